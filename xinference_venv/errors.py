@@ -1,0 +1,237 @@
+"""The one error root, with what a person or a program needs to act on each error.
+
+VirtualEnvError                 error
+├── InvalidInput                invalid_input
+│   ├── InvalidName             invalid_name
+│   ├── InvalidRequirement      invalid_requirement
+│   ├── InvalidSource           invalid_source
+│   ├── InvalidPythonVersion    invalid_python_version
+│   ├── InvalidModelSpec        invalid_model_spec
+│   └── InvalidRecord           invalid_record
+├── NotFound                    not_found
+│   ├── UnknownModel            unknown_model
+│   ├── UnknownJob              unknown_job
+│   ├── PythonNotFound          python_not_found
+│   └── UvNotFound              uv_not_found
+├── InUse                       in_use
+├── BuildFailed                 build_failed
+│   ├── UvFailed                uv_failed
+│   ├── ResolutionFailed        resolution_failed
+│   ├── InstallFailed           install_failed
+│   ├── VerificationFailed      verification_failed
+│   └── ModelStartFailed        model_start_failed
+├── StoreError                  store_error
+├── DeadlineExceeded            deadline_exceeded
+├── JobCancelled                job_cancelled
+└── WorkerUnavailable           worker_unavailable
+
+Every error is built from exactly ``(message, details)``, so it survives pickling between
+processes (also as the dynamic subclass that xoscar raises) and a round trip through JSON.
+``details`` holds plain JSON values: ``hint``, ``phase``, ``host`` and, where uv spoke,
+``command`` (redacted), ``exit_status`` and ``output`` (the tail of what it printed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Self
+
+
+class VirtualEnvError(Exception):
+    """The root: ``message`` says what happened, ``hint`` what to do about it."""
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message, dict(details or {}))
+
+    @property
+    def message(self) -> str:
+        """What happened, in one sentence or a short paragraph."""
+        return str(self.args[0])
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Plain JSON values that say more; see the module's docstring for the keys."""
+        return dict(self.args[1])
+
+    @property
+    def hint(self) -> str | None:
+        """What to do about it, when there is something to say."""
+        return self.details.get("hint")
+
+    @property
+    def phase(self) -> str | None:
+        """The phase of the job that failed, when there was one."""
+        return self.details.get("phase")
+
+    def __str__(self) -> str:
+        return self.message
+
+    def with_details(self, **more: Any) -> Self:
+        """The same error with further details; those it has already stay."""
+        return type(self)(self.message, {**more, **self.details})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `error_from_dict` is the way back."""
+        return {"code": self.code, "message": self.message, "details": self.details}
+
+
+class InvalidInput(VirtualEnvError):
+    """What was asked for can't be meant: the input is named, and what is allowed."""
+
+    code = "invalid_input"
+    exit_code = 2
+
+
+class InvalidName(InvalidInput):
+    """A model, engine, format or worker name with forbidden characters or length."""
+
+    code = "invalid_name"
+
+
+class InvalidRequirement(InvalidInput):
+    """A package line that is neither PEP 508, a direct URL nor one of our placeholders."""
+
+    code = "invalid_requirement"
+
+
+class InvalidSource(InvalidInput):
+    """An index URL, find-links folder, trusted host or index strategy that is not allowed."""
+
+    code = "invalid_source"
+
+
+class InvalidPythonVersion(InvalidInput):
+    """A Python version that is not ``MAJOR.MINOR`` or ``MAJOR.MINOR.PATCH``."""
+
+    code = "invalid_python_version"
+
+
+class InvalidModelSpec(InvalidInput):
+    """A model specification file or block that can't be read as one."""
+
+    code = "invalid_model_spec"
+
+
+class InvalidRecord(InvalidInput):
+    """A record on disk or on the wire that can't be read as what it should be."""
+
+    code = "invalid_record"
+
+
+class NotFound(VirtualEnvError):
+    """What was named does not exist."""
+
+    code = "not_found"
+    exit_code = 3
+
+
+class UnknownModel(NotFound):
+    """The catalogue has no such model."""
+
+    code = "unknown_model"
+
+
+class UnknownJob(NotFound):
+    """No such job, or it ended too long ago to be remembered."""
+
+    code = "unknown_job"
+
+
+class PythonNotFound(NotFound):
+    """No interpreter of the wanted version on this host; those that are, are named."""
+
+    code = "python_not_found"
+
+
+class UvNotFound(NotFound):
+    """No usable uv on this host."""
+
+    code = "uv_not_found"
+
+
+class InUse(VirtualEnvError):
+    """Refused, since live processes use it; ``details["holders"]`` names them."""
+
+    code = "in_use"
+    exit_code = 4
+
+
+class BuildFailed(VirtualEnvError):
+    """An environment could not be made; nothing of it is left."""
+
+    code = "build_failed"
+    exit_code = 5
+
+
+class UvFailed(BuildFailed):
+    """uv ended with an error; its own words are in ``details["output"]``."""
+
+    code = "uv_failed"
+
+
+class ResolutionFailed(BuildFailed):
+    """The requirements have no solution on this host with these sources."""
+
+    code = "resolution_failed"
+
+
+class InstallFailed(BuildFailed):
+    """The locked packages could not be fetched, checked or installed."""
+
+    code = "install_failed"
+
+
+class VerificationFailed(BuildFailed):
+    """What was installed is not what the lock says, so it was not published."""
+
+    code = "verification_failed"
+
+
+class ModelStartFailed(BuildFailed):
+    """The model's process could not be started inside its environment."""
+
+    code = "model_start_failed"
+
+
+class StoreError(VirtualEnvError):
+    """The disk did not do what was asked, or holds what it should not."""
+
+    code = "store_error"
+    exit_code = 6
+
+
+class DeadlineExceeded(VirtualEnvError):
+    """It took longer than allowed and was ended."""
+
+    code = "deadline_exceeded"
+    exit_code = 7
+
+
+class WorkerUnavailable(VirtualEnvError):
+    """A worker did not answer, or ended while it was asked."""
+
+    code = "worker_unavailable"
+    exit_code = 8
+
+
+class JobCancelled(VirtualEnvError):
+    """Somebody cancelled the job; nothing of it is left."""
+
+    code = "job_cancelled"
+    exit_code = 130
+
+
+def _tree(root: type[VirtualEnvError]) -> Iterator[type[VirtualEnvError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _tree(child)
+
+
+def error_from_dict(data: Mapping[str, Any]) -> VirtualEnvError:
+    """The error that `VirtualEnvError.to_dict` described; an unknown code gives the root."""
+    by_code = {each.__dict__["code"]: each for each in _tree(VirtualEnvError) if "code" in each.__dict__}
+    kind = by_code.get(str(data.get("code")), VirtualEnvError)
+    return kind(str(data.get("message", "unknown error")), data.get("details") or {})
