@@ -232,6 +232,8 @@ def _tree(root: type[VirtualEnvError]) -> Iterator[type[VirtualEnvError]]:
 
 def error_from_dict(data: Mapping[str, Any]) -> VirtualEnvError:
     """The error that `VirtualEnvError.to_dict` described; an unknown code gives the root."""
-    by_code = {each.__dict__["code"]: each for each in _tree(VirtualEnvError) if "code" in each.__dict__}
+    by_code = {
+        each.__dict__["code"]: each for each in _tree(VirtualEnvError) if "code" in each.__dict__
+    }
     kind = by_code.get(str(data.get("code")), VirtualEnvError)
     return kind(str(data.get("message", "unknown error")), data.get("details") or {})

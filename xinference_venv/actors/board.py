@@ -1,0 +1,120 @@
+"""The jobs of one worker: who waits for what, and the builds that several may share.
+
+A job belongs to one caller and has its own events, result and lease. A build belongs to all the
+jobs that ask for the same thing at the same time; it is cancelled when the last of them is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xinference_venv.errors import UnknownJob, VirtualEnvError
+from xinference_venv.jobs import JobJournal, Phase, PreparedEnvironment
+from xinference_venv.request import LaunchRequest
+
+ENDED_JOBS_KEPT = 200
+
+
+@dataclass(kw_only=True, eq=False)
+class Job:
+    """One caller's job."""
+
+    job_id: str
+    request: LaunchRequest
+    journal: JobJournal = field(default_factory=JobJournal)
+    result: PreparedEnvironment | None = None
+    error: VirtualEnvError | None = None
+    task: asyncio.Task[None] | None = None
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def say(self, phase: Phase, message: str, **progress: int | None) -> None:
+        """Add an event and wake whoever waits."""
+        self.journal.add(time.time(), phase, message, **progress)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def events(self, since: int, timeout: float) -> dict[str, Any]:
+        """The events after number `since`; waits at most `timeout` seconds for the first one."""
+        if not self.journal.since(since) and not self.journal.phase.is_last:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+        return {
+            "job_id": self.job_id,
+            "phase": self.journal.phase.value,
+            "events": [event.to_dict() for event in self.journal.since(since)],
+            "result": None if self.result is None else self.result.to_dict(),
+            "error": None if self.error is None else self.error.to_dict(),
+        }
+
+
+@dataclass(kw_only=True, eq=False)
+class Build:
+    """What several jobs wait for; `log` gets every line that uv says."""
+
+    log: Path
+    jobs: list[Job] = field(default_factory=list)
+    task: asyncio.Task[Any] | None = None
+
+    def say(self, phase: Phase, message: str, **progress: int | None) -> None:
+        """Tell every job that waits, and the log."""
+        self.note(message)
+        for job in self.jobs:
+            job.say(phase, message, **progress)
+
+    def note(self, line: str) -> None:
+        """Write a line to the log."""
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def join(self, job: Job) -> None:
+        """Let another job wait too; it hears what was said so far."""
+        if self.jobs:
+            for event in self.jobs[0].journal.events:
+                if event.phase is not Phase.QUEUED:
+                    job.say(event.phase, event.message, done=event.done, total=event.total)
+        self.jobs.append(job)
+
+
+@dataclass(kw_only=True)
+class Board:
+    """All jobs of a worker, the ended ones up to a bound."""
+
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+    def open(self, request: LaunchRequest) -> Job:
+        """A new job."""
+        ended = [job_id for job_id, job in self.jobs.items() if job.journal.phase.is_last]
+        for job_id in ended[: max(0, len(ended) - ENDED_JOBS_KEPT)]:
+            del self.jobs[job_id]
+        job = Job(job_id=uuid.uuid4().hex, request=request)
+        self.jobs[job.job_id] = job
+        return job
+
+    def find(self, job_id: str) -> Job:
+        """The job; raises `UnknownJob`."""
+        if job_id not in self.jobs:
+            raise UnknownJob(
+                f"there is no job {job_id!r}",
+                {"hint": "it ended long ago, or the worker was started anew"},
+            )
+        return self.jobs[job_id]
+
+    def running(self) -> list[Job]:
+        """The jobs that have not ended."""
+        return [job for job in self.jobs.values() if not job.journal.phase.is_last]
+
+    async def cancel_all(self, cancel: Callable[[Job], None]) -> None:
+        """Cancel what runs and wait until it has ended."""
+        running = [job for job in self.running() if job.task is not None]
+        for job in running:
+            cancel(job)
+        await asyncio.gather(*(job.task for job in running if job.task), return_exceptions=True)

@@ -1,0 +1,260 @@
+"""The way of one environment, from spec to a key that means it: resolve, build, verify, publish.
+
+Everything that acts is called from here; what is decided, the nouns decide. Whatever happens,
+cancelling included, nothing half-made stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from xinference_venv.env import EnvRecord, KeyRecord
+from xinference_venv.errors import InvalidRecord, VerificationFailed, VirtualEnvError
+from xinference_venv.host import HostFacts
+from xinference_venv.jobs import Phase
+from xinference_venv.lease import Lease
+from xinference_venv.lock import EnvLock, Role
+from xinference_venv.overlay import hidden_names, shadowed_by, still_sound
+from xinference_venv.spec import EnvSpec
+from xinference_venv.store.identity import this_process
+from xinference_venv.store.launcher import write_launcher
+from xinference_venv.store.layer import make_layer
+from xinference_venv.store.store import Store, interpreter_facts
+from xinference_venv.store.verify import Inspection, inspect_env, site_packages_of
+from xinference_venv.uv_cli import command
+from xinference_venv.uv_cli.build import Builder
+from xinference_venv.uv_cli.probe import check_environment
+from xinference_venv.uv_cli.process import Uv
+from xinference_venv.uv_cli.progress import InstallProgress
+from xinference_venv.uv_cli.resolve import Resolver, write_stubs
+
+Say = Callable[..., None]
+_T = TypeVar("_T")
+
+
+@dataclass(kw_only=True)
+class Preparation:
+    """One spec on its way to an environment; `deadline` is in seconds for each uv process."""
+
+    store: Store
+    uv: Uv
+    spec: EnvSpec
+    host: HostFacts
+    job_id: str
+    deadline: float
+    say: Say
+    note: Callable[[str], None]
+
+    def known(self) -> KeyRecord | None:
+        """What the key means already, when it is right for this spec and host.
+
+        No subprocess, no network: spec and host unchanged, or the host changed in nothing that
+        the environment shows.
+        """
+        record = self.store.key_record(self.spec.key)
+        if record is None or record.spec_digest != self.spec.digest:
+            return None
+        if self.spec.sees_host and record.host_fingerprint != self.host.fingerprint:
+            then = self.store.saved_host(record.host_fingerprint)
+            try:
+                lock = self.store.env_record(record.env_id).lock
+            except InvalidRecord:
+                return None
+            if then is None or not still_sound(lock, then, self.host):
+                return None
+        return record
+
+    async def run(self, given: EnvLock | None) -> tuple[EnvLock, Lease]:
+        """Make the environment and let the key mean it; `given` is a lock that is known already.
+
+        Returns the lock and a lease of this process, which keeps the environment until the
+        callers have their own.
+        """
+        folder = await asyncio.to_thread(self.store.stage, self.job_id)
+        try:
+            lock = given or self._kept_lock()
+            if lock is None:
+                self.say(Phase.RESOLVING, f"resolving {len(self.spec.requirements)} requirements")
+                lock = await in_phase(Phase.RESOLVING, self.resolve(folder))
+            staged = folder / "env"
+            await self._build(lock, staged, folder)
+            self.say(Phase.VERIFYING, "verifying what was installed")
+            inspection = await in_phase(Phase.VERIFYING, self._verify(lock, staged))
+            self.say(Phase.PUBLISHING, "publishing")
+            return lock, await asyncio.to_thread(self._publish, lock, staged, inspection)
+        finally:
+            await asyncio.shield(asyncio.to_thread(self.store.unstage, self.job_id))
+
+    def _kept_lock(self) -> EnvLock | None:
+        """The lock of an environment that is broken now: it is healed to what it was."""
+        record = self.store.key_record(self.spec.key)
+        if record is None or record.spec_digest != self.spec.digest:
+            return None
+        path = self.store.layout.env(record.env_id)
+        lock = self.store.lock_of(record.env_id)
+        if lock is None or lock.platform_digest != self.spec.interpreter.platform_digest:
+            return None
+        if self.spec.sees_host and lock.host_digest != self.host.digest:
+            return None
+        self.note(f"healing {path}")
+        return lock
+
+    async def resolve(self, folder: Path) -> EnvLock:
+        """The lock of the spec on this host; raises `ResolutionFailed`."""
+        stubs = await asyncio.to_thread(self._stubs, folder) if self.spec.skip_installed else None
+        resolver = Resolver(
+            uv=self.uv,
+            spec=self.spec,
+            host=self.host,
+            stubs=stubs,
+            scratch=folder,
+            deadline=self.deadline,
+            on_line=lambda line: self.say(Phase.RESOLVING, line),
+        )
+        resolution = await resolver.resolve()
+        version = (await self.uv(command.version(), deadline=self.deadline)).output.strip()
+        shadowed = shadowed_by(resolution.installed, self.host) if self.spec.sees_host else []
+        return EnvLock(
+            packages=resolution.packages,
+            distributions=(*resolution.locked(self.spec.reasons()), *shadowed),
+            python_version=self.spec.interpreter.version,
+            platform_digest=self.spec.interpreter.platform_digest,
+            inherit=self.spec.inherit,
+            host_digest=self.host.digest if self.spec.sees_host else None,
+            spec_digest=self.spec.digest,
+            uv_version=version,
+            warnings=self.spec.warnings,
+        )
+
+    def _stubs(self, folder: Path) -> Path:
+        """The stubs of this host; made once, beside their place, for all builds."""
+        place = self.store.layout.stubs / self.host.digest
+        if not place.is_dir():
+            made = folder / "stubs"
+            self.store.disk.make_directory(made)
+            write_stubs(self.host, made)
+            if not place.is_dir():
+                self.store.disk.rename(made, place)
+        return place
+
+    async def _build(self, lock: EnvLock, staged: Path, folder: Path) -> None:
+        sizes = lock.sizes
+        total = len(lock.packages)
+        progress = InstallProgress(total=total, sizes=sizes)
+
+        def on_line(line: str) -> None:
+            step = progress.read(line)
+            if step is None:
+                self.note(line)
+                return
+            self.say(
+                step.phase,
+                step.message,
+                done=step.done,
+                total=step.total,
+                done_bytes=step.done_bytes,
+                total_bytes=step.total_bytes,
+            )
+
+        self.say(
+            Phase.INSTALLING,
+            f"installing {total} packages" if total else "linking the host's packages",
+            done=0,
+            total=total,
+            done_bytes=0,
+            total_bytes=sum(sizes.values()),
+        )
+        builder = Builder(
+            uv=self.uv, spec=self.spec, env=staged, scratch=folder, deadline=self.deadline
+        )
+        await in_phase(Phase.INSTALLING, builder.make_empty())
+        # Making links takes no uv and no network, so it is done beside the install; a thread
+        # can't be cancelled, so it is awaited whatever becomes of that.
+        furnishing = asyncio.ensure_future(asyncio.to_thread(self._furnish, lock, staged))
+        try:
+            await in_phase(Phase.INSTALLING, builder.install(lock, on_line))
+        finally:
+            await asyncio.wait([furnishing])
+        furnishing.result()
+
+    def _furnish(self, lock: EnvLock, staged: Path) -> None:
+        """What of an environment is not uv's: the launcher and the layer of the host."""
+        write_launcher(self.store.disk, staged, self.spec.interpreter)
+        if self.spec.sees_host:
+            hidden = hidden_names(lock)
+            make_layer(
+                self.store.disk,
+                staged,
+                site_packages_of(staged),
+                self.host.interpreter.search_path,
+                [each for each in self.host.distributions if each.name in hidden],
+            )
+
+    async def _verify(self, lock: EnvLock, staged: Path) -> Inspection:
+        """Raises `VerificationFailed` unless disk, interpreter and lock agree."""
+        seen = [each.name for each in lock.with_role(Role.INHERITED)]
+        unseen = [each.name for each in lock.with_role(Role.HIDDEN)]
+        inspection, faults = await asyncio.gather(
+            asyncio.to_thread(inspect_env, staged, site_packages_of(staged)),
+            check_environment(
+                self.uv.door,
+                str(staged / "bin" / "python"),
+                seen=[*seen, *lock.installed],
+                unseen=unseen,
+                deadline=self.deadline,
+            ),
+        )
+        faults = [*inspection.faults, *faults]
+        for name in sorted(inspection.installed.keys() - lock.installed.keys()):
+            faults.append(f"{name} is installed and not in the lock")
+        if faults:
+            raise VerificationFailed(
+                "what was installed is not what the lock says: " + "; ".join(faults[:5]),
+                {
+                    "faults": faults[:100],
+                    "hint": "a file of uv's cache may have been changed in place:"
+                    " run `uv cache clean` for the package named, and launch again",
+                },
+            )
+        return inspection
+
+    def _publish(self, lock: EnvLock, staged: Path, inspection: Inspection) -> Lease:
+        now = time.time()
+        record = EnvRecord(
+            env_id=lock.env_id,
+            lock=lock,
+            size_bytes=inspection.size_bytes,
+            files=inspection.files,
+            created=now,
+            interpreter=interpreter_facts(self.spec.interpreter.base_executable),
+        )
+        model = self.spec.key.model_name
+        lease = self.store.publish(staged, record, model_name=model, process=this_process())
+        previous = self.store.env_of(self.spec.key)
+        self.store.attach(
+            KeyRecord(
+                key=self.spec.key,
+                env_id=lock.env_id,
+                spec_digest=self.spec.digest,
+                host_fingerprint=self.host.fingerprint if self.spec.sees_host else "",
+                created=now,
+                last_used=now,
+            )
+        )
+        if previous is not None and previous != lock.env_id:
+            # Whoever runs in it holds a lease; without one nobody needs it any more.
+            self.store.delete_if_unused(previous)
+        return lease
+
+
+async def in_phase(phase: Phase, work: Awaitable[_T]) -> _T:
+    """Let an error say in which phase it happened."""
+    try:
+        return await work
+    except VirtualEnvError as error:
+        raise error.with_details(phase=phase.value) from error

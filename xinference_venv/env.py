@@ -1,0 +1,153 @@
+"""A built environment: under which key it is found, what it is, in which state.
+
+An `EnvKey` is what a launch asks for by name. An `EnvRecord` lies inside the environment that
+it describes and never changes. A `KeyRecord` says what a key's link last meant: it is written
+before the link is swapped and counts only while it names the environment that the link names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+from xinference_venv.canonical import Fields, digest_of
+from xinference_venv.lock import EnvLock
+
+RECORD_VERSION = 1
+
+
+class EnvState(StrEnum):
+    """`UNMANAGED`: a directory that an older version left; it is never modified."""
+
+    READY = "ready"
+    BUILDING = "building"
+    BROKEN = "broken"
+    UNMANAGED = "unmanaged"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class EnvKey:
+    """The name of an environment: a model, an engine (lower case) or none, a Python version."""
+
+    model_name: str
+    model_engine: str | None
+    python_version: str
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The path of the key's link below the virtualenv directory."""
+        if self.model_engine is None:
+            return ("v3", self.model_name, self.python_version)
+        return ("v4", self.model_name, self.model_engine, self.python_version)
+
+    @property
+    def digest(self) -> str:
+        """A file name for what belongs to the key."""
+        return digest_of(self.to_dict())[:32]
+
+    def __str__(self) -> str:
+        engine = f", engine {self.model_engine}" if self.model_engine else ""
+        return f"{self.model_name} (Python {self.python_version}{engine})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "model_name": self.model_name,
+            "model_engine": self.model_engine,
+            "python_version": self.python_version,
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("environment key", data)
+        return cls(
+            model_name=fields.text("model_name"),
+            model_engine=fields.optional_text("model_engine"),
+            python_version=fields.text("python_version"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvRecord:
+    """What stands in an environment's own record.
+
+    `size_bytes` and `files` count regular files of the environment itself, links not followed;
+    `created` is in seconds since the epoch; `interpreter` holds facts of the base interpreter
+    (path, size, modification time in nanoseconds) by which a replaced one is noticed.
+    """
+
+    env_id: str
+    lock: EnvLock
+    size_bytes: int
+    files: int
+    created: float
+    interpreter: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "version": RECORD_VERSION,
+            "env_id": self.env_id,
+            "lock": self.lock.to_dict(),
+            "size_bytes": self.size_bytes,
+            "files": self.files,
+            "created": self.created,
+            "interpreter": dict(self.interpreter),
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("environment record", data)
+        return cls(
+            env_id=fields.text("env_id"),
+            lock=EnvLock.from_dict(fields.mapping("lock")),
+            size_bytes=fields.integer("size_bytes"),
+            files=fields.integer("files"),
+            created=fields.number("created"),
+            interpreter=fields.mapping("interpreter"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeyRecord:
+    """What a key meant when it was last launched; times are in seconds since the epoch.
+
+    `host_fingerprint` is the state of the host for which the environment's lock was last found
+    sound: the one it was locked over, or a later one that changed nothing the environment shows.
+    """
+
+    key: EnvKey
+    env_id: str
+    spec_digest: str
+    host_fingerprint: str
+    created: float
+    last_used: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "version": RECORD_VERSION,
+            "key": self.key.to_dict(),
+            "env_id": self.env_id,
+            "spec_digest": self.spec_digest,
+            "host_fingerprint": self.host_fingerprint,
+            "created": self.created,
+            "last_used": self.last_used,
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("key record", data)
+        return cls(
+            key=EnvKey.from_dict(fields.mapping("key")),
+            env_id=fields.text("env_id"),
+            spec_digest=fields.text("spec_digest"),
+            host_fingerprint=fields.text("host_fingerprint"),
+            created=fields.number("created"),
+            last_used=fields.number("last_used"),
+        )

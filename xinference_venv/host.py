@@ -1,0 +1,193 @@
+"""What a host has that matters for an environment: facts, and their digest.
+
+Comes from the probe of an interpreter and the scan of its site directories; goes into the spec
+(markers, `#system_x#`), the resolution (stubs) and the layer. Nothing here looks at a disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+from xinference_venv.canonical import Fields, digest_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interpreter:
+    """One Python interpreter, as it said of itself.
+
+    `executable` is the path to start it by, `base_executable` the real path of the interpreter
+    that a virtual environment is made from. `tags` are its supported platform tags, best first
+    (PEP 425). `markers` are the variables of PEP 508. `search_path` is its `sys.path` without
+    the standard library, `PYTHONPATH` and the working directory, in order.
+    """
+
+    executable: str
+    base_executable: str
+    version: str
+    markers: Mapping[str, str]
+    tags: tuple[str, ...]
+    search_path: tuple[str, ...]
+
+    @property
+    def minor_version(self) -> str:
+        """``MAJOR.MINOR``."""
+        return ".".join(self.version.split(".")[:2])
+
+    @property
+    def platform_digest(self) -> str:
+        """Equal for interpreters that can use the same wheels and markers."""
+        return digest_of([self.version, dict(self.markers), self.tags])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "executable": self.executable,
+            "base_executable": self.base_executable,
+            "version": self.version,
+            "markers": dict(self.markers),
+            "tags": list(self.tags),
+            "search_path": list(self.search_path),
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("interpreter", data)
+        return cls(
+            executable=fields.text("executable"),
+            base_executable=fields.text("base_executable"),
+            version=fields.text("version"),
+            markers={str(k): str(v) for k, v in fields.mapping("markers").items()},
+            tags=fields.texts("tags"),
+            search_path=fields.texts("search_path"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostDistribution:
+    """A distribution that the host interpreter can import from.
+
+    `name` is normalized (PEP 503), `version` is in normal form (PEP 440). `requires` holds only
+    requirements that are valid PEP 508, URLs reduced to names. `location` is the entry of the
+    search path that it lies in, `metadata` the name of its metadata folder or file there.
+    """
+
+    name: str
+    version: str
+    requires: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    location: str
+    metadata: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "requires": list(self.requires),
+            "extras": list(self.extras),
+            "location": self.location,
+            "metadata": self.metadata,
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("host distribution", data)
+        return cls(
+            name=fields.text("name"),
+            version=fields.text("version"),
+            requires=fields.texts("requires"),
+            extras=fields.texts("extras"),
+            location=fields.text("location"),
+            metadata=fields.text("metadata"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accelerator:
+    """What computes beside the CPU: versions as ``12.8``, architecture as ``sm_90``."""
+
+    has_cuda: bool = False
+    cuda_version: str | None = None
+    cuda_arch: str | None = None
+    has_npu: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "has_cuda": self.has_cuda,
+            "cuda_version": self.cuda_version,
+            "cuda_arch": self.cuda_arch,
+            "has_npu": self.has_npu,
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("accelerator", data)
+        return cls(
+            has_cuda=fields.flag("has_cuda", default=False),
+            cuda_version=fields.optional_text("cuda_version"),
+            cuda_arch=fields.optional_text("cuda_arch"),
+            has_npu=fields.flag("has_npu", default=False),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostFacts:
+    """The host interpreter with all that it can see; `skipped` says what was left out and why."""
+
+    interpreter: Interpreter
+    distributions: tuple[HostDistribution, ...]
+    accelerator: Accelerator
+    skipped: tuple[str, ...] = ()
+
+    @cached_property
+    def by_name(self) -> dict[str, HostDistribution]:
+        """The distributions by normalized name."""
+        return {each.name: each for each in self.distributions}
+
+    @cached_property
+    def versions(self) -> dict[str, str]:
+        """Exact version by normalized name, as `#system_x#` pins it."""
+        return {each.name: each.version for each in self.distributions}
+
+    @cached_property
+    def digest(self) -> str:
+        """Equal on hosts whose locks are interchangeable: no paths go into it."""
+        return digest_of(
+            [
+                self.interpreter.platform_digest,
+                self.accelerator.to_dict(),
+                sorted([d.name, d.version, d.requires, d.extras] for d in self.distributions),
+            ]
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Equal while nothing changed on this very host: places count."""
+        return digest_of([self.digest, [[d.location, d.metadata] for d in self.distributions]])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "interpreter": self.interpreter.to_dict(),
+            "distributions": [each.to_dict() for each in self.distributions],
+            "accelerator": self.accelerator.to_dict(),
+            "skipped": list(self.skipped),
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("host facts", data)
+        return cls(
+            interpreter=Interpreter.from_dict(fields.mapping("interpreter")),
+            distributions=fields.each("distributions", HostDistribution.from_dict),
+            accelerator=Accelerator.from_dict(fields.mapping("accelerator")),
+            skipped=fields.texts("skipped"),
+        )

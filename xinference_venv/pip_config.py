@@ -1,0 +1,189 @@
+"""Where pip would look for packages, as its own configuration says.
+
+In come the texts of pip's configuration files and the environment variables, out goes a
+`PipConfig` with the settings that matter to a spec's sources. Which files there are, how they
+override each other and how values are read follows pip 26 on Linux and macOS (its modules
+``pip._internal.configuration`` and ``pip._internal.cli.parser``).
+"""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from xinference_venv.errors import InvalidSource
+
+_NO_FILES = "/dev/null"
+_SECTIONS = ("global", "install", ":env:")  # each overrides those before it
+_INDEX_KEYS = frozenset({"index-url", "pypi-url"})
+_IGNORED_VARIABLES = frozenset({"version", "help"})
+_TRUE_WORDS = frozenset({"y", "yes", "t", "true", "on", "1"})
+_FALSE_WORDS = frozenset({"n", "no", "f", "false", "off", "0"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PipConfig:
+    """The sources that ``pip install`` would use; ``repr`` shows none that hold credentials."""
+
+    index_url: str | None = field(default=None, repr=False)
+    extra_index_url: tuple[str, ...] = field(default=(), repr=False)
+    find_links: tuple[str, ...] = field(default=(), repr=False)
+    """Absolute paths and URLs."""
+    trusted_host: tuple[str, ...] = field(default=(), repr=False)
+    no_index: bool = False
+
+
+def pip_config_paths(
+    environ: Mapping[str, str],
+    *,
+    prefix: str,
+    home: str,
+    platform: str,
+    present: Callable[[str], bool],
+) -> tuple[str, ...]:
+    """Return the absolute paths of the files that pip reads, later ones overriding earlier.
+
+    These are pip's global, user (old and new place), site and ``PIP_CONFIG_FILE`` files,
+    whether they exist or not. ``prefix`` and ``platform`` are what the host interpreter calls
+    `sys.prefix` and `sys.platform`, ``home`` is the user's home directory. ``present`` says
+    whether a file or directory exists: pip leaves the user's files out when there is a
+    ``PIP_CONFIG_FILE``, and macOS has two places for them. That pip is also configured below
+    Homebrew's prefix is not followed.
+    """
+    named = environ.get("PIP_CONFIG_FILE")
+    if named == _NO_FILES:
+        return ()
+    directories = _global_directories(environ, platform)
+    if not (named and present(named)):
+        directories += [PurePosixPath(home, ".pip")]
+        directories += [_user_directory(environ, home, platform, present)]
+    directories += [PurePosixPath(prefix)]
+    files = [str(directory / "pip.conf") for directory in directories]
+    if named:
+        files.append(named)
+    return tuple(dict.fromkeys(files))
+
+
+def parse_pip_config(files: Sequence[tuple[str, str]], environ: Mapping[str, str]) -> PipConfig:
+    """Return what ``pip install`` takes from its files and its ``PIP_*`` variables.
+
+    ``files`` are paths with their texts, in the order of `pip_config_paths`, those that do not
+    exist left out. pip reads ``[global]`` of all files, then ``[install]`` of all files, then
+    the variables; per key the last word counts, and an empty value says nothing.
+
+    Two things differ from pip, which works in the user's current directory: relative
+    find-links are left out, and a leading ``~/`` is replaced only if ``HOME`` is set.
+
+    Raises `InvalidSource` for a damaged file, with its path and line, and for a ``no-index``
+    that is no boolean word.
+    """
+    sections: dict[str, dict[str, str]] = {name: {} for name in _SECTIONS}
+    for path, text in files:
+        parser = _parser_of(path, text)
+        for section in parser.sections():
+            if section in sections:
+                sections[section].update(parser.items(section))
+    for variable, value in environ.items():
+        name = variable.removeprefix("PIP_").lower()
+        if variable.startswith("PIP_") and name not in _IGNORED_VARIABLES:
+            sections[":env:"][_normalized_key(name)] = value
+
+    values: dict[str, str] = {}
+    for section in _SECTIONS:
+        for key, value in sections[section].items():
+            if value:
+                values["index-url" if key in _INDEX_KEYS else key] = value
+    return PipConfig(
+        index_url=_index_url(values.get("index-url")),
+        extra_index_url=tuple(values.get("extra-index-url", "").split()),
+        find_links=tuple(_absolute_find_links(values.get("find-links", ""), environ)),
+        trusted_host=tuple(values.get("trusted-host", "").split()),
+        no_index=_boolean(values.get("no-index", "no")),
+    )
+
+
+def _global_directories(environ: Mapping[str, str], platform: str) -> list[PurePosixPath]:
+    mac = platform == "darwin"
+    entries = environ.get("XDG_DATA_DIRS" if mac else "XDG_CONFIG_DIRS", "").split(":")
+    shared = [path for entry in entries if (path := _xdg_path(entry))]
+    if mac:
+        return [path / "pip" for path in shared or [PurePosixPath("/Library/Application Support")]]
+    return [
+        *(path / "pip" for path in shared or [PurePosixPath("/etc/xdg")]),
+        PurePosixPath("/etc"),
+    ]
+
+
+def _user_directory(
+    environ: Mapping[str, str], home: str, platform: str, present: Callable[[str], bool]
+) -> PurePosixPath:
+    linux_like = PurePosixPath(home, ".config")
+    if platform != "darwin":
+        return (_xdg_path(environ.get("XDG_CONFIG_HOME", "")) or linux_like) / "pip"
+    data = _xdg_path(environ.get("XDG_DATA_HOME", ""))
+    directory = (data or PurePosixPath(home, "Library", "Application Support")) / "pip"
+    return directory if present(str(directory)) else linux_like / "pip"
+
+
+def _xdg_path(value: str) -> PurePosixPath | None:
+    """Return the path, if it is absolute: the XDG specification says to ignore others."""
+    path = PurePosixPath(value.strip())
+    return path if path.is_absolute() else None
+
+
+def _normalized_key(key: str) -> str:
+    return key.lower().replace("_", "-").removeprefix("--")
+
+
+class _Parser(configparser.RawConfigParser):
+    def optionxform(self, optionstr: str) -> str:
+        return _normalized_key(optionstr)
+
+
+def _parser_of(path: str, text: str) -> _Parser:
+    parser = _Parser()
+    try:
+        parser.read_string(text, source=path)
+    except configparser.Error as error:
+        # Its own message quotes the line, which can hold credentials.
+        raise InvalidSource(
+            f"pip's configuration file {path!r} is damaged in line {_line_of(error)}",
+            {"hint": "Correct it: `python -m pip config debug` says what pip reads."},
+        ) from None
+    return parser
+
+
+def _line_of(error: configparser.Error) -> str:
+    # MissingSectionHeaderError is a ParsingError that has no list of errors.
+    line = getattr(error, "lineno", None)
+    if line is None and isinstance(error, configparser.ParsingError):
+        line = error.errors[0][0]
+    return str(line)
+
+
+def _index_url(value: str | None) -> str | None:
+    """Return pip's index as a URL; pip also takes the path of a directory."""
+    if value is not None and value.startswith("/"):
+        return PurePosixPath(value).as_uri()
+    return value
+
+
+def _absolute_find_links(value: str, environ: Mapping[str, str]) -> Iterator[str]:
+    home = environ.get("HOME")
+    for place in value.split():
+        if place.startswith("~/") and home:
+            yield f"{home.rstrip('/')}{place[1:]}"
+        elif place.startswith("/") or ":" in place:
+            yield place
+
+
+def _boolean(value: str) -> bool:
+    word = value.lower()
+    if word in _TRUE_WORDS | _FALSE_WORDS:
+        return word in _TRUE_WORDS
+    raise InvalidSource(
+        "pip's configuration has no boolean word for no-index",
+        {"hint": "Allowed are yes, no, true, false, on, off, 1 and 0."},
+    )

@@ -1,0 +1,246 @@
+"""A request that met the facts of a host: exactly what is to be resolved, with which sources.
+
+Comes in: `LaunchRequest`, the catalogue, `HostFacts`, the target `Interpreter`. Comes out: an
+`EnvSpec`, or None when the answer is the host's own interpreter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from packaging.utils import canonicalize_name
+
+from xinference_venv.canonical import digest_of
+from xinference_venv.catalog.nouns import Catalog, EngineEntry, find_engine
+from xinference_venv.config import Settings
+from xinference_venv.env import EnvKey
+from xinference_venv.host import HostFacts, Interpreter
+from xinference_venv.markers import MarkerFacts
+from xinference_venv.pip_config import PipConfig
+from xinference_venv.redact import redact_url
+from xinference_venv.request import InheritMode, LaunchRequest, ModelVirtualEnv
+from xinference_venv.requirements import Origin, RequirementLine, plan_requirements
+from xinference_venv.sources import PackageSources, combine_sources
+
+# What a model process needs beside its model's packages: it is an xoscar sub pool.
+PROCESS_DISTRIBUTION = "xoscar"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvSpec:
+    """What to build.
+
+    `inherit` is the mode that applies: another Python minor version than the host's inherits
+    nothing, whatever was asked for. With `skip_installed` the host's packages serve where they
+    fit. `roots` are host distributions that must stay importable.
+    """
+
+    key: EnvKey
+    requirements: tuple[RequirementLine, ...]
+    sources: PackageSources
+    interpreter: Interpreter
+    inherit: InheritMode
+    skip_installed: bool
+    roots: tuple[str, ...]
+    allow_source_builds: bool
+    warnings: tuple[str, ...]
+
+    @property
+    def sees_host(self) -> bool:
+        """Whether anything of the host is shown to the model."""
+        return self.inherit is not InheritMode.NONE
+
+    @cached_property
+    def digest(self) -> str:
+        """Equal for requests that mean the same environment; the key is no part of it."""
+        return digest_of(
+            [
+                [redact_url(line.text) for line in self.requirements],
+                self.sources.redacted().to_dict(),
+                self.interpreter.platform_digest,
+                self.inherit.value,
+                self.skip_installed,
+                self.roots,
+                self.allow_source_builds,
+            ]
+        )
+
+    def sources_without_backend(self) -> PackageSources:
+        """The sources for a resolution that leaves torch to the host."""
+        return replace(self.sources, torch_backend=None)
+
+    def reasons(self) -> dict[str, str]:
+        """Why each named package is in the request, by normalized name."""
+        reasons = dict.fromkeys(self.roots, "a model process needs it")
+        for line in self.requirements:
+            if line.name is not None:
+                reasons[line.name] = f"{line.origin.value}: {redact_url(line.text)}"
+        return reasons
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """All that a spec depends on beside the request itself."""
+
+    catalog: Catalog
+    host: HostFacts
+    interpreter: Interpreter
+    pip: PipConfig
+    settings: Settings
+
+
+def wants_environment(request: LaunchRequest, settings: Settings) -> bool:
+    """The toggle: the launch's word, else the setting's."""
+    if request.enable_virtual_env is None:
+        return settings.enable_virtual_env
+    return request.enable_virtual_env
+
+
+def plan_spec(
+    request: LaunchRequest, around: Surroundings, *, find_links: tuple[str, ...]
+) -> EnvSpec | None:
+    """The spec of a request, or None when there is nothing to install.
+
+    `find_links` are the launch's find-links folders, proved to be allowed. Raises the errors of
+    `InvalidInput` and `UnknownModel`.
+    """
+    block = request.virtualenv or _catalog_block(request, around.catalog)
+    engine = find_engine(around.catalog.engines, request.model_engine)
+    markers = _marker_facts(request, around)
+    planned = plan_requirements(
+        engine=request.model_engine,
+        model_format=request.model_format,
+        model_packages=block.packages,
+        launch_packages=request.virtual_env_packages,
+        catalog_engines=around.catalog.engines,
+        facts=markers,
+        host_versions=around.host.versions,
+    )
+    if not planned.lines:
+        return None
+    host, interpreter = around.host, around.interpreter
+    inherit = request.inherit or around.settings.inherit
+    warnings = list(planned.warnings)
+    if interpreter.minor_version != host.interpreter.minor_version:
+        if inherit is not InheritMode.NONE:
+            warnings.append(
+                f"Python {interpreter.minor_version} inherits nothing from the host's"
+                f" Python {host.interpreter.minor_version}"
+            )
+        inherit = InheritMode.NONE
+    lines, roots = _with_process_needs(planned.lines, host, inherit, around.settings.skip_installed)
+    return EnvSpec(
+        key=EnvKey(
+            model_name=request.model_name,
+            model_engine=request.model_engine,
+            python_version=request.python_version or interpreter.minor_version,
+        ),
+        requirements=lines,
+        sources=_sources(block, engine, around, find_links, lines),
+        interpreter=interpreter,
+        inherit=inherit,
+        skip_installed=around.settings.skip_installed and inherit is not InheritMode.NONE,
+        roots=roots,
+        allow_source_builds=around.settings.allow_source_builds,
+        warnings=tuple(warnings),
+    )
+
+
+def _catalog_block(request: LaunchRequest, catalog: Catalog) -> ModelVirtualEnv:
+    return catalog.model(request.model_name).virtualenv
+
+
+def _marker_facts(request: LaunchRequest, around: Surroundings) -> MarkerFacts:
+    settings, accelerator = around.settings, around.host.accelerator
+    cuda_version = settings.cuda_version or accelerator.cuda_version
+    cuda_arch = settings.cuda_arch or accelerator.cuda_arch
+    return MarkerFacts(
+        environment=around.interpreter.markers,
+        engine=request.model_engine,
+        has_cuda=accelerator.has_cuda or settings.cuda_version is not None,
+        cuda_version=cuda_version,
+        cuda_arch=cuda_arch,
+        has_npu=accelerator.has_npu if settings.has_npu is None else settings.has_npu,
+    )
+
+
+def _with_process_needs(
+    lines: tuple[RequirementLine, ...],
+    host: HostFacts,
+    inherit: InheritMode,
+    skip_installed: bool,
+) -> tuple[tuple[RequirementLine, ...], tuple[str, ...]]:
+    """Add what a model process needs, unless the request names it.
+
+    Where the host is seen, its copy is a root of the resolution; where it is not, the host's
+    exact version is installed, since actor calls between the two must be understood.
+    """
+    named = {line.name for line in lines}
+    version = host.versions.get(canonicalize_name(PROCESS_DISTRIBUTION))
+    if PROCESS_DISTRIBUTION in named or version is None:
+        return lines, ()
+    if inherit is not InheritMode.NONE:
+        return lines, (PROCESS_DISTRIBUTION,) if skip_installed else ()
+    text = f"{PROCESS_DISTRIBUTION}=={version}"
+    needed = RequirementLine(
+        text=text, name=PROCESS_DISTRIBUTION, origin=Origin.PROCESS, written=text
+    )
+    return (*lines, needed), ()
+
+
+def _sources(
+    block: ModelVirtualEnv,
+    engine: EngineEntry | None,
+    around: Surroundings,
+    find_links: tuple[str, ...],
+    lines: tuple[RequirementLine, ...],
+) -> PackageSources:
+    cuda = around.settings.cuda_version or around.host.accelerator.cuda_version
+    from_engine = engine is not None and any(line.origin is Origin.ENGINE for line in lines)
+    sources = combine_sources(
+        model=block,
+        engine_extra_index_urls=_fitting(engine.extra_index_urls, cuda)
+        if engine is not None and from_engine
+        else (),
+        engine_index_strategy=engine.index_strategy if engine is not None and from_engine else None,
+        pip=around.pip if block.inherit_pip_config else None,
+        launch_find_links=find_links,
+        offline=around.settings.offline_install,
+    )
+    backend = _torch_backend(around.host)
+    configured = sources.index_url or sources.extra_index_urls or sources.no_index
+    return sources if configured or backend is None else replace(sources, torch_backend=backend)
+
+
+def _fitting(urls: tuple[str, ...], cuda_version: str | None) -> tuple[str, ...]:
+    """An engine's indexes of builds for one CUDA version serve only hosts with that version."""
+    build = f"/cu{cuda_version.replace('.', '')}" if cuda_version else None
+    return tuple(
+        url
+        for url in urls
+        if "/cu" not in url or (build is not None and url.rstrip("/").endswith(build))
+    )
+
+
+def _torch_backend(host: HostFacts) -> str | None:
+    """Uv's --torch-backend after the host torch's own build, ``+cu128`` or ``+cpu``."""
+    _, _, local = host.versions.get("torch", "").partition("+")
+    return local if local == "cpu" or (local.startswith("cu") and local[2:].isdigit()) else None
+
+
+def describe(spec: EnvSpec) -> dict[str, Any]:
+    """What a dry run shows of a spec, without credentials."""
+    return {
+        "key": spec.key.to_dict(),
+        "python": spec.interpreter.version,
+        "inherit": spec.inherit.value,
+        "skip_installed": spec.skip_installed,
+        "requirements": [
+            {"requirement": redact_url(line.text), "origin": line.origin.value}
+            for line in spec.requirements
+        ],
+        "sources": spec.sources.redacted().to_dict(),
+        "warnings": list(spec.warnings),
+    }

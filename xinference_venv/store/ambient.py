@@ -1,0 +1,35 @@
+"""What lies on the disk around a request: pip's configuration, folders that it names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def read_present(paths: Iterable[str]) -> list[tuple[str, str]]:
+    """The files that are there and readable, as (path, text), in the given order."""
+    present = []
+    for path in paths:
+        try:
+            present.append((path, Path(path).read_text("utf-8", "replace")))
+        except OSError:
+            continue
+    return present
+
+
+def real_directory(path: str) -> str | None:
+    """The real path of an existing directory, or None."""
+    real = os.path.realpath(path)
+    return real if os.path.isdir(real) else None
+
+
+def same_file_system(one: Path, other: Path) -> bool:
+    """Whether two places are on one file system; of what is not there, its nearest parent is."""
+    return _device(one) == _device(other)
+
+
+def _device(path: Path) -> int:
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path.stat().st_dev

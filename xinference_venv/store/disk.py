@@ -1,0 +1,140 @@
+"""The door to the disk: the few operations that change it, each whole or not at all.
+
+A file is written beside its place and renamed; a link is made beside its place and renamed; a
+directory is moved to the trash before it is deleted, so nobody meets half of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from xinference_venv.errors import InvalidRecord, StoreError
+
+
+class Disk:
+    """The operations; every failure of the system is a `StoreError` that names the path."""
+
+    def make_directory(self, path: Path, mode: int = 0o755) -> None:
+        """Make a directory and its parents; one that is there is left as it is."""
+        try:
+            path.mkdir(mode=mode, parents=True, exist_ok=True)
+        except OSError as error:
+            raise _failure("make the directory", path, error) from error
+
+    def write(self, path: Path, content: bytes, *, durable: bool, mode: int = 0o644) -> None:
+        """Write a file whole; `durable` ones survive a power cut once this returns."""
+        beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with os.fdopen(
+                os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb"
+            ) as file:
+                file.write(content)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            beside.replace(path)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            raise _failure("write", path, error) from error
+
+    def write_json(self, path: Path, value: Mapping[str, Any], *, durable: bool) -> None:
+        """Write plain JSON values whole."""
+        text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+        self.write(path, text.encode(), durable=durable)
+
+    def read_json(self, path: Path) -> Any | None:
+        """Read plain JSON values; None when there is no file, `InvalidRecord` when damaged."""
+        try:
+            return json.loads(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValueError, RecursionError) as error:
+            raise InvalidRecord(f"{path} is damaged: {error}") from None
+        except OSError as error:
+            raise _failure("read", path, error) from error
+
+    def swap_link(self, link: Path, target: Path) -> None:
+        """Point a link at a target in one step; what is there must be a link or nothing."""
+        beside = link.with_name(f".{link.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if os.path.lexists(link) and not link.is_symlink():
+                raise StoreError(
+                    f"{link} is a directory that this program did not make",
+                    {"hint": "remove it with `xinference-venv remove`, or move it away"},
+                )
+            beside.symlink_to(target)
+            beside.replace(link)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            raise _failure("link", link, error) from error
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give a directory its final name."""
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.rename(target)
+        except OSError as error:
+            raise _failure("rename to", target, error) from error
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file or a link; one that is gone is fine."""
+        try:
+            path.unlink(missing_ok=True)
+        except NotADirectoryError:
+            return
+        except OSError as error:
+            raise _failure("remove", path, error) from error
+
+    def remove_empty(self, path: Path) -> bool:
+        """Remove a directory if it is empty; tells whether it is gone."""
+        try:
+            path.rmdir()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def discard(self, path: Path, trash: Path) -> None:
+        """Delete a directory by way of the trash; one that is gone is fine."""
+        grave = trash / uuid.uuid4().hex
+        try:
+            trash.mkdir(parents=True, exist_ok=True)
+            path.rename(grave)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _failure("remove", path, error) from error
+        self.delete(grave)
+
+    def delete(self, path: Path) -> None:
+        """Delete a file or a tree that nobody can find any more; links are not followed."""
+        try:
+            if path.is_symlink() or not path.is_dir():
+                path.unlink(missing_ok=True)
+                return
+            try:
+                shutil.rmtree(path)
+            except PermissionError:
+                # A directory that was made read-only keeps its entries: open it, try again.
+                for folder, _, _ in os.walk(path):
+                    Path(folder).chmod(stat.S_IRWXU)
+                shutil.rmtree(path)
+        except OSError as error:
+            raise _failure("delete", path, error) from error
+
+
+def _failure(what: str, path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"could not {what} {path}: {error.strerror or error}",
+        {"errno": error.errno},
+    )

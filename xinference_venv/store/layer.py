@@ -1,0 +1,127 @@
+"""The layer of links, ``inherited/``, through which an environment shows a part of the host.
+
+Each entry of the host's search path has a folder in the layer. What belongs to hidden
+distributions is left out: a host directory without any of it becomes one link, one with some of
+it a real directory whose entries are decided each. The layer lies apart from the environment's
+own site-packages, since installers write through links that they meet there.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import TypeAlias
+
+from xinference_venv.host import HostDistribution
+from xinference_venv.store.disk import Disk
+from xinference_venv.store.layout import LAYER_NAME
+
+# Sorts after the .pth files of packages, so that the environment's own come first.
+PTH_NAME = "zzzz-xinference-venv-inherited.pth"
+
+# A folder's entries that hold something hidden; None for a file that is hidden itself.
+_Hidden: TypeAlias = "dict[str, _Hidden | None]"
+
+
+def make_layer(
+    disk: Disk,
+    env: Path,
+    site_packages: Path,
+    search_path: Iterable[str],
+    hidden: Collection[HostDistribution],
+) -> None:
+    """Make the layer of an environment and the ``.pth`` file that shows it."""
+    names = []
+    for number, location in enumerate(search_path):
+        name = str(number)
+        names.append(name)
+        folder = env / LAYER_NAME / name
+        disk.make_directory(folder)
+        tree = _hidden_tree(location, [each for each in hidden if each.location == location])
+        _link_entries(Path(location), folder, tree, top=True)
+    folders = ", ".join(repr(name) for name in names)
+    line = (
+        "import os, site, sys; "
+        f"[site.addsitedir(os.path.join(sys.prefix, {LAYER_NAME!r}, n)) for n in [{folders}]]\n"
+    )
+    disk.write(site_packages / PTH_NAME, line.encode(), durable=False)
+
+
+def _link_entries(source: Path, target: Path, hidden: _Hidden, *, top: bool = False) -> None:
+    with os.scandir(source) as entries:
+        for entry in entries:
+            name = entry.name
+            if name in hidden:
+                inner = hidden[name]
+                if inner is not None and entry.is_dir():
+                    _link_partly(source / name, target / name, inner)
+            elif name == "__pycache__" or (top and _only_adds_paths(entry)):
+                # Bytecode is kept apart for model processes; and the paths that a .pth file
+                # adds are entries of the search path themselves.
+                continue
+            else:
+                (target / name).symlink_to(entry.path)
+
+
+def _link_partly(source: Path, target: Path, hidden: _Hidden) -> None:
+    """A directory that holds hidden files: kept only if anything else is in it."""
+    target.mkdir()
+    _link_entries(source, target, hidden)
+    if not any(target.iterdir()):
+        target.rmdir()
+
+
+def _only_adds_paths(entry: os.DirEntry[str]) -> bool:
+    if not entry.name.endswith(".pth"):
+        return False
+    lines = Path(entry.path).read_text("utf-8", "replace").splitlines()
+    return not any(line.startswith(("import ", "import\t")) for line in lines)
+
+
+def _hidden_tree(location: str, distributions: Iterable[HostDistribution]) -> _Hidden:
+    tree: _Hidden = {}
+    for each in distributions:
+        for path in recorded_files(location, each):
+            parts = path.split("/")
+            node = tree
+            for part in parts[:-1]:
+                inner = node.setdefault(part, {})
+                if inner is None:
+                    break
+                node = inner
+            else:
+                node[parts[-1]] = None
+        tree[each.metadata] = None
+    return tree
+
+
+def recorded_files(location: str, distribution: HostDistribution) -> list[str]:
+    """A distribution's files inside its location, from its RECORD or older kinds of lists.
+
+    Without any list the files can't be known; then its import names are taken from
+    ``top_level.txt``, else its own name, each as a module and as a package.
+    """
+    metadata = Path(location, distribution.metadata)
+    record = metadata / "RECORD"
+    if record.is_file():
+        with record.open(newline="", encoding="utf-8") as file:
+            names = [row[0] for row in csv.reader(file) if row]
+        return _inside(names)
+    installed = metadata / "installed-files.txt"
+    if installed.is_file():
+        lines = installed.read_text("utf-8").splitlines()
+        return _inside(os.path.join(distribution.metadata, line) for line in lines)
+    top_level = metadata / "top_level.txt"
+    names = top_level.read_text("utf-8").split() if top_level.is_file() else []
+    return [
+        entry
+        for name in names or [distribution.name.replace("-", "_")]
+        for entry in (name, f"{name}.py")
+    ]
+
+
+def _inside(names: Iterable[str]) -> list[str]:
+    normal = (os.path.normpath(name) for name in names)
+    return [name for name in normal if not name.startswith("..") and not os.path.isabs(name)]

@@ -1,0 +1,101 @@
+"""Where everything lies below the virtualenv directory; paths are computed, nothing is touched.
+
+v4/{model_name}/{model_engine}/{python_version} -> store/envs/{id}
+v3/{model_name}/{python_version} -> store/envs/{id}
+store/envs staging trash stubs locks leases logs keys hosts pythons processes
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from xinference_venv.env import EnvKey
+from xinference_venv.errors import StoreError
+
+RECORD_NAME = "xinference-venv.json"
+LAYER_NAME = "inherited"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths below `root`, the ``virtualenv`` directory of a home."""
+
+    root: Path
+
+    def key_link(self, key: EnvKey) -> Path:
+        """The link by which a key's environment is found; proved to lie inside the root."""
+        return self.inside(self.root.joinpath(*key.parts))
+
+    def env(self, env_id: str) -> Path:
+        """The directory of an environment."""
+        return self.inside(self.envs / env_id)
+
+    def inside(self, path: Path) -> Path:
+        """The path itself when it lies inside the root as written; raises `StoreError`."""
+        if ".." in path.parts or not path.is_relative_to(self.root) or path == self.root:
+            raise StoreError(f"{path} does not lie inside {self.root}")
+        return path
+
+    @property
+    def store(self) -> Path:
+        """Everything that is ours alone."""
+        return self.root / "store"
+
+    @property
+    def envs(self) -> Path:
+        """The environments, one directory each, named by id."""
+        return self.store / "envs"
+
+    @property
+    def staging(self) -> Path:
+        """What is being built; swept at start."""
+        return self.store / "staging"
+
+    @property
+    def trash(self) -> Path:
+        """What is being deleted; swept at start."""
+        return self.store / "trash"
+
+    @property
+    def stubs(self) -> Path:
+        """Stub wheels, a folder for each host digest."""
+        return self.store / "stubs"
+
+    @property
+    def locks(self) -> Path:
+        """Lock files between processes."""
+        return self.store / "locks"
+
+    @property
+    def leases(self) -> Path:
+        """Leases, a folder for each environment."""
+        return self.store / "leases"
+
+    @property
+    def logs(self) -> Path:
+        """What uv said, a file for each job."""
+        return self.store / "logs"
+
+    @property
+    def keys(self) -> Path:
+        """A record for each key."""
+        return self.store / "keys"
+
+    @property
+    def hosts(self) -> Path:
+        """Facts of host interpreters."""
+        return self.store / "hosts"
+
+    @property
+    def processes(self) -> Path:
+        """A record for each uv process that runs."""
+        return self.store / "processes"
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Every folder that a store has."""
+        return (
+            *(self.envs, self.staging, self.trash, self.stubs, self.locks, self.leases),
+            *(self.logs, self.keys, self.hosts, self.processes),
+        )

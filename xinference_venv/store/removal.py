@@ -1,0 +1,25 @@
+"""Removal as planned: keys first, then the files that nobody needs any more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xinference_venv.env import EnvState
+from xinference_venv.inventory import EnvEntry
+from xinference_venv.store.store import Store
+
+
+def remove_entry(store: Store, entry: EnvEntry) -> bool:
+    """Remove one planned entry, whose key's lock the caller holds.
+
+    Tells whether the files are gone too; those of an environment that a process or another key
+    needs stay. A link that means another environment by now is not the one that was planned,
+    and is left.
+    """
+    if entry.state is EnvState.UNMANAGED:
+        store.remove_foreign(Path(entry.path))
+        return True
+    if entry.env_id is None or store.env_of(entry.key) != entry.env_id:
+        return False
+    store.detach(entry.key)
+    return store.delete_if_unused(entry.env_id)

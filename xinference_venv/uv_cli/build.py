@@ -1,0 +1,102 @@
+"""Make an environment from a lock with uv: an empty relocatable one, then exactly the lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import tomli_w
+
+from xinference_venv.errors import BuildFailed, InstallFailed, UvFailed
+from xinference_venv.lock import EnvLock, strip_credentials
+from xinference_venv.redact import secrets_of
+from xinference_venv.spec import EnvSpec
+from xinference_venv.uv_cli import command
+from xinference_venv.uv_cli.process import Uv
+
+
+@dataclass(kw_only=True)
+class Builder:
+    """One build, of an environment at `env`; `scratch` is a private folder beside it."""
+
+    uv: Uv
+    spec: EnvSpec
+    env: Path
+    scratch: Path
+    deadline: float
+
+    async def make_empty(self) -> None:
+        """Make the empty environment; raises `BuildFailed`."""
+        try:
+            await self.uv(
+                command.make_venv(path=str(self.env), python=self.spec.interpreter.base_executable),
+                deadline=self.deadline,
+            )
+        except UvFailed as error:
+            raise BuildFailed(str(error), error.details) from error
+
+    async def install(self, lock: EnvLock, on_line: Callable[[str], None]) -> None:
+        """Install what the lock says; raises `InstallFailed` with uv's own words."""
+        if not lock.packages:
+            return
+        urls = self._urls_with_credentials()
+        document = with_credentials(lock.pylock(), urls)
+        file = self.scratch / "pylock.install.toml"
+        file.write_text(tomli_w.dumps(document), "utf-8")
+        try:
+            await self.uv(
+                command.install(
+                    lock=str(file),
+                    python=str(self.env / "bin" / "python"),
+                    sources=self.spec.sources,
+                    allow_source_builds=self.spec.allow_source_builds,
+                    secrets=secrets_of(urls),
+                ),
+                deadline=self.deadline,
+                on_line=on_line,
+                working_directory=str(self.scratch),
+            )
+        except UvFailed as error:
+            raise InstallFailed(str(error), error.details) from error
+
+    def _urls_with_credentials(self) -> list[str]:
+        sources = self.spec.sources
+        places = [*sources.extra_index_urls, *sources.find_links, sources.index_url or ""]
+        direct = [line.text.rpartition(" @ ")[2] for line in self.spec.requirements]
+        return [url for url in (*direct, *places) if strip_credentials(url) != url]
+
+
+def with_credentials(document: Mapping[str, Any], urls: list[str]) -> dict[str, Any]:
+    """A PEP 751 document whose URLs have the credentials that `urls` carry.
+
+    A URL that was asked for as it stands gets its own back, query included; any other gets user
+    and password of an index on the same host.
+    """
+    exact = {strip_credentials(url): url for url in urls}
+    logins: dict[tuple[str, str], str] = {}
+    for url in urls:
+        login, found, host = urlsplit(url).netloc.rpartition("@")
+        if found:
+            logins.setdefault((urlsplit(url).scheme, host), login)
+
+    def completed(url: str) -> str:
+        if url in exact:
+            return exact[url]
+        parts = urlsplit(url)
+        login = logins.get((parts.scheme, parts.netloc))
+        return urlunsplit(parts._replace(netloc=f"{login}@{parts.netloc}")) if login else url
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {
+                key: completed(each) if key == "url" and isinstance(each, str) else walk(each)
+                for key, each in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [walk(each) for each in value]
+        return value
+
+    return {key: walk(value) for key, value in document.items()}

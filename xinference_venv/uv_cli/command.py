@@ -1,0 +1,181 @@
+"""Argument vectors for uv, as data: nothing is run here.
+
+Ambient configuration changes uv's results, so every command says `--no-config` and runs in the
+scrubbed environment of `scrubbed_environment`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from xinference_venv.sources import PackageSources
+
+# What of uv's own variables says how to reach the network or where interpreters are, and not
+# what to resolve.
+_KEPT_UV_VARIABLES = frozenset(
+    {
+        "UV_CONCURRENT_BUILDS",
+        "UV_CONCURRENT_DOWNLOADS",
+        "UV_HTTP_TIMEOUT",
+        "UV_NATIVE_TLS",
+        "UV_PYTHON_INSTALL_DIR",
+        "UV_PYTHON_INSTALL_MIRROR",
+        "UV_SYSTEM_CERTS",
+    }
+)
+_DROPPED_PREFIXES = ("UV_", "PIP_", "PYTHON", "CONDA_")
+_DROPPED_VARIABLES = frozenset({"VIRTUAL_ENV", "XOSCAR_AUTH_KEY", "__PYVENV_LAUNCHER__"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UvCommand:
+    """A uv command without the program itself; `secrets` must never be shown.
+
+    Indexes go by `environment`, since everybody on a host can read argument vectors.
+    """
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    secrets: frozenset[str] = frozenset()
+
+
+def scrubbed_environment(
+    environ: Mapping[str, str], *, cache_dir: str | None, python_directories: Sequence[str] = ()
+) -> dict[str, str]:
+    """The environment for a uv process.
+
+    Variables that change what uv resolves and the cluster's wire key are dropped; those of
+    proxies, certificates and compilers stay. Shims of version managers leave `PATH`, since uv
+    fails on a shim whose version is not selected; `python_directories` take their place.
+    """
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if name in _KEPT_UV_VARIABLES
+        or not (name.startswith(_DROPPED_PREFIXES) or name in _DROPPED_VARIABLES)
+    }
+    path = [each for each in environ.get("PATH", "").split(":") if not each.endswith("/shims")]
+    kept["PATH"] = ":".join([*path, *python_directories])
+    kept["NO_COLOR"] = "1"
+    if cache_dir is not None:
+        kept["UV_CACHE_DIR"] = cache_dir
+    return kept
+
+
+def version() -> UvCommand:
+    """Print uv's version."""
+    return UvCommand(arguments=("--version",))
+
+
+def python_list() -> UvCommand:
+    """Print the interpreters of this host as JSON."""
+    return UvCommand(
+        arguments=(
+            *("python", "list", "--only-installed", "--no-config", "--no-python-downloads"),
+            *("--output-format", "json"),
+        )
+    )
+
+
+def python_install(wanted: str) -> UvCommand:
+    """Download and install an interpreter."""
+    return UvCommand(arguments=("python", "install", wanted, "--no-config", "--no-bin"))
+
+
+def make_venv(*, path: str, python: str) -> UvCommand:
+    """Make an empty environment that can be renamed."""
+    return UvCommand(
+        arguments=("venv", path, "--relocatable", "--python", python, "--no-config", "--no-project")
+    )
+
+
+def resolve(
+    *,
+    requirements: str,
+    output: str,
+    python: str,
+    sources: PackageSources,
+    stubs: str | None = None,
+    constraints: str | None = None,
+    stubs_only: bool = False,
+    offline: bool = False,
+    allow_source_builds: bool = True,
+    secrets: frozenset[str] = frozenset(),
+) -> UvCommand:
+    """Resolve a requirements file, which also names the find-links, into a PEP 751 lock file.
+
+    `stubs` is a folder with metadata-only wheels of the host; with `stubs_only` nothing else is
+    looked at and no request leaves the machine. An existing `output` gives preferences.
+    """
+    arguments = [
+        *("pip", "compile", requirements, "--format", "pylock.toml", "--output-file", output),
+        *("--python", python, "--no-config", "--no-header", "--no-annotate", "--no-progress"),
+        "--no-python-downloads",
+    ]
+    if constraints is not None:
+        arguments += ["--constraints", constraints]
+    if stubs is not None:
+        arguments += ["--find-links", stubs]
+    if stubs_only:
+        arguments += ["--no-index"]
+    else:
+        arguments += _source_arguments(sources)
+        if offline:
+            arguments += ["--offline"]
+    if not allow_source_builds:
+        arguments += ["--only-binary", ":all:"]
+    if sources.no_build_isolation:
+        arguments += ["--no-build-isolation"]
+    return UvCommand(
+        arguments=tuple(arguments),
+        environment={} if stubs_only else _source_environment(sources),
+        secrets=secrets,
+    )
+
+
+def install(
+    *,
+    lock: str,
+    python: str,
+    sources: PackageSources,
+    offline: bool = False,
+    allow_source_builds: bool = True,
+    secrets: frozenset[str] = frozenset(),
+) -> UvCommand:
+    """Install exactly a PEP 751 lock file, hashes checked, nothing resolved."""
+    arguments = [
+        *("pip", "install", "--requirements", lock, "--python", python, "--no-config"),
+        *("--preview-features", "pylock", "--no-python-downloads"),
+    ]
+    for host in sources.trusted_hosts:
+        arguments += ["--allow-insecure-host", host]
+    if offline:
+        arguments += ["--offline"]
+    if not allow_source_builds:
+        arguments += ["--only-binary", ":all:"]
+    if sources.no_build_isolation:
+        arguments += ["--no-build-isolation"]
+    return UvCommand(arguments=tuple(arguments), secrets=secrets)
+
+
+def _source_environment(sources: PackageSources) -> dict[str, str]:
+    environment = {}
+    if sources.index_url is not None:
+        environment["UV_DEFAULT_INDEX"] = sources.index_url
+    if sources.extra_index_urls:
+        environment["UV_INDEX"] = " ".join(sources.extra_index_urls)
+    return environment
+
+
+def _source_arguments(sources: PackageSources) -> list[str]:
+    arguments: list[str] = []
+    if sources.no_index:
+        arguments += ["--no-index"]
+    for host in sources.trusted_hosts:
+        arguments += ["--allow-insecure-host", host]
+    if sources.index_strategy is not None:
+        arguments += ["--index-strategy", sources.index_strategy]
+    if sources.torch_backend is not None:
+        arguments += ["--torch-backend", sources.torch_backend]
+    return arguments

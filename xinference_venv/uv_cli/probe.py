@@ -1,0 +1,215 @@
+"""What interpreters and accelerators are there, asked of the programs that know.
+
+Comes out: `Interpreter` and `Accelerator` nouns. Nothing of a model's or the host's packages is
+imported by the questions asked here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import packaging
+from uv import find_uv_bin
+
+from xinference_venv.canonical import Fields
+from xinference_venv.errors import InvalidRecord, PythonNotFound, UvFailed, UvNotFound
+from xinference_venv.host import Accelerator, Interpreter
+from xinference_venv.uv_cli import command
+from xinference_venv.uv_cli.process import ProcessDoor, Uv
+
+_PROBE_SECONDS = 60.0
+_INSTALL_SECONDS = 900.0
+
+# Runs in the interpreter in question. Our `packaging` is lent to it, after its own search path
+# was recorded: it may have an old one or none.
+_PROBE = """
+import json, os, platform, sys, sysconfig
+stdlib = {os.path.realpath(p) for p in (
+    sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"),
+    os.path.join(sysconfig.get_path("platstdlib"), "lib-dynload"))}
+path = [p for p in sys.path if p and os.path.isdir(p) and os.path.realpath(p) not in stdlib]
+lent = sys.argv[1]
+sys.path.insert(0, lent)
+from packaging.markers import default_environment
+from packaging.tags import sys_tags
+base = getattr(sys, "_base_executable", None) or sys.executable
+print(json.dumps({
+    "executable": sys.executable,
+    "base_executable": os.path.realpath(base),
+    "version": platform.python_version(),
+    "markers": {k: v for k, v in default_environment().items() if k != "extra"},
+    "tags": [str(t) for t in sys_tags()],
+    "search_path": path,
+}))
+"""
+
+
+def find_uv(override: str | None) -> str:
+    """The path of uv: `override` (XOSCAR_UV_PATH), else the one of the `uv` package."""
+    if override is not None:
+        found = shutil.which(override)
+        if found is None:
+            raise UvNotFound(
+                f"XOSCAR_UV_PATH names {override!r}, which is no program",
+                {"hint": "correct the variable, or unset it to use the uv package's own"},
+            )
+        return found
+    try:
+        return find_uv_bin()
+    except FileNotFoundError:
+        raise UvNotFound(
+            "the uv package has no uv program for this interpreter",
+            {"hint": "pip install --force-reinstall uv, or set XOSCAR_UV_PATH"},
+        ) from None
+
+
+def version_manager_directories(environ: Mapping[str, str], home: str) -> list[str]:
+    """The folders in which pyenv keeps its interpreters, newest first by name.
+
+    uv fails on pyenv's shims of versions that are not selected, so the real interpreters are
+    put on its search path instead.
+    """
+    root = Path(environ.get("PYENV_ROOT") or Path(home, ".pyenv"), "versions")
+    # 3.6 and 2.7 make uv's own questions fail.
+    modern = [
+        each for each in root.glob("3.*/bin") if not re.match(r"3\.[0-7](\.|$)", each.parts[-2])
+    ]
+    return [str(each) for each in sorted(modern, reverse=True)]
+
+
+async def probe_interpreter(door: ProcessDoor, python: str) -> Interpreter:
+    """Ask an interpreter what it is; raises `PythonNotFound` when it can't say."""
+    lent = Path(packaging.__file__).parents[1]
+    try:
+        finished = await door.run((python, "-c", _PROBE, str(lent)), deadline=_PROBE_SECONDS)
+        if finished.exit_status == 0:
+            return Interpreter.from_dict(json.loads(finished.output))
+        words = finished.tail[-1] if finished.tail else f"exit status {finished.exit_status}"
+    except (OSError, json.JSONDecodeError, InvalidRecord) as error:
+        words = str(error)
+    raise PythonNotFound(
+        f"the interpreter {python} does not work: {words}",
+        {"hint": "start it by hand, or name another one"},
+    )
+
+
+async def find_python(
+    uv: Uv, wanted: str, *, allow_download: bool, on_line: Callable[[str], None]
+) -> str:
+    """The path of the newest CPython of version `wanted` (``3.12`` or ``3.12.1``) on this host.
+
+    Raises `PythonNotFound`, which names the versions that are there.
+    """
+    there = await _installed_pythons(uv)
+    if allow_download and not _matching(there, wanted):
+        try:
+            await uv(command.python_install(wanted), deadline=_INSTALL_SECONDS, on_line=on_line)
+        except UvFailed as error:
+            raise PythonNotFound(
+                f"Python {wanted} is not on this host and could not be downloaded: {error}",
+                error.details,
+            ) from error
+        there = await _installed_pythons(uv)
+    matching = _matching(there, wanted)
+    if matching:
+        return there[max(matching, key=_version_tuple)]
+    found = ", ".join(sorted(there, key=_version_tuple)) or "none"
+    raise PythonNotFound(
+        f"Python {wanted} is not on this host; found: {found}",
+        {
+            "hint": "ask for one of these, install it, or let uv download it with"
+            " XINFERENCE_VIRTUAL_ENV_PYTHON_DOWNLOADS=1"
+        },
+    )
+
+
+async def _installed_pythons(uv: Uv) -> dict[str, str]:
+    """CPython interpreters by full version, the first found of each version."""
+    finished = await uv(command.python_list(), deadline=_PROBE_SECONDS)
+    found: dict[str, str] = {}
+    for entry in json.loads(finished.output):
+        fields = Fields("uv's list of interpreters", entry)
+        if fields.text("implementation") == "cpython" and fields.text("variant") == "default":
+            found.setdefault(fields.text("version"), fields.text("path"))
+    return found
+
+
+def _matching(there: Mapping[str, str], wanted: str) -> list[str]:
+    return [each for each in there if each == wanted or each.startswith(f"{wanted}.")]
+
+
+def _version_tuple(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+async def probe_accelerator(door: ProcessDoor, interpreter: Interpreter) -> Accelerator:
+    """CUDA by `nvidia-smi` and by the host torch's own version file; NPU by its device file.
+
+    torch is not imported: that takes seconds, and its context stays on the GPU.
+    """
+    built_for = _torch_cuda(interpreter)
+    smi = shutil.which("nvidia-smi")
+    driver: str | None = None
+    arch: str | None = None
+    if smi is not None:
+        finished = await door.run((smi,), deadline=_PROBE_SECONDS)
+        if found := re.search(r"CUDA Version:\s*(\d+\.\d+)", finished.output):
+            driver = found[1]
+        query = (smi, "--query-gpu=compute_cap", "--format=csv,noheader")
+        finished = await door.run(query, deadline=_PROBE_SECONDS)
+        if found := re.match(r"(\d+)\.(\d+)", finished.output):
+            arch = f"sm_{found[1]}{found[2]}"
+    has_cuda = arch is not None
+    return Accelerator(
+        has_cuda=has_cuda,
+        cuda_version=(built_for or driver) if has_cuda else None,
+        cuda_arch=arch,
+        has_npu=Path("/dev/davinci_manager").exists(),
+    )
+
+
+def _torch_cuda(interpreter: Interpreter) -> str | None:
+    for entry in interpreter.search_path:
+        file = Path(entry, "torch", "version.py")
+        if file.is_file():
+            found = re.search(r"^cuda\b[^=]*=\s*'([\d.]+)'", file.read_text("utf-8"), re.MULTILINE)
+            return found[1] if found else None
+    return None
+
+
+_CHECK = """
+import json, os, re, sys
+seen, unseen = json.loads(sys.argv[1])
+found = {}
+for place in sys.path:
+    try:
+        names = os.listdir(place) if place else []
+    except OSError:
+        continue
+    for name in names:
+        stem, kind = os.path.splitext(name)
+        if kind in (".dist-info", ".egg-info"):
+            name, _, version = stem.partition("-")
+            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), version)
+faults = [f"{name} is not visible to the interpreter" for name in seen if name not in found]
+faults += [f"{name} of the host is still visible" for name in unseen if name in found]
+print(json.dumps(faults))
+"""
+
+
+async def check_environment(
+    door: ProcessDoor, python: str, *, seen: Iterable[str], unseen: Iterable[str], deadline: float
+) -> list[str]:
+    """Start an environment's interpreter and let it say which distributions it can find.
+
+    Returns what is wrong: a name of `seen` that it does not find, one of `unseen` that it does.
+    """
+    expected = json.dumps([sorted(seen), sorted(unseen)])
+    finished = await door.run((python, "-I", "-c", _CHECK, expected), deadline=deadline)
+    if finished.exit_status != 0:
+        return [f"the interpreter does not start: {' '.join(finished.tail[-3:])}"]
+    return [str(fault) for fault in json.loads(finished.output)]

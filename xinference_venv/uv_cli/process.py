@@ -1,0 +1,216 @@
+"""The only door to subprocesses: bounded, with a deadline, killed as a group, redacted.
+
+What goes in is an argument vector, what comes out is what the process said. Who starts a
+process here owns it: cancelling the call, or its deadline, ends the whole process group before
+the call returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from xinference_venv.errors import DeadlineExceeded, UvFailed
+from xinference_venv.redact import redact_text
+from xinference_venv.uv_cli.command import UvCommand
+
+TAIL_LINES = 60
+_LINE_LIMIT = 1 << 20
+_OUTPUT_LIMIT = 32 << 20
+_TERMINATE_SECONDS = 3.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """What an ended process left: its exit status, standard output, and the tail of stderr."""
+
+    exit_status: int
+    output: str
+    tail: tuple[str, ...]
+
+
+def _ignore(_: object) -> None:
+    """Nobody listens."""
+
+
+@dataclass(kw_only=True)
+class ProcessDoor:
+    """Runs subprocesses, at most `slots` at a time, in the given environment.
+
+    `started` and `ended` hear of each process by pid: the owner journals them, so that what a
+    crash left behind can be swept.
+    """
+
+    environment: Mapping[str, str]
+    slots: int
+    started: Callable[[int], None] = _ignore
+    ended: Callable[[int], None] = _ignore
+    calls: int = 0
+    _gate: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._gate = asyncio.Semaphore(self.slots)
+
+    async def run(
+        self,
+        command: Sequence[str],
+        *,
+        deadline: float,
+        on_line: Callable[[str], None] = _ignore,
+        more_environment: Mapping[str, str] = MappingProxyType({}),
+        secrets: frozenset[str] = frozenset(),
+        working_directory: str = "/",
+    ) -> Finished:
+        """Run a command to its end; `deadline` is in seconds from when it starts.
+
+        Every line of stderr goes to `on_line`, redacted. Raises `DeadlineExceeded`; a failing
+        exit status is the caller's to judge. The working directory is the root by default, so
+        that no file of the caller's folder is picked up.
+        """
+        async with self._gate:
+            self.calls += 1
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={**self.environment, **more_environment},
+                cwd=working_directory,
+                start_new_session=True,
+                limit=_LINE_LIMIT,
+            )
+            self.started(process.pid)
+            tail: deque[str] = deque(maxlen=TAIL_LINES)
+
+            def hear(line: str) -> None:
+                shown = redact_text(line, secrets)
+                tail.append(shown)
+                on_line(shown)
+
+            assert process.stdout is not None and process.stderr is not None
+            try:
+                async with asyncio.timeout(deadline):
+                    output, _, status = await asyncio.gather(
+                        _read_all(process.stdout), _read_lines(process.stderr, hear), process.wait()
+                    )
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    f"{os.path.basename(command[0])} took longer than {deadline:g} s and was ended",
+                    {"command": _shown(command, secrets), "output": "\n".join(tail)},
+                ) from None
+            finally:
+                await _end_group(process)
+                self.ended(process.pid)
+            return Finished(exit_status=status, output=output, tail=tuple(tail))
+
+
+@dataclass(kw_only=True)
+class Uv:
+    """uv behind the door: the program, and the words of its failures."""
+
+    program: str
+    door: ProcessDoor
+
+    async def __call__(
+        self,
+        command: UvCommand,
+        *,
+        deadline: float,
+        on_line: Callable[[str], None] = _ignore,
+        working_directory: str = "/",
+    ) -> Finished:
+        """Run uv; raises `UvFailed` with uv's own words when it ends with an error."""
+        argv = (self.program, *command.arguments)
+        finished = await self.door.run(
+            argv,
+            deadline=deadline,
+            on_line=on_line,
+            more_environment=command.environment,
+            secrets=command.secrets,
+            working_directory=working_directory,
+        )
+        if finished.exit_status != 0:
+            words = _words(finished.tail)
+            raise UvFailed(
+                words or f"uv ended with exit status {finished.exit_status} and said nothing",
+                {
+                    "command": _shown(argv, command.secrets),
+                    "exit_status": finished.exit_status,
+                    "output": "\n".join(finished.tail),
+                },
+            )
+        return finished
+
+
+def _words(tail: Sequence[str]) -> str:
+    """What uv says of its error: all from the first line that marks it."""
+    for start, line in enumerate(tail):
+        if line.lstrip().startswith(("error:", "×")):
+            return "\n".join(tail[start:]).strip()
+    return "\n".join(tail).strip()
+
+
+def _shown(argv: Sequence[str], secrets: frozenset[str]) -> list[str]:
+    return [redact_text(each, secrets) for each in argv]
+
+
+async def _read_all(stream: asyncio.StreamReader) -> str:
+    content = bytearray()
+    while chunk := await stream.read(1 << 16):
+        if len(content) < _OUTPUT_LIMIT:
+            content += chunk
+    return content.decode("utf-8", "replace")
+
+
+async def _read_lines(stream: asyncio.StreamReader, hear: Callable[[str], None]) -> None:
+    while True:
+        try:
+            line = await stream.readline()
+        except ValueError:
+            # A line beyond the limit: asyncio has dropped it.
+            continue
+        if not line:
+            return
+        hear(line.decode("utf-8", "replace").rstrip("\r\n"))
+
+
+async def _end_group(process: asyncio.subprocess.Process) -> None:
+    """End what is left of the process's group, first politely, and reap the process.
+
+    Shielded, since it runs when the caller is being cancelled and must finish all the same.
+    """
+
+    async def end() -> None:
+        for ending in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(process.pid, ending)
+            except (ProcessLookupError, PermissionError):
+                break
+            if process.returncode is not None:
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TERMINATE_SECONDS):
+                    await process.wait()
+        await process.wait()
+
+    if process.returncode is None or _group_lives(process.pid):
+        ending = asyncio.ensure_future(end())
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await ending
+            raise
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True

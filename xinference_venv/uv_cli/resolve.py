@@ -1,0 +1,242 @@
+"""Resolve a spec with uv, the host in sight: stubs alone, host versions hard, then soft.
+
+The passes, each only when the one before has no solution:
+
+1. the host's stubs without any index: when the host satisfies everything, nothing leaves the
+   machine;
+2. an index, with every host version as a hard constraint, but those that the request itself
+   contradicts;
+3. host versions as preferences; then the hard constraints that this solution kept, and of the
+   others as many as still allow a solution, so that as little as possible of the host gives way.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tomli_w
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from xinference_venv.errors import ResolutionFailed, UvFailed
+from xinference_venv.host import HostFacts
+from xinference_venv.lock import Resolution, read_resolution, strip_credentials
+from xinference_venv.redact import secrets_of
+from xinference_venv.requirements import RequirementLine
+from xinference_venv.sources import PackageSources
+from xinference_venv.spec import EnvSpec
+from xinference_venv.uv_cli import command
+from xinference_venv.uv_cli.process import Uv
+from xinference_venv.uv_cli.stubs import STUB_BUILD_TAG, stub_file_name, stub_wheel
+
+PYPI = "https://pypi.org/simple"
+_NO_SOLUTION = ("No solution found", "unsatisfiable")
+
+
+def write_stubs(host: HostFacts, folder: Path) -> None:
+    """Write a stub wheel of every host distribution into an empty folder."""
+    tag = host.interpreter.tags[0]
+    for each in host.distributions:
+        content = stub_wheel(
+            each, tag, host_versions=host.versions, markers=host.interpreter.markers
+        )
+        (folder / stub_file_name(each, tag)).write_bytes(content)
+
+
+@dataclass(kw_only=True)
+class Resolver:
+    """One resolution, in a private scratch folder; `stubs` is the folder of the host's stubs."""
+
+    uv: Uv
+    spec: EnvSpec
+    host: HostFacts
+    stubs: Path | None
+    scratch: Path
+    deadline: float
+    on_line: Callable[[str], None]
+
+    async def resolve(self) -> Resolution:
+        """Resolve; raises `ResolutionFailed` with uv's own explanation."""
+        try:
+            found = await self._resolve(self.spec.sources_without_backend())
+            if self.spec.sources.torch_backend is not None and "torch" in found.installed:
+                # Asked only now: the backend's index is asked even for a torch of the host.
+                found = await self._resolve(self.spec.sources)
+        except UvFailed as error:
+            raise ResolutionFailed(str(error), error.details) from error
+        return found
+
+    async def _resolve(self, sources: PackageSources) -> Resolution:
+        if self.stubs is None:
+            return await self._attempt(sources)
+        if not any(_is_direct(line) for line in self.spec.requirements):
+            self.on_line("resolving with what the host has")
+            found = await self._try(sources, stubs_only=True)
+            if found is not None:
+                return found
+        self.on_line("resolving with every host version kept")
+        kept = [
+            name
+            for name in self.host.by_name
+            if not _contradicted(name, self.host.versions[name], self.spec.requirements)
+        ]
+        found = await self._try(sources, constrained=kept)
+        if found is not None:
+            return found
+        self.on_line("resolving with host versions preferred")
+        soft = await self._attempt(sources, seeded=True)
+        changed = soft.installed.keys() & set(kept)
+        solutions = [soft]
+
+        async def solvable(names: Sequence[str]) -> bool:
+            found = await self._try(sources, constrained=names)
+            if found is not None:
+                solutions.append(found)
+            return found is not None
+
+        stable = [name for name in kept if name not in changed]
+        await keep_most(stable, sorted(changed), solvable)
+        return solutions[-1]
+
+    async def _try(
+        self,
+        sources: PackageSources,
+        *,
+        stubs_only: bool = False,
+        constrained: Sequence[str] = (),
+    ) -> Resolution | None:
+        """One pass; None when it has no solution. Any other failure is the caller's."""
+        try:
+            return await self._attempt(sources, stubs_only=stubs_only, constrained=constrained)
+        except UvFailed as error:
+            if stubs_only or any(words in str(error) for words in _NO_SOLUTION):
+                return None
+            raise
+
+    async def _attempt(
+        self,
+        sources: PackageSources,
+        *,
+        stubs_only: bool = False,
+        constrained: Sequence[str] = (),
+        seeded: bool = False,
+    ) -> Resolution:
+        output = self.scratch / "pylock.resolution.toml"
+        requirements = self.scratch / "requirements.txt"
+        constraints = self.scratch / "constraints.txt"
+        requirements.write_text(self._requirements_text(sources, stubs_only=stubs_only), "utf-8")
+        pins = [f"{name}=={self.host.versions[name]}" for name in constrained]
+        constraints.write_text("\n".join(pins), "utf-8")
+        output.unlink(missing_ok=True)
+        if seeded:
+            output.write_text(tomli_w.dumps(self._seed()), "utf-8")
+        secrets = secrets_of(
+            [
+                *(line.text for line in self.spec.requirements),
+                *filter(None, [sources.index_url]),
+                *sources.extra_index_urls,
+                *sources.find_links,
+            ]
+        )
+        await self.uv(
+            command.resolve(
+                requirements=str(requirements),
+                output=str(output),
+                python=self.spec.interpreter.base_executable,
+                sources=sources,
+                stubs=str(self.stubs) if self.stubs is not None else None,
+                constraints=str(constraints) if pins else None,
+                stubs_only=stubs_only,
+                allow_source_builds=self.spec.allow_source_builds,
+                secrets=secrets,
+            ),
+            deadline=self.deadline,
+            on_line=self.on_line if not stubs_only else lambda _: None,
+            working_directory=str(self.scratch),
+        )
+        indexes = [*sources.extra_index_urls, sources.index_url or PYPI]
+        return read_resolution(
+            tomllib.loads(output.read_text("utf-8")),
+            stub_build_tag=STUB_BUILD_TAG,
+            tags=self.spec.interpreter.tags,
+            indexes=[strip_credentials(url) for url in indexes],
+        )
+
+    def _requirements_text(self, sources: PackageSources, *, stubs_only: bool) -> str:
+        """The requirements file; it holds credentials, so the scratch folder is private."""
+        lines = [] if stubs_only else [f"--find-links {place}" for place in sources.find_links]
+        lines += [line.text for line in self.spec.requirements]
+        lines += [f"{name}=={self.host.versions[name]}" for name in self.spec.roots]
+        return "\n".join(lines) + "\n"
+
+    def _seed(self) -> dict[str, object]:
+        assert self.stubs is not None
+        tag = self.host.interpreter.tags[0]
+        return {
+            "lock-version": "1.0",
+            "created-by": "xinference_venv",
+            "packages": [
+                {
+                    "name": each.name,
+                    "version": each.version,
+                    "wheels": [
+                        {
+                            "url": (self.stubs / stub_file_name(each, tag)).as_uri(),
+                            # Preferences are read by name and version alone.
+                            "hashes": {"sha256": "0" * 64},
+                        }
+                    ],
+                }
+                for each in self.host.distributions
+            ],
+        }
+
+
+async def keep_most(
+    stable: Sequence[str],
+    candidates: Sequence[str],
+    solvable: Callable[[Sequence[str]], Awaitable[bool]],
+) -> list[str]:
+    """Add as many of `candidates` to `stable` as stay solvable, halving where all are not.
+
+    What is left out is needed to be: none of it can be added to the result alone. Asks about
+    `k log n` times for `k` candidates that must go out of `n`.
+    """
+    kept = list(stable)
+
+    async def add(group: Sequence[str]) -> None:
+        if not group:
+            return
+        if await solvable([*kept, *group]):
+            kept.extend(group)
+        elif len(group) > 1:
+            middle = len(group) // 2
+            await add(group[:middle])
+            await add(group[middle:])
+
+    await add(candidates)
+    return kept
+
+
+def _is_direct(line: RequirementLine) -> bool:
+    return "://" in line.text
+
+
+def _contradicted(name: str, version: str, lines: Iterable[RequirementLine]) -> bool:
+    """Whether the request itself excludes the host's version of a package."""
+    for line in lines:
+        if line.name != name:
+            continue
+        if _is_direct(line):
+            return True
+        try:
+            requirement = Requirement(line.text)
+        except InvalidRequirement:
+            return True
+        same = canonicalize_name(requirement.name) == name
+        if same and not requirement.specifier.contains(version, prereleases=True):
+            return True
+    return False
