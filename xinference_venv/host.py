@@ -37,6 +37,11 @@ class Interpreter:
         return ".".join(self.version.split(".")[:2])
 
     @property
+    def best_tag(self) -> str:
+        """The tag of wheels that uv prefers to all others; plain ``linux`` ranks lowest there."""
+        return next((tag for tag in self.tags if "-linux_" not in tag), self.tags[0])
+
+    @property
     def platform_digest(self) -> str:
         """Equal for interpreters that can use the same wheels and markers."""
         return digest_of([self.version, dict(self.markers), self.tags])

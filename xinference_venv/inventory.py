@@ -141,9 +141,9 @@ def plan_removal(entries: Iterable[EnvEntry], wanted: EnvFilter, *, force: bool)
     for entry in entries:
         if not wanted.matches(entry.key):
             continue
-        if entry.state is EnvState.BUILDING:
-            refuse.append(entry)
-        elif entry.leases and not entry.shared_with and not force:
+        if entry.state is EnvState.BUILDING or (
+            entry.leases and not entry.shared_with and not force
+        ):
             refuse.append(entry)
         elif entry.leases:
             detach.append(entry)

@@ -81,8 +81,12 @@ _SCHEMES = frozenset({"https", "http", "file"}) | _VERSION_CONTROL_SCHEMES
 
 
 class Origin(StrEnum):
-    """Who asked for a line; a later member's word counts more."""
+    """Who asked for a line; a later member's word counts more.
 
+    `PROCESS`: what every model process needs, whoever the model is.
+    """
+
+    PROCESS = "process"
     ENGINE = "engine"
     MODEL = "model"
     LAUNCH = "launch"

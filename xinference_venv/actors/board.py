@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from xinference_venv.errors import UnknownJob, VirtualEnvError
 from xinference_venv.jobs import JobJournal, Phase, PreparedEnvironment
+from xinference_venv.lease import Lease
 from xinference_venv.request import LaunchRequest
+from xinference_venv.spec import EnvSpec
 
 ENDED_JOBS_KEPT = 200
 
@@ -30,6 +31,7 @@ class Job:
     journal: JobJournal = field(default_factory=JobJournal)
     result: PreparedEnvironment | None = None
     error: VirtualEnvError | None = None
+    lease: Lease | None = None
     task: asyncio.Task[None] | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -60,6 +62,7 @@ class Job:
 class Build:
     """What several jobs wait for; `log` gets every line that uv says."""
 
+    spec: EnvSpec
     log: Path
     jobs: list[Job] = field(default_factory=list)
     task: asyncio.Task[Any] | None = None
@@ -111,10 +114,3 @@ class Board:
     def running(self) -> list[Job]:
         """The jobs that have not ended."""
         return [job for job in self.jobs.values() if not job.journal.phase.is_last]
-
-    async def cancel_all(self, cancel: Callable[[Job], None]) -> None:
-        """Cancel what runs and wait until it has ended."""
-        running = [job for job in self.running() if job.task is not None]
-        for job in running:
-            cancel(job)
-        await asyncio.gather(*(job.task for job in running if job.task), return_exceptions=True)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from xinference_venv.actors.board import Build
 from xinference_venv.env import EnvRecord, KeyRecord
 from xinference_venv.errors import InvalidRecord, VerificationFailed, VirtualEnvError
 from xinference_venv.host import HostFacts
@@ -33,7 +34,6 @@ from xinference_venv.uv_cli.process import Uv
 from xinference_venv.uv_cli.progress import InstallProgress
 from xinference_venv.uv_cli.resolve import Resolver, write_stubs
 
-Say = Callable[..., None]
 _T = TypeVar("_T")
 
 
@@ -47,8 +47,17 @@ class Preparation:
     host: HostFacts
     job_id: str
     deadline: float
-    say: Say
-    note: Callable[[str], None]
+    build: Build | None = None
+
+    def say(self, phase: Phase, message: str, **progress: int | None) -> None:
+        """Tell the jobs of the build; without one (a dry run) nobody listens."""
+        if self.build is not None:
+            self.build.say(phase, message, **progress)
+
+    def note(self, line: str) -> None:
+        """Write to the log of the build."""
+        if self.build is not None:
+            self.build.note(line)
 
     def known(self) -> KeyRecord | None:
         """What the key means already, when it is right for this spec and host.
@@ -114,7 +123,8 @@ class Preparation:
             stubs=stubs,
             scratch=folder,
             deadline=self.deadline,
-            on_line=lambda line: self.say(Phase.RESOLVING, line),
+            say=lambda line: self.say(Phase.RESOLVING, line),
+            note=self.note,
         )
         resolution = await resolver.resolve()
         version = (await self.uv(command.version(), deadline=self.deadline)).output.strip()

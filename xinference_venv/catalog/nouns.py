@@ -15,6 +15,7 @@ from typing import Any
 from packaging.utils import canonicalize_name
 
 from xinference_venv.errors import InvalidInput, InvalidModelSpec, UnknownModel
+from xinference_venv.redact import redact_text
 from xinference_venv.request import ModelVirtualEnv, check_model_name
 
 
@@ -49,6 +50,16 @@ class ModelEntry:
     description: str | None = None
     virtualenv: ModelVirtualEnv
     origin: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a listing shows of it, as plain JSON values."""
+        return {
+            "model_name": self.model_name,
+            "model_type": self.model_type,
+            "description": self.description,
+            "packages": [redact_text(line) for line in self.virtualenv.packages],
+            "origin": self.origin,
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

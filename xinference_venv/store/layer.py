@@ -33,20 +33,17 @@ def make_layer(
     hidden: Collection[HostDistribution],
 ) -> None:
     """Make the layer of an environment and the ``.pth`` file that shows it."""
-    names = []
+    lines = []
     for number, location in enumerate(search_path):
-        name = str(number)
-        names.append(name)
-        folder = env / LAYER_NAME / name
+        folder = env / LAYER_NAME / str(number)
         disk.make_directory(folder)
         tree = _hidden_tree(location, [each for each in hidden if each.location == location])
         _link_entries(Path(location), folder, tree, top=True)
-    folders = ", ".join(repr(name) for name in names)
-    line = (
-        "import os, site, sys; "
-        f"[site.addsitedir(os.path.join(sys.prefix, {LAYER_NAME!r}, n)) for n in [{folders}]]\n"
-    )
-    disk.write(site_packages / PTH_NAME, line.encode(), durable=False)
+        lines.append(
+            "import os, site, sys; "
+            f"site.addsitedir(os.path.join(sys.prefix, {LAYER_NAME!r}, {str(number)!r}))\n"
+        )
+    disk.write(site_packages / PTH_NAME, "".join(lines).encode(), durable=False)
 
 
 def _link_entries(source: Path, target: Path, hidden: _Hidden, *, top: bool = False) -> None:

@@ -7,6 +7,7 @@ imported by the questions asked here.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -28,9 +29,8 @@ _INSTALL_SECONDS = 900.0
 # was recorded: it may have an old one or none.
 _PROBE = """
 import json, os, platform, sys, sysconfig
-stdlib = {os.path.realpath(p) for p in (
-    sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"),
-    os.path.join(sysconfig.get_path("platstdlib"), "lib-dynload"))}
+own = [os.path.dirname(os.__file__), sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
+stdlib = {os.path.realpath(os.path.join(p, q)) for p in own for q in ("", "lib-dynload")}
 path = [p for p in sys.path if p and os.path.isdir(p) and os.path.realpath(p) not in stdlib]
 lent = sys.argv[1]
 sys.path.insert(0, lent)
@@ -168,7 +168,7 @@ async def probe_accelerator(door: ProcessDoor, interpreter: Interpreter) -> Acce
         has_cuda=has_cuda,
         cuda_version=(built_for or driver) if has_cuda else None,
         cuda_arch=arch,
-        has_npu=Path("/dev/davinci_manager").exists(),
+        has_npu=os.path.lexists("/dev/davinci_manager"),  # noqa: ASYNC240 (a device file)
     )
 
 

@@ -51,7 +51,6 @@ class ProcessDoor:
     slots: int
     started: Callable[[int], None] = _ignore
     ended: Callable[[int], None] = _ignore
-    calls: int = 0
     _gate: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -74,7 +73,6 @@ class ProcessDoor:
         that no file of the caller's folder is picked up.
         """
         async with self._gate:
-            self.calls += 1
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -112,10 +110,11 @@ class ProcessDoor:
 
 @dataclass(kw_only=True)
 class Uv:
-    """uv behind the door: the program, and the words of its failures."""
+    """uv behind the door: the program, the words of its failures, and a count of its calls."""
 
     program: str
     door: ProcessDoor
+    calls: int = 0
 
     async def __call__(
         self,
@@ -127,6 +126,7 @@ class Uv:
     ) -> Finished:
         """Run uv; raises `UvFailed` with uv's own words when it ends with an error."""
         argv = (self.program, *command.arguments)
+        self.calls += 1
         finished = await self.door.run(
             argv,
             deadline=deadline,

@@ -38,7 +38,7 @@ _NO_SOLUTION = ("No solution found", "unsatisfiable")
 
 def write_stubs(host: HostFacts, folder: Path) -> None:
     """Write a stub wheel of every host distribution into an empty folder."""
-    tag = host.interpreter.tags[0]
+    tag = host.interpreter.best_tag
     for each in host.distributions:
         content = stub_wheel(
             each, tag, host_versions=host.versions, markers=host.interpreter.markers
@@ -48,7 +48,10 @@ def write_stubs(host: HostFacts, folder: Path) -> None:
 
 @dataclass(kw_only=True)
 class Resolver:
-    """One resolution, in a private scratch folder; `stubs` is the folder of the host's stubs."""
+    """One resolution, in a private scratch folder; `stubs` is the folder of the host's stubs.
+
+    `say` hears what is tried, `note` every line of uv: that a pass has no solution is no error.
+    """
 
     uv: Uv
     spec: EnvSpec
@@ -56,7 +59,8 @@ class Resolver:
     stubs: Path | None
     scratch: Path
     deadline: float
-    on_line: Callable[[str], None]
+    say: Callable[[str], None]
+    note: Callable[[str], None]
 
     async def resolve(self) -> Resolution:
         """Resolve; raises `ResolutionFailed` with uv's own explanation."""
@@ -73,11 +77,11 @@ class Resolver:
         if self.stubs is None:
             return await self._attempt(sources)
         if not any(_is_direct(line) for line in self.spec.requirements):
-            self.on_line("resolving with what the host has")
+            self.say("resolving with what the host has")
             found = await self._try(sources, stubs_only=True)
             if found is not None:
                 return found
-        self.on_line("resolving with every host version kept")
+        self.say("resolving with every host version kept")
         kept = [
             name
             for name in self.host.by_name
@@ -86,7 +90,7 @@ class Resolver:
         found = await self._try(sources, constrained=kept)
         if found is not None:
             return found
-        self.on_line("resolving with host versions preferred")
+        self.say("resolving with as many host versions kept as fit")
         soft = await self._attempt(sources, seeded=True)
         changed = soft.installed.keys() & set(kept)
         solutions = [soft]
@@ -154,7 +158,7 @@ class Resolver:
                 secrets=secrets,
             ),
             deadline=self.deadline,
-            on_line=self.on_line if not stubs_only else lambda _: None,
+            on_line=self.note,
             working_directory=str(self.scratch),
         )
         indexes = [*sources.extra_index_urls, sources.index_url or PYPI]
@@ -174,7 +178,7 @@ class Resolver:
 
     def _seed(self) -> dict[str, object]:
         assert self.stubs is not None
-        tag = self.host.interpreter.tags[0]
+        tag = self.host.interpreter.best_tag
         return {
             "lock-version": "1.0",
             "created-by": "xinference_venv",

@@ -1,0 +1,111 @@
+"""Start and stop the actors, in pools of our own or of a cluster that embeds us."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xoscar as xo
+
+from xinference_venv.actors.supervisor import SUPERVISOR_UID, VirtualEnvSupervisorActor
+from xinference_venv.actors.worker import WORKER_UID, VirtualEnvWorkerActor
+from xinference_venv.config import Settings
+from xinference_venv.store.ambient import same_file_system
+from xinference_venv.store.processes import ProcessJournal
+from xinference_venv.store.store import Store
+from xinference_venv.uv_cli.command import scrubbed_environment
+from xinference_venv.uv_cli.probe import find_uv, version_manager_directories
+from xinference_venv.uv_cli.process import ProcessDoor, Uv
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LocalCluster:
+    """Both actors in one process; `pool` starts the model processes."""
+
+    pool: Any
+    supervisor: Any
+    worker: Any
+
+
+async def create_supervisor(address: str) -> Any:
+    """Create the supervisor in the pool at `address`; returns a reference."""
+    return await xo.create_actor(VirtualEnvSupervisorActor, address=address, uid=SUPERVISOR_UID)
+
+
+async def create_worker(address: str, environ: Mapping[str, str] | None = None) -> Any:
+    """Create the worker of this host in the pool at `address`; returns a reference.
+
+    Settings are read once, here, from `environ` (this process's environment by default).
+    """
+    ambient = os.environ if environ is None else environ
+    home = ambient.get("HOME") or str(Path.home())
+    settings = Settings.from_environ(ambient, home_directory=home)
+    store = await asyncio.to_thread(Store.open, Path(settings.virtualenv_dir))
+    uv = await asyncio.to_thread(_uv, settings, store, ambient, home)
+    return await xo.create_actor(
+        VirtualEnvWorkerActor,
+        store=store,
+        uv=uv,
+        settings=settings,
+        environ=ambient,
+        address=address,
+        uid=WORKER_UID,
+    )
+
+
+@asynccontextmanager
+async def local_cluster(environ: Mapping[str, str] | None = None) -> AsyncIterator[LocalCluster]:
+    """Both actors in this process, on the loopback address only; stops what runs at the end."""
+    # Recovering a pool forgets the interpreter it was started with.
+    pool = await xo.create_actor_pool(address=LOOPBACK, n_process=0, auto_recover=False)
+    try:
+        supervisor = await create_supervisor(pool.external_address)
+        worker = await create_worker(pool.external_address, environ)
+        await supervisor.register_worker(worker.address, os.urandom(8).hex())
+        try:
+            yield LocalCluster(pool=pool, supervisor=supervisor, worker=worker)
+        finally:
+            await worker.stop()
+            await xo.destroy_actor(worker)
+            await xo.destroy_actor(supervisor)
+    finally:
+        await pool.stop()
+
+
+def _uv(settings: Settings, store: Store, ambient: Mapping[str, str], home: str) -> Uv:
+    journal = ProcessJournal(layout=store.layout, disk=store.disk)
+    journal.sweep()
+    environment = scrubbed_environment(
+        ambient,
+        cache_dir=_cache_dir(settings, store, ambient, home),
+        python_directories=version_manager_directories(ambient, home),
+    )
+    door = ProcessDoor(
+        environment=environment,
+        slots=settings.uv_processes,
+        started=journal.started,
+        ended=journal.ended,
+    )
+    return Uv(program=find_uv(settings.uv_path), door=door)
+
+
+def _cache_dir(
+    settings: Settings, store: Store, ambient: Mapping[str, str], home: str
+) -> str | None:
+    """Uv's cache: as configured, else uv's own, else in the home.
+
+    Across file systems uv silently copies every file instead of linking it.
+    """
+    if settings.uv_cache_dir is not None:
+        return settings.uv_cache_dir
+    default = Path(ambient.get("XDG_CACHE_HOME") or Path(home, ".cache"), "uv")
+    if same_file_system(default, store.layout.root):
+        return str(default)
+    return str(store.layout.store / "uv-cache")

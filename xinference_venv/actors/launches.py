@@ -1,0 +1,275 @@
+"""Launches on one host: from a request to a lease on a ready environment, for many at once.
+
+Equal launches share one build, launches of one key wait for each other, and what is there and
+right already takes neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xinference_venv.actors.board import Board, Build, Job
+from xinference_venv.actors.hosts import Hosts
+from xinference_venv.actors.pipeline import Preparation, in_phase
+from xinference_venv.catalog.load import load_catalog
+from xinference_venv.catalog.nouns import Catalog
+from xinference_venv.config import Settings
+from xinference_venv.env import EnvKey
+from xinference_venv.errors import InvalidRecord, JobCancelled, NotFound, VirtualEnvError
+from xinference_venv.jobs import Phase, PreparedEnvironment
+from xinference_venv.lock import EnvLock
+from xinference_venv.request import LaunchRequest
+from xinference_venv.sources import check_launch_find_links
+from xinference_venv.spec import EnvSpec, Surroundings, describe, plan_spec, wants_environment
+from xinference_venv.store.ambient import real_directory
+from xinference_venv.store.identity import this_process
+from xinference_venv.store.launcher import LAUNCHER_NAME
+from xinference_venv.store.locks import held
+from xinference_venv.store.logs import open_log
+from xinference_venv.store.store import Store
+from xinference_venv.uv_cli.process import Uv
+
+
+@dataclass(kw_only=True)
+class Launches:
+    """The jobs of a worker and the builds they share; `address` names the worker in errors."""
+
+    store: Store
+    uv: Uv
+    settings: Settings
+    hosts: Hosts
+    address: str = ""
+    board: Board = field(default_factory=Board)
+    builds: dict[tuple[EnvKey, str], Build] = field(default_factory=dict)
+    _key_locks: dict[EnvKey, asyncio.Lock] = field(
+        default_factory=lambda: defaultdict(asyncio.Lock)
+    )
+
+    def start(self, request: LaunchRequest, given: EnvLock | None) -> Job:
+        """Start a job."""
+        job = self.board.open(request)
+        job.say(Phase.QUEUED, f"queued for {request.model_name}")
+        job.task = asyncio.create_task(self._run(job, given))
+        return job
+
+    async def cancel(self, job: Job) -> None:
+        """Cancel a job and wait until nothing of it is left; an ended one is left as it is."""
+        if job.task is not None and not job.task.done():
+            job.task.cancel()
+            await asyncio.wait([job.task])
+
+    async def stop(self) -> None:
+        """Cancel every job and wait until its uv has ended."""
+        await asyncio.gather(*(self.cancel(job) for job in self.board.running()))
+
+    def catalog(self) -> Catalog:
+        """The built-in models and the users' own; blocks on the disk."""
+        return load_catalog(Path(self.settings.spec_dir), [])
+
+    async def plan(self, request: LaunchRequest) -> dict[str, Any]:
+        """What a launch would do, resolved and not built: the spec, and the lock or None."""
+        spec = None
+        if wants_environment(request, self.settings):
+            spec = await self._spec(request, lambda _: None)
+        if spec is None:
+            return {"enabled": False, "spec": None, "lock": None}
+        job_id = uuid.uuid4().hex
+        preparation = await self._preparation(spec, job_id, None)
+        known = None if request.refresh else await asyncio.to_thread(preparation.known)
+        if known is not None:
+            lock = await asyncio.to_thread(self.store.lock_of, known.env_id)
+            if lock is not None:
+                return {"enabled": True, "spec": describe(spec), "lock": lock.to_dict()}
+        folder = await asyncio.to_thread(self.store.stage, job_id)
+        try:
+            lock = await in_phase(Phase.RESOLVING, preparation.resolve(folder))
+        finally:
+            await asyncio.shield(asyncio.to_thread(self.store.unstage, job_id))
+        return {"enabled": True, "spec": describe(spec), "lock": lock.to_dict()}
+
+    @asynccontextmanager
+    async def holding(
+        self, key: EnvKey, purpose: str, on_wait: Callable[[str], None]
+    ) -> AsyncIterator[None]:
+        """Be the only one, in this process and among those that share the home, with this key."""
+        async with (
+            self._key_locks[key],
+            held(
+                self.store.key_lock(key),
+                purpose=f"{purpose} of {key}",
+                deadline=float(self.settings.build_timeout),
+                on_wait=on_wait,
+            ),
+        ):
+            yield
+
+    async def _run(self, job: Job, given: EnvLock | None) -> None:
+        """One job to its end, which is always an event."""
+        try:
+            job.result = await self._result(job, given)
+            where = job.result.real_path or job.result.python
+            job.say(Phase.READY, f"ready: {where}")
+        except VirtualEnvError as error:
+            job.error = error.with_details(host=self.address)
+            job.say(Phase.FAILED, str(error))
+        except asyncio.CancelledError:
+            job.error = JobCancelled(f"the job for {job.request.model_name} was cancelled")
+            job.say(Phase.CANCELLED, str(job.error))
+        except Exception as error:
+            # The edge of the job: an error nobody foresaw must reach whoever waits.
+            job.error = VirtualEnvError(f"{type(error).__name__}: {error}", {"host": self.address})
+            job.say(Phase.FAILED, str(job.error))
+            raise
+
+    async def _result(self, job: Job, given: EnvLock | None) -> PreparedEnvironment:
+        request = job.request
+        if wants_environment(request, self.settings):
+            spec = await self._spec(request, lambda line: job.say(Phase.PROBING, line))
+        else:
+            spec = None
+        if spec is None:
+            facts = await self.hosts.facts()
+            return PreparedEnvironment(enabled=False, python=facts.interpreter.executable)
+        preparation = await self._preparation(spec, job.job_id, None)
+        known = None
+        if given is None and not request.refresh:
+            known = await asyncio.to_thread(preparation.known)
+        if known is not None and await self._lease(job, known.env_id):
+            await asyncio.to_thread(
+                self.store.touch, known, host_fingerprint=preparation.host.fingerprint
+            )
+            return await self._prepared(job, spec, known.env_id, uv_calls=0)
+        return await self._built(job, spec, given)
+
+    async def _built(self, job: Job, spec: EnvSpec, given: EnvLock | None) -> PreparedEnvironment:
+        """Join the build of an equal spec, or start one."""
+        together = (spec.key, spec.digest)
+        build = self.builds.get(together)
+        if build is None:
+            build = self._new_build(spec, job.job_id)
+            self.builds[together] = build
+            build.join(job)
+            build.task = asyncio.create_task(self._build(spec, build, job, given))
+            build.task.add_done_callback(lambda _: self.builds.pop(together, None))
+        else:
+            build.join(job)
+        assert build.task is not None
+        try:
+            # Shielded: this job may be cancelled while others wait on.
+            env_id, calls = await asyncio.shield(build.task)
+        except asyncio.CancelledError:
+            build.jobs.remove(job)
+            if not build.jobs and not build.task.done():
+                self.builds.pop(together, None)
+                build.task.cancel()
+                await asyncio.wait([build.task])
+            raise
+        if job.lease is None and not await self._lease(job, env_id):
+            raise NotFound(
+                f"the environment of {spec.key} was removed while it was launched",
+                {"hint": "launch again"},
+            )
+        return await self._prepared(job, spec, env_id, uv_calls=calls)
+
+    async def _build(
+        self, spec: EnvSpec, build: Build, job: Job, given: EnvLock | None
+    ) -> tuple[str, int]:
+        """Make the environment, alone for its key; returns its id and the uv calls it took."""
+        try:
+            async with self.holding(spec.key, "launch", lambda m: build.say(Phase.QUEUED, m)):
+                preparation = await self._preparation(spec, job.job_id, build)
+                known = None
+                if given is None and not job.request.refresh:
+                    # Another process, or a job before this one, may have made it meanwhile.
+                    known = await asyncio.to_thread(preparation.known)
+                if known is not None and await self._lease(job, known.env_id):
+                    return known.env_id, 0
+                lock, keeping = await preparation.run(given)
+                for each in list(build.jobs):
+                    await self._lease(each, lock.env_id)
+                await asyncio.to_thread(self.store.leases.release, lock.env_id, keeping.lease_id)
+                return lock.env_id, preparation.uv.calls
+        except VirtualEnvError as error:
+            build.note(str(error))
+            if output := error.details.get("output"):
+                build.note(str(output))
+            raise
+
+    async def _lease(self, job: Job, env_id: str) -> bool:
+        """Give the job a lease, held by this process until it is bound; not on a broken one."""
+        try:
+            job.lease = await asyncio.to_thread(
+                self.store.lease,
+                env_id,
+                model_name=job.request.model_name,
+                model_uid=job.request.model_uid,
+                process=this_process(),
+            )
+        except InvalidRecord:
+            return False
+        return True
+
+    async def _prepared(
+        self, job: Job, spec: EnvSpec, env_id: str, *, uv_calls: int
+    ) -> PreparedEnvironment:
+        assert job.lease is not None
+        lock = (await asyncio.to_thread(self.store.env_record, env_id)).lock
+        real_path = self.store.layout.env(env_id)
+        return PreparedEnvironment(
+            enabled=True,
+            python=str(real_path / "bin" / LAUNCHER_NAME),
+            env_id=env_id,
+            path=str(self.store.layout.key_link(spec.key)),
+            real_path=str(real_path),
+            lease_id=job.lease.lease_id,
+            lock_digest=lock.digest,
+            uv_calls=uv_calls,
+            warnings=lock.warnings,
+        )
+
+    async def _spec(self, request: LaunchRequest, on_line: Callable[[str], None]) -> EnvSpec | None:
+        """The spec of a request on this host."""
+        host = await self.hosts.facts()
+        interpreter = await self.hosts.interpreter(request.python_version, on_line)
+
+        def plan() -> EnvSpec | None:
+            find_links = check_launch_find_links(
+                request.virtual_env_find_links,
+                self.settings.find_links_allowed_roots,
+                real_directory,
+            )
+            around = Surroundings(
+                catalog=load_catalog(Path(self.settings.spec_dir), []),
+                host=host,
+                interpreter=interpreter,
+                pip=self.hosts.pip(),
+                settings=self.settings,
+            )
+            return plan_spec(request, around, find_links=find_links)
+
+        return await asyncio.to_thread(plan)
+
+    async def _preparation(self, spec: EnvSpec, job_id: str, build: Build | None) -> Preparation:
+        """The preparation of a spec, with a count of its own of the uv processes it takes."""
+        return Preparation(
+            store=self.store,
+            uv=Uv(program=self.uv.program, door=self.uv.door),
+            spec=spec,
+            host=await self.hosts.facts(),
+            job_id=job_id,
+            deadline=float(self.settings.build_timeout),
+            build=build,
+        )
+
+    def _new_build(self, spec: EnvSpec, job_id: str) -> Build:
+        return Build(
+            spec=spec,
+            log=open_log(self.store.layout, self.store.disk, spec.key, job_id),
+        )

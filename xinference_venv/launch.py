@@ -1,0 +1,144 @@
+"""Start a model's process, an xoscar sub pool, inside a prepared environment.
+
+Comes in: a `PreparedEnvironment`, which exists only once the environment is published. Comes
+out: a `ModelProcess`, whose lease is bound to its pid and is given back when it ends, however.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+
+from xinference_venv.errors import DeadlineExceeded, ModelStartFailed
+from xinference_venv.jobs import PreparedEnvironment
+from xinference_venv.store.launcher import UNSET_VARIABLE
+
+START_SECONDS = 120.0
+_STOP_SECONDS = 10.0
+_MARK_VARIABLE = "XINFERENCE_VENV_PROCESS"
+# What configures installers has no business in a model's process. XOSCAR_AUTH_KEY stays: a sub
+# pool reads it for every frame, without it the model could not be called.
+_UNSET_PREFIXES = ("UV_", "PIP_")
+_UNSET = frozenset({"NETRC", "XOSCAR_UV_PATH"})
+
+
+def variables_to_unset(environ: Mapping[str, str]) -> list[str]:
+    """The names of the variables that must not reach a model's process."""
+    return sorted(
+        name
+        for name in environ
+        if (name.startswith(_UNSET_PREFIXES) or name in _UNSET) and name.isidentifier()
+    )
+
+
+@dataclass(kw_only=True, eq=False)
+class ModelProcess:
+    """A running model process: actors are created at its `address`."""
+
+    address: str
+    pid: int
+    environment: PreparedEnvironment
+    _handle: Any
+    _pool: Any
+    _worker: Any
+    _watcher: asyncio.Task[None] | None = field(default=None)
+
+    async def stop(self) -> None:
+        """End the process and give its lease back; safe to call again."""
+        if self.address in self._pool.sub_processes:
+            await self._pool.remove_sub_pool(self.address, timeout=_STOP_SECONDS)
+        if self._watcher is not None:
+            await self._watcher
+
+    async def watch(self) -> None:
+        """Give the lease back when the process has ended by itself."""
+        await self._handle.wait()
+        await release(self._worker, self.environment)
+
+
+async def start_model_process(
+    pool: Any,
+    worker: Any,
+    environment: PreparedEnvironment,
+    *,
+    label: str,
+    variables: Mapping[str, str] | None = None,
+    deadline: float = START_SECONDS,
+) -> ModelProcess:
+    """Start a sub pool of `pool` with the environment's interpreter.
+
+    `worker` is a reference to the host's `VirtualEnvWorkerActor`; `variables` are set for the
+    process. Raises `ModelStartFailed`, or `DeadlineExceeded` after `deadline` seconds; then, and
+    when it is cancelled, the process is ended and the lease given back.
+    """
+    mark = uuid.uuid4().hex
+    # A pool's configuration must fit 10 KiB, so only what differs is passed.
+    differing = {
+        **(variables or {}),
+        _MARK_VARIABLE: mark,
+        UNSET_VARIABLE: " ".join(variables_to_unset(os.environ)),
+    }
+    appending = asyncio.ensure_future(
+        pool.append_sub_pool(label=label, env=differing, start_python=environment.python)
+    )
+    try:
+        async with asyncio.timeout(deadline):
+            address = await appending
+        handle = pool.sub_processes[address]
+        await bind(worker, environment, handle.pid)
+    except TimeoutError:
+        await _abandon(worker, environment, mark)
+        raise DeadlineExceeded(
+            f"the process of {label} did not start within {deadline:g} s"
+        ) from None
+    except OSError as error:
+        await _abandon(worker, environment, mark)
+        raise ModelStartFailed(
+            f"the process of {label} did not start: {error}",
+            {"hint": f"try by hand: {environment.python} -c 'import xoscar'"},
+        ) from error
+    except BaseException:
+        await _abandon(worker, environment, mark)
+        raise
+    process = ModelProcess(
+        address=address,
+        pid=handle.pid,
+        environment=environment,
+        _handle=handle,
+        _pool=pool,
+        _worker=worker,
+    )
+    process._watcher = asyncio.create_task(process.watch())
+    return process
+
+
+async def bind(worker: Any, environment: PreparedEnvironment, pid: int) -> None:
+    """Bind the environment's lease to a process; the host's own interpreter has none."""
+    if environment.lease_id is not None:
+        await worker.bind_lease(environment.env_id, environment.lease_id, pid)
+
+
+async def release(worker: Any, environment: PreparedEnvironment) -> None:
+    """Give the environment's lease back; the host's own interpreter has none."""
+    if environment.lease_id is not None:
+        await worker.release_lease(environment.env_id, environment.lease_id)
+
+
+async def _abandon(worker: Any, environment: PreparedEnvironment, mark: str) -> None:
+    """A cancelled or failed append leaves a live child, which xoscar does not know any more."""
+
+    async def abandon() -> None:
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                if child.environ().get(_MARK_VARIABLE) == mark:
+                    child.kill()
+        await release(worker, environment)
+
+    await asyncio.shield(abandon())
