@@ -51,7 +51,7 @@ OTHER_PACKAGES = frozenset({"actors", "ui"})
 PROCESS_DOOR = "uv_cli/process.py"
 MAXIMUM_LINES = 400
 
-ALLOWED_BROAD_EXCEPT: tuple[str, ...] = ()
+ALLOWED_BROAD_EXCEPT: tuple[str, ...] = ("actors/launches.py: Launches._run",)
 """Edges of a process, as ``actors/worker.py: VirtualEnvWorkerActor.run``."""
 
 ACTING_MODULES = frozenset(

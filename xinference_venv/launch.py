@@ -88,25 +88,25 @@ async def start_model_process(
     appending = asyncio.ensure_future(
         pool.append_sub_pool(label=label, env=differing, start_python=environment.python)
     )
+    started = False
     try:
         async with asyncio.timeout(deadline):
             address = await appending
         handle = pool.sub_processes[address]
         await bind(worker, environment, handle.pid)
+        started = True
     except TimeoutError:
-        await _abandon(worker, environment, mark)
         raise DeadlineExceeded(
             f"the process of {label} did not start within {deadline:g} s"
         ) from None
     except OSError as error:
-        await _abandon(worker, environment, mark)
         raise ModelStartFailed(
             f"the process of {label} did not start: {error}",
             {"hint": f"try by hand: {environment.python} -c 'import xoscar'"},
         ) from error
-    except BaseException:
-        await _abandon(worker, environment, mark)
-        raise
+    finally:
+        if not started:
+            await _abandon(worker, environment, mark)
     process = ModelProcess(
         address=address,
         pid=handle.pid,
