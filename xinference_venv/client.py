@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from xinference_venv.actors.cluster import local_cluster
@@ -28,6 +28,7 @@ class Client:
     supervisor: Any
     worker: Any
     pool: Any
+    _processes: list[ModelProcess] = field(default_factory=list, init=False)
 
     async def prepare(
         self,
@@ -63,10 +64,16 @@ class Client:
         label: str,
         variables: Mapping[str, str] | None = None,
     ) -> ModelProcess:
-        """Start a model process of this client in a prepared environment."""
-        return await start_model_process(
+        """Start a model process in a prepared environment; it ends with this client."""
+        process = await start_model_process(
             self.pool, self.worker, environment, label=label, variables=variables
         )
+        self._processes.append(process)
+        return process
+
+    async def close(self) -> None:
+        """Stop the model processes."""
+        await asyncio.gather(*(process.stop() for process in self._processes))
 
     async def release(self, environment: PreparedEnvironment) -> None:
         """Give the lease of a prepared environment back."""
@@ -83,4 +90,8 @@ class Client:
 async def local_client(environ: Mapping[str, str] | None = None) -> AsyncIterator[Client]:
     """A client of actors that live in this process, on the loopback address only."""
     async with local_cluster(environ) as cluster:
-        yield Client(supervisor=cluster.supervisor, worker=cluster.worker, pool=cluster.pool)
+        client = Client(supervisor=cluster.supervisor, worker=cluster.worker, pool=cluster.pool)
+        try:
+            yield client
+        finally:
+            await client.close()

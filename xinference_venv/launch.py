@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
+import xoscar as xo
 
 from xinference_venv.errors import DeadlineExceeded, ModelStartFailed
 from xinference_venv.jobs import PreparedEnvironment
@@ -60,7 +61,9 @@ class ModelProcess:
     async def watch(self) -> None:
         """Give the lease back when the process has ended by itself."""
         await self._handle.wait()
-        await release(self._worker, self.environment)
+        # A worker that is gone needs no telling: the lease is bound to a pid that is gone too.
+        with suppress(ConnectionError, xo.ServerClosed, xo.ActorNotExist):
+            await release(self._worker, self.environment)
 
 
 async def start_model_process(

@@ -16,7 +16,8 @@ from xinference_venv.errors import InvalidRecord
 from xinference_venv.host import Accelerator, HostFacts, Interpreter
 from xinference_venv.pip_config import PipConfig, parse_pip_config, pip_config_paths
 from xinference_venv.store.ambient import read_present
-from xinference_venv.store.scan import Stamp, scan_distributions, stamp_all, unchanged
+from xinference_venv.store.disk import Stamp
+from xinference_venv.store.scan import scan_distributions, stamp_all, unchanged
 from xinference_venv.store.store import Store
 from xinference_venv.uv_cli.probe import find_python, probe_accelerator, probe_interpreter
 from xinference_venv.uv_cli.process import Uv

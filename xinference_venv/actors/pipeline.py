@@ -90,6 +90,9 @@ class Preparation:
             if lock is None:
                 self.say(Phase.RESOLVING, f"resolving {len(self.spec.requirements)} requirements")
                 lock = await in_phase(Phase.RESOLVING, self.resolve(folder))
+            if (lease := await asyncio.to_thread(self._share, lock)) is not None:
+                self.say(Phase.PUBLISHING, "an environment with this lock is there already")
+                return lock, lease
             staged = folder / "env"
             await self._build(lock, staged, folder)
             self.say(Phase.VERIFYING, "verifying what was installed")
@@ -233,33 +236,51 @@ class Preparation:
             )
         return inspection
 
+    def _share(self, lock: EnvLock) -> Lease | None:
+        """Let the key mean an environment that is there already; None when there is none."""
+        try:
+            lease = self.store.lease(
+                lock.env_id,
+                model_name=self.spec.key.model_name,
+                model_uid=None,
+                process=this_process(),
+            )
+        except InvalidRecord:
+            return None
+        self._attach(lock.env_id)
+        return lease
+
     def _publish(self, lock: EnvLock, staged: Path, inspection: Inspection) -> Lease:
-        now = time.time()
         record = EnvRecord(
             env_id=lock.env_id,
             lock=lock,
             size_bytes=inspection.size_bytes,
             files=inspection.files,
-            created=now,
+            created=time.time(),
             interpreter=interpreter_facts(self.spec.interpreter.base_executable),
         )
         model = self.spec.key.model_name
         lease = self.store.publish(staged, record, model_name=model, process=this_process())
+        self._attach(lock.env_id)
+        return lease
+
+    def _attach(self, env_id: str) -> None:
+        """Let the key mean an environment, on which this process has a lease."""
+        now = time.time()
         previous = self.store.env_of(self.spec.key)
         self.store.attach(
             KeyRecord(
                 key=self.spec.key,
-                env_id=lock.env_id,
+                env_id=env_id,
                 spec_digest=self.spec.digest,
                 host_fingerprint=self.host.fingerprint if self.spec.sees_host else "",
                 created=now,
                 last_used=now,
             )
         )
-        if previous is not None and previous != lock.env_id:
+        if previous is not None and previous != env_id:
             # Whoever runs in it holds a lease; without one nobody needs it any more.
             self.store.delete_if_unused(previous)
-        return lease
 
 
 async def in_phase(phase: Phase, work: Awaitable[_T]) -> _T:

@@ -17,6 +17,19 @@ from typing import Any
 
 from xinference_venv.errors import InvalidRecord, StoreError
 
+# What tells a changed file: inode, size, times of content and of status in nanoseconds; empty
+# for one that is not there.
+Stamp = tuple[int, ...]
+
+
+def stamp_of(path: str | Path) -> Stamp:
+    """The stamp of a file or directory, links followed."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
 
 class Disk:
     """The operations; every failure of the system is a `StoreError` that names the path."""

@@ -17,8 +17,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from xinference_venv.host import HostDistribution, Interpreter
+from xinference_venv.store.disk import Stamp, stamp_of
 
-Stamp = tuple[int, ...]
 _METADATA_FILES = ("METADATA", "PKG-INFO")
 _CUSTOMIZATION = ("sitecustomize.py", "usercustomize.py")
 
@@ -57,20 +57,12 @@ def stamp_all(interpreter: Interpreter, extra: Iterable[str] = ()) -> dict[str, 
                 if os.path.isdir(path)
                 else [path]
             )
-    return {path: _stamp(path) for path in paths}
+    return {path: stamp_of(path) for path in paths}
 
 
 def unchanged(stamps: Mapping[str, Stamp]) -> bool:
     """Whether every stamp is as it was."""
-    return all(_stamp(path) == stamp for path, stamp in stamps.items())
-
-
-def _stamp(path: str) -> Stamp:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return ()
-    return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return all(stamp_of(path) == stamp for path, stamp in stamps.items())
 
 
 def _names(location: str) -> list[str]:

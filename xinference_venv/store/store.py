@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from xinference_venv.errors import InvalidRecord
 from xinference_venv.host import HostFacts
 from xinference_venv.lease import Lease, ProcessIdentity
 from xinference_venv.lock import EnvLock
-from xinference_venv.store.disk import Disk
+from xinference_venv.store.disk import Disk, Stamp, stamp_of
 from xinference_venv.store.identity import identify, this_process
 from xinference_venv.store.layout import RECORD_NAME, Layout
 from xinference_venv.store.leases import Leases
@@ -32,6 +32,7 @@ class Store:
     layout: Layout
     disk: Disk
     leases: Leases
+    _records: dict[str, tuple[Stamp, EnvRecord]] = field(default_factory=dict, init=False)
 
     @classmethod
     def open(cls, root: Path, disk: Disk | None = None) -> Store:
@@ -69,10 +70,16 @@ class Store:
     def env_record(self, env_id: str) -> EnvRecord:
         """An environment's own record; `InvalidRecord` says why it is broken."""
         path = self.layout.env(env_id) / RECORD_NAME
-        data = self.disk.read_json(path)
-        if data is None:
-            raise InvalidRecord(f"the environment {path.parent} is gone or has no record")
-        record = EnvRecord.from_dict(data)
+        stamp = stamp_of(path)
+        kept = self._records.get(env_id)
+        if kept is not None and kept[0] == stamp:
+            record = kept[1]
+        else:
+            data = self.disk.read_json(path)
+            if data is None:
+                raise InvalidRecord(f"the environment {path.parent} is gone or has no record")
+            record = EnvRecord.from_dict(data)
+            self._records[env_id] = (stamp, record)
         if interpreter_facts(str(record.interpreter.get("path"))) != record.interpreter:
             raise InvalidRecord(
                 f"the interpreter {record.interpreter.get('path')} was removed or replaced"
@@ -172,6 +179,7 @@ class Store:
             if self.leases.of(env_id):
                 return False
             self.disk.discard(self.layout.env(env_id), self.layout.trash)
+            self._records.pop(env_id, None)
         return True
 
     def sweep(self) -> None:
