@@ -25,6 +25,7 @@ SOURCES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 
 NOUNS = frozenset(
     {
+        "actor_class",
         "canonical",
         "config",
         "env",
@@ -42,16 +43,25 @@ NOUNS = frozenset(
         "requirements",
         "sources",
         "spec",
+        "units",
     }
 )
-EDGES = frozenset({"__init__", "cli", "client", "launch", "rest"})
+EDGES = frozenset(
+    {
+        *("__init__", "__main__", "cli", "cli_help", "client", "console", "launch", "progress"),
+        *("rest", "runner", "session"),
+    }
+)
 FOUNDATIONS = frozenset({"catalog", "store", "uv_cli"})
 OTHER_PACKAGES = frozenset({"actors", "ui"})
 
 PROCESS_DOOR = "uv_cli/process.py"
 MAXIMUM_LINES = 400
 
-ALLOWED_BROAD_EXCEPT: tuple[str, ...] = ("actors/launches.py: Launches._run",)
+ALLOWED_BROAD_EXCEPT: tuple[str, ...] = (
+    "actors/launches.py: Launches._run",
+    "runner.py: _runner_class.Runner.create",
+)
 """Edges of a process, as ``actors/worker.py: VirtualEnvWorkerActor.run``."""
 
 ACTING_MODULES = frozenset(

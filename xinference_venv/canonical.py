@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -67,9 +68,15 @@ class Fields:
         return None if self._data.get(key) is None else self.integer(key)
 
     def number(self, key: str) -> float:
-        """An integer or a float, as a float."""
+        """An integer or a float, as a finite float."""
         value = self._data.get(key)
-        return float(value) if type(value) is int else self._get(key, float, "a number")
+        try:
+            found = float(value) if type(value) is int else self._get(key, float, "a number")
+        except OverflowError:
+            found = math.inf
+        if not math.isfinite(found):
+            raise InvalidRecord(f"{self._what}: {key!r} must be a finite number")
+        return found
 
     def optional_number(self, key: str) -> float | None:
         """A number as a float, or None when it is absent or null."""
@@ -83,16 +90,25 @@ class Fields:
         """A mapping that must be there."""
         return self._get(key, Mapping, "a mapping")  # type: ignore[type-abstract]
 
-    def texts(self, key: str) -> tuple[str, ...]:
-        """A list of strings; empty when it is absent or null."""
-        values = self._items(key)
+    def text_mapping(self, key: str) -> dict[str, str]:
+        """A mapping of strings to strings that must be there."""
+        values = self.mapping(key)
+        if not all(isinstance(each, str) for item in values.items() for each in item):
+            raise InvalidRecord(f"{self._what}: {key!r} must map strings to strings")
+        return dict(values)
+
+    def texts(self, key: str, *, required: bool = False) -> tuple[str, ...]:
+        """A list of strings; unless `required`, empty when it is absent or null."""
+        values = self._items(key, required)
         if not all(isinstance(each, str) for each in values):
             raise InvalidRecord(f"{self._what}: {key!r} must be a list of strings")
         return tuple(values)
 
-    def each(self, key: str, parse: Callable[[Any], _T]) -> tuple[_T, ...]:
-        """A list whose items `parse` reads; empty when it is absent or null."""
-        return tuple(parse(item) for item in self._items(key))
+    def each(
+        self, key: str, parse: Callable[[Any], _T], *, required: bool = False
+    ) -> tuple[_T, ...]:
+        """A list whose items `parse` reads; unless `required`, empty when it is absent or null."""
+        return tuple(parse(item) for item in self._items(key, required))
 
     def choice(self, key: str, choices: Callable[[str], _T], allowed: Iterable[object]) -> _T:
         """A string that `choices` (an enumeration) accepts."""
@@ -105,9 +121,9 @@ class Fields:
                 f"{self._what}: {key!r} must be one of {names}, but is {value[:40]!r}"
             ) from None
 
-    def _items(self, key: str) -> list[Any]:
+    def _items(self, key: str, required: bool) -> list[Any]:
         value = self._data.get(key)
-        if value is None:
+        if value is None and not required:
             return []
         if not isinstance(value, list | tuple):
             raise InvalidRecord(f"{self._what}: {key!r} must be a list, not {type(value).__name__}")

@@ -11,12 +11,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from xinference_venv.actor_class import ActorClass
 from xinference_venv.actors.cluster import local_cluster
 from xinference_venv.errors import error_from_dict
 from xinference_venv.inventory import EnvEntry
 from xinference_venv.jobs import JobEvent, PreparedEnvironment
 from xinference_venv.launch import ModelProcess, start_model_process
 from xinference_venv.request import LaunchRequest
+from xinference_venv.runner import create_actor
 
 _POLL_SECONDS = 20.0
 
@@ -74,6 +76,10 @@ class Client:
     async def close(self) -> None:
         """Stop the model processes."""
         await asyncio.gather(*(process.stop() for process in self._processes))
+
+    async def create_actor(self, process: ModelProcess, actor: ActorClass, *, uid: str) -> None:
+        """Create an actor in a model process; raises `ModelStartFailed`."""
+        await create_actor(process, actor, uid=uid)
 
     async def release(self, environment: PreparedEnvironment) -> None:
         """Give the lease of a prepared environment back."""

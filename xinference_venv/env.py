@@ -27,7 +27,7 @@ class EnvState(StrEnum):
     UNMANAGED = "unmanaged"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EnvKey:
     """The name of an environment: a model, an engine (lower case) or none, a Python version."""
 

@@ -236,4 +236,7 @@ def error_from_dict(data: Mapping[str, Any]) -> VirtualEnvError:
         each.__dict__["code"]: each for each in _tree(VirtualEnvError) if "code" in each.__dict__
     }
     kind = by_code.get(str(data.get("code")), VirtualEnvError)
-    return kind(str(data.get("message", "unknown error")), data.get("details") or {})
+    details = data.get("details")
+    return kind(
+        str(data.get("message", "unknown error")), details if isinstance(details, Mapping) else {}
+    )

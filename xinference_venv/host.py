@@ -65,9 +65,9 @@ class Interpreter:
             executable=fields.text("executable"),
             base_executable=fields.text("base_executable"),
             version=fields.text("version"),
-            markers={str(k): str(v) for k, v in fields.mapping("markers").items()},
-            tags=fields.texts("tags"),
-            search_path=fields.texts("search_path"),
+            markers=fields.text_mapping("markers"),
+            tags=fields.texts("tags", required=True),
+            search_path=fields.texts("search_path", required=True),
         )
 
 
@@ -175,7 +175,8 @@ class HostFacts:
     @cached_property
     def fingerprint(self) -> str:
         """Equal while nothing changed on this very host: places count."""
-        return digest_of([self.digest, [[d.location, d.metadata] for d in self.distributions]])
+        places = [[d.name, d.location, d.metadata] for d in self.distributions]
+        return digest_of([self.digest, self.interpreter.search_path, places])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -192,7 +193,7 @@ class HostFacts:
         fields = Fields("host facts", data)
         return cls(
             interpreter=Interpreter.from_dict(fields.mapping("interpreter")),
-            distributions=fields.each("distributions", HostDistribution.from_dict),
+            distributions=fields.each("distributions", HostDistribution.from_dict, required=True),
             accelerator=Accelerator.from_dict(fields.mapping("accelerator")),
             skipped=fields.texts("skipped"),
         )

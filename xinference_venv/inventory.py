@@ -134,16 +134,15 @@ def plan_removal(entries: Iterable[EnvEntry], wanted: EnvFilter, *, force: bool)
     """What removing the matching entries means.
 
     An environment in use is refused; with `force` its key goes at once, and its files when the
-    last holder is gone. What another key shares keeps its files without any force: it is the
-    key that goes. An environment that is being built is its job's, and refused.
+    last holder is gone. What a key that stays shares keeps its files without any force: it is
+    the key that goes. An environment that is being built is its job's, and refused.
     """
     remove, detach, refuse = [], [], []
     for entry in entries:
         if not wanted.matches(entry.key):
             continue
-        if entry.state is EnvState.BUILDING or (
-            entry.leases and not entry.shared_with and not force
-        ):
+        stays = any(not wanted.matches(key) for key in entry.shared_with)
+        if entry.state is EnvState.BUILDING or (entry.leases and not stays and not force):
             refuse.append(entry)
         elif entry.leases:
             detach.append(entry)

@@ -159,5 +159,5 @@ class PreparedEnvironment:
             lock_digest=fields.optional_text("lock_digest"),
             uv_calls=fields.integer("uv_calls", 0),
             warnings=fields.texts("warnings"),
-            variables={str(k): str(v) for k, v in fields.mapping("variables").items()},
+            variables=fields.text_mapping("variables"),
         )

@@ -23,6 +23,7 @@ from xinference_venv.store.launcher import UNSET_VARIABLE
 
 START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
+_POLL_SECONDS = 0.05
 _MARK_VARIABLE = "XINFERENCE_VENV_PROCESS"
 # What configures installers has no business in a model's process. XOSCAR_AUTH_KEY stays: a sub
 # pool reads it for every frame, without it the model could not be called.
@@ -50,6 +51,10 @@ class ModelProcess:
     _pool: Any
     _worker: Any
     _watcher: asyncio.Task[None] | None = field(default=None)
+
+    async def ended(self) -> int:
+        """Wait for the process to end; returns its exit status, negative for a signal's number."""
+        return int(await self._handle.wait())
 
     async def stop(self) -> None:
         """End the process and give its lease back; safe to call again."""
@@ -89,12 +94,19 @@ async def start_model_process(
         UNSET_VARIABLE: " ".join(variables_to_unset(os.environ)),
     }
     appending = asyncio.ensure_future(
-        pool.append_sub_pool(label=label, env=differing, start_python=environment.python)
+        pool.append_sub_pool(
+            label=label,
+            env=differing,
+            start_python=environment.python,
+            # A terminal sends Ctrl-C to the whole process group; who started a model ends it.
+            suspend_sigint=True,
+        )
     )
     started = False
     try:
         async with asyncio.timeout(deadline):
-            address = await appending
+            # Shielded: of a cancelled append xoscar forgets the child, and nobody reaps it.
+            address = await asyncio.shield(appending)
         handle = pool.sub_processes[address]
         await bind(worker, environment, handle.pid)
         started = True
@@ -109,7 +121,7 @@ async def start_model_process(
         ) from error
     finally:
         if not started:
-            await _abandon(worker, environment, mark)
+            await _abandon(pool, worker, environment, mark, appending)
     process = ModelProcess(
         address=address,
         pid=handle.pid,
@@ -134,14 +146,28 @@ async def release(worker: Any, environment: PreparedEnvironment) -> None:
         await worker.release_lease(environment.env_id, environment.lease_id)
 
 
-async def _abandon(worker: Any, environment: PreparedEnvironment, mark: str) -> None:
-    """A cancelled or failed append leaves a live child, which xoscar does not know any more."""
+async def _abandon(
+    pool: Any,
+    worker: Any,
+    environment: PreparedEnvironment,
+    mark: str,
+    appending: asyncio.Future[str],
+) -> None:
+    """End the child of an append, however far that is, and let xoscar reap it."""
 
-    async def abandon() -> None:
+    def kill() -> None:
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 if child.environ().get(_MARK_VARIABLE) == mark:
                     child.kill()
+
+    async def abandon() -> None:
+        kill()
+        # The child may not be there yet; once it is gone, the append ends by itself.
+        while not (await asyncio.wait([appending], timeout=_POLL_SECONDS))[0]:
+            kill()
+        if appending.exception() is None:
+            await pool.remove_sub_pool(appending.result(), force=True)
         await release(worker, environment)
 
     await asyncio.shield(abandon())

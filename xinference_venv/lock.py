@@ -153,8 +153,8 @@ class EnvLock:
         """The way back; raises `InvalidRecord`."""
         fields = Fields("environment lock", data)
         lock = cls(
-            packages=fields.each("packages", lambda item: item),
-            distributions=fields.each("distributions", LockedDistribution.from_dict),
+            packages=fields.each("packages", _package_table, required=True),
+            distributions=fields.each("distributions", LockedDistribution.from_dict, required=True),
             python_version=fields.text("python_version"),
             platform_digest=fields.text("platform_digest"),
             inherit=fields.choice("inherit", InheritMode, InheritMode),
@@ -167,6 +167,9 @@ class EnvLock:
             Pylock.from_dict(lock.pylock())
         except (PylockValidationError, PylockUnsupportedVersionError) as error:
             raise InvalidRecord(f"environment lock: {error}") from None
+        parts = {(each.name, each.role) for each in lock.distributions}
+        if len(parts) < len(lock.distributions):
+            raise InvalidRecord("environment lock: a distribution has the same role twice")
         return lock
 
 
@@ -250,6 +253,14 @@ def strip_credentials(url: str) -> str:
     return urlunsplit((parts.scheme, host, parts.path, "", parts.fragment))
 
 
+def _package_table(item: object) -> Mapping[str, Any]:
+    if not isinstance(item, Mapping):
+        raise InvalidRecord(f"environment lock: a package is a {type(item).__name__}")
+    if "directory" in item:
+        raise InvalidRecord("environment lock: a package is a local directory, which has no hash")
+    return item
+
+
 def _clean(
     package: Mapping[str, Any], tags: Sequence[str], indexes: Sequence[str]
 ) -> dict[str, Any]:
@@ -291,10 +302,10 @@ def _best_wheel(
 
 
 def _index_of(url: str, indexes: Sequence[str]) -> str:
-    """The index with the host of the file, else the last one, which is the default index."""
-    host = urlsplit(url).hostname
+    """The index on the server of the file, else the last one, which is the default index."""
+    server = urlsplit(url).netloc.lower()
     for index in indexes:
-        if urlsplit(index).hostname == host:
+        if urlsplit(strip_credentials(index)).netloc.lower() == server:
             return strip_credentials(index)
     return strip_credentials(indexes[-1])
 
@@ -320,9 +331,11 @@ def _size(package: Mapping[str, Any]) -> int | None:
 def _identity(package: Mapping[str, Any]) -> list[Any]:
     """What makes two entries the same: name, version and content, not where it lies."""
     files = [*package.get("wheels", []), package.get("sdist"), package.get("archive")]
+    source = package.get("vcs") or package.get("archive") or {}
     return [
         package["name"],
         package.get("version"),
         [dict(file["hashes"]) for file in files if file],
-        (package.get("vcs") or {}).get("commit-id"),
+        source.get("commit-id"),
+        source.get("subdirectory"),
     ]

@@ -33,7 +33,7 @@ _FORBIDDEN_CHARACTERS = frozenset("+/?%#&=\\")
 _FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Zs"})
 _NAME_RULE = (
     "1 to 255 bytes of UTF-8 without white space, control characters and + / ? % # & = \\, "
-    "and neither . nor .."
+    "and neither '.' nor '..'"
 )
 _PYTHON_VERSION = re.compile(r"3\.(0|[1-9][0-9]{0,2})(\.(0|[1-9][0-9]{0,2}))?")
 

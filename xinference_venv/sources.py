@@ -171,12 +171,15 @@ def check_launch_find_links(
         return ()
     if not allowed_roots:
         raise InvalidSource(
-            "Find-links folders of a launch are not allowed on this host",
-            {"hint": f"Allow folders by {ALLOWED_ROOTS_VARIABLE}."},
+            f"Find-links folder {_shown(find_links[0])} is not allowed on this host",
+            {"hint": f"{ALLOWED_ROOTS_VARIABLE} names the folders that are allowed: none so far."},
         )
     for place in find_links:
         if not place.startswith("/") or not place.isprintable():
-            raise _invalid("find-links folder", place, "it is no absolute path")
+            raise InvalidSource(
+                f"Find-links folder {_shown(place)} is no absolute path",
+                {"hint": f"{ALLOWED_ROOTS_VARIABLE} names the folders that are allowed."},
+            )
     roots = [PurePosixPath(root) for root in map(resolve, allowed_roots) if root is not None]
     found = []
     for place, real in zip(find_links, map(resolve, find_links), strict=True):

@@ -6,6 +6,7 @@ Comes in: `LaunchRequest`, the catalogue, `HostFacts`, the target `Interpreter`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -26,6 +27,8 @@ from xinference_venv.sources import PackageSources, combine_sources
 
 # What a model process needs beside its model's packages: it is an xoscar sub pool.
 PROCESS_DISTRIBUTION = "xoscar"
+
+_CUDA_BUILD = re.compile(r"/cu([0-9]+)(?=/|$)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,11 +219,9 @@ def _sources(
 
 def _fitting(urls: tuple[str, ...], cuda_version: str | None) -> tuple[str, ...]:
     """An engine's indexes of builds for one CUDA version serve only hosts with that version."""
-    build = f"/cu{cuda_version.replace('.', '')}" if cuda_version else None
+    build = "".join(cuda_version.split(".")[:2]) if cuda_version else None
     return tuple(
-        url
-        for url in urls
-        if "/cu" not in url or (build is not None and url.rstrip("/").endswith(build))
+        url for url in urls if (found := _CUDA_BUILD.search(url)) is None or found[1] == build
     )
 
 

@@ -79,7 +79,7 @@ class Hosts:
         paths = pip_config_paths(
             self.environ,
             prefix=sys.prefix,
-            home=str(Path.home()),
+            home=self.environ.get("HOME") or str(Path.home()),
             platform=sys.platform,
             present=os.path.exists,
         )

@@ -22,7 +22,14 @@ from xinference_venv.catalog.load import load_catalog
 from xinference_venv.catalog.nouns import Catalog
 from xinference_venv.config import Settings
 from xinference_venv.env import EnvKey
-from xinference_venv.errors import InvalidRecord, JobCancelled, NotFound, VirtualEnvError
+from xinference_venv.errors import (
+    DeadlineExceeded,
+    InvalidRecord,
+    InvalidSource,
+    JobCancelled,
+    NotFound,
+    VirtualEnvError,
+)
 from xinference_venv.jobs import Phase, PreparedEnvironment
 from xinference_venv.lock import EnvLock
 from xinference_venv.request import LaunchRequest
@@ -35,6 +42,9 @@ from xinference_venv.store.locks import held
 from xinference_venv.store.logs import open_log
 from xinference_venv.store.store import Store
 from xinference_venv.uv_cli.process import Uv
+
+# From when a launch is ready until somebody must have bound its lease to a process.
+UNBOUND_LEASE_SECONDS = 600.0
 
 
 @dataclass(kw_only=True)
@@ -96,19 +106,32 @@ class Launches:
 
     @asynccontextmanager
     async def holding(
-        self, key: EnvKey, purpose: str, on_wait: Callable[[str], None]
+        self, key: EnvKey, purpose: str, *, deadline: float, on_wait: Callable[[str], None]
     ) -> AsyncIterator[None]:
-        """Be the only one, in this process and among those that share the home, with this key."""
-        async with (
-            self._key_locks[key],
-            held(
+        """Be the only one, in this process and among those that share the home, with this key.
+
+        Raises `DeadlineExceeded` when others keep it for longer than `deadline` seconds.
+        """
+        lock = self._key_locks[key]
+        if lock.locked():
+            on_wait(f"waiting for another launch or a removal of {key}")
+        try:
+            async with asyncio.timeout(deadline):
+                await lock.acquire()
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"waited {deadline:g} s for another launch or a removal of {key}"
+            ) from None
+        try:
+            async with held(
                 self.store.key_lock(key),
                 purpose=f"{purpose} of {key}",
-                deadline=float(self.settings.build_timeout),
+                deadline=deadline,
                 on_wait=on_wait,
-            ),
-        ):
-            yield
+            ):
+                yield
+        finally:
+            lock.release()
 
     async def _run(self, job: Job, given: EnvLock | None) -> None:
         """One job to its end, which is always an event."""
@@ -116,10 +139,13 @@ class Launches:
             job.result = await self._result(job, given)
             where = job.result.real_path or job.result.python
             job.say(Phase.READY, f"ready: {where}")
+            self._expire(job)
         except VirtualEnvError as error:
             job.error = error.with_details(host=self.address)
             job.say(Phase.FAILED, str(error))
         except asyncio.CancelledError:
+            if job.lease is not None:
+                self.store.leases.release(job.lease.env_id, job.lease.lease_id)
             job.error = JobCancelled(f"the job for {job.request.model_name} was cancelled")
             job.say(Phase.CANCELLED, str(job.error))
         except Exception as error:
@@ -183,7 +209,12 @@ class Launches:
     ) -> tuple[str, int]:
         """Make the environment, alone for its key; returns its id and the uv calls it took."""
         try:
-            async with self.holding(spec.key, "launch", lambda m: build.say(Phase.QUEUED, m)):
+            async with self.holding(
+                spec.key,
+                "launch",
+                deadline=float(self.settings.build_timeout),
+                on_wait=lambda line: build.say(Phase.QUEUED, line),
+            ):
                 preparation = await self._preparation(spec, job.job_id, build)
                 known = None
                 if given is None and not job.request.refresh:
@@ -216,6 +247,19 @@ class Launches:
             return False
         return True
 
+    def _expire(self, job: Job) -> None:
+        """Give the job's lease back if nobody binds it: its caller may have died."""
+        if job.lease is None:
+            return
+        leases, lease = self.store.leases, job.lease
+
+        def give_back() -> None:
+            held = leases.find(lease.env_id, lease.lease_id)
+            if held is not None and held.process == lease.process:
+                leases.release(lease.env_id, lease.lease_id)
+
+        asyncio.get_running_loop().call_later(UNBOUND_LEASE_SECONDS, give_back)
+
     async def _prepared(
         self, job: Job, spec: EnvSpec, env_id: str, *, uv_calls: int
     ) -> PreparedEnvironment:
@@ -240,11 +284,15 @@ class Launches:
         interpreter = await self.hosts.interpreter(request.python_version, on_line)
 
         def plan() -> EnvSpec | None:
+            allowed = self.settings.find_links_allowed_roots
             find_links = check_launch_find_links(
-                request.virtual_env_find_links,
-                self.settings.find_links_allowed_roots,
-                real_directory,
+                request.virtual_env_find_links, allowed, real_directory
             )
+            if request.virtualenv is not None:
+                # A block that comes with the request is as little trusted as the rest of it.
+                places = [each.removeprefix("file://") for each in request.virtualenv.find_links]
+                local = [each for each in places if "://" not in each]
+                check_launch_find_links(local, allowed, real_directory)
             around = Surroundings(
                 catalog=load_catalog(Path(self.settings.spec_dir), []),
                 host=host,
@@ -252,7 +300,15 @@ class Launches:
                 pip=self.hosts.pip(),
                 settings=self.settings,
             )
-            return plan_spec(request, around, find_links=find_links)
+            spec = plan_spec(request, around, find_links=find_links)
+            for place in () if spec is None else spec.sources.find_links:
+                path = place.removeprefix("file://")
+                if "://" not in path and real_directory(path) is None:
+                    raise InvalidSource(
+                        f"The find-links folder {path!r} does not exist on this host",
+                        {"hint": "it comes from the model's block or from pip's configuration"},
+                    )
+            return spec
 
         return await asyncio.to_thread(plan)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import xoscar as xo
@@ -32,7 +33,8 @@ from xinference_venv.store.store import Store
 from xinference_venv.uv_cli.process import Uv
 
 WORKER_UID = "xinference_venv_worker"
-_REMOVAL_SECONDS = 60.0
+# Less than a supervisor waits for an answer.
+_REMOVAL_SECONDS = 20.0
 _REAP_SECONDS = 2.0
 
 
@@ -137,19 +139,38 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         """Remove the matching environments as `plan_removal` decides; None means any.
 
         Returns the plan, and as `done` the entries whose key is gone now. Nothing is removed
-        when anything is refused, so that a refusal leaves what it found.
+        when anything is refused at first, so that a refusal leaves what it found; what a launch
+        takes meanwhile is refused as well, each by itself.
         """
         wanted = _filter(model_name, model_engine, python_version)
         plan = plan_removal(await self._entries(wanted), wanted, force=force)
-        done: list[dict[str, Any]] = []
+        done: list[EnvEntry] = []
+        late: list[EnvEntry] = []
         if not dry_run and not plan.refuse:
             for entry in (*plan.remove, *plan.detach):
-                async with self._launches.holding(entry.key, "removal", lambda _: None):
-                    gone = await asyncio.to_thread(remove_entry, self._store, entry)
+                (done if await self._remove(entry, force) else late).append(entry)
+        return {
+            **replace(plan, refuse=(*plan.refuse, *late)).to_dict(),
+            "done": [self._addressed(entry) for entry in done],
+            "dry_run": dry_run,
+        }
+
+    async def _remove(self, planned: EnvEntry, force: bool) -> bool:
+        """Remove one entry if, alone with its key, it still may; tells whether its key is gone."""
+        key = planned.key
+        async with self._launches.holding(
+            key, "removal", deadline=_REMOVAL_SECONDS, on_wait=lambda _: None
+        ):
+            only = EnvFilter(**key.to_dict())
+            now = [each for each in await self._entries(only) if each.key == key]
+            again = plan_removal(now, only, force=force)
+            if again.refuse or any(each.env_id != planned.env_id for each in now):
+                return False
+            for entry in now:
+                gone = await asyncio.to_thread(remove_entry, self._store, entry)
                 if not gone and entry.env_id is not None:
                     self._watch_detached(entry.env_id)
-                done.append(self._addressed(entry))
-        return {**plan.to_dict(), "done": done, "dry_run": dry_run}
+        return True
 
     async def logs(
         self,

@@ -12,10 +12,13 @@ import shutil
 import stat
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from xinference_venv.errors import InvalidRecord, StoreError
+
+_ATTEMPTS = 10
 
 # What tells a changed file: inode, size, times of content and of status in nanoseconds; empty
 # for one that is not there.
@@ -54,8 +57,11 @@ class Disk:
                     file.flush()
                     os.fsync(file.fileno())
             beside.replace(path)
+            if durable:
+                _flush_directory(path.parent)
         except OSError as error:
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):
+                beside.unlink()
             raise _failure("write", path, error) from error
 
     def write_json(self, path: Path, value: Mapping[str, Any], *, durable: bool) -> None:
@@ -78,16 +84,16 @@ class Disk:
         """Point a link at a target in one step; what is there must be a link or nothing."""
         beside = link.with_name(f".{link.name}.{uuid.uuid4().hex[:8]}")
         try:
-            link.parent.mkdir(parents=True, exist_ok=True)
             if os.path.lexists(link) and not link.is_symlink():
                 raise StoreError(
                     f"{link} is a directory that this program did not make",
                     {"hint": "remove it with `xinference-venv remove`, or move it away"},
                 )
-            beside.symlink_to(target)
+            _link_in_new_directory(beside, target)
             beside.replace(link)
         except OSError as error:
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):
+                beside.unlink()
             raise _failure("link", link, error) from error
 
     def rename(self, source: Path, target: Path) -> None:
@@ -137,6 +143,9 @@ class Disk:
                 return
             try:
                 shutil.rmtree(path)
+            except FileNotFoundError:
+                # Another process deletes the same: what it has left is for both.
+                self.delete(path)
             except PermissionError:
                 # A directory that was made read-only keeps its entries: open it, try again.
                 for folder, _, _ in os.walk(path):
@@ -144,6 +153,26 @@ class Disk:
                 shutil.rmtree(path)
         except OSError as error:
             raise _failure("delete", path, error) from error
+
+
+def _link_in_new_directory(link: Path, target: Path) -> None:
+    for attempts_left in reversed(range(_ATTEMPTS)):
+        try:
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(target)
+            return
+        except FileNotFoundError:
+            # Whoever removed the last entry of the directory has removed it in between.
+            if not attempts_left:
+                raise
+
+
+def _flush_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def _failure(what: str, path: Path, error: OSError) -> StoreError:

@@ -11,9 +11,13 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
+from packaging.utils import canonicalize_name
+
+from xinference_venv.errors import StoreError
 from xinference_venv.host import HostDistribution
 from xinference_venv.store.disk import Disk
 from xinference_venv.store.layout import LAYER_NAME
@@ -37,8 +41,11 @@ def make_layer(
     for number, location in enumerate(search_path):
         folder = env / LAYER_NAME / str(number)
         disk.make_directory(folder)
-        tree = _hidden_tree(location, [each for each in hidden if each.location == location])
-        _link_entries(Path(location), folder, tree, top=True)
+        try:
+            tree = _hidden_tree(location, _hidden_in(location, hidden))
+            _link_entries(Path(location), folder, tree, top=True)
+        except OSError as error:
+            raise StoreError(f"could not link what is in {location}: {error}") from error
         lines.append(
             "import os, site, sys; "
             f"site.addsitedir(os.path.join(sys.prefix, {LAYER_NAME!r}, {str(number)!r}))\n"
@@ -50,13 +57,16 @@ def _link_entries(source: Path, target: Path, hidden: _Hidden, *, top: bool = Fa
     with os.scandir(source) as entries:
         for entry in entries:
             name = entry.name
+            if name == "__pycache__":
+                # Bytecode is kept apart for model processes. That of other versions, which no
+                # RECORD names, must not keep a hidden package's folder: it could be imported.
+                continue
             if name in hidden:
                 inner = hidden[name]
                 if inner is not None and entry.is_dir():
                     _link_partly(source / name, target / name, inner)
-            elif name == "__pycache__" or (top and _only_adds_paths(entry)):
-                # Bytecode is kept apart for model processes; and the paths that a .pth file
-                # adds are entries of the search path themselves.
+            elif top and _only_adds_paths(entry):
+                # The paths that it adds are entries of the search path themselves.
                 continue
             else:
                 (target / name).symlink_to(entry.path)
@@ -75,6 +85,21 @@ def _only_adds_paths(entry: os.DirEntry[str]) -> bool:
         return False
     lines = Path(entry.path).read_text("utf-8", "replace").splitlines()
     return not any(line.startswith(("import ", "import\t")) for line in lines)
+
+
+def _hidden_in(location: str, hidden: Iterable[HostDistribution]) -> list[HostDistribution]:
+    """The hidden distributions of a location, and copies of theirs that the host itself covers.
+
+    Where the first of a name on the search path is hidden, a later one would come to light.
+    """
+    by_name = {each.name: each for each in hidden}
+    here = {each.metadata: each for each in by_name.values() if each.location == location}
+    for entry in os.listdir(location):
+        stem, kind = os.path.splitext(entry)
+        covered = by_name.get(canonicalize_name(stem.partition("-")[0]))
+        if covered is not None and kind in (".dist-info", ".egg-info"):
+            here.setdefault(entry, replace(covered, location=location, metadata=entry))
+    return list(here.values())
 
 
 def _hidden_tree(location: str, distributions: Iterable[HostDistribution]) -> _Hidden:
@@ -101,22 +126,23 @@ def recorded_files(location: str, distribution: HostDistribution) -> list[str]:
     ``top_level.txt``, else its own name, each as a module and as a package.
     """
     metadata = Path(location, distribution.metadata)
-    record = metadata / "RECORD"
-    if record.is_file():
-        with record.open(newline="", encoding="utf-8") as file:
-            names = [row[0] for row in csv.reader(file) if row]
-        return _inside(names)
-    installed = metadata / "installed-files.txt"
-    if installed.is_file():
-        lines = installed.read_text("utf-8").splitlines()
-        return _inside(os.path.join(distribution.metadata, line) for line in lines)
-    top_level = metadata / "top_level.txt"
-    names = top_level.read_text("utf-8").split() if top_level.is_file() else []
-    return [
-        entry
-        for name in names or [distribution.name.replace("-", "_")]
-        for entry in (name, f"{name}.py")
-    ]
+    record = [row[0] for row in csv.reader(_lines(metadata / "RECORD")) if row]
+    if record:
+        return _inside(record)
+    installed = _lines(metadata / "installed-files.txt")
+    if installed:
+        return _inside(os.path.join(distribution.metadata, line) for line in installed)
+    names = _lines(metadata / "top_level.txt") or [distribution.name.replace("-", "_")]
+    return [entry for name in names for entry in (name, f"{name}.py")]
+
+
+def _lines(file: Path) -> list[str]:
+    """The lines of a file list that are not blank; none where there is no such list."""
+    try:
+        lines = file.read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return []
+    return [line for line in lines if line.strip()]
 
 
 def _inside(names: Iterable[str]) -> list[str]:

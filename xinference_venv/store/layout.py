@@ -29,7 +29,18 @@ class Layout:
 
     def env(self, env_id: str) -> Path:
         """The directory of an environment."""
-        return self.inside(self.envs / env_id)
+        return self._entry(self.envs, env_id)
+
+    def leases_of(self, env_id: str) -> Path:
+        """The folder of an environment's leases."""
+        return self._entry(self.leases, env_id)
+
+    def _entry(self, folder: Path, name: str) -> Path:
+        """What a name means in a folder: never the folder itself, nor what lies deeper."""
+        path = self.inside(folder / name)
+        if path.parent != folder:
+            raise StoreError(f"{name!r} names no entry of {folder}")
+        return path
 
     def inside(self, path: Path) -> Path:
         """The path itself when it lies inside the root as written; raises `StoreError`."""

@@ -36,25 +36,29 @@ class Leases:
         self._write(lease)
         return lease
 
+    def find(self, env_id: str, lease_id: str) -> Lease | None:
+        """The lease as it stands, or None when it was given back."""
+        data = self.disk.read_json(self._path(env_id, lease_id))
+        return None if data is None else Lease.from_dict(data)
+
     def bind(self, env_id: str, lease_id: str, process: ProcessIdentity) -> Lease:
         """Hand a lease to the process that uses the environment; raises `NotFound`."""
-        data = self.disk.read_json(self._path(env_id, lease_id))
-        if data is None:
+        lease = self.find(env_id, lease_id)
+        if lease is None:
             raise NotFound(f"there is no lease {lease_id}", {"hint": "it was released before"})
-        lease = Lease.from_dict(data).bound_to(process)
-        self._write(lease)
-        return lease
+        self._write(bound := lease.bound_to(process))
+        return bound
 
     def release(self, env_id: str, lease_id: str) -> None:
         """Give a lease back; one that is gone is fine."""
         self.disk.unlink(self._path(env_id, lease_id))
-        self.disk.remove_empty(self.layout.leases / env_id)
+        self.disk.remove_empty(self.layout.leases_of(env_id))
 
     def of(self, env_id: str) -> list[tuple[Lease, Holder]]:
         """The leases that count, alive or unknown; those of dead processes are dropped."""
         counting: list[tuple[Lease, Holder]] = []
         here = this_process()
-        folder = self.layout.leases / env_id
+        folder = self.layout.leases_of(env_id)
         for path in sorted(folder.glob("*.json")):
             try:
                 data = self.disk.read_json(path)
@@ -76,7 +80,7 @@ class Leases:
         return counting
 
     def _path(self, env_id: str, lease_id: str) -> Path:
-        return self.layout.inside(self.layout.leases / env_id / f"{lease_id}.json")
+        return self.layout.inside(self.layout.leases_of(env_id) / f"{lease_id}.json")
 
     def _write(self, lease: Lease) -> None:
         self.disk.write_json(

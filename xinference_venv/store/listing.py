@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 
 from xinference_venv.env import EnvKey, EnvRecord, EnvState
@@ -60,8 +62,14 @@ def _foreign_entry(key: EnvKey, path: Path) -> EnvEntry:
         state=EnvState.UNMANAGED,
         python=_python_of(path),
         size_bytes=_size_of(path),
-        created=path.stat().st_ctime,
+        created=_created(path),
     )
+
+
+def _created(path: Path) -> float | None:
+    with suppress(FileNotFoundError):
+        return path.stat().st_ctime
+    return None
 
 
 def _python_of(env: Path) -> str | None:
@@ -70,16 +78,20 @@ def _python_of(env: Path) -> str | None:
         text = (env / "pyvenv.cfg").read_text("utf-8", "replace")
     except OSError:
         return None
-    found = re.search(r"^version(?:_info)?\s*=\s*([\d.]+)", text, re.MULTILINE)
+    found = re.search(r"^version(?:_info)?\s*=\s*(\d+(?:\.\d+)*)", text, re.MULTILINE)
     return found[1] if found else None
 
 
 def _size_of(root: Path) -> int:
-    """Bytes of the regular files, a file with several names counted once."""
+    """Bytes of the regular files, a file with several names counted once.
+
+    It may be removed meanwhile: what is gone has no size.
+    """
     seen: dict[tuple[int, int], int] = {}
     for folder, _, names in os.walk(root):
         for name in names:
-            found = os.lstat(os.path.join(folder, name))
-            if not os.path.islink(os.path.join(folder, name)):
-                seen[found.st_dev, found.st_ino] = found.st_size
+            with suppress(FileNotFoundError):
+                found = os.lstat(os.path.join(folder, name))
+                if stat.S_ISREG(found.st_mode):
+                    seen[found.st_dev, found.st_ino] = found.st_size
     return sum(seen.values())

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -15,6 +15,7 @@ from xinference_venv.errors import DeadlineExceeded
 from xinference_venv.store.identity import this_process
 
 _POLL_SECONDS = 0.05
+_BRIEF_SECONDS = 30.0
 
 
 def _ignore(_: str) -> None:
@@ -52,8 +53,18 @@ async def held(
 @contextmanager
 def held_briefly(path: Path) -> Iterator[None]:
     """Hold a lock that nobody keeps for longer than a few disk operations; blocks the thread."""
-    with FileLock(path, timeout=30, thread_local=False):
+    lock = FileLock(path, timeout=_BRIEF_SECONDS, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise DeadlineExceeded(
+            f"waited {_BRIEF_SECONDS:g} s for another process that holds {path}",
+            {"hint": "a process that shares this home may be stopped: let it go on, or end it"},
+        ) from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _try(lock: FileLock) -> bool:
@@ -67,7 +78,8 @@ def _try(lock: FileLock) -> bool:
 def _name_holder(path: Path, purpose: str) -> None:
     """Say who holds it, for those who wait: a courtesy, the file lock alone decides."""
     note = {"pid": this_process().pid, "host": this_process().host, "purpose": purpose}
-    path.with_suffix(".holder").write_text(json.dumps(note), "utf-8")
+    with suppress(OSError):
+        path.with_suffix(".holder").write_text(json.dumps(note), "utf-8")
 
 
 def _holder(path: Path) -> str:

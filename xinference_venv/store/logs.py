@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ LOGS_KEPT = 500
 def open_log(layout: Layout, disk: Disk, key: EnvKey, job_id: str) -> Path:
     """A new log file, whose first line says what it is of; the oldest make room for it."""
     now = time.time()
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
+    # By name they sort by age, also those of one second.
+    stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%S.%f")
     path = layout.logs / f"{stamp}-{job_id}.log"
     header = {"key": key.to_dict(), "job_id": job_id, "started": now}
     disk.write(path, (json.dumps(header) + "\n").encode(), durable=False)

@@ -17,6 +17,8 @@ def remove_entry(store: Store, entry: EnvEntry) -> bool:
     and is left.
     """
     if entry.state is EnvState.UNMANAGED:
+        if Path(entry.path).is_symlink():
+            return False
         store.remove_foreign(Path(entry.path))
         return True
     if entry.env_id is None or store.env_of(entry.key) != entry.env_id:

@@ -13,13 +13,13 @@ from importlib.metadata import PathDistribution
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import InvalidName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from xinference_venv.host import HostDistribution, Interpreter
 from xinference_venv.store.disk import Stamp, stamp_of
 
-_METADATA_FILES = ("METADATA", "PKG-INFO")
+_METADATA_FILES = ("METADATA", "PKG-INFO", "requires.txt")
 _CUSTOMIZATION = ("sitecustomize.py", "usercustomize.py")
 
 
@@ -81,15 +81,13 @@ def _read(location: str, entry: str, skipped: list[str]) -> HostDistribution | N
     distribution = PathDistribution(Path(place))
     try:
         metadata = distribution.metadata
-        name, version = metadata["Name"], Version(metadata["Version"])
-    except (InvalidVersion, TypeError, KeyError):
+        name = canonicalize_name((metadata.get_all("Name") or [""])[0], validate=True)
+        version = Version((metadata.get_all("Version") or [""])[0])
+    except (InvalidName, InvalidVersion):
         skipped.append(f"{place}: no valid name and version")
         return None
     except (OSError, UnicodeDecodeError) as error:
         skipped.append(f"{place}: {error}")
-        return None
-    if not name:
-        skipped.append(f"{place}: no valid name and version")
         return None
     requires = []
     for text in distribution.requires or []:
@@ -102,7 +100,7 @@ def _read(location: str, entry: str, skipped: list[str]) -> HostDistribution | N
         requirement.url = None
         requires.append(str(requirement))
     return HostDistribution(
-        name=canonicalize_name(name),
+        name=name,
         version=str(version),
         requires=tuple(requires),
         extras=tuple(metadata.get_all("Provides-Extra") or ()),

@@ -79,6 +79,8 @@ class Store:
             if data is None:
                 raise InvalidRecord(f"the environment {path.parent} is gone or has no record")
             record = EnvRecord.from_dict(data)
+            if record.env_id != env_id:
+                raise InvalidRecord(f"{path} is of another environment, {record.env_id[:64]}")
             self._records[env_id] = (stamp, record)
         if interpreter_facts(str(record.interpreter.get("path"))) != record.interpreter:
             raise InvalidRecord(
@@ -169,16 +171,19 @@ class Store:
 
     def remove_foreign(self, path: Path) -> None:
         """Delete a directory that an older version left."""
-        self.disk.discard(self.layout.inside(path), self.layout.trash)
+        # A link among its parents could lead anywhere.
+        real = self.layout.inside(path).parent.resolve() / path.name
+        self.disk.discard(self.layout.inside(real), self.layout.trash)
 
     def delete_if_unused(self, env_id: str) -> bool:
         """Delete an environment that no key and no lease needs; tells whether it is gone."""
+        env = self.layout.env(env_id)
         with held_briefly(self.env_lock(env_id)):
             if any(named == env_id for _, named in self.links()):
                 return False
             if self.leases.of(env_id):
                 return False
-            self.disk.discard(self.layout.env(env_id), self.layout.trash)
+            self.disk.discard(env, self.layout.trash)
             self._records.pop(env_id, None)
         return True
 
@@ -234,10 +239,10 @@ class Store:
     def _key_paths(self) -> Iterator[tuple[EnvKey, Path]]:
         for model in _entries(self.layout.root / "v4"):
             for engine in _entries(model):
-                for python in _entries(engine):
+                for python in _versions(engine):
                     yield _key(model.name, engine.name, python.name), python
         for model in _entries(self.layout.root / "v3"):
-            for python in _entries(model):
+            for python in _versions(model):
                 yield _key(model.name, None, python.name), python
 
     def _owned(self, folder: Path) -> bool:
@@ -259,11 +264,19 @@ def _key(model: str, engine: str | None, python: str) -> EnvKey:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """The entries of a directory by name, without those that are being written beside."""
+    """The entries of a directory by name; what is none has no entries."""
     try:
-        return sorted(folder / name for name in os.listdir(folder) if not name.startswith("."))
+        return sorted(folder / name for name in os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _versions(folder: Path) -> list[Path]:
+    """The entries of a directory of Python versions, without links that are being made beside.
+
+    The names of models and engines may begin with a dot; no version does.
+    """
+    return [each for each in _entries(folder) if not each.name.startswith(".")]
 
 
 def _owner_path(folder: Path) -> Path:

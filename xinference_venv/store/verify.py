@@ -73,13 +73,13 @@ def _faults_of(metadata: Path, base: str, sizes: dict[str, int]) -> list[str]:
             rows = list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         return [f"{metadata.name}: RECORD can't be read: {error}"]
-    for row in rows:
+    for row in filter(None, rows):
         path = f"{base}/{row[0]}"
         if ".." in path:
             path = os.path.normpath(path)
         found = sizes.get(path)
         if found is None:
             faults.append(f"{path} is missing")
-        elif len(row) > 2 and row[2] and found != int(row[2]):
+        elif len(row) > 2 and row[2] and str(found) != row[2]:
             faults.append(f"{path} has {found} bytes, its RECORD says {row[2]}")
     return faults

@@ -51,7 +51,7 @@ class Builder:
                 command.install(
                     lock=str(file),
                     python=str(self.env / "bin" / "python"),
-                    sources=self.spec.sources,
+                    sources=self.spec.sources_without_backend(),
                     allow_source_builds=self.spec.allow_source_builds,
                     secrets=secrets_of(urls),
                 ),
@@ -69,12 +69,21 @@ class Builder:
         return [url for url in (*direct, *places) if strip_credentials(url) != url]
 
 
+def _as_locked(url: str) -> str:
+    """A URL as uv locks it: a repository's own, the host in lower case, no fragment."""
+    parts = urlsplit(url)
+    login, at, host = parts.netloc.rpartition("@")
+    scheme = parts.scheme.rpartition("+")[2]
+    return urlunsplit((scheme, f"{login}{at}{host.lower()}", parts.path, parts.query, ""))
+
+
 def with_credentials(document: Mapping[str, Any], urls: list[str]) -> dict[str, Any]:
     """A PEP 751 document whose URLs have the credentials that `urls` carry.
 
     A URL that was asked for as it stands gets its own back, query included; any other gets user
-    and password of an index on the same host.
+    and password of an index or repository on the same host.
     """
+    urls = [_as_locked(url) for url in urls]
     exact = {strip_credentials(url): url for url in urls}
     logins: dict[tuple[str, str], str] = {}
     for url in urls:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
+from xinference_venv.lock import strip_credentials
 from xinference_venv.sources import PackageSources
 
 # What of uv's own variables says how to reach the network or where interpreters are, and not
@@ -55,7 +57,10 @@ def scrubbed_environment(
         if name in _KEPT_UV_VARIABLES
         or not (name.startswith(_DROPPED_PREFIXES) or name in _DROPPED_VARIABLES)
     }
-    path = [each for each in environ.get("PATH", "").split(":") if not each.endswith("/shims")]
+    # An empty entry would mean the working directory.
+    path = [
+        each for each in environ.get("PATH", "").split(":") if each and not each.endswith("/shims")
+    ]
     kept["PATH"] = ":".join([*path, *python_directories])
     kept["NO_COLOR"] = "1"
     if cache_dir is not None:
@@ -99,7 +104,6 @@ def resolve(
     stubs: str | None = None,
     constraints: str | None = None,
     stubs_only: bool = False,
-    offline: bool = False,
     allow_source_builds: bool = True,
     secrets: frozenset[str] = frozenset(),
 ) -> UvCommand:
@@ -116,13 +120,11 @@ def resolve(
     if constraints is not None:
         arguments += ["--constraints", constraints]
     if stubs is not None:
-        arguments += ["--find-links", stubs]
+        arguments += ["--find-links", find_links_url(stubs)]
     if stubs_only:
         arguments += ["--no-index"]
     else:
         arguments += _source_arguments(sources)
-        if offline:
-            arguments += ["--offline"]
     if not allow_source_builds:
         arguments += ["--only-binary", ":all:"]
     if sources.no_build_isolation:
@@ -139,24 +141,39 @@ def install(
     lock: str,
     python: str,
     sources: PackageSources,
-    offline: bool = False,
     allow_source_builds: bool = True,
     secrets: frozenset[str] = frozenset(),
 ) -> UvCommand:
-    """Install exactly a PEP 751 lock file, hashes checked, nothing resolved."""
+    """Install exactly a PEP 751 lock file, hashes checked, nothing resolved.
+
+    The sources serve what a source distribution needs for being built.
+    """
     arguments = [
         *("pip", "install", "--requirements", lock, "--python", python, "--no-config"),
         *("--preview-features", "pylock", "--no-python-downloads"),
     ]
-    for host in sources.trusted_hosts:
-        arguments += ["--allow-insecure-host", host]
-    if offline:
-        arguments += ["--offline"]
+    for place in sources.find_links:
+        # One with credentials would be shown to everybody on the host; its wheels are locked.
+        if strip_credentials(place) == place:
+            arguments += ["--find-links", find_links_url(place)]
+    arguments += _source_arguments(sources)
     if not allow_source_builds:
         arguments += ["--only-binary", ":all:"]
     if sources.no_build_isolation:
         arguments += ["--no-build-isolation"]
-    return UvCommand(arguments=tuple(arguments), secrets=secrets)
+    return UvCommand(
+        arguments=tuple(arguments), environment=_source_environment(sources), secrets=secrets
+    )
+
+
+def find_links_url(place: str) -> str:
+    """A find-links place, an absolute path or a URL, as a URL that uv takes as it stands.
+
+    In a path uv would end the folder's name at a ``#``, and in a requirements file at a blank;
+    there it would also fill in ``${NAME}`` from the environment, and so tell it to an index.
+    """
+    url = PurePosixPath(place).as_uri() if place.startswith("/") else place
+    return url.replace("{", "%7B").replace("}", "%7D")
 
 
 def _source_environment(sources: PackageSources) -> dict[str, str]:

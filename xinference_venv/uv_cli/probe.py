@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import packaging
+from packaging.version import Version
 from uv import find_uv_bin
 
 from xinference_venv.canonical import Fields
 from xinference_venv.errors import InvalidRecord, PythonNotFound, UvFailed, UvNotFound
 from xinference_venv.host import Accelerator, Interpreter
 from xinference_venv.uv_cli import command
-from xinference_venv.uv_cli.process import ProcessDoor, Uv
+from xinference_venv.uv_cli.process import Finished, ProcessDoor, Uv
 
 _PROBE_SECONDS = 60.0
 _INSTALL_SECONDS = 900.0
@@ -87,7 +88,7 @@ async def probe_interpreter(door: ProcessDoor, python: str) -> Interpreter:
     try:
         finished = await door.run((python, "-c", _PROBE, str(lent)), deadline=_PROBE_SECONDS)
         if finished.exit_status == 0:
-            return Interpreter.from_dict(json.loads(finished.output))
+            return Interpreter.from_dict(json.loads(_answer(finished)))
         words = finished.tail[-1] if finished.tail else f"exit status {finished.exit_status}"
     except (OSError, json.JSONDecodeError, InvalidRecord) as error:
         words = str(error)
@@ -116,8 +117,8 @@ async def find_python(
         there = await _installed_pythons(uv)
     matching = _matching(there, wanted)
     if matching:
-        return there[max(matching, key=_version_tuple)]
-    found = ", ".join(sorted(there, key=_version_tuple)) or "none"
+        return there[max(matching, key=Version)]
+    found = ", ".join(sorted(there, key=Version)) or "none"
     raise PythonNotFound(
         f"Python {wanted} is not on this host; found: {found}",
         {
@@ -140,10 +141,6 @@ async def _installed_pythons(uv: Uv) -> dict[str, str]:
 
 def _matching(there: Mapping[str, str], wanted: str) -> list[str]:
     return [each for each in there if each == wanted or each.startswith(f"{wanted}.")]
-
-
-def _version_tuple(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
 async def probe_accelerator(door: ProcessDoor, interpreter: Interpreter) -> Accelerator:
@@ -212,4 +209,9 @@ async def check_environment(
     finished = await door.run((python, "-I", "-c", _CHECK, expected), deadline=deadline)
     if finished.exit_status != 0:
         return [f"the interpreter does not start: {' '.join(finished.tail[-3:])}"]
-    return [str(fault) for fault in json.loads(finished.output)]
+    return [str(fault) for fault in json.loads(_answer(finished))]
+
+
+def _answer(finished: Finished) -> str:
+    """The last line: what runs at the start of an interpreter (``.pth``) may print its own."""
+    return finished.output.rstrip("\n").rpartition("\n")[2]

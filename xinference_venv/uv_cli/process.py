@@ -16,6 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+import psutil
+
 from xinference_venv.errors import DeadlineExceeded, UvFailed
 from xinference_venv.redact import redact_text
 from xinference_venv.uv_cli.command import UvCommand
@@ -24,6 +26,7 @@ TAIL_LINES = 60
 _LINE_LIMIT = 1 << 20
 _OUTPUT_LIMIT = 32 << 20
 _TERMINATE_SECONDS = 3.0
+_POLL_SECONDS = 0.005
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,9 +84,7 @@ class ProcessDoor:
                 env={**self.environment, **more_environment},
                 cwd=working_directory,
                 start_new_session=True,
-                limit=_LINE_LIMIT,
             )
-            self.started(process.pid)
             tail: deque[str] = deque(maxlen=TAIL_LINES)
 
             def hear(line: str) -> None:
@@ -93,6 +94,7 @@ class ProcessDoor:
 
             assert process.stdout is not None and process.stderr is not None
             try:
+                self.started(process.pid)
                 async with asyncio.timeout(deadline):
                     output, _, status = await asyncio.gather(
                         _read_all(process.stdout), _read_lines(process.stderr, hear), process.wait()
@@ -103,8 +105,10 @@ class ProcessDoor:
                     {"command": _shown(command, secrets), "output": "\n".join(tail)},
                 ) from None
             finally:
-                await _end_group(process)
-                self.ended(process.pid)
+                try:
+                    await _end_group(process)
+                finally:
+                    self.ended(process.pid)
             return Finished(exit_status=status, output=output, tail=tuple(tail))
 
 
@@ -152,7 +156,7 @@ def _words(tail: Sequence[str]) -> str:
     """What uv says of its error: all from the first line that marks it."""
     for start, line in enumerate(tail):
         if line.lstrip().startswith(("error:", "×")):
-            return "\n".join(tail[start:]).strip()
+            return "\n".join(tail[start:]).strip().removeprefix("error: ")
     return "\n".join(tail).strip()
 
 
@@ -169,48 +173,70 @@ async def _read_all(stream: asyncio.StreamReader) -> str:
 
 
 async def _read_lines(stream: asyncio.StreamReader, hear: Callable[[str], None]) -> None:
-    while True:
-        try:
-            line = await stream.readline()
-        except ValueError:
-            # A line beyond the limit: asyncio has dropped it.
-            continue
-        if not line:
-            return
-        hear(line.decode("utf-8", "replace").rstrip("\r\n"))
+    rest, skipping = b"", False
+    while chunk := await stream.read(1 << 16):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if not skipping:
+                hear(line.decode("utf-8", "replace").rstrip("\r"))
+            skipping = False
+        if len(rest) > _LINE_LIMIT or skipping:
+            # Half of it could be half of a credential, which nobody would recognize.
+            if not skipping:
+                hear(f"(a line of more than {_LINE_LIMIT} bytes is left out)")
+            rest, skipping = b"", True
+    if rest:
+        hear(rest.decode("utf-8", "replace").rstrip("\r"))
 
 
 async def _end_group(process: asyncio.subprocess.Process) -> None:
-    """End what is left of the process's group, first politely, and reap the process.
+    """End what is left of the process's group, first politely; returns when all of it is dead.
 
-    Shielded, since it runs when the caller is being cancelled and must finish all the same.
+    It runs when the caller is being cancelled, and goes on to its end however often that is.
     """
-
-    async def end() -> None:
-        for ending in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(process.pid, ending)
-            except (ProcessLookupError, PermissionError):
-                break
-            if process.returncode is not None:
-                continue
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_TERMINATE_SECONDS):
-                    await process.wait()
-        await process.wait()
-
-    if process.returncode is None or _group_lives(process.pid):
-        ending = asyncio.ensure_future(end())
+    ending = asyncio.ensure_future(_end(process))
+    cancelled = False
+    while not ending.done():
         try:
             await asyncio.shield(ending)
         except asyncio.CancelledError:
-            await ending
-            raise
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    # `process.wait()` would wait for whoever holds the pipes, be it outside of the group.
+    if process.returncode is None:
+        _signal_group(process.pid, signal.SIGTERM)
+        await _until(lambda: process.returncode is not None)
+    _signal_group(process.pid, signal.SIGKILL)
+    await _until(lambda: process.returncode is not None and not _group_lives(process.pid))
+    # asyncio has no public way to let go of pipes that somebody else may hold open.
+    process._transport.close()  # type: ignore[attr-defined]
+
+
+async def _until(happened: Callable[[], bool]) -> None:
+    """Wait until something has happened, for `_TERMINATE_SECONDS` at most."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_TERMINATE_SECONDS):
+            while not happened():  # noqa: ASYNC110 (nobody is told when another's child ends)
+                await asyncio.sleep(_POLL_SECONDS)
+
+
+def _signal_group(group: int, ending: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, ending)
 
 
 def _group_lives(group: int) -> bool:
+    """Whether any process of the group can still act; what awaits its reaper can't."""
     try:
         os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):
+    except ProcessLookupError:
         return False
-    return True
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, psutil.Error):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False

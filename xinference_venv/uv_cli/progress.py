@@ -63,7 +63,8 @@ class InstallProgress:
         return Progress(
             phase=phase,
             message=line.strip(),
-            done=max(self._done, len(self._fetched)),
+            # What a source build needs is fetched as well, and is no package of the lock.
+            done=min(self.total, max(self._done, len(self._fetched))),
             total=self.total,
             done_bytes=self._done_bytes,
             total_bytes=sum(self.sizes.values()),

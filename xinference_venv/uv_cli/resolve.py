@@ -171,7 +171,8 @@ class Resolver:
 
     def _requirements_text(self, sources: PackageSources, *, stubs_only: bool) -> str:
         """The requirements file; it holds credentials, so the scratch folder is private."""
-        lines = [] if stubs_only else [f"--find-links {place}" for place in sources.find_links]
+        places = [] if stubs_only else map(command.find_links_url, sources.find_links)
+        lines = [f"--find-links {place}" for place in places]
         lines += [line.text for line in self.spec.requirements]
         lines += [f"{name}=={self.host.versions[name]}" for name in self.spec.roots]
         return "\n".join(lines) + "\n"
@@ -226,7 +227,8 @@ async def keep_most(
 
 
 def _is_direct(line: RequirementLine) -> bool:
-    return "://" in line.text
+    # A line has no marker any more, so only a URL has a colon; "file:/path" is one, too.
+    return ":" in line.text
 
 
 def _contradicted(name: str, version: str, lines: Iterable[RequirementLine]) -> bool:

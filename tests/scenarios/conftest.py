@@ -1,0 +1,43 @@
+"""What the scenarios share: wheels for the index, and the subprocesses that were started."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.index import Index
+from tests.wheels import build_wheel
+from xinference_venv.store.layout import Layout
+
+
+@pytest.fixture
+def wheels(tmp_path: Path, index: Index) -> Path:
+    """The folder that the index serves, with ``lantern`` in two versions and what it needs."""
+    folder = tmp_path / "wheels"
+    build_wheel(folder, "wick", "1.0")
+    build_wheel(folder, "lantern", "1.0", requires=["wick"])
+    build_wheel(folder, "lantern", "2.0", requires=["wick"])
+    return folder
+
+
+@pytest.fixture
+def layout(environ: dict[str, str]) -> Layout:
+    """Where the store of the test's own home lies."""
+    return Layout(Path(environ["XINFERENCE_HOME"], "virtualenv"))
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The argument vectors of the subprocesses that this process starts."""
+    vectors: list[tuple[str, ...]] = []
+    real = asyncio.create_subprocess_exec
+
+    async def recording(*argv: str, **named: Any) -> asyncio.subprocess.Process:
+        vectors.append(argv)
+        return await real(*argv, **named)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", recording)
+    return vectors

@@ -1,0 +1,51 @@
+"""What the help of the command line says beside its commands: environment variables, exit codes."""
+
+from __future__ import annotations
+
+import click
+
+VARIABLES = (
+    ("XINFERENCE_HOME", "where everything lies, below virtualenv/ (default: ~/.xinference)"),
+    ("XINFERENCE_ENABLE_VIRTUAL_ENV", "0: no environment unless the launch says so (default: 1)"),
+    ("XINFERENCE_VIRTUAL_ENV_SKIP_INSTALLED", "0: don't use what the host has (default: 1)"),
+    ("XINFERENCE_VIRTUAL_ENV_INHERIT", "host, exact or none, as --inherit (default: host)"),
+    ("XINFERENCE_VIRTUAL_ENV_OFFLINE_INSTALL", "1: never ask a public index (default: 0)"),
+    (
+        "XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS",
+        "folders, separated by colons, that --virtual-env-find-link may lie in (default: none)",
+    ),
+    ("XINFERENCE_VIRTUAL_ENV_ALLOW_SOURCES", "0: never build from source (default: 1)"),
+    ("XINFERENCE_VIRTUAL_ENV_PYTHON_DOWNLOADS", "1: uv may download a Python (default: 0)"),
+    ("XINFERENCE_VIRTUAL_ENV_HOST_PYTHON", "the interpreter to inherit from (default: our own)"),
+    ("XINFERENCE_VIRTUAL_ENV_SPEC_DIR", "folder of your own models (default: virtualenv/models)"),
+    ("XINFERENCE_VIRTUAL_ENV_UV_PROCESSES", "so many uv run at once (default: 2)"),
+    ("XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT", "seconds for one environment (default: 3600)"),
+    ("XINFERENCE_VIRTUAL_ENV_CUDA_VERSION", "plan as if the host had it, like 12.8"),
+    ("XINFERENCE_VIRTUAL_ENV_CUDA_ARCH", "plan as if the host had it, like sm_90"),
+    ("XINFERENCE_VIRTUAL_ENV_HAS_NPU", "1 or 0: plan as if the host had an NPU, or none"),
+    ("XOSCAR_UV_PATH", "the uv to use (default: the one installed with this program)"),
+    ("UV_CACHE_DIR", "uv's cache (default: uv's own, if it is on the file system of the home)"),
+)
+EXIT_CODES = (
+    ("0", "done"),
+    ("1", "an error that has no code of its own"),
+    ("2", "the input can't be meant"),
+    ("3", "what was named does not exist"),
+    ("4", "refused, since it is in use"),
+    ("5", "the environment or its process could not be made"),
+    ("6", "the disk failed"),
+    ("7", "it took longer than allowed"),
+    ("8", "a worker did not answer"),
+    ("130", "cancelled (Ctrl-C)"),
+    ("143", "cancelled (SIGTERM)"),
+)
+
+
+class HelpfulGroup(click.Group):
+    """A group whose help ends with the environment variables and the exit codes."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Environment variables"):
+            formatter.write_dl(VARIABLES)
+        with formatter.section("Exit codes"):
+            formatter.write_dl(EXIT_CODES)

@@ -1,0 +1,274 @@
+"""What people read: results, tables, plans, errors.
+
+Comes in: nouns, the supervisor's answers, the time. Goes out: text and tables of rich, which
+somebody else prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from xinference_venv.env import EnvState
+from xinference_venv.errors import VirtualEnvError, error_from_dict
+from xinference_venv.inventory import EnvEntry
+from xinference_venv.jobs import PreparedEnvironment
+from xinference_venv.lease import Lease
+from xinference_venv.lock import EnvLock, LockedDistribution, Role
+from xinference_venv.units import age_text, counted, duration_text, size_text
+
+# Nothing that goes to a file or a pipe is folded or cut.
+_UNBOUNDED = 100_000
+_ROLE_TITLES = {
+    Role.INSTALLED: "Installed in the environment",
+    Role.INHERITED: "Inherited from the host",
+    Role.SHADOWED: "Shadowed: the host's give way to installed ones",
+    Role.HIDDEN: "Hidden: the host's are not shown",
+}
+_NONE = "-"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaunchOutcome:
+    """What a launch gave; `entry` is the listing's, None for the host's own interpreter.
+
+    `elapsed` is in seconds. `address` and `pid` are of the model's process, where one was started.
+    """
+
+    model_name: str
+    model_engine: str | None
+    environment: PreparedEnvironment
+    entry: EnvEntry | None
+    elapsed: float
+    address: str | None = None
+    pid: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, with the keys that the documentation of the command line promises."""
+        environment, entry = self.environment, self.entry
+        process = None
+        if self.pid is not None:
+            process = {"address": self.address, "pid": self.pid, "uid": self.model_name}
+        return {
+            "model_name": self.model_name,
+            "model_engine": self.model_engine,
+            "enabled": environment.enabled,
+            "python": environment.python,
+            "python_version": None if entry is None else entry.python,
+            "env_id": environment.env_id,
+            "path": environment.path,
+            "real_path": environment.real_path,
+            "size_bytes": None if entry is None else entry.size_bytes,
+            "installed": 0 if entry is None else entry.installed,
+            "inherited": 0 if entry is None else entry.inherited,
+            "warnings": list(environment.warnings),
+            "uv_calls": environment.uv_calls,
+            "elapsed_seconds": round(self.elapsed, 3),
+            "process": process,
+        }
+
+
+def open_console(*, stderr: bool = False) -> Console:
+    """A console that prints text as it is: no markup, no emoji, no folding where nobody looks."""
+    console = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = _UNBOUNDED
+    return console
+
+
+def launched(outcome: LaunchOutcome) -> list[RenderableType]:
+    """The result of a launch."""
+    environment, entry = outcome.environment, outcome.entry
+    facts: list[tuple[str, str]] = []
+    if environment.path is None:
+        heading = f"{outcome.model_name} needs no environment: the host's interpreter serves it"
+    else:
+        heading = f"{outcome.model_name} is ready"
+        facts += [("environment", environment.path), ("real path", environment.real_path or _NONE)]
+    version = "" if entry is None else f" (Python {entry.python})"
+    facts.append(("interpreter", f"{environment.python}{version}"))
+    if entry is not None:
+        packages = f"{entry.installed} installed, {entry.inherited} inherited from the host"
+        facts += [("packages", packages), ("size", size_text(entry.size_bytes))]
+    facts += [("uv calls", str(environment.uv_calls)), ("elapsed", duration_text(outcome.elapsed))]
+    if outcome.pid is not None:
+        facts += [
+            ("address", str(outcome.address)),
+            ("pid", str(outcome.pid)),
+            ("uid", outcome.model_name),
+        ]
+    lines = [f"  {name:<13}{value}" for name, value in facts]
+    return [Text("\n".join([heading, *lines])), *_warnings(environment.warnings)]
+
+
+def planned(plan: Mapping[str, Any]) -> list[RenderableType]:
+    """What a launch would do: requirements with their origin, each distribution's part."""
+    spec = plan["spec"]
+    if spec is None:
+        return [Text("No environment would be made: the host's interpreter serves.")]
+    lock = EnvLock.from_dict(plan["lock"])
+    requirements = _table("Requirement", "Origin")
+    for line in spec["requirements"]:
+        requirements.add_row(line["requirement"], line["origin"])
+    shown: list[RenderableType] = [
+        Text(f"Plan for {spec['key']['model_name']}, Python {spec['python']}; nothing was made"),
+        requirements,
+    ]
+    for role, title in _ROLE_TITLES.items():
+        distributions = lock.with_role(role)
+        if distributions or role in (Role.INSTALLED, Role.INHERITED):
+            shown.append(Text(f"\n{title}: {_total(distributions)}"))
+        if distributions:
+            shown.append(_distributions(distributions))
+    return [*shown, *_warnings(lock.warnings)]
+
+
+def listed(answer: Mapping[str, Any], now: float) -> list[RenderableType]:
+    """The environments of a listing, and always the workers that did not answer."""
+    entries = [EnvEntry.from_dict(each) for each in answer["list"]]
+    if not entries:
+        how = "There is no such environment. Make one: xinference-venv launch MODEL"
+        return [Text(how), *unreachable(answer)]
+    table = _table(
+        *("Model", "Engine", "Python", "State", "Size", "Packages", "In use by", "Last used")
+    )
+    for entry in entries:
+        table.add_row(
+            entry.key.model_name,
+            entry.key.model_engine or _NONE,
+            entry.python or entry.key.python_version,
+            entry.state.value,
+            size_text(entry.size_bytes),
+            f"{entry.installed} own, {entry.inherited} host",
+            "; ".join(map(_holder, entry.leases)) or _NONE,
+            age_text(entry.last_used, now),
+        )
+    broken = [
+        Text(f"{entry.key} is broken: {entry.reason}")
+        for entry in entries
+        if entry.state is EnvState.BROKEN
+    ]
+    return [table, *broken, *unreachable(answer)]
+
+
+def packages_of(answer: Mapping[str, Any]) -> list[RenderableType]:
+    """The packages of each environment."""
+    shown: list[RenderableType] = []
+    for each in answer["list"]:
+        entry = EnvEntry.from_dict(each)
+        distributions = [LockedDistribution.from_dict(part) for part in each["packages"]]
+        shown.append(Text(f"{entry.key}: {entry.path}"))
+        shown.append(_distributions(sorted(distributions), role=True))
+    return [*shown, *unreachable(answer)]
+
+
+def removed(answer: Mapping[str, Any]) -> list[RenderableType]:
+    """What a removal did, or with a dry run would do."""
+    shown: list[RenderableType] = []
+    for report in answer["list"]:
+        would = "would be " if report["dry_run"] else ""
+        for entry in map(EnvEntry.from_dict, report["remove"]):
+            shown.append(Text(f"{would}removed: {entry.key}, {size_text(entry.size_bytes)}"))
+        for entry in map(EnvEntry.from_dict, report["detach"]):
+            shown.append(
+                Text(
+                    f"{would}detached: {entry.key}; its files stay until the last holder is"
+                    f" gone: {use_of(entry)}"
+                )
+            )
+        for entry in map(EnvEntry.from_dict, report["refuse"]):
+            shown.append(Text(f"{would}refused: {entry.key}, {use_of(entry)}"))
+    return [*(shown or [Text("There is nothing to remove.")]), *unreachable(answer)]
+
+
+def models(entries: Iterable[Mapping[str, Any]]) -> list[RenderableType]:
+    """The models of the catalogue."""
+    table = _table("Model", "Type", "Packages", "Origin", "Description")
+    for each in entries:
+        table.add_row(
+            each["model_name"],
+            each["model_type"] or _NONE,
+            ", ".join(each["packages"]),
+            each["origin"],
+            each["description"] or "",
+        )
+    return [table]
+
+
+def logs(answer: Mapping[str, Any]) -> list[RenderableType]:
+    """Logs, the newest first."""
+    shown: list[RenderableType] = []
+    for each in answer["list"]:
+        shown += [Text(f"== {each['path']}"), Text(each["text"])]
+    return [*shown, *unreachable(answer)]
+
+
+def unreachable(answer: Mapping[str, Any]) -> list[RenderableType]:
+    """The workers that did not answer, each with the reason."""
+    return [
+        Text(f"unreachable: {each['worker_address']}: {error_from_dict(each['error'])}")
+        for each in answer["unreachable"]
+    ]
+
+
+def failed(error: VirtualEnvError) -> list[RenderableType]:
+    """An error: what happened, in which phase, what a tool said of it, what to do."""
+    # uv's own words, where they are the message, begin the same way.
+    shown = [f"error: {error.message.removeprefix('error: ')}"]
+    if error.phase is not None:
+        shown.append(f"phase: {error.phase}")
+    said = str(error.details.get("output") or "").strip()
+    if said and said not in error.message and error.message not in said:
+        shown.append(said)
+    if error.hint is not None:
+        shown.append(f"hint: {error.hint}")
+    return [Text(line) for line in shown]
+
+
+def use_of(entry: EnvEntry) -> str:
+    """Why an environment can't go: it is being built, or who uses it."""
+    if entry.state is EnvState.BUILDING:
+        return "being built"
+    return "in use by " + "; ".join(map(str, entry.leases))
+
+
+def _holder(lease: Lease) -> str:
+    return f"{lease.model_uid or lease.model_name}, pid {lease.process.pid}"
+
+
+def _distributions(distributions: Sequence[LockedDistribution], *, role: bool = False) -> Table:
+    table = _table("Package", "Version", *(["Role"] if role else []), "Size", "Why")
+    for each in distributions:
+        table.add_row(
+            each.name,
+            each.version or "as built",
+            *([each.role.value] if role else []),
+            size_text(each.size),
+            each.why,
+        )
+    return table
+
+
+def _total(distributions: Sequence[LockedDistribution]) -> str:
+    total = counted(len(distributions), "package")
+    sizes = [each.size for each in distributions if each.size is not None]
+    if not sizes:
+        return total
+    unknown = len(distributions) - len(sizes)
+    return f"{total}, {size_text(sum(sizes))}" + (f" and {unknown} unknown" if unknown else "")
+
+
+def _warnings(warnings: Iterable[str]) -> list[Text]:
+    return [Text(f"warning: {each}") for each in warnings]
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    return table

@@ -1,0 +1,141 @@
+"""The work of one command with the actors of this process, from its start to its end or a signal.
+
+Comes in: what is to be done with a client. Comes out: its result; after SIGINT or SIGTERM,
+`Stopped`, once nothing of it goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from xinference_venv.actor_class import ActorClass
+from xinference_venv.console import LaunchOutcome
+from xinference_venv.errors import InvalidInput
+from xinference_venv.jobs import JobEvent
+from xinference_venv.request import LaunchRequest
+
+if TYPE_CHECKING:
+    from xinference_venv.client import Client
+
+_T = TypeVar("_T")
+
+
+class Stopped(Exception):
+    """The signal of this number ended the work."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def with_client(work: Callable[[Client], Awaitable[_T]]) -> _T:
+    """The result of work with a client; SIGINT and SIGTERM cancel it and raise `Stopped`."""
+    with _sockets_of_our_own():
+        # xoscar takes most of a second to import, which nobody who asks for help should wait for.
+        from xinference_venv.client import local_client
+
+        async def act() -> _T:
+            async with local_client() as client:
+                return await work(client)
+
+        return asyncio.run(_until_stopped(act()))
+
+
+@contextmanager
+def _sockets_of_our_own() -> Iterator[None]:
+    """Let xoscar keep its sockets in a private folder, unless it is told or loaded before.
+
+    By itself it takes the home directory, which may be read-only, or whose path may be longer
+    than that of a socket can be. Model processes hear of the folder through the environment.
+    """
+    if "XOSCAR_DIR" in os.environ or "xoscar" in sys.modules:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="xinference-venv-") as folder:
+        os.environ["XOSCAR_DIR"] = folder
+        yield
+
+
+async def _until_stopped(work: Awaitable[_T]) -> _T:
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[int] = loop.create_future()
+
+    def stop(number: int) -> None:
+        # A second signal must not disturb the cleaning up that the first one began.
+        if not stopped.done():
+            stopped.set_result(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number)
+    task = asyncio.ensure_future(work)
+    either: list[asyncio.Future[Any]] = [task, stopped]
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task])
+    if task.cancelled():
+        raise Stopped(stopped.result())
+    return task.result()
+
+
+async def launch_model(
+    client: Client,
+    request: LaunchRequest,
+    *,
+    following: AbstractContextManager[Callable[[JobEvent], None]],
+    show: Callable[[LaunchOutcome], None],
+    actor: ActorClass | None,
+) -> int:
+    """Launch, and run the actor if there is one.
+
+    `following` gives the function that hears the events, `show` gets the outcome when all is up.
+    Without an actor the lease is given back at once; with one it ends with the process, which
+    this waits for. Returns the exit status of the model's process, 0 when there is none.
+    """
+    began = time.monotonic()
+    with following as on_event:
+        environment = await client.prepare(request, on_event=on_event)
+    entries = await client.entries(model_name=request.model_name)
+    outcome = LaunchOutcome(
+        model_name=request.model_name,
+        model_engine=request.model_engine,
+        environment=environment,
+        entry=next((each for each in entries if each.path == environment.path), None),
+        elapsed=time.monotonic() - began,
+    )
+    if actor is None:
+        await client.release(environment)
+        show(outcome)
+        return 0
+    _check_same_python(outcome)
+    process = await client.start(environment, label=request.model_name)
+    try:
+        await client.create_actor(process, actor, uid=request.model_name)
+        show(replace(outcome, address=process.address, pid=process.pid))
+        try:
+            return await process.ended()
+        except asyncio.CancelledError:
+            # To be told to stop is the ordinary end of a model that runs.
+            return 0
+    finally:
+        await process.stop()
+
+
+def _check_same_python(outcome: LaunchOutcome) -> None:
+    """The helper that creates actors goes over the wire by value, as bytecode."""
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    there = None if outcome.entry is None else outcome.entry.python
+    if there is not None and not there.startswith(f"{here}."):
+        raise InvalidInput(
+            f"--run creates actors only in Python {here}, that of this program, not in {there}",
+            {"hint": f"the environment is ready: start {outcome.environment.python} yourself"},
+        )
