@@ -202,7 +202,7 @@ def packages(model: str, engine: str | None, python_version: str | None, as_json
     answer = with_client(
         lambda client: client.supervisor.list_virtual_env_packages(model, engine, python_version)
     )
-    _check_found(answer["list"], f"environment of {model!r}")
+    _check_found(answer, answer["list"], f"environment of {model!r}")
     _show(answer, lambda: console.packages_of(answer), as_json)
 
 
@@ -234,11 +234,10 @@ def remove(
             model, engine, python_version, dry_run=dry_run, force=force
         )
     )
-    touched = [report["remove"] + report["detach"] + report["refuse"] for report in answer["list"]]
     if model is not None:
-        _check_found(
-            [entry for entries in touched for entry in entries], f"environment of {model!r}"
-        )
+        parts = ("remove", "detach", "refuse")
+        touched = [entry for report in answer["list"] for part in parts for entry in report[part]]
+        _check_found(answer, touched, f"environment of {model!r}")
     if not dry_run:
         _check_not_refused(answer)
     _show(answer, lambda: console.removed(answer), as_json)
@@ -264,7 +263,7 @@ def logs(
     answer = with_client(
         lambda client: client.supervisor.logs(model, engine, python_version, count=count)
     )
-    _check_found(answer["list"], f"log of {model!r}")
+    _check_found(answer, answer["list"], f"log of {model!r}")
     _show(answer, lambda: console.logs(answer), as_json)
 
 
@@ -291,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except VirtualEnvError as error:
         return _report(error, as_json)
     except OSError as error:
-        return _report(StoreError(str(error)), as_json)
+        return _report(StoreError(str(error) or type(error).__name__), as_json)
     return code or 0
 
 
@@ -309,8 +308,9 @@ def _virtualenv_block(spec: Path, model: str) -> dict[str, Any]:
     return by_name[model].virtualenv.to_dict()
 
 
-def _check_found(found: Sequence[object], what: str) -> None:
-    if not found:
+def _check_found(answer: dict[str, Any], found: Sequence[object], what: str) -> None:
+    # While a worker did not answer, nobody can say what is not there.
+    if not found and not answer["unreachable"]:
         raise NotFound(
             f"there is no {what} that matches", {"hint": "`xinference-venv list` shows what is"}
         )

@@ -43,8 +43,13 @@ class Interpreter:
 
     @property
     def platform_digest(self) -> str:
-        """Equal for interpreters that can use the same wheels and markers."""
-        return digest_of([self.version, dict(self.markers), self.tags])
+        """Equal for interpreters that can use the same wheels and markers.
+
+        The kernel's release and build are left out: an update of it changes no environment.
+        """
+        kernel = ("platform_release", "platform_version")
+        markers = {name: value for name, value in self.markers.items() if name not in kernel}
+        return digest_of([self.version, markers, self.tags])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -60,7 +60,7 @@ class EnvSpec:
         """Equal for requests that mean the same environment; the key is no part of it."""
         return digest_of(
             [
-                [redact_url(line.text) for line in self.requirements],
+                [_identity(line.text) for line in self.requirements],
                 self.sources.redacted().to_dict(),
                 self.interpreter.platform_digest,
                 self.inherit.value,
@@ -81,6 +81,12 @@ class EnvSpec:
             if line.name is not None:
                 reasons[line.name] = f"{line.origin.value}: {redact_url(line.text)}"
         return reasons
+
+
+def _identity(text: str) -> list[str]:
+    """A requirement without its credentials; a URL's query may say which file is meant."""
+    _, _, query = text.partition("?") if "://" in text else ("", "", "")
+    return [redact_url(text), digest_of(query) if query else ""]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -183,6 +189,7 @@ def _with_process_needs(
     named = {line.name for line in lines}
     version = host.versions.get(canonicalize_name(PROCESS_DISTRIBUTION))
     if PROCESS_DISTRIBUTION in named or version is None:
+        # Without a copy on the host there is no worker there either that calls would come from.
         return lines, ()
     if inherit is not InheritMode.NONE:
         return lines, (PROCESS_DISTRIBUTION,) if skip_installed else ()

@@ -96,6 +96,8 @@ class Resolver:
         solutions = [soft]
 
         async def solvable(names: Sequence[str]) -> bool:
+            if len(names) == len(kept):
+                return False  # as the pass before found
             found = await self._try(sources, constrained=names)
             if found is not None:
                 solutions.append(found)

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from xinference_venv import console
+from xinference_venv.env import EnvKey, EnvState
+from xinference_venv.errors import ResolutionFailed, VirtualEnvError, WorkerUnavailable
+from xinference_venv.inventory import EnvEntry
+from xinference_venv.jobs import PreparedEnvironment
+from xinference_venv.lease import Lease, ProcessIdentity
+from xinference_venv.lock import EnvLock, LockedDistribution, Role
+from xinference_venv.request import InheritMode
+
+LEASE = Lease(
+    lease_id="l1",
+    env_id="e1",
+    model_name="toy",
+    model_uid="toy-0",
+    process=ProcessIdentity(host="box", boot="b", pid=42, start="7"),
+    created=0.0,
+)
+ENTRY = EnvEntry(
+    key=EnvKey(model_name="[red]toy", model_engine="vllm", python_version="3.11"),
+    path="/home/v4/toy/vllm/3.11",
+    real_path="/home/store/envs/e1",
+    state=EnvState.READY,
+    env_id="e1",
+    size_bytes=3 * 1024 * 1024,
+    python="3.11.7",
+    installed=2,
+    inherited=41,
+    leases=(LEASE,),
+    last_used=100.0,
+)
+ENVIRONMENT = PreparedEnvironment(
+    enabled=True,
+    python="/home/store/envs/e1/bin/xinference-venv-python",
+    env_id="e1",
+    path="/home/v4/toy/vllm/3.11",
+    real_path="/home/store/envs/e1",
+    lease_id="l1",
+    uv_calls=5,
+    warnings=("torch is not pinned",),
+)
+OUTCOME = console.LaunchOutcome(
+    model_name="toy", model_engine="vllm", environment=ENVIRONMENT, entry=ENTRY, elapsed=1.23456
+)
+
+
+def printed(parts: list[Any], width: int = 200) -> str:
+    out = io.StringIO()
+    shown = Console(file=out, width=width, markup=False, emoji=False, highlight=False)
+    for part in parts:
+        shown.print(part)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def answer(*entries: EnvEntry, unreachable: bool = False) -> dict[str, Any]:
+    away = [{"worker_address": "10.0.0.9:1", "error": WorkerUnavailable("no answer").to_dict()}]
+    return {
+        "list": [each.to_dict() for each in entries],
+        "unreachable": away if unreachable else [],
+    }
+
+
+def test_a_launch_says_where_what_and_how_long() -> None:
+    shown = printed(console.launched(OUTCOME))
+    assert shown.splitlines() == [
+        "toy is ready",
+        "  environment  /home/v4/toy/vllm/3.11",
+        "  real path    /home/store/envs/e1",
+        "  interpreter  /home/store/envs/e1/bin/xinference-venv-python (Python 3.11.7)",
+        "  packages     2 installed, 41 inherited from the host",
+        "  size         3.00 MiB",
+        "  uv calls     5",
+        "  elapsed      1.2 s",
+        "warning: torch is not pinned",
+    ]
+
+
+def test_a_launch_with_a_process_says_how_to_reach_it() -> None:
+    running = replace(OUTCOME, address="127.0.0.1:1234", pid=42)
+    shown = printed(console.launched(running))
+    assert "  address      127.0.0.1:1234\n  pid          42\n  uid          toy\n" in shown
+    assert running.to_dict()["process"] == {"address": "127.0.0.1:1234", "pid": 42, "uid": "toy"}
+
+
+def test_a_launch_without_an_environment_says_so() -> None:
+    host = PreparedEnvironment(enabled=False, python="/usr/bin/python3")
+    shown = printed(console.launched(replace(OUTCOME, environment=host, entry=None)))
+    assert "toy needs no environment" in shown
+    assert "/usr/bin/python3" in shown
+    assert "environment  " not in shown
+
+
+def test_a_listing_shows_names_as_they_are_and_who_uses_what() -> None:
+    [titles, row] = printed(console.listed(answer(ENTRY), 160.0)).splitlines()
+    assert titles.split("  ")[0] == "Model"
+    assert re.split(" {2,}", row) == [
+        *("[red]toy", "vllm", "3.11.7", "ready", "3.00 MiB", "2 own, 41 host"),
+        *("toy-0, pid 42", "1 minute ago"),
+    ]
+
+
+def test_an_empty_listing_says_how_to_make_one() -> None:
+    assert "xinference-venv launch MODEL" in printed(console.listed(answer(), 0.0))
+
+
+@pytest.mark.parametrize("entries", [(), (ENTRY,)])
+def test_a_listing_always_names_the_workers_that_did_not_answer(
+    entries: tuple[EnvEntry, ...],
+) -> None:
+    shown = printed(console.listed(answer(*entries, unreachable=True), 0.0))
+    assert "unreachable: 10.0.0.9:1: no answer" in shown
+
+
+def test_a_listing_says_why_a_broken_one_is_broken() -> None:
+    broken = replace(ENTRY, state=EnvState.BROKEN, reason="the interpreter is gone")
+    assert "is broken: the interpreter is gone" in printed(console.listed(answer(broken), 0.0))
+
+
+def test_a_narrow_terminal_folds_and_hides_nothing() -> None:
+    wide, narrow = (
+        printed(console.listed(answer(ENTRY), 160.0), width=width) for width in (200, 60)
+    )
+    assert max(map(len, narrow.splitlines())) <= 60
+    assert sorted("".join(narrow.split())) == sorted("".join(wide.split()))
+
+
+def test_a_plan_shows_origins_roles_and_totals() -> None:
+    distributions = (
+        LockedDistribution(name="a", role=Role.INSTALLED, version="1", why="model: a", size=2048),
+        LockedDistribution(name="b", role=Role.INSTALLED, version=None, why="required"),
+        LockedDistribution(name="torch", role=Role.INHERITED, version="2.8", why="required"),
+        LockedDistribution(name="c", role=Role.SHADOWED, version="3", why="another one"),
+    )
+    lock = EnvLock(
+        packages=(),
+        distributions=distributions,
+        python_version="3.11.7",
+        platform_digest="p",
+        inherit=InheritMode.HOST,
+        host_digest="h",
+        spec_digest="s",
+        uv_version="uv 1",
+        warnings=("beware",),
+    )
+    spec = {
+        "key": {"model_name": "toy"},
+        "python": "3.11.7",
+        "requirements": [{"requirement": "a[x]>1", "origin": "launch"}],
+    }
+    shown = printed(console.planned({"spec": spec, "lock": lock.to_dict()}))
+    assert "a[x]>1       launch" in shown
+    assert "Installed in the environment: 2 packages, 2.00 KiB and 1 unknown" in shown
+    assert "Inherited from the host: 1 package" in shown
+    assert "Shadowed: the host's give way to installed ones: 1 package" in shown
+    assert "Hidden" not in shown
+    assert shown.endswith("warning: beware")
+
+
+def test_a_plan_without_an_environment_says_so() -> None:
+    assert "No environment would be made" in printed(console.planned({"spec": None, "lock": None}))
+
+
+def report(dry_run: bool, **parts: list[EnvEntry]) -> dict[str, Any]:
+    listed = {part: [each.to_dict() for each in parts.get(part, [])] for part in PARTS}
+    return {"list": [{**listed, "dry_run": dry_run}], "unreachable": []}
+
+
+PARTS = ("remove", "detach", "refuse")
+
+
+def test_a_removal_says_what_became_of_each() -> None:
+    shown = printed(console.removed(report(False, remove=[ENTRY], detach=[ENTRY])))
+    assert shown.splitlines() == [
+        "removed: [red]toy (Python 3.11, engine vllm), 3.00 MiB",
+        "detached: [red]toy (Python 3.11, engine vllm); its files stay until the last holder is"
+        " gone: in use by toy-0 (process 42 on box)",
+    ]
+
+
+def test_a_dry_removal_says_what_would_become_of_each() -> None:
+    shown = printed(console.removed(report(True, remove=[ENTRY], refuse=[ENTRY])))
+    assert shown.splitlines() == [
+        "would be removed: [red]toy (Python 3.11, engine vllm), 3.00 MiB",
+        "would be refused: [red]toy (Python 3.11, engine vllm), in use by toy-0"
+        " (process 42 on box)",
+    ]
+
+
+def test_an_environment_that_is_being_built_says_so() -> None:
+    assert console.use_of(replace(ENTRY, state=EnvState.BUILDING, leases=())) == "being built"
+
+
+def test_a_removal_of_nothing_says_so() -> None:
+    assert printed(console.removed(report(False))) == "There is nothing to remove."
+
+
+def test_an_error_shows_phase_output_and_hint() -> None:
+    error = ResolutionFailed(
+        "no solution", {"phase": "resolving", "output": "uv's own words\n", "hint": "do this"}
+    )
+    assert printed(console.failed(error)).splitlines() == [
+        "error: no solution",
+        "phase: resolving",
+        "uv's own words",
+        "hint: do this",
+    ]
+
+
+def test_uvs_words_are_not_repeated() -> None:
+    words = "error: No solution found\n  cause: because"
+    error = ResolutionFailed(words, {"output": f"Resolving ...\n{words}"})
+    assert printed(console.failed(error)) == "error: No solution found\n  cause: because"
+
+
+def test_an_error_without_details_is_one_line() -> None:
+    assert printed(console.failed(VirtualEnvError("so it is"))) == "error: so it is"

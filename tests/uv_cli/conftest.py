@@ -1,0 +1,109 @@
+"""What the tests with the real uv share: uv without ambient configuration, and specs to try."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.tags import sys_tags
+from packaging.utils import canonicalize_name
+from uv import find_uv_bin
+
+from tests import fakes
+from tests.index import Index
+from xinference_venv.host import HostDistribution, Interpreter
+from xinference_venv.lock import Resolution
+from xinference_venv.requirements import RequirementLine
+from xinference_venv.sources import PackageSources
+from xinference_venv.spec import EnvSpec
+from xinference_venv.uv_cli.command import scrubbed_environment
+from xinference_venv.uv_cli.process import ProcessDoor, Uv
+from xinference_venv.uv_cli.resolve import Resolver, write_stubs
+
+
+def this_interpreter() -> Interpreter:
+    """The running interpreter as a fact, without asking it; it sees no packages."""
+    return Interpreter(
+        executable=sys.executable,
+        base_executable=os.path.realpath(sys.executable),
+        version=platform.python_version(),
+        markers={key: str(each) for key, each in default_environment().items() if key != "extra"},
+        tags=tuple(str(tag) for tag in sys_tags()),
+        search_path=(),
+    )
+
+
+def line(text: str) -> RequirementLine:
+    """A line of the request, with its name."""
+    return fakes.line(text, canonicalize_name(Requirement(text).name))
+
+
+@dataclass(kw_only=True)
+class Bench:
+    """Resolves lines over a host with the real uv, from one index unless told otherwise."""
+
+    uv: Uv
+    folder: Path
+    index: Index
+    said: list[str] = field(default_factory=list)
+    _resolved: int = 0
+
+    def spec(
+        self, lines: Sequence[str], sources: PackageSources | None = None, **changes: Any
+    ) -> EnvSpec:
+        """The spec of these lines."""
+        return fakes.spec(
+            *map(line, lines),
+            sources=sources or PackageSources(index_url=self.index.url),
+            **{"interpreter": this_interpreter(), "roots": (), **changes},
+        )
+
+    async def resolve(
+        self,
+        *lines: str,
+        host: Sequence[HostDistribution] = (),
+        sources: PackageSources | None = None,
+        **changes: Any,
+    ) -> Resolution:
+        """The resolution of these lines over a host with these distributions."""
+        self._resolved += 1
+        scratch = self.folder / f"resolution-{self._resolved}"
+        scratch.mkdir(parents=True)
+        stubs = scratch / "stubs"
+        stubs.mkdir()
+        facts = fakes.host(*host, interpreter=this_interpreter())
+        write_stubs(facts, stubs)
+        spec = self.spec(lines, sources, **changes)
+        resolver = Resolver(
+            uv=self.uv,
+            spec=spec,
+            host=facts,
+            stubs=stubs if spec.skip_installed else None,
+            scratch=scratch,
+            deadline=60,
+            say=self.said.append,
+            note=lambda _: None,
+        )
+        return await resolver.resolve()
+
+
+@pytest.fixture
+def uv(environ: dict[str, str]) -> Uv:
+    """The real uv, which gives up at the first failure of the network."""
+    environment = scrubbed_environment(environ, cache_dir=environ["UV_CACHE_DIR"])
+    door = ProcessDoor(environment={**environment, "UV_HTTP_RETRIES": "0"}, slots=2)
+    return Uv(program=find_uv_bin(), door=door)
+
+
+@pytest.fixture
+def bench(uv: Uv, index: Index, tmp_path: Path) -> Bench:
+    """A bench over the test's own index."""
+    return Bench(uv=uv, folder=tmp_path / "scratch", index=index)
