@@ -1,0 +1,1 @@
+"""Runnable comparisons with what exists; each prints a table and fails on no time."""

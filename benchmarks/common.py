@@ -1,0 +1,139 @@
+"""Taking turns with the clock running, and the table of what came out.
+
+In come contestants that do the same work, out go figures: ours beside each peer's, from one run,
+so that whatever else the machine does meets all of them alike.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contestant:
+    """One way to do the work: `run` is timed and returns the environment, `clear` is not timed."""
+
+    name: str
+    run: Callable[[], Awaitable[Path]]
+    clear: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """What one contestant took, in milliseconds a round, and the distributions it installed."""
+
+    name: str
+    milliseconds: tuple[float, ...]
+    packages: int
+
+    @property
+    def median(self) -> float:
+        """The middle of the rounds, in milliseconds."""
+        return median(self.milliseconds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "name": self.name,
+            "median_ms": self.median,
+            "milliseconds": list(self.milliseconds),
+            "packages": self.packages,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figure:
+    """Ours beside one peer's; `limit` is what the ratio of the medians must not exceed, if any."""
+
+    case: str
+    ours: Timing
+    peer: Timing
+    limit: float | None
+
+    @property
+    def ratio(self) -> float:
+        """Our median in parts of the peer's."""
+        return self.ours.median / self.peer.median
+
+    @property
+    def verdict(self) -> str:
+        """Whether the target is met, in a word."""
+        if self.limit is None:
+            return "no target"
+        return "met" if self.ratio <= self.limit else "MISSED"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "case": self.case,
+            "ours": self.ours.to_dict(),
+            "peer": self.peer.to_dict(),
+            "ratio": self.ratio,
+            "limit": self.limit,
+            "verdict": self.verdict,
+        }
+
+
+async def take_turns(contestants: Sequence[Contestant], *, rounds: int) -> list[Timing]:
+    """Let each contestant run once a round, in turns, after a round that warms all of them up."""
+    times: dict[str, list[float]] = {each.name: [] for each in contestants}
+    packages: dict[str, int] = {}
+    for round_number in range(rounds + 1):
+        for each in contestants:
+            # What one leaves to be written must not be paid by the next.
+            os.sync()
+            start = time.perf_counter()
+            env = await each.run()
+            elapsed = time.perf_counter() - start
+            packages[each.name] = _count_packages(env)
+            await each.clear()
+            if round_number:
+                times[each.name].append(elapsed * 1000)
+    return [
+        Timing(name=name, milliseconds=tuple(taken), packages=packages[name])
+        for name, taken in times.items()
+    ]
+
+
+def figures(case: str, timings: Sequence[Timing], limits: dict[str, float]) -> list[Figure]:
+    """The first timing, which is ours, beside each other one; `limits` are by peer."""
+    ours, *peers = timings
+    return [Figure(case=case, ours=ours, peer=peer, limit=limits.get(peer.name)) for peer in peers]
+
+
+def table(rows: Sequence[Figure]) -> str:
+    """A Markdown table whose columns are aligned; times are in milliseconds."""
+    head = ("case", "ours", "peer", "peer's", "ratio", "target", "", "packages", "range")
+    lines = [head, tuple("-" * len(each) for each in head)]
+    for row in rows:
+        target = "" if row.limit is None else f"<= {row.limit:g}"
+        lines.append(
+            (
+                *(row.case, f"{row.ours.median:.1f}", row.peer.name, f"{row.peer.median:.1f}"),
+                *(f"{row.ratio:.3f}", target, row.verdict),
+                f"{row.ours.packages} / {row.peer.packages}",
+                f"{_range(row.ours)} / {_range(row.peer)}",
+            )
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    lines[1] = tuple("-" * width for width in widths)
+    return "\n".join(
+        "| "
+        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        + " |"
+        for line in lines
+    )
+
+
+def _range(timing: Timing) -> str:
+    return f"{min(timing.milliseconds):.1f}-{max(timing.milliseconds):.1f}"
+
+
+def _count_packages(env: Path) -> int:
+    return len(list(env.glob("lib/python3.*/site-packages/*.dist-info")))
