@@ -116,8 +116,9 @@ class EnvRecord:
 class KeyRecord:
     """What a key meant when it was last launched; times are in seconds since the epoch.
 
-    `host_fingerprint` is the state of the host for which the environment's lock was last found
-    sound: the one it was locked over, or a later one that changed nothing the environment shows.
+    `last_used` is the time of the record's own file. `host_fingerprint` is the state of the
+    host for which the environment's lock was last found sound: the one it was locked over, or a
+    later one that changed nothing the environment shows.
     """
 
     key: EnvKey

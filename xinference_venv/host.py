@@ -14,7 +14,7 @@ from typing import Any, Self
 from xinference_venv.canonical import Fields, digest_of
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Interpreter:
     """One Python interpreter, as it said of itself.
 
@@ -41,7 +41,7 @@ class Interpreter:
         """The tag of wheels that uv prefers to all others; plain ``linux`` ranks lowest there."""
         return next((tag for tag in self.tags if "-linux_" not in tag), self.tags[0])
 
-    @property
+    @cached_property
     def platform_digest(self) -> str:
         """Equal for interpreters that can use the same wheels and markers.
 
@@ -83,6 +83,14 @@ class HostDistribution:
     `name` is normalized (PEP 503), `version` is in normal form (PEP 440). `requires` holds only
     requirements that are valid PEP 508, URLs reduced to names. `location` is the entry of the
     search path that it lies in, `metadata` the name of its metadata folder or file there.
+    `direct_url` is where it was installed from when that was no index, without credentials.
+
+    Of its recorded files (`recorded` is false when it has no list of them): `entries` are the
+    names in its location that it has files under, `data_files` the paths of those outside of
+    it, relative to the interpreter's prefix, scripts left out. `scripts` are its console
+    scripts, as ``name = module:attribute``. `compiled` says whether it has extension modules or
+    shared libraries, and `bound_to` which other distributions these load libraries from (by
+    RPATH or DT_NEEDED). `shares` names the distributions that own an ``__init__.py`` of its.
     """
 
     name: str
@@ -91,6 +99,14 @@ class HostDistribution:
     extras: tuple[str, ...] = ()
     location: str
     metadata: str
+    direct_url: str | None = None
+    recorded: bool = True
+    entries: tuple[str, ...] = ()
+    data_files: tuple[str, ...] = ()
+    scripts: tuple[str, ...] = ()
+    compiled: bool = False
+    bound_to: tuple[str, ...] = ()
+    shares: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -101,6 +117,14 @@ class HostDistribution:
             "extras": list(self.extras),
             "location": self.location,
             "metadata": self.metadata,
+            "direct_url": self.direct_url,
+            "recorded": self.recorded,
+            "entries": list(self.entries),
+            "data_files": list(self.data_files),
+            "scripts": list(self.scripts),
+            "compiled": self.compiled,
+            "bound_to": list(self.bound_to),
+            "shares": list(self.shares),
         }
 
     @classmethod
@@ -114,6 +138,14 @@ class HostDistribution:
             extras=fields.texts("extras"),
             location=fields.text("location"),
             metadata=fields.text("metadata"),
+            direct_url=fields.optional_text("direct_url"),
+            recorded=fields.flag("recorded", default=True),
+            entries=fields.texts("entries"),
+            data_files=fields.texts("data_files"),
+            scripts=fields.texts("scripts"),
+            compiled=fields.flag("compiled", default=False),
+            bound_to=fields.texts("bound_to"),
+            shares=fields.texts("shares"),
         )
 
 
@@ -173,7 +205,10 @@ class HostFacts:
             [
                 self.interpreter.platform_digest,
                 self.accelerator.to_dict(),
-                sorted([d.name, d.version, d.requires, d.extras] for d in self.distributions),
+                sorted(
+                    [d.name, d.version, d.requires, d.extras, d.compiled, d.bound_to, d.shares]
+                    for d in self.distributions
+                ),
             ]
         )
 

@@ -30,6 +30,7 @@ from xinference_venv.errors import (
     NotFound,
     VirtualEnvError,
 )
+from xinference_venv.host import HostFacts, Interpreter
 from xinference_venv.jobs import Phase, PreparedEnvironment
 from xinference_venv.lock import EnvLock
 from xinference_venv.request import LaunchRequest
@@ -45,6 +46,7 @@ from xinference_venv.uv_cli.process import Uv
 
 # From when a launch is ready until somebody must have bound its lease to a process.
 UNBOUND_LEASE_SECONDS = 600.0
+CANCELLED_LEASE_SECONDS = 1.0
 
 
 @dataclass(kw_only=True)
@@ -86,12 +88,14 @@ class Launches:
     async def plan(self, request: LaunchRequest) -> dict[str, Any]:
         """What a launch would do, resolved and not built: the spec, and the lock or None."""
         spec = None
+        host = await self.hosts.facts()
         if wants_environment(request, self.settings):
-            spec = await self._spec(request, lambda _: None)
+            interpreter = await self.hosts.interpreter(request.python_version, lambda _: None)
+            spec = await asyncio.to_thread(self._plan, request, host, interpreter)
         if spec is None:
             return {"enabled": False, "spec": None, "lock": None}
         job_id = uuid.uuid4().hex
-        preparation = await self._preparation(spec, job_id, None)
+        preparation = self._preparation(spec, host, job_id, None)
         known = None if request.refresh else await asyncio.to_thread(preparation.known)
         if known is not None:
             lock = await asyncio.to_thread(self.store.lock_of, known.env_id)
@@ -139,13 +143,13 @@ class Launches:
             job.result = await self._result(job, given)
             where = job.result.real_path or job.result.python
             job.say(Phase.READY, f"ready: {where}")
-            self._expire(job)
+            self._expire(job, UNBOUND_LEASE_SECONDS)
         except VirtualEnvError as error:
             job.error = error.with_details(host=self.address)
             job.say(Phase.FAILED, str(error))
         except asyncio.CancelledError:
-            if job.lease is not None:
-                self.store.leases.release(job.lease.env_id, job.lease.lease_id)
+            # A thread that takes the lease can't be cancelled, and may not have it yet.
+            self._expire(job, CANCELLED_LEASE_SECONDS)
             job.error = JobCancelled(f"the job for {job.request.model_name} was cancelled")
             job.say(Phase.CANCELLED, str(job.error))
         except Exception as error:
@@ -156,25 +160,36 @@ class Launches:
 
     async def _result(self, job: Job, given: EnvLock | None) -> PreparedEnvironment:
         request = job.request
-        if wants_environment(request, self.settings):
-            spec = await self._spec(request, lambda line: job.say(Phase.PROBING, line))
-        else:
-            spec = None
-        if spec is None:
-            facts = await self.hosts.facts()
-            return PreparedEnvironment(enabled=False, python=facts.interpreter.executable)
-        preparation = await self._preparation(spec, job.job_id, None)
-        known = None
-        if given is None and not request.refresh:
-            known = await asyncio.to_thread(preparation.known)
-        if known is not None and await self._lease(job, known.env_id):
-            await asyncio.to_thread(
-                self.store.touch, known, host_fingerprint=preparation.host.fingerprint
-            )
-            return await self._prepared(job, spec, known.env_id, uv_calls=0)
-        return await self._built(job, spec, given)
+        host = await self.hosts.facts()
+        if not wants_environment(request, self.settings):
+            return PreparedEnvironment(enabled=False, python=host.interpreter.executable)
+        interpreter = await self.hosts.interpreter(
+            request.python_version, lambda line: job.say(Phase.PROBING, line)
+        )
 
-    async def _built(self, job: Job, spec: EnvSpec, given: EnvLock | None) -> PreparedEnvironment:
+        def plan() -> tuple[EnvSpec | None, PreparedEnvironment | None]:
+            spec = self._plan(request, host, interpreter)
+            if spec is None or given is not None or request.refresh:
+                return spec, None
+            return spec, self._standing(job, self._preparation(spec, host, job.job_id, None))
+
+        # One way to a thread and back for all that a relaunch takes.
+        spec, standing = await asyncio.to_thread(plan)
+        if spec is None:
+            return PreparedEnvironment(enabled=False, python=host.interpreter.executable)
+        return standing or await self._built(job, spec, host, given)
+
+    def _standing(self, job: Job, preparation: Preparation) -> PreparedEnvironment | None:
+        """What the key means already, leased, when it is right and whole; blocks on the disk."""
+        known = preparation.known()
+        if known is None or not self._lease(job, known.env_id):
+            return None
+        self.store.touch(known, host_fingerprint=preparation.host.fingerprint)
+        return self._prepared(job, preparation.spec, uv_calls=0)
+
+    async def _built(
+        self, job: Job, spec: EnvSpec, host: HostFacts, given: EnvLock | None
+    ) -> PreparedEnvironment:
         """Join the build of an equal spec, or start one."""
         together = (spec.key, spec.digest)
         build = self.builds.get(together)
@@ -182,7 +197,7 @@ class Launches:
             build = self._new_build(spec, job.job_id)
             self.builds[together] = build
             build.join(job)
-            build.task = asyncio.create_task(self._build(spec, build, job, given))
+            build.task = asyncio.create_task(self._build(spec, host, build, job, given))
             build.task.add_done_callback(lambda _: self.builds.pop(together, None))
         else:
             build.join(job)
@@ -197,15 +212,15 @@ class Launches:
                 build.task.cancel()
                 await asyncio.wait([build.task])
             raise
-        if job.lease is None and not await self._lease(job, env_id):
+        if job.lease is None and not await asyncio.to_thread(self._lease, job, env_id):
             raise NotFound(
                 f"the environment of {spec.key} was removed while it was launched",
                 {"hint": "launch again"},
             )
-        return await self._prepared(job, spec, env_id, uv_calls=calls)
+        return await asyncio.to_thread(self._prepared, job, spec, uv_calls=calls)
 
     async def _build(
-        self, spec: EnvSpec, build: Build, job: Job, given: EnvLock | None
+        self, spec: EnvSpec, host: HostFacts, build: Build, job: Job, given: EnvLock | None
     ) -> tuple[str, int]:
         """Make the environment, alone for its key; returns its id and the uv calls it took."""
         try:
@@ -215,16 +230,15 @@ class Launches:
                 deadline=float(self.settings.build_timeout),
                 on_wait=lambda line: build.say(Phase.QUEUED, line),
             ):
-                preparation = await self._preparation(spec, job.job_id, build)
-                known = None
+                preparation = self._preparation(spec, host, job.job_id, build)
                 if given is None and not job.request.refresh:
                     # Another process, or a job before this one, may have made it meanwhile.
-                    known = await asyncio.to_thread(preparation.known)
-                if known is not None and await self._lease(job, known.env_id):
-                    return known.env_id, 0
+                    standing = await asyncio.to_thread(self._standing, job, preparation)
+                    if standing is not None and standing.env_id is not None:
+                        return standing.env_id, 0
                 lock, keeping = await preparation.run(given)
                 for each in list(build.jobs):
-                    await self._lease(each, lock.env_id)
+                    await asyncio.to_thread(self._lease, each, lock.env_id)
                 await asyncio.to_thread(self.store.leases.release, lock.env_id, keeping.lease_id)
                 return lock.env_id, preparation.uv.calls
         except VirtualEnvError as error:
@@ -233,11 +247,10 @@ class Launches:
                 build.note(str(output))
             raise
 
-    async def _lease(self, job: Job, env_id: str) -> bool:
+    def _lease(self, job: Job, env_id: str) -> bool:
         """Give the job a lease, held by this process until it is bound; not on a broken one."""
         try:
-            job.lease = await asyncio.to_thread(
-                self.store.lease,
+            job.lease = self.store.lease(
                 env_id,
                 model_name=job.request.model_name,
                 model_uid=job.request.model_uid,
@@ -247,24 +260,25 @@ class Launches:
             return False
         return True
 
-    def _expire(self, job: Job) -> None:
-        """Give the job's lease back if nobody binds it: its caller may have died."""
-        if job.lease is None:
-            return
-        leases, lease = self.store.leases, job.lease
+    def _expire(self, job: Job, seconds: float) -> None:
+        """Give the job's lease back, if it has one then that nobody has bound: who launched may
+        have died.
+        """
 
         def give_back() -> None:
-            held = leases.find(lease.env_id, lease.lease_id)
-            if held is not None and held.process == lease.process:
-                leases.release(lease.env_id, lease.lease_id)
+            if job.lease is None:
+                return
+            env_id, lease_id = job.lease.env_id, job.lease.lease_id
+            held = self.store.leases.find(env_id, lease_id)
+            if held is not None and held.process == job.lease.process:
+                self.store.leases.release(env_id, lease_id)
 
-        asyncio.get_running_loop().call_later(UNBOUND_LEASE_SECONDS, give_back)
+        asyncio.get_running_loop().call_later(seconds, give_back)
 
-    async def _prepared(
-        self, job: Job, spec: EnvSpec, env_id: str, *, uv_calls: int
-    ) -> PreparedEnvironment:
+    def _prepared(self, job: Job, spec: EnvSpec, *, uv_calls: int) -> PreparedEnvironment:
         assert job.lease is not None
-        lock = (await asyncio.to_thread(self.store.env_record, env_id)).lock
+        env_id = job.lease.env_id
+        lock = self.store.env_record(env_id).lock
         real_path = self.store.layout.env(env_id)
         return PreparedEnvironment(
             enabled=True,
@@ -278,47 +292,45 @@ class Launches:
             warnings=lock.warnings,
         )
 
-    async def _spec(self, request: LaunchRequest, on_line: Callable[[str], None]) -> EnvSpec | None:
-        """The spec of a request on this host."""
-        host = await self.hosts.facts()
-        interpreter = await self.hosts.interpreter(request.python_version, on_line)
+    def _plan(
+        self, request: LaunchRequest, host: HostFacts, interpreter: Interpreter
+    ) -> EnvSpec | None:
+        """The spec of a request on this host; blocks on the disk."""
+        allowed = self.settings.find_links_allowed_roots
+        find_links = check_launch_find_links(
+            request.virtual_env_find_links, allowed, real_directory
+        )
+        if request.virtualenv is not None:
+            # A block that comes with the request is as little trusted as the rest of it.
+            places = [each.removeprefix("file://") for each in request.virtualenv.find_links]
+            local = [each for each in places if "://" not in each]
+            check_launch_find_links(local, allowed, real_directory)
+        around = Surroundings(
+            catalog=self.catalog(),
+            host=host,
+            interpreter=interpreter,
+            pip=self.hosts.pip(),
+            settings=self.settings,
+        )
+        spec = plan_spec(request, around, find_links=find_links)
+        for place in () if spec is None else spec.sources.find_links:
+            path = place.removeprefix("file://")
+            if "://" not in path and real_directory(path) is None:
+                raise InvalidSource(
+                    f"The find-links folder {path!r} does not exist on this host",
+                    {"hint": "it comes from the model's block or from pip's configuration"},
+                )
+        return spec
 
-        def plan() -> EnvSpec | None:
-            allowed = self.settings.find_links_allowed_roots
-            find_links = check_launch_find_links(
-                request.virtual_env_find_links, allowed, real_directory
-            )
-            if request.virtualenv is not None:
-                # A block that comes with the request is as little trusted as the rest of it.
-                places = [each.removeprefix("file://") for each in request.virtualenv.find_links]
-                local = [each for each in places if "://" not in each]
-                check_launch_find_links(local, allowed, real_directory)
-            around = Surroundings(
-                catalog=load_catalog(Path(self.settings.spec_dir), []),
-                host=host,
-                interpreter=interpreter,
-                pip=self.hosts.pip(),
-                settings=self.settings,
-            )
-            spec = plan_spec(request, around, find_links=find_links)
-            for place in () if spec is None else spec.sources.find_links:
-                path = place.removeprefix("file://")
-                if "://" not in path and real_directory(path) is None:
-                    raise InvalidSource(
-                        f"The find-links folder {path!r} does not exist on this host",
-                        {"hint": "it comes from the model's block or from pip's configuration"},
-                    )
-            return spec
-
-        return await asyncio.to_thread(plan)
-
-    async def _preparation(self, spec: EnvSpec, job_id: str, build: Build | None) -> Preparation:
+    def _preparation(
+        self, spec: EnvSpec, host: HostFacts, job_id: str, build: Build | None
+    ) -> Preparation:
         """The preparation of a spec, with a count of its own of the uv processes it takes."""
         return Preparation(
             store=self.store,
-            uv=Uv(program=self.uv.program, door=self.uv.door),
+            uv=self.uv.counting(),
             spec=spec,
-            host=await self.hosts.facts(),
+            host=host,
             job_id=job_id,
             deadline=float(self.settings.build_timeout),
             build=build,

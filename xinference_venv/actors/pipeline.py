@@ -24,10 +24,9 @@ from xinference_venv.overlay import hidden_names, shadowed_by, still_sound
 from xinference_venv.spec import EnvSpec
 from xinference_venv.store.identity import this_process
 from xinference_venv.store.launcher import write_launcher
-from xinference_venv.store.layer import make_layer
+from xinference_venv.store.layer import make_layer, show_layer
 from xinference_venv.store.store import Store, interpreter_facts
 from xinference_venv.store.verify import Inspection, inspect_env, site_packages_of
-from xinference_venv.uv_cli import command
 from xinference_venv.uv_cli.build import Builder
 from xinference_venv.uv_cli.probe import check_environment
 from xinference_venv.uv_cli.process import Uv
@@ -85,6 +84,12 @@ class Preparation:
         callers have their own.
         """
         folder = await asyncio.to_thread(self.store.stage, self.job_id)
+        staged = folder / "env"
+        builder = Builder(
+            uv=self.uv, spec=self.spec, env=staged, scratch=folder, deadline=self.deadline
+        )
+        # Needs no lock, so it is made while there is none.
+        emptying = asyncio.ensure_future(in_phase(Phase.INSTALLING, builder.make_empty()))
         try:
             lock = given or self._kept_lock()
             if lock is None:
@@ -93,13 +98,15 @@ class Preparation:
             if (lease := await asyncio.to_thread(self._share, lock)) is not None:
                 self.say(Phase.PUBLISHING, "an environment with this lock is there already")
                 return lock, lease
-            staged = folder / "env"
-            await self._build(lock, staged, folder)
+            await emptying
+            await self._fill(lock, builder)
             self.say(Phase.VERIFYING, "verifying what was installed")
             inspection = await in_phase(Phase.VERIFYING, self._verify(lock, staged))
             self.say(Phase.PUBLISHING, "publishing")
             return lock, await asyncio.to_thread(self._publish, lock, staged, inspection)
         finally:
+            emptying.cancel()
+            await asyncio.gather(emptying, return_exceptions=True)
             await asyncio.shield(asyncio.to_thread(self.store.unstage, self.job_id))
 
     def _kept_lock(self) -> EnvLock | None:
@@ -130,7 +137,6 @@ class Preparation:
             note=self.note,
         )
         resolution = await resolver.resolve()
-        version = (await self.uv(command.version(), deadline=self.deadline)).output.strip()
         shadowed = shadowed_by(resolution.installed, self.host) if self.spec.sees_host else []
         return EnvLock(
             packages=resolution.packages,
@@ -140,7 +146,7 @@ class Preparation:
             inherit=self.spec.inherit,
             host_digest=self.host.digest if self.spec.sees_host else None,
             spec_digest=self.spec.digest,
-            uv_version=version,
+            uv_version=await self.uv.version(),
             warnings=self.spec.warnings,
         )
 
@@ -155,7 +161,9 @@ class Preparation:
                 self.store.disk.rename(made, place)
         return place
 
-    async def _build(self, lock: EnvLock, staged: Path, folder: Path) -> None:
+    async def _fill(self, lock: EnvLock, builder: Builder) -> None:
+        """Put into an empty environment what the lock says, and the layer of the host."""
+        staged = builder.env
         sizes = lock.sizes
         total = len(lock.packages)
         progress = InstallProgress(total=total, sizes=sizes)
@@ -182,10 +190,6 @@ class Preparation:
             done_bytes=0,
             total_bytes=sum(sizes.values()),
         )
-        builder = Builder(
-            uv=self.uv, spec=self.spec, env=staged, scratch=folder, deadline=self.deadline
-        )
-        await in_phase(Phase.INSTALLING, builder.make_empty())
         # Making links takes no uv and no network, so it is done beside the install; a thread
         # can't be cancelled, so it is awaited whatever becomes of that.
         furnishing = asyncio.ensure_future(asyncio.to_thread(self._furnish, lock, staged))
@@ -194,6 +198,8 @@ class Preparation:
         finally:
             await asyncio.wait([furnishing])
         furnishing.result()
+        if self.spec.sees_host:
+            show_layer(self.store.disk, site_packages_of(staged), self.host.interpreter.search_path)
 
     def _furnish(self, lock: EnvLock, staged: Path) -> None:
         """What of an environment is not uv's: the launcher and the layer of the host."""
@@ -203,7 +209,6 @@ class Preparation:
             make_layer(
                 self.store.disk,
                 staged,
-                site_packages_of(staged),
                 self.host.interpreter.search_path,
                 [each for each in self.host.distributions if each.name in hidden],
             )

@@ -53,13 +53,14 @@ async def probe(address: str) -> None:
 
 
 async def call(
-    address: str, uid: str, method: str, *arguments: Any, deadline: float, **named: Any
+    address: str, uid: str, method: str, *arguments: Any, deadline: float, here: str, **named: Any
 ) -> Any:
-    """Call a method of an actor in another process (or this one), within `deadline` seconds.
+    """Call a method of an actor within `deadline` seconds; `here` is the caller's own address.
 
     Raises the callee's own `VirtualEnvError`, `DeadlineExceeded`, or `WorkerUnavailable`.
     """
-    await probe(address)
+    if address != here:
+        await probe(address)
 
     async def ask() -> Any:
         reference = await xo.actor_ref(address=address, uid=uid)

@@ -51,7 +51,14 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
         job_id, address = self._job(job)
         deadline = timeout + _ASK_SECONDS
         answer: dict[str, Any] = await rpc.call(
-            address, WORKER_UID, "wait", job_id, since, timeout, deadline=deadline
+            address,
+            WORKER_UID,
+            "wait",
+            job_id,
+            since,
+            timeout,
+            deadline=deadline,
+            here=self.address,
         )
         return {**answer, "worker_address": address}
 
@@ -64,7 +71,7 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
         """What a launch would do on a worker, resolved and not built."""
         address = self._select(worker_ip)[0]
         answer: dict[str, Any] = await rpc.call(
-            address, WORKER_UID, "plan", request, deadline=_PLAN_SECONDS
+            address, WORKER_UID, "plan", request, deadline=_PLAN_SECONDS, here=self.address
         )
         return {**answer, "worker_address": address}
 
@@ -171,7 +178,13 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
 
     async def _ask(self, address: str, method: str, *arguments: Any, **named: Any) -> Any:
         return await rpc.call(
-            address, WORKER_UID, method, *arguments, deadline=_ASK_SECONDS, **named
+            address,
+            WORKER_UID,
+            method,
+            *arguments,
+            deadline=_ASK_SECONDS,
+            here=self.address,
+            **named,
         )
 
     def _select(self, worker_ip: str | None) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from xinference_venv.errors import InvalidModelSpec
 BUILT_IN = "built-in"
 
 
+@cache
 def built_in_catalog() -> Catalog:
     """The engines and models that come with this package."""
     engines = _package_data("engines.toml")

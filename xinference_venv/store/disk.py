@@ -69,6 +69,15 @@ class Disk:
         text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
         self.write(path, text.encode(), durable=durable)
 
+    def touch(self, path: Path) -> None:
+        """Set a file's times to now; one that is gone is fine."""
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _failure("touch", path, error) from error
+
     def read_json(self, path: Path) -> Any | None:
         """Read plain JSON values; None when there is no file, `InvalidRecord` when damaged."""
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
@@ -32,28 +32,37 @@ _Hidden: TypeAlias = "dict[str, _Hidden | None]"
 def make_layer(
     disk: Disk,
     env: Path,
-    site_packages: Path,
-    search_path: Iterable[str],
+    search_path: Sequence[str],
     hidden: Collection[HostDistribution],
 ) -> None:
-    """Make the layer of an environment and the ``.pth`` file that shows it."""
-    lines = []
+    """Make the layer of an environment; nothing shows it before `show_layer`."""
     for number, location in enumerate(search_path):
         folder = env / LAYER_NAME / str(number)
         disk.make_directory(folder)
         try:
             tree = _hidden_tree(location, _hidden_in(location, hidden))
-            _link_entries(Path(location), folder, tree, top=True)
+            _link_entries(location, str(folder), tree, top=True)
         except OSError as error:
             raise StoreError(f"could not link what is in {location}: {error}") from error
-        lines.append(
-            "import os, site, sys; "
-            f"site.addsitedir(os.path.join(sys.prefix, {LAYER_NAME!r}, {str(number)!r}))\n"
-        )
+
+
+def show_layer(disk: Disk, site_packages: Path, search_path: Sequence[str]) -> None:
+    """Let the environment's interpreter see its layer.
+
+    Only once the environment is complete: uv asks its interpreter, which would run whatever
+    the host's own ``.pth`` files run.
+    """
+    lines = [
+        "import os, site, sys; "
+        f"site.addsitedir(os.path.join(sys.prefix, {LAYER_NAME!r}, {str(number)!r}))\n"
+        for number in range(len(search_path))
+    ]
     disk.write(site_packages / PTH_NAME, "".join(lines).encode(), durable=False)
 
 
-def _link_entries(source: Path, target: Path, hidden: _Hidden, *, top: bool = False) -> None:
+def _link_entries(source: str, target: str, hidden: _Hidden, *, top: bool = False) -> None:
+    """Link a directory's entries, but what is hidden; without any, `target` is not made."""
+    made = top
     with os.scandir(source) as entries:
         for entry in entries:
             name = entry.name
@@ -64,20 +73,16 @@ def _link_entries(source: Path, target: Path, hidden: _Hidden, *, top: bool = Fa
             if name in hidden:
                 inner = hidden[name]
                 if inner is not None and entry.is_dir():
-                    _link_partly(source / name, target / name, inner)
+                    _link_entries(entry.path, f"{target}/{name}", inner)
             elif top and _only_adds_paths(entry):
                 # The paths that it adds are entries of the search path themselves.
                 continue
             else:
-                (target / name).symlink_to(entry.path)
-
-
-def _link_partly(source: Path, target: Path, hidden: _Hidden) -> None:
-    """A directory that holds hidden files: kept only if anything else is in it."""
-    target.mkdir()
-    _link_entries(source, target, hidden)
-    if not any(target.iterdir()):
-        target.rmdir()
+                if not made:
+                    # It may be there, made with a directory below it.
+                    os.makedirs(target, exist_ok=True)
+                    made = True
+                os.symlink(entry.path, f"{target}/{name}")
 
 
 def _only_adds_paths(entry: os.DirEntry[str]) -> bool:
@@ -146,5 +151,5 @@ def _lines(file: Path) -> list[str]:
 
 
 def _inside(names: Iterable[str]) -> list[str]:
-    normal = (os.path.normpath(name) for name in names)
-    return [name for name in normal if not name.startswith("..") and not os.path.isabs(name)]
+    normal = (os.path.normpath(name) if "./" in name else name for name in names)
+    return [name for name in normal if not name.startswith(("..", "/"))]

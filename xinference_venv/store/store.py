@@ -7,7 +7,6 @@ key; what publishes, leases or deletes an environment holds the lock of the envi
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -52,10 +51,12 @@ class Store:
 
     def key_record(self, key: EnvKey) -> KeyRecord | None:
         """What the key last meant, while its link still means it."""
+        path = self._key_path(key)
         try:
-            data = self.disk.read_json(self._key_path(key))
-            record = None if data is None else KeyRecord.from_dict(data)
-        except InvalidRecord:
+            data = self.disk.read_json(path)
+            used = path.stat().st_mtime
+            record = None if data is None else KeyRecord.from_dict({**data, "last_used": used})
+        except (InvalidRecord, FileNotFoundError, TypeError):
             # It only annotates the link; the next launch writes it anew.
             return None
         return record if record is not None and record.env_id == self.env_of(key) else None
@@ -82,7 +83,8 @@ class Store:
             if record.env_id != env_id:
                 raise InvalidRecord(f"{path} is of another environment, {record.env_id[:64]}")
             self._records[env_id] = (stamp, record)
-        if interpreter_facts(str(record.interpreter.get("path"))) != record.interpreter:
+        found = interpreter_facts(str(record.interpreter.get("path")))
+        if not found or found != record.interpreter:
             raise InvalidRecord(
                 f"the interpreter {record.interpreter.get('path')} was removed or replaced"
             )
@@ -146,9 +148,15 @@ class Store:
         self.disk.swap_link(link, Path(os.path.relpath(target, link.parent)))
 
     def touch(self, record: KeyRecord, *, host_fingerprint: str) -> None:
-        """Note that a key was used now, over a host in this state."""
-        used = replace(record, last_used=time.time(), host_fingerprint=host_fingerprint)
-        self.disk.write_json(self._key_path(record.key), used.to_dict(), durable=False)
+        """Note that a key was used now, over a host in this state.
+
+        The time of a record's file is when its key was last used.
+        """
+        if record.host_fingerprint == host_fingerprint:
+            self.disk.touch(self._key_path(record.key))
+        else:
+            used = replace(record, host_fingerprint=host_fingerprint)
+            self.disk.write_json(self._key_path(record.key), used.to_dict(), durable=False)
 
     def lease(
         self, env_id: str, *, model_name: str, model_uid: str | None, process: ProcessIdentity

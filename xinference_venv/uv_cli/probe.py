@@ -178,10 +178,10 @@ def _torch_cuda(interpreter: Interpreter) -> str | None:
     return None
 
 
+# Imports nothing that the interpreter has not imported already: it is started for each build.
 _CHECK = """
-import json, os, re, sys
-seen, unseen = json.loads(sys.argv[1])
-found = {}
+import os, sys
+found = set()
 for place in sys.path:
     try:
         names = os.listdir(place) if place else []
@@ -190,11 +190,14 @@ for place in sys.path:
     for name in names:
         stem, kind = os.path.splitext(name)
         if kind in (".dist-info", ".egg-info"):
-            name, _, version = stem.partition("-")
-            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), version)
-faults = [f"{name} is not visible to the interpreter" for name in seen if name not in found]
-faults += [f"{name} of the host is still visible" for name in unseen if name in found]
-print(json.dumps(faults))
+            name = stem.partition("-")[0].replace(".", "_").replace("_", "-").lower()
+            found.add("-".join(filter(None, name.split("-"))))
+seen, unseen = (set(names.split()) for names in sys.argv[1:])
+for name in sorted(seen - found):
+    print("fault:", name, "is not visible to the interpreter")
+for name in sorted(unseen & found):
+    print("fault:", name, "of the host is still visible")
+print("checked")
 """
 
 
@@ -205,11 +208,13 @@ async def check_environment(
 
     Returns what is wrong: a name of `seen` that it does not find, one of `unseen` that it does.
     """
-    expected = json.dumps([sorted(seen), sorted(unseen)])
-    finished = await door.run((python, "-I", "-c", _CHECK, expected), deadline=deadline)
-    if finished.exit_status != 0:
+    command = (python, "-I", "-c", _CHECK, " ".join(seen), " ".join(unseen))
+    finished = await door.run(command, deadline=deadline)
+    # What runs at the start of an interpreter (``.pth``) may print lines of its own.
+    lines = finished.output.splitlines()
+    if finished.exit_status != 0 or "checked" not in lines:
         return [f"the interpreter does not start: {' '.join(finished.tail[-3:])}"]
-    return [str(fault) for fault in json.loads(_answer(finished))]
+    return [line.removeprefix("fault: ") for line in lines if line.startswith("fault: ")]
 
 
 def _answer(finished: Finished) -> str:

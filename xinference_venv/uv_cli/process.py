@@ -13,7 +13,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import psutil
@@ -21,12 +21,14 @@ import psutil
 from xinference_venv.errors import DeadlineExceeded, UvFailed
 from xinference_venv.redact import redact_text
 from xinference_venv.uv_cli.command import UvCommand
+from xinference_venv.uv_cli.command import version as version_command
 
 TAIL_LINES = 60
 _LINE_LIMIT = 1 << 20
 _OUTPUT_LIMIT = 32 << 20
 _TERMINATE_SECONDS = 3.0
 _POLL_SECONDS = 0.005
+_VERSION_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,6 +121,18 @@ class Uv:
     program: str
     door: ProcessDoor
     calls: int = 0
+    _versions: list[str] = field(default_factory=list)
+
+    def counting(self) -> Uv:
+        """The same uv with a count of its own."""
+        return replace(self, calls=0)
+
+    async def version(self) -> str:
+        """What uv says its version is; asked once."""
+        if not self._versions:
+            finished = await self(version_command(), deadline=_VERSION_SECONDS)
+            self._versions.append(finished.output.strip())
+        return self._versions[0]
 
     async def __call__(
         self,

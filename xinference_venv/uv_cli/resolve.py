@@ -19,7 +19,6 @@ from pathlib import Path
 
 import tomli_w
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
 
 from xinference_venv.errors import ResolutionFailed, UvFailed
 from xinference_venv.host import HostFacts
@@ -76,7 +75,7 @@ class Resolver:
     async def _resolve(self, sources: PackageSources) -> Resolution:
         if self.stubs is None:
             return await self._attempt(sources)
-        if not any(_is_direct(line) for line in self.spec.requirements):
+        if all(_may_be_satisfied(line, self.host) for line in self.spec.requirements):
             self.say("resolving with what the host has")
             found = await self._try(sources, stubs_only=True)
             if found is not None:
@@ -228,6 +227,14 @@ async def keep_most(
     return kept
 
 
+def _may_be_satisfied(line: RequirementLine, host: HostFacts) -> bool:
+    """Whether the host could serve a requirement, as far as the line itself tells."""
+    name = line.name
+    if name is None or name not in host.by_name or _is_direct(line):
+        return False
+    return not _contradicted(name, host.versions[name], [line])
+
+
 def _is_direct(line: RequirementLine) -> bool:
     # A line has no marker any more, so only a URL has a colon; "file:/path" is one, too.
     return ":" in line.text
@@ -244,7 +251,6 @@ def _contradicted(name: str, version: str, lines: Iterable[RequirementLine]) -> 
             requirement = Requirement(line.text)
         except InvalidRequirement:
             return True
-        same = canonicalize_name(requirement.name) == name
-        if same and not requirement.specifier.contains(version, prereleases=True):
+        if not requirement.specifier.contains(version, prereleases=True):
             return True
     return False
