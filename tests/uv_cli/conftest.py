@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class Bench:
     uv: Uv
     folder: Path
     index: Index
-    said: list[str] = field(default_factory=list)
+    deadline: float = 60.0
     _resolved: int = 0
 
     def spec(
@@ -88,8 +88,8 @@ class Bench:
             host=facts,
             stubs=stubs if spec.skip_installed else None,
             scratch=scratch,
-            deadline=60,
-            say=self.said.append,
+            deadline=self.deadline,
+            say=lambda _: None,
             note=lambda _: None,
         )
         return await resolver.resolve()

@@ -390,7 +390,7 @@ async def test_a_failing_uv_is_quoted_without_the_secrets_it_was_told(
         await uv(command, deadline=60)
     error = caught.value
     assert "some-package" in error.message
-    assert error.message.startswith(("error:", "×"))
+    assert "Connection refused" in error.message
     assert error.details["exit_status"] in (1, 2)
     assert error.message in error.details["output"]
     assert error.details["command"][1:3] == ["pip", "install"]
@@ -400,7 +400,7 @@ async def test_a_failing_uv_is_quoted_without_the_secrets_it_was_told(
 
 @pytest.mark.uv
 async def test_uv_says_what_it_does_not_understand(uv: Uv) -> None:
-    with pytest.raises(UvFailed, match=r"^error: unrecognized subcommand 'dance'"):
+    with pytest.raises(UvFailed, match=r"^unrecognized subcommand 'dance'"):
         await uv(UvCommand(arguments=("dance",)), deadline=60)
 
 

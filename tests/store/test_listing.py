@@ -1,0 +1,164 @@
+"""What a store lists: every key, every directory that is not ours, whatever their state."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import key
+from tests.store.conftest import attached, identity_of, lock_of, publish
+from xinference_venv.env import EnvKey, EnvState
+from xinference_venv.inventory import EnvEntry
+from xinference_venv.store.layout import RECORD_NAME
+from xinference_venv.store.listing import entries_of
+from xinference_venv.store.store import Store
+
+
+def only(store: Store) -> EnvEntry:
+    [found] = entries_of(store)
+    return found
+
+
+def foreign(store: Store, of: EnvKey, configuration: str = "") -> Path:
+    place = store.layout.key_link(of)
+    place.mkdir(parents=True)
+    if configuration:
+        (place / "pyvenv.cfg").write_text(configuration)
+    return place
+
+
+def test_a_ready_environment_is_told_in_full(
+    store: Store, children: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    env_id = attached(store, "numpy", "torch")
+    lease = store.lease(
+        env_id, model_name="a-model", model_uid="uid", process=identity_of(children())
+    )
+    found = only(store)
+    record, used = store.env_record(env_id), store.key_record(key())
+    assert used is not None
+    assert found == EnvEntry(
+        key=key(),
+        path=str(store.layout.root / "v4" / "a-model" / "vllm" / "3.11"),
+        real_path=str(store.layout.env(env_id)),
+        state=EnvState.READY,
+        env_id=env_id,
+        size_bytes=1234,
+        python="3.11.7",
+        installed=2,
+        leases=(lease,),
+        created=record.created,
+        last_used=used.last_used,
+    )
+    assert EnvEntry.from_dict(found.to_dict()) == found
+
+
+def test_who_shares_an_environment_is_told(store: Store) -> None:
+    keys = [key("a"), key("b"), key("c", None)]
+    for each in keys:
+        attached(store, "numpy", of=each)
+    attached(store, "torch", of=key("d"))
+    shared = {each.key: set(each.shared_with) for each in entries_of(store)}
+    expected = {each: set(keys) - {each} for each in keys}
+    assert shared == {**expected, key("d"): set()}
+
+
+@pytest.mark.parametrize("damage", ["record", "environment", "interpreter"])
+def test_a_broken_environment_is_listed_with_the_reason(store: Store, damage: str) -> None:
+    env_id = attached(store, "numpy")
+    attached(store, "torch", of=key("whole"))
+    place = store.layout.env(env_id)
+    match damage:
+        case "record":
+            (place / RECORD_NAME).write_text('{"version": 1}')
+        case "environment":
+            shutil.rmtree(place)
+        case "interpreter":
+            text = (place / RECORD_NAME).read_text()
+            (place / RECORD_NAME).write_text(text.replace('"modified":', '"modified":1'))
+    broken, whole = entries_of(store)
+    assert (broken.state, broken.env_id) == (EnvState.BROKEN, env_id)
+    assert broken.reason
+    assert broken.size_bytes is None
+    assert whole.state is EnvState.READY
+
+
+def test_what_is_half_made_is_not_listed(store: Store) -> None:
+    (store.stage("job") / "env").mkdir()
+    publish(store, lock_of("numpy"), job_id="other")
+    assert entries_of(store) == []
+
+
+@pytest.mark.parametrize(
+    ("configuration", "python"),
+    [
+        ("home = /usr/bin\nversion = 3.11.7\n", "3.11.7"),
+        ("implementation = CPython\nuv = 0.9\nversion_info = 3.12.1\n", "3.12.1"),
+        ("version_info = 3.10.13.final.0\nversion=3.10.13\n", "3.10.13"),
+        ("version_info = 3.10.13.final.0\n", "3.10.13"),
+        ("version = unknown\n", None),
+        ("\0\n", None),
+        ("", None),
+    ],
+)
+def test_a_directory_that_is_not_ours_is_listed_as_unmanaged(
+    store: Store, configuration: str, python: str | None
+) -> None:
+    place = foreign(store, key("old", None), configuration)
+    (place / "file").write_bytes(b"x" * 100)
+    os.link(place / "file", place / "same")
+    os.symlink("/etc/passwd", place / "link")
+    (place / "loop").symlink_to(place)
+    found = only(store)
+    assert (found.key, found.state) == (key("old", None), EnvState.UNMANAGED)
+    assert found.path == found.real_path == str(place)
+    assert found.python == python
+    assert found.size_bytes == 100 + len(configuration)
+    assert found.env_id is None
+    assert found.leases == ()
+
+
+def test_a_directory_that_goes_meanwhile_harms_no_listing(store: Store) -> None:
+    attached(store, "numpy")
+    done = threading.Event()
+    states: set[EnvState] = set()
+    failures: list[OSError] = []
+
+    def look() -> None:
+        while not done.is_set():
+            try:
+                states.update(each.state for each in entries_of(store))
+            except OSError as error:
+                failures.append(error)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    for _ in range(30):
+        place = foreign(store, key("old", None), "version = 3.11.7\n")
+        for number in range(20):
+            (place / str(number)).mkdir()
+            (place / str(number) / "file").write_text("")
+        store.remove_foreign(place)
+    done.set()
+    looking.join()
+    assert failures == []
+    assert states <= {EnvState.READY, EnvState.UNMANAGED}
+
+
+def test_entries_are_in_the_order_of_their_paths(store: Store) -> None:
+    for each in (key("b"), key("a", None), key("a", "vllm", "3.12"), key("a", "vllm", "3.11")):
+        attached(store, "numpy", of=each)
+    foreign(store, key("aa"))
+    paths = [each.path for each in entries_of(store)]
+    assert paths == sorted(paths)
+    assert len(paths) == 5
+
+
+def test_an_empty_store_lists_nothing(store: Store) -> None:
+    assert entries_of(store) == []

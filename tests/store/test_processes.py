@@ -1,0 +1,158 @@
+"""The journal of subprocesses: a crash's orphans are ended, and nobody else's."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.store.conftest import identity_of
+from xinference_venv.store.identity import identify, process_start, this_process
+from xinference_venv.store.processes import ProcessJournal
+from xinference_venv.store.store import Store
+
+# A worker: it starts a head of a group, which has a child of its own, and notes the head.
+WORKER = """
+import subprocess, sys
+from pathlib import Path
+from xinference_venv.store.processes import ProcessJournal
+from xinference_venv.store.store import Store
+
+store = Store.open(Path(sys.argv[1]))
+journal = ProcessJournal(layout=store.layout, disk=store.disk)
+script = '''
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = os.fork()
+if child:
+    print(child, flush=True)
+time.sleep(1000)
+'''
+head = subprocess.Popen(
+    [sys.executable, "-I", "-c", script], start_new_session=True, stdout=subprocess.PIPE
+)
+journal.started(head.pid)
+print(head.pid, int(head.stdout.readline()), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def journal(store: Store) -> ProcessJournal:
+    return ProcessJournal(layout=store.layout, disk=store.disk)
+
+
+@pytest.fixture
+def worker(store: Store) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A worker with the pids of the group that it has started and noted."""
+    running = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(store.layout.root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout is not None
+    group = [int(pid) for pid in running.stdout.readline().split()]
+    yield running, group
+    for pid in (running.pid, *group):
+        if psutil.pid_exists(pid):
+            psutil.Process(pid).kill()
+    running.communicate()
+
+
+def notes(journal: ProcessJournal) -> list[Path]:
+    return list(journal.layout.processes.iterdir())
+
+
+def gone(pids: list[int]) -> bool:
+    """Whether all of them end, after a signal that nobody can ignore."""
+    processes = [psutil.Process(pid) for pid in pids if process_start(pid) is not None]
+    return all(
+        process_start(each.pid) is None for each in psutil.wait_procs(processes, timeout=5)[1]
+    )
+
+
+def test_the_orphans_of_a_killed_worker_are_ended_as_a_group(
+    journal: ProcessJournal, worker: tuple[subprocess.Popen[str], list[int]]
+) -> None:
+    running, group = worker
+    running.kill()
+    running.wait()
+    assert len(group) == 2
+    assert all(process_start(pid) is not None for pid in group)
+    journal.sweep()
+    assert gone(group)
+    assert notes(journal) == []
+
+
+def test_the_processes_of_a_living_worker_are_left_alone(
+    journal: ProcessJournal, worker: tuple[subprocess.Popen[str], list[int]]
+) -> None:
+    _, group = worker
+    journal.sweep()
+    assert all(process_start(pid) is not None for pid in group)
+    assert len(notes(journal)) == 1
+
+
+def test_a_process_that_ended_well_is_forgotten(
+    journal: ProcessJournal, children: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    child = children()
+    journal.started(child.pid)
+    [note] = notes(journal)
+    assert json.loads(note.read_bytes())["owner"] == this_process().to_dict()
+    journal.ended(child.pid)
+    journal.ended(child.pid)
+    assert notes(journal) == []
+
+
+def test_a_process_that_ended_before_it_was_noted_is_none(journal: ProcessJournal) -> None:
+    journal.started(2**22 + 1)
+    assert notes(journal) == []
+
+
+def forge(journal: ProcessJournal, pid: int, **changes: object) -> None:
+    """A note of a process, by an owner who is dead unless told otherwise."""
+    process = identify(pid)
+    assert process is not None
+    owner = replace(this_process(), start="0")
+    note = {"process": process.to_dict(), "owner": owner.to_dict(), **changes}
+    journal.disk.write_json(journal.layout.processes / f"{pid}.json", note, durable=False)
+
+
+def test_a_pid_that_another_process_got_is_not_killed(
+    journal: ProcessJournal, children: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    child = children()
+    living = identity_of(child)
+    other = replace(living, start=str(int(living.start) - 1))
+    forge(journal, child.pid, process=other.to_dict())
+    journal.sweep()
+    assert child.poll() is None
+    assert notes(journal) == []
+
+
+def test_the_processes_of_another_host_are_left_to_it(
+    journal: ProcessJournal, children: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    child = children()
+    owner = replace(this_process(), host="another-host", start="0")
+    forge(journal, child.pid, owner=owner.to_dict())
+    journal.sweep()
+    assert child.poll() is None
+    assert len(notes(journal)) == 1
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"process": {"pid": 1}}'])
+def test_a_damaged_note_kills_nobody_and_is_forgotten(
+    journal: ProcessJournal, content: str
+) -> None:
+    (journal.layout.processes / "1.json").write_text(content)
+    journal.sweep()
+    assert notes(journal) == []
