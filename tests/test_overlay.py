@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.fakes import distribution, host, interpreter, lock, locked
 from xinference_venv.host import HostDistribution, HostFacts
 from xinference_venv.lock import Role
-from xinference_venv.overlay import hidden_names, shadowed_by, still_sound
+from xinference_venv.overlay import hidden_by, hidden_names, host_part, still_sound
 
 NUMPY = distribution("numpy", "1.26.4")
 TORCH = distribution("torch", "2.8.0", "numpy")
@@ -29,12 +29,13 @@ LOCK = replace(
 
 
 def test_what_is_installed_under_the_name_of_a_host_distribution_shadows_it() -> None:
-    shadowed = shadowed_by({"torch": "2.9", "numpy": None, "new": "1"}, THEN)
-    assert [(each.name, each.role, each.version) for each in shadowed] == [
+    installed = {"torch": "2.9", "numpy": None, "new": "1"}
+    part = host_part(hidden_by(installed, THEN), installed, THEN)
+    assert [(each.name, each.role, each.version) for each in part] == [
         ("numpy", Role.SHADOWED, "1.26.4"),
         ("torch", Role.SHADOWED, "2.8.0"),
     ]
-    assert shadowed_by([], THEN) == []
+    assert hidden_by({}, THEN) == {}
 
 
 def test_what_is_shadowed_or_hidden_is_not_shown() -> None:

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from xinference_venv.errors import InvalidInput
+from xinference_venv.errors import InvalidInput, InvalidName
 from xinference_venv.redact import redact_text
-from xinference_venv.request import InheritMode
+from xinference_venv.request import InheritMode, check_distribution_names
 from xinference_venv.sources import ALLOWED_ROOTS_VARIABLE
 
 _TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
@@ -46,6 +46,12 @@ class Settings:
     """``XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT``: seconds that one environment may take."""
     inherit: InheritMode
     """``XINFERENCE_VIRTUAL_ENV_INHERIT``: what counts where a launch says nothing."""
+    must_import: tuple[str, ...]
+    """``XINFERENCE_VIRTUAL_ENV_MUST_IMPORT``, separated by commas: distributions that every
+    model process must be able to import."""
+    must_import_alone: tuple[str, ...]
+    """``XINFERENCE_VIRTUAL_ENV_MUST_IMPORT_ALONE``: those that it must be able to import
+    whatever becomes of their own requirements."""
     allow_source_builds: bool
     """``XINFERENCE_VIRTUAL_ENV_ALLOW_SOURCES``."""
     python_downloads: bool
@@ -87,6 +93,8 @@ class Settings:
             uv_processes=read.integer(f"{option}UV_PROCESSES", default=2, maximum=64),
             build_timeout=read.integer(f"{option}BUILD_TIMEOUT", default=3600, maximum=604_800),
             inherit=read.inherit_mode(f"{option}INHERIT") or InheritMode.HOST,
+            must_import=read.names(f"{option}MUST_IMPORT"),
+            must_import_alone=read.names(f"{option}MUST_IMPORT_ALONE"),
             allow_source_builds=read.boolean(f"{option}ALLOW_SOURCES") is not False,
             python_downloads=read.boolean(f"{option}PYTHON_DOWNLOADS") is True,
             spec_dir=read.path(f"{option}SPEC_DIR") or f"{_virtualenv_dir(home)}/models",
@@ -133,6 +141,13 @@ class _Variables:
     def paths(self, name: str) -> tuple[str, ...]:
         entries = re.split("[:,]", self.text(name) or "")
         return tuple(_absolute(name, entry.strip()) for entry in entries if entry.strip())
+
+    def names(self, name: str) -> tuple[str, ...]:
+        value = self.text(name) or ""
+        try:
+            return check_distribution_names(filter(None, re.split(r"[,\s]+", value)))
+        except InvalidName as error:
+            raise _invalid(name, value, "names of distributions, separated by commas") from error
 
     def matching(self, name: str, pattern: re.Pattern[str], allowed: str) -> str | None:
         value = self.text(name)

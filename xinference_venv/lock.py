@@ -38,13 +38,19 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class LockedDistribution:
-    """One distribution's part in the lock; `size` is of the wheel in bytes, where known."""
+    """One distribution's part in the lock; `size` is of the wheel in bytes, where known.
+
+    `why` is what forced it, as a chain from the request on. `asked`: the request itself asks
+    for it. `requires` names what it requires of the others, in this resolution.
+    """
 
     name: str
     role: Role
     version: str | None
     why: str
     size: int | None = None
+    asked: bool = False
+    requires: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -54,6 +60,8 @@ class LockedDistribution:
             "version": self.version,
             "why": self.why,
             "size": self.size,
+            "asked": self.asked,
+            "requires": list(self.requires),
         }
 
     @classmethod
@@ -66,6 +74,8 @@ class LockedDistribution:
             version=fields.optional_text("version"),
             why=fields.text("why"),
             size=fields.optional_integer("size"),
+            asked=fields.flag("asked", default=False),
+            requires=fields.texts("requires"),
         )
 
 

@@ -1,28 +1,173 @@
-"""What of the host an environment shows, and whether a lock still holds over a changed host.
+"""What of the host an environment shows: hidden, reachable, sound. Pure, over facts alone.
 
-Pure, over facts alone. Shown = the host's distributions without those that the environment
-shadows or hides.
+Shown = installed + (host - hidden). Hidden is a least fixpoint: what the environment replaces;
+what is broken by that, by its requirements or by its compiled files; and whatever requires
+something hidden. Hiding costs nothing, so the rule is strict. What is hidden and yet reachable
+from the request has to be resolved afresh, beside the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 
-from xinference_venv.host import HostFacts
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from xinference_venv.host import HostDistribution, HostFacts
 from xinference_venv.lock import EnvLock, LockedDistribution, Role
+from xinference_venv.request import InheritMode
+
+_REPLACED = "another one is installed in the environment"
 
 
-def shadowed_by(installed: Collection[str], host: HostFacts) -> list[LockedDistribution]:
-    """The host distributions that installed ones of the same name replace."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Need:
+    """One requirement that applies on this host: the other's normalized name, and the words."""
+
+    name: str
+    requirement: Requirement
+
+    def allows(self, version: str | None) -> bool:
+        """Whether a version meets it; an unknown version meets only what asks for none."""
+        if version is None:
+            return not self.requirement.specifier
+        return self.requirement.specifier.contains(version, prereleases=True)
+
+
+def needs_of(distribution: HostDistribution, host: HostFacts) -> list[Need]:
+    """What a host distribution needs there, the extras that it asks of others included."""
+    needs = []
+    for text in distribution.requires:
+        requirement = Requirement(text)
+        if not _applies(requirement, host, {""}):
+            continue
+        needs.append(Need(name=canonicalize_name(requirement.name), requirement=requirement))
+        other = host.by_name.get(needs[-1].name)
+        if requirement.extras and other is not None:
+            needs += _needs_of_extras(other, host, requirement.extras)
+    return needs
+
+
+def hidden_by(
+    installed: Mapping[str, str | None],
+    host: HostFacts,
+    *,
+    exempt: Collection[str] = (),
+    gone: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """The host distributions that are not to be shown beside `installed`, each with the reason.
+
+    `installed` gives versions by name, None where unknown. What is `gone` is hidden to begin
+    with, for the reason given; `exempt` stays unless it is replaced. A requirement that the
+    host by itself does not meet breaks nothing.
+    """
+    needs = {each.name: needs_of(each, host) for each in host.distributions}
+    hidden = {name: _REPLACED for name in host.by_name if name in installed}
+    hidden |= {name: why for name, why in (gone or {}).items() if name not in hidden}
+    grown = True
+    while grown:
+        grown = False
+        for each in host.distributions:
+            if each.name in hidden or each.name in exempt:
+                continue
+            why = next(_breaks(each, needs, installed, hidden, host), None)
+            if why is not None:
+                hidden[each.name] = why
+                grown = True
+    return hidden
+
+
+def _breaks(
+    each: HostDistribution,
+    needs: Mapping[str, list[Need]],
+    installed: Mapping[str, str | None],
+    hidden: Mapping[str, str],
+    host: HostFacts,
+) -> Iterator[str]:
+    """Why a distribution can't be shown beside what is installed and what is hidden so far."""
+    for need in needs[each.name]:
+        if not need.allows(host.versions.get(need.name)) or need.name not in host.by_name:
+            continue
+        if need.name in installed:
+            found = installed[need.name]
+            if not need.allows(found):
+                yield f"it requires {need.requirement}, the environment has {need.name} {found}"
+        elif need.name in hidden:
+            yield f"it requires {need.requirement}, which is hidden"
+    for name in each.bound_to:
+        # At any difference of version, and at none: the libraries would be loaded twice.
+        if name in installed:
+            yield f"its compiled files load those of the host's {name} {host.versions.get(name)}"
+        elif name in hidden:
+            yield f"its compiled files load those of {name}, which is hidden"
+    for name in each.shares:
+        if name in installed:
+            yield f"it shares a package with {name}, which is installed in the environment"
+    if each.compiled:
+        for name in _compiled_partners(each, needs, installed, host):
+            yield (
+                f"it was compiled beside {name} {host.versions[name]},"
+                f" the environment has {installed[name]}"
+            )
+
+
+def _compiled_partners(
+    each: HostDistribution,
+    needs: Mapping[str, list[Need]],
+    installed: Mapping[str, str | None],
+    host: HostFacts,
+) -> Iterator[str]:
+    """Replaced compiled distributions of another minor version that it requires or is required
+    by: the metadata of a wheel does not say which versions its extensions were built for.
+    """
+    required = {need.name for need in needs[each.name]}
+    for name in installed:
+        other = host.by_name.get(name)
+        if other is None or not other.compiled or _same_minor(other.version, installed[name]):
+            continue
+        if name in required or any(need.name == each.name for need in needs[name]):
+            yield name
+
+
+def _same_minor(one: str, other: str | None) -> bool:
+    if other is None:
+        return False
+    first, second = Version(one), Version(other)
+    return (first.epoch, first.release[:2]) == (second.epoch, second.release[:2])
+
+
+def _applies(requirement: Requirement, host: HostFacts, extras: Collection[str]) -> bool:
+    if requirement.marker is None:
+        return True
+    markers = dict(host.interpreter.markers)
+    return any(requirement.marker.evaluate({**markers, "extra": extra}) for extra in extras)
+
+
+def _needs_of_extras(
+    other: HostDistribution, host: HostFacts, extras: Collection[str]
+) -> list[Need]:
+    needs = []
+    for text in other.requires:
+        requirement = Requirement(text)
+        if _applies(requirement, host, extras) and not _applies(requirement, host, {""}):
+            needs.append(Need(name=canonicalize_name(requirement.name), requirement=requirement))
+    return needs
+
+
+def host_part(
+    hidden: Mapping[str, str], installed: Collection[str], host: HostFacts
+) -> list[LockedDistribution]:
+    """What a lock says of the host distributions that its environment does not show."""
     return sorted(
         LockedDistribution(
-            name=each.name,
-            role=Role.SHADOWED,
-            version=each.version,
-            why="another one is installed in the environment",
+            name=name,
+            role=Role.SHADOWED if name in installed else Role.HIDDEN,
+            version=host.versions[name],
+            why=why,
         )
-        for each in host.distributions
-        if each.name in installed
+        for name, why in hidden.items()
     )
 
 
@@ -31,6 +176,15 @@ def hidden_names(lock: EnvLock) -> frozenset[str]:
     return frozenset(
         each.name for each in lock.distributions if each.role in (Role.SHADOWED, Role.HIDDEN)
     )
+
+
+def shown_names(lock: EnvLock, host: HostFacts, alone: Collection[str]) -> frozenset[str]:
+    """The host distributions that the environment's layer shows."""
+    hidden = hidden_names(lock)
+    if lock.inherit is InheritMode.HOST:
+        return frozenset(host.by_name) - hidden
+    inherited = {each.name for each in lock.with_role(Role.INHERITED)}
+    return frozenset({*inherited, *alone} & host.by_name.keys()) - hidden
 
 
 def still_sound(lock: EnvLock, then: HostFacts, now: HostFacts) -> bool:

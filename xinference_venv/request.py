@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, Self
+
+from packaging.utils import InvalidName as InvalidPackageName
+from packaging.utils import canonicalize_name
 
 from xinference_venv.errors import (
     InvalidInput,
@@ -183,6 +186,31 @@ class _Fields:
         return value
 
 
+def check_distribution_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of distributions, normalized (PEP 503); raises `InvalidName`."""
+    checked = []
+    for name in names:
+        try:
+            checked.append(str(canonicalize_name(name, validate=True)))
+        except InvalidPackageName:
+            raise InvalidName(
+                f"Invalid distribution name {_shown(name)}",
+                {"hint": "Allowed are letters, digits and, between them, '-', '_' and '.'."},
+            ) from None
+    return tuple(dict.fromkeys(checked))
+
+
+def check_modules(names: Iterable[str]) -> tuple[str, ...]:
+    """Dotted names of modules; raises `InvalidName`."""
+    for name in names:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise InvalidName(
+                f"Invalid module name {_shown(name)}",
+                {"hint": "Allowed are identifiers joined by dots, as in torch.nn."},
+            )
+    return tuple(dict.fromkeys(names))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelVirtualEnv:
     """The ``virtualenv`` block of a model in Xinference's format: packages and their sources.
@@ -198,6 +226,10 @@ class ModelVirtualEnv:
     trusted_host: tuple[str, ...] = field(default=(), repr=False)
     index_strategy: str | None = None
     no_build_isolation: bool = False
+    must_import: tuple[str, ...] = ()
+    """Distributions (normalized names) that must be importable, beside what is asked for."""
+    import_check: tuple[str, ...] = ()
+    """Modules that a fresh interpreter must import before the environment is published."""
 
     @classmethod
     def from_dict(cls, data: object) -> Self:
@@ -216,6 +248,8 @@ class ModelVirtualEnv:
             trusted_host=fields.texts("trusted_host", or_single=True),
             index_strategy=fields.text("index_strategy"),
             no_build_isolation=fields.boolean("no_build_isolation") is True,
+            must_import=check_distribution_names(fields.texts("must_import")),
+            import_check=check_modules(fields.texts("import_check")),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -229,6 +263,8 @@ class ModelVirtualEnv:
             "trusted_host": list(self.trusted_host),
             "index_strategy": self.index_strategy,
             "no_build_isolation": self.no_build_isolation,
+            "must_import": list(self.must_import),
+            "import_check": list(self.import_check),
         }
 
 
@@ -256,6 +292,10 @@ class LaunchRequest:
     """Requirements that replace the model's of the same name, not yet parsed."""
     virtual_env_find_links: tuple[str, ...] = field(default=(), repr=False)
     inherit: InheritMode | None = None
+    must_import: tuple[str, ...] = ()
+    """As in the block; what either names counts."""
+    import_check: tuple[str, ...] = ()
+    """As in the block; what either names counts."""
     refresh: bool = False
     """Resolve anew even if nothing changed."""
 
@@ -289,6 +329,8 @@ class LaunchRequest:
             virtual_env_packages=fields.texts("virtual_env_packages"),
             virtual_env_find_links=fields.texts("virtual_env_find_links"),
             inherit=_inherit_mode(given.get("inherit")),
+            must_import=check_distribution_names(fields.texts("must_import")),
+            import_check=check_modules(fields.texts("import_check")),
             refresh=fields.boolean("refresh") is True,
         )
 
@@ -306,6 +348,8 @@ class LaunchRequest:
             "virtual_env_packages": list(self.virtual_env_packages),
             "virtual_env_find_links": list(self.virtual_env_find_links),
             "inherit": None if self.inherit is None else self.inherit.value,
+            "must_import": list(self.must_import),
+            "import_check": list(self.import_check),
             "refresh": self.refresh,
         }
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from packaging.utils import canonicalize_name
-
 from xinference_venv.canonical import digest_of
 from xinference_venv.catalog.nouns import Catalog, EngineEntry, find_engine
 from xinference_venv.config import Settings
@@ -37,7 +35,9 @@ class EnvSpec:
 
     `inherit` is the mode that applies: another Python minor version than the host's inherits
     nothing, whatever was asked for. With `skip_installed` the host's packages serve where they
-    fit. `roots` are host distributions that must stay importable.
+    fit. `roots` are distributions that must be importable beside what is asked for, `alone`
+    those of the host that stay visible whatever becomes of their requirements. `import_check`
+    are modules that a fresh interpreter must import before anything is published.
     """
 
     key: EnvKey
@@ -47,6 +47,8 @@ class EnvSpec:
     inherit: InheritMode
     skip_installed: bool
     roots: tuple[str, ...]
+    alone: tuple[str, ...] = ()
+    import_check: tuple[str, ...] = ()
     allow_source_builds: bool
     warnings: tuple[str, ...]
 
@@ -66,6 +68,8 @@ class EnvSpec:
                 self.inherit.value,
                 self.skip_installed,
                 self.roots,
+                self.alone,
+                self.import_check,
                 self.allow_source_builds,
             ]
         )
@@ -76,7 +80,7 @@ class EnvSpec:
 
     def reasons(self) -> dict[str, str]:
         """Why each named package is in the request, by normalized name."""
-        reasons = dict.fromkeys(self.roots, "a model process needs it")
+        reasons = dict.fromkeys(self.roots, "it must be importable")
         for line in self.requirements:
             if line.name is not None:
                 reasons[line.name] = f"{line.origin.value}: {redact_url(line.text)}"
@@ -139,7 +143,9 @@ def plan_spec(
                 f" Python {host.interpreter.minor_version}"
             )
         inherit = InheritMode.NONE
-    lines, roots = _with_process_needs(planned.lines, host, inherit, around.settings.skip_installed)
+    settings = around.settings
+    must_import = (*settings.must_import, *block.must_import, *request.must_import)
+    lines, roots = _with_roots(planned.lines, must_import, host, inherit)
     return EnvSpec(
         key=EnvKey(
             model_name=request.model_name,
@@ -152,6 +158,8 @@ def plan_spec(
         inherit=inherit,
         skip_installed=around.settings.skip_installed and inherit is not InheritMode.NONE,
         roots=roots,
+        alone=settings.must_import_alone if inherit is not InheritMode.NONE else (),
+        import_check=tuple(dict.fromkeys((*block.import_check, *request.import_check))),
         allow_source_builds=around.settings.allow_source_builds,
         warnings=tuple(warnings),
     )
@@ -175,29 +183,28 @@ def _marker_facts(request: LaunchRequest, around: Surroundings) -> MarkerFacts:
     )
 
 
-def _with_process_needs(
+def _with_roots(
     lines: tuple[RequirementLine, ...],
+    must_import: tuple[str, ...],
     host: HostFacts,
     inherit: InheritMode,
-    skip_installed: bool,
 ) -> tuple[tuple[RequirementLine, ...], tuple[str, ...]]:
-    """Add what a model process needs, unless the request names it.
+    """Add what must be importable, xoscar always, unless the request names it.
 
-    Where the host is seen, its copy is a root of the resolution; where it is not, the host's
-    exact version is installed, since actor calls between the two must be understood.
+    Where the host is seen, its copies are roots of the resolution. Where it is not, they are
+    installed: xoscar in the host's exact version, since actor calls between the two must be
+    understood. (A host without xoscar has no worker that calls would come from.)
     """
     named = {line.name for line in lines}
-    version = host.versions.get(canonicalize_name(PROCESS_DISTRIBUTION))
-    if PROCESS_DISTRIBUTION in named or version is None:
-        # Without a copy on the host there is no worker there either that calls would come from.
-        return lines, ()
+    process = (PROCESS_DISTRIBUTION,) if PROCESS_DISTRIBUTION in host.versions else ()
+    roots = tuple(name for name in dict.fromkeys((*process, *must_import)) if name not in named)
     if inherit is not InheritMode.NONE:
-        return lines, (PROCESS_DISTRIBUTION,) if skip_installed else ()
-    text = f"{PROCESS_DISTRIBUTION}=={version}"
-    needed = RequirementLine(
-        text=text, name=PROCESS_DISTRIBUTION, origin=Origin.PROCESS, written=text
-    )
-    return (*lines, needed), ()
+        return lines, roots
+    needed = []
+    for name in roots:
+        text = f"{name}=={host.versions[name]}" if name == PROCESS_DISTRIBUTION else name
+        needed.append(RequirementLine(text=text, name=name, origin=Origin.PROCESS, written=text))
+    return (*lines, *needed), ()
 
 
 def _sources(

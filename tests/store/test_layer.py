@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests import fakes
 from tests.store.conftest import make_venv
 from tests.wheels import fake_distribution
 from xinference_venv.errors import StoreError
@@ -62,9 +63,10 @@ class Host:
         found, _ = scan_distributions(search_path)
         env = self.folder / name
         own = make_venv(env)
-        out = [each for each in found if each.name in hidden]
-        assert len(out) == len(hidden)
-        make_layer(Disk(), env, search_path, out)
+        assert {each.name for each in found} >= set(hidden)
+        facts = fakes.host(*found, interpreter=fakes.interpreter(search_path=tuple(search_path)))
+        shown = set(facts.by_name) - set(hidden)
+        make_layer(Disk(), env, facts, shown, unowned=True)
         show_layer(Disk(), own, search_path)
         return Environment(path=env, own=own)
 
@@ -339,7 +341,8 @@ def test_a_layer_is_made_of_few_links(host: Host) -> None:
 def test_a_folder_that_vanished_is_an_error_with_its_name(tmp_path: Path) -> None:
     gone = str(tmp_path / "gone")
     with pytest.raises(StoreError, match=gone):
-        make_layer(Disk(), tmp_path / "env", [gone], [])
+        facts = fakes.host(interpreter=fakes.interpreter(search_path=(gone,)))
+        make_layer(Disk(), tmp_path / "env", facts, (), unowned=True)
 
 
 def test_a_link_in_the_host_that_leads_nowhere_harms_nothing(host: Host) -> None:

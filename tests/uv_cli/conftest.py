@@ -92,7 +92,7 @@ class Bench:
             say=lambda _: None,
             note=lambda _: None,
         )
-        return await resolver.resolve()
+        return (await resolver.resolve())[0]
 
 
 @pytest.fixture

@@ -236,11 +236,11 @@ class Launches:
                     standing = await asyncio.to_thread(self._standing, job, preparation)
                     if standing is not None and standing.env_id is not None:
                         return standing.env_id, 0
-                lock, keeping = await preparation.run(given)
+                keeping = await preparation.run(given)
                 for each in list(build.jobs):
-                    await asyncio.to_thread(self._lease, each, lock.env_id)
-                await asyncio.to_thread(self.store.leases.release, lock.env_id, keeping.lease_id)
-                return lock.env_id, preparation.uv.calls
+                    await asyncio.to_thread(self._lease, each, keeping.env_id)
+                await asyncio.to_thread(self.store.leases.release, keeping.env_id, keeping.lease_id)
+                return keeping.env_id, preparation.uv.calls
         except VirtualEnvError as error:
             build.note(str(error))
             if output := error.details.get("output"):

@@ -16,19 +16,22 @@ from typing import TypeVar
 from xinference_venv.actors.board import Build
 from xinference_venv.env import EnvRecord, KeyRecord
 from xinference_venv.errors import InvalidRecord, VerificationFailed, VirtualEnvError
+from xinference_venv.explain import explained
 from xinference_venv.host import HostFacts
 from xinference_venv.jobs import Phase
 from xinference_venv.lease import Lease
 from xinference_venv.lock import EnvLock, Role
-from xinference_venv.overlay import hidden_names, shadowed_by, still_sound
+from xinference_venv.overlay import host_part, shown_names, still_sound
+from xinference_venv.request import InheritMode
 from xinference_venv.spec import EnvSpec
 from xinference_venv.store.identity import this_process
-from xinference_venv.store.launcher import write_launcher
+from xinference_venv.store.launcher import LAUNCHER_NAME, write_launcher
 from xinference_venv.store.layer import make_layer, show_layer
+from xinference_venv.store.scripts import add_scripts, link_data_files
 from xinference_venv.store.store import Store, interpreter_facts
 from xinference_venv.store.verify import Inspection, inspect_env, site_packages_of
 from xinference_venv.uv_cli.build import Builder
-from xinference_venv.uv_cli.probe import check_environment
+from xinference_venv.uv_cli.probe import check_environment, import_modules
 from xinference_venv.uv_cli.process import Uv
 from xinference_venv.uv_cli.progress import InstallProgress
 from xinference_venv.uv_cli.resolve import Resolver, write_stubs
@@ -77,11 +80,11 @@ class Preparation:
                 return None
         return record
 
-    async def run(self, given: EnvLock | None) -> tuple[EnvLock, Lease]:
+    async def run(self, given: EnvLock | None) -> Lease:
         """Make the environment and let the key mean it; `given` is a lock that is known already.
 
-        Returns the lock and a lease of this process, which keeps the environment until the
-        callers have their own.
+        Returns a lease of this process, which keeps the environment until the callers have
+        their own.
         """
         folder = await asyncio.to_thread(self.store.stage, self.job_id)
         staged = folder / "env"
@@ -97,13 +100,13 @@ class Preparation:
                 lock = await in_phase(Phase.RESOLVING, self.resolve(folder))
             if (lease := await asyncio.to_thread(self._share, lock)) is not None:
                 self.say(Phase.PUBLISHING, "an environment with this lock is there already")
-                return lock, lease
+                return lease
             await emptying
             await self._fill(lock, builder)
             self.say(Phase.VERIFYING, "verifying what was installed")
             inspection = await in_phase(Phase.VERIFYING, self._verify(lock, staged))
             self.say(Phase.PUBLISHING, "publishing")
-            return lock, await asyncio.to_thread(self._publish, lock, staged, inspection)
+            return await asyncio.to_thread(self._publish, lock, staged, inspection)
         finally:
             emptying.cancel()
             await asyncio.gather(emptying, return_exceptions=True)
@@ -136,11 +139,15 @@ class Preparation:
             say=lambda line: self.say(Phase.RESOLVING, line),
             note=self.note,
         )
-        resolution = await resolver.resolve()
-        shadowed = shadowed_by(resolution.installed, self.host) if self.spec.sees_host else []
+        resolution, hidden = await resolver.resolve()
+        not_shown = host_part(hidden, resolution.installed, self.host)
+        reasons = self.spec.reasons()
+        edges = await resolver.explain(resolution)
         return EnvLock(
             packages=resolution.packages,
-            distributions=(*resolution.locked(self.spec.reasons()), *shadowed),
+            distributions=explained(
+                [*resolution.locked(reasons), *not_shown], edges, reasons=reasons, host=self.host
+            ),
             python_version=self.spec.interpreter.version,
             platform_digest=self.spec.interpreter.platform_digest,
             inherit=self.spec.inherit,
@@ -199,24 +206,34 @@ class Preparation:
             await asyncio.wait([furnishing])
         furnishing.result()
         if self.spec.sees_host:
-            show_layer(self.store.disk, site_packages_of(staged), self.host.interpreter.search_path)
+            await asyncio.to_thread(self._show_host, lock, staged)
 
     def _furnish(self, lock: EnvLock, staged: Path) -> None:
         """What of an environment is not uv's: the launcher and the layer of the host."""
         write_launcher(self.store.disk, staged, self.spec.interpreter)
         if self.spec.sees_host:
-            hidden = hidden_names(lock)
             make_layer(
                 self.store.disk,
                 staged,
-                self.host.interpreter.search_path,
-                [each for each in self.host.distributions if each.name in hidden],
+                self.host,
+                shown_names(lock, self.host, self.spec.alone),
+                unowned=lock.inherit is InheritMode.HOST,
             )
+
+    def _show_host(self, lock: EnvLock, staged: Path) -> None:
+        """Let the layer be seen, and add what of the host lies elsewhere."""
+        disk, interpreter = self.store.disk, self.host.interpreter
+        names = shown_names(lock, self.host, self.spec.alone)
+        shown = [each for each in self.host.distributions if each.name in names]
+        show_layer(disk, site_packages_of(staged), interpreter.search_path)
+        add_scripts(disk, staged, shown)
+        link_data_files(disk, staged, interpreter, shown)
 
     async def _verify(self, lock: EnvLock, staged: Path) -> Inspection:
         """Raises `VerificationFailed` unless disk, interpreter and lock agree."""
         seen = [each.name for each in lock.with_role(Role.INHERITED)]
         unseen = [each.name for each in lock.with_role(Role.HIDDEN)]
+        await self._check_imports(staged)
         inspection, faults = await asyncio.gather(
             asyncio.to_thread(inspect_env, staged, site_packages_of(staged)),
             check_environment(
@@ -240,6 +257,25 @@ class Preparation:
                 },
             )
         return inspection
+
+    async def _check_imports(self, env: Path) -> None:
+        """Let a fresh interpreter import what must be importable; `VerificationFailed` if not."""
+        if not self.spec.import_check:
+            return
+        self.say(Phase.VERIFYING, f"importing {', '.join(self.spec.import_check)}")
+        python = str(env / "bin" / LAUNCHER_NAME)
+        failure = await import_modules(
+            self.uv.door, python, self.spec.import_check, deadline=self.deadline
+        )
+        if failure is not None:
+            raise VerificationFailed(
+                f"the import check failed: {failure.splitlines()[-1]}",
+                {
+                    "output": failure,
+                    "hint": "what the packages declare fits together, what they do does not:"
+                    " ask for other versions",
+                },
+            )
 
     def _share(self, lock: EnvLock) -> Lease | None:
         """Let the key mean an environment that is there already; None when there is none."""
@@ -266,7 +302,7 @@ class Preparation:
         )
         model = self.spec.key.model_name
         lease = self.store.publish(staged, record, model_name=model, process=this_process())
-        self._attach(lock.env_id)
+        self._attach(lease.env_id)
         return lease
 
     def _attach(self, env_id: str) -> None:

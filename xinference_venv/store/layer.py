@@ -1,49 +1,74 @@
 """The layer of links, ``inherited/``, through which an environment shows a part of the host.
 
-Each entry of the host's search path has a folder in the layer. What belongs to hidden
-distributions is left out: a host directory without any of it becomes one link, one with some of
-it a real directory whose entries are decided each. The layer lies apart from the environment's
-own site-packages, since installers write through links that they meet there.
+Each entry of the host's search path has a folder in the layer. An entry of it that belongs to
+shown distributions alone becomes one link, one that belongs to hidden ones alone is left out,
+and a directory that belongs to both a real directory whose entries are decided each. The layer
+lies apart from the environment's own site-packages, since installers write through links that
+they meet there.
 """
 
 from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
 
 from packaging.utils import canonicalize_name
 
 from xinference_venv.errors import StoreError
-from xinference_venv.host import HostDistribution
+from xinference_venv.host import HostDistribution, HostFacts
 from xinference_venv.store.disk import Disk
 from xinference_venv.store.layout import LAYER_NAME
 
 # Sorts after the .pth files of packages, so that the environment's own come first.
 PTH_NAME = "zzzz-xinference-venv-inherited.pth"
 
-# A folder's entries that hold something hidden; None for a file that is hidden itself.
-_Hidden: TypeAlias = "dict[str, _Hidden | None]"
+
+@dataclass(frozen=True, kw_only=True)
+class _Owner:
+    """A distribution with files in a location, and whether these are to be shown."""
+
+    distribution: HostDistribution
+    shown: bool
+
+    @cached_property
+    def files(self) -> list[str]:
+        """Its files inside its location, as far as they are known."""
+        return recorded_files(self.distribution.location, self.distribution)
+
+    @property
+    def entries(self) -> set[str]:
+        """The names in its location that it has files under."""
+        known = self.distribution.entries or {path.partition("/")[0] for path in self.files}
+        return {*known, self.distribution.metadata}
+
+
+_Owners = Mapping[str, Sequence[_Owner]]
 
 
 def make_layer(
-    disk: Disk,
-    env: Path,
-    search_path: Sequence[str],
-    hidden: Collection[HostDistribution],
+    disk: Disk, env: Path, host: HostFacts, shown: Collection[str], *, unowned: bool
 ) -> None:
-    """Make the layer of an environment; nothing shows it before `show_layer`."""
-    for number, location in enumerate(search_path):
-        folder = env / LAYER_NAME / str(number)
-        disk.make_directory(folder)
-        try:
-            tree = _hidden_tree(location, _hidden_in(location, hidden))
-            _link_entries(location, str(folder), tree, top=True)
-        except OSError as error:
-            raise StoreError(f"could not link what is in {location}: {error}") from error
+    """Make the layer of an environment; nothing shows it before `show_layer`.
+
+    `shown` names the host distributions to show; `unowned` says whether what belongs to no
+    distribution is shown too.
+    """
+    locations = host.interpreter.search_path
+    try:
+        owners = {location: _owners_in(location, host, shown) for location in locations}
+        left_out = _only_added_by_hidden(owners) if unowned else set()
+        for number, location in enumerate(locations):
+            folder = env / LAYER_NAME / str(number)
+            disk.make_directory(folder)
+            if os.path.realpath(location) not in left_out:
+                _link_entries(location, str(folder), owners[location], "", unowned=unowned)
+    except OSError as error:
+        raise StoreError(f"could not link what the host has: {error}") from error
 
 
 def show_layer(disk: Disk, site_packages: Path, search_path: Sequence[str]) -> None:
@@ -60,9 +85,12 @@ def show_layer(disk: Disk, site_packages: Path, search_path: Sequence[str]) -> N
     disk.write(site_packages / PTH_NAME, "".join(lines).encode(), durable=False)
 
 
-def _link_entries(source: str, target: str, hidden: _Hidden, *, top: bool = False) -> None:
-    """Link a directory's entries, but what is hidden; without any, `target` is not made."""
-    made = top
+def _link_entries(source: str, target: str, owners: _Owners, prefix: str, *, unowned: bool) -> None:
+    """Link the entries of a directory that are to be shown; without any, `target` is not made.
+
+    `prefix` is the path of `source` below its location, with a slash at its end.
+    """
+    made = not prefix
     with os.scandir(source) as entries:
         for entry in entries:
             name = entry.name
@@ -70,14 +98,17 @@ def _link_entries(source: str, target: str, hidden: _Hidden, *, top: bool = Fals
                 # Bytecode is kept apart for model processes. That of other versions, which no
                 # RECORD names, must not keep a hidden package's folder: it could be imported.
                 continue
-            if name in hidden:
-                inner = hidden[name]
-                if inner is not None and entry.is_dir():
-                    _link_entries(entry.path, f"{target}/{name}", inner)
-            elif top and _only_adds_paths(entry):
+            own = owners.get(name, ())
+            kinds = {owner.shown for owner in own}
+            if len(kinds) == 2 and entry.is_dir():
+                path = f"{prefix}{name}/"
+                below = _owners_below(own, path)
+                rest = _shows_rest(own, unowned)
+                _link_entries(entry.path, f"{target}/{name}", below, path, unowned=rest)
+            elif (True in kinds if own else unowned) and not (
                 # The paths that it adds are entries of the search path themselves.
-                continue
-            else:
+                unowned and not prefix and _added_paths(entry)
+            ):
                 if not made:
                     # It may be there, made with a directory below it.
                     os.makedirs(target, exist_ok=True)
@@ -85,43 +116,70 @@ def _link_entries(source: str, target: str, hidden: _Hidden, *, top: bool = Fals
                 os.symlink(entry.path, f"{target}/{name}")
 
 
-def _only_adds_paths(entry: os.DirEntry[str]) -> bool:
-    if not entry.name.endswith(".pth"):
-        return False
-    lines = Path(entry.path).read_text("utf-8", "replace").splitlines()
-    return not any(line.startswith(("import ", "import\t")) for line in lines)
+def _shows_rest(owners: Iterable[_Owner], unowned: bool) -> bool:
+    """Whether files that no list names are shown in a directory of shown and hidden owners.
 
-
-def _hidden_in(location: str, hidden: Iterable[HostDistribution]) -> list[HostDistribution]:
-    """The hidden distributions of a location, and copies of theirs that the host itself covers.
-
-    Where the first of a name on the search path is hidden, a later one would come to light.
+    One without a list of its files may own them: a shown one is given the benefit, a hidden
+    one makes hiding them sure.
     """
-    by_name = {each.name: each for each in hidden}
-    here = {each.metadata: each for each in by_name.values() if each.location == location}
+    without_list = [owner.shown for owner in owners if not owner.distribution.recorded]
+    return True in without_list or (unowned and False not in without_list)
+
+
+def _owners_below(owners: Iterable[_Owner], prefix: str) -> _Owners:
+    below: dict[str, list[_Owner]] = defaultdict(list)
+    for owner in owners:
+        names = {
+            path[len(prefix) :].partition("/")[0] for path in owner.files if path.startswith(prefix)
+        }
+        for name in names:
+            below[name].append(owner)
+    return below
+
+
+def _owners_in(location: str, host: HostFacts, shown: Collection[str]) -> _Owners:
+    """Who owns each entry of a location.
+
+    A later copy of a distribution, which the host's first one covers, belongs to it: where the
+    first is hidden it would come to light.
+    """
+    here = {each.metadata: each for each in host.distributions if each.location == location}
     for entry in os.listdir(location):
         stem, kind = os.path.splitext(entry)
-        covered = by_name.get(canonicalize_name(stem.partition("-")[0]))
-        if covered is not None and kind in (".dist-info", ".egg-info"):
-            here.setdefault(entry, replace(covered, location=location, metadata=entry))
-    return list(here.values())
+        first = host.by_name.get(canonicalize_name(stem.partition("-")[0]))
+        if first is not None and kind in (".dist-info", ".egg-info") and entry not in here:
+            here[entry] = replace(first, location=location, metadata=entry, entries=())
+    owners: dict[str, list[_Owner]] = defaultdict(list)
+    for each in here.values():
+        owner = _Owner(distribution=each, shown=each.name in shown)
+        for name in owner.entries:
+            owners[name].append(owner)
+    return owners
 
 
-def _hidden_tree(location: str, distributions: Iterable[HostDistribution]) -> _Hidden:
-    tree: _Hidden = {}
-    for each in distributions:
-        for path in recorded_files(location, each):
-            parts = path.split("/")
-            node = tree
-            for part in parts[:-1]:
-                inner = node.setdefault(part, {})
-                if inner is None:
-                    break
-                node = inner
-            else:
-                node[parts[-1]] = None
-        tree[each.metadata] = None
-    return tree
+def _only_added_by_hidden(owners: Mapping[str, _Owners]) -> set[str]:
+    """The real paths of locations that only ``.pth`` files of hidden distributions add."""
+    added: dict[bool, set[str]] = {True: set(), False: set()}
+    for location, own in owners.items():
+        with os.scandir(location) as entries:
+            for entry in entries:
+                hidden = any(not owner.shown for owner in own.get(entry.name, ()))
+                for path in _added_paths(entry):
+                    added[hidden].add(os.path.realpath(os.path.join(location, path)))
+    return added[True] - added[False]
+
+
+def _added_paths(entry: os.DirEntry[str]) -> list[str]:
+    """The paths that a ``.pth`` file adds, when it does nothing else."""
+    if not entry.name.endswith(".pth"):
+        return []
+    try:
+        lines = Path(entry.path).read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    if any(line.startswith(("import ", "import\t")) for line in lines):
+        return []
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 def recorded_files(location: str, distribution: HostDistribution) -> list[str]:
@@ -138,7 +196,19 @@ def recorded_files(location: str, distribution: HostDistribution) -> list[str]:
     if installed:
         return _inside(os.path.join(distribution.metadata, line) for line in installed)
     names = _lines(metadata / "top_level.txt") or [distribution.name.replace("-", "_")]
-    return [entry for name in names for entry in (name, f"{name}.py")]
+    modules = [
+        entry
+        for entry in _names(location)
+        if entry.endswith((".so", ".pyd")) and entry.partition(".")[0] in names
+    ]
+    return [*modules, *(entry for name in names for entry in (name, f"{name}.py"))]
+
+
+def _names(location: str) -> list[str]:
+    try:
+        return sorted(os.listdir(location))
+    except OSError:
+        return []
 
 
 def _lines(file: Path) -> list[str]:

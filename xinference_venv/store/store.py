@@ -6,6 +6,7 @@ key; what publishes, leases or deletes an environment holds the lock of the envi
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -125,20 +126,26 @@ class Store:
     ) -> Lease:
         """Give a built environment its final place, record included, in one step.
 
-        An environment of this id that is whole stays, and the staged one is not needed; a
-        broken one makes way. The lease keeps it until a key means it.
+        An environment of this id that is whole stays, and the staged one is not needed. A broken
+        one makes way, but not while somebody runs in it: then the new one gets an id beside it.
+        The lease keeps it until a key means it.
         """
-        self.disk.write_json(staged / RECORD_NAME, record.to_dict(), durable=True)
-        target = self.layout.env(record.env_id)
-        with held_briefly(self.env_lock(record.env_id)):
-            try:
-                self.env_record(record.env_id)
-            except InvalidRecord:
-                self.disk.discard(target, self.layout.trash)
-                self.disk.rename(staged, target)
-            return self.leases.take(
-                record.env_id, model_name=model_name, model_uid=None, process=process
-            )
+        for number in itertools.count():
+            env_id = f"{record.env_id}x{number}" if number else record.env_id
+            with held_briefly(self.env_lock(env_id)):
+                try:
+                    self.env_record(env_id)
+                except InvalidRecord:
+                    if self.leases.of(env_id):
+                        continue
+                    named = replace(record, env_id=env_id).to_dict()
+                    self.disk.write_json(staged / RECORD_NAME, named, durable=True)
+                    self.disk.discard(self.layout.env(env_id), self.layout.trash)
+                    self.disk.rename(staged, self.layout.env(env_id))
+                return self.leases.take(
+                    env_id, model_name=model_name, model_uid=None, process=process
+                )
+        raise AssertionError("there is always a next number")
 
     def attach(self, record: KeyRecord) -> None:
         """Make a key mean an environment; the caller holds the key's lock."""

@@ -112,10 +112,59 @@ def resolve(
     `stubs` is a folder with metadata-only wheels of the host; with `stubs_only` nothing else is
     looked at and no request leaves the machine. An existing `output` gives preferences.
     """
+    return _compile(
+        *(requirements, "--format", "pylock.toml", "--output-file", output, "--no-annotate"),
+        python=python,
+        sources=sources,
+        stubs=stubs,
+        constraints=constraints,
+        stubs_only=stubs_only,
+        allow_source_builds=allow_source_builds,
+        secrets=secrets,
+    )
+
+
+def explain(
+    *,
+    requirements: str,
+    constraints: str,
+    python: str,
+    sources: PackageSources,
+    stubs: str | None = None,
+    stubs_only: bool = False,
+    allow_source_builds: bool = True,
+    secrets: frozenset[str] = frozenset(),
+) -> UvCommand:
+    """Print which package requires which, as annotations, for the versions of the constraints.
+
+    Resolves as `resolve` does, but from uv's cache alone: no request leaves the machine.
+    """
+    return _compile(
+        *(requirements, "--format", "requirements.txt", "--annotation-style", "split"),
+        *("--offline", "--quiet"),
+        python=python,
+        sources=sources,
+        stubs=stubs,
+        constraints=constraints,
+        stubs_only=stubs_only,
+        allow_source_builds=allow_source_builds,
+        secrets=secrets,
+    )
+
+
+def _compile(
+    *options: str,
+    python: str,
+    sources: PackageSources,
+    stubs: str | None,
+    constraints: str | None,
+    stubs_only: bool,
+    allow_source_builds: bool,
+    secrets: frozenset[str],
+) -> UvCommand:
     arguments = [
-        *("pip", "compile", requirements, "--format", "pylock.toml", "--output-file", output),
-        *("--python", python, "--no-config", "--no-header", "--no-annotate", "--no-progress"),
-        "--no-python-downloads",
+        *("pip", "compile", *options, "--python", python, "--no-config", "--no-header"),
+        *("--no-progress", "--no-python-downloads"),
     ]
     if constraints is not None:
         arguments += ["--constraints", constraints]

@@ -220,3 +220,14 @@ async def check_environment(
 def _answer(finished: Finished) -> str:
     """The last line: what runs at the start of an interpreter (``.pth``) may print its own."""
     return finished.output.rstrip("\n").rpartition("\n")[2]
+
+
+async def import_modules(
+    door: ProcessDoor, python: str, modules: Iterable[str], *, deadline: float
+) -> str | None:
+    """Import modules in a fresh interpreter; the traceback of what failed, or None."""
+    code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
+    finished = await door.run((python, "-c", code, *modules), deadline=deadline)
+    if finished.exit_status == 0:
+        return None
+    return "\n".join(finished.tail) or f"the interpreter ended with {finished.exit_status}"

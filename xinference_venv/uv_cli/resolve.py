@@ -8,25 +8,31 @@ The passes, each only when the one before has no solution:
    contradicts;
 3. host versions as preferences; then the hard constraints that this solution kept, and of the
    others as many as still allow a solution, so that as little as possible of the host gives way.
+
+What comes out is judged by `overlay`: an inherited distribution that could not be shown beside
+what is to be installed is resolved afresh, without its stub, until all that is inherited can be.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tomli_w
 from packaging.requirements import InvalidRequirement, Requirement
 
 from xinference_venv.errors import ResolutionFailed, UvFailed
+from xinference_venv.explain import edges_of
 from xinference_venv.host import HostFacts
 from xinference_venv.lock import Resolution, read_resolution, strip_credentials
+from xinference_venv.overlay import hidden_by
 from xinference_venv.redact import secrets_of
+from xinference_venv.request import InheritMode
 from xinference_venv.requirements import RequirementLine
 from xinference_venv.sources import PackageSources
-from xinference_venv.spec import EnvSpec
+from xinference_venv.spec import PROCESS_DISTRIBUTION, EnvSpec
 from xinference_venv.uv_cli import command
 from xinference_venv.uv_cli.process import Uv
 from xinference_venv.uv_cli.stubs import STUB_BUILD_TAG, stub_file_name, stub_wheel
@@ -61,21 +67,65 @@ class Resolver:
     say: Callable[[str], None]
     note: Callable[[str], None]
 
-    async def resolve(self) -> Resolution:
-        """Resolve; raises `ResolutionFailed` with uv's own explanation."""
-        try:
-            found = await self._resolve(self.spec.sources_without_backend())
-            if self.spec.sources.torch_backend is not None and "torch" in found.installed:
-                # Asked only now: the backend's index is asked even for a torch of the host.
-                found = await self._resolve(self.spec.sources)
-        except UvFailed as error:
-            raise ResolutionFailed(str(error), error.details) from error
+    _fresh: dict[str, str] = field(default_factory=dict, init=False)
+    """The host distributions that may not serve, each with the reason."""
+
+    async def resolve(self) -> tuple[Resolution, Mapping[str, str]]:
+        """The resolution, and the host distributions to hide beside it, each with the reason.
+
+        Raises `ResolutionFailed` with uv's own explanation.
+        """
+        if self.spec.inherit is InheritMode.EXACT:
+            unknown = (each.name for each in self.host.distributions if not each.recorded)
+            self._fresh = dict.fromkeys(unknown, "it has no list of its files")
+        while True:
+            try:
+                found = await self._resolve_with_backend()
+            except UvFailed as error:
+                raise self._unsolvable(error) from error
+            if not self.spec.sees_host:
+                return found, {}
+            hidden = hidden_by(found.installed, self.host, exempt=self.spec.alone)
+            needed = {*found.inherited, *self.spec.roots} - found.installed.keys()
+            again = {name: hidden[name] for name in sorted(needed & hidden.keys())}
+            if not again:
+                return found, hidden
+            self.say(f"resolving afresh, since the host's can't be shown: {', '.join(again)}")
+            self._fresh |= again
+
+    def _unsolvable(self, error: UvFailed) -> ResolutionFailed:
+        unusable = [name for name in self._fresh if self._fresh[name] and self._is_needed(name)]
+        if not unusable:
+            return ResolutionFailed(str(error), error.details)
+        reasons = "; ".join(
+            f"the host's {name} {self.host.versions[name]} can't be used, since {self._fresh[name]}"
+            for name in unusable
+        )
+        return ResolutionFailed(
+            f"{reasons}; and installing it beside what is asked for has no solution:\n{error}",
+            {
+                "hint": "ask for other versions, launch with --inherit none, or, if nothing in"
+                " the request needs it, take it out of must_import",
+                **error.details,
+            },
+        )
+
+    def _is_needed(self, name: str) -> bool:
+        return self.spec.inherit is not InheritMode.EXACT or name in self.spec.roots
+
+    async def _resolve_with_backend(self) -> Resolution:
+        found = await self._resolve(self.spec.sources_without_backend())
+        if self.spec.sources.torch_backend is not None and "torch" in found.installed:
+            # Asked only now: the backend's index is asked even for a torch of the host.
+            found = await self._resolve(self.spec.sources)
         return found
 
     async def _resolve(self, sources: PackageSources) -> Resolution:
         if self.stubs is None:
             return await self._attempt(sources)
-        if all(_may_be_satisfied(line, self.host) for line in self.spec.requirements):
+        if not self._fresh and all(
+            _may_be_satisfied(line, self.host) for line in self.spec.requirements
+        ):
             self.say("resolving with what the host has")
             found = await self._try(sources, stubs_only=True)
             if found is not None:
@@ -84,7 +134,8 @@ class Resolver:
         kept = [
             name
             for name in self.host.by_name
-            if not _contradicted(name, self.host.versions[name], self.spec.requirements)
+            if name not in self._fresh
+            and not _contradicted(name, self.host.versions[name], self.spec.requirements)
         ]
         found = await self._try(sources, constrained=kept)
         if found is not None:
@@ -138,25 +189,17 @@ class Resolver:
         output.unlink(missing_ok=True)
         if seeded:
             output.write_text(tomli_w.dumps(self._seed()), "utf-8")
-        secrets = secrets_of(
-            [
-                *(line.text for line in self.spec.requirements),
-                *filter(None, [sources.index_url]),
-                *sources.extra_index_urls,
-                *sources.find_links,
-            ]
-        )
         await self.uv(
             command.resolve(
                 requirements=str(requirements),
                 output=str(output),
                 python=self.spec.interpreter.base_executable,
                 sources=sources,
-                stubs=str(self.stubs) if self.stubs is not None else None,
+                stubs=self._offered_stubs(),
                 constraints=str(constraints) if pins else None,
                 stubs_only=stubs_only,
                 allow_source_builds=self.spec.allow_source_builds,
-                secrets=secrets,
+                secrets=self._secrets(sources),
             ),
             deadline=self.deadline,
             on_line=self.note,
@@ -170,13 +213,83 @@ class Resolver:
             indexes=[strip_credentials(url) for url in indexes],
         )
 
+    async def explain(self, resolution: Resolution) -> Mapping[str, tuple[str, ...]]:
+        """Who requires each distribution of a resolution; see `edges_of`.
+
+        Resolves to the same once more, from uv's cache alone. A cache that lost meanwhile what
+        that takes is no reason to fail: nothing is known then, and the log says why.
+        """
+        of_host_alone = self.stubs is not None and not resolution.installed
+        sources = self.spec.sources
+        if "torch" not in resolution.installed:
+            sources = self.spec.sources_without_backend()
+        requirements = self.scratch / "requirements.txt"
+        constraints = self.scratch / "constraints.txt"
+        requirements.write_text(self._requirements_text(sources, stubs_only=of_host_alone), "utf-8")
+        versions = {**resolution.installed, **resolution.inherited}
+        pins = [f"{name}=={version}" for name, version in versions.items() if version is not None]
+        constraints.write_text("\n".join(pins), "utf-8")
+        try:
+            finished = await self.uv(
+                command.explain(
+                    requirements=str(requirements),
+                    constraints=str(constraints),
+                    python=self.spec.interpreter.base_executable,
+                    sources=sources,
+                    stubs=self._offered_stubs(),
+                    stubs_only=of_host_alone,
+                    allow_source_builds=self.spec.allow_source_builds,
+                    secrets=self._secrets(sources),
+                ),
+                deadline=self.deadline,
+                on_line=self.note,
+                working_directory=str(self.scratch),
+            )
+        except UvFailed:
+            self.note("what requires what could not be found out")
+            return {}
+        return edges_of(finished.output)
+
+    def _secrets(self, sources: PackageSources) -> frozenset[str]:
+        return secrets_of(
+            [
+                *(line.text for line in self.spec.requirements),
+                *filter(None, [sources.index_url]),
+                *sources.extra_index_urls,
+                *sources.find_links,
+            ]
+        )
+
+    def _offered_stubs(self) -> str | None:
+        """The folder of the stubs that may serve."""
+        if self.stubs is None or not self._fresh:
+            return None if self.stubs is None else str(self.stubs)
+        folder = self.scratch / "offered"
+        folder.mkdir(exist_ok=True)
+        tag = self.host.interpreter.best_tag
+        for each in self.host.distributions:
+            link = folder / stub_file_name(each, tag)
+            if each.name in self._fresh:
+                link.unlink(missing_ok=True)
+            elif not link.exists():
+                link.symlink_to(self.stubs / link.name)
+        return str(folder)
+
     def _requirements_text(self, sources: PackageSources, *, stubs_only: bool) -> str:
         """The requirements file; it holds credentials, so the scratch folder is private."""
         places = [] if stubs_only else map(command.find_links_url, sources.find_links)
         lines = [f"--find-links {place}" for place in places]
         lines += [line.text for line in self.spec.requirements]
-        lines += [f"{name}=={self.host.versions[name]}" for name in self.spec.roots]
+        lines += [self._root_text(name) for name in self.spec.roots if self._is_asked(name)]
         return "\n".join(lines) + "\n"
+
+    def _is_asked(self, name: str) -> bool:
+        """Whether a root takes part: without stubs only if the host's copy does not serve."""
+        return self.stubs is not None or name in self._fresh or name not in self.host.by_name
+
+    def _root_text(self, name: str) -> str:
+        """A model process talks to the host's own xoscar; any other root may be any version."""
+        return f"{name}=={self.host.versions[name]}" if name == PROCESS_DISTRIBUTION else name
 
     def _seed(self) -> dict[str, object]:
         assert self.stubs is not None
