@@ -18,7 +18,6 @@ import asyncio
 import json
 import os
 import platform
-import shlex
 import shutil
 import subprocess
 import sys
@@ -31,7 +30,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 from xoscar.virtualenv import get_virtual_env_manager
-from xoscar.virtualenv import uv as xoscar_uv
 
 from benchmarks.common import Contestant, Figure, figures, table, take_turns
 from xinference_venv.client import Client, local_client
@@ -66,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
         if not options.online:
             print("filling uv's cache", file=sys.stderr)
             asyncio.run(_all_cases(Path(scratch, "filling"), block, 0))
-            _stay_offline(Path(scratch, "uv-offline"))
+            os.environ["UV_OFFLINE"] = "1"
         rows = asyncio.run(_all_cases(Path(scratch, "measuring"), block, rounds))
     print(
         f"CPython {platform.python_version()}, {os.cpu_count()} processors, uv {version('uv')},"
@@ -328,15 +326,6 @@ def _scrub_environment(cache: Path) -> None:
 
 def _uv() -> str:
     return find_uv(os.environ.get("XOSCAR_UV_PATH"))
-
-
-def _stay_offline(script: Path) -> None:
-    """Let every contestant reach uv through a script that keeps it from the network."""
-    script.write_text(f'#!/bin/sh\nexec {shlex.quote(_uv())} --offline "$@"\n', "utf-8")
-    script.chmod(0o755)
-    os.environ["XOSCAR_UV_PATH"] = str(script)
-    # xoscar has read the variable when it was imported.
-    xoscar_uv.UV_PATH = str(script)
 
 
 def _base_python() -> Path:

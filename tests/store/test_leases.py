@@ -107,13 +107,16 @@ def test_one_process_may_hold_many(leases: Leases) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"\0" * 64, b"{}", b'{"lease_id": 1}', b"[]", b'{"process": {"pid": "1"}}']
 )
-def test_a_damaged_lease_names_no_holder_and_harms_no_other(leases: Leases, content: bytes) -> None:
+def test_a_damaged_lease_counts_and_harms_no_other(leases: Leases, content: bytes) -> None:
     kept = take(leases, this_process())
     damaged = take(leases, this_process())
     path = leases.layout.leases_of(ENV) / f"{damaged.lease_id}.json"
     path.write_bytes(content)
     with pytest.raises(InvalidRecord):
         leases.bind(ENV, damaged.lease_id, this_process())
+    found = {lease.lease_id: holder for lease, holder in leases.of(ENV)}
+    assert found == {kept.lease_id: Holder.ALIVE, damaged.lease_id: Holder.UNKNOWN}
+    leases.release(ENV, damaged.lease_id)
     assert leases.of(ENV) == [(kept, Holder.ALIVE)]
 
 

@@ -14,7 +14,7 @@ from packaging.version import Version
 from tests.fakes import TAGS, distribution, interpreter
 from xinference_venv.host import HostDistribution
 from xinference_venv.lock import read_resolution
-from xinference_venv.uv_cli.stubs import STUB_BUILD_TAG, is_stub, stub_file_name, stub_wheel
+from xinference_venv.uv_cli.stubs import STUB_BUILD_TAG, stub_file_name, stub_wheel
 
 TAG = TAGS[0]
 MARKERS = interpreter().markers
@@ -75,22 +75,6 @@ def test_equal_distributions_have_equal_stubs() -> None:
         for order in (list(MARKERS.items()), list(MARKERS.items())[::-1])
     )
     assert one == other
-
-
-@pytest.mark.parametrize(
-    ("file", "stub"),
-    [
-        (stub_file_name(TORCH, TAG), True),
-        (stub_file_name(distribution("six"), "py3-none-any"), True),
-        ("six-1.17.0-py3-none-any.whl", False),
-        ("six-1.17.0-1-py3-none-any.whl", False),
-        ("six-99999999-py3-none-any.whl", False),
-        ("six-99999999.tar.gz", False),
-        ("six-1.0-99999999-py3-none-any.zip", False),
-    ],
-)
-def test_a_stub_is_known_by_its_file_name(file: str, stub: bool) -> None:
-    assert is_stub(file) is stub
 
 
 @pytest.mark.parametrize("version", ["1.0", "2.8.0+cu128", "1!2.0.post1", "3.0rc1"])

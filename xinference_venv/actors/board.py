@@ -42,8 +42,11 @@ class Job:
         self._changed = asyncio.Event()
 
     async def events(self, since: int, timeout: float) -> dict[str, Any]:
-        """The events after number `since`; waits at most `timeout` seconds for the first one."""
-        if not self.journal.since(since) and not self.journal.phase.is_last:
+        """The events after number `since`; waits at most `timeout` seconds for the first one.
+
+        That a job was queued is no news to who queued it, and not worth an answer of its own.
+        """
+        if not self.journal.since(max(since, 1)) and not self.journal.phase.is_last:
             try:
                 async with asyncio.timeout(timeout):
                     await self._changed.wait()

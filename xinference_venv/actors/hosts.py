@@ -25,6 +25,9 @@ from xinference_venv.uv_cli.process import Uv
 # Their presence says whether an accelerator was added or its driver replaced.
 _ACCELERATOR_FILES = ("/proc/driver/nvidia/version", "/dev/nvidia0", "/dev/davinci_manager")
 
+# Raised when the answers kept on disk tell more, or are found out in another way.
+_FORMAT = 2
+
 
 @dataclass(kw_only=True)
 class Hosts:
@@ -44,7 +47,7 @@ class Hosts:
         async def ask() -> tuple[HostFacts, dict[str, Stamp]]:
             interpreter = await probe_interpreter(self.uv.door, python)
             stamps = await asyncio.to_thread(stamp_all, interpreter, _ACCELERATOR_FILES)
-            scanned = await asyncio.to_thread(scan_distributions, interpreter.search_path)
+            scanned = await asyncio.to_thread(scan_distributions, interpreter)
             accelerator = await probe_accelerator(self.uv.door, interpreter)
             facts = _assemble(interpreter, scanned, accelerator)
             await asyncio.to_thread(self.store.save_host, facts)
@@ -94,14 +97,14 @@ class Hosts:
         if answer is None or not unchanged(stamps):
             answer, stamps = await ask()
             self._kept[what] = (stamps, answer)
-            saved = {"stamps": stamps, "answer": answer.to_dict()}
+            saved = {"format": _FORMAT, "stamps": stamps, "answer": answer.to_dict()}
             await asyncio.to_thread(self.store.disk.write_json, path, saved, durable=False)
         return answer
 
     def _load(self, path: Path, kind: Any) -> tuple[dict[str, Stamp], Any]:
         try:
             saved = self.store.disk.read_json(path)
-            if saved is None:
+            if saved is None or saved.get("format") != _FORMAT:
                 return {}, None
             return {name: tuple(stamp) for name, stamp in saved["stamps"].items()}, kind.from_dict(
                 saved["answer"]

@@ -29,7 +29,12 @@ from xinference_venv.store.launcher import LAUNCHER_NAME, write_launcher
 from xinference_venv.store.layer import make_layer, show_layer
 from xinference_venv.store.scripts import add_scripts, link_data_files
 from xinference_venv.store.store import Store, interpreter_facts
-from xinference_venv.store.verify import Inspection, inspect_env, site_packages_of
+from xinference_venv.store.verify import (
+    Inspection,
+    inspect_env,
+    site_packages_of,
+    top_level_modules,
+)
 from xinference_venv.uv_cli.build import Builder
 from xinference_venv.uv_cli.probe import check_environment, import_modules
 from xinference_venv.uv_cli.process import Uv
@@ -241,6 +246,7 @@ class Preparation:
                 str(staged / "bin" / "python"),
                 seen=[*seen, *lock.installed],
                 unseen=unseen,
+                own=top_level_modules(site_packages_of(staged)),
                 deadline=self.deadline,
             ),
         )

@@ -64,9 +64,8 @@ class Leases:
                 data = self.disk.read_json(path)
                 lease = None if data is None else Lease.from_dict(data)
             except InvalidRecord:
-                # Leases are written whole: this one is not ours to judge, so it is no proof of
-                # a holder either.
-                self.disk.unlink(path)
+                # Of a later version perhaps: what can't be judged counts.
+                counting.append((_unreadable(env_id, path.stem), Holder.UNKNOWN))
                 continue
             if lease is None:
                 continue
@@ -86,3 +85,15 @@ class Leases:
         self.disk.write_json(
             self._path(lease.env_id, lease.lease_id), lease.to_dict(), durable=False
         )
+
+
+def _unreadable(env_id: str, lease_id: str) -> Lease:
+    nobody = ProcessIdentity(host="unknown", boot="", pid=0, start="")
+    return Lease(
+        lease_id=lease_id,
+        env_id=env_id,
+        model_name="unreadable lease",
+        model_uid=None,
+        process=nobody,
+        created=0.0,
+    )

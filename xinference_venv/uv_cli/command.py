@@ -19,8 +19,10 @@ _KEPT_UV_VARIABLES = frozenset(
     {
         "UV_CONCURRENT_BUILDS",
         "UV_CONCURRENT_DOWNLOADS",
+        "UV_HTTP_RETRIES",
         "UV_HTTP_TIMEOUT",
         "UV_NATIVE_TLS",
+        "UV_OFFLINE",
         "UV_PYTHON_INSTALL_DIR",
         "UV_PYTHON_INSTALL_MIRROR",
         "UV_SYSTEM_CERTS",

@@ -192,24 +192,42 @@ for place in sys.path:
         if kind in (".dist-info", ".egg-info"):
             name = stem.partition("-")[0].replace(".", "_").replace("_", "-").lower()
             found.add("-".join(filter(None, name.split("-"))))
-seen, unseen = (set(names.split()) for names in sys.argv[1:])
+seen, unseen, own = (set(names.split()) for names in sys.argv[1:])
 for name in sorted(seen - found):
     print("fault:", name, "is not visible to the interpreter")
 for name in sorted(unseen & found):
     print("fault:", name, "of the host is still visible")
+for finder in sys.meta_path:
+    kind = finder if isinstance(finder, type) else type(finder)
+    if kind.__name__ == "PathFinder":
+        break
+    if kind.__module__.startswith(("_frozen_importlib", "_distutils_hack")):
+        continue
+    for name in sorted(own):
+        spec = finder.find_spec(name, None)
+        origin = getattr(spec, "origin", None) or ""
+        if spec is not None and not origin.startswith(sys.prefix):
+            print("fault:", name, "would come from", origin, "by an import hook of the host")
 print("checked")
 """
 
 
 async def check_environment(
-    door: ProcessDoor, python: str, *, seen: Iterable[str], unseen: Iterable[str], deadline: float
+    door: ProcessDoor,
+    python: str,
+    *,
+    seen: Iterable[str],
+    unseen: Iterable[str],
+    own: Iterable[str] = (),
+    deadline: float,
 ) -> list[str]:
-    """Start an environment's interpreter and let it say which distributions it can find.
+    """Start an environment's interpreter and let it say what it can find, and where.
 
-    Returns what is wrong: a name of `seen` that it does not find, one of `unseen` that it does.
+    Returns what is wrong: a distribution of `seen` that it does not find, one of `unseen` that
+    it does, and a module of `own` that an editable install of the host would serve instead.
     """
-    command = (python, "-I", "-c", _CHECK, " ".join(seen), " ".join(unseen))
-    finished = await door.run(command, deadline=deadline)
+    expected = (" ".join(names) for names in (seen, unseen, own))
+    finished = await door.run((python, "-I", "-c", _CHECK, *expected), deadline=deadline)
     # What runs at the start of an interpreter (``.pth``) may print lines of its own.
     lines = finished.output.splitlines()
     if finished.exit_status != 0 or "checked" not in lines:

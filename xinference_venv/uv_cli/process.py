@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 import psutil
 
-from xinference_venv.errors import DeadlineExceeded, UvFailed
+from xinference_venv.errors import DeadlineExceeded, UvFailed, UvNotFound
 from xinference_venv.redact import redact_text
 from xinference_venv.uv_cli.command import UvCommand
 from xinference_venv.uv_cli.command import version as version_command
@@ -145,14 +145,20 @@ class Uv:
         """Run uv; raises `UvFailed` with uv's own words when it ends with an error."""
         argv = (self.program, *command.arguments)
         self.calls += 1
-        finished = await self.door.run(
-            argv,
-            deadline=deadline,
-            on_line=on_line,
-            more_environment=command.environment,
-            secrets=command.secrets,
-            working_directory=working_directory,
-        )
+        try:
+            finished = await self.door.run(
+                argv,
+                deadline=deadline,
+                on_line=on_line,
+                more_environment=command.environment,
+                secrets=command.secrets,
+                working_directory=working_directory,
+            )
+        except OSError as error:
+            raise UvNotFound(
+                f"uv could not be started: {self.program}: {error.strerror or error}",
+                {"hint": "install the uv package anew, or set XOSCAR_UV_PATH"},
+            ) from error
         if finished.exit_status != 0:
             words = _words(finished.tail)
             raise UvFailed(

@@ -26,12 +26,6 @@ def stub_file_name(distribution: HostDistribution, tag: str) -> str:
     return f"{name}-{distribution.version}-{STUB_BUILD_TAG}-{tag}.whl"
 
 
-def is_stub(file_name: str) -> bool:
-    """Whether this is the file name of a stub."""
-    parts = file_name.removesuffix(".whl").split("-")
-    return file_name.endswith(".whl") and len(parts) == 6 and parts[2] == STUB_BUILD_TAG
-
-
 def stub_wheel(
     distribution: HostDistribution,
     tag: str,
