@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from tests.fakes import locked
 from xinference_venv import console
 from xinference_venv.env import EnvKey, EnvState
 from xinference_venv.errors import ResolutionFailed, VirtualEnvError, WorkerUnavailable
@@ -163,6 +164,18 @@ def test_a_plan_shows_origins_roles_and_totals() -> None:
     assert "Shadowed: the host's give way to installed ones: 1 package" in shown
     assert "Hidden" not in shown
     assert shown.endswith("warning: beware")
+
+
+def test_an_explanation_says_of_what_it_knows_nothing() -> None:
+    foreign = replace(ENTRY, state=EnvState.UNMANAGED)
+    listed = [
+        {**ENTRY.to_dict(), "packages": [each.to_dict() for each in (locked("a", size=10),)]},
+        {**foreign.to_dict(), "packages": []},
+    ]
+    shown = printed(console.explained({"list": listed, "unreachable": []})).splitlines()
+    assert shown[0] == f"{ENTRY.key}: {ENTRY.path}"
+    assert shown[4] == "a 1.0, 10 B (model: it was asked for)"
+    assert shown[-1] == "nothing is known of its packages: it is unmanaged"
 
 
 def test_a_plan_without_an_environment_says_so() -> None:

@@ -30,6 +30,7 @@ NOUNS = frozenset(
         "config",
         "env",
         "errors",
+        "explain",
         "host",
         "inventory",
         "jobs",
@@ -48,8 +49,8 @@ NOUNS = frozenset(
 )
 EDGES = frozenset(
     {
-        *("__init__", "__main__", "cli", "cli_help", "client", "console", "launch", "progress"),
-        *("rest", "runner", "session"),
+        *("__init__", "__main__", "cli", "cli_help", "client", "console", "console_tree"),
+        *("launch", "progress", "rest", "runner", "session"),
     }
 )
 FOUNDATIONS = frozenset({"catalog", "store", "uv_cli"})

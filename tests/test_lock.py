@@ -419,7 +419,8 @@ FULL = replace(
 
 def test_the_records_of_a_lock_are_read_whole_or_refused() -> None:
     check_record(FULL, may_be_absent=("version", "host_digest", "warnings"))
-    check_record(locked("numpy", size=10), may_be_absent=("version", "size"))
+    numpy = locked("numpy", size=10, asked=True, requires=("libblas",))
+    check_record(numpy, may_be_absent=("version", "size", "asked", "requires"))
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ def commands() -> None:
       xinference-venv launch MODEL --dry-run    what would be installed
       xinference-venv launch MODEL              make its environment
       xinference-venv list                      what is there, and who uses it
+      xinference-venv explain MODEL             what brought each of its packages
       xinference-venv remove MODEL              remove it
 
     `xinference-venv COMMAND --help` says more of each.
@@ -204,6 +205,19 @@ def packages(model: str, engine: str | None, python_version: str | None, as_json
     )
     _check_found(answer, answer["list"], f"environment of {model!r}")
     _show(answer, lambda: console.packages_of(answer), as_json)
+
+
+@commands.command()
+@click.argument("model")
+@_selection
+@_json_option
+def explain(model: str, engine: str | None, python_version: str | None, as_json: bool) -> None:
+    """Show what brought each package of MODEL's environments, and what of the host is not shown."""
+    answer = with_client(
+        lambda client: client.supervisor.list_virtual_env_packages(model, engine, python_version)
+    )
+    _check_found(answer, answer["list"], f"environment of {model!r}")
+    _show(answer, lambda: console.explained(answer), as_json)
 
 
 @commands.command()

@@ -17,6 +17,14 @@ VARIABLES = (
     ("XINFERENCE_VIRTUAL_ENV_ALLOW_SOURCES", "0: never build from source (default: 1)"),
     ("XINFERENCE_VIRTUAL_ENV_PYTHON_DOWNLOADS", "1: uv may download a Python (default: 0)"),
     ("XINFERENCE_VIRTUAL_ENV_HOST_PYTHON", "the interpreter to inherit from (default: our own)"),
+    (
+        "XINFERENCE_VIRTUAL_ENV_MUST_IMPORT",
+        "distributions, separated by commas, that every model must be able to import",
+    ),
+    (
+        "XINFERENCE_VIRTUAL_ENV_MUST_IMPORT_ALONE",
+        "those of the host that are shown whatever becomes of their own requirements",
+    ),
     ("XINFERENCE_VIRTUAL_ENV_SPEC_DIR", "folder of your own models (default: virtualenv/models)"),
     ("XINFERENCE_VIRTUAL_ENV_UV_PROCESSES", "so many uv run at once (default: 2)"),
     ("XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT", "seconds for one environment (default: 3600)"),

@@ -6,7 +6,7 @@ somebody else prints.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,22 +14,17 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from xinference_venv.console_tree import explanation
 from xinference_venv.env import EnvState
 from xinference_venv.errors import VirtualEnvError, error_from_dict
 from xinference_venv.inventory import EnvEntry
 from xinference_venv.jobs import PreparedEnvironment
 from xinference_venv.lease import Lease
-from xinference_venv.lock import EnvLock, LockedDistribution, Role
-from xinference_venv.units import age_text, counted, duration_text, size_text
+from xinference_venv.lock import EnvLock, LockedDistribution
+from xinference_venv.units import age_text, duration_text, size_text
 
 # Nothing that goes to a file or a pipe is folded or cut.
 _UNBOUNDED = 100_000
-_ROLE_TITLES = {
-    Role.INSTALLED: "Installed in the environment",
-    Role.INHERITED: "Inherited from the host",
-    Role.SHADOWED: "Shadowed: the host's give way to installed ones",
-    Role.HIDDEN: "Hidden: the host's are not shown",
-}
 _NONE = "-"
 
 
@@ -107,7 +102,7 @@ def launched(outcome: LaunchOutcome) -> list[RenderableType]:
 
 
 def planned(plan: Mapping[str, Any]) -> list[RenderableType]:
-    """What a launch would do: requirements with their origin, each distribution's part."""
+    """What a launch would do: requirements with their origin, what each of them brings."""
     spec = plan["spec"]
     if spec is None:
         return [Text("No environment would be made: the host's interpreter serves.")]
@@ -119,13 +114,7 @@ def planned(plan: Mapping[str, Any]) -> list[RenderableType]:
         Text(f"Plan for {spec['key']['model_name']}, Python {spec['python']}; nothing was made"),
         requirements,
     ]
-    for role, title in _ROLE_TITLES.items():
-        distributions = lock.with_role(role)
-        if distributions or role in (Role.INSTALLED, Role.INHERITED):
-            shown.append(Text(f"\n{title}: {_total(distributions)}"))
-        if distributions:
-            shown.append(_distributions(distributions))
-    return [*shown, *_warnings(lock.warnings)]
+    return [*shown, *explanation(lock.distributions), *_warnings(lock.warnings)]
 
 
 def listed(answer: Mapping[str, Any], now: float) -> list[RenderableType]:
@@ -161,9 +150,20 @@ def packages_of(answer: Mapping[str, Any]) -> list[RenderableType]:
     shown: list[RenderableType] = []
     for each in answer["list"]:
         entry = EnvEntry.from_dict(each)
-        distributions = [LockedDistribution.from_dict(part) for part in each["packages"]]
+        shown += [Text(f"{entry.key}: {entry.path}"), _distributions(_packages(each))]
+    return [*shown, *unreachable(answer)]
+
+
+def explained(answer: Mapping[str, Any]) -> list[RenderableType]:
+    """Of each environment what brought its packages, and what of the host it does not show."""
+    shown: list[RenderableType] = []
+    for each in answer["list"]:
+        entry = EnvEntry.from_dict(each)
         shown.append(Text(f"{entry.key}: {entry.path}"))
-        shown.append(_distributions(sorted(distributions), role=True))
+        if entry.state is EnvState.READY:
+            shown += explanation(_packages(each))
+        else:
+            shown.append(Text(f"nothing is known of its packages: it is {entry.state}"))
     return [*shown, *unreachable(answer)]
 
 
@@ -241,26 +241,21 @@ def _holder(lease: Lease) -> str:
     return f"{lease.model_uid or lease.model_name}, pid {lease.process.pid}"
 
 
-def _distributions(distributions: Sequence[LockedDistribution], *, role: bool = False) -> Table:
-    table = _table("Package", "Version", *(["Role"] if role else []), "Size", "Why")
+def _packages(listed: Mapping[str, Any]) -> list[LockedDistribution]:
+    return sorted(LockedDistribution.from_dict(each) for each in listed["packages"])
+
+
+def _distributions(distributions: Iterable[LockedDistribution]) -> Table:
+    table = _table("Package", "Version", "Role", "Size", "Why")
     for each in distributions:
         table.add_row(
             each.name,
             each.version or "as built",
-            *([each.role.value] if role else []),
+            each.role.value,
             size_text(each.size),
             each.why,
         )
     return table
-
-
-def _total(distributions: Sequence[LockedDistribution]) -> str:
-    total = counted(len(distributions), "package")
-    sizes = [each.size for each in distributions if each.size is not None]
-    if not sizes:
-        return total
-    unknown = len(distributions) - len(sizes)
-    return f"{total}, {size_text(sum(sizes))}" + (f" and {unknown} unknown" if unknown else "")
 
 
 def _warnings(warnings: Iterable[str]) -> list[Text]:

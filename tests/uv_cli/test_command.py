@@ -40,6 +40,16 @@ def install(sources: PackageSources = SOURCES, **changes: Any) -> UvCommand:
     )
 
 
+def explain(sources: PackageSources = SOURCES, **changes: Any) -> UvCommand:
+    return command.explain(
+        requirements="/s/requirements.txt",
+        constraints="/s/constraints.txt",
+        python="/usr/bin/python3.11",
+        sources=sources,
+        **changes,
+    )
+
+
 def values_of(option: str, made: UvCommand) -> list[str]:
     return [value for name, value in itertools.pairwise(made.arguments) if name == option]
 
@@ -49,6 +59,8 @@ EVERY = [
     resolve(stubs="/stubs", constraints="/s/constraints.txt"),
     resolve(stubs="/stubs", stubs_only=True),
     resolve(PackageSources(no_index=True), allow_source_builds=False),
+    explain(stubs="/stubs"),
+    explain(stubs="/stubs", stubs_only=True),
     install(),
     install(PackageSources(), allow_source_builds=False),
     command.make_venv(path="/s/env", python="/usr/bin/python3.11"),
@@ -90,6 +102,16 @@ def test_a_resolution_writes_a_lock_file_of_pep_751() -> None:
     assert values_of("--format", made) == ["pylock.toml"]
     assert values_of("--output-file", made) == ["/s/pylock.toml"]
     assert values_of("--python", made) == ["/usr/bin/python3.11"]
+
+
+def test_an_explanation_resolves_the_same_without_network() -> None:
+    made, resolved = explain(stubs="/stubs"), resolve(stubs="/stubs")
+    assert "--offline" in made.arguments
+    assert values_of("--annotation-style", made) == ["split"]
+    assert values_of("--constraints", made) == ["/s/constraints.txt"]
+    assert made.environment == resolved.environment
+    for option in ("--find-links", "--torch-backend", "--index-strategy", "--python"):
+        assert values_of(option, made) == values_of(option, resolved)
 
 
 def test_the_sources_become_arguments_and_indexes_become_variables() -> None:

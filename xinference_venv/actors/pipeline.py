@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from xinference_venv.actors.board import Build
 from xinference_venv.env import EnvRecord, KeyRecord
@@ -20,7 +20,7 @@ from xinference_venv.explain import explained
 from xinference_venv.host import HostFacts
 from xinference_venv.jobs import Phase
 from xinference_venv.lease import Lease
-from xinference_venv.lock import EnvLock, Role
+from xinference_venv.lock import EnvLock, Resolution, Role
 from xinference_venv.overlay import host_part, shown_names, still_sound
 from xinference_venv.request import InheritMode
 from xinference_venv.spec import EnvSpec
@@ -42,6 +42,15 @@ from xinference_venv.uv_cli.progress import InstallProgress
 from xinference_venv.uv_cli.resolve import Resolver, write_stubs
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Resolved:
+    """A lock without reasons, and what it takes to find these out."""
+
+    lock: EnvLock
+    resolver: Resolver
+    resolution: Resolution
 
 
 @dataclass(kw_only=True)
@@ -98,11 +107,17 @@ class Preparation:
         )
         # Needs no lock, so it is made while there is none.
         emptying = asyncio.ensure_future(in_phase(Phase.INSTALLING, builder.make_empty()))
+        beside: list[asyncio.Future[Any]] = [emptying]
         try:
             lock = given or self._kept_lock()
+            explaining = None
             if lock is None:
                 self.say(Phase.RESOLVING, f"resolving {len(self.spec.requirements)} requirements")
-                lock = await in_phase(Phase.RESOLVING, self.resolve(folder))
+                resolved = await in_phase(Phase.RESOLVING, self._resolve(folder))
+                lock = resolved.lock
+                # Nothing of the identity depends on the reasons.
+                explaining = asyncio.ensure_future(self._explain(resolved))
+                beside.append(explaining)
             if (lease := await asyncio.to_thread(self._share, lock)) is not None:
                 self.say(Phase.PUBLISHING, "an environment with this lock is there already")
                 return lease
@@ -111,10 +126,12 @@ class Preparation:
             self.say(Phase.VERIFYING, "verifying what was installed")
             inspection = await in_phase(Phase.VERIFYING, self._verify(lock, staged))
             self.say(Phase.PUBLISHING, "publishing")
+            lock = lock if explaining is None else await explaining
             return await asyncio.to_thread(self._publish, lock, staged, inspection)
         finally:
-            emptying.cancel()
-            await asyncio.gather(emptying, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             await asyncio.shield(asyncio.to_thread(self.store.unstage, self.job_id))
 
     def _kept_lock(self) -> EnvLock | None:
@@ -132,7 +149,16 @@ class Preparation:
         return lock
 
     async def resolve(self, folder: Path) -> EnvLock:
-        """The lock of the spec on this host; raises `ResolutionFailed`."""
+        """The lock of the spec on this host, with its reasons; raises `ResolutionFailed`."""
+        return await self._explain(await self._resolve(folder))
+
+    async def _explain(self, resolved: _Resolved) -> EnvLock:
+        edges = await resolved.resolver.explain(resolved.resolution)
+        reasons = self.spec.reasons()
+        why = explained(resolved.lock.distributions, edges, reasons=reasons, host=self.host)
+        return replace(resolved.lock, distributions=why)
+
+    async def _resolve(self, folder: Path) -> _Resolved:
         stubs = await asyncio.to_thread(self._stubs, folder) if self.spec.skip_installed else None
         resolver = Resolver(
             uv=self.uv,
@@ -146,13 +172,9 @@ class Preparation:
         )
         resolution, hidden = await resolver.resolve()
         not_shown = host_part(hidden, resolution.installed, self.host)
-        reasons = self.spec.reasons()
-        edges = await resolver.explain(resolution)
-        return EnvLock(
+        lock = EnvLock(
             packages=resolution.packages,
-            distributions=explained(
-                [*resolution.locked(reasons), *not_shown], edges, reasons=reasons, host=self.host
-            ),
+            distributions=(*resolution.locked(self.spec.reasons()), *not_shown),
             python_version=self.spec.interpreter.version,
             platform_digest=self.spec.interpreter.platform_digest,
             inherit=self.spec.inherit,
@@ -161,6 +183,7 @@ class Preparation:
             uv_version=await self.uv.version(),
             warnings=self.spec.warnings,
         )
+        return _Resolved(lock=lock, resolver=resolver, resolution=resolution)
 
     def _stubs(self, folder: Path) -> Path:
         """The stubs of this host; made once, beside their place, for all builds."""
