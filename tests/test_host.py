@@ -28,6 +28,14 @@ distributions = st.builds(
     extras=tuples,
     location=texts,
     metadata=texts,
+    direct_url=st.none() | texts,
+    recorded=st.booleans(),
+    entries=tuples,
+    data_files=tuples,
+    scripts=tuples,
+    compiled=st.booleans(),
+    bound_to=tuples,
+    shares=tuples,
 )
 accelerators = st.builds(Accelerator)
 hosts = st.builds(
@@ -38,7 +46,19 @@ hosts = st.builds(
     skipped=tuples,
 )
 
-TORCH = distribution("torch", "2.8.0+cu128", "numpy", "sympy>=1.13 ; extra == 'sym'")
+TORCH = distribution(
+    "torch",
+    "2.8.0+cu128",
+    "numpy",
+    "sympy>=1.13 ; extra == 'sym'",
+    direct_url="https://files.example/torch.whl",
+    entries=("torch", "torch-2.8.0+cu128.dist-info"),
+    data_files=("share/torch.txt",),
+    scripts=("torchrun = torch.run:main",),
+    compiled=True,
+    bound_to=("nvidia-cublas",),
+    shares=("functorch",),
+)
 NUMPY = distribution("numpy", "1.26.4")
 CUDA = Accelerator(has_cuda=True, cuda_version="12.8", cuda_arch="sm_90", has_npu=True)
 
@@ -52,7 +72,13 @@ def test_facts_come_back_from_json(
 
 def test_the_records_of_a_host_are_read_whole_or_refused() -> None:
     check_record(interpreter())
-    check_record(TORCH, may_be_absent=("requires", "extras"))
+    check_record(
+        TORCH,
+        may_be_absent=(
+            *("requires", "extras", "direct_url", "recorded", "entries", "data_files"),
+            *("scripts", "compiled", "bound_to", "shares"),
+        ),
+    )
     check_record(CUDA, may_be_absent=("has_cuda", "cuda_version", "cuda_arch", "has_npu"))
     check_record(host(TORCH, NUMPY, skipped=("old: no version",)), may_be_absent=("skipped",))
 
@@ -84,6 +110,9 @@ def test_a_digest_is_the_same_in_whatever_order_the_facts_were_found(
         host(TORCH, distribution("numpy", "1.26.4", "six")),
         host(TORCH, distribution("numpy", "1.26.4", extras=("dev",))),
         host(TORCH, distribution("numpy2", "1.26.4")),
+        host(TORCH, distribution("numpy", "1.26.4", compiled=True)),
+        host(TORCH, distribution("numpy", "1.26.4", bound_to=("torch",))),
+        host(TORCH, distribution("numpy", "1.26.4", shares=("torch",))),
         host(TORCH, NUMPY, accelerator=CUDA),
         host(TORCH, NUMPY, interpreter=interpreter("3.11.8")),
         host(TORCH, NUMPY, interpreter=interpreter(tags=TAGS[1:])),

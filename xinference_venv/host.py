@@ -215,7 +215,7 @@ class HostFacts:
     @cached_property
     def fingerprint(self) -> str:
         """Equal while nothing changed on this very host: places count."""
-        places = [[d.name, d.location, d.metadata] for d in self.distributions]
+        places = sorted((each.to_dict() for each in self.distributions), key=lambda d: d["name"])
         return digest_of([self.digest, self.interpreter.search_path, places])
 
     def to_dict(self) -> dict[str, Any]:

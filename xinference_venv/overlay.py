@@ -38,15 +38,19 @@ class Need:
 
 def needs_of(distribution: HostDistribution, host: HostFacts) -> list[Need]:
     """What a host distribution needs there, the extras that it asks of others included."""
-    needs = []
-    for text in distribution.requires:
-        requirement = Requirement(text)
-        if not _applies(requirement, host, {""}):
-            continue
-        needs.append(Need(name=canonicalize_name(requirement.name), requirement=requirement))
-        other = host.by_name.get(needs[-1].name)
-        if requirement.extras and other is not None:
-            needs += _needs_of_extras(other, host, requirement.extras)
+    needs = [
+        Need(name=canonicalize_name(requirement.name), requirement=requirement)
+        for requirement in map(Requirement, distribution.requires)
+        if _applies(requirement, host, {""})
+    ]
+    followed: set[tuple[str, str]] = set()
+    # Grows on the way: what an extra needs may ask for extras itself, even of the same one.
+    for need in needs:
+        other = host.by_name.get(need.name)
+        asked = {(need.name, extra) for extra in need.requirement.extras} - followed
+        if asked and other is not None:
+            followed |= asked
+            needs += _needs_of_extras(other, host, {extra for _, extra in asked})
     return needs
 
 

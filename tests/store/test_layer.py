@@ -17,7 +17,8 @@ from tests.store.conftest import make_venv
 from tests.wheels import fake_distribution
 from xinference_venv.errors import StoreError
 from xinference_venv.store.disk import Disk
-from xinference_venv.store.layer import PTH_NAME, make_layer, recorded_files, show_layer
+from xinference_venv.store.file_lists import recorded_files
+from xinference_venv.store.layer import PTH_NAME, make_layer, show_layer
 from xinference_venv.store.layout import LAYER_NAME
 from xinference_venv.store.scan import scan_distributions
 
@@ -60,7 +61,7 @@ class Host:
     ) -> Environment:
         """An environment that shows these sites without the hidden distributions."""
         search_path = [str(self.site(each)) for each in sites]
-        found, _ = scan_distributions(search_path)
+        found, _ = scan_distributions(fakes.interpreter(search_path=tuple(search_path)))
         env = self.folder / name
         own = make_venv(env)
         assert {each.name for each in found} >= set(hidden)
@@ -296,7 +297,7 @@ def test_a_list_that_leads_outside_hides_nothing_there(host: Host) -> None:
     (host.site() / "other.py").write_text(say("host"))
     with (metadata / "RECORD").open("ab") as file:
         file.write(b"../../bin/lib,,\n/etc/passwd,,\n../site/../other.py,,\n\xff\xfe.py,,\n..,,\n")
-    [found] = scan_distributions([str(site)])[0]
+    [found] = scan_distributions(fakes.interpreter(search_path=(str(site),)))[0]
     inside = recorded_files(str(site), found)
     assert "lib.py" in inside
     assert [each for each in inside if each.startswith(("..", "/"))] == []

@@ -46,7 +46,8 @@ class Hosts:
 
         async def ask() -> tuple[HostFacts, dict[str, Stamp]]:
             interpreter = await probe_interpreter(self.uv.door, python)
-            stamps = await asyncio.to_thread(stamp_all, interpreter, _ACCELERATOR_FILES)
+            others = (*_ACCELERATOR_FILES, self._user_site(interpreter))
+            stamps = await asyncio.to_thread(stamp_all, interpreter, others)
             scanned = await asyncio.to_thread(scan_distributions, interpreter)
             accelerator = await probe_accelerator(self.uv.door, interpreter)
             facts = _assemble(interpreter, scanned, accelerator)
@@ -87,6 +88,12 @@ class Hosts:
             present=os.path.exists,
         )
         return parse_pip_config(read_present(paths), self.environ)
+
+    def _user_site(self, interpreter: Interpreter) -> str:
+        """Where ``pip install --user`` puts packages; on the search path once it is there."""
+        home = self.environ.get("HOME") or str(Path.home())
+        base = self.environ.get("PYTHONUSERBASE") or os.path.join(home, ".local")
+        return os.path.join(base, "lib", f"python{interpreter.minor_version}", "site-packages")
 
     async def _remembered(self, what: str, kind: Any, ask: Any) -> Any:
         """The answer in memory, else on disk, while its stamps hold; else asked anew."""

@@ -9,8 +9,8 @@ they meet there.
 
 from __future__ import annotations
 
-import csv
 import os
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,10 +22,15 @@ from packaging.utils import canonicalize_name
 from xinference_venv.errors import StoreError
 from xinference_venv.host import HostDistribution, HostFacts
 from xinference_venv.store.disk import Disk
+from xinference_venv.store.file_lists import recorded_files
 from xinference_venv.store.layout import LAYER_NAME
 
 # Sorts after the .pth files of packages, so that the environment's own come first.
 PTH_NAME = "zzzz-xinference-venv-inherited.pth"
+# How an environment shows another one whole, with the .pth files of that.
+_ADDS_SITE = re.compile(
+    r"""import[ \t]+site[ \t]*;[ \t]*site\.addsitedir\((['"])(?P<path>[^'"\\]+)\1\)[ \t]*"""
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,49 +182,12 @@ def _added_paths(entry: os.DirEntry[str]) -> list[str]:
         lines = Path(entry.path).read_text("utf-8", "replace").splitlines()
     except OSError:
         return []
-    if any(line.startswith(("import ", "import\t")) for line in lines):
-        return []
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-
-
-def recorded_files(location: str, distribution: HostDistribution) -> list[str]:
-    """A distribution's files inside its location, from its RECORD or older kinds of lists.
-
-    Without any list the files can't be known; then its import names are taken from
-    ``top_level.txt``, else its own name, each as a module and as a package.
-    """
-    metadata = Path(location, distribution.metadata)
-    record = [row[0] for row in csv.reader(_lines(metadata / "RECORD")) if row]
-    if record:
-        return _inside(record)
-    installed = _lines(metadata / "installed-files.txt")
-    if installed:
-        return _inside(os.path.join(distribution.metadata, line) for line in installed)
-    names = _lines(metadata / "top_level.txt") or [distribution.name.replace("-", "_")]
-    modules = [
-        entry
-        for entry in _names(location)
-        if entry.endswith((".so", ".pyd")) and entry.partition(".")[0] in names
-    ]
-    return [*modules, *(entry for name in names for entry in (name, f"{name}.py"))]
-
-
-def _names(location: str) -> list[str]:
-    try:
-        return sorted(os.listdir(location))
-    except OSError:
-        return []
-
-
-def _lines(file: Path) -> list[str]:
-    """The lines of a file list that are not blank; none where there is no such list."""
-    try:
-        lines = file.read_text("utf-8", "surrogateescape").splitlines()
-    except OSError:
-        return []
-    return [line for line in lines if line.strip()]
-
-
-def _inside(names: Iterable[str]) -> list[str]:
-    normal = (os.path.normpath(name) if "./" in name else name for name in names)
-    return [name for name in normal if not name.startswith(("..", "/"))]
+    paths = []
+    for line in lines:
+        if (added := _ADDS_SITE.fullmatch(line)) is not None:
+            paths.append(added["path"])
+        elif line.startswith(("import ", "import\t")):
+            return []
+        elif line.strip() and not line.startswith("#"):
+            paths.append(line.strip())
+    return paths
