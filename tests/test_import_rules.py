@@ -42,6 +42,7 @@ NOUNS = frozenset(
         "redact",
         "request",
         "requirements",
+        "source_builds",
         "sources",
         "spec",
         "units",

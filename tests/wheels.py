@@ -10,6 +10,8 @@ import base64
 import gzip
 import hashlib
 import io
+import shutil
+import subprocess
 import tarfile
 import tempfile
 import zipfile
@@ -80,8 +82,13 @@ def build_wheel(
     return wheel
 
 
-def build_sdist(folder: Path, name: str, version: str, *, requires: Sequence[str] = ()) -> Path:
+def build_sdist(
+    folder: Path, name: str, version: str, *, requires: Sequence[str] = (), backend: str = ""
+) -> Path:
     """Write an sdist into ``folder`` that builds without network, by a backend of its own.
+
+    ``backend`` is source text that is added to the backend's: a hook of PEP 517, or what is run
+    whenever it is imported.
 
     Its ``PKG-INFO`` is of metadata 2.1, which promises nothing about dependencies, so a resolver
     has to build it to learn them.
@@ -91,7 +98,7 @@ def build_sdist(folder: Path, name: str, version: str, *, requires: Sequence[str
         wheel = build_wheel(Path(scratch), name, version, requires=requires)
         files = {
             "PKG-INFO": _metadata(name, version, requires),
-            "backend.py": _BACKEND.encode(),
+            "backend.py": (_BACKEND + backend).encode(),
             f"prebuilt/{wheel.name}": wheel.read_bytes(),
             "pyproject.toml": _PYPROJECT.encode(),
         }
@@ -108,6 +115,19 @@ def build_sdist(folder: Path, name: str, version: str, *, requires: Sequence[str
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return sdist
+
+
+def git_repository(sdist: Path, folder: Path) -> Path:
+    """Make of an sdist a repository with one commit, in a new ``folder``, which is returned."""
+    with tempfile.TemporaryDirectory() as scratch:
+        with tarfile.open(sdist) as archive:
+            archive.extractall(scratch, filter="data")
+        [root] = Path(scratch).iterdir()
+        shutil.copytree(root, folder)
+    git = ["git", "-C", str(folder), "-c", "user.name=me", "-c", "user.email=me@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
+        subprocess.run([*git, *command], check=True)
+    return folder
 
 
 def corrupt(wheel: Path) -> None:

@@ -102,6 +102,18 @@ def _selection(command: _Command) -> _Command:
     type=click.Choice([mode.value for mode in InheritMode]),
     help="How much of the host the model sees: all that fits, exactly what it needs, or nothing.",
 )
+@click.option(
+    "--must-import",
+    metavar="NAME",
+    multiple=True,
+    help="A distribution that must be importable beside what is asked for.",
+)
+@click.option(
+    "--import-check",
+    metavar="MODULE",
+    multiple=True,
+    help="A module that a fresh interpreter must import before anything is published.",
+)
 @click.option("--refresh", is_flag=True, help="Resolve anew, even if nothing has changed.")
 @click.option(
     "--spec",
@@ -136,6 +148,8 @@ def launch(
     packages: tuple[str, ...],
     find_links: tuple[str, ...],
     inherit: str | None,
+    must_import: tuple[str, ...],
+    import_check: tuple[str, ...],
     refresh: bool,
     spec: Path | None,
     dry_run: bool,
@@ -160,6 +174,8 @@ def launch(
             "virtual_env_packages": packages,
             "virtual_env_find_links": find_links,
             "inherit": inherit,
+            "must_import": must_import,
+            "import_check": import_check,
             "refresh": refresh,
         }
     )

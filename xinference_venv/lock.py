@@ -103,7 +103,7 @@ class EnvLock:
         """The lock's identity."""
         return digest_of(
             [
-                [_identity(package) for package in self.packages],
+                [identity_of(package) for package in self.packages],
                 sorted([d.name, d.role, d.version] for d in self.distributions),
                 self.python_version,
                 self.platform_digest,
@@ -133,11 +133,7 @@ class EnvLock:
 
     def pylock(self) -> dict[str, Any]:
         """The PEP 751 document of the installed part."""
-        return {
-            "lock-version": "1.0",
-            "created-by": "xinference_venv",
-            "packages": [dict(package) for package in self.packages],
-        }
+        return pylock_of(self.packages)
 
     def with_warnings(self, more: Iterable[str]) -> EnvLock:
         """The same lock that warns of more."""
@@ -185,10 +181,14 @@ class EnvLock:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resolution:
-    """uv's lock file, taken apart: PEP 751 tables to install, and versions by inherited name."""
+    """uv's lock file, taken apart: PEP 751 tables to install, and versions by inherited name.
+
+    `warnings` are what the lock must say of it.
+    """
 
     packages: tuple[Mapping[str, Any], ...]
     inherited: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
 
     @property
     def installed(self) -> dict[str, str | None]:
@@ -254,6 +254,15 @@ def read_resolution(
     return Resolution(packages=tuple(packages), inherited=inherited)
 
 
+def pylock_of(packages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The PEP 751 document of these package tables."""
+    return {
+        "lock-version": "1.0",
+        "created-by": "xinference_venv",
+        "packages": [dict(package) for package in packages],
+    }
+
+
 def strip_credentials(url: str) -> str:
     """A URL without user, password and query: what may be stored."""
     parts = urlsplit(url)
@@ -303,7 +312,7 @@ def _best_wheel(
 
     def badness(wheel: Mapping[str, Any]) -> int:
         try:
-            _, _, _, wheel_tags = parse_wheel_filename(_file_name(wheel))
+            _, _, _, wheel_tags = parse_wheel_filename(file_name_of(wheel))
         except InvalidWheelFilename:
             return len(rank)
         return min(rank.get(str(tag), len(rank)) for tag in wheel_tags)
@@ -320,16 +329,17 @@ def _index_of(url: str, indexes: Sequence[str]) -> str:
     return strip_credentials(indexes[-1])
 
 
-def _file_name(wheel: Mapping[str, Any]) -> str:
-    name = wheel.get("name")
+def file_name_of(file: Mapping[str, Any]) -> str:
+    """The name of a wheel, an archive or a source distribution of a PEP 751 entry."""
+    name = file.get("name")
     if isinstance(name, str):
         return name
-    place = str(wheel.get("path") or urlsplit(str(wheel.get("url", ""))).path)
+    place = str(file.get("path") or urlsplit(str(file.get("url", ""))).path)
     return unquote(place.rsplit("/", 1)[-1])
 
 
 def _build_tag(wheel: Mapping[str, Any]) -> str | None:
-    parts = _file_name(wheel).removesuffix(".whl").split("-")
+    parts = file_name_of(wheel).removesuffix(".whl").split("-")
     return parts[2] if len(parts) == 6 else None
 
 
@@ -338,7 +348,7 @@ def _size(package: Mapping[str, Any]) -> int | None:
     return next((file["size"] for file in files if "size" in file), None)
 
 
-def _identity(package: Mapping[str, Any]) -> list[Any]:
+def identity_of(package: Mapping[str, Any]) -> list[Any]:
     """What makes two entries the same: name, version and content, not where it lies."""
     files = [*package.get("wheels", []), package.get("sdist"), package.get("archive")]
     source = package.get("vcs") or package.get("archive") or {}

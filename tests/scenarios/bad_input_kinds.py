@@ -102,7 +102,8 @@ def unsolvable(title: str, packages: list[str], because: str) -> BadInput:
         block={"packages": packages},
         error=errors.ResolutionFailed,
         message=f"…No solution found when resolving dependencies…Because {because}",
-        hint=None,
+        hint="ask for other versions; where a package of the host is in the way, launch with"
+        " --inherit none, or, if nothing in the request needs it, take it out of must_import",
     )
 
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import venv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.scenarios.steps import says
+import pytest
+
+from tests.index import Index
+from tests.scenarios.steps import asking, says
 from tests.wheels import fake_distribution
+from xinference_venv.client import Client
+from xinference_venv.errors import PythonNotFound
 from xinference_venv.jobs import PreparedEnvironment
 from xinference_venv.lock import EnvLock, Role
 from xinference_venv.store.layout import Layout
@@ -69,6 +77,12 @@ class Host:
         )
 
 
+def ran(*command: str | Path) -> tuple[int, str, str]:
+    """Exit status, output and errors of a command."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
 def lock_of(layout: Layout, environment: PreparedEnvironment) -> EnvLock:
     """The lock that an environment was made from."""
     lock = Store.open(layout.root).lock_of(str(environment.env_id))
@@ -99,3 +113,15 @@ async def findable(environment: PreparedEnvironment, *modules: str) -> list[str]
         " if importlib.import_module('importlib.util').find_spec(name) is not None]",
     )
     return list(found)
+
+
+async def another_python(client: Client, index: Index) -> str:
+    """The newest minor version on this host that is not the running one, by the error's word."""
+    with pytest.raises(PythonNotFound) as caught:
+        await client.prepare(asking(index, "lantern", python_version="3.999"))
+    running = sys.version_info.minor
+    minors = {int(minor) for minor in re.findall(r"\b3\.(\d+)\.", caught.value.message)}
+    others = [minor for minor in minors if minor != running and minor >= 9]
+    if not others:
+        pytest.skip(f"this host has no CPython beside {caught.value.message.partition(':')[2]}")
+    return f"3.{max(others)}"

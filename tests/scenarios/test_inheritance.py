@@ -12,7 +12,7 @@ import pytest
 from uv import find_uv_bin
 
 from tests.index import Index, dead_port
-from tests.scenarios.hosts import Host, findable, lock_of, of_role, visible
+from tests.scenarios.hosts import Host, findable, lock_of, of_role, ran, visible
 from tests.scenarios.steps import (
     asking,
     files_of,
@@ -70,6 +70,25 @@ async def test_what_a_new_version_breaks_is_hidden_and_not_repaired_unless_it_is
     both = await client.prepare(asking(index, "numpy>=2", "pandas", model="tables"))
     assert await visible(both) == {"numpy": "2.1", "pandas": "2.3", "six": "1.16"}
     assert await says(both.python, version_of("pandas")) == "2.3"
+
+
+@pytest.mark.parametrize("on_the_host", [True, False])
+async def test_no_ancient_release_that_declares_nothing_serves_to_keep_the_hosts_versions(
+    host: Host, client: Client, index: Index, wheels: Path, on_the_host: bool
+) -> None:
+    host.add("numpy", "1.26")
+    host.add("scipy", "1.11", "numpy<1.28")
+    host.add("joblib", "1.2")
+    if on_the_host:
+        host.add("sklearn", "1.3", "scipy", "numpy<2")
+    build_wheel(wheels, "numpy", "2.1")
+    build_wheel(wheels, "scipy", "1.17", requires=["numpy>=2"])
+    build_wheel(wheels, "sklearn", "0.19")
+    build_wheel(wheels, "sklearn", "1.9", requires=["scipy", "numpy", "joblib"])
+    env = await client.prepare(asking(index, "numpy>=2", "sklearn"))
+
+    expected = {"numpy": "2.1", "scipy": "1.17", "sklearn": "1.9", "joblib": "1.2"}
+    assert await visible(env) == expected
 
 
 async def test_nothing_is_asked_of_an_index_that_is_dead_while_the_host_has_all(
@@ -137,17 +156,38 @@ async def test_a_host_with_odd_metadata_serves_with_what_is_sound_of_it(
     old = host.site / "egg-1.0.egg-info"
     old.write_text("Metadata-Version: 1.2\nName: Egg\nVersion: 1.0\nRequires-Python: >=4\n")
     (host.site / "egg.py").write_text("")
+    host.add("flame", "1.0")
     build_wheel(wheels, "wick", "1.0")
+    build_wheel(wheels, "flame", "2.0")
     names = ["dashed", "candidate", "local", "dated", "direct", "broken", "egg"]
-    env = await client.prepare(asking(index, "candidate>=1.0rc1", *names, "wick"))
+    # What the host has not, and what it has in another version, take the other passes.
+    env = await client.prepare(asking(index, "candidate>=1.0rc1", *names, "wick", "flame>=2"))
 
-    assert of_role(lock_of(layout, env), Role.INSTALLED) == {"wick": "1.0"}
+    assert of_role(lock_of(layout, env), Role.INSTALLED) == {"flame": "2.0", "wick": "1.0"}
     assert of_role(lock_of(layout, env), Role.INHERITED) == {
         **dict.fromkeys(("direct", "broken", "egg"), "1.0"),
-        **{"dashed": "1.0.post1", "candidate": "1.0rc1"},
-        **{"local": "1.0+abc.1", "dated": "2020.1.2"},
+        "dashed": "1.0.post1",
+        "candidate": "1.0rc1",
+        "local": "1.0+abc.1",
+        "dated": "2020.1.2",
     }
     assert await findable(env, "legacy", *names) == ["legacy", *names]
+
+
+async def test_a_name_means_the_same_in_every_spelling(
+    host: Host, client: Client, index: Index, wheels: Path, layout: Layout
+) -> None:
+    host.add("Ruamel.YAML", "0.18", "typing_Extensions>=4")
+    host.add("typing-extensions", "4.12")
+    build_wheel(wheels, "ruamel-yaml", "0.19")
+    build_wheel(wheels, "lantern", "1.0", requires=["ruamel_yaml", "Typing.Extensions<5"])
+    env = await client.prepare(asking(index, "lantern", "RUAMEL-Yaml>=0.18"))
+
+    assert of_role(lock_of(layout, env), Role.INSTALLED) == {"lantern": "1.0"}
+    assert of_role(lock_of(layout, env), Role.INHERITED).keys() == {
+        "ruamel-yaml",
+        "typing-extensions",
+    }
 
 
 async def test_what_is_configured_for_uv_on_the_machine_changes_nothing(
@@ -157,7 +197,9 @@ async def test_what_is_configured_for_uv_on_the_machine_changes_nothing(
     (tmp_path / "constraints.txt").write_text("lantern<2\n")
     for version in ("1.0", "2.0"):
         build_wheel(wheels, "lantern", version)
-    configuration = 'exclude-newer = "2001-01-01T00:00:00Z"\nindex-url = "http://nowhere.invalid/"\n'
+    configuration = (
+        'exclude-newer = "2001-01-01T00:00:00Z"\nindex-url = "http://nowhere.invalid/"\n'
+    )
     for place in (Path(environ["HOME"]), layout.root):
         place.mkdir(parents=True, exist_ok=True)
         (place / "uv.toml").write_text(configuration)
@@ -237,9 +279,7 @@ async def test_a_namespace_joins_what_the_environment_and_what_the_host_has_of_i
 ) -> None:
     for part in ("one", "two", "three"):
         host.add(f"space-{part}", "1.0", files={f"space/{part}.py": "__version__ = '1.0'\n"})
-    build_wheel(
-        wheels, "space-two", "2.0", modules={"space/two.py": "__version__ = '2.0'\n"}
-    )
+    build_wheel(wheels, "space-two", "2.0", modules={"space/two.py": "__version__ = '2.0'\n"})
     request = asking(index, "space-one", "space-two>=2", inherit=mode)
     env = await client.prepare(request)
 
@@ -264,13 +304,9 @@ async def test_console_scripts_of_the_host_run_in_the_environment(
     env = await client.prepare(asking(index, "lantern", "wick>=2"))
 
     programs = Path(env.python).parent
-    done = subprocess.run(
-        [programs / "lantern", "a word"], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout) == (3, f"{programs.parent} a word\n")
-    assert done.stderr == ""
-    own = subprocess.run([programs / "wick"], capture_output=True, text=True, check=False)
-    assert own.stdout == "of the environment\n"
+    told = f"{programs.parent} a word\n"
+    assert ran(programs / "lantern", "a word") == (3, told, "")
+    assert ran(programs / "wick") == (0, "of the environment\n", "")
 
 
 async def test_the_folders_that_a_host_adds_are_shown_to_any_depth(
@@ -293,6 +329,28 @@ async def test_the_folders_that_a_host_adds_are_shown_to_any_depth(
     newer = await client.prepare(asking(index, "lantern", "wick>=2"))
     assert await visible(newer) == {"lantern": "1.0", "wick": "2.0"}
     assert await says(newer.python, version_of("wick")) == "2.0"
+
+
+async def test_an_environment_of_ours_can_be_a_host_itself(
+    host: Host, environ: dict[str, str], index: Index, wheels: Path, tmp_path: Path
+) -> None:
+    host.add("wick", "1.0")
+    host.add("torn", "1.0", "wick<2")
+    for version in ("1.0", "2.0"):
+        build_wheel(wheels, "lantern", version)
+        build_wheel(wheels, "wick", version)
+    async with local_client(environ) as client:
+        first = await client.prepare(asking(index, "lantern==1.0"))
+    inner = {
+        **environ,
+        "XINFERENCE_HOME": str(tmp_path / "inner"),
+        "XINFERENCE_VIRTUAL_ENV_HOST_PYTHON": first.python,
+    }
+    async with local_client(inner) as client:
+        env = await client.prepare(asking(index, "lantern", "wick>=2"))
+        assert await visible(env) == {"lantern": "1.0", "wick": "2.0"}
+        assert await findable(env, "lantern", "wick", "torn") == ["lantern", "wick"]
+        assert ran(env.python, "-c", "") == (0, "", "")
 
 
 async def test_data_files_of_the_host_are_found_below_the_prefix(
@@ -547,28 +605,21 @@ async def test_what_is_done_by_hand_in_an_environment_changes_no_file_of_the_hos
     assert await says(env.python, version_of("deep")) == "1.0"
     before = files_of(host.prefix)
 
-    def by_hand(*arguments: str) -> None:
-        done = subprocess.run(
-            [*command, *arguments], env=variables, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-
-    variables = {**environ, "PIP_INDEX_URL": index.url, "UV_DEFAULT_INDEX": index.url}
     if installer == "pip":
-        command = [env.python, "-m"]
-        by_hand("ensurepip")
-        command = [env.python, "-m", "pip"]
-        yes = ("--yes",)
+        command, yes = [env.python, "-m", "pip"], ["--yes"]
+        assert ran(env.python, "-m", "ensurepip")[0] == 0
     else:
-        command = [find_uv_bin(), "pip"]
-        variables["VIRTUAL_ENV"] = str(Path(env.python).parents[1])
-        yes = ()
+        command, yes = [find_uv_bin(), "pip"], []
+    variables = {**environ, "PIP_INDEX_URL": index.url, "UV_DEFAULT_INDEX": index.url}
+    variables["VIRTUAL_ENV"] = str(Path(env.python).parents[1])
+
+    def by_hand(*arguments: str) -> None:
+        subprocess.run([*command, *arguments], check=True, env=variables, capture_output=True)
+
     by_hand("install", "lantern==2.0")
     by_hand("install", "--upgrade", "deep", "wick")
     assert await says(env.python, version_of("deep")) == "2.0"
     by_hand("install", "deep==1.0", "shade==2.0")
     by_hand("uninstall", *yes, "deep", "wick", "shade", "lantern")
-    if installer == "pip":
-        by_hand("uninstall", *yes, "deep", "wick", "shade")
 
     assert files_of(host.prefix) == before

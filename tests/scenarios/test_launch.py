@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import shutil
-import sys
 import venv
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +13,7 @@ import psutil
 import pytest
 
 from tests.index import Index
+from tests.scenarios.hosts import another_python
 from tests.scenarios.processes import worker_process
 from tests.scenarios.steps import (
     asking,
@@ -30,7 +29,6 @@ from tests.scenarios.steps import (
 )
 from tests.wheels import build_wheel, fake_distribution
 from xinference_venv.client import Client, local_client
-from xinference_venv.errors import PythonNotFound
 from xinference_venv.jobs import JobEvent, Phase
 from xinference_venv.store.layout import Layout
 
@@ -223,7 +221,7 @@ async def test_an_upgrade_of_what_is_inherited_is_resolved_anew(
 async def test_another_python_inherits_nothing_and_gets_xoscar(
     client: Client, index: Index, layout: Layout, wheels: Path
 ) -> None:
-    other = await _another_python(client, index)
+    other = await another_python(client, index)
     build_wheel(wheels, "xoscar", version("xoscar"))
     job = await client.supervisor.prepare(
         asking(index, "lantern==1.0", python_version=other).to_dict()
@@ -243,18 +241,6 @@ async def test_another_python_inherits_nothing_and_gets_xoscar(
     assert {each["name"]: each["role"] for each in listed["packages"]} == dict.fromkeys(
         ("lantern", "wick", "xoscar"), "installed"
     )
-
-
-async def _another_python(client: Client, index: Index) -> str:
-    """The newest minor version on this host that is not the running one, by the error's word."""
-    with pytest.raises(PythonNotFound) as caught:
-        await client.prepare(asking(index, "lantern", python_version="3.999"))
-    running = sys.version_info.minor
-    minors = {int(minor) for minor in re.findall(r"\b3\.(\d+)\.", caught.value.message)}
-    others = [minor for minor in minors if minor != running and minor >= 9]
-    if not others:
-        pytest.skip(f"this host has no CPython beside {caught.value.message.partition(':')[2]}")
-    return f"3.{max(others)}"
 
 
 async def test_local_mode_opens_no_port_to_other_hosts(client: Client) -> None:

@@ -49,7 +49,7 @@ def test_a_store_is_made_once_and_opened_again(tmp_path: Path) -> None:
     assert again.env_of(KEY) == env_id
     assert sorted(each.name for each in again.layout.store.iterdir()) == [
         *("envs", "hosts", "keys", "leases", "locks", "logs", "processes", "staging", "stubs"),
-        "trash",
+        *("trash", "wheels"),
     ]
 
 

@@ -40,6 +40,12 @@ def install(sources: PackageSources = SOURCES, **changes: Any) -> UvCommand:
     )
 
 
+def build(sources: PackageSources = SOURCES, **changes: Any) -> UvCommand:
+    return command.build(
+        lock="/s/pylock.sources.toml", python="/s/build/bin/python", sources=sources, **changes
+    )
+
+
 def explain(sources: PackageSources = SOURCES, **changes: Any) -> UvCommand:
     return command.explain(
         requirements="/s/requirements.txt",
@@ -63,6 +69,7 @@ EVERY = [
     explain(stubs="/stubs", stubs_only=True),
     install(),
     install(PackageSources(), allow_source_builds=False),
+    build(cache="/s/cache"),
     command.make_venv(path="/s/env", python="/usr/bin/python3.11"),
     command.python_list(),
     command.python_install("3.12"),
@@ -224,3 +231,18 @@ def test_the_working_directory_is_never_on_the_search_path(path: str | None) -> 
 def test_no_variable_of_an_installer_is_passed_on(environ: dict[str, str]) -> None:
     kept = scrubbed_environment(environ, cache_dir=None)
     assert kept.keys() - {"PATH", "NO_COLOR"} == {name for name in environ if "OTHER_" in name}
+
+
+def test_what_is_built_is_linked_to_the_cache() -> None:
+    assert values_of("--link-mode", build()) == ["symlink"]
+    assert values_of("--cache-dir", build()) == []
+    assert values_of("--cache-dir", build(cache="/s/cache")) == ["/s/cache"]
+    assert build().secrets == install().secrets
+    assert "--only-binary" not in build().arguments
+
+
+def test_some_may_be_built_where_nothing_else_may() -> None:
+    made = resolve(allow_source_builds=False, built=["a", "b"])
+    assert values_of("--only-binary", made) == [":all:"]
+    assert values_of("--no-binary", made) == ["a", "b"]
+    assert "--no-binary" not in resolve().arguments

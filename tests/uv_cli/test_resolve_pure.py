@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tests.fakes import line
 from xinference_venv.requirements import RequirementLine
-from xinference_venv.uv_cli.resolve import _contradicted, keep_most
+from xinference_venv.uv_cli.resolve import _contradicted
+from xinference_venv.uv_cli.search import keep_most
 
 Conflicts = frozenset[frozenset[str]]
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from xinference_venv.actors.board import Build
+from xinference_venv.actors.building import SourceBuilding
 from xinference_venv.env import EnvRecord, KeyRecord
 from xinference_venv.errors import InvalidRecord, VerificationFailed, VirtualEnvError
 from xinference_venv.explain import explained
@@ -23,6 +24,7 @@ from xinference_venv.lease import Lease
 from xinference_venv.lock import EnvLock, Resolution, Role
 from xinference_venv.overlay import host_part, shown_names, still_sound
 from xinference_venv.request import InheritMode
+from xinference_venv.source_builds import BuiltWheel, with_built, with_places
 from xinference_venv.spec import EnvSpec
 from xinference_venv.store.identity import this_process
 from xinference_venv.store.launcher import LAUNCHER_NAME, write_launcher
@@ -118,7 +120,9 @@ class Preparation:
                 # Nothing of the identity depends on the reasons.
                 explaining = asyncio.ensure_future(self._explain(resolved))
                 beside.append(explaining)
-            if (lease := await asyncio.to_thread(self._share, lock)) is not None:
+            wheels = await in_phase(Phase.RESOLVING, self._built_wheels(lock, folder))
+            lock = with_built(lock, wheels)
+            if (lease := await self._share(lock)) is not None:
                 self.say(Phase.PUBLISHING, "an environment with this lock is there already")
                 return lease
             await emptying
@@ -126,7 +130,7 @@ class Preparation:
             self.say(Phase.VERIFYING, "verifying what was installed")
             inspection = await in_phase(Phase.VERIFYING, self._verify(lock, staged))
             self.say(Phase.PUBLISHING, "publishing")
-            lock = lock if explaining is None else await explaining
+            lock = lock if explaining is None else with_built(await explaining, wheels)
             return await asyncio.to_thread(self._publish, lock, staged, inspection)
         finally:
             for task in beside:
@@ -181,9 +185,26 @@ class Preparation:
             host_digest=self.host.digest if self.spec.sees_host else None,
             spec_digest=self.spec.digest,
             uv_version=await self.uv.version(),
-            warnings=self.spec.warnings,
+            warnings=(*self.spec.warnings, *resolution.warnings),
         )
         return _Resolved(lock=lock, resolver=resolver, resolution=resolution)
+
+    async def _built_wheels(self, lock: EnvLock, folder: Path) -> Sequence[BuiltWheel]:
+        """A wheel for each source of a lock; raises `BuildFailed`."""
+        building = SourceBuilding(
+            store=self.store.wheels,
+            builder=Builder(
+                uv=self.uv,
+                spec=self.spec,
+                env=folder / "build",
+                scratch=folder,
+                deadline=self.deadline,
+            ),
+            fill=self._fill,
+            say=lambda line: self.say(Phase.RESOLVING, line),
+            note=self.note,
+        )
+        return await building.wheels_for(lock)
 
     def _stubs(self, folder: Path) -> Path:
         """The stubs of this host; made once, beside their place, for all builds."""
@@ -229,7 +250,8 @@ class Preparation:
         # can't be cancelled, so it is awaited whatever becomes of that.
         furnishing = asyncio.ensure_future(asyncio.to_thread(self._furnish, lock, staged))
         try:
-            await in_phase(Phase.INSTALLING, builder.install(lock, on_line))
+            placed = with_places(lock, str(self.store.layout.wheels))
+            await in_phase(Phase.INSTALLING, builder.install(placed, on_line))
         finally:
             await asyncio.wait([furnishing])
         furnishing.result()
@@ -306,10 +328,11 @@ class Preparation:
                 },
             )
 
-    def _share(self, lock: EnvLock) -> Lease | None:
+    async def _share(self, lock: EnvLock) -> Lease | None:
         """Let the key mean an environment that is there already; None when there is none."""
         try:
-            lease = self.store.lease(
+            lease = await asyncio.to_thread(
+                self.store.lease,
                 lock.env_id,
                 model_name=self.spec.key.model_name,
                 model_uid=None,
@@ -317,7 +340,14 @@ class Preparation:
             )
         except InvalidRecord:
             return None
-        self._attach(lock.env_id)
+        attached = False
+        try:
+            await self._check_imports(self.store.layout.env(lock.env_id))
+            await asyncio.to_thread(self._attach, lock.env_id)
+            attached = True
+        finally:
+            if not attached:
+                self.store.leases.release(lock.env_id, lease.lease_id)
         return lease
 
     def _publish(self, lock: EnvLock, staged: Path, inspection: Inspection) -> Lease:

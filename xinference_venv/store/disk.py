@@ -64,6 +64,22 @@ class Disk:
                 beside.unlink()
             raise _failure("write", path, error) from error
 
+    def copy(self, source: Path, target: Path) -> None:
+        """Copy a file whole; it survives a power cut once this returns."""
+        beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with source.open("rb") as original, beside.open("xb") as file:
+                shutil.copyfileobj(original, file)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(target)
+            _flush_directory(target.parent)
+        except OSError as error:
+            with suppress(OSError):
+                beside.unlink()
+            raise _failure("write", target, error) from error
+
     def write_json(self, path: Path, value: Mapping[str, Any], *, durable: bool) -> None:
         """Write plain JSON values whole."""
         text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))

@@ -103,6 +103,9 @@ def _link_entries(source: str, target: str, owners: _Owners, prefix: str, *, uno
                 # Bytecode is kept apart for model processes. That of other versions, which no
                 # RECORD names, must not keep a hidden package's folder: it could be imported.
                 continue
+            if name == PTH_NAME:
+                # Of a host that is an environment of ours: here it would show this very layer.
+                continue
             own = owners.get(name, ())
             kinds = {owner.shown for owner in own}
             if len(kinds) == 2 and entry.is_dir():

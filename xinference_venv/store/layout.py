@@ -2,7 +2,7 @@
 
 v4/{model_name}/{model_engine}/{python_version} -> store/envs/{id}
 v3/{model_name}/{python_version} -> store/envs/{id}
-store/envs staging trash stubs locks leases logs keys hosts pythons processes
+store/envs staging trash stubs wheels locks leases logs keys hosts processes
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ class Layout:
     def leases_of(self, env_id: str) -> Path:
         """The folder of an environment's leases."""
         return self._entry(self.leases, env_id)
+
+    def built_wheels(self, sha256: str) -> Path:
+        """The folder of a wheel that was built from source."""
+        return self._entry(self.wheels, sha256)
 
     def _entry(self, folder: Path, name: str) -> Path:
         """What a name means in a folder: never the folder itself, nor what lies deeper."""
@@ -74,6 +78,11 @@ class Layout:
         return self.store / "stubs"
 
     @property
+    def wheels(self) -> Path:
+        """Wheels that were built from source, a folder for each sha256."""
+        return self.store / "wheels"
+
+    @property
     def locks(self) -> Path:
         """Lock files between processes."""
         return self.store / "locks"
@@ -107,6 +116,6 @@ class Layout:
     def folders(self) -> tuple[Path, ...]:
         """Every folder that a store has."""
         return (
-            *(self.envs, self.staging, self.trash, self.stubs, self.locks, self.leases),
-            *(self.logs, self.keys, self.hosts, self.processes),
+            *(self.envs, self.staging, self.trash, self.stubs, self.wheels),
+            *(self.locks, self.leases, self.logs, self.keys, self.hosts, self.processes),
         )

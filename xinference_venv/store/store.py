@@ -18,11 +18,13 @@ from xinference_venv.errors import InvalidRecord
 from xinference_venv.host import HostFacts
 from xinference_venv.lease import Lease, ProcessIdentity
 from xinference_venv.lock import EnvLock
+from xinference_venv.source_builds import built_hashes
 from xinference_venv.store.disk import Disk, Stamp, stamp_of
 from xinference_venv.store.identity import identify, this_process
 from xinference_venv.store.layout import RECORD_NAME, Layout
 from xinference_venv.store.leases import Leases
 from xinference_venv.store.locks import held_briefly
+from xinference_venv.store.wheels import BuiltWheels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,7 @@ class Store:
     layout: Layout
     disk: Disk
     leases: Leases
+    wheels: BuiltWheels
     _records: dict[str, tuple[Stamp, EnvRecord]] = field(default_factory=dict, init=False)
 
     @classmethod
@@ -42,7 +45,12 @@ class Store:
         layout = Layout(root.resolve())
         for folder in layout.folders:
             disk.make_directory(folder)
-        return cls(layout=layout, disk=disk, leases=Leases(layout=layout, disk=disk))
+        return cls(
+            layout=layout,
+            disk=disk,
+            leases=Leases(layout=layout, disk=disk),
+            wheels=BuiltWheels(layout=layout, disk=disk),
+        )
 
     # Looking
 
@@ -215,6 +223,7 @@ class Store:
         for env in self.layout.envs.iterdir():
             if env.name not in named:
                 self.delete_if_unused(env.name)
+        self._sweep_wheels()
 
     # Locks and small files
 
@@ -239,6 +248,19 @@ class Store:
         path = self.layout.hosts / f"{facts.fingerprint}.json"
         if not path.exists():
             self.disk.write_json(path, facts.to_dict(), durable=False)
+
+    def _sweep_wheels(self) -> None:
+        """Delete the built wheels that no lock of an environment needs.
+
+        While anybody builds, all stay: a lock that is not published yet may need them.
+        """
+        if any(self.layout.staging.iterdir()) or not any(self.layout.wheels.iterdir()):
+            return
+        needed: set[str] = set()
+        for env in self.layout.envs.iterdir():
+            lock = self.lock_of(env.name)
+            needed.update([] if lock is None else built_hashes(lock).values())
+        self.wheels.sweep(needed)
 
     def _key_path(self, key: EnvKey) -> Path:
         return self.layout.keys / f"{key.digest}.json"

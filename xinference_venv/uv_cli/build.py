@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import tomli_w
+from packaging.utils import canonicalize_name
 
 from xinference_venv.errors import BuildFailed, InstallFailed, UvFailed
-from xinference_venv.lock import EnvLock, strip_credentials
+from xinference_venv.lock import EnvLock, pylock_of, strip_credentials
 from xinference_venv.redact import secrets_of
 from xinference_venv.spec import EnvSpec
 from xinference_venv.uv_cli import command
 from xinference_venv.uv_cli.process import Uv
+
+# Where uv's cache has the source of what it built, which may contain wheels of its own.
+_UNPACKED_SOURCE = "src"
 
 
 @dataclass(kw_only=True)
@@ -62,11 +69,74 @@ class Builder:
         except UvFailed as error:
             raise InstallFailed(str(error), error.details) from error
 
+    async def build_wheels(
+        self,
+        sources: Sequence[Mapping[str, Any]],
+        *,
+        isolated: bool,
+        on_line: Callable[[str], None],
+    ) -> dict[str, Path]:
+        """Build the wheels of PEP 751 entries that have none; where each lies, by name.
+
+        What is not `isolated` sees the packages of this environment while it is built. Raises
+        `BuildFailed` with the build's own words.
+        """
+        urls = self._urls_with_credentials()
+        file = self.scratch / "pylock.sources.toml"
+        document = pylock_of(sources)
+        file.write_text(tomli_w.dumps(with_credentials(document, urls)), "utf-8")
+        names = [package["name"] for package in sources]
+        try:
+            await self.uv(
+                command.build(
+                    lock=str(file),
+                    python=str(self.env / "bin" / "python"),
+                    sources=self.spec.sources_without_backend(),
+                    # uv's own cache does not know what a build saw.
+                    cache=None if isolated else str(self.scratch / "cache"),
+                    secrets=secrets_of(urls),
+                ),
+                deadline=self.deadline,
+                on_line=on_line,
+                working_directory=str(self.scratch),
+            )
+        except UvFailed as error:
+            raise BuildFailed(
+                f"could not build {', '.join(names)} from source: {error}",
+                {
+                    "hint": "ask for versions that have wheels, or forbid source builds with"
+                    " XINFERENCE_VIRTUAL_ENV_ALLOW_SOURCES=0",
+                    **error.details,
+                },
+            ) from error
+        return {name: await asyncio.to_thread(built_wheel, self.env, name) for name in names}
+
     def _urls_with_credentials(self) -> list[str]:
         sources = self.spec.sources
         places = [*sources.extra_index_urls, *sources.find_links, sources.index_url or ""]
         direct = [line.text.rpartition(" @ ")[2] for line in self.spec.requirements]
         return [url for url in (*direct, *places) if strip_credentials(url) != url]
+
+
+def built_wheel(env: Path, name: str) -> Path:
+    """The wheel, in uv's cache, of a distribution that was installed as links into the cache.
+
+    uv keeps a wheel that it built beside a link to what it unpacked of it. Raises `BuildFailed`.
+    """
+    for linked in env.glob("lib/python*/site-packages/*.dist-info/WHEEL"):
+        if canonicalize_name(linked.parent.name.partition("-")[0]) != name:
+            continue
+        unpacked = linked.resolve().parent.parent
+        for folder, folders, files in chain.from_iterable(
+            os.walk(bucket) for bucket in unpacked.parent.parent.glob("sdists-*")
+        ):
+            if _UNPACKED_SOURCE in folders:
+                folders.remove(_UNPACKED_SOURCE)
+            for file in files:
+                path = Path(folder, file)
+                if path.suffix == ".whl" and path.with_suffix("").resolve() == unpacked:
+                    return path
+    raise BuildFailed(f"uv's cache has no wheel of {name}, though it was built from source")
 
 
 def _as_locked(url: str) -> str:

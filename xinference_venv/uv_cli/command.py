@@ -7,7 +7,7 @@ scrubbed environment of `scrubbed_environment`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from xinference_venv.lock import strip_credentials
@@ -107,15 +107,18 @@ def resolve(
     constraints: str | None = None,
     stubs_only: bool = False,
     allow_source_builds: bool = True,
+    built: Sequence[str] = (),
     secrets: frozenset[str] = frozenset(),
 ) -> UvCommand:
     """Resolve a requirements file, which also names the find-links, into a PEP 751 lock file.
 
     `stubs` is a folder with metadata-only wheels of the host; with `stubs_only` nothing else is
-    looked at and no request leaves the machine. An existing `output` gives preferences.
+    looked at and no request leaves the machine. An existing `output` gives preferences. What is
+    named in `built` is taken from source alone, also where nothing else may be.
     """
     return _compile(
         *(requirements, "--format", "pylock.toml", "--output-file", output, "--no-annotate"),
+        *(argument for name in built for argument in ("--no-binary", name)),
         python=python,
         sources=sources,
         stubs=stubs,
@@ -215,6 +218,23 @@ def install(
     return UvCommand(
         arguments=tuple(arguments), environment=_source_environment(sources), secrets=secrets
     )
+
+
+def build(
+    *,
+    lock: str,
+    python: str,
+    sources: PackageSources,
+    cache: str | None = None,
+    secrets: frozenset[str] = frozenset(),
+) -> UvCommand:
+    """Install the sources of a PEP 751 lock file as links into uv's cache.
+
+    There the wheels that uv builds of them stay; `cache` is a folder to take instead of uv's own.
+    """
+    made = install(lock=lock, python=python, sources=sources, secrets=secrets)
+    place = () if cache is None else ("--cache-dir", cache)
+    return replace(made, arguments=(*made.arguments, "--link-mode", "symlink", *place))
 
 
 def find_links_url(place: str) -> str:

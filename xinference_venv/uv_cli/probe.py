@@ -245,7 +245,8 @@ async def import_modules(
 ) -> str | None:
     """Import modules in a fresh interpreter; the traceback of what failed, or None."""
     code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
-    finished = await door.run((python, "-c", code, *modules), deadline=deadline)
+    # Bytecode would be of the paths of now, which a staged environment soon leaves.
+    finished = await door.run((python, "-B", "-c", code, *modules), deadline=deadline)
     if finished.exit_status == 0:
         return None
     return "\n".join(finished.tail) or f"the interpreter ended with {finished.exit_status}"

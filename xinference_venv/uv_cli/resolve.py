@@ -9,6 +9,9 @@ The passes, each only when the one before has no solution:
 3. host versions as preferences; then the hard constraints that this solution kept, and of the
    others as many as still allow a solution, so that as little as possible of the host gives way.
 
+A solution that does without a package instead of keeping the host's version of it is none: some
+ancient release that declares no requirements always fits.
+
 What comes out is judged by `overlay`: an inherited distribution that could not be shown beside
 what is to be installed is resolved afresh, without its stub, until all that is inherited can be.
 """
@@ -16,7 +19,7 @@ what is to be installed is resolved afresh, without its stub, until all that is 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,10 +38,16 @@ from xinference_venv.sources import PackageSources
 from xinference_venv.spec import PROCESS_DISTRIBUTION, EnvSpec
 from xinference_venv.uv_cli import command
 from xinference_venv.uv_cli.process import Uv
+from xinference_venv.uv_cli.search import fewest_builds, keep_most
 from xinference_venv.uv_cli.stubs import STUB_BUILD_TAG, stub_file_name, stub_wheel
 
 PYPI = "https://pypi.org/simple"
 _NO_SOLUTION = ("No solution found", "unsatisfiable")
+_WITHOUT_LIST = "it has no list of its files"
+_WAYS_OUT = (
+    "ask for other versions; where a package of the host is in the way, launch with --inherit"
+    " none, or, if nothing in the request needs it, take it out of must_import"
+)
 
 
 def write_stubs(host: HostFacts, folder: Path) -> None:
@@ -77,7 +86,7 @@ class Resolver:
         """
         if self.spec.inherit is InheritMode.EXACT:
             unknown = (each.name for each in self.host.distributions if not each.recorded)
-            self._fresh = dict.fromkeys(unknown, "it has no list of its files")
+            self._fresh = dict.fromkeys(unknown, _WITHOUT_LIST)
         while True:
             try:
                 found = await self._resolve_with_backend()
@@ -94,31 +103,45 @@ class Resolver:
             self._fresh |= again
 
     def _unsolvable(self, error: UvFailed) -> ResolutionFailed:
-        unusable = [name for name in self._fresh if self._fresh[name] and self._is_needed(name)]
-        if not unusable:
-            return ResolutionFailed(str(error), error.details)
-        reasons = "; ".join(
-            f"the host's {name} {self.host.versions[name]} can't be used, since {self._fresh[name]}"
-            for name in unusable
-        )
-        return ResolutionFailed(
-            f"{reasons}; and installing it beside what is asked for has no solution:\n{error}",
-            {
-                "hint": "ask for other versions, launch with --inherit none, or, if nothing in"
-                " the request needs it, take it out of must_import",
-                **error.details,
-            },
-        )
+        unusable = [name for name in self._fresh if self._is_needed(name)]
+        message = str(error)
+        if unusable:
+            reasons = "; ".join(
+                f"the host's {name} {self.host.versions[name]} can't be used,"
+                f" since {self._fresh[name]}"
+                for name in unusable
+            )
+            message = f"{reasons}; and installing it beside what is asked for fails:\n{error}"
+        if not self.spec.sees_host or not _has_no_solution(error):
+            return ResolutionFailed(message, error.details)
+        return ResolutionFailed(message, {"hint": _WAYS_OUT, **error.details})
 
     def _is_needed(self, name: str) -> bool:
-        return self.spec.inherit is not InheritMode.EXACT or name in self.spec.roots
+        asked = {*self.spec.roots, *(line.name for line in self.spec.requirements)}
+        return name in asked or self._fresh[name] != _WITHOUT_LIST
 
     async def _resolve_with_backend(self) -> Resolution:
         found = await self._resolve(self.spec.sources_without_backend())
         if self.spec.sources.torch_backend is not None and "torch" in found.installed:
             # Asked only now: the backend's index is asked even for a torch of the host.
             found = await self._resolve(self.spec.sources)
-        return found
+            return await self._with_fewest_builds(found, self.spec.sources)
+        return await self._with_fewest_builds(found, self.spec.sources_without_backend())
+
+    async def _with_fewest_builds(self, found: Resolution, sources: PackageSources) -> Resolution:
+        """The same with less of it built from source; what is inherited from the host stays."""
+        kept = [
+            name
+            for name in (self.host.by_name if self.stubs is not None else ())
+            if name not in found.installed and name not in self._fresh
+        ]
+
+        async def building(names: Sequence[str]) -> Resolution | None:
+            self.say(f"resolving with {', '.join(names) or 'nothing'} built from source")
+            return await self._try(sources, constrained=kept, built=names)
+
+        asked = {*self.spec.roots, *(line.name or "" for line in self.spec.requirements)}
+        return await fewest_builds(found, building, asked=asked)
 
     async def _resolve(self, sources: PackageSources) -> Resolution:
         if self.stubs is None:
@@ -138,10 +161,12 @@ class Resolver:
             and not _contradicted(name, self.host.versions[name], self.spec.requirements)
         ]
         found = await self._try(sources, constrained=kept)
-        if found is not None:
+        if found is not None and len(kept) == len(self.host.by_name):
             return found
         self.say("resolving with as many host versions kept as fit")
         soft = await self._attempt(sources, seeded=True)
+        if found is not None and not _is_evasive(found, kept, soft):
+            return found
         changed = soft.installed.keys() & set(kept)
         solutions = [soft]
 
@@ -149,9 +174,10 @@ class Resolver:
             if len(names) == len(kept):
                 return False  # as the pass before found
             found = await self._try(sources, constrained=names)
-            if found is not None:
-                solutions.append(found)
-            return found is not None
+            if found is None or _is_evasive(found, names, soft):
+                return False
+            solutions.append(found)
+            return True
 
         stable = [name for name in kept if name not in changed]
         await keep_most(stable, sorted(changed), solvable)
@@ -163,12 +189,15 @@ class Resolver:
         *,
         stubs_only: bool = False,
         constrained: Sequence[str] = (),
+        built: Sequence[str] | None = None,
     ) -> Resolution | None:
         """One pass; None when it has no solution. Any other failure is the caller's."""
         try:
-            return await self._attempt(sources, stubs_only=stubs_only, constrained=constrained)
+            return await self._attempt(
+                sources, stubs_only=stubs_only, constrained=constrained, built=built
+            )
         except UvFailed as error:
-            if stubs_only or any(words in str(error) for words in _NO_SOLUTION):
+            if stubs_only or _has_no_solution(error):
                 return None
             raise
 
@@ -179,7 +208,9 @@ class Resolver:
         stubs_only: bool = False,
         constrained: Sequence[str] = (),
         seeded: bool = False,
+        built: Sequence[str] | None = None,
     ) -> Resolution:
+        """One pass; `built` is all that may be built from source, None for anything."""
         output = self.scratch / "pylock.resolution.toml"
         requirements = self.scratch / "requirements.txt"
         constraints = self.scratch / "constraints.txt"
@@ -193,12 +224,13 @@ class Resolver:
             command.resolve(
                 requirements=str(requirements),
                 output=str(output),
-                python=self.spec.interpreter.base_executable,
+                python=self._python(),
                 sources=sources,
                 stubs=self._offered_stubs(),
                 constraints=str(constraints) if pins else None,
                 stubs_only=stubs_only,
-                allow_source_builds=self.spec.allow_source_builds,
+                allow_source_builds=self.spec.allow_source_builds and built is None,
+                built=built or (),
                 secrets=self._secrets(sources),
             ),
             deadline=self.deadline,
@@ -249,6 +281,12 @@ class Resolver:
             self.note("what requires what could not be found out")
             return {}
         return edges_of(finished.output)
+
+    def _python(self) -> str:
+        """The interpreter; what is built without isolation sees the host's packages."""
+        if self.spec.sources.no_build_isolation and self.spec.sees_host:
+            return self.host.interpreter.executable
+        return self.spec.interpreter.base_executable
 
     def _secrets(self, sources: PackageSources) -> frozenset[str]:
         return secrets_of(
@@ -314,30 +352,17 @@ class Resolver:
         }
 
 
-async def keep_most(
-    stable: Sequence[str],
-    candidates: Sequence[str],
-    solvable: Callable[[Sequence[str]], Awaitable[bool]],
-) -> list[str]:
-    """Add as many of `candidates` to `stable` as stay solvable, halving where all are not.
+def _is_evasive(found: Resolution, kept: Iterable[str], soft: Resolution) -> bool:
+    """Whether a solution keeps host versions by doing without the packages that they are of.
 
-    What is left out is needed to be: none of it can be added to the result alone. Asks about
-    `k log n` times for `k` candidates that must go out of `n`.
+    Where the newest releases need a package, an ancient one that declares no requirements fits
+    whatever is kept. `soft` is the solution in which the host's versions are preferences only.
     """
-    kept = list(stable)
+    return any(name in soft.installed and name not in found.inherited for name in kept)
 
-    async def add(group: Sequence[str]) -> None:
-        if not group:
-            return
-        if await solvable([*kept, *group]):
-            kept.extend(group)
-        elif len(group) > 1:
-            middle = len(group) // 2
-            await add(group[:middle])
-            await add(group[middle:])
 
-    await add(candidates)
-    return kept
+def _has_no_solution(error: UvFailed) -> bool:
+    return any(words in str(error) for words in _NO_SOLUTION)
 
 
 def _may_be_satisfied(line: RequirementLine, host: HostFacts) -> bool:
