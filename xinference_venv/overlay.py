@@ -123,15 +123,18 @@ def _compiled_partners(
     installed: Mapping[str, str | None],
     host: HostFacts,
 ) -> Iterator[str]:
-    """Replaced compiled distributions of another minor version that it requires or is required
-    by: the metadata of a wheel does not say which versions its extensions were built for.
+    """Replaced compiled distributions of another minor version that it requires: the metadata
+    of a wheel does not say which versions its extensions were built for.
+
+    Not those that require it: a replacement of theirs was resolved beside it, and hiding it
+    would have it resolved anew to whatever is newest, under everything else built on it.
     """
     required = {need.name for need in needs[each.name]}
     for name in installed:
         other = host.by_name.get(name)
         if other is None or not other.compiled or _same_minor(other.version, installed[name]):
             continue
-        if name in required or any(need.name == each.name for need in needs[name]):
+        if name in required:
             yield name
 
 
