@@ -159,7 +159,7 @@ def test_an_environment_in_use_is_refused_when_every_key_that_means_it_is_to_go(
 
 def test_what_does_not_match_is_left_out_of_the_plan() -> None:
     plan = plan_removal([entry(A, USED)], EnvFilter(model_name="another-model"), force=True)
-    assert plan.is_empty
+    assert not (plan.remove or plan.detach or plan.refuse)
     assert plan == RemovalPlan(remove=(), detach=(), refuse=())
 
 
@@ -174,11 +174,10 @@ def test_a_plan_names_the_holders_that_stand_in_the_way_and_no_others() -> None:
         EnvFilter(python_version="3.11"),
         force=False,
     )
-    assert plan.holders == (first, second, third)
+    assert [each for one in plan.refuse for each in one.leases] == [first, second, third]
     kept = replace(plan.refuse[1], shared_with=(key("stays", python_version="3.12"),))
     plan = plan_removal([plan.refuse[0], kept], EnvFilter(python_version="3.11"), force=False)
-    assert plan.holders == (first, second)
-    assert not plan.is_empty
+    assert [each for one in plan.refuse for each in one.leases] == [first, second]
 
 
 @given(st.lists(entries, max_size=5), filters, st.booleans())

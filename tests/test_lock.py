@@ -487,7 +487,7 @@ def test_what_makes_another_environment_makes_another_digest(other: EnvLock) -> 
         with_package(3, archive={**FULL.packages[3]["archive"], "url": "https://mirror/b.zip"}),
         replace(FULL, spec_digest="another"),
         replace(FULL, uv_version="uv 1.0"),
-        FULL.with_warnings(["a warning"]),
+        replace(FULL, warnings=("a warning",)),
         replace(FULL, distributions=FULL.distributions[::-1]),
         replace(
             FULL,
@@ -523,7 +523,3 @@ def test_distributions_are_listed_by_role_and_name() -> None:
     assert [each.name for each in made.with_role(Role.INSTALLED)] == ["numpy", "torch"]
     assert made.installed == {"numpy": None, "torch": "1.0"}
     assert made.sizes == {"torch": 5}
-
-
-def test_a_warning_is_given_once() -> None:
-    assert lock().with_warnings(["a", "b"]).with_warnings(["b", "c"]).warnings == ("a", "b", "c")

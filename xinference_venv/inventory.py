@@ -111,16 +111,6 @@ class RemovalPlan:
     detach: tuple[EnvEntry, ...]
     refuse: tuple[EnvEntry, ...]
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing matched."""
-        return not (self.remove or self.detach or self.refuse)
-
-    @property
-    def holders(self) -> tuple[Lease, ...]:
-        """The leases that stand in the way."""
-        return tuple(lease for entry in self.refuse for lease in entry.leases)
-
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {

@@ -5,7 +5,6 @@ Pure: the worker applies events and hands them to whoever waits; what they mean 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
@@ -128,7 +127,6 @@ class PreparedEnvironment:
     lock_digest: str | None = None
     uv_calls: int = 0
     warnings: tuple[str, ...] = ()
-    variables: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -142,7 +140,6 @@ class PreparedEnvironment:
             "lock_digest": self.lock_digest,
             "uv_calls": self.uv_calls,
             "warnings": list(self.warnings),
-            "variables": dict(self.variables),
         }
 
     @classmethod
@@ -159,5 +156,4 @@ class PreparedEnvironment:
             lock_digest=fields.optional_text("lock_digest"),
             uv_calls=fields.integer("uv_calls", 0),
             warnings=fields.texts("warnings"),
-            variables=fields.text_mapping("variables"),
         )

@@ -7,7 +7,7 @@ Comes from uv's PEP 751 lock file, which names stubs where the host serves; goes
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Self
@@ -134,10 +134,6 @@ class EnvLock:
     def pylock(self) -> dict[str, Any]:
         """The PEP 751 document of the installed part."""
         return pylock_of(self.packages)
-
-    def with_warnings(self, more: Iterable[str]) -> EnvLock:
-        """The same lock that warns of more."""
-        return replace(self, warnings=tuple(dict.fromkeys([*self.warnings, *more])))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
