@@ -109,8 +109,7 @@ def figures(case: str, timings: Sequence[Timing], limits: dict[str, float]) -> l
 
 def table(rows: Sequence[Figure]) -> str:
     """A Markdown table whose columns are aligned; times are in milliseconds."""
-    head = ("case", "ours", "peer", "peer's", "ratio", "target", "", "packages", "range")
-    lines = [head, tuple("-" * len(each) for each in head)]
+    lines = []
     for row in rows:
         target = "" if row.limit is None else f"<= {row.limit:g}"
         lines.append(
@@ -121,13 +120,18 @@ def table(rows: Sequence[Figure]) -> str:
                 f"{_range(row.ours)} / {_range(row.peer)}",
             )
         )
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    lines[1] = tuple("-" * width for width in widths)
+    head = ("case", "ours", "peer", "peer's", "ratio", "target", "", "packages", "range")
+    return aligned(head, lines)
+
+
+def aligned(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns are aligned."""
+    widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
     return "\n".join(
         "| "
         + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         + " |"
-        for line in lines
+        for line in (head, ["-" * width for width in widths], *lines)
     )
 
 

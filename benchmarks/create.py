@@ -31,17 +31,21 @@ from pathlib import Path
 
 from xoscar.virtualenv import get_virtual_env_manager
 
+from benchmarks.ambient import (
+    base_python,
+    model_block,
+    scrub_environment,
+    source_flags,
+    uv_cache,
+    uv_program,
+)
 from benchmarks.common import Contestant, Figure, figures, table, take_turns
 from xinference_venv.client import Client, local_client
 from xinference_venv.errors import error_from_dict
 from xinference_venv.jobs import PreparedEnvironment
 from xinference_venv.lock import EnvLock
-from xinference_venv.pip_config import PipConfig, parse_pip_config, pip_config_paths
 from xinference_venv.request import LaunchRequest, ModelVirtualEnv
 from xinference_venv.sources import ALLOWED_ROOTS_VARIABLE
-from xinference_venv.store.ambient import read_present
-from xinference_venv.uv_cli.command import scrubbed_environment
-from xinference_venv.uv_cli.probe import find_uv
 
 PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "transformers")
 ROUNDS = 9
@@ -55,12 +59,11 @@ def main(arguments: Sequence[str]) -> int:
     """Run all cases and print the table."""
     options = _parser().parse_args(arguments)
     rounds = QUICK_ROUNDS if options.quick else options.rounds
-    block = _model_block(options.package or PACKAGES, options.index_url)
-    cache = Path(os.environ.get("UV_CACHE_DIR") or Path.home() / ".cache" / "uv")
-    cache.mkdir(parents=True, exist_ok=True)
+    block = model_block(options.package or PACKAGES, options.index_url)
+    cache = uv_cache()
     # Beside the cache, so that files are linked from it and not copied.
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=cache.parent) as scratch:
-        _scrub_environment(cache)
+        scrub_environment(cache)
         if not options.online:
             print("filling uv's cache", file=sys.stderr)
             asyncio.run(_all_cases(Path(scratch, "filling"), block, 0))
@@ -135,7 +138,7 @@ class Peers:
         """Create if it is not there, then install: the same calls for launch and relaunch."""
         manager = get_virtual_env_manager("uv", env)
         with self._output_kept():
-            manager.create_env(python_path=_base_python())
+            manager.create_env(python_path=base_python())
             manager.install_packages(
                 list(packages),
                 skip_installed=self.skip_installed,
@@ -149,25 +152,13 @@ class Peers:
 
     def by_bare_uv(self, env: Path, packages: Sequence[str], *flags: str) -> Path:
         """An empty environment and one install."""
-        uv = _uv()
+        uv = uv_program()
         python = str(env / "bin" / "python")
-        install = [uv, "pip", "install", "--python", python, *self._source_flags(), *flags]
+        install = [uv, "pip", "install", "--python", python, *source_flags(self.block), *flags]
         with self._output_kept():
-            subprocess.run([uv, "venv", str(env), "--python", str(_base_python())], check=True)
+            subprocess.run([uv, "venv", str(env), "--python", str(base_python())], check=True)
             subprocess.run([*install, *packages], check=True)
         return env
-
-    def _source_flags(self) -> Iterator[str]:
-        if self.block.index_url is not None:
-            yield from ("--default-index", self.block.index_url)
-        for url in self.block.extra_index_url:
-            yield from ("--index", url)
-        for place in self.block.find_links:
-            yield from ("--find-links", place)
-        for host in self.block.trusted_host:
-            yield from ("--allow-insecure-host", host)
-        if self.block.index_strategy is not None:
-            yield from ("--index-strategy", self.block.index_strategy)
 
     @contextmanager
     def _output_kept(self) -> Iterator[None]:
@@ -290,46 +281,6 @@ def _new_environments(
 
 
 _CASES = {"relaunch": _relaunch, "known lock": _known_lock, "resolving": _resolved}
-
-
-def _model_block(packages: Sequence[str], index_url: str | None) -> ModelVirtualEnv:
-    """The model's block, which names the sources: the one index, else those of pip's own."""
-    pip = PipConfig(index_url=index_url) if index_url is not None else _pip_config()
-    return ModelVirtualEnv(
-        packages=tuple(packages),
-        inherit_pip_config=False,
-        index_url=pip.index_url,
-        extra_index_url=pip.extra_index_url,
-        find_links=pip.find_links,
-        trusted_host=pip.trusted_host,
-        index_strategy="unsafe-best-match" if pip.extra_index_url else None,
-    )
-
-
-def _pip_config() -> PipConfig:
-    paths = pip_config_paths(
-        os.environ,
-        prefix=sys.prefix,
-        home=str(Path.home()),
-        platform=sys.platform,
-        present=os.path.exists,
-    )
-    return parse_pip_config(read_present(paths), os.environ)
-
-
-def _scrub_environment(cache: Path) -> None:
-    """Give the peers, which run uv in this process's environment, what ours gives to its uv."""
-    scrubbed = scrubbed_environment(os.environ, cache_dir=str(cache))
-    os.environ.clear()
-    os.environ.update(scrubbed, UV_NO_CONFIG="1")
-
-
-def _uv() -> str:
-    return find_uv(os.environ.get("XOSCAR_UV_PATH"))
-
-
-def _base_python() -> Path:
-    return Path(os.path.realpath(sys._base_executable))  # type: ignore[attr-defined]
 
 
 def _parser() -> argparse.ArgumentParser:
