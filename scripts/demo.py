@@ -130,7 +130,12 @@ async def launch(client: Client, names: Sequence[str]) -> dict[str, PreparedEnvi
         return on_event
 
     environments = await asyncio.gather(
-        *(client.prepare(LaunchRequest(model_name=name), on_event=watch(name)) for name in names)
+        *(
+            client.prepare(
+                LaunchRequest(model_name=name, model_uid=f"{name}-0"), on_event=watch(name)
+            )
+            for name in names
+        )
     )
     CONSOLE.print(f"  both ready after {time.monotonic() - start:.2f} s")
     return dict(zip(names, environments, strict=True))
