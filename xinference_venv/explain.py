@@ -17,7 +17,6 @@ from packaging.utils import canonicalize_name
 
 from xinference_venv.host import HostFacts
 from xinference_venv.lock import LockedDistribution, Role
-from xinference_venv.overlay import needs_of
 
 REQUEST = "-r"
 """Stands among those that require a distribution for the request itself."""
@@ -185,7 +184,7 @@ def _requirements_of(each: LockedDistribution, host: HostFacts) -> dict[str, str
     if each.role is not Role.INHERITED:
         return {}
     found: dict[str, str] = {}
-    for need in needs_of(host.by_name[each.name], host):
+    for need in host.needs[each.name]:
         extras = f"[{','.join(sorted(need.requirement.extras))}]" if need.requirement.extras else ""
         found.setdefault(need.name, f"{need.name}{extras}{need.requirement.specifier}")
     return found

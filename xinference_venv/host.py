@@ -6,10 +6,13 @@ Comes from the probe of an interpreter and the scan of its site directories; goe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from xinference_venv.canonical import Fields, digest_of
 
@@ -150,6 +153,20 @@ class HostDistribution:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Need:
+    """One requirement that applies on this host: the other's normalized name, and the words."""
+
+    name: str
+    requirement: Requirement
+
+    def allows(self, version: str | None) -> bool:
+        """Whether a version meets it; an unknown version meets only what asks for none."""
+        if version is None:
+            return not self.requirement.specifier
+        return self.requirement.specifier.contains(version, prereleases=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Accelerator:
     """What computes beside the CPU: versions as ``12.8``, architecture as ``sm_90``."""
 
@@ -199,6 +216,11 @@ class HostFacts:
         return {each.name: each.version for each in self.distributions}
 
     @cached_property
+    def needs(self) -> dict[str, tuple[Need, ...]]:
+        """What each distribution needs here, by name; the extras it asks of others included."""
+        return {each.name: _needs_of(each, self) for each in self.distributions}
+
+    @cached_property
     def digest(self) -> str:
         """Equal on hosts whose locks are interchangeable: no paths go into it."""
         return digest_of(
@@ -237,3 +259,39 @@ class HostFacts:
             accelerator=Accelerator.from_dict(fields.mapping("accelerator")),
             skipped=fields.texts("skipped"),
         )
+
+
+def _needs_of(distribution: HostDistribution, host: HostFacts) -> tuple[Need, ...]:
+    """What a host distribution needs there, the extras that it asks of others included."""
+    needs = [
+        Need(name=canonicalize_name(requirement.name), requirement=requirement)
+        for requirement in map(Requirement, distribution.requires)
+        if _applies(requirement, host, {""})
+    ]
+    followed: set[tuple[str, str]] = set()
+    # Grows on the way: what an extra needs may ask for extras itself, even of the same one.
+    for need in needs:
+        other = host.by_name.get(need.name)
+        asked = {(need.name, extra) for extra in need.requirement.extras} - followed
+        if asked and other is not None:
+            followed |= asked
+            needs += _needs_of_extras(other, host, {extra for _, extra in asked})
+    return tuple(needs)
+
+
+def _applies(requirement: Requirement, host: HostFacts, extras: Collection[str]) -> bool:
+    if requirement.marker is None:
+        return True
+    markers = dict(host.interpreter.markers)
+    return any(requirement.marker.evaluate({**markers, "extra": extra}) for extra in extras)
+
+
+def _needs_of_extras(
+    other: HostDistribution, host: HostFacts, extras: Collection[str]
+) -> list[Need]:
+    needs = []
+    for text in other.requires:
+        requirement = Requirement(text)
+        if _applies(requirement, host, extras) and not _applies(requirement, host, {""}):
+            needs.append(Need(name=canonicalize_name(requirement.name), requirement=requirement))
+    return needs

@@ -9,10 +9,7 @@ from the request has to be resolved afresh, beside the others.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from xinference_venv.host import HostDistribution, HostFacts
@@ -22,61 +19,25 @@ from xinference_venv.request import InheritMode
 _REPLACED = "another one is installed in the environment"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Need:
-    """One requirement that applies on this host: the other's normalized name, and the words."""
-
-    name: str
-    requirement: Requirement
-
-    def allows(self, version: str | None) -> bool:
-        """Whether a version meets it; an unknown version meets only what asks for none."""
-        if version is None:
-            return not self.requirement.specifier
-        return self.requirement.specifier.contains(version, prereleases=True)
-
-
-def needs_of(distribution: HostDistribution, host: HostFacts) -> list[Need]:
-    """What a host distribution needs there, the extras that it asks of others included."""
-    needs = [
-        Need(name=canonicalize_name(requirement.name), requirement=requirement)
-        for requirement in map(Requirement, distribution.requires)
-        if _applies(requirement, host, {""})
-    ]
-    followed: set[tuple[str, str]] = set()
-    # Grows on the way: what an extra needs may ask for extras itself, even of the same one.
-    for need in needs:
-        other = host.by_name.get(need.name)
-        asked = {(need.name, extra) for extra in need.requirement.extras} - followed
-        if asked and other is not None:
-            followed |= asked
-            needs += _needs_of_extras(other, host, {extra for _, extra in asked})
-    return needs
-
-
 def hidden_by(
     installed: Mapping[str, str | None],
     host: HostFacts,
     *,
     exempt: Collection[str] = (),
-    gone: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The host distributions that are not to be shown beside `installed`, each with the reason.
 
-    `installed` gives versions by name, None where unknown. What is `gone` is hidden to begin
-    with, for the reason given; `exempt` stays unless it is replaced. A requirement that the
-    host by itself does not meet breaks nothing.
+    `installed` gives versions by name, None where unknown; `exempt` stays unless it is replaced.
+    A requirement that the host by itself does not meet breaks nothing.
     """
-    needs = {each.name: needs_of(each, host) for each in host.distributions}
     hidden = {name: _REPLACED for name in host.by_name if name in installed}
-    hidden |= {name: why for name, why in (gone or {}).items() if name not in hidden}
     grown = True
     while grown:
         grown = False
         for each in host.distributions:
             if each.name in hidden or each.name in exempt:
                 continue
-            why = next(_breaks(each, needs, installed, hidden, host), None)
+            why = next(_breaks(each, installed, hidden, host), None)
             if why is not None:
                 hidden[each.name] = why
                 grown = True
@@ -85,13 +46,12 @@ def hidden_by(
 
 def _breaks(
     each: HostDistribution,
-    needs: Mapping[str, list[Need]],
     installed: Mapping[str, str | None],
     hidden: Mapping[str, str],
     host: HostFacts,
 ) -> Iterator[str]:
     """Why a distribution can't be shown beside what is installed and what is hidden so far."""
-    for need in needs[each.name]:
+    for need in host.needs[each.name]:
         if not need.allows(host.versions.get(need.name)) or need.name not in host.by_name:
             continue
         if need.name in installed:
@@ -110,7 +70,7 @@ def _breaks(
         if name in installed:
             yield f"it shares a package with {name}, which is installed in the environment"
     if each.compiled:
-        for name in _compiled_partners(each, needs, installed, host):
+        for name in _compiled_partners(each, installed, host):
             yield (
                 f"it was compiled beside {name} {host.versions[name]},"
                 f" the environment has {installed[name]}"
@@ -119,7 +79,6 @@ def _breaks(
 
 def _compiled_partners(
     each: HostDistribution,
-    needs: Mapping[str, list[Need]],
     installed: Mapping[str, str | None],
     host: HostFacts,
 ) -> Iterator[str]:
@@ -129,7 +88,7 @@ def _compiled_partners(
     Not those that require it: a replacement of theirs was resolved beside it, and hiding it
     would have it resolved anew to whatever is newest, under everything else built on it.
     """
-    required = {need.name for need in needs[each.name]}
+    required = {need.name for need in host.needs[each.name]}
     for name in installed:
         other = host.by_name.get(name)
         if other is None or not other.compiled or _same_minor(other.version, installed[name]):
@@ -143,24 +102,6 @@ def _same_minor(one: str, other: str | None) -> bool:
         return False
     first, second = Version(one), Version(other)
     return (first.epoch, first.release[:2]) == (second.epoch, second.release[:2])
-
-
-def _applies(requirement: Requirement, host: HostFacts, extras: Collection[str]) -> bool:
-    if requirement.marker is None:
-        return True
-    markers = dict(host.interpreter.markers)
-    return any(requirement.marker.evaluate({**markers, "extra": extra}) for extra in extras)
-
-
-def _needs_of_extras(
-    other: HostDistribution, host: HostFacts, extras: Collection[str]
-) -> list[Need]:
-    needs = []
-    for text in other.requires:
-        requirement = Requirement(text)
-        if _applies(requirement, host, extras) and not _applies(requirement, host, {""}):
-            needs.append(Need(name=canonicalize_name(requirement.name), requirement=requirement))
-    return needs
 
 
 def host_part(
