@@ -58,9 +58,10 @@ class Hosts:
             facts: HostFacts = await self._remembered(f"host {python}", HostFacts, ask)
         return facts
 
-    async def interpreter(self, wanted: str | None, on_line: Callable[[str], None]) -> Interpreter:
-        """The interpreter of the wanted version, else the host's; raises `PythonNotFound`."""
-        host = (await self.facts()).interpreter
+    async def interpreter(
+        self, wanted: str | None, host: Interpreter, on_line: Callable[[str], None]
+    ) -> Interpreter:
+        """The interpreter of the wanted version, else the `host`'s; raises `PythonNotFound`."""
         if wanted is None or host.version == wanted or host.version.startswith(f"{wanted}."):
             return host
 

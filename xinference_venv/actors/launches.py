@@ -90,7 +90,9 @@ class Launches:
         spec = None
         host = await self.hosts.facts()
         if wants_environment(request, self.settings):
-            interpreter = await self.hosts.interpreter(request.python_version, lambda _: None)
+            interpreter = await self.hosts.interpreter(
+                request.python_version, host.interpreter, lambda _: None
+            )
             spec = await asyncio.to_thread(self._plan, request, host, interpreter)
         if spec is None:
             return {"enabled": False, "spec": None, "lock": None}
@@ -164,7 +166,7 @@ class Launches:
         if not wants_environment(request, self.settings):
             return PreparedEnvironment(enabled=False, python=host.interpreter.executable)
         interpreter = await self.hosts.interpreter(
-            request.python_version, lambda line: job.say(Phase.PROBING, line)
+            request.python_version, host.interpreter, lambda line: job.say(Phase.PROBING, line)
         )
 
         def plan() -> tuple[EnvSpec | None, PreparedEnvironment | None]:
