@@ -8,6 +8,7 @@ import shutil
 import venv
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -57,6 +58,32 @@ async def test_six_launches_of_one_spec_at_once_make_one_build_and_six_leases(
     [entry] = await client.entries()
     assert entry.leases == ()
     assert environments(layout) == [entry.env_id]
+
+
+@pytest.mark.usefixtures("wheels")
+@pytest.mark.parametrize("other", ["host_digest", "platform_digest"])
+async def test_a_lock_of_another_host_or_platform_is_refused(
+    client: Client, index: Index, layout: Layout, other: str
+) -> None:
+    request = asking(index, "lantern==1.0").to_dict()
+    lock = (await client.worker.plan(request))["lock"]
+
+    refused = await client.worker.prepare(request, {**lock, other: "0" * 64})
+    assert (await outcome_at(client, refused))["error"]["code"] == "invalid_input"
+    assert environments(layout) == []
+
+    taken = await outcome_at(client, await client.worker.prepare(request, lock))
+    assert taken["error"] is None
+    assert environments(layout) == [taken["result"]["env_id"]]
+
+
+async def outcome_at(client: Client, job: str) -> dict[str, Any]:
+    """The end of a job of the worker itself."""
+    answer: dict[str, Any] = {"result": None, "error": None, "events": []}
+    while answer["result"] is None and answer["error"] is None:
+        seen = answer["events"][-1]["seq"] if answer["events"] else 0
+        answer = await client.worker.wait(job, seen)
+    return answer
 
 
 @pytest.mark.usefixtures("wheels")

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +201,7 @@ class Launches:
             self.builds[together] = build
             build.join(job)
             build.task = asyncio.create_task(self._build(spec, host, build, job, given))
-            build.task.add_done_callback(lambda _: self.builds.pop(together, None))
+            build.task.add_done_callback(partial(self._forget, together, build))
         else:
             build.join(job)
         assert build.task is not None
@@ -210,7 +211,7 @@ class Launches:
         except asyncio.CancelledError:
             build.jobs.remove(job)
             if not build.jobs and not build.task.done():
-                self.builds.pop(together, None)
+                self._forget(together, build)
                 build.task.cancel()
                 await asyncio.wait([build.task])
             raise
@@ -220,6 +221,11 @@ class Launches:
                 {"hint": "launch again"},
             )
         return await asyncio.to_thread(self._prepared, job, spec, uv_calls=calls)
+
+    def _forget(self, together: tuple[EnvKey, str], build: Build, _: object = None) -> None:
+        """Let nobody join a build any more; a newer one in its place stays."""
+        if self.builds.get(together) is build:
+            del self.builds[together]
 
     async def _build(
         self, spec: EnvSpec, host: HostFacts, build: Build, job: Job, given: EnvLock | None

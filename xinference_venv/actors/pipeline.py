@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from xinference_venv.actors.board import Build
 from xinference_venv.actors.building import SourceBuilding
 from xinference_venv.env import EnvRecord, KeyRecord
-from xinference_venv.errors import InvalidRecord, VerificationFailed, VirtualEnvError
+from xinference_venv.errors import InvalidInput, InvalidRecord, VerificationFailed, VirtualEnvError
 from xinference_venv.explain import explained
 from xinference_venv.host import HostFacts
 from xinference_venv.jobs import Phase
@@ -100,8 +100,13 @@ class Preparation:
         """Make the environment and let the key mean it; `given` is a lock that is known already.
 
         Returns a lease of this process, which keeps the environment until the callers have
-        their own.
+        their own. Raises `InvalidInput` for a given lock of another platform or host.
         """
+        if given is not None and not self._fits(given):
+            raise InvalidInput(
+                f"the lock given for {self.spec.key} is not of a host equal to this one",
+                {"hint": "launch without it, so that it is resolved here"},
+            )
         folder = await asyncio.to_thread(self.store.stage, self.job_id)
         staged = folder / "env"
         builder = Builder(
@@ -143,14 +148,18 @@ class Preparation:
         record = self.store.key_record(self.spec.key)
         if record is None or record.spec_digest != self.spec.digest:
             return None
-        path = self.store.layout.env(record.env_id)
         lock = self.store.lock_of(record.env_id)
-        if lock is None or lock.platform_digest != self.spec.interpreter.platform_digest:
+        if lock is None or not self._fits(lock):
             return None
-        if self.spec.sees_host and lock.host_digest != self.host.digest:
-            return None
-        self.note(f"healing {path}")
+        self.note(f"healing {self.store.layout.env(record.env_id)}")
         return lock
+
+    def _fits(self, lock: EnvLock) -> bool:
+        """Whether a lock is of this platform, and over a host in the state of this one."""
+        host = self.host.digest if self.spec.sees_host else None
+        platform = self.spec.interpreter.platform_digest
+        made_for = (lock.platform_digest, lock.inherit, lock.host_digest)
+        return made_for == (platform, self.spec.inherit, host)
 
     async def resolve(self, folder: Path) -> EnvLock:
         """The lock of the spec on this host, with its reasons; raises `ResolutionFailed`."""
