@@ -19,7 +19,7 @@ from tests.index import Index
 from tests.wheels import build_wheel
 from xinference_venv import config, errors
 from xinference_venv.cli import main
-from xinference_venv.cli_help import EXIT_CODES, VARIABLES
+from xinference_venv.cli.help import EXIT_CODES, VARIABLES
 from xinference_venv.console import LaunchOutcome
 from xinference_venv.jobs import PreparedEnvironment
 

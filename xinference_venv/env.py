@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from xinference_venv.canonical import Fields, digest_of
-from xinference_venv.lock import EnvLock
+from xinference_venv.lock import EnvLock, Role
 
 RECORD_VERSION = 1
 
@@ -72,26 +72,59 @@ class EnvKey:
 
 @dataclass(frozen=True, kw_only=True)
 class EnvRecord:
-    """What stands in an environment's own record.
+    """What stands in an environment's own record; its lock lies beside it.
 
-    `size_bytes` and `files` count regular files of the environment itself, links not followed;
-    `created` is in seconds since the epoch; `interpreter` holds facts of the base interpreter
-    (path, size, modification time in nanoseconds) by which a replaced one is noticed.
+    `installed` and `inherited` count the lock's distributions, `files` and `size_bytes` regular
+    files of the environment itself, links not followed. `created` is in seconds since the epoch;
+    `interpreter` holds facts of the base interpreter (path, size, modification time in
+    nanoseconds) by which a replaced one is noticed.
     """
 
     env_id: str
-    lock: EnvLock
+    lock_digest: str
+    python_version: str
+    installed: int
+    inherited: int
+    warnings: tuple[str, ...]
     size_bytes: int
     files: int
     created: float
     interpreter: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        lock: EnvLock,
+        *,
+        size_bytes: int,
+        files: int,
+        created: float,
+        interpreter: Mapping[str, Any],
+    ) -> Self:
+        """The record of an environment that was built from a lock."""
+        return cls(
+            env_id=lock.env_id,
+            lock_digest=lock.digest,
+            python_version=lock.python_version,
+            installed=len(lock.with_role(Role.INSTALLED)),
+            inherited=len(lock.with_role(Role.INHERITED)),
+            warnings=lock.warnings,
+            size_bytes=size_bytes,
+            files=files,
+            created=created,
+            interpreter=interpreter,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {
             "version": RECORD_VERSION,
             "env_id": self.env_id,
-            "lock": self.lock.to_dict(),
+            "lock_digest": self.lock_digest,
+            "python_version": self.python_version,
+            "installed": self.installed,
+            "inherited": self.inherited,
+            "warnings": list(self.warnings),
             "size_bytes": self.size_bytes,
             "files": self.files,
             "created": self.created,
@@ -104,7 +137,11 @@ class EnvRecord:
         fields = Fields("environment record", data)
         return cls(
             env_id=fields.text("env_id"),
-            lock=EnvLock.from_dict(fields.mapping("lock")),
+            lock_digest=fields.text("lock_digest"),
+            python_version=fields.text("python_version"),
+            installed=fields.integer("installed"),
+            inherited=fields.integer("inherited"),
+            warnings=fields.texts("warnings"),
             size_bytes=fields.integer("size_bytes"),
             files=fields.integer("files"),
             created=fields.number("created"),

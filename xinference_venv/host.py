@@ -220,6 +220,17 @@ class HostFacts:
         """What each distribution needs here, by name; the extras it asks of others included."""
         return {each.name: _needs_of(each, self) for each in self.distributions}
 
+    def closure(self, name: str) -> set[str]:
+        """What a distribution requires, itself included, as far as it is here."""
+        closure: set[str] = set()
+        waiting = [name]
+        while waiting:
+            each = waiting.pop()
+            if each not in closure and each in self.by_name:
+                closure.add(each)
+                waiting += [need.name for need in self.needs[each]]
+        return closure
+
     @cached_property
     def digest(self) -> str:
         """Equal on hosts whose locks are interchangeable: no paths go into it."""

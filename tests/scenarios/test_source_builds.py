@@ -26,15 +26,14 @@ from xinference_venv.errors import BuildFailed
 from xinference_venv.jobs import Phase
 from xinference_venv.lock import EnvLock
 from xinference_venv.request import LaunchRequest
-from xinference_venv.store.layout import RECORD_NAME, Layout
+from xinference_venv.store.layout import LOCK_NAME, RECORD_NAME, Layout
 from xinference_venv.store.store import Store
 
 pytestmark = pytest.mark.uv
 
 
 def lock_on_disk(layout: Layout, env_id: str | None) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((layout.envs / str(env_id) / RECORD_NAME).read_text())
-    return dict(record["lock"])
+    return dict(json.loads((layout.envs / str(env_id) / LOCK_NAME).read_text()))
 
 
 def entry_of(lock: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -62,9 +62,8 @@ def lock_of(*names: str) -> EnvLock:
 
 
 def env_record(of: EnvLock) -> EnvRecord:
-    return EnvRecord(
-        env_id=of.env_id,
-        lock=of,
+    return EnvRecord.of(
+        of,
         size_bytes=1234,
         files=1,
         created=time.time(),
@@ -83,7 +82,7 @@ def staged(store: Store, job_id: str = "job", content: str = "built") -> Path:
 def publish(store: Store, of: EnvLock, *, job_id: str = "job", content: str = "built") -> Lease:
     """A published environment, kept by the lease that is returned alone."""
     env = staged(store, job_id, content)
-    lease = store.publish(env, env_record(of), model_name="a-model", process=this_process())
+    lease = store.publish(env, env_record(of), of, model_name="a-model", process=this_process())
     store.unstage(job_id)
     return lease
 

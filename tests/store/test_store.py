@@ -33,7 +33,7 @@ from xinference_venv.env import EnvKey
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.lease import Holder
 from xinference_venv.store.identity import this_process
-from xinference_venv.store.layout import RECORD_NAME
+from xinference_venv.store.layout import LOCK_NAME, RECORD_NAME
 from xinference_venv.store.store import Store, interpreter_facts
 
 KEY = key()
@@ -82,8 +82,9 @@ def test_a_root_that_is_a_file_is_an_error(tmp_path: Path) -> None:
 def test_a_published_environment_is_whole_and_leaves_no_staging(store: Store) -> None:
     made = lock_of("numpy")
     lease = publish(store, made)
-    assert store.env_record(made.env_id).lock == made
-    assert tree(store.layout.env(made.env_id)) == ["bin", "bin/python", RECORD_NAME]
+    assert store.env_record(made.env_id).lock_digest == made.digest
+    assert store.lock_of(made.env_id) == made
+    assert tree(store.layout.env(made.env_id)) == ["bin", "bin/python", RECORD_NAME, LOCK_NAME]
     assert rubbish(store) == []
     assert store.leases.of(made.env_id) == [(lease, Holder.ALIVE)]
     assert store.env_of(KEY) is None
@@ -127,7 +128,7 @@ def test_a_broken_environment_makes_way(store: Store, damage: str) -> None:
         store.env_record(made.env_id)
     publish(store, made, content="healed")
     assert (place / "bin" / "python").read_text() == "healed"
-    assert store.env_record(made.env_id).lock == made
+    assert store.env_record(made.env_id).lock_digest == made.digest
     assert rubbish(store) == []
 
 
@@ -146,9 +147,6 @@ def _damages(data: dict[str, Any]) -> list[object]:
     damaged: list[object] = [*wrong, [data]]
     for name in data:
         damaged += [{**data, name: value} for value in wrong if value != data[name]]
-    lock_data = data["lock"]
-    for name in lock_data:
-        damaged += [{**data, "lock": {**lock_data, name: value}} for value in wrong]
     return damaged
 
 
@@ -166,6 +164,16 @@ def test_no_damage_of_a_record_does_more_than_break_its_environment(store: Store
         assert record.interpreter == data["interpreter"]
 
 
+def test_no_damage_of_a_lock_does_more_than_hide_it(store: Store) -> None:
+    env_id = attached(store, "numpy")
+    path = store.layout.env(env_id) / LOCK_NAME
+    data = json.loads(path.read_bytes())
+    for damaged in _damages(data):
+        path.write_text(json.dumps(damaged))
+        store.lock_of(env_id)
+        assert store.env_record(env_id).env_id == env_id
+
+
 def test_an_interpreter_that_was_replaced_in_place_breaks_its_environments(
     store: Store, tmp_path: Path
 ) -> None:
@@ -174,7 +182,7 @@ def test_an_interpreter_that_was_replaced_in_place_breaks_its_environments(
     made = lock_of("numpy")
     record = replace(env_record(made), interpreter=interpreter_facts(str(python)))
     env = staged(store)
-    store.publish(env, record, model_name="m", process=this_process())
+    store.publish(env, record, made, model_name="m", process=this_process())
     assert store.env_record(made.env_id) == record
     python.write_text("3.11.70")
     with pytest.raises(InvalidRecord, match=f"the interpreter {python} was removed or replaced"):

@@ -185,6 +185,7 @@ def test_an_environment_that_is_published_again_after_its_removal_is_read_anew(
     first = store.env_record(env_id)
     store.detach(KEY)
     store.delete_if_unused(env_id)
-    record = replace(env_record(lock_of("numpy")), size_bytes=99)
-    store.publish(staged(store), record, model_name="m", process=this_process())
+    made = lock_of("numpy")
+    record = replace(env_record(made), size_bytes=99)
+    store.publish(staged(store), record, made, model_name="m", process=this_process())
     assert store.env_record(env_id).size_bytes == 99 != first.size_bytes

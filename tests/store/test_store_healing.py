@@ -46,7 +46,7 @@ def test_a_new_environment_is_published_beside_a_broken_one_in_use(
     assert (store.layout.env(old) / "bin" / "python").read_text() == "built"
     assert (store.layout.env(lease.env_id) / "bin" / "python").read_text() == "healed"
     assert store.env_record(lease.env_id).env_id == lease.env_id
-    assert store.env_record(lease.env_id).lock == lock_of("numpy")
+    assert store.lock_of(lease.env_id) == lock_of("numpy")
     assert rubbish(store) == []
 
 

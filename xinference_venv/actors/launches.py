@@ -16,9 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from xinference_venv.actors.assembly import in_phase
 from xinference_venv.actors.board import Board, Build, Job
 from xinference_venv.actors.hosts import Hosts
-from xinference_venv.actors.pipeline import Preparation, in_phase
+from xinference_venv.actors.pipeline import Preparation
 from xinference_venv.catalog.load import load_catalog
 from xinference_venv.catalog.nouns import Catalog
 from xinference_venv.config import Settings
@@ -286,7 +287,7 @@ class Launches:
     def _prepared(self, job: Job, spec: EnvSpec, *, uv_calls: int) -> PreparedEnvironment:
         assert job.lease is not None
         env_id = job.lease.env_id
-        lock = self.store.env_record(env_id).lock
+        record = self.store.env_record(env_id)
         real_path = self.store.layout.env(env_id)
         return PreparedEnvironment(
             enabled=True,
@@ -295,9 +296,9 @@ class Launches:
             path=str(self.store.layout.key_link(spec.key)),
             real_path=str(real_path),
             lease_id=job.lease.lease_id,
-            lock_digest=lock.digest,
+            lock_digest=record.lock_digest,
             uv_calls=uv_calls,
-            warnings=lock.warnings,
+            warnings=record.warnings,
         )
 
     def _plan(

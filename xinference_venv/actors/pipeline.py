@@ -8,39 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from xinference_venv.actors.assembly import Assembly, in_phase
 from xinference_venv.actors.board import Build
 from xinference_venv.actors.building import SourceBuilding
 from xinference_venv.env import EnvRecord, KeyRecord
-from xinference_venv.errors import InvalidInput, InvalidRecord, VerificationFailed, VirtualEnvError
+from xinference_venv.errors import InvalidInput, InvalidRecord
 from xinference_venv.explain import explained
 from xinference_venv.host import HostFacts
 from xinference_venv.jobs import Phase
 from xinference_venv.lease import Lease
-from xinference_venv.lock import EnvLock, Resolution, Role
-from xinference_venv.overlay import host_part, shown_names, still_sound
-from xinference_venv.request import InheritMode
-from xinference_venv.source_builds import BuiltWheel, with_built, with_places
+from xinference_venv.lock import EnvLock, Resolution
+from xinference_venv.overlay import host_part, still_sound
+from xinference_venv.source_builds import BuiltWheel, with_built
 from xinference_venv.spec import EnvSpec
 from xinference_venv.store.identity import this_process
-from xinference_venv.store.launcher import LAUNCHER_NAME, write_launcher
-from xinference_venv.store.layer import make_layer, show_layer
-from xinference_venv.store.scripts import add_scripts, link_data_files
 from xinference_venv.store.store import Store, interpreter_facts
 from xinference_venv.store.verify import (
     Inspection,
-    inspect_env,
-    site_packages_of,
-    top_level_modules,
 )
 from xinference_venv.uv_cli.build import Builder
-from xinference_venv.uv_cli.probe import check_environment, import_modules
 from xinference_venv.uv_cli.process import Uv
-from xinference_venv.uv_cli.progress import InstallProgress
 from xinference_venv.uv_cli.resolve import Resolver, write_stubs
 
 _T = TypeVar("_T")
@@ -77,6 +69,19 @@ class Preparation:
         if self.build is not None:
             self.build.note(line)
 
+    @property
+    def assembly(self) -> Assembly:
+        """What makes an environment of a lock."""
+        return Assembly(
+            store=self.store,
+            uv=self.uv,
+            spec=self.spec,
+            host=self.host,
+            deadline=self.deadline,
+            say=self.say,
+            note=self.note,
+        )
+
     def known(self) -> KeyRecord | None:
         """What the key means already, when it is right for this spec and host.
 
@@ -88,11 +93,8 @@ class Preparation:
             return None
         if self.spec.sees_host and record.host_fingerprint != self.host.fingerprint:
             then = self.store.saved_host(record.host_fingerprint)
-            try:
-                lock = self.store.env_record(record.env_id).lock
-            except InvalidRecord:
-                return None
-            if then is None or not still_sound(lock, then, self.host):
+            lock = self.store.lock_of(record.env_id)
+            if then is None or lock is None or not still_sound(lock, then, self.host):
                 return None
         return record
 
@@ -131,9 +133,9 @@ class Preparation:
                 self.say(Phase.PUBLISHING, "an environment with this lock is there already")
                 return lease
             await emptying
-            await self._fill(lock, builder)
+            await self.assembly.fill(lock, builder)
             self.say(Phase.VERIFYING, "verifying what was installed")
-            inspection = await in_phase(Phase.VERIFYING, self._verify(lock, staged))
+            inspection = await in_phase(Phase.VERIFYING, self.assembly.verify(lock, staged))
             self.say(Phase.PUBLISHING, "publishing")
             lock = lock if explaining is None else with_built(await explaining, wheels)
             return await asyncio.to_thread(self._publish, lock, staged, inspection)
@@ -209,7 +211,7 @@ class Preparation:
                 scratch=folder,
                 deadline=self.deadline,
             ),
-            fill=self._fill,
+            fill=self.assembly.fill,
             say=lambda line: self.say(Phase.RESOLVING, line),
             note=self.note,
         )
@@ -226,117 +228,6 @@ class Preparation:
                 self.store.disk.rename(made, place)
         return place
 
-    async def _fill(self, lock: EnvLock, builder: Builder) -> None:
-        """Put into an empty environment what the lock says, and the layer of the host."""
-        staged = builder.env
-        sizes = lock.sizes
-        total = len(lock.packages)
-        progress = InstallProgress(total=total, sizes=sizes)
-
-        def on_line(line: str) -> None:
-            step = progress.read(line)
-            if step is None:
-                self.note(line)
-                return
-            self.say(
-                step.phase,
-                step.message,
-                done=step.done,
-                total=step.total,
-                done_bytes=step.done_bytes,
-                total_bytes=step.total_bytes,
-            )
-
-        self.say(
-            Phase.INSTALLING,
-            f"installing {total} packages" if total else "linking the host's packages",
-            done=0,
-            total=total,
-            done_bytes=0,
-            total_bytes=sum(sizes.values()),
-        )
-        # Making links takes no uv and no network, so it is done beside the install; a thread
-        # can't be cancelled, so it is awaited whatever becomes of that.
-        furnishing = asyncio.ensure_future(asyncio.to_thread(self._furnish, lock, staged))
-        try:
-            placed = with_places(lock, str(self.store.layout.wheels))
-            await in_phase(Phase.INSTALLING, builder.install(placed, on_line))
-        finally:
-            await asyncio.wait([furnishing])
-        furnishing.result()
-        if self.spec.sees_host:
-            await asyncio.to_thread(self._show_host, lock, staged)
-
-    def _furnish(self, lock: EnvLock, staged: Path) -> None:
-        """What of an environment is not uv's: the launcher and the layer of the host."""
-        write_launcher(self.store.disk, staged, self.spec.interpreter)
-        if self.spec.sees_host:
-            make_layer(
-                self.store.disk,
-                staged,
-                self.host,
-                shown_names(lock, self.host, self.spec.alone),
-                unowned=lock.inherit is InheritMode.HOST,
-            )
-
-    def _show_host(self, lock: EnvLock, staged: Path) -> None:
-        """Let the layer be seen, and add what of the host lies elsewhere."""
-        disk, interpreter = self.store.disk, self.host.interpreter
-        names = shown_names(lock, self.host, self.spec.alone)
-        shown = [each for each in self.host.distributions if each.name in names]
-        show_layer(disk, site_packages_of(staged), interpreter.search_path)
-        add_scripts(disk, staged, shown)
-        link_data_files(disk, staged, interpreter, shown)
-
-    async def _verify(self, lock: EnvLock, staged: Path) -> Inspection:
-        """Raises `VerificationFailed` unless disk, interpreter and lock agree."""
-        seen = [each.name for each in lock.with_role(Role.INHERITED)]
-        unseen = [each.name for each in lock.with_role(Role.HIDDEN)]
-        await self._check_imports(staged)
-        inspection, faults = await asyncio.gather(
-            asyncio.to_thread(inspect_env, staged, site_packages_of(staged)),
-            check_environment(
-                self.uv.door,
-                str(staged / "bin" / "python"),
-                seen=[*seen, *lock.installed],
-                unseen=unseen,
-                own=top_level_modules(site_packages_of(staged)),
-                deadline=self.deadline,
-            ),
-        )
-        faults = [*inspection.faults, *faults]
-        for name in sorted(inspection.installed.keys() - lock.installed.keys()):
-            faults.append(f"{name} is installed and not in the lock")
-        if faults:
-            raise VerificationFailed(
-                "what was installed is not what the lock says: " + "; ".join(faults[:5]),
-                {
-                    "faults": faults[:100],
-                    "hint": "a file of uv's cache may have been changed in place:"
-                    " run `uv cache clean` for the package named, and launch again",
-                },
-            )
-        return inspection
-
-    async def _check_imports(self, env: Path) -> None:
-        """Let a fresh interpreter import what must be importable; `VerificationFailed` if not."""
-        if not self.spec.import_check:
-            return
-        self.say(Phase.VERIFYING, f"importing {', '.join(self.spec.import_check)}")
-        python = str(env / "bin" / LAUNCHER_NAME)
-        failure = await import_modules(
-            self.uv.door, python, self.spec.import_check, deadline=self.deadline
-        )
-        if failure is not None:
-            raise VerificationFailed(
-                f"the import check failed: {failure.splitlines()[-1]}",
-                {
-                    "output": failure,
-                    "hint": "what the packages declare fits together, what they do does not:"
-                    " ask for other versions",
-                },
-            )
-
     async def _share(self, lock: EnvLock) -> Lease | None:
         """Let the key mean an environment that is there already; None when there is none."""
         try:
@@ -351,7 +242,7 @@ class Preparation:
             return None
         attached = False
         try:
-            await self._check_imports(self.store.layout.env(lock.env_id))
+            await self.assembly.check_imports(self.store.layout.env(lock.env_id))
             await asyncio.to_thread(self._attach, lock.env_id)
             attached = True
         finally:
@@ -360,16 +251,15 @@ class Preparation:
         return lease
 
     def _publish(self, lock: EnvLock, staged: Path, inspection: Inspection) -> Lease:
-        record = EnvRecord(
-            env_id=lock.env_id,
-            lock=lock,
+        record = EnvRecord.of(
+            lock,
             size_bytes=inspection.size_bytes,
             files=inspection.files,
             created=time.time(),
             interpreter=interpreter_facts(self.spec.interpreter.base_executable),
         )
         model = self.spec.key.model_name
-        lease = self.store.publish(staged, record, model_name=model, process=this_process())
+        lease = self.store.publish(staged, record, lock, model_name=model, process=this_process())
         self._attach(lease.env_id)
         return lease
 
@@ -390,11 +280,3 @@ class Preparation:
         if previous is not None and previous != env_id:
             # Whoever runs in it holds a lease; without one nobody needs it any more.
             self.store.delete_if_unused(previous)
-
-
-async def in_phase(phase: Phase, work: Awaitable[_T]) -> _T:
-    """Let an error say in which phase it happened."""
-    try:
-        return await work
-    except VirtualEnvError as error:
-        raise error.with_details(phase=phase.value) from error

@@ -14,6 +14,7 @@ from xinference_venv.env import EnvKey
 from xinference_venv.errors import StoreError
 
 RECORD_NAME = "xinference-venv.json"
+LOCK_NAME = "xinference-venv.lock.json"
 LAYER_NAME = "inherited"
 
 

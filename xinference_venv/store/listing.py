@@ -12,7 +12,6 @@ from pathlib import Path
 from xinference_venv.env import EnvKey, EnvRecord, EnvState
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.inventory import EnvEntry
-from xinference_venv.lock import Role
 from xinference_venv.store.store import Store
 
 
@@ -44,9 +43,9 @@ def _entry(store: Store, key: EnvKey, env_id: str, sharing: list[EnvKey]) -> Env
         env_id=env_id,
         reason=reason,
         size_bytes=None if record is None else record.size_bytes,
-        python=None if record is None else record.lock.python_version,
-        installed=0 if record is None else len(record.lock.with_role(Role.INSTALLED)),
-        inherited=0 if record is None else len(record.lock.with_role(Role.INHERITED)),
+        python=None if record is None else record.python_version,
+        installed=0 if record is None else record.installed,
+        inherited=0 if record is None else record.inherited,
         leases=tuple(lease for lease, _ in store.leases.of(env_id)),
         shared_with=tuple(each for each in sharing if each != key),
         created=None if record is None else record.created,

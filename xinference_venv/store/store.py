@@ -21,7 +21,7 @@ from xinference_venv.lock import EnvLock
 from xinference_venv.source_builds import built_hashes
 from xinference_venv.store.disk import Disk, Stamp, stamp_of
 from xinference_venv.store.identity import identify, this_process
-from xinference_venv.store.layout import RECORD_NAME, Layout
+from xinference_venv.store.layout import LOCK_NAME, RECORD_NAME, Layout
 from xinference_venv.store.leases import Leases
 from xinference_venv.store.locks import held_briefly
 from xinference_venv.store.wheels import BuiltWheels
@@ -102,8 +102,8 @@ class Store:
     def lock_of(self, env_id: str) -> EnvLock | None:
         """The lock of an environment, however broken that is, or None when it can't be read."""
         try:
-            data = self.disk.read_json(self.layout.env(env_id) / RECORD_NAME)
-            return None if data is None else EnvRecord.from_dict(data).lock
+            data = self.disk.read_json(self.layout.env(env_id) / LOCK_NAME)
+            return None if data is None else EnvLock.from_dict(data)
         except InvalidRecord:
             return None
 
@@ -130,7 +130,13 @@ class Store:
         self.disk.unlink(_owner_path(folder))
 
     def publish(
-        self, staged: Path, record: EnvRecord, *, model_name: str, process: ProcessIdentity
+        self,
+        staged: Path,
+        record: EnvRecord,
+        lock: EnvLock,
+        *,
+        model_name: str,
+        process: ProcessIdentity,
     ) -> Lease:
         """Give a built environment its final place, record included, in one step.
 
@@ -146,6 +152,7 @@ class Store:
                 except InvalidRecord:
                     if self.leases.of(env_id):
                         continue
+                    self.disk.write_json(staged / LOCK_NAME, lock.to_dict(), durable=True)
                     named = replace(record, env_id=env_id).to_dict()
                     self.disk.write_json(staged / RECORD_NAME, named, durable=True)
                     self.disk.discard(self.layout.env(env_id), self.layout.trash)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import csv
 import os
+import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
-
-from xinference_venv.store.layout import LAYER_NAME
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,14 +30,20 @@ class Inspection:
 
 def inspect_env(env: Path, site_packages: Path) -> Inspection:
     """Look at every file of an environment; the layer is not entered."""
-    sizes = _sizes(str(env))
     installed: dict[str, str] = {}
     faults: list[str] = []
     base = os.path.relpath(site_packages, env)
-    for metadata in sorted(site_packages.glob("*.dist-info")):
-        name, _, version = metadata.name.removesuffix(".dist-info").partition("-")
-        installed[canonicalize_name(name)] = version
-        faults += _faults_of(metadata, base, sizes)
+    # Paths below an open directory are found in half the time of absolute ones.
+    directory = os.open(site_packages, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        sizes: dict[str, int] = {}
+        for metadata in sorted(site_packages.glob("*.dist-info")):
+            name, _, version = metadata.name.removesuffix(".dist-info").partition("-")
+            installed[canonicalize_name(name)] = version
+            faults += _faults_of(metadata, base, directory, sizes)
+    finally:
+        os.close(directory)
+    _add_unrecorded(str(env), base, sizes)
     return Inspection(
         size_bytes=sum(sizes.values()), files=len(sizes), installed=installed, faults=tuple(faults)
     )
@@ -55,24 +61,8 @@ def top_level_modules(site_packages: Path) -> list[str]:
     return sorted(name for name in names if name.isidentifier() and name != "__pycache__")
 
 
-def _sizes(root: str) -> dict[str, int]:
-    """Size of every regular file by path below the root."""
-    sizes: dict[str, int] = {}
-    folders = [""]
-    while folders:
-        folder = folders.pop()
-        with os.scandir(os.path.join(root, folder)) as entries:
-            for entry in entries:
-                path = f"{folder}{entry.name}"
-                if entry.is_dir(follow_symlinks=False):
-                    if path != LAYER_NAME:
-                        folders.append(f"{path}/")
-                elif not entry.is_symlink():
-                    sizes[path] = entry.stat(follow_symlinks=False).st_size
-    return sizes
-
-
-def _faults_of(metadata: Path, base: str, sizes: dict[str, int]) -> list[str]:
+def _faults_of(metadata: Path, base: str, directory: int, sizes: dict[str, int]) -> list[str]:
+    """What is wrong with the files of one distribution; their sizes are added by path."""
     faults = []
     try:
         text = (metadata / "RECORD").read_text("utf-8")
@@ -82,16 +72,37 @@ def _faults_of(metadata: Path, base: str, sizes: dict[str, int]) -> list[str]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         return [f"{metadata.name}: RECORD can't be read: {error}"]
     for row in filter(None, rows):
-        path = f"{base}/{row[0]}"
-        if ".." in path:
-            path = os.path.normpath(path)
-        found = sizes.get(path)
+        path = row[0]
+        shown = f"{base}/{path}"
+        if ".." in path or path.startswith("/"):
+            shown = os.path.normpath(os.path.join(base, path))
+        found = None if shown.startswith(("..", "/")) else _size_at(path, directory)
         if found is None:
-            faults.append(f"{path} is missing")
-        elif len(row) > 2 and row[2] and str(found) != row[2]:
-            faults.append(f"{path} has {found} bytes, its RECORD says {row[2]}")
+            faults.append(f"{shown} is missing")
+            continue
+        sizes[shown] = found
+        if len(row) > 2 and row[2] and str(found) != row[2]:
+            faults.append(f"{shown} has {found} bytes, its RECORD says {row[2]}")
     return faults
+
+
+def _size_at(path: str, directory: int) -> int | None:
+    """Size of a regular file below an open directory, None for anything else."""
+    try:
+        found = os.stat(path, dir_fd=directory, follow_symlinks=False)
+    except (OSError, ValueError):
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def _split(text: str) -> list[list[str]]:
     return [line.split(",") for line in text.splitlines() if line]
+
+
+def _add_unrecorded(env: str, base: str, sizes: dict[str, int]) -> None:
+    """Add the files of the folders in which an environment has some that no RECORD names."""
+    for folder in ("", "bin/", f"{base}/"):
+        with suppress(FileNotFoundError), os.scandir(os.path.join(env, folder)) as entries:
+            for entry in entries:
+                if f"{folder}{entry.name}" not in sizes and entry.is_file(follow_symlinks=False):
+                    sizes[f"{folder}{entry.name}"] = entry.stat(follow_symlinks=False).st_size

@@ -18,13 +18,13 @@ what is to be installed is resolved afresh, without its stub, until all that is 
 
 from __future__ import annotations
 
+import asyncio
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tomli_w
-from packaging.requirements import InvalidRequirement, Requirement
 
 from xinference_venv.errors import ResolutionFailed, UvFailed
 from xinference_venv.explain import edges_of
@@ -33,10 +33,10 @@ from xinference_venv.lock import Resolution, read_resolution, strip_credentials
 from xinference_venv.overlay import hidden_by
 from xinference_venv.redact import secrets_of
 from xinference_venv.request import InheritMode
-from xinference_venv.requirements import RequirementLine
 from xinference_venv.sources import PackageSources
 from xinference_venv.spec import PROCESS_DISTRIBUTION, EnvSpec
 from xinference_venv.uv_cli import command
+from xinference_venv.uv_cli.fits import contradicted, may_be_satisfied
 from xinference_venv.uv_cli.process import Uv
 from xinference_venv.uv_cli.search import fewest_builds, keep_most
 from xinference_venv.uv_cli.stubs import STUB_BUILD_TAG, stub_file_name, stub_wheel
@@ -48,6 +48,10 @@ _WAYS_OUT = (
     "ask for other versions; where a package of the host is in the way, launch with --inherit"
     " none, or, if nothing in the request needs it, take it out of must_import"
 )
+
+
+def _ignore(_: str) -> None:
+    """Nobody listens."""
 
 
 def write_stubs(host: HostFacts, folder: Path) -> None:
@@ -87,20 +91,51 @@ class Resolver:
         if self.spec.inherit is InheritMode.EXACT:
             unknown = (each.name for each in self.host.distributions if not each.recorded)
             self._fresh = dict.fromkeys(unknown, _WITHOUT_LIST)
-        while True:
-            try:
-                found = await self._resolve_with_backend()
-            except UvFailed as error:
-                raise self._unsolvable(error) from error
-            if not self.spec.sees_host:
-                return found, {}
-            hidden = hidden_by(found.installed, self.host, exempt=self.spec.alone)
-            needed = {*found.inherited, *self.spec.roots} - found.installed.keys()
-            again = {name: hidden[name] for name in sorted(needed & hidden.keys())}
-            if not again:
-                return found, hidden
-            self.say(f"resolving afresh, since the host's can't be shown: {', '.join(again)}")
-            self._fresh |= again
+        ahead = self._ahead()
+        resolving = None if ahead is None else asyncio.ensure_future(ahead._resolve_with_backend())
+        try:
+            while True:
+                try:
+                    if ahead and resolving and self._fresh.keys() == ahead._fresh.keys():
+                        found = await resolving
+                    else:
+                        found = await self._resolve_with_backend()
+                except UvFailed as error:
+                    raise self._unsolvable(error) from error
+                if not self.spec.sees_host:
+                    return found, {}
+                hidden = hidden_by(found.installed, self.host, exempt=self.spec.alone)
+                needed = {*found.inherited, *self.spec.roots} - found.installed.keys()
+                again = {name: hidden[name] for name in sorted(needed & hidden.keys())}
+                if not again:
+                    return found, hidden
+                self.say(f"resolving afresh, since the host's can't be shown: {', '.join(again)}")
+                self._fresh |= again
+        finally:
+            if resolving is not None:
+                resolving.cancel()
+                await asyncio.wait([resolving])
+
+    def _ahead(self) -> Resolver | None:
+        """A resolver, beside this one, with the roots afresh that the request will likely break.
+
+        Without stubs the request often replaces what a root of the host requires, which only
+        its solution tells: so both questions are asked at once.
+        """
+        if self.stubs is not None or not self.spec.sees_host:
+            return None
+        asked = {line.name for line in self.spec.requirements}
+        fresh = {
+            name: ""
+            for name in self.spec.roots
+            if name in self.host.by_name and not asked.isdisjoint(self.host.closure(name))
+        }
+        if not fresh:
+            return None
+        ahead = replace(self, scratch=self.scratch / "ahead", say=_ignore)
+        ahead.scratch.mkdir()
+        ahead._fresh = {**self._fresh, **fresh}
+        return ahead
 
     def _unsolvable(self, error: UvFailed) -> ResolutionFailed:
         unusable = [name for name in self._fresh if self._is_needed(name)]
@@ -147,7 +182,7 @@ class Resolver:
         if self.stubs is None:
             return await self._attempt(sources)
         if not self._fresh and all(
-            _may_be_satisfied(line, self.host) for line in self.spec.requirements
+            may_be_satisfied(line, self.host) for line in self.spec.requirements
         ):
             self.say("resolving with what the host has")
             found = await self._try(sources, stubs_only=True)
@@ -158,7 +193,7 @@ class Resolver:
             name
             for name in self.host.by_name
             if name not in self._fresh
-            and not _contradicted(name, self.host.versions[name], self.spec.requirements)
+            and not contradicted(name, self.host.versions[name], self.spec.requirements)
         ]
         found = await self._try(sources, constrained=kept)
         if found is not None and len(kept) == len(self.host.by_name):
@@ -363,32 +398,3 @@ def _is_evasive(found: Resolution, kept: Iterable[str], soft: Resolution) -> boo
 
 def _has_no_solution(error: UvFailed) -> bool:
     return any(words in str(error) for words in _NO_SOLUTION)
-
-
-def _may_be_satisfied(line: RequirementLine, host: HostFacts) -> bool:
-    """Whether the host could serve a requirement, as far as the line itself tells."""
-    name = line.name
-    if name is None or name not in host.by_name or _is_direct(line):
-        return False
-    return not _contradicted(name, host.versions[name], [line])
-
-
-def _is_direct(line: RequirementLine) -> bool:
-    # A line has no marker any more, so only a URL has a colon; "file:/path" is one, too.
-    return ":" in line.text
-
-
-def _contradicted(name: str, version: str, lines: Iterable[RequirementLine]) -> bool:
-    """Whether the request itself excludes the host's version of a package."""
-    for line in lines:
-        if line.name != name:
-            continue
-        if _is_direct(line):
-            return True
-        try:
-            requirement = Requirement(line.text)
-        except InvalidRequirement:
-            return True
-        if not requirement.specifier.contains(version, prereleases=True):
-            return True
-    return False

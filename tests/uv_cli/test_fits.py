@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.fakes import line
 from xinference_venv.requirements import RequirementLine
-from xinference_venv.uv_cli.resolve import _contradicted
+from xinference_venv.uv_cli.fits import contradicted
 from xinference_venv.uv_cli.search import keep_most
 
 Conflicts = frozenset[frozenset[str]]
@@ -76,7 +76,7 @@ def test_what_is_stable_is_never_given_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "contradicted"),
+    ("lines", "expected"),
     [
         ([], False),
         ([line("torch", "torch")], False),
@@ -97,13 +97,13 @@ def test_what_is_stable_is_never_given_up() -> None:
     ],
 )
 def test_a_request_contradicts_the_hosts_version_if_it_excludes_it(
-    lines: list[RequirementLine], contradicted: bool
+    lines: list[RequirementLine], expected: bool
 ) -> None:
-    assert _contradicted("numpy", "1.26.4", lines) is contradicted
+    assert contradicted("numpy", "1.26.4", lines) is expected
 
 
 @pytest.mark.parametrize(
-    ("version", "specifier", "contradicted"),
+    ("version", "specifier", "expected"),
     [
         ("2.8.0a0+34c6371d24.nv25.8", ">=2.7", False),
         ("2.8.0a0+34c6371d24.nv25.8", ">=2.8", True),
@@ -114,6 +114,6 @@ def test_a_request_contradicts_the_hosts_version_if_it_excludes_it(
     ],
 )
 def test_local_and_pre_release_builds_of_the_host_count_as_what_they_are(
-    version: str, specifier: str, contradicted: bool
+    version: str, specifier: str, expected: bool
 ) -> None:
-    assert _contradicted("torch", version, [line(f"torch{specifier}", "torch")]) is contradicted
+    assert contradicted("torch", version, [line(f"torch{specifier}", "torch")]) is expected

@@ -1,0 +1,158 @@
+"""`launch`: make the environment of a model, and run a model in it if told to."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import click
+
+from xinference_venv import console
+from xinference_venv.actor_class import ActorClass
+from xinference_venv.catalog.load import read_model_spec
+from xinference_venv.cli.common import json_option, show
+from xinference_venv.errors import UnknownModel
+from xinference_venv.progress import following
+from xinference_venv.request import InheritMode, LaunchRequest
+from xinference_venv.session import launch_model, with_client
+
+
+@click.command()
+@click.argument("model")
+@click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]...")
+@click.option("--engine", help="The engine that serves the model, like vllm or transformers.")
+@click.option("--format", "model_format", help="The format of the model's files, like gptq.")
+@click.option("--python-version", help="Like 3.11 or 3.11.7; by default that of this program.")
+@click.option(
+    "--enable-virtual-env/--disable-virtual-env",
+    default=None,
+    help="Make an environment or use the host as it is; by default the environment variable"
+    " XINFERENCE_ENABLE_VIRTUAL_ENV decides.",
+)
+@click.option(
+    "--virtual-env-package",
+    "-vp",
+    "packages",
+    metavar="PKG",
+    multiple=True,
+    help="A package as pip writes it; it replaces the model's of the same name. Can be repeated.",
+)
+@click.option(
+    "--virtual-env-find-link",
+    "find_links",
+    metavar="DIR",
+    multiple=True,
+    help="A folder of wheels to look in as well. Can be repeated.",
+)
+@click.option(
+    "--inherit",
+    type=click.Choice([mode.value for mode in InheritMode]),
+    help="How much of the host the model sees: all that fits, exactly what it needs, or nothing.",
+)
+@click.option(
+    "--must-import",
+    metavar="NAME",
+    multiple=True,
+    help="A distribution that must be importable beside what is asked for.",
+)
+@click.option(
+    "--import-check",
+    metavar="MODULE",
+    multiple=True,
+    help="A module that a fresh interpreter must import before anything is published.",
+)
+@click.option("--refresh", is_flag=True, help="Resolve anew, even if nothing has changed.")
+@click.option(
+    "--spec",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="JSON in Xinference's model format that describes MODEL.",
+)
+@click.option("--dry-run", is_flag=True, help="Only show what would be installed.")
+@click.option(
+    "--run",
+    "target",
+    metavar="MODULE:CLASS",
+    help="Start a process in the environment and create this xoscar actor in it, with NAME=VALUE"
+    " as its arguments; stay until Ctrl-C or the end of the process.",
+)
+@click.option(
+    "--path",
+    "paths",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, resolve_path=True),
+    multiple=True,
+    help="A folder to look for MODULE in, after the environment's packages. Can be repeated.",
+)
+@json_option
+def launch(
+    model: str,
+    arguments: tuple[str, ...],
+    engine: str | None,
+    model_format: str | None,
+    python_version: str | None,
+    enable_virtual_env: bool | None,
+    packages: tuple[str, ...],
+    find_links: tuple[str, ...],
+    inherit: str | None,
+    must_import: tuple[str, ...],
+    import_check: tuple[str, ...],
+    refresh: bool,
+    spec: Path | None,
+    dry_run: bool,
+    target: str | None,
+    paths: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Make the environment of MODEL, or find it made, and say where it is."""
+    if target is None and (arguments or paths):
+        raise click.UsageError("NAME=VALUE and --path are for --run.")
+    if target is not None and dry_run:
+        raise click.UsageError("--dry-run and --run exclude each other.")
+    actor = None if target is None else ActorClass.parse(target, arguments, paths)
+    request = LaunchRequest.from_dict(
+        {
+            "model_name": model,
+            "model_engine": engine,
+            "model_format": model_format,
+            "python_version": python_version,
+            "virtualenv": None if spec is None else _virtualenv_block(spec, model),
+            "enable_virtual_env": enable_virtual_env,
+            "virtual_env_packages": packages,
+            "virtual_env_find_links": find_links,
+            "inherit": inherit,
+            "must_import": must_import,
+            "import_check": import_check,
+            "refresh": refresh,
+        }
+    )
+    if dry_run:
+        plan = with_client(lambda client: client.supervisor.plan(request.to_dict()))
+        show(plan, lambda: console.planned(plan), as_json)
+        return 0
+
+    def tell(outcome: console.LaunchOutcome) -> None:
+        show(outcome.to_dict(), lambda: console.launched(outcome), as_json)
+
+    watching = nullcontext(_ignore) if as_json else following(console.open_console(stderr=True))
+    status = with_client(
+        lambda client: launch_model(client, request, following=watching, show=tell, actor=actor)
+    )
+    if status:
+        click.echo(f"error: the process of {model} ended with exit status {status}", err=True)
+    return 1 if status else 0
+
+
+def _ignore(_: object) -> None:
+    """Nobody watches."""
+
+
+def _virtualenv_block(spec: Path, model: str) -> dict[str, Any]:
+    """The block of the model in a specification file; raises `UnknownModel`."""
+    by_name = {entry.model_name: entry for entry in read_model_spec(spec)}
+    if model not in by_name:
+        raise UnknownModel(
+            f"{spec} has no model {model!r}", {"hint": f"it has: {', '.join(by_name) or 'none'}"}
+        )
+    return by_name[model].virtualenv.to_dict()

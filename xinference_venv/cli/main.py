@@ -1,0 +1,79 @@
+"""The command line: words in, one result on standard output, an exit code that means something.
+
+Every command works through a client of the actors of this process; what people read is made in
+`console` and `progress`.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+
+import click
+
+from xinference_venv.cli import inventory
+from xinference_venv.cli.common import report
+from xinference_venv.cli.help import HelpfulGroup
+from xinference_venv.cli.launch import launch
+from xinference_venv.errors import InvalidInput, JobCancelled, StoreError, VirtualEnvError
+from xinference_venv.session import Stopped
+
+
+@click.group(cls=HelpfulGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def commands() -> None:
+    """Make and manage the Python environments of models on this host.
+
+    Every model gets exactly the packages that it asks for, and uses those of this host where
+    they fit. An environment is never half made and never changed under a running process.
+
+    \b
+      xinference-venv models                    which models are known
+      xinference-venv launch MODEL --dry-run    what would be installed
+      xinference-venv launch MODEL              make its environment
+      xinference-venv list                      what is there, and who uses it
+      xinference-venv explain MODEL             what brought each of its packages
+      xinference-venv remove MODEL              remove it
+
+    `xinference-venv COMMAND --help` says more of each.
+    """
+
+
+_COMMANDS = (
+    launch,
+    inventory.list_,
+    inventory.packages,
+    inventory.explain,
+    inventory.remove,
+    inventory.models,
+    inventory.logs,
+)
+for _each in _COMMANDS:
+    commands.add_command(_each)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line, by default this process's; returns the exit code."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    as_json = "--json" in words
+    # An unusual name on a terminal without UTF-8 is no reason to fail.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        code = commands.main(words, prog_name="xinference-venv", standalone_mode=False)
+    except click.Abort:
+        return report(JobCancelled("interrupted"), as_json)
+    except click.ClickException as error:
+        if as_json:
+            return report(InvalidInput(error.format_message()), as_json)
+        error.show()
+        return error.exit_code
+    except Stopped as stopped:
+        name = signal.Signals(stopped.number).name
+        report(JobCancelled(f"cancelled by {name}; nothing of it is left"), as_json)
+        return 128 + stopped.number
+    except VirtualEnvError as error:
+        return report(error, as_json)
+    except OSError as error:
+        return report(StoreError(str(error) or type(error).__name__), as_json)
+    return code or 0
