@@ -18,6 +18,8 @@ from xinference_venv.errors import NotFound, UnknownJob, VirtualEnvError
 SUPERVISOR_UID = "xinference_venv_supervisor"
 _ASK_SECONDS = 30.0
 _PLAN_SECONDS = 3600.0
+# For what may read every file of every environment, or build some anew.
+_CARE_SECONDS = 3600.0
 
 
 class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
@@ -145,20 +147,92 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
             worker_ip, "logs", model_name, model_engine, python_version, count
         )
 
+    async def read_log(self, worker_address: str, log_id: str, offset: int = 0) -> dict[str, Any]:
+        """More of one log of a worker; see `VirtualEnvWorkerActor.read_log`."""
+        answer: dict[str, Any] = await self._ask(worker_address, "read_log", log_id, offset)
+        return answer
+
+    # Care
+
+    async def list_leases(
+        self,
+        model_name: str | None = None,
+        model_engine: str | None = None,
+        python_version: str | None = None,
+        worker_ip: str | None = None,
+    ) -> dict[str, Any]:
+        """``{"list": leases, "unreachable": [...]}``: who uses which environment."""
+        return await self._gather(
+            worker_ip, "list_leases", model_name, model_engine, python_version
+        )
+
+    async def release_leases(
+        self, lease_ids: list[str], worker_ip: str | None = None, *, force: bool = False
+    ) -> dict[str, Any]:
+        """``{"list": a report for each worker, "unreachable": [...]}``; see the worker's."""
+        return await self._gather(worker_ip, "release_leases", lease_ids, force=force)
+
+    async def collect_garbage(
+        self,
+        worker_ip: str | None = None,
+        *,
+        max_bytes: int | None = None,
+        older_than: float | None = None,
+        prune_uv_cache: bool = False,
+        dry_run: bool = False,
+    ) -> dict[str, Any]:
+        """``{"list": a report for each worker, "unreachable": [...]}``; see the worker's."""
+        return await self._gather(
+            worker_ip,
+            "collect_garbage",
+            max_bytes=max_bytes,
+            older_than=older_than,
+            prune_uv_cache=prune_uv_cache,
+            dry_run=dry_run,
+            deadline=_CARE_SECONDS,
+        )
+
+    async def verify_virtual_env(
+        self,
+        model_name: str | None = None,
+        model_engine: str | None = None,
+        python_version: str | None = None,
+        worker_ip: str | None = None,
+        *,
+        hashes: bool = False,
+        repair: bool = False,
+    ) -> dict[str, Any]:
+        """``{"list": a finding for each environment, "unreachable": [...]}``."""
+        return await self._gather(
+            worker_ip,
+            "verify_virtual_env",
+            model_name,
+            model_engine,
+            python_version,
+            hashes=hashes,
+            repair=repair,
+            deadline=_CARE_SECONDS,
+        )
+
     async def list_models(self, worker_ip: str | None = None) -> list[dict[str, Any]]:
         """The models of one worker's catalogue."""
         answer: list[dict[str, Any]] = await self._ask(self._select(worker_ip)[0], "list_models")
         return answer
 
     async def _gather(
-        self, worker_ip: str | None, method: str, *arguments: Any, **named: Any
+        self,
+        worker_ip: str | None,
+        method: str,
+        *arguments: Any,
+        deadline: float = _ASK_SECONDS,
+        **named: Any,
     ) -> dict[str, Any]:
         """Ask the selected workers at once; nobody's silence delays or hides another's answer."""
         addresses = self._select(worker_ip)
 
         async def ask(address: str) -> Any:
             try:
-                return await self._ask(address, method, *arguments, **named)
+                return await self._ask(address, method, *arguments, deadline=deadline, **named)
             except VirtualEnvError as error:
                 if error.code in ("worker_unavailable", "deadline_exceeded"):
                     return error
@@ -176,13 +250,20 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
                 told.append({**answer, "worker_address": address})
         return {"list": told, "unreachable": unreachable}
 
-    async def _ask(self, address: str, method: str, *arguments: Any, **named: Any) -> Any:
+    async def _ask(
+        self,
+        address: str,
+        method: str,
+        *arguments: Any,
+        deadline: float = _ASK_SECONDS,
+        **named: Any,
+    ) -> Any:
         return await rpc.call(
             address,
             WORKER_UID,
             method,
             *arguments,
-            deadline=_ASK_SECONDS,
+            deadline=deadline,
             here=self.address,
             **named,
         )
