@@ -56,7 +56,19 @@ class _Cut:
     after_bytes: int
 
 
-_Fault = _Fail | _Hang | _Slow | _Cut
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Redirect:
+    pattern: str
+    target: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Replace:
+    pattern: str
+    body: bytes
+
+
+_Fault = _Fail | _Hang | _Slow | _Cut | _Redirect | _Replace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,6 +193,14 @@ class Index:
         """Announce the full length, send ``after_bytes`` bytes of it and close the connection."""
         self._add(_Cut(pattern=pattern, after_bytes=after_bytes))
 
+    def redirect(self, pattern: str, target: str) -> None:
+        """Send whoever asks to another path, or to the same one again."""
+        self._add(_Redirect(pattern=pattern, target=target))
+
+    def replace(self, pattern: str, body: bytes) -> None:
+        """Answer with this HTML, as a proxy does that wants a login first."""
+        self._add(_Replace(pattern=pattern, body=body))
+
     def heal(self) -> None:
         """End all faults; credentials, once required, stay required."""
         with self._changed:
@@ -283,23 +303,36 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
+        self._answer()
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
         index = self.server.index
         path = unquote(self.path)
-        if not index.observe("GET", path, self.headers.get("Authorization")):
+        if not index.observe(self.command, path, self.headers.get("Authorization")):
             self._head(HTTPStatus.UNAUTHORIZED, "text/plain", 0)
             return
         fault = index.fault_for(path)
         if isinstance(fault, _Fail):
             self._head(fault.status, "text/plain", 0)
             return
+        if isinstance(fault, _Redirect):
+            self._head(HTTPStatus.FOUND, "text/plain", 0, location=fault.target)
+            return
         if isinstance(fault, _Hang):
             fault.gate.wait()
         content = index.content(path)
+        if isinstance(fault, _Replace):
+            content = ("text/html", fault.body)
         if content is None:
             self._head(HTTPStatus.NOT_FOUND, "text/plain", 0)
             return
         media_type, body = content
         self._head(HTTPStatus.OK, media_type, len(body))
+        if self.command == "HEAD":
+            return
         match fault:
             case _Cut(after_bytes=after_bytes):
                 self.wfile.write(body[:after_bytes])
@@ -311,10 +344,12 @@ class _Handler(BaseHTTPRequestHandler):
             case _:
                 self.wfile.write(body)
 
-    def _head(self, status: int, media_type: str, length: int) -> None:
+    def _head(self, status: int, media_type: str, length: int, location: str | None = None) -> None:
         self.send_response(status)
         self.send_header("Content-Type", media_type)
         self.send_header("Content-Length", str(length))
+        if location is not None:
+            self.send_header("Location", location)
         if status == HTTPStatus.UNAUTHORIZED:
             self.send_header("WWW-Authenticate", 'Basic realm="index"')
         self.end_headers()

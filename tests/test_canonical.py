@@ -141,6 +141,20 @@ def test_a_refused_choice_says_what_is_allowed() -> None:
         READERS["choice"](Fields("lease", {"key": "green"}))
 
 
+@pytest.mark.parametrize("data", [{}, {"version": None}, {"version": 1}, {"version": 2}])
+def test_a_record_of_a_version_that_is_known_is_read(data: dict[str, object]) -> None:
+    Fields("lease", data).check_version(2)
+
+
+def test_a_record_of_a_later_version_is_refused_with_what_can_be_read() -> None:
+    expected = "lease is of a later version 3 of this program, which reads up to 2"
+    with pytest.raises(InvalidRecord, match=expected) as caught:
+        Fields("lease", {"version": 3}).check_version(2)
+    assert "or a later one" in str(caught.value.hint)
+    with pytest.raises(InvalidRecord, match="lease: 'version' must be an integer"):
+        Fields("lease", {"version": "3"}).check_version(2)
+
+
 @pytest.mark.parametrize("data", [{}, {"key": None}])
 def test_what_may_be_absent_has_its_default(data: dict[str, None]) -> None:
     fields = Fields("lease", data)

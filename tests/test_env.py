@@ -18,6 +18,7 @@ key_records = st.builds(
     host_fingerprint=texts,
     created=times,
     last_used=times,
+    request=st.none() | st.dictionaries(texts, texts | st.none()),
 )
 records = st.builds(
     EnvRecord,
@@ -57,7 +58,7 @@ def test_a_record_comes_back_from_json(record: EnvKey | KeyRecord | EnvRecord) -
 
 def test_records_are_read_whole_or_refused() -> None:
     check_record(key(), may_be_absent=("model_engine",))
-    check_record(KEY_RECORD, may_be_absent=("version",))
+    check_record(KEY_RECORD, may_be_absent=("version", "request"))
     check_record(RECORD, may_be_absent=("version", "warnings"))
 
 

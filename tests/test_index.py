@@ -122,6 +122,30 @@ def test_a_slow_answer_sends_half_and_then_the_rest(index: Index, files: Path) -
         assert half + answer.read() == content
 
 
+def test_a_head_is_answered_as_a_get_without_content(index: Index, files: Path) -> None:
+    request = urllib.request.Request(urljoin(index.url, ALPHA), method="HEAD")
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        size = (files / "alpha-1.0-py3-none-any.whl").stat().st_size
+        assert int(answer.headers["Content-Length"]) == size
+        assert answer.read() == b""
+    assert index.requests == [f"HEAD {ALPHA}"]
+
+
+def test_a_redirect_leads_to_another_path_until_it_is_healed(index: Index) -> None:
+    index.redirect("/simple/alpha/", "/simple/beta/")
+    assert b"beta-2.0" in _get(index, "/simple/alpha/")
+    assert index.requests == ["GET /simple/alpha/", "GET /simple/beta/"]
+    index.heal()
+    assert b"alpha-1.0" in _get(index, "/simple/alpha/")
+
+
+def test_another_content_is_served_in_the_place_of_a_file(index: Index) -> None:
+    index.replace("/files/*", b"<html>Log in</html>")
+    with _open(index, ALPHA) as answer:
+        assert answer.headers["Content-Type"] == "text/html"
+        assert answer.read() == b"<html>Log in</html>"
+
+
 def test_leaving_ends_what_hangs_and_closes_what_is_kept_alive(files: Path) -> None:
     with ThreadPoolExecutor() as pool:
         with Index(files) as index:

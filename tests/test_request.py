@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -294,3 +295,57 @@ def test_the_representation_of_a_request_shows_no_credentials() -> None:
     request = LaunchRequest.from_dict(data)
     assert "hunter22" not in repr(request)
     assert request.to_dict()["virtualenv"]["index_url"] == url
+
+
+# What is kept of a request
+
+
+PLAIN = {
+    "model_name": "a-model",
+    "model_engine": "vllm",
+    "virtualenv": {
+        "packages": ["torch>=2", "lantern @ https://files.example/lantern-1.0.tar.gz#sha256=0"],
+        "index_url": "https://index.example/simple",
+        "extra_index_url": ["http://other.example:8080/simple"],
+        "find_links": ["/srv/wheels", "file:///srv/wheels"],
+        "trusted_host": ["other.example:8080"],
+    },
+    "virtual_env_packages": ["numpy==1.26 ; python_version < '3.13'"],
+    "virtual_env_find_links": ["/srv/more"],
+}
+SECRETS = ("https://me:hunter22@index.example/", "https://hunter22@index.example/")
+
+
+def test_a_request_without_credentials_is_kept_as_it_was_said() -> None:
+    request = LaunchRequest.from_dict(PLAIN)
+    kept = request.to_keep()
+    assert kept == request.to_dict()
+    assert LaunchRequest.from_dict(json.loads(json.dumps(kept))) == request
+
+
+def test_what_is_of_one_launch_alone_is_not_kept() -> None:
+    request = LaunchRequest.from_dict({**PLAIN, "model_uid": "a-model-0", "refresh": True})
+    assert request.to_keep() == LaunchRequest.from_dict(PLAIN).to_dict()
+
+
+@pytest.mark.parametrize("url", [*SECRETS, "https://index.example/?token=hunter22"])
+@pytest.mark.parametrize(
+    "planted",
+    [
+        lambda url: {"virtualenv": {"packages": ["torch", f"lantern @ git+{url}lantern.git"]}},
+        lambda url: {"virtualenv": {"packages": [f"{url}lantern-1.0-py3-none-any.whl"]}},
+        lambda url: {"virtualenv": {"index_url": url}},
+        lambda url: {"virtualenv": {"extra_index_url": ["https://plain.example/", url]}},
+        lambda url: {"virtualenv": {"find_links": ["/srv/wheels", url]}},
+        lambda url: {"virtualenv": {"trusted_host": [url]}},
+        lambda url: {"virtualenv": {"index_strategy": url}},
+        lambda url: {"virtual_env_packages": [f"lantern[a] @ {url} ; python_version > '3'"]},
+        lambda url: {"virtual_env_find_links": [url]},
+    ],
+)
+def test_a_request_with_a_credential_in_any_field_is_not_kept(
+    url: str, planted: Callable[[str], dict[str, Any]]
+) -> None:
+    request = LaunchRequest.from_dict({"model_name": "a-model", **planted(url)})
+    assert "hunter22" in json.dumps(request.to_dict())
+    assert request.to_keep() is None

@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xinference_venv.units import age_text, counted, duration_text, size_text
+from xinference_venv.errors import InvalidInput
+from xinference_venv.units import (
+    age_text,
+    counted,
+    duration_text,
+    parse_duration,
+    parse_size,
+    size_text,
+)
 
 _FACTORS = {"B": 1} | {
     unit: 1024**power
@@ -74,3 +83,82 @@ def test_a_noun_is_in_the_plural_unless_there_is_one() -> None:
         "1 package",
         "2 packages",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("1024", 1024),
+        ("1b", 1),
+        ("500GB", 500 * 10**9),
+        ("20GiB", 20 * 2**30),
+        (" 1.5 tib ", 3 * 2**39),
+        ("0.0000000001GB", 0),
+        ("2kb", 2000),
+        ("1EB", 10**18),
+    ],
+)
+def test_sizes_are_read_with_units_of_1000_and_of_1024(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "GB", "-1", "1G", "1 2", "1e3", "nan", "inf", "\u0663", "5GB5", "1.GB", "9" * 99],
+)
+def test_what_is_no_size_is_named_with_what_is_allowed(text: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_size(text)
+    assert caught.value.message.startswith("Invalid size ")
+    assert "20GiB" in str(caught.value.hint)
+
+
+@given(st.integers(min_value=0, max_value=999 * 2**60))
+def test_a_size_that_was_shown_is_read_back(size: int) -> None:
+    assert abs(parse_size(size_text(size)) - size) <= size * 0.005 + 1
+    assert parse_size(str(size)) == parse_size(f"{size}B") == size
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0s", 0),
+        ("30d", 30 * 86_400),
+        ("12h", 43_200),
+        ("2w", 1_209_600),
+        ("1H 30Min", 5400),
+        ("1d12h", 129_600),
+        ("0.5s", 0.5),
+    ],
+)
+def test_durations_are_read_in_weeks_days_hours_minutes_and_seconds(
+    text: str, seconds: float
+) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "30", "d", "-1d", "1y", "1m", "1d 2", "1e3s", "inf s", "1 d,"]
+)
+def test_what_is_no_duration_is_named_with_what_is_allowed(text: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_duration(text)
+    assert caught.value.message.startswith("Invalid duration ")
+    assert "30d" in str(caught.value.hint)
+
+
+@given(st.floats(min_value=0, max_value=1e9))
+def test_a_duration_that_was_shown_is_read_back(seconds: float) -> None:
+    shown = duration_text(seconds)
+    precision = 0.05 if seconds < 60 else 60 if "h" in shown else 1
+    assert abs(parse_duration(shown) - seconds) <= precision + 1e-6
+
+
+@given(st.text(max_size=30))
+def test_no_text_is_read_as_anything_but_a_number_or_an_error(text: str) -> None:
+    for parse in (parse_size, parse_duration):
+        try:
+            assert 0 <= parse(text) < math.inf
+        except InvalidInput as error:
+            assert error.hint is not None

@@ -49,6 +49,16 @@ class Fields:
             raise InvalidRecord(f"{self._what}: {key!r} must be {expected}, but is {found}")
         return value
 
+    def check_version(self, known: int) -> None:
+        """Refuse a record whose ``version`` is later than `known`; none at all is fine."""
+        found = self.integer("version", known)
+        if found > known:
+            raise InvalidRecord(
+                f"{self._what} is of a later version {found} of this program,"
+                f" which reads up to {known}",
+                {"hint": "use the release of this program that wrote it, or a later one"},
+            )
+
     def text(self, key: str) -> str:
         """A string that must be there."""
         return self._get(key, str, "a string")
@@ -89,6 +99,10 @@ class Fields:
     def mapping(self, key: str) -> Mapping[str, Any]:
         """A mapping that must be there."""
         return self._get(key, Mapping, "a mapping")  # type: ignore[type-abstract]
+
+    def optional_mapping(self, key: str) -> Mapping[str, Any] | None:
+        """A mapping, or None when it is absent or null."""
+        return None if self._data.get(key) is None else self.mapping(key)
 
     def text_mapping(self, key: str) -> dict[str, str]:
         """A mapping of strings to strings that must be there."""

@@ -6,21 +6,32 @@ The CLI and the demo reach every effect through here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from xinference_venv.actor_class import ActorClass
+from xinference_venv.actors import rpc
 from xinference_venv.actors.cluster import local_cluster
-from xinference_venv.errors import error_from_dict
+from xinference_venv.actors.cluster import supervisor_pool as supervisor_pool
+from xinference_venv.actors.cluster import worker_pool as worker_pool
+from xinference_venv.actors.membership import SUPERVISOR_UID
+from xinference_venv.errors import WorkerUnavailable, error_from_dict
 from xinference_venv.inventory import EnvEntry
 from xinference_venv.jobs import JobEvent, PreparedEnvironment
 from xinference_venv.launch import ModelProcess, start_model_process
+from xinference_venv.replicas import Replica
 from xinference_venv.request import LaunchRequest
 from xinference_venv.runner import create_actor
 
 _POLL_SECONDS = 20.0
+# Longer than anything that a supervisor does before it answers.
+_ANSWER_SECONDS = 3700.0
+# So long a supervisor may take to come back.
+_RESTART_SECONDS = 60.0
+_AGAIN_SECONDS = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +54,45 @@ class Client:
         Raises the job's own error.
         """
         job = await self.supervisor.prepare(request.to_dict())
+        answer = await self._follow(job, on_event)
+        return PreparedEnvironment.from_dict(answer["result"])
+
+    async def prepare_on(
+        self,
+        request: LaunchRequest,
+        *,
+        workers: Sequence[str] = (),
+        count: int | None = None,
+        everywhere: bool = False,
+        require: int | None = None,
+        on_event: Callable[[JobEvent], None] = lambda _: None,
+    ) -> list[Replica]:
+        """Launch on several workers and wait for the end; see the supervisor's `prepare`.
+
+        Returns how each of them fared, those that failed included when enough are ready. Raises
+        the launch's error; cancelling this call cancels the launch.
+        """
+        job = await self.supervisor.prepare(
+            request.to_dict(), workers=workers, count=count, everywhere=everywhere, require=require
+        )
+        answer = await self._follow(job, on_event)
+        return [Replica.from_dict(each) for each in answer["workers"]]
+
+    async def _follow(self, job: str, on_event: Callable[[JobEvent], None]) -> dict[str, Any]:
+        """Follow a launch to its last answer, through a restart of the supervisor if need be."""
         seen = 0
+        lost_since: float | None = None
         try:
             while True:
-                answer = await self.supervisor.wait(job, seen, _POLL_SECONDS)
+                try:
+                    answer: dict[str, Any] = await self.supervisor.wait(job, seen, _POLL_SECONDS)
+                except WorkerUnavailable:
+                    lost_since = lost_since or time.monotonic()
+                    if time.monotonic() - lost_since > _RESTART_SECONDS:
+                        raise
+                    await asyncio.sleep(_AGAIN_SECONDS)
+                    continue
+                lost_since = None
                 for data in answer["events"]:
                     event = JobEvent.from_dict(data)
                     seen = event.seq
@@ -54,7 +100,7 @@ class Client:
                 if answer["error"] is not None:
                     raise error_from_dict(answer["error"])
                 if answer["result"] is not None:
-                    return PreparedEnvironment.from_dict(answer["result"])
+                    return answer
         except asyncio.CancelledError:
             await asyncio.shield(self.supervisor.cancel(job))
             raise
@@ -84,12 +130,42 @@ class Client:
     async def release(self, environment: PreparedEnvironment) -> None:
         """Give the lease of a prepared environment back."""
         if environment.lease_id is not None:
-            await self.worker.release_lease(environment.env_id, environment.lease_id)
+            await self.supervisor.release_lease(
+                environment.worker_address, environment.env_id, environment.lease_id
+            )
 
     async def entries(self, **wanted: str | None) -> list[EnvEntry]:
         """The environments that match; for the whole answer ask the supervisor."""
         answer = await self.supervisor.list_virtual_envs(**wanted)
         return [EnvEntry.from_dict(each) for each in answer["list"]]
+
+
+class RemoteSupervisor:
+    """A supervisor in another process: its methods, each with a deadline and our errors."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
+        async def ask(*arguments: Any, **named: Any) -> Any:
+            return await rpc.call(
+                self._address,
+                SUPERVISOR_UID,
+                method,
+                *arguments,
+                deadline=_ANSWER_SECONDS,
+                here="",
+                what=f"the supervisor at {self._address}",
+                **named,
+            )
+
+        return ask
+
+
+@asynccontextmanager
+async def remote_client(supervisor: str) -> AsyncIterator[Client]:
+    """A client of the supervisor at an address; models are started by the workers' own hosts."""
+    yield Client(supervisor=RemoteSupervisor(supervisor), worker=None, pool=None)
 
 
 @asynccontextmanager

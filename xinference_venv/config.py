@@ -7,14 +7,17 @@ argument; no other module of the package reads a variable of ours.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 from xinference_venv.errors import InvalidInput, InvalidName
 from xinference_venv.redact import redact_text
 from xinference_venv.request import InheritMode, check_distribution_names
 from xinference_venv.sources import ALLOWED_ROOTS_VARIABLE
+from xinference_venv.units import parse_duration, parse_size
+
+_T = TypeVar("_T")
 
 _TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
 _FALSE_WORDS = frozenset({"0", "false", "no", "off"})
@@ -52,6 +55,10 @@ class Settings:
     must_import_alone: tuple[str, ...]
     """``XINFERENCE_VIRTUAL_ENV_MUST_IMPORT_ALONE``: those that it must be able to import
     whatever becomes of their own requirements."""
+    max_bytes: int | None
+    """``XINFERENCE_VIRTUAL_ENV_MAX_BYTES``: what all environments may take together."""
+    max_unused: float | None
+    """``XINFERENCE_VIRTUAL_ENV_MAX_UNUSED``: seconds after which one that is not launched goes."""
     allow_source_builds: bool
     """``XINFERENCE_VIRTUAL_ENV_ALLOW_SOURCES``."""
     python_downloads: bool
@@ -95,6 +102,10 @@ class Settings:
             inherit=read.inherit_mode(f"{option}INHERIT") or InheritMode.HOST,
             must_import=read.names(f"{option}MUST_IMPORT"),
             must_import_alone=read.names(f"{option}MUST_IMPORT_ALONE"),
+            max_bytes=read.parsed(f"{option}MAX_BYTES", parse_size, "sizes like 500GB or 20GiB"),
+            max_unused=read.parsed(
+                f"{option}MAX_UNUSED", parse_duration, "durations like 30d or 12h"
+            ),
             allow_source_builds=read.boolean(f"{option}ALLOW_SOURCES") is not False,
             python_downloads=read.boolean(f"{option}PYTHON_DOWNLOADS") is True,
             spec_dir=read.path(f"{option}SPEC_DIR") or f"{_virtualenv_dir(home)}/models",
@@ -154,6 +165,13 @@ class _Variables:
         if value is None or pattern.fullmatch(value):
             return value
         raise _invalid(name, value, allowed)
+
+    def parsed(self, name: str, parse: Callable[[str], _T], allowed: str) -> _T | None:
+        value = self.text(name)
+        try:
+            return None if value is None else parse(value)
+        except InvalidInput:
+            raise _invalid(name, value or "", allowed) from None
 
     def inherit_mode(self, name: str) -> InheritMode | None:
         value = self.text(name)

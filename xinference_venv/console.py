@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -17,11 +18,11 @@ from rich.text import Text
 from xinference_venv.console_tree import explanation
 from xinference_venv.env import EnvState
 from xinference_venv.errors import VirtualEnvError, error_from_dict
-from xinference_venv.inventory import EnvEntry
+from xinference_venv.inventory import DirectoryUser, EnvEntry
 from xinference_venv.jobs import PreparedEnvironment
-from xinference_venv.lease import Lease
+from xinference_venv.lease import Holder, Lease
 from xinference_venv.lock import EnvLock, LockedDistribution
-from xinference_venv.units import age_text, duration_text, size_text
+from xinference_venv.units import age_text, duration_text, printable, size_text
 
 # Nothing that goes to a file or a pipe is folded or cut.
 _UNBOUNDED = 100_000
@@ -107,7 +108,7 @@ def planned(plan: Mapping[str, Any]) -> list[RenderableType]:
     if spec is None:
         return [Text("No environment would be made: the host's interpreter serves.")]
     lock = EnvLock.from_dict(plan["lock"])
-    requirements = _table("Requirement", "Origin")
+    requirements = new_table("Requirement", "Origin")
     for line in spec["requirements"]:
         requirements.add_row(line["requirement"], line["origin"])
     shown: list[RenderableType] = [
@@ -123,18 +124,19 @@ def listed(answer: Mapping[str, Any], now: float) -> list[RenderableType]:
     if not entries:
         how = "There is no such environment. Make one: xinference-venv launch MODEL"
         return [Text(how), *unreachable(answer)]
-    table = _table(
+    table = new_table(
         *("Model", "Engine", "Python", "State", "Size", "Packages", "In use by", "Last used")
     )
     for entry in entries:
+        users = [*(_holder(entry, each) for each in entry.leases), *map(_user, entry.users)]
         table.add_row(
-            entry.key.model_name,
-            entry.key.model_engine or _NONE,
-            entry.python or entry.key.python_version,
-            entry.state.value,
+            printable(entry.key.model_name),
+            printable(entry.key.model_engine or _NONE),
+            entry.python or printable(entry.key.python_version),
+            ", ".join(filter(None, (entry.state.value, entry.layout))),
             size_text(entry.size_bytes),
             f"{entry.installed} own, {entry.inherited} host",
-            "; ".join(map(_holder, entry.leases)) or _NONE,
+            "; ".join(users) or _NONE,
             age_text(entry.last_used, now),
         )
     broken = [
@@ -142,7 +144,21 @@ def listed(answer: Mapping[str, Any], now: float) -> list[RenderableType]:
         for entry in entries
         if entry.state is EnvState.BROKEN
     ]
-    return [table, *broken, *unreachable(answer)]
+    return [table, *broken, *_unmanaged(entries), *unreachable(answer)]
+
+
+def _unmanaged(entries: Iterable[EnvEntry]) -> list[Text]:
+    """Where the directories are that older versions left, and of whom nobody can tell."""
+    left = [entry for entry in entries if entry.state is EnvState.UNMANAGED]
+    unknown = max((entry.unknown_users for entry in left), default=0)
+    shown = [f"unmanaged: {printable(entry.path)}{_linked(entry)}" for entry in left]
+    if unknown:
+        shown.append(f"processes of other users, who may use them or not: {unknown}")
+    return list(map(Text, shown))
+
+
+def _linked(entry: EnvEntry) -> str:
+    return "" if entry.reason is None else f", {printable(entry.reason)}"
 
 
 def packages_of(answer: Mapping[str, Any]) -> list[RenderableType]:
@@ -188,7 +204,7 @@ def removed(answer: Mapping[str, Any]) -> list[RenderableType]:
 
 def models(entries: Iterable[Mapping[str, Any]]) -> list[RenderableType]:
     """The models of the catalogue."""
-    table = _table("Model", "Type", "Packages", "Origin", "Description")
+    table = new_table("Model", "Type", "Packages", "Origin", "Description")
     for each in entries:
         table.add_row(
             each["model_name"],
@@ -198,14 +214,6 @@ def models(entries: Iterable[Mapping[str, Any]]) -> list[RenderableType]:
             each["description"] or "",
         )
     return [table]
-
-
-def logs(answer: Mapping[str, Any]) -> list[RenderableType]:
-    """Logs, the newest first."""
-    shown: list[RenderableType] = []
-    for each in answer["list"]:
-        shown += [Text(f"== {each['path']}"), Text(each["text"])]
-    return [*shown, *unreachable(answer)]
 
 
 def unreachable(answer: Mapping[str, Any]) -> list[RenderableType]:
@@ -234,11 +242,17 @@ def use_of(entry: EnvEntry) -> str:
     """Why an environment can't go: it is being built, or who uses it."""
     if entry.state is EnvState.BUILDING:
         return "being built"
-    return "in use by " + "; ".join(map(str, entry.leases))
+    return "in use by " + "; ".join(map(str, (*entry.leases, *entry.users)))
 
 
-def _holder(lease: Lease) -> str:
-    return f"{lease.model_uid or lease.model_name}, pid {lease.process.pid}"
+def _holder(entry: EnvEntry, lease: Lease) -> str:
+    judged = " (unknown)" if entry.holder_of(lease) is Holder.UNKNOWN else ""
+    return f"{lease.model_uid or lease.model_name}, pid {lease.process.pid}{judged}"
+
+
+def _user(user: DirectoryUser) -> str:
+    program = PurePath(user.command.partition(" ")[0]).name
+    return f"{program}, pid {user.pid}"
 
 
 def _packages(listed: Mapping[str, Any]) -> list[LockedDistribution]:
@@ -246,7 +260,7 @@ def _packages(listed: Mapping[str, Any]) -> list[LockedDistribution]:
 
 
 def _distributions(distributions: Iterable[LockedDistribution]) -> Table:
-    table = _table("Package", "Version", "Role", "Size", "Why")
+    table = new_table("Package", "Version", "Role", "Size", "Why")
     for each in distributions:
         table.add_row(
             each.name,
@@ -262,7 +276,8 @@ def _warnings(warnings: Iterable[str]) -> list[Text]:
     return [Text(f"warning: {each}") for each in warnings]
 
 
-def _table(*titles: str) -> Table:
+def new_table(*titles: str) -> Table:
+    """A table without lines, whose columns have these titles."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in titles:
         table.add_column(title, overflow="fold")

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from xinference_venv.canonical import Fields, digest_of
 from xinference_venv.lock import EnvLock, Role
+from xinference_venv.units import printable
 
 RECORD_VERSION = 1
 
@@ -49,7 +50,7 @@ class EnvKey:
 
     def __str__(self) -> str:
         engine = f", engine {self.model_engine}" if self.model_engine else ""
-        return f"{self.model_name} (Python {self.python_version}{engine})"
+        return printable(f"{self.model_name} (Python {self.python_version}{engine})")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -135,6 +136,7 @@ class EnvRecord:
     def from_dict(cls, data: object) -> Self:
         """The way back; raises `InvalidRecord`."""
         fields = Fields("environment record", data)
+        fields.check_version(RECORD_VERSION)
         return cls(
             env_id=fields.text("env_id"),
             lock_digest=fields.text("lock_digest"),
@@ -155,7 +157,8 @@ class KeyRecord:
 
     `last_used` is the time of the record's own file. `host_fingerprint` is the state of the
     host for which the environment's lock was last found sound: the one it was locked over, or a
-    later one that changed nothing the environment shows.
+    later one that changed nothing the environment shows. `request` is the launch to repeat when
+    the environment is to be made again (`LaunchRequest.to_keep`), None when it can't be kept.
     """
 
     key: EnvKey
@@ -164,6 +167,7 @@ class KeyRecord:
     host_fingerprint: str
     created: float
     last_used: float
+    request: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -175,12 +179,14 @@ class KeyRecord:
             "host_fingerprint": self.host_fingerprint,
             "created": self.created,
             "last_used": self.last_used,
+            "request": None if self.request is None else dict(self.request),
         }
 
     @classmethod
     def from_dict(cls, data: object) -> Self:
         """The way back; raises `InvalidRecord`."""
         fields = Fields("key record", data)
+        fields.check_version(RECORD_VERSION)
         return cls(
             key=EnvKey.from_dict(fields.mapping("key")),
             env_id=fields.text("env_id"),
@@ -188,4 +194,5 @@ class KeyRecord:
             host_fingerprint=fields.text("host_fingerprint"),
             created=fields.number("created"),
             last_used=fields.number("last_used"),
+            request=fields.optional_mapping("request"),
         )

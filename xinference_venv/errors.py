@@ -23,7 +23,8 @@ VirtualEnvError                 error
 ├── StoreError                  store_error
 ├── DeadlineExceeded            deadline_exceeded
 ├── JobCancelled                job_cancelled
-└── WorkerUnavailable           worker_unavailable
+├── WorkerUnavailable           worker_unavailable
+└── IncompatibleVersion         incompatible_version
 
 Every error is built from exactly ``(message, details)``, so it survives pickling between
 processes (also as the dynamic subclass that xoscar raises) and a round trip through JSON.
@@ -215,6 +216,13 @@ class WorkerUnavailable(VirtualEnvError):
 
     code = "worker_unavailable"
     exit_code = 8
+
+
+class IncompatibleVersion(VirtualEnvError):
+    """Two parts of a cluster are of releases that can't work together."""
+
+    code = "incompatible_version"
+    exit_code = 9
 
 
 class JobCancelled(VirtualEnvError):

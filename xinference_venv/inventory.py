@@ -13,16 +13,54 @@ from typing import Any, Self
 
 from xinference_venv.canonical import Fields
 from xinference_venv.env import EnvKey, EnvState
-from xinference_venv.lease import Lease
+from xinference_venv.errors import InvalidName
+from xinference_venv.lease import Holder, Lease
+from xinference_venv.redact import redact_text
+from xinference_venv.request import MAX_NAME_BYTES
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DirectoryUser:
+    """A process that uses a directory without a lease, and what told so, like "memory map".
+
+    `command` is its command line as people may see it: shortened, without credentials.
+    """
+
+    pid: int
+    command: str
+    told_by: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"process {self.pid} ({self.command}), told by its {', '.join(self.told_by)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"pid": self.pid, "command": self.command, "told_by": list(self.told_by)}
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("user of a directory", data)
+        return cls(
+            pid=fields.integer("pid"),
+            command=fields.text("command"),
+            told_by=fields.texts("told_by"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnvEntry:
-    """One environment as a key finds it.
+    """One environment as a key finds it, or an unmanaged directory that an older version left.
 
     `size_bytes` counts the environment's own files, links not followed; None when unknown.
     `shared_with` are the other keys that mean the same environment. Times are in seconds since
-    the epoch. `reason` says why a broken one is broken.
+    the epoch. `reason` says why a broken one is broken, or that an unmanaged one is a link.
+
+    Of an unmanaged one, `layout` says which version left it (``v1`` to ``v4``), and `users` are
+    the processes that use it; nothing can be said of `unknown_users` others, whom the system
+    does not let us look at.
+
+    `unjudged` are the ids of those leases of which nobody can say whether their holder lives.
     """
 
     key: EnvKey
@@ -30,15 +68,24 @@ class EnvEntry:
     real_path: str
     state: EnvState
     env_id: str | None = None
+    lock_digest: str | None = None
     reason: str | None = None
     size_bytes: int | None = None
     python: str | None = None
     installed: int = 0
     inherited: int = 0
     leases: tuple[Lease, ...] = ()
+    unjudged: tuple[str, ...] = ()
     shared_with: tuple[EnvKey, ...] = ()
+    layout: str | None = None
+    users: tuple[DirectoryUser, ...] = ()
+    unknown_users: int = 0
     created: float | None = None
     last_used: float | None = None
+
+    def holder_of(self, lease: Lease) -> Holder:
+        """How the holder of one of the leases was judged."""
+        return Holder.UNKNOWN if lease.lease_id in self.unjudged else Holder.ALIVE
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; the first five keys are named as Xinference names them."""
@@ -48,13 +95,19 @@ class EnvEntry:
             "real_path": self.real_path,
             "state": self.state.value,
             "env_id": self.env_id,
+            "lock_digest": self.lock_digest,
             "reason": self.reason,
             "size_bytes": self.size_bytes,
             "python": self.python,
             "installed": self.installed,
             "inherited": self.inherited,
-            "leases": [each.to_dict() for each in self.leases],
+            "leases": [
+                {**each.to_dict(), "holder": self.holder_of(each).value} for each in self.leases
+            ],
             "shared_with": [each.to_dict() for each in self.shared_with],
+            "layout": self.layout,
+            "users": [each.to_dict() for each in self.users],
+            "unknown_users": self.unknown_users,
             "created": self.created,
             "last_used": self.last_used,
         }
@@ -63,22 +116,34 @@ class EnvEntry:
     def from_dict(cls, data: object) -> Self:
         """The way back; raises `InvalidRecord`."""
         fields = Fields("environment entry", data)
+        leases = fields.each("leases", _judged)
         return cls(
             key=EnvKey.from_dict(data),
             path=fields.text("path"),
             real_path=fields.text("real_path"),
             state=fields.choice("state", EnvState, EnvState),
             env_id=fields.optional_text("env_id"),
+            lock_digest=fields.optional_text("lock_digest"),
             reason=fields.optional_text("reason"),
             size_bytes=fields.optional_integer("size_bytes"),
             python=fields.optional_text("python"),
             installed=fields.integer("installed", 0),
             inherited=fields.integer("inherited", 0),
-            leases=fields.each("leases", Lease.from_dict),
+            leases=tuple(lease for lease, _ in leases),
+            unjudged=tuple(lease.lease_id for lease, judged in leases if not judged),
             shared_with=fields.each("shared_with", EnvKey.from_dict),
+            layout=fields.optional_text("layout"),
+            users=fields.each("users", DirectoryUser.from_dict),
+            unknown_users=fields.integer("unknown_users", 0),
             created=fields.optional_number("created"),
             last_used=fields.optional_number("last_used"),
         )
+
+
+def _judged(data: object) -> tuple[Lease, bool]:
+    """A lease of an entry, and whether its holder could be judged."""
+    holder = Fields("lease", data).optional_text("holder")
+    return Lease.from_dict(data), holder != Holder.UNKNOWN.value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +168,25 @@ class EnvFilter:
         )
 
 
+def check_directory_name(value: object, what: str) -> str:
+    """Return the name if a directory can have it, whatever a launch allows; raises `InvalidName`.
+
+    ``what`` says in the error what kind of name it is.
+    """
+    if (
+        not isinstance(value, str)
+        or value in ("", ".", "..")
+        or not {"/", "\0"}.isdisjoint(value)
+        or len(value.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES
+    ):
+        shown = redact_text(repr(value))[:80]
+        raise InvalidName(
+            f"Invalid {what} {shown}: no directory can have it",
+            {"hint": f"Allowed are 1 to {MAX_NAME_BYTES} bytes without '/', not '.' and '..'."},
+        )
+    return value
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RemovalPlan:
     """What a removal would do: remove, remove with the files kept for their holders, refuse."""
@@ -125,14 +209,16 @@ def plan_removal(entries: Iterable[EnvEntry], wanted: EnvFilter, *, force: bool)
 
     An environment in use is refused; with `force` its key goes at once, and its files when the
     last holder is gone. What a key that stays shares keeps its files without any force: it is
-    the key that goes. An environment that is being built is its job's, and refused.
+    the key that goes. An environment that is being built is its job's, and refused; so is an
+    unmanaged directory in use, since nothing of it can go and leave the files.
     """
     remove, detach, refuse = [], [], []
     for entry in entries:
         if not wanted.matches(entry.key):
             continue
         stays = any(not wanted.matches(key) for key in entry.shared_with)
-        if entry.state is EnvState.BUILDING or (entry.leases and not stays and not force):
+        fixed = entry.state is EnvState.BUILDING or entry.users
+        if fixed or (entry.leases and not stays and not force):
             refuse.append(entry)
         elif entry.leases:
             detach.append(entry)

@@ -39,6 +39,7 @@ class JobEvent:
     """Something that happened in a job; `at` is in seconds since the epoch.
 
     `done` and `total` count packages, `done_bytes` and `total_bytes` their bytes, where known.
+    `worker_address` says where, in the events of a launch on several workers.
     """
 
     seq: int
@@ -49,6 +50,7 @@ class JobEvent:
     total: int | None = None
     done_bytes: int | None = None
     total_bytes: int | None = None
+    worker_address: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -61,6 +63,7 @@ class JobEvent:
             "total": self.total,
             "done_bytes": self.done_bytes,
             "total_bytes": self.total_bytes,
+            "worker_address": self.worker_address,
         }
 
     @classmethod
@@ -76,6 +79,7 @@ class JobEvent:
             total=fields.optional_integer("total"),
             done_bytes=fields.optional_integer("done_bytes"),
             total_bytes=fields.optional_integer("total_bytes"),
+            worker_address=fields.optional_text("worker_address"),
         )
 
 
@@ -98,7 +102,16 @@ class JobJournal:
         """Append an event and return it, or None when the job has ended before."""
         if self.phase.is_last:
             return None
-        event = JobEvent(seq=self.next_seq, at=at, phase=phase, message=message, **progress)
+        event = JobEvent(
+            seq=self.next_seq,
+            at=at,
+            phase=phase,
+            message=message,
+            done=progress.get("done"),
+            total=progress.get("total"),
+            done_bytes=progress.get("done_bytes"),
+            total_bytes=progress.get("total_bytes"),
+        )
         self.next_seq += 1
         self.events.append(event)
         if len(self.events) > EVENTS_KEPT:
@@ -115,7 +128,8 @@ class PreparedEnvironment:
     """What a finished job gives: where the environment is, and the lease on it.
 
     With `enabled` false no environment was made: `python` is the host's interpreter, and there
-    is no lease. `uv_calls` counts the subprocesses that this job took.
+    is no lease. `uv_calls` counts the subprocesses that this job took; `worker_address` is of
+    the worker on whose host all this is.
     """
 
     enabled: bool
@@ -127,6 +141,7 @@ class PreparedEnvironment:
     lock_digest: str | None = None
     uv_calls: int = 0
     warnings: tuple[str, ...] = ()
+    worker_address: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -140,6 +155,7 @@ class PreparedEnvironment:
             "lock_digest": self.lock_digest,
             "uv_calls": self.uv_calls,
             "warnings": list(self.warnings),
+            "worker_address": self.worker_address,
         }
 
     @classmethod
@@ -156,4 +172,5 @@ class PreparedEnvironment:
             lock_digest=fields.optional_text("lock_digest"),
             uv_calls=fields.integer("uv_calls", 0),
             warnings=fields.texts("warnings"),
+            worker_address=fields.optional_text("worker_address"),
         )

@@ -12,6 +12,8 @@ from enum import StrEnum
 from typing import Any, Self
 
 from xinference_venv.canonical import Fields
+from xinference_venv.env import EnvKey
+from xinference_venv.units import printable
 
 LEASE_VERSION = 1
 
@@ -29,17 +31,26 @@ class ProcessIdentity:
     """One process for all time: the host, its boot, the pid, and when the process started.
 
     `start` is compared for equality only; it is in clock ticks since boot where the system
-    tells them, so that setting the clock does not change it.
+    tells them, so that setting the clock does not change it, and empty where the system hides
+    it. `namespace` names what the pid is counted in: a machine, whatever its host name and
+    through all its boots, or one run of a container; None where the system does not tell.
     """
 
     host: str
     boot: str
     pid: int
     start: str
+    namespace: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {"host": self.host, "boot": self.boot, "pid": self.pid, "start": self.start}
+        return {
+            "host": self.host,
+            "boot": self.boot,
+            "pid": self.pid,
+            "start": self.start,
+            "namespace": self.namespace,
+        }
 
     @classmethod
     def from_dict(cls, data: object) -> Self:
@@ -50,6 +61,7 @@ class ProcessIdentity:
             boot=fields.text("boot"),
             pid=fields.integer("pid"),
             start=fields.text("start"),
+            namespace=fields.optional_text("namespace"),
         )
 
 
@@ -70,7 +82,7 @@ class Lease:
 
     def __str__(self) -> str:
         who = self.model_uid or self.model_name
-        return f"{who} (process {self.process.pid} on {self.process.host})"
+        return printable(f"{who} (process {self.process.pid} on {self.process.host})")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -88,6 +100,7 @@ class Lease:
     def from_dict(cls, data: object) -> Self:
         """The way back; raises `InvalidRecord`."""
         fields = Fields("lease", data)
+        fields.check_version(LEASE_VERSION)
         return cls(
             lease_id=fields.text("lease_id"),
             env_id=fields.text("env_id"),
@@ -98,16 +111,55 @@ class Lease:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeaseEntry:
+    """A lease as a listing shows it: how its holder was judged, and which keys mean what it holds.
+
+    Without a key, the lease alone keeps its environment.
+    """
+
+    lease: Lease
+    holder: Holder
+    keys: tuple[EnvKey, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: those of the lease, `holder` and `keys`."""
+        return {
+            **self.lease.to_dict(),
+            "holder": self.holder.value,
+            "keys": [each.to_dict() for each in self.keys],
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("lease entry", data)
+        return cls(
+            lease=Lease.from_dict(data),
+            holder=fields.choice("holder", Holder, Holder),
+            keys=fields.each("keys", EnvKey.from_dict),
+        )
+
+
 def judge(
     holder: ProcessIdentity, here: ProcessIdentity, start_of: Callable[[int], str | None]
 ) -> Holder:
     """Whether the holder lives, asked from the process `here`.
 
-    `start_of(pid)` gives the start of the process that has this pid now, or None when there is
-    none. A process of another host can't be judged; one of an earlier boot is gone.
+    `start_of(pid)` gives the start of the process that has this pid now, empty when that is
+    hidden, or None when there is no such process. A process of another host or namespace can't
+    be judged; one of an earlier boot is gone.
     """
     if holder.host != here.host:
         return Holder.UNKNOWN
+    if holder.namespace != here.namespace and holder.namespace and here.namespace:
+        # Another machine of the same name, or a container beside or before this one.
+        return Holder.UNKNOWN
     if holder.boot != here.boot:
         return Holder.GONE
-    return Holder.ALIVE if start_of(holder.pid) == holder.start else Holder.GONE
+    start = start_of(holder.pid)
+    if start is None:
+        return Holder.GONE
+    if not (start and holder.start):
+        return Holder.UNKNOWN
+    return Holder.ALIVE if start == holder.start else Holder.GONE

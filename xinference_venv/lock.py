@@ -154,6 +154,7 @@ class EnvLock:
     def from_dict(cls, data: object) -> Self:
         """The way back; raises `InvalidRecord`."""
         fields = Fields("environment lock", data)
+        fields.check_version(LOCK_VERSION)
         lock = cls(
             packages=fields.each("packages", _package_table, required=True),
             distributions=fields.each("distributions", LockedDistribution.from_dict, required=True),

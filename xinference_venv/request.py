@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, ClassVar, Self
 
@@ -352,6 +352,23 @@ class LaunchRequest:
             "import_check": list(self.import_check),
             "refresh": self.refresh,
         }
+
+    def to_keep(self) -> dict[str, Any] | None:
+        """Plain JSON values to launch the same again from, or None if any holds a credential.
+
+        Without what is of one launch alone: the uid, and that it resolves anew.
+        """
+        data = replace(self, model_uid=None, refresh=False).to_dict()
+        return data if all(redact_text(text) == text for text in _texts_in(data)) else None
+
+
+def _texts_in(value: object) -> Iterator[str]:
+    """Every string of plain JSON values, keys left out."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts_in(each)
 
 
 def _inherit_mode(value: object) -> InheritMode | None:

@@ -13,7 +13,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,17 +42,35 @@ class Stopped(Exception):
         self.number = number
 
 
-def with_client(work: Callable[[Client], Awaitable[_T]]) -> _T:
-    """The result of work with a client; SIGINT and SIGTERM cancel it and raise `Stopped`."""
+def with_client(work: Callable[[Client], Awaitable[_T]], *, supervisor: str | None = None) -> _T:
+    """The result of work with a client; SIGINT and SIGTERM cancel it and raise `Stopped`.
+
+    The client is of the `supervisor` at an address, by default of actors of this process.
+    """
     with _sockets_of_our_own():
         # xoscar takes most of a second to import, which nobody who asks for help should wait for.
-        from xinference_venv.client import local_client
+        from xinference_venv.client import local_client, remote_client
 
         async def act() -> _T:
-            async with local_client() as client:
+            opened = local_client() if supervisor is None else remote_client(supervisor)
+            async with opened as client:
                 return await work(client)
 
         return asyncio.run(_until_stopped(act()))
+
+
+def serve(
+    opened: Callable[[], AbstractAsyncContextManager[Any]], ready: Callable[[str], None]
+) -> None:
+    """Keep an actor until SIGINT or SIGTERM, and end it cleanly; `ready` hears its address."""
+
+    async def keep() -> None:
+        async with opened() as actor:
+            ready(actor.address)
+            await asyncio.Event().wait()
+
+    with _sockets_of_our_own(), suppress(Stopped):
+        asyncio.run(_until_stopped(keep()))
 
 
 @contextmanager

@@ -1,8 +1,22 @@
-"""Numbers as people read them: sizes, ages, durations, counts."""
+"""Values as people read and write them: sizes, ages, durations, counts, names that anybody gave."""
 
 from __future__ import annotations
 
+import re
+from fractions import Fraction
+
+from xinference_venv.errors import InvalidInput
+from xinference_venv.redact import redact_text
+
 _SIZE_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_SIZE_FACTORS = {
+    "": 1,
+    "b": 1,
+    **{f"{unit}b": 1000**power for power, unit in enumerate("kmgtpe", start=1)},
+    **{unit.lower(): 1024**power for power, unit in enumerate(_SIZE_UNITS, start=1)},
+}
+_DURATION_FACTORS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_QUANTITY = re.compile(r"\s*([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*([a-z]*)\s*", re.IGNORECASE)
 _AGE_UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
@@ -42,3 +56,51 @@ def duration_text(seconds: float) -> str:
 def counted(number: int, what: str) -> str:
     """A number with its noun, in the plural where it has to be."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def printable(name: str) -> str:
+    """A name that may hold anything, with what does not print (lines, controls) as escapes."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
+        for each in name
+    )
+
+
+def parse_size(text: str) -> int:
+    """Bytes from ``500GB`` (powers of 1000), ``20GiB`` (of 1024) or a plain number of bytes.
+
+    Upper and lower case mean the same. Raises `InvalidInput`.
+    """
+    found = _QUANTITY.fullmatch(text)
+    factor = None if found is None else _SIZE_FACTORS.get(found[2].lower())
+    if found is None or factor is None:
+        raise InvalidInput(
+            f"Invalid size {_shown(text)}",
+            {"hint": "Allowed: a number of bytes, or one with a unit as in 500GB, 20GiB or 1.5TB."},
+        )
+    return int(Fraction(found[1]) * factor)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from ``30d``, ``12h`` or ``2 h 30 min``; units are w, d, h, min and s.
+
+    Raises `InvalidInput`.
+    """
+    seconds = Fraction(0)
+    place = 0
+    while found := _QUANTITY.match(text, place):
+        factor = _DURATION_FACTORS.get(found[2].lower())
+        if factor is None:
+            break
+        seconds += Fraction(found[1]) * factor
+        place = found.end()
+    if place < len(text) or not text:
+        raise InvalidInput(
+            f"Invalid duration {_shown(text)}",
+            {"hint": "Allowed: numbers with the units w, d, h, min and s, as in 30d or 1h 30min."},
+        )
+    return float(seconds)
+
+
+def _shown(text: str) -> str:
+    return redact_text(repr(text))[:200]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, cast
 
 from tests import fakes
@@ -17,7 +16,7 @@ def test_a_build_that_ended_late_does_not_drop_the_one_in_its_place() -> None:
     )
     spec = fakes.spec()
     together = (spec.key, spec.digest)
-    ended, newer = (Build(spec=spec, log=Path("log")) for _ in range(2))
+    ended, newer = (Build(spec=spec, log=nothing) for _ in range(2))
     launches.builds[together] = newer
 
     launches._forget(together, ended)

@@ -52,7 +52,7 @@ def real_path_of(environment: PreparedEnvironment) -> str:
 
 def uv_processes(layout: Layout) -> list[int]:
     """The pids of the subprocesses that run, as the workers of this home noted them."""
-    return sorted(int(path.stem) for path in layout.processes.glob("*.json"))
+    return sorted(int(path.stem.rpartition("-")[2]) for path in layout.processes.glob("*.json"))
 
 
 def alive(pid: int) -> bool:

@@ -136,6 +136,51 @@ def test_json_values_come_back_as_they_were(tmp_path: Path, value: dict[str, Any
     assert disk.read_json(tmp_path / "value.json") == value
 
 
+def test_rewriting_keeps_the_keys_that_are_not_ours(disk: Disk, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    disk.rewrite_json(path, {"a": 1, "b": {"c": 2}}, durable=True)
+    path.write_text('{"a": 0, "b": {"old": 1}, "later": [1, {}]}')
+    disk.rewrite_json(path, {"a": 1, "b": {"c": 2}}, durable=False)
+    assert disk.read_json(path) == {"a": 1, "b": {"c": 2}, "later": [1, {}]}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff"])
+def test_rewriting_a_damaged_file_keeps_nothing_of_it(
+    disk: Disk, tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "record.json"
+    path.write_bytes(content)
+    disk.rewrite_json(path, {"a": 1}, durable=False)
+    assert disk.read_json(path) == {"a": 1}
+
+
+@pytest.mark.parametrize("operation", ["write", "copy", "rename"])
+def test_what_shall_survive_a_power_cut_is_flushed_with_the_directory_it_is_in(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "deep" / "target"
+    source.write_bytes(b"content")
+    flushed: list[tuple[str, bool]] = []
+
+    def fsync(descriptor: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        flushed.append((path, target.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    calls: dict[str, Any] = {
+        "write": lambda: disk.write(target, b"content", durable=True),
+        "copy": lambda: disk.copy(source, target),
+        "rename": lambda: disk.rename(source, target),
+    }
+    calls[operation]()
+    *contents, names = flushed
+    # The content before it has its name, the name at the end.
+    assert names == (str(target.parent), True)
+    assert all(not there for _, there in contents)
+    assert bool(contents) is (operation != "rename")
+    assert target.read_bytes() == b"content"
+
+
 def test_what_is_not_there_is_none(disk: Disk, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("{}")
     assert disk.read_json(tmp_path / "absent") is None
@@ -156,9 +201,19 @@ def test_a_damaged_file_is_an_invalid_record_with_its_path(
     assert str(path) in caught.value.message
 
 
-def test_a_directory_in_the_place_of_a_file_is_an_error(disk: Disk, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="could not read"):
+def test_a_directory_in_the_place_of_a_file_is_damage(disk: Disk, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRecord, match=r"is damaged: .*Is a directory"):
         disk.read_json(tmp_path)
+
+
+def test_a_file_that_says_null_is_not_taken_for_one_that_is_not_there(
+    disk: Disk, tmp_path: Path
+) -> None:
+    path = tmp_path / "record.json"
+    assert disk.read_json(path) is None
+    path.write_text("null")
+    with pytest.raises(InvalidRecord, match="is damaged: it holds nothing but null"):
+        disk.read_json(path)
 
 
 def test_a_link_is_swapped_in_one_step(disk: Disk, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import threading
@@ -17,6 +16,7 @@ from xinference_venv.env import EnvKey, EnvState
 from xinference_venv.inventory import EnvEntry
 from xinference_venv.store.layout import RECORD_NAME
 from xinference_venv.store.listing import entries_of
+from xinference_venv.store.old_layouts import remove_old
 from xinference_venv.store.store import Store
 
 
@@ -49,6 +49,7 @@ def test_a_ready_environment_is_told_in_full(
         real_path=str(store.layout.env(env_id)),
         state=EnvState.READY,
         env_id=env_id,
+        lock_digest=record.lock_digest,
         size_bytes=1234,
         python="3.11.7",
         installed=2,
@@ -95,35 +96,6 @@ def test_what_is_half_made_is_not_listed(store: Store) -> None:
     assert entries_of(store) == []
 
 
-@pytest.mark.parametrize(
-    ("configuration", "python"),
-    [
-        ("home = /usr/bin\nversion = 3.11.7\n", "3.11.7"),
-        ("implementation = CPython\nuv = 0.9\nversion_info = 3.12.1\n", "3.12.1"),
-        ("version_info = 3.10.13.final.0\nversion=3.10.13\n", "3.10.13"),
-        ("version_info = 3.10.13.final.0\n", "3.10.13"),
-        ("version = unknown\n", None),
-        ("\0\n", None),
-        ("", None),
-    ],
-)
-def test_a_directory_that_is_not_ours_is_listed_as_unmanaged(
-    store: Store, configuration: str, python: str | None
-) -> None:
-    place = foreign(store, key("old", None), configuration)
-    (place / "file").write_bytes(b"x" * 100)
-    os.link(place / "file", place / "same")
-    os.symlink("/etc/passwd", place / "link")
-    (place / "loop").symlink_to(place)
-    found = only(store)
-    assert (found.key, found.state) == (key("old", None), EnvState.UNMANAGED)
-    assert found.path == found.real_path == str(place)
-    assert found.python == python
-    assert found.size_bytes == 100 + len(configuration)
-    assert found.env_id is None
-    assert found.leases == ()
-
-
 def test_a_directory_that_goes_meanwhile_harms_no_listing(store: Store) -> None:
     attached(store, "numpy")
     done = threading.Event()
@@ -139,14 +111,16 @@ def test_a_directory_that_goes_meanwhile_harms_no_listing(store: Store) -> None:
 
     looking = threading.Thread(target=look)
     looking.start()
-    for _ in range(30):
-        place = foreign(store, key("old", None), "version = 3.11.7\n")
-        for number in range(20):
-            (place / str(number)).mkdir()
-            (place / str(number) / "file").write_text("")
-        store.remove_foreign(place)
-    done.set()
-    looking.join()
+    try:
+        for _ in range(30):
+            place = foreign(store, key("old", None), "version = 3.11.7\n")
+            for number in range(20):
+                (place / str(number)).mkdir()
+                (place / str(number) / "file").write_text("")
+            remove_old(store.layout, store.disk, place)
+    finally:
+        done.set()
+        looking.join()
     assert failures == []
     assert states <= {EnvState.READY, EnvState.UNMANAGED}
 

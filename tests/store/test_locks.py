@@ -1,22 +1,30 @@
-"""Locks between real processes."""
+"""Locks between real processes, and file systems that have none."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.store.conftest import ended_process, tree
 from tests.store.test_disk import full_disk
-from xinference_venv.errors import DeadlineExceeded
+from xinference_venv.errors import DeadlineExceeded, StoreError
+from xinference_venv.lease import ProcessIdentity
 from xinference_venv.store import locks
-from xinference_venv.store.locks import held, held_briefly
+from xinference_venv.store import store as store_module
+from xinference_venv.store.identity import this_process
+from xinference_venv.store.locks import check_locking, held, held_briefly, held_if_free
+from xinference_venv.store.store import Store
 
 HOLD = """
 import asyncio, sys
@@ -167,21 +175,206 @@ async def test_locks_of_different_keys_are_independent(tmp_path: Path) -> None:
             await stack.enter_async_context(lock)
 
 
-@pytest.mark.parametrize("note", ["", "{", "[]", '"text"', "{}", "null", '{"pid": 1}'])
+@pytest.mark.parametrize("note", ["", "{", "[]", '"text"', "{}", "null", '{"process": {}}'])
 async def test_a_damaged_note_of_the_holder_harms_nothing(
     path: Path, holders: Callable[..., subprocess.Popen[str]], note: str
 ) -> None:
     holders(path, HOLD_BRIEFLY)
-    path.with_suffix(".holder").write_text(note)
+    note_down(path, note)
     with pytest.raises(DeadlineExceeded, match=r"^waited 0 s for another process$"):
         await acquire(path)
 
 
 async def test_a_lock_can_be_held_though_its_holder_can_not_be_noted(path: Path) -> None:
-    await acquire(path)
-    path.with_suffix(".holder").unlink()
     with full_disk():
         assert await acquire(path) == []
+
+
+def note_down(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def noted(path: Path) -> str:
+    return path.read_text()
+
+
+def note_of(process: ProcessIdentity, purpose: str) -> str:
+    return json.dumps({"process": process.to_dict(), "purpose": purpose})
+
+
+async def test_a_dead_holder_is_not_named_for_the_next_one(
+    path: Path, holders: Callable[..., subprocess.Popen[str]]
+) -> None:
+    first = holders(path)
+    first.kill()
+    first.wait()
+    assert str(first.pid) in noted(path)
+    holders(path, HOLD_BRIEFLY)
+    note_down(path, note_of(ended_process(), "prepare model-x"))
+    with pytest.raises(DeadlineExceeded, match=r"^waited 0 s for another process$"):
+        await acquire(path)
+
+
+async def test_who_has_let_go_is_not_named_any_more(path: Path) -> None:
+    async with held(path, purpose="test", deadline=0):
+        assert json.loads(noted(path))["process"] == this_process().to_dict()
+    assert noted(path) == ""
+
+
+async def test_who_waits_is_told_when_the_holder_changes(
+    path: Path, holders: Callable[..., subprocess.Popen[str]]
+) -> None:
+    holder = holders(path)
+    told: asyncio.Queue[str] = asyncio.Queue()
+
+    async def wait() -> None:
+        async with held(path, purpose="test", deadline=30, on_wait=told.put_nowait):
+            pass
+
+    waiting = asyncio.create_task(wait())
+    async with asyncio.timeout(10):
+        assert f"prepare model-x by process {holder.pid} on " in await told.get()
+        note_down(path, note_of(this_process(), "removal of model-x"))
+        assert f"removal of model-x by process {os.getpid()} on " in await told.get()
+        assert holder.stdin is not None
+        holder.stdin.close()
+        await waiting
+    assert told.empty()
+
+
+# Lock files that are deleted
+
+
+def test_a_lock_that_is_held_is_not_free(
+    path: Path, holders: Callable[..., subprocess.Popen[str]]
+) -> None:
+    holder = holders(path)
+    with held_if_free(path) as free:
+        assert not free
+    holder.kill()
+    holder.wait()
+    with held_if_free(path) as free:
+        assert free
+        with held_if_free(path) as again:
+            assert not again
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+async def test_who_gets_the_lock_of_a_deleted_file_takes_that_of_the_new_one(
+    path: Path, replaced: bool
+) -> None:
+    told = asyncio.Event()
+    with held_if_free(path):
+        waiting = asyncio.create_task(wait_for(path, told))
+        await told.wait()
+        os.unlink(path)
+        if replaced:
+            note_down(path, "")
+    async with asyncio.timeout(10):
+        await waiting
+    assert noted(path) == ""
+
+
+def test_locks_exclude_processes_while_their_file_is_deleted_again_and_again(
+    tmp_path: Path,
+) -> None:
+    counter, lock = tmp_path / "counter", tmp_path / "env.lock"
+    counter.write_text("0")
+    command = [sys.executable, "-c", COUNT, str(lock), str(counter)]
+    counting = [subprocess.Popen(command) for _ in range(2)]
+    deleted = 0
+    while any(each.poll() is None for each in counting):
+        with held_if_free(lock) as free:
+            if free:
+                lock.unlink()
+                deleted += 1
+    assert counter.read_text() == "100"
+    assert deleted > 0
+
+
+@pytest.mark.parametrize("place", ["absent/key.lock", "file/key.lock", "folder", "link"])
+def test_a_lock_that_can_not_be_made_is_an_error_with_its_path(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    expected = f"could not lock {tmp_path / place}: "
+    with pytest.raises(StoreError, match=expected), held_briefly(tmp_path / place):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+# File systems without locks
+
+
+class Flock:
+    """Locks of a file system that is not as it should be."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+        self.holder: int | None = None
+
+    def __call__(self, descriptor: int, operation: int) -> None:
+        if hasattr(errno, self.fault):
+            number = getattr(errno, self.fault)
+            raise OSError(number, os.strerror(number))
+        if operation == fcntl.LOCK_UN:
+            self.holder = self.holder if self.fault == "never lets go" else None
+        elif self.fault == "always held" or (
+            self.fault != "excludes nobody" and self.holder not in (None, descriptor)
+        ):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        else:
+            self.holder = descriptor
+
+
+FAULTS = {
+    "ENOLCK": "No locks available",
+    "ENOSYS": "Function not implemented",
+    "EOPNOTSUPP": "Operation not supported",
+    "EINVAL": "Invalid argument",
+    "excludes nobody": "two can lock one file at once",
+    "never lets go": "a file that was unlocked can't be locked again",
+    "always held": "a file that nobody has locked can't be locked",
+}
+
+
+@pytest.mark.parametrize(("fault", "message"), FAULTS.items())
+def test_a_file_system_without_working_locks_is_refused(
+    tmp_path: Path, fault: str, message: str
+) -> None:
+    with pytest.raises(StoreError, match=f"{tmp_path} has no working locks: {message}") as caught:
+        check_locking(tmp_path, Flock(fault))
+    assert "NFS" in str(caught.value.hint)
+    assert tree(tmp_path) == []
+
+
+def test_a_file_system_with_working_locks_is_accepted(tmp_path: Path) -> None:
+    check_locking(tmp_path, Flock("none"))
+    check_locking(tmp_path)
+    assert tree(tmp_path) == []
+
+
+def test_a_disk_that_takes_no_file_proves_nothing_of_its_locks(tmp_path: Path) -> None:
+    check_locking(tmp_path / "absent", Flock("ENOLCK"))
+
+
+def test_a_store_on_a_file_system_without_locks_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        store_module, "check_locking", partial(check_locking, flock=Flock("excludes nobody"))
+    )
+    with pytest.raises(StoreError, match="no working locks"):
+        Store.open(tmp_path / "virtualenv")
+
+
+def test_a_lock_that_the_system_refuses_is_an_error_and_no_lock(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", Flock("ENOLCK"))
+    with pytest.raises(StoreError, match="No locks available") as caught, held_briefly(path):
+        pass
+    assert "NFS" in str(caught.value.hint)
 
 
 def test_brief_locks_exclude_processes(tmp_path: Path) -> None:
@@ -200,7 +393,8 @@ def test_a_brief_lock_that_is_kept_is_an_error_of_ours(
 ) -> None:
     holder = holders(path, HOLD_BRIEFLY)
     monkeypatch.setattr(locks, "_BRIEF_SECONDS", 0.1)
-    with pytest.raises(DeadlineExceeded, match=str(path)), held_briefly(path):
+    expected = f"for a short step by process {holder.pid} on .*, which holds {path}"
+    with pytest.raises(DeadlineExceeded, match=expected), held_briefly(path):
         pass
     holder.kill()
     holder.wait()

@@ -8,11 +8,15 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.store.conftest import identity_of
+from xinference_venv.store import processes
 from xinference_venv.store.identity import identify, process_start, this_process
 from xinference_venv.store.processes import ProcessJournal
 from xinference_venv.store.store import Store
@@ -147,6 +151,62 @@ def test_the_processes_of_another_host_are_left_to_it(
     journal.sweep()
     assert child.poll() is None
     assert len(notes(journal)) == 1
+
+
+def test_the_processes_of_another_container_are_left_to_it(
+    journal: ProcessJournal, children: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    child = children()
+    owner = replace(this_process(), namespace="another", start="0")
+    forge(journal, child.pid, owner=owner.to_dict())
+    journal.sweep()
+    assert child.poll() is None
+    assert len(notes(journal)) == 1
+
+
+@pytest.mark.parametrize("change", [{"host": "another-host"}, {"namespace": "another"}])
+def test_notes_of_one_pid_on_several_hosts_do_not_collide(
+    journal: ProcessJournal,
+    children: Callable[[], subprocess.Popen[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, Any],
+) -> None:
+    child = children()
+    journal.started(child.pid)
+    elsewhere = replace(this_process(), **change)
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "this_process", lambda: elsewhere)
+        journal.started(child.pid)
+        assert len(notes(journal)) == 2
+        journal.ended(child.pid)
+    assert len(notes(journal)) == 1
+    journal.ended(child.pid)
+    assert notes(journal) == []
+
+
+NOTE = {"process": this_process().to_dict(), "owner": {**this_process().to_dict(), "start": "0"}}
+values = st.none() | st.integers() | st.text(max_size=4) | st.lists(st.integers(), max_size=2)
+parts = st.dictionaries(st.sampled_from(["host", "boot", "pid", "start", "namespace"]), values)
+
+
+@given(
+    content=st.binary(max_size=60)
+    | st.builds(
+        lambda of, owner: json.dumps(
+            {"process": {**NOTE["process"], **of}, "owner": {**NOTE["owner"], **owner}}
+        ).encode(),
+        # Of no process that lives: the sweep would be right to kill it.
+        parts.map(lambda changes: {**changes, "start": "1"}),
+        parts,
+    )
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_bytes_are_a_note_or_forgotten(journal: ProcessJournal, content: bytes) -> None:
+    (journal.layout.processes / "1.json").write_bytes(content)
+    journal.sweep()
+    for note in notes(journal):
+        assert json.loads(note.read_bytes())["owner"]
+        note.unlink()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"process": {"pid": 1}}'])

@@ -11,6 +11,7 @@ from tests.store.conftest import attached, identity_of, lock_of, publish, tree
 from tests.store.test_listing import foreign, only
 from xinference_venv.env import EnvState
 from xinference_venv.store.listing import entries_of
+from xinference_venv.store.old_layouts import remove_old
 from xinference_venv.store.removal import remove_entry
 from xinference_venv.store.store import Store
 
@@ -85,7 +86,7 @@ def test_a_key_that_took_the_place_of_a_directory_is_not_what_was_planned(store:
     """Somebody else removed the directory, and a launch came before this removal."""
     place = foreign(store, key())
     planned = only(store)
-    store.remove_foreign(place)
+    remove_old(store.layout, store.disk, place)
     new = attached(store, "numpy")
     assert not remove_entry(store, planned)
     assert store.env_of(key()) == new

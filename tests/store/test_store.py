@@ -262,7 +262,6 @@ def test_a_link_to_elsewhere_means_no_environment(store: Store, target: str) -> 
     link.symlink_to(target)
     assert store.env_of(KEY) is None
     assert list(store.links()) == []
-    assert list(store.foreign_directories()) == []
     store.sweep()
     store.detach(KEY)
     assert not link.is_symlink()
@@ -321,49 +320,11 @@ def test_touching_a_key_that_was_detached_meanwhile_does_not_attach_it_again(
         assert store.env_of(KEY) is None
 
 
-# Directories that older versions left
-
-
-def test_real_directories_are_found_and_never_replaced(store: Store) -> None:
-    left = [key("old", None), key("old", "vllm")]
-    for each in left:
-        (store.layout.key_link(each) / "bin").mkdir(parents=True)
-    assert dict(store.foreign_directories()) == {each: store.layout.key_link(each) for each in left}
-    assert list(store.links()) == []
-    lease = publish(store, lock_of("numpy"))
-    with pytest.raises(StoreError, match="did not make"):
-        store.attach(key_record(left[0], lease.env_id))
-    store.sweep()
-    assert (store.layout.key_link(left[0]) / "bin").is_dir()
-    assert store.env_of(left[0]) is None
-    store.remove_foreign(store.layout.key_link(left[0]))
-    store.attach(key_record(left[0], lease.env_id))
-    assert store.env_of(left[0]) == lease.env_id
-
-
-def test_nothing_outside_of_the_root_is_removed(store: Store, tmp_path: Path) -> None:
-    outside = tmp_path / "outside" / "3.11"
-    outside.mkdir(parents=True)
-    (outside / "precious").write_text("")
-    (store.layout.root / "v3").mkdir()
-    (store.layout.root / "v3" / "astray").symlink_to(outside.parent)
-    for path in (
-        outside,
-        store.layout.root / "v3" / "astray" / "3.11",
-        store.layout.root / ".." / ".." / "outside",
-        store.layout.root,
-    ):
-        with pytest.raises(StoreError):
-            store.remove_foreign(path)
-    assert (outside / "precious").exists()
-
-
 def test_files_where_directories_should_be_are_no_keys(store: Store) -> None:
     (store.layout.root / "v3").mkdir()
     (store.layout.root / "v3" / "file").write_text("")
     (store.layout.root / "v4").write_text("")
     assert list(store.links()) == []
-    assert list(store.foreign_directories()) == []
     store.sweep()
 
 

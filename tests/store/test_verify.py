@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.wheels import fake_distribution
 from xinference_venv.store.layout import LAYER_NAME
@@ -29,8 +34,8 @@ def env_of(site: Path) -> Path:
     return site.parents[2]
 
 
-def inspect(site: Path) -> Inspection:
-    return inspect_env(env_of(site), site_packages_of(env_of(site)))
+def inspect(site: Path, *, hashes: bool = False) -> Inspection:
+    return inspect_env(env_of(site), site_packages_of(env_of(site)), hashes=hashes)
 
 
 def record_of(site: Path) -> Path:
@@ -128,4 +133,73 @@ def test_an_environment_without_packages_is_empty(tmp_path: Path) -> None:
     place = tmp_path / "lib" / "python3.11" / "site-packages"
     place.mkdir(parents=True)
     found = inspect_env(tmp_path, site_packages_of(tmp_path))
-    assert found == Inspection(size_bytes=0, files=0, installed={}, faults=())
+    assert found == Inspection(size_bytes=0, files=0, installed={}, own_files={}, faults=())
+
+
+def test_the_files_that_no_package_brought_are_told_with_their_sizes(site: Path) -> None:
+    (env_of(site) / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    (env_of(site) / "bin" / "activate").write_text("")
+    (site / "zzzz.pth").write_text("import site\n")
+    found = inspect(site)
+    assert found.own_files == {
+        "pyvenv.cfg": 16,
+        "bin/activate": 0,
+        "lib/python3.11/site-packages/zzzz.pth": 12,
+    }
+
+
+# Contents
+
+
+def flip(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+
+
+@pytest.mark.parametrize("file", ["my_lib/__init__.py", "../../../bin/my"])
+def test_another_content_of_the_same_size_is_found_by_its_digest_alone(
+    site: Path, file: str
+) -> None:
+    assert inspect(site, hashes=True).faults == ()
+    flip(site / file)
+    assert inspect(site).faults == ()
+    [fault] = inspect(site, hashes=True).faults
+    shown = os.path.relpath(os.path.normpath(site / file), env_of(site))
+    assert fault == f"{shown} has other content than its RECORD says"
+
+
+def test_a_file_of_another_size_is_one_fault_and_not_two(site: Path) -> None:
+    (site / "my_lib" / "__init__.py").write_text("x = 12\n")
+    assert len(inspect(site, hashes=True).faults) == 1
+
+
+@pytest.mark.parametrize("digest", ["md5=1B2M2Y8AsgTpgAmY7PhCfg", "sha256", "sha0=x", "=", "x"])
+def test_a_digest_that_is_none_is_a_fault(site: Path, digest: str) -> None:
+    record_of(site).write_text(f"my_lib/__init__.py,{digest},6\n")
+    assert inspect(site).faults == ()
+    [fault] = inspect(site, hashes=True).faults
+    assert fault.startswith("lib/python3.11/site-packages/my_lib/__init__.py ")
+
+
+@pytest.mark.parametrize("name", ["sha256", "sha384", "sha512"])
+@given(content=st.binary(max_size=64))
+def test_every_digest_that_wheels_may_have_is_compared(name: str, content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder, "lib", "python3.11", "site-packages")
+        (place / "a-1.0.dist-info").mkdir(parents=True)
+        (place / "a.py").write_bytes(content)
+        digest = base64.urlsafe_b64encode(hashlib.new(name, content).digest()).rstrip(b"=")
+        line = f"a.py,{name}={digest.decode()},{len(content)}\n"
+        (place / "a-1.0.dist-info" / "RECORD").write_text(line)
+        assert inspect(place, hashes=True).faults == ()
+        if content:
+            flip(place / "a.py")
+            assert len(inspect(place, hashes=True).faults) == 1
+
+
+def test_an_inspection_can_be_ended_in_the_middle_of_a_file(site: Path) -> None:
+    def enough() -> None:
+        raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        inspect_env(env_of(site), site, hashes=True, pause=enough)

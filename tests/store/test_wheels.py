@@ -69,8 +69,9 @@ def test_a_copy_that_fails_leaves_nothing(store: Store, tmp_path: Path) -> None:
 def test_a_sweep_leaves_what_is_needed(store: Store, wheel: Path) -> None:
     one = store.wheels.keep(wheel, "a build")
     corrupt(wheel)
-    store.wheels.keep(wheel, "a build")
-    store.wheels.sweep({one.sha256})
+    two = store.wheels.keep(wheel, "a build")
+    store.wheels.delete([two.sha256])
     assert [folder.name for folder in store.layout.wheels.iterdir()] == [one.sha256]
+    assert store.unneeded_wheels() == [one.sha256]
     store.sweep()
     assert list(store.layout.wheels.iterdir()) == []

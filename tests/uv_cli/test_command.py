@@ -73,6 +73,8 @@ EVERY = [
     command.make_venv(path="/s/env", python="/usr/bin/python3.11"),
     command.python_list(),
     command.python_install("3.12"),
+    command.look_up(install()),
+    command.prune_cache(),
 ]
 
 
@@ -246,3 +248,14 @@ def test_some_may_be_built_where_nothing_else_may() -> None:
     assert values_of("--only-binary", made) == [":all:"]
     assert values_of("--no-binary", made) == ["a", "b"]
     assert "--no-binary" not in resolve().arguments
+
+
+def test_what_an_install_would_fetch_is_asked_without_network_and_nothing_is_installed() -> None:
+    made = command.look_up(install())
+    assert made.arguments[: len(install().arguments)] == install().arguments
+    assert set(made.arguments[-3:]) == {"--dry-run", "--offline", "--verbose"}
+    assert (made.environment, made.secrets) == (install().environment, install().secrets)
+
+
+def test_a_cache_is_pruned_and_never_cleaned() -> None:
+    assert command.prune_cache().arguments[:2] == ("cache", "prune")

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from xinference_venv.actors.room import check_room
+from xinference_venv.actors.threads import finish_in_thread
 from xinference_venv.errors import VerificationFailed, VirtualEnvError
 from xinference_venv.host import HostFacts
 from xinference_venv.jobs import Phase
@@ -85,17 +87,18 @@ class Assembly:
             done_bytes=0,
             total_bytes=sum(sizes.values()),
         )
-        # Making links takes no uv and no network, so it is done beside the install; a thread
-        # can't be cancelled, so it is awaited whatever becomes of that.
-        furnishing = asyncio.ensure_future(asyncio.to_thread(self._furnish, lock, staged))
+        placed = with_places(lock, str(self.store.layout.wheels))
+        await in_phase(Phase.INSTALLING, check_room(placed, builder, self.store.layout.root))
+        # Making links takes no uv and no network, so it is done beside the install, and awaited
+        # whatever becomes of that.
+        furnishing = asyncio.ensure_future(finish_in_thread(self._furnish, lock, staged))
         try:
-            placed = with_places(lock, str(self.store.layout.wheels))
             await in_phase(Phase.INSTALLING, builder.install(placed, on_line))
         finally:
             await asyncio.wait([furnishing])
         furnishing.result()
         if self.spec.sees_host:
-            await asyncio.to_thread(self._show_host, lock, staged)
+            await finish_in_thread(self._show_host, lock, staged)
 
     def _furnish(self, lock: EnvLock, staged: Path) -> None:
         """What of an environment is not uv's: the launcher and the layer of the host."""
@@ -118,13 +121,16 @@ class Assembly:
         add_scripts(disk, staged, shown)
         link_data_files(disk, staged, interpreter, shown)
 
-    async def verify(self, lock: EnvLock, staged: Path) -> Inspection:
-        """Raises `VerificationFailed` unless disk, interpreter and lock agree."""
+    async def verify(self, lock: EnvLock, staged: Path, *, hashes: bool) -> Inspection:
+        """Raises `VerificationFailed` unless disk, interpreter and lock agree.
+
+        With `hashes` the contents of all files are compared too.
+        """
         seen = [each.name for each in lock.with_role(Role.INHERITED)]
         unseen = [each.name for each in lock.with_role(Role.HIDDEN)]
         await self.check_imports(staged)
         inspection, faults = await asyncio.gather(
-            asyncio.to_thread(inspect_env, staged, site_packages_of(staged)),
+            asyncio.to_thread(inspect_env, staged, site_packages_of(staged), hashes=hashes),
             check_environment(
                 self.uv.door,
                 str(staged / "bin" / "python"),

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from xinference_venv.errors import UnknownJob, VirtualEnvError
+from xinference_venv.actors.build_log import BuildLog
+from xinference_venv.errors import InvalidInput, UnknownJob, VirtualEnvError
 from xinference_venv.jobs import JobJournal, Phase, PreparedEnvironment
 from xinference_venv.lease import Lease
+from xinference_venv.lock import EnvLock
 from xinference_venv.request import LaunchRequest
 from xinference_venv.spec import EnvSpec
 
@@ -24,7 +26,7 @@ ENDED_JOBS_KEPT = 200
 
 @dataclass(kw_only=True, eq=False)
 class Job:
-    """One caller's job."""
+    """One caller's job; `logged` when it is part of a build, whose log is its log."""
 
     job_id: str
     request: LaunchRequest
@@ -32,7 +34,11 @@ class Job:
     result: PreparedEnvironment | None = None
     error: VirtualEnvError | None = None
     lease: Lease | None = None
+    logged: bool = False
     task: asyncio.Task[None] | None = None
+    lock: EnvLock | None = None
+    ask: Any = None
+    members: Mapping[str, Any] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def say(self, phase: Phase, message: str, **progress: int | None) -> None:
@@ -41,17 +47,41 @@ class Job:
         self._changed.set()
         self._changed = asyncio.Event()
 
+    def know(self, lock: EnvLock) -> None:
+        """Note the job's lock for whoever asks for it."""
+        self.lock = lock
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def change(self, timeout: float) -> None:
+        """Wait for something to happen, for `timeout` seconds at most."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+
+    def describe(self) -> dict[str, Any]:
+        """Plain JSON values: what is launched, how far it is, how it ended."""
+        events = self.journal.events
+        return {
+            "job_id": self.job_id,
+            "model_name": self.request.model_name,
+            "model_engine": self.request.model_engine,
+            "phase": self.journal.phase.value,
+            "message": events[-1].message if events else "",
+            "started": events[0].at if events else None,
+            "changed": events[-1].at if events else None,
+            "error": None if self.error is None else self.error.to_dict(),
+        }
+
     async def events(self, since: int, timeout: float) -> dict[str, Any]:
         """The events after number `since`; waits at most `timeout` seconds for the first one.
 
         That a job was queued is no news to who queued it, and not worth an answer of its own.
         """
         if not self.journal.since(max(since, 1)) and not self.journal.phase.is_last:
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
+            await self.change(timeout)
         return {
             "job_id": self.job_id,
             "phase": self.journal.phase.value,
@@ -63,23 +93,31 @@ class Job:
 
 @dataclass(kw_only=True, eq=False)
 class Build:
-    """What several jobs wait for; `log` gets every line that uv says."""
+    """What several jobs wait for; `log` gets every line that uv says.
+
+    `request` is the launch that began it.
+    """
 
     spec: EnvSpec
-    log: Path
+    request: LaunchRequest | None = None
+    log: BuildLog
     jobs: list[Job] = field(default_factory=list)
     task: asyncio.Task[Any] | None = None
 
     def say(self, phase: Phase, message: str, **progress: int | None) -> None:
         """Tell every job that waits, and the log."""
-        self.note(message)
+        self.log.note(message)
         for job in self.jobs:
             job.say(phase, message, **progress)
 
     def note(self, line: str) -> None:
         """Write a line to the log."""
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        self.log.note(line)
+
+    def know(self, lock: EnvLock) -> None:
+        """Note the lock with every job that waits."""
+        for job in self.jobs:
+            job.know(lock)
 
     def join(self, job: Job) -> None:
         """Let another job wait too; it hears what was said so far."""
@@ -88,6 +126,7 @@ class Build:
                 if event.phase is not Phase.QUEUED:
                     job.say(event.phase, event.message, done=event.done, total=event.total)
         self.jobs.append(job)
+        job.logged = True
 
 
 @dataclass(kw_only=True)
@@ -96,12 +135,14 @@ class Board:
 
     jobs: dict[str, Job] = field(default_factory=dict)
 
-    def open(self, request: LaunchRequest) -> Job:
-        """A new job."""
+    def open(self, request: LaunchRequest, job_id: str | None = None) -> Job:
+        """A new job, of this id if one is given; raises `InvalidInput` for one that is taken."""
+        if job_id is not None and job_id in self.jobs:
+            raise InvalidInput(f"there is a job {job_id!r} already")
         ended = [job_id for job_id, job in self.jobs.items() if job.journal.phase.is_last]
         for job_id in ended[: max(0, len(ended) - ENDED_JOBS_KEPT)]:
             del self.jobs[job_id]
-        job = Job(job_id=uuid.uuid4().hex, request=request)
+        job = Job(job_id=job_id or uuid.uuid4().hex, request=request)
         self.jobs[job.job_id] = job
         return job
 

@@ -39,17 +39,21 @@ async def create_supervisor(address: str) -> Any:
     return await xo.create_actor(VirtualEnvSupervisorActor, address=address, uid=SUPERVISOR_UID)
 
 
-async def create_worker(address: str, environ: Mapping[str, str] | None = None) -> Any:
+async def create_worker(
+    address: str, environ: Mapping[str, str] | None = None, *, supervisor: str | None = None
+) -> Any:
     """Create the worker of this host in the pool at `address`; returns a reference.
 
-    Settings are read once, here, from `environ` (this process's environment by default).
+    Settings are read once, here, from `environ` (this process's environment by default). With
+    the address of a `supervisor` it joins that one's cluster; raises `IncompatibleVersion`,
+    `WorkerUnavailable` or `DeadlineExceeded` when it can't, and leaves no actor then.
     """
     ambient = os.environ if environ is None else environ
     home = ambient.get("HOME") or str(Path.home())
     settings = Settings.from_environ(ambient, home_directory=home)
     store = await asyncio.to_thread(Store.open, Path(settings.virtualenv_dir))
     uv = await asyncio.to_thread(_uv, settings, store, ambient, home)
-    return await xo.create_actor(
+    worker = await xo.create_actor(
         VirtualEnvWorkerActor,
         store=store,
         uv=uv,
@@ -58,17 +62,61 @@ async def create_worker(address: str, environ: Mapping[str, str] | None = None) 
         address=address,
         uid=WORKER_UID,
     )
+    joined = supervisor is None
+    try:
+        if supervisor is not None:
+            await worker.join(supervisor)
+        joined = True
+    finally:
+        if not joined:
+            await xo.destroy_actor(worker)
+    return worker
+
+
+@asynccontextmanager
+async def supervisor_pool(address: str) -> AsyncIterator[Any]:
+    """A supervisor in a pool of its own at `address` (``HOST:PORT``); destroyed at the end."""
+    # Recovering a pool forgets the interpreter it was started with.
+    pool = await xo.create_actor_pool(address=address, n_process=0, auto_recover=False)
+    try:
+        supervisor = await create_supervisor(pool.external_address)
+        try:
+            yield supervisor
+        finally:
+            await supervisor.stop()
+            await xo.destroy_actor(supervisor)
+    finally:
+        await pool.stop()
+
+
+@asynccontextmanager
+async def worker_pool(
+    address: str, supervisor: str, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[Any]:
+    """A worker in a pool of its own at `address`, a member of the supervisor's cluster.
+
+    At the end it leaves that, its jobs are cancelled, and their uv has ended.
+    """
+    pool = await xo.create_actor_pool(address=address, n_process=0, auto_recover=False)
+    try:
+        worker = await create_worker(pool.external_address, environ, supervisor=supervisor)
+        try:
+            yield worker
+        finally:
+            await worker.stop()
+            await xo.destroy_actor(worker)
+    finally:
+        await pool.stop()
 
 
 @asynccontextmanager
 async def local_cluster(environ: Mapping[str, str] | None = None) -> AsyncIterator[LocalCluster]:
     """Both actors in this process, on the loopback address only; stops what runs at the end."""
-    # Recovering a pool forgets the interpreter it was started with.
     pool = await xo.create_actor_pool(address=LOOPBACK, n_process=0, auto_recover=False)
     try:
         supervisor = await create_supervisor(pool.external_address)
         worker = await create_worker(pool.external_address, environ)
-        await supervisor.register_worker(worker.address, os.urandom(8).hex())
+        await supervisor.register_worker(await worker.registration(heartbeat=None))
         try:
             yield LocalCluster(pool=pool, supervisor=supervisor, worker=worker)
         finally:
@@ -88,7 +136,7 @@ def _uv(settings: Settings, store: Store, ambient: Mapping[str, str], home: str)
         python_directories=version_manager_directories(ambient, home),
     )
     door = ProcessDoor(
-        environment=environment,
+        environment={**environment, **journal.variables},
         slots=settings.uv_processes,
         started=journal.started,
         ended=journal.ended,

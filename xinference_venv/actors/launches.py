@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,8 +18,10 @@ from typing import Any
 
 from xinference_venv.actors.assembly import in_phase
 from xinference_venv.actors.board import Board, Build, Job
+from xinference_venv.actors.build_log import BuildLog, log_failure
 from xinference_venv.actors.hosts import Hosts
 from xinference_venv.actors.pipeline import Preparation
+from xinference_venv.actors.threads import finish_in_thread
 from xinference_venv.catalog.load import load_catalog
 from xinference_venv.catalog.nouns import Catalog
 from xinference_venv.config import Settings
@@ -39,10 +41,11 @@ from xinference_venv.request import LaunchRequest
 from xinference_venv.sources import check_launch_find_links
 from xinference_venv.spec import EnvSpec, Surroundings, describe, plan_spec, wants_environment
 from xinference_venv.store.ambient import real_directory
+from xinference_venv.store.holders import release_unbound
 from xinference_venv.store.identity import this_process
 from xinference_venv.store.launcher import LAUNCHER_NAME
 from xinference_venv.store.locks import held
-from xinference_venv.store.logs import open_log
+from xinference_venv.store.old_layouts import check_free
 from xinference_venv.store.store import Store
 from xinference_venv.uv_cli.process import Uv
 
@@ -51,9 +54,20 @@ UNBOUND_LEASE_SECONDS = 600.0
 CANCELLED_LEASE_SECONDS = 1.0
 
 
+AskLock = Callable[[Callable[[str], None]], Awaitable[EnvLock | None]]
+
+
+async def _nobody(_: Callable[[str], None]) -> EnvLock | None:
+    """Nobody else has a lock."""
+    return None
+
+
 @dataclass(kw_only=True)
 class Launches:
-    """The jobs of a worker and the builds they share; `address` names the worker in errors."""
+    """The jobs of a worker and the builds they share; `address` names the worker in errors.
+
+    `on_built` is called after each build.
+    """
 
     store: Store
     uv: Uv
@@ -62,13 +76,22 @@ class Launches:
     address: str = ""
     board: Board = field(default_factory=Board)
     builds: dict[tuple[EnvKey, str], Build] = field(default_factory=dict)
+    on_built: Callable[[], None] = lambda: None
     _key_locks: dict[EnvKey, asyncio.Lock] = field(
         default_factory=lambda: defaultdict(asyncio.Lock)
     )
 
-    def start(self, request: LaunchRequest, given: EnvLock | None) -> Job:
-        """Start a job."""
-        job = self.board.open(request)
+    def start(
+        self,
+        request: LaunchRequest,
+        given: EnvLock | None,
+        *,
+        job_id: str | None = None,
+        ask: AskLock = _nobody,
+    ) -> Job:
+        """Start a job; `ask` may find a lock elsewhere when there is none here."""
+        job = self.board.open(request, job_id)
+        job.ask = ask
         job.say(Phase.QUEUED, f"queued for {request.model_name}")
         job.task = asyncio.create_task(self._run(job, given))
         return job
@@ -89,28 +112,32 @@ class Launches:
 
     async def plan(self, request: LaunchRequest) -> dict[str, Any]:
         """What a launch would do, resolved and not built: the spec, and the lock or None."""
-        spec = None
-        host = await self.hosts.facts()
-        if wants_environment(request, self.settings):
-            interpreter = await self.hosts.interpreter(
-                request.python_version, host.interpreter, lambda _: None
-            )
-            spec = await asyncio.to_thread(self._plan, request, host, interpreter)
+        host, spec = await self.specify(request)
         if spec is None:
             return {"enabled": False, "spec": None, "lock": None}
         job_id = uuid.uuid4().hex
-        preparation = self._preparation(spec, host, job_id, None)
+        preparation = self.preparation(spec, host, job_id, None)
         known = None if request.refresh else await asyncio.to_thread(preparation.known)
         if known is not None:
             lock = await asyncio.to_thread(self.store.lock_of, known.env_id)
             if lock is not None:
                 return {"enabled": True, "spec": describe(spec), "lock": lock.to_dict()}
-        folder = await asyncio.to_thread(self.store.stage, job_id)
         try:
+            folder = await finish_in_thread(self.store.stage, job_id)
             lock = await in_phase(Phase.RESOLVING, preparation.resolve(folder))
         finally:
             await asyncio.shield(asyncio.to_thread(self.store.unstage, job_id))
         return {"enabled": True, "spec": describe(spec), "lock": lock.to_dict()}
+
+    async def specify(self, request: LaunchRequest) -> tuple[HostFacts, EnvSpec | None]:
+        """The host as it is now, and what a request means on it; None: no environment."""
+        host = await self.hosts.facts()
+        if not wants_environment(request, self.settings):
+            return host, None
+        interpreter = await self.hosts.interpreter(
+            request.python_version, host.interpreter, lambda _: None
+        )
+        return host, await asyncio.to_thread(self._plan, request, host, interpreter)
 
     @asynccontextmanager
     async def holding(
@@ -151,6 +178,8 @@ class Launches:
         except VirtualEnvError as error:
             job.error = error.with_details(host=self.address)
             job.say(Phase.FAILED, str(error))
+            if not job.logged:
+                await log_failure(self.store, job.request, job.job_id, error)
         except asyncio.CancelledError:
             # A thread that takes the lease can't be cancelled, and may not have it yet.
             self._expire(job, CANCELLED_LEASE_SECONDS)
@@ -166,7 +195,7 @@ class Launches:
         request = job.request
         host = await self.hosts.facts()
         if not wants_environment(request, self.settings):
-            return PreparedEnvironment(enabled=False, python=host.interpreter.executable)
+            return self._host_itself(host)
         interpreter = await self.hosts.interpreter(
             request.python_version, host.interpreter, lambda line: job.say(Phase.PROBING, line)
         )
@@ -175,12 +204,12 @@ class Launches:
             spec = self._plan(request, host, interpreter)
             if spec is None or given is not None or request.refresh:
                 return spec, None
-            return spec, self._standing(job, self._preparation(spec, host, job.job_id, None))
+            return spec, self._standing(job, self.preparation(spec, host, job.job_id, None))
 
         # One way to a thread and back for all that a relaunch takes.
         spec, standing = await asyncio.to_thread(plan)
         if spec is None:
-            return PreparedEnvironment(enabled=False, python=host.interpreter.executable)
+            return self._host_itself(host)
         return standing or await self._built(job, spec, host, given)
 
     def _standing(self, job: Job, preparation: Preparation) -> PreparedEnvironment | None:
@@ -198,7 +227,7 @@ class Launches:
         together = (spec.key, spec.digest)
         build = self.builds.get(together)
         if build is None:
-            build = self._new_build(spec, job.job_id)
+            build = self._new_build(spec, job)
             self.builds[together] = build
             build.join(job)
             build.task = asyncio.create_task(self._build(spec, host, build, job, given))
@@ -232,29 +261,33 @@ class Launches:
         self, spec: EnvSpec, host: HostFacts, build: Build, job: Job, given: EnvLock | None
     ) -> tuple[str, int]:
         """Make the environment, alone for its key; returns its id and the uv calls it took."""
-        try:
+        async with build.log.kept():
+            if given is None:
+                # Before the key is held: who is asked may share the home, and need the key.
+                given = await job.ask(lambda line: build.say(Phase.RESOLVING, line))
             async with self.holding(
                 spec.key,
                 "launch",
                 deadline=float(self.settings.build_timeout),
                 on_wait=lambda line: build.say(Phase.QUEUED, line),
             ):
-                preparation = self._preparation(spec, host, job.job_id, build)
+                preparation = self.preparation(spec, host, job.job_id, build)
                 if given is None and not job.request.refresh:
                     # Another process, or a job before this one, may have made it meanwhile.
                     standing = await asyncio.to_thread(self._standing, job, preparation)
                     if standing is not None and standing.env_id is not None:
                         return standing.env_id, 0
+                taking = asyncio.to_thread(check_free, self.store.layout, spec.key)
+                await in_phase(Phase.QUEUED, taking)
                 keeping = await preparation.run(given)
-                for each in list(build.jobs):
-                    await asyncio.to_thread(self._lease, each, keeping.env_id)
-                await asyncio.to_thread(self.store.leases.release, keeping.env_id, keeping.lease_id)
+                give_back = partial(self.store.leases.release, keeping.env_id, keeping.lease_id)
+                try:
+                    for each in list(build.jobs):
+                        await asyncio.to_thread(self._lease, each, keeping.env_id)
+                finally:
+                    await asyncio.shield(asyncio.to_thread(give_back))
+                self.on_built()
                 return keeping.env_id, preparation.uv.calls
-        except VirtualEnvError as error:
-            build.note(str(error))
-            if output := error.details.get("output"):
-                build.note(str(output))
-            raise
 
     def _lease(self, job: Job, env_id: str) -> bool:
         """Give the job a lease, held by this process until it is bound; not on a broken one."""
@@ -274,20 +307,19 @@ class Launches:
         have died.
         """
 
-        def give_back() -> None:
-            if job.lease is None:
-                return
-            env_id, lease_id = job.lease.env_id, job.lease.lease_id
-            held = self.store.leases.find(env_id, lease_id)
-            if held is not None and held.process == job.lease.process:
-                self.store.leases.release(env_id, lease_id)
+        loop = asyncio.get_running_loop()
 
-        asyncio.get_running_loop().call_later(seconds, give_back)
+        def give_back() -> None:
+            if job.lease is not None:
+                loop.run_in_executor(None, release_unbound, self.store, job.lease)
+
+        loop.call_later(seconds, give_back)
 
     def _prepared(self, job: Job, spec: EnvSpec, *, uv_calls: int) -> PreparedEnvironment:
         assert job.lease is not None
         env_id = job.lease.env_id
-        record = self.store.env_record(env_id)
+        # Not whether it is whole: that was seen when it was leased.
+        record = self.store.record_of(env_id)
         real_path = self.store.layout.env(env_id)
         return PreparedEnvironment(
             enabled=True,
@@ -299,6 +331,12 @@ class Launches:
             lock_digest=record.lock_digest,
             uv_calls=uv_calls,
             warnings=record.warnings,
+            worker_address=self.address,
+        )
+
+    def _host_itself(self, host: HostFacts) -> PreparedEnvironment:
+        return PreparedEnvironment(
+            enabled=False, python=host.interpreter.executable, worker_address=self.address
         )
 
     def _plan(
@@ -331,7 +369,7 @@ class Launches:
                 )
         return spec
 
-    def _preparation(
+    def preparation(
         self, spec: EnvSpec, host: HostFacts, job_id: str, build: Build | None
     ) -> Preparation:
         """The preparation of a spec, with a count of its own of the uv processes it takes."""
@@ -345,8 +383,9 @@ class Launches:
             build=build,
         )
 
-    def _new_build(self, spec: EnvSpec, job_id: str) -> Build:
+    def _new_build(self, spec: EnvSpec, job: Job) -> Build:
         return Build(
             spec=spec,
-            log=open_log(self.store.layout, self.store.disk, spec.key, job_id),
+            request=job.request,
+            log=BuildLog.of(self.store, spec.key, job.job_id),
         )

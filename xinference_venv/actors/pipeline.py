@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from xinference_venv.actors.assembly import Assembly, in_phase
 from xinference_venv.actors.board import Build
 from xinference_venv.actors.building import SourceBuilding
+from xinference_venv.actors.threads import finish_in_thread
 from xinference_venv.env import EnvRecord, KeyRecord
 from xinference_venv.errors import InvalidInput, InvalidRecord
 from xinference_venv.explain import explained
@@ -26,7 +29,9 @@ from xinference_venv.lock import EnvLock, Resolution
 from xinference_venv.overlay import host_part, still_sound
 from xinference_venv.source_builds import BuiltWheel, with_built
 from xinference_venv.spec import EnvSpec
+from xinference_venv.store.health import content_is_doubted, lease_whole, note_own_files
 from xinference_venv.store.identity import this_process
+from xinference_venv.store.locks import held
 from xinference_venv.store.store import Store, interpreter_facts
 from xinference_venv.store.verify import (
     Inspection,
@@ -109,15 +114,16 @@ class Preparation:
                 f"the lock given for {self.spec.key} is not of a host equal to this one",
                 {"hint": "launch without it, so that it is resolved here"},
             )
-        folder = await asyncio.to_thread(self.store.stage, self.job_id)
-        staged = folder / "env"
-        builder = Builder(
-            uv=self.uv, spec=self.spec, env=staged, scratch=folder, deadline=self.deadline
-        )
-        # Needs no lock, so it is made while there is none.
-        emptying = asyncio.ensure_future(in_phase(Phase.INSTALLING, builder.make_empty()))
-        beside: list[asyncio.Future[Any]] = [emptying]
+        beside: list[asyncio.Future[Any]] = []
         try:
+            folder = await finish_in_thread(self.store.stage, self.job_id)
+            staged = folder / "env"
+            builder = Builder(
+                uv=self.uv, spec=self.spec, env=staged, scratch=folder, deadline=self.deadline
+            )
+            # Needs no lock, so it is made while there is none.
+            emptying = asyncio.ensure_future(in_phase(Phase.INSTALLING, builder.make_empty()))
+            beside.append(emptying)
             lock = given or self._kept_lock()
             explaining = None
             if lock is None:
@@ -129,21 +135,49 @@ class Preparation:
                 beside.append(explaining)
             wheels = await in_phase(Phase.RESOLVING, self._built_wheels(lock, folder))
             lock = with_built(lock, wheels)
+            self._tell(lock, explaining, wheels)
             if (lease := await self._share(lock)) is not None:
-                self.say(Phase.PUBLISHING, "an environment with this lock is there already")
                 return lease
-            await emptying
-            await self.assembly.fill(lock, builder)
-            self.say(Phase.VERIFYING, "verifying what was installed")
-            inspection = await in_phase(Phase.VERIFYING, self.assembly.verify(lock, staged))
-            self.say(Phase.PUBLISHING, "publishing")
-            lock = lock if explaining is None else with_built(await explaining, wheels)
-            return await asyncio.to_thread(self._publish, lock, staged, inspection)
+            async with self._building(lock):
+                # Whoever built it until now may have made what is wanted here.
+                if (lease := await self._share(lock)) is not None:
+                    return lease
+                await emptying
+                await self.assembly.fill(lock, builder)
+                self.say(Phase.VERIFYING, "verifying what was installed")
+                hashes = await asyncio.to_thread(content_is_doubted, self.store, lock.env_id)
+                inspection = await in_phase(
+                    Phase.VERIFYING, self.assembly.verify(lock, staged, hashes=hashes)
+                )
+                self.say(Phase.PUBLISHING, "publishing")
+                lock = lock if explaining is None else with_built(await explaining, wheels)
+                publish = partial(self._publish, lock, staged, inspection)
+                return await self._attached(publish, check=False)
         finally:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             await asyncio.shield(asyncio.to_thread(self.store.unstage, self.job_id))
+
+    def _tell(
+        self,
+        lock: EnvLock,
+        explaining: asyncio.Future[EnvLock] | None,
+        wheels: Sequence[BuiltWheel],
+    ) -> None:
+        """Let whoever asks for it have the lock, once its reasons are known."""
+        if self.build is None:
+            return
+        know = self.build.know
+        if explaining is None:
+            know(lock)
+            return
+
+        def explained_now(done: asyncio.Future[EnvLock]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                know(with_built(done.result(), wheels))
+
+        explaining.add_done_callback(explained_now)
 
     def _kept_lock(self) -> EnvLock | None:
         """The lock of an environment that is broken now: it is healed to what it was."""
@@ -151,7 +185,9 @@ class Preparation:
         if record is None or record.spec_digest != self.spec.digest:
             return None
         lock = self.store.lock_of(record.env_id)
-        if lock is None or not self._fits(lock):
+        # A lock that was changed in place is of another environment.
+        own = self.store.layout.own_id(record.env_id)
+        if lock is None or lock.env_id != own or not self._fits(lock):
             return None
         self.note(f"healing {self.store.layout.env(record.env_id)}")
         return lock
@@ -174,7 +210,7 @@ class Preparation:
         return replace(resolved.lock, distributions=why)
 
     async def _resolve(self, folder: Path) -> _Resolved:
-        stubs = await asyncio.to_thread(self._stubs, folder) if self.spec.skip_installed else None
+        stubs = await finish_in_thread(self._stubs, folder) if self.spec.skip_installed else None
         resolver = Resolver(
             uv=self.uv,
             spec=self.spec,
@@ -226,29 +262,62 @@ class Preparation:
             write_stubs(self.host, made)
             if not place.is_dir():
                 self.store.disk.rename(made, place)
+        # In use: what was not for a day may be cleared away.
+        self.store.disk.touch(place)
         return place
+
+    def _building(self, lock: EnvLock) -> AbstractAsyncContextManager[None]:
+        """Be the only one of those that share the home who builds this lock.
+
+        Who waits here holds its key's lock, and who holds the lock of a build waits for no key,
+        so no two wait for each other.
+        """
+        return held(
+            self.store.build_lock(lock.env_id),
+            purpose=f"the build of the same packages for {self.spec.key}",
+            deadline=self.deadline,
+            on_wait=lambda line: self.say(Phase.INSTALLING, line),
+        )
 
     async def _share(self, lock: EnvLock) -> Lease | None:
         """Let the key mean an environment that is there already; None when there is none."""
+        take = partial(
+            lease_whole,
+            self.store,
+            lock.env_id,
+            model_name=self.spec.key.model_name,
+            process=this_process(),
+        )
         try:
-            lease = await asyncio.to_thread(
-                self.store.lease,
-                lock.env_id,
-                model_name=self.spec.key.model_name,
-                model_uid=None,
-                process=this_process(),
-            )
+            lease = await self._attached(take, check=True)
         except InvalidRecord:
             return None
+        self.say(Phase.PUBLISHING, "an environment with this lock is there already")
+        return lease
+
+    async def _attached(self, take: Callable[[], Lease], *, check: bool) -> Lease:
+        """Let the key mean the environment that `take` takes a lease on; `check` its imports.
+
+        When that fails or is cancelled, the lease is given back, and with it the environment if
+        nothing else needs it.
+        """
+        taken: list[Lease] = []
         attached = False
         try:
-            await self.assembly.check_imports(self.store.layout.env(lock.env_id))
-            await asyncio.to_thread(self._attach, lock.env_id)
+            await finish_in_thread(lambda: taken.append(take()))
+            [lease] = taken
+            if check:
+                await self.assembly.check_imports(self.store.layout.env(lease.env_id))
+            await finish_in_thread(self._attach, lease.env_id)
             attached = True
+            return lease
         finally:
-            if not attached:
-                self.store.leases.release(lock.env_id, lease.lease_id)
-        return lease
+            if taken and not attached:
+                await asyncio.shield(asyncio.to_thread(self._give_back, taken[0]))
+
+    def _give_back(self, lease: Lease) -> None:
+        self.store.leases.release(lease.env_id, lease.lease_id)
+        self.store.delete_if_unused(lease.env_id)
 
     def _publish(self, lock: EnvLock, staged: Path, inspection: Inspection) -> Lease:
         record = EnvRecord.of(
@@ -258,14 +327,14 @@ class Preparation:
             created=time.time(),
             interpreter=interpreter_facts(self.spec.interpreter.base_executable),
         )
+        note_own_files(self.store.disk, staged, inspection.own_files)
         model = self.spec.key.model_name
-        lease = self.store.publish(staged, record, lock, model_name=model, process=this_process())
-        self._attach(lease.env_id)
-        return lease
+        return self.store.publish(staged, record, lock, model_name=model, process=this_process())
 
     def _attach(self, env_id: str) -> None:
         """Let the key mean an environment, on which this process has a lease."""
         now = time.time()
+        request = None if self.build is None else self.build.request
         previous = self.store.env_of(self.spec.key)
         self.store.attach(
             KeyRecord(
@@ -275,6 +344,7 @@ class Preparation:
                 host_fingerprint=self.host.fingerprint if self.spec.sees_host else "",
                 created=now,
                 last_used=now,
+                request=None if request is None else request.to_keep(),
             )
         )
         if previous is not None and previous != env_id:

@@ -13,9 +13,15 @@ from typing import Any, TypeVar
 
 import xoscar as xo
 
-from xinference_venv.errors import DeadlineExceeded, WorkerUnavailable
+from xinference_venv.errors import (
+    DeadlineExceeded,
+    VirtualEnvError,
+    WorkerUnavailable,
+    error_from_dict,
+)
 
 PROBE_SECONDS = 1.0
+_CANCEL_AGAIN_SECONDS = 0.5
 _T = TypeVar("_T")
 
 
@@ -29,16 +35,22 @@ async def within(deadline: float, work: Awaitable[_T], what: str) -> _T:
     try:
         done, _ = await asyncio.wait([task], timeout=deadline)
     except asyncio.CancelledError:
-        task.cancel()
+        _abandon(task)
         raise
     if not done:
-        task.cancel()
-        task.add_done_callback(_ignore_outcome)
+        _abandon(task)
         raise DeadlineExceeded(f"{what} did not answer within {deadline:g} s")
     return task.result()
 
 
-async def probe(address: str) -> None:
+def _abandon(task: asyncio.Future[Any]) -> None:
+    """Cancel a call, and once more: the first time xoscar only asks the peer to acknowledge it."""
+    task.add_done_callback(_ignore_outcome)
+    task.cancel()
+    asyncio.get_running_loop().call_later(_CANCEL_AGAIN_SECONDS, task.cancel)
+
+
+async def probe(address: str, what: str) -> None:
     """Raises `WorkerUnavailable` unless something listens at the address."""
     host, _, port = address.rpartition(":")
     try:
@@ -46,32 +58,72 @@ async def probe(address: str) -> None:
             _, writer = await asyncio.open_connection(host, int(port))
     except (OSError, TimeoutError) as error:
         why = "no answer" if isinstance(error, TimeoutError) else str(error.strerror or error)
-        raise WorkerUnavailable(f"the worker at {address} can't be reached: {why}") from None
+        raise WorkerUnavailable(f"{what} can't be reached: {why}") from None
     writer.close()
     with suppress(OSError):
         await writer.wait_closed()
 
 
 async def call(
-    address: str, uid: str, method: str, *arguments: Any, deadline: float, here: str, **named: Any
+    address: str,
+    uid: str,
+    method: str,
+    *arguments: Any,
+    deadline: float,
+    here: str,
+    what: str | None = None,
+    **named: Any,
 ) -> Any:
     """Call a method of an actor within `deadline` seconds; `here` is the caller's own address.
 
-    Raises the callee's own `VirtualEnvError`, `DeadlineExceeded`, or `WorkerUnavailable`.
+    `what` names the callee in errors. Raises the callee's own `VirtualEnvError`,
+    `DeadlineExceeded`, or `WorkerUnavailable`.
     """
+    what = what or f"the worker at {address}"
     if address != here:
-        await probe(address)
+        await probe(address, what)
 
     async def ask() -> Any:
         reference = await xo.actor_ref(address=address, uid=uid)
         return await getattr(reference, method)(*arguments, **named)
 
     try:
-        return await within(deadline, ask(), f"the worker at {address}")
+        return await within(deadline, ask(), what)
+    except VirtualEnvError as error:
+        # xoscar raises a class of its own making, whose words begin with an address and a pid.
+        raise error_from_dict(error.to_dict()) from error
     except (ConnectionError, EOFError, xo.ServerClosed, xo.ActorNotExist) as error:
-        raise WorkerUnavailable(
-            f"the worker at {address} ended while it was asked: {error}"
-        ) from error
+        raise WorkerUnavailable(f"{what} ended while it was asked: {error}") from error
+
+
+async def ask_worker(
+    address: str,
+    uid: str,
+    incarnation: str,
+    method: str,
+    *arguments: Any,
+    deadline: float,
+    here: str,
+    **named: Any,
+) -> Any:
+    """The answer of this very incarnation of a worker; raises what the worker says went wrong.
+
+    Values and errors come as plain JSON values, whatever release the worker is of.
+    """
+    answer = await call(
+        address,
+        uid,
+        "answer",
+        incarnation,
+        method,
+        list(arguments),
+        named,
+        deadline=deadline,
+        here=here,
+    )
+    if answer["error"] is not None:
+        raise error_from_dict(answer["error"]).with_details(host=address)
+    return answer["value"]
 
 
 def _ignore_outcome(task: asyncio.Future[Any]) -> None:

@@ -1,91 +1,33 @@
-"""The supervisor: one actor for the cluster, which asks the workers and joins what they say.
-
-It keeps nothing that it can't ask again: the workers, by address, and a way to them.
-"""
+"""The supervisor: one actor for the cluster, which asks the workers and joins what they say."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable
 from typing import Any
 
-import xoscar as xo
+from xinference_venv.actors.membership import SUPERVISOR_UID as SUPERVISOR_UID
+from xinference_venv.actors.supervisor_jobs import SupervisorJobs
+from xinference_venv.replicas import differing
 
-from xinference_venv.actors import rpc
-from xinference_venv.actors.worker import WORKER_UID
-from xinference_venv.errors import NotFound, UnknownJob, VirtualEnvError
-
-SUPERVISOR_UID = "xinference_venv_supervisor"
-_ASK_SECONDS = 30.0
-_PLAN_SECONDS = 3600.0
 # For what may read every file of every environment, or build some anew.
 _CARE_SECONDS = 3600.0
 
 
-class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
-    """The environments of all workers. Stateless in xoscar's sense: calls run beside each other.
+class VirtualEnvSupervisorActor(SupervisorJobs):
+    """The environments of all workers: `SupervisorJobs` makes them, this lists and removes them.
 
-    A job of the cluster is named ``JOB@ADDRESS``. What is asked of several workers is answered
-    as far as they answer: `unreachable` names the others, each with the reason.
+    What is asked of several workers is answered as far as they answer: `unreachable` names the
+    others, each with the reason, its state, and how old its last snapshot is.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._workers: dict[str, str] = {}
-
-    async def register_worker(self, address: str, incarnation: str) -> None:
-        """Add a worker, or note that it was started anew."""
-        self._workers[address] = incarnation
-
-    async def list_workers(self) -> list[dict[str, str]]:
-        """The workers' addresses."""
-        return [{"worker_address": address} for address in sorted(self._workers)]
-
-    # Jobs
-
-    async def prepare(self, request: dict[str, Any], worker_ip: str | None = None) -> str:
-        """Start a launch on one worker: of `worker_ip` (or address), else the first one."""
-        address = self._select(worker_ip)[0]
-        return f"{await self._ask(address, 'prepare', request)}@{address}"
-
-    async def wait(self, job: str, since: int = 0, timeout: float = 30.0) -> dict[str, Any]:
-        """A job's new events, result or error; see `VirtualEnvWorkerActor.wait`."""
-        job_id, address = self._job(job)
-        deadline = timeout + _ASK_SECONDS
-        answer: dict[str, Any] = await rpc.call(
-            address,
-            WORKER_UID,
-            "wait",
-            job_id,
-            since,
-            timeout,
-            deadline=deadline,
-            here=self.address,
-        )
-        return {**answer, "worker_address": address}
-
-    async def cancel(self, job: str) -> None:
-        """Cancel a job; returns when nothing of it is left."""
-        job_id, address = self._job(job)
-        await self._ask(address, "cancel", job_id)
-
-    async def plan(self, request: dict[str, Any], worker_ip: str | None = None) -> dict[str, Any]:
-        """What a launch would do on a worker, resolved and not built."""
-        address = self._select(worker_ip)[0]
-        answer: dict[str, Any] = await rpc.call(
-            address, WORKER_UID, "plan", request, deadline=_PLAN_SECONDS, here=self.address
-        )
-        return {**answer, "worker_address": address}
 
     # Leases
 
     async def bind_lease(self, worker_address: str, env_id: str, lease_id: str, pid: int) -> None:
         """Hand a lease to a process of the worker's host."""
-        await self._ask(worker_address, "bind_lease", env_id, lease_id, pid)
+        await self._ask(self._at(worker_address), "bind_lease", env_id, lease_id, pid)
 
     async def release_lease(self, worker_address: str, env_id: str, lease_id: str) -> None:
         """Give a lease back."""
-        await self._ask(worker_address, "release_lease", env_id, lease_id)
+        await self._ask(self._at(worker_address), "release_lease", env_id, lease_id)
 
     # Inventory
 
@@ -96,10 +38,14 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
         worker_ip: str | None = None,
         python_version: str | None = None,
     ) -> dict[str, Any]:
-        """``{"list": entries, "unreachable": [{worker_address, error}]}``."""
-        return await self._gather(
+        """``{"list": entries, "unreachable": [...], "differing": [...]}``.
+
+        `differing` names the models whose replicas were not built from one lock.
+        """
+        answer = await self._gather(
             worker_ip, "list_virtual_envs", model_name, model_engine, python_version
         )
+        return {**answer, "differing": differing(answer["list"])}
 
     async def list_virtual_env_packages(
         self,
@@ -149,7 +95,9 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
 
     async def read_log(self, worker_address: str, log_id: str, offset: int = 0) -> dict[str, Any]:
         """More of one log of a worker; see `VirtualEnvWorkerActor.read_log`."""
-        answer: dict[str, Any] = await self._ask(worker_address, "read_log", log_id, offset)
+        answer: dict[str, Any] = await self._ask(
+            self._at(worker_address), "read_log", log_id, offset
+        )
         return answer
 
     # Care
@@ -216,80 +164,7 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
 
     async def list_models(self, worker_ip: str | None = None) -> list[dict[str, Any]]:
         """The models of one worker's catalogue."""
-        answer: list[dict[str, Any]] = await self._ask(self._select(worker_ip)[0], "list_models")
-        return answer
-
-    async def _gather(
-        self,
-        worker_ip: str | None,
-        method: str,
-        *arguments: Any,
-        deadline: float = _ASK_SECONDS,
-        **named: Any,
-    ) -> dict[str, Any]:
-        """Ask the selected workers at once; nobody's silence delays or hides another's answer."""
-        addresses = self._select(worker_ip)
-
-        async def ask(address: str) -> Any:
-            try:
-                return await self._ask(address, method, *arguments, deadline=deadline, **named)
-            except VirtualEnvError as error:
-                if error.code in ("worker_unavailable", "deadline_exceeded"):
-                    return error
-                raise
-
-        answers = await asyncio.gather(*map(ask, addresses))
-        told: list[Any] = []
-        unreachable = []
-        for address, answer in zip(addresses, answers, strict=True):
-            if isinstance(answer, VirtualEnvError):
-                unreachable.append({"worker_address": address, "error": answer.to_dict()})
-            elif isinstance(answer, list):
-                told += answer
-            else:
-                told.append({**answer, "worker_address": address})
-        return {"list": told, "unreachable": unreachable}
-
-    async def _ask(
-        self,
-        address: str,
-        method: str,
-        *arguments: Any,
-        deadline: float = _ASK_SECONDS,
-        **named: Any,
-    ) -> Any:
-        return await rpc.call(
-            address,
-            WORKER_UID,
-            method,
-            *arguments,
-            deadline=deadline,
-            here=self.address,
-            **named,
+        answer: list[dict[str, Any]] = await self._ask(
+            self._fleet.select(worker_ip)[0], "list_models"
         )
-
-    def _select(self, worker_ip: str | None) -> list[str]:
-        """The workers of an IP or at an address, or all; raises `NotFound` when there is none."""
-        chosen = [
-            address
-            for address in sorted(self._workers)
-            if worker_ip is None or worker_ip in (address, address.rpartition(":")[0])
-        ]
-        if not chosen:
-            there = _listed(self._workers)
-            which = "" if worker_ip is None else f" at {worker_ip!r}"
-            raise NotFound(f"there is no worker{which}", {"hint": f"there are: {there}"})
-        return chosen
-
-    def _job(self, job: str) -> tuple[str, str]:
-        job_id, _, address = job.partition("@")
-        if address not in self._workers:
-            raise UnknownJob(
-                f"there is no job {job!r}",
-                {"hint": f"jobs are named JOB@WORKER; workers are: {_listed(self._workers)}"},
-            )
-        return job_id, address
-
-
-def _listed(addresses: Iterable[str]) -> str:
-    return ", ".join(sorted(addresses)) or "none"
+        return answer

@@ -7,97 +7,51 @@ another version of us, or of none, read the same thing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import xoscar as xo
-
-from xinference_venv.actors.hosts import Hosts
-from xinference_venv.actors.launches import Launches
+from xinference_venv.actors.care import Care
+from xinference_venv.actors.checks import NOT_LOOKED_AT, Checks
+from xinference_venv.actors.lock_sources import WORKER_UID as WORKER_UID
+from xinference_venv.actors.worker_jobs import WorkerJobs
 from xinference_venv.config import Settings
-from xinference_venv.errors import NotFound
-from xinference_venv.inventory import EnvEntry, EnvFilter, building_entry, plan_removal
-from xinference_venv.lock import EnvLock
-from xinference_venv.request import (
-    LaunchRequest,
-    check_engine_name,
-    check_model_name,
-    check_python_version,
+from xinference_venv.errors import InvalidInput
+from xinference_venv.eviction import EvictionPolicy
+from xinference_venv.inventory import (
+    EnvEntry,
+    EnvFilter,
+    building_entry,
+    check_directory_name,
+    plan_removal,
 )
-from xinference_venv.store.identity import identify
+from xinference_venv.request import check_python_version
+from xinference_venv.store.holders import lease_entries, release_leases
 from xinference_venv.store.listing import entries_of
-from xinference_venv.store.logs import logs_of, read_log
+from xinference_venv.store.logs import logs_of, read_on, text_of
 from xinference_venv.store.removal import remove_entry
 from xinference_venv.store.store import Store
 from xinference_venv.uv_cli.process import Uv
 
-WORKER_UID = "xinference_venv_worker"
 # Less than a supervisor waits for an answer.
 _REMOVAL_SECONDS = 20.0
 _REAP_SECONDS = 2.0
 
 
-class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
-    """One host's environments. Stateless in xoscar's sense: calls run beside each other."""
+class VirtualEnvWorkerActor(WorkerJobs):
+    """One host's environments: `WorkerJobs` makes them, this lists, removes and cares for them."""
 
     def __init__(
         self, *, store: Store, uv: Uv, settings: Settings, environ: Mapping[str, str]
     ) -> None:
-        super().__init__()
-        self._store = store
-        self._launches = Launches(
-            store=store,
-            uv=uv,
-            settings=settings,
-            hosts=Hosts(store=store, uv=uv, settings=settings, environ=environ),
-        )
+        super().__init__(store=store, uv=uv, settings=settings, environ=environ)
+        self._checks = Checks(store=store, launches=self._launches)
+        standing = EvictionPolicy(max_bytes=settings.max_bytes, older_than=settings.max_unused)
+        self._care = Care(launches=self._launches, standing=standing)
+        self._launches.on_built = self._care.look_soon
         self._detached: set[str] = set()
         self._reaper: asyncio.Task[None] | None = None
-
-    # Jobs
-
-    async def prepare(self, request: dict[str, Any], lock: dict[str, Any] | None = None) -> str:
-        """Start to make the environment of a `LaunchRequest`; returns the job's id at once.
-
-        `lock` is an `EnvLock` that is known already, made on a host equal to this one. Raises
-        `InvalidInput` for a request that can't be read.
-        """
-        given = None if lock is None else EnvLock.from_dict(lock)
-        return self._launches.start(LaunchRequest.from_dict(request), given).job_id
-
-    async def wait(self, job_id: str, since: int = 0, timeout: float = 30.0) -> dict[str, Any]:
-        """A job's events after number `since`, its result or error; waits for the first event.
-
-        Long-polling: returns after `timeout` seconds at most. It never cancels the job, whatever
-        happens to the caller. Raises `UnknownJob`.
-        """
-        return await self._launches.board.find(job_id).events(since, timeout)
-
-    async def cancel(self, job_id: str) -> None:
-        """Cancel a job: uv is ended, nothing stays. One that has ended is left as it is.
-
-        A build that other jobs wait for goes on for these. Returns when it is done.
-        """
-        await self._launches.cancel(self._launches.board.find(job_id))
-
-    async def plan(self, request: dict[str, Any]) -> dict[str, Any]:
-        """What a launch would do, resolved and not built: `enabled`, `spec`, `lock`."""
-        return await self._launches.plan(LaunchRequest.from_dict(request))
-
-    # Leases
-
-    async def bind_lease(self, env_id: str, lease_id: str, pid: int) -> None:
-        """Hand a lease to the process that uses the environment from now on."""
-        process = await asyncio.to_thread(identify, pid)
-        if process is None:
-            raise NotFound(f"there is no process {pid} on this host")
-        await asyncio.to_thread(self._store.leases.bind, env_id, lease_id, process)
-
-    async def release_lease(self, env_id: str, lease_id: str) -> None:
-        """Give a lease back; one that is gone is fine."""
-        await asyncio.to_thread(self._store.leases.release, env_id, lease_id)
-        await asyncio.to_thread(self._store.delete_if_unused, env_id)
 
     # Inventory
 
@@ -148,29 +102,31 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         late: list[EnvEntry] = []
         if not dry_run and not plan.refuse:
             for entry in (*plan.remove, *plan.detach):
-                (done if await self._remove(entry, force) else late).append(entry)
+                stays = await self._remove(entry, force)
+                (done if stays is None else late).append(stays or entry)
         return {
             **replace(plan, refuse=(*plan.refuse, *late)).to_dict(),
             "done": [self._addressed(entry) for entry in done],
             "dry_run": dry_run,
         }
 
-    async def _remove(self, planned: EnvEntry, force: bool) -> bool:
-        """Remove one entry if, alone with its key, it still may; tells whether its key is gone."""
+    async def _remove(self, planned: EnvEntry, force: bool) -> EnvEntry | None:
+        """Remove one entry if, alone with its key, it still may; else it is returned as it is."""
         key = planned.key
         async with self._launches.holding(
             key, "removal", deadline=_REMOVAL_SECONDS, on_wait=lambda _: None
         ):
             only = EnvFilter(**key.to_dict())
-            now = [each for each in await self._entries(only) if each.key == key]
+            # Older versions may have left several directories that one key means.
+            now = [each for each in await self._entries(only) if each.path == planned.path]
             again = plan_removal(now, only, force=force)
-            if again.refuse or any(each.env_id != planned.env_id for each in now):
-                return False
             for entry in now:
+                if again.refuse or entry.env_id != planned.env_id:
+                    return entry
                 gone = await asyncio.to_thread(remove_entry, self._store, entry)
                 if not gone and entry.env_id is not None:
                     self._watch_detached(entry.env_id)
-        return True
+        return None
 
     async def logs(
         self,
@@ -179,23 +135,91 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         python_version: str | None = None,
         count: int = 1,
     ) -> list[dict[str, Any]]:
-        """The newest `count` logs of a model's jobs: header and text."""
+        """The newest `count` logs of a model's jobs, as `JobLog` with their text."""
         wanted = _filter(model_name, model_engine, python_version)
 
         def read() -> list[dict[str, Any]]:
-            found = []
-            for header, path in logs_of(self._store.layout, wanted):
-                found.append({**header, "path": str(path), "text": read_log(path)})
-                if len(found) >= count:
-                    break
-            return found
+            newest = itertools.islice(logs_of(self._store.layout, wanted), count)
+            return [{**each.to_dict(), "text": text_of(each)} for each in newest]
 
-        return await asyncio.to_thread(read)
+        found = await asyncio.to_thread(read)
+        return [{**each, "worker_address": self.address} for each in found]
+
+    async def read_log(self, log_id: str, offset: int = 0) -> dict[str, Any]:
+        """A log's text from `offset` on, as `LogPart`; ask again from its `offset` until `ended`.
+
+        Offsets are in bytes, 0 is the beginning. Raises `InvalidInput`, and `NotFound` when the
+        log is gone.
+        """
+        if offset < 0:
+            raise InvalidInput(f"invalid offset {offset}", {"hint": "allowed are 0 and more"})
+        part = await asyncio.to_thread(read_on, self._store.layout, log_id, offset)
+        return part.to_dict()
+
+    async def verify_virtual_env(
+        self,
+        model_name: str | None = None,
+        model_engine: str | None = None,
+        python_version: str | None = None,
+        *,
+        hashes: bool = False,
+        repair: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Look closely at the matching environments, and with `repair` make broken ones anew.
+
+        With `hashes` the contents of all files are compared. Each entry as it is then, with
+        `faults`, `repaired` and `not_repaired` as `Finding` has them; those that older versions
+        left are not looked at, and have no `faults` (null).
+        """
+        wanted = _filter(model_name, model_engine, python_version)
+        before = await self._entries(wanted)
+        found = await self._checks.verify(before, hashes=hashes, repair=repair)
+        entries = await self._entries(wanted)
+        return [
+            {**self._addressed(entry), **found.get(entry.key, NOT_LOOKED_AT).to_dict()}
+            for entry in entries
+        ]
+
+    async def collect_garbage(
+        self,
+        *,
+        max_bytes: int | None = None,
+        older_than: float | None = None,
+        prune_uv_cache: bool = False,
+        dry_run: bool = False,
+    ) -> dict[str, Any]:
+        """Let go what no key and no process needs, and what goes beyond the limits; see `Care`.
+
+        `max_bytes` is for all environments together, `older_than` in seconds since a launch.
+        What is in use stays. Raises `InvalidInput`.
+        """
+        policy = EvictionPolicy(max_bytes=max_bytes, older_than=older_than)
+        return await self._care.collect(policy, prune_uv_cache=prune_uv_cache, dry_run=dry_run)
 
     async def list_models(self) -> list[dict[str, Any]]:
         """The models of this host's catalogue."""
         catalog = await asyncio.to_thread(self._launches.catalog)
         return [each.to_dict() for each in catalog.models.values()]
+
+    # Leases
+
+    async def list_leases(
+        self,
+        model_name: str | None = None,
+        model_engine: str | None = None,
+        python_version: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Who uses the matching environments, as `LeaseEntry` with this worker's address."""
+        wanted = _filter(model_name, model_engine, python_version)
+        entries = await asyncio.to_thread(lease_entries, self._store, wanted)
+        return [{**entry.to_dict(), "worker_address": self.address} for entry in entries]
+
+    async def release_leases(
+        self, lease_ids: Sequence[str], *, force: bool = False
+    ) -> dict[str, Any]:
+        """Let go of leases by id: a `ReleaseReport`. Those of the living only with `force`."""
+        report = await asyncio.to_thread(release_leases, self._store, lease_ids, force=force)
+        return report.to_dict()
 
     # Life
 
@@ -203,22 +227,26 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         """Clear away what a crash left."""
         self._launches.address = self.address
         await asyncio.to_thread(self._store.sweep)
+        self._checks.start()
+        self._care.start()
 
     async def stop(self) -> None:
-        """Cancel every job and wait until its uv has ended."""
-        await self._launches.stop()
+        """Leave the cluster, cancel every job and wait until its uv has ended."""
+        await super().stop()
+        await self._checks.stop()
+        await self._care.stop()
         if self._reaper is not None:
             self._reaper.cancel()
 
     async def _entries(self, wanted: EnvFilter) -> list[EnvEntry]:
-        entries = await asyncio.to_thread(entries_of, self._store)
-        there = {entry.key for entry in entries}
+        entries = await asyncio.to_thread(entries_of, self._store, wanted)
         building = [
             building_entry(build.spec.key, str(self._store.layout.key_link(build.spec.key)))
             for build in self._launches.builds.values()
-            if build.spec.key not in there
         ]
-        return [entry for entry in (*entries, *building) if wanted.matches(entry.key)]
+        there = {entry.path for entry in entries}
+        waiting = [entry for entry in building if entry.path not in there]
+        return [entry for entry in (*entries, *waiting) if wanted.matches(entry.key)]
 
     def _addressed(self, entry: EnvEntry) -> dict[str, Any]:
         host = str(self.address).rpartition(":")[0]
@@ -241,9 +269,13 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
 def _filter(
     model_name: str | None, model_engine: str | None, python_version: str | None
 ) -> EnvFilter:
-    """The filter of untrusted names; raises `InvalidInput`."""
+    """The filter of untrusted names; raises `InvalidInput`.
+
+    They are only compared, with names of directories among others that older versions made.
+    """
+    engine = None if model_engine is None else check_directory_name(model_engine, "engine name")
     return EnvFilter(
-        model_name=None if model_name is None else check_model_name(model_name),
-        model_engine=None if model_engine is None else check_engine_name(model_engine),
+        model_name=None if model_name is None else check_directory_name(model_name, "model name"),
+        model_engine=None if engine is None else engine.lower(),
         python_version=None if python_version is None else check_python_version(python_version),
     )

@@ -28,6 +28,14 @@ VARIABLES = (
     ("XINFERENCE_VIRTUAL_ENV_SPEC_DIR", "folder of your own models (default: virtualenv/models)"),
     ("XINFERENCE_VIRTUAL_ENV_UV_PROCESSES", "so many uv run at once (default: 2)"),
     ("XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT", "seconds for one environment (default: 3600)"),
+    (
+        "XINFERENCE_VIRTUAL_ENV_MAX_BYTES",
+        "like 500GB: beyond it the least recently used environments go (default: no limit)",
+    ),
+    (
+        "XINFERENCE_VIRTUAL_ENV_MAX_UNUSED",
+        "like 30d: what was not launched for so long goes (default: no limit)",
+    ),
     ("XINFERENCE_VIRTUAL_ENV_CUDA_VERSION", "plan as if the host had it, like 12.8"),
     ("XINFERENCE_VIRTUAL_ENV_CUDA_ARCH", "plan as if the host had it, like sm_90"),
     ("XINFERENCE_VIRTUAL_ENV_HAS_NPU", "1 or 0: plan as if the host had an NPU, or none"),

@@ -1,4 +1,4 @@
-"""What is there and what may go: `list`, `packages`, `explain`, `remove`, `models`, `logs`."""
+"""What is there and what may go: `list`, `packages`, `explain`, `remove`, `models`."""
 
 from __future__ import annotations
 
@@ -99,29 +99,17 @@ def models(as_json: bool) -> None:
     show({"list": entries}, lambda: console.models(entries), as_json)
 
 
-@click.command()
-@click.argument("model")
-@selection
-@click.option("--count", type=click.IntRange(min=1), default=1, help="So many, newest first.")
-@json_option
-def logs(
-    model: str, engine: str | None, python_version: str | None, count: int, as_json: bool
-) -> None:
-    """Show what uv said while MODEL's environments were made."""
-    answer = with_client(
-        lambda client: client.supervisor.logs(model, engine, python_version, count=count)
-    )
-    check_found(answer, answer["list"], f"log of {model!r}")
-    show(answer, lambda: console.logs(answer), as_json)
-
-
 def _check_not_refused(answer: dict[str, Any]) -> None:
     refused = [EnvEntry.from_dict(each) for report in answer["list"] for each in report["refuse"]]
     if refused:
+        users = [user.to_dict() for entry in refused for user in entry.users]
         raise InUse(
             "; ".join(f"{entry.key} is {console.use_of(entry)}" for entry in refused),
             {
                 "holders": [lease.to_dict() for entry in refused for lease in entry.leases],
-                "hint": "end what uses it, or let go of it with --force",
+                "users": users,
+                "hint": "end what uses it; an unmanaged one can't be let go of before"
+                if users
+                else "end what uses it, or let go of it with --force",
             },
         )

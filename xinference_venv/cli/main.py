@@ -14,8 +14,13 @@ import click
 
 from xinference_venv.cli import inventory
 from xinference_venv.cli.common import report
+from xinference_venv.cli.gc import gc
 from xinference_venv.cli.help import HelpfulGroup
 from xinference_venv.cli.launch import launch
+from xinference_venv.cli.leases import leases, release
+from xinference_venv.cli.logs import logs
+from xinference_venv.cli.serve import supervisor, worker
+from xinference_venv.cli.verify import verify
 from xinference_venv.errors import InvalidInput, JobCancelled, StoreError, VirtualEnvError
 from xinference_venv.session import Stopped
 
@@ -34,6 +39,9 @@ def commands() -> None:
       xinference-venv list                      what is there, and who uses it
       xinference-venv explain MODEL             what brought each of its packages
       xinference-venv remove MODEL              remove it
+      xinference-venv leases                    which process uses what
+      xinference-venv verify                    is all of it whole
+      xinference-venv gc                        clear away what nothing needs
 
     `xinference-venv COMMAND --help` says more of each.
     """
@@ -46,7 +54,13 @@ _COMMANDS = (
     inventory.explain,
     inventory.remove,
     inventory.models,
-    inventory.logs,
+    logs,
+    supervisor,
+    worker,
+    verify,
+    leases,
+    release,
+    gc,
 )
 for _each in _COMMANDS:
     commands.add_command(_each)

@@ -29,6 +29,12 @@ def same_file_system(one: Path, other: Path) -> bool:
     return _device(one) == _device(other)
 
 
+def free_bytes(place: Path) -> int:
+    """Bytes that are free for this user on the file system of a place."""
+    found = os.statvfs(place)
+    return found.f_bavail * found.f_frsize
+
+
 def _device(path: Path) -> int:
     while not path.exists() and path != path.parent:
         path = path.parent

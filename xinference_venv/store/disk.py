@@ -1,24 +1,34 @@
 """The door to the disk: the few operations that change it, each whole or not at all.
 
 A file is written beside its place and renamed; a link is made beside its place and renamed; a
-directory is moved to the trash before it is deleted, so nobody meets half of it.
+directory is moved to the trash before it is deleted, so nobody meets half of it. Nothing is
+changed where a link among the parents of a path leads: paths are given resolved.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import stat
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from xinference_venv.errors import InvalidRecord, StoreError
+from xinference_venv.store.beside import place_beside
 
 _ATTEMPTS = 10
+_FULL = "free some space on this file system; `xinference-venv gc` deletes what nobody needs"
+_CLOSED = "this user must be able to write there: see the folder's owner, mode and file system"
+_HINTS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _CLOSED),
+}
+_T = TypeVar("_T")
 
 # What tells a changed file: inode, size, times of content and of status in nanoseconds; empty
 # for one that is not there.
@@ -29,7 +39,7 @@ def stamp_of(path: str | Path) -> Stamp:
     """The stamp of a file or directory, links followed."""
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):
         return ()
     return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
@@ -46,27 +56,42 @@ class Disk:
 
     def write(self, path: Path, content: bytes, *, durable: bool, mode: int = 0o644) -> None:
         """Write a file whole; `durable` ones survive a power cut once this returns."""
-        beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        check_no_link_above(path)
+        beside = place_beside(path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with os.fdopen(
-                os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb"
-            ) as file:
+            opened = _in_new_directory(beside, lambda: os.open(beside, flags, mode))
+            with os.fdopen(opened, "wb") as file:
                 file.write(content)
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
             beside.replace(path)
             if durable:
-                _flush_directory(path.parent)
+                self.flush(path.parent)
         except OSError as error:
             with suppress(OSError):
                 beside.unlink()
             raise _failure("write", path, error) from error
 
+    def append(self, path: Path, content: bytes) -> None:
+        """Add to the end of a file that is there; what could not be added whole is taken back."""
+        try:
+            with path.open("r+b", buffering=0) as file:
+                end = file.seek(0, os.SEEK_END)
+                try:
+                    while content:
+                        content = content[file.write(content) :]
+                except OSError:
+                    file.truncate(end)
+                    raise
+        except OSError as error:
+            raise _failure("write to", path, error) from error
+
     def copy(self, source: Path, target: Path) -> None:
         """Copy a file whole; it survives a power cut once this returns."""
-        beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+        check_no_link_above(target)
+        beside = place_beside(target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with source.open("rb") as original, beside.open("xb") as file:
@@ -74,7 +99,7 @@ class Disk:
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(target)
-            _flush_directory(target.parent)
+            self.flush(target.parent)
         except OSError as error:
             with suppress(OSError):
                 beside.unlink()
@@ -84,6 +109,19 @@ class Disk:
         """Write plain JSON values whole."""
         text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
         self.write(path, text.encode(), durable=durable)
+
+    def rewrite_json(self, path: Path, value: Mapping[str, Any], *, durable: bool) -> None:
+        """Write plain JSON values whole; further keys of those that stand there are kept.
+
+        They are of a later version of this program, which must not lose what it noted. Of a
+        damaged file nothing is kept.
+        """
+        try:
+            standing = self.read_json(path)
+        except InvalidRecord:
+            standing = None
+        kept = standing if isinstance(standing, dict) else {}
+        self.write_json(path, {**kept, **value}, durable=durable)
 
     def touch(self, path: Path) -> None:
         """Set a file's times to now; one that is gone is fine."""
@@ -97,24 +135,29 @@ class Disk:
     def read_json(self, path: Path) -> Any | None:
         """Read plain JSON values; None when there is no file, `InvalidRecord` when damaged."""
         try:
-            return json.loads(path.read_bytes())
+            value = json.loads(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError, IsADirectoryError) as error:
             raise InvalidRecord(f"{path} is damaged: {error}") from None
         except OSError as error:
             raise _failure("read", path, error) from error
+        if value is None:
+            # It is there, so it must not pass for one that is not.
+            raise InvalidRecord(f"{path} is damaged: it holds nothing but null")
+        return value
 
     def swap_link(self, link: Path, target: Path) -> None:
         """Point a link at a target in one step; what is there must be a link or nothing."""
-        beside = link.with_name(f".{link.name}.{uuid.uuid4().hex[:8]}")
+        check_no_link_above(link)
+        beside = place_beside(link)
         try:
             if os.path.lexists(link) and not link.is_symlink():
                 raise StoreError(
                     f"{link} is a directory that this program did not make",
                     {"hint": "remove it with `xinference-venv remove`, or move it away"},
                 )
-            _link_in_new_directory(beside, target)
+            _in_new_directory(beside, lambda: beside.symlink_to(target))
             beside.replace(link)
         except OSError as error:
             with suppress(OSError):
@@ -122,15 +165,29 @@ class Disk:
             raise _failure("link", link, error) from error
 
     def rename(self, source: Path, target: Path) -> None:
-        """Give a directory its final name."""
+        """Give a directory its final name; it survives a power cut once this returns."""
+        check_no_link_above(source, target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             source.rename(target)
+            self.flush(target.parent)
         except OSError as error:
             raise _failure("rename to", target, error) from error
 
+    def flush(self, directory: Path) -> None:
+        """Let the names in a directory survive a power cut."""
+        try:
+            opened = os.open(directory, os.O_RDONLY)
+            try:
+                os.fsync(opened)
+            finally:
+                os.close(opened)
+        except OSError as error:
+            raise _failure("flush", directory, error) from error
+
     def unlink(self, path: Path) -> None:
         """Remove a file or a link; one that is gone is fine."""
+        check_no_link_above(path)
         try:
             path.unlink(missing_ok=True)
         except NotADirectoryError:
@@ -140,6 +197,8 @@ class Disk:
 
     def remove_empty(self, path: Path) -> bool:
         """Remove a directory if it is empty; tells whether it is gone."""
+        if not is_real(os.fspath(path.parent)):
+            return False
         try:
             path.rmdir()
         except FileNotFoundError:
@@ -148,20 +207,28 @@ class Disk:
             return False
         return True
 
-    def discard(self, path: Path, trash: Path) -> None:
-        """Delete a directory by way of the trash; one that is gone is fine."""
+    def bury(self, path: Path, trash: Path) -> Path | None:
+        """Move a directory to the trash, where it is at the path returned; None if it is gone."""
         grave = trash / uuid.uuid4().hex
+        check_no_link_above(path, grave)
         try:
             trash.mkdir(parents=True, exist_ok=True)
             path.rename(grave)
         except FileNotFoundError:
-            return
+            return None
         except OSError as error:
             raise _failure("remove", path, error) from error
-        self.delete(grave)
+        return grave
+
+    def discard(self, path: Path, trash: Path) -> None:
+        """Delete a directory by way of the trash; one that is gone is fine."""
+        grave = self.bury(path, trash)
+        if grave is not None:
+            self.delete(grave)
 
     def delete(self, path: Path) -> None:
         """Delete a file or a tree that nobody can find any more; links are not followed."""
+        check_no_link_above(path)
         try:
             if path.is_symlink() or not path.is_dir():
                 path.unlink(missing_ok=True)
@@ -180,28 +247,44 @@ class Disk:
             raise _failure("delete", path, error) from error
 
 
-def _link_in_new_directory(link: Path, target: Path) -> None:
-    for attempts_left in reversed(range(_ATTEMPTS)):
-        try:
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(target)
-            return
-        except FileNotFoundError:
-            # Whoever removed the last entry of the directory has removed it in between.
-            if not attempts_left:
-                raise
+def check_no_link_above(*paths: Path) -> None:
+    """Raise `StoreError` for a path that is reached through a link, and so may be anywhere."""
+    for path in paths:
+        if not is_real(os.fspath(path.parent)):
+            raise StoreError(
+                f"{path} is not where it seems to be: a link leads to its directory,"
+                f" {os.path.realpath(path.parent)}",
+                {
+                    "hint": "remove that link, which this program did not make; its home moves"
+                    " as a whole, with XINFERENCE_HOME"
+                },
+            )
 
 
-def _flush_directory(path: Path) -> None:
-    directory = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+def is_real(directory: str) -> bool:
+    """Whether a directory, if it is there, is where its path says, with no link on the way."""
+    return os.path.realpath(directory) == directory
+
+
+def _in_new_directory(path: Path, make: Callable[[], _T]) -> _T:
+    """Make what shall be at a path, and its directory first."""
+    for _ in range(_ATTEMPTS):
+        with suppress(FileNotFoundError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return make()
+        # Whoever removed the last entry of the directory has removed it in between.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return make()
 
 
 def _failure(what: str, path: Path, error: OSError) -> StoreError:
+    hint = hint_for(error)
     return StoreError(
         f"could not {what} {path}: {error.strerror or error}",
-        {"errno": error.errno},
+        {"errno": error.errno, **({} if hint is None else {"hint": hint})},
     )
+
+
+def hint_for(error: OSError) -> str | None:
+    """What to do about an error of the system, when there is something to say."""
+    return None if error.errno is None else _HINTS.get(error.errno)

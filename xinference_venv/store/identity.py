@@ -9,7 +9,11 @@ from pathlib import Path
 
 import psutil
 
+from xinference_venv.canonical import digest_of
 from xinference_venv.lease import ProcessIdentity
+
+# Of the machine itself; a container has another one (PROC_PID_INIT_INO of Linux).
+_PIDS_OF_THE_MACHINE = 0xEFFFFFFC
 
 
 @cache
@@ -21,20 +25,57 @@ def _boot() -> str:
         return str(int(psutil.boot_time()))
 
 
+@cache
+def _namespace() -> str | None:
+    """What the pids that this process sees are counted in; None where the system does not tell."""
+    try:
+        inode = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return None
+    if inode == _PIDS_OF_THE_MACHINE and (machine := _machine_id()):
+        # It shall not be shown as it is: see machine-id(5).
+        return digest_of(["xinference-venv", machine])[:32]
+    # A container has its machine-id, if any, from an image that many may be made of.
+    return f"{_boot()}:{inode}"
+
+
+def _machine_id() -> str:
+    try:
+        return Path("/etc/machine-id").read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 def process_start(pid: int) -> str | None:
-    """When the process with this pid started, or None when there is none.
+    """When the process with this pid started, empty when that is hidden, None when there is none.
 
     In clock ticks since boot where the system tells them (Linux), since setting the clock does
     not change these. A process that ended and was not reaped yet counts as none.
     """
     try:
         text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+    except PermissionError:
+        return ""
     except (FileNotFoundError, ProcessLookupError):
         if Path("/proc/self/stat").exists():
-            return None
+            # Mounted with hidepid, /proc does not show the processes of others.
+            return "" if _answers(pid) else None
         return _start_by_psutil(pid)
     state, *fields = text.rpartition(")")[2].split()
     return None if state in ("Z", "X") else fields[18]
+
+
+def _answers(pid: int) -> bool:
+    """Whether a process can be sent signals, or would refuse ours; none is sent."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def _start_by_psutil(pid: int) -> str | None:
@@ -43,7 +84,9 @@ def _start_by_psutil(pid: int) -> str | None:
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
         return repr(process.create_time())
-    except psutil.NoSuchProcess:
+    except psutil.AccessDenied:
+        return ""
+    except (psutil.NoSuchProcess, ValueError, OverflowError):
         return None
 
 
@@ -52,11 +95,18 @@ def identify(pid: int) -> ProcessIdentity | None:
     start = process_start(pid)
     if start is None:
         return None
-    return ProcessIdentity(host=platform.node(), boot=_boot(), pid=pid, start=start)
+    return ProcessIdentity(
+        host=platform.node(), boot=_boot(), pid=pid, start=start, namespace=_namespace()
+    )
 
 
 def this_process() -> ProcessIdentity:
     """The identity of the running process."""
-    identity = identify(os.getpid())
+    return _this(os.getpid())
+
+
+@cache
+def _this(pid: int) -> ProcessIdentity:
+    identity = identify(pid)
     assert identity is not None
     return identity

@@ -8,6 +8,7 @@ store/envs staging trash stubs wheels locks leases logs keys hosts processes
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from xinference_venv.env import EnvKey
@@ -15,6 +16,8 @@ from xinference_venv.errors import StoreError
 
 RECORD_NAME = "xinference-venv.json"
 LOCK_NAME = "xinference-venv.lock.json"
+OWN_FILES_NAME = "xinference-venv.files.json"
+BROKEN_NAME = "xinference-venv-broken.json"
 LAYER_NAME = "inherited"
 
 
@@ -36,29 +39,44 @@ class Layout:
         """The folder of an environment's leases."""
         return self._entry(self.leases, env_id)
 
+    def lease(self, env_id: str, lease_id: str) -> Path:
+        """The file of a lease."""
+        return self._entry(self.leases_of(env_id), f"{lease_id}.json")
+
     def built_wheels(self, sha256: str) -> Path:
         """The folder of a wheel that was built from source."""
         return self._entry(self.wheels, sha256)
 
+    @staticmethod
+    def beside(env_id: str, number: int) -> str:
+        """The name of another environment of the same lock; 0 gives the lock's own."""
+        return f"{env_id}x{number}" if number else env_id
+
+    @staticmethod
+    def own_id(env_id: str) -> str:
+        """The id that the lock of an environment gives, also of one beside the lock's own."""
+        return env_id.partition("x")[0]
+
     def _entry(self, folder: Path, name: str) -> Path:
         """What a name means in a folder: never the folder itself, nor what lies deeper."""
-        path = self.inside(folder / name)
-        if path.parent != folder:
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
             raise StoreError(f"{name!r} names no entry of {folder}")
-        return path
+        return folder / name
 
     def inside(self, path: Path) -> Path:
         """The path itself when it lies inside the root as written; raises `StoreError`."""
-        if ".." in path.parts or not path.is_relative_to(self.root) or path == self.root:
+        if not path.is_relative_to(self.root) or path == self.root or ".." in path.parts:
             raise StoreError(f"{path} does not lie inside {self.root}")
+        if "\0" in str(path):
+            raise StoreError(f"{str(path)!r} can't be a path")
         return path
 
-    @property
+    @cached_property
     def store(self) -> Path:
         """Everything that is ours alone."""
         return self.root / "store"
 
-    @property
+    @cached_property
     def envs(self) -> Path:
         """The environments, one directory each, named by id."""
         return self.store / "envs"
@@ -88,7 +106,7 @@ class Layout:
         """Lock files between processes."""
         return self.store / "locks"
 
-    @property
+    @cached_property
     def leases(self) -> Path:
         """Leases, a folder for each environment."""
         return self.store / "leases"
@@ -98,7 +116,7 @@ class Layout:
         """What uv said, a file for each job."""
         return self.store / "logs"
 
-    @property
+    @cached_property
     def keys(self) -> Path:
         """A record for each key."""
         return self.store / "keys"
@@ -112,6 +130,11 @@ class Layout:
     def processes(self) -> Path:
         """A record for each uv process that runs."""
         return self.store / "processes"
+
+    @property
+    def old_sizes(self) -> Path:
+        """What was measured of the directories that older versions left."""
+        return self.store / "old-sizes.json"
 
     @property
     def folders(self) -> tuple[Path, ...]:

@@ -1,22 +1,31 @@
-"""Leases on disk, a file each, and the judgement of their holders by the system's word."""
+"""Leases on disk, a file each, and the judgement of their holders by the system's word.
+
+What is no lease that can be read in its place counts as one of a holder that can't be judged.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from xinference_venv.errors import InvalidRecord, NotFound
+from xinference_venv.errors import InvalidRecord, NotFound, StoreError
 from xinference_venv.lease import Holder, Lease, ProcessIdentity, judge
 from xinference_venv.store.disk import Disk
 from xinference_venv.store.identity import process_start, this_process
+from xinference_venv.store.key_places import is_directory
 from xinference_venv.store.layout import Layout
 
 
 @dataclass(frozen=True, kw_only=True)
 class Leases:
-    """The leases of one store. A lease needs no flush: its holder dies with the machine."""
+    """The leases of one store. A lease needs no flush: its holder dies with the machine.
+
+    Who takes, binds or prunes leases holds the lock of their environment.
+    """
 
     layout: Layout
     disk: Disk
@@ -24,7 +33,7 @@ class Leases:
     def take(
         self, env_id: str, *, model_name: str, model_uid: str | None, process: ProcessIdentity
     ) -> Lease:
-        """A new lease; the caller holds the environment's lock, so it can't go meanwhile."""
+        """A new lease."""
         lease = Lease(
             lease_id=uuid.uuid4().hex,
             env_id=env_id,
@@ -33,58 +42,97 @@ class Leases:
             process=process,
             created=time.time(),
         )
-        self._write(lease)
+        path = self.layout.lease(env_id, lease.lease_id)
+        self.disk.write_json(path, lease.to_dict(), durable=False)
         return lease
 
     def find(self, env_id: str, lease_id: str) -> Lease | None:
-        """The lease as it stands, or None when it was given back."""
-        data = self.disk.read_json(self._path(env_id, lease_id))
-        return None if data is None else Lease.from_dict(data)
+        """The lease as it stands, or None when it was given back; raises `InvalidRecord`."""
+        path = self.layout.lease(env_id, lease_id)
+        data = self.disk.read_json(path)
+        if data is None:
+            return None
+        lease = Lease.from_dict(data)
+        if (lease.env_id, lease.lease_id) != (env_id, lease_id):
+            raise InvalidRecord(f"{path} is another lease, {lease.lease_id[:64]}")
+        return lease
 
     def bind(self, env_id: str, lease_id: str, process: ProcessIdentity) -> Lease:
         """Hand a lease to the process that uses the environment; raises `NotFound`."""
         lease = self.find(env_id, lease_id)
         if lease is None:
             raise NotFound(f"there is no lease {lease_id}", {"hint": "it was released before"})
-        self._write(bound := lease.bound_to(process))
+        bound = lease.bound_to(process)
+        path = self.layout.lease(env_id, lease_id)
+        self.disk.rewrite_json(path, bound.to_dict(), durable=False)
         return bound
 
     def release(self, env_id: str, lease_id: str) -> None:
         """Give a lease back; one that is gone is fine."""
-        self.disk.unlink(self._path(env_id, lease_id))
-        self.disk.remove_empty(self.layout.leases_of(env_id))
+        path = self.layout.lease(env_id, lease_id)
+        if _is_no_folder(path.parent):
+            self.disk.unlink(path.parent)
+        else:
+            self.disk.unlink(path)
+            self.disk.remove_empty(path.parent)
+
+    def env_ids(self) -> list[str]:
+        """The environments that have leases, whoever holds them."""
+        return sorted(os.listdir(self.layout.leases))
 
     def of(self, env_id: str) -> list[tuple[Lease, Holder]]:
-        """The leases that count, alive or unknown; those of dead processes are dropped."""
+        """The leases that count, whose holder is alive or unknown."""
+        return [each for each in self._judged(env_id) if each[1] is not Holder.GONE]
+
+    def prune(self, env_id: str) -> list[tuple[Lease, Holder]]:
+        """The leases that count; those of dead processes are dropped."""
         counting: list[tuple[Lease, Holder]] = []
-        here = this_process()
-        folder = self.layout.leases_of(env_id)
-        for path in sorted(folder.glob("*.json")):
-            try:
-                data = self.disk.read_json(path)
-                lease = None if data is None else Lease.from_dict(data)
-            except InvalidRecord:
-                # Of a later version perhaps: what can't be judged counts.
-                counting.append((_unreadable(env_id, path.stem), Holder.UNKNOWN))
-                continue
-            if lease is None:
-                continue
-            holder = judge(lease.process, here, process_start)
+        for lease, holder in self._judged(env_id):
             if holder is Holder.GONE:
-                self.disk.unlink(path)
+                self.disk.unlink(self.layout.lease(env_id, lease.lease_id))
             else:
                 counting.append((lease, holder))
         if not counting:
-            self.disk.remove_empty(folder)
+            self.disk.remove_empty(self.layout.leases_of(env_id))
         return counting
 
-    def _path(self, env_id: str, lease_id: str) -> Path:
-        return self.layout.inside(self.layout.leases_of(env_id) / f"{lease_id}.json")
+    def _judged(self, env_id: str) -> Iterator[tuple[Lease, Holder]]:
+        folder = self.layout.leases_of(env_id)
+        if _is_no_folder(folder):
+            yield _unreadable(env_id, env_id), Holder.UNKNOWN
+            return
+        here = this_process()
+        for lease_id in _ids_in(folder):
+            try:
+                lease = self.find(env_id, lease_id)
+            except (InvalidRecord, StoreError):
+                # Of a later version perhaps, or of another user: what can't be judged counts.
+                yield _unreadable(env_id, lease_id), Holder.UNKNOWN
+                continue
+            if lease is not None:
+                yield lease, judge(lease.process, here, process_start)
 
-    def _write(self, lease: Lease) -> None:
-        self.disk.write_json(
-            self._path(lease.env_id, lease.lease_id), lease.to_dict(), durable=False
-        )
+
+def _is_no_folder(path: Path) -> bool:
+    """Whether something stands in the place of a folder of leases; where it leads is not ours."""
+    return os.path.lexists(path) and not is_directory(str(path))
+
+
+def _ids_in(folder: Path) -> list[str]:
+    """The ids of the leases in a folder; raises `StoreError` when that can't be told."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreError(
+            f"could not read {folder}: {error.strerror or error}", {"errno": error.errno}
+        ) from error
+    return sorted(
+        name.removesuffix(".json")
+        for name in names
+        if name.endswith(".json") and not name.startswith(".")
+    )
 
 
 def _unreadable(env_id: str, lease_id: str) -> Lease:

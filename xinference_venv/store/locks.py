@@ -1,90 +1,205 @@
-"""Locks between processes that share a home: an OS file lock each, freed by its holder's death."""
+"""Locks between processes that share a home: an OS file lock each, freed by its holder's death.
+
+A lock is flock(2) on a file, which names its holder to those who wait. Who holds the lock may
+delete the file: whoever gets it afterwards sees that the file is not in its place any more, and
+takes the lock of the one that is.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from xinference_venv.errors import DeadlineExceeded
-from xinference_venv.store.identity import this_process
+from xinference_venv.canonical import Fields
+from xinference_venv.errors import DeadlineExceeded, InvalidRecord, StoreError
+from xinference_venv.lease import Holder, ProcessIdentity, judge
+from xinference_venv.store.beside import place_beside
+from xinference_venv.store.disk import check_no_link_above, hint_for
+from xinference_venv.store.identity import process_start, this_process
 
 _POLL_SECONDS = 0.05
 _BRIEF_SECONDS = 30.0
+_BRIEF_POLL_SECONDS = 0.005
+_NAMELESS = "another process"
+# A lock that another one holds; some file systems say the second.
+_HELD_ERRORS = frozenset({errno.EWOULDBLOCK, errno.EACCES})
+_HINT = "put XINFERENCE_HOME on a file system with flock(2): a local one, or NFS from version 4 on"
 
 
 def _ignore(_: str) -> None:
     """Nobody listens."""
 
 
+def check_locking(folder: Path, flock: Callable[[int, int], None] = fcntl.flock) -> None:
+    """Raises `StoreError` unless a file in `folder` can be locked by one at a time.
+
+    Seen from one host; whether a network file system tells others is not asked.
+    """
+    # Of this call alone: who probes beside it must not be in its way.
+    path = place_beside(folder / "probe")
+    flags = os.O_RDWR | os.O_CREAT
+    try:
+        first = os.open(path, flags | os.O_EXCL, 0o644)
+    except OSError:
+        # A full or read-only disk proves nothing; what is there can still be looked at.
+        return
+    try:
+        second = os.open(path, flags, 0o644)
+        try:
+            fault = _fault(first, second, flock)
+        finally:
+            os.close(second)
+    finally:
+        os.close(first)
+        with suppress(OSError):
+            path.unlink()
+    if fault is not None:
+        raise StoreError(
+            f"the file system of {folder} has no working locks: {fault}", {"hint": _HINT}
+        )
+
+
+def _fault(first: int, second: int, flock: Callable[[int, int], None]) -> str | None:
+    """What is wrong with the locks of a file that was opened twice."""
+
+    def taken(descriptor: int) -> bool:
+        try:
+            flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _HELD_ERRORS:
+                raise
+            return False
+        return True
+
+    try:
+        if not taken(first):
+            return "a file that nobody has locked can't be locked"
+        if taken(second):
+            return "two can lock one file at once"
+        flock(first, fcntl.LOCK_UN)
+        if not taken(second):
+            return "a file that was unlocked can't be locked again"
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
 @asynccontextmanager
 async def held(
     path: Path, *, purpose: str, deadline: float, on_wait: Callable[[str], None] = _ignore
 ) -> AsyncIterator[None]:
-    """Hold the lock at `path`; waits at most `deadline` seconds, and says once for whom.
+    """Hold the lock at `path`; waits at most `deadline` seconds, and says for whom.
 
     Raises `DeadlineExceeded`, which names the holder as far as it is known.
     """
-    lock = FileLock(path, timeout=0, thread_local=False)
     until = time.monotonic() + deadline
-    told = False
-    while not _try(lock):
-        if not told:
-            on_wait(f"waiting for {_holder(path)}")
-            told = True
+    told = ""
+    while (lock := _try(path)) is None:
+        holder = _holder(path)
+        if not told or holder not in (told, _NAMELESS):
+            on_wait(f"waiting for {holder}")
+            told = holder
         if time.monotonic() >= until:
             raise DeadlineExceeded(
-                f"waited {deadline:g} s for {_holder(path)}",
+                f"waited {deadline:g} s for {holder}",
                 {"hint": "wait for it to end, or end that process"},
             )
         await asyncio.sleep(_POLL_SECONDS)
-    try:
-        _name_holder(path, purpose)
+    with _kept(lock, purpose):
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
 def held_briefly(path: Path) -> Iterator[None]:
     """Hold a lock that nobody keeps for longer than a few disk operations; blocks the thread."""
-    lock = FileLock(path, timeout=_BRIEF_SECONDS, thread_local=False)
+    until = time.monotonic() + _BRIEF_SECONDS
+    while (lock := _try(path)) is None:
+        if time.monotonic() >= until:
+            raise DeadlineExceeded(
+                f"waited {_BRIEF_SECONDS:g} s for {_holder(path)}, which holds {path}",
+                {"hint": "a process that shares this home may be stopped: let it go on, or end it"},
+            )
+        time.sleep(_BRIEF_POLL_SECONDS)
+    with _kept(lock, "a short step"):
+        yield
+
+
+@contextmanager
+def held_if_free(path: Path) -> Iterator[bool]:
+    """Hold a lock if nobody else does; tells whether it is held."""
+    lock = _try(path)
+    if lock is None:
+        yield False
+        return
+    with _kept(lock, "a short step"):
+        yield True
+
+
+def _try(path: Path) -> int | None:
+    """The lock's file, open and locked by us, or None while another one holds it."""
+    check_no_link_above(path)
+    while True:
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        except OSError as error:
+            raise _failure(path, error) from error
+        ours = False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = os.path.samestat(os.fstat(lock), os.lstat(path))
+        except OSError as error:
+            if error.errno in _HELD_ERRORS:
+                return None
+            # Of a file that was deleted in between, over the network or not.
+            if error.errno not in (errno.ENOENT, errno.ESTALE):
+                raise _failure(path, error) from error
+        finally:
+            if not ours:
+                os.close(lock)
+        if ours:
+            return lock
+
+
+@contextmanager
+def _kept(lock: int, purpose: str) -> Iterator[None]:
+    """Keep a lock that is held, with its holder's name in its file, and let go of it at the end."""
     try:
-        lock.acquire()
-    except Timeout:
-        raise DeadlineExceeded(
-            f"waited {_BRIEF_SECONDS:g} s for another process that holds {path}",
-            {"hint": "a process that shares this home may be stopped: let it go on, or end it"},
-        ) from None
-    try:
+        _note(lock, json.dumps({"process": this_process().to_dict(), "purpose": purpose}))
         yield
     finally:
-        lock.release()
+        _note(lock, "")
+        os.close(lock)
 
 
-def _try(lock: FileLock) -> bool:
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return False
-    return True
-
-
-def _name_holder(path: Path, purpose: str) -> None:
+def _note(lock: int, text: str) -> None:
     """Say who holds it, for those who wait: a courtesy, the file lock alone decides."""
-    note = {"pid": this_process().pid, "host": this_process().host, "purpose": purpose}
     with suppress(OSError):
-        path.with_suffix(".holder").write_text(json.dumps(note), "utf-8")
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, text.encode(), 0)
 
 
 def _holder(path: Path) -> str:
+    """Who holds a lock, by the note in its file; a dead process that left its note does not."""
     try:
-        note = json.loads(path.with_suffix(".holder").read_text("utf-8"))
-        return f"{note['purpose']} by process {note['pid']} on {note['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
+        note = Fields("note of a lock's holder", json.loads(path.read_bytes()))
+        process = ProcessIdentity.from_dict(note.mapping("process"))
+        purpose = note.text("purpose")
+    except (OSError, ValueError, RecursionError, InvalidRecord):
+        return _NAMELESS
+    if judge(process, this_process(), process_start) is Holder.GONE:
+        return _NAMELESS
+    return f"{purpose} by process {process.pid} on {process.host}"
+
+
+def _failure(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"could not lock {path}: {error.strerror or error}",
+        {"errno": error.errno, "hint": hint_for(error) or _HINT},
+    )

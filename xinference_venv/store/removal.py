@@ -6,6 +6,8 @@ from pathlib import Path
 
 from xinference_venv.env import EnvState
 from xinference_venv.inventory import EnvEntry
+from xinference_venv.store.key_places import env_of_link
+from xinference_venv.store.old_layouts import remove_old
 from xinference_venv.store.store import Store
 
 
@@ -17,9 +19,9 @@ def remove_entry(store: Store, entry: EnvEntry) -> bool:
     and is left.
     """
     if entry.state is EnvState.UNMANAGED:
-        if Path(entry.path).is_symlink():
+        if env_of_link(entry.path, str(store.layout.envs)) is not None:
             return False
-        store.remove_foreign(Path(entry.path))
+        remove_old(store.layout, store.disk, Path(entry.path))
         return True
     if entry.env_id is None or store.env_of(entry.key) != entry.env_id:
         return False

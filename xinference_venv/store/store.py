@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from xinference_venv.env import EnvKey, EnvRecord, KeyRecord
-from xinference_venv.errors import InvalidRecord
+from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.host import HostFacts
-from xinference_venv.lease import Lease, ProcessIdentity
+from xinference_venv.lease import Holder, Lease, ProcessIdentity, judge
 from xinference_venv.lock import EnvLock
 from xinference_venv.source_builds import built_hashes
-from xinference_venv.store.disk import Disk, Stamp, stamp_of
-from xinference_venv.store.identity import identify, this_process
+from xinference_venv.store.disk import Disk, check_no_link_above, is_real
+from xinference_venv.store.identity import process_start, this_process
+from xinference_venv.store.key_places import KeyFolders, KeyPlace, env_of_link, key_places
 from xinference_venv.store.layout import LOCK_NAME, RECORD_NAME, Layout
 from xinference_venv.store.leases import Leases
-from xinference_venv.store.locks import held_briefly
+from xinference_venv.store.leftovers import sweep_leftovers
+from xinference_venv.store.locks import check_locking, held_briefly
+from xinference_venv.store.marks import fault_at_a_glance
+from xinference_venv.store.old_layouts import taking_over
+from xinference_venv.store.remembered import Remembered
+from xinference_venv.store.strays import sweep_strays
 from xinference_venv.store.wheels import BuiltWheels
 
 
@@ -35,7 +41,9 @@ class Store:
     disk: Disk
     leases: Leases
     wheels: BuiltWheels
-    _records: dict[str, tuple[Stamp, EnvRecord]] = field(default_factory=dict, init=False)
+    _env_records: Remembered[str, EnvRecord] = field(default_factory=Remembered, init=False)
+    _key_records: Remembered[EnvKey, KeyRecord] = field(default_factory=Remembered, init=False)
+    _key_folders: KeyFolders = field(default_factory=Remembered, init=False)
 
     @classmethod
     def open(cls, root: Path, disk: Disk | None = None) -> Store:
@@ -44,7 +52,9 @@ class Store:
         disk.make_directory(root)
         layout = Layout(root.resolve())
         for folder in layout.folders:
+            check_no_link_above(folder / "any")
             disk.make_directory(folder)
+        check_locking(layout.locks)
         return cls(
             layout=layout,
             disk=disk,
@@ -56,42 +66,47 @@ class Store:
 
     def env_of(self, key: EnvKey) -> str | None:
         """The id of the environment that the key's link names, or None."""
-        return self._env_of_link(self.layout.key_link(key))
+        link = str(self.layout.key_link(key))
+        folder = os.path.dirname(link)
+        return env_of_link(link, str(self.layout.envs)) if is_real(folder) else None
 
     def key_record(self, key: EnvKey) -> KeyRecord | None:
         """What the key last meant, while its link still means it."""
-        path = self._key_path(key)
+        env_id = self.env_of(key)
+        return None if env_id is None else self.key_record_of(key, env_id)
+
+    def key_record_of(self, key: EnvKey, env_id: str) -> KeyRecord | None:
+        """What the key last meant, if that was the environment that its link is known to mean."""
         try:
-            data = self.disk.read_json(path)
-            used = path.stat().st_mtime
-            record = None if data is None else KeyRecord.from_dict({**data, "last_used": used})
-        except (InvalidRecord, FileNotFoundError, TypeError):
+            record = self._key_records.get(key, self._key_path, self._read_key_record)
+        except (InvalidRecord, StoreError, FileNotFoundError):
             # It only annotates the link; the next launch writes it anew.
             return None
-        return record if record is not None and record.env_id == self.env_of(key) else None
+        return record if record.env_id == env_id else None
+
+    def key_places(self) -> Iterator[KeyPlace]:
+        """Every key that has a place, and what stands there."""
+        return key_places(self.layout, self._key_folders)
 
     def links(self) -> Iterator[tuple[EnvKey, str]]:
         """Every key that means an environment, with the environment's id."""
-        for key, path in self._key_paths():
-            env_id = self._env_of_link(path)
+        for key, _, env_id in self.key_places():
             if env_id is not None:
                 yield key, env_id
 
     def env_record(self, env_id: str) -> EnvRecord:
-        """An environment's own record; `InvalidRecord` says why it is broken."""
-        path = self.layout.env(env_id) / RECORD_NAME
-        stamp = stamp_of(path)
-        kept = self._records.get(env_id)
-        if kept is not None and kept[0] == stamp:
-            record = kept[1]
-        else:
-            data = self.disk.read_json(path)
-            if data is None:
-                raise InvalidRecord(f"the environment {path.parent} is gone or has no record")
-            record = EnvRecord.from_dict(data)
-            if record.env_id != env_id:
-                raise InvalidRecord(f"{path} is of another environment, {record.env_id[:64]}")
-            self._records[env_id] = (stamp, record)
+        """The record of an environment that is whole; `InvalidRecord` says why it is broken.
+
+        As far as a glance and the mark of a closer look tell.
+        """
+        record = self.record_of(env_id)
+        if (fault := fault_at_a_glance(self.disk, f"{self.layout.envs}/{env_id}")) is not None:
+            raise InvalidRecord(fault)
+        return record
+
+    def record_of(self, env_id: str) -> EnvRecord:
+        """An environment's own record, whatever else is broken; raises `InvalidRecord`."""
+        record = self._env_records.get(env_id, self._env_record_path, self._read_env_record)
         found = interpreter_facts(str(record.interpreter.get("path")))
         if not found or found != record.interpreter:
             raise InvalidRecord(
@@ -107,20 +122,21 @@ class Store:
         except InvalidRecord:
             return None
 
-    def foreign_directories(self) -> Iterator[tuple[EnvKey, Path]]:
-        """Environments under v3 and v4 that are real directories, not links of ours."""
-        for key, path in self._key_paths():
-            if path.is_dir() and not path.is_symlink():
-                yield key, path
+    def remember_only(self, env_ids: Collection[str], keys: Collection[EnvKey]) -> None:
+        """Forget what was read of all others."""
+        self._env_records.keep_only(env_ids)
+        self._key_records.keep_only(keys)
 
     # Changing
 
     def stage(self, job_id: str) -> Path:
         """A private folder for one build, owned by this process."""
         folder = self.layout.staging / job_id
-        # The owner is known before there is anything to sweep.
-        self.disk.write_json(_owner_path(folder), this_process().to_dict(), durable=False)
-        self.disk.make_directory(folder, mode=0o700)
+        # A sweep of built wheels has ended before this build looks for one, or sees that it builds.
+        with held_briefly(self._staging_lock):
+            # The owner is known before there is anything to sweep.
+            self.disk.write_json(_owner_path(folder), this_process().to_dict(), durable=False)
+            self.disk.make_directory(folder, mode=0o700)
         return folder
 
     def unstage(self, job_id: str) -> None:
@@ -145,29 +161,39 @@ class Store:
         The lease keeps it until a key means it.
         """
         for number in itertools.count():
-            env_id = f"{record.env_id}x{number}" if number else record.env_id
-            with held_briefly(self.env_lock(env_id)):
-                try:
-                    self.env_record(env_id)
-                except InvalidRecord:
-                    if self.leases.of(env_id):
-                        continue
-                    self.disk.write_json(staged / LOCK_NAME, lock.to_dict(), durable=True)
-                    named = replace(record, env_id=env_id).to_dict()
-                    self.disk.write_json(staged / RECORD_NAME, named, durable=True)
-                    self.disk.discard(self.layout.env(env_id), self.layout.trash)
-                    self.disk.rename(staged, self.layout.env(env_id))
-                return self.leases.take(
-                    env_id, model_name=model_name, model_uid=None, process=process
-                )
+            env_id = self.layout.beside(record.env_id, number)
+            try:
+                with held_briefly(self.env_lock(env_id)):
+                    try:
+                        self.env_record(env_id)
+                    except InvalidRecord:
+                        if self.leases.prune(env_id):
+                            continue
+                        self.disk.write_json(staged / LOCK_NAME, lock.to_dict(), durable=True)
+                        named = replace(record, env_id=env_id).to_dict()
+                        self.disk.write_json(staged / RECORD_NAME, named, durable=True)
+                        self.disk.discard(self.layout.env(env_id), self.layout.trash)
+                        self.disk.rename(staged, self.layout.env(env_id))
+                    return self.leases.take(
+                        env_id, model_name=model_name, model_uid=None, process=process
+                    )
+            except StoreError:
+                # What got its place and no lease is nobody's.
+                self.delete_if_unused(env_id)
+                raise
         raise AssertionError("there is always a next number")
 
     def attach(self, record: KeyRecord) -> None:
-        """Make a key mean an environment; the caller holds the key's lock."""
-        self.disk.write_json(self._key_path(record.key), record.to_dict(), durable=True)
+        """Make a key mean an environment; the caller holds the key's lock.
+
+        What an older version left in its place goes; `InUse` while a process uses that.
+        """
         link = self.layout.key_link(record.key)
         target = self.layout.env(record.env_id)
-        self.disk.swap_link(link, Path(os.path.relpath(target, link.parent)))
+        with taking_over(self.layout, self.disk, record.key):
+            self.disk.rewrite_json(self._key_path(record.key), record.to_dict(), durable=True)
+            self.disk.swap_link(link, Path(os.path.relpath(target, link.parent)))
+        self.disk.flush(link.parent)
 
     def touch(self, record: KeyRecord, *, host_fingerprint: str) -> None:
         """Note that a key was used now, over a host in this state.
@@ -178,7 +204,7 @@ class Store:
             self.disk.touch(self._key_path(record.key))
         else:
             used = replace(record, host_fingerprint=host_fingerprint)
-            self.disk.write_json(self._key_path(record.key), used.to_dict(), durable=False)
+            self.disk.rewrite_json(self._key_path(record.key), used.to_dict(), durable=False)
 
     def lease(
         self, env_id: str, *, model_name: str, model_uid: str | None, process: ProcessIdentity
@@ -186,6 +212,7 @@ class Store:
         """A lease on an environment that is whole; `InvalidRecord` says when it is not."""
         with held_briefly(self.env_lock(env_id)):
             self.env_record(env_id)
+            self.leases.prune(env_id)
             return self.leases.take(
                 env_id, model_name=model_name, model_uid=model_uid, process=process
             )
@@ -199,26 +226,20 @@ class Store:
             if parent == self.layout.root or not self.disk.remove_empty(parent):
                 break
 
-    def remove_foreign(self, path: Path) -> None:
-        """Delete a directory that an older version left."""
-        # A link among its parents could lead anywhere.
-        real = self.layout.inside(path).parent.resolve() / path.name
-        self.disk.discard(self.layout.inside(real), self.layout.trash)
-
     def delete_if_unused(self, env_id: str) -> bool:
         """Delete an environment that no key and no lease needs; tells whether it is gone."""
         env = self.layout.env(env_id)
         with held_briefly(self.env_lock(env_id)):
             if any(named == env_id for _, named in self.links()):
                 return False
-            if self.leases.of(env_id):
+            if self.leases.prune(env_id):
                 return False
             self.disk.discard(env, self.layout.trash)
-            self._records.pop(env_id, None)
         return True
 
     def sweep(self) -> None:
         """Delete what crashes left: staging of dead owners, trash, environments without use."""
+        sweep_leftovers(self.layout, self.disk)
         for grave in self.layout.trash.iterdir():
             self.disk.delete(grave)
         for path in self.layout.staging.iterdir():
@@ -230,7 +251,8 @@ class Store:
         for env in self.layout.envs.iterdir():
             if env.name not in named:
                 self.delete_if_unused(env.name)
-        self._sweep_wheels()
+        self.sweep_wheels()
+        sweep_strays(self)
 
     # Locks and small files
 
@@ -238,9 +260,13 @@ class Store:
         """The lock that who changes a key's link holds."""
         return self.layout.locks / f"key-{key.digest}.lock"
 
+    def build_lock(self, env_id: str) -> Path:
+        """The lock that who builds an environment holds from the first file to the last."""
+        return self.layout.locks / f"build-{env_id}.lock"
+
     def env_lock(self, env_id: str) -> Path:
         """The lock that who publishes, leases or deletes an environment holds, briefly."""
-        return self.layout.locks / f"env-{env_id}.lock"
+        return self.layout.locks / f"env-{self.layout.env(env_id).name}.lock"
 
     def saved_host(self, fingerprint: str) -> HostFacts | None:
         """The facts of a host state that an environment was locked over, if still known."""
@@ -256,38 +282,59 @@ class Store:
         if not path.exists():
             self.disk.write_json(path, facts.to_dict(), durable=False)
 
-    def _sweep_wheels(self) -> None:
+    def unneeded_wheels(self) -> list[str]:
+        """The sha256 of each built wheel that no lock of an environment needs."""
+        there = {folder.name for folder in self.layout.wheels.iterdir()}
+        return sorted(there - self._built_wheels_of(self._env_ids())) if there else []
+
+    def sweep_wheels(self) -> None:
         """Delete the built wheels that no lock of an environment needs.
 
         While anybody builds, all stay: a lock that is not published yet may need them.
         """
-        if any(self.layout.staging.iterdir()) or not any(self.layout.wheels.iterdir()):
+        known = self._env_ids()
+        unneeded = set(self.unneeded_wheels())
+        if not unneeded:
             return
-        needed: set[str] = set()
-        for env in self.layout.envs.iterdir():
-            lock = self.lock_of(env.name)
-            needed.update([] if lock is None else built_hashes(lock).values())
-        self.wheels.sweep(needed)
+        with held_briefly(self._staging_lock):
+            if not any(self.layout.staging.iterdir()):
+                # What was being built meanwhile is published by now.
+                unneeded -= self._built_wheels_of(self._env_ids() - known)
+                self.wheels.delete(unneeded)
+
+    def _built_wheels_of(self, env_ids: Iterable[str]) -> set[str]:
+        locks = map(self.lock_of, env_ids)
+        return {sha for lock in locks if lock is not None for sha in built_hashes(lock).values()}
+
+    def _env_ids(self) -> set[str]:
+        return {env.name for env in self.layout.envs.iterdir()}
+
+    @property
+    def _staging_lock(self) -> Path:
+        """The lock that who begins a build holds, and who sweeps what builds need."""
+        return self.layout.locks / "staging.lock"
 
     def _key_path(self, key: EnvKey) -> Path:
         return self.layout.keys / f"{key.digest}.json"
 
-    def _env_of_link(self, link: Path) -> str | None:
-        try:
-            target = link.parent / link.readlink()
-        except OSError:
-            return None
-        normal = Path(os.path.normpath(target))
-        return normal.name if normal.parent == self.layout.envs else None
+    def _read_key_record(self, key: EnvKey, path: Path) -> KeyRecord:
+        used = path.stat().st_mtime
+        data = self.disk.read_json(path)
+        if not isinstance(data, dict):
+            raise InvalidRecord(f"{path} is no key record")
+        return KeyRecord.from_dict({**data, "last_used": used})
 
-    def _key_paths(self) -> Iterator[tuple[EnvKey, Path]]:
-        for model in _entries(self.layout.root / "v4"):
-            for engine in _entries(model):
-                for python in _versions(engine):
-                    yield _key(model.name, engine.name, python.name), python
-        for model in _entries(self.layout.root / "v3"):
-            for python in _versions(model):
-                yield _key(model.name, None, python.name), python
+    def _env_record_path(self, env_id: str) -> Path:
+        return self.layout.env(env_id) / RECORD_NAME
+
+    def _read_env_record(self, env_id: str, path: Path) -> EnvRecord:
+        data = self.disk.read_json(path)
+        if data is None:
+            raise InvalidRecord(f"the environment {path.parent} is gone or has no record")
+        record = EnvRecord.from_dict(data)
+        if record.env_id != env_id:
+            raise InvalidRecord(f"{path} is of another environment, {record.env_id[:64]}")
+        return record
 
     def _owned(self, folder: Path) -> bool:
         """Whether the process that stages here may still live: gone only when proved gone."""
@@ -298,29 +345,7 @@ class Store:
             owner = None
         if owner is None:
             return False
-        if owner.host != this_process().host:
-            return True
-        return identify(owner.pid) == owner
-
-
-def _key(model: str, engine: str | None, python: str) -> EnvKey:
-    return EnvKey(model_name=model, model_engine=engine, python_version=python)
-
-
-def _entries(folder: Path) -> list[Path]:
-    """The entries of a directory by name; what is none has no entries."""
-    try:
-        return sorted(folder / name for name in os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _versions(folder: Path) -> list[Path]:
-    """The entries of a directory of Python versions, without links that are being made beside.
-
-    The names of models and engines may begin with a dot; no version does.
-    """
-    return [each for each in _entries(folder) if not each.name.startswith(".")]
+        return judge(owner, this_process(), process_start) is not Holder.GONE
 
 
 def _owner_path(folder: Path) -> Path:
@@ -331,6 +356,6 @@ def interpreter_facts(path: str) -> dict[str, Any]:
     """By what an interpreter that was replaced in place is noticed; empty when it is gone."""
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):
         return {}
     return {"path": path, "size": found.st_size, "modified": found.st_mtime_ns}

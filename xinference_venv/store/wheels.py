@@ -6,7 +6,7 @@ A folder for each, named by the wheel's sha256: the wheel, and a record that is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,16 +50,15 @@ class BuiltWheels:
                     return BuiltWheel(
                         file_name=wheel.name, sha256=folder.name, size=wheel.stat().st_size
                     )
-            except (InvalidRecord, FileNotFoundError):
+            except (InvalidRecord, OSError, ValueError):
                 # It is built again.
                 continue
         return None
 
-    def sweep(self, needed: Collection[str]) -> None:
-        """Delete every wheel but those with a needed sha256."""
-        for folder in self.layout.wheels.iterdir():
-            if folder.name not in needed:
-                self.disk.discard(folder, self.layout.trash)
+    def delete(self, unneeded: Iterable[str]) -> None:
+        """Delete the wheels with these sha256."""
+        for sha256 in unneeded:
+            self.disk.discard(self.layout.built_wheels(sha256), self.layout.trash)
 
 
 def _sha256(path: Path) -> str:

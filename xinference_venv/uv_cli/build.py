@@ -19,6 +19,7 @@ from xinference_venv.lock import EnvLock, pylock_of, strip_credentials
 from xinference_venv.redact import secrets_of
 from xinference_venv.spec import EnvSpec
 from xinference_venv.uv_cli import command
+from xinference_venv.uv_cli.cache import uncached_name
 from xinference_venv.uv_cli.process import Uv
 
 # Where uv's cache has the source of what it built, which may contain wheels of its own.
@@ -49,25 +50,33 @@ class Builder:
         """Install what the lock says; raises `InstallFailed` with uv's own words."""
         if not lock.packages:
             return
-        urls = self._urls_with_credentials()
-        document = with_credentials(lock.pylock(), urls)
-        file = self.scratch / "pylock.install.toml"
-        file.write_text(tomli_w.dumps(document), "utf-8")
         try:
-            await self.uv(
-                command.install(
-                    lock=str(file),
-                    python=str(self.env / "bin" / "python"),
-                    sources=self.spec.sources_without_backend(),
-                    allow_source_builds=self.spec.allow_source_builds,
-                    secrets=secrets_of(urls),
-                ),
-                deadline=self.deadline,
-                on_line=on_line,
-                working_directory=str(self.scratch),
-            )
+            await self._run(self._installing(lock), on_line)
         except UvFailed as error:
             raise InstallFailed(str(error), error.details) from error
+
+    async def uncached(self, lock: EnvLock) -> frozenset[str]:
+        """The names of the packages of a lock that uv says it would have to fetch."""
+        lines: list[str] = []
+        await self._run(command.look_up(self._installing(lock)), lines.append)
+        return frozenset(filter(None, map(uncached_name, lines)))
+
+    def _installing(self, lock: EnvLock) -> command.UvCommand:
+        urls = self._urls_with_credentials()
+        file = self.scratch / "pylock.install.toml"
+        file.write_text(tomli_w.dumps(with_credentials(lock.pylock(), urls)), "utf-8")
+        return command.install(
+            lock=str(file),
+            python=str(self.env / "bin" / "python"),
+            sources=self.spec.sources_without_backend(),
+            allow_source_builds=self.spec.allow_source_builds,
+            secrets=secrets_of(urls),
+        )
+
+    async def _run(self, asked: command.UvCommand, on_line: Callable[[str], None]) -> None:
+        await self.uv(
+            asked, deadline=self.deadline, on_line=on_line, working_directory=str(self.scratch)
+        )
 
     async def build_wheels(
         self,

@@ -237,6 +237,16 @@ def build(
     return replace(made, arguments=(*made.arguments, "--link-mode", "symlink", *place))
 
 
+def look_up(made: UvCommand) -> UvCommand:
+    """Say instead of an install what of it is not in uv's cache; no request leaves the machine."""
+    return replace(made, arguments=(*made.arguments, "--dry-run", "--offline", "--verbose"))
+
+
+def prune_cache() -> UvCommand:
+    """Delete from uv's cache what nobody can find any more."""
+    return UvCommand(arguments=("cache", "prune", "--no-config"))
+
+
 def find_links_url(place: str) -> str:
     """A find-links place, an absolute path or a URL, as a URL that uv takes as it stands.
 

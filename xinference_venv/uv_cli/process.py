@@ -154,16 +154,22 @@ class Uv:
                 secrets=command.secrets,
                 working_directory=working_directory,
             )
+        except DeadlineExceeded as error:
+            raise error.with_details(
+                hint="see whether the index answers; XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT sets"
+                " how many seconds a build may take"
+            ) from None
         except OSError as error:
             raise UvNotFound(
                 f"uv could not be started: {self.program}: {error.strerror or error}",
                 {"hint": "install the uv package anew, or set XOSCAR_UV_PATH"},
             ) from error
         if finished.exit_status != 0:
-            words = _words(finished.tail)
+            words, hint = _words(finished), _hint(finished)
             raise UvFailed(
-                words or f"uv ended with exit status {finished.exit_status} and said nothing",
+                words,
                 {
+                    **({} if hint is None else {"hint": hint}),
                     "command": _shown(argv, command.secrets),
                     "exit_status": finished.exit_status,
                     "output": "\n".join(finished.tail),
@@ -172,12 +178,26 @@ class Uv:
         return finished
 
 
-def _words(tail: Sequence[str]) -> str:
+def _words(finished: Finished) -> str:
     """What uv says of its error: all from the first line that marks it."""
+    if finished.exit_status < 0:
+        number = -finished.exit_status
+        return f"uv was ended by signal {number} ({signal.strsignal(number)})"
+    tail = finished.tail
     for start, line in enumerate(tail):
         if line.lstrip().startswith(("error:", "×")):
             return "\n".join(tail[start:]).strip().removeprefix("error: ")
-    return "\n".join(tail).strip()
+    words = "\n".join(tail).strip()
+    return words or f"uv ended with exit status {finished.exit_status} and said nothing"
+
+
+def _hint(finished: Finished) -> str | None:
+    """What to do about an error that is the host's, not of the packages."""
+    if finished.exit_status == -signal.SIGKILL:
+        return "launch again; the system may have had too little memory, its log tells"
+    if any("No space left on device" in line for line in finished.tail):
+        return "free some space on the file systems of the home and of uv's cache"
+    return None
 
 
 def _shown(argv: Sequence[str], secrets: frozenset[str]) -> list[str]:

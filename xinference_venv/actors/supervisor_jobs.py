@@ -1,0 +1,369 @@
+"""The part of the supervisor that knows the workers, asks them, and launches on them.
+
+It keeps nothing that it can't ask again: the workers register anew with the first heartbeat that
+it does not know, and every worker of a launch knows who else takes part.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import xoscar as xo
+
+from xinference_venv.actors import rpc
+from xinference_venv.actors.following import Following
+from xinference_venv.actors.membership import SUPERVISOR_UID as SUPERVISOR_UID
+from xinference_venv.actors.worker import WORKER_UID
+from xinference_venv.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    NotFound,
+    UnknownJob,
+    VirtualEnvError,
+    WorkerUnavailable,
+)
+from xinference_venv.fleet import Fleet, Member, Registration, WorkerState
+from xinference_venv.replicas import LockSource
+
+ASK_SECONDS = 30.0
+_SURVEY_SECONDS = 120.0
+_PLAN_SECONDS = 3600.0
+_LAUNCHES_KEPT = 200
+
+
+class SupervisorJobs(xo.StatelessActor):  # type: ignore[misc]
+    """Workers and launches. Stateless in xoscar's sense: calls run beside each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fleet = Fleet()
+        self._launches: dict[str, Following] = {}
+
+    # Workers
+
+    async def register_worker(self, registration: dict[str, Any]) -> None:
+        """Add a worker, or note that it was started anew.
+
+        Raises `IncompatibleVersion`, and `InvalidInput` for an incarnation that was replaced.
+        """
+        self._fleet.register(Registration.from_dict(registration), time.monotonic())
+
+    async def heartbeat(self, address: str, incarnation: str, snapshot: dict[str, Any]) -> bool:
+        """Note that a worker lives; False when it has to register (again)."""
+        self._fleet.forget(time.monotonic())
+        return self._fleet.heartbeat(address, incarnation, snapshot, time.monotonic())
+
+    async def leave_worker(self, address: str, incarnation: str) -> None:
+        """Take out a worker that ends."""
+        self._fleet.leave(address, incarnation)
+
+    async def list_workers(self) -> list[dict[str, Any]]:
+        """The workers: address, state, host name, release, incarnation, snapshot and its age."""
+        now = time.monotonic()
+        return [member.describe(now) for _, member in sorted(self._fleet.members.items())]
+
+    # Jobs
+
+    async def prepare(
+        self,
+        request: dict[str, Any],
+        worker_ip: str | None = None,
+        *,
+        workers: Sequence[str] = (),
+        count: int | None = None,
+        everywhere: bool = False,
+        require: int | None = None,
+    ) -> str:
+        """Start a launch: on one worker (of `worker_ip`, or address), on `count` of them, on the
+        named `workers` (each an IP, which means all on it, or an address), or `everywhere`.
+
+        Equal hosts get one lock: one of them resolves, unless a worker of the cluster has the
+        model running with these requirements; then its lock serves (a request to refresh
+        resolves anew). With fewer than `require` ready (all, by default), the launch fails and
+        the leases of the others are given back. Returns the launch's id at once. Raises
+        `NotFound` and `InvalidInput`.
+        """
+        if worker_ip is not None:
+            if workers or everywhere:
+                raise InvalidInput("either one worker is named, or several are, or all are meant")
+            workers, count = (worker_ip,), count or 1
+        elif not workers and not everywhere:
+            count = count or 1
+        chosen = self._fleet.choose(list(workers), count, time.monotonic())
+        if require is not None and not 1 <= require <= len(chosen):
+            raise InvalidInput(
+                f"{require} ready workers are required, of {len(chosen)} that are chosen"
+            )
+        if len(self._fleet.members) == 1:
+            member = chosen[0]
+            job_id = await self._ask(member, "prepare", request)
+            return f"{job_id}@{member.registration.address}"
+        return await self._launch(request, chosen, require or len(chosen))
+
+    async def wait(self, job: str, since: int = 0, timeout: float = 30.0) -> dict[str, Any]:
+        """A launch's new events, result or error; see `VirtualEnvWorkerActor.wait`.
+
+        `workers` says of each worker how it fares: phase, result, error.
+        """
+        job_id, address = _job(job)
+        if address is None:
+            return await (await self._following(job_id)).wait(since, timeout)
+        member = self._member_of(job, address)
+        answer: dict[str, Any] = await self._ask(
+            member, "wait", job_id, since, timeout, deadline=timeout + ASK_SECONDS
+        )
+        replica = {
+            "worker_address": address,
+            "incarnation": member.registration.incarnation,
+            **{name: answer[name] for name in ("phase", "result", "error")},
+        }
+        return {**answer, "job_id": job, "workers": [replica]}
+
+    async def cancel(self, job: str) -> None:
+        """Cancel a launch; returns when nothing of it is left."""
+        job_id, address = _job(job)
+        if address is None:
+            await (await self._following(job_id)).cancel()
+        else:
+            await self._ask(self._member_of(job, address), "cancel", job_id)
+
+    async def list_jobs(self, worker_ip: str | None = None) -> dict[str, Any]:
+        """``{"list": jobs, "unreachable": [...]}``: what runs, or ended not long ago."""
+        return await self._gather(worker_ip, "list_jobs")
+
+    async def plan(self, request: dict[str, Any], worker_ip: str | None = None) -> dict[str, Any]:
+        """What a launch would do on a worker, resolved and not built."""
+        [member] = self._fleet.choose([worker_ip] if worker_ip else [], 1, time.monotonic())
+        answer: dict[str, Any] = await self._ask(member, "plan", request, deadline=_PLAN_SECONDS)
+        return {**answer, "worker_address": member.registration.address}
+
+    async def _launch(self, request: dict[str, Any], chosen: list[Member], require: int) -> str:
+        """Start the jobs of a launch on several workers, or on one of several."""
+        now = time.monotonic()
+        asked = {member.registration.address: member for member in chosen}
+        for member in self._fleet.members.values():
+            if member.state(now) is WorkerState.ALIVE:
+                asked.setdefault(member.registration.address, member)
+        addresses = list(asked)
+        surveys = dict(
+            zip(
+                addresses,
+                await asyncio.gather(*(self._survey(asked[each], request) for each in addresses)),
+                strict=True,
+            )
+        )
+        job_id = uuid.uuid4().hex
+        members = [
+            LockSource(
+                address=member.registration.address,
+                incarnation=member.registration.incarnation,
+                job_id=job_id,
+            )
+            for member in chosen
+        ]
+        failed = {
+            each.address: survey
+            for each in members
+            if isinstance(survey := surveys[each.address], VirtualEnvError)
+        }
+        if len(failed) == len(members):
+            # Bad input is bad everywhere: there is nothing to follow.
+            raise next(iter(failed.values()))
+
+        async def start(place: int, member: LockSource) -> None:
+            survey = surveys[member.address]
+            if isinstance(survey, VirtualEnvError):
+                return
+            alike = [
+                each
+                for each in addresses
+                if each != member.address
+                and not isinstance(other := surveys[each], VirtualEnvError)
+                and other["group"] == survey["group"] is not None
+            ]
+            running = [
+                LockSource(
+                    address=each,
+                    incarnation=asked[each].registration.incarnation,
+                    job_id=None,
+                )
+                for each in alike
+                if surveys[each]["standing"] and not request.get("refresh")  # type: ignore[index]
+            ]
+            before = [each for each in members[:place] if each.address in alike]
+            try:
+                await self._ask(
+                    asked[member.address],
+                    "prepare",
+                    request,
+                    job_id=job_id,
+                    lock_sources=[each.to_dict() for each in (*running, *before)],
+                    members=[each.to_dict() for each in members],
+                    require=require,
+                )
+            except VirtualEnvError as error:
+                failed[member.address] = error
+
+        await asyncio.gather(*(start(place, each) for place, each in enumerate(members)))
+        self._follow(job_id, members, require, failed)
+        return job_id
+
+    async def _survey(
+        self, member: Member, request: dict[str, Any]
+    ) -> dict[str, Any] | VirtualEnvError:
+        try:
+            answer: dict[str, Any] = await self._ask(
+                member, "survey", request, deadline=_SURVEY_SECONDS
+            )
+        except VirtualEnvError as error:
+            return error
+        return answer
+
+    def _follow(
+        self,
+        job_id: str,
+        members: Sequence[LockSource],
+        require: int,
+        failed: dict[str, VirtualEnvError],
+    ) -> Following:
+        ended = [each for each, launch in self._launches.items() if launch.has_ended]
+        for each in ended[: max(0, len(ended) - _LAUNCHES_KEPT)]:
+            del self._launches[each]
+        following = Following.start(
+            job_id,
+            [(each.address, each.incarnation) for each in members],
+            require=require,
+            ask=self._ask_incarnation,
+            is_gone=self._is_gone,
+            failed=failed,
+        )
+        self._launches[job_id] = following
+        return following
+
+    async def _following(self, job_id: str) -> Following:
+        """The launch, found again through its workers after a restart; raises `UnknownJob`."""
+        if job_id not in self._launches:
+            told = await self._gather(None, "members_of", job_id, missing=UnknownJob)
+            if not told["list"]:
+                raise UnknownJob(
+                    f"there is no job {job_id!r}",
+                    {"hint": "it ended long ago, or every worker of it was started anew"},
+                )
+            report = told["list"][0]
+            if job_id not in self._launches:
+                members = [LockSource.from_dict(each) for each in report["members"]]
+                self._follow(job_id, members, report["require"], {})
+        return self._launches[job_id]
+
+    def _is_gone(self, address: str) -> bool:
+        member = self._fleet.members.get(address)
+        return member is None or member.state(time.monotonic()) is WorkerState.GONE
+
+    def _member_of(self, job: str, address: str) -> Member:
+        if address not in self._fleet.members:
+            raise UnknownJob(
+                f"there is no job {job!r}",
+                {"hint": f"its worker is not registered; workers are: {self._fleet.listed}"},
+            )
+        return self._fleet.members[address]
+
+    async def stop(self) -> None:
+        """Follow no launch any more; the workers go on, and a new supervisor follows again."""
+        await asyncio.gather(*(launch.stop() for launch in self._launches.values()))
+
+    # Asking
+
+    async def _gather(
+        self,
+        worker_ip: str | None,
+        method: str,
+        *arguments: Any,
+        deadline: float = ASK_SECONDS,
+        missing: type[VirtualEnvError] | None = None,
+        **named: Any,
+    ) -> dict[str, Any]:
+        """Ask the selected workers at once; nobody's silence delays or hides another's answer.
+
+        An error `missing` of a worker means that it has nothing to say. Any other error that is
+        a worker's own is raised, naming it.
+        """
+        members = self._fleet.select(worker_ip)
+
+        async def ask(member: Member) -> Any:
+            try:
+                return await self._ask(member, method, *arguments, deadline=deadline, **named)
+            except (WorkerUnavailable, DeadlineExceeded) as error:
+                return error
+            except VirtualEnvError as error:
+                if missing is not None and isinstance(error, missing):
+                    return []
+                raise
+
+        answers = await asyncio.gather(*map(ask, members))
+        now = time.monotonic()
+        told: list[Any] = []
+        unreachable = []
+        for member, answer in zip(members, answers, strict=True):
+            if isinstance(answer, VirtualEnvError):
+                unreachable.append({**member.describe(now), "error": answer.to_dict()})
+            elif isinstance(answer, list):
+                told += answer
+            else:
+                told.append({**answer, "worker_address": member.registration.address})
+        return {"list": told, "unreachable": unreachable}
+
+    async def _ask(
+        self,
+        member: Member,
+        method: str,
+        *arguments: Any,
+        deadline: float = ASK_SECONDS,
+        **named: Any,
+    ) -> Any:
+        return await self._ask_incarnation(
+            member.registration.address,
+            member.registration.incarnation,
+            method,
+            *arguments,
+            deadline=deadline,
+            **named,
+        )
+
+    async def _ask_incarnation(
+        self,
+        address: str,
+        incarnation: str,
+        method: str,
+        *arguments: Any,
+        deadline: float,
+        **named: Any,
+    ) -> Any:
+        return await rpc.ask_worker(
+            address,
+            WORKER_UID,
+            incarnation,
+            method,
+            *arguments,
+            deadline=deadline,
+            here=self.address,
+            **named,
+        )
+
+    def _at(self, address: str) -> Member:
+        """The worker at an address; raises `NotFound`."""
+        member = self._fleet.members.get(address)
+        if member is None:
+            raise NotFound(
+                f"there is no worker at {address!r}", {"hint": f"there are: {self._fleet.listed}"}
+            )
+        return member
+
+
+def _job(job: str) -> tuple[str, str | None]:
+    """The id of a launch, and the worker's address when it is on one alone."""
+    job_id, _, address = job.partition("@")
+    return job_id, address or None

@@ -1,0 +1,132 @@
+"""`gc`: clear away what nothing needs, and what goes beyond limits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import click
+from rich.console import RenderableType
+from rich.text import Text
+
+from xinference_venv import console
+from xinference_venv.cli.common import json_option, show
+from xinference_venv.env import EnvKey
+from xinference_venv.errors import error_from_dict
+from xinference_venv.eviction import EvictionReason
+from xinference_venv.lease import Lease
+from xinference_venv.session import with_client
+from xinference_venv.units import age_text, counted, parse_duration, parse_size, size_text
+
+
+@click.command()
+@click.option(
+    "--max-bytes",
+    metavar="N",
+    callback=lambda _, __, text: None if text is None else parse_size(text),
+    help="What all environments may take together, like 500GB or 20GiB; beyond it the least"
+    " recently used go.",
+)
+@click.option(
+    "--older-than",
+    metavar="D",
+    callback=lambda _, __, text: None if text is None else parse_duration(text),
+    help="Let go what was not used for so long, like 30d or 12h.",
+)
+@click.option("--prune-uv-cache", is_flag=True, help="Run `uv cache prune` as well.")
+@click.option("--dry-run", is_flag=True, help="Only show what would go.")
+@json_option
+def gc(
+    max_bytes: int | None,
+    older_than: float | None,
+    prune_uv_cache: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Clear away what nothing needs and what goes beyond the limits; never what is in use."""
+    answer = with_client(
+        lambda client: client.supervisor.collect_garbage(
+            max_bytes=max_bytes,
+            older_than=older_than,
+            prune_uv_cache=prune_uv_cache,
+            dry_run=dry_run,
+        )
+    )
+    show(answer, lambda: _collected(answer, time.time()), as_json)
+    failures = [report["uv_cache"]["error"] for report in answer["list"]]
+    return max((error_from_dict(each).exit_code for each in failures if each), default=0)
+
+
+def _collected(answer: Mapping[str, Any], now: float) -> list[RenderableType]:
+    shown: list[str] = []
+    for report in answer["list"]:
+        went = _went(report, now)
+        shown += went or ["There is nothing to clear away."]
+        shown += [*_stayed(report), *_totals(report)]
+    return [*map(Text, shown), *console.unreachable(answer)]
+
+
+def _went(report: Mapping[str, Any], now: float) -> list[str]:
+    gone, frees = ("would go", "would free") if report["dry_run"] else ("gone", "freed")
+    shown = []
+    for each in report["evict"]:
+        freed, linked = size_text(each["freed_bytes"]), each["linked_bytes"]
+        stays = f"; {size_text(linked)} stay, linked from uv's cache or elsewhere" if linked else ""
+        shown.append(f"{gone}: {_named(each)}, {_why(each, report, now)}: {frees} {freed}{stays}")
+    for each in report["leftovers"]:
+        size = size_text(each["size_bytes"])
+        shown.append(f"{gone}: {each['path']}, a {each['kind']} that nothing needs: {frees} {size}")
+    return shown
+
+
+def _why(evicted: Mapping[str, Any], report: Mapping[str, Any], now: float) -> str:
+    used = f"last used {age_text(evicted['last_used'], now)}"
+    match EvictionReason(evicted["reason"]):
+        case EvictionReason.UNNEEDED:
+            return "which no model means and no process uses"
+        case EvictionReason.UNUSED:
+            return used
+        case EvictionReason.OVER_LIMIT:
+            return f"{used}, to come down to {_limit(report)}"
+
+
+def _stayed(report: Mapping[str, Any]) -> list[str]:
+    shown = []
+    for each in report["in_use"]:
+        users = [str(Lease.from_dict(lease)) for lease in each["leases"]]
+        use = "in use by " + "; ".join(users) if users else "being launched"
+        shown.append(f"kept: {_named(each)}, {size_text(each['size_bytes'])}: {use}")
+    return shown + [f"kept: {_named(each)}: {each['why']}" for each in report["skipped"]]
+
+
+def _totals(report: Mapping[str, Any]) -> list[str]:
+    after, cache, left = report["bytes_after"], report["uv_cache"], report["unmanaged"]
+    would = "would be " if report["dry_run"] else ""
+    over = report["max_bytes"] is not None and after > report["max_bytes"]
+    limit = f", more than {_limit(report)}" if over else ""
+    before = size_text(report["bytes_before"])
+    shown = [
+        f"{would}freed in all: {size_text(report['freed_bytes'])}",
+        f"environments: {before} before, {size_text(after)} after{limit}",
+    ]
+    if left["count"]:
+        what = counted(left["count"], "environment")
+        size = size_text(left["size_bytes"])
+        shown.append(f"not collected: {what} of older versions, {size}")
+    if cache["path"] is not None:
+        pruned = f"{size_text(cache['pruned_bytes'])} pruned, " if cache["pruned_bytes"] else ""
+        size, shared = size_text(cache["size_bytes"]), size_text(cache["shared_bytes"])
+        shown.append(f"uv's cache: {pruned}{size}, {shared} of it linked from environments")
+    if cache["error"] is not None:
+        shown.append(f"uv's cache could not be pruned: {error_from_dict(cache['error'])}")
+    return shown
+
+
+def _limit(report: Mapping[str, Any]) -> str:
+    return size_text(report["max_bytes"])
+
+
+def _named(usage: Mapping[str, Any]) -> str:
+    keys = ", ".join(str(EnvKey.from_dict(key)) for key in usage["keys"])
+    return f"{keys or 'environment'} [{usage['env_id'][:12]}]"

@@ -1,0 +1,148 @@
+"""Who uses which environment, and how to let go of what is stuck: `leases`, `release`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import RenderableType
+from rich.text import Text
+
+from xinference_venv import console
+from xinference_venv.cli.common import check_found, json_option, selection, show
+from xinference_venv.errors import InUse, InvalidInput, NotFound, WorkerUnavailable
+from xinference_venv.lease import Holder, LeaseEntry
+from xinference_venv.session import with_client
+from xinference_venv.units import age_text, printable
+
+if TYPE_CHECKING:
+    from xinference_venv.client import Client
+
+_SHORTEST_PREFIX = 6
+# What is shown of an id; as a prefix it names the lease.
+_SHOWN = 12
+
+
+@click.command()
+@click.argument("model", required=False)
+@selection
+@json_option
+def leases(
+    model: str | None, engine: str | None, python_version: str | None, as_json: bool
+) -> None:
+    """List who uses which environment: all leases, or those on MODEL's environments."""
+    answer = with_client(
+        lambda client: client.supervisor.list_leases(model, engine, python_version)
+    )
+    if model is not None:
+        check_found(answer, answer["list"], f"lease on an environment of {model!r}")
+    show(answer, lambda: _listed(answer, time.time()), as_json)
+
+
+@click.command()
+@click.argument("lease_ids", metavar="LEASE_ID...", nargs=-1, required=True)
+@click.option("--force", is_flag=True, help="Release leases of living processes as well.")
+@json_option
+def release(lease_ids: tuple[str, ...], force: bool, as_json: bool) -> None:
+    """Let go of leases whose process has ended where nobody could tell.
+
+    `xinference-venv leases` lists the ids; their first characters are enough. Nothing is released
+    when any of the leases is held by a living process. An environment that neither a model nor a
+    lease needs then is deleted.
+    """
+    answer = with_client(lambda client: _release(client, lease_ids, force=force))
+    show(answer, lambda: _released(answer), as_json)
+
+
+async def _release(client: Client, named: Sequence[str], *, force: bool) -> dict[str, Any]:
+    known = await client.supervisor.list_leases()
+    entries = _meant(named, known)
+    _check_not_alive([] if force else entries)
+    ids = [entry.lease.lease_id for entry in entries]
+    answer: dict[str, Any] = await client.supervisor.release_leases(ids, force=force)
+    # A process may have got one of them in between.
+    _check_not_alive(LeaseEntry.from_dict(each) for each in _all(answer, "refused"))
+    return answer
+
+
+def _meant(named: Sequence[str], known: Mapping[str, Any]) -> list[LeaseEntry]:
+    """The leases that ids or the beginnings of ids mean; raises when one means none or several."""
+    # Workers that share a home know the same leases, and not all of them can judge a holder.
+    entries = map(LeaseEntry.from_dict, known["list"])
+    judged_last = sorted(entries, key=lambda entry: entry.holder is Holder.ALIVE)
+    there = {entry.lease.lease_id: entry for entry in judged_last}
+    meant: dict[str, LeaseEntry] = {}
+    for name in named:
+        if name in there:
+            found = [name]
+        elif len(name) < _SHORTEST_PREFIX:
+            raise InvalidInput(
+                f"{name!r} is too short for the beginning of a lease's id,"
+                f" which has at least {_SHORTEST_PREFIX} characters"
+            )
+        else:
+            found = sorted(each for each in there if each.startswith(name))
+        if len(found) > 1:
+            raise InvalidInput(
+                f"{name!r} is the beginning of {len(found)} leases: {', '.join(found)}"
+            )
+        if not found and known["unreachable"]:
+            silent = ", ".join(each["worker_address"] for each in known["unreachable"])
+            raise WorkerUnavailable(
+                f"no worker that answered knows a lease {name!r}; {silent} did not answer"
+            )
+        if not found:
+            raise NotFound(
+                f"there is no lease {name!r}", {"hint": "`xinference-venv leases` lists them"}
+            )
+        meant[found[0]] = there[found[0]]
+    return list(meant.values())
+
+
+def _check_not_alive(entries: Iterable[LeaseEntry]) -> None:
+    alive = [entry.lease for entry in entries if entry.holder is not Holder.UNKNOWN]
+    if alive:
+        raise InUse(
+            "; ".join(f"lease {each.lease_id[:_SHOWN]} is held by {each}" for each in alive),
+            {
+                "holders": [each.to_dict() for each in alive],
+                "hint": "end that process, or release the lease all the same with --force",
+            },
+        )
+
+
+def _listed(answer: Mapping[str, Any], now: float) -> list[RenderableType]:
+    entries = list(map(LeaseEntry.from_dict, answer["list"]))
+    if not entries:
+        return [Text("No environment is in use."), *console.unreachable(answer)]
+    table = console.new_table("Lease", "Model", "Process", "Host", "Holder", "Since", "Environment")
+    for entry in entries:
+        lease = entry.lease
+        table.add_row(
+            printable(lease.lease_id[:_SHOWN]),
+            printable(lease.model_uid or lease.model_name),
+            str(lease.process.pid),
+            printable(lease.process.host),
+            entry.holder.value,
+            age_text(lease.created or None, now),
+            "; ".join(map(str, entry.keys)) or f"{lease.env_id}, which no model has any more",
+        )
+    return [table, *console.unreachable(answer)]
+
+
+def _released(answer: Mapping[str, Any]) -> list[RenderableType]:
+    lines = [
+        f"released: {entry.lease.lease_id[:_SHOWN]} of {entry.lease}"
+        for entry in map(LeaseEntry.from_dict, _all(answer, "released"))
+    ]
+    lines += [f"deleted: the environment {each}" for each in _all(answer, "deleted")]
+    return [
+        *map(Text, lines or ["They have been released already."]),
+        *console.unreachable(answer),
+    ]
+
+
+def _all(answer: Mapping[str, Any], part: str) -> list[Any]:
+    return [each for report in answer["list"] for each in report[part]]

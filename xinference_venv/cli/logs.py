@@ -1,0 +1,117 @@
+"""`logs`: what was said while environments were made, how each job ended, and what is said now."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import RenderableType
+from rich.text import Text
+
+from xinference_venv import console
+from xinference_venv.cli.common import check_found, json_option, selection, show
+from xinference_venv.errors import WorkerUnavailable
+from xinference_venv.job_log import JobLog, Outcome
+from xinference_venv.session import Stopped, with_client
+from xinference_venv.units import age_text, duration_text
+
+if TYPE_CHECKING:
+    from xinference_venv.client import Client
+
+_POLL_SECONDS = 0.2
+# What a build printed must not move the cursor or colour the terminal.
+_CONTROL_CHARACTERS = {
+    code: "\N{REPLACEMENT CHARACTER}"
+    for code in (*range(0x20), *range(0x7F, 0xA0))
+    if chr(code) not in "\n\t"
+}
+
+
+@click.command()
+@click.argument("model")
+@selection
+@click.option("--count", type=click.IntRange(min=1), default=1, help="So many, newest first.")
+@click.option(
+    "--follow", "-f", is_flag=True, help="Go on with the newest job's log until the job ends."
+)
+@json_option
+def logs(
+    model: str,
+    engine: str | None,
+    python_version: str | None,
+    count: int,
+    follow: bool,
+    as_json: bool,
+) -> int:
+    """Show what uv said while MODEL's environments were made, and how the jobs ended."""
+    if follow:
+        if as_json or count > 1:
+            raise click.UsageError("--follow excludes --json and --count.")
+        try:
+            with_client(lambda client: _follow(client, model, engine, python_version))
+        except Stopped as stopped:
+            # That is how one stops to look; the job goes on.
+            return 128 + stopped.number
+        return 0
+    answer = with_client(
+        lambda client: client.supervisor.logs(model, engine, python_version, count=count)
+    )
+    check_found(answer, answer["list"], f"log of {model!r}")
+    show(answer, lambda: _shown(answer, time.time()), as_json)
+    return 0
+
+
+async def _follow(
+    client: Client, model: str, engine: str | None, python_version: str | None
+) -> None:
+    """Print the newest log as it grows, until its job has ended or the process of it died."""
+    answer = await client.supervisor.logs(model, engine, python_version)
+    check_found(answer, answer["list"], f"log of {model!r}")
+    if not answer["list"]:
+        addresses = ", ".join(each["worker_address"] for each in answer["unreachable"])
+        raise WorkerUnavailable(
+            f"no worker that answered has a log of {model!r}; these did not answer: {addresses}"
+        )
+    newest = max(answer["list"], key=lambda each: float(each["started"]))
+    log, offset, ended = JobLog.from_dict(newest), 0, False
+    click.echo(f"== {log.header.key}: {log.path}")
+    while not ended:
+        part = await client.supervisor.read_log(newest["worker_address"], log.log_id, offset)
+        click.echo(_plain(part["text"]), nl=False)
+        log, ended = JobLog.from_dict(part["log"]), part["ended"]
+        if part["offset"] == offset and not ended:
+            await asyncio.sleep(_POLL_SECONDS)
+        offset = part["offset"]
+    click.echo(f"== {_state(log, time.time())}")
+
+
+def _shown(answer: Mapping[str, Any], now: float) -> list[RenderableType]:
+    shown: list[RenderableType] = []
+    for each in answer["list"]:
+        log = JobLog.from_dict(each)
+        began = age_text(log.header.started, now)
+        shown.append(Text(f"== {log.header.key}, {began}: {_state(log, now)}: {log.path}"))
+        shown.append(Text(_plain(each["text"]).removesuffix("\n")))
+    return [*shown, *console.unreachable(answer)]
+
+
+def _state(log: JobLog, now: float) -> str:
+    """How the job ended and what it took, as far as its log tells."""
+    writer = log.header.owner
+    match log.outcome:
+        case Outcome.RUNNING:
+            return f"running for {duration_text(now - log.header.started)}"
+        case Outcome.DIED:
+            return f"died: process {writer.pid} ended and left the job unfinished"
+        case Outcome.UNKNOWN:
+            return f"not ended, as far as its log tells: process {writer.pid} on {writer.host}"
+    ended = log.header.started if log.ended is None else log.ended
+    why = "" if log.error is None else f" ({log.error.get('code')})"
+    return f"{log.outcome} after {duration_text(ended - log.header.started)}{why}"
+
+
+def _plain(text: str) -> str:
+    return text.translate(_CONTROL_CHARACTERS)

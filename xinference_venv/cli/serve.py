@@ -1,0 +1,107 @@
+"""`supervisor` and `worker`: the processes of a cluster, until a signal ends them."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import sys
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xinference_venv.errors import InvalidInput
+from xinference_venv.session import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SUPERVISOR_PORT = 9797
+
+_host = click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address that the others of the cluster reach this process at.",
+)
+
+
+@click.command()
+@_host
+@click.option("--port", type=click.IntRange(0, 65535), default=SUPERVISOR_PORT, show_default=True)
+def supervisor(host: str, port: int) -> int:
+    """Run the supervisor of a cluster until SIGTERM or Ctrl-C."""
+    _check_host(host)
+
+    def pool() -> AbstractAsyncContextManager[Any]:
+        from xinference_venv.client import supervisor_pool
+
+        return supervisor_pool(f"{host}:{port}")
+
+    return _serve(pool, "supervisor")
+
+
+@click.command()
+@click.option(
+    "--supervisor",
+    "supervisor_address",
+    metavar="HOST:PORT",
+    required=True,
+    help="Where the supervisor of the cluster listens.",
+)
+@_host
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="By default one that is free."
+)
+def worker(supervisor_address: str, host: str, port: int) -> int:
+    """Run the worker of this host until SIGTERM or Ctrl-C; its jobs are cancelled then."""
+    _check_host(host)
+    _check_address(supervisor_address)
+
+    def pool() -> AbstractAsyncContextManager[Any]:
+        from xinference_venv.client import worker_pool
+
+        return worker_pool(f"{host}:{port}", supervisor_address)
+
+    return _serve(pool, "worker")
+
+
+def _serve(pool: Callable[[], AbstractAsyncContextManager[Any]], what: str) -> int:
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("xinference_venv").setLevel(logging.INFO)
+
+    def ready(address: str) -> None:
+        click.echo(f"{what} at {address}")
+        sys.stdout.flush()
+
+    serve(pool, ready)
+    return 0
+
+
+def _check_host(host: str) -> None:
+    """Refuse what others could not reach, warn of what others could abuse."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        address = None
+    if address is not None and address.is_unspecified:
+        raise InvalidInput(
+            f"--host {host} is no address that others can reach this process at",
+            {"hint": "name one address of this machine, best of a private network"},
+        )
+    local = host == "localhost" or (address is not None and address.is_loopback)
+    if not local and not os.environ.get("XOSCAR_AUTH_KEY"):
+        click.echo(
+            f"warning: who reaches {host} can run code here: set the same XOSCAR_AUTH_KEY for"
+            " every process of the cluster, and keep it off public networks",
+            err=True,
+        )
+
+
+def _check_address(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise InvalidInput(
+            f"{address!r} is no address of a supervisor", {"hint": "allowed is HOST:PORT"}
+        )

@@ -1,0 +1,74 @@
+"""`verify`: is what is listed as ready really whole, and if not, make it anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+from rich.console import RenderableType
+from rich.text import Text
+
+from xinference_venv import console
+from xinference_venv.cli.common import check_found, json_option, selection, show
+from xinference_venv.inventory import EnvEntry
+from xinference_venv.session import with_client
+
+
+@click.command()
+@click.argument("model", required=False)
+@selection
+@click.option("--hashes", is_flag=True, help="Compare the contents of all files as well.")
+@click.option("--repair", is_flag=True, help="Make what is broken anew, as it was launched.")
+@json_option
+def verify(
+    model: str | None,
+    engine: str | None,
+    python_version: str | None,
+    hashes: bool,
+    repair: bool,
+    as_json: bool,
+) -> int:
+    """Check every file of the environments that are there: of all, or of those of MODEL.
+
+    What is broken is listed as broken from then on, and the next launch makes it anew.
+    """
+    answer = with_client(
+        lambda client: client.supervisor.verify_virtual_env(
+            model, engine, python_version, hashes=hashes, repair=repair
+        )
+    )
+    if model is not None:
+        check_found(answer, answer["list"], f"environment of {model!r}")
+    show(answer, lambda: _verified(answer), as_json)
+    broken = [str(EnvEntry.from_dict(each).key) for each in answer["list"] if _is_broken(each)]
+    if broken:
+        click.echo(f"error: broken: {'; '.join(broken)}", err=True)
+        if not repair:
+            click.echo("hint: launch again, or verify with --repair", err=True)
+    return 1 if broken else 0
+
+
+def _is_broken(finding: Mapping[str, Any]) -> bool:
+    return bool(finding["faults"]) and not finding["repaired"]
+
+
+def _verified(answer: Mapping[str, Any]) -> list[RenderableType]:
+    lines = [line for each in answer["list"] for line in _lines(each)]
+    return [
+        *map(Text, lines or ["There is no such environment."]),
+        *console.unreachable(answer),
+    ]
+
+
+def _lines(finding: Mapping[str, Any]) -> list[str]:
+    entry = EnvEntry.from_dict(finding)
+    if finding["faults"] is None:
+        return [f"{entry.key}: not checked, it is {entry.state}"]
+    if not finding["faults"]:
+        return [f"{entry.key}: ok"]
+    lines = [f"{entry.key}: {'repaired, it was broken' if finding['repaired'] else 'broken'}"]
+    lines += [f"  {fault}" for fault in finding["faults"]]
+    if finding["not_repaired"] is not None:
+        lines.append(f"  not repaired: {finding['not_repaired']}")
+    return lines
