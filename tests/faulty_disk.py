@@ -17,26 +17,32 @@ OPERATIONS = frozenset(
 )
 
 
+Fault = Callable[[str, Path], BaseException]
+
+
 class Death(BaseException):
     """The process ends here, as far as the disk can tell."""
 
 
 class FaultyDisk(Disk):
-    """Counts its operations; number `at`, from 0 on, fails in the way of `fault`.
-
-    What follows on the failed one works again, unless the fault is a `Death`.
+    """Counts its operations in `done`; one that was chosen fails, and what follows works again,
+    but not after a death.
     """
 
     def __init__(self) -> None:
         self.done: list[str] = []
         self._at: int | None = None
-        self._fault: Callable[[str, Path], BaseException] = dying
+        self._fault: Fault = dying
 
-    def break_at(self, at: int | None, fault: Callable[[str, Path], BaseException]) -> None:
-        """Count from 0 again; with None nothing fails any more."""
+    def break_at(self, at: int, fault: Fault) -> None:
+        """Count from 0 again, and let number `at` fail."""
         self.done.clear()
         self._at = at
         self._fault = fault
+
+    def mend(self) -> None:
+        """Let nothing fail any more."""
+        self._at = None
 
     @property
     def broke(self) -> bool:
@@ -52,7 +58,7 @@ class FaultyDisk(Disk):
     ) -> Any:
         number = len(self.done)
         self.done.append(f"{name} {path}")
-        if number == self._at:
+        if number == self._at or (self.broke and self._fault is dying):
             raise self._fault(name, path)
         return operation(path, *rest, **named)
 
@@ -62,7 +68,7 @@ def dying(name: str, path: Path) -> BaseException:
     return Death(f"{name} {path}")
 
 
-def failing(number: int) -> Callable[[str, Path], BaseException]:
+def failing(number: int) -> Fault:
     """An error of the system, by its number, as the door reports it."""
 
     def fault(name: str, path: Path) -> BaseException:

@@ -5,14 +5,13 @@ import re
 from dataclasses import replace
 from typing import Any
 
-import pytest
 from rich.console import Console
 
 from tests.fakes import locked
 from xinference_venv import console
 from xinference_venv.env import EnvKey, EnvState
-from xinference_venv.errors import ResolutionFailed, VirtualEnvError, WorkerUnavailable
-from xinference_venv.inventory import EnvEntry
+from xinference_venv.errors import ResolutionFailed, VirtualEnvError
+from xinference_venv.inventory import DirectoryUser, EnvEntry
 from xinference_venv.jobs import PreparedEnvironment
 from xinference_venv.lease import Lease, ProcessIdentity
 from xinference_venv.lock import EnvLock, LockedDistribution, Role
@@ -62,12 +61,8 @@ def printed(parts: list[Any], width: int = 200) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
-def answer(*entries: EnvEntry, unreachable: bool = False) -> dict[str, Any]:
-    away = [{"worker_address": "10.0.0.9:1", "error": WorkerUnavailable("no answer").to_dict()}]
-    return {
-        "list": [each.to_dict() for each in entries],
-        "unreachable": away if unreachable else [],
-    }
+def answer(*entries: EnvEntry) -> dict[str, Any]:
+    return {"list": [each.to_dict() for each in entries], "unreachable": []}
 
 
 def test_a_launch_says_where_what_and_how_long() -> None:
@@ -113,17 +108,44 @@ def test_an_empty_listing_says_how_to_make_one() -> None:
     assert "xinference-venv launch MODEL" in printed(console.listed(answer(), 0.0))
 
 
-@pytest.mark.parametrize("entries", [(), (ENTRY,)])
-def test_a_listing_always_names_the_workers_that_did_not_answer(
-    entries: tuple[EnvEntry, ...],
-) -> None:
-    shown = printed(console.listed(answer(*entries, unreachable=True), 0.0))
-    assert "unreachable: 10.0.0.9:1: no answer" in shown
+def test_a_listing_of_a_cluster_names_the_worker_of_each() -> None:
+    broken = replace(ENTRY, state=EnvState.BROKEN, reason="the interpreter is gone")
+    of_cluster = {
+        "list": [{**broken.to_dict(), "worker_address": address} for address in ("a:1", "b:2")]
+    }
+    lines = printed(console.listed(of_cluster, 0.0, workers=True)).splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["Worker", "a:1", "b:2"]
+    assert lines[3].startswith(f"a:1: {broken.key} is broken")
 
 
 def test_a_listing_says_why_a_broken_one_is_broken() -> None:
     broken = replace(ENTRY, state=EnvState.BROKEN, reason="the interpreter is gone")
     assert "is broken: the interpreter is gone" in printed(console.listed(answer(broken), 0.0))
+
+
+def test_a_listing_says_where_unmanaged_ones_are_and_who_uses_them() -> None:
+    user = DirectoryUser(pid=7, command="python -m old", told_by=("memory map",))
+    old = replace(
+        ENTRY,
+        key=replace(ENTRY.key, model_name="two\nlines"),
+        path="/home/v2/two\nlines",
+        state=EnvState.UNMANAGED,
+        layout="v2",
+        users=(user,),
+        unknown_users=3,
+        leases=(),
+    )
+    link = replace(old, path="/home/v2/x", reason="a link to /srv", users=(), unknown_users=0)
+    lines = printed(console.listed(answer(old, link), 0.0)).splitlines()
+    assert lines[1].split()[:1] == ["two\\nlines"]
+    assert "unmanaged, v2" in lines[1]
+    assert "pid 7" in lines[1]
+    assert lines[3:] == [
+        "unmanaged: /home/v2/two\\nlines",
+        "unmanaged: /home/v2/x, a link to /srv",
+        "processes that may not be looked at, and may use them or not: 3",
+    ]
+    assert console.use_of(old) == "in use by process 7 (python -m old), told by its memory map"
 
 
 def test_a_narrow_terminal_folds_and_hides_nothing() -> None:
@@ -184,14 +206,16 @@ def test_a_plan_without_an_environment_says_so() -> None:
 
 def report(dry_run: bool, **parts: list[EnvEntry]) -> dict[str, Any]:
     listed = {part: [each.to_dict() for each in parts.get(part, [])] for part in PARTS}
-    return {"list": [{**listed, "dry_run": dry_run}], "unreachable": []}
+    gone = [] if dry_run else [*listed["remove"], *listed["detach"]]
+    return {"list": [{**listed, "done": gone, "dry_run": dry_run}], "unreachable": []}
 
 
 PARTS = ("remove", "detach", "refuse")
 
 
 def test_a_removal_says_what_became_of_each() -> None:
-    shown = printed(console.removed(report(False, remove=[ENTRY], detach=[ENTRY])))
+    other = replace(ENTRY, path="/home/v4/toy/vllm/3.12")
+    shown = printed(console.removed(report(False, remove=[ENTRY], detach=[other])))
     assert shown.splitlines() == [
         "removed: [red]toy (Python 3.11, engine vllm), 3.00 MiB",
         "detached: [red]toy (Python 3.11, engine vllm); its files stay until the last holder is"
@@ -206,6 +230,17 @@ def test_a_dry_removal_says_what_would_become_of_each() -> None:
         "would be refused: [red]toy (Python 3.11, engine vllm), in use by toy-0"
         " (process 42 on box)",
     ]
+
+
+def test_where_a_worker_refused_only_what_is_gone_is_said() -> None:
+    one, two = report(False, remove=[ENTRY]), report(False, remove=[ENTRY], refuse=[ENTRY])
+    two["list"][0]["done"] = []
+    reports = [
+        {**each["list"][0], "worker_address": name} for name, each in (("a", one), ("b", two))
+    ]
+    shown = printed(console.removed({"list": reports}, workers=True))
+    assert shown == "a: removed: [red]toy (Python 3.11, engine vllm), 3.00 MiB"
+    assert console.removed({"list": reports[1:]}) == []
 
 
 def test_an_environment_that_is_being_built_says_so() -> None:

@@ -115,10 +115,13 @@ def test_details_are_a_copy() -> None:
     assert error.hint == "try again"
 
 
-def test_an_unknown_code_gives_the_root() -> None:
+def test_a_code_of_another_release_gives_the_root_and_is_passed_on() -> None:
     error = error_from_dict({"code": "of_a_later_version", "message": "oh", "details": {"a": 1}})
     assert type(error) is VirtualEnvError
-    assert error.to_dict() == {"code": "error", "message": "oh", "details": {"a": 1}}
+    assert (error.message, error.details["a"]) == ("oh", 1)
+    assert error.to_dict()["code"] == "of_a_later_version"
+    assert error_from_dict(error.to_dict()).to_dict() == error.to_dict()
+    assert error.with_details(host="h").to_dict()["code"] == "of_a_later_version"
 
 
 plain = st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.lists(st.text())

@@ -55,12 +55,13 @@ NOUNS = frozenset(
 )
 EDGES = frozenset(
     {
-        *("__init__", "__main__", "cli", "client", "console", "console_tree"),
+        *("__init__", "__main__", "cli", "client", "console"),
+        *("console_cluster", "console_tree"),
         *("launch", "progress", "rest", "runner", "session"),
     }
 )
 FOUNDATIONS = frozenset({"catalog", "store", "uv_cli"})
-OTHER_PACKAGES = frozenset({"actors", "ui"})
+OTHER_PACKAGES = frozenset({"actors", "ui", "xinference"})
 
 PROCESS_DOOR = "uv_cli/process.py"
 MAXIMUM_LINES = 400
@@ -73,7 +74,7 @@ ALLOWED_BROAD_EXCEPT: tuple[str, ...] = (
 
 ACTING_MODULES = frozenset(
     {
-        *("asyncio", "concurrent", "filelock", "glob", "http", "importlib", "multiprocessing"),
+        *("asyncio", "concurrent", "fcntl", "glob", "http", "importlib", "multiprocessing"),
         *("psutil", "shutil", "socket", "subprocess", "tempfile", "threading", "time"),
         *("urllib.request", "xoscar"),
     }

@@ -8,16 +8,24 @@ from hypothesis import strategies as st
 
 from tests.fakes import check_record, entry, key, lease, process, through_json
 from xinference_venv.env import EnvKey, EnvState
+from xinference_venv.errors import InvalidName
 from xinference_venv.inventory import (
+    DirectoryUser,
     EnvEntry,
     EnvFilter,
     RemovalPlan,
     building_entry,
+    check_directory_name,
     plan_removal,
 )
 
 ANY = EnvFilter()
 OTHER = key("another-model")
+
+
+def directory_user(pid: int = 7) -> DirectoryUser:
+    return DirectoryUser(pid=pid, command="python -m old", told_by=("command line", "memory map"))
+
 
 keys = st.builds(
     key,
@@ -41,6 +49,9 @@ entries = st.builds(
     size_bytes=st.none() | st.integers(0),
     installed=st.integers(0),
     shared_with=st.lists(keys, max_size=2).map(tuple),
+    layout=st.none() | st.sampled_from(["v1", "v4"]),
+    users=st.lists(st.builds(directory_user, st.integers(1)), max_size=2).map(tuple),
+    unknown_users=st.integers(0),
     last_used=st.none() | st.floats(0, 1e11),
 )
 
@@ -60,6 +71,9 @@ def test_entries_are_read_whole_or_refused() -> None:
         installed=3,
         inherited=4,
         shared_with=(OTHER,),
+        layout="v3",
+        users=(directory_user(),),
+        unknown_users=2,
         created=1.5,
         last_used=2.5,
     )
@@ -135,6 +149,7 @@ REMOVE, DETACH, REFUSE = "remove", "detach", "refuse"
         (entry(A, state=EnvState.BROKEN, env_id=None), REMOVE, REMOVE),
         (entry(A, USED, state=EnvState.BROKEN), REFUSE, DETACH),
         (entry(A, state=EnvState.UNMANAGED, env_id=None), REMOVE, REMOVE),
+        (entry(A, state=EnvState.UNMANAGED, users=(directory_user(),)), REFUSE, REFUSE),
         (building_entry(A, "/home/v4/a-model/vllm/3.11"), REFUSE, REFUSE),
         (entry(A, USED, state=EnvState.BUILDING, shared_with=(OTHER,)), REFUSE, REFUSE),
     ],
@@ -190,6 +205,7 @@ def test_every_matching_entry_is_in_the_plan_once_and_nothing_in_use_loses_its_f
     assert sorted(map(id, planned)) == sorted(map(id, matching))
     for each in plan.remove:
         assert not each.leases
+    assert all(each in plan.refuse for each in matching if each.users)
     for each in plan.detach:
         assert force or any(not wanted.matches(other) for other in each.shared_with)
     for each in (*plan.remove, *plan.detach):
@@ -201,3 +217,20 @@ def test_what_is_being_built_has_an_entry_without_an_environment() -> None:
     made = building_entry(of, "/home/v4/a-model/vllm/3.11")
     assert (made.key, made.state, made.env_id) == (of, EnvState.BUILDING, None)
     assert made.path == made.real_path == "/home/v4/a-model/vllm/3.11"
+
+
+def test_a_user_of_a_directory_is_told_with_what_told_of_it() -> None:
+    made = directory_user()
+    check_record(made, may_be_absent={"told_by"})
+    assert str(made) == "process 7 (python -m old), told by its command line, memory map"
+
+
+@pytest.mark.parametrize("name", ["two words", "a+b", "line\nbreak", "\udcff", "x" * 255, "..."])
+def test_a_filter_may_have_any_name_that_a_directory_can_have(name: str) -> None:
+    assert check_directory_name(name, "model name") == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\0b", "é" * 128, 1, None])
+def test_a_name_that_no_directory_can_have_is_refused(name: object) -> None:
+    with pytest.raises(InvalidName, match=r"Invalid model name .*: no directory can have it"):
+        check_directory_name(name, "model name")

@@ -16,7 +16,16 @@ from xinference_venv.errors import (
     VirtualEnvError,
 )
 from xinference_venv.jobs import Phase
-from xinference_venv.replicas import LockSource, Replica, differing, error_of, is_lost, phase_of
+from xinference_venv.replicas import (
+    LockSource,
+    Replica,
+    Surveyed,
+    assign_sources,
+    differing,
+    error_of,
+    is_lost,
+    phase_of,
+)
 
 ENDED = (Phase.READY, Phase.FAILED, Phase.CANCELLED)
 phases = st.lists(st.sampled_from(Phase), min_size=1, max_size=6)
@@ -136,3 +145,46 @@ def test_replicas_of_several_locks_are_named_with_their_workers() -> None:
     [found] = differing([entry("a", "1"), entry("b", "2"), entry("c", "1")])
     assert found["model_name"] == "m"
     assert found["locks"] == {"1": ["a", "c"], "2": ["b"]}
+
+
+def surveyed(address: str, group: str | None = "g", *, standing: bool = False) -> Surveyed:
+    return Surveyed(address=address, incarnation="first", group=group, standing=standing)
+
+
+def asked(
+    chosen: Sequence[Surveyed], others: Sequence[Surveyed] = (), *, refresh: bool = False
+) -> dict[str, list[tuple[str, str | None]]]:
+    sources = assign_sources("job", chosen, others, refresh=refresh)
+    return {
+        address: [(each.address, each.job_id) for each in found]
+        for address, found in sources.items()
+    }
+
+
+def test_the_first_of_a_group_resolves_and_the_others_ask_those_before_them() -> None:
+    assert asked([surveyed(each) for each in "abc"]) == {
+        "a": [],
+        "b": [("a", "job")],
+        "c": [("a", "job"), ("b", "job")],
+    }
+
+
+def test_groups_of_unequal_hosts_ask_among_themselves() -> None:
+    found = asked([surveyed("a", "g"), surveyed("b", "h"), surveyed("c", "g"), surveyed("d", None)])
+    assert found == {"a": [], "b": [], "c": [("a", "job")], "d": []}
+
+
+def test_where_the_model_stands_is_asked_first_unless_all_is_resolved_anew() -> None:
+    chosen = [surveyed("a"), surveyed("b", standing=True)]
+    others = [surveyed("c", standing=True), surveyed("d", "h", standing=True)]
+    assert asked(chosen, others) == {
+        "a": [("b", None), ("c", None)],
+        "b": [("c", None), ("a", "job")],
+    }
+    assert asked(chosen, others, refresh=True) == {"a": [], "b": [("a", "job")]}
+
+
+def test_of_many_workers_only_a_few_are_asked() -> None:
+    found = asked([surveyed(f"w{number:04}", standing=True) for number in range(1000)])
+    assert max(map(len, found.values())) <= 6
+    assert all(address not in dict(sources) for address, sources in found.items())

@@ -14,6 +14,7 @@ from xinference_venv.units import (
     duration_text,
     parse_duration,
     parse_size,
+    printable,
     size_text,
 )
 
@@ -162,3 +163,16 @@ def test_no_text_is_read_as_anything_but_a_number_or_an_error(text: str) -> None
             assert 0 <= parse(text) < math.inf
         except InvalidInput as error:
             assert error.hint is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a-model 模型", "a-model 模型"),
+        ("a\nb\x1b[31m", "a\\nb\\x1b[31m"),
+        ("\udcff\u202e", "\\udcff\\u202e"),
+        ("", ""),
+    ],
+)
+def test_what_does_not_print_is_escaped(name: str, shown: str) -> None:
+    assert printable(name) == shown

@@ -12,9 +12,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import xoscar as xo
+
 from xinference_venv.actor_class import ActorClass
 from xinference_venv.actors import rpc
-from xinference_venv.actors.cluster import local_cluster
+from xinference_venv.actors.cluster import create_worker, local_cluster
 from xinference_venv.actors.cluster import supervisor_pool as supervisor_pool
 from xinference_venv.actors.cluster import worker_pool as worker_pool
 from xinference_venv.actors.membership import SUPERVISOR_UID
@@ -51,9 +53,11 @@ class Client:
     ) -> PreparedEnvironment:
         """Launch and wait for the end; cancelling this call cancels the job.
 
-        Raises the job's own error.
+        On the host of this client's `worker`, if it has one, else wherever the supervisor
+        chooses. Raises the job's own error.
         """
-        job = await self.supervisor.prepare(request.to_dict())
+        here = None if self.worker is None else self.worker.address
+        job = await self.supervisor.prepare(request.to_dict(), here)
         answer = await self._follow(job, on_event)
         return PreparedEnvironment.from_dict(answer["result"])
 
@@ -148,14 +152,13 @@ class RemoteSupervisor:
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
         async def ask(*arguments: Any, **named: Any) -> Any:
-            return await rpc.call(
+            return await rpc.ask_supervisor(
                 self._address,
                 SUPERVISOR_UID,
                 method,
                 *arguments,
                 deadline=_ANSWER_SECONDS,
                 here="",
-                what=f"the supervisor at {self._address}",
                 **named,
             )
 
@@ -166,6 +169,26 @@ class RemoteSupervisor:
 async def remote_client(supervisor: str) -> AsyncIterator[Client]:
     """A client of the supervisor at an address; models are started by the workers' own hosts."""
     yield Client(supervisor=RemoteSupervisor(supervisor), worker=None, pool=None)
+
+
+@asynccontextmanager
+async def worker_client(
+    pool: Any, supervisor: str, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[Client]:
+    """A client for a serving cluster's own worker, whose main pool is `pool`.
+
+    Our worker is created in that pool and joins the cluster of the supervisor at an address; see
+    `create_worker`. At the end the model processes are stopped, it leaves the cluster, and its
+    jobs are cancelled.
+    """
+    worker = await create_worker(pool.external_address, environ, supervisor=supervisor)
+    client = Client(supervisor=RemoteSupervisor(supervisor), worker=worker, pool=pool)
+    try:
+        yield client
+    finally:
+        await client.close()
+        await worker.stop()
+        await xo.destroy_actor(worker)
 
 
 @asynccontextmanager

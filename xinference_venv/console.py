@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -17,8 +16,8 @@ from rich.text import Text
 
 from xinference_venv.console_tree import explanation
 from xinference_venv.env import EnvState
-from xinference_venv.errors import VirtualEnvError, error_from_dict
-from xinference_venv.inventory import DirectoryUser, EnvEntry
+from xinference_venv.errors import VirtualEnvError
+from xinference_venv.inventory import EnvEntry
 from xinference_venv.jobs import PreparedEnvironment
 from xinference_venv.lease import Holder, Lease
 from xinference_venv.lock import EnvLock, LockedDistribution
@@ -102,8 +101,11 @@ def launched(outcome: LaunchOutcome) -> list[RenderableType]:
     return [Text("\n".join([heading, *lines])), *_warnings(environment.warnings)]
 
 
-def planned(plan: Mapping[str, Any]) -> list[RenderableType]:
-    """What a launch would do: requirements with their origin, what each of them brings."""
+def planned(plan: Mapping[str, Any], *, workers: bool = False) -> list[RenderableType]:
+    """What a launch would do: requirements with their origin, what each of them brings.
+
+    With `workers` the one is named that would do it.
+    """
     spec = plan["spec"]
     if spec is None:
         return [Text("No environment would be made: the host's interpreter serves.")]
@@ -112,24 +114,31 @@ def planned(plan: Mapping[str, Any]) -> list[RenderableType]:
     for line in spec["requirements"]:
         requirements.add_row(line["requirement"], line["origin"])
     shown: list[RenderableType] = [
-        Text(f"Plan for {spec['key']['model_name']}, Python {spec['python']}; nothing was made"),
+        Text(
+            f"{where_of(plan, workers)}Plan for {spec['key']['model_name']}, Python"
+            f" {spec['python']}; nothing was made"
+        ),
         requirements,
     ]
     return [*shown, *explanation(lock.distributions), *_warnings(lock.warnings)]
 
 
-def listed(answer: Mapping[str, Any], now: float) -> list[RenderableType]:
-    """The environments of a listing, and always the workers that did not answer."""
+def listed(answer: Mapping[str, Any], now: float, *, workers: bool = False) -> list[RenderableType]:
+    """The environments of a listing, each with its worker if `workers` is set."""
     entries = [EnvEntry.from_dict(each) for each in answer["list"]]
     if not entries:
-        how = "There is no such environment. Make one: xinference-venv launch MODEL"
-        return [Text(how), *unreachable(answer)]
+        return [Text("There is no such environment. Make one: xinference-venv launch MODEL")]
     table = new_table(
-        *("Model", "Engine", "Python", "State", "Size", "Packages", "In use by", "Last used")
+        *(["Worker"] if workers else []),
+        *("Model", "Engine", "Python", "State", "Size", "Packages", "In use by", "Last used"),
     )
-    for entry in entries:
-        users = [*(_holder(entry, each) for each in entry.leases), *map(_user, entry.users)]
+    for entry, where in zip(entries, _where(answer["list"], workers), strict=True):
+        users = [
+            *(_holder(entry, each) for each in entry.leases),
+            *(f"pid {user.pid}" for user in entry.users),
+        ]
         table.add_row(
+            *([where.removesuffix(": ")] if workers else []),
             printable(entry.key.model_name),
             printable(entry.key.model_engine or _NONE),
             entry.python or printable(entry.key.python_version),
@@ -140,11 +149,11 @@ def listed(answer: Mapping[str, Any], now: float) -> list[RenderableType]:
             age_text(entry.last_used, now),
         )
     broken = [
-        Text(f"{entry.key} is broken: {entry.reason}")
-        for entry in entries
+        Text(f"{where}{entry.key} is broken: {entry.reason}")
+        for entry, where in zip(entries, _where(answer["list"], workers), strict=True)
         if entry.state is EnvState.BROKEN
     ]
-    return [table, *broken, *_unmanaged(entries), *unreachable(answer)]
+    return [table, *broken, *_unmanaged(entries)]
 
 
 def _unmanaged(entries: Iterable[EnvEntry]) -> list[Text]:
@@ -153,7 +162,7 @@ def _unmanaged(entries: Iterable[EnvEntry]) -> list[Text]:
     unknown = max((entry.unknown_users for entry in left), default=0)
     shown = [f"unmanaged: {printable(entry.path)}{_linked(entry)}" for entry in left]
     if unknown:
-        shown.append(f"processes of other users, who may use them or not: {unknown}")
+        shown.append(f"processes that may not be looked at, and may use them or not: {unknown}")
     return list(map(Text, shown))
 
 
@@ -161,45 +170,52 @@ def _linked(entry: EnvEntry) -> str:
     return "" if entry.reason is None else f", {printable(entry.reason)}"
 
 
-def packages_of(answer: Mapping[str, Any]) -> list[RenderableType]:
-    """The packages of each environment."""
+def packages_of(answer: Mapping[str, Any], *, workers: bool = False) -> list[RenderableType]:
+    """The packages of each environment, named with its worker if `workers` is set."""
     shown: list[RenderableType] = []
-    for each in answer["list"]:
+    for each, where in zip(answer["list"], _where(answer["list"], workers), strict=True):
         entry = EnvEntry.from_dict(each)
-        shown += [Text(f"{entry.key}: {entry.path}"), _distributions(_packages(each))]
-    return [*shown, *unreachable(answer)]
+        shown += [Text(f"{where}{entry.key}: {entry.path}"), _distributions(_packages(each))]
+    return shown
 
 
-def explained(answer: Mapping[str, Any]) -> list[RenderableType]:
+def explained(answer: Mapping[str, Any], *, workers: bool = False) -> list[RenderableType]:
     """Of each environment what brought its packages, and what of the host it does not show."""
     shown: list[RenderableType] = []
-    for each in answer["list"]:
+    for each, where in zip(answer["list"], _where(answer["list"], workers), strict=True):
         entry = EnvEntry.from_dict(each)
-        shown.append(Text(f"{entry.key}: {entry.path}"))
+        shown.append(Text(f"{where}{entry.key}: {entry.path}"))
         if entry.state is EnvState.READY:
             shown += explanation(_packages(each))
         else:
             shown.append(Text(f"nothing is known of its packages: it is {entry.state}"))
-    return [*shown, *unreachable(answer)]
+    return shown
 
 
-def removed(answer: Mapping[str, Any]) -> list[RenderableType]:
-    """What a removal did, or with a dry run would do."""
-    shown: list[RenderableType] = []
+def removed(answer: Mapping[str, Any], *, workers: bool = False) -> list[RenderableType]:
+    """What a removal did, or with a dry run would do; what was refused is an error, not here."""
+    shown: list[str] = []
+    refused = False
     for report in answer["list"]:
-        would = "would be " if report["dry_run"] else ""
-        for entry in map(EnvEntry.from_dict, report["remove"]):
-            shown.append(Text(f"{would}removed: {entry.key}, {size_text(entry.size_bytes)}"))
-        for entry in map(EnvEntry.from_dict, report["detach"]):
-            shown.append(
-                Text(
-                    f"{would}detached: {entry.key}; its files stay until the last holder is"
-                    f" gone: {use_of(entry)}"
+        where, would = where_of(report, workers), "would be " if report["dry_run"] else ""
+        detached = {each["path"] for each in report["detach"]}
+        gone = [*report["remove"], *report["detach"]] if report["dry_run"] else report["done"]
+        for entry in map(EnvEntry.from_dict, gone):
+            if entry.path in detached:
+                shown.append(
+                    f"{where}{would}detached: {entry.key}; its files stay until the last holder"
+                    f" is gone: {use_of(entry)}"
                 )
-            )
+            else:
+                size = size_text(entry.size_bytes)
+                shown.append(f"{where}{would}removed: {entry.key}, {size}")
         for entry in map(EnvEntry.from_dict, report["refuse"]):
-            shown.append(Text(f"{would}refused: {entry.key}, {use_of(entry)}"))
-    return [*(shown or [Text("There is nothing to remove.")]), *unreachable(answer)]
+            refused = True
+            if report["dry_run"]:
+                shown.append(f"{where}would be refused: {entry.key}, {use_of(entry)}")
+    if not shown and not refused:
+        shown.append("There is nothing to remove.")
+    return list(map(Text, shown))
 
 
 def models(entries: Iterable[Mapping[str, Any]]) -> list[RenderableType]:
@@ -216,14 +232,6 @@ def models(entries: Iterable[Mapping[str, Any]]) -> list[RenderableType]:
     return [table]
 
 
-def unreachable(answer: Mapping[str, Any]) -> list[RenderableType]:
-    """The workers that did not answer, each with the reason."""
-    return [
-        Text(f"unreachable: {each['worker_address']}: {error_from_dict(each['error'])}")
-        for each in answer["unreachable"]
-    ]
-
-
 def failed(error: VirtualEnvError) -> list[RenderableType]:
     """An error: what happened, in which phase, what a tool said of it, what to do."""
     # uv's own words, where they are the message, begin the same way.
@@ -238,6 +246,15 @@ def failed(error: VirtualEnvError) -> list[RenderableType]:
     return [Text(line) for line in shown]
 
 
+def where_of(report: Mapping[str, Any], workers: bool) -> str:
+    """What a line begins with that is of one worker's report: its address if `workers` is set."""
+    return f"{printable(report['worker_address'])}: " if workers else ""
+
+
+def _where(reports: Iterable[Mapping[str, Any]], workers: bool) -> list[str]:
+    return [where_of(each, workers) for each in reports]
+
+
 def use_of(entry: EnvEntry) -> str:
     """Why an environment can't go: it is being built, or who uses it."""
     if entry.state is EnvState.BUILDING:
@@ -248,11 +265,6 @@ def use_of(entry: EnvEntry) -> str:
 def _holder(entry: EnvEntry, lease: Lease) -> str:
     judged = " (unknown)" if entry.holder_of(lease) is Holder.UNKNOWN else ""
     return f"{lease.model_uid or lease.model_name}, pid {lease.process.pid}{judged}"
-
-
-def _user(user: DirectoryUser) -> str:
-    program = PurePath(user.command.partition(" ")[0]).name
-    return f"{program}, pid {user.pid}"
 
 
 def _packages(listed: Mapping[str, Any]) -> list[LockedDistribution]:

@@ -29,7 +29,8 @@ VirtualEnvError                 error
 Every error is built from exactly ``(message, details)``, so it survives pickling between
 processes (also as the dynamic subclass that xoscar raises) and a round trip through JSON.
 ``details`` holds plain JSON values: ``hint``, ``phase``, ``host`` and, where uv spoke,
-``command`` (redacted), ``exit_status`` and ``output`` (the tail of what it printed).
+``command`` (redacted), ``exit_status`` and ``output`` (the tail of what it printed); ``code`` only
+where it is one that this release does not know.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ class VirtualEnvError(Exception):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `error_from_dict` is the way back."""
-        return {"code": self.code, "message": self.message, "details": self.details}
+        code = self.details.get("code", self.code)
+        return {"code": code, "message": self.message, "details": self.details}
 
 
 class InvalidInput(VirtualEnvError):
@@ -154,7 +156,10 @@ class UvNotFound(NotFound):
 
 
 class InUse(VirtualEnvError):
-    """Refused, since live processes use it; ``details["holders"]`` names them."""
+    """Refused, since live processes use it.
+
+    ``details["holders"]`` are their leases, ``details["users"]`` those that have none.
+    """
 
     code = "in_use"
     exit_code = 4
@@ -239,12 +244,16 @@ def _tree(root: type[VirtualEnvError]) -> Iterator[type[VirtualEnvError]]:
 
 
 def error_from_dict(data: Mapping[str, Any]) -> VirtualEnvError:
-    """The error that `VirtualEnvError.to_dict` described; an unknown code gives the root."""
+    """The error that `VirtualEnvError.to_dict` described.
+
+    A code of another release gives the root, which keeps it in its details and passes it on.
+    """
     by_code = {
         each.__dict__["code"]: each for each in _tree(VirtualEnvError) if "code" in each.__dict__
     }
-    kind = by_code.get(str(data.get("code")), VirtualEnvError)
-    details = data.get("details")
-    return kind(
-        str(data.get("message", "unknown error")), details if isinstance(details, Mapping) else {}
-    )
+    code = str(data.get("code", VirtualEnvError.code))
+    given = data.get("details")
+    details = dict(given) if isinstance(given, Mapping) else {}
+    if code not in by_code:
+        details["code"] = code
+    return by_code.get(code, VirtualEnvError)(str(data.get("message", "unknown error")), details)

@@ -40,6 +40,16 @@ def variables_to_unset(environ: Mapping[str, str]) -> list[str]:
     )
 
 
+def process_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables to start a prepared environment's `python` with, by whoever starts it.
+
+    `environ` is what the process inherits. `python` is a small program that becomes the
+    interpreter: by itself it sets ``VIRTUAL_ENV``, ``PATH`` and ``PYTHONPYCACHEPREFIX`` and takes
+    ``PYTHONPATH`` away; here it is told what else must not reach a model.
+    """
+    return {UNSET_VARIABLE: " ".join(variables_to_unset(environ))}
+
+
 @dataclass(kw_only=True, eq=False)
 class ModelProcess:
     """A running model process: actors are created at its `address`."""
@@ -91,7 +101,7 @@ async def start_model_process(
     differing = {
         **(variables or {}),
         _MARK_VARIABLE: mark,
-        UNSET_VARIABLE: " ".join(variables_to_unset(os.environ)),
+        **process_variables(os.environ),
     }
     appending = asyncio.ensure_future(
         pool.append_sub_pool(

@@ -1,6 +1,7 @@
 """A job's events as they come: bars on a terminal, else a line for each that says something new.
 
-Comes in: `JobEvent`s. Goes out: what people see while they wait, on the given console.
+Comes in: `JobEvent`s, of one worker or of several. Goes out: what people see while they wait, on
+the given console.
 """
 
 from __future__ import annotations
@@ -9,37 +10,41 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from xinference_venv.jobs import JobEvent
+from xinference_venv.jobs import JobEvent, Phase
 from xinference_venv.units import counted, size_text
 
 
 @contextmanager
 def following(console: Console) -> Iterator[Callable[[JobEvent], None]]:
-    """Show the events that the given function is called with; how the job ended is not shown."""
+    """Show the events that the given function is called with; how the job ended is not shown.
+
+    How it ended on one of several workers is.
+    """
     if console.is_interactive:
         bars = _Bars(console)
         with bars:
             yield bars.show
     else:
-        last = ""
+        last: dict[str | None, str] = {}
 
         def show(event: JobEvent) -> None:
-            nonlocal last
             line = event_line(event)
-            if line != last and not event.phase.is_last:
+            ends_all = event.phase.is_last and event.worker_address is None
+            if line != last.get(event.worker_address) and not ends_all:
                 console.print(line)
-                last = line
+                last[event.worker_address] = line
 
         yield show
 
 
 def event_line(event: JobEvent) -> str:
-    """An event in one line: its phase, its message, how far it is."""
+    """An event in one line: its worker if there are several, its phase, how far it is."""
     counts = counts_text(event)
-    return f"{event.phase.value}: {event.message}" + (f" ({counts})" if counts else "")
+    where = "" if event.worker_address is None else f"{event.worker_address}: "
+    return f"{where}{event.phase.value}: {event.message}" + (f" ({counts})" if counts else "")
 
 
 def counts_text(event: JobEvent) -> str:
@@ -53,10 +58,11 @@ def counts_text(event: JobEvent) -> str:
 
 
 class _Bars(Progress):
-    """The phase, a bar, counts and the time, and below them the newest message."""
+    """Of each worker the phase, a bar, counts and the time; below them the newest message."""
 
     def __init__(self, console: Console) -> None:
         self._message = ""
+        self._bars: dict[str | None, TaskID] = {}
         super().__init__(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -66,22 +72,32 @@ class _Bars(Progress):
             console=console,
             transient=True,
         )
-        # Without a total the bar only shows that something goes on.
-        self._job = self.add_task("starting", total=None, counts="")
+        # Who it is of, the first event tells. Without a total it shows that something goes on.
+        self._first = self.add_task("starting", total=None, counts="")
 
     def show(self, event: JobEvent) -> None:
         """Bring the display up to this event."""
-        self._message = event.message
+        where = event.worker_address
+        if where not in self._bars:
+            new = self.add_task("", total=None, counts="") if self._bars else self._first
+            self._bars[where] = new
+        self._message = event.message if where is None else f"{where}: {event.message}"
+        # Bytes say more than packages, which differ in size by a factor of a million.
+        completed = (event.done_bytes if event.total_bytes else event.done) or 0
+        total = event.total_bytes or event.total or None
+        if event.phase is Phase.READY:
+            completed, total = 1, 1
         self.update(
-            self._job,
-            description=event.phase.value,
-            # Bytes say more than packages, which differ in size by a factor of a million.
-            completed=(event.done_bytes if event.total_bytes else event.done) or 0,
-            total=event.total_bytes or event.total or None,
+            self._bars[where],
+            description=event.phase.value if where is None else f"{where}  {event.phase.value}",
+            completed=completed,
+            total=total,
             counts=counts_text(event),
         )
+        if event.phase.is_last:
+            self.stop_task(self._bars[where])
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """The bar, and below it the message, cut to one line."""
+        """The bars, and below them the message, cut to one line."""
         yield from super().get_renderables()
         yield Text(f"  {self._message}", no_wrap=True, overflow="ellipsis", style="dim")

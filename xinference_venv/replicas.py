@@ -14,6 +14,8 @@ from xinference_venv.canonical import Fields
 from xinference_venv.errors import BuildFailed, JobCancelled, VirtualEnvError, error_from_dict
 from xinference_venv.jobs import Phase
 
+_SOURCES = 3
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LockSource:
@@ -72,6 +74,57 @@ class Replica:
             result=fields.optional_mapping("result"),
             error=fields.optional_mapping("error"),
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surveyed:
+    """A worker that was asked which group of equal hosts it belongs to for a request.
+
+    `group` is None where no environment is wanted; `standing`: a launch would find it made.
+    """
+
+    address: str
+    incarnation: str
+    group: str | None
+    standing: bool
+
+    @property
+    def wants_lock(self) -> bool:
+        """Whether it would resolve if nobody gave it a lock."""
+        return self.group is not None and not self.standing
+
+
+def assign_sources(
+    job_id: str, chosen: Iterable[Surveyed], others: Iterable[Surveyed], *, refresh: bool
+) -> dict[str, tuple[LockSource, ...]]:
+    """Whom each chosen worker asks for the lock, in this order, before it resolves itself.
+
+    First those of its group where the model stands already, unless all is to be resolved anew;
+    then those of its group that were chosen before it. The first one of a group thus resolves,
+    and the next takes its place should it die. A few are enough, however many there are.
+    """
+    chosen = list(chosen)
+    running: dict[str, list[LockSource]] = {}
+    earlier: dict[str, list[LockSource]] = {}
+    for each in (*chosen, *others):
+        there = running.setdefault(each.group or "", [])
+        if each.standing and not refresh and len(there) <= _SOURCES:
+            there.append(
+                LockSource(address=each.address, incarnation=each.incarnation, job_id=None)
+            )
+    sources = {}
+    for each in chosen:
+        if each.group is None:
+            sources[each.address] = ()
+            continue
+        standing = [source for source in running[each.group] if source.address != each.address]
+        before = earlier.setdefault(each.group, [])
+        sources[each.address] = (*standing[:_SOURCES], *before)
+        if len(before) < _SOURCES:
+            before.append(
+                LockSource(address=each.address, incarnation=each.incarnation, job_id=job_id)
+            )
+    return sources
 
 
 def is_lost(replicas: Sequence[Replica], require: int) -> bool:

@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from xinference_venv.actor_class import ActorClass
 from xinference_venv.console import LaunchOutcome
-from xinference_venv.errors import InvalidInput
-from xinference_venv.jobs import JobEvent
+from xinference_venv.console_cluster import ClusterOutcome
+from xinference_venv.errors import DeadlineExceeded, InvalidInput, NotFound, WorkerUnavailable
+from xinference_venv.jobs import JobEvent, PreparedEnvironment
 from xinference_venv.request import LaunchRequest
 
 if TYPE_CHECKING:
@@ -108,6 +109,48 @@ async def _until_stopped(work: Awaitable[_T]) -> _T:
     if task.cancelled():
         raise Stopped(stopped.result())
     return task.result()
+
+
+async def launch_on_workers(
+    client: Client,
+    request: LaunchRequest,
+    *,
+    workers: Sequence[str],
+    count: int | None,
+    everywhere: bool,
+    require: int | None,
+    following: AbstractContextManager[Callable[[JobEvent], None]],
+) -> ClusterOutcome:
+    """Launch on workers of a cluster and give their leases back; see `Client.prepare_on`.
+
+    `following` gives the function that hears the events of all of them.
+    """
+    began = time.monotonic()
+    with following as on_event:
+        replicas = await client.prepare_on(
+            request,
+            workers=workers,
+            count=count,
+            everywhere=everywhere,
+            require=require,
+            on_event=on_event,
+        )
+    results = [each.result for each in replicas if each.result is not None]
+    await asyncio.gather(
+        *(_give_back(client, PreparedEnvironment.from_dict(each)) for each in results)
+    )
+    return ClusterOutcome(
+        model_name=request.model_name,
+        model_engine=request.model_engine,
+        replicas=tuple(replicas),
+        elapsed=time.monotonic() - began,
+    )
+
+
+async def _give_back(client: Client, environment: PreparedEnvironment) -> None:
+    # A worker that ended meanwhile took its leases along.
+    with suppress(WorkerUnavailable, DeadlineExceeded, NotFound):
+        await client.release(environment)
 
 
 async def launch_model(

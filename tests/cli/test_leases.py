@@ -215,11 +215,13 @@ class Supervisor:
         self.entries = entries
         self.asked: list[list[str]] = []
 
-    async def list_leases(self) -> dict[str, Any]:
+    async def list_leases(self, worker_ip: str | None = None) -> dict[str, Any]:
         listed = [each.to_dict() for each in self.entries]
         return {"list": listed, "unreachable": self.unreachable}
 
-    async def release_leases(self, ids: list[str], *, force: bool) -> dict[str, Any]:
+    async def release_leases(
+        self, ids: list[str], worker_ip: str | None, *, force: bool
+    ) -> dict[str, Any]:
         self.asked.append(ids)
         refused = [] if force else [replace(each, holder=Holder.ALIVE) for each in self.entries]
         report: dict[str, Any] = {"released": [], "absent": [], "deleted": []}
@@ -270,4 +272,7 @@ def test_while_a_worker_does_not_answer_nobody_says_that_there_is_no_such_lease(
     said = say("release", "fedcba")
     assert said.code == 8
     assert "host-b:1 did not answer" in said.err
-    assert "unreachable: host-b:1: no answer" in say("release", FIRST, "--force").out
+    said = say("release", FIRST, "--force")
+    assert (said.code, said.out) == (8, "They have been released already.\n")
+    assert "unreachable: host-b:1: no answer\n" in said.err
+    assert "error: not known to be done on host-b:1" in said.err

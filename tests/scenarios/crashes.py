@@ -51,7 +51,10 @@ class Point:
 
 @dataclass(kw_only=True)
 class Killer:
-    """An audit hook that ends its own process at a point; without one it lists the operations."""
+    """An audit hook that ends its own process at a point; without one it lists the operations.
+
+    They are those below `root`, and the starts of subprocesses.
+    """
 
     root: str
     point: Point | None
@@ -63,8 +66,8 @@ class Killer:
         """Hear of an operation that is about to be done, in any thread."""
         if not self.armed:
             return
-        path = _changed(event, arguments)
-        if path is None or not (event == "subprocess.Popen" or f"{path}/".startswith(self.root)):
+        path = self.root if event == "subprocess.Popen" else _changed(event, arguments)
+        if path is None or not f"{path}/".startswith(self.root):
             return
         self.seen.append((event, path))
         done = next(self._numbers)
@@ -80,8 +83,6 @@ class Killer:
 def _changed(event: str, arguments: tuple[Any, ...]) -> str | None:
     """The path that an operation changes, None when it changes nothing."""
     match event:
-        case "subprocess.Popen":
-            return str(arguments[0])
         case "open" if not isinstance(arguments[0], int) and arguments[2] & _WRITING:
             path = os.fspath(arguments[0])
             # What is there of a lock never changes.
@@ -114,7 +115,7 @@ def act(scenario: Scenario, world: World, home: Path, point: Point | None, listi
 
     Without a point, the operations are listed in a file.
     """
-    killer = Killer(root=f"{home}/", point=point)
+    killer = Killer(root=f"{home}/{scenario.below}", point=point)
     # Python lets the system's signal pass and sees an error; a process that dies sees nothing.
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -2,7 +2,7 @@
 
 Each point is followed by a fresh start, a listing and a launch, in a process of its own. What is
 checked then is in `crash_checks`, what is run in `crash_scenarios`, how it is killed in
-`crashes`. All points are run, always; their numbers are printed.
+`crashes`. All points of all scenarios are run, always; their numbers are printed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class Matrix:
     def run(self, name: str) -> dict[str, Any]:
         """Run every point of a scenario."""
         print(name, file=self.asking, flush=True)
-        answer: dict[str, Any] = json.loads(self.answers.readline())
+        line = self.answers.readline()
+        assert line, "the process that runs the scenarios has ended, and has said why"
+        answer: dict[str, Any] = json.loads(line)
         self.points.append(answer["points"] + answer["torn"])
         return answer
 

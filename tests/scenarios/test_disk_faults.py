@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.faulty_disk import FaultyDisk, dying, failing
+from tests.faulty_disk import FaultyDisk, failing
 from tests.index import Index
 from tests.scenarios.hosts import Host
 from tests.scenarios.steps import asking, environments, left_behind, says, version_of
@@ -89,7 +89,7 @@ async def test_whichever_operation_of_the_disk_fails_nothing_is_half_made(
             if not broke:
                 break
             operation = disk.done[at]
-            disk.break_at(None, dying)
+            disk.mend()
             if error is not None:
                 failures += 1
                 assert isinstance(error, StoreError), (operation, error)
@@ -100,7 +100,7 @@ async def test_whichever_operation_of_the_disk_fails_nothing_is_half_made(
             await check_healed(client, layout, request)
             await remove_all(client)
             at += 1
-        disk.break_at(None, dying)
+        disk.mend()
     assert failures > 10
     _end_owners(layout)
     Store.open(layout.root).sweep()

@@ -21,11 +21,9 @@ from tests.scenarios.steps import (
     uv_processes,
     version_of,
 )
-from tests.wheels import corrupt
 from xinference_venv.client import Client, local_client
 from xinference_venv.errors import (
     DeadlineExceeded,
-    InstallFailed,
     InvalidName,
     JobCancelled,
     ResolutionFailed,
@@ -218,20 +216,6 @@ async def test_errors_cross_processes_whole(
     assert left_behind(layout) == []
 
 
-async def test_a_wheel_with_another_content_than_announced_is_not_installed(
-    client: Client, index: Index, layout: Layout, wheels: Path
-) -> None:
-    # The index announces the hash of its first sight.
-    await client.supervisor.plan(asking(index, "lantern==1.0").to_dict())
-    corrupt(wheels / "lantern-1.0-py3-none-any.whl")
-    with pytest.raises(InstallFailed, match=r"Hash mismatch for `lantern==1\.0`") as caught:
-        await client.prepare(asking(index, "lantern==1.0"))
-
-    assert caught.value.phase == "installing"
-    assert left_behind(layout) == []
-    assert await client.entries() == []
-
-
 @pytest.mark.parametrize("path", ["/simple/lantern/", WHEEL])
 @pytest.mark.usefixtures("wheels")
 async def test_an_index_that_answers_no_more_ends_the_launch_at_its_deadline(
@@ -245,21 +229,6 @@ async def test_an_index_that_answers_no_more_ends_the_launch_at_its_deadline(
         assert left_behind(layout) == []
         index.release()
         await client.prepare(asking(index, "lantern==1.0"))
-
-
-@pytest.mark.usefixtures("wheels")
-async def test_an_index_that_fails_is_named_and_the_next_launch_succeeds(
-    client: Client, index: Index, layout: Layout
-) -> None:
-    index.fail("/simple/lantern/", 500)
-    with pytest.raises(ResolutionFailed) as caught:
-        await client.prepare(asking(index, "lantern==1.0"))
-
-    assert f"{index.url}lantern/" in caught.value.message
-    assert "500 Internal Server Error" in caught.value.message
-    assert left_behind(layout) == []
-    index.heal()
-    await client.prepare(asking(index, "lantern==1.0"))
 
 
 @pytest.mark.usefixtures("wheels")

@@ -306,7 +306,7 @@ async def test_the_command_line_shows_and_removes_them(
     async with running(str(old / "bin" / "python")) as process:
         shown = await asyncio.to_thread(command, environ, "list")
         assert "unmanaged, v2" in shown.stdout
-        assert f"python, pid {process.pid}" in shown.stdout
+        assert f"pid {process.pid}" in shown.stdout
         assert "two\\nlines" in shown.stdout
         refused = await asyncio.to_thread(command, environ, "remove", "two\nlines", "--json")
         assert refused.returncode == 4
@@ -315,5 +315,6 @@ async def test_the_command_line_shows_and_removes_them(
         assert "can't be let go of" in error["details"]["hint"]
         assert f"process {process.pid} (" in error["message"]
     removed = await asyncio.to_thread(command, environ, "remove", "two\nlines")
-    assert (removed.returncode, removed.stdout[:19]) == (0, "removed: two\\nlines ")
+    assert removed.returncode == 0
+    assert removed.stdout.startswith(r"removed: two\nlines (Python ")
     assert not old.exists()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.fakes import key
-from tests.store.conftest import attached, identity_of, lock_of, publish
+from tests.store.conftest import attached, identity_of, key_record, lock_of, publish
 from xinference_venv.env import EnvKey, EnvState
-from xinference_venv.inventory import EnvEntry
+from xinference_venv.inventory import EnvEntry, EnvFilter
+from xinference_venv.store import remembered
 from xinference_venv.store.layout import RECORD_NAME
 from xinference_venv.store.listing import entries_of
 from xinference_venv.store.old_layouts import remove_old
@@ -136,3 +138,54 @@ def test_entries_are_in_the_order_of_their_paths(store: Store) -> None:
 
 def test_an_empty_store_lists_nothing(store: Store) -> None:
     assert entries_of(store) == []
+
+
+def test_only_what_is_wanted_is_listed_with_whoever_shares_it(store: Store) -> None:
+    for each in (key("a"), key("b"), key("c", None)):
+        attached(store, "numpy", of=each)
+    [found] = entries_of(store, EnvFilter(model_name="b"))
+    assert found.key == key("b")
+    assert set(found.shared_with) == {key("a"), key("c", None)}
+
+
+def test_what_others_changed_since_the_last_listing_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tick = 0.05
+    monkeypatch.setattr(remembered, "SETTLED_NANOSECONDS", int(tick * 1e9))
+    other = Store.open(store.layout.root)
+    first = attached(other, "numpy")
+
+    def told() -> list[EnvEntry]:
+        time.sleep(2 * tick)
+        found = entries_of(store)
+        assert found == entries_of(store) == entries_of(Store.open(store.layout.root))
+        return found
+
+    assert [each.env_id for each in told()] == [first]
+    second = attached(other, "torch")
+    assert [each.env_id for each in told()] == [second]
+    attached(other, "torch", of=key("b"))
+    assert [each.key for each in told()] == [key(), key("b")]
+    other.detach(key("b"))
+    other.touch(key_record(key(), second), host_fingerprint="another host")
+    [touched] = told()
+    assert (touched.key, touched.shared_with) == (key(), ())
+    (other.layout.env(second) / RECORD_NAME).write_text("{}")
+    assert [each.state for each in told()] == [EnvState.BROKEN]
+    shutil.rmtree(other.layout.root / "v4" / "a-model")
+    assert told() == []
+
+
+def test_what_is_gone_is_forgotten(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remembered, "SETTLED_NANOSECONDS", -1)
+    for name in ("a", "b", "c"):
+        attached(store, name, of=key(name))
+    entries_of(store)
+    kept = (store._env_records, store._key_records, store._key_folders)
+    full = [len(each._kept) for each in kept]
+    for name in ("a", "b", "c"):
+        store.detach(key(name))
+    entries_of(store)
+    assert full == [3, 3, 7]
+    assert [len(each._kept) for each in kept] == [0, 0, 0]

@@ -104,6 +104,50 @@ def test_the_processes_of_a_living_worker_are_left_alone(
     assert len(notes(journal)) == 1
 
 
+# A worker that is killed before it notes the process that it has started.
+HASTY_WORKER = """
+import os, signal, subprocess, sys
+from pathlib import Path
+from xinference_venv.store.processes import ProcessJournal
+from xinference_venv.store.store import Store
+
+store = Store.open(Path(sys.argv[1]))
+store.stage("a-job")
+journal = ProcessJournal(layout=store.layout, disk=store.disk)
+head = subprocess.Popen(
+    [sys.executable, "-I", "-c", "import time; time.sleep(1000)"],
+    env=journal.variables,
+    start_new_session=True,
+    stdout=subprocess.DEVNULL,
+)
+print(head.pid, flush=True)
+if sys.argv[2] == "dies":
+    os.kill(os.getpid(), signal.SIGKILL)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("end", ["dies", "lives"])
+def test_a_process_that_was_not_noted_is_ended_unless_its_worker_lives(
+    journal: ProcessJournal, end: str
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HASTY_WORKER, str(journal.layout.root), end],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as hasty:
+        assert hasty.stdout is not None
+        head = psutil.Process(int(hasty.stdout.readline()))
+        try:
+            if end == "dies":
+                hasty.wait()
+            journal.sweep()
+            assert (process_start(head.pid) is None) == (end == "dies")
+        finally:
+            if psutil.pid_exists(head.pid):
+                head.kill()
+
+
 def test_a_process_that_ended_well_is_forgotten(
     journal: ProcessJournal, children: Callable[[], subprocess.Popen[bytes]]
 ) -> None:

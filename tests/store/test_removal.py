@@ -6,10 +6,13 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.fakes import key
 from tests.store.conftest import attached, identity_of, lock_of, publish, tree
 from tests.store.test_listing import foreign, only
 from xinference_venv.env import EnvState
+from xinference_venv.errors import InUse
 from xinference_venv.store.listing import entries_of
 from xinference_venv.store.old_layouts import remove_old
 from xinference_venv.store.removal import remove_entry
@@ -52,6 +55,18 @@ def test_files_that_a_process_uses_stay_until_it_ends(
     child.wait()
     store.sweep()
     assert tree(store.layout.envs) == []
+
+
+def test_a_launch_that_took_it_since_it_was_planned_wins(
+    store: Store, children: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    env_id = attached(store, "numpy")
+    planned = only(store)
+    store.lease(env_id, model_name="m", model_uid=None, process=identity_of(children()))
+    with pytest.raises(InUse, match="is in use by m"):
+        remove_entry(store, planned)
+    assert only(store).env_id == env_id
+    assert files_of(store, env_id).exists()
 
 
 def test_files_that_another_key_needs_stay(store: Store) -> None:

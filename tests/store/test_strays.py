@@ -5,10 +5,20 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from tests.fakes import key
-from tests.store.conftest import attached, ended_process, key_record, lease_by, tree
+from tests.store.conftest import (
+    attached,
+    ended_process,
+    key_record,
+    lease_by,
+    rubbish,
+    tree,
+)
+from xinference_venv.store.identity import this_process
 from xinference_venv.store.locks import held, held_if_free
 from xinference_venv.store.store import Store
 from xinference_venv.store.strays import sweep_strays
@@ -86,3 +96,18 @@ def test_locks_of_what_is_gone_are_deleted_unless_somebody_holds_them(store: Sto
         assert store.key_lock(KEY).name not in locks(store)
     store.sweep()
     assert not [name for name in locks(store) if name.startswith(("env-", "key-", "build-"))]
+
+
+def test_a_build_of_a_process_that_can_not_be_judged_is_deleted_after_some_days(
+    store: Store,
+) -> None:
+    folder = store.stage("job")
+    owner = folder.with_name("job.owner")
+    elsewhere = replace(this_process(), namespace="another")
+    owner.write_text(json.dumps(elsewhere.to_dict()))
+    now = time.time()
+    for days, stays in ((6, True), (8, False)):
+        os.utime(owner, (now - days * 86_400, now - days * 86_400))
+        store.sweep()
+        assert folder.exists() is stays
+    assert rubbish(store) == []

@@ -186,6 +186,15 @@ def test_each_directory_has_its_own_users(system: System, old: Path, tmp_path: P
     }
 
 
+def test_directories_that_are_the_same_or_lie_in_each_other_all_have_the_user(
+    system: System, old: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(old)
+    system.add("python", maps=[f"{old}/bin/a.so"])
+    places = {old, tmp_path / "link", old / "bin"}
+    assert users_of(places, system.folder).users.keys() == places
+
+
 def test_a_process_of_somebody_else_counts_only_by_its_command_line(
     system: System, old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

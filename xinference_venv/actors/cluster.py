@@ -15,6 +15,8 @@ import xoscar as xo
 from xinference_venv.actors.supervisor import SUPERVISOR_UID, VirtualEnvSupervisorActor
 from xinference_venv.actors.worker import WORKER_UID, VirtualEnvWorkerActor
 from xinference_venv.config import Settings
+from xinference_venv.errors import InvalidInput
+from xinference_venv.fleet import HEARTBEAT_SECONDS
 from xinference_venv.store.ambient import same_file_system
 from xinference_venv.store.processes import ProcessJournal
 from xinference_venv.store.store import Store
@@ -23,6 +25,8 @@ from xinference_venv.uv_cli.probe import find_uv, version_manager_directories
 from xinference_venv.uv_cli.process import ProcessDoor, Uv
 
 LOOPBACK = "127.0.0.1"
+SUPERVISOR_SECONDS = 60.0
+"""So long a worker that is started waits for its supervisor."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,19 +44,26 @@ async def create_supervisor(address: str) -> Any:
 
 
 async def create_worker(
-    address: str, environ: Mapping[str, str] | None = None, *, supervisor: str | None = None
+    address: str,
+    environ: Mapping[str, str] | None = None,
+    *,
+    supervisor: str | None = None,
+    patience: float = 0.0,
+    heartbeat: float = HEARTBEAT_SECONDS,
 ) -> Any:
     """Create the worker of this host in the pool at `address`; returns a reference.
 
     Settings are read once, here, from `environ` (this process's environment by default). With
-    the address of a `supervisor` it joins that one's cluster; raises `IncompatibleVersion`,
-    `WorkerUnavailable` or `DeadlineExceeded` when it can't, and leaves no actor then.
+    the address of a `supervisor` it joins that one's cluster, for whose answer it waits up to
+    `patience` seconds and to which it sends a heartbeat every `heartbeat` seconds; raises
+    `IncompatibleVersion`, `WorkerUnavailable` or `DeadlineExceeded` when it can't, and leaves no
+    actor then.
     """
     ambient = os.environ if environ is None else environ
     home = ambient.get("HOME") or str(Path.home())
     settings = Settings.from_environ(ambient, home_directory=home)
     store = await asyncio.to_thread(Store.open, Path(settings.virtualenv_dir))
-    uv = await asyncio.to_thread(_uv, settings, store, ambient, home)
+    uv = await asyncio.to_thread(open_uv, settings, store, ambient, home)
     worker = await xo.create_actor(
         VirtualEnvWorkerActor,
         store=store,
@@ -65,7 +76,7 @@ async def create_worker(
     joined = supervisor is None
     try:
         if supervisor is not None:
-            await worker.join(supervisor)
+            await worker.join(supervisor, patience, heartbeat=heartbeat)
         joined = True
     finally:
         if not joined:
@@ -75,9 +86,11 @@ async def create_worker(
 
 @asynccontextmanager
 async def supervisor_pool(address: str) -> AsyncIterator[Any]:
-    """A supervisor in a pool of its own at `address` (``HOST:PORT``); destroyed at the end."""
-    # Recovering a pool forgets the interpreter it was started with.
-    pool = await xo.create_actor_pool(address=address, n_process=0, auto_recover=False)
+    """A supervisor in a pool of its own at `address` (``HOST:PORT``); destroyed at the end.
+
+    Raises `InvalidInput` when nothing can listen there.
+    """
+    pool = await _pool(address)
     try:
         supervisor = await create_supervisor(pool.external_address)
         try:
@@ -91,15 +104,27 @@ async def supervisor_pool(address: str) -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def worker_pool(
-    address: str, supervisor: str, environ: Mapping[str, str] | None = None
+    address: str,
+    supervisor: str,
+    environ: Mapping[str, str] | None = None,
+    *,
+    heartbeat: float = HEARTBEAT_SECONDS,
 ) -> AsyncIterator[Any]:
     """A worker in a pool of its own at `address`, a member of the supervisor's cluster.
 
-    At the end it leaves that, its jobs are cancelled, and their uv has ended.
+    It waits a while for a supervisor that does not answer yet. At the end it leaves the cluster,
+    its jobs are cancelled, and their uv has ended. Raises what `create_worker` does, and
+    `InvalidInput` when nothing can listen at the address.
     """
-    pool = await xo.create_actor_pool(address=address, n_process=0, auto_recover=False)
+    pool = await _pool(address)
     try:
-        worker = await create_worker(pool.external_address, environ, supervisor=supervisor)
+        worker = await create_worker(
+            pool.external_address,
+            environ,
+            supervisor=supervisor,
+            patience=SUPERVISOR_SECONDS,
+            heartbeat=heartbeat,
+        )
         try:
             yield worker
         finally:
@@ -112,7 +137,7 @@ async def worker_pool(
 @asynccontextmanager
 async def local_cluster(environ: Mapping[str, str] | None = None) -> AsyncIterator[LocalCluster]:
     """Both actors in this process, on the loopback address only; stops what runs at the end."""
-    pool = await xo.create_actor_pool(address=LOOPBACK, n_process=0, auto_recover=False)
+    pool = await _pool(LOOPBACK)
     try:
         supervisor = await create_supervisor(pool.external_address)
         worker = await create_worker(pool.external_address, environ)
@@ -127,7 +152,22 @@ async def local_cluster(environ: Mapping[str, str] | None = None) -> AsyncIterat
         await pool.stop()
 
 
-def _uv(settings: Settings, store: Store, ambient: Mapping[str, str], home: str) -> Uv:
+async def _pool(address: str) -> Any:
+    try:
+        # Recovering a pool forgets the interpreter it was started with.
+        return await xo.create_actor_pool(address=address, n_process=0, auto_recover=False)
+    except OSError as error:
+        raise InvalidInput(
+            f"can't listen at {address}: {error.strerror or error}",
+            {"hint": "allowed is an address of this machine, with a port that is free"},
+        ) from error
+
+
+def open_uv(settings: Settings, store: Store, ambient: Mapping[str, str], home: str) -> Uv:
+    """Uv for the environments of a store, with what crashes left of it ended; blocks.
+
+    `ambient` are the process's variables, `home` is the user's. Raises `UvNotFound`.
+    """
     journal = ProcessJournal(layout=store.layout, disk=store.disk)
     journal.sweep()
     environment = scrubbed_environment(

@@ -306,7 +306,6 @@ class Launches:
         """Give the job's lease back, if it has one then that nobody has bound: who launched may
         have died.
         """
-
         loop = asyncio.get_running_loop()
 
         def give_back() -> None:

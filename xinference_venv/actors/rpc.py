@@ -7,14 +7,17 @@ would delay the calls to all others: the address is probed before any call that 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import inspect
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from typing import Any, TypeVar
 
 import xoscar as xo
 
 from xinference_venv.errors import (
     DeadlineExceeded,
+    IncompatibleVersion,
     VirtualEnvError,
     WorkerUnavailable,
     error_from_dict,
@@ -77,9 +80,11 @@ async def call(
     """Call a method of an actor within `deadline` seconds; `here` is the caller's own address.
 
     `what` names the callee in errors. Raises the callee's own `VirtualEnvError`,
-    `DeadlineExceeded`, or `WorkerUnavailable`.
+    `DeadlineExceeded`, or `WorkerUnavailable`, and `TypeError` before anything is sent when an
+    argument is no plain JSON value.
     """
     what = what or f"the worker at {address}"
+    _check_plain([arguments, named], method)
     if address != here:
         await probe(address, what)
 
@@ -93,7 +98,10 @@ async def call(
         # xoscar raises a class of its own making, whose words begin with an address and a pid.
         raise error_from_dict(error.to_dict()) from error
     except (ConnectionError, EOFError, xo.ServerClosed, xo.ActorNotExist) as error:
-        raise WorkerUnavailable(f"{what} ended while it was asked: {error}") from error
+        raise WorkerUnavailable(
+            f"{what} closed the connection while it was asked: {error}",
+            {"hint": "if it still runs: is XOSCAR_AUTH_KEY the same on both sides?"},
+        ) from error
 
 
 async def ask_worker(
@@ -124,6 +132,75 @@ async def ask_worker(
     if answer["error"] is not None:
         raise error_from_dict(answer["error"]).with_details(host=address)
     return answer["value"]
+
+
+async def ask_supervisor(
+    address: str,
+    uid: str,
+    method: str,
+    *arguments: Any,
+    deadline: float,
+    here: str,
+    **named: Any,
+) -> Any:
+    """As `ask_worker`, of the supervisor at an address, in whatever incarnation."""
+    answer = await call(
+        address,
+        uid,
+        "answer",
+        method,
+        list(arguments),
+        named,
+        deadline=deadline,
+        here=here,
+        what=f"the supervisor at {address}",
+    )
+    if answer["error"] is not None:
+        raise error_from_dict(answer["error"])
+    return answer["value"]
+
+
+async def answer(
+    actor: Any, method: str, arguments: Sequence[Any], named: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a method of an actor of this process gives: `value` and `error`, one of them None.
+
+    Plain JSON values both, so that no release has to unpickle what another one raises.
+    """
+    try:
+        asked = None if method.startswith("_") else getattr(actor, method, None)
+        if asked is None or not inspect.iscoroutinefunction(asked):
+            raise _of_another_release(f"{method!r} is not known at {actor.address}")
+        try:
+            inspect.signature(asked).bind(*arguments, **named)
+        except TypeError as error:
+            raise _of_another_release(
+                f"{method!r} is not asked like this at {actor.address}: {error}"
+            ) from None
+        return {"value": await asked(*arguments, **named), "error": None}
+    except VirtualEnvError as error:
+        return {"value": None, "error": error.to_dict()}
+
+
+def _of_another_release(message: str) -> IncompatibleVersion:
+    return IncompatibleVersion(
+        message,
+        {"hint": f"release {version('xinference_venv')} runs there; install the same on both"},
+    )
+
+
+def _check_plain(value: object, method: str) -> None:
+    """Raises `TypeError` for what a peer might not be able to unpickle.
+
+    That would drop the connection, and fail every call in flight on it.
+    """
+    if isinstance(value, dict):
+        _check_plain([*value, *value.values()], method)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            _check_plain(each, method)
+    elif type(value) not in (str, int, float, bool, type(None)):
+        raise TypeError(f"{method} is asked with a {type(value).__name__}, no plain JSON value")
 
 
 def _ignore_outcome(task: asyncio.Future[Any]) -> None:

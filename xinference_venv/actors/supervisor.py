@@ -6,6 +6,7 @@ from typing import Any
 
 from xinference_venv.actors.membership import SUPERVISOR_UID as SUPERVISOR_UID
 from xinference_venv.actors.supervisor_jobs import SupervisorJobs
+from xinference_venv.lease import Holder
 from xinference_venv.replicas import differing
 
 # For what may read every file of every environment, or build some anew.
@@ -117,8 +118,33 @@ class VirtualEnvSupervisorActor(SupervisorJobs):
     async def release_leases(
         self, lease_ids: list[str], worker_ip: str | None = None, *, force: bool = False
     ) -> dict[str, Any]:
-        """``{"list": a report for each worker, "unreachable": [...]}``; see the worker's."""
-        return await self._gather(worker_ip, "release_leases", lease_ids, force=force)
+        """``{"list": a report for each worker, "unreachable": [...]}``; see the worker's.
+
+        Of hosts that share a home only one can judge a lease: what any worker calls alive, none
+        releases without `force`.
+        """
+        alive: list[dict[str, Any]] = []
+        if not force:
+            leases = (await self.list_leases())["list"]
+            alive = [
+                each
+                for each in leases
+                if each["lease_id"] in lease_ids and each["holder"] == Holder.ALIVE
+            ]
+        living = {each["lease_id"] for each in alive}
+        others = [each for each in lease_ids if each not in living]
+        answer = await self._gather(worker_ip, "release_leases", others, force=force)
+        refusals = [
+            {
+                "released": [],
+                "refused": [each],
+                "absent": [],
+                "deleted": [],
+                "worker_address": each["worker_address"],
+            }
+            for each in alive
+        ]
+        return {**answer, "list": [*answer["list"], *refusals]}
 
     async def collect_garbage(
         self,
@@ -163,8 +189,7 @@ class VirtualEnvSupervisorActor(SupervisorJobs):
         )
 
     async def list_models(self, worker_ip: str | None = None) -> list[dict[str, Any]]:
-        """The models of one worker's catalogue."""
-        answer: list[dict[str, Any]] = await self._ask(
-            self._fleet.select(worker_ip)[0], "list_models"
-        )
+        """The models of one worker's catalogue, of one that is alive if it can be chosen."""
+        [member] = self._fleet.choose([worker_ip] if worker_ip else [], 1, self._now())
+        answer: list[dict[str, Any]] = await self._ask(member, "list_models")
         return answer

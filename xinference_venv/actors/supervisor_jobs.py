@@ -7,7 +7,6 @@ it does not know, and every worker of a launch knows who else takes part.
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -27,10 +26,13 @@ from xinference_venv.errors import (
     WorkerUnavailable,
 )
 from xinference_venv.fleet import Fleet, Member, Registration, WorkerState
-from xinference_venv.replicas import LockSource
+from xinference_venv.replicas import LockSource, Surveyed, assign_sources
 
 ASK_SECONDS = 30.0
-_SURVEY_SECONDS = 120.0
+_SURVEY_SECONDS = 30.0
+_SPARE_SECONDS = 5.0
+# So many of a launch's workers know all the others: enough to find it again after a restart.
+_WITNESSES = 8
 _PLAN_SECONDS = 3600.0
 _LAUNCHES_KEPT = 200
 
@@ -43,6 +45,12 @@ class SupervisorJobs(xo.StatelessActor):  # type: ignore[misc]
         self._fleet = Fleet()
         self._launches: dict[str, Following] = {}
 
+    async def answer(
+        self, method: str, arguments: list[Any], named: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Call a method for a worker or a client, of whatever release; see `rpc.answer`."""
+        return await rpc.answer(self, method, arguments, named)
+
     # Workers
 
     async def register_worker(self, registration: dict[str, Any]) -> None:
@@ -50,12 +58,13 @@ class SupervisorJobs(xo.StatelessActor):  # type: ignore[misc]
 
         Raises `IncompatibleVersion`, and `InvalidInput` for an incarnation that was replaced.
         """
-        self._fleet.register(Registration.from_dict(registration), time.monotonic())
+        self._fleet.register(Registration.from_dict(registration), self._now())
 
     async def heartbeat(self, address: str, incarnation: str, snapshot: dict[str, Any]) -> bool:
         """Note that a worker lives; False when it has to register (again)."""
-        self._fleet.forget(time.monotonic())
-        return self._fleet.heartbeat(address, incarnation, snapshot, time.monotonic())
+        now = self._now()
+        self._fleet.forget(now)
+        return self._fleet.heartbeat(address, incarnation, snapshot, now)
 
     async def leave_worker(self, address: str, incarnation: str) -> None:
         """Take out a worker that ends."""
@@ -63,7 +72,7 @@ class SupervisorJobs(xo.StatelessActor):  # type: ignore[misc]
 
     async def list_workers(self) -> list[dict[str, Any]]:
         """The workers: address, state, host name, release, incarnation, snapshot and its age."""
-        now = time.monotonic()
+        now = self._now()
         return [member.describe(now) for _, member in sorted(self._fleet.members.items())]
 
     # Jobs
@@ -93,7 +102,7 @@ class SupervisorJobs(xo.StatelessActor):  # type: ignore[misc]
             workers, count = (worker_ip,), count or 1
         elif not workers and not everywhere:
             count = count or 1
-        chosen = self._fleet.choose(list(workers), count, time.monotonic())
+        chosen = self._fleet.choose(list(workers), count, self._now())
         if require is not None and not 1 <= require <= len(chosen):
             raise InvalidInput(
                 f"{require} ready workers are required, of {len(chosen)} that are chosen"
@@ -137,26 +146,30 @@ class SupervisorJobs(xo.StatelessActor):  # type: ignore[misc]
 
     async def plan(self, request: dict[str, Any], worker_ip: str | None = None) -> dict[str, Any]:
         """What a launch would do on a worker, resolved and not built."""
-        [member] = self._fleet.choose([worker_ip] if worker_ip else [], 1, time.monotonic())
+        [member] = self._fleet.choose([worker_ip] if worker_ip else [], 1, self._now())
         answer: dict[str, Any] = await self._ask(member, "plan", request, deadline=_PLAN_SECONDS)
         return {**answer, "worker_address": member.registration.address}
 
     async def _launch(self, request: dict[str, Any], chosen: list[Member], require: int) -> str:
         """Start the jobs of a launch on several workers, or on one of several."""
-        now = time.monotonic()
-        asked = {member.registration.address: member for member in chosen}
-        for member in self._fleet.members.values():
-            if member.state(now) is WorkerState.ALIVE:
-                asked.setdefault(member.registration.address, member)
-        addresses = list(asked)
-        surveys = dict(
-            zip(
-                addresses,
-                await asyncio.gather(*(self._survey(asked[each], request) for each in addresses)),
-                strict=True,
-            )
-        )
         job_id = uuid.uuid4().hex
+        surveys = await asyncio.gather(
+            *(self._survey(each, request, _SURVEY_SECONDS) for each in chosen)
+        )
+        failed = {
+            member.registration.address: survey
+            for member, survey in zip(chosen, surveys, strict=True)
+            if isinstance(survey, VirtualEnvError)
+        }
+        if len(failed) == len(chosen):
+            # Bad input is bad everywhere: there is nothing to follow.
+            raise next(iter(failed.values()))
+        surveyed = [each for each in surveys if isinstance(each, Surveyed)]
+        refresh = request.get("refresh") is True
+        others = []
+        if not refresh and any(each.wants_lock for each in surveyed):
+            others = await self._survey_others(chosen, request)
+        sources = assign_sources(job_id, surveyed, others, refresh=refresh)
         members = [
             LockSource(
                 address=member.registration.address,
@@ -165,63 +178,58 @@ class SupervisorJobs(xo.StatelessActor):  # type: ignore[misc]
             )
             for member in chosen
         ]
-        failed = {
-            each.address: survey
-            for each in members
-            if isinstance(survey := surveys[each.address], VirtualEnvError)
-        }
-        if len(failed) == len(members):
-            # Bad input is bad everywhere: there is nothing to follow.
-            raise next(iter(failed.values()))
 
-        async def start(place: int, member: LockSource) -> None:
-            survey = surveys[member.address]
-            if isinstance(survey, VirtualEnvError):
+        async def start(place: int, member: Member) -> None:
+            address = member.registration.address
+            if address in failed:
                 return
-            alike = [
-                each
-                for each in addresses
-                if each != member.address
-                and not isinstance(other := surveys[each], VirtualEnvError)
-                and other["group"] == survey["group"] is not None
-            ]
-            running = [
-                LockSource(
-                    address=each,
-                    incarnation=asked[each].registration.incarnation,
-                    job_id=None,
-                )
-                for each in alike
-                if surveys[each]["standing"] and not request.get("refresh")  # type: ignore[index]
-            ]
-            before = [each for each in members[:place] if each.address in alike]
+            knows_all = members if place < _WITNESSES else []
             try:
                 await self._ask(
-                    asked[member.address],
+                    member,
                     "prepare",
                     request,
                     job_id=job_id,
-                    lock_sources=[each.to_dict() for each in (*running, *before)],
-                    members=[each.to_dict() for each in members],
+                    lock_sources=[each.to_dict() for each in sources[address]],
+                    members=[each.to_dict() for each in knows_all],
                     require=require,
                 )
             except VirtualEnvError as error:
-                failed[member.address] = error
+                failed[address] = error
 
-        await asyncio.gather(*(start(place, each) for place, each in enumerate(members)))
+        await asyncio.gather(*(start(place, each) for place, each in enumerate(chosen)))
         self._follow(job_id, members, require, failed)
         return job_id
 
+    async def _survey_others(
+        self, chosen: list[Member], request: dict[str, Any]
+    ) -> list[Surveyed]:
+        """The workers that are not part of a launch: some may have a lock to give."""
+        now = self._now()
+        named = {member.registration.address for member in chosen}
+        others = [
+            member
+            for address, member in self._fleet.members.items()
+            if address not in named and member.state(now) is WorkerState.ALIVE
+        ]
+        told = await asyncio.gather(
+            *(self._survey(each, request, _SPARE_SECONDS) for each in others)
+        )
+        return [each for each in told if isinstance(each, Surveyed)]
+
     async def _survey(
-        self, member: Member, request: dict[str, Any]
-    ) -> dict[str, Any] | VirtualEnvError:
+        self, member: Member, request: dict[str, Any], deadline: float
+    ) -> Surveyed | VirtualEnvError:
         try:
-            answer: dict[str, Any] = await self._ask(
-                member, "survey", request, deadline=_SURVEY_SECONDS
-            )
+            answer = await self._ask(member, "survey", request, deadline=deadline)
         except VirtualEnvError as error:
             return error
-        return answer
+        return Surveyed(
+            address=member.registration.address,
+            incarnation=member.registration.incarnation,
+            group=answer["group"],
+            standing=answer["standing"],
+        )
 
     def _follow(
         self,
@@ -248,12 +256,13 @@ class SupervisorJobs(xo.StatelessActor):  # type: ignore[misc]
         """The launch, found again through its workers after a restart; raises `UnknownJob`."""
         if job_id not in self._launches:
             told = await self._gather(None, "members_of", job_id, missing=UnknownJob)
-            if not told["list"]:
+            knowing = [each for each in told["list"] if each["members"]]
+            if not knowing:
                 raise UnknownJob(
                     f"there is no job {job_id!r}",
                     {"hint": "it ended long ago, or every worker of it was started anew"},
                 )
-            report = told["list"][0]
+            report = knowing[0]
             if job_id not in self._launches:
                 members = [LockSource.from_dict(each) for each in report["members"]]
                 self._follow(job_id, members, report["require"], {})
@@ -261,7 +270,7 @@ class SupervisorJobs(xo.StatelessActor):  # type: ignore[misc]
 
     def _is_gone(self, address: str) -> bool:
         member = self._fleet.members.get(address)
-        return member is None or member.state(time.monotonic()) is WorkerState.GONE
+        return member is None or member.state(self._now()) is WorkerState.GONE
 
     def _member_of(self, job: str, address: str) -> Member:
         if address not in self._fleet.members:
@@ -304,7 +313,7 @@ class SupervisorJobs(xo.StatelessActor):  # type: ignore[misc]
                 raise
 
         answers = await asyncio.gather(*map(ask, members))
-        now = time.monotonic()
+        now = self._now()
         told: list[Any] = []
         unreachable = []
         for member, answer in zip(members, answers, strict=True):
@@ -342,6 +351,7 @@ class SupervisorJobs(xo.StatelessActor):  # type: ignore[misc]
         deadline: float,
         **named: Any,
     ) -> Any:
+        """The one way to a worker: what is simulated is simulated here."""
         return await rpc.ask_worker(
             address,
             WORKER_UID,
@@ -352,6 +362,10 @@ class SupervisorJobs(xo.StatelessActor):  # type: ignore[misc]
             here=self.address,
             **named,
         )
+
+    def _now(self) -> float:
+        """The loop's clock, which all deadlines are kept by: monotonic, in seconds."""
+        return asyncio.get_running_loop().time()
 
     def _at(self, address: str) -> Member:
         """The worker at an address; raises `NotFound`."""

@@ -17,7 +17,7 @@ from xinference_venv.actors.checks import NOT_LOOKED_AT, Checks
 from xinference_venv.actors.lock_sources import WORKER_UID as WORKER_UID
 from xinference_venv.actors.worker_jobs import WorkerJobs
 from xinference_venv.config import Settings
-from xinference_venv.errors import InvalidInput
+from xinference_venv.errors import InUse, InvalidInput
 from xinference_venv.eviction import EvictionPolicy
 from xinference_venv.inventory import (
     EnvEntry,
@@ -123,7 +123,12 @@ class VirtualEnvWorkerActor(WorkerJobs):
             for entry in now:
                 if again.refuse or entry.env_id != planned.env_id:
                     return entry
-                gone = await asyncio.to_thread(remove_entry, self._store, entry)
+                try:
+                    gone = await asyncio.to_thread(remove_entry, self._store, entry)
+                except InUse:
+                    # A launch took it just now.
+                    taken = [each for each in await self._entries(only) if each.path == entry.path]
+                    return taken[0] if taken else entry
                 if not gone and entry.env_id is not None:
                     self._watch_detached(entry.env_id)
         return None

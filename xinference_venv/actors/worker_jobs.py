@@ -16,13 +16,14 @@ from typing import Any
 
 import xoscar as xo
 
+from xinference_venv.actors import rpc
 from xinference_venv.actors.hosts import Hosts
 from xinference_venv.actors.launches import Launches
 from xinference_venv.actors.lock_sources import LockSources
 from xinference_venv.actors.membership import Membership
 from xinference_venv.actors.sharing import LockSharing
 from xinference_venv.config import Settings
-from xinference_venv.errors import NotFound, VirtualEnvError, WorkerUnavailable
+from xinference_venv.errors import NotFound, WorkerUnavailable
 from xinference_venv.fleet import HEARTBEAT_SECONDS, PROTOCOL, Registration
 from xinference_venv.lock import EnvLock
 from xinference_venv.replicas import LockSource
@@ -164,25 +165,14 @@ class WorkerJobs(xo.StatelessActor):  # type: ignore[misc]
     async def answer(
         self, incarnation: str, method: str, arguments: list[Any], named: dict[str, Any]
     ) -> dict[str, Any]:
-        """Call a method for one that means this very incarnation: `value` and `error`.
-
-        Plain JSON values both, so that no release has to unpickle what another one raises.
-        """
-        try:
-            if incarnation != self._incarnation:
-                raise WorkerUnavailable(
-                    f"the worker at {self.address} was started anew",
-                    {"hint": "what was asked was meant for the one before; ask again"},
-                )
-            asked = None if method.startswith("_") else getattr(self, method, None)
-            if asked is None:
-                raise NotFound(
-                    f"the worker at {self.address} does not know {method!r}",
-                    {"hint": f"it is of release {version('xinference_venv')}"},
-                )
-            return {"value": await asked(*arguments, **named), "error": None}
-        except VirtualEnvError as error:
+        """Call a method for one that means this very incarnation; see `rpc.answer`."""
+        if incarnation != self._incarnation:
+            error = WorkerUnavailable(
+                f"the worker at {self.address} was started anew",
+                {"hint": "what was asked was meant for the one before; ask again"},
+            )
             return {"value": None, "error": error.to_dict()}
+        return await rpc.answer(self, method, arguments, named)
 
     async def registration(self, *, heartbeat: float | None = HEARTBEAT_SECONDS) -> dict[str, Any]:
         """What this worker says of itself when it joins a cluster; see `Registration`."""
@@ -196,17 +186,20 @@ class WorkerJobs(xo.StatelessActor):  # type: ignore[misc]
             heartbeat=heartbeat,
         ).to_dict()
 
-    async def join(self, supervisor: str) -> None:
+    async def join(
+        self, supervisor: str, patience: float = 0.0, *, heartbeat: float = HEARTBEAT_SECONDS
+    ) -> None:
         """Register with the supervisor at this address and send it heartbeats from now on.
 
-        Raises `IncompatibleVersion`, `WorkerUnavailable` and `DeadlineExceeded`.
+        One comes every `heartbeat` seconds. Tries again for `patience` seconds while nobody
+        answers there. Raises `IncompatibleVersion`, `WorkerUnavailable` and `DeadlineExceeded`.
         """
         membership = Membership(
-            registration=Registration.from_dict(await self.registration()),
+            registration=Registration.from_dict(await self.registration(heartbeat=heartbeat)),
             supervisor=supervisor,
             snapshot=self._snapshot,
         )
-        await membership.join()
+        await membership.join(patience)
         self._membership = membership
         self._keeping = asyncio.create_task(membership.keep())
 

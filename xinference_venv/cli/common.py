@@ -1,19 +1,26 @@
-"""What the commands share: options, how a result is shown, what an empty answer means."""
+"""What the commands share: options, which cluster is meant, how a result is shown."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from xinference_venv import console
-from xinference_venv.errors import NotFound, VirtualEnvError
+from xinference_venv import console, session
+from xinference_venv.cli.help import SUPERVISOR_VARIABLE
+from xinference_venv.console_cluster import unreachable
+from xinference_venv.errors import InvalidInput, NotFound, VirtualEnvError, WorkerUnavailable
+
+if TYPE_CHECKING:
+    from xinference_venv.client import Client
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+_T = TypeVar("_T")
+_META = "xinference_venv.supervisor"
 
 
 def json_option(command: _Command) -> _Command:
@@ -21,26 +28,102 @@ def json_option(command: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, help=text)(command)
 
 
+def cluster_option(command: _Command) -> _Command:
+    """The option that says which cluster is meant; `with_client` knows its value."""
+    return click.option(
+        "--supervisor",
+        metavar="HOST:PORT",
+        envvar=SUPERVISOR_VARIABLE,
+        callback=_remember,
+        expose_value=False,
+        help=f"Work on the cluster of this supervisor; {SUPERVISOR_VARIABLE} says it for good.",
+    )(command)
+
+
+def on_workers(command: _Command) -> _Command:
+    """The options that narrow a command to a cluster's workers at one place."""
+    text = "Only on the workers of a cluster at this IP (all of them) or address."
+    command = click.option("--worker", "worker_ip", metavar="IP_OR_ADDRESS", help=text)(command)
+    return cluster_option(command)
+
+
 def selection(command: _Command) -> _Command:
     """The options that narrow a model's environments."""
+    command = on_workers(command)
     command = click.option("--python-version", help="Only of this Python, like 3.11.")(command)
     return click.option("--engine", help="Only of this engine, like vllm.")(command)
 
 
-def check_found(answer: dict[str, Any], found: Sequence[object], what: str) -> None:
-    # While a worker did not answer, nobody can say what is not there.
-    if not found and not answer["unreachable"]:
-        raise NotFound(
-            f"there is no {what} that matches", {"hint": "`xinference-venv list` shows what is"}
+def check_address(
+    context: click.Context, option: click.Parameter, address: str | None
+) -> str | None:
+    """Refuse what is no address of a supervisor."""
+    host, _, port = (address or "").rpartition(":")
+    if address is not None and not (host and port.isdecimal() and 0 < int(port) < 65536):
+        raise InvalidInput(
+            f"{address!r} is no address of a supervisor", {"hint": "allowed is HOST:PORT"}
         )
+    return address
 
 
-def show(value: object, rendered: Callable[[], Sequence[RenderableType]], as_json: bool) -> None:
-    """Print the result on standard output, as JSON or for people."""
-    if as_json:
-        click.echo(json.dumps(value, indent=2))
+def _remember(context: click.Context, option: click.Parameter, address: str | None) -> None:
+    context.meta[_META] = check_address(context, option, address)
+
+
+def supervisor_address() -> str | None:
+    """The supervisor of the cluster that is meant, None without one."""
+    found: str | None = click.get_current_context().meta.get(_META)
+    return found
+
+
+def on_cluster() -> bool:
+    """Whether it has to be said which worker something is on."""
+    return supervisor_address() is not None
+
+
+def with_client(work: Callable[[Client], Awaitable[_T]]) -> _T:
+    """The result of work with a client of the cluster that is meant, or of this process."""
+    supervisor = supervisor_address()
+    if supervisor is None and click.get_current_context().params.get("worker_ip") is not None:
+        raise click.UsageError("--worker is for a cluster: name its --supervisor.")
+    return session.with_client(work, supervisor=supervisor)
+
+
+def check_found(answer: Mapping[str, Any], found: Sequence[object], what: str) -> None:
+    if found:
         return
-    print_parts(console.open_console(), rendered())
+    # While a worker did not answer, nobody can say what is not there.
+    if answer["unreachable"]:
+        silent = ", ".join(each["worker_address"] for each in answer["unreachable"])
+        raise WorkerUnavailable(
+            f"no worker that answered has a matching {what}; these did not answer: {silent}",
+            {"unreachable": answer["unreachable"]},
+        )
+    raise NotFound(
+        f"there is no {what} that matches", {"hint": "`xinference-venv list` shows what is"}
+    )
+
+
+def show(
+    value: Mapping[str, Any],
+    rendered: Callable[[], Sequence[RenderableType]],
+    as_json: bool,
+    error: VirtualEnvError | None = None,
+) -> int:
+    """Print a result on standard output, as JSON or for people; returns the exit code.
+
+    For people, who did not answer and what went wrong beside goes to standard error; the JSON
+    document has both.
+    """
+    if as_json:
+        beside = {} if error is None else {"error": error.to_dict()}
+        click.echo(json.dumps({**value, **beside}, indent=2))
+    else:
+        print_parts(console.open_console(), rendered())
+        shown = console.open_console(stderr=True)
+        print_parts(shown, unreachable(value) if "unreachable" in value else [])
+        print_parts(shown, [] if error is None else console.failed(error))
+    return 0 if error is None else error.exit_code
 
 
 def report(error: VirtualEnvError, as_json: bool) -> int:

@@ -10,13 +10,13 @@ import click
 from rich.console import RenderableType
 from rich.text import Text
 
-from xinference_venv import console
-from xinference_venv.cli.common import json_option, show
+from xinference_venv.cli.common import json_option, on_cluster, on_workers, show, with_client
+from xinference_venv.console import where_of
+from xinference_venv.console_cluster import silence
 from xinference_venv.env import EnvKey
 from xinference_venv.errors import error_from_dict
 from xinference_venv.eviction import EvictionReason
 from xinference_venv.lease import Lease
-from xinference_venv.session import with_client
 from xinference_venv.units import age_text, counted, parse_duration, parse_size, size_text
 
 
@@ -36,35 +36,46 @@ from xinference_venv.units import age_text, counted, parse_duration, parse_size,
 )
 @click.option("--prune-uv-cache", is_flag=True, help="Run `uv cache prune` as well.")
 @click.option("--dry-run", is_flag=True, help="Only show what would go.")
+@on_workers
 @json_option
 def gc(
     max_bytes: int | None,
     older_than: float | None,
     prune_uv_cache: bool,
     dry_run: bool,
+    worker_ip: str | None,
     as_json: bool,
 ) -> int:
     """Clear away what nothing needs and what goes beyond the limits; never what is in use."""
     answer = with_client(
         lambda client: client.supervisor.collect_garbage(
+            worker_ip,
             max_bytes=max_bytes,
             older_than=older_than,
             prune_uv_cache=prune_uv_cache,
             dry_run=dry_run,
         )
     )
-    show(answer, lambda: _collected(answer, time.time()), as_json)
+    code = show(
+        answer,
+        lambda: _collected(answer, time.time(), workers=on_cluster()),
+        as_json,
+        silence(answer),
+    )
     failures = [report["uv_cache"]["error"] for report in answer["list"]]
-    return max((error_from_dict(each).exit_code for each in failures if each), default=0)
+    return max((error_from_dict(each).exit_code for each in failures if each), default=code)
 
 
-def _collected(answer: Mapping[str, Any], now: float) -> list[RenderableType]:
+def _collected(
+    answer: Mapping[str, Any], now: float, *, workers: bool = False
+) -> list[RenderableType]:
     shown: list[str] = []
     for report in answer["list"]:
         went = _went(report, now)
-        shown += went or ["There is nothing to clear away."]
-        shown += [*_stayed(report), *_totals(report)]
-    return [*map(Text, shown), *console.unreachable(answer)]
+        went = went or ["There is nothing to clear away."]
+        where = where_of(report, workers)
+        shown += [f"{where}{line}" for line in (*went, *_stayed(report), *_totals(report))]
+    return list(map(Text, shown))
 
 
 def _went(report: Mapping[str, Any], now: float) -> list[str]:

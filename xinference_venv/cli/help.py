@@ -42,6 +42,12 @@ VARIABLES = (
     ("XOSCAR_UV_PATH", "the uv to use (default: the one installed with this program)"),
     ("UV_CACHE_DIR", "uv's cache (default: uv's own, if it is on the file system of the home)"),
 )
+SUPERVISOR_VARIABLE = "XINFERENCE_VENV_SUPERVISOR"
+# What a process needs to find its cluster, before it reads any of its settings.
+CLUSTER_VARIABLES = (
+    (SUPERVISOR_VARIABLE, "HOST:PORT of a cluster's supervisor, as --supervisor"),
+    ("XOSCAR_AUTH_KEY", "a secret that every process of a cluster has; see docs/cluster.md"),
+)
 EXIT_CODES = (
     ("0", "done"),
     ("1", "an error that has no code of its own"),
@@ -52,6 +58,7 @@ EXIT_CODES = (
     ("6", "the disk failed"),
     ("7", "it took longer than allowed"),
     ("8", "a worker did not answer"),
+    ("9", "two parts of a cluster are of releases that can't work together"),
     ("130", "cancelled (Ctrl-C)"),
     ("143", "cancelled (SIGTERM)"),
 )
@@ -62,6 +69,6 @@ class HelpfulGroup(click.Group):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Environment variables"):
-            formatter.write_dl(VARIABLES)
+            formatter.write_dl((*VARIABLES, *CLUSTER_VARIABLES))
         with formatter.section("Exit codes"):
             formatter.write_dl(EXIT_CODES)

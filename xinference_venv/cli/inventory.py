@@ -3,55 +3,90 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
+from rich.console import RenderableType
 
 from xinference_venv import console
-from xinference_venv.cli.common import check_found, json_option, selection, show
+from xinference_venv.cli.common import (
+    check_found,
+    json_option,
+    on_cluster,
+    on_workers,
+    selection,
+    show,
+    with_client,
+)
+from xinference_venv.console_cluster import differing, silence
 from xinference_venv.errors import InUse
 from xinference_venv.inventory import EnvEntry
-from xinference_venv.session import with_client
 
 
 @click.command("list")
 @click.argument("model", required=False)
 @selection
 @json_option
-def list_(model: str | None, engine: str | None, python_version: str | None, as_json: bool) -> None:
+def list_(
+    model: str | None,
+    engine: str | None,
+    python_version: str | None,
+    worker_ip: str | None,
+    as_json: bool,
+) -> int:
     """List the environments that are there: all, or those of MODEL."""
     answer = with_client(
-        lambda client: client.supervisor.list_virtual_envs(
-            model, engine, python_version=python_version
-        )
+        lambda client: client.supervisor.list_virtual_envs(model, engine, worker_ip, python_version)
     )
-    show(answer, lambda: console.listed(answer, time.time()), as_json)
+
+    def rendered() -> list[RenderableType]:
+        listed = console.listed(answer, time.time(), workers=on_cluster())
+        return [*listed, *differing(answer)]
+
+    return show(answer, rendered, as_json)
 
 
 @click.command()
 @click.argument("model")
 @selection
 @json_option
-def packages(model: str, engine: str | None, python_version: str | None, as_json: bool) -> None:
+def packages(
+    model: str,
+    engine: str | None,
+    python_version: str | None,
+    worker_ip: str | None,
+    as_json: bool,
+) -> int:
     """List the packages of MODEL's environments, each with where it is from and why."""
     answer = with_client(
-        lambda client: client.supervisor.list_virtual_env_packages(model, engine, python_version)
+        lambda client: client.supervisor.list_virtual_env_packages(
+            model, engine, python_version, worker_ip
+        )
     )
     check_found(answer, answer["list"], f"environment of {model!r}")
-    show(answer, lambda: console.packages_of(answer), as_json)
+    return show(answer, lambda: console.packages_of(answer, workers=on_cluster()), as_json)
 
 
 @click.command()
 @click.argument("model")
 @selection
 @json_option
-def explain(model: str, engine: str | None, python_version: str | None, as_json: bool) -> None:
+def explain(
+    model: str,
+    engine: str | None,
+    python_version: str | None,
+    worker_ip: str | None,
+    as_json: bool,
+) -> int:
     """Show what brought each package of MODEL's environments, and what of the host is not shown."""
     answer = with_client(
-        lambda client: client.supervisor.list_virtual_env_packages(model, engine, python_version)
+        lambda client: client.supervisor.list_virtual_env_packages(
+            model, engine, python_version, worker_ip
+        )
     )
     check_found(answer, answer["list"], f"environment of {model!r}")
-    show(answer, lambda: console.explained(answer), as_json)
+    return show(answer, lambda: console.explained(answer, workers=on_cluster()), as_json)
 
 
 @click.command()
@@ -70,46 +105,58 @@ def remove(
     everything: bool,
     engine: str | None,
     python_version: str | None,
+    worker_ip: str | None,
     dry_run: bool,
     force: bool,
     as_json: bool,
-) -> None:
-    """Remove the environments of MODEL, without asking back; refused while they are in use."""
+) -> int:
+    """Remove the environments of MODEL, without asking back; refused while they are in use.
+
+    On a cluster each worker removes all of its own or refuses.
+    """
     if (model is None) is not everything:
         raise click.UsageError("Give either MODEL or --all.")
     answer = with_client(
         lambda client: client.supervisor.remove_virtual_env(
-            model, engine, python_version, dry_run=dry_run, force=force
+            model, engine, python_version, worker_ip, dry_run=dry_run, force=force
         )
     )
     if model is not None:
         parts = ("remove", "detach", "refuse")
         touched = [entry for report in answer["list"] for part in parts for entry in report[part]]
         check_found(answer, touched, f"environment of {model!r}")
-    if not dry_run:
-        _check_not_refused(answer)
-    show(answer, lambda: console.removed(answer), as_json)
+    error = (None if dry_run else _refusal(answer)) or silence(answer)
+    return show(answer, lambda: console.removed(answer, workers=on_cluster()), as_json, error)
 
 
 @click.command()
+@on_workers
 @json_option
-def models(as_json: bool) -> None:
-    """List the models that are known: built in, and of your own specifications."""
-    entries = with_client(lambda client: client.supervisor.list_models())
-    show({"list": entries}, lambda: console.models(entries), as_json)
+def models(worker_ip: str | None, as_json: bool) -> int:
+    """List the models that are known: built in, and of your own specifications.
+
+    On a cluster, those that one of its workers knows.
+    """
+    entries = with_client(lambda client: client.supervisor.list_models(worker_ip))
+    return show({"list": entries}, lambda: console.models(entries), as_json)
 
 
-def _check_not_refused(answer: dict[str, Any]) -> None:
-    refused = [EnvEntry.from_dict(each) for report in answer["list"] for each in report["refuse"]]
-    if refused:
-        users = [user.to_dict() for entry in refused for user in entry.users]
-        raise InUse(
-            "; ".join(f"{entry.key} is {console.use_of(entry)}" for entry in refused),
-            {
-                "holders": [lease.to_dict() for entry in refused for lease in entry.leases],
-                "users": users,
-                "hint": "end what uses it; an unmanaged one can't be let go of before"
-                if users
-                else "end what uses it, or let go of it with --force",
-            },
-        )
+def _refusal(answer: Mapping[str, Any]) -> InUse | None:
+    refused = [
+        (console.where_of(report, on_cluster()), EnvEntry.from_dict(each))
+        for report in answer["list"]
+        for each in report["refuse"]
+    ]
+    if not refused:
+        return None
+    users = [user.to_dict() for _, entry in refused for user in entry.users]
+    return InUse(
+        "; ".join(f"{where}{entry.key} is {console.use_of(entry)}" for where, entry in refused),
+        {
+            "holders": [lease.to_dict() for _, entry in refused for lease in entry.leases],
+            "users": users,
+            "hint": "end what uses it; an unmanaged one can't be let go of before"
+            if users
+            else "end what uses it, or let go of it with --force",
+        },
+    )

@@ -11,11 +11,18 @@ import click
 from xinference_venv import console
 from xinference_venv.actor_class import ActorClass
 from xinference_venv.catalog.load import read_model_spec
-from xinference_venv.cli.common import json_option, show
+from xinference_venv.cli.common import (
+    cluster_option,
+    json_option,
+    on_cluster,
+    show,
+    with_client,
+)
+from xinference_venv.console_cluster import launched_on
 from xinference_venv.errors import UnknownModel
 from xinference_venv.progress import following
 from xinference_venv.request import InheritMode, LaunchRequest
-from xinference_venv.session import launch_model, with_client
+from xinference_venv.session import launch_model, launch_on_workers
 
 
 @click.command()
@@ -71,6 +78,28 @@ from xinference_venv.session import launch_model, with_client
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be installed.")
 @click.option(
+    "--worker",
+    "workers",
+    metavar="IP_OR_ADDRESS",
+    multiple=True,
+    help="Launch on the workers of a cluster at this IP (all of them) or address; by default on"
+    " one, the least busy. Can be repeated.",
+)
+@click.option(
+    "--workers",
+    "count",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Launch on N workers, the least busy ones first.",
+)
+@click.option("--all-workers", "everywhere", is_flag=True, help="Launch on every worker.")
+@click.option(
+    "--require",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="So many workers must become ready, or the launch fails; by default all of them.",
+)
+@click.option(
     "--run",
     "target",
     metavar="MODULE:CLASS",
@@ -85,6 +114,7 @@ from xinference_venv.session import launch_model, with_client
     multiple=True,
     help="A folder to look for MODULE in, after the environment's packages. Can be repeated.",
 )
+@cluster_option
 @json_option
 def launch(
     model: str,
@@ -101,11 +131,34 @@ def launch(
     refresh: bool,
     spec: Path | None,
     dry_run: bool,
+    workers: tuple[str, ...],
+    count: int | None,
+    everywhere: bool,
+    require: int | None,
     target: str | None,
     paths: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Make the environment of MODEL, or find it made, and say where it is."""
+    """Make the environment of MODEL, or find it made, and say where it is.
+
+    Nothing is left in use, except by --run. On a cluster that prepares its workers for the
+    launches to come; equal hosts get identical environments.
+    """
+    named = bool(workers or count or everywhere or require)
+    if named and not on_cluster():
+        raise click.UsageError(
+            "--worker, --workers, --all-workers and --require are for a cluster: name its"
+            " --supervisor."
+        )
+    if everywhere and (workers or count):
+        raise click.UsageError("--all-workers excludes --worker and --workers.")
+    if on_cluster() and target is not None:
+        raise click.UsageError(
+            "--run starts a process of this host: the models of a cluster are started by its"
+            " workers' own hosts."
+        )
+    if dry_run and (len(workers) > 1 or count or everywhere or require):
+        raise click.UsageError("--dry-run is of one worker, which --worker names.")
     if target is None and (arguments or paths):
         raise click.UsageError("NAME=VALUE and --path are for --run.")
     if target is not None and dry_run:
@@ -128,14 +181,30 @@ def launch(
         }
     )
     if dry_run:
-        plan = with_client(lambda client: client.supervisor.plan(request.to_dict()))
-        show(plan, lambda: console.planned(plan), as_json)
+        where = workers[0] if workers else None
+        plan = with_client(lambda client: client.supervisor.plan(request.to_dict(), where))
+        return show(plan, lambda: console.planned(plan, workers=on_cluster()), as_json)
+    watching = nullcontext(_ignore) if as_json else following(console.open_console(stderr=True))
+    if on_cluster():
+        outcome = with_client(
+            lambda client: launch_on_workers(
+                client,
+                request,
+                workers=workers,
+                count=count,
+                everywhere=everywhere,
+                require=require,
+                following=watching,
+            )
+        )
+        show(outcome.to_dict(), lambda: launched_on(outcome), as_json)
+        if outcome.not_ready and not as_json:
+            click.echo(f"warning: not ready on {', '.join(outcome.not_ready)}", err=True)
         return 0
 
     def tell(outcome: console.LaunchOutcome) -> None:
         show(outcome.to_dict(), lambda: console.launched(outcome), as_json)
 
-    watching = nullcontext(_ignore) if as_json else following(console.open_console(stderr=True))
     status = with_client(
         lambda client: launch_model(client, request, following=watching, show=tell, actor=actor)
     )

@@ -11,10 +11,18 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from xinference_venv import console
-from xinference_venv.cli.common import check_found, json_option, selection, show
+from xinference_venv.cli.common import (
+    check_found,
+    json_option,
+    on_cluster,
+    on_workers,
+    selection,
+    show,
+    with_client,
+)
+from xinference_venv.console_cluster import silence
 from xinference_venv.errors import InUse, InvalidInput, NotFound, WorkerUnavailable
 from xinference_venv.lease import Holder, LeaseEntry
-from xinference_venv.session import with_client
 from xinference_venv.units import age_text, printable
 
 if TYPE_CHECKING:
@@ -30,40 +38,49 @@ _SHOWN = 12
 @selection
 @json_option
 def leases(
-    model: str | None, engine: str | None, python_version: str | None, as_json: bool
-) -> None:
+    model: str | None,
+    engine: str | None,
+    python_version: str | None,
+    worker_ip: str | None,
+    as_json: bool,
+) -> int:
     """List who uses which environment: all leases, or those on MODEL's environments."""
     answer = with_client(
-        lambda client: client.supervisor.list_leases(model, engine, python_version)
+        lambda client: client.supervisor.list_leases(model, engine, python_version, worker_ip)
     )
     if model is not None:
         check_found(answer, answer["list"], f"lease on an environment of {model!r}")
-    show(answer, lambda: _listed(answer, time.time()), as_json)
+    return show(answer, lambda: _listed(answer, time.time(), on_cluster()), as_json)
 
 
 @click.command()
 @click.argument("lease_ids", metavar="LEASE_ID...", nargs=-1, required=True)
 @click.option("--force", is_flag=True, help="Release leases of living processes as well.")
+@on_workers
 @json_option
-def release(lease_ids: tuple[str, ...], force: bool, as_json: bool) -> None:
+def release(lease_ids: tuple[str, ...], force: bool, worker_ip: str | None, as_json: bool) -> int:
     """Let go of leases whose process has ended where nobody could tell.
 
     `xinference-venv leases` lists the ids; their first characters are enough. Nothing is released
     when any of the leases is held by a living process. An environment that neither a model nor a
     lease needs then is deleted.
     """
-    answer = with_client(lambda client: _release(client, lease_ids, force=force))
-    show(answer, lambda: _released(answer), as_json)
-
-
-async def _release(client: Client, named: Sequence[str], *, force: bool) -> dict[str, Any]:
-    known = await client.supervisor.list_leases()
-    entries = _meant(named, known)
-    _check_not_alive([] if force else entries)
-    ids = [entry.lease.lease_id for entry in entries]
-    answer: dict[str, Any] = await client.supervisor.release_leases(ids, force=force)
+    answer = with_client(lambda client: _release(client, lease_ids, worker_ip, force=force))
     # A process may have got one of them in between.
-    _check_not_alive(LeaseEntry.from_dict(each) for each in _all(answer, "refused"))
+    refusal = _refusal(LeaseEntry.from_dict(each) for each in _all(answer, "refused"))
+    return show(answer, lambda: _released(answer), as_json, refusal or silence(answer))
+
+
+async def _release(
+    client: Client, named: Sequence[str], worker_ip: str | None, *, force: bool
+) -> dict[str, Any]:
+    known = await client.supervisor.list_leases(worker_ip=worker_ip)
+    entries = _meant(named, known)
+    refusal = None if force else _refusal(entries)
+    if refusal is not None:
+        raise refusal
+    ids = [entry.lease.lease_id for entry in entries]
+    answer: dict[str, Any] = await client.supervisor.release_leases(ids, worker_ip, force=force)
     return answer
 
 
@@ -101,26 +118,31 @@ def _meant(named: Sequence[str], known: Mapping[str, Any]) -> list[LeaseEntry]:
     return list(meant.values())
 
 
-def _check_not_alive(entries: Iterable[LeaseEntry]) -> None:
+def _refusal(entries: Iterable[LeaseEntry]) -> InUse | None:
     alive = [entry.lease for entry in entries if entry.holder is not Holder.UNKNOWN]
-    if alive:
-        raise InUse(
-            "; ".join(f"lease {each.lease_id[:_SHOWN]} is held by {each}" for each in alive),
-            {
-                "holders": [each.to_dict() for each in alive],
-                "hint": "end that process, or release the lease all the same with --force",
-            },
-        )
+    if not alive:
+        return None
+    return InUse(
+        "; ".join(f"lease {each.lease_id[:_SHOWN]} is held by {each}" for each in alive),
+        {
+            "holders": [each.to_dict() for each in alive],
+            "hint": "end that process, or release the lease all the same with --force",
+        },
+    )
 
 
-def _listed(answer: Mapping[str, Any], now: float) -> list[RenderableType]:
+def _listed(answer: Mapping[str, Any], now: float, workers: bool) -> list[RenderableType]:
     entries = list(map(LeaseEntry.from_dict, answer["list"]))
     if not entries:
-        return [Text("No environment is in use."), *console.unreachable(answer)]
-    table = console.new_table("Lease", "Model", "Process", "Host", "Holder", "Since", "Environment")
-    for entry in entries:
+        return [Text("No environment is in use.")]
+    table = console.new_table(
+        *(["Worker"] if workers else []),
+        *("Lease", "Model", "Process", "Host", "Holder", "Since", "Environment"),
+    )
+    for entry, told in zip(entries, answer["list"], strict=True):
         lease = entry.lease
         table.add_row(
+            *([printable(told["worker_address"])] if workers else []),
             printable(lease.lease_id[:_SHOWN]),
             printable(lease.model_uid or lease.model_name),
             str(lease.process.pid),
@@ -129,7 +151,7 @@ def _listed(answer: Mapping[str, Any], now: float) -> list[RenderableType]:
             age_text(lease.created or None, now),
             "; ".join(map(str, entry.keys)) or f"{lease.env_id}, which no model has any more",
         )
-    return [table, *console.unreachable(answer)]
+    return [table]
 
 
 def _released(answer: Mapping[str, Any]) -> list[RenderableType]:
@@ -138,10 +160,9 @@ def _released(answer: Mapping[str, Any]) -> list[RenderableType]:
         for entry in map(LeaseEntry.from_dict, _all(answer, "released"))
     ]
     lines += [f"deleted: the environment {each}" for each in _all(answer, "deleted")]
-    return [
-        *map(Text, lines or ["They have been released already."]),
-        *console.unreachable(answer),
-    ]
+    if not lines and not _all(answer, "refused"):
+        lines = ["They have been released already."]
+    return list(map(Text, lines))
 
 
 def _all(answer: Mapping[str, Any], part: str) -> list[Any]:

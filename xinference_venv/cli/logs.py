@@ -11,11 +11,17 @@ import click
 from rich.console import RenderableType
 from rich.text import Text
 
-from xinference_venv import console
-from xinference_venv.cli.common import check_found, json_option, selection, show
-from xinference_venv.errors import WorkerUnavailable
+from xinference_venv.cli.common import (
+    check_found,
+    json_option,
+    on_cluster,
+    selection,
+    show,
+    with_client,
+)
+from xinference_venv.console import where_of
 from xinference_venv.job_log import JobLog, Outcome
-from xinference_venv.session import Stopped, with_client
+from xinference_venv.session import Stopped
 from xinference_venv.units import age_text, duration_text
 
 if TYPE_CHECKING:
@@ -42,6 +48,7 @@ def logs(
     model: str,
     engine: str | None,
     python_version: str | None,
+    worker_ip: str | None,
     count: int,
     follow: bool,
     as_json: bool,
@@ -51,33 +58,31 @@ def logs(
         if as_json or count > 1:
             raise click.UsageError("--follow excludes --json and --count.")
         try:
-            with_client(lambda client: _follow(client, model, engine, python_version))
+            with_client(lambda client: _follow(client, model, engine, python_version, worker_ip))
         except Stopped as stopped:
             # That is how one stops to look; the job goes on.
             return 128 + stopped.number
         return 0
     answer = with_client(
-        lambda client: client.supervisor.logs(model, engine, python_version, count=count)
+        lambda client: client.supervisor.logs(model, engine, python_version, worker_ip, count=count)
     )
     check_found(answer, answer["list"], f"log of {model!r}")
-    show(answer, lambda: _shown(answer, time.time()), as_json)
-    return 0
+    return show(answer, lambda: _shown(answer, time.time(), on_cluster()), as_json)
 
 
 async def _follow(
-    client: Client, model: str, engine: str | None, python_version: str | None
+    client: Client,
+    model: str,
+    engine: str | None,
+    python_version: str | None,
+    worker_ip: str | None,
 ) -> None:
     """Print the newest log as it grows, until its job has ended or the process of it died."""
-    answer = await client.supervisor.logs(model, engine, python_version)
+    answer = await client.supervisor.logs(model, engine, python_version, worker_ip)
     check_found(answer, answer["list"], f"log of {model!r}")
-    if not answer["list"]:
-        addresses = ", ".join(each["worker_address"] for each in answer["unreachable"])
-        raise WorkerUnavailable(
-            f"no worker that answered has a log of {model!r}; these did not answer: {addresses}"
-        )
     newest = max(answer["list"], key=lambda each: float(each["started"]))
     log, offset, ended = JobLog.from_dict(newest), 0, False
-    click.echo(f"== {log.header.key}: {log.path}")
+    click.echo(f"== {where_of(newest, on_cluster())}{log.header.key}: {log.path}")
     while not ended:
         part = await client.supervisor.read_log(newest["worker_address"], log.log_id, offset)
         click.echo(_plain(part["text"]), nl=False)
@@ -88,14 +93,15 @@ async def _follow(
     click.echo(f"== {_state(log, time.time())}")
 
 
-def _shown(answer: Mapping[str, Any], now: float) -> list[RenderableType]:
+def _shown(answer: Mapping[str, Any], now: float, workers: bool) -> list[RenderableType]:
     shown: list[RenderableType] = []
     for each in answer["list"]:
         log = JobLog.from_dict(each)
         began = age_text(log.header.started, now)
-        shown.append(Text(f"== {log.header.key}, {began}: {_state(log, now)}: {log.path}"))
+        where = where_of(each, workers)
+        shown.append(Text(f"== {where}{log.header.key}, {began}: {_state(log, now)}: {log.path}"))
         shown.append(Text(_plain(each["text"]).removesuffix("\n")))
-    return [*shown, *console.unreachable(answer)]
+    return shown
 
 
 def _state(log: JobLog, now: float) -> str:

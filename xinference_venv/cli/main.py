@@ -1,7 +1,7 @@
 """The command line: words in, one result on standard output, an exit code that means something.
 
-Every command works through a client of the actors of this process; what people read is made in
-`console` and `progress`.
+Every command works through a client of the actors of this process, or of a cluster's supervisor;
+what people read is made in `console` and `progress`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from xinference_venv.cli.leases import leases, release
 from xinference_venv.cli.logs import logs
 from xinference_venv.cli.serve import supervisor, worker
 from xinference_venv.cli.verify import verify
+from xinference_venv.cli.workers import workers
 from xinference_venv.errors import InvalidInput, JobCancelled, StoreError, VirtualEnvError
 from xinference_venv.session import Stopped
 
@@ -43,6 +44,13 @@ def commands() -> None:
       xinference-venv verify                    is all of it whole
       xinference-venv gc                        clear away what nothing needs
 
+    On a cluster of hosts, each command works on all of them that --supervisor knows.
+
+    \b
+      xinference-venv supervisor                run the supervisor
+      xinference-venv worker --supervisor ADDR  run the worker of a host
+      xinference-venv workers                   which workers there are
+
     `xinference-venv COMMAND --help` says more of each.
     """
 
@@ -55,12 +63,13 @@ _COMMANDS = (
     inventory.remove,
     inventory.models,
     logs,
-    supervisor,
-    worker,
     verify,
     leases,
     release,
     gc,
+    supervisor,
+    worker,
+    workers,
 )
 for _each in _COMMANDS:
     commands.add_command(_each)

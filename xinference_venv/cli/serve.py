@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xinference_venv.cli.common import check_address
+from xinference_venv.cli.help import SUPERVISOR_VARIABLE
 from xinference_venv.errors import InvalidInput
 from xinference_venv.session import serve
 
@@ -31,7 +33,10 @@ _host = click.option(
 @_host
 @click.option("--port", type=click.IntRange(0, 65535), default=SUPERVISOR_PORT, show_default=True)
 def supervisor(host: str, port: int) -> int:
-    """Run the supervisor of a cluster until SIGTERM or Ctrl-C."""
+    """Run the supervisor of a cluster until SIGTERM or Ctrl-C.
+
+    It keeps nothing: its workers go on without it, and register with the next one at its address.
+    """
     _check_host(host)
 
     def pool() -> AbstractAsyncContextManager[Any]:
@@ -47,17 +52,22 @@ def supervisor(host: str, port: int) -> int:
     "--supervisor",
     "supervisor_address",
     metavar="HOST:PORT",
+    envvar=SUPERVISOR_VARIABLE,
+    callback=check_address,
     required=True,
-    help="Where the supervisor of the cluster listens.",
+    help=f"Where the supervisor of the cluster listens; {SUPERVISOR_VARIABLE} says it for good.",
 )
 @_host
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="By default one that is free."
 )
 def worker(supervisor_address: str, host: str, port: int) -> int:
-    """Run the worker of this host until SIGTERM or Ctrl-C; its jobs are cancelled then."""
+    """Run the worker of this host until SIGTERM or Ctrl-C; its jobs are cancelled then.
+
+    At its start it waits up to a minute for a supervisor that does not answer. Later it waits for
+    as long as it takes: it goes on, and registers again with one that is started anew.
+    """
     _check_host(host)
-    _check_address(supervisor_address)
 
     def pool() -> AbstractAsyncContextManager[Any]:
         from xinference_venv.client import worker_pool
@@ -96,12 +106,4 @@ def _check_host(host: str) -> None:
             f"warning: who reaches {host} can run code here: set the same XOSCAR_AUTH_KEY for"
             " every process of the cluster, and keep it off public networks",
             err=True,
-        )
-
-
-def _check_address(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise InvalidInput(
-            f"{address!r} is no address of a supervisor", {"hint": "allowed is HOST:PORT"}
         )

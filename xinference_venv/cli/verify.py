@@ -9,10 +9,17 @@ import click
 from rich.console import RenderableType
 from rich.text import Text
 
-from xinference_venv import console
-from xinference_venv.cli.common import check_found, json_option, selection, show
+from xinference_venv.cli.common import (
+    check_found,
+    json_option,
+    on_cluster,
+    selection,
+    show,
+    with_client,
+)
+from xinference_venv.console import where_of
+from xinference_venv.console_cluster import silence
 from xinference_venv.inventory import EnvEntry
-from xinference_venv.session import with_client
 
 
 @click.command()
@@ -25,6 +32,7 @@ def verify(
     model: str | None,
     engine: str | None,
     python_version: str | None,
+    worker_ip: str | None,
     hashes: bool,
     repair: bool,
     as_json: bool,
@@ -35,30 +43,34 @@ def verify(
     """
     answer = with_client(
         lambda client: client.supervisor.verify_virtual_env(
-            model, engine, python_version, hashes=hashes, repair=repair
+            model, engine, python_version, worker_ip, hashes=hashes, repair=repair
         )
     )
     if model is not None:
         check_found(answer, answer["list"], f"environment of {model!r}")
-    show(answer, lambda: _verified(answer), as_json)
-    broken = [str(EnvEntry.from_dict(each).key) for each in answer["list"] if _is_broken(each)]
+    code = show(answer, lambda: _verified(answer, on_cluster()), as_json, silence(answer))
+    broken = [
+        f"{where_of(each, on_cluster())}{EnvEntry.from_dict(each).key}"
+        for each in answer["list"]
+        if _is_broken(each)
+    ]
     if broken:
         click.echo(f"error: broken: {'; '.join(broken)}", err=True)
         if not repair:
             click.echo("hint: launch again, or verify with --repair", err=True)
-    return 1 if broken else 0
+    return 1 if broken else code
 
 
 def _is_broken(finding: Mapping[str, Any]) -> bool:
     return bool(finding["faults"]) and not finding["repaired"]
 
 
-def _verified(answer: Mapping[str, Any]) -> list[RenderableType]:
-    lines = [line for each in answer["list"] for line in _lines(each)]
-    return [
-        *map(Text, lines or ["There is no such environment."]),
-        *console.unreachable(answer),
-    ]
+def _verified(answer: Mapping[str, Any], workers: bool) -> list[RenderableType]:
+    lines = []
+    for each in answer["list"]:
+        heading, *rest = _lines(each)
+        lines += [where_of(each, workers) + heading, *rest]
+    return list(map(Text, lines or ["There is no such environment."]))
 
 
 def _lines(finding: Mapping[str, Any]) -> list[str]:

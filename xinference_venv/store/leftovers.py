@@ -33,7 +33,7 @@ def _folders(layout: Layout) -> Iterator[str]:
     """Every folder in which something is made beside, but those of a build."""
     yield from map(str, layout.folders)
     for parent in (layout.envs, layout.leases, layout.wheels):
-        yield from (f"{parent}/{name}" for name in names_in(str(parent)))
+        yield from (f"{parent}/{name}" for name in folders_in(str(parent)))
     yield from _folders_of_keys(layout.root)
 
 
@@ -45,6 +45,7 @@ def _folders_of_keys(root: Path) -> Iterator[str]:
         yield f"{root}/v4/{model}"
     for model in folders_in(f"{root}/v3"):
         yield f"{root}/v3/{model}"
+    yield from (f"{root}/v4", f"{root}/v3")
 
 
 def _is_stale(path: Path) -> bool:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from xinference_venv.errors import InvalidName, InvalidRecord, NotFound
+from xinference_venv.errors import InvalidName, InvalidRecord, NotFound, StoreError
 from xinference_venv.inventory import EnvFilter
 from xinference_venv.job_log import JobLog, LogEnding, LogHeader, Outcome
 from xinference_venv.lease import judge
@@ -125,7 +125,8 @@ def make_room(layout: Layout, disk: Disk) -> None:
     total = 0
     for number, log_id in enumerate(reversed(_log_ids(layout))):
         path = log_path(layout, log_id)
-        with suppress(FileNotFoundError):
+        # One that can't be deleted stays: that is no reason to fail whoever opens another.
+        with suppress(OSError, StoreError):
             total += path.stat().st_size
             if (number >= LOGS_KEPT or total > LOGS_BYTES) and not _being_written(path, log_id):
                 disk.unlink(path)

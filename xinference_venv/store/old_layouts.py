@@ -53,11 +53,6 @@ class OldDirectory:
     path: Path
     is_link: bool
 
-    @property
-    def has_users(self) -> bool:
-        """Whether a process may run from it: a link that leads to no environment is only a name."""
-        return not self.is_link or os.path.exists(self.path / CONFIGURATION_NAME)
-
 
 def old_directories(layout: Layout, places: Iterable[KeyPlace]) -> Iterator[OldDirectory]:
     """All that is there; `places` are the key places of the same layout."""
@@ -88,7 +83,7 @@ def old_entries(
     Sizes are measured for a second at most: what takes longer is unknown until a later listing.
     """
     found = [each for each in old_directories(layout, places) if wanted.matches(each.key)]
-    survey = users_of([each.path for each in found if each.has_users])
+    survey = users_of([each.path for each in found if _may_be_used(each.path)])
     sizes = sizes_of(layout, disk, [each.path for each in found if not each.is_link])
     return [
         EnvEntry(
@@ -133,13 +128,12 @@ def remove_old(layout: Layout, disk: Disk, path: Path) -> None:
 def check_free(layout: Layout, key: EnvKey) -> None:
     """Raise `InUse` while a process uses what an older version left in the place of a key's link.
 
-    It would have to be renamed, which nothing is under a process that runs from it. `StoreError`
+    The directory would have to be renamed, and that is never done under a process. `StoreError`
     says that a link stands in the place of the model or the engine.
     """
     path = layout.key_link(key)
     check_no_link_above(path)
-    leads_elsewhere = os.path.islink(path) and env_of_link(str(path), str(layout.envs)) is None
-    if not (is_directory(str(path)) or (leads_elsewhere and os.path.exists(path / CONFIGURATION_NAME))):
+    if env_of_link(str(path), str(layout.envs)) is not None or not _may_be_used(path):
         return
     users = users_of([path]).users.get(path, ())
     if users:
@@ -155,9 +149,9 @@ def check_free(layout: Layout, key: EnvKey) -> None:
 
 @contextmanager
 def taking_over(layout: Layout, disk: Disk, key: EnvKey) -> Iterator[None]:
-    """Have the place of a key's link free of what an older version left, who holds the key's lock.
+    """Make the place of a key's link free for what is done meanwhile; the caller holds its lock.
 
-    The old directory is put back when what is done meanwhile fails, and else deleted. Raises
+    The old directory is put back when that fails, and else deleted. Raises
     `InUse` like `check_free`.
     """
     check_free(layout, key)
@@ -174,6 +168,11 @@ def taking_over(layout: Layout, disk: Disk, key: EnvKey) -> Iterator[None]:
         # What can't be deleted now is rubbish, and no reason not to launch.
         with suppress(StoreError):
             disk.delete(grave)
+
+
+def _may_be_used(path: Path) -> bool:
+    """Whether a process may run from it: a link that leads to no environment is only a name."""
+    return is_directory(str(path)) or os.path.exists(path / CONFIGURATION_NAME)
 
 
 def _without_engine(version: str, entry: os.DirEntry[str]) -> OldDirectory:

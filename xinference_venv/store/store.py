@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +32,8 @@ from xinference_venv.store.old_layouts import taking_over
 from xinference_venv.store.remembered import Remembered
 from xinference_venv.store.strays import sweep_strays
 from xinference_venv.store.wheels import BuiltWheels
+
+_STAGING_SECONDS = 7 * 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -337,15 +340,21 @@ class Store:
         return record
 
     def _owned(self, folder: Path) -> bool:
-        """Whether the process that stages here may still live: gone only when proved gone."""
+        """Whether the process that stages here may still live: gone only when proved gone.
+
+        One that can't be judged, of another host or container, is believed for some days.
+        """
+        path = _owner_path(folder)
         try:
-            data = self.disk.read_json(_owner_path(folder))
-            owner = None if data is None else ProcessIdentity.from_dict(data)
-        except InvalidRecord:
-            owner = None
-        if owner is None:
+            noted = path.stat().st_mtime
+            owner = ProcessIdentity.from_dict(self.disk.read_json(path))
+        except (InvalidRecord, FileNotFoundError):
             return False
-        return judge(owner, this_process(), process_start) is not Holder.GONE
+        holder = judge(owner, this_process(), process_start)
+        if holder is Holder.UNKNOWN:
+            # A build that takes longer only fails, and could not be told from one that is gone.
+            return noted > time.time() - _STAGING_SECONDS
+        return holder is Holder.ALIVE
 
 
 def _owner_path(folder: Path) -> Path:

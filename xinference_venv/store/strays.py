@@ -23,14 +23,14 @@ def sweep_strays(store: Store) -> None:
         with held_if_free(store.env_lock(env_id)) as free:
             if free:
                 store.leases.prune(env_id)
-    _sweep_key_records(store)
-    _sweep_locks(store)
+    known = _key_digests(store)
+    _sweep_key_records(store, known)
+    _sweep_locks(store, known.union(names_in(str(store.layout.envs))))
 
 
-def _sweep_key_records(store: Store) -> None:
+def _sweep_key_records(store: Store, known: set[str]) -> None:
     """A crash in the middle of an attaching or a detaching leaves the record without its link."""
     layout = store.layout
-    known = _key_digests(store)
     for name in names_in(str(layout.keys)):
         digest = name.removesuffix(".json")
         if digest in known or not _DIGEST.fullmatch(digest):
@@ -40,10 +40,9 @@ def _sweep_key_records(store: Store) -> None:
                 store.disk.unlink(layout.keys / name)
 
 
-def _sweep_locks(store: Store) -> None:
+def _sweep_locks(store: Store, known: set[str]) -> None:
     """The locks of what is not there; who waits for one takes a new one, see `locks`."""
     layout = store.layout
-    known = _key_digests(store).union(names_in(str(layout.envs)))
     for name in names_in(str(layout.locks)):
         kind, _, subject = name.removesuffix(".lock").partition("-")
         if kind not in ("key", "env", "build") or subject in known:

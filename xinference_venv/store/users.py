@@ -36,8 +36,7 @@ _SECRET_OPTION = re.compile(r"--?[\w-]*(?:key|token|secret|password)", re.IGNORE
 class Survey:
     """The users of each directory that has any, and the pids of the processes that can't be judged.
 
-    These belong to somebody else, and all that may be read of them, their command lines, leads
-    to none of the directories.
+    Of these the system shows at most the command line, which leads to none of the directories.
     """
 
     users: Mapping[Path, tuple[DirectoryUser, ...]]
@@ -63,17 +62,18 @@ class _Process:
 def users_of(directories: Collection[Path], proc: Path = PROC) -> Survey:
     """Ask every process once, for all the directories; takes some ten milliseconds.
 
-    Where there is no `proc` memory maps can't be looked at.
+    On a system without `proc` nothing is known of memory maps.
     """
-    real = {os.path.realpath(each): each for each in directories}
-    users: dict[Path, list[DirectoryUser]] = defaultdict(list)
+    # Several may be the same one, by links, or lie in each other.
+    real = {each: os.path.realpath(each) for each in directories}
+    places = frozenset(real.values())
+    users: dict[str, list[DirectoryUser]] = defaultdict(list)
     unknown = []
     resolve = cache(os.path.realpath)
-    for process in _processes(proc, real) if real else ():
-        told: dict[Path, list[str]] = defaultdict(list)
+    for process in _processes(proc, places) if places else ():
+        told: dict[str, list[str]] = defaultdict(list)
         for how, paths in _evidence(process, resolve):
-            for place in {_containing(path, real) for path in paths} - {None}:
-                assert place is not None
+            for place in {place for path in paths for place in _containing(path, places)}:
                 told[place].append(how)
         for place, ways in told.items():
             shown = _shown(process.command or ())
@@ -81,7 +81,8 @@ def users_of(directories: Collection[Path], proc: Path = PROC) -> Survey:
         if not told and not process.judged:
             unknown.append(process.pid)
     return Survey(
-        users={place: tuple(found) for place, found in users.items()}, unknown=tuple(unknown)
+        users={each: tuple(users[place]) for each, place in real.items() if place in users},
+        unknown=tuple(unknown),
     )
 
 
@@ -134,29 +135,28 @@ def _stations(directory: str | None, path: str, *, resolve: Callable[[str], str]
             return
 
 
-def _containing(path: str, real: Mapping[str, Path]) -> Path | None:
-    """The directory, of those with these real paths, that a path is or lies in."""
+def _containing(path: str, places: Collection[str]) -> Iterator[str]:
+    """The directories, by their real paths, that a path is or lies in."""
     while path not in ("", "/"):
-        if path in real:
-            return real[path]
+        if path in places:
+            yield path
         path = os.path.dirname(path)
-    return None
 
 
-def _processes(proc: Path, real: Collection[str]) -> Iterator[_Process]:
+def _processes(proc: Path, places: Collection[str]) -> Iterator[_Process]:
     if not (proc / "self").exists():
         yield from _processes_by_psutil()
         return
     for name in os.listdir(proc):
         if name.isdigit():
             try:
-                yield _read_process(proc / name, real)
+                yield _read_process(proc / name, places)
             except (FileNotFoundError, ProcessLookupError):
                 # It has ended meanwhile.
                 continue
 
 
-def _read_process(folder: Path, real: Collection[str]) -> _Process:
+def _read_process(folder: Path, places: Collection[str]) -> _Process:
     process = _Process(pid=int(folder.name))
     try:
         process = replace(process, command=_words((folder / "cmdline").read_bytes()))
@@ -170,13 +170,13 @@ def _read_process(folder: Path, real: Collection[str]) -> _Process:
         process,
         directory=directory.removesuffix(" (deleted)"),
         variables={name: value for name, _, value in (each.partition("=") for each in variables)},
-        mapped=_mapped(maps, real),
+        mapped=_mapped(maps, places),
     )
 
 
-def _mapped(maps: str, real: Collection[str]) -> frozenset[str]:
+def _mapped(maps: str, places: Collection[str]) -> frozenset[str]:
     """The files of some directories in a process's memory; see proc_pid_maps(5)."""
-    if not any(f"{each}/" in maps for each in map(_escaped, real)):
+    if not any(f"{each}/" in maps for each in map(_escaped, places)):
         return frozenset()
     paths = (line[start:] for line in maps.splitlines() if (start := line.find("/")) >= 0)
     return frozenset(path.replace(r"\012", "\n") for path in paths)

@@ -1,0 +1,416 @@
+"""A cluster whose processes are killed, stopped, started anew and cut off from each other.
+
+What is said of how long something may take is a deadline of the product, never the machine's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.index import black_hole
+from tests.scenarios.cluster import HEARTBEAT_SECONDS, Cluster, Served, cluster, loopback
+from tests.scenarios.steps import eventually, left_behind, requested, uv_processes
+from tests.wheels import build_wheel
+from xinference_venv.actors import rpc
+from xinference_venv.actors.supervisor_jobs import ASK_SECONDS
+from xinference_venv.actors.worker import WORKER_UID
+from xinference_venv.errors import JobCancelled, WorkerUnavailable
+from xinference_venv.fleet import PROTOCOL, Registration
+from xinference_venv.jobs import JobEvent, Phase
+
+pytestmark = [pytest.mark.uv, pytest.mark.asyncio(loop_scope="module")]
+
+# A silent worker that is waited for takes all of it; one that is not, a probe's deadline.
+_NOT_DELAYED_SECONDS = ASK_SECONDS / 3
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def eight(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+    """Every test leaves eight workers that live."""
+    async with cluster(tmp_path_factory.mktemp("eight"), loopback(8)) as running:
+        yield running
+
+
+@pytest.fixture
+def package(eight: Cluster) -> str:
+    """A distribution of the test's own: nobody has its lock, or its wheel in a cache."""
+    name = f"lamp{uuid.uuid4().hex[:8]}"
+    build_wheel(eight.wheels, name, "1.0")
+    return name
+
+
+@dataclass(kw_only=True)
+class Heard:
+    """The events of a launch; `until` waits for one."""
+
+    events: asyncio.Queue[JobEvent]
+
+    @classmethod
+    def nothing(cls) -> Heard:
+        return cls(events=asyncio.Queue())
+
+    async def until(self, wanted: Callable[[JobEvent], bool]) -> JobEvent:
+        async with asyncio.timeout(ASK_SECONDS):
+            while not wanted(event := await self.events.get()):
+                pass
+        return event
+
+    async def from_each(self, workers: list[Served], phase: Phase) -> None:
+        """Wait until each of the workers is in a phase, or said so before."""
+        missing = {each.address for each in workers}
+        while missing:
+            event = await self.until(lambda each: each.phase is phase)
+            missing.discard(str(event.worker_address))
+
+
+def _wheel(package: str) -> str:
+    return f"/files/{package}-*.whl"
+
+
+def _asked(cluster: Cluster, pattern: str) -> int:
+    return sum(fnmatchcase(each.split(" ")[1], pattern) for each in cluster.index.requests)
+
+
+async def _seven_ready_and_one_named(
+    eight: Cluster, launch: asyncio.Task[dict[str, object]], killed: Served
+) -> None:
+    replicas = dict(await launch)
+    failed = replicas.pop(killed.address)
+    assert failed.phase is Phase.FAILED
+    assert failed.error["code"] == "worker_unavailable"
+    assert killed.address in failed.error["message"]
+    assert {each.phase for each in replicas.values()} == {Phase.READY}
+    assert len({each.result["lock_digest"] for each in replicas.values()}) == 1
+    assert len(replicas) == 7
+
+
+async def test_the_worker_that_resolves_is_killed_and_the_next_one_resolves_for_all(
+    eight: Cluster, package: str
+) -> None:
+    eight.forget_calls()
+    page = f"/simple/{package}/"
+    eight.index.hang(page)
+    request = eight.asking(package, model="leader")
+    launch = asyncio.create_task(eight.launch(request, everywhere=True, require=7))
+    await requested(eight.index, page)
+    [leader] = [each for each in eight.workers if each.resolved]
+
+    await leader.kill()
+    await eventually(lambda: _asked(eight, page) == 2)
+    eight.index.release()
+    await _seven_ready_and_one_named(eight, launch, leader)
+
+    assert [each.resolved for each in eight.workers].count(True) == 2
+    await eight.restart(leader)
+    leases = await eight.leases("leader")
+    assert leases == sorted(each.address for each in eight.workers if each is not leader)
+
+
+async def test_a_worker_is_killed_while_it_installs_and_the_other_seven_are_ready(
+    eight: Cluster, package: str
+) -> None:
+    eight.forget_calls()
+    eight.index.hang(_wheel(package))
+    heard = Heard.nothing()
+    request = eight.asking(package, model="follower")
+    launch = asyncio.create_task(
+        eight.launch(request, everywhere=True, require=7, on_event=heard.events.put_nowait)
+    )
+    await heard.from_each(eight.workers, Phase.DOWNLOADING)
+    follower = next(each for each in eight.workers if not each.resolved)
+
+    await follower.kill()
+    await eight.restart(follower)
+    eight.index.release()
+    await _seven_ready_and_one_named(eight, launch, follower)
+
+    assert [each.resolved for each in eight.workers].count(True) == 1
+    assert follower.address not in await eight.leases("follower")
+    # What the kill left was swept at the start.
+    assert not any(follower.layout.staging.iterdir())
+    ready = await eight.launch(request, everywhere=True)
+    assert len({(each.result or {})["lock_digest"] for each in ready.values()}) == 1
+
+
+async def test_a_stopped_worker_is_named_with_its_snapshots_age_and_delays_nobody(
+    eight: Cluster, package: str
+) -> None:
+    await eight.launch(eight.asking(package, model="still"), everywhere=True)
+    for replica in (await eight.client.supervisor.list_leases("still"))["list"]:
+        await eight.client.supervisor.release_leases(
+            [replica["lease_id"]], replica["worker_address"], force=True
+        )
+    stopped, *others = eight.workers
+    answering = sorted(each.address for each in others)
+    stopped.stop()
+    try:
+        await eight.until(stopped, "suspect", "gone")
+        supervisor = eight.client.supervisor
+        for ask in (
+            supervisor.list_virtual_envs,
+            supervisor.list_virtual_env_packages,
+            supervisor.remove_virtual_env,
+        ):
+            async with asyncio.timeout(_NOT_DELAYED_SECONDS):
+                answer = await ask("still")
+            assert sorted(each["worker_address"] for each in answer["list"]) == answering
+            [silent] = answer["unreachable"]
+            assert silent["worker_address"] == stopped.address
+            assert silent["state"] in ("suspect", "gone")
+            assert silent["snapshot_age"] >= 3 * HEARTBEAT_SECONDS
+            assert silent["snapshot"]["jobs"] == 0
+            assert silent["error"]["code"] == "deadline_exceeded"
+        assert all(len(each["done"]) == 1 for each in answer["list"])
+        incarnation = (await eight.members())[stopped.address]["incarnation"]
+        await eight.until(stopped, "gone")
+    finally:
+        stopped.go_on()
+
+    member = await eight.until(stopped, "alive")
+    assert member["incarnation"] == incarnation
+    listed = await eight.client.supervisor.list_virtual_envs("still")
+    assert [each["worker_address"] for each in listed["list"]] == [stopped.address]
+    assert listed["unreachable"] == []
+
+
+async def test_an_address_that_swallows_what_is_sent_delays_nobody_beyond_a_probe(
+    eight: Cluster, package: str
+) -> None:
+    await eight.launch(eight.asking(package, model="hole"), count=8)
+    with black_hole() as port:
+        swallowing = Registration(
+            address=f"127.0.0.1:{port}",
+            incarnation="swallowed",
+            started=0.0,
+            protocol=PROTOCOL,
+            release="1",
+            host_name="hole",
+            heartbeat=ASK_SECONDS,
+        )
+        await eight.client.supervisor.register_worker(swallowing.to_dict())
+        try:
+            async with asyncio.timeout(_NOT_DELAYED_SECONDS):
+                answer = await eight.client.supervisor.list_virtual_envs("hole")
+                # It is chosen, since it was heard of a moment ago, and fails alone.
+                replicas = await eight.launch(
+                    eight.asking(package, model="hole"), everywhere=True, require=8
+                )
+        finally:
+            await eight.client.supervisor.leave_worker(swallowing.address, "swallowed")
+
+    assert len(answer["list"]) == 8
+    [silent] = answer["unreachable"]
+    assert silent["worker_address"] == swallowing.address
+    assert silent["snapshot"] is None
+    assert silent["error"]["code"] == "worker_unavailable"
+    assert silent["error"]["message"].endswith("can't be reached: no answer")
+    failed = replicas.pop(swallowing.address)
+    assert failed.error == silent["error"]
+    assert {each.phase for each in replicas.values()} == {Phase.READY}
+
+
+async def test_the_supervisor_is_killed_in_a_launch_and_started_anew_and_the_launch_goes_on(
+    eight: Cluster, package: str
+) -> None:
+    eight.index.hang(_wheel(package))
+    heard = Heard.nothing()
+    three = eight.workers[:3]
+    before = await eight.members()
+    launch = asyncio.create_task(
+        eight.launch(
+            eight.asking(package, model="orphan"),
+            workers=[each.address for each in three],
+            on_event=heard.events.put_nowait,
+        )
+    )
+    await heard.from_each(three, Phase.DOWNLOADING)
+
+    await eight.supervisor.kill()
+    await eight.supervisor.start()
+    eight.index.release()
+    replicas = await launch
+
+    assert sorted(replicas) == sorted(each.address for each in three)
+    assert {each.phase for each in replicas.values()} == {Phase.READY}
+    for each in eight.workers:
+        member = await eight.until(each, "alive")
+        assert member["incarnation"] == before[each.address]["incarnation"]
+    assert await eight.leases("orphan") == sorted(replicas)
+
+
+async def test_a_worker_is_started_anew_on_its_port_in_a_launch_and_answers_no_old_call(
+    eight: Cluster, package: str
+) -> None:
+    restarted, other = eight.workers[:2]
+    # A launch that was ready before, whose lease a process of the host has bound.
+    ready = await eight.launch(eight.asking("wick", model="kept"), workers=[restarted.address])
+    result = dict(ready[restarted.address].result or {})
+    await eight.client.supervisor.bind_lease(
+        restarted.address, result["env_id"], result["lease_id"], os.getpid()
+    )
+    old = (await eight.members())[restarted.address]["incarnation"]
+    eight.index.hang(_wheel(package))
+    heard = Heard.nothing()
+    launch = asyncio.create_task(
+        eight.launch(
+            eight.asking(package, model="anew"),
+            workers=[restarted.address, other.address],
+            require=1,
+            on_event=heard.events.put_nowait,
+        )
+    )
+    await heard.from_each([restarted, other], Phase.DOWNLOADING)
+
+    await restarted.kill()
+    await eight.restart(restarted)
+    told = await heard.until(lambda each: each.phase is Phase.FAILED)
+    eight.index.release()
+    replicas = await launch
+
+    assert told.worker_address == restarted.address
+    assert told.message == f"the worker at {restarted.address} was started anew"
+    failed = replicas[restarted.address]
+    assert (failed.phase, failed.incarnation) == (Phase.FAILED, old)
+    assert replicas[other.address].phase is Phase.READY
+    assert (await eight.members())[restarted.address]["incarnation"] != old
+    with pytest.raises(WorkerUnavailable, match="was started anew"):
+        await rpc.ask_worker(
+            restarted.address, WORKER_UID, old, "list_jobs", deadline=ASK_SECONDS, here=""
+        )
+    assert await eight.leases("kept") == [restarted.address]
+    assert await eight.leases("anew") == [other.address]
+    await eight.client.supervisor.release_lease(
+        restarted.address, result["env_id"], result["lease_id"]
+    )
+
+
+async def test_a_worker_that_stands_still_delays_no_event_and_no_end_of_the_others(
+    eight: Cluster, package: str
+) -> None:
+    eight.index.hang(_wheel(package))
+    heard = Heard.nothing()
+    slow, *others = eight.workers[:4]
+    launch = asyncio.create_task(
+        eight.launch(
+            eight.asking(package, model="slow"),
+            workers=[each.address for each in (slow, *others)],
+            on_event=heard.events.put_nowait,
+        )
+    )
+    await heard.from_each([slow, *others], Phase.DOWNLOADING)
+    slow.stop()
+    try:
+        eight.index.release()
+        async with asyncio.timeout(_NOT_DELAYED_SECONDS):
+            await heard.from_each(others, Phase.READY)
+        assert not launch.done()
+    finally:
+        slow.go_on()
+
+    replicas = await launch
+    assert {each.phase for each in replicas.values()} == {Phase.READY}
+    assert len(replicas) == 4
+
+
+async def test_a_cancelled_launch_leaves_nothing_on_any_worker(
+    eight: Cluster, package: str
+) -> None:
+    eight.index.hang(_wheel(package))
+    heard = Heard.nothing()
+    three = eight.workers[-3:]
+    before = [left_behind(each.layout) for each in three]
+    launch = asyncio.create_task(
+        eight.launch(
+            eight.asking(package, model="cancelled"),
+            workers=[each.address for each in three],
+            on_event=heard.events.put_nowait,
+        )
+    )
+    await heard.from_each(three, Phase.DOWNLOADING)
+    assert all(uv_processes(each.layout) for each in three)
+
+    launch.cancel()
+    async with asyncio.timeout(_NOT_DELAYED_SECONDS):
+        with pytest.raises(asyncio.CancelledError):
+            await launch
+    assert [left_behind(each.layout) for each in three] == before
+    assert await eight.leases("cancelled") == []
+    jobs = await eight.client.supervisor.list_jobs()
+    told = [each["error"]["code"] for each in jobs["list"] if each["model_name"] == "cancelled"]
+    assert told == [JobCancelled.code] * 3
+    eight.index.release()
+
+
+@contextmanager
+def _network(name: str) -> Iterator[tuple[str, str, Callable[[str], None]]]:
+    """A network namespace: the address on this side, the one inside, and its link's switch.
+
+    Skips where the machine allows none.
+    """
+
+    def ip(*arguments: str) -> None:
+        try:
+            subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            reason = getattr(error, "stderr", None) or error
+            pytest.skip(f"no network namespaces here: {reason}")
+
+    outside, inside = "198.18.77.1", "198.18.77.2"
+    ip("netns", "add", name)
+    try:
+        ip("link", "add", name, "type", "veth", "peer", "name", "cut", "netns", name)
+        ip("address", "add", f"{outside}/30", "dev", name)
+        ip("link", "set", name, "up")
+        ip("-n", name, "address", "add", f"{inside}/30", "dev", "cut")
+        ip("-n", name, "link", "set", "lo", "up")
+        ip("-n", name, "link", "set", "cut", "up")
+        yield outside, inside, lambda state: ip("-n", name, "link", "set", "cut", state)
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+async def test_a_cluster_that_is_split_in_two_says_who_is_missing_and_heals_by_itself(
+    tmp_path: Path,
+) -> None:
+    name = f"v{uuid.uuid4().hex[:8]}"
+    with _network(name) as (outside, inside, switch):
+        async with cluster(tmp_path, [outside], supervisor_ip=outside) as split:
+            near = split.workers[0]
+            far = await split.add(inside, ("ip", "netns", "exec", name))
+            both = sorted([near.address, far.address])
+            request = split.asking(model="both", **_from_folder(split))
+            launched = await split.launch(request, everywhere=True)
+            assert sorted(launched) == both
+            before = (await split.members())[far.address]["incarnation"]
+
+            switch("down")
+            await split.until(far, "suspect", "gone")
+            async with asyncio.timeout(_NOT_DELAYED_SECONDS):
+                listed = await split.client.supervisor.list_virtual_envs("both")
+                removed = await split.client.supervisor.remove_virtual_env("both", force=True)
+            for answer in (listed, removed):
+                assert [each["worker_address"] for each in answer["list"]] == [near.address]
+                assert [each["worker_address"] for each in answer["unreachable"]] == [far.address]
+            await split.until(far, "gone")
+
+            switch("up")
+            member = await split.until(far, "alive")
+            assert member["incarnation"] == before
+            listed = await split.client.supervisor.list_virtual_envs("both")
+            assert [each["worker_address"] for each in listed["list"]] == [far.address]
+            assert listed["unreachable"] == []
+            again = await split.launch(request, everywhere=True)
+            digests = {(each.result or {})["lock_digest"] for each in again.values()}
+            assert len(again) == 2
+            assert len(digests) == 1

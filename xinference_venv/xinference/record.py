@@ -1,0 +1,132 @@
+"""What the drop-in notes inside an environment: what was asked of it, and what came of that.
+
+Written with every change, read by the next call: one that asks for nothing new is answered from
+it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from xinference_venv.canonical import Fields
+from xinference_venv.host import HostFacts, Interpreter
+from xinference_venv.lock import EnvLock
+from xinference_venv.requirements import RequirementLine
+
+RECORD_NAME = "xinference-venv-in-place.json"
+_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class InPlaceRecord:
+    """The state of one environment.
+
+    `asked` are the requirements of all calls that hold still, plain PEP 508 without credentials;
+    `calls` the digests of the specs of those calls. `contents` are the names of the metadata
+    folders that were in its site-packages, `host_fingerprint` is of the host that `lock` is over.
+    """
+
+    asked: tuple[str, ...]
+    calls: tuple[str, ...]
+    contents: tuple[str, ...]
+    host_fingerprint: str
+    interpreter: Interpreter
+    lock: EnvLock
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "version": _VERSION,
+            "asked": list(self.asked),
+            "calls": list(self.calls),
+            "contents": list(self.contents),
+            "host_fingerprint": self.host_fingerprint,
+            "interpreter": self.interpreter.to_dict(),
+            "lock": self.lock.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; unknown keys are ignored. Raises `InvalidRecord`."""
+        fields = Fields("record of an environment", data)
+        fields.check_version(_VERSION)
+        return cls(
+            asked=fields.texts("asked"),
+            calls=fields.texts("calls"),
+            contents=fields.texts("contents"),
+            host_fingerprint=fields.text("host_fingerprint"),
+            interpreter=Interpreter.from_dict(fields.mapping("interpreter")),
+            lock=EnvLock.from_dict(fields.mapping("lock")),
+        )
+
+
+def still_asked(
+    asked: Iterable[str], lines: Iterable[RequirementLine], seen: HostFacts
+) -> tuple[str, ...]:
+    """What earlier calls asked for that a call with these `lines` has to respect.
+
+    Not what it asks for itself, and not what whoever uses the environment has changed or
+    removed since: `seen` is what the environment sees now.
+    """
+    named = {line.name for line in lines}
+    held = []
+    for text in asked:
+        requirement = Requirement(text)
+        found = seen.versions.get(requirement.name)
+        if requirement.name in named or found is None:
+            continue
+        if requirement.specifier.contains(found, prereleases=True):
+            held.append(text)
+    return tuple(held)
+
+
+def asked_of(
+    lines: Iterable[RequirementLine], installed: Mapping[str, str | None]
+) -> tuple[str, ...]:
+    """Requirements to remember, for lines that were fulfilled: without URLs and extras.
+
+    What came from a URL is remembered by the version that was `installed`, and what an extra
+    brought is there; so nothing of a credential is kept.
+    """
+    remembered = []
+    for line in lines:
+        if line.name is None:
+            continue
+        try:
+            specifier = str(Requirement(line.text).specifier)
+        except InvalidRequirement:
+            specifier = ""
+        if ":" in line.text:
+            version = installed.get(line.name)
+            specifier = "" if version is None else f"=={version}"
+        remembered.append(f"{line.name}{specifier}")
+    return tuple(dict.fromkeys(remembered))
+
+
+def without_missing(
+    seen: HostFacts, own: Iterable[str], lines: Iterable[RequirementLine]
+) -> HostFacts:
+    """The same facts, where what the environment's `own` distributions lack is not required.
+
+    Whoever uses an environment may take out of it what a distribution requires, and a later
+    call must not bring that back; unless the call asks for that distribution itself.
+    """
+    wanted = {line.name for line in lines if line.name is not None}
+    repaired = set[str]().union(*(seen.closure(name) for name in wanted))
+    relaxed = frozenset(own) - repaired
+    distributions = []
+    for each in seen.distributions:
+        if each.name in relaxed:
+            missing = {
+                str(need.requirement)
+                for need in seen.needs[each.name]
+                if need.name not in seen.by_name
+            }
+            kept = tuple(text for text in each.requires if str(Requirement(text)) not in missing)
+            each = replace(each, requires=kept)
+        distributions.append(each)
+    return replace(seen, distributions=tuple(distributions))
