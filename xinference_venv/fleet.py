@@ -6,6 +6,7 @@ what their silence means, which of them are alike. A state object, without loop,
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -112,9 +113,12 @@ class Member:
 
 @dataclass(kw_only=True)
 class Fleet:
-    """All workers by address. What it forgets at a restart, the next heartbeats bring back."""
+    """All workers by address. What it forgets at a restart, the next heartbeats bring back.
 
-    members: dict[str, Member] = field(default_factory=dict)
+    `members` are in the order in which they were heard, the last one at the end.
+    """
+
+    members: OrderedDict[str, Member] = field(default_factory=OrderedDict)
 
     def register(self, registration: Registration, now: float) -> None:
         """Add a worker, or a newer incarnation of it.
@@ -138,6 +142,7 @@ class Fleet:
             there.registration, there.heard = registration, now
         else:
             self.members[registration.address] = Member(registration=registration, heard=now)
+        self.members.move_to_end(registration.address)
 
     def heartbeat(
         self, address: str, incarnation: str, snapshot: Mapping[str, Any], now: float
@@ -147,6 +152,7 @@ class Fleet:
         if member is None or member.registration.incarnation != incarnation:
             return False
         member.heard, member.snapshot = now, snapshot
+        self.members.move_to_end(address)
         return True
 
     def leave(self, address: str, incarnation: str) -> None:
@@ -157,9 +163,15 @@ class Fleet:
 
     def forget(self, now: float) -> None:
         """Take out the workers that nobody heard of for a day."""
-        for address, member in list(self.members.items()):
-            if member.registration.heartbeat is not None and now - member.heard > FORGOTTEN_SECONDS:
-                del self.members[address]
+        forgotten = []
+        for address, member in self.members.items():
+            if member.registration.heartbeat is None:
+                continue
+            if now - member.heard <= FORGOTTEN_SECONDS:
+                break
+            forgotten.append(address)
+        for address in forgotten:
+            del self.members[address]
 
     def select(self, wanted: str | None) -> list[Member]:
         """The workers of an IP (all of them) or at an address, or all; raises `NotFound`."""

@@ -112,7 +112,7 @@ def assign_sources(
             there.append(
                 LockSource(address=each.address, incarnation=each.incarnation, job_id=None)
             )
-    sources = {}
+    sources: dict[str, tuple[LockSource, ...]] = {}
     for each in chosen:
         if each.group is None:
             sources[each.address] = ()

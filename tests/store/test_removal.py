@@ -112,5 +112,6 @@ def test_an_environment_that_is_published_and_not_attached_yet_stays(store: Stor
     attached(store, "numpy")
     planned = only(store)
     lease = publish(store, lock_of("numpy"), job_id="launch")
-    assert not remove_entry(store, planned)
+    with pytest.raises(InUse):
+        remove_entry(store, planned)
     assert files_of(store, lease.env_id).exists()

@@ -25,6 +25,8 @@ from xinference_venv.replicas import Replica, error_of, is_lost, phase_of
 _POLL_SECONDS = 20.0
 _ANSWER_SECONDS = 5.0
 _AGAIN_SECONDS = 0.25
+# An answer says how every worker fares: what many say at about the same time goes into one.
+_TOGETHER_SECONDS = 0.1
 # So long a worker that can't be reached may come back: a network that was split heals.
 _GRACE_SECONDS = 10.0
 
@@ -56,7 +58,9 @@ class Following:
     _next: int = 1
     _ended: Phase | None = None
     _task: asyncio.Task[None] | None = None
+    _lost: bool = False
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _over: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
     def start(
@@ -90,11 +94,8 @@ class Following:
     async def wait(self, since: int, timeout: float) -> dict[str, Any]:
         """The events after number `since` and how it stands; waits for the first new one."""
         if not self._after(since) and not self.has_ended:
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
+            await _wait_for(self._changed, timeout)
+        await _wait_for(self._over, min(timeout, _TOGETHER_SECONDS))
         replicas = list(self.replicas.values())
         phase = self._ended or phase_of(replicas, self.require)
         ready = [each for each in replicas if each.phase is Phase.READY]
@@ -127,18 +128,12 @@ class Following:
 
     async def _follow_all(self) -> None:
         running = [
-            asyncio.create_task(self._follow(replica))
+            asyncio.create_task(self._follow_to_policy(replica))
             for replica in list(self.replicas.values())
             if not replica.phase.is_last
         ]
         try:
-            while running:
-                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                running = [task for task in running if task not in done]
-                for task in done:
-                    task.result()
-                if running and is_lost(list(self.replicas.values()), self.require):
-                    await self._cancel_running()
+            await asyncio.gather(*running)
         finally:
             for task in running:
                 task.cancel()
@@ -148,7 +143,17 @@ class Following:
                 *(self._give_back(each) for each in replicas if each.phase is Phase.READY)
             )
         self._ended = phase_of(replicas, self.require)
+        self._over.set()
         self._wake()
+
+    async def _follow_to_policy(self, replica: Replica) -> None:
+        """Follow one worker's job; the first that makes the launch fail cancels the others'."""
+        await self._follow(replica)
+        if self.replicas[replica.worker_address].phase is Phase.READY or self._lost:
+            return
+        if is_lost(list(self.replicas.values()), self.require):
+            self._lost = True
+            await self._cancel_running()
 
     async def _follow(self, replica: Replica) -> None:
         """Follow one worker's job to its end, or to that of the worker."""
@@ -166,9 +171,10 @@ class Following:
                     deadline=_POLL_SECONDS + _ANSWER_SECONDS,
                 )
             except (WorkerUnavailable, DeadlineExceeded) as error:
-                silent_since = silent_since or time.monotonic()
+                now = asyncio.get_running_loop().time()
+                silent_since = silent_since or now
                 refused = isinstance(error, WorkerUnavailable)
-                patience = time.monotonic() - silent_since
+                patience = now - silent_since
                 if self.is_gone(address) or (refused and patience > _GRACE_SECONDS):
                     self._end(address, Phase.FAILED, error)
                     return
@@ -252,3 +258,12 @@ class Following:
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+async def _wait_for(event: asyncio.Event, timeout: float) -> None:
+    """Wait for an event, for `timeout` seconds at most."""
+    try:
+        async with asyncio.timeout(timeout):
+            await event.wait()
+    except TimeoutError:
+        pass
