@@ -22,7 +22,7 @@ from rich.table import Table
 from serving_cluster import HOSTS, WORKER_UID, worker_process
 
 from xinference_venv.client import Client, remote_client
-from xinference_venv.jobs import JobEvent
+from xinference_venv.jobs import JobEvent, Phase
 from xinference_venv.replicas import Replica
 from xinference_venv.request import LaunchRequest
 
@@ -52,13 +52,16 @@ async def supervisor_process() -> AsyncIterator[str]:
         await process.wait()
 
 
-async def launch(client: Client) -> dict[str, list[Replica]]:
-    """Launch both models everywhere, at once."""
+async def launch(client: Client, *, resolutions: int) -> dict[str, list[Replica]]:
+    """Launch both models everywhere, at once; each must be resolved on so many workers."""
     start = time.monotonic()
+    resolved: dict[str, set[str]] = {name: set() for name in NAMES}
 
     def watch(name: str) -> Any:
         def on_event(event: JobEvent) -> None:
             where = (event.worker_address or "").rpartition(":")[0]
+            if event.phase is Phase.RESOLVING and event.message.startswith("resolving"):
+                resolved[name].add(where)
             CONSOLE.print(f"  {time.monotonic() - start:6.2f} s  {where}  {name:<11}", end="")
             CONSOLE.print(f"{event.phase:<12} ", end="")
             CONSOLE.print(event.message, markup=False, highlight=False, soft_wrap=True)
@@ -76,6 +79,9 @@ async def launch(client: Client) -> dict[str, list[Replica]]:
         )
     )
     CONSOLE.print(f"  all ready after {time.monotonic() - start:.2f} s")
+    for name, where in resolved.items():
+        CONSOLE.print(f"  {name} was resolved by: {', '.join(where) or 'nobody'}")
+        expect(len(where) == resolutions, f"{name} is resolved {resolutions} times")
     return dict(zip(NAMES, launched, strict=True))
 
 
@@ -85,8 +91,8 @@ def result_of(replica: Replica) -> dict[str, Any]:
     return dict(replica.result or {})
 
 
-def show_locks(launched: dict[str, list[Replica]], uv_calls: str) -> None:
-    """Print who resolved; equal hosts must have got one lock."""
+def show_locks(launched: dict[str, list[Replica]]) -> None:
+    """Print what each worker got; equal hosts must have got one lock."""
     table = Table("model", "worker", "calls of uv", "lock", "environment")
     for name, replicas in launched.items():
         results = [result_of(each) for each in replicas]
@@ -96,7 +102,6 @@ def show_locks(launched: dict[str, list[Replica]], uv_calls: str) -> None:
         expect(len(replicas) == len(HOSTS), f"{name} is on every worker")
         expect(len({each["lock_digest"] for each in results}) == 1, f"{name} has one lock")
     CONSOLE.print(table)
-    CONSOLE.print(f"  {uv_calls}")
 
 
 async def run_models(launched: dict[str, list[Replica]], folder: Path) -> None:
@@ -170,15 +175,15 @@ async def run(client: Client, folder: Path, to_be_killed: asyncio.subprocess.Pro
     await client.supervisor.remove_virtual_env(force=True)
 
     CONSOLE.rule("launch both models on both workers")
-    launched = await launch(client)
-    show_locks(launched, "equal hosts: one of them resolved, the other got its lock")
+    launched = await launch(client, resolutions=1)
+    show_locks(launched)
 
     CONSOLE.rule("run all four, each in a process that its own worker started")
     await run_models(launched, folder)
 
     CONSOLE.rule("launch all again: nothing changed, so nothing to do")
-    again = await launch(client)
-    show_locks(again, "no call of uv, the same environments")
+    again = await launch(client, resolutions=0)
+    show_locks(again)
     for name, replicas in again.items():
         before = {each.worker_address: result_of(each)["env_id"] for each in launched[name]}
         for replica in replicas:
