@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.store.beside import place_beside
 
-_ATTEMPTS = 10
+_ATTEMPTS = 1000
 _FULL = "free some space on this file system; `xinference-venv gc` deletes what nobody needs"
 _CLOSED = "this user must be able to write there: see the folder's owner, mode and file system"
 _HINTS = {
