@@ -202,6 +202,8 @@ class Fleet:
             chosen = [
                 member for member in self.select(None) if member.state(now) is not WorkerState.GONE
             ]
+            if not chosen:
+                raise NotFound("every worker is gone", {"hint": f"there were: {self.listed}"})
         if count is None:
             return chosen
         if not 1 <= count <= len(chosen):

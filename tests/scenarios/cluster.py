@@ -36,7 +36,8 @@ HEARTBEAT_SECONDS = 0.4
 # So long a process may take to start, or the supervisor to see what is only told by silence.
 PATIENCE_SECONDS = 60.0
 _ROOT = Path(__file__).parents[2]
-# Notes its arguments; fails to install while there is a file `broken` beside it.
+# Notes its arguments; fails to install while there is a file `broken` beside it, and waits to
+# while there is a file `held`.
 _UV = """\
 #!/bin/sh
 echo "$*" >> "{folder}/uv-calls"
@@ -44,6 +45,7 @@ if [ -e "{folder}/broken" ] && [ "$1 $2" = "pip install" ]; then
     echo "error: the disk is read-only" >&2
     exit 2
 fi
+while [ -e "{folder}/held" ] && [ "$1 $2" = "pip install" ]; do sleep 0.05; done
 exec "{uv}" "$@"
 """
 
@@ -85,6 +87,11 @@ class Served:
         return calls.read_text().splitlines() if calls.exists() else []
 
     @property
+    def installs(self) -> bool:
+        """Whether the worker began to install since `forget_calls`."""
+        return any(each.startswith("pip install") for each in self.uv_calls)
+
+    @property
     def resolved(self) -> bool:
         """Whether the worker resolved since `forget_calls`."""
         return any(each.startswith("pip compile") for each in self.uv_calls)
@@ -97,6 +104,14 @@ class Served:
         """Let each installation of the worker fail, or succeed again."""
         mark = self.folder / "broken"
         if broken:
+            mark.touch()
+        else:
+            mark.unlink()
+
+    def hold_installing(self, held: bool = True) -> None:
+        """Let each installation of the worker wait, or go on."""
+        mark = self.folder / "held"
+        if held:
             mark.touch()
         else:
             mark.unlink()
@@ -141,11 +156,11 @@ class Served:
 
 @dataclass(kw_only=True, eq=False)
 class Cluster:
-    """What runs: `client` reaches the supervisor over the wire."""
+    """What runs: `client` reaches the supervisor over the wire, `environ` is for new workers."""
 
     folder: Path
     index: Index
-    environ: Mapping[str, str]
+    environ: dict[str, str]
     supervisor: Served
     client: Client
     workers: list[Served] = field(default_factory=list)
@@ -172,6 +187,12 @@ class Cluster:
 
     async def add(self, ip: str, before: Sequence[str] = ()) -> Served:
         """Start one more worker, on a free port of this address."""
+        worker = self._worker(ip, before)
+        self.workers.append(worker)
+        await worker.start()
+        return worker
+
+    def _worker(self, ip: str, before: Sequence[str]) -> Served:
         folder = self.folder / f"worker-{len(self.workers)}"
         sockets = Path(self.environ["XOSCAR_DIR"], folder.name)
         sockets.mkdir()
@@ -179,7 +200,7 @@ class Cluster:
         program = folder / "uv"
         program.write_text(_UV.format(folder=folder, uv=find_uv_bin()))
         program.chmod(0o755)
-        worker = Served(
+        return Served(
             role=("worker", self.supervisor.address),
             address=f"{ip}:0",
             folder=folder,
@@ -191,9 +212,6 @@ class Cluster:
             },
             before=before,
         )
-        self.workers.append(worker)
-        await worker.start()
-        return worker
 
     async def members(self) -> dict[str, dict[str, Any]]:
         """What the supervisor says of each worker, by address."""
@@ -279,7 +297,8 @@ def _serve(role: str, address: str, *rest: str) -> None:
     def pool() -> AbstractAsyncContextManager[Any]:
         if role == "supervisor":
             return supervisor_pool(address)
-        return worker_pool(address, *rest, heartbeat=HEARTBEAT_SECONDS)
+        [supervisor] = rest
+        return worker_pool(address, supervisor, heartbeat=HEARTBEAT_SECONDS)
 
     serve(pool, lambda where: print(where, flush=True))
 

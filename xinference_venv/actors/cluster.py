@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,19 +14,16 @@ from typing import Any
 
 import xoscar as xo
 
+from xinference_venv.actors.opening import open_uv
 from xinference_venv.actors.supervisor import SUPERVISOR_UID, VirtualEnvSupervisorActor
 from xinference_venv.actors.worker import WORKER_UID, VirtualEnvWorkerActor
 from xinference_venv.config import Settings
 from xinference_venv.errors import InvalidInput
 from xinference_venv.fleet import HEARTBEAT_SECONDS
-from xinference_venv.store.ambient import same_file_system
-from xinference_venv.store.processes import ProcessJournal
 from xinference_venv.store.store import Store
-from xinference_venv.uv_cli.command import scrubbed_environment
-from xinference_venv.uv_cli.probe import find_uv, version_manager_directories
-from xinference_venv.uv_cli.process import ProcessDoor, Uv
 
 LOOPBACK = "127.0.0.1"
+_NO_ADDRESS_OF_OURS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 SUPERVISOR_SECONDS = 60.0
 """So long a worker that is started waits for its supervisor."""
 
@@ -157,43 +156,9 @@ async def _pool(address: str) -> Any:
         # Recovering a pool forgets the interpreter it was started with.
         return await xo.create_actor_pool(address=address, n_process=0, auto_recover=False)
     except OSError as error:
+        if error.errno not in _NO_ADDRESS_OF_OURS and not isinstance(error, socket.gaierror):
+            raise
         raise InvalidInput(
             f"can't listen at {address}: {error.strerror or error}",
             {"hint": "allowed is an address of this machine, with a port that is free"},
         ) from error
-
-
-def open_uv(settings: Settings, store: Store, ambient: Mapping[str, str], home: str) -> Uv:
-    """Uv for the environments of a store, with what crashes left of it ended; blocks.
-
-    `ambient` are the process's variables, `home` is the user's. Raises `UvNotFound`.
-    """
-    journal = ProcessJournal(layout=store.layout, disk=store.disk)
-    journal.sweep()
-    environment = scrubbed_environment(
-        ambient,
-        cache_dir=_cache_dir(settings, store, ambient, home),
-        python_directories=version_manager_directories(ambient, home),
-    )
-    door = ProcessDoor(
-        environment={**environment, **journal.variables},
-        slots=settings.uv_processes,
-        started=journal.started,
-        ended=journal.ended,
-    )
-    return Uv(program=find_uv(settings.uv_path), door=door)
-
-
-def _cache_dir(
-    settings: Settings, store: Store, ambient: Mapping[str, str], home: str
-) -> str | None:
-    """Uv's cache: as configured, else uv's own, else in the home.
-
-    Across file systems uv silently copies every file instead of linking it.
-    """
-    if settings.uv_cache_dir is not None:
-        return settings.uv_cache_dir
-    default = Path(ambient.get("XDG_CACHE_HOME") or Path(home, ".cache"), "uv")
-    if same_file_system(default, store.layout.root):
-        return str(default)
-    return str(store.layout.store / "uv-cache")

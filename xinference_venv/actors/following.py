@@ -128,11 +128,12 @@ class Following:
 
     async def _follow_all(self) -> None:
         running = [
-            asyncio.create_task(self._follow_to_policy(replica))
+            asyncio.create_task(self._follow(replica))
             for replica in list(self.replicas.values())
             if not replica.phase.is_last
         ]
         try:
+            await self._cancel_if_lost()
             await asyncio.gather(*running)
         finally:
             for task in running:
@@ -146,16 +147,18 @@ class Following:
         self._over.set()
         self._wake()
 
-    async def _follow_to_policy(self, replica: Replica) -> None:
-        """Follow one worker's job; the first that makes the launch fail cancels the others'."""
-        await self._follow(replica)
-        if self.replicas[replica.worker_address].phase is Phase.READY or self._lost:
-            return
-        if is_lost(list(self.replicas.values()), self.require):
+    async def _follow(self, replica: Replica) -> None:
+        """Follow one worker's job, and end the launch with it where the policy says so."""
+        await self._follow_to_end(replica)
+        if self.replicas[replica.worker_address].phase is not Phase.READY:
+            await self._cancel_if_lost()
+
+    async def _cancel_if_lost(self) -> None:
+        if not self._lost and is_lost(list(self.replicas.values()), self.require):
             self._lost = True
             await self._cancel_running()
 
-    async def _follow(self, replica: Replica) -> None:
+    async def _follow_to_end(self, replica: Replica) -> None:
         """Follow one worker's job to its end, or to that of the worker."""
         address, since = replica.worker_address, 0
         silent_since: float | None = None

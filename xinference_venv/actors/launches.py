@@ -279,7 +279,7 @@ class Launches:
                         return standing.env_id, 0
                 taking = asyncio.to_thread(check_free, self.store.layout, spec.key)
                 await in_phase(Phase.QUEUED, taking)
-                keeping = await preparation.run(given)
+                keeping = await preparation.run(given, refresh=job.request.refresh)
                 give_back = partial(self.store.leases.release, keeping.env_id, keeping.lease_id)
                 try:
                     for each in list(build.jobs):

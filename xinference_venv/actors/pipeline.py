@@ -103,8 +103,10 @@ class Preparation:
                 return None
         return record
 
-    async def run(self, given: EnvLock | None) -> Lease:
+    async def run(self, given: EnvLock | None, *, refresh: bool) -> Lease:
         """Make the environment and let the key mean it; `given` is a lock that is known already.
+
+        With `refresh` and none given it is resolved anew, whatever the key means now.
 
         Returns a lease of this process, which keeps the environment until the callers have
         their own. Raises `InvalidInput` for a given lock of another platform or host.
@@ -124,7 +126,7 @@ class Preparation:
             # Needs no lock, so it is made while there is none.
             emptying = asyncio.ensure_future(in_phase(Phase.INSTALLING, builder.make_empty()))
             beside.append(emptying)
-            lock = given or self._kept_lock()
+            lock = given or (None if refresh else self._kept_lock())
             explaining = None
             if lock is None:
                 self.say(Phase.RESOLVING, f"resolving {len(self.spec.requirements)} requirements")

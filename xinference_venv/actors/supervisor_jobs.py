@@ -1,34 +1,27 @@
-"""The part of the supervisor that knows the workers, asks them, and launches on them.
+"""The part of the supervisor that launches on the workers.
 
-It keeps nothing that it can't ask again: the workers register anew with the first heartbeat that
-it does not know, and every worker of a launch knows who else takes part.
+It keeps nothing that it can't ask again: workers of a launch know who else takes part.
 """
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-import xoscar as xo
-
-from xinference_venv.actors import rpc
 from xinference_venv.actors.following import Following
 from xinference_venv.actors.membership import SUPERVISOR_UID as SUPERVISOR_UID
-from xinference_venv.actors.worker import WORKER_UID
+from xinference_venv.actors.supervisor_workers import ASK_SECONDS, SupervisorWorkers
 from xinference_venv.errors import (
-    DeadlineExceeded,
     InvalidInput,
-    NotFound,
     UnknownJob,
     VirtualEnvError,
-    WorkerUnavailable,
 )
-from xinference_venv.fleet import Fleet, Member, Registration, WorkerState
+from xinference_venv.fleet import Member, WorkerState
 from xinference_venv.replicas import LockSource, Surveyed, assign_sources
 
-ASK_SECONDS = 30.0
 _SURVEY_SECONDS = 30.0
 _SPARE_SECONDS = 5.0
 # So many of a launch's workers know all the others: enough to find it again after a restart.
@@ -37,43 +30,12 @@ _PLAN_SECONDS = 3600.0
 _LAUNCHES_KEPT = 200
 
 
-class SupervisorJobs(xo.StatelessActor):  # type: ignore[misc]
-    """Workers and launches. Stateless in xoscar's sense: calls run beside each other."""
+class SupervisorJobs(SupervisorWorkers):
+    """The launches, on the workers that `SupervisorWorkers` knows."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._fleet = Fleet()
         self._launches: dict[str, Following] = {}
-
-    async def answer(
-        self, method: str, arguments: list[Any], named: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Call a method for a worker or a client, of whatever release; see `rpc.answer`."""
-        return await rpc.answer(self, method, arguments, named)
-
-    # Workers
-
-    async def register_worker(self, registration: dict[str, Any]) -> None:
-        """Add a worker, or note that it was started anew.
-
-        Raises `IncompatibleVersion`, and `InvalidInput` for an incarnation that was replaced.
-        """
-        self._fleet.register(Registration.from_dict(registration), self._now())
-
-    async def heartbeat(self, address: str, incarnation: str, snapshot: dict[str, Any]) -> bool:
-        """Note that a worker lives; False when it has to register (again)."""
-        now = self._now()
-        self._fleet.forget(now)
-        return self._fleet.heartbeat(address, incarnation, snapshot, now)
-
-    async def leave_worker(self, address: str, incarnation: str) -> None:
-        """Take out a worker that ends."""
-        self._fleet.leave(address, incarnation)
-
-    async def list_workers(self) -> list[dict[str, Any]]:
-        """The workers: address, state, host name, release, incarnation, snapshot and its age."""
-        now = self._now()
-        return [member.describe(now) for _, member in sorted(self._fleet.members.items())]
 
     # Jobs
 
@@ -121,7 +83,7 @@ class SupervisorJobs(xo.StatelessActor):  # type: ignore[misc]
         job_id, address = _job(job)
         if address is None:
             return await (await self._following(job_id)).wait(since, timeout)
-        member = self._member_of(job, address)
+        member = await self._member_of(job, address)
         answer: dict[str, Any] = await self._ask(
             member, "wait", job_id, since, timeout, deadline=timeout + ASK_SECONDS
         )
@@ -138,7 +100,7 @@ class SupervisorJobs(xo.StatelessActor):  # type: ignore[misc]
         if address is None:
             await (await self._following(job_id)).cancel()
         else:
-            await self._ask(self._member_of(job, address), "cancel", job_id)
+            await self._ask(await self._member_of(job, address), "cancel", job_id)
 
     async def list_jobs(self, worker_ip: str | None = None) -> dict[str, Any]:
         """``{"list": jobs, "unreachable": [...]}``: what runs, or ended not long ago."""
@@ -201,9 +163,7 @@ class SupervisorJobs(xo.StatelessActor):  # type: ignore[misc]
         self._follow(job_id, members, require, failed)
         return job_id
 
-    async def _survey_others(
-        self, chosen: list[Member], request: dict[str, Any]
-    ) -> list[Surveyed]:
+    async def _survey_others(self, chosen: list[Member], request: dict[str, Any]) -> list[Surveyed]:
         """The workers that are not part of a launch: some may have a lock to give."""
         now = self._now()
         named = {member.registration.address for member in chosen}
@@ -246,7 +206,7 @@ class SupervisorJobs(xo.StatelessActor):  # type: ignore[misc]
             [(each.address, each.incarnation) for each in members],
             require=require,
             ask=self._ask_incarnation,
-            is_gone=self._is_gone,
+            is_gone=partial(self._is_gone, {each.address: each.incarnation for each in members}),
             failed=failed,
         )
         self._launches[job_id] = following
@@ -254,127 +214,43 @@ class SupervisorJobs(xo.StatelessActor):  # type: ignore[misc]
 
     async def _following(self, job_id: str) -> Following:
         """The launch, found again through its workers after a restart; raises `UnknownJob`."""
-        if job_id not in self._launches:
-            told = await self._gather(None, "members_of", job_id, missing=UnknownJob)
-            knowing = [each for each in told["list"] if each["members"]]
-            if not knowing:
+        while job_id not in self._launches:
+            knowing = []
+            if self._fleet.members:
+                told = await self._gather(None, "members_of", job_id, missing=UnknownJob)
+                knowing = [each for each in told["list"] if each["members"]]
+            if job_id in self._launches:
+                break
+            if knowing:
+                members = [LockSource.from_dict(each) for each in knowing[0]["members"]]
+                self._follow(job_id, members, knowing[0]["require"], {})
+            elif not await self._may_return():
                 raise UnknownJob(
                     f"there is no job {job_id!r}",
                     {"hint": "it ended long ago, or every worker of it was started anew"},
                 )
-            report = knowing[0]
-            if job_id not in self._launches:
-                members = [LockSource.from_dict(each) for each in report["members"]]
-                self._follow(job_id, members, report["require"], {})
         return self._launches[job_id]
 
-    def _is_gone(self, address: str) -> bool:
+    def _is_gone(self, incarnations: Mapping[str, str], address: str) -> bool:
         member = self._fleet.members.get(address)
-        return member is None or member.state(self._now()) is WorkerState.GONE
+        if member is None:
+            return self._is_complete
+        if member.registration.incarnation != incarnations[address]:
+            return True
+        return member.state(self._now()) is WorkerState.GONE
 
-    def _member_of(self, job: str, address: str) -> Member:
-        if address not in self._fleet.members:
-            raise UnknownJob(
-                f"there is no job {job!r}",
-                {"hint": f"its worker is not registered; workers are: {self._fleet.listed}"},
-            )
+    async def _member_of(self, job: str, address: str) -> Member:
+        while address not in self._fleet.members:
+            if not await self._may_return():
+                raise UnknownJob(
+                    f"there is no job {job!r}",
+                    {"hint": f"its worker is not registered; workers are: {self._fleet.listed}"},
+                )
         return self._fleet.members[address]
 
     async def stop(self) -> None:
         """Follow no launch any more; the workers go on, and a new supervisor follows again."""
         await asyncio.gather(*(launch.stop() for launch in self._launches.values()))
-
-    # Asking
-
-    async def _gather(
-        self,
-        worker_ip: str | None,
-        method: str,
-        *arguments: Any,
-        deadline: float = ASK_SECONDS,
-        missing: type[VirtualEnvError] | None = None,
-        **named: Any,
-    ) -> dict[str, Any]:
-        """Ask the selected workers at once; nobody's silence delays or hides another's answer.
-
-        An error `missing` of a worker means that it has nothing to say. Any other error that is
-        a worker's own is raised, naming it.
-        """
-        members = self._fleet.select(worker_ip)
-
-        async def ask(member: Member) -> Any:
-            try:
-                return await self._ask(member, method, *arguments, deadline=deadline, **named)
-            except (WorkerUnavailable, DeadlineExceeded) as error:
-                return error
-            except VirtualEnvError as error:
-                if missing is not None and isinstance(error, missing):
-                    return []
-                raise
-
-        answers = await asyncio.gather(*map(ask, members))
-        now = self._now()
-        told: list[Any] = []
-        unreachable = []
-        for member, answer in zip(members, answers, strict=True):
-            if isinstance(answer, VirtualEnvError):
-                unreachable.append({**member.describe(now), "error": answer.to_dict()})
-            elif isinstance(answer, list):
-                told += answer
-            else:
-                told.append({**answer, "worker_address": member.registration.address})
-        return {"list": told, "unreachable": unreachable}
-
-    async def _ask(
-        self,
-        member: Member,
-        method: str,
-        *arguments: Any,
-        deadline: float = ASK_SECONDS,
-        **named: Any,
-    ) -> Any:
-        return await self._ask_incarnation(
-            member.registration.address,
-            member.registration.incarnation,
-            method,
-            *arguments,
-            deadline=deadline,
-            **named,
-        )
-
-    async def _ask_incarnation(
-        self,
-        address: str,
-        incarnation: str,
-        method: str,
-        *arguments: Any,
-        deadline: float,
-        **named: Any,
-    ) -> Any:
-        """The one way to a worker: what is simulated is simulated here."""
-        return await rpc.ask_worker(
-            address,
-            WORKER_UID,
-            incarnation,
-            method,
-            *arguments,
-            deadline=deadline,
-            here=self.address,
-            **named,
-        )
-
-    def _now(self) -> float:
-        """The loop's clock, which all deadlines are kept by: monotonic, in seconds."""
-        return asyncio.get_running_loop().time()
-
-    def _at(self, address: str) -> Member:
-        """The worker at an address; raises `NotFound`."""
-        member = self._fleet.members.get(address)
-        if member is None:
-            raise NotFound(
-                f"there is no worker at {address!r}", {"hint": f"there are: {self._fleet.listed}"}
-            )
-        return member
 
 
 def _job(job: str) -> tuple[str, str | None]:

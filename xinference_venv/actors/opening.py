@@ -1,0 +1,50 @@
+"""Opens uv for the environments of a store: its cache, its environment, the journal of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from xinference_venv.config import Settings
+from xinference_venv.store.ambient import same_file_system
+from xinference_venv.store.processes import ProcessJournal
+from xinference_venv.store.store import Store
+from xinference_venv.uv_cli.command import scrubbed_environment
+from xinference_venv.uv_cli.probe import find_uv, version_manager_directories
+from xinference_venv.uv_cli.process import ProcessDoor, Uv
+
+
+def open_uv(settings: Settings, store: Store, ambient: Mapping[str, str], home: str) -> Uv:
+    """Uv for the environments of a store, with what crashes left of it ended; blocks.
+
+    `ambient` are the process's variables, `home` is the user's. Raises `UvNotFound`.
+    """
+    journal = ProcessJournal(layout=store.layout, disk=store.disk)
+    journal.sweep()
+    environment = scrubbed_environment(
+        ambient,
+        cache_dir=_cache_dir(settings, store, ambient, home),
+        python_directories=version_manager_directories(ambient, home),
+    )
+    door = ProcessDoor(
+        environment={**environment, **journal.variables},
+        slots=settings.uv_processes,
+        started=journal.started,
+        ended=journal.ended,
+    )
+    return Uv(program=find_uv(settings.uv_path), door=door)
+
+
+def _cache_dir(
+    settings: Settings, store: Store, ambient: Mapping[str, str], home: str
+) -> str | None:
+    """Uv's cache: as configured, else uv's own, else in the home.
+
+    Across file systems uv silently copies every file instead of linking it.
+    """
+    if settings.uv_cache_dir is not None:
+        return settings.uv_cache_dir
+    default = Path(ambient.get("XDG_CACHE_HOME") or Path(home, ".cache"), "uv")
+    if same_file_system(default, store.layout.root):
+        return str(default)
+    return str(store.layout.store / "uv-cache")

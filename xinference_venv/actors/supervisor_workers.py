@@ -1,0 +1,180 @@
+"""The part of the supervisor that knows the workers and asks them.
+
+It keeps nothing that it can't ask again: the workers register anew with the first heartbeat that
+it does not know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import xoscar as xo
+
+from xinference_venv.actors import rpc
+from xinference_venv.actors.worker import WORKER_UID
+from xinference_venv.errors import DeadlineExceeded, NotFound, VirtualEnvError, WorkerUnavailable
+from xinference_venv.fleet import HEARTBEAT_SECONDS, Fleet, Member, Registration, WorkerState
+
+ASK_SECONDS = 30.0
+# So long the workers of a supervisor that was started anew take to register again.
+_RETURN_SECONDS = 3 * HEARTBEAT_SECONDS
+_AGAIN_SECONDS = 0.1
+
+
+class SupervisorWorkers(xo.StatelessActor):  # type: ignore[misc]
+    """Workers. Stateless in xoscar's sense: calls run beside each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fleet = Fleet()
+        self._began = self._now()
+
+    async def answer(
+        self, method: str, arguments: list[Any], named: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Call a method for a worker or a client, of whatever release; see `rpc.answer`."""
+        return await rpc.answer(self, method, arguments, named)
+
+    # Workers
+
+    async def register_worker(self, registration: dict[str, Any]) -> None:
+        """Add a worker, or note that it was started anew.
+
+        Raises `IncompatibleVersion`, and `InvalidInput` for an incarnation that was replaced.
+        """
+        self._fleet.register(Registration.from_dict(registration), self._now())
+
+    async def heartbeat(self, address: str, incarnation: str, snapshot: dict[str, Any]) -> bool:
+        """Note that a worker lives; False when it has to register (again)."""
+        now = self._now()
+        self._fleet.forget(now)
+        return self._fleet.heartbeat(address, incarnation, snapshot, now)
+
+    async def leave_worker(self, address: str, incarnation: str) -> None:
+        """Take out a worker that ends."""
+        self._fleet.leave(address, incarnation)
+
+    async def list_workers(self) -> list[dict[str, Any]]:
+        """The workers: address, state, host name, release, incarnation, snapshot and its age."""
+        now = self._now()
+        return [member.describe(now) for _, member in sorted(self._fleet.members.items())]
+
+    @property
+    def _is_complete(self) -> bool:
+        """Whether all who live had the time to register since this supervisor was started."""
+        members = self._fleet.members.values()
+        local = bool(members) and all(each.registration.heartbeat is None for each in members)
+        return local or self._now() - self._began > _RETURN_SECONDS
+
+    async def _may_return(self) -> bool:
+        """Give workers a moment to register again; False when all who live had the time to."""
+        if self._is_complete:
+            return False
+        await asyncio.sleep(_AGAIN_SECONDS)
+        return True
+
+    # Asking
+
+    async def _gather(
+        self,
+        worker_ip: str | None,
+        method: str,
+        *arguments: Any,
+        deadline: float = ASK_SECONDS,
+        missing: type[VirtualEnvError] | None = None,
+        **named: Any,
+    ) -> dict[str, Any]:
+        """Ask the selected workers at once; nobody's silence delays or hides another's answer.
+
+        An error `missing` of a worker means that it has nothing to say. Any other error that is
+        a worker's own is raised, naming it.
+        """
+        members = self._fleet.select(worker_ip)
+
+        async def ask(member: Member) -> Any:
+            try:
+                return await self._ask(member, method, *arguments, deadline=deadline, **named)
+            except (WorkerUnavailable, DeadlineExceeded) as error:
+                return error
+            except VirtualEnvError as error:
+                if missing is not None and isinstance(error, missing):
+                    return []
+                raise
+
+        answers = await asyncio.gather(*map(ask, members))
+        now = self._now()
+        told: list[Any] = []
+        unreachable = []
+        for member, answer in zip(members, answers, strict=True):
+            if isinstance(answer, VirtualEnvError):
+                unreachable.append({**member.describe(now), "error": answer.to_dict()})
+            elif isinstance(answer, list):
+                told += answer
+            else:
+                told.append({**answer, "worker_address": member.registration.address})
+        return {"list": told, "unreachable": unreachable}
+
+    async def _ask(
+        self,
+        member: Member,
+        method: str,
+        *arguments: Any,
+        deadline: float = ASK_SECONDS,
+        **named: Any,
+    ) -> Any:
+        """The answer of a worker; one that misses heartbeats has to show that it lives.
+
+        It may listen and stand still, and nobody should wait a whole deadline for that.
+        """
+        joined = member.registration
+        ask = partial(self._ask_incarnation, joined.address, joined.incarnation)
+        asking = asyncio.ensure_future(ask(method, *arguments, deadline=deadline, **named))
+        patience = joined.heartbeat if member.state(self._now()) is WorkerState.ALIVE else 0.0
+        try:
+            while not (await asyncio.wait([asking], timeout=patience))[0]:
+                patience = joined.heartbeat
+                if member.state(self._now()) is not WorkerState.ALIVE:
+                    try:
+                        await ask("registration", deadline=rpc.PROBE_SECONDS)
+                    except (WorkerUnavailable, DeadlineExceeded):
+                        if not asking.done():
+                            raise
+            return asking.result()
+        finally:
+            asking.cancel()
+
+    async def _ask_incarnation(
+        self,
+        address: str,
+        incarnation: str,
+        method: str,
+        *arguments: Any,
+        deadline: float,
+        **named: Any,
+    ) -> Any:
+        """The one way to a worker: what is simulated is simulated here."""
+        return await rpc.ask_worker(
+            address,
+            WORKER_UID,
+            incarnation,
+            method,
+            *arguments,
+            deadline=deadline,
+            here=self.address,
+            **named,
+        )
+
+    def _now(self) -> float:
+        """The loop's clock, which all deadlines are kept by: monotonic, in seconds."""
+        return asyncio.get_running_loop().time()
+
+    def _at(self, address: str) -> Member:
+        """The worker at an address; raises `NotFound`."""
+        member = self._fleet.members.get(address)
+        if member is None:
+            raise NotFound(
+                f"there is no worker at {address!r}", {"hint": f"there are: {self._fleet.listed}"}
+            )
+        return member
