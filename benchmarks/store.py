@@ -209,20 +209,21 @@ async def _measure(
 ) -> tuple[list[Row], dict[str, float]]:
     root = store.layout.root
     _, env_id = next(store.links())
-    async with local_client(environ) as client, _worker_elsewhere(environ) as elsewhere:
+    async with local_client(environ) as client:
         worker = client.worker
         print("listing", file=sys.stderr)
-        rows = await _take_turns(
-            {
-                "listing, warm": worker.list_virtual_envs,
-                "listing, warm, worker in another process": elsewhere.list_virtual_envs,
-                "listing, cold": lambda: _listed_cold(root),
-                "peer: names and paths": lambda: asyncio.to_thread(names_and_paths, root),
-                "peer: with a size for each": lambda: asyncio.to_thread(with_sizes, root),
-            },
-            rounds,
-            {"listing, warm": LISTING_MILLISECONDS},
-        )
+        async with _worker_elsewhere(environ) as elsewhere:
+            rows = await _take_turns(
+                {
+                    "listing, warm": worker.list_virtual_envs,
+                    "listing, warm, worker in another process": elsewhere.list_virtual_envs,
+                    "listing, cold": lambda: _listed_cold(root),
+                    "peer: names and paths": lambda: asyncio.to_thread(names_and_paths, root),
+                    "peer: with a size for each": lambda: asyncio.to_thread(with_sizes, root),
+                },
+                rounds,
+                {"listing, warm": LISTING_MILLISECONDS},
+            )
         memory = await _memory_of(worker.list_virtual_envs)
         print("sweeping, weighing, removing", file=sys.stderr)
         rows += await _take_turns(

@@ -378,3 +378,23 @@ def test_a_stamp_tells_a_file_that_was_replaced_with_its_times_and_size_kept(
     assert stamp_of(path) != stamp
     path.unlink()
     assert stamp_of(path) == ()
+
+
+def test_what_could_not_be_appended_whole_is_taken_back(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"first\n")
+    Disk().append(path, b"second\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 4, hard))
+    try:
+        with pytest.raises(StoreError, match="could not write to"):
+            Disk().append(path, b"third\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"first\nsecond\n"
+
+
+def test_nothing_is_appended_to_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="No such file"):
+        Disk().append(tmp_path / "log", b"line\n")
+    assert list(tmp_path.iterdir()) == []

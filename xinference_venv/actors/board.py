@@ -7,6 +7,7 @@ jobs that ask for the same thing at the same time; it is cancelled when the last
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import uuid
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ from xinference_venv.request import LaunchRequest
 from xinference_venv.spec import EnvSpec
 
 ENDED_JOBS_KEPT = 200
+# It becomes the name of a folder.
+_JOB_ID = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -137,6 +140,10 @@ class Board:
 
     def open(self, request: LaunchRequest, job_id: str | None = None) -> Job:
         """A new job, of this id if one is given; raises `InvalidInput` for one that is taken."""
+        if job_id is not None and not _JOB_ID.fullmatch(job_id):
+            raise InvalidInput(
+                f"invalid job id {job_id[:80]!r}", {"hint": "allowed are 32 hexadecimal digits"}
+            )
         if job_id is not None and job_id in self.jobs:
             raise InvalidInput(f"there is a job {job_id!r} already")
         ended = [job_id for job_id, job in self.jobs.items() if job.journal.phase.is_last]

@@ -79,6 +79,8 @@ class VirtualEnvSupervisorActor(SupervisorJobs):
             python_version,
             dry_run=dry_run,
             force=force,
+            # A thousand environments take their time; a worker that is silent is told apart.
+            deadline=_CARE_SECONDS,
         )
 
     async def logs(
