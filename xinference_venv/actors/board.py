@@ -146,9 +146,9 @@ class Board:
             )
         if job_id is not None and job_id in self.jobs:
             raise InvalidInput(f"there is a job {job_id!r} already")
-        ended = [job_id for job_id, job in self.jobs.items() if job.journal.phase.is_last]
-        for job_id in ended[: max(0, len(ended) - ENDED_JOBS_KEPT)]:
-            del self.jobs[job_id]
+        ended = [each for each, job in self.jobs.items() if job.journal.phase.is_last]
+        for each in ended[: max(0, len(ended) - ENDED_JOBS_KEPT)]:
+            del self.jobs[each]
         job = Job(job_id=job_id or uuid.uuid4().hex, request=request)
         self.jobs[job.job_id] = job
         return job

@@ -149,7 +149,11 @@ class Following:
 
     async def _follow(self, replica: Replica) -> None:
         """Follow one worker's job, and end the launch with it where the policy says so."""
-        await self._follow_to_end(replica)
+        try:
+            await self._follow_to_end(replica)
+        except VirtualEnvError as error:
+            # What nobody expected to hear must end this part too: somebody waits for the launch.
+            self._end(replica.worker_address, Phase.FAILED, error)
         if self.replicas[replica.worker_address].phase is not Phase.READY:
             await self._cancel_if_lost()
 
@@ -214,7 +218,7 @@ class Following:
                     self.job_id,
                     deadline=_POLL_SECONDS,
                 )
-            except (WorkerUnavailable, DeadlineExceeded, UnknownJob) as error:
+            except VirtualEnvError as error:
                 self._end(replica.worker_address, Phase.FAILED, error)
 
         running = [each for each in self.replicas.values() if not each.phase.is_last]
@@ -233,7 +237,7 @@ class Following:
                     result["lease_id"],
                     deadline=_POLL_SECONDS,
                 )
-            except (WorkerUnavailable, DeadlineExceeded):
+            except VirtualEnvError:
                 # Nobody binds it: the worker gives it back by itself.
                 return
         error = JobCancelled(f"ready on {replica.worker_address}, given back: others failed")

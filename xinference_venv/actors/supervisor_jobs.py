@@ -141,11 +141,14 @@ class SupervisorJobs(SupervisorWorkers):
             for member in chosen
         ]
 
-        async def start(place: int, member: Member) -> None:
+        healthy = [each.address for each in members if each.address not in failed]
+        witnesses = set(healthy[:_WITNESSES])
+
+        async def start(member: Member) -> None:
             address = member.registration.address
             if address in failed:
                 return
-            knows_all = members if place < _WITNESSES else []
+            knows_all = members if address in witnesses else []
             try:
                 await self._ask(
                     member,
@@ -159,7 +162,7 @@ class SupervisorJobs(SupervisorWorkers):
             except VirtualEnvError as error:
                 failed[address] = error
 
-        await asyncio.gather(*(start(place, each) for place, each in enumerate(chosen)))
+        await asyncio.gather(*map(start, chosen))
         self._follow(job_id, members, require, failed)
         return job_id
 
