@@ -39,21 +39,41 @@ def own_distributions(env: Path, interpreter: Interpreter) -> tuple[HostDistribu
     return tuple(each for each in found if each.location == site)
 
 
-def carry_over(old: Path, new: Path, without: Iterable[HostDistribution]) -> None:
+def carry_over(
+    old: Path,
+    new: Path,
+    *,
+    kept: Iterable[HostDistribution],
+    gone: Iterable[HostDistribution],
+    host: Iterable[HostDistribution],
+) -> None:
     """Put into `new` what `old` has beyond it, as hard links: packages, files of its users.
 
-    Files of the distributions `without` are left behind, and what is made by programs or belongs
-    to the state of `old` alone. What `new` has stays.
+    Left behind are the files of the distributions `gone`, what was made for the `host`'s
+    (scripts, data files), and what belongs to the state of `old` alone. What `new` has stays.
     """
-    behind = set()
-    for each in without:
-        files = read_file_list(each.location, each.name, each.metadata)
-        behind |= {os.path.join(each.location, path) for path in files.inside}
-        behind |= {*files.outside, os.path.join(each.location, each.metadata)}
+    made_for_host = {
+        *(
+            str(old / "bin" / script.partition(" = ")[0])
+            for each in host
+            for script in each.scripts
+        ),
+        *(str(old / path) for each in host for path in each.data_files),
+    }
+    behind = (made_for_host | _files_of(gone)) - _files_of(kept)
     try:
-        _carry(str(old), str(new), {os.path.normpath(path) for path in behind})
+        _carry(str(old), str(new), behind)
     except OSError as error:
         raise StoreError(f"could not keep what is in {old}: {error}") from error
+
+
+def _files_of(distributions: Iterable[HostDistribution]) -> set[str]:
+    files = set()
+    for each in distributions:
+        listed = read_file_list(each.location, each.name, each.metadata)
+        files |= {os.path.join(each.location, path) for path in listed.inside}
+        files |= {*listed.outside, os.path.join(each.location, each.metadata)}
+    return files
 
 
 def _carry(old: str, new: str, behind: Collection[str]) -> None:

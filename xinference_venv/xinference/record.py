@@ -6,16 +6,16 @@ it alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 
 from xinference_venv.canonical import Fields
 from xinference_venv.host import HostFacts, Interpreter
 from xinference_venv.lock import EnvLock
-from xinference_venv.requirements import RequirementLine
+from xinference_venv.requirements import Origin, RequirementLine
 
 RECORD_NAME = "xinference-venv-in-place.json"
 _VERSION = 1
@@ -64,6 +64,15 @@ class InPlaceRecord:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """A call: the digest of its spec, its lines, and what it has to respect of earlier calls."""
+
+    digest: str
+    lines: tuple[RequirementLine, ...]
+    held: tuple[str, ...]
+
+
 def still_asked(
     asked: Iterable[str], lines: Iterable[RequirementLine], seen: HostFacts
 ) -> tuple[str, ...]:
@@ -84,27 +93,35 @@ def still_asked(
     return tuple(held)
 
 
-def asked_of(
-    lines: Iterable[RequirementLine], installed: Mapping[str, str | None]
-) -> tuple[str, ...]:
-    """Requirements to remember, for lines that were fulfilled: without URLs and extras.
+def with_call(
+    record: InPlaceRecord | None, call: Call, installed: Mapping[str, str | None]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is asked, and the calls that hold, once a call is fulfilled by what is `installed`.
 
-    What came from a URL is remembered by the version that was `installed`, and what an extra
-    brought is there; so nothing of a credential is kept.
+    Where it replaces what an earlier call asked for, no earlier one holds.
     """
-    remembered = []
+    now = tuple(dict.fromkeys((*call.held, *_asked_by(call.lines, installed))))
+    if record is None or not set(record.asked) <= set(now):
+        return now, (call.digest,)
+    return now, tuple(dict.fromkeys((*record.calls, call.digest)))
+
+
+def _asked_by(
+    lines: Iterable[RequirementLine], installed: Mapping[str, str | None]
+) -> Iterator[str]:
+    """Requirements to remember, without URLs and extras.
+
+    What came from a URL is remembered by its version, and what an extra brought is there; so
+    nothing of a credential is kept.
+    """
     for line in lines:
-        if line.name is None:
+        if line.name is None or line.origin is Origin.PROCESS:
             continue
-        try:
-            specifier = str(Requirement(line.text).specifier)
-        except InvalidRequirement:
-            specifier = ""
         if ":" in line.text:
             version = installed.get(line.name)
-            specifier = "" if version is None else f"=={version}"
-        remembered.append(f"{line.name}{specifier}")
-    return tuple(dict.fromkeys(remembered))
+            yield line.name if version is None else f"{line.name}=={version}"
+        else:
+            yield f"{line.name}{Requirement(line.text).specifier}"
 
 
 def without_missing(

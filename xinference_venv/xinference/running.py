@@ -38,7 +38,8 @@ class Running(Generic[_T]):
 
     def cancel(self) -> None:
         """End the work, and return when nothing of it goes on; one that has ended stays ended."""
-        wait([self._begun, self._ended], return_when=FIRST_COMPLETED)
+        either: list[Future[Any]] = [self._begun, self._ended]
+        wait(either, return_when=FIRST_COMPLETED)
         if self._begun.done():
             loop, task = self._begun.result()
             # A loop that is closed has nothing to end.

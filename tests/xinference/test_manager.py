@@ -1,0 +1,346 @@
+"""The manager as Xinference's worker calls it, with the real uv and a local index."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from xoscar.virtualenv.core import VirtualEnvManager
+
+from tests.scenarios.hosts import another_python
+from tests.scenarios.steps import asking
+from tests.wheels import build_wheel
+from tests.xinference.conftest import Place
+from xinference_venv.client import Client
+from xinference_venv.uv_cli.process import ProcessDoor
+from xinference_venv.xinference.contents import SETUP_MARK
+
+pytestmark = pytest.mark.uv
+
+
+@contextmanager
+def running_in(place: Place) -> Iterator[subprocess.Popen[str]]:
+    """A process that waits in the environment, and runs each line that it is given."""
+    code = "import sys\nprint('there', flush=True)\nfor line in sys.stdin: exec(line)"
+    python = str(place.manager.get_python_path())
+    with subprocess.Popen(
+        [python, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/"
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n"
+        yield process
+
+
+def test_a_launch_inherits_what_fits_and_installs_the_rest(place: Place) -> None:
+    manager = place.launch("lantern<2", "oil")
+    assert isinstance(manager, VirtualEnvManager)
+    assert manager.exists_env()
+    assert place.visible().items() >= {"lantern": "1.0", "oil": "1.0", "wick": "1.0"}.items()
+    assert not list(Path(manager.get_lib_path()).glob("wick*"))
+
+
+def test_the_hosts_packages_that_a_launch_breaks_are_hidden_despite_the_workers_pth(
+    place: Place,
+) -> None:
+    place.launch("lantern==2.0")
+    visible = place.visible()
+    assert visible["wick"] == "2.0"
+    assert "stand" not in visible
+    place.write_pth(place.manager)
+    assert "stand" not in place.visible()
+    added_whole = Path(place.manager.get_lib_path(), "mine.pth")
+    added_whole.write_text(f"{place.host.site}\n")
+    assert "stand" not in place.visible()
+
+
+def test_a_relaunch_starts_no_process(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.launch("lantern<2", 'oil ; #engine# == "vllm"')
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a process was to be started")
+
+    monkeypatch.setattr(ProcessDoor, "run", refuse)
+    place.launch("lantern<2", 'oil ; #engine# == "vllm"')
+
+
+def test_what_somebody_took_out_is_installed_again(place: Place) -> None:
+    manager = place.launch("oil")
+    lib = Path(manager.get_lib_path())
+    (lib / "oil.py").unlink()
+    for file in (lib / "oil-1.0.dist-info").iterdir():
+        file.unlink()
+    (lib / "oil-1.0.dist-info").rmdir()
+    place.install(manager, "oil")
+    assert place.visible()["oil"] == "1.0"
+
+
+def test_a_second_install_keeps_what_is_there_and_what_its_users_added(place: Place) -> None:
+    manager = place.launch("lantern<2")
+    lib = Path(manager.get_lib_path())
+    (lib / "theirs.pth").write_text("# theirs\n")
+    (lib / "patched").mkdir()
+    (lib / "patched" / "__init__.py").write_text("")
+    (manager.env_path / SETUP_MARK).write_text("{}")
+    place.install(manager, "oil", skip_installed=False)
+    assert place.visible().items() >= {"lantern": "1.0", "oil": "1.0"}.items()
+    assert (lib / "theirs.pth").read_text() == "# theirs\n"
+    assert (lib / "patched" / "__init__.py").exists()
+    assert (lib / "_xinference_parent.pth").exists()
+    # So that Xinference sees that its own steps have to be done again.
+    assert not (manager.env_path / SETUP_MARK).exists()
+
+
+def test_a_later_call_wins_over_what_an_earlier_one_asked_for(place: Place) -> None:
+    manager = place.launch("lantern<2")
+    place.install(manager, "lantern>=2")
+    assert place.visible()["lantern"] == "2.0"
+    place.install(manager, "lantern<2")
+    assert place.visible()["lantern"] == "1.0"
+
+
+def test_a_call_that_contradicts_an_earlier_one_fails_and_changes_nothing(place: Place) -> None:
+    build_wheel(place.wheels, "wind", "1.0", requires=["wick<2"])
+    manager = place.launch("lantern==2.0")
+    with pytest.raises(RuntimeError, match="lantern"):
+        place.install(manager, "wind")
+    assert place.visible()["lantern"] == "2.0"
+
+
+def test_what_a_caller_uninstalled_is_not_brought_back_by_another_call(place: Place) -> None:
+    build_wheel(place.wheels, "lamp", "1.0", requires=["shade"])
+    build_wheel(place.wheels, "shade", "1.0")
+    manager = place.launch("lamp")
+    uninstall = [manager._get_uv_path(), "pip", "uninstall", "-p", str(manager.get_python_path())]
+    subprocess.run([*uninstall, "shade"], check=True, capture_output=True)
+    place.install(manager, "oil")
+    assert "shade" not in place.visible()
+    assert "lamp" in place.visible()
+
+
+def test_without_skip_installed_nothing_of_the_host_serves(place: Place) -> None:
+    manager = place.launch("lantern<2", skip_installed=False)
+    assert list(Path(manager.get_lib_path()).glob("wick-*"))
+
+
+def test_a_pin_to_the_hosts_version_gives_way_where_it_has_no_solution(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.launch("#system_wick#", "lantern==2.0")
+    assert place.visible()["wick"] == "2.0"
+    assert "no solution with the host's versions" in caplog.text
+
+
+def test_packages_are_read_for_the_host_and_the_engine(place: Place) -> None:
+    lines = ["#system_wick#", 'oil ; #engine# == "vllm"', 'no ; #engine# == "sglang"', "#system_x#"]
+    processed = place.manager.process_packages(lines, engine="vllm", model_engine="vllm")
+    assert processed == ["wick==1.0", "oil", "x"]
+
+
+def test_cancelling_ends_uv_and_makes_the_blocked_call_raise(place: Place) -> None:
+    manager = place.launch("oil")
+    place.index.hang("/simple/lantern/")
+    with ThreadPoolExecutor() as threads:
+        installing = threads.submit(place.install, manager, "lantern")
+        place.index.wait_for_request("/simple/lantern/")
+        manager.cancel_install()
+        with pytest.raises(RuntimeError, match="was cancelled"):
+            installing.result(timeout=30)
+    place.index.heal()
+    assert "lantern" not in place.visible()
+    place.install(manager, "lantern<2")
+    assert place.visible()["lantern"] == "1.0"
+
+
+def test_a_kill_in_the_middle_leaves_what_was_there_and_the_next_call_works(place: Place) -> None:
+    place.launch("lantern<2")
+    before = place.visible()
+    place.index.hang("/files/oil-*.whl")
+    code = (
+        "from xinference_venv.xinference import InPlaceEnvManager; import pathlib, sys;"
+        "manager = InPlaceEnvManager(pathlib.Path(sys.argv[1]));"
+        "manager.install_packages(['oil'], index_url=sys.argv[2])"
+    )
+    command = [sys.executable, "-c", code, str(place.path), place.index.url]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        place.index.wait_for_request("/files/oil-*.whl")
+        process.send_signal(signal.SIGKILL)
+    assert place.visible() == before
+    place.index.heal()
+    place.install(place.manager, "oil")
+    assert place.visible() == {**before, "oil": "1.0"}
+    assert not list(place.path.parents[3].joinpath("store", "staging").iterdir())
+
+
+def test_cancelling_without_an_install_does_nothing(place: Place) -> None:
+    place.manager.cancel_install()
+
+
+def test_credentials_show_neither_in_errors_nor_in_logs_nor_on_the_disk(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    url = place.index.require_auth("someone", "tops3cret")
+    manager = place.launch("lantern<2", index_url=url)
+    with pytest.raises(RuntimeError) as caught:
+        place.install(manager, "nothing-of-this-name", index_url=url)
+    direct = f"{url.replace('/simple/', '/files/')}oil-1.0-py3-none-any.whl"
+    place.install(manager, f"oil @ {direct}", index_url=url)
+    assert place.visible()["oil"] == "1.0"
+    place.install(manager, "wick", index_url=url)
+    assert "nothing-of-this-name" in str(caught.value)
+    assert "tops3cret" not in str(caught.value)
+    assert "tops3cret" not in caplog.text
+    for file in manager.env_path.glob("*"):
+        assert not file.is_file() or b"tops3cret" not in file.read_bytes()
+
+
+def test_bad_input_is_a_value_error_that_names_the_line(place: Place) -> None:
+    manager = place.launch("oil")
+    with pytest.raises(ValueError, match="not==valid!!"):
+        place.install(manager, "not==valid!!")
+
+
+def test_two_managers_of_one_place_take_turns(place: Place) -> None:
+    place.launch("oil")
+    with ThreadPoolExecutor() as threads:
+        lantern = threads.submit(place.install, place.manager, "lantern<2")
+        wick = threads.submit(place.install, place.manager, "wick==1.0", skip_installed=False)
+        lantern.result(timeout=60)
+        wick.result(timeout=60)
+    assert place.visible().items() >= {"lantern": "1.0", "wick": "1.0", "oil": "1.0"}.items()
+
+
+def test_what_runs_in_an_environment_loses_nothing(place: Place) -> None:
+    manager = place.launch("lantern<2")
+    with running_in(place) as process:
+        with pytest.raises(RuntimeError, match=f"in use by process {process.pid}"):
+            place.install(manager, "lantern==2.0")
+        with pytest.raises(RuntimeError, match=f"in use by process {process.pid}"):
+            manager.remove_env()
+        place.install(manager, "oil")
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("import lantern, oil; print(lantern.__version__, oil.__version__)\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "1.0 1.0\n"
+        process.stdin.close()
+    place.install(manager, "lantern==2.0")
+    assert place.visible()["lantern"] == "2.0"
+
+
+def test_an_environment_that_is_there_is_left_cleared_or_refused(place: Place) -> None:
+    manager = place.launch("oil")
+    manager.create_env()
+    assert "oil" in place.visible()
+    with pytest.raises(FileExistsError, match="already exists"):
+        manager.create_env(exists="error")
+    with pytest.raises(ValueError, match="Invalid exists option"):
+        manager.create_env(exists="perhaps")
+    manager.create_env(exists="clear")
+    assert "oil" not in place.visible()
+
+
+def test_a_removed_environment_is_gone_and_can_be_removed_again(place: Place) -> None:
+    manager = place.launch("oil")
+    manager.remove_env()
+    assert not manager.env_path.exists()
+    assert manager.get_python_path() is None
+    manager.remove_env()
+
+
+def test_what_is_no_environment_is_not_deleted(place: Place) -> None:
+    place.path.mkdir(parents=True)
+    (place.path / "letters").write_text("dear")
+    with pytest.raises(RuntimeError, match="no virtual environment"):
+        place.manager.remove_env()
+    assert (place.path / "letters").exists()
+
+
+def test_an_install_needs_an_environment(place: Place) -> None:
+    with pytest.raises(RuntimeError, match="there is no environment"):
+        place.install(place.manager, "oil")
+
+
+def test_a_place_inside_the_store_is_refused(place: Place) -> None:
+    store = place.path.parents[3] / "store" / "envs" / "x"
+    with pytest.raises(RuntimeError, match="never change"):
+        replace(place, path=store).manager.create_env()
+
+
+def test_a_changed_host_has_xinference_set_the_environment_up_again(place: Place) -> None:
+    manager = place.launch("lantern<2")
+    mark = manager.env_path / SETUP_MARK
+    mark.write_text("{}")
+    place.host.add("unrelated", "1.0")
+    manager.create_env()
+    assert mark.exists()
+    (place.host.site / "wick-1.0.dist-info").rename(place.host.site / "wick-2.0.dist-info")
+    metadata = place.host.site / "wick-2.0.dist-info" / "METADATA"
+    metadata.write_text(metadata.read_text().replace("Version: 1.0", "Version: 2.0"))
+    manager.create_env()
+    assert not mark.exists()
+    place.install(manager, "lantern<2")
+    assert place.visible()["wick"] == "2.0"
+
+
+def test_an_environment_of_xoscar_is_taken_over_with_what_it_has(place: Place) -> None:
+    uv = place.manager._get_uv_path()
+    subprocess.run([uv, "venv", str(place.path), "--system-site-packages", "-q"], check=True)
+    install = [uv, "pip", "install", "-q", "-p", str(place.path), "-i", place.index.url]
+    subprocess.run([*install, "lantern<2", "wick<2"], check=True)
+    place.launch("oil")
+    visible = place.visible()
+    assert (
+        visible.items() >= {"lantern": "1.0", "wick": "1.0", "oil": "1.0", "stand": "1.0"}.items()
+    )
+
+
+def test_unknown_keywords_are_ignored_and_the_log_says_so(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.launch("oil", mode="remote", log=True)
+    assert "mode" in caplog.text
+    assert place.visible()["oil"] == "1.0"
+
+
+async def test_another_python_inherits_nothing(place: Place, client: Client) -> None:
+    wanted = await another_python(client, place.index)
+    prepared = await client.prepare(asking(place.index, "oil", python_version=wanted))
+    python = Path(os.path.realpath(f"{prepared.real_path}/bin/python"))  # noqa: ASYNC240
+    # On a thread that runs a loop: a manager blocks it, and works.
+    manager = place.manager
+    manager.create_env(python_path=python)
+    place.write_pth(manager)
+    place.install(manager, "oil")
+    assert f"python{wanted}" in manager.get_lib_path()
+    assert "stand" not in place.visible()
+    assert place.visible()["oil"] == "1.0"
+
+
+def test_files_that_xinference_writes_in_place_are_no_links_of_uvs_cache(place: Place) -> None:
+    build_wheel(place.wheels, "vllm", "1.0", modules={"vllm/__init__.py": "x = 1\n"})
+    manager = place.launch("vllm")
+    file = Path(manager.get_lib_path(), "vllm", "__init__.py")
+    assert file.stat().st_nlink == 1
+    file.write_text("x = 2\n")
+    other = place.beside("3.11.8")
+    other.launch("vllm")
+    assert other.says("import vllm; print(vllm.x)") == "1"
+    place.install(manager, "oil")
+    assert place.says("import vllm; print(vllm.x)") == "2"
+
+
+def test_the_launch_sequence_runs_in_several_threads_at_once(place: Place) -> None:
+    places = [place.beside(f"3.11.{patch}") for patch in range(3)]
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(lambda each: each.launch("lantern<2", "oil"), places))
+    assert all(each.visible()["lantern"] == "1.0" for each in places)

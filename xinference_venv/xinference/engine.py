@@ -1,0 +1,175 @@
+"""The engine as one call of the drop-in uses it: store, uv and host, and what a call asks of them.
+
+A call's keyword arguments come in; out go the spec to resolve and what of the arguments counts
+for nothing here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+from xinference_venv.actors.hosts import Hosts
+from xinference_venv.actors.opening import open_uv
+from xinference_venv.catalog.load import built_in_catalog
+from xinference_venv.config import Settings
+from xinference_venv.env import EnvKey
+from xinference_venv.errors import StoreError
+from xinference_venv.host import HostFacts, Interpreter
+from xinference_venv.pip_config import PipConfig
+from xinference_venv.request import InheritMode, LaunchRequest
+from xinference_venv.sources import PackageSources
+from xinference_venv.spec import EnvSpec, Surroundings, plan_spec
+from xinference_venv.store.ambient import same_file_system
+from xinference_venv.store.store import Store
+from xinference_venv.uv_cli.process import Uv
+
+_log = logging.getLogger(__name__)
+
+# Every model process imports it, at the version of the host: it is never hidden nor replaced.
+APPLICATION = "xinference"
+_MODEL = "in-place"
+_SOURCE_NAMES = (
+    *("index_url", "extra_index_url", "find_links", "trusted_host", "index_strategy"),
+    "no_build_isolation",
+)
+_ENGINE_NAMES = ("model_engine", "engine")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstallOptions:
+    """The keyword arguments of an install that mean something; those of sources may be secret."""
+
+    engine: str | None
+    skip_installed: bool
+    sources: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], *, skip_installed: bool) -> Self:
+        """Read the arguments; one without a meaning is ignored, and the log says so.
+
+        `skip_installed` is what counts where nothing is said.
+        """
+        known = {*_SOURCE_NAMES, *_ENGINE_NAMES, "skip_installed", "log"}
+        for name in sorted(given.keys() - known):
+            _log.warning("ignored, since no requirement can ask for it: %s", name)
+        engine = next((given[name] for name in _ENGINE_NAMES if given.get(name)), None)
+        chosen = given.get("skip_installed")
+        return cls(
+            engine=engine,
+            skip_installed=skip_installed if chosen is None else bool(chosen),
+            sources={name: given[name] for name in _SOURCE_NAMES if given.get(name) is not None},
+        )
+
+
+def application_needs(host: HostFacts) -> dict[str, str]:
+    """What the application requires of a host that meets it, as PEP 508 by normalized name.
+
+    Its packages import much of that in every model process.
+    """
+    return {
+        need.name: f"{need.name}{need.requirement.specifier}"
+        for need in host.needs.get(APPLICATION, ())
+        if need.name in host.by_name and need.allows(host.versions[need.name])
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """What a call needs of the engine, over the settings of now."""
+
+    settings: Settings
+    store: Store
+    uv: Uv
+    hosts: Hosts
+
+    @classmethod
+    async def open(cls, environ: Mapping[str, str]) -> Self:
+        """The engine of this host; raises the errors of settings, store and uv."""
+        home = environ.get("HOME") or str(Path.home())
+        settings = Settings.from_environ(environ, home_directory=home)
+        store = await asyncio.to_thread(Store.open, Path(settings.virtualenv_dir))
+        uv = await asyncio.to_thread(open_uv, settings, store, environ, home)
+        hosts = Hosts(store=store, uv=uv, settings=settings, environ=environ)
+        return cls(settings=settings, store=store, uv=uv, hosts=hosts)
+
+    def check_place(self, path: Path) -> None:
+        """Raise `StoreError` for a place that no environment can be made in and replaced."""
+        root = self.store.layout.root
+        if path == root or path.is_relative_to(self.store.layout.store):
+            raise StoreError(
+                f"{path} belongs to the store of prepared environments, which never change",
+                {"hint": "remove the environment of this name with `xinference-venv remove`"},
+            )
+        if not same_file_system(path, root):
+            raise StoreError(
+                f"{path} is not on the file system of {root}, where environments are built",
+                {"hint": "set XINFERENCE_HOME to a folder on that file system"},
+            )
+
+    def bare(self, host: HostFacts, interpreter: Interpreter) -> EnvSpec:
+        """The spec of an environment in which nothing is installed yet."""
+        same = interpreter.minor_version == host.interpreter.minor_version
+        inherit = self.settings.inherit if same else InheritMode.NONE
+        return EnvSpec(
+            key=EnvKey(
+                model_name=_MODEL, model_engine=None, python_version=interpreter.minor_version
+            ),
+            requirements=(),
+            sources=PackageSources(),
+            interpreter=interpreter,
+            inherit=inherit,
+            skip_installed=True,
+            roots=(),
+            alone=(*self.settings.must_import_alone, APPLICATION),
+            allow_source_builds=self.settings.allow_source_builds,
+            warnings=(),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planner:
+    """Plans what to resolve for packages, with the options of one call."""
+
+    engine: Engine
+    options: InstallOptions
+    host: HostFacts
+    interpreter: Interpreter
+
+    def spec(self, packages: Sequence[str], *, earlier: Sequence[str] = ()) -> EnvSpec | None:
+        """What to resolve for packages, and those of `earlier` calls that they don't replace.
+
+        None when markers leave nothing to install. Raises the errors of `InvalidInput`.
+        """
+        request = LaunchRequest.from_dict(
+            {
+                "model_name": _MODEL,
+                "model_engine": self.options.engine,
+                "virtualenv": {
+                    **self.options.sources,
+                    "packages": list(earlier or packages),
+                    "inherit_pip_config": False,
+                },
+                "virtual_env_packages": list(packages if earlier else ()),
+            }
+        )
+        settings = self.engine.settings
+        same = self.interpreter.minor_version == self.host.interpreter.minor_version
+        needs = application_needs(self.host) if same else {}
+        around = Surroundings(
+            catalog=built_in_catalog(),
+            host=self.host,
+            interpreter=self.interpreter,
+            pip=PipConfig(),
+            settings=replace(
+                settings,
+                skip_installed=self.options.skip_installed,
+                must_import=(*settings.must_import, *needs),
+                must_import_alone=(*settings.must_import_alone, APPLICATION),
+            ),
+        )
+        return plan_spec(request, around, find_links=())
