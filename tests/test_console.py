@@ -106,6 +106,8 @@ def test_a_listing_shows_names_as_they_are_and_who_uses_what() -> None:
 
 def test_an_empty_listing_says_how_to_make_one() -> None:
     assert "xinference-venv launch MODEL" in printed(console.listed(answer(), 0.0))
+    partial: dict[str, Any] = {"list": [], "unreachable": [{}]}
+    assert printed(console.listed(partial, 0.0)).startswith("No worker that answered has such")
 
 
 def test_a_listing_of_a_cluster_names_the_worker_of_each() -> None:

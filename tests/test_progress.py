@@ -10,8 +10,8 @@ from xinference_venv.progress import counts_text, event_line, following
 _MIB = 1024 * 1024
 
 
-def event(phase: Phase, message: str, **progress: int) -> JobEvent:
-    return JobEvent(seq=1, at=0.0, phase=phase, message=message, **progress)
+def event(phase: Phase, message: str, where: str | None = None, **progress: int) -> JobEvent:
+    return JobEvent(seq=1, at=0.0, phase=phase, message=message, worker_address=where, **progress)
 
 
 EVENTS = (
@@ -58,3 +58,43 @@ def test_on_a_terminal_a_bar_shows_the_phase_the_counts_and_the_message() -> Non
     assert "downloading" in shown
     assert "1 of 2 packages, 0 B of 1.00 MiB" in shown
     assert "Downloading [torch]" in shown
+
+
+ON_TWO = (
+    event(Phase.RESOLVING, "resolving", "a:1"),
+    event(Phase.QUEUED, "waiting", "b:2"),
+    event(Phase.RESOLVING, "resolving", "a:1"),
+    event(Phase.READY, "ready: /somewhere", "a:1"),
+    event(Phase.FAILED, "no solution", "b:2"),
+    event(Phase.FAILED, "2 workers failed"),
+)
+
+
+def test_a_line_of_a_launch_on_several_workers_begins_with_its_worker() -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=200, markup=False, highlight=False)
+    with following(console) as show:
+        for each in ON_TWO:
+            show(each)
+    assert out.getvalue().splitlines() == [
+        "a:1: resolving: resolving",
+        "b:2: queued: waiting",
+        "a:1: ready: ready: /somewhere",
+        "b:2: failed: no solution",
+    ]
+
+
+def test_on_a_terminal_each_worker_has_a_bar_of_its_own() -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=100, force_terminal=True, force_interactive=True)
+    with following(console) as show:
+        for each in ON_TWO[:5]:
+            show(each)
+        before = out.tell()
+        show(event(Phase.FAILED, "no solution", "b:2"))
+        console.print("")
+    last = out.getvalue()[before:]
+    assert "starting" not in last
+    assert "a:1  ready" in last
+    assert "b:2  failed" in last
+    assert "b:2: no solution" in last

@@ -126,6 +126,8 @@ def planned(plan: Mapping[str, Any], *, workers: bool = False) -> list[Renderabl
 def listed(answer: Mapping[str, Any], now: float, *, workers: bool = False) -> list[RenderableType]:
     """The environments of a listing, each with its worker if `workers` is set."""
     entries = [EnvEntry.from_dict(each) for each in answer["list"]]
+    if not entries and answer["unreachable"]:
+        return [Text("No worker that answered has such an environment.")]
     if not entries:
         return [Text("There is no such environment. Make one: xinference-venv launch MODEL")]
     table = new_table(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -263,8 +263,8 @@ async def test_to_stop_following_leaves_the_jobs_of_the_workers() -> None:
     assert not launch.has_ended
 
 
-OUTCOMES = {
-    "ready": lambda address: ready(address),
+OUTCOMES: Mapping[str, Callable[[str], Said]] = {
+    "ready": ready,
     "failed": lambda _: fails(ResolutionFailed("no solution")),
     "away": lambda _: AWAY,
     "restarted": lambda _: UnknownJob("no job"),

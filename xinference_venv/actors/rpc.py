@@ -18,6 +18,7 @@ import xoscar as xo
 from xinference_venv.errors import (
     DeadlineExceeded,
     IncompatibleVersion,
+    StoreError,
     VirtualEnvError,
     WorkerUnavailable,
     error_from_dict,
@@ -118,7 +119,7 @@ async def ask_worker(
 
     Values and errors come as plain JSON values, whatever release the worker is of.
     """
-    answer = await call(
+    told = await call(
         address,
         uid,
         "answer",
@@ -129,9 +130,9 @@ async def ask_worker(
         deadline=deadline,
         here=here,
     )
-    if answer["error"] is not None:
-        raise error_from_dict(answer["error"]).with_details(host=address)
-    return answer["value"]
+    if told["error"] is not None:
+        raise error_from_dict(told["error"]).with_details(host=address)
+    return told["value"]
 
 
 async def ask_supervisor(
@@ -144,7 +145,7 @@ async def ask_supervisor(
     **named: Any,
 ) -> Any:
     """As `ask_worker`, of the supervisor at an address, in whatever incarnation."""
-    answer = await call(
+    told = await call(
         address,
         uid,
         "answer",
@@ -155,9 +156,9 @@ async def ask_supervisor(
         here=here,
         what=f"the supervisor at {address}",
     )
-    if answer["error"] is not None:
-        raise error_from_dict(answer["error"])
-    return answer["value"]
+    if told["error"] is not None:
+        raise error_from_dict(told["error"])
+    return told["value"]
 
 
 async def answer(
@@ -179,7 +180,11 @@ async def answer(
             ) from None
         return {"value": await asked(*arguments, **named), "error": None}
     except VirtualEnvError as error:
-        return {"value": None, "error": error.to_dict()}
+        told = error
+    except OSError as error:
+        # On the other side it would pass for one of the connection, or of a disk over there.
+        told = StoreError(str(error) or type(error).__name__)
+    return {"value": None, "error": told.to_dict()}
 
 
 def _of_another_release(message: str) -> IncompatibleVersion:

@@ -50,7 +50,7 @@ CLUSTER_VARIABLES = (
 )
 EXIT_CODES = (
     ("0", "done"),
-    ("1", "an error that has no code of its own"),
+    ("1", "an error that has no code of its own; of `verify`, something is broken"),
     ("2", "the input can't be meant"),
     ("3", "what was named does not exist"),
     ("4", "refused, since it is in use"),

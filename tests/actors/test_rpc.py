@@ -1,0 +1,240 @@
+"""Calls to peers that are gone, stand still, or never answer; and what may be sent at all."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from collections.abc import AsyncIterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import xoscar as xo
+
+from tests.index import black_hole, dead_port
+from xinference_venv.actors import rpc
+from xinference_venv.errors import (
+    DeadlineExceeded,
+    IncompatibleVersion,
+    InUse,
+    StoreError,
+    WorkerUnavailable,
+)
+
+UID = "peer"
+PATIENCE = 20.0
+
+
+class Peer(xo.StatelessActor):  # type: ignore[misc]
+    """An actor of another process, as far as a call can tell."""
+
+    incarnation = "first"
+
+    async def answer(self, *told: Any) -> dict[str, Any]:
+        if len(told) == 4:
+            assert told[0] == self.incarnation
+        method, arguments, named = told[-3:]
+        return await rpc.answer(self, method, arguments, named)
+
+    async def add(self, one: int, other: int = 1) -> int:
+        return one + other
+
+    async def fail(self, code: str) -> None:
+        raise InUse("it is in use", {"code_of_test": code})
+
+    async def refuse(self) -> None:
+        raise ConnectionRefusedError(111, "by somebody else")
+
+    async def sleep(self) -> None:
+        await asyncio.Event().wait()
+
+    def not_for_others(self) -> int:
+        return 1
+
+    async def _private(self) -> int:
+        return 1
+
+
+@pytest_asyncio.fixture
+async def peer() -> AsyncIterator[str]:
+    pool = await xo.create_actor_pool(address="127.0.0.1", n_process=0, auto_recover=False)
+    reference = await xo.create_actor(Peer, address=pool.external_address, uid=UID)
+    yield pool.external_address
+    await xo.destroy_actor(reference)
+    await pool.stop()
+
+
+async def ask(
+    address: str, method: str, *arguments: Any, deadline: float = 5.0, **named: Any
+) -> Any:
+    return await rpc.ask_worker(
+        address, UID, "first", method, *arguments, deadline=deadline, here="", **named
+    )
+
+
+# Deadlines
+
+
+async def test_work_that_is_done_in_time_gives_its_result() -> None:
+    assert await rpc.within(PATIENCE, asyncio.sleep(0, "done"), "it") == "done"
+
+
+async def test_work_that_takes_too_long_is_given_up_even_if_it_resists_one_cancelling() -> None:
+    cancelled, ended = 0, asyncio.Event()
+
+    async def stubborn() -> None:
+        nonlocal cancelled
+        while cancelled < 2:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled += 1
+        ended.set()
+
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(DeadlineExceeded, match=r"^it did not answer within 0\.05 s$"):
+            await rpc.within(0.05, stubborn(), "it")
+        # The first time xoscar only asks the peer to acknowledge it.
+        await ended.wait()
+
+
+async def test_who_is_cancelled_while_waiting_cancels_the_call() -> None:
+    called, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def call() -> None:
+        called.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    waiting = asyncio.create_task(rpc.within(PATIENCE, call(), "it"))
+    await called.wait()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    async with asyncio.timeout(PATIENCE):
+        await cancelled.wait()
+
+
+async def test_an_error_after_the_deadline_is_not_one_that_nobody_retrieved() -> None:
+    async def late() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise OSError("late") from None
+
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    with pytest.raises(DeadlineExceeded):
+        await rpc.within(0.01, late(), "it")
+    await asyncio.sleep(0.01)
+    gc.collect()
+    assert told == []
+
+
+# Peers that don't answer
+
+
+async def test_an_address_where_nobody_listens_is_said_at_once() -> None:
+    address = f"127.0.0.1:{dead_port()}"
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(WorkerUnavailable) as caught:
+            await ask(address, "add", 1, deadline=1000.0)
+    assert caught.value.message.startswith(f"the worker at {address} can't be reached: ")
+
+
+async def test_an_address_that_has_no_name_is_said() -> None:
+    with pytest.raises(WorkerUnavailable, match="can't be reached"):
+        await ask("no-such-host.invalid:1", "add", 1)
+
+
+async def test_a_black_hole_delays_nobody_longer_than_a_probe() -> None:
+    with black_hole() as port:
+        async with asyncio.timeout(PATIENCE):
+            with pytest.raises(WorkerUnavailable, match="can't be reached: no answer"):
+                await ask(f"127.0.0.1:{port}", "add", 1, deadline=1000.0)
+
+
+async def test_a_peer_that_listens_and_never_answers_costs_the_deadline_and_harms_no_other(
+    peer: str,
+) -> None:
+    # As a process that was stopped: the system accepts for it, nobody reads.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = "{}:{}".format(*silent.getsockname())
+        async with asyncio.timeout(PATIENCE):
+            waiting = asyncio.create_task(ask(address, "add", 1, deadline=1.0))
+            await asyncio.sleep(0.05)
+            assert await ask(peer, "add", 1) == 2
+            assert not waiting.done()
+            with pytest.raises(DeadlineExceeded, match=f"the worker at {address} did not answer"):
+                await waiting
+
+
+async def test_a_method_that_takes_too_long_is_given_up(peer: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(DeadlineExceeded, match=r"within 0\.1 s"):
+            await ask(peer, "sleep", deadline=0.1)
+        assert await ask(peer, "add", 1) == 2
+
+
+async def test_an_address_without_the_actor_is_unavailable(peer: str) -> None:
+    with pytest.raises(WorkerUnavailable) as caught:
+        await rpc.call(peer, "another", "add", 1, deadline=5.0, here="")
+    assert caught.value.message.startswith(f"the worker at {peer} closed the connection")
+    assert "XOSCAR_AUTH_KEY" in str(caught.value.hint)
+
+
+# Answers
+
+
+async def test_a_value_comes_back_and_an_error_with_who_raised_it(peer: str) -> None:
+    assert await ask(peer, "add", 1, other=2) == 3
+    with pytest.raises(InUse, match="it is in use") as caught:
+        await ask(peer, "fail", "x")
+    assert caught.value.details == {"code_of_test": "x", "host": peer}
+    with pytest.raises(InUse):
+        await rpc.ask_supervisor(peer, UID, "fail", "x", deadline=5.0, here="")
+
+
+async def test_an_error_of_the_other_side_s_system_is_none_of_the_connection(peer: str) -> None:
+    with pytest.raises(StoreError, match="by somebody else") as caught:
+        await ask(peer, "refuse")
+    assert caught.value.details["host"] == peer
+
+
+@pytest.mark.parametrize(
+    "method", ["unknown", "_private", "__post_create__", "not_for_others", "uid"]
+)
+async def test_a_method_that_the_other_side_does_not_offer_is_said(peer: str, method: str) -> None:
+    with pytest.raises(IncompatibleVersion, match=f"'{method}' is not known at {peer}") as caught:
+        await ask(peer, method)
+    assert "install the same on both" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(("arguments", "named"), [((), {}), ((1, 2, 3), {}), ((1,), {"later": 1})])
+async def test_arguments_that_the_other_side_does_not_know_are_said(
+    peer: str, arguments: tuple[int, ...], named: dict[str, int]
+) -> None:
+    with pytest.raises(IncompatibleVersion, match="'add' is not asked like this"):
+        await ask(peer, "add", *arguments, **named)
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [object(), Path("x"), Colour.RED, {1: object()}, [{"a": ({"b": b"bytes"},)}], {1, 2}],
+)
+async def test_what_a_peer_might_not_read_is_never_sent(argument: object) -> None:
+    # Nobody is there to connect to: it does not come that far.
+    with pytest.raises(TypeError, match="no plain JSON value"):
+        await ask("127.0.0.1:1", "add", argument)
+    with pytest.raises(TypeError, match="no plain JSON value"):
+        await ask("127.0.0.1:1", "add", named=argument)
