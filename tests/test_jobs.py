@@ -40,7 +40,7 @@ def test_events_and_results_come_back_from_json(record: JobEvent | PreparedEnvir
 
 def test_events_and_results_are_read_whole_or_refused() -> None:
     event = JobEvent(seq=1, at=1.5, phase=Phase.INSTALLING, message="installing", done=3, total=9)
-    progress = ("done", "total", "done_bytes", "total_bytes")
+    progress = ("done", "total", "done_bytes", "total_bytes", "worker_address")
     check_record(event, may_be_absent=progress)
     result = PreparedEnvironment(
         enabled=True,

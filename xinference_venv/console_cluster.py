@@ -123,13 +123,13 @@ def differing(answer: Mapping[str, Any]) -> list[Text]:
 
 def unreachable(answer: Mapping[str, Any]) -> list[Text]:
     """The workers that did not answer: their state, how old what they last told is, and why."""
-    return [
-        Text(
-            f"unreachable: {each['worker_address']}{_standing(each)}:"
-            f" {error_from_dict(each['error'])}"
-        )
+    lines = [
+        f"unreachable: {each['worker_address']}{_standing(each)}: {error_from_dict(each['error'])}"
         for each in answer["unreachable"]
     ]
+    if not answer.get("complete", True):
+        lines.append("the supervisor was started just now: workers may be missing here")
+    return list(map(Text, lines))
 
 
 def silence(answer: Mapping[str, Any]) -> WorkerUnavailable | None:

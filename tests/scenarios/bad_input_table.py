@@ -51,7 +51,7 @@ SECTIONS: Mapping[str, tuple[BadInput, ...]] = {
             job="4711",
             error=errors.UnknownJob,
             message="there is no job '4711'",
-            hint="jobs are named JOB@WORKER; workers are: 127.0.0.1:…",
+            hint="it ended long ago, or every worker of it was started anew",
         ),
     ),
     "Requirements": (

@@ -14,7 +14,13 @@ import xoscar as xo
 
 from xinference_venv.actors import rpc
 from xinference_venv.actors.worker import WORKER_UID
-from xinference_venv.errors import DeadlineExceeded, NotFound, VirtualEnvError, WorkerUnavailable
+from xinference_venv.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    NotFound,
+    VirtualEnvError,
+    WorkerUnavailable,
+)
 from xinference_venv.fleet import HEARTBEAT_SECONDS, Fleet, Member, Registration, WorkerState
 
 ASK_SECONDS = 30.0
@@ -88,22 +94,26 @@ class SupervisorWorkers(xo.StatelessActor):  # type: ignore[misc]
     ) -> dict[str, Any]:
         """Ask the selected workers at once; nobody's silence delays or hides another's answer.
 
-        An error `missing` of a worker means that it has nothing to say. Any other error that is
-        a worker's own is raised, naming it.
+        An error `missing` of a worker means that it has nothing to say. Any other stands for its
+        answer, but that what was asked can't be meant, or that all of them failed, is raised.
+        With `complete` false workers may be there that have not registered again yet.
         """
         members = self._fleet.select(worker_ip)
 
         async def ask(member: Member) -> Any:
             try:
                 return await self._ask(member, method, *arguments, deadline=deadline, **named)
-            except (WorkerUnavailable, DeadlineExceeded) as error:
-                return error
+            except InvalidInput:
+                raise
             except VirtualEnvError as error:
                 if missing is not None and isinstance(error, missing):
                     return []
-                raise
+                return error
 
         answers = await asyncio.gather(*map(ask, members))
+        own = [each for each in answers if isinstance(each, VirtualEnvError) and _is_own(each)]
+        if len(own) == len(members):
+            raise own[0]
         now = self._now()
         told: list[Any] = []
         unreachable = []
@@ -114,7 +124,7 @@ class SupervisorWorkers(xo.StatelessActor):  # type: ignore[misc]
                 told += answer
             else:
                 told.append({**answer, "worker_address": member.registration.address})
-        return {"list": told, "unreachable": unreachable}
+        return {"list": told, "unreachable": unreachable, "complete": self._is_complete}
 
     async def _ask(
         self,
@@ -178,3 +188,8 @@ class SupervisorWorkers(xo.StatelessActor):  # type: ignore[misc]
                 f"there is no worker at {address!r}", {"hint": f"there are: {self._fleet.listed}"}
             )
         return member
+
+
+def _is_own(error: VirtualEnvError) -> bool:
+    """Whether a worker said what went wrong, rather than nothing."""
+    return not isinstance(error, WorkerUnavailable | DeadlineExceeded)
