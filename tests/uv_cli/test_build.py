@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def builds(bench: Bench, tmp_path: Path) -> Builds:
 
 async def build(
     builder: Builder, made: EnvLock, on_line: Callable[[str], None] = lambda _: None
-) -> dict[str, str]:
+) -> Mapping[str, str]:
     """Build, and return what is installed; that files and records agree is asserted."""
     await builder.make_empty()
     await builder.install(made, on_line)

@@ -144,8 +144,7 @@ def launch(
     Nothing is left in use, except by --run. On a cluster that prepares its workers for the
     launches to come; equal hosts get identical environments.
     """
-    named = bool(workers or count or everywhere or require)
-    if named and not on_cluster():
+    if not on_cluster() and (workers or count or everywhere or require):
         raise click.UsageError(
             "--worker, --workers, --all-workers and --require are for a cluster: name its"
             " --supervisor."
