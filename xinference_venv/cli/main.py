@@ -21,6 +21,7 @@ from xinference_venv.cli.leases import leases, release
 from xinference_venv.cli.logs import logs
 from xinference_venv.cli.serve import supervisor, worker
 from xinference_venv.cli.verify import verify
+from xinference_venv.cli.web import web
 from xinference_venv.cli.workers import workers
 from xinference_venv.errors import InvalidInput, JobCancelled, StoreError, VirtualEnvError
 from xinference_venv.session import Stopped
@@ -50,6 +51,7 @@ def commands() -> None:
       xinference-venv supervisor                run the supervisor
       xinference-venv worker --supervisor ADDR  run the worker of a host
       xinference-venv workers                   which workers there are
+      xinference-venv web                       serve the REST API
 
     `xinference-venv COMMAND --help` says more of each.
     """
@@ -70,6 +72,7 @@ _COMMANDS = (
     supervisor,
     worker,
     workers,
+    web,
 )
 for _each in _COMMANDS:
     commands.add_command(_each)
