@@ -71,9 +71,8 @@ class ServingWorker(xo.StatelessActor):  # type: ignore[misc]
 
     async def start_model(self, model_name: str, environment: dict[str, Any]) -> str:
         """Start a model in a prepared environment of this host; returns its actor's address."""
-        process = await self._client.start(
-            PreparedEnvironment.from_dict(environment), label=model_name
-        )
+        prepared = PreparedEnvironment.from_dict(environment)
+        process = await self._client.start(prepared, label=model_name)
         self._processes[model_name] = process
         await xo.create_actor(FileTypeModel, address=process.address, uid=model_name)
         return process.address

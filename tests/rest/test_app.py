@@ -1,0 +1,134 @@
+"""Every route against the description of the API, and against every kind of token."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from tests.rest.fakes import ADDRESS, LOG_ID, SILENT, FakeSupervisor, app_of, browser
+from xinference_venv.rest.app import ROUTES
+from xinference_venv.rest.tokens import Tokens
+
+_LAUNCH = {"model_name": "a-model"}
+# Method, path, body; the scope that it takes; the status when all goes well.
+TABLE: list[tuple[str, str, dict[str, Any] | None, str | None, int]] = [
+    ("GET", "/health", None, None, 200),
+    ("GET", "/ready", None, None, 200),
+    ("GET", "/v1/virtualenvs", None, "list", 200),
+    ("DELETE", "/v1/virtualenvs?model_name=a-model", None, "delete", 200),
+    ("POST", "/v1/virtualenvs", _LAUNCH, "create", 202),
+    ("GET", "/v1/virtualenvs/packages?model_name=a-model", None, "list", 200),
+    ("GET", "/v1/virtualenvs/explain?model_name=a-model", None, "list", 200),
+    ("POST", "/v1/virtualenvs/plan", _LAUNCH, "create", 200),
+    ("POST", "/v1/virtualenvs/gc", {}, "delete", 200),
+    ("POST", "/v1/virtualenvs/verify", {}, "create", 200),
+    ("GET", "/v1/jobs", None, "list", 200),
+    ("GET", "/v1/jobs/abc", None, "list", 200),
+    ("GET", "/v1/jobs/abc/events", None, "list", 200),
+    ("DELETE", "/v1/jobs/abc", None, "create", 200),
+    ("GET", "/v1/leases", None, "list", 200),
+    ("DELETE", "/v1/leases/a-lease", None, "delete", 200),
+    ("GET", "/v1/workers", None, "list", 200),
+    ("GET", "/v1/models", None, "list", 200),
+    ("GET", "/v1/logs?model_name=a-model", None, "list", 200),
+    ("GET", f"/v1/logs/{LOG_ID}?worker_address={ADDRESS}", None, "list", 200),
+]
+_SCOPES = ("list", "create", "delete")
+
+
+def _template(path: str) -> str:
+    plain = path.partition("?")[0]
+    return (
+        plain.replace("/abc", "/{job_id}")
+        .replace("/a-lease", "/{lease_id}")
+        .replace(f"/{LOG_ID}", "/{log_id}")
+    )
+
+
+def _tokens(**scopes: str) -> Tokens:
+    digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in scopes}
+    return Tokens.parse("\n".join(f"sha256:{digests[name]} {scopes[name]}" for name in scopes))
+
+
+def test_the_table_has_every_route() -> None:
+    assert sorted((method, _template(path)) for method, path, *_ in TABLE) == sorted(
+        (route.method, route.path) for route in ROUTES
+    )
+
+
+@pytest.mark.parametrize(("method", "path", "body", "scope", "status"), TABLE)
+async def test_a_route_lets_in_who_has_its_scope_and_nobody_else(
+    method: str, path: str, body: Any, scope: str | None, status: int
+) -> None:
+    tokens = _tokens(**{each: f"virtualenv:{each}" for each in _SCOPES})
+    supervisor = FakeSupervisor()
+    async with browser(app_of(supervisor, tokens=tokens)) as ask:
+
+        async def answered(authorization: bytes | None) -> int:
+            headers = {} if authorization is None else {b"Authorization": authorization}
+            answer = await ask.request(method, path, json=body, headers=headers)
+            if answer.status_code in (401, 403):
+                assert answer.json()["code"] in ("unauthorized", "forbidden")
+                assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+            return answer.status_code
+
+        for nobody in (
+            None,
+            b"Bearer wrong",
+            b"Basic bGlzdDo=",
+            b"list",
+            b"Bearer ",
+            b"Bearer \xe9",
+        ):
+            assert await answered(nobody) == (status if scope is None else 401)
+        if scope is not None:
+            assert supervisor.asked == []
+        for each in _SCOPES:
+            allowed = scope in (None, each)
+            assert await answered(f"Bearer {each}".encode()) == (status if allowed else 403)
+
+
+@pytest.mark.parametrize(("method", "path", "body", "scope", "status"), TABLE)
+async def test_an_answer_is_as_the_description_says(
+    method: str, path: str, body: Any, scope: str | None, status: int
+) -> None:
+    app = app_of(FakeSupervisor())
+    async with browser(app) as ask:
+        answer = await ask.request(method, path, json=body)
+    assert answer.status_code == status
+    described = app.openapi()["paths"][_template(path)][method.lower()]["responses"][str(status)]
+    [(media_type, content)] = described["content"].items()
+    assert answer.headers["content-type"].partition(";")[0] == media_type
+    [route] = [each for each in ROUTES if (each.method, each.path) == (method, _template(path))]
+    if route.reply is None:
+        assert content["itemSchema"]["properties"]["event"] == {"enum": ["job", "end", "lost"]}
+    else:
+        assert content["schema"]["$ref"].endswith(f"/{route.reply.__name__}")
+        route.reply.model_validate_json(answer.content, strict=True)
+
+
+async def test_a_partial_answer_names_who_is_missing_in_the_body_and_in_a_header() -> None:
+    supervisor = FakeSupervisor()
+    supervisor.unreachable = [SILENT]
+    async with browser(app_of(supervisor)) as ask:
+        answer = await ask.get("/v1/virtualenvs")
+        removal = await ask.delete("/v1/virtualenvs", params={"model_name": "a-model"})
+    assert answer.headers["X-Virtualenv-Unreachable"] == "10.0.0.2:4000"
+    assert answer.json()["unreachable"] == [SILENT]
+    assert removal.json()["result"] is False
+
+
+async def test_a_whole_answer_has_no_such_header() -> None:
+    async with browser(app_of(FakeSupervisor())) as ask:
+        answer = await ask.get("/v1/virtualenvs")
+    assert "X-Virtualenv-Unreachable" not in answer.headers
+
+
+async def test_nobody_is_asked_to_load_anything_of_another_host_or_to_let_others_read() -> None:
+    async with browser(app_of(FakeSupervisor()), Origin="http://elsewhere") as ask:
+        assert (await ask.get("/docs")).status_code == 404
+        assert (await ask.get("/redoc")).status_code == 404
+        answer = await ask.get("/v1/workers")
+    assert not [name for name in answer.headers if name.startswith("access-control")]

@@ -1,0 +1,105 @@
+"""The guard: whose requests, how many, how large."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.rest.fakes import FakeSupervisor, app_of, browser
+from xinference_venv.rest.limits import Limits, Rates
+from xinference_venv.rest.serving import hosts_of
+
+JSON = {"Content-Type": "application/json"}
+
+
+async def _chunks(size: int) -> AsyncIterator[bytes]:
+    for _ in range(size):
+        yield b" " * 1000
+
+
+async def test_a_body_that_is_too_large_is_refused_however_it_comes() -> None:
+    supervisor = FakeSupervisor()
+    async with browser(app_of(supervisor, limits=Limits(body_bytes=5000))) as ask:
+        told = await ask.post("/v1/virtualenvs/gc", content=b" " * 5001, headers=JSON)
+        untold = await ask.post("/v1/virtualenvs/gc", content=_chunks(6), headers=JSON)
+        lied = {**JSON, "Content-Length": "9" * 5000}
+        huge = await ask.post("/v1/virtualenvs/gc", content=b"{}", headers=lied)
+        fits = await ask.post("/v1/virtualenvs/gc", content=b"{}" + b" " * 4998, headers=JSON)
+    assert [each.status_code for each in (told, untold, huge, fits)] == [413, 413, 413, 200]
+    assert told.json()["code"] == "too_large"
+    assert len(supervisor.asked) == 1
+
+
+async def test_who_asks_too_often_is_told_how_long_to_wait() -> None:
+    now = 100.0
+    limits = Limits(rate=0.5, burst=2)
+    app = app_of(FakeSupervisor(), limits=limits, clock=lambda: now)
+    async with browser(app) as ask:
+        answers = [await ask.get("/health") for _ in range(3)]
+        assert [each.status_code for each in answers] == [200, 200, 429]
+        assert answers[-1].json()["code"] == "too_many_requests"
+        assert answers[-1].headers["Retry-After"] == "2"
+        now += 2.0
+        assert (await ask.get("/health")).status_code == 200
+
+
+def test_one_client_does_not_wait_for_another() -> None:
+    rates = Rates(limits=Limits(rate=1.0, burst=1))
+    assert rates.wait_for("a", 0.0) == 0.0
+    assert rates.wait_for("a", 0.0) == 1.0
+    assert rates.wait_for("b", 0.0) == 0.0
+    assert rates.wait_for("a", 1.0) == 0.0
+
+
+def test_no_number_of_clients_fills_the_memory() -> None:
+    rates = Rates(limits=Limits())
+    for number in range(20_000):
+        rates.wait_for(str(number), 0.0)
+    assert len(rates._buckets) == 10_000
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:9798", 200),
+        ("LOCALHOST:80", 200),
+        ("localhost", 200),
+        ("[::1]:9798", 200),
+        ("127.0.0.5", 200),
+        ("evil.example:9798", 400),
+        ("localhost.evil.example", 400),
+        ("", 400),
+        ("[::2]", 400),
+    ],
+)
+async def test_on_the_loopback_address_only_its_own_names_are_answered(
+    host: str, status: int
+) -> None:
+    app = app_of(FakeSupervisor(), hosts=hosts_of("127.0.0.5"))
+    async with browser(app) as ask:
+        answer = await ask.get("/v1/workers", headers={"Host": host})
+    assert answer.status_code == status
+
+
+def test_elsewhere_any_name_will_do() -> None:
+    assert hosts_of("10.0.0.1") is None
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (None, 200),
+        ("http://api", 200),
+        ("http://API", 200),
+        ("http://evil.example", 403),
+        ("http://api:81", 403),
+        ("null", 403),
+        ("http://[", 403),
+    ],
+)
+async def test_a_page_of_another_site_can_change_nothing(origin: str | None, status: int) -> None:
+    headers = {} if origin is None else {"Origin": origin}
+    async with browser(app_of(FakeSupervisor())) as ask:
+        answer = await ask.post("/v1/virtualenvs/gc", json={}, headers=headers)
+    assert answer.status_code == status

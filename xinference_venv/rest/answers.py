@@ -1,0 +1,82 @@
+"""Answers of the supervisor as HTTP answers: JSON, who is missing, what a removal comes to.
+
+Comes in: what the supervisor says. Comes out: a response, or the error that says it better.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.responses import JSONResponse
+
+from xinference_venv.errors import InUse, NotFound, WorkerUnavailable
+from xinference_venv.inventory import EnvEntry
+from xinference_venv.units import printable
+
+UNREACHABLE_HEADER = "X-Virtualenv-Unreachable"
+
+
+class Json(JSONResponse):
+    """JSON in ASCII: names on disk may hold what has no encoding in UTF-8."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+
+
+def gathered(answer: Mapping[str, Any], **more: Any) -> Json:
+    """What was gathered of several workers; those that did not answer are named in a header too."""
+    silent = ", ".join(
+        printable(each["worker_address"]).encode("ascii", "backslashreplace").decode()
+        for each in answer["unreachable"]
+    )
+    return Json({**more, **answer}, headers={UNREACHABLE_HEADER: silent} if silent else None)
+
+
+def is_whole(answer: Mapping[str, Any]) -> bool:
+    """Whether all workers have answered, as far as anybody knows."""
+    return not answer["unreachable"] and bool(answer.get("complete", True))
+
+
+def check_found(answer: Mapping[str, Any], found: Sequence[object], what: str) -> None:
+    """Raises `NotFound`, or `WorkerUnavailable` while nobody can say what is not there."""
+    if found:
+        return
+    if not is_whole(answer):
+        silent = ", ".join(each["worker_address"] for each in answer["unreachable"])
+        raise WorkerUnavailable(
+            f"no worker that answered has a matching {what}; these did not answer: "
+            + (silent or "those that have not registered with the new supervisor yet"),
+            {"unreachable": answer["unreachable"]},
+        )
+    raise NotFound(f"there is no {what} that matches")
+
+
+def removed(answer: Mapping[str, Any], *, dry_run: bool) -> Json:
+    """What a removal came to, or would: `result` says whether all that matches is gone.
+
+    Raises `NotFound`, `WorkerUnavailable` and, unless it is a dry run, `InUse` with the holders;
+    workers that refused nothing have removed theirs, which `reports` of its details tell.
+    """
+    parts = ("remove", "detach", "refuse")
+    matching = [entry for report in answer["list"] for part in parts for entry in report[part]]
+    check_found(answer, matching, "environment")
+    refused = [EnvEntry.from_dict(entry) for report in answer["list"] for entry in report["refuse"]]
+    if refused and not dry_run:
+        raise InUse(
+            "; ".join(f"{entry.key} is {_use_of(entry)}" for entry in refused),
+            {
+                "holders": [lease.to_dict() for entry in refused for lease in entry.leases],
+                "users": [user.to_dict() for entry in refused for user in entry.users],
+                "reports": answer["list"],
+                "unreachable": answer["unreachable"],
+                "hint": "end what uses it, or let go of what a lease holds with force=true",
+            },
+        )
+    return gathered(answer, result=not refused and is_whole(answer))
+
+
+def _use_of(entry: EnvEntry) -> str:
+    holders = [*map(str, entry.leases), *map(str, entry.users)]
+    return f"in use by {'; '.join(holders)}" if holders else "being built"

@@ -1,0 +1,151 @@
+"""The application: the routes with their scopes, descriptions and errors, behind the guard.
+
+Comes in: a client of the actors and the tokens. Comes out: an ASGI application, which a serving
+cluster can also mount in its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Collection
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.responses import Response
+
+from xinference_venv.rest import care, cluster, environments, launches
+from xinference_venv.rest.answers import UNREACHABLE_HEADER, Json
+from xinference_venv.rest.asking import Asking
+from xinference_venv.rest.common import Route
+from xinference_venv.rest.errors import add_handlers
+from xinference_venv.rest.events import EventStream
+from xinference_venv.rest.giving_back import GivingBack
+from xinference_venv.rest.limits import Guard, Limits
+from xinference_venv.rest.replies import ErrorReply
+from xinference_venv.rest.tokens import Scope, Tokens
+
+if TYPE_CHECKING:
+    from xinference_venv.client import Client
+
+ROUTES: tuple[Route, ...] = (
+    *environments.ROUTES,
+    *launches.ROUTES,
+    *care.ROUTES,
+    *cluster.ROUTES,
+)
+# What the guard, the framework and the way to the supervisor may answer anywhere.
+_ANYWHERE = {
+    400: "The request can't be read, or its Host is not ours.",
+    413: "The body is too large.",
+    422: "What is asked for can't be meant: `details` say what is wrong.",
+    429: "Too many requests: `Retry-After` says for how many seconds to wait.",
+    500: "Something failed that should not; `code` says what.",
+    502: "A part of the cluster is of a release that can't work with the others.",
+    503: "The supervisor, or every worker that could tell, does not answer.",
+    504: "It took longer than allowed.",
+}
+_SOMEWHERE = {
+    404: "What is named does not exist.",
+    409: "It is in use (`details.holders`, `details.users`), or the requirements have no solution.",
+}
+_bearer = HTTPBearer(auto_error=False, description="A token of the token file.")
+
+
+def create_app(
+    client: Client,
+    *,
+    tokens: Tokens | None,
+    hosts: Collection[str] | None = None,
+    limits: Limits | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> FastAPI:
+    """The API over a client's supervisor.
+
+    Without `tokens` anybody may do anything: bind it to the loopback address only, and name the
+    `hosts` by which a request may call it there. `clock` is monotonic, in seconds.
+    """
+    app = FastAPI(
+        title="xinference_venv",
+        summary="The Python environments of a serving cluster's models.",
+        version=version("xinference_venv"),
+        # They would load scripts of other hosts.
+        docs_url=None,
+        redoc_url=None,
+        # Its redirections would go wherever `Host` says.
+        redirect_slashes=False,
+    )
+    app.state.supervisor = Asking(supervisor=client.supervisor)
+    app.state.giving_back = GivingBack(supervisor=client.supervisor)
+    app.add_middleware(Guard, limits=limits or Limits(), hosts=hosts, clock=clock)
+    methods: dict[str, list[str]] = {}
+    for route in ROUTES:
+        methods.setdefault(route.path, []).append(route.method)
+        _add(app, route, tokens)
+    add_handlers(app, methods)
+    return app
+
+
+def _add(app: FastAPI, route: Route, tokens: Tokens | None) -> None:
+    checks = [] if tokens is None or route.scope is None else [_allowing(tokens, route.scope)]
+    app.add_api_route(
+        route.path,
+        route.endpoint,
+        methods=[route.method],
+        status_code=route.status,
+        # The answers go out as they came: checking them again would cost more than making them.
+        response_model=None,
+        response_class=Response if route.reply is None else Json,
+        responses=_responses(route, guarded=bool(checks)),
+        dependencies=list(map(Depends, checks)),
+        operation_id=route.endpoint.__name__,
+    )
+
+
+def _allowing(tokens: Tokens, scope: Scope) -> Callable[..., Awaitable[None]]:
+    """A dependency that lets only those through whose token has a scope."""
+
+    async def check(
+        given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    ) -> None:
+        scopes = None if given is None else tokens.scopes_of(given.credentials)
+        if scopes is None:
+            raise HTTPException(401, headers={"WWW-Authenticate": "Bearer"})
+        if scope not in scopes:
+            needed = f'Bearer error="insufficient_scope", scope="{scope}"'
+            raise HTTPException(403, headers={"WWW-Authenticate": needed})
+
+    return check
+
+
+def _responses(route: Route, *, guarded: bool) -> dict[int | str, dict[str, Any]]:
+    """The answers of a route as OpenAPI describes them."""
+    found: dict[int | str, dict[str, Any]] = {
+        status: {"model": ErrorReply, "description": text} for status, text in _ANYWHERE.items()
+    }
+    for status in route.refused:
+        found[status] = {"model": ErrorReply, "description": _SOMEWHERE[status]}
+    if guarded:
+        found[401] = {"model": ErrorReply, "description": "No token, or one that is not known."}
+    # Beside a token that lacks the scope: a browser's page of another site.
+    found[403] = {"model": ErrorReply, "description": "This may not be asked for."}
+    ok: dict[str, Any] = {"description": route.status.phrase}
+    if route.reply is None:
+        text = {"type": "string"}
+        event = {"event": {"enum": ["job", "end", "lost"]}, "id": text, "data": text}
+        ok["content"] = {
+            EventStream.media_type: {"itemSchema": {"type": "object", "properties": event}}
+        }
+        found[204] = {"description": "It has ended, and the end was told."}
+    else:
+        ok["model"] = route.reply
+        if "unreachable" in route.reply.model_fields:
+            ok["headers"] = {
+                UNREACHABLE_HEADER: {
+                    "description": "The workers that did not answer; `unreachable` says more.",
+                    "schema": {"type": "string"},
+                }
+            }
+    found[int(route.status)] = ok
+    return found

@@ -1,0 +1,145 @@
+"""The routes of environments: list, packages, explain, remove."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import Response
+
+from xinference_venv.explain import branches_of
+from xinference_venv.lock import LockedDistribution, Role
+from xinference_venv.rest import replies
+from xinference_venv.rest.answers import check_found, gathered, removed
+from xinference_venv.rest.bodies import (
+    DryRun,
+    Force,
+    ModelEngine,
+    ModelName,
+    NeededModelName,
+    PythonVersion,
+    WorkerIp,
+)
+from xinference_venv.rest.common import Route, Supervisor
+from xinference_venv.rest.tokens import Scope
+
+_HIDING = (Role.SHADOWED, Role.HIDDEN)
+
+
+async def list_virtual_envs(
+    supervisor: Supervisor,
+    model_name: ModelName = None,
+    model_engine: ModelEngine = None,
+    python_version: PythonVersion = None,
+    worker_ip: WorkerIp = None,
+) -> Response:
+    """List environments: all, or those that match."""
+    return gathered(
+        await supervisor.list_virtual_envs(model_name, model_engine, worker_ip, python_version)
+    )
+
+
+async def list_virtual_env_packages(
+    supervisor: Supervisor,
+    model_name: NeededModelName,
+    model_engine: ModelEngine = None,
+    python_version: PythonVersion = None,
+    worker_ip: WorkerIp = None,
+) -> Response:
+    """List the packages of a model's environments, each with where it is from and why."""
+    return gathered(
+        await _packages(supervisor, model_name, model_engine, python_version, worker_ip)
+    )
+
+
+async def explain_virtual_env(
+    supervisor: Supervisor,
+    model_name: NeededModelName,
+    model_engine: ModelEngine = None,
+    python_version: PythonVersion = None,
+    worker_ip: WorkerIp = None,
+) -> Response:
+    """Explain a model's environments: the tree of what requires what, and what is not shown."""
+    answer = await _packages(supervisor, model_name, model_engine, python_version, worker_ip)
+    return gathered({**answer, "list": [_explained(each) for each in answer["list"]]})
+
+
+async def remove_virtual_env(
+    supervisor: Supervisor,
+    model_name: NeededModelName,
+    model_engine: ModelEngine = None,
+    python_version: PythonVersion = None,
+    worker_ip: WorkerIp = None,
+    dry_run: DryRun = False,
+    force: Force = False,
+) -> Response:
+    """Remove a model's environments; what is in use is refused, with who uses it.
+
+    Each worker removes all of its own that match, or none. `result` is true when all that
+    matches is gone: a worker that does not answer may still have some.
+    """
+    answer = await supervisor.remove_virtual_env(
+        model_name, model_engine, python_version, worker_ip, dry_run=dry_run, force=force
+    )
+    return removed(answer, dry_run=dry_run)
+
+
+async def _packages(
+    supervisor: Any,
+    model_name: str,
+    model_engine: str | None,
+    python_version: str | None,
+    worker_ip: str | None,
+) -> dict[str, Any]:
+    answer: dict[str, Any] = await supervisor.list_virtual_env_packages(
+        model_name, model_engine, python_version, worker_ip
+    )
+    check_found(answer, answer["list"], "environment")
+    return answer
+
+
+def _explained(entry: dict[str, Any]) -> dict[str, Any]:
+    distributions = [LockedDistribution.from_dict(each) for each in entry["packages"]]
+    told = {name: value for name, value in entry.items() if name != "packages"}
+    tree = [
+        {**each.distribution.to_dict(), "parent": each.parent, "first": each.first}
+        for each in branches_of(distributions)
+    ]
+    not_shown = [each.to_dict() for each in sorted(distributions) if each.role in _HIDING]
+    return {**told, "tree": tree, "not_shown": not_shown}
+
+
+_PATH = "/v1/virtualenvs"
+ROUTES = (
+    Route(
+        method="GET",
+        path=_PATH,
+        endpoint=list_virtual_envs,
+        scope=Scope.LIST,
+        reply=replies.Environments,
+        refused=(404,),
+    ),
+    Route(
+        method="DELETE",
+        path=_PATH,
+        endpoint=remove_virtual_env,
+        scope=Scope.DELETE,
+        reply=replies.Removal,
+        refused=(404, 409),
+    ),
+    Route(
+        method="GET",
+        path=f"{_PATH}/packages",
+        endpoint=list_virtual_env_packages,
+        scope=Scope.LIST,
+        reply=replies.Packages,
+        refused=(404,),
+    ),
+    Route(
+        method="GET",
+        path=f"{_PATH}/explain",
+        endpoint=explain_virtual_env,
+        scope=Scope.LIST,
+        reply=replies.Explained,
+        refused=(404,),
+    ),
+)

@@ -1,0 +1,122 @@
+"""Errors as HTTP answers: which status each class of errors has, and the one shape of the body.
+
+Comes in: what a request raised. Comes out: a status and ``{code, message, details, detail}``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from xinference_venv import errors
+from xinference_venv.rest.answers import Json
+
+STATUSES: Mapping[type[errors.VirtualEnvError], HTTPStatus] = {
+    errors.VirtualEnvError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.InvalidInput: HTTPStatus(422),
+    # What is damaged is ours, not the caller's.
+    errors.InvalidRecord: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    # The same: nothing that the caller names is missing.
+    errors.UvNotFound: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.InUse: HTTPStatus.CONFLICT,
+    # Well meant, and in conflict with what the host and the indexes have.
+    errors.ResolutionFailed: HTTPStatus.CONFLICT,
+    errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
+    errors.JobCancelled: HTTPStatus.CONFLICT,
+    errors.WorkerUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.IncompatibleVersion: HTTPStatus.BAD_GATEWAY,
+}
+"""A class that is not named here has the status of its nearest parent."""
+
+
+def status_of(error: errors.VirtualEnvError) -> HTTPStatus:
+    """The status of an error, by the nearest class of its tree that has one."""
+    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+
+
+def body_of(code: str, message: str, details: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The body of an error; `detail`, in words, is where clients of Xinference look."""
+    details = dict(details or {})
+    hint = details.get("hint")
+    return {
+        "code": code,
+        "message": message,
+        "details": details,
+        "detail": f"{message} ({hint})" if hint else message,
+    }
+
+
+def refusal(
+    status: HTTPStatus, code: str, message: str, headers: Mapping[str, str] | None = None
+) -> Json:
+    """The answer to a request that never reaches what it asks for."""
+    return Json(body_of(code, message), status_code=status, headers=dict(headers or {}))
+
+
+def add_handlers(app: FastAPI, methods: Mapping[str, Iterable[str]]) -> None:
+    """Let an app answer errors in our shape; `methods` are those of each path template."""
+
+    async def ours(_: Request, error: Exception) -> Response:
+        assert isinstance(error, errors.VirtualEnvError)
+        told = error.to_dict()
+        return Json(
+            body_of(told["code"], told["message"], told["details"]), status_code=status_of(error)
+        )
+
+    async def of_framework(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        status = HTTPStatus(error.status_code)
+        headers = dict(error.headers or {})
+        if status is HTTPStatus.METHOD_NOT_ALLOWED:
+            # The framework names those of the first route of the path only.
+            headers["Allow"] = ", ".join(sorted(_allowed(request.url.path, methods)))
+        code = status.phrase.lower().replace(" ", "_")
+        return refusal(
+            status, code, f"{request.method} {request.url.path}: {status.phrase}", headers
+        )
+
+    async def malformed(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        # Without what was given: it may hold a credential.
+        wrong = [{"where": _where(each["loc"]), "what": each["msg"]} for each in error.errors()]
+        message = "; ".join(f"{each['where']}: {each['what']}" for each in wrong)
+        return Json(
+            body_of(errors.InvalidInput.code, message, {"errors": wrong}),
+            status_code=STATUSES[errors.InvalidInput],
+        )
+
+    async def unforeseen(_: Request, __: Exception) -> Response:
+        # The server's log has it; a stranger need not read our insides.
+        return refusal(
+            HTTPStatus.INTERNAL_SERVER_ERROR, errors.VirtualEnvError.code, "an internal error"
+        )
+
+    app.add_exception_handler(errors.VirtualEnvError, ours)
+    app.add_exception_handler(HTTPException, of_framework)
+    app.add_exception_handler(RequestValidationError, malformed)
+    app.add_exception_handler(Exception, unforeseen)
+
+
+def _where(place: Iterable[str | int]) -> str:
+    """Where in a request something is wrong, as ``body.workers[0]``."""
+    text = ""
+    for part in place:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".")
+
+
+def _allowed(path: str, methods: Mapping[str, Iterable[str]]) -> set[str]:
+    """The methods of a path; an app that is mounted in another one has a prefix."""
+    found: set[str] = set()
+    for template, those in methods.items():
+        if re.search(re.sub(r"\{\w+\}", "[^/]+", template) + "$", path):
+            found |= set(those)
+    return found

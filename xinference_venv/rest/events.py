@@ -1,0 +1,55 @@
+"""A launch as server-sent events (WHATWG HTML, 9.2): each with its number, so that a client that
+lost the connection goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from starlette.responses import StreamingResponse
+
+from xinference_venv.errors import VirtualEnvError
+
+END = "end"
+"""The id of the last event."""
+HEARTBEAT_SECONDS = 15.0
+"""So often something is sent, so that nobody in between takes the connection for dead."""
+RETRY_MILLISECONDS = 2000
+
+
+class EventStream(StreamingResponse):
+    """An answer of events that no proxy may keep back."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, content: AsyncIterator[str]) -> None:
+        super().__init__(content, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+
+
+async def told(
+    supervisor: Any, job_id: str, since: int, answer: Mapping[str, Any]
+) -> AsyncIterator[str]:
+    """The events of a launch from its `answer` since a number on, until it ends."""
+    yield f"retry: {RETRY_MILLISECONDS}\n\n"
+    while True:
+        for event in answer["events"]:
+            since = event["seq"]
+            yield _event("job", str(since), event)
+        if answer["result"] is not None or answer["error"] is not None:
+            how = {name: each for name, each in answer.items() if name != "events"}
+            yield _event(END, END, how)
+            return
+        try:
+            answer = await supervisor.wait(job_id, since, HEARTBEAT_SECONDS)
+        except VirtualEnvError as error:
+            yield _event("lost", str(since), error.to_dict())
+            return
+        if not answer["events"]:
+            yield ": still there\n\n"
+
+
+def _event(kind: str, number: str, data: Mapping[str, Any]) -> str:
+    # JSON in ASCII has no line break, which would end the data.
+    return f"event: {kind}\nid: {number}\ndata: {json.dumps(data)}\n\n"

@@ -1,0 +1,153 @@
+"""What stands before the application: whose requests, how many, how large.
+
+Comes in: every HTTP request. Comes out: the request, its body read up to a bound, or a refusal.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from math import ceil
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from xinference_venv.rest.errors import refusal
+
+_CLIENTS_KEPT = 10_000
+# Who still sends hears no answer: a body is read, and thrown away, up to so many bounds.
+_READ_BOUNDS = 4
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Bounds of what one client may ask: bytes of a body, requests a second, and at once."""
+
+    body_bytes: int = 4 << 20
+    rate: float = 50.0
+    burst: int = 200
+
+
+@dataclass(kw_only=True)
+class Rates:
+    """A bucket of tokens (each a request) for each client, filled `rate` times a second."""
+
+    limits: Limits
+    _buckets: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
+
+    def wait_for(self, client: str, now: float) -> float:
+        """Seconds until this client may ask; 0.0 when it may, which counts. `now` in seconds."""
+        left, at = self._buckets.pop(client, (float(self.limits.burst), now))
+        left = min(float(self.limits.burst), left + (now - at) * self.limits.rate)
+        allowed = left >= 1.0
+        self._buckets[client] = (left - 1.0 if allowed else left, now)
+        if len(self._buckets) > _CLIENTS_KEPT:
+            self._buckets.popitem(last=False)
+        return 0.0 if allowed else (1.0 - left) / self.limits.rate
+
+
+class Guard:
+    """ASGI middleware that lets a request through, or answers 400, 403, 413 or 429.
+
+    `hosts` are the names a request may call this server by (None: any): a page of another site
+    whose name is bound to this address anew has its own name in `Host`. A browser says in
+    `Origin` which site makes it send something; none but our own may.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        limits: Limits,
+        hosts: Collection[str] | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._app = app
+        self._limits = limits
+        self._hosts = hosts
+        self._clock = clock
+        self._rates = Rates(limits=limits)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if self._hosts is not None and _name_of(host) not in self._hosts:
+            refused = refusal(HTTPStatus.BAD_REQUEST, "unknown_host", "the Host is not ours")
+            await refused(scope, receive, send)
+            return
+        client = scope.get("client")
+        wait = self._rates.wait_for(client[0] if client else "", self._clock())
+        if wait:
+            refused = refusal(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "too_many_requests",
+                "too many requests from this client",
+                {"Retry-After": str(ceil(wait))},
+            )
+            await refused(scope, receive, send)
+            return
+        origin = headers.get("origin")
+        if scope["method"] not in _SAFE and origin is not None and _site(origin) != host.lower():
+            refused = refusal(
+                HTTPStatus.FORBIDDEN, "cross_origin", "a page of another site can't ask for this"
+            )
+            await refused(scope, receive, send)
+            return
+        body = await self._body(headers, receive)
+        if body is None:
+            refused = refusal(
+                HTTPStatus(413),
+                "too_large",
+                f"the body has more than {self._limits.body_bytes} bytes",
+                {"Connection": "close"},
+            )
+            await refused(scope, receive, send)
+            return
+        await self._app(scope, _replaying(body, receive), send)
+
+    async def _body(self, headers: Headers, receive: Receive) -> bytes | None:
+        """The whole body, or None when it is too large; never more than the bound is kept."""
+        told = headers.get("content-length", "")
+        if told.isdecimal() and int(told[:18]) > _READ_BOUNDS * self._limits.body_bytes:
+            return None
+        body = b""
+        size = 0
+        more = True
+        while more and size <= _READ_BOUNDS * self._limits.body_bytes:
+            message = await receive()
+            part = message.get("body", b"")
+            size += len(part)
+            if size <= self._limits.body_bytes:
+                body += part
+            more = message["type"] == "http.request" and message.get("more_body", False)
+        return body if size <= self._limits.body_bytes else None
+
+
+def _replaying(body: bytes, receive: Receive) -> Receive:
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return replay
+
+
+def _name_of(host: str) -> str:
+    """The name in a Host header, without the port and in lower case; brackets of IPv6 stay."""
+    name, _, port = host.rpartition(":")
+    return (name if name and port.isdecimal() else host).lower()
+
+
+def _site(origin: str) -> str:
+    """Host and port of an Origin header, as a Host header has them."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""

@@ -1,0 +1,71 @@
+"""Who may do what: bearer tokens (RFC 6750) and their scopes.
+
+Comes in: the text of a token file, and the token of a request. Comes out: the scopes it has. Only
+digests are kept, so neither the file nor the memory of the server gives a token away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Self
+
+from xinference_venv.errors import InvalidInput
+
+_LINE = re.compile(r"sha256:([0-9a-f]{64})((?:\s+\S+)+)")
+_HINT = "allowed is 'sha256:DIGEST SCOPE...', the digest that of the token in hexadecimal digits"
+
+
+class Scope(StrEnum):
+    """What a token allows, with the names that Xinference gives them."""
+
+    LIST = "virtualenv:list"
+    """See what is there."""
+    CREATE = "virtualenv:create"
+    """Prepare, plan and cancel launches, verify and repair."""
+    DELETE = "virtualenv:delete"
+    """Remove environments, collect garbage, release leases."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tokens:
+    """The digests of the tokens that are known, and the scopes of each."""
+
+    scopes: dict[str, frozenset[Scope]] = field(repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a token file: ``sha256:DIGEST SCOPE...`` a line; ``#`` begins a comment.
+
+        Raises `InvalidInput`, which shows no word of a line, since it may be a token.
+        """
+        found: dict[str, frozenset[Scope]] = {}
+        for number, line in enumerate(text.splitlines(), 1):
+            content = line.partition("#")[0].strip()
+            if not content:
+                continue
+            read = _LINE.fullmatch(content)
+            if read is None:
+                raise InvalidInput(f"line {number} of the token file is no token", {"hint": _HINT})
+            try:
+                found[read[1]] = frozenset(map(Scope, read[2].split()))
+            except ValueError:
+                raise InvalidInput(
+                    f"line {number} of the token file names a scope that is not known",
+                    {"hint": f"allowed are {', '.join(Scope)}"},
+                ) from None
+        if not found:
+            raise InvalidInput("the token file has no token", {"hint": _HINT})
+        return cls(scopes=found)
+
+    def scopes_of(self, token: str) -> frozenset[Scope] | None:
+        """What a token allows, None for one that is not known; takes as long for any."""
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+        allowed: frozenset[Scope] | None = None
+        for known, scopes in self.scopes.items():
+            if hmac.compare_digest(known, digest):
+                allowed = scopes
+        return allowed
