@@ -42,6 +42,8 @@ class Job:
     lock: EnvLock | None = None
     ask: Any = None
     members: Mapping[str, Any] = field(default_factory=dict)
+    of_cluster: bool = False
+    """Whether its id was given, for the jobs of one launch on other workers have it too."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def say(self, phase: Phase, message: str, **progress: int | None) -> None:
@@ -149,7 +151,7 @@ class Board:
         ended = [each for each, job in self.jobs.items() if job.journal.phase.is_last]
         for each in ended[: max(0, len(ended) - ENDED_JOBS_KEPT)]:
             del self.jobs[each]
-        job = Job(job_id=job_id or uuid.uuid4().hex, request=request)
+        job = Job(job_id=job_id or uuid.uuid4().hex, request=request, of_cluster=job_id is not None)
         self.jobs[job.job_id] = job
         return job
 

@@ -107,9 +107,16 @@ class WorkerJobs(xo.StatelessActor):  # type: ignore[misc]
         return await self._launches.plan(LaunchRequest.from_dict(request))
 
     async def list_jobs(self) -> list[dict[str, Any]]:
-        """The jobs that run or ended not long ago, the newest first."""
-        jobs = reversed(self._launches.board.jobs.values())
-        return [{**job.describe(), "worker_address": self.address} for job in jobs]
+        """The jobs that run or ended not long ago, the newest first.
+
+        `job_id` is what the supervisor calls it: with the worker's address when it is the only
+        one of the cluster.
+        """
+        listed = []
+        for job in reversed(self._launches.board.jobs.values()):
+            named = job.job_id if job.of_cluster else f"{job.job_id}@{self.address}"
+            listed.append({**job.describe(), "job_id": named, "worker_address": self.address})
+        return listed
 
     # Leases
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from http import HTTPStatus
 
 from fastapi import Request
@@ -52,20 +51,8 @@ async def plan_virtual_env(supervisor: Supervisor, launch: PlanRequest) -> Respo
 
 
 async def list_jobs(supervisor: Supervisor, worker_ip: WorkerIp = None) -> Response:
-    """List the launches that run or ended not long ago, on each of their workers.
-
-    Of a launch on one worker, the part of `job_id` before `@` is the id that began it; both are
-    understood.
-    """
-    answer = await supervisor.list_jobs(worker_ip)
-    times = Counter(each["job_id"] for each in answer["list"])
-    jobs = [
-        each
-        if times[each["job_id"]] > 1
-        else {**each, "job_id": f"{each['job_id']}@{each['worker_address']}"}
-        for each in answer["list"]
-    ]
-    return gathered({**answer, "list": jobs})
+    """List the launches that run or ended not long ago, on each of their workers."""
+    return gathered(await supervisor.list_jobs(worker_ip))
 
 
 async def show_job(
