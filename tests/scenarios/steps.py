@@ -34,6 +34,7 @@ def files_of(folder: Path) -> dict[str, tuple[int, str]]:
     """
     found = {}
     for parent, folders, names in os.walk(folder):
+        folders[:] = [each for each in folders if each not in ("pycache", "__pycache__")]
         for name in [*names, *(each for each in folders if Path(parent, each).is_symlink())]:
             path = Path(parent, name)
             content = (

@@ -229,7 +229,9 @@ def test_what_runs_in_an_environment_loses_nothing(place: Place) -> None:
         place.install(manager, "oil")
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write("import lantern, oil; print(lantern.__version__, oil.__version__)\n")
+        process.stdin.write(
+            "import lantern, oil; print(lantern.__version__, oil.__version__, flush=True)\n"
+        )
         process.stdin.flush()
         assert process.stdout.readline() == "1.0 1.0\n"
         process.stdin.close()
