@@ -20,7 +20,7 @@ from xinference_venv.actors.board import Build
 from xinference_venv.actors.building import SourceBuilding
 from xinference_venv.actors.threads import finish_in_thread
 from xinference_venv.env import EnvRecord, KeyRecord
-from xinference_venv.errors import InvalidInput, InvalidRecord
+from xinference_venv.errors import InvalidInput, InvalidRecord, StoreError
 from xinference_venv.explain import explained
 from xinference_venv.host import HostFacts
 from xinference_venv.jobs import Phase
@@ -262,8 +262,12 @@ class Preparation:
             made = folder / "stubs"
             self.store.disk.make_directory(made)
             write_stubs(self.host, made)
-            if not place.is_dir():
+            try:
                 self.store.disk.rename(made, place)
+            except StoreError:
+                # Another build made the same at the same time.
+                if not place.is_dir():
+                    raise
         # In use: what was not for a day may be cleared away.
         self.store.disk.touch(place)
         return place
