@@ -26,6 +26,7 @@ SOURCES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 NOUNS = frozenset(
     {
         "actor_class",
+        "answers",
         "canonical",
         "config",
         "env",

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
+from xinference_venv.answers import is_whole, silent_workers
 from xinference_venv.console import new_table
 from xinference_venv.env import EnvKey
 from xinference_venv.errors import WorkerUnavailable, error_from_dict
@@ -134,11 +135,10 @@ def unreachable(answer: Mapping[str, Any]) -> list[Text]:
 
 def silence(answer: Mapping[str, Any]) -> WorkerUnavailable | None:
     """The error of a command that was to be done on every worker, while some did not answer."""
-    silent = [each["worker_address"] for each in answer["unreachable"]]
-    if not silent:
+    if is_whole(answer):
         return None
     return WorkerUnavailable(
-        f"not known to be done on {', '.join(silent)}: no answer from there",
+        f"not known to be done on {silent_workers(answer)}: no answer from there",
         {"hint": "the others have answered; do it again when these are back"},
     )
 

@@ -271,7 +271,7 @@ def test_while_a_worker_does_not_answer_nobody_says_that_there_is_no_such_lease(
     with_supervisor(monkeypatch, Supervisor(entry(Holder.UNKNOWN), silent=True))
     said = say("release", "fedcba")
     assert said.code == 8
-    assert "host-b:1 did not answer" in said.err
+    assert "these did not answer: host-b:1" in said.err
     said = say("release", FIRST, "--force")
     assert (said.code, said.out) == (8, "They have been released already.\n")
     assert "unreachable: host-b:1: no answer\n" in said.err

@@ -124,7 +124,8 @@ class SupervisorWorkers(xo.StatelessActor):  # type: ignore[misc]
                 told += answer
             else:
                 told.append({**answer, "worker_address": member.registration.address})
-        return {"list": told, "unreachable": unreachable, "complete": self._is_complete}
+        complete = self._is_complete or worker_ip in self._fleet.members
+        return {"list": told, "unreachable": unreachable, "complete": complete}
 
     async def _ask(
         self,

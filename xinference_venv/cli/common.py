@@ -10,10 +10,10 @@ import click
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from xinference_venv import console, session
+from xinference_venv import answers, console, session
 from xinference_venv.cli.help import SUPERVISOR_VARIABLE
 from xinference_venv.console_cluster import unreachable
-from xinference_venv.errors import InvalidInput, NotFound, VirtualEnvError, WorkerUnavailable
+from xinference_venv.errors import InvalidInput, VirtualEnvError
 
 if TYPE_CHECKING:
     from xinference_venv.client import Client
@@ -90,18 +90,8 @@ def with_client(work: Callable[[Client], Awaitable[_T]]) -> _T:
 
 
 def check_found(answer: Mapping[str, Any], found: Sequence[object], what: str) -> None:
-    if found:
-        return
-    # While a worker did not answer, nobody can say what is not there.
-    if answer["unreachable"]:
-        silent = ", ".join(each["worker_address"] for each in answer["unreachable"])
-        raise WorkerUnavailable(
-            f"no worker that answered has a matching {what}; these did not answer: {silent}",
-            {"unreachable": answer["unreachable"]},
-        )
-    raise NotFound(
-        f"there is no {what} that matches", {"hint": "`xinference-venv list` shows what is"}
-    )
+    """Raises `NotFound`, or `WorkerUnavailable` while nobody can say what is not there."""
+    answers.check_found(answer, found, what, hint="`xinference-venv list` shows what is")
 
 
 def show(

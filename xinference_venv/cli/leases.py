@@ -10,7 +10,7 @@ import click
 from rich.console import RenderableType
 from rich.text import Text
 
-from xinference_venv import console
+from xinference_venv import answers, console
 from xinference_venv.cli.common import (
     check_found,
     json_option,
@@ -21,7 +21,7 @@ from xinference_venv.cli.common import (
     with_client,
 )
 from xinference_venv.console_cluster import silence
-from xinference_venv.errors import InUse, InvalidInput, NotFound, WorkerUnavailable
+from xinference_venv.errors import InUse, InvalidInput
 from xinference_venv.lease import Holder, LeaseEntry
 from xinference_venv.units import age_text, printable
 
@@ -105,15 +105,9 @@ def _meant(named: Sequence[str], known: Mapping[str, Any]) -> list[LeaseEntry]:
             raise InvalidInput(
                 f"{name!r} is the beginning of {len(found)} leases: {', '.join(found)}"
             )
-        if not found and known["unreachable"]:
-            silent = ", ".join(each["worker_address"] for each in known["unreachable"])
-            raise WorkerUnavailable(
-                f"no worker that answered knows a lease {name!r}; {silent} did not answer"
-            )
-        if not found:
-            raise NotFound(
-                f"there is no lease {name!r}", {"hint": "`xinference-venv leases` lists them"}
-            )
+        answers.check_found(
+            known, found, f"lease {name!r}", hint="`xinference-venv leases` lists them"
+        )
         meant[found[0]] = there[found[0]]
     return list(meant.values())
 

@@ -6,12 +6,13 @@ Comes in: what the supervisor says. Comes out: a response, or the error that say
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.responses import JSONResponse
 
-from xinference_venv.errors import InUse, NotFound, WorkerUnavailable
+from xinference_venv.answers import check_found, is_whole
+from xinference_venv.errors import InUse
 from xinference_venv.inventory import EnvEntry
 from xinference_venv.units import printable
 
@@ -32,25 +33,6 @@ def gathered(answer: Mapping[str, Any], **more: Any) -> Json:
         for each in answer["unreachable"]
     )
     return Json({**more, **answer}, headers={UNREACHABLE_HEADER: silent} if silent else None)
-
-
-def is_whole(answer: Mapping[str, Any]) -> bool:
-    """Whether all workers have answered, as far as anybody knows."""
-    return not answer["unreachable"] and bool(answer.get("complete", True))
-
-
-def check_found(answer: Mapping[str, Any], found: Sequence[object], what: str) -> None:
-    """Raises `NotFound`, or `WorkerUnavailable` while nobody can say what is not there."""
-    if found:
-        return
-    if not is_whole(answer):
-        silent = ", ".join(each["worker_address"] for each in answer["unreachable"])
-        raise WorkerUnavailable(
-            f"no worker that answered has a matching {what}; these did not answer: "
-            + (silent or "those that have not registered with the new supervisor yet"),
-            {"unreachable": answer["unreachable"]},
-        )
-    raise NotFound(f"there is no {what} that matches")
 
 
 def removed(answer: Mapping[str, Any], *, dry_run: bool) -> Json:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
+from xinference_venv.answers import check_found, is_whole
 from xinference_venv.errors import InUse
 from xinference_venv.rest import replies
-from xinference_venv.rest.answers import check_found, gathered, is_whole
+from xinference_venv.rest.answers import gathered
 from xinference_venv.rest.bodies import (
     CollectRequest,
     Force,

@@ -6,10 +6,11 @@ from typing import Any
 
 from starlette.responses import Response
 
+from xinference_venv.answers import check_found
 from xinference_venv.explain import branches_of
 from xinference_venv.lock import LockedDistribution, Role
 from xinference_venv.rest import replies
-from xinference_venv.rest.answers import check_found, gathered, removed
+from xinference_venv.rest.answers import gathered, removed
 from xinference_venv.rest.bodies import (
     DryRun,
     Force,
