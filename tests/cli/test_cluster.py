@@ -63,6 +63,21 @@ def states(run: Run) -> dict[str, str]:
 
 
 @pytest.mark.uv
+def test_what_all_are_to_do_waits_for_the_workers_of_a_supervisor_started_anew(
+    run: Run, serving: Daemons, supervisor: Daemon, spec: Path
+) -> None:
+    for host in HOSTS[:2]:
+        serving.worker(supervisor, host)
+    assert run("launch", "toy", "--spec", spec, "--all-workers").code == 0
+    supervisor.end()
+    serving.supervisor(int(supervisor.address.rpartition(":")[2]))
+    removed = run("remove", "toy", "--force", "--json")
+    assert (removed.code, len(removed.json["list"]), removed.json["complete"]) == (0, 2, True)
+    listed = run("list", "--json")
+    assert (listed.json["list"], listed.json["complete"]) == ([], True)
+
+
+@pytest.mark.uv
 def test_every_command_works_on_a_cluster_and_is_narrowed_to_a_worker(
     run: Run, serving: Daemons, supervisor: Daemon, spec: Path
 ) -> None:

@@ -81,6 +81,7 @@ class VirtualEnvSupervisorActor(SupervisorJobs):
             force=force,
             # A thousand environments take their time; a worker that is silent is told apart.
             deadline=_CARE_SECONDS,
+            deed=True,
         )
 
     async def logs(
@@ -135,7 +136,7 @@ class VirtualEnvSupervisorActor(SupervisorJobs):
             ]
         living = {each["lease_id"] for each in alive}
         others = [each for each in lease_ids if each not in living]
-        answer = await self._gather(worker_ip, "release_leases", others, force=force)
+        answer = await self._gather(worker_ip, "release_leases", others, force=force, deed=True)
         refusals = [
             {
                 "released": [],
@@ -166,6 +167,7 @@ class VirtualEnvSupervisorActor(SupervisorJobs):
             prune_uv_cache=prune_uv_cache,
             dry_run=dry_run,
             deadline=_CARE_SECONDS,
+            deed=True,
         )
 
     async def verify_virtual_env(
@@ -188,6 +190,7 @@ class VirtualEnvSupervisorActor(SupervisorJobs):
             hashes=hashes,
             repair=repair,
             deadline=_CARE_SECONDS,
+            deed=True,
         )
 
     async def list_models(self, worker_ip: str | None = None) -> list[dict[str, Any]]:

@@ -90,14 +90,21 @@ class SupervisorWorkers(xo.StatelessActor):  # type: ignore[misc]
         *arguments: Any,
         deadline: float = ASK_SECONDS,
         missing: type[VirtualEnvError] | None = None,
+        deed: bool = False,
         **named: Any,
     ) -> dict[str, Any]:
         """Ask the selected workers at once; nobody's silence delays or hides another's answer.
+
+        A `deed` is to be done by all of them, so it waits for those that may still register;
+        what only tells something does not.
 
         An error `missing` of a worker means that it has nothing to say. Any other stands for its
         answer, but that what was asked can't be meant, or that all of them failed, is raised.
         With `complete` false workers may be there that have not registered again yet.
         """
+        if deed and worker_ip not in self._fleet.members:
+            while await self._may_return():
+                continue
         members = self._fleet.select(worker_ip)
 
         async def ask(member: Member) -> Any:
