@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from xinference_venv.actors.cluster import create_worker, local_cluster
 from xinference_venv.actors.cluster import supervisor_pool as supervisor_pool
 from xinference_venv.actors.cluster import worker_pool as worker_pool
 from xinference_venv.actors.membership import SUPERVISOR_UID
-from xinference_venv.errors import WorkerUnavailable, error_from_dict
+from xinference_venv.errors import VirtualEnvError, WorkerUnavailable, error_from_dict
 from xinference_venv.inventory import EnvEntry
 from xinference_venv.jobs import JobEvent, PreparedEnvironment
 from xinference_venv.launch import ModelProcess, start_model_process
@@ -57,7 +57,7 @@ class Client:
         chooses. Raises the job's own error.
         """
         here = None if self.worker is None else self.worker.address
-        job = await self.supervisor.prepare(request.to_dict(), here)
+        job = await self._begun(self.supervisor.prepare(request.to_dict(), here))
         answer = await self._follow(job, on_event)
         return PreparedEnvironment.from_dict(answer["result"])
 
@@ -76,11 +76,27 @@ class Client:
         Returns how each of them fared, those that failed included when enough are ready. Raises
         the launch's error; cancelling this call cancels the launch.
         """
-        job = await self.supervisor.prepare(
-            request.to_dict(), workers=workers, count=count, everywhere=everywhere, require=require
+        job = await self._begun(
+            self.supervisor.prepare(
+                request.to_dict(),
+                workers=workers,
+                count=count,
+                everywhere=everywhere,
+                require=require,
+            )
         )
         answer = await self._follow(job, on_event)
         return [Replica.from_dict(each) for each in answer["workers"]]
+
+    async def _begun(self, prepare: Awaitable[str]) -> str:
+        """The id of a launch that begins; one that nobody waits for by then is cancelled."""
+        beginning = asyncio.ensure_future(prepare)
+        try:
+            return await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            with suppress(VirtualEnvError):
+                await self.supervisor.cancel(await beginning)
+            raise
 
     async def _follow(self, job: str, on_event: Callable[[JobEvent], None]) -> dict[str, Any]:
         """Follow a launch to its last answer, through a restart of the supervisor if need be."""
