@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.uv, pytest.mark.usefixtures("wheels")]
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS)
 # What clears away: when that fails, something stays until the next start.
-CLEARING = ("delete", "discard", "remove_empty", "unlink")
+CLEARING = ("bury", "delete", "discard", "remove_empty", "unlink")
 SMALL_BYTES = 8 << 20
 
 
