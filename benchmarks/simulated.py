@@ -26,6 +26,8 @@ from xinference_venv.errors import (
 )
 from xinference_venv.fleet import HEARTBEAT_SECONDS, PROTOCOL, Registration
 from xinference_venv.jobs import Phase, PreparedEnvironment
+from xinference_venv.measures import Measures
+from xinference_venv.metrics import STARTED
 from xinference_venv.replicas import LockSource
 from xinference_venv.request import LaunchRequest
 
@@ -219,6 +221,12 @@ class SimulatedWorker:
                 "worker_address": self.address,
             }
         ]
+
+    async def measure(self) -> dict[str, Any]:
+        """That it was started is all it knows."""
+        measures = Measures()
+        measures.set(STARTED, value=0.0)
+        return measures.to_dict()
 
     async def remove_virtual_env(
         self, *wanted: str | None, dry_run: bool, force: bool

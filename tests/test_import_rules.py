@@ -29,18 +29,25 @@ NOUNS = frozenset(
         "answers",
         "canonical",
         "config",
+        "diagnosis",
+        "difference",
         "env",
         "errors",
         "eviction",
         "explain",
         "fleet",
         "host",
+        "host_checks",
+        "index_answers",
         "inventory",
         "job_log",
         "jobs",
         "lease",
         "lock",
+        "log_format",
         "markers",
+        "measures",
+        "metrics",
         "overlay",
         "pip_config",
         "redact",
@@ -52,12 +59,13 @@ NOUNS = frozenset(
         "space",
         "spec",
         "units",
+        "watching",
     }
 )
 EDGES = frozenset(
     {
         *("__init__", "__main__", "cli", "client", "console"),
-        *("console_cluster", "console_tree"),
+        *("completing", "console_cluster", "console_diagnosis", "console_tree"),
         *("launch", "progress", "rest", "runner", "session"),
     }
 )

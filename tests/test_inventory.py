@@ -130,6 +130,8 @@ def test_a_key_is_meant_if_all_that_was_said_fits(wanted: EnvFilter, meant: bool
 
 def test_an_engine_means_no_key_without_one() -> None:
     assert not EnvFilter(model_engine="vllm").matches(key(model_engine=None))
+    assert EnvFilter(model_engine="").matches(key(model_engine=None))
+    assert not EnvFilter(model_engine="").matches(key(model_engine="vllm"))
     assert ANY.matches(key(model_engine=None))
 
 

@@ -19,6 +19,7 @@ from xinference_venv.actors import rpc
 from xinference_venv.actors.cluster import create_worker, local_cluster
 from xinference_venv.actors.cluster import supervisor_pool as supervisor_pool
 from xinference_venv.actors.cluster import worker_pool as worker_pool
+from xinference_venv.actors.examine import examine as examine
 from xinference_venv.actors.membership import SUPERVISOR_UID
 from xinference_venv.errors import VirtualEnvError, WorkerUnavailable, error_from_dict
 from xinference_venv.inventory import EnvEntry

@@ -196,5 +196,5 @@ def _absolute(name: str, value: str) -> str:
 def _invalid(name: str, value: str, allowed: str) -> InvalidInput:
     return InvalidInput(
         f"Invalid value {redact_text(repr(value))[:200]} of the environment variable {name}",
-        {"hint": f"Allowed: {allowed}."},
+        {"hint": f"Allowed: {allowed}.", "variable": name},
     )

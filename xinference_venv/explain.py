@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 from packaging.utils import canonicalize_name
 
@@ -164,6 +165,20 @@ def branches_of(distributions: Iterable[LockedDistribution]) -> list[Branch]:
             add(name, None)
             grow(len(branches) - 1)
     return branches
+
+
+def as_tree(packages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The packages of a listing as the `tree` of what requires what, and what is `not_shown`.
+
+    In: `LockedDistribution` as plain JSON values. In the tree each has its `parent`, the position
+    of the branch above, and whether it is its `first`. Raises `InvalidRecord`.
+    """
+    every = sorted(map(LockedDistribution.from_dict, packages))
+    tree = [
+        {**each.distribution.to_dict(), "parent": each.parent, "first": each.first}
+        for each in branches_of(every)
+    ]
+    return {"tree": tree, "not_shown": [each.to_dict() for each in every if not _is_present(each)]}
 
 
 def _required(edges: Mapping[str, Collection[str]]) -> dict[str, list[str]]:

@@ -148,7 +148,10 @@ def _judged(data: object) -> tuple[Lease, bool]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnvFilter:
-    """Which entries are meant; None means any. A Python version ``3.12`` means ``3.12.1`` too."""
+    """Which entries are meant; None means any. A Python version ``3.12`` means ``3.12.1`` too.
+
+    The engine ``""`` means those without one.
+    """
 
     model_name: str | None = None
     model_engine: str | None = None
@@ -159,7 +162,7 @@ class EnvFilter:
         wanted = self.python_version
         return (
             (self.model_name is None or key.model_name == self.model_name)
-            and (self.model_engine is None or key.model_engine == self.model_engine)
+            and (self.model_engine is None or (key.model_engine or "") == self.model_engine)
             and (
                 wanted is None
                 or key.python_version == wanted

@@ -87,11 +87,13 @@ class JobEvent:
 class JobJournal:
     """The events of one job in order; bounded, so a talkative build cannot fill the memory.
 
-    After an ending event nothing is added: a job ends once.
+    After an ending event nothing is added: a job ends once. `seconds` is how long it was in each
+    phase, up to the last event.
     """
 
     events: list[JobEvent] = field(default_factory=list)
     next_seq: int = 1
+    seconds: dict[Phase, float] = field(default_factory=dict)
 
     @property
     def phase(self) -> Phase:
@@ -112,6 +114,11 @@ class JobJournal:
             done_bytes=progress.get("done_bytes"),
             total_bytes=progress.get("total_bytes"),
         )
+        if self.events:
+            last = self.events[-1]
+            # A clock that was set back is no reason for less than nothing.
+            spent = max(0.0, at - last.at)
+            self.seconds[last.phase] = self.seconds.get(last.phase, 0.0) + spent
         self.next_seq += 1
         self.events.append(event)
         if len(self.events) > EVENTS_KEPT:

@@ -173,6 +173,29 @@ def plan_requirements(
     return Requirements(lines=lines, warnings=tuple(warnings))
 
 
+def read_line(written: str) -> tuple[str | None, str]:
+    """The normalized name in a line (None where it tells none), and the line as it is understood.
+
+    For who still writes: neither host nor catalogue is asked, so an engine that a placeholder
+    means may be unknown. Credentials are hidden. Raises `InvalidRequirement`, which names it.
+    """
+    try:
+        requirement, marker = _split(written)
+        if marker is not None:
+            evaluate(marker, MarkerFacts(environment={}))
+        name: str | None = None
+        text = requirement
+        if match := _SYSTEM.fullmatch(requirement):
+            name = canonicalize_name(match[1])
+        elif not _DEPENDENCIES.fullmatch(requirement):
+            line = _plain_line(requirement, Origin.LAUNCH, written)
+            name, text = line.name, redact_text(line.text)
+    except InvalidRequirement as error:
+        message = f"Invalid requirement {_shown(written)}: {error.message}"
+        raise InvalidRequirement(message, error.details) from None
+    return name, text if marker is None else f"{text} ; {marker}"
+
+
 def merge_lines(lines: Iterable[RequirementLine]) -> tuple[RequirementLine, ...]:
     """Of each name keep the lines of the origin that counts most, and each text once.
 

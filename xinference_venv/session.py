@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -31,6 +31,7 @@ from xinference_venv.request import LaunchRequest
 
 if TYPE_CHECKING:
     from xinference_venv.client import Client
+    from xinference_venv.diagnosis import Diagnosis
 
 _T = TypeVar("_T")
 
@@ -58,6 +59,13 @@ def with_client(work: Callable[[Client], Awaitable[_T]], *, supervisor: str | No
                 return await work(client)
 
         return asyncio.run(_until_stopped(act()))
+
+
+def examine_host(environ: Mapping[str, str]) -> Diagnosis:
+    """What is wrong with this host for a process with these variables; see `examine`."""
+    from xinference_venv.client import examine
+
+    return asyncio.run(_until_stopped(examine(environ)))
 
 
 def serve(

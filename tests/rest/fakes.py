@@ -9,8 +9,11 @@ import httpx
 from fastapi import FastAPI
 
 from tests import fakes
+from xinference_venv import metrics
 from xinference_venv.client import Client
+from xinference_venv.diagnosis import failed, ok
 from xinference_venv.errors import VirtualEnvError, WorkerUnavailable
+from xinference_venv.measures import Measures
 from xinference_venv.rest.app import create_app
 
 ADDRESS = "10.0.0.1:4000"
@@ -45,7 +48,7 @@ SILENT = {
 
 
 def addressed(entry: Any) -> dict[str, Any]:
-    return {**entry.to_dict(), "actor_ip_address": "10.0.0.1", "worker_address": ADDRESS}
+    return {**entry.to_dict(), "actor_ip_address": ADDRESS, "worker_address": ADDRESS}
 
 
 def event(seq: int, phase: str) -> dict[str, Any]:
@@ -82,7 +85,7 @@ class FakeSupervisor:
         return self.gathered(addressed(fakes.entry()), differing=[])
 
     def _list_virtual_env_packages(self, *_: Any) -> Any:
-        packages = [fakes.locked("numpy").to_dict()]
+        packages = [{**fakes.locked("numpy").to_dict(), "size_bytes": 7}]
         return self.gathered({**addressed(fakes.entry()), "packages": packages})
 
     def _remove_virtual_env(self, *_: Any, dry_run: bool, force: bool) -> Any:
@@ -158,6 +161,37 @@ class FakeSupervisor:
     def _list_models(self, *_: Any) -> Any:
         text = {"model_name": "a-model", "model_type": None, "description": None}
         return [{**text, "packages": [], "origin": "built-in"}]
+
+    def _disk_usage(self, *_: Any) -> Any:
+        environment = {
+            "env_id": "an-env",
+            "keys": [fakes.key().to_dict()],
+            "leases": [fakes.lease().to_dict()],
+            "busy": False,
+            "last_used": 1.0,
+            "size_bytes": 30,
+            "shared_bytes": 10,
+        }
+        report = {
+            "environments": [environment],
+            "unmanaged": {"count": 0, "size_bytes": 0},
+            "uv_cache": {"path": None, "size_bytes": 0, "shared_bytes": 0},
+            "free_bytes": 50,
+            "total_bytes": 100,
+        }
+        return self.gathered({**report, "worker_address": ADDRESS})
+
+    def _diagnose(self, *_: Any) -> Any:
+        checks = [ok("uv", "uv 0.13.9").to_dict(), failed("home", "full", "free some").to_dict()]
+        told = {"host_name": "a-host", "release": "0.1.0", "at": 1.0, "checks": checks}
+        return self.gathered({**told, "worker_address": ADDRESS}, cluster=[])
+
+    def _measure(self) -> Any:
+        up, started = Measures(), Measures()
+        up.set(metrics.UP, ADDRESS, value=1.0)
+        started.set(metrics.STARTED, value=1.0)
+        told = {**started.to_dict(), "worker_address": ADDRESS}
+        return {"supervisor": up.to_dict(), "list": [told], "unreachable": self.unreachable}
 
     def _log(self) -> dict[str, Any]:
         return {

@@ -32,7 +32,12 @@ TABLE: list[tuple[str, str, dict[str, Any] | None, str | None, int]] = [
     ("DELETE", "/v1/leases/a-lease", None, "delete", 200),
     ("GET", "/v1/workers", None, "list", 200),
     ("GET", "/v1/models", None, "list", 200),
+    ("GET", "/v1/disk", None, "list", 200),
+    ("GET", "/v1/diagnosis", None, "list", 200),
+    ("GET", "/v1/access", None, None, 200),
+    ("POST", "/v1/requirements", {"text": "numpy>=1.26"}, "list", 200),
     ("GET", "/v1/logs?model_name=a-model", None, "list", 200),
+    ("GET", "/metrics", None, "list", 200),
     ("GET", f"/v1/logs/{LOG_ID}?worker_address={ADDRESS}", None, "list", 200),
 ]
 _SCOPES = ("list", "create", "delete")
@@ -99,9 +104,15 @@ async def test_an_answer_is_as_the_description_says(
         answer = await ask.request(method, path, json=body)
     assert answer.status_code == status
     described = app.openapi()["paths"][_template(path)][method.lower()]["responses"][str(status)]
+    [route] = [each for each in ROUTES if (each.method, each.path) == (method, _template(path))]
+    if route.texts:
+        assert answer.headers["content-type"].partition(";")[0] in route.texts
+        assert described["content"] == {
+            each: {"schema": {"type": "string"}} for each in route.texts
+        }
+        return
     [(media_type, content)] = described["content"].items()
     assert answer.headers["content-type"].partition(";")[0] == media_type
-    [route] = [each for each in ROUTES if (each.method, each.path) == (method, _template(path))]
     if route.reply is None:
         assert content["itemSchema"]["properties"]["event"] == {"enum": ["job", "end", "lost"]}
     else:

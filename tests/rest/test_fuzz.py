@@ -93,7 +93,7 @@ def _quoted(text: str) -> str:
 _CONFIGURATION = """\
 # Whether requirements, folders and numbers of workers can be meant no schema can say.
 [[operations]]
-include-path = ["/v1/virtualenvs", "/v1/virtualenvs/plan"]
+include-path = ["/v1/virtualenvs", "/v1/virtualenvs/plan", "/v1/requirements"]
 include-method = "POST"
 checks.positive_data_acceptance.enabled = false
 """

@@ -62,7 +62,7 @@ def test_a_launch_from_its_request_to_its_removal(server: Server) -> None:
     # Nothing is left in use.
     eventually(lambda: ask.get("/v1/leases").json()["list"] == [])
     [entry] = ask.get("/v1/virtualenvs", params={"model_name": "a-model"}).json()["list"]
-    assert entry["actor_ip_address"] == "127.0.0.1"
+    assert entry["actor_ip_address"] == entry["worker_address"]
     [explained] = ask.get("/v1/virtualenvs/explain", params={"model_name": "a-model"}).json()[
         "list"
     ]

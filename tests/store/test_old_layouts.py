@@ -17,7 +17,7 @@ from xinference_venv.errors import InUse, StoreError
 from xinference_venv.inventory import EnvEntry, EnvFilter
 from xinference_venv.store.disk import Disk
 from xinference_venv.store.key_places import key_places
-from xinference_venv.store.listing import entries_of
+from xinference_venv.store.listing import entries_of, packages_of
 from xinference_venv.store.old_layouts import (
     OldDirectory,
     check_free,
@@ -153,6 +153,17 @@ def test_an_entry_tells_layout_size_version_and_who_uses_it(store: Store) -> Non
     [user] = entry.users
     assert (user.pid, user.told_by) == (process.pid, ("working directory",))
     assert EnvEntry.from_dict(entry.to_dict()) == entry
+
+
+def test_its_packages_are_those_that_are_found_there(store: Store) -> None:
+    place = old_env(store.layout.root / "v4" / "a-model" / "vllm" / "3.10")
+    metadata = place / "lib" / "python3.10" / "site-packages" / "Toy_Model-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "RECORD").write_text("toy.py,sha256=abc,12\n")
+    [entry] = entries_of(store)
+    [package] = packages_of(store, entry)
+    told = {name: package[name] for name in ("name", "role", "version", "size_bytes")}
+    assert told == {"name": "toy-model", "role": "installed", "version": "1.0", "size_bytes": 12}
 
 
 def test_filters_apply_to_all_layouts(store: Store) -> None:

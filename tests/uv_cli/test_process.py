@@ -14,7 +14,9 @@ import pytest
 from uv import find_uv_bin
 
 from tests.index import dead_port
+from xinference_venv import metrics
 from xinference_venv.errors import DeadlineExceeded, StoreError, UvFailed
+from xinference_venv.measures import Spread
 from xinference_venv.store.identity import process_start
 from xinference_venv.uv_cli import process as process_module
 from xinference_venv.uv_cli.command import UvCommand
@@ -179,12 +181,46 @@ async def test_so_many_run_at_once_as_there_are_slots(door: ProcessDoor, tmp_pat
     await ears.full.wait()
     # Two are here, and block. Were there a slot more, its process would have started as well.
     assert len(started) == 2
+    assert measured(door)[metrics.WAITING.name, "slot"] == 3
+    assert measured(door)[metrics.SUBPROCESSES.name,] == 2
     opener = threading.Thread(target=_keep_opening, args=(tmp_path / "gate", running))
     opener.start()
     await asyncio.gather(*running)
     opener.join()
     assert (len(started), most) == (5, 2)
     assert sorted(ended) == sorted(started)
+    after = measured(door)
+    assert after[metrics.WAITING.name, "slot"] == after[metrics.SUBPROCESSES.name,] == 0
+    assert after[metrics.WAIT_SECONDS.name, "slot"] == 5
+
+
+async def test_runs_of_uv_are_measured_by_command_and_those_that_fail_count(
+    tmp_path: Path,
+) -> None:
+    program = tmp_path / "uv"
+    program.write_text("#!/bin/sh\n[ $1 = venv ] || exit 7\n")
+    program.chmod(0o755)
+    door = ProcessDoor(environment={}, slots=1)
+    uv = Uv(program=str(program), door=door).counting()
+    await uv(UvCommand(arguments=("venv", "/a/folder")), deadline=30)
+    for words in (("pip", "install", "a-package"), ("--version",)):
+        with pytest.raises(UvFailed):
+            await uv(UvCommand(arguments=words), deadline=30)
+    found = measured(door)
+    ran = [labels for name, *labels in found if name == metrics.UV_SECONDS.name]
+    assert ran == [["venv"], ["pip install"], ["version"]]
+    failed = [labels for name, *labels in found if name == metrics.UV_FAILURES.name]
+    assert failed == [["pip install"], ["version"]]
+
+
+def measured(door: ProcessDoor) -> dict[tuple[str, ...], float]:
+    """The numbers of a door by name and labels; of a histogram, how many values it has."""
+    return {
+        (each.metric.name, *each.labels): sum(each.value.counts)
+        if isinstance(each.value, Spread)
+        else each.value
+        for each in door.measures.samples()
+    }
 
 
 def _keep_opening(gate: Path, running: list[asyncio.Task[object]]) -> None:

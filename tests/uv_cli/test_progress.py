@@ -50,6 +50,24 @@ def test_a_package_that_is_told_twice_counts_once() -> None:
 
 
 @pytest.mark.parametrize(
+    ("lines", "was_cached", "fetched_bytes"),
+    [
+        (LINES, False, 18_011_000),
+        (["Installed 3 packages in 15ms"], True, 0),
+        ([" Downloaded numpy", "Prepared 1 package in 2ms", "Installed 3 packages"], False, 18e6),
+        (["Prepared 1 package in 2ms", "Installed 3 packages in 15ms"], False, 0),
+    ],
+)
+def test_what_was_not_cached_is_told_by_what_uv_prepared(
+    lines: list[str], was_cached: bool, fetched_bytes: float
+) -> None:
+    progress = InstallProgress(total=3, sizes=SIZES)
+    for line in lines:
+        progress.read(line)
+    assert (progress.was_cached, progress.fetched_bytes) == (was_cached, fetched_bytes)
+
+
+@pytest.mark.parametrize(
     "line",
     ["", "warning: Downloading is slow", "Downloading", "error: no", " + numpy==1", "\ud800"],
 )

@@ -46,6 +46,18 @@ class Saying(Protocol):
     def __call__(self, phase: Phase, message: str, **progress: int | None) -> None: ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Filling:
+    """How an environment was filled: whether uv had all in its cache, and links to it.
+
+    `fetched_bytes` are those of wheels that it had to fetch, as far as it says.
+    """
+
+    was_cached: bool
+    fetched_bytes: int
+    links: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class Assembly:
     """What it takes to make environments of one spec; `deadline` is in seconds for each process."""
@@ -58,7 +70,7 @@ class Assembly:
     say: Saying
     note: Callable[[str], None]
 
-    async def fill(self, lock: EnvLock, builder: Builder) -> None:
+    async def fill(self, lock: EnvLock, builder: Builder) -> Filling:
         """Put into an empty environment what the lock says, and the layer of the host."""
         staged = builder.env
         sizes = lock.sizes
@@ -88,7 +100,8 @@ class Assembly:
             total_bytes=sum(sizes.values()),
         )
         placed = with_places(lock, str(self.store.layout.wheels))
-        await in_phase(Phase.INSTALLING, check_room(placed, builder, self.store.layout.root))
+        room = check_room(placed, builder, self.store.layout.root)
+        links = await in_phase(Phase.INSTALLING, room)
         # Making links takes no uv and no network, so it is done beside the install, and awaited
         # whatever becomes of that.
         furnishing = asyncio.ensure_future(finish_in_thread(self._furnish, lock, staged))
@@ -99,6 +112,9 @@ class Assembly:
         furnishing.result()
         if self.spec.sees_host:
             await finish_in_thread(self._show_host, lock, staged)
+        return Filling(
+            was_cached=progress.was_cached, fetched_bytes=progress.fetched_bytes, links=links
+        )
 
     def _furnish(self, lock: EnvLock, staged: Path) -> None:
         """What of an environment is not uv's: the launcher and the layer of the host."""

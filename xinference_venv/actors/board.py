@@ -19,6 +19,7 @@ from xinference_venv.errors import InvalidInput, UnknownJob, VirtualEnvError
 from xinference_venv.jobs import JobJournal, Phase, PreparedEnvironment
 from xinference_venv.lease import Lease
 from xinference_venv.lock import EnvLock
+from xinference_venv.metrics import Source
 from xinference_venv.request import LaunchRequest
 from xinference_venv.spec import EnvSpec
 
@@ -29,7 +30,10 @@ _JOB_ID = re.compile("[0-9a-f]{32}")
 
 @dataclass(kw_only=True, eq=False)
 class Job:
-    """One caller's job; `logged` when it is part of a build, whose log is its log."""
+    """One caller's job; `logged` when it is part of a build, whose log is its log.
+
+    `source` says where its environment came from, as far as a build tells.
+    """
 
     job_id: str
     request: LaunchRequest
@@ -38,6 +42,7 @@ class Job:
     error: VirtualEnvError | None = None
     lease: Lease | None = None
     logged: bool = False
+    source: Source | None = None
     task: asyncio.Task[None] | None = None
     lock: EnvLock | None = None
     ask: Any = None
@@ -124,9 +129,15 @@ class Build:
         for job in self.jobs:
             job.know(lock)
 
+    def came_from(self, source: Source) -> None:
+        """Note with the job that began it where the environment came from."""
+        for job in self.jobs:
+            job.source = job.source or source
+
     def join(self, job: Job) -> None:
         """Let another job wait too; it hears what was said so far."""
         if self.jobs:
+            job.source = Source.JOINED
             for event in self.jobs[0].journal.events:
                 if event.phase is not Phase.QUEUED:
                     job.say(event.phase, event.message, done=event.done, total=event.total)

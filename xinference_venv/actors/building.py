@@ -32,7 +32,7 @@ class SourceBuilding:
 
     store: BuiltWheels
     builder: Builder
-    fill: Callable[[EnvLock, Builder], Awaitable[None]]
+    fill: Callable[[EnvLock, Builder], Awaitable[object]]
     say: Callable[[str], None]
     note: Callable[[str], None]
 

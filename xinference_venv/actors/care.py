@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from xinference_venv import metrics
 from xinference_venv.actors.launches import Launches
 from xinference_venv.actors.threads import finish_in_thread
 from xinference_venv.errors import (
@@ -32,6 +33,7 @@ from xinference_venv.eviction import (
     EvictionPolicy,
     plan_eviction,
 )
+from xinference_venv.store.ambient import free_bytes, total_bytes
 from xinference_venv.store.collect import Leftover, bury, clear_away, leftovers, note_use
 from xinference_venv.store.key_places import key_places
 from xinference_venv.store.old_layouts import old_directories
@@ -87,6 +89,7 @@ class Care:
     _alone: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _wanted: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _task: asyncio.Task[None] | None = field(default=None, init=False)
+    _measuring: asyncio.Task[dict[str, Any]] | None = field(default=None, init=False)
     # Environments that were measured together, and what they took: they never change.
     _known: tuple[frozenset[tuple[str, float]], int] = field(default=(frozenset(), 0), init=False)
 
@@ -109,9 +112,11 @@ class Care:
 
     async def stop(self) -> None:
         """End what goes on by itself; returns when it has ended."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        running = [each for each in (self._task, self._measuring) if each is not None]
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
 
     async def collect(
         self, policy: EvictionPolicy, *, prune_uv_cache: bool, dry_run: bool
@@ -153,6 +158,39 @@ class Care:
                 "pruned_bytes": pruned.size_bytes,
                 "error": None if failure is None else failure.to_dict(),
             },
+        }
+
+    async def disk_usage(self, timeout: float) -> dict[str, Any]:
+        """What is on the disk, measured by one walk for all who ask at once; changes nothing.
+
+        Raises `DeadlineExceeded` after `timeout` seconds; the walk goes on for who asks again.
+        """
+        if self._measuring is None or self._measuring.done():
+            self._measuring = asyncio.create_task(self._measure())
+        done, _ = await asyncio.wait([self._measuring], timeout=timeout)
+        if not done:
+            raise DeadlineExceeded(
+                f"the disk was not measured within {timeout:g} s",
+                {"hint": "it goes on being measured: ask again in a while"},
+            )
+        return self._measuring.result()
+
+    async def _measure(self) -> dict[str, Any]:
+        async with self._alone:
+            usages = await _while_awaited(measured, self._store, await self._usages())
+            cache, *_ = await self._cache(prune=False)
+            old = await asyncio.to_thread(self._old_directories)
+            unmanaged = await _while_awaited(weigh, old)
+        return {
+            "environments": [usage.to_dict() for usage in usages],
+            "unmanaged": {"count": len(old), "size_bytes": unmanaged.size_bytes},
+            "uv_cache": {
+                "path": self._cache_path,
+                "size_bytes": cache.size_bytes,
+                "shared_bytes": cache.linked_bytes,
+            },
+            "free_bytes": await asyncio.to_thread(free_bytes, self._store.layout.root),
+            "total_bytes": await asyncio.to_thread(total_bytes, self._store.layout.root),
         }
 
     async def _keep_to_policy(self) -> None:
@@ -234,6 +272,9 @@ class Care:
                 skipped.append(_Skipped(eviction=each, why=str(error)))
             else:
                 evicted.append(_Evicted(eviction=each, weight=weight))
+                measures, reason = self.launches.measures, each.reason.value
+                measures.add(metrics.EVICTIONS, reason)
+                measures.add(metrics.EVICTED_BYTES, reason, by=weight.own_bytes)
         return evicted, skipped
 
     async def _bury(self, usage: EnvUsage) -> Path:

@@ -81,14 +81,7 @@ class Hosts:
 
     def pip(self) -> PipConfig:
         """Pip's configuration as it is now; blocks on the disk."""
-        paths = pip_config_paths(
-            self.environ,
-            prefix=sys.prefix,
-            home=self.environ.get("HOME") or str(Path.home()),
-            platform=sys.platform,
-            present=os.path.exists,
-        )
-        return parse_pip_config(read_present(paths), self.environ)
+        return pip_config_of(self.environ)
 
     def _user_site(self, interpreter: Interpreter) -> str:
         """Where ``pip install --user`` puts packages; on the search path once it is there."""
@@ -119,6 +112,18 @@ class Hosts:
             )
         except (InvalidRecord, KeyError, TypeError, AttributeError):
             return {}, None
+
+
+def pip_config_of(environ: Mapping[str, str]) -> PipConfig:
+    """What pip is configured to on this host; blocks on the disk, raises `InvalidSource`."""
+    paths = pip_config_paths(
+        environ,
+        prefix=sys.prefix,
+        home=environ.get("HOME") or str(Path.home()),
+        platform=sys.platform,
+        present=os.path.exists,
+    )
+    return parse_pip_config(read_present(paths), environ)
 
 
 def _assemble(interpreter: Interpreter, scanned: Any, accelerator: Accelerator) -> HostFacts:

@@ -16,12 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from xinference_venv.actors.accounts import accounted
 from xinference_venv.actors.assembly import in_phase
 from xinference_venv.actors.board import Board, Build, Job
 from xinference_venv.actors.build_log import BuildLog, log_failure
 from xinference_venv.actors.hosts import Hosts
 from xinference_venv.actors.pipeline import Preparation
 from xinference_venv.actors.threads import finish_in_thread
+from xinference_venv.actors.waiting import counted_waiting
 from xinference_venv.catalog.load import load_catalog
 from xinference_venv.catalog.nouns import Catalog
 from xinference_venv.config import Settings
@@ -37,6 +39,7 @@ from xinference_venv.errors import (
 from xinference_venv.host import HostFacts, Interpreter
 from xinference_venv.jobs import Phase, PreparedEnvironment
 from xinference_venv.lock import EnvLock
+from xinference_venv.measures import Measures
 from xinference_venv.request import LaunchRequest
 from xinference_venv.sources import check_launch_find_links
 from xinference_venv.spec import EnvSpec, Surroundings, describe, plan_spec, wants_environment
@@ -75,6 +78,7 @@ class Launches:
     hosts: Hosts
     address: str = ""
     board: Board = field(default_factory=Board)
+    measures: Measures = field(default_factory=Measures)
     builds: dict[tuple[EnvKey, str], Build] = field(default_factory=dict)
     on_built: Callable[[], None] = lambda: None
     _key_locks: dict[EnvKey, asyncio.Lock] = field(
@@ -93,7 +97,7 @@ class Launches:
         job = self.board.open(request, job_id)
         job.ask = ask
         job.say(Phase.QUEUED, f"queued for {request.model_name}")
-        job.task = asyncio.create_task(self._run(job, given))
+        job.task = accounted(job, self._run(job, given), self.measures, self.address)
         return job
 
     async def cancel(self, job: Job) -> None:
@@ -265,12 +269,13 @@ class Launches:
             if given is None:
                 # Before the key is held: who is asked may share the home, and need the key.
                 given = await job.ask(lambda line: build.say(Phase.RESOLVING, line))
-            async with self.holding(
+            holding = self.holding(
                 spec.key,
                 "launch",
                 deadline=float(self.settings.build_timeout),
                 on_wait=lambda line: build.say(Phase.QUEUED, line),
-            ):
+            )
+            async with counted_waiting(self.measures, "key", holding):
                 preparation = self.preparation(spec, host, job.job_id, build)
                 if given is None and not job.request.refresh:
                     # Another process, or a job before this one, may have made it meanwhile.
@@ -380,6 +385,7 @@ class Launches:
             job_id=job_id,
             deadline=float(self.settings.build_timeout),
             build=build,
+            measures=self.measures,
         )
 
     def _new_build(self, spec: EnvSpec, job: Job) -> Build:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from xinference_venv.config import Settings
 from xinference_venv.store.ambient import same_file_system
+from xinference_venv.store.layout import Layout
 from xinference_venv.store.processes import ProcessJournal
 from xinference_venv.store.store import Store
 from xinference_venv.uv_cli.command import scrubbed_environment
@@ -21,11 +22,7 @@ def open_uv(settings: Settings, store: Store, ambient: Mapping[str, str], home: 
     """
     journal = ProcessJournal(layout=store.layout, disk=store.disk)
     journal.sweep()
-    environment = scrubbed_environment(
-        ambient,
-        cache_dir=_cache_dir(settings, store, ambient, home),
-        python_directories=version_manager_directories(ambient, home),
-    )
+    environment = uv_environment(settings, store.layout.root, ambient, home)
     door = ProcessDoor(
         environment={**environment, **journal.variables},
         slots=settings.uv_processes,
@@ -35,16 +32,25 @@ def open_uv(settings: Settings, store: Store, ambient: Mapping[str, str], home: 
     return Uv(program=find_uv(settings.uv_path), door=door)
 
 
-def _cache_dir(
-    settings: Settings, store: Store, ambient: Mapping[str, str], home: str
-) -> str | None:
-    """Uv's cache: as configured, else uv's own, else in the home.
+def uv_environment(
+    settings: Settings, root: Path, ambient: Mapping[str, str], home: str
+) -> dict[str, str]:
+    """The variables of uv for environments below `root`."""
+    return scrubbed_environment(
+        ambient,
+        cache_dir=cache_dir(settings, root, ambient, home),
+        python_directories=version_manager_directories(ambient, home),
+    )
+
+
+def cache_dir(settings: Settings, root: Path, ambient: Mapping[str, str], home: str) -> str:
+    """Uv's cache: as configured, else uv's own, else in the home, whose environments are at `root`.
 
     Across file systems uv silently copies every file instead of linking it.
     """
     if settings.uv_cache_dir is not None:
         return settings.uv_cache_dir
     default = Path(ambient.get("XDG_CACHE_HOME") or Path(home, ".cache"), "uv")
-    if same_file_system(default, store.layout.root):
+    if same_file_system(default, root):
         return str(default)
-    return str(store.layout.store / "uv-cache")
+    return str(Layout(root).store / "uv-cache")

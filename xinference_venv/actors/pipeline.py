@@ -10,15 +10,17 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from xinference_venv.actors.assembly import Assembly, in_phase
+from xinference_venv import metrics
+from xinference_venv.actors.assembly import Assembly, Filling, in_phase
 from xinference_venv.actors.board import Build
 from xinference_venv.actors.building import SourceBuilding
 from xinference_venv.actors.threads import finish_in_thread
+from xinference_venv.actors.waiting import counted_waiting
 from xinference_venv.env import EnvRecord, KeyRecord
 from xinference_venv.errors import InvalidInput, InvalidRecord, StoreError
 from xinference_venv.explain import explained
@@ -26,6 +28,8 @@ from xinference_venv.host import HostFacts
 from xinference_venv.jobs import Phase
 from xinference_venv.lease import Lease
 from xinference_venv.lock import EnvLock, Resolution
+from xinference_venv.measures import Measures
+from xinference_venv.metrics import Source
 from xinference_venv.overlay import host_part, still_sound
 from xinference_venv.source_builds import BuiltWheel, with_built
 from xinference_venv.spec import EnvSpec
@@ -63,6 +67,7 @@ class Preparation:
     job_id: str
     deadline: float
     build: Build | None = None
+    measures: Measures = field(default_factory=Measures)
 
     def say(self, phase: Phase, message: str, **progress: int | None) -> None:
         """Tell the jobs of the build; without one (a dry run) nobody listens."""
@@ -145,7 +150,7 @@ class Preparation:
                 if (lease := await self._share(lock)) is not None:
                     return lease
                 await emptying
-                await self.assembly.fill(lock, builder)
+                filling = await self.assembly.fill(lock, builder)
                 self.say(Phase.VERIFYING, "verifying what was installed")
                 hashes = await asyncio.to_thread(content_is_doubted, self.store, lock.env_id)
                 inspection = await in_phase(
@@ -154,7 +159,9 @@ class Preparation:
                 self.say(Phase.PUBLISHING, "publishing")
                 lock = lock if explaining is None else with_built(await explaining, wheels)
                 publish = partial(self._publish, lock, staged, inspection)
-                return await self._attached(publish, check=False)
+                lease = await self._attached(publish, check=False)
+                self._count(filling, inspection)
+                return lease
         finally:
             for task in beside:
                 task.cancel()
@@ -272,18 +279,32 @@ class Preparation:
         self.store.disk.touch(place)
         return place
 
+    def _count(self, filling: Filling, inspection: Inspection) -> None:
+        """Measure a build that is done."""
+        self._came_from(Source.WARM if filling.was_cached else Source.COLD)
+        own = sum(inspection.own_files.values())
+        linked = inspection.size_bytes - own if filling.links else 0
+        self.measures.add(metrics.DOWNLOADED, by=filling.fetched_bytes)
+        self.measures.add(metrics.INSTALLED, "linked", by=linked)
+        self.measures.add(metrics.INSTALLED, "copied", by=inspection.size_bytes - linked)
+
+    def _came_from(self, source: Source) -> None:
+        if self.build is not None:
+            self.build.came_from(source)
+
     def _building(self, lock: EnvLock) -> AbstractAsyncContextManager[None]:
         """Be the only one of those that share the home who builds this lock.
 
         Who waits here holds its key's lock, and who holds the lock of a build waits for no key,
         so no two wait for each other.
         """
-        return held(
+        lock_of_build = held(
             self.store.build_lock(lock.env_id),
             purpose=f"the build of the same packages for {self.spec.key}",
             deadline=self.deadline,
             on_wait=lambda line: self.say(Phase.INSTALLING, line),
         )
+        return counted_waiting(self.measures, "packages", lock_of_build)
 
     async def _share(self, lock: EnvLock) -> Lease | None:
         """Let the key mean an environment that is there already; None when there is none."""
@@ -299,6 +320,7 @@ class Preparation:
         except InvalidRecord:
             return None
         self.say(Phase.PUBLISHING, "an environment with this lock is there already")
+        self._came_from(Source.SHARED)
         return lease
 
     async def _attached(self, take: Callable[[], Lease], *, check: bool) -> Lease:

@@ -23,10 +23,11 @@ def free_at(place: str) -> int:
 
 async def check_room(
     lock: EnvLock, builder: Builder, home: Path, free: Callable[[str], int] = free_at
-) -> None:
+) -> bool:
     """Raises `StoreError` when what a lock installs certainly does not fit.
 
-    Costs no subprocess while it fits whatever uv has in its cache.
+    Costs no subprocess while it fits whatever uv has in its cache. Returns whether uv links what
+    it installs to its cache, rather than copying it.
     """
     cache = builder.uv.door.environment.get("UV_CACHE_DIR", str(home))
     links = await asyncio.to_thread(same_file_system, Path(cache), home)
@@ -43,5 +44,6 @@ async def check_room(
             uncached = await builder.uncached(lock)
         except UvFailed:
             # The install itself will say what is wrong.
-            return
+            return links
         await asyncio.to_thread(check, uncached)
+    return links

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from typing import Any
 
+from xinference_venv.actors.measuring import measures_of_supervisor
 from xinference_venv.actors.membership import SUPERVISOR_UID as SUPERVISOR_UID
 from xinference_venv.actors.supervisor_jobs import SupervisorJobs
+from xinference_venv.actors.supervisor_workers import ASK_SECONDS
+from xinference_venv.diagnosis import Diagnosis, cluster_checks
+from xinference_venv.errors import VirtualEnvError
 from xinference_venv.lease import Holder
 from xinference_venv.replicas import differing
 
 # For what may read every file of every environment, or build some anew.
 _CARE_SECONDS = 3600.0
+# Prometheus waits ten seconds for all of it.
+_MEASURE_SECONDS = 5.0
+# uv and every interpreter may take a minute to answer.
+_DIAGNOSIS_SECONDS = 150.0
+# For a walk over all files that somebody looks at while it goes on.
+_WALK_SECONDS = 50.0
 
 
 class VirtualEnvSupervisorActor(SupervisorJobs):
@@ -192,6 +204,42 @@ class VirtualEnvSupervisorActor(SupervisorJobs):
             deadline=_CARE_SECONDS,
             deed=True,
         )
+
+    async def disk_usage(self, worker_ip: str | None = None) -> dict[str, Any]:
+        """``{"list": what is on the disk of each worker, "unreachable": [...]}``."""
+        return await self._gather(
+            worker_ip, "disk_usage", _WALK_SECONDS, deadline=_WALK_SECONDS + ASK_SECONDS
+        )
+
+    async def diagnose(self, worker_ip: str | None = None) -> dict[str, Any]:
+        """``{"list": a `Diagnosis` of each host, "cluster": checks, "unreachable": [...]}``.
+
+        The checks of the cluster compare the hosts: their clocks and releases.
+        """
+        sent = time.time()
+        answer = await self._gather(worker_ip, "diagnose", deadline=_DIAGNOSIS_SECONDS)
+        compared = cluster_checks(list(map(Diagnosis.from_dict, answer["list"])), sent)
+        return {**answer, "cluster": [each.to_dict() for each in compared]}
+
+    async def measure(self) -> dict[str, Any]:
+        """``{"supervisor": its own, "list": those of each worker, "unreachable": [...]}``.
+
+        All as `Measures`; the metric that a worker is up is 0 for those that did not answer.
+        """
+        told: list[dict[str, Any]] = []
+        silent: list[dict[str, Any]] = []
+        with suppress(VirtualEnvError):
+            # Where there is nobody, or nobody can tell, the supervisor's own numbers say so.
+            answer = await self._gather(None, "measure", deadline=_MEASURE_SECONDS)
+            told, silent = answer["list"], answer["unreachable"]
+        own = measures_of_supervisor(
+            self._fleet,
+            self._measures,
+            answered={each["worker_address"] for each in told},
+            complete=self._is_complete,
+            now=self._now(),
+        )
+        return {"supervisor": own.to_dict(), "list": told, "unreachable": silent}
 
     async def list_models(self, worker_ip: str | None = None) -> list[dict[str, Any]]:
         """The models of one worker's catalogue, of one that is alive if it can be chosen."""

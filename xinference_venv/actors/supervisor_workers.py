@@ -12,7 +12,9 @@ from typing import Any
 
 import xoscar as xo
 
+from xinference_venv import metrics
 from xinference_venv.actors import rpc
+from xinference_venv.actors.measuring import timed_question
 from xinference_venv.actors.worker import WORKER_UID
 from xinference_venv.errors import (
     DeadlineExceeded,
@@ -22,6 +24,7 @@ from xinference_venv.errors import (
     WorkerUnavailable,
 )
 from xinference_venv.fleet import HEARTBEAT_SECONDS, Fleet, Member, Registration, WorkerState
+from xinference_venv.measures import Measures
 
 ASK_SECONDS = 30.0
 # So long the workers of a supervisor that was started anew take to register again.
@@ -35,6 +38,7 @@ class SupervisorWorkers(xo.StatelessActor):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._fleet = Fleet()
+        self._measures = Measures()
         self._began = self._now()
 
     async def answer(
@@ -51,12 +55,16 @@ class SupervisorWorkers(xo.StatelessActor):  # type: ignore[misc]
         Raises `IncompatibleVersion`, and `InvalidInput` for an incarnation that was replaced.
         """
         self._fleet.register(Registration.from_dict(registration), self._now())
+        self._measures.keep_only("worker", self._fleet.members)
 
     async def heartbeat(self, address: str, incarnation: str, snapshot: dict[str, Any]) -> bool:
         """Note that a worker lives; False when it has to register (again)."""
         now = self._now()
         self._fleet.forget(now)
-        return self._fleet.heartbeat(address, incarnation, snapshot, now)
+        known = self._fleet.heartbeat(address, incarnation, snapshot, now)
+        if known:
+            self._measures.add(metrics.HEARTBEATS, address)
+        return known
 
     async def leave_worker(self, address: str, incarnation: str) -> None:
         """Take out a worker that ends."""
@@ -173,16 +181,17 @@ class SupervisorWorkers(xo.StatelessActor):  # type: ignore[misc]
         **named: Any,
     ) -> Any:
         """The one way to a worker: what is simulated is simulated here."""
-        return await rpc.ask_worker(
-            address,
-            WORKER_UID,
-            incarnation,
-            method,
-            *arguments,
-            deadline=deadline,
-            here=self.address,
-            **named,
-        )
+        with timed_question(self._measures, address, method):
+            return await rpc.ask_worker(
+                address,
+                WORKER_UID,
+                incarnation,
+                method,
+                *arguments,
+                deadline=deadline,
+                here=self.address,
+                **named,
+            )
 
     def _now(self) -> float:
         """The loop's clock, which all deadlines are kept by: monotonic, in seconds."""

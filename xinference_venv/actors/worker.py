@@ -14,7 +14,9 @@ from typing import Any
 
 from xinference_venv.actors.care import Care
 from xinference_venv.actors.checks import NOT_LOOKED_AT, Checks
+from xinference_venv.actors.examine import examine
 from xinference_venv.actors.lock_sources import WORKER_UID as WORKER_UID
+from xinference_venv.actors.measuring import measures_of_worker
 from xinference_venv.actors.worker_jobs import WorkerJobs
 from xinference_venv.config import Settings
 from xinference_venv.errors import InUse, InvalidInput
@@ -26,9 +28,10 @@ from xinference_venv.inventory import (
     check_directory_name,
     plan_removal,
 )
+from xinference_venv.log_format import context_about
 from xinference_venv.request import check_python_version
 from xinference_venv.store.holders import lease_entries, release_leases
-from xinference_venv.store.listing import entries_of
+from xinference_venv.store.listing import entries_of, packages_of
 from xinference_venv.store.logs import logs_of, read_on, text_of
 from xinference_venv.store.removal import remove_entry
 from xinference_venv.store.store import Store
@@ -71,15 +74,15 @@ class VirtualEnvWorkerActor(WorkerJobs):
         model_engine: str | None = None,
         python_version: str | None = None,
     ) -> list[dict[str, Any]]:
-        """The packages of each matching environment: the entry, and its lock's distributions."""
-        listed = []
-        for entry in await self._entries(_filter(model_name, model_engine, python_version)):
-            lock = None
-            if entry.env_id is not None:
-                lock = await asyncio.to_thread(self._store.lock_of, entry.env_id)
-            packages = [] if lock is None else [each.to_dict() for each in lock.distributions]
-            listed.append({**self._addressed(entry), "packages": packages})
-        return listed
+        """The packages of each matching environment: the entry, and its `packages_of`."""
+        entries = await self._entries(_filter(model_name, model_engine, python_version))
+        return [
+            {
+                **self._addressed(entry),
+                "packages": await asyncio.to_thread(packages_of, self._store, entry),
+            }
+            for entry in entries
+        ]
 
     async def remove_virtual_env(
         self,
@@ -201,6 +204,21 @@ class VirtualEnvWorkerActor(WorkerJobs):
         policy = EvictionPolicy(max_bytes=max_bytes, older_than=older_than)
         return await self._care.collect(policy, prune_uv_cache=prune_uv_cache, dry_run=dry_run)
 
+    async def disk_usage(self, timeout: float) -> dict[str, Any]:
+        """What is on this host's disk, in bytes; see `Care.disk_usage`. Changes nothing.
+
+        Raises `DeadlineExceeded` after `timeout` seconds.
+        """
+        return await self._care.disk_usage(timeout)
+
+    async def diagnose(self) -> dict[str, Any]:
+        """What is wrong with this host, as `Diagnosis`; see `examine`."""
+        return replace(await examine(self._environ), worker_address=self.address).to_dict()
+
+    async def measure(self) -> dict[str, Any]:
+        """What this worker counted since its start, and what there is now, as `Measures`."""
+        return (await measures_of_worker(self._launches, self._started)).to_dict()
+
     async def list_models(self) -> list[dict[str, Any]]:
         """The models of this host's catalogue."""
         catalog = await asyncio.to_thread(self._launches.catalog)
@@ -232,8 +250,9 @@ class VirtualEnvWorkerActor(WorkerJobs):
         """Clear away what a crash left."""
         self._launches.address = self.address
         await asyncio.to_thread(self._store.sweep)
-        self._checks.start()
-        self._care.start()
+        context = context_about(worker=self.address)
+        context.run(self._checks.start)
+        context.run(self._care.start)
 
     async def stop(self) -> None:
         """Leave the cluster, cancel every job and wait until its uv has ended."""
@@ -254,8 +273,9 @@ class VirtualEnvWorkerActor(WorkerJobs):
         return [entry for entry in (*entries, *waiting) if wanted.matches(entry.key)]
 
     def _addressed(self, entry: EnvEntry) -> dict[str, Any]:
-        host = str(self.address).rpartition(":")[0]
-        return {**entry.to_dict(), "actor_ip_address": host, "worker_address": self.address}
+        # Xinference's name for the same: what narrows a question to this worker.
+        address = {"actor_ip_address": self.address, "worker_address": self.address}
+        return {**entry.to_dict(), **address}
 
     def _watch_detached(self, env_id: str) -> None:
         """Delete a detached environment when its last holder is gone, which nobody may tell."""
@@ -278,7 +298,7 @@ def _filter(
 
     They are only compared, with names of directories among others that older versions made.
     """
-    engine = None if model_engine is None else check_directory_name(model_engine, "engine name")
+    engine = model_engine and check_directory_name(model_engine, "engine name")
     return EnvFilter(
         model_name=None if model_name is None else check_directory_name(model_name, "model name"),
         model_engine=None if engine is None else engine.lower(),

@@ -26,6 +26,7 @@ from xinference_venv.config import Settings
 from xinference_venv.errors import NotFound, WorkerUnavailable
 from xinference_venv.fleet import HEARTBEAT_SECONDS, PROTOCOL, Registration
 from xinference_venv.lock import EnvLock
+from xinference_venv.log_format import context_about
 from xinference_venv.replicas import LockSource
 from xinference_venv.request import LaunchRequest
 from xinference_venv.store.ambient import free_bytes
@@ -43,6 +44,7 @@ class WorkerJobs(xo.StatelessActor):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self._store = store
+        self._environ = environ
         self._launches = Launches(
             store=store,
             uv=uv,
@@ -208,7 +210,8 @@ class WorkerJobs(xo.StatelessActor):  # type: ignore[misc]
         )
         await membership.join(patience)
         self._membership = membership
-        self._keeping = asyncio.create_task(membership.keep())
+        context = context_about(worker=self.address)
+        self._keeping = asyncio.create_task(membership.keep(), context=context)
 
     async def stop(self) -> None:
         """Leave the cluster, cancel every job and wait until its uv has ended."""

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from xinference_venv import answers, console, session
 from xinference_venv.cli.help import SUPERVISOR_VARIABLE
+from xinference_venv.cli.names import SUPERVISOR, WorkerName
 from xinference_venv.console_cluster import unreachable
 from xinference_venv.errors import InvalidInput, VirtualEnvError
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _T = TypeVar("_T")
-_META = "xinference_venv.supervisor"
 
 
 def json_option(command: _Command) -> _Command:
@@ -43,8 +43,10 @@ def cluster_option(command: _Command) -> _Command:
 def on_workers(command: _Command) -> _Command:
     """The options that narrow a command to a cluster's workers at one place."""
     text = "Only on the workers of a cluster at this IP (all of them) or address."
-    command = click.option("--worker", "worker_ip", metavar="IP_OR_ADDRESS", help=text)(command)
-    return cluster_option(command)
+    option = click.option(
+        "--worker", "worker_ip", type=WorkerName(), metavar="IP_OR_ADDRESS", help=text
+    )
+    return cluster_option(option(command))
 
 
 def selection(command: _Command) -> _Command:
@@ -67,12 +69,12 @@ def check_address(
 
 
 def _remember(context: click.Context, option: click.Parameter, address: str | None) -> None:
-    context.meta[_META] = check_address(context, option, address)
+    context.meta[SUPERVISOR] = check_address(context, option, address)
 
 
 def supervisor_address() -> str | None:
     """The supervisor of the cluster that is meant, None without one."""
-    found: str | None = click.get_current_context().meta.get(_META)
+    found: str | None = click.get_current_context().meta.get(SUPERVISOR)
     return found
 
 
@@ -83,10 +85,14 @@ def on_cluster() -> bool:
 
 def with_client(work: Callable[[Client], Awaitable[_T]]) -> _T:
     """The result of work with a client of the cluster that is meant, or of this process."""
-    supervisor = supervisor_address()
-    if supervisor is None and click.get_current_context().params.get("worker_ip") is not None:
+    check_worker_option()
+    return session.with_client(work, supervisor=supervisor_address())
+
+
+def check_worker_option() -> None:
+    """Refuse to look for workers where there is no cluster."""
+    if not on_cluster() and click.get_current_context().params.get("worker_ip") is not None:
         raise click.UsageError("--worker is for a cluster: name its --supervisor.")
-    return session.with_client(work, supervisor=supervisor)
 
 
 def check_found(answer: Mapping[str, Any], found: Sequence[object], what: str) -> None:
@@ -114,6 +120,14 @@ def show(
         print_parts(shown, unreachable(value) if "unreachable" in value else [])
         print_parts(shown, [] if error is None else console.failed(error))
     return 0 if error is None else error.exit_code
+
+
+def say_address(what: str, address: str, as_json: bool) -> None:
+    """Tell where a process that stays can be reached, as soon as it can."""
+    if as_json:
+        click.echo(json.dumps({"process": what, "address": address}, indent=2))
+    else:
+        click.echo(f"{what} at {address}")
 
 
 def report(error: VirtualEnvError, as_json: bool) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+
 import click
 
 VARIABLES = (
@@ -50,7 +52,7 @@ CLUSTER_VARIABLES = (
 )
 EXIT_CODES = (
     ("0", "done"),
-    ("1", "an error that has no code of its own; of `verify`, something is broken"),
+    ("1", "an error without a code of its own; of `verify` and `doctor`: something is wrong"),
     ("2", "the input can't be meant"),
     ("3", "what was named does not exist"),
     ("4", "refused, since it is in use"),
@@ -64,11 +66,45 @@ EXIT_CODES = (
 )
 
 
+SECTIONS = (
+    ("Environments", ("launch", "list", "packages", "explain", "diff", "remove", "models")),
+    ("What goes on", ("watch", "logs", "leases", "release")),
+    ("Care", ("doctor", "verify", "gc")),
+    ("A cluster", ("supervisor", "worker", "workers", "web")),
+    ("This program", ("completion",)),
+)
+"""Which commands the help lists together."""
+_WIDTH = max(len(name) for _, names in SECTIONS for name in names)
+
+
 class HelpfulGroup(click.Group):
-    """A group whose help ends with the environment variables and the exit codes."""
+    """A group whose help lists the commands in sections, and ends with variables and exit codes."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in SECTIONS:
+            with formatter.section(title):
+                rows = [(name.ljust(_WIDTH), _about(self.commands[name])) for name in names]
+                formatter.write_dl(rows)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Environment variables"):
             formatter.write_dl((*VARIABLES, *CLUSTER_VARIABLES))
         with formatter.section("Exit codes"):
             formatter.write_dl(EXIT_CODES)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with what may have been meant by a command that there is not."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = get_close_matches(args[0], self.commands, cutoff=0.7)
+            if close:
+                error.message += f" Did you mean {' or '.join(close)}?"
+            raise
+
+
+def _about(command: click.Command) -> str:
+    """The first sentence of a command's help, whole."""
+    return command.get_short_help_str(limit=1000)

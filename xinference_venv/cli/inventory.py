@@ -19,13 +19,15 @@ from xinference_venv.cli.common import (
     show,
     with_client,
 )
+from xinference_venv.cli.names import ModelName
 from xinference_venv.console_cluster import differing, silence
 from xinference_venv.errors import InUse
+from xinference_venv.explain import as_tree
 from xinference_venv.inventory import EnvEntry
 
 
 @click.command("list")
-@click.argument("model", required=False)
+@click.argument("model", type=ModelName(), required=False)
 @selection
 @json_option
 def list_(
@@ -48,7 +50,7 @@ def list_(
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", type=ModelName())
 @selection
 @json_option
 def packages(
@@ -69,7 +71,7 @@ def packages(
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", type=ModelName())
 @selection
 @json_option
 def explain(
@@ -86,11 +88,16 @@ def explain(
         )
     )
     check_found(answer, answer["list"], f"environment of {model!r}")
-    return show(answer, lambda: console.explained(answer, workers=on_cluster()), as_json)
+    told = [{**each, **as_tree(each["packages"])} for each in answer["list"]]
+    return show(
+        {**answer, "list": told},
+        lambda: console.explained(answer, workers=on_cluster()),
+        as_json,
+    )
 
 
 @click.command()
-@click.argument("model", required=False)
+@click.argument("model", type=ModelName(), required=False)
 @click.option("--all", "everything", is_flag=True, help="Remove the environments of every model.")
 @selection
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed.")

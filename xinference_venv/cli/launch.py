@@ -18,15 +18,17 @@ from xinference_venv.cli.common import (
     show,
     with_client,
 )
+from xinference_venv.cli.names import ModelName, WorkerName
 from xinference_venv.console_cluster import launched_on
 from xinference_venv.errors import UnknownModel
+from xinference_venv.explain import as_tree
 from xinference_venv.progress import following
 from xinference_venv.request import InheritMode, LaunchRequest
 from xinference_venv.session import launch_model, launch_on_workers
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", type=ModelName())
 @click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--engine", help="The engine that serves the model, like vllm or transformers.")
 @click.option("--format", "model_format", help="The format of the model's files, like gptq.")
@@ -80,6 +82,7 @@ from xinference_venv.session import launch_model, launch_on_workers
 @click.option(
     "--worker",
     "workers",
+    type=WorkerName(),
     metavar="IP_OR_ADDRESS",
     multiple=True,
     help="Launch on the workers of a cluster at this IP (all of them) or address; by default on"
@@ -182,7 +185,9 @@ def launch(
     if dry_run:
         where = workers[0] if workers else None
         plan = with_client(lambda client: client.supervisor.plan(request.to_dict(), where))
-        return show(plan, lambda: console.planned(plan, workers=on_cluster()), as_json)
+        distributions = [] if plan["lock"] is None else plan["lock"]["distributions"]
+        told = {**plan, **as_tree(distributions)}
+        return show(told, lambda: console.planned(plan, workers=on_cluster()), as_json)
     watching = nullcontext(_ignore) if as_json else following(console.open_console(stderr=True))
     if on_cluster():
         outcome = with_client(

@@ -20,6 +20,7 @@ from xinference_venv.cli.common import (
     show,
     with_client,
 )
+from xinference_venv.cli.names import ModelName
 from xinference_venv.console_cluster import silence
 from xinference_venv.errors import InUse, InvalidInput
 from xinference_venv.lease import Holder, LeaseEntry
@@ -34,7 +35,7 @@ _SHOWN = 12
 
 
 @click.command()
-@click.argument("model", required=False)
+@click.argument("model", type=ModelName(), required=False)
 @selection
 @json_option
 def leases(

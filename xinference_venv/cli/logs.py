@@ -19,6 +19,7 @@ from xinference_venv.cli.common import (
     show,
     with_client,
 )
+from xinference_venv.cli.names import ModelName
 from xinference_venv.console import where_of
 from xinference_venv.job_log import JobLog, Outcome
 from xinference_venv.session import Stopped
@@ -37,7 +38,7 @@ _CONTROL_CHARACTERS = {
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", type=ModelName())
 @selection
 @click.option("--count", type=click.IntRange(min=1), default=1, help="So many, newest first.")
 @click.option(

@@ -14,6 +14,9 @@ import click
 
 from xinference_venv.cli import inventory
 from xinference_venv.cli.common import report
+from xinference_venv.cli.completion import PROGRAM, completion
+from xinference_venv.cli.diff import diff
+from xinference_venv.cli.doctor import doctor
 from xinference_venv.cli.gc import gc
 from xinference_venv.cli.help import HelpfulGroup
 from xinference_venv.cli.launch import launch
@@ -21,6 +24,7 @@ from xinference_venv.cli.leases import leases, release
 from xinference_venv.cli.logs import logs
 from xinference_venv.cli.serve import supervisor, worker
 from xinference_venv.cli.verify import verify
+from xinference_venv.cli.watch import watch
 from xinference_venv.cli.web import web
 from xinference_venv.cli.workers import workers
 from xinference_venv.errors import InvalidInput, JobCancelled, StoreError, VirtualEnvError
@@ -29,30 +33,18 @@ from xinference_venv.session import Stopped
 
 @click.group(cls=HelpfulGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def commands() -> None:
-    """Make and manage the Python environments of models on this host.
+    """Make and manage the Python environments of models on this host, or on those of a cluster.
 
-    Every model gets exactly the packages that it asks for, and uses those of this host where
+    Every model gets exactly the packages that it asks for, and uses those of the host where
     they fit. An environment is never half made and never changed under a running process.
 
     \b
-      xinference-venv models                    which models are known
       xinference-venv launch MODEL --dry-run    what would be installed
       xinference-venv launch MODEL              make its environment
       xinference-venv list                      what is there, and who uses it
-      xinference-venv explain MODEL             what brought each of its packages
-      xinference-venv remove MODEL              remove it
-      xinference-venv leases                    which process uses what
-      xinference-venv verify                    is all of it whole
-      xinference-venv gc                        clear away what nothing needs
+      xinference-venv doctor                    what is wrong with this host
 
-    On a cluster of hosts, each command works on all of them that --supervisor knows.
-
-    \b
-      xinference-venv supervisor                run the supervisor
-      xinference-venv worker --supervisor ADDR  run the worker of a host
-      xinference-venv workers                   which workers there are
-      xinference-venv web                       serve the REST API
-
+    With --supervisor HOST:PORT a command works on all hosts of that supervisor's cluster.
     `xinference-venv COMMAND --help` says more of each.
     """
 
@@ -62,17 +54,21 @@ _COMMANDS = (
     inventory.list_,
     inventory.packages,
     inventory.explain,
+    diff,
     inventory.remove,
     inventory.models,
     logs,
+    watch,
     verify,
     leases,
     release,
     gc,
+    doctor,
     supervisor,
     worker,
     workers,
     web,
+    completion,
 )
 for _each in _COMMANDS:
     commands.add_command(_each)
@@ -86,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        code = commands.main(words, prog_name="xinference-venv", standalone_mode=False)
+        code = commands.main(words, prog_name=PROGRAM, standalone_mode=False)
     except click.Abort:
         return report(JobCancelled("interrupted"), as_json)
     except click.ClickException as error:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
-import sys
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from xinference_venv.cli.common import check_address
+from xinference_venv.cli.common import check_address, json_option, say_address
 from xinference_venv.cli.help import SUPERVISOR_VARIABLE
+from xinference_venv.cli.logging_option import log_option, start_logging
 from xinference_venv.errors import InvalidInput
 from xinference_venv.session import serve
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SUPERVISOR_PORT = 9797
+_log = logging.getLogger(__name__)
 
 _host = click.option(
     "--host",
@@ -32,11 +33,14 @@ _host = click.option(
 @click.command()
 @_host
 @click.option("--port", type=click.IntRange(0, 65535), default=SUPERVISOR_PORT, show_default=True)
-def supervisor(host: str, port: int) -> int:
+@log_option
+@json_option
+def supervisor(host: str, port: int, log_format: str, as_json: bool) -> int:
     """Run the supervisor of a cluster until SIGTERM or Ctrl-C.
 
     It keeps nothing: its workers go on without it, and register with the next one at its address.
     """
+    start_logging(log_format)
     _check_host(host)
 
     def pool() -> AbstractAsyncContextManager[Any]:
@@ -44,7 +48,7 @@ def supervisor(host: str, port: int) -> int:
 
         return supervisor_pool(f"{host}:{port}")
 
-    return _serve(pool, "supervisor")
+    return _serve(pool, "supervisor", as_json)
 
 
 @click.command()
@@ -61,12 +65,15 @@ def supervisor(host: str, port: int) -> int:
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="By default one that is free."
 )
-def worker(supervisor_address: str, host: str, port: int) -> int:
+@log_option
+@json_option
+def worker(supervisor_address: str, host: str, port: int, log_format: str, as_json: bool) -> int:
     """Run the worker of this host until SIGTERM or Ctrl-C; its jobs are cancelled then.
 
     At its start it waits up to a minute for a supervisor that does not answer. Later it waits for
     as long as it takes: it goes on, and registers again with one that is started anew.
     """
+    start_logging(log_format)
     _check_host(host)
 
     def pool() -> AbstractAsyncContextManager[Any]:
@@ -74,18 +81,11 @@ def worker(supervisor_address: str, host: str, port: int) -> int:
 
         return worker_pool(f"{host}:{port}", supervisor_address)
 
-    return _serve(pool, "worker")
+    return _serve(pool, "worker", as_json)
 
 
-def _serve(pool: Callable[[], AbstractAsyncContextManager[Any]], what: str) -> int:
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("xinference_venv").setLevel(logging.INFO)
-
-    def ready(address: str) -> None:
-        click.echo(f"{what} at {address}")
-        sys.stdout.flush()
-
-    serve(pool, ready)
+def _serve(pool: Callable[[], AbstractAsyncContextManager[Any]], what: str, as_json: bool) -> int:
+    serve(pool, lambda address: say_address(what, address, as_json))
     return 0
 
 
@@ -102,8 +102,8 @@ def _check_host(host: str) -> None:
         )
     local = host == "localhost" or (address is not None and address.is_loopback)
     if not local and not os.environ.get("XOSCAR_AUTH_KEY"):
-        click.echo(
-            f"warning: who reaches {host} can run code here: set the same XOSCAR_AUTH_KEY for"
-            " every process of the cluster, and keep it off public networks",
-            err=True,
+        _log.warning(
+            "who reaches %s can run code here: set the same XOSCAR_AUTH_KEY for every process of"
+            " the cluster, and keep it off public networks",
+            host,
         )

@@ -1,10 +1,9 @@
-"""`web`: the REST API over a cluster's supervisor, or over actors of its own process."""
+"""`web`: the REST API and the web page, over a cluster or over actors of its own process."""
 
 from __future__ import annotations
 
 import logging
 import stat
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
@@ -13,7 +12,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xinference_venv.cli.common import cluster_option, supervisor_address
+from xinference_venv.cli.common import (
+    cluster_option,
+    json_option,
+    say_address,
+    supervisor_address,
+)
+from xinference_venv.cli.logging_option import log_option, start_logging
 from xinference_venv.errors import InvalidInput
 from xinference_venv.session import serve
 
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
     from xinference_venv.rest.tokens import Tokens
 
 WEB_PORT = 9798
+_NEEDED = ("fastapi", "prometheus_client", "uvicorn")
+_log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -42,14 +49,18 @@ WEB_PORT = 9798
     show_default=True,
     help="So many requests a second each client may send; four times as many at once.",
 )
-def web(host: str, port: int, token_file: Path | None, rate: float) -> int:
-    """Serve the REST API until SIGTERM or Ctrl-C.
+@log_option
+@json_option
+def web(
+    host: str, port: int, token_file: Path | None, rate: float, log_format: str, as_json: bool
+) -> int:
+    """Serve the REST API and the web page until SIGTERM or Ctrl-C.
 
     Without --supervisor it manages the environments of this host, by itself.
     """
-    if find_spec("fastapi") is None or find_spec("uvicorn") is None:
+    if any(find_spec(each) is None for each in _NEEDED):
         raise InvalidInput(
-            "the REST API needs packages that are not installed",
+            "the REST API and the web page need packages that are not installed",
             {"hint": "pip install 'xinference-venv[web]'"},
         )
     from xinference_venv.rest.app import create_app
@@ -60,8 +71,7 @@ def web(host: str, port: int, token_file: Path | None, rate: float) -> int:
     check_exposure(host, tokens)
     limits = Limits(rate=rate, burst=max(1, round(4 * rate)))
     supervisor = supervisor_address()
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("xinference_venv").setLevel(logging.INFO)
+    start_logging(log_format)
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Served]:
@@ -74,8 +84,8 @@ def web(host: str, port: int, token_file: Path | None, rate: float) -> int:
                 yield server
 
     def ready(address: str) -> None:
-        click.echo(f"web at {address}")
-        sys.stdout.flush()
+        say_address("web", address, as_json)
+        _log.info("the page is at %s/, the REST API below %s/v1", address, address)
 
     serve(opened, ready)
     return 0

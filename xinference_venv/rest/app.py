@@ -7,15 +7,23 @@ cluster can also mount in its own.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from fastapi import Depends, FastAPI, HTTPException, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, FastAPI
 from starlette.responses import Response
 
-from xinference_venv.rest import care, cluster, environments, launches
+from xinference_venv.rest import (
+    access,
+    care,
+    cluster,
+    environments,
+    launches,
+    metrics,
+    requirements,
+)
+from xinference_venv.rest.access import allowing
 from xinference_venv.rest.answers import UNREACHABLE_HEADER, Json
 from xinference_venv.rest.asking import Asking
 from xinference_venv.rest.common import Route
@@ -23,8 +31,9 @@ from xinference_venv.rest.errors import add_handlers
 from xinference_venv.rest.events import EventStream
 from xinference_venv.rest.giving_back import GivingBack
 from xinference_venv.rest.limits import Guard, Limits
+from xinference_venv.rest.page import METHODS, PATHS, add_page
 from xinference_venv.rest.replies import ErrorReply
-from xinference_venv.rest.tokens import Scope, Tokens
+from xinference_venv.rest.tokens import Tokens
 
 if TYPE_CHECKING:
     from xinference_venv.client import Client
@@ -34,6 +43,9 @@ ROUTES: tuple[Route, ...] = (
     *launches.ROUTES,
     *care.ROUTES,
     *cluster.ROUTES,
+    *requirements.ROUTES,
+    *access.ROUTES,
+    *metrics.ROUTES,
 )
 # What the guard, the framework and the way to the supervisor may answer anywhere.
 _ANYWHERE = {
@@ -50,7 +62,6 @@ _SOMEWHERE = {
     404: "What is named does not exist.",
     409: "It is in use (`details.holders`, `details.users`), or the requirements have no solution.",
 }
-_bearer = HTTPBearer(auto_error=False, description="A token of the token file.")
 
 
 def create_app(
@@ -77,18 +88,20 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.supervisor = Asking(supervisor=client.supervisor)
+    app.state.tokens = tokens
     app.state.giving_back = GivingBack(supervisor=client.supervisor)
     app.add_middleware(Guard, limits=limits or Limits(), hosts=hosts, clock=clock)
-    methods: dict[str, list[str]] = {}
+    methods: dict[str, list[str]] = {path: list(METHODS) for path in PATHS}
     for route in ROUTES:
         methods.setdefault(route.path, []).append(route.method)
         _add(app, route, tokens)
+    add_page(app)
     add_handlers(app, methods)
     return app
 
 
 def _add(app: FastAPI, route: Route, tokens: Tokens | None) -> None:
-    checks = [] if tokens is None or route.scope is None else [_allowing(tokens, route.scope)]
+    checks = [] if tokens is None or route.scope is None else [allowing(tokens, route.scope)]
     app.add_api_route(
         route.path,
         route.endpoint,
@@ -103,22 +116,6 @@ def _add(app: FastAPI, route: Route, tokens: Tokens | None) -> None:
     )
 
 
-def _allowing(tokens: Tokens, scope: Scope) -> Callable[..., Awaitable[None]]:
-    """A dependency that lets only those through whose token has a scope."""
-
-    async def check(
-        given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
-    ) -> None:
-        scopes = None if given is None else tokens.scopes_of(given.credentials)
-        if scopes is None:
-            raise HTTPException(401, headers={"WWW-Authenticate": "Bearer"})
-        if scope not in scopes:
-            needed = f'Bearer error="insufficient_scope", scope="{scope}"'
-            raise HTTPException(403, headers={"WWW-Authenticate": needed})
-
-    return check
-
-
 def _responses(route: Route, *, guarded: bool) -> dict[int | str, dict[str, Any]]:
     """The answers of a route as OpenAPI describes them."""
     found: dict[int | str, dict[str, Any]] = {
@@ -131,7 +128,9 @@ def _responses(route: Route, *, guarded: bool) -> dict[int | str, dict[str, Any]
     # Beside a token that lacks the scope: a browser's page of another site.
     found[403] = {"model": ErrorReply, "description": "This may not be asked for."}
     ok: dict[str, Any] = {"description": route.status.phrase}
-    if route.reply is None:
+    if route.texts:
+        ok["content"] = {each: {"schema": {"type": "string"}} for each in route.texts}
+    elif route.reply is None:
         text = {"type": "string"}
         event = {"event": {"enum": ["job", "end", "lost"]}, "id": text, "data": text}
         ok["content"] = {

@@ -59,11 +59,18 @@ def _directory(value: str) -> str:
     return check_directory_name(value, "name")
 
 
+def _engine(value: str) -> str:
+    # What Xinference's page sends of an environment whose engine is null.
+    return "" if value in ("", "null") else _directory(value)
+
+
 def _model(value: str) -> str:
     return check_model_name(value, "name")
 
 
 _Directory = Annotated[str, AfterValidator(_directory), _name(_DIRECTORY)]
+_ENGINE = _described(maxLength=MAX_NAME_BYTES, pattern=rf"^$|{_DIRECTORY}")
+_Engine = Annotated[str, AfterValidator(_engine), _ENGINE]
 _ModelName = Annotated[str, AfterValidator(_model), _name(_MODEL)]
 _PythonVersion = Annotated[str, AfterValidator(check_python_version), _described(pattern=_PYTHON)]
 _Flag = Annotated[bool, BeforeValidator(_flag), Field(strict=True)]
@@ -84,7 +91,9 @@ ModelName = Annotated[
 ]
 NeededModelName = Annotated[_Directory, Query(description="The model.")]
 ModelEngine = Annotated[
-    _Directory | None, Query(description="Only of this engine."), _name(_DIRECTORY)
+    _Engine | None,
+    Query(description="Only of this engine; empty, or `null`: only those without one."),
+    _ENGINE,
 ]
 PythonVersion = Annotated[
     _PythonVersion | None,
@@ -167,6 +176,12 @@ class Launch(_Body):
         """The launch as the actors take it; raises `InvalidInput`."""
         given = self.model_dump(exclude_none=True, include=set(Launch.model_fields))
         return LaunchRequest.from_dict(given).to_dict()
+
+
+class RequirementText(_Body):
+    """A package line as somebody writes it."""
+
+    text: _Text
 
 
 class PlanRequest(Launch):

@@ -37,6 +37,16 @@ async def list_models(supervisor: Supervisor, worker_ip: WorkerIp = None) -> Res
     return Json({"list": await supervisor.list_models(worker_ip)})
 
 
+async def disk_usage(supervisor: Supervisor, worker_ip: WorkerIp = None) -> Response:
+    """Measure the disks of the workers: environments, uv's cache, what older versions left."""
+    return gathered(await supervisor.disk_usage(worker_ip))
+
+
+async def diagnose(supervisor: Supervisor, worker_ip: WorkerIp = None) -> Response:
+    """Let each worker examine its host: what is wrong there, and what to do about it."""
+    return gathered(await supervisor.diagnose(worker_ip))
+
+
 async def list_logs(
     supervisor: Supervisor,
     model_name: NeededModelName,
@@ -93,6 +103,22 @@ ROUTES = (
         endpoint=list_models,
         scope=Scope.LIST,
         reply=replies.Models,
+        refused=(404,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/disk",
+        endpoint=disk_usage,
+        scope=Scope.LIST,
+        reply=replies.Disk,
+        refused=(404,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/diagnosis",
+        endpoint=diagnose,
+        scope=Scope.LIST,
+        reply=replies.Diagnoses,
         refused=(404,),
     ),
     Route(

@@ -25,8 +25,8 @@ Supervisor = Annotated[Any, Depends(_supervisor)]
 class Route:
     """One row of the API: what is asked, the scope that it takes (None: anybody), the answers.
 
-    Without a `reply` it answers with server-sent events. `refused` are the statuses of errors
-    beside those that any route may have.
+    Without a `reply` it answers with a text of one of the media types `texts`, or with server-sent
+    events. `refused` are the statuses of errors beside those that any route may have.
     """
 
     method: str
@@ -34,5 +34,6 @@ class Route:
     endpoint: Callable[..., Awaitable[Response]]
     scope: Scope | None
     reply: type[BaseModel] | None
+    texts: tuple[str, ...] = ()
     status: HTTPStatus = HTTPStatus.OK
     refused: tuple[int, ...] = ()

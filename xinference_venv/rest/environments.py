@@ -7,8 +7,8 @@ from typing import Any
 from starlette.responses import Response
 
 from xinference_venv.answers import check_found
-from xinference_venv.explain import branches_of
-from xinference_venv.lock import LockedDistribution, Role
+from xinference_venv.explain import as_tree
+from xinference_venv.lock import Role
 from xinference_venv.rest import replies
 from xinference_venv.rest.answers import gathered, removed
 from xinference_venv.rest.bodies import (
@@ -21,9 +21,8 @@ from xinference_venv.rest.bodies import (
     WorkerIp,
 )
 from xinference_venv.rest.common import Route, Supervisor
+from xinference_venv.rest.parts import OwnPackage
 from xinference_venv.rest.tokens import Scope
-
-_HIDING = (Role.SHADOWED, Role.HIDDEN)
 
 
 async def list_virtual_envs(
@@ -47,9 +46,8 @@ async def list_virtual_env_packages(
     worker_ip: WorkerIp = None,
 ) -> Response:
     """List the packages of a model's environments, each with where it is from and why."""
-    return gathered(
-        await _packages(supervisor, model_name, model_engine, python_version, worker_ip)
-    )
+    answer = await _packages(supervisor, model_name, model_engine, python_version, worker_ip)
+    return gathered(answer, **_as_xinference(answer["list"]))
 
 
 async def explain_virtual_env(
@@ -98,15 +96,22 @@ async def _packages(
     return answer
 
 
+def _as_xinference(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """What Xinference says of the packages of one environment; nothing of several."""
+    if len(entries) != 1:
+        return {}
+    [entry] = entries
+    own = [each for each in entry["packages"] if each["role"] == Role.INSTALLED]
+    return {
+        **{name: entry[name] for name in ("model_name", "model_engine", "python_version")},
+        "worker_ip": entry["actor_ip_address"],
+        "packages": [{name: each.get(name) for name in OwnPackage.model_fields} for each in own],
+    }
+
+
 def _explained(entry: dict[str, Any]) -> dict[str, Any]:
-    distributions = [LockedDistribution.from_dict(each) for each in entry["packages"]]
     told = {name: value for name, value in entry.items() if name != "packages"}
-    tree = [
-        {**each.distribution.to_dict(), "parent": each.parent, "first": each.first}
-        for each in branches_of(distributions)
-    ]
-    not_shown = [each.to_dict() for each in sorted(distributions) if each.role in _HIDING]
-    return {**told, "tree": tree, "not_shown": not_shown}
+    return {**told, **as_tree(entry["packages"])}
 
 
 _PATH = "/v1/virtualenvs"

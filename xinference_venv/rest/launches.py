@@ -7,6 +7,7 @@ from http import HTTPStatus
 from fastapi import Request
 from starlette.responses import Response
 
+from xinference_venv.explain import as_tree
 from xinference_venv.rest import replies
 from xinference_venv.rest.answers import Json, gathered
 from xinference_venv.rest.bodies import (
@@ -47,7 +48,9 @@ async def prepare_virtual_env(
 
 async def plan_virtual_env(supervisor: Supervisor, launch: PlanRequest) -> Response:
     """Resolve a launch on one worker and say what it would install, inherit and hide."""
-    return Json(await supervisor.plan(launch.request(), launch.worker_ip))
+    planned = await supervisor.plan(launch.request(), launch.worker_ip)
+    distributions = [] if planned["lock"] is None else planned["lock"]["distributions"]
+    return Json({**planned, **as_tree(distributions)})
 
 
 async def list_jobs(supervisor: Supervisor, worker_ip: WorkerIp = None) -> Response:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from xinference_venv.diagnosis import Verdict
 from xinference_venv.env import EnvState
 from xinference_venv.fleet import WorkerState
 from xinference_venv.job_log import Outcome
@@ -126,7 +127,7 @@ class Entry(Key):
 
 
 class Environment(Entry):
-    """An environment of a worker; `actor_ip_address` is the host of `worker_address`."""
+    """An environment of a worker; `actor_ip_address` is its address as Xinference names it."""
 
     actor_ip_address: str
     worker_address: str
@@ -150,10 +151,24 @@ class Distribution(Reply):
     requires: list[str]
 
 
+class Package(Distribution):
+    """A distribution of an environment; `size_bytes` is what one of its own takes there."""
+
+    size_bytes: int | None
+
+
 class EnvironmentPackages(Environment):
     """An environment with its packages."""
 
-    packages: list[Distribution]
+    packages: list[Package]
+
+
+class OwnPackage(Reply):
+    """A package that was installed into an environment, as Xinference tells it."""
+
+    name: str
+    version: str | None
+    size_bytes: int | None
 
 
 class Branch(Distribution):
@@ -254,6 +269,29 @@ class CollectedReport(Reply):
     uv_cache: dict[str, Any]
 
 
+class MeasuredEnvironment(Reply):
+    """An environment; `shared_bytes` are what of it one before it in the list has as well."""
+
+    env_id: str
+    keys: list[Key]
+    leases: list[Lease]
+    busy: bool
+    last_used: float
+    size_bytes: int
+    shared_bytes: int
+
+
+class DiskUsage(Reply):
+    """What a worker's disk holds, in bytes; of `uv_cache` the environments have `shared_bytes`."""
+
+    worker_address: str
+    environments: list[MeasuredEnvironment]
+    unmanaged: dict[str, Any]
+    uv_cache: dict[str, Any]
+    free_bytes: int
+    total_bytes: int
+
+
 class VerifiedEnvironment(Environment):
     """An environment and its `faults`; null: it was not looked at."""
 
@@ -315,3 +353,22 @@ class WholeLog(Log):
 
     worker_address: str
     text: str
+
+
+class Check(Reply):
+    """One thing that was looked at; `hint` says what to do, null when all is well."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    hint: str | None
+
+
+class Diagnosis(Reply):
+    """What was found of one host; `worker_address` is null where it was examined without one."""
+
+    worker_address: str | None
+    host_name: str
+    release: str
+    at: float
+    checks: list[Check]

@@ -7,8 +7,13 @@ from typing import Any, Literal
 
 from xinference_venv.jobs import Phase
 from xinference_venv.rest.parts import (
+    Branch,
+    Check,
     CollectedReport,
+    Diagnosis,
     Differing,
+    DiskUsage,
+    Distribution,
     Environment,
     EnvironmentPackages,
     ErrorIn,
@@ -19,6 +24,7 @@ from xinference_venv.rest.parts import (
     JobSummary,
     Log,
     Model,
+    OwnPackage,
     Prepared,
     ReleaseReport,
     RemovalReport,
@@ -28,6 +34,7 @@ from xinference_venv.rest.parts import (
     WholeLog,
     Worker,
 )
+from xinference_venv.rest.tokens import Scope
 
 
 class ErrorReply(Reply):
@@ -50,9 +57,18 @@ class Environments(Gathered):
 
 
 class Packages(Gathered):
-    """Environments with their packages."""
+    """Environments with their packages.
+
+    Where one environment alone matches, what Xinference says of it stands beside: which it is,
+    and the packages of its own.
+    """
 
     list: Sequence[EnvironmentPackages]
+    model_name: str | None = None
+    model_engine: str | None = None
+    python_version: str | None = None
+    worker_ip: str | None = None
+    packages: Sequence[OwnPackage] | None = None
 
 
 class Explained(Gathered):
@@ -66,6 +82,13 @@ class Removal(Gathered):
 
     result: bool
     list: Sequence[RemovalReport]
+
+
+class Requirement(Reply):
+    """A package line that can be meant: its normalized `name`, where it tells one, and itself."""
+
+    name: str | None
+    text: str
 
 
 class Accepted(Reply):
@@ -92,11 +115,16 @@ class Jobs(Gathered):
 
 
 class Planned(Reply):
-    """What a launch would do; `spec` and `lock` are null where no environment is wanted."""
+    """What a launch would do; `spec` and `lock` are null where no environment is wanted.
+
+    `tree` and `not_shown` explain the lock, as those of an environment.
+    """
 
     enabled: bool
     spec: dict[str, Any] | None
     lock: dict[str, Any] | None
+    tree: Sequence[Branch]
+    not_shown: Sequence[Distribution]
     worker_address: str
 
 
@@ -150,6 +178,25 @@ class LogPart(Reply):
     text: str
     offset: int
     ended: bool
+
+
+class Diagnoses(Gathered):
+    """What is wrong with each host; `cluster` are the checks that compare them."""
+
+    list: Sequence[Diagnosis]
+    cluster: Sequence[Check]
+
+
+class Disk(Gathered):
+    """What is on the disks of the workers; takes as long as a walk over all files."""
+
+    list: Sequence[DiskUsage]
+
+
+class Access(Reply):
+    """The scopes of who asks: those of the token, all where no tokens are needed."""
+
+    scopes: list[Scope]
 
 
 class Alive(Reply):

@@ -35,6 +35,12 @@ def free_bytes(place: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
+def total_bytes(place: Path) -> int:
+    """Bytes that the file system of a place has."""
+    found = os.statvfs(place)
+    return found.f_blocks * found.f_frsize
+
+
 def _device(path: Path) -> int:
     while not path.exists() and path != path.parent:
         path = path.parent

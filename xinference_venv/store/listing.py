@@ -1,13 +1,17 @@
-"""The entries of a store, read from the disk: keys, records, leases, old directories."""
+"""The entries of a store, read from the disk: keys, records, leases, old directories, packages."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
+from typing import Any
 
 from xinference_venv.env import EnvKey, EnvRecord, EnvState
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory import EnvEntry, EnvFilter
 from xinference_venv.lease import Holder, Lease
+from xinference_venv.lock import LockedDistribution, Role
+from xinference_venv.store.contents import installed_in
 from xinference_venv.store.key_places import KeyPlace, names_in
 from xinference_venv.store.old_layouts import old_entries
 from xinference_venv.store.store import Store
@@ -31,6 +35,27 @@ def entries_of(store: Store, wanted: EnvFilter = _EVERY) -> list[EnvEntry]:
             entries.append(_entry(store, place, place.env_id, leases, sharing[place.env_id]))
     store.remember_only(sharing.keys(), {place.key for place in places})
     return sorted(entries, key=lambda entry: entry.path)
+
+
+def packages_of(store: Store, entry: EnvEntry) -> list[dict[str, Any]]:
+    """The distributions of an entry's lock, as plain JSON values; `size_bytes` is what one of its
+    own takes there, None for those of the host.
+
+    What an older version made has no lock: then they are what is found there.
+    """
+    there = {each.name: each for each in installed_in(Path(entry.real_path))}
+    if entry.env_id is None:
+        why = "it was there when nobody noted why"
+        distributions = [
+            LockedDistribution(name=each.name, role=Role.INSTALLED, version=each.version, why=why)
+            for each in there.values()
+        ]
+    else:
+        lock = store.lock_of(entry.env_id)
+        distributions = [] if lock is None else list(lock.distributions)
+    own = {each.name for each in distributions if each.role is Role.INSTALLED}
+    sizes = {name: each.size_bytes for name, each in there.items() if name in own}
+    return [{**each.to_dict(), "size_bytes": sizes.get(each.name)} for each in distributions]
 
 
 def _entry(

@@ -28,6 +28,8 @@ _KEPT_UV_VARIABLES = frozenset(
         "UV_SYSTEM_CERTS",
     }
 )
+# Commands of uv that have commands of their own.
+_GROUPS = (("cache",), ("pip",), ("python",))
 _DROPPED_PREFIXES = ("UV_", "PIP_", "PYTHON", "CONDA_")
 _DROPPED_VARIABLES = frozenset({"VIRTUAL_ENV", "XOSCAR_AUTH_KEY", "__PYVENV_LAUNCHER__"})
 
@@ -42,6 +44,12 @@ class UvCommand:
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     secrets: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """What uv is to do, without any argument: ``pip install``, ``venv``."""
+        words = self.arguments[:2] if self.arguments[:1] in _GROUPS else self.arguments[:1]
+        return " ".join(words).lstrip("-")
 
 
 def scrubbed_environment(

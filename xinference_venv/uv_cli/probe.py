@@ -105,7 +105,7 @@ async def find_python(
 
     Raises `PythonNotFound`, which names the versions that are there.
     """
-    there = await _installed_pythons(uv)
+    there = await installed_pythons(uv)
     if allow_download and not _matching(there, wanted):
         try:
             await uv(command.python_install(wanted), deadline=_INSTALL_SECONDS, on_line=on_line)
@@ -114,7 +114,7 @@ async def find_python(
                 f"Python {wanted} is not on this host and could not be downloaded: {error}",
                 error.details,
             ) from error
-        there = await _installed_pythons(uv)
+        there = await installed_pythons(uv)
     matching = _matching(there, wanted)
     if matching:
         return there[max(matching, key=Version)]
@@ -128,7 +128,7 @@ async def find_python(
     )
 
 
-async def _installed_pythons(uv: Uv) -> dict[str, str]:
+async def installed_pythons(uv: Uv) -> dict[str, str]:
     """CPython interpreters by full version, the first found of each version."""
     finished = await uv(command.python_list(), deadline=_PROBE_SECONDS)
     found: dict[str, str] = {}

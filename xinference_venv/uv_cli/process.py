@@ -10,15 +10,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import psutil
 
+from xinference_venv import metrics
 from xinference_venv.errors import DeadlineExceeded, UvFailed, UvNotFound
+from xinference_venv.measures import Measures
 from xinference_venv.redact import redact_text
 from xinference_venv.uv_cli.command import UvCommand
 from xinference_venv.uv_cli.command import version as version_command
@@ -33,9 +36,13 @@ _VERSION_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finished:
-    """What an ended process left: its exit status, standard output, and the tail of stderr."""
+    """What an ended process left: its exit status, standard output, and the tail of stderr.
+
+    `seconds` is how long it ran.
+    """
 
     exit_status: int
+    seconds: float
     output: str
     tail: tuple[str, ...]
 
@@ -49,13 +56,14 @@ class ProcessDoor:
     """Runs subprocesses, at most `slots` at a time, in the given environment.
 
     `started` and `ended` hear of each process by pid: the owner journals them, so that what a
-    crash left behind can be swept.
+    crash left behind can be swept. `measures` counts them.
     """
 
     environment: Mapping[str, str]
     slots: int
     started: Callable[[int], None] = _ignore
     ended: Callable[[int], None] = _ignore
+    measures: Measures = field(default_factory=Measures)
     _gate: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,7 +85,8 @@ class ProcessDoor:
         exit status is the caller's to judge. The working directory is the root by default, so
         that no file of the caller's folder is picked up.
         """
-        async with self._gate:
+        async with self._slot():
+            began = time.monotonic()
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -111,7 +120,26 @@ class ProcessDoor:
                     await _end_group(process)
                 finally:
                     self.ended(process.pid)
-            return Finished(exit_status=status, output=output, tail=tuple(tail))
+            return Finished(
+                exit_status=status,
+                seconds=time.monotonic() - began,
+                output=output,
+                tail=tuple(tail),
+            )
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """Wait for a slot, and have it."""
+        began = time.monotonic()
+        with self.measures.during(metrics.WAITING, "slot"):
+            await self._gate.acquire()
+        waited = time.monotonic() - began
+        self.measures.observe(metrics.WAIT_SECONDS, "slot", value=waited)
+        try:
+            with self.measures.during(metrics.SUBPROCESSES):
+                yield
+        finally:
+            self._gate.release()
 
 
 @dataclass(kw_only=True)
@@ -155,6 +183,7 @@ class Uv:
                 working_directory=working_directory,
             )
         except DeadlineExceeded as error:
+            self.door.measures.add(metrics.UV_FAILURES, command.name)
             raise error.with_details(
                 hint="see whether the index answers; XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT sets"
                 " how many seconds a build may take"
@@ -164,7 +193,9 @@ class Uv:
                 f"uv could not be started: {self.program}: {error.strerror or error}",
                 {"hint": "install the uv package anew, or set XOSCAR_UV_PATH"},
             ) from error
+        self.door.measures.observe(metrics.UV_SECONDS, command.name, value=finished.seconds)
         if finished.exit_status != 0:
+            self.door.measures.add(metrics.UV_FAILURES, command.name)
             words, hint = _words(finished), _hint(finished)
             raise UvFailed(
                 words,

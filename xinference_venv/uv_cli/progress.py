@@ -36,6 +36,7 @@ class InstallProgress:
 
     total: int
     sizes: Mapping[str, int]
+    _prepared: int = 0
     _done: int = 0
     _fetched: set[str] = field(default_factory=set)
     _done_bytes: int = 0
@@ -50,7 +51,8 @@ class InstallProgress:
                 self._fetched.add(name)
                 self._done_bytes += self.sizes.get(name, 0)
             return self._step(Phase.DOWNLOADING, line)
-        if _PREPARED.match(line):
+        if found := _PREPARED.match(line):
+            self._prepared = int(found["count"])
             self._done_bytes = sum(self.sizes.values())
             return self._step(Phase.INSTALLING, line)
         if found := _INSTALLED.match(line):
@@ -58,6 +60,21 @@ class InstallProgress:
             self._done_bytes = sum(self.sizes.values())
             return self._step(Phase.INSTALLING, line)
         return None
+
+    @property
+    def was_cached(self) -> bool:
+        """Whether uv had every package in its cache."""
+        return not self._prepared and not self._fetched
+
+    @property
+    def fetched_bytes(self) -> int:
+        """Bytes of the wheels that uv's cache lacked, as far as it names them.
+
+        It names large ones only; when it prepared as many as there are, it was all of them.
+        """
+        if self._prepared >= self.total:
+            return sum(self.sizes.values())
+        return sum(self.sizes.get(name, 0) for name in self._fetched)
 
     def _step(self, phase: Phase, line: str) -> Progress:
         return Progress(

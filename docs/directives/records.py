@@ -1,0 +1,112 @@
+"""The tables of records: what each noun that is kept or sent has as plain JSON values."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import fields
+from enum import Enum
+
+from sphinx.pycode import ModuleAnalyzer
+
+from directives.markdown import code, table
+from xinference_venv.env import EnvKey, EnvRecord, KeyRecord
+from xinference_venv.inventory import EnvEntry, RemovalPlan
+from xinference_venv.job_log import LogEnding, LogHeader
+from xinference_venv.jobs import JobEvent, PreparedEnvironment
+from xinference_venv.lease import Lease, ProcessIdentity
+from xinference_venv.lock import EnvLock, LockedDistribution
+from xinference_venv.replicas import Replica
+from xinference_venv.request import LaunchRequest, ModelVirtualEnv
+from xinference_venv.store.marks import BrokenMark
+
+# The title of each group, and its records with the place where they lie.
+_GROUPS: dict[str, dict[type, str]] = {
+    "On disk": {
+        EnvRecord: "`store/envs/{id}/xinference-venv.json`",
+        EnvLock: "`store/envs/{id}/xinference-venv.lock.json`",
+        LockedDistribution: "",
+        BrokenMark: "`store/envs/{id}/xinference-venv-broken.json`",
+        KeyRecord: "`store/keys/{digest}.json`",
+        EnvKey: "",
+        Lease: "`store/leases/{id}/{lease}.json`",
+        ProcessIdentity: "",
+        LogHeader: "The first line of a file in `store/logs`.",
+        LogEnding: "The last line of a file in `store/logs`.",
+    },
+    "Over the wire": {
+        LaunchRequest: "",
+        ModelVirtualEnv: "",
+        JobEvent: "",
+        PreparedEnvironment: "",
+        Replica: "",
+        EnvEntry: "",
+        RemovalPlan: "",
+    },
+}
+_NAMES = frozenset(kind.__name__ for group in _GROUPS.values() for kind in group)
+_JSON = {
+    "str": "string",
+    "int": "whole number",
+    "float": "number",
+    "bool": "true or false",
+    "None": "null",
+    "Mapping": "object",
+}
+
+
+def records() -> str:
+    """A section for each group, in it one for each record."""
+    parts = []
+    for title, group in _GROUPS.items():
+        parts.append(f"## {title}")
+        for kind, place in group.items():
+            parts += [f"### {kind.__name__}", *([place] if place else [])]
+            parts += [inspect.cleandoc(kind.__doc__ or ""), _table_of(kind)]
+    return "\n\n".join(parts)
+
+
+def _table_of(kind: type) -> str:
+    """The keys that `to_dict` writes, with types and docstrings of the fields of that name."""
+    rows = []
+    for key, owner in _keys(kind):
+        documented = ModuleAnalyzer.for_module(owner.__module__).find_attr_docs()
+        types = {field.name: str(field.type) for field in fields(owner)}
+        told = " ".join(documented.get((owner.__name__, key), []))
+        # What is no field is the version of the record.
+        rows.append([code(key), _as_json(types.get(key, "int"), owner), told])
+    if any(told for _, _, told in rows):
+        return table(["key", "type", "meaning"], rows)
+    return table(["key", "type"], [row[:2] for row in rows])
+
+
+def _as_json(annotation: str, kind: type) -> str:
+    """What a field is as JSON: of ``tuple[str, ...] | None`` a list of strings or null."""
+    items = re.fullmatch(r"tuple\[(.+), \.\.\.\]", annotation)
+    if items:
+        return f"list of {_as_json(items[1], kind)}"
+    if " | " in annotation:
+        return " or ".join(_as_json(each, kind) for each in annotation.split(" | "))
+    name = annotation.partition("[")[0]
+    if name in _JSON:
+        return _JSON[name]
+    named = getattr(sys.modules[kind.__module__], name)
+    if issubclass(named, Enum):
+        return ", ".join(code(each.value) for each in named)
+    return f"[{name}](#{name.lower()})" if name in _NAMES else "object"
+
+
+def _keys(kind: type) -> Iterator[tuple[str, type]]:
+    """The keys of what `to_dict` returns, read off its source, with the class of the field."""
+    source = textwrap.dedent(inspect.getsource(kind.to_dict))  # type: ignore[attr-defined]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Dict):
+            for key, value in zip(node.value.keys, node.value.values, strict=True):
+                if isinstance(key, ast.Constant):
+                    yield str(key.value), kind
+                elif ast.unparse(value) == "self.key.to_dict()":
+                    yield from _keys(EnvKey)

@@ -1,0 +1,44 @@
+"""The help: every command in one section, and what may have been meant."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import pytest
+
+from tests import test_cli
+from tests.test_cli import Run
+from xinference_venv.cli.help import SECTIONS
+from xinference_venv.cli.main import commands
+
+run = test_cli.run
+
+
+def test_the_help_lists_every_command_once_under_a_title(run: Run) -> None:
+    named = list(chain.from_iterable(names for _, names in SECTIONS))
+    assert sorted(named) == sorted(commands.commands)
+    shown = run("-h").out
+    places = [shown.index(f"\n{title}:\n") for title, _ in SECTIONS]
+    assert places == sorted(places)
+    for title, names in SECTIONS:
+        section = shown.partition(f"\n{title}:\n")[2].partition("\n\n")[0]
+        listed = [line.split()[0] for line in section.splitlines() if line[2] != " "]
+        assert listed == list(names)
+
+
+def test_what_a_command_does_is_said_whole(run: Run) -> None:
+    listed = run("-h").out.partition("\nOptions:")[2].partition("Environment variables")[0]
+    assert "..." not in listed
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("lst", "list"), ("verfy", "verify"), ("Launch", "launch"), ("diag", None)]
+)
+def test_what_may_have_been_meant_is_said(run: Run, word: str, meant: str | None) -> None:
+    ran = run(word)
+    assert ran.code == 2
+    assert (f"Did you mean {meant}" in ran.err) if meant else ("Did you mean" not in ran.err)
+
+
+def test_an_option_that_may_have_been_meant_is_said(run: Run) -> None:
+    assert "Did you mean --python-version?" in run("list", "--python-vesion", "3.11").err

@@ -1,0 +1,106 @@
+"""Tokens in the page: asked for when one is needed, kept for the tab, and what each allows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium.webdriver.chrome.webdriver import WebDriver
+from selenium.webdriver.common.keys import Keys
+
+from tests.ui.browser import Browser
+from tests.ui.cluster import Cluster, cluster
+
+SCOPES = {
+    "all": "virtualenv:list virtualenv:create virtualenv:delete",
+    "look": "virtualenv:list",
+}
+
+
+@pytest.fixture(scope="module")
+def guarded(
+    tmp_path_factory: pytest.TempPathFactory, module_environ: dict[str, str]
+) -> Iterator[Cluster]:
+    """A cluster whose page needs the token "all", or "look"."""
+    folder = tmp_path_factory.mktemp("guarded")
+    tokens = folder / "tokens"
+    digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in SCOPES}
+    tokens.write_text("".join(f"sha256:{digests[name]} {SCOPES[name]}\n" for name in SCOPES))
+    tokens.chmod(0o600)
+    options = ("--token-file", str(Path(tokens)))
+    with cluster(
+        folder / "cluster", module_environ, hosts=["127.0.0.2"], web_options=options
+    ) as running:
+        running.ask.headers["Authorization"] = "Bearer all"
+        running.launch("glow", "lantern==1.0")
+        yield running
+
+
+@pytest.fixture
+def page(driver: WebDriver, guarded: Cluster) -> Iterator[Browser]:
+    browser = Browser(driver=driver, url=guarded.url)
+    browser.forget()
+    yield browser
+    assert browser.complaints() == []
+
+
+def _enter(page: Browser, token: str) -> None:
+    page.type("#token-text", token, Keys.ENTER)
+
+
+def test_a_token_is_asked_for_and_kept_for_this_tab_only(page: Browser) -> None:
+    page.driver.get(page.url)
+    page.shows("Enter a token", "dialog")
+    page.wait(lambda: page.focused == page.one("#token-text"))
+    _enter(page, "wrong")
+    page.shows("This token is not known.", "dialog")
+    _enter(page, "all")
+    page.wait(lambda: [row[0] for row in page.rows()] == ["glow"])
+    assert not page.all("dialog")
+    page.driver.refresh()
+    page.wait(lambda: [row[0] for row in page.rows()] == ["glow"])
+    kept = page.script("return [JSON.stringify(localStorage), JSON.stringify(sessionStorage)]")
+    assert "all" not in kept[0]
+    assert '"all"' in kept[1]
+    page.click("Token")
+    page.click("Forget the token", "dialog")
+    page.driver.refresh()
+    page.shows("Enter a token", "dialog")
+
+
+def test_what_a_token_does_not_allow_is_disabled_and_explained(page: Browser) -> None:
+    page.driver.get(page.url)
+    _enter(page, "look")
+    page.wait(lambda: [row[0] for row in page.rows()] == ["glow"])
+    [remove] = page.all("tbody button.danger")
+    assert not remove.is_enabled()
+    assert "virtualenv:delete" in str(remove.get_attribute("title"))
+    page.click("Launch", ".menu")
+    page.shows("Your token does not allow this: it lacks the scope virtualenv:create")
+    assert not page.one("#launch-start").is_enabled()
+    assert not page.one("#launch-plan").is_enabled()
+
+
+def test_a_token_that_is_taken_back_is_asked_for_anew(page: Browser) -> None:
+    page.driver.get(page.url)
+    _enter(page, "all")
+    page.wait(lambda: page.rows())
+    page.script("sessionStorage.setItem('xinference-venv-token', 'gone')")
+    page.driver.refresh()
+    page.shows("Enter a token", "dialog")
+
+
+def test_the_stream_of_a_launch_is_sent_the_token(page: Browser, guarded: Cluster) -> None:
+    guarded.index.hang("/simple/lantern/")
+    page.driver.get(page.url)
+    _enter(page, "all")
+    page.wait(lambda: page.rows())
+    page.click("Launch", ".menu")
+    page.type("#launch-model", "streamed")
+    page.type("#launch-packages", "lantern==2.0")
+    page.one("#launch-start").click()
+    page.wait(lambda: page.text(".view > .toolbar .badge") == "resolving")
+    guarded.index.release()
+    page.shows("Ready: launches of this model")

@@ -1,0 +1,28 @@
+"""`completion`: the script that lets a shell complete commands, options, models and workers."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+PROGRAM = "xinference-venv"
+_VARIABLE = "_XINFERENCE_VENV_COMPLETE"
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    """Print the script that makes a shell complete this command line.
+
+    \b
+      bash  eval "$(xinference-venv completion bash)"         in ~/.bashrc
+      zsh   eval "$(xinference-venv completion zsh)"          in ~/.zshrc, after compinit
+      fish  xinference-venv completion fish | source          in ~/.config/fish/config.fish
+
+    Models and workers are asked of the cluster that is meant, for half a second at most.
+    """
+    made = get_completion_class(shell)
+    assert made is not None
+    commands = click.get_current_context().find_root().command
+    click.echo(made(commands, {}, PROGRAM, _VARIABLE).source())
+    return 0

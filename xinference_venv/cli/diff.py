@@ -1,0 +1,118 @@
+"""`diff`: which packages two environments don't have alike."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import RenderableType
+from rich.text import Text
+
+from xinference_venv import answers
+from xinference_venv.cli.common import cluster_option, json_option, on_cluster, show, with_client
+from xinference_venv.cli.names import EnvironmentName
+from xinference_venv.console import new_table
+from xinference_venv.difference import (
+    Change,
+    Changed,
+    Difference,
+    EnvName,
+    Package,
+    chosen,
+    difference,
+    name_in,
+)
+from xinference_venv.lock import LockedDistribution
+from xinference_venv.units import counted, printable
+
+if TYPE_CHECKING:
+    from xinference_venv.client import Client
+
+_SIGNS = {Change.ADDED: "+", Change.REMOVED: "-", Change.VERSION: "~", Change.ORIGIN: "~"}
+
+
+@click.command()
+@click.argument("a", metavar="A", type=EnvironmentName())
+@click.argument("b", metavar="B", type=EnvironmentName())
+@cluster_option
+@json_option
+def diff(a: str, b: str, as_json: bool) -> int:
+    """Show which packages the environments A and B don't have alike.
+
+    Each is named MODEL[/ENGINE[/PYTHON[/WORKER]]], as in qwen/vllm/3.11: as much of it as it takes
+    to mean one. A part left empty means any, - no engine: qwen/-/3.11, or qwen///10.0.0.2 for the
+    one on that worker.
+    """
+    names = (EnvName.parse(a), EnvName.parse(b))
+    listed = with_client(lambda client: _listed(client, names))
+    one, other = (
+        _chosen(text, name, answer)
+        for text, name, answer in zip((a, b), names, listed, strict=True)
+    )
+    found = difference(_packages(one), _packages(other))
+    unreachable = {
+        each["worker_address"]: each for answer in listed for each in answer["unreachable"]
+    }
+    told = {
+        "a": _told(one),
+        "b": _told(other),
+        **found.to_dict(),
+        "unreachable": list(unreachable.values()),
+    }
+    return show(told, lambda: _rendered(one, other, found), as_json)
+
+
+async def _listed(client: Client, names: Sequence[EnvName]) -> list[dict[str, Any]]:
+    """What the supervisor lists of the model of each name."""
+    asked = (
+        client.supervisor.list_virtual_env_packages(name.model_name, worker_ip=name.worker)
+        for name in names
+    )
+    return list(await asyncio.gather(*asked))
+
+
+def _chosen(text: str, name: EnvName, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    candidates = sorted({name_in(each, worker=on_cluster()) for each in answer["list"]})
+    found = [each for each in answer["list"] if name.matches(each)]
+    hint = f"there are: {', '.join(candidates)}" if candidates else "`xinference-venv list` tells"
+    answers.check_found(answer, found, f"environment of {text!r}", hint=hint)
+    return chosen(text, found, workers=on_cluster())
+
+
+def _packages(listed: Mapping[str, Any]) -> list[LockedDistribution]:
+    return [LockedDistribution.from_dict(each) for each in listed["packages"]]
+
+
+def _told(listed: Mapping[str, Any]) -> dict[str, Any]:
+    """An environment as `list` tells it: its packages are what is compared."""
+    return {name: value for name, value in listed.items() if name != "packages"}
+
+
+def _rendered(
+    one: Mapping[str, Any], other: Mapping[str, Any], found: Difference
+) -> list[RenderableType]:
+    shown: list[RenderableType] = [
+        Text(f"{letter} {printable(name_in(each, worker=on_cluster()))}: {each['path']}")
+        for letter, each in (("A", one), ("B", other))
+    ]
+    if found.changes:
+        table = new_table("", "Package", "A", "B")
+        for each in found.changes:
+            table.add_row(_SIGNS[each.change], each.name, *_sides(each))
+        shown.append(table)
+    alike = counted(found.same, "package")
+    if not found.changes:
+        return [*shown, Text(f"They have the same {alike}.")]
+    return [*shown, Text(f"{counted(len(found.changes), 'difference')}; {alike} alike")]
+
+
+def _sides(changed: Changed) -> list[str]:
+    return [_side(each) for each in (changed.a, changed.b)]
+
+
+def _side(package: Package | None) -> str:
+    if package is None:
+        return "-"
+    return f"{package.version or 'as built'}, {package.role.value}"

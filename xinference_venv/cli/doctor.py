@@ -1,0 +1,49 @@
+"""`doctor`: what is wrong with this host, or with those of a cluster, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from xinference_venv.cli.common import (
+    check_worker_option,
+    json_option,
+    on_cluster,
+    on_workers,
+    show,
+    with_client,
+)
+from xinference_venv.console_cluster import silence
+from xinference_venv.console_diagnosis import diagnosed
+from xinference_venv.diagnosis import Check, Diagnosis, Verdict, worst
+from xinference_venv.session import examine_host
+
+
+@click.command()
+@on_workers
+@json_option
+def doctor(worker_ip: str | None, as_json: bool) -> int:
+    """Look for what is wrong with this host, and say what to do about it.
+
+    uv, interpreters, the packages of the host, indexes, the file system, free space, the clock,
+    the environments that are there. Nothing is changed. On a cluster each worker examines its own
+    host, and the hosts are compared. The exit code is 1 when a check failed; a warning is none.
+    """
+    check_worker_option()
+    answer = (
+        with_client(lambda client: client.supervisor.diagnose(worker_ip))
+        if on_cluster()
+        else _of_this_host()
+    )
+    code = show(answer, lambda: diagnosed(answer), as_json, silence(answer))
+    checks = [check for each in answer["list"] for check in Diagnosis.from_dict(each).checks]
+    checks += map(Check.from_dict, answer["cluster"])
+    return 1 if worst(checks) is Verdict.FAILED else code
+
+
+def _of_this_host() -> dict[str, Any]:
+    """Without any actor: what is wrong may be that none can be started."""
+    found = examine_host(dict(os.environ))
+    return {"list": [found.to_dict()], "cluster": [], "unreachable": [], "complete": True}

@@ -1,0 +1,141 @@
+"""`watch`: what goes on in a cluster, as it happens, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from xinference_venv import console
+from xinference_venv.cli.common import cluster_option, on_cluster, with_client
+from xinference_venv.cli.names import ModelName
+from xinference_venv.console_cluster import unreachable, workers_of
+from xinference_venv.errors import DeadlineExceeded, NotFound, WorkerUnavailable
+from xinference_venv.session import Stopped
+from xinference_venv.units import printable
+from xinference_venv.watching import Change, Kind, Look, Watching
+
+if TYPE_CHECKING:
+    from xinference_venv.client import Client
+
+# Who takes longer to answer is said not to, and asked again.
+_ANSWER_SECONDS = 10.0
+_NOBODY: dict[str, Any] = {"list": [], "unreachable": []}
+_Shown = Callable[[Watching, Sequence[Change]], None]
+
+
+@click.command()
+@click.argument("model", type=ModelName(), required=False)
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.1, max=3600),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks.",
+)
+@cluster_option
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each change.")
+def watch(model: str | None, interval: float, as_json: bool) -> int:
+    """Show jobs, environments and who uses them as they change, of all or of MODEL, until Ctrl-C.
+
+    On a terminal it is a view that changes, elsewhere a line for each change, and with --json a
+    JSON document on a line for each. A supervisor or a worker that goes and returns is said, and
+    watched on. Of this host alone, the jobs of other processes are not seen.
+    """
+    if as_json:
+        shown = _documents()
+    elif console.open_console().is_terminal:
+        shown = _view(workers=on_cluster())
+    else:
+        shown = _lines()
+    try:
+        with shown as show:
+            with_client(lambda client: _watch(client, Watching(model=model), interval, show))
+    except Stopped as stopped:
+        # That is how one stops to look.
+        return 128 + stopped.number
+    return 0
+
+
+async def _watch(client: Client, watching: Watching, interval: float, show: _Shown) -> None:
+    while True:
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                changes = watching.saw(await _look(client, watching.model))
+        except TimeoutError:
+            changes = watching.missed(f"no answer within {_ANSWER_SECONDS:g} s")
+        except (WorkerUnavailable, DeadlineExceeded, NotFound) as error:
+            # The last worker may have left in between, which the next look tells.
+            changes = watching.missed(str(error))
+        show(watching, changes)
+        await asyncio.sleep(interval)
+
+
+async def _look(client: Client, model: str | None) -> Look:
+    workers = await client.supervisor.list_workers()
+    if not workers:
+        return Look(workers=(), jobs=_NOBODY, environments=_NOBODY)
+    jobs, environments = await asyncio.gather(
+        client.supervisor.list_jobs(), client.supervisor.list_virtual_envs(model)
+    )
+    return Look(workers=tuple(workers), jobs=jobs, environments=environments)
+
+
+@contextmanager
+def _documents() -> Iterator[_Shown]:
+    def show(_: Watching, changes: Sequence[Change]) -> None:
+        for each in changes:
+            click.echo(json.dumps({"at": time.time(), **each.to_dict()}))
+
+    yield show
+
+
+@contextmanager
+def _lines() -> Iterator[_Shown]:
+    def show(_: Watching, changes: Sequence[Change]) -> None:
+        for each in changes:
+            at = datetime.now().astimezone().isoformat(timespec="seconds")
+            click.echo(f"{at} {printable(str(each))}")
+
+    yield show
+
+
+@contextmanager
+def _view(*, workers: bool) -> Iterator[_Shown]:
+    with Live(console=console.open_console(), auto_refresh=False) as live:
+
+        def show(watching: Watching, _: Sequence[Change]) -> None:
+            live.update(Group(*_parts(watching, time.time(), workers)), refresh=True)
+
+        yield show
+
+
+def _parts(watching: Watching, now: float, workers: bool) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    if watching.silence is not None:
+        parts += [Text(f"{watching.silence}; trying on", style="bold red"), Text()]
+    look = watching.look
+    if look is None:
+        return [*parts, Text("waiting for the first answer")]
+    if workers:
+        parts += [*workers_of(look.workers), Text()]
+    jobs = [each for each in watching.things.values() if each.kind is Kind.JOB]
+    if jobs:
+        table = console.new_table(*(["Worker"] if workers else []), "Model", "Phase", "What")
+        for each in jobs:
+            where = [printable(each.worker_address or "")] if workers else []
+            table.add_row(*where, printable(each.label), each.state, printable(each.text))
+        parts += [table, Text()]
+    else:
+        parts += [Text("No job runs."), Text()]
+    listed = console.listed(look.environments, now, workers=workers)
+    return [*parts, *listed, *unreachable(look.environments)]

@@ -1,0 +1,93 @@
+// The REST API as the page asks it: tokens, errors, and what the token allows.
+
+const KEPT = "xinference-venv-token";
+const ROOT = new URL("v1/", document.baseURI);
+
+// An error of the API (`code`, `message`, `details`), or `offline` where nothing answers.
+export class ApiError extends Error {
+  constructor(status, body) {
+    super(body.message);
+    this.status = status;
+    this.code = body.code;
+    this.details = body.details ?? {};
+  }
+}
+
+// Who wants to know: `token` when one is needed, `offline` and `online` as requests fare.
+export const news = new EventTarget();
+
+let token = sessionStorage.getItem(KEPT) ?? "";
+let scopes = new Set();
+
+export const may = (scope) => scopes.has(`virtualenv:${scope}`);
+export const hasToken = () => token !== "";
+
+// Use a token from now on, in this tab only; an empty one forgets it. Returns whether it is known.
+export async function useToken(text) {
+  token = text.trim();
+  if (token) sessionStorage.setItem(KEPT, token);
+  else sessionStorage.removeItem(KEPT);
+  return learnAccess();
+}
+
+export async function learnAccess() {
+  const answer = await ask("GET", "access");
+  scopes = new Set(answer.scopes);
+  return scopes.size > 0;
+}
+
+// The address of a route; parameters that are empty are left out.
+export function route(path, parameters = {}) {
+  const url = new URL(path, ROOT);
+  for (const [name, value] of Object.entries(parameters)) {
+    if (value !== null && value !== undefined && value !== "") url.searchParams.set(name, value);
+  }
+  return url;
+}
+
+// The parameters that mean one environment: "null" is the engine of those without one.
+export const meaning = (entry) => ({
+  model_name: entry.model_name,
+  model_engine: entry.model_engine || "null",
+  python_version: entry.python_version,
+  worker_ip: entry.worker_address,
+});
+
+// Ask, and hand on the response whatever it says; raises an `ApiError` that is offline.
+export async function send(method, url, { body, headers = {}, signal } = {}) {
+  const all = { ...headers };
+  if (token) all.Authorization = `Bearer ${token}`;
+  if (body !== undefined) all["Content-Type"] = "application/json";
+  try {
+    const answer = await fetch(url, {
+      method,
+      signal,
+      headers: all,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      cache: "no-store",
+    });
+    news.dispatchEvent(new Event("online"));
+    return answer;
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    news.dispatchEvent(new Event("offline"));
+    throw new ApiError(0, { code: "offline", message: "" });
+  }
+}
+
+// The error that a response tells of, or that it is no answer of ours.
+export async function errorOf(answer) {
+  if (answer.status === 401) news.dispatchEvent(new Event("token"));
+  const body = await answer.json().catch(() => ({ code: "error", message: `${answer.status} ${answer.statusText}` }));
+  return new ApiError(answer.status, body);
+}
+
+async function ask(method, path, parameters, options) {
+  const answer = await send(method, route(path, parameters), options);
+  if (!answer.ok) throw await errorOf(answer);
+  return answer.json();
+}
+
+export const get = (path, parameters, signal) => ask("GET", path, parameters, { signal });
+export const post = (path, body, signal) => ask("POST", path, {}, { body, signal });
+export const drop = (path, parameters) => ask("DELETE", path, parameters);

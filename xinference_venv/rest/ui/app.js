@@ -1,0 +1,155 @@
+// The page as a whole: its language, theme and token, its menu, and which view the address means.
+//
+// An address is "#/VIEW?name=value"; a view is a function that gets a place to draw in, the values
+// and a signal that ends what it has begun.
+
+import * as api from "./api.js";
+import { showCompare } from "./compare.js";
+import { button } from "./controls.js";
+import { showDisk } from "./disk.js";
+import { $, announce, h, icon } from "./dom.js";
+import { showEnvironment } from "./environment.js";
+import { showEnvironments } from "./environments.js";
+import { grow } from "./format.js";
+import { LANGUAGES, choose, count, language, load, t } from "./i18n.js";
+import { showJob } from "./job.js";
+import { showJobs } from "./jobs.js";
+import { showLaunch } from "./launch.js";
+import { errorNotice, notice } from "./notices.js";
+import { askToken } from "./token.js";
+import { knownWorkers, showWorkers, watchWorkers } from "./workers.js";
+
+const MENU = ["environments", "launch", "jobs", "disk", "workers"];
+const VIEWS = {
+  environments: { show: showEnvironments },
+  environment: { show: showEnvironment, within: "environments" },
+  compare: { show: showCompare, within: "environments" },
+  launch: { show: showLaunch },
+  jobs: { show: showJobs },
+  job: { show: showJob, within: "jobs" },
+  disk: { show: showDisk },
+  workers: { show: showWorkers },
+};
+const THEMES = ["auto", "light", "dark"];
+const THEME_KEPT = "xinference-venv-theme";
+const GROW_SECONDS = 5;
+
+let leaving = new AbortController();
+let shown = "";
+
+function address() {
+  const [name, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  return { name: name in VIEWS ? name : "environments", values: Object.fromEntries(new URLSearchParams(query)) };
+}
+
+// Draw the view that the address means; the focus goes to its heading when somebody went there.
+function draw() {
+  leaving.abort();
+  leaving = new AbortController();
+  const { name, values } = address();
+  const view = VIEWS[name];
+  for (const link of $("menu").querySelectorAll("a")) {
+    const here = link.dataset.view === (view.within ?? name);
+    if (here) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  const heading = h("h1", { tabindex: "-1" }, t(`view.${name}`));
+  const place = h("div", { class: `view ${name}` });
+  $("view").replaceChildren(heading, place);
+  document.title = `${t(`view.${name}`)} · xinference_venv`;
+  view.show(place, values, leaving.signal, heading);
+  if (shown && shown !== name) heading.focus();
+  shown = name;
+}
+
+function drawMenu() {
+  $("skip").textContent = t("skip");
+  $("menu").setAttribute("aria-label", t("menu.label"));
+  $("menu").replaceChildren(
+    ...MENU.map((name) => {
+      const link = h("a", { href: `#/${name}` }, icon(name), h("span", {}, t(`view.${name}`)));
+      link.dataset.view = name;
+      return link;
+    }),
+  );
+}
+
+function drawChoices() {
+  const theme = localStorage.getItem(THEME_KEPT) ?? "auto";
+  const options = (values, name) => values.map((each) => h("option", { value: each }, name(each)));
+  const themes = h(
+    "select",
+    { "aria-label": t("theme.label"), id: "theme", value: theme, on: { change: (event) => useTheme(event.target.value) } },
+    ...options(THEMES, (each) => t(`theme.${each}`)),
+  );
+  const languages = h(
+    "select",
+    { "aria-label": t("language.label"), id: "language", value: language, on: { change: (event) => useLanguage(event.target.value) } },
+    ...options(Object.keys(LANGUAGES), (each) => LANGUAGES[each]),
+  );
+  const token = button({ label: t("token.open"), glyph: "key", id: "token", onClick: enterToken });
+  $("choices").replaceChildren(languages, themes, token);
+}
+
+function useTheme(name) {
+  if (name === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = name;
+  localStorage.setItem(THEME_KEPT, name);
+}
+
+async function useLanguage(name) {
+  await choose(name);
+  drawMenu();
+  drawChoices();
+  drawPulse(knownWorkers());
+  $("language").focus();
+  draw();
+}
+
+async function enterToken() {
+  if (await askToken()) draw();
+}
+
+function drawPulse(workers) {
+  const alive = workers.filter((each) => each.state === "alive").length;
+  const tone = alive === workers.length && alive ? "good" : "warn";
+  $("pulse").replaceChildren(
+    h("span", { class: `dot ${tone}`, "aria-hidden": "true" }),
+    count("pulse", workers.length, { alive }),
+  );
+}
+
+// Say once that nothing answers, and once that it does again.
+function connection(answers) {
+  const said = $("connection").childElementCount > 0;
+  if (!answers && !said) $("connection").replaceChildren(notice("bad", h("p", {}, t("connection.lost"))));
+  if (answers && said) {
+    $("connection").replaceChildren();
+    announce(t("connection.back"));
+  }
+}
+
+async function start() {
+  useTheme(localStorage.getItem(THEME_KEPT) ?? "auto");
+  await load();
+  drawMenu();
+  drawChoices();
+  api.news.addEventListener("offline", () => connection(false));
+  api.news.addEventListener("online", () => connection(true));
+  api.news.addEventListener("token", enterToken);
+  $("skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    $("main").focus();
+  });
+  window.addEventListener("hashchange", draw);
+  setInterval(grow, GROW_SECONDS * 1000);
+  try {
+    if (!(await api.learnAccess())) await askToken();
+  } catch (error) {
+    if (error.code !== "offline") $("connection").replaceChildren(errorNotice(error));
+  }
+  watchWorkers(drawPulse);
+  draw();
+}
+
+start();

@@ -1,0 +1,110 @@
+// Two environments beside each other: which packages differ.
+
+import { get, meaning } from "./api.js";
+import { field } from "./controls.js";
+import { h } from "./dom.js";
+import { keyText } from "./format.js";
+import { count, t } from "./i18n.js";
+import { errorNotice, noticeBoard, partialNotice } from "./notices.js";
+import { table } from "./table.js";
+
+const SHOWN = new Set(["installed", "inherited"]);
+
+// How the packages of two environments differ: rows of {name, left, right, change}.
+export function differences(left, right) {
+  const versions = (packages) => new Map(packages.filter((each) => SHOWN.has(each.role)).map((each) => [each.name, each]));
+  const [one, other] = [versions(left), versions(right)];
+  return [...new Set([...one.keys(), ...other.keys()])].sort().map((name) => {
+    const [here, there] = [one.get(name) ?? null, other.get(name) ?? null];
+    return { name, left: here, right: there, change: change(here, there) };
+  });
+}
+
+function change(here, there) {
+  if (!here) return "right";
+  if (!there) return "left";
+  if (here.version !== there.version) return "version";
+  return here.role === there.role ? "same" : "role";
+}
+
+export async function showCompare(place, values, signal) {
+  const board = noticeBoard();
+  const said = h("p", { class: "total", role: "status" });
+  const selects = ["left", "right"].map((side) => h("select", { id: `compare-${side}`, on: { change: () => compare() } }));
+  const only = h("input", { id: "compare-only", type: "checkbox", checked: true, on: { change: () => draw() } });
+  const shown = table({
+    label: t("view.compare"),
+    keyOf: (each) => each.name,
+    sort: "name",
+    empty: t("compare.equal"),
+    columns: [
+      { key: "name", title: t("column.package"), value: (each) => each.name, cell: (each) => h("span", { class: "strong" }, each.name) },
+      { key: "left", title: t("compare.left"), value: (each) => each.left?.version, cell: (each) => side(each.left) },
+      { key: "right", title: t("compare.right"), value: (each) => each.right?.version, cell: (each) => side(each.right) },
+      { key: "change", title: t("compare.change"), value: (each) => each.change, cell: (each) => h("span", { class: `change ${each.change}` }, t(`compare.${each.change}.means`)) },
+    ],
+  });
+  let entries = [];
+  let rows = [];
+
+  function draw() {
+    const differing = rows.filter((each) => each.change !== "same");
+    shown.show(only.checked ? differing : rows);
+    said.textContent = count("compare.total", differing.length, { of: rows.length });
+  }
+
+  async function compare() {
+    const [left, right] = selects.map((each) => entries[Number(each.value)]);
+    if (!left || !right) return;
+    try {
+      const lists = await Promise.all([left, right].map((each) => packagesOf(each, signal)));
+      rows = differences(...lists);
+      draw();
+    } catch (error) {
+      if (error.name !== "AbortError") board.show(errorNotice(error));
+    }
+  }
+
+  place.append(
+    board.element,
+    h("div", { class: "form pair" }, field(t("compare.left"), selects[0]), field(t("compare.right"), selects[1])),
+    h("div", { class: "toolbar" }, h("label", { class: "check" }, only, t("compare.only")), said),
+    shown.element,
+  );
+  try {
+    const answer = await get("virtualenvs", {}, signal);
+    const called = (each) => `${keyText(each)} · ${each.worker_address}`;
+    entries = answer.list.filter((each) => each.env_id).sort((one, other) => called(one).localeCompare(called(other)));
+    board.show(partialNotice(answer));
+    for (const select of selects) {
+      select.append(...entries.map((each, position) => h("option", { value: position }, called(each))));
+    }
+    const first = Math.max(0, entries.findIndex((each) => isMeant(each, values)));
+    selects[0].value = first;
+    selects[1].value = first === 0 ? Math.min(1, entries.length - 1) : 0;
+    if (entries.length) await compare();
+    else place.append(h("p", { class: "empty" }, t("environments.none")));
+  } catch (error) {
+    if (error.name !== "AbortError") board.show(errorNotice(error));
+  }
+}
+
+function isMeant(entry, values) {
+  return (
+    entry.model_name === values.model &&
+    (entry.model_engine ?? "") === (values.engine ?? "") &&
+    entry.python_version === values.python &&
+    entry.worker_address === values.worker
+  );
+}
+
+async function packagesOf(entry, signal) {
+  const answer = await get("virtualenvs/packages", meaning(entry), signal);
+  return answer.list.find((each) => each.path === entry.path)?.packages ?? [];
+}
+
+function side(distribution) {
+  if (!distribution) return h("span", { class: "faint" }, t("compare.absent"));
+  const inherited = distribution.role === "inherited" && h("span", { class: "role inherited" }, t("role.inherited"));
+  return [h("code", {}, distribution.version ?? "–"), " ", inherited];
+}

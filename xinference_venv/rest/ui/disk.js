@@ -1,0 +1,132 @@
+// What the disks of the workers hold: a bar for each, then by model and by environment.
+
+import { get } from "./api.js";
+import { bar, legend } from "./bars.js";
+import { button } from "./controls.js";
+import { announce, h } from "./dom.js";
+import { ago, keyText, size } from "./format.js";
+import { t } from "./i18n.js";
+import { errorNotice, noticeBoard, partialNotice } from "./notices.js";
+import { table } from "./table.js";
+
+const sum = (list, bytes) => list.reduce((total, each) => total + bytes(each), 0);
+
+export function showDisk(place, values, signal) {
+  const board = noticeBoard();
+  const list = h("div", { class: "cards single" });
+  const measure = button({ text: t("disk.again"), glyph: "again", kind: "quiet", onClick: look });
+  const said = h("p", { class: "busy", role: "status" });
+  place.append(h("p", { class: "lead" }, t("disk.lead")), h("div", { class: "toolbar" }, measure, said), board.element, list);
+
+  async function look() {
+    measure.disabled = true;
+    said.textContent = t("disk.measuring");
+    try {
+      const answer = await get("disk", {}, signal);
+      board.show(partialNotice(answer));
+      list.replaceChildren(...answer.list.map(disk));
+      announce(t("disk.measured"));
+    } catch (error) {
+      if (error.name !== "AbortError") board.show(errorNotice(error));
+    }
+    said.textContent = "";
+    measure.disabled = false;
+  }
+
+  look();
+}
+
+// The parts of a worker's disk, which add up to all of it. Files of uv's cache that environments
+// are linked to are on the disk once: they count as the environments'.
+export function partsOf(report) {
+  const { environments, unmanaged, uv_cache: cache } = report;
+  const shared = Math.min(cache.shared_bytes, sum(environments, (each) => each.size_bytes - each.shared_bytes));
+  const all = sum(environments, (each) => each.size_bytes - each.shared_bytes);
+  const parts = [
+    { kind: "own", bytes: all - shared, label: t("disk.own") },
+    { kind: "linked", bytes: shared, label: t("disk.linked") },
+    { kind: "cache", bytes: cache.size_bytes - cache.shared_bytes, label: t("disk.cache") },
+    { kind: "old", bytes: unmanaged.size_bytes, label: t("disk.unmanaged") },
+  ];
+  const ours = sum(parts, (each) => each.bytes);
+  const other = Math.max(0, report.total_bytes - report.free_bytes - ours);
+  return [...parts, { kind: "other", bytes: other, label: t("disk.other") }, { kind: "free", bytes: report.free_bytes, label: t("disk.free") }];
+}
+
+// What each model takes; an environment of several models counts for each of them.
+export function modelsOf(environments) {
+  const models = new Map();
+  for (const each of environments) {
+    for (const name of new Set(each.keys.map((key) => key.model_name))) {
+      const model = models.get(name) ?? { name, size_bytes: 0, shared_bytes: 0, environments: 0 };
+      model.size_bytes += each.size_bytes;
+      model.shared_bytes += each.shared_bytes;
+      model.environments += 1;
+      models.set(name, model);
+    }
+  }
+  return [...models.values()];
+}
+
+function disk(report) {
+  const parts = partsOf(report);
+  const saved = sum(report.environments, (each) => each.shared_bytes);
+  const models = modelsOf(report.environments);
+  const words = parts.map((each) => `${each.label} ${size(each.bytes)}`).join(", ");
+  return h(
+    "section",
+    { class: "card", "aria-label": report.worker_address },
+    h("header", {}, h("h2", {}, h("code", {}, report.worker_address)), h("span", { class: "faint" }, t("disk.total", { size: size(report.total_bytes) }))),
+    bar(parts, report.total_bytes, { label: t("disk.picture", { worker: report.worker_address, parts: words }) }),
+    legend(parts),
+    ours(parts, report),
+    h("p", { class: "hint" }, t("disk.saved", { size: size(saved) }), report.uv_cache.path && [` ${t("disk.cache.path")} `, h("code", {}, report.uv_cache.path)]),
+    h("h3", {}, t("disk.by_model")),
+    usage("model", models, (each) => each.name, (each) => each.name),
+    h("h3", {}, t("disk.by_environment")),
+    usage("environment", report.environments, (each) => each.env_id, environmentName),
+  );
+}
+
+// The same without what is not ours: else a large disk shows nothing.
+function ours(parts, report) {
+  const own = parts.filter((each) => each.kind !== "free" && each.kind !== "other");
+  const all = sum(own, (each) => each.bytes);
+  const words = own.map((each) => `${each.label} ${size(each.bytes)}`).join(", ");
+  return h("div", {}, h("p", { class: "hint" }, t("disk.ours", { size: size(all) })), bar(own, all, { label: t("disk.picture", { worker: report.worker_address, parts: words }) }));
+}
+
+function environmentName(each) {
+  const names = each.keys.map(keyText);
+  const used = each.leases.length || each.busy ? ` · ${t("disk.in_use")}` : "";
+  return h("span", { title: each.env_id }, names.length ? names.join("; ") : t("disk.unneeded"), h("span", { class: "faint" }, used));
+}
+
+function usage(kind, list, keyOf, nameOf) {
+  const largest = Math.max(1, ...list.map((each) => each.size_bytes));
+  const shown = table({
+    label: t(`disk.by_${kind}`),
+    keyOf,
+    sort: "-size",
+    empty: t("environments.none"),
+    columns: [
+      { key: "name", title: t(`disk.${kind}`), value: (each) => each.name ?? each.keys.map(keyText).join(), cell: nameOf },
+      { key: "size", title: t("column.size"), number: true, value: (each) => each.size_bytes, cell: (each) => size(each.size_bytes) },
+      { key: "shared", title: t("disk.shared"), number: true, value: (each) => each.shared_bytes, cell: (each) => size(each.shared_bytes) },
+      kind === "model"
+        ? { key: "count", title: t("view.environments"), number: true, value: (each) => each.environments, cell: (each) => String(each.environments) }
+        : { key: "used", title: t("column.used"), value: (each) => each.last_used, cell: (each) => ago(each.last_used) },
+      { key: "bar", title: t("disk.bar"), kind: "drawn", cell: (each) => drawn(each, largest) },
+    ],
+  });
+  shown.show(list);
+  return shown.element;
+}
+
+function drawn(each, largest) {
+  const parts = [
+    { kind: "own", bytes: each.size_bytes - each.shared_bytes, label: t("disk.alone") },
+    { kind: "shared", bytes: each.shared_bytes, label: t("disk.shared") },
+  ];
+  return bar(parts, largest, { thin: true, label: parts.map((part) => `${part.label} ${size(part.bytes)}`).join(", ") });
+}

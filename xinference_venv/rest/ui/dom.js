@@ -1,0 +1,95 @@
+// Elements from data. All text goes in as text: nothing here, or anywhere, makes markup of it.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+// An element: `h("button", {class: "quiet", type: "button", on: {click}}, "text", child)`.
+// Attributes that are null, undefined or false are left out; true stands without a value.
+export function h(tag, attributes = {}, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+// The same, of SVG.
+export function svg(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS(SVG, tag), attributes, children);
+}
+
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "on") {
+      for (const [event, listener] of Object.entries(value)) element.addEventListener(event, listener);
+    } else if (name === "value" && "value" in element) {
+      element.value = value ?? "";
+    } else if (value !== null && value !== undefined && value !== false) {
+      element.setAttribute(name, value === true ? "" : value);
+    }
+  }
+  // A choice is made once the options are there.
+  element.append(...children.flat(Infinity).filter((each) => each !== null && each !== undefined && each !== false));
+  if (attributes.value !== undefined && element.localName === "select") element.value = attributes.value ?? "";
+  return element;
+}
+
+export const $ = (id) => document.getElementById(id);
+
+// The shapes of icons, as strokes on a field of 24 by 24.
+const STROKES = {
+  add: "M12 5v14M5 12h14",
+  remove: "M5 7h14M10 7V4.5h4V7M7 7l1 12.5h8L17 7M10.5 10.5v5.5M13.5 10.5v5.5",
+  close: "M6 6l12 12M18 6 6 18",
+  copy: "M9 9h10v11H9zM15 9V4H5v11h4",
+  check: "M5 12.5l4.5 4.5L19 7.5",
+  stop: "M12 3.5a8.5 8.5 0 1 0 0 17 8.5 8.5 0 0 0 0-17zM9 9l6 6M15 9l-6 6",
+  warning: "M12 4 21 19.5H3zM12 10v4.5M12 16.9v.2",
+  info: "M12 3.5a8.5 8.5 0 1 0 0 17 8.5 8.5 0 0 0 0-17zM12 11v5.5M12 7.7v.2",
+  environments: "M12 3.5 19.5 8v8L12 20.5 4.5 16V8zM4.5 8l7.5 4.3L19.5 8M12 12.3v8.2",
+  launch: "M8 5.5v13l10.5-6.5z",
+  jobs: "M4 7h2M9 7h11M4 12h2M9 12h11M4 17h2M9 17h11",
+  disk: "M5 7c0-1.7 3.1-3 7-3s7 1.3 7 3-3.1 3-7 3-7-1.3-7-3zM5 7v10c0 1.7 3.1 3 7 3s7-1.3 7-3V7M5 12c0 1.7 3.1 3 7 3s7-1.3 7-3",
+  workers: "M4 5h16v5H4zM4 14h16v5H4zM7 7.5h.2M7 16.5h.2M11 7.5h6M11 16.5h6",
+  key: "M14.5 4a5.5 5.5 0 1 0 0 11 5.5 5.5 0 0 0 0-11zM10.6 13.4 4 20M6.5 17.5l2 2M15.5 8.5v.2",
+  again: "M19 12a7 7 0 1 1-2-5M17.5 3v4.2h-4.2",
+};
+
+export function icon(name) {
+  return svg(
+    "svg",
+    { class: "icon", viewBox: "0 0 24 24", "aria-hidden": "true", focusable: "false" },
+    svg("path", { d: STROKES[name] }),
+  );
+}
+
+let numbers = 0;
+
+// An id that no other element has, for labels.
+export function newId(prefix) {
+  numbers += 1;
+  return `${prefix}-${numbers}`;
+}
+
+// Tell those who do not look at it; the same text again is said again.
+export function announce(text) {
+  const live = $("live");
+  live.textContent = live.textContent === text ? `${text}\u00a0` : text;
+}
+
+// Do something now and every so many seconds, while somebody looks, until `signal` ends it.
+// Returns a function that does it at once.
+export function repeat(seconds, signal, work) {
+  let timer;
+  let running = false;
+  async function turn() {
+    clearTimeout(timer);
+    if (running || signal.aborted) return;
+    running = true;
+    try {
+      if (!document.hidden) await work();
+    } finally {
+      running = false;
+      if (!signal.aborted) timer = setTimeout(turn, seconds * 1000);
+    }
+  }
+  signal.addEventListener("abort", () => clearTimeout(timer));
+  document.addEventListener("visibilitychange", turn, { signal });
+  turn();
+  return turn;
+}

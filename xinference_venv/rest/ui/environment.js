@@ -1,0 +1,123 @@
+// One environment: what it is, its packages, why each is there, and what its builds said.
+
+import { get, meaning } from "./api.js";
+import { badge, button, gated, pathText } from "./controls.js";
+import { h } from "./dom.js";
+import { linkTo } from "./environments.js";
+import { ago, holders, keyText, size } from "./format.js";
+import { t } from "./i18n.js";
+import { errorNotice, noticeBoard, partialNotice } from "./notices.js";
+import { removal } from "./removal.js";
+import { table } from "./table.js";
+import { explanation } from "./tree.js";
+
+const PARTS = { packages: showPackages, tree: showTree, logs: showLogs };
+
+// What an address means, as parameters of a route.
+const named = (values) =>
+  meaning({ model_name: values.model, model_engine: values.engine, python_version: values.python, worker_address: values.worker });
+
+// Of several that match (3.12 means 3.12.1 too), the one that is called just so.
+const meant = (list, values) => list.find((each) => each.python_version === values.python) ?? list[0];
+
+export async function showEnvironment(place, values, signal, heading) {
+  heading.textContent = values.model ?? "";
+  const board = noticeBoard();
+  const about = h("div", {});
+  const part = h("div", { class: "part" });
+  const now = values.part in PARTS ? values.part : "packages";
+  const tabs = Object.keys(PARTS).map((each) => {
+    const query = new URLSearchParams({ ...values, part: each });
+    return h("a", { href: `#/environment?${query}`, "aria-current": each === now ? "true" : null }, t(`environment.${each}`));
+  });
+  place.append(board.element, about, h("nav", { class: "tabs", "aria-label": t("environment.parts") }, ...tabs), part);
+  try {
+    const answer = await get("virtualenvs", named(values), signal);
+    const entry = meant(answer.list, values);
+    board.show(partialNotice(answer));
+    if (!entry) {
+      about.append(h("p", { class: "empty" }, t("environment.absent")));
+      return;
+    }
+    about.append(facts(entry));
+    await PARTS[now](part, values, signal);
+  } catch (error) {
+    if (error.name !== "AbortError") board.show(errorNotice(error));
+  }
+}
+
+function facts(entry) {
+  const rows = [
+    [t("column.engine"), entry.model_engine ?? "–"],
+    [t("column.python"), entry.python ?? entry.python_version],
+    [t("column.worker"), h("code", {}, entry.worker_address)],
+    [t("column.state"), [badge(entry.state), entry.reason && ` ${entry.reason}`]],
+    [t("column.size"), size(entry.size_bytes)],
+    [t("column.shared"), entry.shared_with.map(keyText).join("; ") || "–"],
+    [t("column.users"), holders(entry).join("; ") || "–"],
+    [t("environment.created"), ago(entry.created)],
+    [t("column.used"), ago(entry.last_used)],
+    [t("environment.path"), pathText(entry.path, t("environment.path")), "long"],
+    [t("environment.real"), pathText(entry.real_path, t("environment.real")), "long"],
+  ];
+  const remove = button({
+    text: t("remove.open"),
+    glyph: "remove",
+    kind: "danger",
+    onClick: () => removal(entry, () => {}),
+  });
+  return h(
+    "div",
+    { class: "about" },
+    h("dl", { class: "facts" }, ...rows.map(([name, value, kind]) => h("div", { class: kind }, h("dt", {}, name), h("dd", {}, value)))),
+    h(
+      "div",
+      { class: "toolbar" },
+      h("a", { class: "button quiet", href: linkTo("compare", entry) }, t("environment.compare")),
+      h("a", { class: "button quiet", href: `#/launch?${new URLSearchParams({ model: entry.model_name, engine: entry.model_engine ?? "" })}` }, t("environment.again")),
+      gated(remove, "delete"),
+    ),
+  );
+}
+
+async function showPackages(place, values, signal) {
+  const answer = await get("virtualenvs/packages", named(values), signal);
+  const { packages } = meant(answer.list, values);
+  const shown = packageTable();
+  const search = h("input", { id: "filter-package", type: "search", on: { input: () => draw() } });
+  const draw = () => shown.show(packages.filter((each) => each.name.includes(search.value.trim().toLowerCase())));
+  place.append(h("div", { class: "toolbar" }, h("label", {}, t("column.package"), search)), shown.element);
+  draw();
+}
+
+function packageTable() {
+  return table({
+    label: t("environment.packages"),
+    keyOf: (each) => `${each.role} ${each.name}`,
+    sort: "name",
+    empty: t("environment.no_packages"),
+    columns: [
+      { key: "name", title: t("column.package"), value: (each) => each.name, cell: (each) => h("span", { class: "strong" }, each.name) },
+      { key: "version", title: t("column.version"), value: (each) => each.version, cell: (each) => h("code", {}, each.version ?? "–") },
+      { key: "role", title: t("column.role"), value: (each) => each.role, cell: (each) => h("span", { class: `role ${each.role}` }, t(`role.${each.role}`)) },
+      { key: "size", title: t("column.size"), number: true, value: (each) => each.size, cell: (each) => size(each.size) },
+      { key: "why", title: t("column.why"), kind: "why", value: (each) => each.why, cell: (each) => each.why },
+    ],
+  });
+}
+
+async function showTree(place, values, signal) {
+  const answer = await get("virtualenvs/explain", named(values), signal);
+  place.append(explanation(meant(answer.list, values)));
+}
+
+async function showLogs(place, values, signal) {
+  const answer = await get("logs", { ...named(values), count: 5 }, signal);
+  if (!answer.list.length) place.append(h("p", { class: "empty" }, t("logs.none")));
+  place.append(...answer.list.map((log, position) => h(
+    "details",
+    { class: "log", open: position === 0 },
+    h("summary", {}, badge(log.outcome), " ", ago(log.started), " ", log.error && h("span", {}, log.error.message)),
+    h("pre", { tabindex: "0", "aria-label": t("logs.text") }, log.text || t("logs.empty")),
+  )));
+}

@@ -1,0 +1,115 @@
+// What went wrong, or is not known: errors of the API, and answers of a part of the workers.
+
+import { h, icon } from "./dom.js";
+import { age } from "./format.js";
+import { count, listed, t } from "./i18n.js";
+import { badge } from "./controls.js";
+
+const GLYPHS = { good: "check", info: "info", warn: "warning", bad: "warning" };
+
+// What is said beside the view: `kind` is good, info, warn or bad.
+export function notice(kind, ...children) {
+  return h("div", { class: `notice ${kind}` }, icon(GLYPHS[kind]), h("div", {}, ...children));
+}
+
+// An error with what to do about it, and what uv said.
+export function errorNotice(error) {
+  const details = error.details ?? {};
+  const where = [details.worker_address ?? details.host, details.phase && t(`state.${details.phase}`)];
+  const output = Array.isArray(details.output) ? details.output.join("\n") : details.output;
+  return notice(
+    "bad",
+    h("p", { class: "strong" }, t(`error.${error.code}`) === `error.${error.code}` ? t("error.error") : t(`error.${error.code}`)),
+    error.message && h("p", { class: "words" }, error.message),
+    details.hint && h("p", { class: "hint" }, details.hint),
+    where.some(Boolean) && h("p", { class: "hint" }, where.filter(Boolean).join(" · ")),
+    (details.command || output) && uvOutput(details, output),
+    Array.isArray(details.workers) && details.workers.map(workerError),
+  );
+}
+
+function uvOutput(details, output) {
+  const command = Array.isArray(details.command) ? details.command.join(" ") : details.command;
+  const status = details.exit_status === undefined ? "" : ` (${t("error.status", { status: details.exit_status })})`;
+  return h(
+    "details",
+    { open: true },
+    h("summary", {}, t("error.uv") + status),
+    h("pre", { tabindex: "0" }, [command && `$ ${command}`, output].filter(Boolean).join("\n")),
+  );
+}
+
+function workerError(each) {
+  if (!each.error) return null;
+  return h("p", { class: "words" }, h("code", {}, each.worker_address), `: ${each.error.message}`);
+}
+
+// Who is missing in an answer gathered of several workers; nothing when it is whole.
+export function partialNotice(answer) {
+  const notices = [];
+  if (answer.unreachable?.length) {
+    notices.push(
+      notice(
+        "warn",
+        h("p", { class: "strong" }, count("partial.silent", answer.unreachable.length)),
+        h("ul", {}, ...answer.unreachable.map(silent)),
+      ),
+    );
+  }
+  if (answer.complete === false) notices.push(notice("warn", h("p", {}, t("partial.early"))));
+  return notices;
+}
+
+function silent(worker) {
+  const heard = worker.snapshot_age === null ? "" : ` · ${t("worker.heard", { age: age(worker.snapshot_age) })}`;
+  return h(
+    "li",
+    {},
+    h("code", {}, worker.worker_address),
+    " ",
+    badge(worker.state),
+    h("span", { class: "age" }, heard),
+    ` · ${worker.error.message}`,
+  );
+}
+
+// Models whose replicas were not built from one lock.
+export function differingNotice(differing) {
+  return differing.map((each) =>
+    notice(
+      "info",
+      h("p", { class: "strong" }, t("differing.title", { model: each.model_name })),
+      h(
+        "ul",
+        {},
+        ...Object.entries(each.locks).map(([digest, workers]) =>
+          h("li", {}, h("code", {}, digest.slice(0, 12)), `: ${listed(workers)}`),
+        ),
+      ),
+    ),
+  );
+}
+
+// Where notices stand: they are replaced only when they say something else, so that nothing
+// jumps and a screen reader hears each once.
+export function noticeBoard() {
+  const element = h("div", { class: "notices", role: "status" });
+  let shown = "";
+  return {
+    element,
+    show(...notices) {
+      const all = notices.flat(Infinity).filter(Boolean);
+      const said = all.map(words).join("\n");
+      if (said === shown) return;
+      shown = said;
+      element.replaceChildren(...all);
+    },
+  };
+}
+
+// What a notice says, without ages: these grow by themselves and are no news.
+function words(shown) {
+  const copy = shown.cloneNode(true);
+  for (const each of copy.querySelectorAll(".age")) each.remove();
+  return copy.textContent;
+}
