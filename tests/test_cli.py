@@ -307,6 +307,7 @@ def test_an_actor_that_cannot_be_created_fails_the_launch(
     error = json.loads(out)["error"]
     assert (process.returncode, error["code"]) == (5, "model_start_failed")
     assert words in error["message"]
+    assert ("--path" in error["details"].get("hint", "")) == (target == "toy_absent.actors:Toy")
     assert run("list", "--json").json["list"][0]["leases"] == []
 
 

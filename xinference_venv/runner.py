@@ -73,8 +73,14 @@ async def create_actor(process: ModelProcess, actor: ActorClass, *, uid: str) ->
             {"hint": "what it said itself stands above"},
         ) from error
     if failure is not None:
+        missing = f"ModuleNotFoundError: No module named {actor.module.partition('.')[0]!r}"
+        hint = "name the folder of its module, with --path or the actor's paths"
         raise ModelStartFailed(
-            f"{actor} could not be created: {failure['error']}", {"output": failure["output"]}
+            f"{actor} could not be created: {failure['error']}",
+            {
+                "output": failure["output"],
+                **({"hint": hint} if failure["error"] == missing else {}),
+            },
         )
 
 

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-import ssl
-import subprocess
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.index import Index, black_hole, dead_port
+from tests.tls import HOURS, self_signed, serving
 from xinference_venv.actors.reach import answers_of
 from xinference_venv.index_answers import IndexAnswer, Place, Silence
 
 SECRET = "opensesame"
-HOURS = 3 * 3600
 
 
 @pytest.fixture(autouse=True)
@@ -31,32 +22,6 @@ def without_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 async def answer_of(url: str, *, trusted: bool = False, deadline: float = 30.0) -> IndexAnswer:
     [answer] = await answers_of([Place(what="index", url=url, trusted=trusted)], deadline)
     return answer
-
-
-class Late(BaseHTTPRequestHandler):
-    """Answers with a date of some hours ago."""
-
-    def do_HEAD(self) -> None:
-        self.send_response_only(200)
-        self.send_header("Date", formatdate(time.time() - HOURS, usegmt=True))
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        """Nobody reads it."""
-
-
-@contextmanager
-def serving(context: ssl.SSLContext | None = None) -> Iterator[int]:
-    with HTTPServer(("127.0.0.1", 0), Late) as server:
-        if context is not None:
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 async def test_an_index_that_works_answers_with_its_status_and_the_time(index: Index) -> None:
@@ -116,25 +81,10 @@ async def test_who_speaks_no_tls_is_told(index: Index) -> None:
     assert answer.silence is Silence.TLS
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A file with a key and a certificate for 127.0.0.1 that nobody else signed."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("makes a certificate with openssl")
-    path = tmp_path / "certificate.pem"
-    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    command += ["-subj", "/CN=127.0.0.1", "-keyout", "-", "-out", "-"]
-    path.write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
-    return path
-
-
 async def test_a_certificate_that_nobody_signed_is_refused_unless_its_host_is_trusted(
-    certificate: Path,
+    tmp_path: Path,
 ) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    with serving(context) as port:
+    with serving(self_signed(tmp_path)) as port:
         url = f"https://127.0.0.1:{port}/simple/"
         refused = await answer_of(url)
         trusted = await answer_of(url, trusted=True)

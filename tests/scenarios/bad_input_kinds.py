@@ -28,6 +28,10 @@ OPERANDS = (
     "Allowed here: a text in quotes, True, False, or one of #engine#, #model_engine#,"
     " implementation_name, …, cuda_version, cuda_arch, has_cuda, has_npu."
 )
+_OTHERS = (
+    "ask for other versions; where a package of the host is in the way, launch with"
+    " --inherit none, or, if nothing in the request needs it, take it out of must_import"
+)
 _URLS = (
     "Allowed are http, https and file URLs for indexes, these and absolute paths for find-links,"
     " and host or host:port for trusted hosts."
@@ -96,14 +100,13 @@ def bad_package(title: str, line: str, wrong: str, hint: str) -> BadInput:
     )
 
 
-def unsolvable(title: str, packages: list[str], because: str) -> BadInput:
+def unsolvable(title: str, packages: list[str], because: str, hint: str = _OTHERS) -> BadInput:
     return BadInput(
         title=title,
         block={"packages": packages},
         error=errors.ResolutionFailed,
         message=f"…No solution found when resolving dependencies…Because {because}",
-        hint="ask for other versions; where a package of the host is in the way, launch with"
-        " --inherit none, or, if nothing in the request needs it, take it out of must_import",
+        hint=hint,
     )
 
 

@@ -115,6 +115,8 @@ SECTIONS: Mapping[str, tuple[BadInput, ...]] = {
             ["lanternn"],
             "lanternn was not found in the package registry and you require lanternn, we can"
             " conclude that your requirements are unsatisfiable.",
+            "see whether the name is right, and whether an index that is asked has it:"
+            " `xinference-venv doctor` names them",
         ),
         unsolvable(
             "A version that does not exist",

@@ -14,6 +14,7 @@ import pytest
 from uv import find_uv_bin
 
 from tests.index import dead_port
+from tests.tls import self_signed, serving
 from xinference_venv import metrics
 from xinference_venv.errors import DeadlineExceeded, StoreError, UvFailed
 from xinference_venv.measures import Spread
@@ -427,11 +428,29 @@ async def test_a_failing_uv_is_quoted_without_the_secrets_it_was_told(
     error = caught.value
     assert "some-package" in error.message
     assert "Connection refused" in error.message
+    assert error.hint is not None
+    assert "xinference-venv doctor" in error.hint
     assert error.details["exit_status"] in (1, 2)
     assert error.message in error.details["output"]
     assert error.details["command"][1:3] == ["pip", "install"]
     assert "hunter22" not in repr(error.to_dict())
     assert uv.calls == 1
+
+
+@pytest.mark.uv
+async def test_a_certificate_that_uv_does_not_know_can_be_named(uv: Uv, tmp_path: Path) -> None:
+    with serving(self_signed(tmp_path)) as port:
+        index = f"https://127.0.0.1:{port}/simple/"
+        command = UvCommand(
+            arguments=(
+                *("pip", "install", "--no-config", "--target", str(tmp_path / "target")),
+                *("--python", sys.executable, "--default-index", index, "some-package"),
+            )
+        )
+        with pytest.raises(UvFailed) as caught:
+            await uv(command, deadline=60)
+    assert caught.value.hint is not None
+    assert "SSL_CERT_FILE" in caught.value.hint
 
 
 @pytest.mark.uv

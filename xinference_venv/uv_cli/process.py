@@ -228,6 +228,13 @@ def _hint(finished: Finished) -> str | None:
         return "launch again; the system may have had too little memory, its log tells"
     if any("No space left on device" in line for line in finished.tail):
         return "free some space on the file systems of the home and of uv's cache"
+    if any("invalid peer certificate" in line for line in finished.tail):
+        return (
+            "name the file of your authority's certificate with SSL_CERT_FILE, or trust those of"
+            " the system with UV_SYSTEM_CERTS=1"
+        )
+    if any("error sending request" in line for line in finished.tail):
+        return "`xinference-venv doctor` says of every index whether it can be reached"
     return None
 
 

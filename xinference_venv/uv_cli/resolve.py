@@ -40,14 +40,10 @@ from xinference_venv.uv_cli.fits import contradicted, may_be_satisfied
 from xinference_venv.uv_cli.process import Uv
 from xinference_venv.uv_cli.search import fewest_builds, keep_most
 from xinference_venv.uv_cli.stubs import STUB_BUILD_TAG, stub_file_name, stub_wheel
+from xinference_venv.uv_cli.unsolvable import has_no_solution, way_out
 
 PYPI = "https://pypi.org/simple"
-_NO_SOLUTION = ("No solution found", "unsatisfiable")
 _WITHOUT_LIST = "it has no list of its files"
-_WAYS_OUT = (
-    "ask for other versions; where a package of the host is in the way, launch with --inherit"
-    " none, or, if nothing in the request needs it, take it out of must_import"
-)
 
 
 def _ignore(_: str) -> None:
@@ -147,9 +143,10 @@ class Resolver:
                 for name in unusable
             )
             message = f"{reasons}; and installing it beside what is asked for fails:\n{error}"
-        if not self.spec.sees_host or not _has_no_solution(error):
-            return ResolutionFailed(message, error.details)
-        return ResolutionFailed(message, {"hint": _WAYS_OUT, **error.details})
+        hint = way_out(str(error), over_host=self.spec.sees_host)
+        return ResolutionFailed(
+            message, {**({} if hint is None else {"hint": hint}), **error.details}
+        )
 
     def _is_needed(self, name: str) -> bool:
         asked = {*self.spec.roots, *(line.name for line in self.spec.requirements)}
@@ -232,7 +229,7 @@ class Resolver:
                 sources, stubs_only=stubs_only, constrained=constrained, built=built
             )
         except UvFailed as error:
-            if stubs_only or _has_no_solution(error):
+            if stubs_only or has_no_solution(str(error)):
                 return None
             raise
 
@@ -394,7 +391,3 @@ def _is_evasive(found: Resolution, kept: Iterable[str], soft: Resolution) -> boo
     whatever is kept. `soft` is the solution in which the host's versions are preferences only.
     """
     return any(name in soft.installed and name not in found.inherited for name in kept)
-
-
-def _has_no_solution(error: UvFailed) -> bool:
-    return any(words in str(error) for words in _NO_SOLUTION)

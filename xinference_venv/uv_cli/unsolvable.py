@@ -1,0 +1,31 @@
+"""What uv's words mean when it finds no solution, and what to do then.
+
+Comes in: the words. Comes out: whether it was the requirements, and a hint that uv has not given.
+"""
+
+from __future__ import annotations
+
+_NO_SOLUTION = ("No solution found", "unsatisfiable")
+_NOT_THERE = ("was not found in the package registry", "was not found in the provided")
+_WHERE_TO_LOOK = (
+    "see whether the name is right, and whether an index that is asked has it:"
+    " `xinference-venv doctor` names them"
+)
+_WAYS_OUT = (
+    "ask for other versions; where a package of the host is in the way, launch with --inherit"
+    " none, or, if nothing in the request needs it, take it out of must_import"
+)
+
+
+def has_no_solution(words: str) -> bool:
+    """Whether the requirements are what failed, rather than an index or uv itself."""
+    return any(each in words for each in _NO_SOLUTION)
+
+
+def way_out(words: str, *, over_host: bool) -> str | None:
+    """What to do when there is no solution, unless uv says it itself."""
+    if "hint:" in words or not has_no_solution(words):
+        return None
+    if any(each in words for each in _NOT_THERE):
+        return _WHERE_TO_LOOK
+    return _WAYS_OUT if over_host else None
