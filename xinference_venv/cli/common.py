@@ -11,8 +11,9 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from xinference_venv import answers, console, session
+from xinference_venv.cli import names
 from xinference_venv.cli.help import SUPERVISOR_VARIABLE
-from xinference_venv.cli.names import SUPERVISOR, WorkerName
+from xinference_venv.cli.names import SUPERVISOR
 from xinference_venv.console_cluster import unreachable
 from xinference_venv.errors import InvalidInput, VirtualEnvError
 
@@ -44,7 +45,7 @@ def on_workers(command: _Command) -> _Command:
     """The options that narrow a command to a cluster's workers at one place."""
     text = "Only on the workers of a cluster at this IP (all of them) or address."
     option = click.option(
-        "--worker", "worker_ip", type=WorkerName(), metavar="IP_OR_ADDRESS", help=text
+        "--worker", "worker_ip", shell_complete=names.workers, metavar="IP_OR_ADDRESS", help=text
     )
     return cluster_option(option(command))
 

@@ -11,8 +11,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from xinference_venv import answers
+from xinference_venv.cli import names
 from xinference_venv.cli.common import cluster_option, json_option, on_cluster, show, with_client
-from xinference_venv.cli.names import EnvironmentName
 from xinference_venv.console import new_table
 from xinference_venv.difference import (
     Change,
@@ -34,8 +34,8 @@ _SIGNS = {Change.ADDED: "+", Change.REMOVED: "-", Change.VERSION: "~", Change.OR
 
 
 @click.command()
-@click.argument("a", metavar="A", type=EnvironmentName())
-@click.argument("b", metavar="B", type=EnvironmentName())
+@click.argument("a", metavar="A", shell_complete=names.environments)
+@click.argument("b", metavar="B", shell_complete=names.environments)
 @cluster_option
 @json_option
 def diff(a: str, b: str, as_json: bool) -> int:

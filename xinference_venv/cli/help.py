@@ -100,9 +100,11 @@ class HelpfulGroup(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             close = get_close_matches(args[0], self.commands, cutoff=0.7)
-            if close:
-                error.message += f" Did you mean {' or '.join(close)}?"
-            raise
+            if not close or "Did you mean" in error.message:
+                # Later releases of click say it themselves.
+                raise
+            meant = f"{error.message} Did you mean {' or '.join(close)}?"
+            raise click.UsageError(meant, ctx) from None
 
 
 def _about(command: click.Command) -> str:

@@ -10,6 +10,7 @@ import click
 from rich.console import RenderableType
 
 from xinference_venv import console
+from xinference_venv.cli import names
 from xinference_venv.cli.common import (
     check_found,
     json_option,
@@ -19,7 +20,6 @@ from xinference_venv.cli.common import (
     show,
     with_client,
 )
-from xinference_venv.cli.names import ModelName
 from xinference_venv.console_cluster import differing, silence
 from xinference_venv.errors import InUse
 from xinference_venv.explain import as_tree
@@ -27,7 +27,7 @@ from xinference_venv.inventory import EnvEntry
 
 
 @click.command("list")
-@click.argument("model", type=ModelName(), required=False)
+@click.argument("model", shell_complete=names.models, required=False)
 @selection
 @json_option
 def list_(
@@ -50,7 +50,7 @@ def list_(
 
 
 @click.command()
-@click.argument("model", type=ModelName())
+@click.argument("model", shell_complete=names.models)
 @selection
 @json_option
 def packages(
@@ -71,7 +71,7 @@ def packages(
 
 
 @click.command()
-@click.argument("model", type=ModelName())
+@click.argument("model", shell_complete=names.models)
 @selection
 @json_option
 def explain(
@@ -97,7 +97,7 @@ def explain(
 
 
 @click.command()
-@click.argument("model", type=ModelName(), required=False)
+@click.argument("model", shell_complete=names.models, required=False)
 @click.option("--all", "everything", is_flag=True, help="Remove the environments of every model.")
 @selection
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed.")

@@ -11,6 +11,7 @@ import click
 from xinference_venv import console
 from xinference_venv.actor_class import ActorClass
 from xinference_venv.catalog.load import read_model_spec
+from xinference_venv.cli import names
 from xinference_venv.cli.common import (
     cluster_option,
     json_option,
@@ -18,7 +19,6 @@ from xinference_venv.cli.common import (
     show,
     with_client,
 )
-from xinference_venv.cli.names import ModelName, WorkerName
 from xinference_venv.console_cluster import launched_on
 from xinference_venv.errors import UnknownModel
 from xinference_venv.explain import as_tree
@@ -28,7 +28,7 @@ from xinference_venv.session import launch_model, launch_on_workers
 
 
 @click.command()
-@click.argument("model", type=ModelName())
+@click.argument("model", shell_complete=names.models)
 @click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--engine", help="The engine that serves the model, like vllm or transformers.")
 @click.option("--format", "model_format", help="The format of the model's files, like gptq.")
@@ -82,7 +82,7 @@ from xinference_venv.session import launch_model, launch_on_workers
 @click.option(
     "--worker",
     "workers",
-    type=WorkerName(),
+    shell_complete=names.workers,
     metavar="IP_OR_ADDRESS",
     multiple=True,
     help="Launch on the workers of a cluster at this IP (all of them) or address; by default on"

@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from xinference_venv import answers, console
+from xinference_venv.cli import names
 from xinference_venv.cli.common import (
     check_found,
     json_option,
@@ -20,7 +21,6 @@ from xinference_venv.cli.common import (
     show,
     with_client,
 )
-from xinference_venv.cli.names import ModelName
 from xinference_venv.console_cluster import silence
 from xinference_venv.errors import InUse, InvalidInput
 from xinference_venv.lease import Holder, LeaseEntry
@@ -35,7 +35,7 @@ _SHOWN = 12
 
 
 @click.command()
-@click.argument("model", type=ModelName(), required=False)
+@click.argument("model", shell_complete=names.models, required=False)
 @selection
 @json_option
 def leases(

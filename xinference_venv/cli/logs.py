@@ -11,6 +11,7 @@ import click
 from rich.console import RenderableType
 from rich.text import Text
 
+from xinference_venv.cli import names
 from xinference_venv.cli.common import (
     check_found,
     json_option,
@@ -19,7 +20,6 @@ from xinference_venv.cli.common import (
     show,
     with_client,
 )
-from xinference_venv.cli.names import ModelName
 from xinference_venv.console import where_of
 from xinference_venv.job_log import JobLog, Outcome
 from xinference_venv.session import Stopped
@@ -38,7 +38,7 @@ _CONTROL_CHARACTERS = {
 
 
 @click.command()
-@click.argument("model", type=ModelName())
+@click.argument("model", shell_complete=names.models)
 @selection
 @click.option("--count", type=click.IntRange(min=1), default=1, help="So many, newest first.")
 @click.option(

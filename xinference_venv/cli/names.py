@@ -1,7 +1,4 @@
-"""What words of a command line name: models, environments, workers, for the completion of shells.
-
-The values are taken as they are given; whoever works with them checks them.
-"""
+"""What a shell may complete: the names of models, environments and workers."""
 
 from __future__ import annotations
 
@@ -17,40 +14,21 @@ SUPERVISOR = "xinference_venv.supervisor"
 """Where a command's context keeps the address of its supervisor."""
 
 
-class ModelName(click.ParamType):
-    """The name of a model."""
-
-    name = "model"
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """The models that begin like that."""
-        return _beginning(incomplete, model_names(os.environ, ctx.meta.get(SUPERVISOR)))
+def models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The models that begin like that."""
+    return _beginning(incomplete, model_names(os.environ, ctx.meta.get(SUPERVISOR)))
 
 
-class EnvironmentName(click.ParamType):
-    """The name of an environment, as `EnvName.parse` reads it."""
-
-    name = "environment"
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """The environments that begin like that."""
-        return _beginning(incomplete, environment_names(os.environ, ctx.meta.get(SUPERVISOR)))
+def environments(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The environments that begin like that, as `EnvName.parse` reads them."""
+    return _beginning(incomplete, environment_names(os.environ, ctx.meta.get(SUPERVISOR)))
 
 
-class WorkerName(click.ParamType):
-    """The IP or the address of a worker."""
-
-    name = "worker"
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """The workers that begin like that."""
-        return _beginning(incomplete, worker_names(ctx.meta.get(SUPERVISOR)))
+def workers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The IPs and addresses of workers that begin like that."""
+    return _beginning(incomplete, worker_names(ctx.meta.get(SUPERVISOR)))
 
 
 def _beginning(incomplete: str, names: Iterable[str]) -> list[CompletionItem]:

@@ -16,8 +16,8 @@ from rich.live import Live
 from rich.text import Text
 
 from xinference_venv import console
+from xinference_venv.cli import names
 from xinference_venv.cli.common import cluster_option, on_cluster, with_client
-from xinference_venv.cli.names import ModelName
 from xinference_venv.console_cluster import unreachable, workers_of
 from xinference_venv.errors import DeadlineExceeded, NotFound, WorkerUnavailable
 from xinference_venv.session import Stopped
@@ -34,7 +34,7 @@ _Shown = Callable[[Watching, Sequence[Change]], None]
 
 
 @click.command()
-@click.argument("model", type=ModelName(), required=False)
+@click.argument("model", shell_complete=names.models, required=False)
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.1, max=3600),
