@@ -70,6 +70,20 @@ def test_a_token_is_asked_for_and_kept_for_this_tab_only(page: Browser) -> None:
     page.shows("Enter a token", "dialog")
 
 
+def test_who_closes_the_dialog_is_told_what_is_missing_and_not_asked_again(page: Browser) -> None:
+    page.driver.get(page.url)
+    page.shows("Enter a token", "dialog")
+    page.click("Close", "dialog")
+    page.shows("A token is needed")
+    # The workers are asked for every three seconds: the dialog must not come back with them.
+    page.click("Workers", ".menu")
+    page.shows("A token is needed")
+    assert not page.all("dialog")
+    page.click("Token")
+    _enter(page, "all")
+    page.wait(lambda: page.rows())
+
+
 def test_what_a_token_does_not_allow_is_disabled_and_explained(page: Browser) -> None:
     page.driver.get(page.url)
     _enter(page, "look")

@@ -4,7 +4,7 @@ const KEPT = "xinference-venv-token";
 const ROOT = new URL("v1/", document.baseURI);
 
 // An error of the API (`code`, `message`, `details`), or `offline` where nothing answers.
-export class ApiError extends Error {
+class ApiError extends Error {
   constructor(status, body) {
     super(body.message);
     this.status = status;
@@ -78,7 +78,9 @@ export async function send(method, url, { body, headers = {}, signal } = {}) {
 // The error that a response tells of, or that it is no answer of ours.
 export async function errorOf(answer) {
   if (answer.status === 401) news.dispatchEvent(new Event("token"));
-  const body = await answer.json().catch(() => ({ code: "error", message: `${answer.status} ${answer.statusText}` }));
+  const body = await answer
+    .json()
+    .catch(() => ({ code: "error", message: `${answer.status} ${answer.statusText}` }));
   return new ApiError(answer.status, body);
 }
 

@@ -35,11 +35,16 @@ const THEME_KEPT = "xinference-venv-theme";
 const GROW_SECONDS = 5;
 
 let leaving = new AbortController();
+// Who closed the dialog without a token is not asked again until they want to be.
+let declined = false;
 let shown = "";
 
 function address() {
   const [name, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
-  return { name: name in VIEWS ? name : "environments", values: Object.fromEntries(new URLSearchParams(query)) };
+  return {
+    name: name in VIEWS ? name : "environments",
+    values: Object.fromEntries(new URLSearchParams(query)),
+  };
 }
 
 // Draw the view that the address means; the focus goes to its heading when somebody went there.
@@ -79,12 +84,22 @@ function drawChoices() {
   const options = (values, name) => values.map((each) => h("option", { value: each }, name(each)));
   const themes = h(
     "select",
-    { "aria-label": t("theme.label"), id: "theme", value: theme, on: { change: (event) => useTheme(event.target.value) } },
+    {
+      "aria-label": t("theme.label"),
+      id: "theme",
+      value: theme,
+      on: { change: (event) => useTheme(event.target.value) },
+    },
     ...options(THEMES, (each) => t(`theme.${each}`)),
   );
   const languages = h(
     "select",
-    { "aria-label": t("language.label"), id: "language", value: language, on: { change: (event) => useLanguage(event.target.value) } },
+    {
+      "aria-label": t("language.label"),
+      id: "language",
+      value: language,
+      on: { change: (event) => useLanguage(event.target.value) },
+    },
     ...options(Object.keys(LANGUAGES), (each) => LANGUAGES[each]),
   );
   const token = button({ label: t("token.open"), glyph: "key", id: "token", onClick: enterToken });
@@ -107,7 +122,8 @@ async function useLanguage(name) {
 }
 
 async function enterToken() {
-  if (await askToken()) draw();
+  declined = !(await askToken());
+  if (!declined) draw();
 }
 
 function drawPulse(workers) {
@@ -122,7 +138,8 @@ function drawPulse(workers) {
 // Say once that nothing answers, and once that it does again.
 function connection(answers) {
   const said = $("connection").childElementCount > 0;
-  if (!answers && !said) $("connection").replaceChildren(notice("bad", h("p", {}, t("connection.lost"))));
+  if (!answers && !said)
+    $("connection").replaceChildren(notice("bad", h("p", {}, t("connection.lost"))));
   if (answers && said) {
     $("connection").replaceChildren();
     announce(t("connection.back"));
@@ -136,7 +153,7 @@ async function start() {
   drawChoices();
   api.news.addEventListener("offline", () => connection(false));
   api.news.addEventListener("online", () => connection(true));
-  api.news.addEventListener("token", enterToken);
+  api.news.addEventListener("token", () => declined || enterToken());
   $("skip").addEventListener("click", (event) => {
     event.preventDefault();
     $("main").focus();
@@ -144,7 +161,7 @@ async function start() {
   window.addEventListener("hashchange", draw);
   setInterval(grow, GROW_SECONDS * 1000);
   try {
-    if (!(await api.learnAccess())) await askToken();
+    if (!(await api.learnAccess())) declined = !(await askToken());
   } catch (error) {
     if (error.code !== "offline") $("connection").replaceChildren(errorNotice(error));
   }

@@ -22,7 +22,13 @@ export function bar(parts, whole, { label, thin = false }) {
     });
   return svg(
     "svg",
-    { class: thin ? "bar thin" : "bar", viewBox: `0 0 1000 ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": label },
+    {
+      class: thin ? "bar thin" : "bar",
+      viewBox: `0 0 1000 ${height}`,
+      preserveAspectRatio: "none",
+      role: "img",
+      "aria-label": label,
+    },
     ...shapes,
   );
 }
@@ -31,6 +37,14 @@ export function legend(parts) {
   return h(
     "ul",
     { class: "legend" },
-    ...parts.map((each) => h("li", {}, h("span", { class: `swatch ${each.kind}`, "aria-hidden": "true" }), `${each.label} `, h("strong", {}, size(each.bytes)))),
+    ...parts.map((each) =>
+      h(
+        "li",
+        {},
+        h("span", { class: `swatch ${each.kind}`, "aria-hidden": "true" }),
+        `${each.label} `,
+        h("strong", {}, size(each.bytes)),
+      ),
+    ),
   );
 }

@@ -11,8 +11,9 @@ import { table } from "./table.js";
 const SHOWN = new Set(["installed", "inherited"]);
 
 // How the packages of two environments differ: rows of {name, left, right, change}.
-export function differences(left, right) {
-  const versions = (packages) => new Map(packages.filter((each) => SHOWN.has(each.role)).map((each) => [each.name, each]));
+function differences(left, right) {
+  const versions = (packages) =>
+    new Map(packages.filter((each) => SHOWN.has(each.role)).map((each) => [each.name, each]));
   const [one, other] = [versions(left), versions(right)];
   return [...new Set([...one.keys(), ...other.keys()])].sort().map((name) => {
     const [here, there] = [one.get(name) ?? null, other.get(name) ?? null];
@@ -30,18 +31,46 @@ function change(here, there) {
 export async function showCompare(place, values, signal) {
   const board = noticeBoard();
   const said = h("p", { class: "total", role: "status" });
-  const selects = ["left", "right"].map((side) => h("select", { id: `compare-${side}`, on: { change: () => compare() } }));
-  const only = h("input", { id: "compare-only", type: "checkbox", checked: true, on: { change: () => draw() } });
+  const selects = ["left", "right"].map((side) =>
+    h("select", { id: `compare-${side}`, on: { change: () => compare() } }),
+  );
+  const only = h("input", {
+    id: "compare-only",
+    type: "checkbox",
+    checked: true,
+    on: { change: () => draw() },
+  });
   const shown = table({
     label: t("view.compare"),
     keyOf: (each) => each.name,
     sort: "name",
     empty: t("compare.equal"),
     columns: [
-      { key: "name", title: t("column.package"), value: (each) => each.name, cell: (each) => h("span", { class: "strong" }, each.name) },
-      { key: "left", title: t("compare.left"), value: (each) => each.left?.version, cell: (each) => side(each.left) },
-      { key: "right", title: t("compare.right"), value: (each) => each.right?.version, cell: (each) => side(each.right) },
-      { key: "change", title: t("compare.change"), value: (each) => each.change, cell: (each) => h("span", { class: `change ${each.change}` }, t(`compare.${each.change}.means`)) },
+      {
+        key: "name",
+        title: t("column.package"),
+        value: (each) => each.name,
+        cell: (each) => h("span", { class: "strong" }, each.name),
+      },
+      {
+        key: "left",
+        title: t("compare.left"),
+        value: (each) => each.left?.version,
+        cell: (each) => side(each.left),
+      },
+      {
+        key: "right",
+        title: t("compare.right"),
+        value: (each) => each.right?.version,
+        cell: (each) => side(each.right),
+      },
+      {
+        key: "change",
+        title: t("compare.change"),
+        value: (each) => each.change,
+        cell: (each) =>
+          h("span", { class: `change ${each.change}` }, t(`compare.${each.change}.means`)),
+      },
     ],
   });
   let entries = [];
@@ -67,19 +96,31 @@ export async function showCompare(place, values, signal) {
 
   place.append(
     board.element,
-    h("div", { class: "form pair" }, field(t("compare.left"), selects[0]), field(t("compare.right"), selects[1])),
+    h(
+      "div",
+      { class: "form pair" },
+      field(t("compare.left"), selects[0]),
+      field(t("compare.right"), selects[1]),
+    ),
     h("div", { class: "toolbar" }, h("label", { class: "check" }, only, t("compare.only")), said),
     shown.element,
   );
   try {
     const answer = await get("virtualenvs", {}, signal);
     const called = (each) => `${keyText(each)} · ${each.worker_address}`;
-    entries = answer.list.filter((each) => each.env_id).sort((one, other) => called(one).localeCompare(called(other)));
+    entries = answer.list
+      .filter((each) => each.env_id)
+      .sort((one, other) => called(one).localeCompare(called(other)));
     board.show(partialNotice(answer));
     for (const select of selects) {
-      select.append(...entries.map((each, position) => h("option", { value: position }, called(each))));
+      select.append(
+        ...entries.map((each, position) => h("option", { value: position }, called(each))),
+      );
     }
-    const first = Math.max(0, entries.findIndex((each) => isMeant(each, values)));
+    const first = Math.max(
+      0,
+      entries.findIndex((each) => isMeant(each, values)),
+    );
     selects[0].value = first;
     selects[1].value = first === 0 ? Math.min(1, entries.length - 1) : 0;
     if (entries.length) await compare();
@@ -105,6 +146,8 @@ async function packagesOf(entry, signal) {
 
 function side(distribution) {
   if (!distribution) return h("span", { class: "faint" }, t("compare.absent"));
-  const inherited = distribution.role === "inherited" && h("span", { class: "role inherited" }, t("role.inherited"));
+  const inherited =
+    distribution.role === "inherited" &&
+    h("span", { class: "role inherited" }, t("role.inherited"));
   return [h("code", {}, distribution.version ?? "–"), " ", inherited];
 }

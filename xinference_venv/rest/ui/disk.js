@@ -16,7 +16,12 @@ export function showDisk(place, values, signal) {
   const list = h("div", { class: "cards single" });
   const measure = button({ text: t("disk.again"), glyph: "again", kind: "quiet", onClick: look });
   const said = h("p", { class: "busy", role: "status" });
-  place.append(h("p", { class: "lead" }, t("disk.lead")), h("div", { class: "toolbar" }, measure, said), board.element, list);
+  place.append(
+    h("p", { class: "lead" }, t("disk.lead")),
+    h("div", { class: "toolbar" }, measure, said),
+    board.element,
+    list,
+  );
 
   async function look() {
     measure.disabled = true;
@@ -38,23 +43,28 @@ export function showDisk(place, values, signal) {
 
 // The parts of a worker's disk, which add up to all of it. Files of uv's cache that environments
 // are linked to are on the disk once: they count as the environments'.
-export function partsOf(report) {
+function partsOf(report) {
   const { environments, unmanaged, uv_cache: cache } = report;
-  const shared = Math.min(cache.shared_bytes, sum(environments, (each) => each.size_bytes - each.shared_bytes));
   const all = sum(environments, (each) => each.size_bytes - each.shared_bytes);
+  // Environments of other homes may be linked to the cache as well.
+  const shared = Math.min(cache.shared_bytes, all);
   const parts = [
     { kind: "own", bytes: all - shared, label: t("disk.own") },
     { kind: "linked", bytes: shared, label: t("disk.linked") },
-    { kind: "cache", bytes: cache.size_bytes - cache.shared_bytes, label: t("disk.cache") },
+    { kind: "cache", bytes: cache.size_bytes - shared, label: t("disk.cache") },
     { kind: "old", bytes: unmanaged.size_bytes, label: t("disk.unmanaged") },
   ];
   const ours = sum(parts, (each) => each.bytes);
   const other = Math.max(0, report.total_bytes - report.free_bytes - ours);
-  return [...parts, { kind: "other", bytes: other, label: t("disk.other") }, { kind: "free", bytes: report.free_bytes, label: t("disk.free") }];
+  return [
+    ...parts,
+    { kind: "other", bytes: other, label: t("disk.other") },
+    { kind: "free", bytes: report.free_bytes, label: t("disk.free") },
+  ];
 }
 
 // What each model takes; an environment of several models counts for each of them.
-export function modelsOf(environments) {
+function modelsOf(environments) {
   const models = new Map();
   for (const each of environments) {
     for (const name of new Set(each.keys.map((key) => key.model_name))) {
@@ -76,13 +86,30 @@ function disk(report) {
   return h(
     "section",
     { class: "card", "aria-label": report.worker_address },
-    h("header", {}, h("h2", {}, h("code", {}, report.worker_address)), h("span", { class: "faint" }, t("disk.total", { size: size(report.total_bytes) }))),
-    bar(parts, report.total_bytes, { label: t("disk.picture", { worker: report.worker_address, parts: words }) }),
+    h(
+      "header",
+      {},
+      h("h2", {}, h("code", {}, report.worker_address)),
+      h("span", { class: "faint" }, t("disk.total", { size: size(report.total_bytes) })),
+    ),
+    bar(parts, report.total_bytes, {
+      label: t("disk.picture", { worker: report.worker_address, parts: words }),
+    }),
     legend(parts),
     ours(parts, report),
-    h("p", { class: "hint" }, t("disk.saved", { size: size(saved) }), report.uv_cache.path && [` ${t("disk.cache.path")} `, h("code", {}, report.uv_cache.path)]),
+    h(
+      "p",
+      { class: "hint" },
+      t("disk.saved", { size: size(saved) }),
+      report.uv_cache.path && [` ${t("disk.cache.path")} `, h("code", {}, report.uv_cache.path)],
+    ),
     h("h3", {}, t("disk.by_model")),
-    usage("model", models, (each) => each.name, (each) => each.name),
+    usage(
+      "model",
+      models,
+      (each) => each.name,
+      (each) => each.name,
+    ),
     h("h3", {}, t("disk.by_environment")),
     usage("environment", report.environments, (each) => each.env_id, environmentName),
   );
@@ -93,13 +120,23 @@ function ours(parts, report) {
   const own = parts.filter((each) => each.kind !== "free" && each.kind !== "other");
   const all = sum(own, (each) => each.bytes);
   const words = own.map((each) => `${each.label} ${size(each.bytes)}`).join(", ");
-  return h("div", {}, h("p", { class: "hint" }, t("disk.ours", { size: size(all) })), bar(own, all, { label: t("disk.picture", { worker: report.worker_address, parts: words }) }));
+  return h(
+    "div",
+    {},
+    h("p", { class: "hint" }, t("disk.ours", { size: size(all) })),
+    bar(own, all, { label: t("disk.picture", { worker: report.worker_address, parts: words }) }),
+  );
 }
 
 function environmentName(each) {
   const names = each.keys.map(keyText);
   const used = each.leases.length || each.busy ? ` · ${t("disk.in_use")}` : "";
-  return h("span", { title: each.env_id }, names.length ? names.join("; ") : t("disk.unneeded"), h("span", { class: "faint" }, used));
+  return h(
+    "span",
+    { title: each.env_id },
+    names.length ? names.join("; ") : t("disk.unneeded"),
+    h("span", { class: "faint" }, used),
+  );
 }
 
 function usage(kind, list, keyOf, nameOf) {
@@ -110,12 +147,40 @@ function usage(kind, list, keyOf, nameOf) {
     sort: "-size",
     empty: t("environments.none"),
     columns: [
-      { key: "name", title: t(`disk.${kind}`), value: (each) => each.name ?? each.keys.map(keyText).join(), cell: nameOf },
-      { key: "size", title: t("column.size"), number: true, value: (each) => each.size_bytes, cell: (each) => size(each.size_bytes) },
-      { key: "shared", title: t("disk.shared"), number: true, value: (each) => each.shared_bytes, cell: (each) => size(each.shared_bytes) },
+      {
+        key: "name",
+        title: t(`disk.${kind}`),
+        value: (each) => each.name ?? each.keys.map(keyText).join(),
+        cell: nameOf,
+      },
+      {
+        key: "size",
+        title: t("column.size"),
+        number: true,
+        value: (each) => each.size_bytes,
+        cell: (each) => size(each.size_bytes),
+      },
+      {
+        key: "shared",
+        title: t("disk.shared"),
+        number: true,
+        value: (each) => each.shared_bytes,
+        cell: (each) => size(each.shared_bytes),
+      },
       kind === "model"
-        ? { key: "count", title: t("view.environments"), number: true, value: (each) => each.environments, cell: (each) => String(each.environments) }
-        : { key: "used", title: t("column.used"), value: (each) => each.last_used, cell: (each) => ago(each.last_used) },
+        ? {
+            key: "count",
+            title: t("view.environments"),
+            number: true,
+            value: (each) => each.environments,
+            cell: (each) => String(each.environments),
+          }
+        : {
+            key: "used",
+            title: t("column.used"),
+            value: (each) => each.last_used,
+            cell: (each) => ago(each.last_used),
+          },
       { key: "bar", title: t("disk.bar"), kind: "drawn", cell: (each) => drawn(each, largest) },
     ],
   });
@@ -128,5 +193,8 @@ function drawn(each, largest) {
     { kind: "own", bytes: each.size_bytes - each.shared_bytes, label: t("disk.alone") },
     { kind: "shared", bytes: each.shared_bytes, label: t("disk.shared") },
   ];
-  return bar(parts, largest, { thin: true, label: parts.map((part) => `${part.label} ${size(part.bytes)}`).join(", ") });
+  return bar(parts, largest, {
+    thin: true,
+    label: parts.map((part) => `${part.label} ${size(part.bytes)}`).join(", "),
+  });
 }

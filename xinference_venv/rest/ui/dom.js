@@ -16,7 +16,8 @@ export function svg(tag, attributes = {}, ...children) {
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name === "on") {
-      for (const [event, listener] of Object.entries(value)) element.addEventListener(event, listener);
+      for (const [event, listener] of Object.entries(value))
+        element.addEventListener(event, listener);
     } else if (name === "value" && "value" in element) {
       element.value = value ?? "";
     } else if (value !== null && value !== undefined && value !== false) {
@@ -24,8 +25,13 @@ function fill(element, attributes, children) {
     }
   }
   // A choice is made once the options are there.
-  element.append(...children.flat(Infinity).filter((each) => each !== null && each !== undefined && each !== false));
-  if (attributes.value !== undefined && element.localName === "select") element.value = attributes.value ?? "";
+  element.append(
+    ...children
+      .flat(Infinity)
+      .filter((each) => each !== null && each !== undefined && each !== false),
+  );
+  if (attributes.value !== undefined && element.localName === "select")
+    element.value = attributes.value ?? "";
   return element;
 }
 

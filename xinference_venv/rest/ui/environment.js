@@ -15,10 +15,16 @@ const PARTS = { packages: showPackages, tree: showTree, logs: showLogs };
 
 // What an address means, as parameters of a route.
 const named = (values) =>
-  meaning({ model_name: values.model, model_engine: values.engine, python_version: values.python, worker_address: values.worker });
+  meaning({
+    model_name: values.model,
+    model_engine: values.engine,
+    python_version: values.python,
+    worker_address: values.worker,
+  });
 
 // Of several that match (3.12 means 3.12.1 too), the one that is called just so.
-const meant = (list, values) => list.find((each) => each.python_version === values.python) ?? list[0];
+const meant = (list, values) =>
+  list.find((each) => each.python_version === values.python) ?? list[0];
 
 export async function showEnvironment(place, values, signal, heading) {
   heading.textContent = values.model ?? "";
@@ -28,9 +34,18 @@ export async function showEnvironment(place, values, signal, heading) {
   const now = values.part in PARTS ? values.part : "packages";
   const tabs = Object.keys(PARTS).map((each) => {
     const query = new URLSearchParams({ ...values, part: each });
-    return h("a", { href: `#/environment?${query}`, "aria-current": each === now ? "true" : null }, t(`environment.${each}`));
+    return h(
+      "a",
+      { href: `#/environment?${query}`, "aria-current": each === now ? "true" : null },
+      t(`environment.${each}`),
+    );
   });
-  place.append(board.element, about, h("nav", { class: "tabs", "aria-label": t("environment.parts") }, ...tabs), part);
+  place.append(
+    board.element,
+    about,
+    h("nav", { class: "tabs", "aria-label": t("environment.parts") }, ...tabs),
+    part,
+  );
   try {
     const answer = await get("virtualenvs", named(values), signal);
     const entry = meant(answer.list, values);
@@ -69,12 +84,25 @@ function facts(entry) {
   return h(
     "div",
     { class: "about" },
-    h("dl", { class: "facts" }, ...rows.map(([name, value, kind]) => h("div", { class: kind }, h("dt", {}, name), h("dd", {}, value)))),
+    h(
+      "dl",
+      { class: "facts" },
+      ...rows.map(([name, value, kind]) =>
+        h("div", { class: kind }, h("dt", {}, name), h("dd", {}, value)),
+      ),
+    ),
     h(
       "div",
       { class: "toolbar" },
       h("a", { class: "button quiet", href: linkTo("compare", entry) }, t("environment.compare")),
-      h("a", { class: "button quiet", href: `#/launch?${new URLSearchParams({ model: entry.model_name, engine: entry.model_engine ?? "" })}` }, t("environment.again")),
+      h(
+        "a",
+        {
+          class: "button quiet",
+          href: `#/launch?${new URLSearchParams({ model: entry.model_name, engine: entry.model_engine ?? "" })}`,
+        },
+        t("environment.again"),
+      ),
       gated(remove, "delete"),
     ),
   );
@@ -85,8 +113,12 @@ async function showPackages(place, values, signal) {
   const { packages } = meant(answer.list, values);
   const shown = packageTable();
   const search = h("input", { id: "filter-package", type: "search", on: { input: () => draw() } });
-  const draw = () => shown.show(packages.filter((each) => each.name.includes(search.value.trim().toLowerCase())));
-  place.append(h("div", { class: "toolbar" }, h("label", {}, t("column.package"), search)), shown.element);
+  const draw = () =>
+    shown.show(packages.filter((each) => each.name.includes(search.value.trim().toLowerCase())));
+  place.append(
+    h("div", { class: "toolbar" }, h("label", {}, t("column.package"), search)),
+    shown.element,
+  );
   draw();
 }
 
@@ -97,11 +129,38 @@ function packageTable() {
     sort: "name",
     empty: t("environment.no_packages"),
     columns: [
-      { key: "name", title: t("column.package"), value: (each) => each.name, cell: (each) => h("span", { class: "strong" }, each.name) },
-      { key: "version", title: t("column.version"), value: (each) => each.version, cell: (each) => h("code", {}, each.version ?? "–") },
-      { key: "role", title: t("column.role"), value: (each) => each.role, cell: (each) => h("span", { class: `role ${each.role}` }, t(`role.${each.role}`)) },
-      { key: "size", title: t("column.size"), number: true, value: (each) => each.size, cell: (each) => size(each.size) },
-      { key: "why", title: t("column.why"), kind: "why", value: (each) => each.why, cell: (each) => each.why },
+      {
+        key: "name",
+        title: t("column.package"),
+        value: (each) => each.name,
+        cell: (each) => h("span", { class: "strong" }, each.name),
+      },
+      {
+        key: "version",
+        title: t("column.version"),
+        value: (each) => each.version,
+        cell: (each) => h("code", {}, each.version ?? "–"),
+      },
+      {
+        key: "role",
+        title: t("column.role"),
+        value: (each) => each.role,
+        cell: (each) => h("span", { class: `role ${each.role}` }, t(`role.${each.role}`)),
+      },
+      {
+        key: "size",
+        title: t("column.size"),
+        number: true,
+        value: (each) => each.size,
+        cell: (each) => size(each.size),
+      },
+      {
+        key: "why",
+        title: t("column.why"),
+        kind: "why",
+        value: (each) => each.why,
+        cell: (each) => each.why,
+      },
     ],
   });
 }
@@ -114,10 +173,22 @@ async function showTree(place, values, signal) {
 async function showLogs(place, values, signal) {
   const answer = await get("logs", { ...named(values), count: 5 }, signal);
   if (!answer.list.length) place.append(h("p", { class: "empty" }, t("logs.none")));
-  place.append(...answer.list.map((log, position) => h(
-    "details",
-    { class: "log", open: position === 0 },
-    h("summary", {}, badge(log.outcome), " ", ago(log.started), " ", log.error && h("span", {}, log.error.message)),
-    h("pre", { tabindex: "0", "aria-label": t("logs.text") }, log.text || t("logs.empty")),
-  )));
+  place.append(
+    ...answer.list.map((log, position) =>
+      h(
+        "details",
+        { class: "log", open: position === 0 },
+        h(
+          "summary",
+          {},
+          badge(log.outcome),
+          " ",
+          ago(log.started),
+          " ",
+          log.error && h("span", {}, log.error.message),
+        ),
+        h("pre", { tabindex: "0", "aria-label": t("logs.text") }, log.text || t("logs.empty")),
+      ),
+    ),
+  );
 }

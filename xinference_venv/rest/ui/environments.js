@@ -14,13 +14,21 @@ const SORTED_BY = "model";
 
 // The address of a view of one environment, or of any that has its name.
 export function linkTo(view, entry) {
-  const query = new URLSearchParams({ model: entry.model_name, python: entry.python_version, worker: entry.worker_address });
+  const query = new URLSearchParams({
+    model: entry.model_name,
+    python: entry.python_version,
+    worker: entry.worker_address,
+  });
   if (entry.model_engine) query.set("engine", entry.model_engine);
   return `#/${view}?${query}`;
 }
 
 export function showEnvironments(place, values, signal) {
-  const wanted = { model: values.model ?? "", worker: values.worker ?? "", sort: values.sort ?? SORTED_BY };
+  const wanted = {
+    model: values.model ?? "",
+    worker: values.worker ?? "",
+    sort: values.sort ?? SORTED_BY,
+  };
   const board = noticeBoard();
   const total = h("p", { class: "total", role: "status" });
   let all = [];
@@ -32,19 +40,31 @@ export function showEnvironments(place, values, signal) {
     placeholder: t("filter.any"),
     on: { input: () => filter("model", model.value) },
   });
-  const worker = h("select", { id: "filter-worker", on: { change: () => filter("worker", worker.value) } });
+  const worker = h("select", {
+    id: "filter-worker",
+    on: { change: () => filter("worker", worker.value) },
+  });
   const shown = table({
     label: t("view.environments"),
     keyOf: (entry) => `${entry.worker_address} ${entry.path}`,
     sort: wanted.sort,
     onSort: (sort) => filter("sort", sort),
-    empty: h("div", {}, h("p", {}, t("environments.none")), h("a", { href: "#/launch" }, t("environments.first"))),
+    empty: h(
+      "div",
+      {},
+      h("p", {}, t("environments.none")),
+      h("a", { href: "#/launch" }, t("environments.first")),
+    ),
     columns: columns(() => again()),
   });
 
   function filter(name, value) {
     wanted[name] = value;
-    const query = new URLSearchParams(Object.entries(wanted).filter(([key, each]) => each && !(key === "sort" && each === SORTED_BY)));
+    const query = new URLSearchParams(
+      Object.entries(wanted).filter(
+        ([key, each]) => each && !(key === "sort" && each === SORTED_BY),
+      ),
+    );
     history.replaceState(null, "", query.size ? `#/environments?${query}` : "#/environments");
     draw();
   }
@@ -61,8 +81,18 @@ export function showEnvironments(place, values, signal) {
 
   function offer(addresses) {
     const options = [...new Set([...addresses, wanted.worker].filter(Boolean))].sort();
-    if (options.join() === [...worker.options].slice(1).map((each) => each.value).join()) return;
-    worker.replaceChildren(h("option", { value: "" }, t("filter.all")), ...options.map((each) => h("option", { value: each }, each)));
+    if (
+      options.join() ===
+      [...worker.options]
+        .slice(1)
+        .map((each) => each.value)
+        .join()
+    )
+      return;
+    worker.replaceChildren(
+      h("option", { value: "" }, t("filter.all")),
+      ...options.map((each) => h("option", { value: each }, each)),
+    );
     worker.value = wanted.worker;
   }
 
@@ -97,15 +127,60 @@ export function showEnvironments(place, values, signal) {
 function columns(onRemoved) {
   return [
     { key: "model", title: t("column.model"), value: (each) => each.model_name, cell: name },
-    { key: "engine", title: t("column.engine"), value: (each) => each.model_engine, cell: (each) => each.model_engine ?? faint("–") },
-    { key: "python", title: t("column.python"), value: (each) => each.python_version, cell: (each) => each.python_version },
-    { key: "worker", title: t("column.worker"), value: (each) => each.worker_address, cell: (each) => h("code", {}, each.worker_address) },
+    {
+      key: "engine",
+      title: t("column.engine"),
+      value: (each) => each.model_engine,
+      cell: (each) => each.model_engine ?? faint("–"),
+    },
+    {
+      key: "python",
+      title: t("column.python"),
+      value: (each) => each.python_version,
+      cell: (each) => each.python_version,
+    },
+    {
+      key: "worker",
+      title: t("column.worker"),
+      value: (each) => each.worker_address,
+      cell: (each) => h("code", {}, each.worker_address),
+    },
     { key: "state", title: t("column.state"), value: (each) => each.state, cell: state },
-    { key: "size", title: t("column.size"), number: true, value: (each) => each.size_bytes, cell: (each) => size(each.size_bytes) },
-    { key: "shared", title: t("column.shared"), value: (each) => each.shared_with.length, cell: (each) => several(each.shared_with.map((key) => key.model_name), each.shared_with.map(keyText)) },
-    { key: "users", title: t("column.users"), value: (each) => holders(each).length, cell: (each) => several(holders(each)) },
-    { key: "used", title: t("column.used"), value: (each) => each.last_used, cell: (each) => ago(each.last_used) },
-    { key: "actions", title: t("column.actions"), kind: "actions", cell: (each) => actions(each, onRemoved) },
+    {
+      key: "size",
+      title: t("column.size"),
+      number: true,
+      value: (each) => each.size_bytes,
+      cell: (each) => size(each.size_bytes),
+    },
+    {
+      key: "shared",
+      title: t("column.shared"),
+      value: (each) => each.shared_with.length,
+      cell: (each) =>
+        several(
+          each.shared_with.map((key) => key.model_name),
+          each.shared_with.map(keyText),
+        ),
+    },
+    {
+      key: "users",
+      title: t("column.users"),
+      value: (each) => holders(each).length,
+      cell: (each) => several(holders(each)),
+    },
+    {
+      key: "used",
+      title: t("column.used"),
+      value: (each) => each.last_used,
+      cell: (each) => ago(each.last_used),
+    },
+    {
+      key: "actions",
+      title: t("column.actions"),
+      kind: "actions",
+      cell: (each) => actions(each, onRemoved),
+    },
   ];
 }
 

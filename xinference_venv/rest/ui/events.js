@@ -6,7 +6,7 @@ const AGAIN_SECONDS = 2;
 
 // The events of a text/event-stream as {kind, id, data} (WHATWG HTML, 9.2.6); a part of an event
 // at the end of the stream is dropped.
-export async function* parsed(stream) {
+async function* parsed(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   while (true) {
@@ -47,7 +47,11 @@ export async function follow(jobId, { since, hear, lost, signal }) {
       lost("closed");
     } catch (error) {
       if (signal.aborted) return;
-      const passing = error.status === undefined || error.status === 0 || error.status >= 500 || error.status === 429;
+      const passing =
+        error.status === undefined ||
+        error.status === 0 ||
+        error.status >= 500 ||
+        error.status === 429;
       if (!passing) throw error;
       lost(error);
     }

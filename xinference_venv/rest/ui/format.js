@@ -45,7 +45,8 @@ const sinceThen = (at) => age(Date.now() / 1000 - at);
 
 // Bring the times that are shown as ages up to now.
 export function grow() {
-  for (const each of document.querySelectorAll("time[data-ago]")) each.textContent = sinceThen(Number(each.dataset.ago));
+  for (const each of document.querySelectorAll("time[data-ago]"))
+    each.textContent = sinceThen(Number(each.dataset.ago));
 }
 
 export function age(seconds) {
@@ -72,7 +73,9 @@ export function holders(entry) {
     const unsure = lease.holder === "unknown" ? `, ${t("holder.unknown")}` : "";
     return t("holder.lease", { uid, pid: lease.process.pid, host: lease.process.host, unsure });
   });
-  const users = (entry.users ?? []).map((user) => t("holder.user", { pid: user.pid, command: user.command }));
+  const users = (entry.users ?? []).map((user) =>
+    t("holder.user", { pid: user.pid, command: user.command }),
+  );
   const unknown = entry.unknown_users ? [t("holder.others", { count: entry.unknown_users })] : [];
   return [...leases, ...users, ...unknown];
 }

@@ -34,7 +34,10 @@ export function t(key, values = {}) {
 
 // The text of a number of things: the keys end with `.one` and `.other`.
 export function count(key, number, values = {}) {
-  return t(`${key}.${plurals.select(number)}`, { ...values, count: number.toLocaleString(language) });
+  return t(`${key}.${plurals.select(number)}`, {
+    ...values,
+    count: number.toLocaleString(language),
+  });
 }
 
 // Names behind each other, as the language lists them.

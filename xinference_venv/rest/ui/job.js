@@ -27,7 +27,12 @@ export async function showJob(place, values, signal, heading) {
   place.append(line, board.element, ending, list);
 
   function draw() {
-    line.replaceChildren(badge(phaseOf(state)), h("code", { class: "faint" }, jobId), h("span", { class: "faint" }, elapsed(state)), h("span", { class: "spring" }));
+    line.replaceChildren(
+      badge(phaseOf(state)),
+      h("code", { class: "faint" }, jobId),
+      h("span", { class: "faint" }, elapsed(state)),
+      h("span", { class: "spring" }),
+    );
     if (!state.ended) line.append(cancel);
     for (const [address, worker] of [...state.workers].sort()) {
       if (!cards.has(address)) {
@@ -35,7 +40,7 @@ export async function showJob(place, values, signal, heading) {
         cards.set(address, card);
         list.append(card.element);
       }
-      cards.get(address).show(worker, state.ended);
+      cards.get(address).show(worker, state);
     }
     events.show(state.events);
   }
@@ -43,7 +48,8 @@ export async function showJob(place, values, signal, heading) {
   function ended() {
     if (!state.ended) return;
     // A cancelled launch is what somebody wanted.
-    if (state.phase === "cancelled") ending.replaceChildren(notice("info", h("p", {}, t("job.cancelled"))));
+    if (state.phase === "cancelled")
+      ending.replaceChildren(notice("info", h("p", {}, t("job.cancelled"))));
     else if (state.error) ending.replaceChildren(errorNotice(state.error));
     else ending.replaceChildren(notice("good", h("p", { class: "strong" }, t("job.ready"))));
   }
@@ -100,7 +106,7 @@ function workerCard(address, jobId, model, signal) {
   let said = "";
   let told = null;
 
-  function show(worker, launchEnded) {
+  function show(worker, launch) {
     const ended = hasEnded(worker.phase);
     head.replaceChildren(h("h2", {}, h("code", {}, address)), badge(worker.phase));
     steps.replaceChildren(...STEPS.map((each) => step(each, worker)));
@@ -113,10 +119,12 @@ function workerCard(address, jobId, model, signal) {
     message.textContent = ended && outcome ? "" : worker.message;
     if (worker.phase !== said) announce(`${address}: ${t(`state.${worker.phase}`)}`);
     said = worker.phase;
-    if (outcome !== told) ending.replaceChildren(...result(worker));
+    // The error of the only worker stands above, as that of the launch.
+    if (outcome !== told && !(worker.error && launch.workers.size === 1))
+      ending.replaceChildren(...result(worker));
     told = outcome;
     element.classList.toggle("ended", ended);
-    log.ended(ended || launchEnded);
+    log.ended(ended || launch.ended);
   }
 
   return { element, show };
@@ -127,13 +135,18 @@ function step(name, worker) {
   const stopped = hasEnded(worker.phase) && worker.phase !== "ready";
   let kind = now < far || worker.phase === "ready" ? "done" : now === far ? "now" : "next";
   if (kind === "now" && stopped) kind = "stopped";
-  return h("li", { class: kind, "aria-current": kind === "now" ? "step" : null }, t(`state.${name}`));
+  return h(
+    "li",
+    { class: kind, "aria-current": kind === "now" ? "step" : null },
+    t(`state.${name}`),
+  );
 }
 
 function counted(worker) {
   const parts = [];
   if (worker.total) parts.push(t("job.packages", { done: worker.done ?? 0, total: worker.total }));
-  if (worker.total_bytes) parts.push(`${size(worker.done_bytes ?? 0)} / ${size(worker.total_bytes)}`);
+  if (worker.total_bytes)
+    parts.push(`${size(worker.done_bytes ?? 0)} / ${size(worker.total_bytes)}`);
   return parts.join(" · ");
 }
 
@@ -145,8 +158,18 @@ function result(worker) {
     h(
       "dl",
       { class: "facts" },
-      h("div", {}, h("dt", {}, t(enabled ? "environment.path" : "job.host_python")), h("dd", {}, pathText(enabled ? path : python, t("environment.path")))),
-      h("div", {}, h("dt", {}, t("job.uv_calls")), h("dd", {}, calls === 0 ? t("job.nothing_new") : String(calls))),
+      h(
+        "div",
+        {},
+        h("dt", {}, t(enabled ? "environment.path" : "job.host_python")),
+        h("dd", {}, pathText(enabled ? path : python, t("environment.path"))),
+      ),
+      h(
+        "div",
+        {},
+        h("dt", {}, t("job.uv_calls")),
+        h("dd", {}, calls === 0 ? t("job.nothing_new") : String(calls)),
+      ),
     ),
     ...warnings.map((each) => notice("warn", h("p", {}, each))),
   ];

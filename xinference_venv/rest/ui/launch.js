@@ -11,19 +11,42 @@ import { explanation } from "./tree.js";
 import { onWorkers } from "./workers.js";
 
 // Those that the built-in catalogue knows; any other name will do.
-export const ENGINES = ["diffusers", "llama.cpp", "mlx", "sentence_transformers", "sglang", "transformers", "trt-llm", "vllm"];
+const ENGINES = [
+  "diffusers",
+  "llama.cpp",
+  "mlx",
+  "sentence_transformers",
+  "sglang",
+  "transformers",
+  "trt-llm",
+  "vllm",
+];
 const FORMATS = ["pytorch", "awq", "bnb", "fp8", "ggufv2", "gptq", "mlx"];
 const PYTHONS = ["3.10", "3.11", "3.12", "3.13"];
 const TOGGLE = { configured: null, on: true, off: false };
 const PLACES = ["any", "named", "everywhere"];
 
 // What was filled in stays while the page is open, through other views and languages.
-const draft = { model: "", engine: "", format: "", python: "", toggle: "configured", packages: [], links: [], where: "any", workers: new Set() };
+const draft = {
+  model: "",
+  engine: "",
+  format: "",
+  python: "",
+  toggle: "configured",
+  packages: [],
+  links: [],
+  where: "any",
+  workers: new Set(),
+};
 
 // The launch as the API takes it; `known` are the models of the catalogue, by name.
-export function bodyOf(wanted, known) {
+function bodyOf(wanted, known) {
   const body = { model_name: wanted.model.trim() };
-  for (const [name, value] of Object.entries({ model_engine: wanted.engine, model_format: wanted.format, python_version: wanted.python })) {
+  for (const [name, value] of Object.entries({
+    model_engine: wanted.engine,
+    model_format: wanted.format,
+    python_version: wanted.python,
+  })) {
     if (value.trim()) body[name] = value.trim();
   }
   const enabled = TOGGLE[wanted.toggle];
@@ -50,7 +73,13 @@ export function showLaunch(place, values, signal) {
   let known = new Map();
 
   const text = (name, more = {}) => {
-    const input = h("input", { id: `launch-${name}`, autocomplete: "off", spellcheck: "false", ...more, value: draft[name] });
+    const input = h("input", {
+      id: `launch-${name}`,
+      autocomplete: "off",
+      spellcheck: "false",
+      ...more,
+      value: draft[name],
+    });
     input.addEventListener("input", () => {
       draft[name] = input.value;
       if (name === "model") describe();
@@ -79,13 +108,27 @@ export function showLaunch(place, values, signal) {
     const model = known.get(draft.model.trim());
     const said = model && (model.packages.length ? listed(model.packages) : t("launch.model.bare"));
     if (!draft.model.trim()) about.textContent = t("launch.model.hint");
-    else about.textContent = model ? `${model.description ?? ""} ${t("launch.model.known", { packages: said })}`.trim() : t("launch.model.new");
+    else
+      about.textContent = model
+        ? `${model.description ?? ""} ${t("launch.model.known", { packages: said })}`.trim()
+        : t("launch.model.new");
   }
 
   function drawWorkers(all) {
     const shown = all.map((each) => {
-      const box = h("input", { type: "checkbox", checked: draft.workers.has(each.worker_address), on: { change: () => choose(each.worker_address, box.checked) } });
-      return h("label", { class: "check" }, box, h("code", {}, each.worker_address), ` ${each.host_name} `, badge(each.state));
+      const box = h("input", {
+        type: "checkbox",
+        checked: draft.workers.has(each.worker_address),
+        on: { change: () => choose(each.worker_address, box.checked) },
+      });
+      return h(
+        "label",
+        { class: "check" },
+        box,
+        h("code", {}, each.worker_address),
+        ` ${each.host_name} `,
+        badge(each.state),
+      );
     });
     const states = JSON.stringify(all.map((each) => [each.worker_address, each.state]));
     if (workers.dataset.states === states) return;
@@ -101,6 +144,7 @@ export function showLaunch(place, values, signal) {
   // Settle what was typed and not added, then do it with the form locked.
   async function act(work) {
     if (!form.reportValidity()) return;
+    await catalogue;
     if (!(await packages.settled()) || !(await links.settled())) return;
     if (draft.where === "named" && !draft.workers.size) {
       board.show(notice("bad", h("p", {}, t("launch.where.none"))));
@@ -129,8 +173,25 @@ export function showLaunch(place, values, signal) {
   }
 
   const buttons = [
-    gated(button({ text: t("launch.start"), glyph: "launch", kind: "primary", type: "submit", id: "launch-start" }), "create"),
-    gated(button({ text: t("launch.plan"), kind: "quiet", onClick: () => act(plan), id: "launch-plan" }), "create"),
+    gated(
+      button({
+        text: t("launch.start"),
+        glyph: "launch",
+        kind: "primary",
+        type: "submit",
+        id: "launch-start",
+      }),
+      "create",
+    ),
+    gated(
+      button({
+        text: t("launch.plan"),
+        kind: "quiet",
+        onClick: () => act(plan),
+        id: "launch-plan",
+      }),
+      "create",
+    ),
   ];
   const form = h(
     "form",
@@ -146,30 +207,45 @@ export function showLaunch(place, values, signal) {
     field(t("column.model"), text("model", { required: true, list: "models" }), { wide: true }),
     about,
     models,
-    field(t("column.engine"), text("engine", { list: "engines" }), { hint: t("launch.engine.hint") }),
+    field(t("column.engine"), text("engine", { list: "engines" }), {
+      hint: t("launch.engine.hint"),
+    }),
     choices("engines", ENGINES),
-    field(t("launch.format"), text("format", { list: "formats" }), { hint: t("launch.format.hint") }),
+    field(t("launch.format"), text("format", { list: "formats" }), {
+      hint: t("launch.format.hint"),
+    }),
     choices("formats", FORMATS),
-    field(t("launch.python"), text("python", { list: "pythons", pattern: "3\\.[0-9]+(\\.[0-9]+)?" }), { hint: t("launch.python.hint") }),
+    field(
+      t("launch.python"),
+      text("python", { list: "pythons", pattern: "3\\.[0-9]+(\\.[0-9]+)?" }),
+      { hint: t("launch.python.hint") },
+    ),
     choices("pythons", PYTHONS),
     radios("toggle", Object.keys(TOGGLE), () => {}),
     packages.element,
     links.element,
     radios("where", PLACES, (chosen) => (workers.hidden = chosen !== "named")),
     workers,
-    h("div", { class: "toolbar wide" }, ...buttons, buttons[0].disabled && h("span", { class: "hint" }, buttons[0].title)),
+    h(
+      "div",
+      { class: "toolbar wide" },
+      ...buttons,
+      buttons[0].disabled && h("span", { class: "hint" }, buttons[0].title),
+    ),
   );
   workers.hidden = draft.where !== "named";
   place.append(h("p", { class: "lead" }, t("launch.lead")), form, board.element, outcome);
   describe();
   onWorkers((all, error) => error || drawWorkers(all), signal);
-  get("models", {}, signal).then(
+  // What a name means depends on it.
+  const catalogue = get("models", {}, signal).then(
     ({ list }) => {
       known = new Map(list.map((each) => [each.model_name, each]));
       models.append(...list.map((each) => h("option", { value: each.model_name })));
       describe();
     },
-    (error) => error.name === "AbortError" || error.code === "offline" || board.show(errorNotice(error)),
+    (error) =>
+      error.name === "AbortError" || error.code === "offline" || board.show(errorNotice(error)),
   );
 }
 
@@ -190,7 +266,13 @@ function radios(name, options, onChange) {
         h(
           "label",
           {},
-          h("input", { type: "radio", name, value: each, checked: draft[name] === each, on: { change: () => change(each) } }),
+          h("input", {
+            type: "radio",
+            name,
+            value: each,
+            checked: draft[name] === each,
+            on: { change: () => change(each) },
+          }),
           h("span", {}, t(`launch.${name}.${each}`)),
         ),
       ),

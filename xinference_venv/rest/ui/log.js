@@ -5,13 +5,21 @@ import { h } from "./dom.js";
 import { t } from "./i18n.js";
 
 const EVERY_SECONDS = 1;
+// The log of what runs is among the newest; that of what has ended may have many behind it.
+const NEWEST = 2;
 const LOOKED_AT = 20;
 
 // A panel that shows the log of a worker's job once it is opened. Tell it when the job `ended`.
 export function logPanel({ address, jobId, model, signal }) {
   const text = h("pre", { tabindex: "0", "aria-label": t("logs.text") });
   const said = h("p", { class: "hint", role: "status" });
-  const element = h("details", { class: "log", on: { toggle: () => element.open && turn() } }, h("summary", {}, t("logs.title")), text, said);
+  const element = h(
+    "details",
+    { class: "log", on: { toggle: () => element.open && turn() } },
+    h("summary", {}, t("logs.title")),
+    text,
+    said,
+  );
   let found = null;
   let offset = 0;
   let over = false;
@@ -40,7 +48,11 @@ export function logPanel({ address, jobId, model, signal }) {
   async function find() {
     if (!model) return null;
     const own = jobId.split("@")[0];
-    const answer = await get("logs", { model_name: model, worker_ip: address, count: LOOKED_AT }, signal);
+    const answer = await get(
+      "logs",
+      { model_name: model, worker_ip: address, count: over ? LOOKED_AT : NEWEST },
+      signal,
+    );
     return answer.list.find((each) => each.job_id === own)?.log_id ?? null;
   }
 

@@ -15,11 +15,20 @@ export function notice(kind, ...children) {
 // An error with what to do about it, and what uv said.
 export function errorNotice(error) {
   const details = error.details ?? {};
-  const where = [details.worker_address ?? details.host, details.phase && t(`state.${details.phase}`)];
+  const where = [
+    details.worker_address ?? details.host,
+    details.phase && t(`state.${details.phase}`),
+  ];
   const output = Array.isArray(details.output) ? details.output.join("\n") : details.output;
   return notice(
     "bad",
-    h("p", { class: "strong" }, t(`error.${error.code}`) === `error.${error.code}` ? t("error.error") : t(`error.${error.code}`)),
+    h(
+      "p",
+      { class: "strong" },
+      t(`error.${error.code}`) === `error.${error.code}`
+        ? t("error.error")
+        : t(`error.${error.code}`),
+    ),
     error.message && h("p", { class: "words" }, error.message),
     details.hint && h("p", { class: "hint" }, details.hint),
     where.some(Boolean) && h("p", { class: "hint" }, where.filter(Boolean).join(" · ")),
@@ -30,7 +39,10 @@ export function errorNotice(error) {
 
 function uvOutput(details, output) {
   const command = Array.isArray(details.command) ? details.command.join(" ") : details.command;
-  const status = details.exit_status === undefined ? "" : ` (${t("error.status", { status: details.exit_status })})`;
+  const status =
+    details.exit_status === undefined
+      ? ""
+      : ` (${t("error.status", { status: details.exit_status })})`;
   return h(
     "details",
     { open: true },
@@ -61,7 +73,10 @@ export function partialNotice(answer) {
 }
 
 function silent(worker) {
-  const heard = worker.snapshot_age === null ? "" : ` · ${t("worker.heard", { age: age(worker.snapshot_age) })}`;
+  const heard =
+    worker.snapshot_age === null
+      ? ""
+      : ` · ${t("worker.heard", { age: age(worker.snapshot_age) })}`;
   return h(
     "li",
     {},

@@ -5,14 +5,27 @@ const KEPT_EVENTS = 2000;
 // Where a launch stands that nobody has told anything of.
 export function beginning(jobId) {
   const alone = jobId.split("@")[1] ?? null;
-  return { alone, last: 0, events: [], workers: new Map(), phase: "queued", error: null, ended: false };
+  return {
+    alone,
+    last: 0,
+    events: [],
+    workers: new Map(),
+    phase: "queued",
+    error: null,
+    ended: false,
+  };
 }
 
 // Take in an answer of GET /v1/jobs/{id} or the data of an "end" event.
 export function know(state, answer) {
   for (const each of answer.workers) {
     const before = state.workers.get(each.worker_address) ?? blank(each.worker_address);
-    state.workers.set(each.worker_address, { ...before, phase: each.phase, result: each.result, error: each.error });
+    state.workers.set(each.worker_address, {
+      ...before,
+      phase: each.phase,
+      result: each.result,
+      error: each.error,
+    });
   }
   state.phase = answer.phase;
   state.error = answer.error;
@@ -35,18 +48,32 @@ export function hear(state, event) {
   worker.began ??= event.at;
   worker.at = event.at;
   worker.message = event.message;
-  worker.furthest = event.phase in STEP && STEP[event.phase] > (STEP[worker.furthest] ?? -1) ? event.phase : worker.furthest;
+  worker.furthest =
+    event.phase in STEP && STEP[event.phase] > (STEP[worker.furthest] ?? -1)
+      ? event.phase
+      : worker.furthest;
   for (const name of ["done", "total", "done_bytes", "total_bytes"]) worker[name] = event[name];
   state.workers.set(address, worker);
 }
 
 // The phases of a launch in their order.
-export const STEPS = ["queued", "probing", "resolving", "downloading", "installing", "verifying", "publishing", "ready"];
+export const STEPS = [
+  "queued",
+  "probing",
+  "resolving",
+  "downloading",
+  "installing",
+  "verifying",
+  "publishing",
+  "ready",
+];
 const STEP = Object.fromEntries(STEPS.map((each, position) => [each, position]));
 
 // Where the launch stands as a whole: while it runs, where the last of its workers is.
 export function phaseOf(state) {
-  const running = [...state.workers.values()].map((each) => each.phase).filter((each) => STEP[each] < STEP.ready);
+  const running = [...state.workers.values()]
+    .map((each) => each.phase)
+    .filter((each) => STEP[each] < STEP.ready);
   if (state.ended || !running.length) return state.phase;
   return STEPS[Math.min(...running.map((each) => STEP[each]))];
 }
@@ -61,5 +88,14 @@ export function share(worker) {
 }
 
 function blank(address) {
-  return { address, phase: "queued", furthest: "queued", message: "", began: null, at: null, result: null, error: null };
+  return {
+    address,
+    phase: "queued",
+    furthest: "queued",
+    message: "",
+    began: null,
+    at: null,
+    result: null,
+    error: null,
+  };
 }

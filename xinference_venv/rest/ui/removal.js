@@ -27,11 +27,20 @@ export function removal(entry, onRemoved) {
         kind: "danger solid",
         onClick: () => remove(force),
       });
-      const insist = button({ text: t("remove.insist"), kind: "danger", onClick: () => plan(true) });
+      const insist = button({
+        text: t("remove.insist"),
+        kind: "danger",
+        onClick: () => plan(true),
+      });
       show(
         [
           partialNotice(answer),
-          refused && notice("warn", h("p", { class: "strong" }, t("remove.refused")), h("p", {}, t("remove.ways"))),
+          refused &&
+            notice(
+              "warn",
+              h("p", { class: "strong" }, t("remove.refused")),
+              h("p", {}, t("remove.ways")),
+            ),
           force && notice("warn", h("p", {}, t("remove.forced"))),
           ...answer.list.map(planned),
         ],
@@ -52,14 +61,25 @@ export function removal(entry, onRemoved) {
       show(
         [
           partialNotice(answer),
-          notice(answer.result ? "info" : "warn", h("p", { class: "strong" }, count("remove.done", done.length))),
-          h("ul", {}, ...done.map((each) => h("li", {}, `${keyText(each)} — `, h("code", {}, each.path)))),
+          notice(
+            answer.result ? "info" : "warn",
+            h("p", { class: "strong" }, count("remove.done", done.length)),
+          ),
+          h(
+            "ul",
+            {},
+            ...done.map((each) => h("li", {}, `${keyText(each)} — `, h("code", {}, each.path))),
+          ),
         ],
         [shut],
       );
     } catch (error) {
       const refused = (error.details.reports ?? []).filter((report) => report.refuse.length);
-      const insist = button({ text: t("remove.insist"), kind: "danger", onClick: () => plan(true) });
+      const insist = button({
+        text: t("remove.insist"),
+        kind: "danger",
+        onClick: () => plan(true),
+      });
       show([errorNotice(error), ...refused.map(planned)], refused.length ? [insist, shut] : [shut]);
     }
     onRemoved();
@@ -93,12 +113,15 @@ function planned(report) {
 }
 
 function entryLine(entry) {
-  const shared = entry.shared_with.length ? ` · ${t("remove.shared", { names: entry.shared_with.map(keyText).join(", ") })}` : "";
+  const shared = entry.shared_with.length
+    ? ` · ${t("remove.shared", { names: entry.shared_with.map(keyText).join(", ") })}`
+    : "";
   return h(
     "li",
     {},
     h("p", {}, h("strong", {}, keyText(entry)), ` · ${size(entry.size_bytes)}${shared}`),
     h("p", {}, h("code", {}, entry.path)),
-    holders(entry).length > 0 && h("p", { class: "holders" }, t("remove.holders", { holders: holders(entry).join("; ") })),
+    holders(entry).length > 0 &&
+      h("p", { class: "holders" }, t("remove.holders", { holders: holders(entry).join("; ") })),
   );
 }

@@ -20,7 +20,13 @@ export function requirementsField({ id, label, hint, placeholder, values, check,
     on: { input: later, keydown: byKey },
   });
   const list = h("ul", { class: "chips", "aria-label": label });
-  const plus = button({ label: t("packages.add", { label }), glyph: "add", kind: "quiet", onClick: add, id: `${id}-add` });
+  const plus = button({
+    label: t("packages.add", { label }),
+    glyph: "add",
+    kind: "quiet",
+    onClick: add,
+    id: `${id}-add`,
+  });
   let timer;
   let asked = 0;
 
@@ -44,7 +50,9 @@ export function requirementsField({ id, label, hint, placeholder, values, check,
       if (mine === asked) say("good", meant);
       return text;
     } catch (error) {
-      const why = error.details?.hint ? `${error.message}. ${error.details.hint}` : error.message || t("error.offline");
+      const why = error.details?.hint
+        ? `${error.message}. ${error.details.hint}`
+        : error.message || t("error.offline");
       if (mine === asked) say("bad", why);
       return null;
     }
@@ -76,17 +84,26 @@ export function requirementsField({ id, label, hint, placeholder, values, check,
   }
 
   function draw() {
-    list.replaceChildren(...values.map((text, position) => h("li", {}, h("code", {}, text), button({
-      label: t("packages.remove", { name: text }),
-      glyph: "close",
-      onClick: () => {
-        values.splice(position, 1);
-        draw();
-        input.focus();
-        announce(t("packages.removed", { name: text }));
-        onChange?.();
-      },
-    }))));
+    list.replaceChildren(
+      ...values.map((text, position) =>
+        h(
+          "li",
+          {},
+          h("code", {}, text),
+          button({
+            label: t("packages.remove", { name: text }),
+            glyph: "close",
+            onClick: () => {
+              values.splice(position, 1);
+              draw();
+              input.focus();
+              announce(t("packages.removed", { name: text }));
+              onChange?.();
+            },
+          }),
+        ),
+      ),
+    );
   }
 
   draw();
@@ -100,7 +117,10 @@ export function requirementsField({ id, label, hint, placeholder, values, check,
     list,
   );
   // Whether a line was typed and not added: it is added, or the form must wait.
-  return { element, settled: async () => !input.value.trim() || (await add(), !input.value.trim()) };
+  return {
+    element,
+    settled: async () => !input.value.trim() || (await add(), !input.value.trim()),
+  };
 }
 
 // What a package line means, as the server reads it.

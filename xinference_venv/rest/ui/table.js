@@ -12,7 +12,11 @@ export function table({ label, columns, sort, onSort, keyOf, empty }) {
   let rows = [];
   let known = new Map();
   const headings = new Map();
-  const nothing = h("tr", { role: "row" }, h("td", { role: "cell", class: "empty", colspan: columns.length }, empty));
+  const nothing = h(
+    "tr",
+    { role: "row" },
+    h("td", { role: "cell", class: "empty", colspan: columns.length }, empty),
+  );
   const body = h("tbody", { role: "rowgroup" });
   const choice = sortChoice(columns, () => order, resort);
   const element = h(
@@ -28,7 +32,11 @@ export function table({ label, columns, sort, onSort, keyOf, empty }) {
   );
 
   function heading(column) {
-    const th = h("th", { scope: "col", role: "columnheader", class: column.number ? "number" : null });
+    const th = h("th", {
+      scope: "col",
+      role: "columnheader",
+      class: column.number ? "number" : null,
+    });
     if (column.value) {
       const click = () => resort(order === column.key ? `-${column.key}` : column.key);
       th.append(h("button", { type: "button", class: "sorter", on: { click } }, column.title));
@@ -53,7 +61,9 @@ export function table({ label, columns, sort, onSort, keyOf, empty }) {
     }
     choice.querySelector("select").value = order;
     const column = columns.find((each) => each.key === key);
-    const sorted = [...rows].sort((one, other) => compare(column.value(one), column.value(other)) * (minus ? -1 : 1));
+    const sorted = [...rows].sort(
+      (one, other) => compare(column.value(one), column.value(other)) * (minus ? -1 : 1),
+    );
     const drawn = new Map();
     for (const row of sorted) {
       const name = keyOf(row);
@@ -63,7 +73,10 @@ export function table({ label, columns, sort, onSort, keyOf, empty }) {
     }
     const wanted = drawn.size ? [...drawn.values()].map((each) => each.tr) : [nothing];
     const place = placeOfFocus(body);
-    if (wanted.length !== body.children.length || wanted.some((each, index) => body.children[index] !== each)) {
+    if (
+      wanted.length !== body.children.length ||
+      wanted.some((each, index) => body.children[index] !== each)
+    ) {
       body.replaceChildren(...wanted);
       place(drawn);
     }
@@ -77,7 +90,11 @@ export function table({ label, columns, sort, onSort, keyOf, empty }) {
   }
 
   function cell(column, row) {
-    const td = h("td", { role: "cell", class: column.number ? "number" : column.kind }, column.cell(row));
+    const td = h(
+      "td",
+      { role: "cell", class: column.number ? "number" : column.kind },
+      column.cell(row),
+    );
     td.dataset.title = column.title;
     return td;
   }

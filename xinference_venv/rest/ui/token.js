@@ -18,7 +18,13 @@ export function askToken() {
 }
 
 async function ask() {
-  const input = h("input", { id: "token-text", type: "password", autocomplete: "off", spellcheck: "false", required: true });
+  const input = h("input", {
+    id: "token-text",
+    type: "password",
+    autocomplete: "off",
+    spellcheck: "false",
+    required: true,
+  });
   const said = h("div", { role: "alert" });
   const dialog = open({ title: t("token.title") });
   let known = false;
@@ -39,9 +45,14 @@ async function ask() {
     dialog.close();
   }
 
-  const form = h("form", { id: "token-form", on: { submit: use } }, field(t("token.field"), input, { hint: t("token.hint") }));
+  const form = h(
+    "form",
+    { id: "token-form", on: { submit: use } },
+    field(t("token.field"), input, { hint: t("token.hint") }),
+  );
   dialog.body.append(h("p", {}, t("token.why")), said, form);
-  if (hasToken()) dialog.foot.append(button({ text: t("token.forget"), kind: "quiet", onClick: forget }));
+  if (hasToken())
+    dialog.foot.append(button({ text: t("token.forget"), kind: "quiet", onClick: forget }));
   dialog.foot.append(button({ text: t("token.use"), kind: "primary", onClick: use }));
   input.focus();
   await dialog.closed;

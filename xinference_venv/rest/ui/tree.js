@@ -15,7 +15,13 @@ export function explanation({ tree, not_shown: notShown }) {
     "div",
     { class: "explanation" },
     h("dl", { class: "totals" }, ...ROLES.map((role) => total(role, by(role)))),
-    tree.length > 0 && h("section", {}, h("header", { class: "sub" }, h("h3", {}, t("tree.title")), ...folding()), branches(tree)),
+    tree.length > 0 &&
+      h(
+        "section",
+        {},
+        h("header", { class: "sub" }, h("h3", {}, t("tree.title")), ...folding()),
+        branches(tree),
+      ),
     ...["shadowed", "hidden"].map((role) => by(role).length > 0 && hiding(role, by(role))),
   );
 }
@@ -34,7 +40,8 @@ function total(role, distributions) {
 
 function folding() {
   const all = (open) => (event) => {
-    for (const each of event.target.closest("section").querySelectorAll("details")) each.open = open;
+    for (const each of event.target.closest("section").querySelectorAll("details"))
+      each.open = open;
   };
   return [
     button({ text: t("tree.unfold"), kind: "quiet small", onClick: all(true) }),
@@ -48,7 +55,8 @@ function branches(tree) {
     if (!below.has(branch.parent)) below.set(branch.parent, []);
     below.get(branch.parent).push(position);
   });
-  const list = (positions) => h("ul", { class: "tree" }, ...positions.map((each) => h("li", {}, grown(each))));
+  const list = (positions) =>
+    h("ul", { class: "tree" }, ...positions.map((each) => h("li", {}, grown(each))));
 
   function grown(position) {
     const branch = tree[position];
@@ -68,7 +76,10 @@ function label(branch) {
     h("code", {}, branch.version ?? t("tree.built")),
     " ",
     h("span", { class: `role ${branch.role}` }, t(`role.${branch.role}`)),
-    branch.role === "installed" && branch.first && branch.size !== null && h("span", { class: "number faint" }, ` ${size(branch.size)}`),
+    branch.role === "installed" &&
+      branch.first &&
+      branch.size !== null &&
+      h("span", { class: "number faint" }, ` ${size(branch.size)}`),
     branch.parent === null && h("span", { class: "why" }, ` ${branch.why}`),
     elsewhere && h("span", { class: "faint" }, ` ${t("tree.elsewhere")}`),
   ];
@@ -83,7 +94,14 @@ function hiding(role, distributions) {
       "ul",
       { class: "plain" },
       ...distributions.map((each) =>
-        h("li", {}, h("span", { class: "strong" }, each.name), " ", h("code", {}, each.version ?? ""), h("span", { class: "why" }, ` ${each.why}`)),
+        h(
+          "li",
+          {},
+          h("span", { class: "strong" }, each.name),
+          " ",
+          h("code", {}, each.version ?? ""),
+          h("span", { class: "why" }, ` ${each.why}`),
+        ),
       ),
     ),
   );

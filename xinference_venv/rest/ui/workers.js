@@ -1,7 +1,7 @@
 // The workers: who is there, for all views that offer a choice of them, and as a view.
 
 import { get } from "./api.js";
-import { badge, copyButton } from "./controls.js";
+import { badge, pathText } from "./controls.js";
 import { h, repeat } from "./dom.js";
 import { age, size } from "./format.js";
 import { t } from "./i18n.js";
@@ -44,14 +44,57 @@ export function showWorkers(place, values, signal) {
     sort: "worker",
     empty: t("workers.none"),
     columns: [
-      { key: "worker", title: t("column.worker"), value: (each) => each.worker_address, cell: address },
-      { key: "host", title: t("column.host"), value: (each) => each.host_name, cell: (each) => each.host_name },
-      { key: "state", title: t("column.state"), value: (each) => each.state, cell: (each) => badge(each.state) },
-      { key: "jobs", title: t("column.jobs"), number: true, value: (each) => each.snapshot?.jobs, cell: (each) => String(each.snapshot?.jobs ?? "–") },
-      { key: "free", title: t("column.free"), number: true, value: (each) => each.snapshot?.free_bytes, cell: (each) => size(each.snapshot?.free_bytes) },
-      { key: "heard", title: t("column.heard"), number: true, value: (each) => each.snapshot_age, cell: heard },
-      { key: "release", title: t("column.release"), value: (each) => each.release, cell: (each) => each.release },
-      { key: "open", title: t("column.actions"), kind: "actions", cell: (each) => environmentsOf(each) },
+      {
+        key: "worker",
+        title: t("column.worker"),
+        value: (each) => each.worker_address,
+        cell: address,
+      },
+      {
+        key: "host",
+        title: t("column.host"),
+        value: (each) => each.host_name,
+        cell: (each) => each.host_name,
+      },
+      {
+        key: "state",
+        title: t("column.state"),
+        value: (each) => each.state,
+        cell: (each) => badge(each.state),
+      },
+      {
+        key: "jobs",
+        title: t("column.jobs"),
+        number: true,
+        value: (each) => each.snapshot?.jobs,
+        cell: (each) => String(each.snapshot?.jobs ?? "–"),
+      },
+      {
+        key: "free",
+        title: t("column.free"),
+        number: true,
+        value: (each) => each.snapshot?.free_bytes,
+        cell: (each) => size(each.snapshot?.free_bytes),
+      },
+      {
+        key: "heard",
+        title: t("column.heard"),
+        number: true,
+        value: (each) => each.snapshot_age,
+        cell: heard,
+      },
+      {
+        key: "release",
+        title: t("column.release"),
+        value: (each) => each.release,
+        cell: (each) => each.release,
+      },
+      {
+        key: "open",
+        title: t("column.actions"),
+        kind: "actions",
+        cell: (each) => environmentsOf(each),
+      },
     ],
   });
   place.append(h("p", { class: "lead" }, t("workers.lead")), board.element, shown.element);
@@ -61,12 +104,16 @@ export function showWorkers(place, values, signal) {
   }, signal);
 }
 
-const address = (worker) => [h("code", {}, worker.worker_address), copyButton(worker.worker_address, t("column.worker"))];
+const address = (worker) => pathText(worker.worker_address, t("column.worker"));
 
 function heard(worker) {
   return worker.snapshot_age === null ? "–" : h("span", { class: "age" }, age(worker.snapshot_age));
 }
 
 function environmentsOf(worker) {
-  return h("a", { href: `#/environments?worker=${encodeURIComponent(worker.worker_address)}` }, t("view.environments"));
+  return h(
+    "a",
+    { href: `#/environments?worker=${encodeURIComponent(worker.worker_address)}` },
+    t("view.environments"),
+  );
 }
