@@ -26,7 +26,7 @@ def test_two_builds_that_make_the_stubs_of_a_host_at_once_share_them(tmp_path: P
     store = Store.open(tmp_path / "virtualenv", _Overtaken())
     host = fakes.host(fakes.distribution("numpy", "1.26.4"))
     preparation = Preparation(
-        store=store, uv=cast(Any, None), spec=fakes.spec(), host=host, job_id="job", deadline=1
+        store=store, uv=cast(Any, None), spec=fakes.spec(), host=host, deadline=1
     )
     place = preparation._stubs(tmp_path / "scratch")
     assert [each.suffix for each in place.iterdir()] == [".whl"]

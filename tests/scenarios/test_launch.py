@@ -61,6 +61,20 @@ async def test_six_launches_of_one_spec_at_once_make_one_build_and_six_leases(
 
 
 @pytest.mark.usefixtures("wheels")
+async def test_uv_learns_of_the_interpreter_of_new_environments_once(
+    client: Client, index: Index, uv_cache: Path
+) -> None:
+    def learned() -> list[Path]:
+        return sorted(uv_cache.glob("interpreter-*/**/*.msgpack"))
+
+    await client.prepare(asking(index, "lantern==1.0", model="first"))
+    before = learned()
+    assert before
+    await client.prepare(asking(index, "lantern==2.0", model="second"))
+    assert learned() == before
+
+
+@pytest.mark.usefixtures("wheels")
 @pytest.mark.parametrize("other", ["host_digest", "platform_digest"])
 async def test_a_lock_of_another_host_or_platform_is_refused(
     client: Client, index: Index, layout: Layout, other: str

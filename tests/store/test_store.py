@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.fakes import host, key
+from tests.faulty_disk import FaultyDisk, failing
 from tests.store.conftest import (
     attached,
     end,
@@ -74,6 +76,28 @@ def test_a_root_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "virtualenv").write_text("")
     with pytest.raises(StoreError, match=str(tmp_path / "virtualenv")):
         Store.open(tmp_path / "virtualenv")
+
+
+# Staging
+
+
+def test_builds_take_turns_at_a_place_and_each_has_one_of_its_own(store: Store) -> None:
+    first, second = store.stage("place"), store.stage("place")
+    assert [each.name for each in (first, second)] == ["place", "place-2"]
+    store.unstage("place")
+    assert store.stage("place") == first
+    (store.layout.staging / "place-3.owner").write_text("{}")
+    assert store.stage("place").name == "place-4"
+
+
+def test_a_place_that_can_not_be_made_has_no_owner(tmp_path: Path) -> None:
+    disk = FaultyDisk()
+    store = Store.open(tmp_path / "virtualenv", disk)
+    disk.break_at(1, failing(errno.ENOSPC))
+    with pytest.raises(StoreError):
+        store.stage("place")
+    assert disk.done[1].startswith("make_directory")
+    assert tree(store.layout.staging) == []
 
 
 # Publishing

@@ -7,7 +7,6 @@ right already takes neither.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -22,7 +21,7 @@ from xinference_venv.actors.board import Board, Build, Job
 from xinference_venv.actors.build_log import BuildLog, log_failure
 from xinference_venv.actors.hosts import Hosts
 from xinference_venv.actors.pipeline import Preparation
-from xinference_venv.actors.threads import finish_in_thread
+from xinference_venv.actors.staging import staged
 from xinference_venv.actors.waiting import counted_waiting
 from xinference_venv.catalog.load import load_catalog
 from xinference_venv.catalog.nouns import Catalog
@@ -119,18 +118,14 @@ class Launches:
         host, spec = await self.specify(request)
         if spec is None:
             return {"enabled": False, "spec": None, "lock": None}
-        job_id = uuid.uuid4().hex
-        preparation = self.preparation(spec, host, job_id, None)
+        preparation = self.preparation(spec, host, None)
         known = None if request.refresh else await asyncio.to_thread(preparation.known)
         if known is not None:
             lock = await asyncio.to_thread(self.store.lock_of, known.env_id)
             if lock is not None:
                 return {"enabled": True, "spec": describe(spec), "lock": lock.to_dict()}
-        try:
-            folder = await finish_in_thread(self.store.stage, job_id)
+        async with staged(self.store, "plan") as folder:
             lock = await in_phase(Phase.RESOLVING, preparation.resolve(folder))
-        finally:
-            await asyncio.shield(asyncio.to_thread(self.store.unstage, job_id))
         return {"enabled": True, "spec": describe(spec), "lock": lock.to_dict()}
 
     async def specify(self, request: LaunchRequest) -> tuple[HostFacts, EnvSpec | None]:
@@ -208,7 +203,7 @@ class Launches:
             spec = self._plan(request, host, interpreter)
             if spec is None or given is not None or request.refresh:
                 return spec, None
-            return spec, self._standing(job, self.preparation(spec, host, job.job_id, None))
+            return spec, self._standing(job, self.preparation(spec, host, None))
 
         # One way to a thread and back for all that a relaunch takes.
         spec, standing = await asyncio.to_thread(plan)
@@ -276,7 +271,7 @@ class Launches:
                 on_wait=lambda line: build.say(Phase.QUEUED, line),
             )
             async with counted_waiting(self.measures, "key", holding):
-                preparation = self.preparation(spec, host, job.job_id, build)
+                preparation = self.preparation(spec, host, build)
                 if given is None and not job.request.refresh:
                     # Another process, or a job before this one, may have made it meanwhile.
                     standing = await asyncio.to_thread(self._standing, job, preparation)
@@ -373,16 +368,13 @@ class Launches:
                 )
         return spec
 
-    def preparation(
-        self, spec: EnvSpec, host: HostFacts, job_id: str, build: Build | None
-    ) -> Preparation:
+    def preparation(self, spec: EnvSpec, host: HostFacts, build: Build | None) -> Preparation:
         """The preparation of a spec, with a count of its own of the uv processes it takes."""
         return Preparation(
             store=self.store,
             uv=self.uv.counting(),
             spec=spec,
             host=host,
-            job_id=job_id,
             deadline=float(self.settings.build_timeout),
             build=build,
             measures=self.measures,

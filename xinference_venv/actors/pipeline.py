@@ -19,8 +19,10 @@ from xinference_venv import metrics
 from xinference_venv.actors.assembly import Assembly, Filling, in_phase
 from xinference_venv.actors.board import Build
 from xinference_venv.actors.building import SourceBuilding
+from xinference_venv.actors.staging import staged
 from xinference_venv.actors.threads import finish_in_thread
 from xinference_venv.actors.waiting import counted_waiting
+from xinference_venv.canonical import digest_of
 from xinference_venv.env import EnvRecord, KeyRecord
 from xinference_venv.errors import InvalidInput, InvalidRecord, StoreError
 from xinference_venv.explain import explained
@@ -64,7 +66,6 @@ class Preparation:
     uv: Uv
     spec: EnvSpec
     host: HostFacts
-    job_id: str
     deadline: float
     build: Build | None = None
     measures: Measures = field(default_factory=Measures)
@@ -121,13 +122,17 @@ class Preparation:
                 f"the lock given for {self.spec.key} is not of a host equal to this one",
                 {"hint": "launch without it, so that it is resolved here"},
             )
+        async with staged(self.store, self._place) as folder:
+            return await self._make(folder, given, refresh=refresh)
+
+    async def _make(self, folder: Path, given: EnvLock | None, *, refresh: bool) -> Lease:
+        """The same in a private folder."""
         beside: list[asyncio.Future[Any]] = []
+        env = folder / "env"
+        builder = Builder(
+            uv=self.uv, spec=self.spec, env=env, scratch=folder, deadline=self.deadline
+        )
         try:
-            folder = await finish_in_thread(self.store.stage, self.job_id)
-            staged = folder / "env"
-            builder = Builder(
-                uv=self.uv, spec=self.spec, env=staged, scratch=folder, deadline=self.deadline
-            )
             # Needs no lock, so it is made while there is none.
             emptying = asyncio.ensure_future(in_phase(Phase.INSTALLING, builder.make_empty()))
             beside.append(emptying)
@@ -154,11 +159,11 @@ class Preparation:
                 self.say(Phase.VERIFYING, "verifying what was installed")
                 hashes = await asyncio.to_thread(content_is_doubted, self.store, lock.env_id)
                 inspection = await in_phase(
-                    Phase.VERIFYING, self.assembly.verify(lock, staged, hashes=hashes)
+                    Phase.VERIFYING, self.assembly.verify(lock, env, hashes=hashes)
                 )
                 self.say(Phase.PUBLISHING, "publishing")
                 lock = lock if explaining is None else with_built(await explaining, wheels)
-                publish = partial(self._publish, lock, staged, inspection)
+                publish = partial(self._publish, lock, env, inspection)
                 lease = await self._attached(publish, check=False)
                 self._count(filling, inspection)
                 return lease
@@ -166,7 +171,15 @@ class Preparation:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
-            await asyncio.shield(asyncio.to_thread(self.store.unstage, self.job_id))
+
+    @property
+    def _place(self) -> str:
+        """Where environments of this interpreter are built, as long as nobody else builds there.
+
+        uv starts every interpreter that it meets at a new path, which takes as long as linking
+        thousands of files, and remembers what it learns by the path.
+        """
+        return digest_of(interpreter_facts(self.spec.interpreter.base_executable))[:16]
 
     def _tell(
         self,

@@ -53,7 +53,7 @@ class LockSharing:
         return job.lock
 
     def _known(self, host: HostFacts, spec: EnvSpec) -> KeyRecord | None:
-        return self.launches.preparation(spec, host, "", None).known()
+        return self.launches.preparation(spec, host, None).known()
 
     async def _lock_of(self, env_id: str) -> EnvLock | None:
         return await asyncio.to_thread(self.launches.store.lock_of, env_id)

@@ -22,7 +22,13 @@ from xinference_venv.lock import EnvLock
 from xinference_venv.source_builds import built_hashes
 from xinference_venv.store.disk import Disk, check_no_link_above, is_real
 from xinference_venv.store.identity import process_start, this_process
-from xinference_venv.store.key_places import KeyFolders, KeyPlace, env_of_link, key_places
+from xinference_venv.store.key_places import (
+    KeyFolders,
+    KeyPlace,
+    env_of_link,
+    key_places,
+    names_in,
+)
 from xinference_venv.store.layout import LOCK_NAME, RECORD_NAME, Layout
 from xinference_venv.store.leases import Leases
 from xinference_venv.store.leftovers import sweep_leftovers
@@ -132,19 +138,32 @@ class Store:
 
     # Changing
 
-    def stage(self, job_id: str) -> Path:
-        """A private folder for one build, owned by this process."""
-        folder = self.layout.staging / job_id
+    def stage(self, name: str) -> Path:
+        """A private folder for one build, owned by this process: of this name, or of one that
+        begins with it where another build has that.
+        """
         # A sweep of built wheels has ended before this build looks for one, or sees that it builds.
         with held_briefly(self._staging_lock):
+            taken = set(names_in(str(self.layout.staging)))
+            numbered = (f"{name}-{number}" for number in itertools.count(2))
+            free = next(
+                each
+                for each in itertools.chain([name], numbered)
+                if taken.isdisjoint({each, f"{each}.owner"})
+            )
+            folder = self.layout.staging / free
             # The owner is known before there is anything to sweep.
             self.disk.write_json(_owner_path(folder), this_process().to_dict(), durable=False)
-            self.disk.make_directory(folder, mode=0o700)
+            try:
+                self.disk.make_directory(folder, mode=0o700)
+            except StoreError:
+                self.disk.unlink(_owner_path(folder))
+                raise
         return folder
 
-    def unstage(self, job_id: str) -> None:
-        """Delete what is left of a build."""
-        folder = self.layout.staging / job_id
+    def unstage(self, name: str) -> None:
+        """Delete what is left of a build, by the name of its folder."""
+        folder = self.layout.staging / name
         self.disk.discard(folder, self.layout.trash)
         self.disk.unlink(_owner_path(folder))
 
