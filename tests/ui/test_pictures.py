@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.daemons import eventually
 from tests.ui.browser import Browser
 from tests.ui.cluster import Cluster
 from tests.wheels import build_wheel
@@ -28,6 +29,8 @@ def launched(pictures: Path, running: Cluster) -> Path:
     running.launch("qwen2.5", "ember", "tinder", workers=first, model_engine="transformers")
     running.launch("bge-m3", "tinder", everywhere=True, model_engine="sentence_transformers")
     running.launch("whisper-large-v3", "flint", workers=first)
+    # Until then each view says that workers may be missing.
+    eventually(lambda: bool(running.ask.get("/v1/virtualenvs").json()["complete"]))
     return pictures
 
 

@@ -33,6 +33,7 @@ from xinference_venv.store.verify import (
     top_level_modules,
 )
 from xinference_venv.uv_cli.build import Builder
+from xinference_venv.uv_cli.finishing import finish
 from xinference_venv.uv_cli.probe import check_environment, import_modules
 from xinference_venv.uv_cli.process import Uv
 from xinference_venv.uv_cli.progress import InstallProgress
@@ -108,7 +109,7 @@ class Assembly:
         try:
             await in_phase(Phase.INSTALLING, builder.install(placed, on_line))
         finally:
-            await asyncio.wait([furnishing])
+            await finish(furnishing)
         furnishing.result()
         if self.spec.sees_host:
             await finish_in_thread(self._show_host, lock, staged)

@@ -22,6 +22,7 @@ from xinference_venv.actors.build_log import BuildLog, log_failure
 from xinference_venv.actors.hosts import Hosts
 from xinference_venv.actors.pipeline import Preparation
 from xinference_venv.actors.staging import staged
+from xinference_venv.actors.threads import finish_in_thread
 from xinference_venv.actors.waiting import counted_waiting
 from xinference_venv.catalog.load import load_catalog
 from xinference_venv.catalog.nouns import Catalog
@@ -49,6 +50,7 @@ from xinference_venv.store.launcher import LAUNCHER_NAME
 from xinference_venv.store.locks import held
 from xinference_venv.store.old_layouts import check_free
 from xinference_venv.store.store import Store
+from xinference_venv.uv_cli.finishing import cancel
 from xinference_venv.uv_cli.process import Uv
 
 # From when a launch is ready until somebody must have bound its lease to a process.
@@ -124,7 +126,7 @@ class Launches:
             lock = await asyncio.to_thread(self.store.lock_of, known.env_id)
             if lock is not None:
                 return {"enabled": True, "spec": describe(spec), "lock": lock.to_dict()}
-        async with staged(self.store, "plan") as folder:
+        async with staged(self.store, spec.interpreter) as folder:
             lock = await in_phase(Phase.RESOLVING, preparation.resolve(folder))
         return {"enabled": True, "spec": describe(spec), "lock": lock.to_dict()}
 
@@ -241,8 +243,7 @@ class Launches:
             build.jobs.remove(job)
             if not build.jobs and not build.task.done():
                 self._forget(together, build)
-                build.task.cancel()
-                await asyncio.wait([build.task])
+                await cancel(build.task)
             raise
         if job.lease is None and not await asyncio.to_thread(self._lease, job, env_id):
             raise NotFound(
@@ -285,7 +286,7 @@ class Launches:
                     for each in list(build.jobs):
                         await asyncio.to_thread(self._lease, each, keeping.env_id)
                 finally:
-                    await asyncio.shield(asyncio.to_thread(give_back))
+                    await finish_in_thread(give_back)
                 self.on_built()
                 return keeping.env_id, preparation.uv.calls
 

@@ -22,7 +22,6 @@ from xinference_venv.actors.building import SourceBuilding
 from xinference_venv.actors.staging import staged
 from xinference_venv.actors.threads import finish_in_thread
 from xinference_venv.actors.waiting import counted_waiting
-from xinference_venv.canonical import digest_of
 from xinference_venv.env import EnvRecord, KeyRecord
 from xinference_venv.errors import InvalidInput, InvalidRecord, StoreError
 from xinference_venv.explain import explained
@@ -43,6 +42,7 @@ from xinference_venv.store.verify import (
     Inspection,
 )
 from xinference_venv.uv_cli.build import Builder
+from xinference_venv.uv_cli.finishing import cancel
 from xinference_venv.uv_cli.process import Uv
 from xinference_venv.uv_cli.resolve import Resolver, write_stubs
 
@@ -122,7 +122,7 @@ class Preparation:
                 f"the lock given for {self.spec.key} is not of a host equal to this one",
                 {"hint": "launch without it, so that it is resolved here"},
             )
-        async with staged(self.store, self._place) as folder:
+        async with staged(self.store, self.spec.interpreter) as folder:
             return await self._make(folder, given, refresh=refresh)
 
     async def _make(self, folder: Path, given: EnvLock | None, *, refresh: bool) -> Lease:
@@ -168,18 +168,7 @@ class Preparation:
                 self._count(filling, inspection)
                 return lease
         finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
-
-    @property
-    def _place(self) -> str:
-        """Where environments of this interpreter are built, as long as nobody else builds there.
-
-        uv starts every interpreter that it meets at a new path, which takes as long as linking
-        thousands of files, and remembers what it learns by the path.
-        """
-        return digest_of(interpreter_facts(self.spec.interpreter.base_executable))[:16]
+            await cancel(*beside)
 
     def _tell(
         self,
@@ -354,7 +343,7 @@ class Preparation:
             return lease
         finally:
             if taken and not attached:
-                await asyncio.shield(asyncio.to_thread(self._give_back, taken[0]))
+                await finish_in_thread(self._give_back, taken[0])
 
     def _give_back(self, lease: Lease) -> None:
         self.store.leases.release(lease.env_id, lease.lease_id)

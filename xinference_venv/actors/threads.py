@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from typing import ParamSpec, TypeVar
+
+from xinference_venv.uv_cli.finishing import finish
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -18,13 +19,5 @@ async def finish_in_thread(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.
     cleaned away, and make some of it anew; so the cancellation is raised when it has ended.
     """
     task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([task])
-        if not task.cancelled():
-            # What became of it matters to nobody any more.
-            task.exception()
-        raise
+    await finish(task)
+    return task.result()

@@ -25,6 +25,7 @@ from xinference_venv.measures import Measures
 from xinference_venv.redact import redact_text
 from xinference_venv.uv_cli.command import UvCommand
 from xinference_venv.uv_cli.command import version as version_command
+from xinference_venv.uv_cli.finishing import finish
 
 TAIL_LINES = 60
 _LINE_LIMIT = 1 << 20
@@ -273,14 +274,8 @@ async def _end_group(process: asyncio.subprocess.Process) -> None:
     It runs when the caller is being cancelled, and goes on to its end however often that is.
     """
     ending = asyncio.ensure_future(_end(process))
-    cancelled = False
-    while not ending.done():
-        try:
-            await asyncio.shield(ending)
-        except asyncio.CancelledError:
-            cancelled = True
-    if cancelled:
-        raise asyncio.CancelledError
+    await finish(ending)
+    ending.result()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

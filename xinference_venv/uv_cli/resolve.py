@@ -36,6 +36,7 @@ from xinference_venv.request import InheritMode
 from xinference_venv.sources import PackageSources
 from xinference_venv.spec import PROCESS_DISTRIBUTION, EnvSpec
 from xinference_venv.uv_cli import command
+from xinference_venv.uv_cli.finishing import cancel
 from xinference_venv.uv_cli.fits import contradicted, may_be_satisfied
 from xinference_venv.uv_cli.process import Uv
 from xinference_venv.uv_cli.search import fewest_builds, keep_most
@@ -109,8 +110,7 @@ class Resolver:
                 self._fresh |= again
         finally:
             if resolving is not None:
-                resolving.cancel()
-                await asyncio.wait([resolving])
+                await cancel(resolving)
 
     def _ahead(self) -> Resolver | None:
         """A resolver, beside this one, with the roots afresh that the request will likely break.
@@ -143,7 +143,7 @@ class Resolver:
                 for name in unusable
             )
             message = f"{reasons}; and installing it beside what is asked for fails:\n{error}"
-        hint = way_out(str(error), over_host=self.spec.sees_host)
+        hint = way_out(str(error), over_host=self.spec.sees_host, unusable=bool(unusable))
         return ResolutionFailed(
             message, {**({} if hint is None else {"hint": hint}), **error.details}
         )

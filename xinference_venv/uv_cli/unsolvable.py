@@ -22,10 +22,13 @@ def has_no_solution(words: str) -> bool:
     return any(each in words for each in _NO_SOLUTION)
 
 
-def way_out(words: str, *, over_host: bool) -> str | None:
-    """What to do when there is no solution, unless uv says it itself."""
+def way_out(words: str, *, over_host: bool, unusable: bool = False) -> str | None:
+    """What to do when there is no solution, unless uv says it itself.
+
+    `unusable`: something that the host has can't be used, and so was looked for elsewhere.
+    """
     if "hint:" in words or not has_no_solution(words):
         return None
-    if any(each in words for each in _NOT_THERE):
+    if not unusable and any(each in words for each in _NOT_THERE):
         return _WHERE_TO_LOOK
     return _WAYS_OUT if over_host else None

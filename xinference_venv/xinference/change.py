@@ -16,6 +16,7 @@ from pathlib import Path
 
 from xinference_venv.actors.assembly import Assembly, in_phase
 from xinference_venv.actors.building import SourceBuilding
+from xinference_venv.actors.staging import staged
 from xinference_venv.actors.threads import finish_in_thread
 from xinference_venv.errors import InUse, VerificationFailed
 from xinference_venv.host import HostDistribution, HostFacts
@@ -104,19 +105,17 @@ class Change:
         Raises the errors of `BuildFailed`, and `InUse` when something would be replaced under a
         process that runs in the environment.
         """
-        job_id = uuid.uuid4().hex
         store = self.engine.store
-        try:
-            # What crashes left: nobody else may ever open this store.
-            await finish_in_thread(store.sweep)
-            folder = await finish_in_thread(store.stage, job_id)
+        # What crashes left: nobody else may ever open this store.
+        await finish_in_thread(store.sweep)
+        async with staged(store, self.spec.interpreter) as folder:
             plan = await in_phase(Phase.RESOLVING, self._plan(folder, call))
             for warning in plan.lock.warnings:
                 _log.warning("%s", warning)
             # Before all the work, and again after it.
             await asyncio.to_thread(self._check_users, plan)
-            staged = folder / "env"
-            plan = replace(plan, lock=await self._build(plan, folder, staged))
+            env = folder / "env"
+            plan = replace(plan, lock=await self._build(plan, folder, env))
             before = self.standing.record
             asked, calls = (before.asked, before.calls) if before is not None else ((), ())
             if call is not None:
@@ -124,15 +123,13 @@ class Change:
             record = InPlaceRecord(
                 asked=asked,
                 calls=calls,
-                contents=contents_of(staged),
+                contents=contents_of(env),
                 host_fingerprint=self.host.fingerprint,
                 interpreter=self.spec.interpreter,
                 lock=plan.lock,
             )
-            store.disk.write_json(staged / RECORD_NAME, record.to_dict(), durable=True)
-            await finish_in_thread(self._exchange, plan, staged)
-        finally:
-            await asyncio.shield(asyncio.to_thread(store.unstage, job_id))
+            store.disk.write_json(env / RECORD_NAME, record.to_dict(), durable=True)
+            await finish_in_thread(self._exchange, plan, env)
 
     # What it is to be
 
