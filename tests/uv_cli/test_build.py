@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 from collections.abc import Callable, Mapping
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.fakes import distribution, lock
 from tests.index import Index
@@ -20,7 +23,7 @@ from xinference_venv.lock import EnvLock, Resolution
 from xinference_venv.request import InheritMode
 from xinference_venv.sources import PackageSources
 from xinference_venv.store.verify import inspect_env, site_packages_of
-from xinference_venv.uv_cli.build import Builder, with_credentials
+from xinference_venv.uv_cli.build import Builder, dealt, with_credentials
 
 pytestmark = pytest.mark.uv
 
@@ -263,6 +266,21 @@ async def test_an_interpreter_that_is_gone_makes_no_environment(
     builder = builds(interpreter=replace(this_interpreter(), base_executable=gone))
     with pytest.raises(BuildFailed, match="gone/python3"):
         await builder.make_empty()
+
+
+@given(st.dictionaries(st.text("abcdef", min_size=1), st.integers(1, 10**9) | st.none()))
+def test_all_are_installed_whatever_their_sizes_and_the_largest_are_in_no_one_stretch(
+    found: dict[str, int | None],
+) -> None:
+    packages = [{"name": name} for name in found]
+    sizes = {name: size for name, size in found.items() if size is not None}
+    order = [each["name"] for each in dealt(packages, sizes)]
+    assert sorted(order) == sorted(found)
+    stretch = -(-len(order) // 4)
+    largest = sorted(sizes, key=lambda name: -sizes[name])[:4]
+    if len(set(sizes.values())) == len(sizes) and len(largest) == 4:
+        places = sorted(order.index(name) for name in largest)
+        assert all(later - earlier >= stretch - 1 for earlier, later in itertools.pairwise(places))
 
 
 def test_only_places_of_the_same_server_get_a_password_back() -> None:

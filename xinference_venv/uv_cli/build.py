@@ -22,6 +22,7 @@ from xinference_venv.uv_cli import command
 from xinference_venv.uv_cli.cache import uncached_name
 from xinference_venv.uv_cli.process import Uv
 
+_STRETCHES = 4
 # Where uv's cache has the source of what it built, which may contain wheels of its own.
 _UNPACKED_SOURCE = "src"
 
@@ -64,7 +65,9 @@ class Builder:
     def _installing(self, lock: EnvLock) -> command.UvCommand:
         urls = self._urls_with_credentials()
         file = self.scratch / "pylock.install.toml"
-        file.write_text(tomli_w.dumps(with_credentials(lock.pylock(), urls)), "utf-8")
+        document = with_credentials(lock.pylock(), urls)
+        document["packages"] = dealt(document["packages"], lock.sizes)
+        file.write_text(tomli_w.dumps(document), "utf-8")
         return command.install(
             lock=str(file),
             python=str(self.env / "bin" / "python"),
@@ -125,6 +128,16 @@ class Builder:
         places = [*sources.extra_index_urls, *sources.find_links, sources.index_url or ""]
         direct = [line.text.rpartition(" @ ")[2] for line in self.spec.requirements]
         return [url for url in (*direct, *places) if strip_credentials(url) != url]
+
+
+def dealt(packages: Sequence[Mapping[str, Any]], sizes: Mapping[str, int]) -> list[Any]:
+    """Packages in an order of which every stretch has about as many bytes.
+
+    uv links them to an environment in stretches, one for each processor; where all the large ones
+    were in one, the others would wait for it.
+    """
+    largest_first = sorted(packages, key=lambda each: -sizes.get(each["name"], 0))
+    return [each for start in range(_STRETCHES) for each in largest_first[start::_STRETCHES]]
 
 
 def built_wheel(env: Path, name: str) -> Path:
