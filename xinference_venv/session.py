@@ -69,13 +69,13 @@ def examine_host(environ: Mapping[str, str]) -> Diagnosis:
 
 
 def serve(
-    opened: Callable[[], AbstractAsyncContextManager[Any]], ready: Callable[[str], None]
+    opened: Callable[[], AbstractAsyncContextManager[Any]], ready: Callable[[Any], None]
 ) -> None:
-    """Keep an actor until SIGINT or SIGTERM, and end it cleanly; `ready` hears its address."""
+    """Keep what is opened until SIGINT or SIGTERM, and end it cleanly; `ready` hears of it."""
 
     async def keep() -> None:
-        async with opened() as actor:
-            ready(actor.address)
+        async with opened() as kept:
+            ready(kept)
             await asyncio.Event().wait()
 
     with _sockets_of_our_own(), suppress(Stopped):
@@ -114,6 +114,10 @@ async def _until_stopped(work: Awaitable[_T]) -> _T:
     if not task.done():
         task.cancel()
         await asyncio.wait([task])
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # The process ends with the first one's status, whatever comes until it has.
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
     if task.cancelled():
         raise Stopped(stopped.result())
     return task.result()

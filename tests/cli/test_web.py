@@ -85,3 +85,28 @@ def test_it_serves_a_cluster_and_says_when_that_is_gone(
             assert ask.get("/health").status_code == 200
         assert web.end() == 0
         assert "Traceback" not in web.said
+
+
+def test_a_supervisor_serves_its_cluster_itself(tmp_path: Path, environ: Mapping[str, str]) -> None:
+    with daemons(tmp_path / "d", environ) as running:
+        supervisor = running.start("supervisor", "--port", "0", "--web-port", "0").ready()
+        assert supervisor.process.stdout is not None
+        what, _, address = supervisor.process.stdout.readline().strip().partition(" at ")
+        assert what == "web"
+        worker = running.worker(supervisor)
+        with httpx.Client(base_url=address, timeout=30.0) as ask:
+            assert ask.get("/ready").json() == {"status": "ready", "workers": 1, "alive": 1}
+            [known] = ask.get("/v1/workers").json()["list"]
+            assert known["worker_address"] == worker.address
+            refused = ask.delete("/v1/virtualenvs", params={"model_name": "absent"})
+            assert (refused.status_code, refused.json()["code"]) == (404, "not_found")
+            assert "text/html" in ask.get("/").headers["content-type"]
+        assert supervisor.end() == 0
+        assert "Traceback" not in supervisor.said
+
+
+def test_a_supervisor_does_not_serve_where_strangers_could_do_anything(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["supervisor", "--web-port", "0", "--web-host", "0.0.0.0"]) == 2
+    assert "--token-file" in capsys.readouterr().err

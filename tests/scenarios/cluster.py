@@ -300,7 +300,7 @@ def _serve(role: str, address: str, *rest: str) -> None:
         [supervisor] = rest
         return worker_pool(address, supervisor, heartbeat=HEARTBEAT_SECONDS)
 
-    serve(pool, lambda where: print(where, flush=True))
+    serve(pool, lambda actor: print(actor.address, flush=True))
 
 
 if __name__ == "__main__":

@@ -123,12 +123,14 @@ def show(
     return 0 if error is None else error.exit_code
 
 
-def say_address(what: str, address: str, as_json: bool) -> None:
-    """Tell where a process that stays can be reached, as soon as it can."""
+def say_address(what: str, address: str, as_json: bool, web: str | None = None) -> None:
+    """Tell where a process that stays can be reached, as soon as it can; `web` is its page."""
+    beside = {} if web is None else {"web": web}
     if as_json:
-        click.echo(json.dumps({"process": what, "address": address}, indent=2))
-    else:
-        click.echo(f"{what} at {address}")
+        click.echo(json.dumps({"process": what, "address": address, **beside}, indent=2))
+        return
+    for name, place in {what: address, **beside}.items():
+        click.echo(f"{name} at {place}")
 
 
 def report(error: VirtualEnvError, as_json: bool) -> int:

@@ -5,22 +5,32 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
-from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import click
 
 from xinference_venv.cli.common import check_address, json_option, say_address
 from xinference_venv.cli.help import SUPERVISOR_VARIABLE
 from xinference_venv.cli.logging_option import log_option, start_logging
+from xinference_venv.cli.web_server import WEB_PORT, WebServer, web_options
 from xinference_venv.errors import InvalidInput
 from xinference_venv.session import serve
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 SUPERVISOR_PORT = 9797
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Supervising:
+    """A supervisor that runs: its address, and the URL of what it serves."""
+
+    address: str
+    web: str | None = None
+
 
 _host = click.option(
     "--host",
@@ -33,22 +43,53 @@ _host = click.option(
 @click.command()
 @_host
 @click.option("--port", type=click.IntRange(0, 65535), default=SUPERVISOR_PORT, show_default=True)
+@click.option(
+    "--web-port",
+    type=click.IntRange(0, 65535),
+    help=f"Serve the REST API and the web page at this port as well, like {WEB_PORT}.",
+)
+@click.option(
+    "--web-host",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address at which to serve them.",
+)
+@web_options
 @log_option
 @json_option
-def supervisor(host: str, port: int, log_format: str, as_json: bool) -> int:
+def supervisor(
+    host: str,
+    port: int,
+    web_port: int | None,
+    web_host: str,
+    token_file: Path | None,
+    rate: float,
+    log_format: str,
+    as_json: bool,
+) -> int:
     """Run the supervisor of a cluster until SIGTERM or Ctrl-C.
 
     It keeps nothing: its workers go on without it, and register with the next one at its address.
     """
+    web = None
+    if web_port is not None:
+        web = WebServer.configured(host=web_host, port=web_port, token_file=token_file, rate=rate)
     start_logging(log_format)
     _check_host(host)
 
-    def pool() -> AbstractAsyncContextManager[Any]:
-        from xinference_venv.client import supervisor_pool
+    @asynccontextmanager
+    async def pool() -> AsyncIterator[_Supervising]:
+        from xinference_venv.client import Client, supervisor_pool
 
-        return supervisor_pool(f"{host}:{port}")
+        async with supervisor_pool(f"{host}:{port}") as actor:
+            if web is None:
+                yield _Supervising(address=actor.address)
+                return
+            async with web.over(Client(supervisor=actor, worker=None, pool=None)) as served:
+                yield _Supervising(address=actor.address, web=served.address)
 
-    return _serve(pool, "supervisor", as_json)
+    serve(pool, lambda started: say_address("supervisor", started.address, as_json, started.web))
+    return 0
 
 
 @click.command()
@@ -81,11 +122,7 @@ def worker(supervisor_address: str, host: str, port: int, log_format: str, as_js
 
         return worker_pool(f"{host}:{port}", supervisor_address)
 
-    return _serve(pool, "worker", as_json)
-
-
-def _serve(pool: Callable[[], AbstractAsyncContextManager[Any]], what: str, as_json: bool) -> int:
-    serve(pool, lambda address: say_address(what, address, as_json))
+    serve(pool, lambda started: say_address("worker", started.address, as_json))
     return 0
 
 

@@ -195,10 +195,11 @@ class Watched(Reply):
 
 
 class Serving(Reply):
-    """A process that stays, and where it can be reached."""
+    """A process that stays, and where it can be reached; `web` is the page of a supervisor."""
 
     process: Literal["supervisor", "worker", "web"]
     address: str
+    web: str | None = None
 
 
 DOCUMENTS: Mapping[str, type[Reply]] = {

@@ -1,0 +1,102 @@
+"""The server of the REST API and the web page, as the options of a command line ask for it."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from xinference_venv.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from xinference_venv.client import Client
+    from xinference_venv.rest.limits import Limits
+    from xinference_venv.rest.serving import Served
+    from xinference_venv.rest.tokens import Tokens
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+WEB_PORT = 9798
+_NEEDED = ("fastapi", "prometheus_client", "uvicorn")
+
+
+def web_options(command: _Command) -> _Command:
+    """Who may ask, and how often."""
+    command = click.option(
+        "--rate",
+        type=click.FloatRange(min=0.0, min_open=True, max=1e6),
+        default=50.0,
+        show_default=True,
+        help="So many requests a second each client may send; four times as many at once.",
+    )(command)
+    return click.option(
+        "--token-file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Who may do what: lines 'sha256:DIGEST SCOPE...'; see docs/rest.md. Needed unless it"
+        " listens on the loopback address.",
+    )(command)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebServer:
+    """A server that may be started: `host` and `port` to listen at, who may do what, how often."""
+
+    host: str
+    port: int
+    tokens: Tokens | None
+    limits: Limits
+
+    @classmethod
+    def configured(cls, *, host: str, port: int, token_file: Path | None, rate: float) -> WebServer:
+        """A server of these options; `rate` is in requests a second.
+
+        Raises `InvalidInput` where packages are missing, where strangers could do anything, and
+        for a token file that is none, or that others may write to.
+        """
+        if any(find_spec(each) is None for each in _NEEDED):
+            raise InvalidInput(
+                "the REST API and the web page need packages that are not installed",
+                {"hint": "pip install 'xinference-venv[web]'"},
+            )
+        from xinference_venv.rest.limits import Limits
+        from xinference_venv.rest.serving import check_exposure
+
+        tokens = None if token_file is None else _read(token_file)
+        check_exposure(host, tokens)
+        limits = Limits(rate=rate, burst=max(1, round(4 * rate)))
+        return cls(host=host, port=port, tokens=tokens, limits=limits)
+
+    @asynccontextmanager
+    async def over(self, client: Client) -> AsyncIterator[Served]:
+        """Serve what a client reaches; raises `InvalidInput` when nothing can listen there."""
+        from xinference_venv.rest.app import create_app
+        from xinference_venv.rest.serving import hosts_of, served
+
+        app = create_app(client, tokens=self.tokens, hosts=hosts_of(self.host), limits=self.limits)
+        async with served(app, self.host, self.port) as server:
+            yield server
+
+
+def _read(path: Path) -> Tokens:
+    from xinference_venv.rest.tokens import Tokens
+
+    try:
+        with path.open(encoding="utf-8") as file:
+            mode = path.stat().st_mode
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        raise InvalidInput(f"the token file {str(path)!r} can't be read: {why}") from None
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise InvalidInput(
+            f"others may write to the token file {str(path)!r}, and give themselves a token",
+            {"hint": f"chmod go-w {path}"},
+        )
+    return Tokens.parse(text)
