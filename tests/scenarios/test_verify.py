@@ -114,8 +114,13 @@ async def made(client: Client, request: Any) -> tuple[PreparedEnvironment, Path]
 async def held(client: Client, environment: PreparedEnvironment) -> AsyncIterator[None]:
     """A process runs in the environment."""
     process = await asyncio.create_subprocess_exec(
-        environment.python, "-c", "input()", stdin=asyncio.subprocess.PIPE
+        *(environment.python, "-c", "print(flush=True); input()"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
+    # Until then its launcher may not have been read.
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"\n"
     try:
         await client.worker.bind_lease(environment.env_id, environment.lease_id, process.pid)
         yield
