@@ -147,7 +147,7 @@ def test_a_listing_says_where_unmanaged_ones_are_and_who_uses_them() -> None:
         "unmanaged: /home/v2/x, a link to /srv",
         "processes that may not be looked at, and may use them or not: 3",
     ]
-    assert console.use_of(old) == "in use by process 7 (python -m old), told by its memory map"
+    assert old.hindrance == "in use by process 7 (python -m old), told by its memory map"
 
 
 def test_a_narrow_terminal_folds_and_hides_nothing() -> None:
@@ -246,7 +246,7 @@ def test_where_a_worker_refused_only_what_is_gone_is_said() -> None:
 
 
 def test_an_environment_that_is_being_built_says_so() -> None:
-    assert console.use_of(replace(ENTRY, state=EnvState.BUILDING, leases=())) == "being built"
+    assert replace(ENTRY, state=EnvState.BUILDING, leases=()).hindrance == "being built"
 
 
 def test_a_removal_of_nothing_says_so() -> None:

@@ -35,7 +35,7 @@ def listed(
     [
         ("qwen", EnvName(model_name="qwen")),
         ("qwen/vLLM", EnvName(model_name="qwen", model_engine="vllm")),
-        ("qwen/-", EnvName(model_name="qwen", no_engine=True)),
+        ("qwen/-", EnvName(model_name="qwen", model_engine="")),
         ("qwen//3.11", EnvName(model_name="qwen", python_version="3.11")),
         ("qwen///10.0.0.1:4", EnvName(model_name="qwen", worker="10.0.0.1:4")),
         ("a@b:c,d=e [f]", EnvName(model_name="a@b:c,d=e [f]")),

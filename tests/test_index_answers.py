@@ -6,14 +6,13 @@ import pytest
 
 from xinference_venv.diagnosis import Verdict
 from xinference_venv.index_answers import (
-    PYPI,
     IndexAnswer,
     Place,
     Silence,
     index_check,
     places_of,
 )
-from xinference_venv.sources import PackageSources
+from xinference_venv.sources import PYPI, PackageSources
 
 SECRET = "opensesame"
 PLAIN = Place(what="index", url="https://mirror.example/simple/")
@@ -25,7 +24,7 @@ def urls(sources: PackageSources) -> list[str]:
 
 
 def test_where_nothing_is_configured_pypi_is_asked() -> None:
-    assert urls(PackageSources()) == [PYPI]
+    assert urls(PackageSources()) == [f"{PYPI}/"]
     assert urls(PackageSources(no_index=True)) == []
 
 

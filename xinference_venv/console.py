@@ -206,7 +206,7 @@ def removed(answer: Mapping[str, Any], *, workers: bool = False) -> list[Rendera
             if entry.path in detached:
                 shown.append(
                     f"{where}{would}detached: {entry.key}; its files stay until the last holder"
-                    f" is gone: {use_of(entry)}"
+                    f" is gone: {entry.hindrance}"
                 )
             else:
                 size = size_text(entry.size_bytes)
@@ -214,7 +214,7 @@ def removed(answer: Mapping[str, Any], *, workers: bool = False) -> list[Rendera
         for entry in map(EnvEntry.from_dict, report["refuse"]):
             refused = True
             if report["dry_run"]:
-                shown.append(f"{where}would be refused: {entry.key}, {use_of(entry)}")
+                shown.append(f"{where}would be refused: {entry.key}, {entry.hindrance}")
     if not shown and not refused:
         shown.append("There is nothing to remove.")
     return list(map(Text, shown))
@@ -255,13 +255,6 @@ def where_of(report: Mapping[str, Any], workers: bool) -> str:
 
 def _where(reports: Iterable[Mapping[str, Any]], workers: bool) -> list[str]:
     return [where_of(each, workers) for each in reports]
-
-
-def use_of(entry: EnvEntry) -> str:
-    """Why an environment can't go: it is being built, or who uses it."""
-    if entry.state is EnvState.BUILDING:
-        return "being built"
-    return "in use by " + "; ".join(map(str, (*entry.leases, *entry.users)))
 
 
 def _holder(entry: EnvEntry, lease: Lease) -> str:

@@ -32,15 +32,14 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnvName:
-    """How people name one environment of a cluster; None means any.
+    """How people name one environment of a cluster; None means any, the engine ``""`` none.
 
-    `no_engine` means those that were launched without one. No name of a model, an engine or a
-    worker has a slash, so it parts them, as it does the folders that environments are found in.
+    No name of a model, an engine or a worker has a slash, so it parts them, as it does the
+    folders that environments are found in.
     """
 
     model_name: str
     model_engine: str | None = None
-    no_engine: bool = False
     python_version: str | None = None
     worker: str | None = None
 
@@ -56,12 +55,11 @@ class EnvName:
                 f"{text!r} names no environment", {"hint": f"allowed is {_FORM}, like m/vllm/3.11"}
             )
         model, engine, python, worker = [*parts, "", "", ""][:4]
-        no_engine = engine == _NO_ENGINE
-        named = engine and not no_engine
+        if engine not in ("", _NO_ENGINE):
+            check_directory_name(engine, "engine name")
         return cls(
             model_name=check_directory_name(model, "model name"),
-            model_engine=check_directory_name(engine, "engine name").lower() if named else None,
-            no_engine=no_engine,
+            model_engine="" if engine == _NO_ENGINE else engine.lower() or None,
             python_version=check_python_version(python) if python else None,
             worker=worker or None,
         )
@@ -75,11 +73,7 @@ class EnvName:
             python_version=self.python_version,
         )
         address = str(listed["worker_address"])
-        return (
-            wanted.matches(key)
-            and not (self.no_engine and key.model_engine is not None)
-            and self.worker in (None, address, address.rpartition(":")[0])
-        )
+        return wanted.matches(key) and self.worker in (None, address, address.rpartition(":")[0])
 
 
 def name_of(key: EnvKey, worker: str | None) -> str:

@@ -12,11 +12,8 @@ from urllib.parse import urlsplit
 
 from xinference_venv.diagnosis import Check, failed, ok, warning
 from xinference_venv.redact import redact_url
-from xinference_venv.sources import PackageSources
+from xinference_venv.sources import PYPI, PackageSources
 from xinference_venv.units import duration_text
-
-PYPI = "https://pypi.org/simple/"
-"""What uv asks where nothing else is configured."""
 
 
 class Silence(StrEnum):
@@ -76,7 +73,7 @@ def places_of(sources: PackageSources) -> list[Place]:
     """All places that uv would ask, in its order; PyPI where nothing stands in for it."""
     indexes = list(sources.extra_index_urls)
     if not sources.no_index:
-        indexes.append(sources.index_url or PYPI)
+        indexes.append(sources.index_url or f"{PYPI}/")
     named = [("index", url) for url in indexes]
     named += [("find-links", place) for place in sources.find_links]
     return [

@@ -83,6 +83,17 @@ class EnvEntry:
     created: float | None = None
     last_used: float | None = None
 
+    @property
+    def use(self) -> str:
+        """Who uses it, in words; empty when nobody does."""
+        holders = [*map(str, self.leases), *map(str, self.users)]
+        return f"in use by {'; '.join(holders)}" if holders else ""
+
+    @property
+    def hindrance(self) -> str:
+        """Why it can't go, in words: it is being built, or who uses it."""
+        return "being built" if self.state is EnvState.BUILDING else self.use
+
     def holder_of(self, lease: Lease) -> Holder:
         """How the holder of one of the leases was judged."""
         return Holder.UNKNOWN if lease.lease_id in self.unjudged else Holder.ALIVE

@@ -19,6 +19,8 @@ from xinference_venv.pip_config import PipConfig
 from xinference_venv.redact import HIDDEN, redact_url
 from xinference_venv.request import ModelVirtualEnv
 
+PYPI = "https://pypi.org/simple"
+"""What uv asks where nothing else is configured."""
 INDEX_STRATEGIES = ("first-index", "unsafe-first-match", "unsafe-best-match")
 PUBLIC_HOSTS = frozenset(
     {

@@ -198,14 +198,13 @@ def _job(listed: Mapping[str, Any]) -> Thing:
 
 def _environment(listed: Mapping[str, Any]) -> Thing:
     entry = EnvEntry.from_dict(listed)
-    holders = [*map(str, entry.leases), *map(str, entry.users)]
     made = "" if entry.env_id is None else f" [{entry.env_id[:12]}]"
     return Thing(
         kind=Kind.ENVIRONMENT,
         name=entry.path,
         label=f"{entry.key}{made}",
         state=entry.state.value,
-        text=f"in use by {'; '.join(holders)}" if holders else "",
+        text=entry.use,
         worker_address=listed["worker_address"],
         value=listed,
     )

@@ -243,14 +243,6 @@ class Cluster:
         assert answer["unreachable"] == []
         return sorted(each["worker_address"] for each in answer["list"])
 
-    async def given_back(self, model: str) -> None:
-        """Wait until no worker has a lease of a model: one that a thread takes in the moment of a
-        cancellation is given back a second later.
-        """
-        async with asyncio.timeout(30):
-            while await self.leases(model):  # noqa: ASYNC110 (the worker tells nobody)
-                await asyncio.sleep(0.05)
-
 
 @asynccontextmanager
 async def cluster(

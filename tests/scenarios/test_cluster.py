@@ -58,7 +58,7 @@ async def test_a_resolution_that_fails_is_not_repeated_on_the_other_workers(
 
     assert "lantern" in caught.value.message + str(caught.value.details)
     assert [each.resolved for each in eight.workers].count(True) == 1
-    await eight.given_back("dark")
+    assert await eight.leases("dark") == []
 
 
 async def test_named_workers_a_count_of_them_and_all_of_one_ip(eight: Cluster) -> None:
@@ -90,7 +90,7 @@ async def test_a_launch_that_requires_all_fails_with_one_worker_and_gives_the_le
 
     assert caught.value.details["worker_address"] == broken.address
     assert "the disk is read-only" in str(caught.value.details["output"])
-    await eight.given_back("strict")
+    assert await eight.leases("strict") == []
 
 
 async def test_a_launch_that_requires_seven_of_eight_is_ready_and_names_the_one_that_failed(

@@ -352,7 +352,7 @@ async def test_a_cancelled_launch_leaves_nothing_on_any_worker(
         with pytest.raises(asyncio.CancelledError):
             await launch
     assert [set(left_behind(each.layout)) for each in three] == before
-    await eight.given_back("cancelled")
+    assert await eight.leases("cancelled") == []
     jobs = await eight.client.supervisor.list_jobs()
     told = [each["error"]["code"] for each in jobs["list"] if each["model_name"] == "cancelled"]
     assert told == [JobCancelled.code] * 3

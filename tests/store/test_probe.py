@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from xinference_venv.store import probe
+from xinference_venv.store.ambient import nearest
 from xinference_venv.store.locks import check_locking
 from xinference_venv.store.probe import (
     lock_holders,
-    nearest,
     open_to_all,
     probe_file_system,
 )

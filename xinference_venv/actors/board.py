@@ -32,7 +32,8 @@ _JOB_ID = re.compile("[0-9a-f]{32}")
 class Job:
     """One caller's job; `logged` when it is part of a build, whose log is its log.
 
-    `source` says where its environment came from, as far as a build tells.
+    `source` says where its environment came from, as far as a build tells. Once `given_up`, a
+    `lease` is for nobody.
     """
 
     job_id: str
@@ -41,6 +42,7 @@ class Job:
     result: PreparedEnvironment | None = None
     error: VirtualEnvError | None = None
     lease: Lease | None = None
+    given_up: bool = False
     logged: bool = False
     source: Source | None = None
     task: asyncio.Task[None] | None = None

@@ -45,10 +45,10 @@ from xinference_venv.host_checks import (
 from xinference_venv.index_answers import index_check, places_of
 from xinference_venv.lease import Holder
 from xinference_venv.sources import combine_sources
-from xinference_venv.store.ambient import free_bytes
+from xinference_venv.store.ambient import free_bytes, nearest, same_file_system
 from xinference_venv.store.health import broken_at_a_glance
 from xinference_venv.store.key_places import names_in
-from xinference_venv.store.probe import lock_holders, nearest, open_to_all, probe_file_system
+from xinference_venv.store.probe import lock_holders, open_to_all, probe_file_system
 from xinference_venv.store.scan import scan_distributions
 from xinference_venv.store.store import Store
 from xinference_venv.uv_cli.probe import find_uv, installed_pythons, probe_interpreter
@@ -171,7 +171,7 @@ class _Host:
         place, cache = Path(found.place), nearest(self._cache)
         checks = [*file_system_checks(found, str(self._cache))]
         checks.append(space_check("free space", str(place), free_bytes(place)))
-        if cache.stat().st_dev != place.stat().st_dev:
+        if not same_file_system(cache, place):
             checks.append(space_check("free space", str(cache), free_bytes(cache)))
         root = os.geteuid() == 0
         return [*checks, owner_check(str(place), root=root, open_places=open_to_all(place))]

@@ -23,7 +23,6 @@ from xinference_venv.actors.hosts import Hosts
 from xinference_venv.actors.pipeline import Preparation
 from xinference_venv.actors.staging import staged
 from xinference_venv.actors.threads import finish_in_thread
-from xinference_venv.actors.waiting import counted_waiting
 from xinference_venv.catalog.load import load_catalog
 from xinference_venv.catalog.nouns import Catalog
 from xinference_venv.config import Settings
@@ -52,10 +51,10 @@ from xinference_venv.store.old_layouts import check_free
 from xinference_venv.store.store import Store
 from xinference_venv.uv_cli.finishing import cancel
 from xinference_venv.uv_cli.process import Uv
+from xinference_venv.uv_cli.waiting import counted_waiting
 
 # From when a launch is ready until somebody must have bound its lease to a process.
 UNBOUND_LEASE_SECONDS = 600.0
-CANCELLED_LEASE_SECONDS = 1.0
 
 
 AskLock = Callable[[Callable[[str], None]], Awaitable[EnvLock | None]]
@@ -175,17 +174,19 @@ class Launches:
             job.result = await self._result(job, given)
             where = job.result.real_path or job.result.python
             job.say(Phase.READY, f"ready: {where}")
-            self._expire(job, UNBOUND_LEASE_SECONDS)
+            self._expire(job)
         except VirtualEnvError as error:
+            await self._return_lease(job)
             job.error = error.with_details(host=self.address)
             job.say(Phase.FAILED, str(error))
             if not job.logged:
                 await log_failure(self.store, job.request, job.job_id, error)
         except asyncio.CancelledError:
-            # A thread that takes the lease can't be cancelled, and may not have it yet.
-            self._expire(job, CANCELLED_LEASE_SECONDS)
-            job.error = JobCancelled(f"the job for {job.request.model_name} was cancelled")
-            job.say(Phase.CANCELLED, str(job.error))
+            try:
+                await self._return_lease(job)
+            finally:
+                job.error = JobCancelled(f"the job for {job.request.model_name} was cancelled")
+                job.say(Phase.CANCELLED, str(job.error))
         except Exception as error:
             # The edge of the job: an error nobody foresaw must reach whoever waits.
             job.error = VirtualEnvError(f"{type(error).__name__}: {error}", {"host": self.address})
@@ -301,19 +302,25 @@ class Launches:
             )
         except InvalidRecord:
             return False
+        if job.given_up:
+            release_unbound(self.store, job.lease)
         return True
 
-    def _expire(self, job: Job, seconds: float) -> None:
-        """Give the job's lease back, if it has one then that nobody has bound: who launched may
-        have died.
+    async def _return_lease(self, job: Job) -> None:
+        """Give back the lease of a job that ends without a result.
+
+        A thread that takes it just now can't be cancelled: it gives it back itself.
         """
-        loop = asyncio.get_running_loop()
+        job.given_up = True
+        if job.lease is not None:
+            await finish_in_thread(release_unbound, self.store, job.lease)
 
-        def give_back() -> None:
-            if job.lease is not None:
-                loop.run_in_executor(None, release_unbound, self.store, job.lease)
-
-        loop.call_later(seconds, give_back)
+    def _expire(self, job: Job) -> None:
+        """Give the lease of a ready job back if nobody binds it: who launched may have died."""
+        if job.lease is not None:
+            loop = asyncio.get_running_loop()
+            giving_back = partial(release_unbound, self.store, job.lease)
+            loop.call_later(UNBOUND_LEASE_SECONDS, loop.run_in_executor, None, giving_back)
 
     def _prepared(self, job: Job, spec: EnvSpec, *, uv_calls: int) -> PreparedEnvironment:
         assert job.lease is not None

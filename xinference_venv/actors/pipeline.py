@@ -21,7 +21,6 @@ from xinference_venv.actors.board import Build
 from xinference_venv.actors.building import SourceBuilding
 from xinference_venv.actors.staging import staged
 from xinference_venv.actors.threads import finish_in_thread
-from xinference_venv.actors.waiting import counted_waiting
 from xinference_venv.env import EnvRecord, KeyRecord
 from xinference_venv.errors import InvalidInput, InvalidRecord, StoreError
 from xinference_venv.explain import explained
@@ -45,6 +44,7 @@ from xinference_venv.uv_cli.build import Builder
 from xinference_venv.uv_cli.finishing import cancel
 from xinference_venv.uv_cli.process import Uv
 from xinference_venv.uv_cli.resolve import Resolver, write_stubs
+from xinference_venv.uv_cli.waiting import counted_waiting
 
 _T = TypeVar("_T")
 

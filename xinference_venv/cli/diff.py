@@ -45,11 +45,11 @@ def diff(a: str, b: str, as_json: bool) -> int:
     to mean one. A part left empty means any, - no engine: qwen/-/3.11, or qwen///10.0.0.2 for the
     one on that worker.
     """
-    names = (EnvName.parse(a), EnvName.parse(b))
-    listed = with_client(lambda client: _listed(client, names))
+    meant = (EnvName.parse(a), EnvName.parse(b))
+    listed = with_client(lambda client: _listed(client, meant))
     one, other = (
         _chosen(text, name, answer)
-        for text, name, answer in zip((a, b), names, listed, strict=True)
+        for text, name, answer in zip((a, b), meant, listed, strict=True)
     )
     found = difference(_packages(one), _packages(other))
     unreachable = {
@@ -64,11 +64,11 @@ def diff(a: str, b: str, as_json: bool) -> int:
     return show(told, lambda: _rendered(one, other, found), as_json)
 
 
-async def _listed(client: Client, names: Sequence[EnvName]) -> list[dict[str, Any]]:
+async def _listed(client: Client, meant: Sequence[EnvName]) -> list[dict[str, Any]]:
     """What the supervisor lists of the model of each name."""
     asked = (
         client.supervisor.list_virtual_env_packages(name.model_name, worker_ip=name.worker)
-        for name in names
+        for name in meant
     )
     return list(await asyncio.gather(*asked))
 

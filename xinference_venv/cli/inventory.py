@@ -158,7 +158,7 @@ def _refusal(answer: Mapping[str, Any]) -> InUse | None:
         return None
     users = [user.to_dict() for _, entry in refused for user in entry.users]
     return InUse(
-        "; ".join(f"{where}{entry.key} is {console.use_of(entry)}" for where, entry in refused),
+        "; ".join(f"{where}{entry.key} is {entry.hindrance}" for where, entry in refused),
         {
             "holders": [lease.to_dict() for _, entry in refused for lease in entry.leases],
             "users": users,

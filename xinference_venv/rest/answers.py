@@ -47,7 +47,7 @@ def removed(answer: Mapping[str, Any], *, dry_run: bool) -> Json:
     refused = [EnvEntry.from_dict(entry) for report in answer["list"] for entry in report["refuse"]]
     if refused and not dry_run:
         raise InUse(
-            "; ".join(f"{entry.key} is {_use_of(entry)}" for entry in refused),
+            "; ".join(f"{entry.key} is {entry.hindrance}" for entry in refused),
             {
                 "holders": [lease.to_dict() for entry in refused for lease in entry.leases],
                 "users": [user.to_dict() for entry in refused for user in entry.users],
@@ -57,8 +57,3 @@ def removed(answer: Mapping[str, Any], *, dry_run: bool) -> Json:
             },
         )
     return gathered(answer, result=not refused and is_whole(answer))
-
-
-def _use_of(entry: EnvEntry) -> str:
-    holders = [*map(str, entry.leases), *map(str, entry.users)]
-    return f"in use by {'; '.join(holders)}" if holders else "being built"

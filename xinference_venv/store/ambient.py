@@ -26,7 +26,15 @@ def real_directory(path: str) -> str | None:
 
 def same_file_system(one: Path, other: Path) -> bool:
     """Whether two places are on one file system; of what is not there, its nearest parent is."""
-    return _device(one) == _device(other)
+    return nearest(one).stat().st_dev == nearest(other).stat().st_dev
+
+
+def nearest(path: Path) -> Path:
+    """The path itself if it is there, else the nearest one above it that is."""
+    # Of what may not be looked at, `Path.exists` raises.
+    while not os.path.exists(path) and path != path.parent:
+        path = path.parent
+    return path
 
 
 def free_bytes(place: Path) -> int:
@@ -39,9 +47,3 @@ def total_bytes(place: Path) -> int:
     """Bytes that the file system of a place has."""
     found = os.statvfs(place)
     return found.f_blocks * found.f_frsize
-
-
-def _device(path: Path) -> int:
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path.stat().st_dev

@@ -19,6 +19,7 @@ from xinference_venv.canonical import Fields
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.host_checks import FileSystem
 from xinference_venv.lease import Holder, ProcessIdentity, judge
+from xinference_venv.store.ambient import nearest
 from xinference_venv.store.disk import Disk
 from xinference_venv.store.identity import process_start, this_process
 from xinference_venv.store.key_places import names_in
@@ -50,14 +51,6 @@ def probe_file_system(folder: Path, cache: Path) -> FileSystem:
         return FileSystem(place=str(place), writable=error.strerror or str(error))
     finally:
         shutil.rmtree(trial, ignore_errors=True)
-
-
-def nearest(path: Path) -> Path:
-    """The path itself if it is there, else the nearest one above it that is."""
-    # Of what may not be looked at, `Path.exists` raises.
-    while not os.path.exists(path) and path != path.parent:
-        path = path.parent
-    return path
 
 
 def open_to_all(path: Path) -> list[str]:

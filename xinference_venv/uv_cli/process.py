@@ -12,8 +12,8 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -26,6 +26,7 @@ from xinference_venv.redact import redact_text
 from xinference_venv.uv_cli.command import UvCommand
 from xinference_venv.uv_cli.command import version as version_command
 from xinference_venv.uv_cli.finishing import finish
+from xinference_venv.uv_cli.waiting import counted_waiting
 
 TAIL_LINES = 60
 _LINE_LIMIT = 1 << 20
@@ -86,7 +87,7 @@ class ProcessDoor:
         exit status is the caller's to judge. The working directory is the root by default, so
         that no file of the caller's folder is picked up.
         """
-        async with self._slot():
+        async with counted_waiting(self.measures, "slot", self._gate):
             began = time.monotonic()
             process = await asyncio.create_subprocess_exec(
                 *command,
@@ -105,6 +106,7 @@ class ProcessDoor:
                 on_line(shown)
 
             assert process.stdout is not None and process.stderr is not None
+            self.measures.add(metrics.SUBPROCESSES)
             try:
                 self.started(process.pid)
                 async with asyncio.timeout(deadline):
@@ -120,6 +122,7 @@ class ProcessDoor:
                 try:
                     await _end_group(process)
                 finally:
+                    self.measures.add(metrics.SUBPROCESSES, by=-1.0)
                     self.ended(process.pid)
             return Finished(
                 exit_status=status,
@@ -127,20 +130,6 @@ class ProcessDoor:
                 output=output,
                 tail=tuple(tail),
             )
-
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        """Wait for a slot, and have it."""
-        began = time.monotonic()
-        with self.measures.during(metrics.WAITING, "slot"):
-            await self._gate.acquire()
-        waited = time.monotonic() - began
-        self.measures.observe(metrics.WAIT_SECONDS, "slot", value=waited)
-        try:
-            with self.measures.during(metrics.SUBPROCESSES):
-                yield
-        finally:
-            self._gate.release()
 
 
 @dataclass(kw_only=True)

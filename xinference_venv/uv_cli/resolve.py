@@ -33,7 +33,7 @@ from xinference_venv.lock import Resolution, read_resolution, strip_credentials
 from xinference_venv.overlay import hidden_by
 from xinference_venv.redact import secrets_of
 from xinference_venv.request import InheritMode
-from xinference_venv.sources import PackageSources
+from xinference_venv.sources import PYPI, PackageSources
 from xinference_venv.spec import PROCESS_DISTRIBUTION, EnvSpec
 from xinference_venv.uv_cli import command
 from xinference_venv.uv_cli.finishing import cancel
@@ -43,7 +43,6 @@ from xinference_venv.uv_cli.search import fewest_builds, keep_most
 from xinference_venv.uv_cli.stubs import STUB_BUILD_TAG, stub_file_name, stub_wheel
 from xinference_venv.uv_cli.unsolvable import has_no_solution, way_out
 
-PYPI = "https://pypi.org/simple"
 _WITHOUT_LIST = "it has no list of its files"
 
 

@@ -6,23 +6,13 @@ import { announce, h, repeat } from "./dom.js";
 import { ago, span } from "./format.js";
 import { count, t } from "./i18n.js";
 import { errorNotice, noticeBoard, partialNotice } from "./notices.js";
+import { STEPS } from "./progress.js";
 import { table } from "./table.js";
 
 const EVERY_SECONDS = 3;
 const ENDS = new Set(["ready", "failed", "cancelled"]);
 // The state of a launch is that of the worker that is worst off, or has farthest to go.
-const ORDER = [
-  "failed",
-  "cancelled",
-  "queued",
-  "probing",
-  "resolving",
-  "downloading",
-  "installing",
-  "verifying",
-  "publishing",
-  "ready",
-];
+const ORDER = ["failed", "cancelled", ...STEPS];
 
 export const hasEnded = (phase) => ENDS.has(phase);
 

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from xinference_venv import metrics
-from xinference_venv.actors.waiting import counted_waiting
 from xinference_venv.measures import Measures, Metric, Spread
+from xinference_venv.uv_cli.waiting import counted_waiting
 
 
 @asynccontextmanager
