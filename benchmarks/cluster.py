@@ -39,10 +39,10 @@ from xinference_venv.actors.cluster import create_worker, supervisor_pool
 from xinference_venv.actors.rpc import PROBE_SECONDS
 from xinference_venv.actors.worker import WORKER_UID
 from xinference_venv.client import Client
-from xinference_venv.fleet import Registration
-from xinference_venv.replicas import Replica
-from xinference_venv.request import LaunchRequest, ModelVirtualEnv
-from xinference_venv.sources import ALLOWED_ROOTS_VARIABLE
+from xinference_venv.inventory.cluster_state import Registration
+from xinference_venv.inventory.replicas import Replica
+from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
+from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE
 
 PACKAGES = ("requests", "rich")
 ROUNDS = 9

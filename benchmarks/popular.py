@@ -19,19 +19,18 @@ from benchmarks.ambient import uv_program
 from benchmarks.common import aligned
 from benchmarks.hosts import planned
 from benchmarks.peer import XoscarPeer, xoscar_peer_of
-from xinference_venv.actors.hosts import Hosts
-from xinference_venv.catalog.nouns import Catalog
 from xinference_venv.client import Client, local_client
-from xinference_venv.config import Settings
 from xinference_venv.errors import UvFailed, VirtualEnvError
-from xinference_venv.lock import EnvLock, Role
-from xinference_venv.pip_config import PipConfig
-from xinference_venv.request import LaunchRequest, ModelVirtualEnv
-from xinference_venv.sources import ALLOWED_ROOTS_VARIABLE
-from xinference_venv.spec import Surroundings, plan_spec
+from xinference_venv.planning.catalog import Catalog
+from xinference_venv.planning.lock import EnvLock, Role, locked_distributions
+from xinference_venv.planning.pip_config import PipConfig
+from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
+from xinference_venv.planning.spec import Surroundings, plan_spec
+from xinference_venv.service.host_facts import Hosts
+from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE, Settings
 from xinference_venv.store.store import Store
-from xinference_venv.uv_cli.process import ProcessDoor, Uv
-from xinference_venv.uv_cli.resolve import Resolver, write_stubs
+from xinference_venv.uv.resolver import Resolver, write_stubs
+from xinference_venv.uv.subprocess import ProcessDoor, Uv
 
 REQUESTS: tuple[tuple[str, ...], ...] = (
     ("requests",),
@@ -197,7 +196,7 @@ class _PreferencesAlone:
             return Count(failure="no solution")
         return Count(
             packages=len(found.packages),
-            size=sum(each.size or 0 for each in found.locked({})),
+            size=sum(each.size or 0 for each in locked_distributions(found, {})),
             torch="torch" in found.installed,
         )
 

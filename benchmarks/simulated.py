@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from xinference_venv.actors import rpc
-from xinference_venv.actors.board import Board, Job
 from xinference_venv.actors.supervisor import VirtualEnvSupervisorActor
 from xinference_venv.errors import (
     InstallFailed,
@@ -24,12 +23,13 @@ from xinference_venv.errors import (
     VirtualEnvError,
     WorkerUnavailable,
 )
-from xinference_venv.fleet import HEARTBEAT_SECONDS, PROTOCOL, Registration
-from xinference_venv.jobs import Phase, PreparedEnvironment
-from xinference_venv.measures import Measures
-from xinference_venv.metrics import STARTED
-from xinference_venv.replicas import LockSource
-from xinference_venv.request import LaunchRequest
+from xinference_venv.inventory.cluster_state import HEARTBEAT_SECONDS, PROTOCOL, Registration
+from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
+from xinference_venv.inventory.replicas import LockSource
+from xinference_venv.observability.metrics import STARTED
+from xinference_venv.observability.registry import Measures
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.service.jobs import Board, Job
 
 REQUEST = LaunchRequest(model_name="glow").to_dict()
 _DELAYS = (0.002, 0.3)

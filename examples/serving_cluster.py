@@ -24,9 +24,9 @@ import xoscar as xo
 
 from xinference_venv.actors.cluster import create_supervisor
 from xinference_venv.client import Client, worker_client
-from xinference_venv.jobs import PreparedEnvironment
-from xinference_venv.launch import ModelProcess
-from xinference_venv.request import LaunchRequest
+from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.runtime.model_process import ModelProcess
 
 HOSTS = ("127.0.0.2", "127.0.0.3")
 MODELS = ("magika-0.5", "magika-1")

@@ -16,11 +16,11 @@ from typing import cast
 
 from packaging.markers import default_environment
 
-from xinference_venv.catalog.load import built_in_catalog, read_model_spec
-from xinference_venv.catalog.nouns import Catalog, ModelEntry
 from xinference_venv.errors import InvalidInput
-from xinference_venv.markers import MarkerFacts
-from xinference_venv.requirements import Requirements, plan_requirements
+from xinference_venv.planning.catalog import Catalog, ModelEntry
+from xinference_venv.planning.markers import MarkerFacts
+from xinference_venv.planning.requirements import Requirements, plan_requirements
+from xinference_venv.store.catalog import built_in_catalog, read_model_spec
 
 _ENVIRONMENT = cast(dict[str, str], default_environment())
 _ACCELERATORS = {

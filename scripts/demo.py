@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from xinference_venv.client import Client, local_client
-from xinference_venv.jobs import JobEvent, PreparedEnvironment
-from xinference_venv.request import LaunchRequest
+from xinference_venv.inventory.jobs import JobEvent, PreparedEnvironment
+from xinference_venv.planning.request import LaunchRequest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # What each model must have found for itself: the major version of numpy, and what each file is.

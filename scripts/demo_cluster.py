@@ -22,9 +22,9 @@ from rich.table import Table
 from serving_cluster import HOSTS, WORKER_UID, worker_process
 
 from xinference_venv.client import Client, remote_client
-from xinference_venv.jobs import JobEvent, Phase
-from xinference_venv.replicas import Replica
-from xinference_venv.request import LaunchRequest
+from xinference_venv.inventory.jobs import JobEvent, Phase
+from xinference_venv.inventory.replicas import Replica
+from xinference_venv.planning.request import LaunchRequest
 
 NAMES = tuple(NUMPY_MAJOR)
 HOST_OF_THE_KILLED = HOSTS[1]

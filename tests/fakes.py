@@ -14,18 +14,19 @@ from typing import Any, Protocol, Self, TypeVar
 
 import pytest
 
-from xinference_venv.catalog.nouns import Catalog, EngineEntry, ModelEntry
-from xinference_venv.config import Settings
-from xinference_venv.env import EnvKey, EnvState
 from xinference_venv.errors import InvalidRecord
-from xinference_venv.host import Accelerator, HostDistribution, HostFacts, Interpreter
-from xinference_venv.inventory import EnvEntry
-from xinference_venv.lease import Lease, ProcessIdentity
-from xinference_venv.lock import EnvLock, LockedDistribution, Role
-from xinference_venv.request import InheritMode, LaunchRequest, ModelVirtualEnv
-from xinference_venv.requirements import Origin, RequirementLine
-from xinference_venv.sources import PackageSources
-from xinference_venv.spec import EnvSpec
+from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.inventory.lease import Lease, ProcessIdentity
+from xinference_venv.planning.catalog import Catalog, EngineEntry, ModelEntry
+from xinference_venv.planning.host import Accelerator, HostDistribution, HostFacts, Interpreter
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role
+from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
+from xinference_venv.planning.requirements import Origin, RequirementLine
+from xinference_venv.planning.sources import PackageSources
+from xinference_venv.planning.spec import EnvSpec
+from xinference_venv.settings import InheritMode, Settings
 
 TAGS = (
     "cp311-cp311-manylinux_2_28_x86_64",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xinference_venv.errors import StoreError
-from xinference_venv.store.disk import Disk
+from xinference_venv.store.atomic import Disk
 
 # `write_json` is a `write`; what only reads changes nothing.
 OPERATIONS = frozenset(

@@ -9,7 +9,7 @@ import pytest
 
 from xinference_venv.client import Client
 from xinference_venv.errors import InvalidInput
-from xinference_venv.request import LaunchRequest
+from xinference_venv.planning.request import LaunchRequest
 
 REQUEST = LaunchRequest(model_name="lantern")
 

@@ -14,20 +14,20 @@ from typing import Any
 
 import xoscar as xo
 
-from xinference_venv.actor_class import ActorClass
 from xinference_venv.actors import rpc
 from xinference_venv.actors.cluster import create_worker, local_cluster
 from xinference_venv.actors.cluster import supervisor_pool as supervisor_pool
 from xinference_venv.actors.cluster import worker_pool as worker_pool
-from xinference_venv.actors.examine import examine as examine
-from xinference_venv.actors.membership import SUPERVISOR_UID
+from xinference_venv.actors.heartbeat import SUPERVISOR_UID
+from xinference_venv.diagnosis.diagnose import examine as examine
 from xinference_venv.errors import VirtualEnvError, WorkerUnavailable, error_from_dict
-from xinference_venv.inventory import EnvEntry
-from xinference_venv.jobs import JobEvent, PreparedEnvironment
-from xinference_venv.launch import ModelProcess, start_model_process
-from xinference_venv.replicas import Replica
-from xinference_venv.request import LaunchRequest
-from xinference_venv.runner import create_actor
+from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.inventory.jobs import JobEvent, PreparedEnvironment
+from xinference_venv.inventory.replicas import Replica
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.runtime.actor_spec import ActorClass
+from xinference_venv.runtime.model_process import ModelProcess, start_model_process
+from xinference_venv.runtime.remote_actor import create_actor
 
 _POLL_SECONDS = 20.0
 # Longer than anything that a supervisor does before it answers.

@@ -14,15 +14,16 @@ from enum import Enum
 from sphinx.pycode import ModuleAnalyzer
 
 from directives.markdown import code, table
-from xinference_venv.env import EnvKey, EnvRecord, KeyRecord
-from xinference_venv.inventory import EnvEntry, RemovalPlan
-from xinference_venv.job_log import LogEnding, LogHeader
-from xinference_venv.jobs import JobEvent, PreparedEnvironment
-from xinference_venv.lease import Lease, ProcessIdentity
-from xinference_venv.lock import EnvLock, LockedDistribution
-from xinference_venv.replicas import Replica
-from xinference_venv.request import LaunchRequest, ModelVirtualEnv
-from xinference_venv.store.marks import BrokenMark
+from xinference_venv.inventory.env import EnvRecord, KeyRecord
+from xinference_venv.inventory.inventory import EnvEntry, RemovalPlan
+from xinference_venv.inventory.job_log import LogEnding, LogHeader
+from xinference_venv.inventory.jobs import JobEvent, PreparedEnvironment
+from xinference_venv.inventory.lease import Lease, ProcessIdentity
+from xinference_venv.inventory.replicas import Replica
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.lock import EnvLock, LockedDistribution
+from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
+from xinference_venv.store.envs.broken_marker import BrokenMark
 
 # The title of each group, and its records with the place where they lie.
 _GROUPS: dict[str, dict[type, str]] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util import logging
 
-from xinference_venv.config import Settings
+from xinference_venv.settings import Settings
 
 _PAGE = Path(__file__).parents[1] / "settings.md"
 _VARIABLE = re.compile(r"``([A-Z_]+)``")

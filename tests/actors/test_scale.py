@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from benchmarks.simulated import REQUEST, SimulatedCluster, simulate
-from xinference_venv.actors.board import ENDED_JOBS_KEPT
 from xinference_venv.actors.supervisor_workers import ASK_SECONDS
 from xinference_venv.errors import InstallFailed, NotFound, UnknownJob, error_from_dict
-from xinference_venv.fleet import FORGOTTEN_SECONDS, HEARTBEAT_SECONDS
+from xinference_venv.inventory.cluster_state import FORGOTTEN_SECONDS, HEARTBEAT_SECONDS
+from xinference_venv.service.jobs import ENDED_JOBS_KEPT
 
 WORKERS = 1000
 

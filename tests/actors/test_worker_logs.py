@@ -10,7 +10,7 @@ import pytest
 from tests.fakes import key
 from xinference_venv.client import Client
 from xinference_venv.errors import InvalidInput, InvalidName, NotFound
-from xinference_venv.job_log import LogEnding, Outcome
+from xinference_venv.inventory.job_log import LogEnding, Outcome
 from xinference_venv.store.log_writer import LogWriter
 from xinference_venv.store.store import Store
 

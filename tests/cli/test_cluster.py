@@ -13,16 +13,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests import test_cli
+from tests.cli import test_main
+from tests.cli.test_main import Run
 from tests.daemons import STARTED_NOW, Daemon, Daemons, daemons
 from tests.index import Index
-from tests.test_cli import Run
 from tests.wheels import build_wheel
 from xinference_venv.client import remote_client
-from xinference_venv.request import LaunchRequest
-from xinference_venv.store.layout import Layout
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.store.paths import Layout
 
-run = test_cli.run
+run = test_main.run
 HOSTS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
 # Says what it is asked to do, and fails to do it.
 BROKEN_UV = "#!/bin/sh\n[ $1 = --version ] && exec {uv} --version\necho 'error: no' >&2\nexit 2\n"
@@ -39,7 +39,7 @@ def spec(index: Index, tmp_path: Path) -> Path:
     """A specification of the model ``toy``, of two small packages."""
     build_wheel(tmp_path / "wheels", "toy-model", "1.0", requires=["toy-dependency"])
     build_wheel(tmp_path / "wheels", "toy-dependency", "2.0")
-    return test_cli.specify(tmp_path / "toy.json", index, "toy", "toy-model")
+    return test_main.specify(tmp_path / "toy.json", index, "toy", "toy-model")
 
 
 @pytest.fixture

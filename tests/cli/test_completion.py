@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests import test_cli
+from tests.cli import test_main
+from tests.cli.test_main import Run
 from tests.daemons import Daemons, daemons, eventually
 from tests.index import black_hole
-from tests.test_cli import Run
 
-run = test_cli.run
+run = test_main.run
 
 # Ask the shell for the completions of a line as its own TAB would.
 BASH = """\

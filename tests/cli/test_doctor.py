@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests import test_cli
+from tests.cli import test_main
+from tests.cli.test_main import Run
 from tests.daemons import STARTED_NOW, Daemons, daemons
 from tests.index import Index, black_hole, dead_port
-from tests.test_cli import Run
 from tests.wheels import build_wheel
 
-run = test_cli.run
+run = test_main.run
 SECRET = "opensesame"
 OTHER_RELEASE = """\
 import importlib.metadata as metadata
@@ -57,7 +57,7 @@ def diagnosed(run: Run, *words: str) -> tuple[int, Checks]:
 @pytest.fixture
 def spec(index: Index, tmp_path: Path) -> Path:
     build_wheel(tmp_path / "wheels", "toy-model", "1.0")
-    return test_cli.specify(tmp_path / "toy.json", index, "toy", "toy-model")
+    return test_main.specify(tmp_path / "toy.json", index, "toy", "toy-model")
 
 
 @pytest.mark.uv

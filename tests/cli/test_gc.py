@@ -13,7 +13,7 @@ from tests import fakes
 from xinference_venv.cli import gc as gc_module
 from xinference_venv.cli import main
 from xinference_venv.errors import UvFailed
-from xinference_venv.eviction import EnvUsage
+from xinference_venv.inventory.eviction import EnvUsage
 
 GIB = 2**30
 

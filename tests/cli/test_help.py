@@ -6,12 +6,12 @@ from itertools import chain
 
 import pytest
 
-from tests import test_cli
-from tests.test_cli import Run
+from tests.cli import test_main
+from tests.cli.test_main import Run
 from xinference_venv.cli.help import SECTIONS
 from xinference_venv.cli.main import commands
 
-run = test_cli.run
+run = test_main.run
 
 
 def test_the_help_lists_every_command_once_under_a_title(run: Run) -> None:

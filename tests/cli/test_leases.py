@@ -21,8 +21,8 @@ from tests.store.conftest import attached, ended_process, envs
 from xinference_venv.cli import leases as leases_module
 from xinference_venv.cli import main
 from xinference_venv.errors import WorkerUnavailable
-from xinference_venv.lease import Holder, LeaseEntry, ProcessIdentity
-from xinference_venv.store.identity import identify
+from xinference_venv.inventory.lease import Holder, LeaseEntry, ProcessIdentity
+from xinference_venv.store.process_identity import identify
 from xinference_venv.store.store import Store
 
 KEY = fakes.key("a-model")

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from tests import test_cli
+from tests.cli import test_main
+from tests.cli.test_main import Run, Start
 from tests.fakes import key
 from tests.index import Index
 from tests.store.conftest import ended_process
-from tests.test_cli import Run, Start
 from tests.wheels import build_wheel
-from xinference_venv.job_log import LogEnding, LogHeader, Outcome
-from xinference_venv.store.identity import this_process
+from xinference_venv.inventory.job_log import LogEnding, LogHeader, Outcome
 from xinference_venv.store.logs import log_path
+from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store
 
 ENDINGS = {
@@ -29,8 +29,8 @@ ENDINGS = {
     "cancelled": LogEnding(outcome=Outcome.CANCELLED, ended=160.0),
 }
 
-run = test_cli.run
-start = test_cli.start
+run = test_main.run
+start = test_main.start
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests import test_cli
-from tests.test_cli import Run
-from xinference_venv.env import EnvState
+from tests.cli import test_main
+from tests.cli.test_main import Run
+from xinference_venv.inventory.env import EnvState
 
-run = test_cli.run
-spec = test_cli.spec
+run = test_main.run
+spec = test_main.spec
 
 pytestmark = pytest.mark.uv
 

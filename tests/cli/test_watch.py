@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from tests import test_cli
+from tests.cli import test_main
+from tests.cli.test_main import Run
 from tests.daemons import PATIENCE_SECONDS, Daemons, daemons
 from tests.index import Index
-from tests.test_cli import Run
 from tests.wheels import build_wheel
 
-run = test_cli.run
+run = test_main.run
 
 
 @dataclass(kw_only=True, eq=False)
@@ -95,7 +95,7 @@ def serving(tmp_path: Path, environ: Mapping[str, str]) -> Iterator[Daemons]:
 @pytest.fixture
 def spec(index: Index, tmp_path: Path) -> Path:
     build_wheel(tmp_path / "wheels", "toy-model", "1.0")
-    return test_cli.specify(tmp_path / "toy.json", index, "toy", "toy-model")
+    return test_main.specify(tmp_path / "toy.json", index, "toy", "toy-model")
 
 
 @pytest.mark.uv

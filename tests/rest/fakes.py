@@ -9,11 +9,11 @@ import httpx
 from fastapi import FastAPI
 
 from tests import fakes
-from xinference_venv import metrics
 from xinference_venv.client import Client
-from xinference_venv.diagnosis import failed, ok
+from xinference_venv.diagnosis.checks import failed, ok
 from xinference_venv.errors import VirtualEnvError, WorkerUnavailable
-from xinference_venv.measures import Measures
+from xinference_venv.observability import metrics
+from xinference_venv.observability.registry import Measures
 from xinference_venv.rest.app import create_app
 
 ADDRESS = "10.0.0.1:4000"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.rest.fakes import FakeSupervisor, app_of, browser
 from xinference_venv.rest.limits import Limits, Rates
-from xinference_venv.rest.serving import hosts_of
+from xinference_venv.rest.server import hosts_of
 
 JSON = {"Content-Type": "application/json"}
 

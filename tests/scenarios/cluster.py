@@ -25,11 +25,11 @@ from tests.scenarios.hosts import Host
 from tests.scenarios.steps import asking
 from tests.wheels import build_wheel
 from xinference_venv.actors.cluster import supervisor_pool, worker_pool
+from xinference_venv.cli.session import serve
 from xinference_venv.client import Client, remote_client
-from xinference_venv.replicas import Replica
-from xinference_venv.request import LaunchRequest
-from xinference_venv.session import serve
-from xinference_venv.store.layout import Layout
+from xinference_venv.inventory.replicas import Replica
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.store.paths import Layout
 
 # Suspected after three of them, gone after fifteen.
 HEARTBEAT_SECONDS = 0.4

@@ -10,7 +10,7 @@ import pytest
 
 from tests.index import Index
 from tests.wheels import build_wheel
-from xinference_venv.store.layout import Layout
+from xinference_venv.store.paths import Layout
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xinference_venv.client import Client, local_client
-from xinference_venv.jobs import PreparedEnvironment
-from xinference_venv.request import LaunchRequest
-from xinference_venv.store.beside import place_beside
-from xinference_venv.store.identity import this_process
+from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.store.atomic import place_beside
+from xinference_venv.store.process_identity import this_process
 
 # The model that most scenarios are about, and the one that a living process uses throughout.
 MODEL, HELD = "glow", "held"

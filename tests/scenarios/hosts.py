@@ -18,9 +18,9 @@ from tests.scenarios.steps import asking, says
 from tests.wheels import fake_distribution
 from xinference_venv.client import Client
 from xinference_venv.errors import PythonNotFound
-from xinference_venv.jobs import PreparedEnvironment
-from xinference_venv.lock import EnvLock, Role
-from xinference_venv.store.layout import Layout
+from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.planning.lock import EnvLock, Role
+from xinference_venv.store.paths import Layout
 from xinference_venv.store.store import Store
 
 

@@ -23,7 +23,7 @@ from xinference_venv.actors.cluster import local_cluster
 from xinference_venv.actors.supervisor import SUPERVISOR_UID
 from xinference_venv.actors.worker import WORKER_UID
 from xinference_venv.client import Client
-from xinference_venv.request import LaunchRequest
+from xinference_venv.planning.request import LaunchRequest
 
 _ROOT = Path(__file__).parents[2]
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from tests.index import Index
 from xinference_venv.client import Client
-from xinference_venv.jobs import PreparedEnvironment
-from xinference_venv.request import LaunchRequest
-from xinference_venv.store.identity import identify
-from xinference_venv.store.layout import Layout
+from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.store.paths import Layout
+from xinference_venv.store.process_identity import identify
 
 MODEL = "glow"
 

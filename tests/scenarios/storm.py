@@ -23,9 +23,9 @@ from tests.scenarios.processes import WorkerProcess, worker_process
 from tests.scenarios.steps import files_of, uv_processes
 from tests.scenarios.storm_plan import SOLVABLE, Kind, Operation
 from xinference_venv.errors import NotFound, UnknownJob, VirtualEnvError, WorkerUnavailable
-from xinference_venv.jobs import JobEvent, PreparedEnvironment
-from xinference_venv.request import LaunchRequest
-from xinference_venv.store.layout import Layout
+from xinference_venv.inventory.jobs import JobEvent, PreparedEnvironment
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.store.paths import Layout
 
 AT_ONCE = 6
 OPERATION_SECONDS = 90.0

@@ -13,8 +13,8 @@ from tests.scenarios.bad_input_kinds import HOME, INDEX, BadInput
 from tests.scenarios.bad_input_table import SECTIONS
 from xinference_venv.client import local_client
 from xinference_venv.errors import VirtualEnvError, error_from_dict
-from xinference_venv.request import LaunchRequest
-from xinference_venv.store.layout import Layout
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.store.paths import Layout
 
 CASES = [case for cases in SECTIONS.values() for case in cases]
 PAGE = Path(__file__).parents[2] / "docs" / "bad-input.md"

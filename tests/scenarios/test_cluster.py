@@ -10,7 +10,7 @@ import pytest_asyncio
 from tests.scenarios.cluster import Cluster, cluster, loopback
 from tests.wheels import build_wheel
 from xinference_venv.errors import InstallFailed, InvalidInput, NotFound, ResolutionFailed
-from xinference_venv.jobs import Phase
+from xinference_venv.inventory.jobs import Phase
 
 pytestmark = [pytest.mark.uv, pytest.mark.asyncio(loop_scope="module")]
 

@@ -26,11 +26,11 @@ from xinference_venv.actors import rpc
 from xinference_venv.actors.supervisor_workers import ASK_SECONDS
 from xinference_venv.actors.worker import WORKER_UID
 from xinference_venv.errors import JobCancelled, WorkerUnavailable
-from xinference_venv.fleet import PROTOCOL, Registration
-from xinference_venv.jobs import JobEvent, Phase
-from xinference_venv.replicas import Replica
-from xinference_venv.request import LaunchRequest
-from xinference_venv.sources import ALLOWED_ROOTS_VARIABLE
+from xinference_venv.inventory.cluster_state import PROTOCOL, Registration
+from xinference_venv.inventory.jobs import JobEvent, Phase
+from xinference_venv.inventory.replicas import Replica
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE
 
 pytestmark = [pytest.mark.uv, pytest.mark.asyncio(loop_scope="module")]
 

@@ -23,11 +23,12 @@ from tests.store.conftest import ended_process, rubbish
 from tests.wheels import build_wheel
 from xinference_venv.client import Client, local_client
 from xinference_venv.errors import InstallFailed, StoreError, VirtualEnvError
-from xinference_venv.request import LaunchRequest
+from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.store import store as store_module
-from xinference_venv.store.layout import Layout
 from xinference_venv.store.leases import Leases
+from xinference_venv.store.paths import Layout
 from xinference_venv.store.store import Store
+from xinference_venv.store.sweep import sweep
 
 pytestmark = [pytest.mark.uv, pytest.mark.usefixtures("wheels")]
 
@@ -103,7 +104,7 @@ async def test_whichever_operation_of_the_disk_fails_nothing_is_half_made(
         disk.mend()
     assert failures > 10
     _end_owners(layout)
-    Store.open(layout.root).sweep()
+    sweep(Store.open(layout.root))
     assert rubbish(Store.open(layout.root)) == []
 
 

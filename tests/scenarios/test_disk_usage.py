@@ -14,11 +14,11 @@ import pytest
 from tests.index import Index
 from tests.scenarios.steps import asking, files_of
 from tests.wheels import build_wheel
-from xinference_venv.actors import care
 from xinference_venv.client import Client
 from xinference_venv.errors import DeadlineExceeded
-from xinference_venv.store.layout import Layout
-from xinference_venv.store.usage import measured
+from xinference_venv.service import garbage_collector
+from xinference_venv.store.disk_usage import measured
+from xinference_venv.store.paths import Layout
 
 pytestmark = pytest.mark.uv
 
@@ -74,7 +74,7 @@ async def test_who_asks_while_it_is_measured_gets_the_same_answer(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     walk = Walk()
-    monkeypatch.setattr(care, "measured", walk)
+    monkeypatch.setattr(garbage_collector, "measured", walk)
     with pytest.raises(DeadlineExceeded, match=r"not measured within 0\.01 s"):
         await client.worker.disk_usage(0.01)
     asked = [asyncio.ensure_future(client.worker.disk_usage(30.0)) for _ in range(3)]

@@ -33,7 +33,7 @@ from xinference_venv.errors import (
     WorkerUnavailable,
     error_from_dict,
 )
-from xinference_venv.store.layout import Layout
+from xinference_venv.store.paths import Layout
 
 pytestmark = pytest.mark.uv
 

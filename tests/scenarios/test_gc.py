@@ -14,14 +14,14 @@ import pytest
 from tests.index import Index
 from tests.scenarios.steps import asking, environments, eventually, files_of
 from tests.wheels import build_wheel
-from xinference_venv.actors import care as care_module
 from xinference_venv.client import Client, local_client
-from xinference_venv.eviction import plan_eviction
-from xinference_venv.jobs import PreparedEnvironment
-from xinference_venv.store.layout import Layout
+from xinference_venv.inventory.eviction import plan_eviction
+from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.service import garbage_collector as care_module
+from xinference_venv.store.disk_usage import measured, usages_of
 from xinference_venv.store.locks import held as lock_held
+from xinference_venv.store.paths import Layout
 from xinference_venv.store.store import Store
-from xinference_venv.store.usage import measured, usages_of
 
 pytestmark = pytest.mark.uv
 

@@ -19,12 +19,12 @@ from tests.index import Index
 from tests.scenarios.hosts import Host, ran
 from tests.scenarios.steps import asking, environments, left_behind, says, version_of
 from tests.wheels import build_wheel
-from xinference_venv import console
+from xinference_venv.cli.render import environments as render_environments
 from xinference_venv.client import Client, local_client
-from xinference_venv.env import KeyRecord
 from xinference_venv.errors import PythonNotFound, UvNotFound
-from xinference_venv.jobs import PreparedEnvironment
-from xinference_venv.store.layout import LOCK_NAME, RECORD_NAME, Layout
+from xinference_venv.inventory.env import KeyRecord
+from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME, Layout
 
 pytestmark = [pytest.mark.uv, pytest.mark.usefixtures("wheels")]
 
@@ -141,7 +141,7 @@ async def test_a_clock_that_was_set_back_does_no_harm(
         [entry] = await client.entries()
         assert (entry.state, entry.created, entry.last_used) == ("ready", later, later)
         answer = await client.supervisor.list_virtual_envs()
-        assert list(console.listed(answer, time.time()))
+        assert list(render_environments.listed(answer, time.time()))
         second = await client.prepare(request)
         assert (second.env_id, second.uv_calls) == (first.env_id, 0)
         [entry] = await client.entries()

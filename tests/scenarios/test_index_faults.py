@@ -25,8 +25,8 @@ from xinference_venv.errors import (
     ResolutionFailed,
     VirtualEnvError,
 )
-from xinference_venv.request import LaunchRequest
-from xinference_venv.store.layout import Layout
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.store.paths import Layout
 
 pytestmark = [pytest.mark.uv, pytest.mark.usefixtures("wheels")]
 

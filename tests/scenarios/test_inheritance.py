@@ -24,9 +24,9 @@ from tests.scenarios.steps import (
 from tests.wheels import build_sdist, build_wheel
 from xinference_venv.client import Client, local_client
 from xinference_venv.errors import ResolutionFailed, VerificationFailed
-from xinference_venv.lock import Role
-from xinference_venv.request import LaunchRequest
-from xinference_venv.store.layout import Layout
+from xinference_venv.planning.lock import Role
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.store.paths import Layout
 
 pytestmark = pytest.mark.uv
 

@@ -22,10 +22,10 @@ from tests.scenarios.steps import says, version_of
 from tests.wheels import build_wheel
 from xinference_venv.client import Client, local_client
 from xinference_venv.errors import ResolutionFailed
-from xinference_venv.lock import Role
-from xinference_venv.request import LaunchRequest
-from xinference_venv.store.layout import Layout
-from xinference_venv.uv_cli.command import scrubbed_environment
+from xinference_venv.planning.lock import Role
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.store.paths import Layout
+from xinference_venv.uv.argv import scrubbed_environment
 
 pytestmark = [pytest.mark.uv, pytest.mark.network]
 

@@ -30,8 +30,8 @@ from tests.scenarios.steps import (
 )
 from tests.wheels import build_wheel, fake_distribution
 from xinference_venv.client import Client, local_client
-from xinference_venv.jobs import JobEvent, Phase
-from xinference_venv.store.layout import Layout
+from xinference_venv.inventory.jobs import JobEvent, Phase
+from xinference_venv.store.paths import Layout
 
 pytestmark = pytest.mark.uv
 

@@ -12,9 +12,9 @@ import pytest
 from tests.index import Index
 from tests.wheels import build_wheel
 from xinference_venv.client import Client, local_client
-from xinference_venv.measures import Measures
-from xinference_venv.metrics import OF_WORKER, PREFIX
-from xinference_venv.request import LaunchRequest
+from xinference_venv.observability.metrics import OF_WORKER, PREFIX
+from xinference_venv.observability.registry import Measures
+from xinference_venv.planning.request import LaunchRequest
 
 pytestmark = pytest.mark.uv
 

@@ -21,9 +21,9 @@ from tests.scenarios.steps import alive, asking, eventually
 from tests.wheels import build_wheel
 from xinference_venv.client import Client
 from xinference_venv.errors import DeadlineExceeded, ModelStartFailed, NotFound
-from xinference_venv.jobs import PreparedEnvironment
-from xinference_venv.launch import ModelProcess, start_model_process
-from xinference_venv.store.layout import Layout
+from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.runtime.model_process import ModelProcess, start_model_process
+from xinference_venv.store.paths import Layout
 
 pytestmark = pytest.mark.uv
 

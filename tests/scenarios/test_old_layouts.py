@@ -20,8 +20,8 @@ from tests.index import Index
 from tests.scenarios.steps import asking, environments, files_of, left_behind, requested
 from xinference_venv.client import Client
 from xinference_venv.errors import InUse, InvalidName, StoreError, VirtualEnvError
-from xinference_venv.inventory import EnvEntry
-from xinference_venv.store.layout import Layout
+from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.store.paths import Layout
 
 pytestmark = [pytest.mark.uv, pytest.mark.usefixtures("wheels")]
 

@@ -14,9 +14,9 @@ from tests.index import Index
 from tests.scenarios.steps import asking, environments, eventually, files_of, requested
 from xinference_venv.actors import worker as worker_module
 from xinference_venv.client import Client
-from xinference_venv.inventory import RemovalPlan, plan_removal
-from xinference_venv.jobs import PreparedEnvironment
-from xinference_venv.store.layout import Layout
+from xinference_venv.inventory.inventory import RemovalPlan, plan_removal
+from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.store.paths import Layout
 
 pytestmark = [pytest.mark.uv, pytest.mark.usefixtures("wheels")]
 

@@ -19,7 +19,7 @@ from tests.scenarios.steps import asking
 from tests.wheels import build_wheel
 from xinference_venv.actors.cluster import supervisor_pool
 from xinference_venv.client import Client, worker_client
-from xinference_venv.launch import bind, process_variables
+from xinference_venv.runtime.model_process import bind, process_variables
 
 pytestmark = pytest.mark.uv
 

@@ -23,11 +23,12 @@ from tests.scenarios.steps import (
 from tests.wheels import build_sdist, build_wheel, corrupt, git_repository
 from xinference_venv.client import Client, local_client
 from xinference_venv.errors import BuildFailed
-from xinference_venv.jobs import Phase
-from xinference_venv.lock import EnvLock
-from xinference_venv.request import LaunchRequest
-from xinference_venv.store.layout import LOCK_NAME, RECORD_NAME, Layout
+from xinference_venv.inventory.jobs import Phase
+from xinference_venv.planning.lock import EnvLock
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME, Layout
 from xinference_venv.store.store import Store
+from xinference_venv.store.sweep import sweep
 
 pytestmark = pytest.mark.uv
 
@@ -305,10 +306,10 @@ async def test_a_wheel_that_no_lock_needs_is_swept_and_one_that_is_needed_is_not
     await client.supervisor.remove_virtual_env("model-unkept")
     store = Store.open(layout.root)
     building = store.stage("a-job")
-    store.sweep()
+    sweep(store)
     assert len(built(layout)) == 2
     store.unstage(building.name)
-    store.sweep()
+    sweep(store)
     assert built(layout) == ["kept-1.0-py3-none-any.whl"]
 
 

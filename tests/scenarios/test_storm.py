@@ -19,7 +19,7 @@ from tests.scenarios.steps import asking, eventually, left_behind
 from tests.scenarios.storm import Storm
 from tests.scenarios.storm_plan import MODELS, SOLVABLE, build_wheels, plan_storm
 from xinference_venv.client import local_client
-from xinference_venv.store.layout import Layout
+from xinference_venv.store.paths import Layout
 
 OPERATIONS = int(os.environ.get("STORM_OPERATIONS", "200"))
 SEED = int(os.environ.get("STORM_SEED", random.randrange(1 << 32)))

@@ -30,9 +30,9 @@ from tests.scenarios.steps import (
 )
 from xinference_venv.client import Client
 from xinference_venv.errors import JobCancelled, error_from_dict
-from xinference_venv.request import LaunchRequest
-from xinference_venv.store.disk import Disk
-from xinference_venv.store.layout import LOCK_NAME, Layout
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.store.atomic import Disk
+from xinference_venv.store.paths import LOCK_NAME, Layout
 
 pytestmark = [pytest.mark.uv, pytest.mark.usefixtures("wheels")]
 

@@ -29,12 +29,12 @@ from tests.scenarios.steps import (
     version_of,
 )
 from tests.wheels import build_wheel
-from xinference_venv.actors import checks
 from xinference_venv.client import Client, local_client
-from xinference_venv.env import EnvState
 from xinference_venv.errors import VerificationFailed
-from xinference_venv.jobs import PreparedEnvironment
-from xinference_venv.store.layout import (
+from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.service import integrity_checker
+from xinference_venv.store.paths import (
     BROKEN_NAME,
     LAYER_NAME,
     LOCK_NAME,
@@ -391,10 +391,12 @@ async def test_a_worker_looks_at_every_environment_once_a_day(
     os.utime(broken, (two_days_ago, two_days_ago))
 
     def warned() -> list[str]:
-        return [each.getMessage() for each in caplog.records if each.name == checks.__name__]
+        return [
+            each.getMessage() for each in caplog.records if each.name == integrity_checker.__name__
+        ]
 
-    monkeypatch.setattr(checks, "_FIRST_SECONDS", 0.0)
-    with caplog.at_level(logging.WARNING, logger=checks.__name__):
+    monkeypatch.setattr(integrity_checker, "_FIRST_SECONDS", 0.0)
+    with caplog.at_level(logging.WARNING, logger=integrity_checker.__name__):
         async with local_client(environ) as client:
             await eventually(lambda: (broken / BROKEN_NAME).exists())
             states = {each.key.model_name: each.state for each in await client.entries()}
@@ -405,7 +407,7 @@ async def test_a_worker_looks_at_every_environment_once_a_day(
     assert "wick.py is missing" in warned()[1]
     assert not (fresh / BROKEN_NAME).exists()
     # Nothing is due any more.
-    with caplog.at_level(logging.WARNING, logger=checks.__name__):
+    with caplog.at_level(logging.WARNING, logger=integrity_checker.__name__):
         async with local_client(environ):
             await eventually(lambda: len(warned()) == 4)
     assert not (fresh / BROKEN_NAME).exists()
@@ -420,8 +422,8 @@ async def test_a_worker_that_stops_does_not_wait_for_the_rest_of_a_check(
     async with local_client(environ) as client:
         _, env = await made(client, asking(index, *parts))
     os.utime(env, (0, 0))
-    monkeypatch.setattr(checks, "_FIRST_SECONDS", 0.0)
-    monkeypatch.setattr(checks, "_PAUSE_SECONDS", 30.0)
+    monkeypatch.setattr(integrity_checker, "_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(integrity_checker, "_PAUSE_SECONDS", 30.0)
     async with asyncio.timeout(20):
         async with local_client(environ) as client:
             await client.entries()

@@ -9,18 +9,18 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tests import test_cli
+from tests.cli import test_main
+from tests.cli.test_main import Run, kinds
 from tests.daemons import STARTED_NOW, Daemons, daemons
 from tests.index import Index
 from tests.scenarios.steps import asking
-from tests.test_cli import Run, kinds
 from tests.wheels import build_wheel
 from xinference_venv import errors
 from xinference_venv.client import Client, remote_client
 from xinference_venv.errors import IncompatibleVersion, VirtualEnvError
-from xinference_venv.jobs import Phase
+from xinference_venv.inventory.jobs import Phase
 
-run = test_cli.run
+run = test_main.run
 _T = TypeVar("_T")
 
 # A worker that fails as it is told to.
@@ -51,12 +51,12 @@ VirtualEnvSupervisorActor.list_workers = fails
 """
 # A release whose nouns say more.
 LATER_NOUNS = """
-from xinference_venv.fleet import Registration
-from xinference_venv.inventory import EnvEntry
-from xinference_venv.jobs import JobEvent, PreparedEnvironment
-from xinference_venv.lease import LeaseEntry
-from xinference_venv.lock import EnvLock
-from xinference_venv.replicas import LockSource, Replica
+from xinference_venv.inventory.cluster_state import Registration
+from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.inventory.jobs import JobEvent, PreparedEnvironment
+from xinference_venv.inventory.lease import LeaseEntry
+from xinference_venv.planning.lock import EnvLock
+from xinference_venv.inventory.replicas import LockSource, Replica
 
 def saying_more(kind):
     before = kind.to_dict

@@ -13,10 +13,11 @@ import pytest
 from uv import find_uv_bin
 
 from tests.fakes import key, lock, wheel_package
-from xinference_venv.env import EnvKey, EnvRecord, KeyRecord
-from xinference_venv.lease import Lease, ProcessIdentity
-from xinference_venv.lock import EnvLock
-from xinference_venv.store.identity import identify, this_process
+from xinference_venv.inventory.env import EnvRecord, KeyRecord
+from xinference_venv.inventory.lease import Lease, ProcessIdentity
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.lock import EnvLock
+from xinference_venv.store.process_identity import identify, this_process
 from xinference_venv.store.store import Store, interpreter_facts
 
 REAL_PYTHON = os.path.realpath(sys.executable)

@@ -15,15 +15,16 @@ from hypothesis import strategies as st
 
 from tests.fakes import key, process
 from tests.store.conftest import attached, key_record, lock_of, publish, tree
-from xinference_venv.env import EnvKey, EnvState
 from xinference_venv.errors import StoreError, VirtualEnvError
-from xinference_venv.inventory import EnvEntry
-from xinference_venv.store.disk import Disk
-from xinference_venv.store.identity import this_process
+from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.store.atomic import Disk
+from xinference_venv.store.legacy.layouts import check_free, remove_old
 from xinference_venv.store.listing import entries_of
-from xinference_venv.store.old_layouts import check_free, remove_old
-from xinference_venv.store.removal import remove_entry
-from xinference_venv.store.store import Store
+from xinference_venv.store.process_identity import this_process
+from xinference_venv.store.store import Store, remove_entry
+from xinference_venv.store.sweep import sweep
 
 State = dict[str, tuple[int, int, bytes]]
 
@@ -135,13 +136,13 @@ def everything(store: Store, env_id: str) -> list[Callable[[], object]]:
         lambda: store.leases.release(env_id, "a-lease"),
         lambda: store.delete_if_unused(env_id),
         lambda: store.detach(of),
-        lambda: store.sweep(),
+        lambda: sweep(store),
         lambda: store.stage("3.11"),
         lambda: store.unstage("3.11"),
         lambda: store.sweep_wheels(),
         lambda: check_free(store.layout, of),
         lambda: store.attach(key_record(of, publish(store, lock_of("numpy")).env_id)),
-        lambda: store.sweep(),
+        lambda: sweep(store),
     ]
 
 

@@ -19,9 +19,9 @@ from tests.fakes import lease as lease_noun
 from tests.fakes import process
 from tests.store.conftest import ended_process, identity_of, tree
 from xinference_venv.errors import InvalidRecord, NotFound, StoreError
-from xinference_venv.lease import Holder, Lease, ProcessIdentity
-from xinference_venv.store.identity import this_process
+from xinference_venv.inventory.lease import Holder, Lease, ProcessIdentity
 from xinference_venv.store.leases import Leases
+from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store
 
 ENV = "0123456789abcdef"

@@ -13,12 +13,13 @@ import pytest
 
 from tests.fakes import key
 from tests.store.conftest import attached, identity_of, key_record, lock_of, publish
-from xinference_venv.env import EnvKey, EnvState
-from xinference_venv.inventory import EnvEntry, EnvFilter
-from xinference_venv.store import remembered
-from xinference_venv.store.layout import RECORD_NAME
+from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.inventory import EnvEntry, EnvFilter
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.store import stat_cache
+from xinference_venv.store.legacy.layouts import remove_old
 from xinference_venv.store.listing import entries_of
-from xinference_venv.store.old_layouts import remove_old
+from xinference_venv.store.paths import RECORD_NAME
 from xinference_venv.store.store import Store
 
 
@@ -152,7 +153,7 @@ def test_what_others_changed_since_the_last_listing_is_told(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tick = 0.05
-    monkeypatch.setattr(remembered, "SETTLED_NANOSECONDS", int(tick * 1e9))
+    monkeypatch.setattr(stat_cache, "SETTLED_NANOSECONDS", int(tick * 1e9))
     other = Store.open(store.layout.root)
     first = attached(other, "numpy")
 
@@ -178,7 +179,7 @@ def test_what_others_changed_since_the_last_listing_is_told(
 
 
 def test_what_is_gone_is_forgotten(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remembered, "SETTLED_NANOSECONDS", -1)
+    monkeypatch.setattr(stat_cache, "SETTLED_NANOSECONDS", -1)
     for name in ("a", "b", "c"):
         attached(store, name, of=key(name))
     entries_of(store)

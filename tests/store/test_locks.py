@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 
 from tests.store.conftest import ended_process, tree
-from tests.store.test_disk import full_disk
+from tests.store.test_atomic import full_disk
 from xinference_venv.errors import DeadlineExceeded, StoreError
-from xinference_venv.lease import ProcessIdentity
+from xinference_venv.inventory.lease import ProcessIdentity
 from xinference_venv.store import locks
 from xinference_venv.store import store as store_module
-from xinference_venv.store.identity import this_process
 from xinference_venv.store.locks import check_locking, held, held_briefly, held_if_free
+from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store
 
 HOLD = """

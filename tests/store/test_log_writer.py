@@ -11,10 +11,10 @@ import pytest
 
 from tests.fakes import key
 from xinference_venv.errors import InvalidName, StoreError
-from xinference_venv.inventory import EnvFilter
-from xinference_venv.job_log import JobLog, LogEnding, Outcome
+from xinference_venv.inventory.inventory import EnvFilter
+from xinference_venv.inventory.job_log import JobLog, LogEnding, Outcome
 from xinference_venv.store import log_writer
-from xinference_venv.store.disk import Disk
+from xinference_venv.store.atomic import Disk
 from xinference_venv.store.log_writer import LogWriter
 from xinference_venv.store.logs import logs_of, text_of
 from xinference_venv.store.store import Store

@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 
 from tests.fakes import key
 from tests.store.conftest import end, ended_process, identity_of
-from xinference_venv.env import EnvKey
 from xinference_venv.errors import InvalidName, NotFound
-from xinference_venv.inventory import EnvFilter
-from xinference_venv.job_log import LogEnding, LogHeader, Outcome
-from xinference_venv.lease import ProcessIdentity
+from xinference_venv.inventory.inventory import EnvFilter
+from xinference_venv.inventory.job_log import LogEnding, LogHeader, Outcome
+from xinference_venv.inventory.lease import ProcessIdentity
+from xinference_venv.planning.key import EnvKey
 from xinference_venv.store import logs
-from xinference_venv.store.identity import this_process
 from xinference_venv.store.log_writer import LogWriter
 from xinference_venv.store.logs import LogPart, log_path, logs_of, make_room, read_on, text_of
+from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store
 
 READY = LogEnding(outcome=Outcome.READY, ended=10.0)

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from tests.fakes import key
 from tests.store.conftest import attached, env_record, key_record, lease_by, lock_of, publish
-from xinference_venv.env import EnvRecord, KeyRecord
 from xinference_venv.errors import InvalidRecord
-from xinference_venv.lease import Holder
-from xinference_venv.lock import EnvLock
-from xinference_venv.store.layout import LOCK_NAME, RECORD_NAME
+from xinference_venv.inventory.env import EnvRecord, KeyRecord
+from xinference_venv.inventory.lease import Holder
+from xinference_venv.planning.lock import EnvLock
+from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME
 from xinference_venv.store.store import Store
+from xinference_venv.store.sweep import sweep
 
 KEY = key()
 LOCK = lock_of("numpy")
@@ -59,7 +60,7 @@ def test_an_environment_of_a_later_version_is_broken_for_us_and_kept(store: Stor
         store.env_record(env_id)
     add_to(store.layout.env(env_id) / LOCK_NAME, version=2)
     assert store.lock_of(env_id) is None
-    store.sweep()
+    sweep(store)
     assert store.layout.env(env_id).is_dir()
 
 
@@ -157,7 +158,7 @@ def test_a_lease_that_was_cut_at_any_byte_counts_and_keeps_its_environment(
         # Which takes time, and decides by the leases alone.
         if end % 20 == 0:
             assert not store.delete_if_unused(env_id)
-            store.sweep()
+            sweep(store)
     assert store.env_record(env_id).env_id == env_id
     path.write_bytes(whole)
     assert store.delete_if_unused(env_id) is (holder == "dead")

@@ -21,19 +21,20 @@ from tests.store.conftest import (
     publish,
 )
 from tests.wheels import build_wheel
-from xinference_venv.actors import hosts as hosts_module
-from xinference_venv.actors.hosts import Hosts
-from xinference_venv.config import Settings
-from xinference_venv.env import EnvState
 from xinference_venv.errors import InvalidRecord, NotFound
-from xinference_venv.host import Accelerator, HostFacts, Interpreter
-from xinference_venv.lease import Holder
-from xinference_venv.store.identity import this_process
-from xinference_venv.store.layout import LOCK_NAME, RECORD_NAME
+from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.lease import Holder
+from xinference_venv.planning.host import Accelerator, HostFacts, Interpreter
+from xinference_venv.service import host_facts as hosts_module
+from xinference_venv.service.host_facts import Hosts
+from xinference_venv.settings import Settings
 from xinference_venv.store.listing import entries_of
-from xinference_venv.store.processes import ProcessJournal
+from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME
+from xinference_venv.store.process_identity import this_process
+from xinference_venv.store.process_journal import ProcessJournal
 from xinference_venv.store.store import Store
-from xinference_venv.uv_cli.process import ProcessDoor, Uv
+from xinference_venv.store.sweep import sweep
+from xinference_venv.uv.subprocess import ProcessDoor, Uv
 
 KEY = key()
 
@@ -142,7 +143,7 @@ def lease_file(store: Store, _: Path) -> File:
         # A start of another boot makes it one that is over.
         with suppress(InvalidRecord, NotFound):
             store.leases.bind(lease.env_id, lease.lease_id, this_process())
-        store.sweep()
+        sweep(store)
         return store.leases.find(lease.env_id, lease.lease_id)
 
     return File(path=path, content=path.read_bytes(), read=read)
@@ -166,7 +167,7 @@ def owner_file(store: Store, _: Path) -> File:
     path = store.layout.staging / "a-job.owner"
 
     def read() -> object:
-        store.sweep()
+        sweep(store)
         return None
 
     return File(path=path, content=path.read_bytes(), read=read)

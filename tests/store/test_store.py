@@ -31,12 +31,13 @@ from tests.store.conftest import (
     staged,
     tree,
 )
-from xinference_venv.env import EnvKey
 from xinference_venv.errors import InvalidRecord, StoreError
-from xinference_venv.lease import Holder
-from xinference_venv.store.identity import this_process
-from xinference_venv.store.layout import LOCK_NAME, RECORD_NAME
+from xinference_venv.inventory.lease import Holder
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME
+from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store, interpreter_facts
+from xinference_venv.store.sweep import sweep
 
 KEY = key()
 
@@ -259,7 +260,7 @@ def test_an_environment_is_kept_for_its_key_whatever_that_is_called(
 ) -> None:
     env_id = attached(store, "numpy", of=of)
     assert list(store.links()) == [(of, env_id)]
-    store.sweep()
+    sweep(store)
     assert not store.delete_if_unused(env_id)
     assert envs(store) == [env_id]
     store.detach(of)
@@ -286,7 +287,7 @@ def test_a_link_to_elsewhere_means_no_environment(store: Store, target: str) -> 
     link.symlink_to(target)
     assert store.env_of(KEY) is None
     assert list(store.links()) == []
-    store.sweep()
+    sweep(store)
     store.detach(KEY)
     assert not link.is_symlink()
     assert Path("/etc").is_dir()
@@ -349,7 +350,7 @@ def test_files_where_directories_should_be_are_no_keys(store: Store) -> None:
     (store.layout.root / "v3" / "file").write_text("")
     (store.layout.root / "v4").write_text("")
     assert list(store.links()) == []
-    store.sweep()
+    sweep(store)
 
 
 # Leases
@@ -390,7 +391,7 @@ def test_a_broken_environment_that_is_in_use_is_not_deleted(
     lease_by(store, env_id, children())
     (store.layout.env(env_id) / RECORD_NAME).unlink()
     store.detach(KEY)
-    store.sweep()
+    sweep(store)
     assert envs(store) == [env_id]
 
 

@@ -27,9 +27,10 @@ from tests.store.conftest import (
     tree,
 )
 from xinference_venv.errors import InvalidRecord
-from xinference_venv.store.disk import Disk
-from xinference_venv.store.identity import this_process
+from xinference_venv.store.atomic import Disk
+from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store
+from xinference_venv.store.sweep import sweep
 
 KEY = key()
 STAGE_AND_DIE = """
@@ -55,7 +56,7 @@ def test_a_sweep_deletes_what_nobody_needs_and_keeps_the_rest(
     store.detach(key("third"))
     (store.layout.trash / "grave" / "deep").mkdir(parents=True)
     assert unused in envs(store)
-    store.sweep()
+    sweep(store)
     assert envs(store) == sorted([meant, used])
     assert rubbish(store) == []
 
@@ -70,14 +71,14 @@ def test_a_crash_while_staging_leaves_nothing_after_the_next_sweep(store: Store)
         "job-of-the-dead.owner",
         "job-of-the-dead/half",
     ]
-    store.sweep()
+    sweep(store)
     assert rubbish(store) == []
 
 
 def test_a_build_that_runs_is_not_swept(store: Store) -> None:
     env = staged(store, "running")
     other = Store.open(store.layout.root)
-    other.sweep()
+    sweep(other)
     assert (env / "bin" / "python").exists()
     assert oct(env.parent.stat().st_mode)[-3:] == "700"
     store.unstage("running")
@@ -89,10 +90,10 @@ def test_a_build_whose_owner_can_not_be_judged_is_not_swept(store: Store) -> Non
     owner = replace(this_process(), host="another-host")
     path = store.layout.staging / "elsewhere.owner"
     path.write_text(json.dumps(owner.to_dict()))
-    store.sweep()
+    sweep(store)
     assert env.exists()
     path.write_text(json.dumps(ended_process().to_dict()))
-    store.sweep()
+    sweep(store)
     assert rubbish(store) == []
 
 
@@ -101,14 +102,14 @@ def test_staging_without_an_owner_is_swept(store: Store, content: str | None) ->
     staged(store, "lost")
     path = store.layout.staging / "lost.owner"
     path.unlink() if content is None else path.write_text(content)
-    store.sweep()
+    sweep(store)
     assert rubbish(store) == []
 
 
 def test_a_crash_after_the_owner_was_noted_leaves_nothing(store: Store) -> None:
     path = store.layout.staging / "early.owner"
     path.write_text(json.dumps(ended_process().to_dict()))
-    store.sweep()
+    sweep(store)
     assert rubbish(store) == []
 
 
@@ -120,7 +121,7 @@ def test_a_crash_between_publishing_and_attaching_leaves_nothing_that_is_ready(
     # The publisher dies: its lease is that of a dead process.
     store.leases.bind(made.env_id, lease.lease_id, ended_process())
     assert store.env_of(KEY) is None
-    store.sweep()
+    sweep(store)
     assert envs(store) == []
     assert tree(store.layout.leases) == []
 
@@ -157,7 +158,7 @@ def test_a_crash_between_moving_to_the_trash_and_deleting_is_finished_by_a_sweep
         replace(store, disk=Dying()).delete_if_unused(env_id)
     assert envs(store) == []
     assert rubbish(store) != []
-    store.sweep()
+    sweep(store)
     assert rubbish(store) == []
 
 

@@ -17,8 +17,9 @@ from tests.store.conftest import (
     rubbish,
     tree,
 )
-from xinference_venv.store.layout import RECORD_NAME
+from xinference_venv.store.paths import RECORD_NAME
 from xinference_venv.store.store import Store
+from xinference_venv.store.sweep import sweep
 
 KEY = key()
 Children = Callable[[], subprocess.Popen[bytes]]
@@ -59,11 +60,11 @@ def test_the_files_of_the_broken_one_go_with_its_last_user(
     store.attach(key_record(KEY, lease.env_id))
     assert store.env_of(KEY) == lease.env_id
     assert not store.delete_if_unused(old)
-    store.sweep()
+    sweep(store)
     assert envs(store) == [old, lease.env_id]
 
     end(child)
-    store.sweep()
+    sweep(store)
     assert envs(store) == [lease.env_id]
 
 

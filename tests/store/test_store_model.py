@@ -32,19 +32,20 @@ from tests.store.conftest import (
     lock_of,
     rubbish,
 )
-from xinference_venv.env import EnvKey, EnvRecord, EnvState
 from xinference_venv.errors import InvalidRecord
-from xinference_venv.eviction import EvictionPolicy, plan_eviction
-from xinference_venv.inventory import EnvFilter, plan_removal
-from xinference_venv.lease import ProcessIdentity
-from xinference_venv.lock import EnvLock
-from xinference_venv.store.collect import bury
-from xinference_venv.store.identity import this_process
-from xinference_venv.store.layout import LOCK_NAME, RECORD_NAME
+from xinference_venv.inventory.env import EnvRecord, EnvState
+from xinference_venv.inventory.eviction import EvictionPolicy, plan_eviction
+from xinference_venv.inventory.inventory import EnvFilter, plan_removal
+from xinference_venv.inventory.lease import ProcessIdentity
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.lock import EnvLock
+from xinference_venv.store.disk_usage import measured, usages_of
+from xinference_venv.store.gc import bury
 from xinference_venv.store.listing import entries_of
-from xinference_venv.store.removal import remove_entry
-from xinference_venv.store.store import Store, interpreter_facts
-from xinference_venv.store.usage import measured, usages_of
+from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME
+from xinference_venv.store.process_identity import this_process
+from xinference_venv.store.store import Store, interpreter_facts, remove_entry
+from xinference_venv.store.sweep import sweep
 
 LOCKS = {name: lock_of(name) for name in ("numpy", "torch")}
 KEYS = (key("a"), key("a", None), key("b"), key("b", "vllm", "3.12"))
@@ -278,7 +279,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        self.store.sweep()
+        sweep(self.store)
         self.model.sweep()
         self.check_nothing_is_unaccounted()
 
@@ -357,7 +358,7 @@ class StoreMachine(RuleBasedStateMachine):
         for owner in self.store.layout.staging.glob("*.owner"):
             owner.write_text(json.dumps(DEAD.to_dict()))
         self.open()
-        self.store.sweep()
+        sweep(self.store)
 
     def adopt(self, place: str) -> None:
         """After a crash in a launch: what it built is there whole, or it is as it was before, or

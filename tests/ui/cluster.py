@@ -16,7 +16,7 @@ from tests.daemons import Daemon, Daemons, daemons, eventually
 from tests.index import Index
 from tests.wheels import build_wheel
 from xinference_venv.client import remote_client
-from xinference_venv.request import LaunchRequest
+from xinference_venv.planning.request import LaunchRequest
 
 
 @dataclass(kw_only=True, eq=False)

@@ -11,7 +11,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.ui.browser import Browser
 from tests.ui.cluster import Cluster
 from tests.wheels import build_wheel
-from xinference_venv.catalog.load import built_in_catalog
+from xinference_venv.store.catalog import built_in_catalog
 
 pytestmark = pytest.mark.uv
 

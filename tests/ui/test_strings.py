@@ -9,12 +9,12 @@ from importlib.resources import files
 
 import pytest
 
-from xinference_venv.env import EnvState
 from xinference_venv.errors import VirtualEnvError
-from xinference_venv.fleet import WorkerState
-from xinference_venv.job_log import Outcome
-from xinference_venv.jobs import Phase
-from xinference_venv.lock import Role
+from xinference_venv.inventory.cluster_state import WorkerState
+from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.job_log import Outcome
+from xinference_venv.inventory.jobs import Phase
+from xinference_venv.planning.lock import Role
 
 UI = files("xinference_venv.rest").joinpath("ui")
 MODULES = {each.name: each.read_text() for each in UI.iterdir() if each.name.endswith(".js")}

@@ -13,8 +13,8 @@ import pytest
 from tests.wheels import fake_distribution
 from xinference_venv.errors import InvalidRequirement, ResolutionFailed
 from xinference_venv.xinference import extension
-from xinference_venv.xinference.extending import EXTENSION, with_extension
-from xinference_venv.xinference.outside import built_in_errors
+from xinference_venv.xinference.builtin_errors import built_in_errors
+from xinference_venv.xinference.extension import EXTENSION, with_extension
 
 # A console script that starts a process, in which Xinference's own loading is done by hand.
 _APPLICATION = """

@@ -21,8 +21,8 @@ from tests.scenarios.steps import asking
 from tests.wheels import build_wheel
 from tests.xinference.conftest import Place
 from xinference_venv.client import Client
-from xinference_venv.uv_cli.process import ProcessDoor
-from xinference_venv.xinference.contents import SETUP_MARK
+from xinference_venv.uv.subprocess import ProcessDoor
+from xinference_venv.xinference.carry_over import SETUP_MARK
 
 pytestmark = pytest.mark.uv
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.xinference.conftest import Place
 from xinference_venv.xinference import InPlaceEnvManager
-from xinference_venv.xinference.extending import EXTENSION, EXTENSIONS_VARIABLE
+from xinference_venv.xinference.extension import EXTENSION, EXTENSIONS_VARIABLE
 
 pytestmark = pytest.mark.uv
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import fakes
-from xinference_venv.requirements import Origin
+from xinference_venv.planning.requirements import Origin
 from xinference_venv.xinference.record import (
     Call,
     InPlaceRecord,

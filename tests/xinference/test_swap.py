@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from xinference_venv.errors import StoreError
-from xinference_venv.store.disk import Disk
+from xinference_venv.store.atomic import Disk
 from xinference_venv.xinference import swap
 
 

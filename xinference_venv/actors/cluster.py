@@ -14,12 +14,12 @@ from typing import Any
 
 import xoscar as xo
 
-from xinference_venv.actors.opening import open_uv
 from xinference_venv.actors.supervisor import SUPERVISOR_UID, VirtualEnvSupervisorActor
 from xinference_venv.actors.worker import WORKER_UID, VirtualEnvWorkerActor
-from xinference_venv.config import Settings
 from xinference_venv.errors import InvalidInput
-from xinference_venv.fleet import HEARTBEAT_SECONDS
+from xinference_venv.inventory.cluster_state import HEARTBEAT_SECONDS
+from xinference_venv.service.open_uv import open_uv
+from xinference_venv.settings import Settings
 from xinference_venv.store.store import Store
 
 LOOPBACK = "127.0.0.1"

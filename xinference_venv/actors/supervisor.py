@@ -6,14 +6,14 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from xinference_venv.actors.measuring import measures_of_supervisor
-from xinference_venv.actors.membership import SUPERVISOR_UID as SUPERVISOR_UID
+from xinference_venv.actors.heartbeat import SUPERVISOR_UID as SUPERVISOR_UID
 from xinference_venv.actors.supervisor_jobs import SupervisorJobs
 from xinference_venv.actors.supervisor_workers import ASK_SECONDS
-from xinference_venv.diagnosis import Diagnosis, cluster_checks
+from xinference_venv.diagnosis.checks import Diagnosis, cluster_checks
 from xinference_venv.errors import VirtualEnvError
-from xinference_venv.lease import Holder
-from xinference_venv.replicas import differing
+from xinference_venv.inventory.lease import Holder
+from xinference_venv.inventory.replicas import differing
+from xinference_venv.service.collect_metrics import measures_of_supervisor
 
 # For what may read every file of every environment, or build some anew.
 _CARE_SECONDS = 3600.0

@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from xinference_venv.actors.following import Following
-from xinference_venv.actors.membership import SUPERVISOR_UID as SUPERVISOR_UID
+from xinference_venv.actors.heartbeat import SUPERVISOR_UID as SUPERVISOR_UID
+from xinference_venv.actors.launch_tracker import Following
 from xinference_venv.actors.supervisor_workers import ASK_SECONDS, SupervisorWorkers
 from xinference_venv.errors import (
     InvalidInput,
     UnknownJob,
     VirtualEnvError,
 )
-from xinference_venv.fleet import Member, WorkerState
-from xinference_venv.replicas import LockSource, Surveyed, assign_sources
+from xinference_venv.inventory.cluster_state import Member, WorkerState
+from xinference_venv.inventory.replicas import LockSource, Surveyed, assign_sources
 
 _SURVEY_SECONDS = 30.0
 _SPARE_SECONDS = 5.0

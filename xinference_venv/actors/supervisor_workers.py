@@ -12,9 +12,7 @@ from typing import Any
 
 import xoscar as xo
 
-from xinference_venv import metrics
 from xinference_venv.actors import rpc
-from xinference_venv.actors.measuring import timed_question
 from xinference_venv.actors.worker import WORKER_UID
 from xinference_venv.errors import (
     DeadlineExceeded,
@@ -23,8 +21,16 @@ from xinference_venv.errors import (
     VirtualEnvError,
     WorkerUnavailable,
 )
-from xinference_venv.fleet import HEARTBEAT_SECONDS, Fleet, Member, Registration, WorkerState
-from xinference_venv.measures import Measures
+from xinference_venv.inventory.cluster_state import (
+    HEARTBEAT_SECONDS,
+    Fleet,
+    Member,
+    Registration,
+    WorkerState,
+)
+from xinference_venv.observability import metrics
+from xinference_venv.observability.registry import Measures
+from xinference_venv.service.collect_metrics import timed_question
 
 ASK_SECONDS = 30.0
 # So long the workers of a supervisor that was started anew take to register again.

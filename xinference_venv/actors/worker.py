@@ -12,30 +12,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from xinference_venv.actors.care import Care
-from xinference_venv.actors.checks import NOT_LOOKED_AT, Checks
-from xinference_venv.actors.examine import examine
-from xinference_venv.actors.lock_sources import WORKER_UID as WORKER_UID
-from xinference_venv.actors.measuring import measures_of_worker
+from xinference_venv.actors.lock_client import WORKER_UID as WORKER_UID
 from xinference_venv.actors.worker_jobs import WorkerJobs
-from xinference_venv.config import Settings
+from xinference_venv.diagnosis.diagnose import examine
 from xinference_venv.errors import InUse, InvalidInput
-from xinference_venv.eviction import EvictionPolicy
-from xinference_venv.inventory import (
+from xinference_venv.inventory.eviction import EvictionPolicy
+from xinference_venv.inventory.inventory import (
     EnvEntry,
     EnvFilter,
     building_entry,
     check_directory_name,
     plan_removal,
 )
-from xinference_venv.log_format import context_about
-from xinference_venv.request import check_python_version
-from xinference_venv.store.holders import lease_entries, release_leases
+from xinference_venv.observability.logging import context_about
+from xinference_venv.planning.request import check_python_version
+from xinference_venv.service.collect_metrics import measures_of_worker
+from xinference_venv.service.garbage_collector import Care
+from xinference_venv.service.integrity_checker import NOT_LOOKED_AT, Checks
+from xinference_venv.settings import Settings
+from xinference_venv.store.lease_admin import lease_entries, release_leases
 from xinference_venv.store.listing import entries_of, packages_of
 from xinference_venv.store.logs import logs_of, read_on, text_of
-from xinference_venv.store.removal import remove_entry
-from xinference_venv.store.store import Store
-from xinference_venv.uv_cli.process import Uv
+from xinference_venv.store.store import Store, remove_entry
+from xinference_venv.store.sweep import sweep
+from xinference_venv.uv.subprocess import Uv
 
 # Less than a supervisor waits for an answer.
 _REMOVAL_SECONDS = 20.0
@@ -249,7 +249,7 @@ class VirtualEnvWorkerActor(WorkerJobs):
     async def __post_create__(self) -> None:
         """Clear away what a crash left."""
         self._launches.address = self.address
-        await asyncio.to_thread(self._store.sweep)
+        await asyncio.to_thread(sweep, self._store)
         context = context_about(worker=self.address)
         context.run(self._checks.start)
         context.run(self._care.start)

@@ -17,23 +17,23 @@ from typing import Any
 import xoscar as xo
 
 from xinference_venv.actors import rpc
-from xinference_venv.actors.hosts import Hosts
-from xinference_venv.actors.launches import Launches
-from xinference_venv.actors.lock_sources import LockSources
-from xinference_venv.actors.membership import Membership
-from xinference_venv.actors.sharing import LockSharing
-from xinference_venv.config import Settings
+from xinference_venv.actors.heartbeat import Membership
+from xinference_venv.actors.lock_client import LockSources
+from xinference_venv.actors.lock_server import LockSharing
 from xinference_venv.errors import NotFound, WorkerUnavailable
-from xinference_venv.fleet import HEARTBEAT_SECONDS, PROTOCOL, Registration
-from xinference_venv.lock import EnvLock
-from xinference_venv.log_format import context_about
-from xinference_venv.replicas import LockSource
-from xinference_venv.request import LaunchRequest
-from xinference_venv.store.ambient import free_bytes
-from xinference_venv.store.holders import bind_lease
-from xinference_venv.store.identity import identify
+from xinference_venv.inventory.cluster_state import HEARTBEAT_SECONDS, PROTOCOL, Registration
+from xinference_venv.inventory.replicas import LockSource
+from xinference_venv.observability.logging import context_about
+from xinference_venv.planning.lock import EnvLock
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.service.host_facts import Hosts
+from xinference_venv.service.launch_service import Launches
+from xinference_venv.settings import Settings
+from xinference_venv.store.host_files import free_bytes
+from xinference_venv.store.lease_admin import bind_lease
+from xinference_venv.store.process_identity import identify
 from xinference_venv.store.store import Store
-from xinference_venv.uv_cli.process import Uv
+from xinference_venv.uv.subprocess import Uv
 
 
 class WorkerJobs(xo.StatelessActor):  # type: ignore[misc]

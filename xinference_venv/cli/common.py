@@ -1,8 +1,10 @@
-"""What the commands share: options, which cluster is meant, how a result is shown."""
+"""How the long-running commands write their log, on standard error."""
 
 from __future__ import annotations
 
 import json
+import logging
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,17 +12,41 @@ import click
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from xinference_venv import answers, console, session
-from xinference_venv.cli import names
+from xinference_venv.cli import completion_candidates, session
+from xinference_venv.cli.completion_candidates import SUPERVISOR
 from xinference_venv.cli.help import SUPERVISOR_VARIABLE
-from xinference_venv.cli.names import SUPERVISOR
-from xinference_venv.console_cluster import unreachable
+from xinference_venv.cli.render import environments
+from xinference_venv.cli.render.cluster import unreachable
 from xinference_venv.errors import InvalidInput, VirtualEnvError
+from xinference_venv.inventory import gathered
+from xinference_venv.observability.logging import LogFormat, formatter_of
 
 if TYPE_CHECKING:
     from xinference_venv.client import Client
 
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def log_option(command: _Command) -> _Command:
+    """The option that says how the log is written; `start_logging` takes its value."""
+    return click.option(
+        "--log-format",
+        type=click.Choice([each.value for each in LogFormat]),
+        default=LogFormat.TEXT.value,
+        show_default=True,
+        help="The log on standard error: lines for people, or a JSON document for each record.",
+    )(command)
+
+
+def start_logging(log_format: str) -> None:
+    """Write what this program, and what it stands on, logs from now on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter_of(LogFormat(log_format)))
+    logging.basicConfig(handlers=[handler])
+    logging.getLogger("xinference_venv").setLevel(logging.INFO)
+
+
 _T = TypeVar("_T")
 
 
@@ -45,7 +71,11 @@ def on_workers(command: _Command) -> _Command:
     """The options that narrow a command to a cluster's workers at one place."""
     text = "Only on the workers of a cluster at this IP (all of them) or address."
     option = click.option(
-        "--worker", "worker_ip", shell_complete=names.workers, metavar="IP_OR_ADDRESS", help=text
+        "--worker",
+        "worker_ip",
+        shell_complete=completion_candidates.workers,
+        metavar="IP_OR_ADDRESS",
+        help=text,
     )
     return cluster_option(option(command))
 
@@ -98,7 +128,7 @@ def check_worker_option() -> None:
 
 def check_found(answer: Mapping[str, Any], found: Sequence[object], what: str) -> None:
     """Raises `NotFound`, or `WorkerUnavailable` while nobody can say what is not there."""
-    answers.check_found(answer, found, what, hint="`xinference-venv list` shows what is")
+    gathered.check_found(answer, found, what, hint="`xinference-venv list` shows what is")
 
 
 def show(
@@ -116,10 +146,10 @@ def show(
         beside = {} if error is None else {"error": error.to_dict()}
         click.echo(json.dumps({**value, **beside}, indent=2))
     else:
-        print_parts(console.open_console(), rendered())
-        shown = console.open_console(stderr=True)
+        print_parts(environments.open_console(), rendered())
+        shown = environments.open_console(stderr=True)
         print_parts(shown, unreachable(value) if "unreachable" in value else [])
-        print_parts(shown, [] if error is None else console.failed(error))
+        print_parts(shown, [] if error is None else environments.failed(error))
     return 0 if error is None else error.exit_code
 
 
@@ -138,7 +168,7 @@ def report(error: VirtualEnvError, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({"error": error.to_dict()}, indent=2))
     else:
-        print_parts(console.open_console(stderr=True), console.failed(error))
+        print_parts(environments.open_console(stderr=True), environments.failed(error))
     return error.exit_code
 
 

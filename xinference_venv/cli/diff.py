@@ -10,11 +10,12 @@ import click
 from rich.console import RenderableType
 from rich.text import Text
 
-from xinference_venv import answers
-from xinference_venv.cli import names
+from xinference_venv._util.humanize import counted, printable
+from xinference_venv.cli import completion_candidates
 from xinference_venv.cli.common import cluster_option, json_option, on_cluster, show, with_client
-from xinference_venv.console import new_table
-from xinference_venv.difference import (
+from xinference_venv.cli.render.environments import new_table
+from xinference_venv.inventory import gathered
+from xinference_venv.inventory.diff import (
     Change,
     Changed,
     Difference,
@@ -24,8 +25,7 @@ from xinference_venv.difference import (
     difference,
     name_in,
 )
-from xinference_venv.lock import LockedDistribution
-from xinference_venv.units import counted, printable
+from xinference_venv.planning.lock import LockedDistribution
 
 if TYPE_CHECKING:
     from xinference_venv.client import Client
@@ -34,8 +34,8 @@ _SIGNS = {Change.ADDED: "+", Change.REMOVED: "-", Change.VERSION: "~", Change.OR
 
 
 @click.command()
-@click.argument("a", metavar="A", shell_complete=names.environments)
-@click.argument("b", metavar="B", shell_complete=names.environments)
+@click.argument("a", metavar="A", shell_complete=completion_candidates.environments)
+@click.argument("b", metavar="B", shell_complete=completion_candidates.environments)
 @cluster_option
 @json_option
 def diff(a: str, b: str, as_json: bool) -> int:
@@ -77,7 +77,7 @@ def _chosen(text: str, name: EnvName, answer: Mapping[str, Any]) -> Mapping[str,
     candidates = sorted({name_in(each, worker=on_cluster()) for each in answer["list"]})
     found = [each for each in answer["list"] if name.matches(each)]
     hint = f"there are: {', '.join(candidates)}" if candidates else "`xinference-venv list` tells"
-    answers.check_found(answer, found, f"environment of {text!r}", hint=hint)
+    gathered.check_found(answer, found, f"environment of {text!r}", hint=hint)
     return chosen(text, found, workers=on_cluster())
 
 

@@ -15,10 +15,10 @@ from xinference_venv.cli.common import (
     show,
     with_client,
 )
-from xinference_venv.console_cluster import silence
-from xinference_venv.console_diagnosis import diagnosed
-from xinference_venv.diagnosis import Check, Diagnosis, Verdict, worst
-from xinference_venv.session import examine_host
+from xinference_venv.cli.render.cluster import silence
+from xinference_venv.cli.render.diagnosis import diagnosed
+from xinference_venv.cli.session import examine_host
+from xinference_venv.diagnosis.checks import Check, Diagnosis, Verdict, worst
 
 
 @click.command()

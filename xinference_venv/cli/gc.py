@@ -10,14 +10,14 @@ import click
 from rich.console import RenderableType
 from rich.text import Text
 
+from xinference_venv._util.humanize import age_text, counted, parse_duration, parse_size, size_text
 from xinference_venv.cli.common import json_option, on_cluster, on_workers, show, with_client
-from xinference_venv.console import where_of
-from xinference_venv.console_cluster import silence
-from xinference_venv.env import EnvKey
+from xinference_venv.cli.render.cluster import silence
+from xinference_venv.cli.render.environments import where_of
 from xinference_venv.errors import error_from_dict
-from xinference_venv.eviction import EvictionReason
-from xinference_venv.lease import Lease
-from xinference_venv.units import age_text, counted, parse_duration, parse_size, size_text
+from xinference_venv.inventory.eviction import EvictionReason
+from xinference_venv.inventory.lease import Lease
+from xinference_venv.planning.key import EnvKey
 
 
 @click.command()

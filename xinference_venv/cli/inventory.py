@@ -1,4 +1,4 @@
-"""What is there and what may go: `list`, `packages`, `explain`, `remove`, `models`."""
+"""`workers`: who is in the cluster, and when each was last heard."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import click
 from rich.console import RenderableType
 
-from xinference_venv import console
-from xinference_venv.cli import names
+from xinference_venv.cli import completion_candidates
 from xinference_venv.cli.common import (
     check_found,
+    cluster_option,
     json_option,
     on_cluster,
     on_workers,
@@ -20,14 +20,30 @@ from xinference_venv.cli.common import (
     show,
     with_client,
 )
-from xinference_venv.console_cluster import differing, silence
+from xinference_venv.cli.render import environments
+from xinference_venv.cli.render.cluster import differing, silence, workers_of
 from xinference_venv.errors import InUse
-from xinference_venv.explain import as_tree
-from xinference_venv.inventory import EnvEntry
+from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.planning.provenance import as_tree
+
+
+@click.command()
+@cluster_option
+@json_option
+def workers(as_json: bool) -> int:
+    """List the workers of a cluster: state, release, jobs, free disk, when last heard.
+
+    A worker is suspect when some of its heartbeats did not come, and gone after half a minute
+    without any; after a day it is forgotten.
+    """
+    if not on_cluster():
+        raise click.UsageError("Name the --supervisor of the cluster.")
+    listed = with_client(lambda client: client.supervisor.list_workers())
+    return show({"list": listed}, lambda: workers_of(listed), as_json)
 
 
 @click.command("list")
-@click.argument("model", shell_complete=names.models, required=False)
+@click.argument("model", shell_complete=completion_candidates.models, required=False)
 @selection
 @json_option
 def list_(
@@ -43,14 +59,14 @@ def list_(
     )
 
     def rendered() -> list[RenderableType]:
-        listed = console.listed(answer, time.time(), workers=on_cluster())
+        listed = environments.listed(answer, time.time(), workers=on_cluster())
         return [*listed, *differing(answer)]
 
     return show(answer, rendered, as_json)
 
 
 @click.command()
-@click.argument("model", shell_complete=names.models)
+@click.argument("model", shell_complete=completion_candidates.models)
 @selection
 @json_option
 def packages(
@@ -67,11 +83,11 @@ def packages(
         )
     )
     check_found(answer, answer["list"], f"environment of {model!r}")
-    return show(answer, lambda: console.packages_of(answer, workers=on_cluster()), as_json)
+    return show(answer, lambda: environments.packages_of(answer, workers=on_cluster()), as_json)
 
 
 @click.command()
-@click.argument("model", shell_complete=names.models)
+@click.argument("model", shell_complete=completion_candidates.models)
 @selection
 @json_option
 def explain(
@@ -91,13 +107,13 @@ def explain(
     told = [{**each, **as_tree(each["packages"])} for each in answer["list"]]
     return show(
         {**answer, "list": told},
-        lambda: console.explained(answer, workers=on_cluster()),
+        lambda: environments.explained(answer, workers=on_cluster()),
         as_json,
     )
 
 
 @click.command()
-@click.argument("model", shell_complete=names.models, required=False)
+@click.argument("model", shell_complete=completion_candidates.models, required=False)
 @click.option("--all", "everything", is_flag=True, help="Remove the environments of every model.")
 @selection
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
@@ -133,7 +149,7 @@ def remove(
         touched = [entry for report in answer["list"] for part in parts for entry in report[part]]
         check_found(answer, touched, f"environment of {model!r}")
     error = (None if dry_run else _refusal(answer)) or silence(answer)
-    return show(answer, lambda: console.removed(answer, workers=on_cluster()), as_json, error)
+    return show(answer, lambda: environments.removed(answer, workers=on_cluster()), as_json, error)
 
 
 @click.command()
@@ -145,12 +161,12 @@ def models(worker_ip: str | None, as_json: bool) -> int:
     On a cluster, those that one of its workers knows.
     """
     entries = with_client(lambda client: client.supervisor.list_models(worker_ip))
-    return show({"list": entries}, lambda: console.models(entries), as_json)
+    return show({"list": entries}, lambda: environments.models(entries), as_json)
 
 
 def _refusal(answer: Mapping[str, Any]) -> InUse | None:
     refused = [
-        (console.where_of(report, on_cluster()), EnvEntry.from_dict(each))
+        (environments.where_of(report, on_cluster()), EnvEntry.from_dict(each))
         for report in answer["list"]
         for each in report["refuse"]
     ]

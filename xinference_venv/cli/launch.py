@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import click
 
-from xinference_venv import console
-from xinference_venv.actor_class import ActorClass
-from xinference_venv.catalog.load import read_model_spec
-from xinference_venv.cli import names
+from xinference_venv.cli import completion_candidates
 from xinference_venv.cli.common import (
     cluster_option,
     json_option,
@@ -19,16 +15,19 @@ from xinference_venv.cli.common import (
     show,
     with_client,
 )
-from xinference_venv.console_cluster import launched_on
-from xinference_venv.errors import UnknownModel
-from xinference_venv.explain import as_tree
-from xinference_venv.progress import following
-from xinference_venv.request import InheritMode, LaunchRequest
-from xinference_venv.session import launch_model, launch_on_workers
+from xinference_venv.cli.render import environments
+from xinference_venv.cli.render.cluster import launched_on
+from xinference_venv.cli.render.progress import following
+from xinference_venv.cli.session import launch_model, launch_on_workers
+from xinference_venv.planning.provenance import as_tree
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.runtime.actor_spec import ActorClass
+from xinference_venv.service.local_names import virtualenv_block
+from xinference_venv.settings import InheritMode
 
 
 @click.command()
-@click.argument("model", shell_complete=names.models)
+@click.argument("model", shell_complete=completion_candidates.models)
 @click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--engine", help="The engine that serves the model, like vllm or transformers.")
 @click.option("--format", "model_format", help="The format of the model's files, like gptq.")
@@ -82,7 +81,7 @@ from xinference_venv.session import launch_model, launch_on_workers
 @click.option(
     "--worker",
     "workers",
-    shell_complete=names.workers,
+    shell_complete=completion_candidates.workers,
     metavar="IP_OR_ADDRESS",
     multiple=True,
     help="Launch on the workers of a cluster at this IP (all of them) or address; by default on"
@@ -172,7 +171,7 @@ def launch(
             "model_engine": engine,
             "model_format": model_format,
             "python_version": python_version,
-            "virtualenv": None if spec is None else _virtualenv_block(spec, model),
+            "virtualenv": None if spec is None else virtualenv_block(spec, model).to_dict(),
             "enable_virtual_env": enable_virtual_env,
             "virtual_env_packages": packages,
             "virtual_env_find_links": find_links,
@@ -187,8 +186,10 @@ def launch(
         plan = with_client(lambda client: client.supervisor.plan(request.to_dict(), where))
         distributions = [] if plan["lock"] is None else plan["lock"]["distributions"]
         told = {**plan, **as_tree(distributions)}
-        return show(told, lambda: console.planned(plan, workers=on_cluster()), as_json)
-    watching = nullcontext(_ignore) if as_json else following(console.open_console(stderr=True))
+        return show(told, lambda: environments.planned(plan, workers=on_cluster()), as_json)
+    watching = (
+        nullcontext(_ignore) if as_json else following(environments.open_console(stderr=True))
+    )
     if on_cluster():
         outcome = with_client(
             lambda client: launch_on_workers(
@@ -206,8 +207,8 @@ def launch(
             click.echo(f"warning: not ready on {', '.join(outcome.not_ready)}", err=True)
         return 0
 
-    def tell(outcome: console.LaunchOutcome) -> None:
-        show(outcome.to_dict(), lambda: console.launched(outcome), as_json)
+    def tell(outcome: environments.LaunchOutcome) -> None:
+        show(outcome.to_dict(), lambda: environments.launched(outcome), as_json)
 
     status = with_client(
         lambda client: launch_model(client, request, following=watching, show=tell, actor=actor)
@@ -219,13 +220,3 @@ def launch(
 
 def _ignore(_: object) -> None:
     """Nobody watches."""
-
-
-def _virtualenv_block(spec: Path, model: str) -> dict[str, Any]:
-    """The block of the model in a specification file; raises `UnknownModel`."""
-    by_name = {entry.model_name: entry for entry in read_model_spec(spec)}
-    if model not in by_name:
-        raise UnknownModel(
-            f"{spec} has no model {model!r}", {"hint": f"it has: {', '.join(by_name) or 'none'}"}
-        )
-    return by_name[model].virtualenv.to_dict()

@@ -10,8 +10,8 @@ import click
 from rich.console import RenderableType
 from rich.text import Text
 
-from xinference_venv import answers, console
-from xinference_venv.cli import names
+from xinference_venv._util.humanize import age_text, printable
+from xinference_venv.cli import completion_candidates
 from xinference_venv.cli.common import (
     check_found,
     json_option,
@@ -21,10 +21,11 @@ from xinference_venv.cli.common import (
     show,
     with_client,
 )
-from xinference_venv.console_cluster import silence
+from xinference_venv.cli.render import environments
+from xinference_venv.cli.render.cluster import silence
 from xinference_venv.errors import InUse, InvalidInput
-from xinference_venv.lease import Holder, LeaseEntry
-from xinference_venv.units import age_text, printable
+from xinference_venv.inventory import gathered
+from xinference_venv.inventory.lease import Holder, LeaseEntry
 
 if TYPE_CHECKING:
     from xinference_venv.client import Client
@@ -35,7 +36,7 @@ _SHOWN = 12
 
 
 @click.command()
-@click.argument("model", shell_complete=names.models, required=False)
+@click.argument("model", shell_complete=completion_candidates.models, required=False)
 @selection
 @json_option
 def leases(
@@ -106,7 +107,7 @@ def _meant(named: Sequence[str], known: Mapping[str, Any]) -> list[LeaseEntry]:
             raise InvalidInput(
                 f"{name!r} is the beginning of {len(found)} leases: {', '.join(found)}"
             )
-        answers.check_found(
+        gathered.check_found(
             known, found, f"lease {name!r}", hint="`xinference-venv leases` lists them"
         )
         meant[found[0]] = there[found[0]]
@@ -130,7 +131,7 @@ def _listed(answer: Mapping[str, Any], now: float, workers: bool) -> list[Render
     entries = list(map(LeaseEntry.from_dict, answer["list"]))
     if not entries:
         return [Text("No environment is in use.")]
-    table = console.new_table(
+    table = environments.new_table(
         *(["Worker"] if workers else []),
         *("Lease", "Model", "Process", "Host", "Holder", "Since", "Environment"),
     )

@@ -11,7 +11,8 @@ import click
 from rich.console import RenderableType
 from rich.text import Text
 
-from xinference_venv.cli import names
+from xinference_venv._util.humanize import age_text, duration_text
+from xinference_venv.cli import completion_candidates
 from xinference_venv.cli.common import (
     check_found,
     json_option,
@@ -20,10 +21,9 @@ from xinference_venv.cli.common import (
     show,
     with_client,
 )
-from xinference_venv.console import where_of
-from xinference_venv.job_log import JobLog, Outcome
-from xinference_venv.session import Stopped
-from xinference_venv.units import age_text, duration_text
+from xinference_venv.cli.render.environments import where_of
+from xinference_venv.cli.session import Stopped
+from xinference_venv.inventory.job_log import JobLog, Outcome
 
 if TYPE_CHECKING:
     from xinference_venv.client import Client
@@ -38,7 +38,7 @@ _CONTROL_CHARACTERS = {
 
 
 @click.command()
-@click.argument("model", shell_complete=names.models)
+@click.argument("model", shell_complete=completion_candidates.models)
 @selection
 @click.option("--count", type=click.IntRange(min=1), default=1, help="So many, newest first.")
 @click.option(

@@ -19,16 +19,15 @@ from xinference_venv.cli.diff import diff
 from xinference_venv.cli.doctor import doctor
 from xinference_venv.cli.gc import gc
 from xinference_venv.cli.help import HelpfulGroup
+from xinference_venv.cli.inventory import workers
 from xinference_venv.cli.launch import launch
 from xinference_venv.cli.leases import leases, release
 from xinference_venv.cli.logs import logs
-from xinference_venv.cli.serve import supervisor, worker
+from xinference_venv.cli.serve import supervisor, web, worker
+from xinference_venv.cli.session import Stopped
 from xinference_venv.cli.verify import verify
 from xinference_venv.cli.watch import watch
-from xinference_venv.cli.web import web
-from xinference_venv.cli.workers import workers
 from xinference_venv.errors import InvalidInput, JobCancelled, StoreError, VirtualEnvError
-from xinference_venv.session import Stopped
 
 
 @click.group(cls=HelpfulGroup, context_settings={"help_option_names": ["-h", "--help"]})

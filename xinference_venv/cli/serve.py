@@ -1,24 +1,75 @@
-"""`supervisor` and `worker`: the processes of a cluster, until a signal ends them."""
+"""`web`: the REST API and the web page, over a cluster or over actors of its own process."""
 
 from __future__ import annotations
 
-import ipaddress
 import logging
-import os
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from xinference_venv.cli.common import check_address, json_option, say_address
-from xinference_venv.cli.help import SUPERVISOR_VARIABLE
-from xinference_venv.cli.logging_option import log_option, start_logging
+from xinference_venv.cli.common import (
+    cluster_option,
+    json_option,
+    log_option,
+    say_address,
+    start_logging,
+    supervisor_address,
+)
+from xinference_venv.cli.session import serve
 from xinference_venv.cli.web_server import WEB_PORT, WebServer, web_options
+
+if TYPE_CHECKING:
+    from xinference_venv.rest.server import Served
+import ipaddress
+import os
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from xinference_venv.cli.common import check_address
+from xinference_venv.cli.help import SUPERVISOR_VARIABLE
 from xinference_venv.errors import InvalidInput
-from xinference_venv.session import serve
+
+_log = logging.getLogger(__name__)
+
+
+@click.command()
+@cluster_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option("--port", type=click.IntRange(0, 65535), default=WEB_PORT, show_default=True)
+@web_options
+@log_option
+@json_option
+def web(
+    host: str, port: int, token_file: Path | None, rate: float, log_format: str, as_json: bool
+) -> int:
+    """Serve the REST API and the web page until SIGTERM or Ctrl-C.
+
+    Without --supervisor it manages the environments of this host, by itself. The supervisor of a
+    cluster can serve them, too: `xinference-venv supervisor --web-port`.
+    """
+    server = WebServer.configured(host=host, port=port, token_file=token_file, rate=rate)
+    supervisor = supervisor_address()
+    start_logging(log_format)
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Served]:
+        from xinference_venv.client import local_client, remote_client
+
+        of_whom = local_client() if supervisor is None else remote_client(supervisor)
+        async with of_whom as client, server.over(client) as served:
+            yield served
+
+    def ready(served: Served) -> None:
+        say_address("web", served.address, as_json)
+        _log.info("the page is at %s/, the REST API below %s/v1", served.address, served.address)
+
+    serve(opened, ready)
+    return 0
+
 
 SUPERVISOR_PORT = 9797
 _log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import click
 from rich.console import RenderableType
 from rich.text import Text
 
-from xinference_venv.cli import names
+from xinference_venv.cli import completion_candidates
 from xinference_venv.cli.common import (
     check_found,
     json_option,
@@ -18,13 +18,13 @@ from xinference_venv.cli.common import (
     show,
     with_client,
 )
-from xinference_venv.console import where_of
-from xinference_venv.console_cluster import silence
-from xinference_venv.inventory import EnvEntry
+from xinference_venv.cli.render.cluster import silence
+from xinference_venv.cli.render.environments import where_of
+from xinference_venv.inventory.inventory import EnvEntry
 
 
 @click.command()
-@click.argument("model", shell_complete=names.models, required=False)
+@click.argument("model", shell_complete=completion_candidates.models, required=False)
 @selection
 @click.option("--hashes", is_flag=True, help="Compare the contents of all files as well.")
 @click.option("--repair", is_flag=True, help="Make what is broken anew, as it was launched.")

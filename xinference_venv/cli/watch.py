@@ -15,14 +15,14 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from xinference_venv import console
-from xinference_venv.cli import names
+from xinference_venv._util.humanize import printable
+from xinference_venv.cli import completion_candidates
 from xinference_venv.cli.common import cluster_option, on_cluster, with_client
-from xinference_venv.console_cluster import unreachable, workers_of
+from xinference_venv.cli.render import environments
+from xinference_venv.cli.render.cluster import unreachable, workers_of
+from xinference_venv.cli.session import Stopped
 from xinference_venv.errors import DeadlineExceeded, NotFound, WorkerUnavailable
-from xinference_venv.session import Stopped
-from xinference_venv.units import printable
-from xinference_venv.watching import Change, Kind, Look, Watching
+from xinference_venv.inventory.watch_state import Change, Kind, Look, Watching
 
 if TYPE_CHECKING:
     from xinference_venv.client import Client
@@ -34,7 +34,7 @@ _Shown = Callable[[Watching, Sequence[Change]], None]
 
 
 @click.command()
-@click.argument("model", shell_complete=names.models, required=False)
+@click.argument("model", shell_complete=completion_candidates.models, required=False)
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.1, max=3600),
@@ -53,7 +53,7 @@ def watch(model: str | None, interval: float, as_json: bool) -> int:
     """
     if as_json:
         shown = _documents()
-    elif console.open_console().is_terminal:
+    elif environments.open_console().is_terminal:
         shown = _view(workers=on_cluster())
     else:
         shown = _lines()
@@ -111,7 +111,7 @@ def _lines() -> Iterator[_Shown]:
 
 @contextmanager
 def _view(*, workers: bool) -> Iterator[_Shown]:
-    with Live(console=console.open_console(), auto_refresh=False) as live:
+    with Live(console=environments.open_console(), auto_refresh=False) as live:
 
         def show(watching: Watching, _: Sequence[Change]) -> None:
             live.update(Group(*_parts(watching, time.time(), workers)), refresh=True)
@@ -130,12 +130,12 @@ def _parts(watching: Watching, now: float, workers: bool) -> list[RenderableType
         parts += [*workers_of(look.workers), Text()]
     jobs = [each for each in watching.things.values() if each.kind is Kind.JOB]
     if jobs:
-        table = console.new_table(*(["Worker"] if workers else []), "Model", "Phase", "What")
+        table = environments.new_table(*(["Worker"] if workers else []), "Model", "Phase", "What")
         for each in jobs:
             where = [printable(each.worker_address or "")] if workers else []
             table.add_row(*where, printable(each.label), each.state, printable(each.text))
         parts += [table, Text()]
     else:
         parts += [Text("No job runs."), Text()]
-    listed = console.listed(look.environments, now, workers=workers)
+    listed = environments.listed(look.environments, now, workers=workers)
     return [*parts, *listed, *unreachable(look.environments)]

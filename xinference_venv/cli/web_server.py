@@ -17,7 +17,7 @@ from xinference_venv.errors import InvalidInput
 if TYPE_CHECKING:
     from xinference_venv.client import Client
     from xinference_venv.rest.limits import Limits
-    from xinference_venv.rest.serving import Served
+    from xinference_venv.rest.server import Served
     from xinference_venv.rest.tokens import Tokens
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -66,7 +66,7 @@ class WebServer:
                 {"hint": "pip install 'xinference-venv[web]'"},
             )
         from xinference_venv.rest.limits import Limits
-        from xinference_venv.rest.serving import check_exposure
+        from xinference_venv.rest.server import check_exposure
 
         tokens = None if token_file is None else _read(token_file)
         check_exposure(host, tokens)
@@ -77,7 +77,7 @@ class WebServer:
     async def over(self, client: Client) -> AsyncIterator[Served]:
         """Serve what a client reaches; raises `InvalidInput` when nothing can listen there."""
         from xinference_venv.rest.app import create_app
-        from xinference_venv.rest.serving import hosts_of, served
+        from xinference_venv.rest.server import hosts_of, served
 
         app = create_app(client, tokens=self.tokens, hosts=hosts_of(self.host), limits=self.limits)
         async with served(app, self.host, self.port) as server:

@@ -14,25 +14,23 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Depends, FastAPI
 from starlette.responses import Response
 
-from xinference_venv.rest import (
+from xinference_venv.rest.base import UNREACHABLE_HEADER, Json, Route
+from xinference_venv.rest.errors import add_handlers
+from xinference_venv.rest.limits import Guard, Limits
+from xinference_venv.rest.routes import (
     access,
-    care,
     cluster,
     environments,
     launches,
+    maintenance,
     metrics,
     requirements,
 )
-from xinference_venv.rest.access import allowing
-from xinference_venv.rest.answers import UNREACHABLE_HEADER, Json
-from xinference_venv.rest.asking import Asking
-from xinference_venv.rest.common import Route
-from xinference_venv.rest.errors import add_handlers
-from xinference_venv.rest.events import EventStream
-from xinference_venv.rest.giving_back import GivingBack
-from xinference_venv.rest.limits import Guard, Limits
-from xinference_venv.rest.page import METHODS, PATHS, add_page
-from xinference_venv.rest.replies import ErrorReply
+from xinference_venv.rest.routes.access import allowing
+from xinference_venv.rest.schemas.responses import ErrorReply
+from xinference_venv.rest.sse import EventStream
+from xinference_venv.rest.static_page import METHODS, PATHS, add_page
+from xinference_venv.rest.supervisor_proxy import Asking, GivingBack
 from xinference_venv.rest.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
 ROUTES: tuple[Route, ...] = (
     *environments.ROUTES,
     *launches.ROUTES,
-    *care.ROUTES,
+    *maintenance.ROUTES,
     *cluster.ROUTES,
     *requirements.ROUTES,
     *access.ROUTES,

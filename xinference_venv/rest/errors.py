@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from xinference_venv import errors
-from xinference_venv.rest.answers import Json
+from xinference_venv.rest.base import Json
 
 STATUSES: Mapping[type[errors.VirtualEnvError], HTTPStatus] = {
     errors.VirtualEnvError: HTTPStatus.INTERNAL_SERVER_ERROR,

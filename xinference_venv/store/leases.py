@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xinference_venv.errors import InvalidRecord, NotFound, StoreError
-from xinference_venv.lease import Holder, Lease, ProcessIdentity, judge
-from xinference_venv.store.disk import Disk
-from xinference_venv.store.identity import process_start, this_process
-from xinference_venv.store.key_places import is_directory
-from xinference_venv.store.layout import Layout
+from xinference_venv.inventory.lease import Holder, Lease, ProcessIdentity, judge
+from xinference_venv.store.atomic import Disk
+from xinference_venv.store.keys import is_directory
+from xinference_venv.store.paths import Layout
+from xinference_venv.store.process_identity import process_start, this_process
 
 
 @dataclass(frozen=True, kw_only=True)

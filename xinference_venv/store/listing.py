@@ -6,14 +6,15 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from xinference_venv.env import EnvKey, EnvRecord, EnvState
 from xinference_venv.errors import InvalidRecord, StoreError
-from xinference_venv.inventory import EnvEntry, EnvFilter
-from xinference_venv.lease import Holder, Lease
-from xinference_venv.lock import LockedDistribution, Role
-from xinference_venv.store.contents import installed_in
-from xinference_venv.store.key_places import KeyPlace, names_in
-from xinference_venv.store.old_layouts import old_entries
+from xinference_venv.inventory.env import EnvRecord, EnvState
+from xinference_venv.inventory.inventory import EnvEntry, EnvFilter
+from xinference_venv.inventory.lease import Holder, Lease
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.lock import LockedDistribution, Role
+from xinference_venv.store.envs.contents import installed_in
+from xinference_venv.store.keys import KeyPlace, names_in
+from xinference_venv.store.legacy.layouts import old_entries
 from xinference_venv.store.store import Store
 
 _EVERY = EnvFilter()

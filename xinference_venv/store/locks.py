@@ -17,12 +17,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
-from xinference_venv.canonical import Fields
+from xinference_venv._util.records import Fields
 from xinference_venv.errors import DeadlineExceeded, InvalidRecord, StoreError
-from xinference_venv.lease import Holder, ProcessIdentity, judge
-from xinference_venv.store.beside import place_beside
-from xinference_venv.store.disk import check_no_link_above, hint_for
-from xinference_venv.store.identity import process_start, this_process
+from xinference_venv.inventory.lease import Holder, ProcessIdentity, judge
+from xinference_venv.store.atomic import check_no_link_above, hint_for, place_beside
+from xinference_venv.store.process_identity import process_start, this_process
 
 _POLL_SECONDS = 0.05
 _BRIEF_SECONDS = 30.0

@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xinference_venv.env import EnvKey
+from xinference_venv._util.humanize import counted, size_text
+from xinference_venv._util.redact import redact_text
 from xinference_venv.errors import StoreError
-from xinference_venv.job_log import LogEnding, LogHeader, spoken
-from xinference_venv.redact import redact_text
-from xinference_venv.store.disk import Disk
-from xinference_venv.store.identity import this_process
-from xinference_venv.store.layout import Layout
+from xinference_venv.inventory.job_log import LogEnding, LogHeader, spoken
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.store.atomic import Disk
 from xinference_venv.store.logs import log_path, make_room, new_log_id
-from xinference_venv.units import counted, size_text
+from xinference_venv.store.paths import Layout
+from xinference_venv.store.process_identity import this_process
 
 HEAD_BYTES = 3 << 20
 TAIL_BYTES = 1 << 20

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from xinference_venv.errors import InvalidName, InvalidRecord, NotFound, StoreError
-from xinference_venv.inventory import EnvFilter
-from xinference_venv.job_log import JobLog, LogEnding, LogHeader, Outcome
-from xinference_venv.lease import judge
-from xinference_venv.store.disk import Disk
-from xinference_venv.store.identity import process_start, this_process
-from xinference_venv.store.key_places import names_in
-from xinference_venv.store.layout import Layout
+from xinference_venv.inventory.inventory import EnvFilter
+from xinference_venv.inventory.job_log import JobLog, LogEnding, LogHeader, Outcome
+from xinference_venv.inventory.lease import judge
+from xinference_venv.store.atomic import Disk
+from xinference_venv.store.keys import names_in
+from xinference_venv.store.paths import Layout
+from xinference_venv.store.process_identity import process_start, this_process
 
 LOGS_KEPT = 500
 LOGS_BYTES = 256 << 20

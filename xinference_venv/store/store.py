@@ -14,30 +14,30 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from xinference_venv.env import EnvKey, EnvRecord, KeyRecord
-from xinference_venv.errors import InvalidRecord, StoreError
-from xinference_venv.host import HostFacts
-from xinference_venv.lease import Holder, Lease, ProcessIdentity, judge
-from xinference_venv.lock import EnvLock
-from xinference_venv.source_builds import built_hashes
-from xinference_venv.store.disk import Disk, check_no_link_above, is_real
-from xinference_venv.store.identity import process_start, this_process
-from xinference_venv.store.key_places import (
+from xinference_venv.errors import InUse, InvalidRecord, StoreError
+from xinference_venv.inventory.env import EnvRecord, EnvState, KeyRecord
+from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.inventory.lease import Holder, Lease, ProcessIdentity, judge
+from xinference_venv.planning.host import HostFacts
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.lock import EnvLock
+from xinference_venv.planning.source_builds import built_hashes
+from xinference_venv.store.atomic import Disk, check_no_link_above, is_real
+from xinference_venv.store.built_wheels import BuiltWheels
+from xinference_venv.store.envs.broken_marker import fault_at_a_glance
+from xinference_venv.store.keys import (
     KeyFolders,
     KeyPlace,
     env_of_link,
     key_places,
     names_in,
 )
-from xinference_venv.store.layout import LOCK_NAME, RECORD_NAME, Layout
 from xinference_venv.store.leases import Leases
-from xinference_venv.store.leftovers import sweep_leftovers
+from xinference_venv.store.legacy.layouts import remove_old, taking_over
 from xinference_venv.store.locks import check_locking, held_briefly
-from xinference_venv.store.marks import fault_at_a_glance
-from xinference_venv.store.old_layouts import taking_over
-from xinference_venv.store.remembered import Remembered
-from xinference_venv.store.strays import sweep_strays
-from xinference_venv.store.wheels import BuiltWheels
+from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME, Layout
+from xinference_venv.store.process_identity import process_start, this_process
+from xinference_venv.store.stat_cache import Remembered
 
 _STAGING_SECONDS = 7 * 86_400.0
 
@@ -259,23 +259,6 @@ class Store:
             self.disk.discard(env, self.layout.trash)
         return True
 
-    def sweep(self) -> None:
-        """Delete what crashes left: staging of dead owners, trash, environments without use."""
-        sweep_leftovers(self.layout, self.disk)
-        for grave in self.layout.trash.iterdir():
-            self.disk.delete(grave)
-        for path in self.layout.staging.iterdir():
-            folder = path if path.is_dir() else path.with_suffix("")
-            if not self._owned(folder):
-                self.disk.discard(folder, self.layout.trash)
-                self.disk.unlink(_owner_path(folder))
-        named = {env_id for _, env_id in self.links()}
-        for env in self.layout.envs.iterdir():
-            if env.name not in named:
-                self.delete_if_unused(env.name)
-        self.sweep_wheels()
-        sweep_strays(self)
-
     # Locks and small files
 
     def key_lock(self, key: EnvKey) -> Path:
@@ -358,6 +341,14 @@ class Store:
             raise InvalidRecord(f"{path} is of another environment, {record.env_id[:64]}")
         return record
 
+    def delete_unowned_staging(self) -> None:
+        """Delete what builds staged whose processes are gone."""
+        for path in self.layout.staging.iterdir():
+            folder = path if path.is_dir() else path.with_suffix("")
+            if not self._owned(folder):
+                self.disk.discard(folder, self.layout.trash)
+                self.disk.unlink(_owner_path(folder))
+
     def _owned(self, folder: Path) -> bool:
         """Whether the process that stages here may still live: gone only when proved gone.
 
@@ -387,3 +378,31 @@ def interpreter_facts(path: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return {"path": path, "size": found.st_size, "modified": found.st_mtime_ns}
+
+
+def remove_entry(store: Store, entry: EnvEntry) -> bool:
+    """Remove one planned entry, whose key's lock the caller holds.
+
+    Tells whether the files are gone too; those of an environment that a process or another key
+    needs stay. A link that means another environment by now is not the one that was planned,
+    and is left. Raises `InUse` for an environment that a launch took since it was planned as
+    used by nobody: the launch wins.
+    """
+    if entry.state is EnvState.UNMANAGED:
+        if env_of_link(entry.path, str(store.layout.envs)) is not None:
+            return False
+        remove_old(store.layout, store.disk, Path(entry.path))
+        return True
+    if entry.env_id is None or store.env_of(entry.key) != entry.env_id:
+        return False
+    # Who takes a lease holds the same lock, so it is taken before this or of nothing.
+    with held_briefly(store.env_lock(entry.env_id)):
+        if not entry.leases and not entry.shared_with:
+            holders = [lease for lease, _ in store.leases.of(entry.env_id)]
+            if holders:
+                raise InUse(
+                    f"{entry.key} is in use by {'; '.join(map(str, holders))}",
+                    {"holders": [lease.to_dict() for lease in holders]},
+                )
+        store.detach(entry.key)
+    return store.delete_if_unused(entry.env_id)

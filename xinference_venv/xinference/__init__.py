@@ -5,6 +5,6 @@ manager of an environment. After `install` it gets ours, with the same interface
 environment at the same path.
 """
 
-from xinference_venv.xinference.extending import extension as extension
+from xinference_venv.xinference.extension import extension as extension
 from xinference_venv.xinference.manager import InPlaceEnvManager as InPlaceEnvManager
 from xinference_venv.xinference.manager import install as install

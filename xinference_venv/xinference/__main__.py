@@ -9,7 +9,7 @@ import os
 import sys
 from importlib.metadata import entry_points
 
-from xinference_venv.xinference.extending import EXTENSIONS_VARIABLE, with_extension
+from xinference_venv.xinference.extension import EXTENSIONS_VARIABLE, with_extension
 from xinference_venv.xinference.manager import install
 
 _USAGE = "usage: python -m xinference_venv.xinference COMMAND [ARGUMENTS]"

@@ -13,20 +13,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from xinference_venv.actors.hosts import Hosts
-from xinference_venv.actors.opening import open_uv
-from xinference_venv.catalog.load import built_in_catalog
-from xinference_venv.config import Settings
-from xinference_venv.env import EnvKey
 from xinference_venv.errors import StoreError
-from xinference_venv.host import HostFacts, Interpreter
-from xinference_venv.pip_config import PipConfig
-from xinference_venv.request import InheritMode, LaunchRequest
-from xinference_venv.sources import PackageSources
-from xinference_venv.spec import EnvSpec, Surroundings, plan_spec
-from xinference_venv.store.ambient import same_file_system
+from xinference_venv.planning.host import HostFacts, Interpreter
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.pip_config import PipConfig
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.planning.sources import PackageSources
+from xinference_venv.planning.spec import EnvSpec, Surroundings, plan_spec
+from xinference_venv.service.host_facts import Hosts
+from xinference_venv.service.open_uv import open_uv
+from xinference_venv.settings import InheritMode, Settings
+from xinference_venv.store.catalog import built_in_catalog
+from xinference_venv.store.host_files import same_file_system
 from xinference_venv.store.store import Store
-from xinference_venv.uv_cli.process import Uv
+from xinference_venv.uv.subprocess import Uv
 
 _log = logging.getLogger(__name__)
 

@@ -16,14 +16,14 @@ import xoscar.virtualenv
 from xoscar.virtualenv.core import VirtualEnvManager
 from xoscar.virtualenv.uv import SKIP_INSTALLED
 
+from xinference_venv._util.redact import redact_url
 from xinference_venv.errors import NotFound
-from xinference_venv.redact import redact_url
-from xinference_venv.store.verify import site_packages_of
-from xinference_venv.uv_cli.probe import find_uv
-from xinference_venv.xinference import work
+from xinference_venv.store.envs.inspect import site_packages_of
+from xinference_venv.uv.interpreters import find_uv
+from xinference_venv.xinference import operations
+from xinference_venv.xinference.background_loop import Running
+from xinference_venv.xinference.builtin_errors import built_in_errors
 from xinference_venv.xinference.engine import InstallOptions
-from xinference_venv.xinference.outside import built_in_errors
-from xinference_venv.xinference.running import Running
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -74,7 +74,9 @@ class InPlaceEnvManager(VirtualEnvManager):  # type: ignore[misc]
             raise FileExistsError(f"Virtual environment already exists at {self.env_path}")
         python = None if python_path is None else str(python_path)
         clear = exists == "clear"
-        self._do("create", lambda: work.create(self.env_path, os.environ, python, clear=clear))
+        self._do(
+            "create", lambda: operations.create(self.env_path, os.environ, python, clear=clear)
+        )
 
     def install_packages(self, packages: list[str], **kwargs: Any) -> None:
         """Install packages beside what is there, which stays unless they contradict it.
@@ -88,14 +90,18 @@ class InPlaceEnvManager(VirtualEnvManager):  # type: ignore[misc]
         with built_in_errors(f"Could not install into {self.env_path}"):
             options = InstallOptions.of(kwargs, skip_installed=SKIP_INSTALLED)
         _log.info("Installing into %s: %s", self.env_path, ", ".join(map(redact_url, packages)))
-        self._do("install into", lambda: work.install(self.env_path, os.environ, packages, options))
+        self._do(
+            "install into", lambda: operations.install(self.env_path, os.environ, packages, options)
+        )
 
     @staticmethod
     def process_packages(packages: list[str], **variables: Any) -> list[str]:
         """What to install on this host for packages with placeholders and markers."""
         with built_in_errors("Could not read the packages"):
             options = InstallOptions.of(variables, skip_installed=False)
-            asked = Running(lambda: work.processed(os.environ, packages, options), "reading them")
+            asked = Running(
+                lambda: operations.processed(os.environ, packages, options), "reading them"
+            )
             return asked.result()
 
     def cancel_install(self) -> None:
@@ -118,7 +124,7 @@ class InPlaceEnvManager(VirtualEnvManager):  # type: ignore[misc]
 
     def remove_env(self) -> None:
         """Delete the environment; refused while processes run in it."""
-        self._do("remove", lambda: work.remove(self.env_path, os.environ))
+        self._do("remove", lambda: operations.remove(self.env_path, os.environ))
 
     def _do(self, verb: str, what: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         with built_in_errors(f"Could not {verb} {self.env_path}"):

@@ -12,10 +12,10 @@ from typing import Any, Self
 
 from packaging.requirements import Requirement
 
-from xinference_venv.canonical import Fields
-from xinference_venv.host import HostFacts, Interpreter
-from xinference_venv.lock import EnvLock
-from xinference_venv.requirements import Origin, RequirementLine
+from xinference_venv._util.records import Fields
+from xinference_venv.planning.host import HostFacts, Interpreter
+from xinference_venv.planning.lock import EnvLock
+from xinference_venv.planning.requirements import Origin, RequirementLine
 
 RECORD_NAME = "xinference-venv-in-place.json"
 _VERSION = 1

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from xinference_venv.errors import StoreError
-from xinference_venv.store.disk import Disk, hint_for
+from xinference_venv.store.atomic import Disk, hint_for
 
 # See rename(2) of Linux.
 _AT_FDCWD = -100

@@ -1,0 +1,190 @@
+"""A worker's side of a cluster, with a supervisor that is only played."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.inventory.test_cluster_state import registration
+from xinference_venv.actors import heartbeat, rpc
+from xinference_venv.actors.heartbeat import Membership
+from xinference_venv.errors import (
+    DeadlineExceeded,
+    IncompatibleVersion,
+    InvalidInput,
+    VirtualEnvError,
+    WorkerUnavailable,
+)
+
+WORKER = registration()
+AWAY = WorkerUnavailable("the supervisor at s:1 can't be reached")
+Outcome = bool | None | VirtualEnvError
+
+
+class Supervisor:
+    """Gives its outcomes in turn, then says yes; `heard` are the methods it was asked."""
+
+    def __init__(self, *outcomes: Outcome) -> None:
+        self.outcomes = list(outcomes)
+        self.heard: list[str] = []
+        self.told: list[tuple[Any, ...]] = []
+        self.waiting: list[tuple[int, asyncio.Event]] = []
+
+    async def ask(self, address: str, uid: str, method: str, *arguments: Any, **named: Any) -> Any:
+        assert (address, named["here"]) == ("s:1", WORKER.address)
+        self.heard.append(method)
+        self.told.append(arguments)
+        for count, event in self.waiting:
+            if len(self.heard) >= count:
+                event.set()
+        outcome = self.outcomes.pop(0) if self.outcomes else True
+        if isinstance(outcome, VirtualEnvError):
+            raise outcome
+        return outcome
+
+    async def asked(self, count: int) -> None:
+        """Wait until it was asked so many times."""
+        event = asyncio.Event()
+        self.waiting.append((count, event))
+        if len(self.heard) >= count:
+            event.set()
+        async with asyncio.timeout(20):
+            await event.wait()
+
+
+Play = Callable[..., Supervisor]
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Play:
+    """Play a supervisor; nobody waits for real seconds."""
+    real = asyncio.sleep
+
+    async def sleep(_: float) -> None:
+        await real(0)
+
+    monkeypatch.setattr(heartbeat, "asyncio", _Asyncio(sleep))
+
+    def play(*outcomes: Outcome) -> Supervisor:
+        supervisor = Supervisor(*outcomes)
+        monkeypatch.setattr(rpc, "ask_supervisor", supervisor.ask)
+        return supervisor
+
+    return play
+
+
+class _Asyncio:
+    """The part of asyncio that `membership` uses, with a `sleep` of ours."""
+
+    def __init__(self, sleep: Callable[[float], Any]) -> None:
+        self.sleep = sleep
+
+
+def member() -> Membership:
+    async def snapshot() -> Mapping[str, Any]:
+        return {"jobs": 3}
+
+    return Membership(registration=WORKER, supervisor="s:1", snapshot=snapshot)
+
+
+@asynccontextmanager
+async def keeping(one: Membership) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(one.keep())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_who_joins_says_what_it_is(play: Play) -> None:
+    supervisor = play()
+    await member().join()
+    assert (supervisor.heard, supervisor.told) == (["register_worker"], [(WORKER.to_dict(),)])
+
+
+@pytest.mark.parametrize("error", [AWAY, DeadlineExceeded("late")])
+async def test_without_patience_silence_is_raised_at_once(
+    play: Play, error: VirtualEnvError
+) -> None:
+    supervisor = play(error)
+    with pytest.raises(type(error)):
+        await member().join()
+    assert len(supervisor.heard) == 1
+
+
+async def test_with_patience_it_waits_and_says_so_once(
+    play: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    hinted = WorkerUnavailable("it closed the connection", {"hint": "is the key the same?"})
+    supervisor = play(hinted, AWAY, DeadlineExceeded("late"))
+    await member().join(60)
+    assert supervisor.heard == ["register_worker"] * 4
+    [line] = caplog.messages
+    assert line == "it closed the connection (is the key the same?); waiting for it for 60 s"
+
+
+async def test_what_waiting_does_not_help_is_raised_at_once(play: Play) -> None:
+    for error in (IncompatibleVersion("protocol"), InvalidInput("was started anew since")):
+        supervisor = play(error)
+        with pytest.raises(type(error)):
+            await member().join(60)
+        assert len(supervisor.heard) == 1
+
+
+async def test_heartbeats_carry_a_snapshot_and_go_on(play: Play) -> None:
+    supervisor = play()
+    async with keeping(member()):
+        await supervisor.asked(3)
+    assert set(supervisor.heard) == {"heartbeat"}
+    assert supervisor.told[0] == (WORKER.address, WORKER.incarnation, {"jobs": 3})
+
+
+async def test_who_is_not_known_any_more_registers_again(play: Play) -> None:
+    supervisor = play(False)
+    async with keeping(member()):
+        await supervisor.asked(3)
+    assert supervisor.heard[:3] == ["heartbeat", "register_worker", "heartbeat"]
+
+
+async def test_a_supervisor_that_is_away_is_asked_on_and_said_once_and_once_that_it_is_back(
+    play: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    supervisor = play(AWAY, DeadlineExceeded("late"), AWAY, False)
+    async with keeping(member()):
+        await supervisor.asked(7)
+    assert supervisor.heard[:6] == [*["heartbeat"] * 4, "register_worker", "heartbeat"]
+    assert caplog.messages == [f"{AWAY}; trying on", "the supervisor at s:1 is back"]
+
+
+async def test_a_supervisor_of_another_release_is_asked_on_for_it_may_be_replaced(
+    play: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor = play(False, IncompatibleVersion("another protocol"))
+    async with keeping(member()):
+        await supervisor.asked(4)
+    assert supervisor.heard[:3] == ["heartbeat", "register_worker", "heartbeat"]
+    assert "another protocol; trying on" in caplog.messages
+
+
+async def test_one_whose_place_another_incarnation_took_gives_up(
+    play: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    play(False, InvalidInput("it was started anew since"))
+    async with asyncio.timeout(20):
+        await member().keep()
+    assert caplog.messages == ["given up: it was started anew since"]
+
+
+async def test_who_leaves_says_so_and_a_supervisor_that_is_gone_is_fine(play: Play) -> None:
+    supervisor = play(True, AWAY)
+    for _ in range(2):
+        await member().leave()
+    assert supervisor.heard == ["leave_worker", "leave_worker"]
+    assert supervisor.told[0] == (WORKER.address, WORKER.incarnation)

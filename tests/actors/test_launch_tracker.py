@@ -1,0 +1,304 @@
+"""A launch on several workers, followed: what each says joined, the policy applied, no wire."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xinference_venv.actors import launch_tracker
+from xinference_venv.actors.launch_tracker import Following
+from xinference_venv.errors import (
+    DeadlineExceeded,
+    JobCancelled,
+    ResolutionFailed,
+    StoreError,
+    UnknownJob,
+    VirtualEnvError,
+    WorkerUnavailable,
+)
+from xinference_venv.inventory.jobs import Phase
+
+JOB = "j1"
+AWAY = WorkerUnavailable("no answer")
+Said = Mapping[str, Any] | VirtualEnvError
+
+
+def says(phase: Phase, *messages: str, since: int = 0, **more: Any) -> dict[str, Any]:
+    """What a worker answers to `wait`."""
+    events = [
+        {"seq": since + place, "at": 1.0, "phase": phase.value, "message": message}
+        for place, message in enumerate(messages, 1)
+    ]
+    return {"phase": phase.value, "events": events, "result": None, "error": None, **more}
+
+
+def ready(address: str) -> dict[str, Any]:
+    made = {"enabled": True, "python": "p", "env_id": "e1", "lease_id": f"lease-{address}"}
+    return says(Phase.READY, "ready", result=made)
+
+
+def fails(error: VirtualEnvError) -> dict[str, Any]:
+    return says(Phase.FAILED, error.message, error=error.to_dict())
+
+
+class Workers:
+    """Workers by address, each with what it says in turn; at the end it says nothing more.
+
+    A worker that is cancelled says so. `calls` are the methods that were asked, but `wait`.
+    """
+
+    def __init__(self, **said: Sequence[Said]) -> None:
+        self.said = {address: list(each) for address, each in said.items()}
+        self.calls: list[tuple[str, str, tuple[Any, ...]]] = []
+        self.asked_since: dict[str, list[int]] = {address: [] for address in said}
+        self.cancelled = {address: asyncio.Event() for address in said}
+        self.gone: set[str] = set()
+        self.silent: set[str] = set()
+
+    async def ask(
+        self,
+        address: str,
+        incarnation: str,
+        method: str,
+        *arguments: Any,
+        deadline: float,
+        **named: Any,
+    ) -> Any:
+        assert (incarnation, named) == (f"{address}-1", {})
+        if address in self.silent:
+            raise AWAY
+        if method == "wait":
+            assert arguments[0] == JOB
+            self.asked_since[address].append(arguments[1])
+            return await self._wait(address)
+        self.calls.append((address, method, arguments))
+        if method == "cancel":
+            self.cancelled[address].set()
+        return None
+
+    async def _wait(self, address: str) -> Said:
+        # Two workers take turns, as over a wire.
+        await asyncio.sleep(0)
+        if not self.said[address]:
+            await self.cancelled[address].wait()
+            return says(
+                Phase.CANCELLED, "cancelled", error=JobCancelled("it was cancelled").to_dict()
+            )
+        said = self.said[address].pop(0)
+        if isinstance(said, VirtualEnvError):
+            raise said
+        return said
+
+    def follow(
+        self, *, require: int | None = None, failed: Mapping[str, VirtualEnvError] | None = None
+    ) -> Following:
+        return Following.start(
+            JOB,
+            [(address, f"{address}-1") for address in self.said],
+            require=len(self.said) if require is None else require,
+            ask=self.ask,
+            is_gone=self.gone.__contains__,
+            failed=failed or {},
+        )
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_AGAIN_SECONDS", "_TOGETHER_SECONDS", "_GRACE_SECONDS"):
+        monkeypatch.setattr(launch_tracker, name, 0.0)
+
+
+async def end_of(launch: Following) -> dict[str, Any]:
+    """The last answer of a launch, with all its events."""
+    async with asyncio.timeout(20):
+        while not launch.has_ended:
+            await launch.wait(1 << 30, 0.05)
+    return await launch.wait(0, 0.0)
+
+
+def phases(answer: Mapping[str, Any]) -> dict[str, str]:
+    return {each["worker_address"]: each["phase"] for each in answer["workers"]}
+
+
+async def test_the_events_of_all_workers_are_one_stream_with_numbers_of_its_own() -> None:
+    workers = Workers(
+        a=[says(Phase.RESOLVING, "one", "two"), ready("a")], b=[says(Phase.QUEUED, "x"), ready("b")]
+    )
+    answer = await end_of(workers.follow())
+    assert (answer["phase"], answer["error"]) == ("ready", None)
+    assert answer["result"]["lease_id"] == "lease-a"
+    assert phases(answer) == {"a": "ready", "b": "ready"}
+    assert [each["seq"] for each in answer["events"]] == list(range(1, 6))
+    by_worker = {
+        address: [each["message"] for each in answer["events"] if each["worker_address"] == address]
+        for address in ("a", "b")
+    }
+    assert by_worker == {"a": ["one", "two", "ready"], "b": ["x", "ready"]}
+    assert workers.asked_since["a"] == [0, 2]
+    assert workers.calls == []
+
+
+async def test_a_reader_gets_what_is_new_and_one_with_numbers_of_before_gets_all() -> None:
+    launch = Workers(a=[says(Phase.RESOLVING, "one", "two")]).follow()
+    first = await launch.wait(0, 20.0)
+    assert [each["message"] for each in first["events"]] == ["one", "two"]
+    assert (first["phase"], first["result"], first["error"]) == ("resolving", None, None)
+    assert (await launch.wait(2, 0.01))["events"] == []
+    assert [each["seq"] for each in (await launch.wait(1, 20.0))["events"]] == [2]
+    assert [each["seq"] for each in (await launch.wait(700, 20.0))["events"]] == [1, 2]
+    await launch.stop()
+
+
+async def test_a_failure_cancels_the_others_and_gives_ready_leases_back() -> None:
+    error = ResolutionFailed("no solution", {"phase": "resolving"})
+    # The one that fails does so when the other is ready.
+    workers = Workers(a=[ready("a")], b=[says(Phase.RESOLVING, "x")] * 5 + [fails(error)], c=[])
+    answer = await end_of(workers.follow())
+    assert (answer["phase"], answer["result"]) == ("failed", None)
+    assert answer["error"]["code"] == "resolution_failed"
+    assert answer["error"]["details"]["worker_address"] == "b"
+    assert phases(answer) == {"a": "cancelled", "b": "failed", "c": "cancelled"}
+    assert ("c", "cancel", (JOB,)) in workers.calls
+    assert ("a", "release_lease", ("e1", "lease-a")) in workers.calls
+
+
+async def test_with_enough_ready_a_failure_is_named_and_nothing_is_given_back() -> None:
+    workers = Workers(a=[ready("a")], b=[fails(ResolutionFailed("no solution"))])
+    answer = await end_of(workers.follow(require=1))
+    assert (answer["phase"], answer["error"]) == ("ready", None)
+    assert phases(answer) == {"a": "ready", "b": "failed"}
+    assert workers.calls == []
+
+
+async def test_a_worker_whose_job_never_began_counts_as_failed_at_once() -> None:
+    workers = Workers(a=[], b=[])
+    answer = await end_of(workers.follow(failed={"b": AWAY}))
+    assert phases(answer) == {"a": "cancelled", "b": "failed"}
+    assert answer["events"][0]["message"] == "no answer"
+    assert workers.calls == [("a", "cancel", (JOB,))]
+
+
+async def test_a_worker_that_is_silent_for_a_while_is_asked_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(launch_tracker, "_GRACE_SECONDS", 20.0)
+    workers = Workers(a=[AWAY, DeadlineExceeded("late"), AWAY, ready("a")])
+    assert (await end_of(workers.follow()))["phase"] == "ready"
+
+
+async def test_a_worker_that_refuses_for_too_long_fails_its_part() -> None:
+    answer = await end_of(Workers(a=[AWAY] * 100).follow())
+    assert (answer["phase"], answer["error"]["code"]) == ("failed", "worker_unavailable")
+
+
+async def test_a_worker_that_only_hangs_is_waited_for_until_it_is_given_up() -> None:
+    workers = Workers(a=[DeadlineExceeded("late")] * 100)
+    launch = workers.follow()
+    while len(workers.asked_since["a"]) < 10:  # noqa: ASYNC110 - what a fake was asked
+        await asyncio.sleep(0)
+    assert not launch.has_ended
+    workers.gone.add("a")
+    answer = await end_of(launch)
+    assert (answer["phase"], answer["error"]["code"]) == ("failed", "deadline_exceeded")
+
+
+async def test_a_worker_that_forgot_the_job_was_restarted() -> None:
+    answer = await end_of(Workers(a=[UnknownJob("there is no job")]).follow())
+    assert answer["error"]["code"] == "worker_unavailable"
+    assert "the worker at a was restarted during the launch" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "said", [StoreError("the disk is full"), says(Phase.READY, events=[{"seq": "x"}])]
+)
+async def test_what_nobody_expected_of_a_worker_fails_its_part_and_ends_the_launch(
+    said: Said,
+) -> None:
+    workers = Workers(a=[said], b=[])
+    answer = await end_of(workers.follow())
+    assert phases(answer) == {"a": "failed", "b": "cancelled"}
+    assert answer["error"]["code"] in ("store_error", "invalid_record")
+
+
+async def test_a_cancelled_launch_ends_when_all_workers_have() -> None:
+    workers = Workers(a=[says(Phase.RESOLVING, "x")], b=[])
+    launch = workers.follow()
+    await launch.wait(0, 20.0)
+    async with asyncio.timeout(20):
+        await launch.cancel()
+    answer = await launch.wait(0, 0.0)
+    assert (answer["phase"], answer["error"]["code"]) == ("cancelled", "job_cancelled")
+    assert {call[:2] for call in workers.calls} == {("a", "cancel"), ("b", "cancel")}
+
+
+async def test_cancelling_does_not_wait_for_a_worker_that_does_not_answer() -> None:
+    workers = Workers(a=[], b=[])
+    launch = workers.follow()
+    await asyncio.sleep(0)
+    workers.silent.add("b")
+    async with asyncio.timeout(20):
+        await launch.cancel()
+    assert phases(await launch.wait(0, 0.0)) == {"a": "cancelled", "b": "failed"}
+
+
+async def test_a_lease_that_can_not_be_given_back_does_not_keep_the_launch_from_ending() -> None:
+    workers = Workers(a=[ready("a")], b=[says(Phase.RESOLVING, "x")] * 5 + [fails(AWAY)])
+    launch = workers.follow()
+    while workers.said["a"]:  # noqa: ASYNC110 - what a fake was asked
+        await asyncio.sleep(0)
+    workers.silent.add("a")
+    assert (await end_of(launch))["phase"] == "failed"
+
+
+async def test_to_stop_following_leaves_the_jobs_of_the_workers() -> None:
+    workers = Workers(a=[], b=[])
+    launch = workers.follow()
+    await launch.stop()
+    assert workers.calls == []
+    assert not launch.has_ended
+
+
+OUTCOMES: Mapping[str, Callable[[str], Said]] = {
+    "ready": ready,
+    "failed": lambda _: fails(ResolutionFailed("no solution")),
+    "away": lambda _: AWAY,
+    "restarted": lambda _: UnknownJob("no job"),
+    "odd": lambda _: StoreError("the disk is full"),
+}
+
+
+@given(
+    outcomes=st.lists(st.sampled_from(sorted(OUTCOMES)), min_size=1, max_size=5),
+    pauses=st.lists(st.integers(0, 3), min_size=5, max_size=5),
+    data=st.data(),
+)
+def test_a_launch_is_ready_exactly_when_enough_are_and_else_keeps_no_lease(
+    outcomes: list[str], pauses: list[int], data: st.DataObject
+) -> None:
+    require = data.draw(st.integers(1, len(outcomes)))
+
+    async def run() -> None:
+        scripts: dict[str, list[Said]] = {}
+        for place, outcome in enumerate(outcomes):
+            address = f"w{place}"
+            before = [says(Phase.RESOLVING, "x")] * pauses[place]
+            scripts[address] = [*before, *[OUTCOMES[outcome](address)] * 50]
+        workers = Workers(**scripts)
+        answer = await end_of(workers.follow(require=require))
+        enough = outcomes.count("ready") >= require
+        assert answer["phase"] == ("ready" if enough else "failed")
+        assert (answer["error"] is None) is enough
+        kept = {each["worker_address"] for each in answer["workers"] if each["phase"] == "ready"}
+        if enough:
+            assert kept == {f"w{place}" for place, each in enumerate(outcomes) if each == "ready"}
+            assert workers.calls == []
+        else:
+            assert kept == set()
+        assert all(Phase(each["phase"]).is_last for each in answer["workers"])
+
+    asyncio.run(run())

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from typing import Any
+
+from tests.cli.render.test_environments import printed
+from xinference_venv.cli.render.cluster import (
+    ClusterOutcome,
+    differing,
+    launched_on,
+    silence,
+    unreachable,
+    workers_of,
+)
+from xinference_venv.errors import ResolutionFailed, WorkerUnavailable
+from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
+from xinference_venv.inventory.replicas import Replica
+
+LOCK = "0123456789abcdef" * 4
+
+
+def ready(address: str, **more: Any) -> Replica:
+    made = PreparedEnvironment(
+        **{"enabled": True, "python": "/envs/e1/bin/python", "path": "/v3/toy/3.11", **more},
+        env_id="e1",
+        lease_id="l1",
+        lock_digest=LOCK,
+    )
+    return Replica(
+        worker_address=address, incarnation="i", phase=Phase.READY, result=made.to_dict()
+    )
+
+
+FAILED = Replica(
+    worker_address="b:2",
+    incarnation="i",
+    phase=Phase.FAILED,
+    error=ResolutionFailed("no solution", {"phase": "resolving"}).to_dict(),
+)
+
+
+def outcome(*replicas: Replica) -> ClusterOutcome:
+    return ClusterOutcome(model_name="toy", model_engine=None, replicas=replicas, elapsed=2.0)
+
+
+def silent(**more: Any) -> dict[str, Any]:
+    error = WorkerUnavailable("no answer").to_dict()
+    return {"unreachable": [{"worker_address": "b:2", "error": error, **more}]}
+
+
+def test_a_launch_shows_each_worker_ready_or_failed_with_phase_and_cause() -> None:
+    replicas = (ready("a:1", warnings=("beware",)), FAILED, ready("c:3", warnings=("beware",)))
+    lines = printed(launched_on(outcome(*replicas))).splitlines()
+    assert lines[0] == "toy is ready on 2 of 3 workers after 2.0 s"
+    assert lines[2].split() == ["a:1", "ready", LOCK[:12], "0", "/v3/toy/3.11"]
+    assert lines[3].split() == ["b:2", "failed", "-", "-", "resolving:", "no", "solution"]
+    assert lines[-1] == "warning: beware (a:1, c:3)"
+
+
+def test_a_launch_without_environment_names_the_hosts_interpreter() -> None:
+    shown = printed(launched_on(outcome(ready("a:1", enabled=False, path=None))))
+    assert "the host's interpreter, /envs/e1/bin/python" in shown
+
+
+def test_the_document_of_a_launch_has_no_lease_for_none_is_left() -> None:
+    described = outcome(ready("a:1"), FAILED).to_dict()
+    first, second = described["workers"]
+    assert first["environment"]["lock_digest"] == LOCK
+    assert "lease_id" not in first["environment"]
+    assert (second["state"], second["environment"]) == ("failed", None)
+    assert second["error"]["code"] == "resolution_failed"
+    assert outcome(ready("a:1"), FAILED).not_ready == ["b:2"]
+
+
+def test_the_workers_are_shown_with_what_they_last_told() -> None:
+    told = {
+        "worker_address": "a:1",
+        "host_name": "box",
+        "state": "suspect",
+        "release": "0.1.0",
+        "snapshot": {"jobs": 2, "free_bytes": 2048},
+        "snapshot_age": 7.25,
+    }
+    new = {**told, "worker_address": "b:2", "snapshot": None, "snapshot_age": None}
+    lines = printed(workers_of([told, new])).splitlines()
+    assert lines[1].split() == [
+        "a:1",
+        "box",
+        "suspect",
+        "0.1.0",
+        "2",
+        "2.00",
+        "KiB",
+        "7.2",
+        "s",
+        "ago",
+    ]
+    assert lines[2].split() == ["b:2", "box", "suspect", "0.1.0", "-", "-", "-"]
+    assert printed(workers_of([])) == "No worker is registered."
+
+
+def test_who_did_not_answer_is_named_with_its_state_and_the_age_of_its_snapshot() -> None:
+    assert printed(unreachable(silent())) == "unreachable: b:2: no answer"
+    shown = printed(unreachable(silent(state="gone", snapshot_age=90.0)))
+    assert shown == "unreachable: b:2 (gone, last snapshot 1 min 30 s old): no answer"
+    shown = printed(unreachable(silent(state="alive", snapshot_age=None)))
+    assert shown == "unreachable: b:2 (alive, no snapshot yet): no answer"
+
+
+def test_the_silence_of_a_worker_is_an_error_for_what_everyone_has_to_do() -> None:
+    assert silence({"unreachable": []}) is None
+    error = silence(silent())
+    assert error is not None
+    assert (error.exit_code, "on b:2" in error.message) == (8, True)
+
+
+def test_replicas_that_differ_are_named_with_their_workers() -> None:
+    key = {"model_name": "toy", "model_engine": "vllm", "python_version": "3.11"}
+    shown = printed(
+        differing({"differing": [{**key, "locks": {LOCK: ["a:1", "c:3"], "f" * 64: ["b:2"]}}]})
+    )
+    assert shown == (
+        "replicas differ: toy (Python 3.11, engine vllm):"
+        " lock 0123456789ab on a:1, c:3; lock ffffffffffff on b:2"
+    )

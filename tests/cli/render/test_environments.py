@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+from typing import Any
+
+from rich.console import Console
+
+from tests.fakes import locked
+from xinference_venv.cli.render import environments
+from xinference_venv.errors import ResolutionFailed, VirtualEnvError
+from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.inventory import DirectoryUser, EnvEntry
+from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.inventory.lease import Lease, ProcessIdentity
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role
+from xinference_venv.settings import InheritMode
+
+LEASE = Lease(
+    lease_id="l1",
+    env_id="e1",
+    model_name="toy",
+    model_uid="toy-0",
+    process=ProcessIdentity(host="box", boot="b", pid=42, start="7"),
+    created=0.0,
+)
+ENTRY = EnvEntry(
+    key=EnvKey(model_name="[red]toy", model_engine="vllm", python_version="3.11"),
+    path="/home/v4/toy/vllm/3.11",
+    real_path="/home/store/envs/e1",
+    state=EnvState.READY,
+    env_id="e1",
+    size_bytes=3 * 1024 * 1024,
+    python="3.11.7",
+    installed=2,
+    inherited=41,
+    leases=(LEASE,),
+    last_used=100.0,
+)
+ENVIRONMENT = PreparedEnvironment(
+    enabled=True,
+    python="/home/store/envs/e1/bin/xinference-venv-python",
+    env_id="e1",
+    path="/home/v4/toy/vllm/3.11",
+    real_path="/home/store/envs/e1",
+    lease_id="l1",
+    uv_calls=5,
+    warnings=("torch is not pinned",),
+)
+OUTCOME = environments.LaunchOutcome(
+    model_name="toy", model_engine="vllm", environment=ENVIRONMENT, entry=ENTRY, elapsed=1.23456
+)
+
+
+def printed(parts: list[Any], width: int = 200) -> str:
+    out = io.StringIO()
+    shown = Console(file=out, width=width, markup=False, emoji=False, highlight=False)
+    for part in parts:
+        shown.print(part)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def answer(*entries: EnvEntry) -> dict[str, Any]:
+    return {"list": [each.to_dict() for each in entries], "unreachable": []}
+
+
+def test_a_launch_says_where_what_and_how_long() -> None:
+    shown = printed(environments.launched(OUTCOME))
+    assert shown.splitlines() == [
+        "toy is ready",
+        "  environment  /home/v4/toy/vllm/3.11",
+        "  real path    /home/store/envs/e1",
+        "  interpreter  /home/store/envs/e1/bin/xinference-venv-python (Python 3.11.7)",
+        "  packages     2 installed, 41 inherited from the host",
+        "  size         3.00 MiB",
+        "  uv calls     5",
+        "  elapsed      1.2 s",
+        "warning: torch is not pinned",
+    ]
+
+
+def test_a_launch_with_a_process_says_how_to_reach_it() -> None:
+    running = replace(OUTCOME, address="127.0.0.1:1234", pid=42)
+    shown = printed(environments.launched(running))
+    assert "  address      127.0.0.1:1234\n  pid          42\n  uid          toy\n" in shown
+    assert running.to_dict()["process"] == {"address": "127.0.0.1:1234", "pid": 42, "uid": "toy"}
+
+
+def test_a_launch_without_an_environment_says_so() -> None:
+    host = PreparedEnvironment(enabled=False, python="/usr/bin/python3")
+    shown = printed(environments.launched(replace(OUTCOME, environment=host, entry=None)))
+    assert "toy needs no environment" in shown
+    assert "/usr/bin/python3" in shown
+    assert "environment  " not in shown
+
+
+def test_a_listing_shows_names_as_they_are_and_who_uses_what() -> None:
+    [titles, row] = printed(environments.listed(answer(ENTRY), 160.0)).splitlines()
+    assert titles.split("  ")[0] == "Model"
+    assert re.split(" {2,}", row) == [
+        *("[red]toy", "vllm", "3.11.7", "ready", "3.00 MiB", "2 own, 41 host"),
+        *("toy-0, pid 42", "1 minute ago"),
+    ]
+
+
+def test_an_empty_listing_says_how_to_make_one() -> None:
+    assert "xinference-venv launch MODEL" in printed(environments.listed(answer(), 0.0))
+    partial: dict[str, Any] = {"list": [], "unreachable": [{}]}
+    assert printed(environments.listed(partial, 0.0)).startswith("No worker that answered has such")
+
+
+def test_a_listing_of_a_cluster_names_the_worker_of_each() -> None:
+    broken = replace(ENTRY, state=EnvState.BROKEN, reason="the interpreter is gone")
+    of_cluster = {
+        "list": [{**broken.to_dict(), "worker_address": address} for address in ("a:1", "b:2")]
+    }
+    lines = printed(environments.listed(of_cluster, 0.0, workers=True)).splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["Worker", "a:1", "b:2"]
+    assert lines[3].startswith(f"a:1: {broken.key} is broken")
+
+
+def test_a_listing_says_why_a_broken_one_is_broken() -> None:
+    broken = replace(ENTRY, state=EnvState.BROKEN, reason="the interpreter is gone")
+    assert "is broken: the interpreter is gone" in printed(environments.listed(answer(broken), 0.0))
+
+
+def test_a_listing_says_where_unmanaged_ones_are_and_who_uses_them() -> None:
+    user = DirectoryUser(pid=7, command="python -m old", told_by=("memory map",))
+    old = replace(
+        ENTRY,
+        key=replace(ENTRY.key, model_name="two\nlines"),
+        path="/home/v2/two\nlines",
+        state=EnvState.UNMANAGED,
+        layout="v2",
+        users=(user,),
+        unknown_users=3,
+        leases=(),
+    )
+    link = replace(old, path="/home/v2/x", reason="a link to /srv", users=(), unknown_users=0)
+    lines = printed(environments.listed(answer(old, link), 0.0)).splitlines()
+    assert lines[1].split()[:1] == ["two\\nlines"]
+    assert "unmanaged, v2" in lines[1]
+    assert "pid 7" in lines[1]
+    assert lines[3:] == [
+        "unmanaged: /home/v2/two\\nlines",
+        "unmanaged: /home/v2/x, a link to /srv",
+        "processes that may not be looked at, and may use them or not: 3",
+    ]
+    assert old.hindrance == "in use by process 7 (python -m old), told by its memory map"
+
+
+def test_a_narrow_terminal_folds_and_hides_nothing() -> None:
+    wide, narrow = (
+        printed(environments.listed(answer(ENTRY), 160.0), width=width) for width in (200, 60)
+    )
+    assert max(map(len, narrow.splitlines())) <= 60
+    assert sorted("".join(narrow.split())) == sorted("".join(wide.split()))
+
+
+def test_a_plan_shows_origins_roles_and_totals() -> None:
+    distributions = (
+        LockedDistribution(name="a", role=Role.INSTALLED, version="1", why="model: a", size=2048),
+        LockedDistribution(name="b", role=Role.INSTALLED, version=None, why="required"),
+        LockedDistribution(name="torch", role=Role.INHERITED, version="2.8", why="required"),
+        LockedDistribution(name="c", role=Role.SHADOWED, version="3", why="another one"),
+    )
+    lock = EnvLock(
+        packages=(),
+        distributions=distributions,
+        python_version="3.11.7",
+        platform_digest="p",
+        inherit=InheritMode.HOST,
+        host_digest="h",
+        spec_digest="s",
+        uv_version="uv 1",
+        warnings=("beware",),
+    )
+    spec = {
+        "key": {"model_name": "toy"},
+        "python": "3.11.7",
+        "requirements": [{"requirement": "a[x]>1", "origin": "launch"}],
+    }
+    shown = printed(environments.planned({"spec": spec, "lock": lock.to_dict()}))
+    assert "a[x]>1       launch" in shown
+    assert "Installed in the environment: 2 packages, 2.00 KiB and 1 unknown" in shown
+    assert "Inherited from the host: 1 package" in shown
+    assert "Shadowed: the host's give way to installed ones: 1 package" in shown
+    assert "Hidden" not in shown
+    assert shown.endswith("warning: beware")
+
+
+def test_an_explanation_says_of_what_it_knows_nothing() -> None:
+    foreign = replace(ENTRY, state=EnvState.UNMANAGED)
+    listed = [
+        {**ENTRY.to_dict(), "packages": [each.to_dict() for each in (locked("a", size=10),)]},
+        {**foreign.to_dict(), "packages": []},
+    ]
+    shown = printed(environments.explained({"list": listed, "unreachable": []})).splitlines()
+    assert shown[0] == f"{ENTRY.key}: {ENTRY.path}"
+    assert shown[4] == "a 1.0, 10 B (model: it was asked for)"
+    assert shown[-1] == "nothing is known of its packages: it is unmanaged"
+
+
+def test_a_plan_without_an_environment_says_so() -> None:
+    assert "No environment would be made" in printed(
+        environments.planned({"spec": None, "lock": None})
+    )
+
+
+def report(dry_run: bool, **parts: list[EnvEntry]) -> dict[str, Any]:
+    listed = {part: [each.to_dict() for each in parts.get(part, [])] for part in PARTS}
+    gone = [] if dry_run else [*listed["remove"], *listed["detach"]]
+    return {"list": [{**listed, "done": gone, "dry_run": dry_run}], "unreachable": []}
+
+
+PARTS = ("remove", "detach", "refuse")
+
+
+def test_a_removal_says_what_became_of_each() -> None:
+    other = replace(ENTRY, path="/home/v4/toy/vllm/3.12")
+    shown = printed(environments.removed(report(False, remove=[ENTRY], detach=[other])))
+    assert shown.splitlines() == [
+        "removed: [red]toy (Python 3.11, engine vllm), 3.00 MiB",
+        "detached: [red]toy (Python 3.11, engine vllm); its files stay until the last holder is"
+        " gone: in use by toy-0 (process 42 on box)",
+    ]
+
+
+def test_a_dry_removal_says_what_would_become_of_each() -> None:
+    shown = printed(environments.removed(report(True, remove=[ENTRY], refuse=[ENTRY])))
+    assert shown.splitlines() == [
+        "would be removed: [red]toy (Python 3.11, engine vllm), 3.00 MiB",
+        "would be refused: [red]toy (Python 3.11, engine vllm), in use by toy-0"
+        " (process 42 on box)",
+    ]
+
+
+def test_where_a_worker_refused_only_what_is_gone_is_said() -> None:
+    one, two = report(False, remove=[ENTRY]), report(False, remove=[ENTRY], refuse=[ENTRY])
+    two["list"][0]["done"] = []
+    reports = [
+        {**each["list"][0], "worker_address": name} for name, each in (("a", one), ("b", two))
+    ]
+    shown = printed(environments.removed({"list": reports}, workers=True))
+    assert shown == "a: removed: [red]toy (Python 3.11, engine vllm), 3.00 MiB"
+    assert environments.removed({"list": reports[1:]}) == []
+
+
+def test_an_environment_that_is_being_built_says_so() -> None:
+    assert replace(ENTRY, state=EnvState.BUILDING, leases=()).hindrance == "being built"
+
+
+def test_a_removal_of_nothing_says_so() -> None:
+    assert printed(environments.removed(report(False))) == "There is nothing to remove."
+
+
+def test_an_error_shows_phase_output_and_hint() -> None:
+    error = ResolutionFailed(
+        "no solution", {"phase": "resolving", "output": "uv's own words\n", "hint": "do this"}
+    )
+    assert printed(environments.failed(error)).splitlines() == [
+        "error: no solution",
+        "phase: resolving",
+        "uv's own words",
+        "hint: do this",
+    ]
+
+
+def test_uvs_words_are_not_repeated() -> None:
+    words = "error: No solution found\n  cause: because"
+    error = ResolutionFailed(words, {"output": f"Resolving ...\n{words}"})
+    assert printed(environments.failed(error)) == "error: No solution found\n  cause: because"
+
+
+def test_an_error_without_details_is_one_line() -> None:
+    assert printed(environments.failed(VirtualEnvError("so it is"))) == "error: so it is"

@@ -1,0 +1,500 @@
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.index import Index
+from tests.wheels import build_wheel
+from xinference_venv import errors, settings
+from xinference_venv.cli import main
+from xinference_venv.cli.help import EXIT_CODES, VARIABLES
+from xinference_venv.cli.render.environments import LaunchOutcome
+from xinference_venv.inventory.jobs import PreparedEnvironment
+
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "cli.md"
+
+ACTORS = """\
+import asyncio, os
+import xoscar as xo
+
+class Toy(xo.Actor):
+    def __init__(self, mark, words=()):
+        print("made")
+        with open(mark, "w") as file:
+            file.write(" ".join(words))
+
+class Fails(xo.Actor):
+    def __init__(self):
+        raise OSError("no weights")
+
+class Exits(xo.Actor):
+    def __init__(self):
+        os._exit(3)
+
+class ExitsLater(xo.Actor):
+    async def __post_create__(self):
+        asyncio.get_running_loop().call_later(0.5, os._exit, 4)
+
+class Other:
+    pass
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(
+    environ: Mapping[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Run a command line in this process."""
+    for name in os.environ.keys() - environ.keys():
+        monkeypatch.delenv(name)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*words: str | Path) -> Ran:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return Ran(code=code, out=captured.out, err=captured.err)
+
+    return run
+
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(environ: Mapping[str, str], tmp_path: Path) -> Iterator[Start]:
+    """Start a command line as a process."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*words: str | Path) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "xinference_venv", *words],
+            env=dict(environ),
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def spec(index: Index, tmp_path: Path) -> Path:
+    """A specification of the model ``toy``, whose package has a dependency and actors."""
+    build_wheel(
+        tmp_path / "wheels",
+        "toy-model",
+        "1.0",
+        requires=["toy-dependency"],
+        modules={"toy_model/__init__.py": "", "toy_model/actors.py": ACTORS},
+    )
+    build_wheel(tmp_path / "wheels", "toy-dependency", "2.0")
+    return specify(tmp_path / "toy.json", index, "toy", "toy-model", "xoscar")
+
+
+def specify(path: Path, index: Index, name: str, *packages: str) -> Path:
+    block = {"packages": packages, "index_url": index.url}
+    path.write_text(json.dumps({"model_name": name, "virtualenv": block}))
+    return path
+
+
+def store_of(environ: Mapping[str, str]) -> Path:
+    return Path(environ["XINFERENCE_HOME"], "virtualenv", "store")
+
+
+def document_of(process: subprocess.Popen[str]) -> Any:
+    """The JSON document that a running process printed."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line == "}\n":
+            break
+    return json.loads("".join(lines))
+
+
+# Launching
+
+
+@pytest.mark.uv
+def test_a_launch_prints_its_result_on_stdout_and_its_progress_on_stderr(
+    run: Run, spec: Path, environ: Mapping[str, str]
+) -> None:
+    ran = run("launch", "toy", "--spec", spec)
+    assert ran.code == 0
+    assert ran.out.startswith("toy is ready\n")
+    assert f"{environ['XINFERENCE_HOME']}/virtualenv/v3/toy/" in ran.out
+    assert re.search(r"packages +2 installed, \d+ inherited from the host\n", ran.out)
+    assert "resolving: resolving 2 requirements\n" in ran.err
+    assert "installing: installing 2 packages (0 of 2 packages)\n" in ran.err
+    assert "error" not in ran.err
+
+
+@pytest.mark.uv
+def test_a_launch_in_json_is_one_document_and_a_second_one_takes_no_uv(
+    run: Run, spec: Path
+) -> None:
+    first = run("launch", "toy", "--spec", spec, "--json")
+    second = run("launch", "toy", "--spec", spec, "--json")
+    assert (first.code, second.code, first.err, second.err) == (0, 0, "", "")
+    assert first.json["uv_calls"] > 0
+    assert second.json["uv_calls"] == 0
+    assert first.json["env_id"] == second.json["env_id"]
+    assert first.json["installed"] == 2
+    assert first.json["process"] is None
+    assert Path(first.json["python"]).is_file()
+
+
+@pytest.mark.uv
+def test_a_dry_run_shows_the_plan_and_makes_nothing(run: Run, spec: Path) -> None:
+    ran = run("launch", "toy", "--spec", spec, "-vp", "toy-dependency==2.0", "--dry-run")
+    assert ran.code == 0
+    assert "toy-dependency==2.0  launch" in ran.out
+    assert "Installed in the environment: 2 packages" in ran.out
+    assert "Inherited from the host:" in ran.out
+    raw = run("launch", "toy", "--spec", spec, "--dry-run", "--json").json
+    assert {
+        each["name"] for each in raw["lock"]["distributions"] if each["role"] == "installed"
+    } == {
+        "toy-model",
+        "toy-dependency",
+    }
+    assert run("list", "--json").json["list"] == []
+
+
+def test_a_launch_without_virtual_environment_names_the_hosts_interpreter(
+    run: Run, spec: Path
+) -> None:
+    ran = run("launch", "toy", "--spec", spec, "--disable-virtual-env", "--json")
+    assert (ran.code, ran.json["enabled"], ran.json["path"]) == (0, False, None)
+    assert Path(ran.json["python"]).exists()
+    dry = run("launch", "toy", "--spec", spec, "--disable-virtual-env", "--dry-run")
+    assert "No environment would be made" in dry.out
+
+
+@pytest.mark.uv
+def test_what_has_no_solution_fails_with_uvs_words_and_leaves_nothing(
+    run: Run, index: Index, tmp_path: Path, spec: Path
+) -> None:
+    bad = specify(tmp_path / "bad.json", index, "bad", "toy-model>5")
+    ran = run("launch", "bad", "--spec", bad)
+    assert (ran.code, ran.out) == (5, "")
+    assert ran.err.count("you require toy-model>5") == 1
+    assert "\nphase: resolving\n" in ran.err
+    as_json = run("launch", "bad", "--spec", bad, "--json")
+    assert as_json.code == 5
+    assert as_json.json["error"]["code"] == "resolution_failed"
+    assert run("list", "--json").json["list"] == []
+    assert "toy-model>5" in run("logs", "bad").out
+
+
+@pytest.mark.uv
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_cancels_the_launch_and_leaves_nothing(
+    number: signal.Signals,
+    code: int,
+    run: Run,
+    start: Start,
+    spec: Path,
+    index: Index,
+    environ: Mapping[str, str],
+) -> None:
+    index.hang("/simple/toy-model/")
+    process = start("launch", "toy", "--spec", spec)
+    index.wait_for_request("/simple/toy-model/", timeout=60)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert any("uv" in child.name() for child in children)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert (out, err.splitlines()[-1]) == (
+        "",
+        f"error: cancelled by {number.name}; nothing of it is left",
+    )
+    assert not any(child.is_running() for child in children)
+    assert list((store_of(environ) / "staging").iterdir()) == []
+    assert list((store_of(environ) / "processes").iterdir()) == []
+    assert run("list", "--json").json["list"] == []
+
+
+# Running a model
+
+
+@pytest.mark.uv
+def test_an_actor_runs_until_ctrl_c_and_its_environment_is_in_use_as_long(
+    run: Run, start: Start, spec: Path, tmp_path: Path
+) -> None:
+    mark = tmp_path / "mark"
+    words = ("launch", "toy", "--spec", spec, "--run", "toy_model.actors:Toy", "--json")
+    process = start(*words, f"mark={mark}", 'words=["so", "be it"]')
+    document = document_of(process)
+    assert mark.read_text() == "so be it"
+    assert document["process"]["uid"] == "toy"
+    pid = document["process"]["pid"]
+    assert psutil.Process(pid).parent() == psutil.Process(process.pid)
+
+    assert f"toy, pid {pid}" in run("list").out
+    refused = run("remove", "toy", "--json")
+    assert refused.code == 4
+    assert f"process {pid}" in refused.json["error"]["message"]
+    [holder] = refused.json["error"]["details"]["holders"]
+    assert holder["process"]["pid"] == pid
+    assert "would be refused" in run("remove", "toy", "--dry-run").out
+
+    # A terminal sends Ctrl-C to the model's process as well.
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, "")
+    assert "made\n" in err
+    assert "Traceback" not in err
+    assert not psutil.pid_exists(pid)
+    assert run("list", "--json").json["list"][0]["leases"] == []
+    assert run("remove", "toy").code == 0
+
+
+@pytest.mark.uv
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("toy_model.actors:Fails", "no weights"),
+        ("toy_model.actors:Other", "Other is no xoscar actor class"),
+        ("toy_model.actors:Missing", "has no attribute 'Missing'"),
+        ("toy_absent.actors:Toy", "No module named 'toy_absent'"),
+        ("toy_model.actors:Exits", "ended while toy_model.actors:Exits was created in it"),
+    ],
+)
+def test_an_actor_that_cannot_be_created_fails_the_launch(
+    target: str, words: str, start: Start, run: Run, spec: Path
+) -> None:
+    process = start("launch", "toy", "--spec", spec, "--run", target, "--json")
+    out, _ = process.communicate(timeout=60)
+    error = json.loads(out)["error"]
+    assert (process.returncode, error["code"]) == (5, "model_start_failed")
+    assert words in error["message"]
+    assert ("--path" in error["details"].get("hint", "")) == (target == "toy_absent.actors:Toy")
+    assert run("list", "--json").json["list"][0]["leases"] == []
+
+
+@pytest.mark.uv
+def test_an_actor_of_a_folder_is_found_and_its_process_may_end_by_itself(
+    start: Start, run: Run, spec: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "my_actors.py").write_text(ACTORS)
+    process = start(
+        *("launch", "toy", "--spec", spec, "--run", "my_actors:ExitsLater", "--path", folder)
+    )
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert re.search(r"pid +\d+\n", out)
+    assert err.endswith("error: the process of toy ended with exit status 4\n")
+    assert run("list", "--json").json["list"][0]["leases"] == []
+
+
+# The inventory
+
+
+@pytest.mark.uv
+def test_what_was_launched_is_listed_shown_and_removed(run: Run, spec: Path) -> None:
+    made = run("launch", "toy", "--spec", spec, "--engine", "vLLM", "--json").json
+    assert made["model_engine"] == "vllm"
+    [entry] = run("list", "--json").json["list"]
+    assert entry["real_path"] == made["real_path"]
+    assert "just now" in run("list", "toy", "--engine", "vllm").out
+    assert "There is no such environment" in run("list", "toy", "--engine", "sglang").out
+
+    packages = run("packages", "toy", "--engine", "vllm").out
+    assert re.search(r"^toy-dependency +2\.0 +installed ", packages, re.MULTILINE)
+    [listed] = run("packages", "toy", "--json").json["list"]
+    assert {"name": "toy-model", "role": "installed"}.items() <= next(
+        each for each in listed["packages"] if each["name"] == "toy-model"
+    ).items()
+
+    assert "Installed 2 packages" in run("logs", "toy").out
+    [log] = run("logs", "toy", "--count", "3", "--json").json["list"]
+    assert log["key"]["model_engine"] == "vllm"
+
+    assert run("remove", "toy", "--python-version", "3.8").code == 3
+    assert "would be removed: toy" in run("remove", "toy", "--dry-run").out
+    removed = run("remove", "toy")
+    assert (removed.code, removed.out[:14]) == (0, "removed: toy (")
+    again = run("remove", "toy")
+    assert (again.code, again.out) == (3, "")
+    assert "error: there is no environment of 'toy' that matches\n" in again.err
+    assert not Path(made["real_path"]).exists()
+
+
+def test_removing_all_of_nothing_is_no_error(run: Run) -> None:
+    ran = run("remove", "--all")
+    assert (ran.code, ran.out) == (0, "There is nothing to remove.\n")
+
+
+@pytest.mark.parametrize("words", [["remove"], ["remove", "toy", "--all"]])
+def test_a_removal_needs_a_model_or_all(run: Run, words: list[str]) -> None:
+    ran = run(*words)
+    assert ran.code == 2
+    assert "Give either MODEL or --all." in ran.err
+
+
+def test_the_models_are_listed(run: Run) -> None:
+    assert re.search(r"^magika-1 .*magika==1\.0\.1", run("models").out, re.MULTILINE)
+    names = [each["model_name"] for each in run("models", "--json").json["list"]]
+    assert "GOT-OCR2_0" in names
+
+
+@pytest.mark.parametrize("command", ["packages", "logs"])
+def test_what_is_not_there_has_neither_packages_nor_logs(run: Run, command: str) -> None:
+    ran = run(command, "absent", "--json")
+    assert (ran.code, ran.json["error"]["code"]) == (3, "not_found")
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["launch", ""], 2, "Invalid model name '': it is empty"),
+        (["launch", ".."], 2, "Invalid model name '..'"),
+        (["launch", "a\udcffb"], 2, "it contains"),
+        (["launch", "toy", "--engine", "a/b"], 2, "Invalid engine name"),
+        (["launch", "toy", "--python-version", "2.7"], 2, "Invalid Python version '2.7'"),
+        (["launch", "toy", "--spec", "/absent.json"], 2, "/absent.json can't be read"),
+        (["launch", "toy", "--run", "no class"], 2, "'no class' does not name a class"),
+        (["launch", "toy", "mark=1"], 2, "NAME=VALUE and --path are for --run."),
+        (["launch", "toy", "--run", "a:B", "--dry-run"], 2, "exclude each other"),
+        (["launch", "toy", "--inherit", "some"], 2, "'some' is not one of"),
+        (["launch"], 2, "Missing argument 'MODEL'"),
+        (["launch", "absent-model"], 3, "has no model 'absent-model'"),
+        (["list", "a/b"], 2, "Invalid model name 'a/b'"),
+        (["logs", "toy", "--count", "0"], 2, "0 is not in the range x>=1"),
+        (["absent-command"], 2, "No such command 'absent-command'"),
+    ],
+)
+def test_bad_input_is_said_without_a_traceback_in_text_and_in_json(
+    run: Run, words: list[str], code: int, message: str
+) -> None:
+    text = run(*words)
+    assert (text.code, text.out) == (code, "")
+    assert message in text.err
+    assert "Traceback" not in text.err
+    as_json = run(*words, "--json")
+    assert (as_json.code, as_json.err) == (code, "")
+    assert message in as_json.json["error"]["message"]
+
+
+def test_a_specification_must_have_the_model(run: Run, spec: Path) -> None:
+    ran = run("launch", "other", "--spec", spec)
+    assert ran.code == 3
+    assert f"{spec} has no model 'other'\nhint: it has: toy\n" in ran.err
+
+
+def test_a_bad_environment_variable_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XINFERENCE_VIRTUAL_ENV_UV_PROCESSES", "many")
+    ran = run("list")
+    assert ran.code == 2
+    assert "XINFERENCE_VIRTUAL_ENV_UV_PROCESSES" in ran.err
+    assert "\nhint: " in ran.err
+
+
+def test_a_home_that_cannot_be_made_is_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XINFERENCE_HOME", str(tmp_path / "file" / "home"))
+    ran = run("list", "--json")
+    assert (ran.code, ran.json["error"]["code"]) == (6, "store_error")
+    assert str(tmp_path / "file") in ran.json["error"]["message"]
+
+
+def test_a_reader_that_went_away_is_no_traceback(environ: Mapping[str, str]) -> None:
+    for words in (["models"], ["models", "--json"]):
+        reading, writing = os.pipe()
+        os.close(reading)
+        ran = subprocess.run(
+            [sys.executable, "-m", "xinference_venv", *words],
+            env=dict(environ),
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        os.close(writing)
+        assert (ran.returncode, ran.stderr) == (1, b"")
+
+
+# Help and documentation
+
+
+def test_the_help_names_every_environment_variable_that_is_read(run: Run) -> None:
+    source = inspect.getsource(settings.Settings)
+    read = set(re.findall(r"``([A-Z_]{6,})``", source))
+    assert {name for name, _ in VARIABLES} == read
+    shown = run("--help")
+    assert shown.code == 0
+    assert all(name in shown.out for name in read)
+
+
+def kinds(root: type[errors.VirtualEnvError]) -> Iterator[type[errors.VirtualEnvError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from kinds(child)
+
+
+def test_the_documented_exit_codes_are_those_of_the_errors() -> None:
+    rows = re.findall(r"^\| (\d+) \| (.*?) \|(.*)\|$", DOCUMENTATION.read_text(), re.MULTILINE)
+    documented = {code: set(re.findall(r"`(\w+)`", names)) for code, _, names in rows}
+    expected: dict[str, set[str]] = {code: set() for code, _ in EXIT_CODES}
+    for kind in set(kinds(errors.VirtualEnvError)):
+        expected[str(kind.exit_code)].add(kind.code)
+    expected["143"] = {"job_cancelled"}
+    assert documented == expected
+    assert [(code, meaning) for code, meaning, _ in rows] == list(EXIT_CODES)
+
+
+def test_the_documented_keys_of_a_launch_are_those_it_prints() -> None:
+    outcome = LaunchOutcome(
+        model_name="toy",
+        model_engine=None,
+        environment=PreparedEnvironment(enabled=False, python="python"),
+        entry=None,
+        elapsed=0.0,
+    )
+    section = DOCUMENTATION.read_text().partition("### `launch --json`")[2].partition("###")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(outcome.to_dict())

@@ -1,0 +1,155 @@
+"""What the facts of a host mean."""
+
+from __future__ import annotations
+
+import pytest
+from packaging.specifiers import SpecifierSet
+
+from tests import fakes
+from xinference_venv.diagnosis import host_checks
+from xinference_venv.diagnosis.checks import Verdict
+from xinference_venv.diagnosis.host_checks import FileSystem
+
+GIB = 2**30
+WANTED = SpecifierSet(">=0.13")
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        ("uv 0.13.9 (abc 2026-01-01)", Verdict.OK),
+        ("uv 0.14.0rc1", Verdict.OK),
+        ("uv 0.4.1", Verdict.FAILED),
+        ("hello", Verdict.FAILED),
+        ("", Verdict.FAILED),
+        ("pip from nowhere", Verdict.FAILED),
+    ],
+)
+def test_uv_must_be_new_enough_and_be_uv(said: str, verdict: Verdict) -> None:
+    check = host_checks.uv_check("/bin/uv", said, WANTED)
+    assert check.verdict is verdict
+    assert "/bin/uv" in check.found
+    assert (check.hint is None) is (verdict is Verdict.OK)
+
+
+def test_no_interpreter_is_a_warning_unless_uv_may_fetch_one() -> None:
+    assert host_checks.python_check([], downloads=False).verdict is Verdict.WARNING
+    assert host_checks.python_check([], downloads=True).verdict is Verdict.OK
+    found = host_checks.python_check(["3.9.1", "3.10.2"], downloads=False)
+    assert found.found == "3.9.1, 3.10.2"
+
+
+def test_packages_that_contradict_each_other_are_named_with_what_is_found() -> None:
+    host = fakes.host(
+        fakes.distribution("one", "1.0", "two>=2", "three", "four; extra == 'more'"),
+        fakes.distribution("two", "1.5"),
+    )
+    [check] = host_checks.conflict_checks(host)
+    assert check.verdict is Verdict.WARNING
+    assert check.found == (
+        "2 contradictions among 2 packages: one 1.0 requires two>=2, found is 1.5;"
+        " one 1.0 requires three, which lacks"
+    )
+
+
+def test_packages_that_fit_and_metadata_that_can_not_be_read() -> None:
+    host = fakes.host(fakes.distribution("one"), skipped=("bad.dist-info: no version",))
+    fits, unreadable = host_checks.conflict_checks(host)
+    assert (fits.verdict, unreadable.verdict) == (Verdict.OK, Verdict.WARNING)
+    assert "bad.dist-info" in unreadable.found
+
+
+@pytest.mark.parametrize(
+    ("versions", "verdict"),
+    [([], Verdict.FAILED), (["0.12"], Verdict.FAILED), (["0.13.2"], Verdict.OK)],
+)
+def test_the_host_needs_an_xoscar_that_serves(versions: list[str], verdict: Verdict) -> None:
+    host = fakes.host(*(fakes.distribution("xoscar", each) for each in versions))
+    assert host_checks.xoscar_check(host, WANTED).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("free", "verdict"),
+    [(0, Verdict.FAILED), (GIB, Verdict.WARNING), (10 * GIB, Verdict.OK)],
+)
+def test_free_space_is_judged_by_what_environments_take(free: int, verdict: Verdict) -> None:
+    assert host_checks.space_check("free space", "/home", free).verdict is verdict
+
+
+def test_a_clock_is_judged_by_what_most_indexes_say() -> None:
+    assert host_checks.clock_check({}).verdict is Verdict.OK
+    assert host_checks.clock_check({"a": 59.0, "b": 0.0}).verdict is Verdict.OK
+    assert host_checks.clock_check({"a": 9000.0, "b": 1.0, "c": 0.0}).verdict is Verdict.OK
+    behind = host_checks.clock_check({"a": -120.0})
+    assert (behind.verdict, behind.found) == (Verdict.WARNING, "2 min 0 s behind a")
+
+
+@pytest.mark.parametrize(
+    ("limit", "verdict"),
+    [(256, Verdict.WARNING), (1024, Verdict.OK), (-1, Verdict.OK)],
+)
+def test_few_open_files_are_a_warning(limit: int, verdict: Verdict) -> None:
+    assert host_checks.open_files_check(limit).verdict is verdict
+
+
+def test_a_folder_of_sockets_must_be_short_and_writable() -> None:
+    def verdict(folder: str, **changes: bool) -> Verdict:
+        given = {"named": True, "writable": True, **changes}
+        return host_checks.sockets_check(folder, limit=108, **given).verdict
+
+    fits = "/" + (108 - 1 - len("/.xoscar/socket/") - 32 - 1) * "x"
+    assert verdict(fits) is Verdict.OK
+    assert verdict(f"{fits}x") is Verdict.FAILED
+    assert verdict(f"{fits}x", named=False) is Verdict.WARNING
+    assert verdict("/tmp", writable=False) is Verdict.FAILED
+
+
+def test_what_anybody_may_write_to_is_worse_as_root() -> None:
+    def verdict(root: bool, *places: str) -> Verdict:
+        return host_checks.owner_check("/home", root=root, open_places=places).verdict
+
+    assert verdict(True) is Verdict.OK
+    assert verdict(False, "/home") is Verdict.WARNING
+    assert verdict(True, "/home") is Verdict.FAILED
+
+
+def test_broken_environments_unjudged_leases_and_stopped_holders_are_warnings() -> None:
+    assert host_checks.environments_check(2, {}).verdict is Verdict.OK
+    broken = host_checks.environments_check(2, {"abc": "its interpreter is gone"})
+    assert broken.found == "1 of 2 environments broken: abc: its interpreter is gone"
+    assert host_checks.leases_check(1, []).verdict is Verdict.OK
+    assert host_checks.leases_check(1, ["glow"]).verdict is Verdict.WARNING
+    assert host_checks.locks_check(["build by 1"], []).verdict is Verdict.OK
+    assert host_checks.locks_check(["build by 1"], ["build by 1"]).verdict is Verdict.WARNING
+
+
+def verdicts(found: FileSystem) -> dict[str, Verdict]:
+    return {each.name: each.verdict for each in host_checks.file_system_checks(found, "/cache")}
+
+
+def test_a_file_system_that_can_all_is_well() -> None:
+    found = FileSystem(place="/home", writable=None)
+    assert verdicts(found) == {"home": Verdict.OK, "uv cache": Verdict.OK}
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        FileSystem(place="/home", writable=None, locks="no"),
+        FileSystem(place="/home", writable=None, links="no"),
+        FileSystem(place="/home", writable=None, executable="no"),
+    ],
+)
+def test_what_environments_can_not_do_without_fails(found: FileSystem) -> None:
+    assert verdicts(found) == {"home": Verdict.FAILED, "uv cache": Verdict.OK}
+
+
+def test_copies_instead_of_links_and_names_without_case_are_warnings() -> None:
+    found = FileSystem(place="/home", writable=None, cache="Invalid cross-device link")
+    assert verdicts(found) == {"home": Verdict.OK, "uv cache": Verdict.WARNING}
+    found = FileSystem(place="/home", writable=None, ignores_case=True)
+    assert verdicts(found)["case"] is Verdict.WARNING
+
+
+def test_of_a_place_that_is_not_writable_nothing_else_is_said() -> None:
+    assert verdicts(FileSystem(place="/home", writable="no")) == {"home": Verdict.FAILED}

@@ -1,0 +1,106 @@
+"""What places of packages answer, or why there is no answer, over real sockets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.index import Index, black_hole, dead_port
+from tests.tls import HOURS, self_signed, serving
+from xinference_venv.diagnosis.index_checks import IndexAnswer, Place, Silence
+from xinference_venv.diagnosis.index_probe import answers_of
+
+SECRET = "opensesame"
+
+
+@pytest.fixture(autouse=True)
+def without_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+
+
+async def answer_of(url: str, *, trusted: bool = False, deadline: float = 30.0) -> IndexAnswer:
+    [answer] = await answers_of([Place(what="index", url=url, trusted=trusted)], deadline)
+    return answer
+
+
+async def test_an_index_that_works_answers_with_its_status_and_the_time(index: Index) -> None:
+    answer = await answer_of(index.url)
+    assert (answer.status, answer.silence) == (200, None)
+    assert answer.ahead is not None and abs(answer.ahead) < 30
+    assert index.requests == ["HEAD /simple/"]
+
+
+async def test_a_clock_that_differs_is_measured() -> None:
+    with serving() as port:
+        answer = await answer_of(f"http://127.0.0.1:{port}/simple/")
+    assert answer.ahead is not None and abs(answer.ahead - HOURS) < 30
+
+
+async def test_an_error_is_an_answer(index: Index) -> None:
+    index.fail("/simple/", 503)
+    assert (await answer_of(index.url)).status == 503
+
+
+async def test_credentials_are_sent_to_their_own_host_alone(index: Index, tmp_path: Path) -> None:
+    url = index.require_auth("me", f"{SECRET}/@")
+    assert (await answer_of(index.url)).status == 401
+    assert (await answer_of(url)).status == 200
+    assert index.requests[-1] == "HEAD /simple/ authorized"
+    with Index(tmp_path / "wheels") as other:
+        index.redirect("/simple/", other.url)
+        assert (await answer_of(url)).status == 200
+        [request] = other.requests
+    assert not request.endswith("authorized")
+
+
+async def test_who_does_not_listen_refuses_the_connection() -> None:
+    answer = await answer_of(f"http://me:{SECRET}@127.0.0.1:{dead_port()}/simple/")
+    assert answer.silence is Silence.CONNECTION
+    assert SECRET not in answer.words
+
+
+async def test_who_swallows_packets_is_given_up_at_the_deadline() -> None:
+    with black_hole() as port:
+        answer = await answer_of(f"http://127.0.0.1:{port}/simple/", deadline=0.5)
+    assert answer.silence is Silence.TIMEOUT
+
+
+async def test_who_takes_a_request_and_says_nothing_is_given_up_too(index: Index) -> None:
+    index.hang("/simple/")
+    assert (await answer_of(index.url, deadline=0.5)).silence is Silence.TIMEOUT
+
+
+async def test_a_name_that_nobody_knows_is_told_from_a_dead_port() -> None:
+    answer = await answer_of("http://nowhere.invalid/simple/")
+    assert answer.silence is Silence.NAME
+
+
+async def test_who_speaks_no_tls_is_told(index: Index) -> None:
+    answer = await answer_of(index.url.replace("http:", "https:"))
+    assert answer.silence is Silence.TLS
+
+
+async def test_a_certificate_that_nobody_signed_is_refused_unless_its_host_is_trusted(
+    tmp_path: Path,
+) -> None:
+    with serving(self_signed(tmp_path)) as port:
+        url = f"https://127.0.0.1:{port}/simple/"
+        refused = await answer_of(url)
+        trusted = await answer_of(url, trusted=True)
+    assert (refused.silence, trusted.status) == (Silence.TLS, 200)
+    assert "self-signed" in refused.words.replace("self signed", "self-signed")
+
+
+async def test_a_folder_is_there_or_not(tmp_path: Path) -> None:
+    (tmp_path / "with space").mkdir()
+    there = await answer_of((tmp_path / "with space").as_uri())
+    assert (there.status, there.silence) == (None, None)
+    assert (await answer_of((tmp_path / "absent").as_uri())).silence is Silence.ABSENT
+
+
+async def test_all_are_asked_at_once_and_answered_in_order(index: Index) -> None:
+    index.hang("/simple/")
+    places = [Place(what="index", url=url) for url in (index.url, f"{index.url}absent/")]
+    slow, fast = await answers_of(places, 1.0)
+    assert (slow.silence, fast.status) == (Silence.TIMEOUT, 404)

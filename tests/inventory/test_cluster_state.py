@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes import check_record, through_json
+from xinference_venv.errors import IncompatibleVersion, InvalidInput, NotFound
+from xinference_venv.inventory.cluster_state import (
+    FORGOTTEN_SECONDS,
+    PROTOCOL,
+    Fleet,
+    Registration,
+    WorkerState,
+)
+
+
+def registration(
+    address: str = "10.0.0.1:7000",
+    *,
+    incarnation: str = "first",
+    started: float = 100.0,
+    heartbeat: float | None = 2.0,
+    protocol: int = PROTOCOL,
+) -> Registration:
+    return Registration(
+        address=address,
+        incarnation=incarnation,
+        started=started,
+        protocol=protocol,
+        release="0.1.0",
+        host_name="host",
+        heartbeat=heartbeat,
+    )
+
+
+def fleet_of(*addresses: str, now: float = 0.0) -> Fleet:
+    fleet = Fleet()
+    for address in addresses:
+        fleet.register(registration(address), now)
+    return fleet
+
+
+def chosen(fleet: Fleet, wanted: list[str], count: int | None, now: float = 0.0) -> list[str]:
+    return [each.registration.address for each in fleet.choose(wanted, count, now)]
+
+
+def test_a_registration_comes_back_from_json_and_is_read_whole_or_refused() -> None:
+    for each in (registration(), registration(heartbeat=None)):
+        assert Registration.from_dict(through_json(each.to_dict())) == each
+    check_record(registration(), may_be_absent=("heartbeat",))
+
+
+def test_a_field_of_a_later_release_is_no_harm() -> None:
+    later = {**registration().to_dict(), "colour": "green", "more": {"deep": [1]}}
+    assert Registration.from_dict(later) == registration()
+
+
+@given(st.floats(0, 1e6))
+def test_silence_means_suspect_and_then_gone(silent: float) -> None:
+    [member] = fleet_of("10.0.0.1:7000").members.values()
+    expected = (
+        WorkerState.ALIVE
+        if silent < 6
+        else WorkerState.SUSPECT
+        if silent < 30
+        else WorkerState.GONE
+    )
+    assert member.state(silent) is expected
+
+
+def test_a_worker_of_the_same_process_sends_no_heartbeats_and_is_alive() -> None:
+    fleet = Fleet()
+    fleet.register(registration(heartbeat=None), 0.0)
+    fleet.forget(10 * FORGOTTEN_SECONDS)
+    [member] = fleet.members.values()
+    assert member.state(1e9) is WorkerState.ALIVE
+
+
+def test_a_heartbeat_brings_a_worker_back_and_carries_its_snapshot() -> None:
+    fleet = fleet_of("10.0.0.1:7000")
+    [member] = fleet.members.values()
+    assert member.state(100.0) is WorkerState.GONE
+    assert member.describe(100.0)["snapshot_age"] is None
+    assert fleet.heartbeat("10.0.0.1:7000", "first", {"jobs": 3}, 100.0)
+    assert member.state(101.0) is WorkerState.ALIVE
+    described = member.describe(101.5)
+    assert (described["snapshot"], described["snapshot_age"]) == ({"jobs": 3}, 1.5)
+
+
+def test_a_heartbeat_of_a_worker_or_incarnation_that_is_not_known_asks_it_to_register() -> None:
+    fleet = fleet_of("10.0.0.1:7000")
+    assert not fleet.heartbeat("10.0.0.2:7000", "first", {}, 1.0)
+    assert not fleet.heartbeat("10.0.0.1:7000", "second", {}, 1.0)
+    assert fleet.members["10.0.0.1:7000"].heard == 0.0
+
+
+def test_a_newer_incarnation_takes_the_place_of_the_older_and_never_the_other_way_round() -> None:
+    fleet = fleet_of("10.0.0.1:7000")
+    newer = registration(incarnation="second", started=200.0)
+    fleet.register(newer, 5.0)
+    with pytest.raises(InvalidInput, match="was started anew since"):
+        fleet.register(registration(), 6.0)
+    assert not fleet.heartbeat("10.0.0.1:7000", "first", {}, 6.0)
+    assert fleet.members["10.0.0.1:7000"].registration == newer
+
+
+def test_registering_again_keeps_the_snapshot_and_counts_as_heard() -> None:
+    fleet = fleet_of("10.0.0.1:7000")
+    fleet.heartbeat("10.0.0.1:7000", "first", {"jobs": 1}, 1.0)
+    fleet.register(registration(), 50.0)
+    [member] = fleet.members.values()
+    assert (member.heard, member.snapshot) == (50.0, {"jobs": 1})
+
+
+@pytest.mark.parametrize("protocol", [PROTOCOL - 1, PROTOCOL + 1])
+def test_a_worker_of_another_protocol_is_refused_with_both_named(protocol: int) -> None:
+    fleet = Fleet()
+    with pytest.raises(IncompatibleVersion, match=f"speaks protocol {protocol}.*{PROTOCOL}"):
+        fleet.register(registration(protocol=protocol), 0.0)
+    assert fleet.members == {}
+
+
+def test_a_worker_that_leaves_is_taken_out_but_not_its_successor() -> None:
+    fleet = fleet_of("10.0.0.1:7000")
+    fleet.leave("10.0.0.1:7000", "second")
+    assert list(fleet.members) == ["10.0.0.1:7000"]
+    fleet.leave("10.0.0.1:7000", "first")
+    fleet.leave("10.0.0.1:7000", "first")
+    assert fleet.members == {}
+
+
+def test_a_worker_that_nobody_heard_of_for_a_day_is_forgotten() -> None:
+    fleet = fleet_of("10.0.0.1:7000")
+    fleet.forget(FORGOTTEN_SECONDS)
+    assert list(fleet.members) == ["10.0.0.1:7000"]
+    fleet.forget(FORGOTTEN_SECONDS + 1)
+    assert fleet.members == {}
+
+
+def test_an_ip_means_all_workers_on_it_and_an_address_one() -> None:
+    fleet = fleet_of("10.0.0.1:7001", "10.0.0.1:7000", "10.0.0.2:7000")
+    by_ip = [each.registration.address for each in fleet.select("10.0.0.1")]
+    assert by_ip == ["10.0.0.1:7000", "10.0.0.1:7001"]
+    assert len(fleet.select("10.0.0.2:7000")) == 1
+    assert len(fleet.select(None)) == 3
+    with pytest.raises(NotFound, match=r"no worker at '10\.0\.0\.3'") as caught:
+        fleet.select("10.0.0.3")
+    assert "10.0.0.2:7000" in str(caught.value.hint)
+
+
+def test_the_least_busy_are_chosen_first_and_the_living_before_the_suspect() -> None:
+    fleet = fleet_of("10.0.0.1:7000", "10.0.0.2:7000", "10.0.0.3:7000")
+    fleet.heartbeat("10.0.0.1:7000", "first", {"jobs": 5}, 10.0)
+    fleet.heartbeat("10.0.0.3:7000", "first", {"jobs": 2}, 10.0)
+    assert chosen(fleet, [], 1, now=11.0) == ["10.0.0.3:7000"]
+    assert chosen(fleet, [], 3, now=11.0) == ["10.0.0.3:7000", "10.0.0.1:7000", "10.0.0.2:7000"]
+    assert chosen(fleet, ["10.0.0.2"], 1, now=11.0) == ["10.0.0.2:7000"]
+
+
+def test_a_worker_that_is_gone_is_chosen_only_by_name() -> None:
+    fleet = fleet_of("10.0.0.1:7000", "10.0.0.2:7000")
+    fleet.heartbeat("10.0.0.1:7000", "first", {}, 1000.0)
+    assert chosen(fleet, [], None, now=1000.0) == ["10.0.0.1:7000"]
+    assert chosen(fleet, ["10.0.0.2"], None, now=1000.0) == ["10.0.0.2:7000"]
+
+
+def test_naming_a_worker_twice_means_it_once() -> None:
+    fleet = fleet_of("10.0.0.1:7000", "10.0.0.2:7000")
+    assert chosen(fleet, ["10.0.0.1", "10.0.0.1:7000"], None) == ["10.0.0.1:7000"]
+
+
+@pytest.mark.parametrize("count", [0, 3, -1])
+def test_more_workers_than_there_are_is_an_error_that_counts_them(count: int) -> None:
+    fleet = fleet_of("10.0.0.1:7000", "10.0.0.2:7000")
+    with pytest.raises(InvalidInput, match=rf"{count} workers are asked for, and there are 2"):
+        fleet.choose([], count, 0.0)
+
+
+def test_without_workers_nothing_is_chosen() -> None:
+    with pytest.raises(NotFound, match="there is no worker"):
+        Fleet().choose([], 1, 0.0)
+
+
+def test_ips_of_version_6_are_told_from_ports() -> None:
+    each = replace(registration(), address="[::1]:7000")
+    assert each.ip == "[::1]"

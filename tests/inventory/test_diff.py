@@ -1,0 +1,147 @@
+"""How environments are named, and what differs between two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests import fakes
+from xinference_venv.errors import InvalidInput
+from xinference_venv.inventory.diff import (
+    Change,
+    EnvName,
+    chosen,
+    difference,
+    name_in,
+)
+from xinference_venv.inventory.env import EnvState
+from xinference_venv.planning.lock import LockedDistribution, Role
+
+
+def listed(
+    model: str = "a-model",
+    engine: str | None = "vllm",
+    python: str = "3.11",
+    worker: str = "10.0.0.1:4000",
+    **changes: Any,
+) -> dict[str, Any]:
+    entry = fakes.entry(fakes.key(model, engine, python), **{"env_id": "an-env", **changes})
+    return {**entry.to_dict(), "worker_address": worker, "packages": []}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("qwen", EnvName(model_name="qwen")),
+        ("qwen/vLLM", EnvName(model_name="qwen", model_engine="vllm")),
+        ("qwen/-", EnvName(model_name="qwen", model_engine="")),
+        ("qwen//3.11", EnvName(model_name="qwen", python_version="3.11")),
+        ("qwen///10.0.0.1:4", EnvName(model_name="qwen", worker="10.0.0.1:4")),
+        ("a@b:c,d=e [f]", EnvName(model_name="a@b:c,d=e [f]")),
+        (
+            "-/vllm/3.11.7/10.0.0.1",
+            EnvName(
+                model_name="-", model_engine="vllm", python_version="3.11.7", worker="10.0.0.1"
+            ),
+        ),
+    ],
+)
+def test_a_name_has_a_model_and_as_many_parts_as_it_takes(text: str, expected: EnvName) -> None:
+    assert EnvName.parse(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "/vllm", "..", "qwen//three", "qwen/./3.11", "a/b/3.1/c/d"])
+def test_what_names_no_environment_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        EnvName.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("a-model", True),
+        ("a-model/vllm/3.11/10.0.0.1", True),
+        ("a-model/vllm/3.11/10.0.0.1:4000", True),
+        ("another", False),
+        ("a-model/sglang", False),
+        ("a-model/-", False),
+        ("a-model//3.12", False),
+        ("a-model///10.0.0.2", False),
+        ("a-model///10.0.0.1:4001", False),
+    ],
+)
+def test_a_name_means_what_has_all_of_its_parts(text: str, meant: bool) -> None:
+    assert EnvName.parse(text).matches(listed()) is meant
+
+
+def test_no_engine_means_what_was_launched_without_any() -> None:
+    assert EnvName.parse("a-model/-").matches(listed(engine=None))
+
+
+@pytest.mark.parametrize("engine", [None, "vllm"])
+def test_the_name_that_is_shown_means_its_environment_alone(engine: str | None) -> None:
+    entry = listed(engine=engine)
+    for worker in (False, True):
+        assert EnvName.parse(name_in(entry, worker=worker)).matches(entry)
+
+
+def test_a_name_that_means_several_names_the_candidates() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        chosen("a-model", [listed(), listed(engine=None)], workers=False)
+    assert caught.value.hint == "name one of: a-model/-/3.11, a-model/vllm/3.11"
+    replicas = [listed(), listed(worker="10.0.0.2:4000")]
+    with pytest.raises(InvalidInput) as caught:
+        chosen("a-model", replicas, workers=True)
+    assert "a-model/vllm/3.11/10.0.0.2:4000" in str(caught.value.hint)
+
+
+def test_what_has_no_known_packages_is_refused() -> None:
+    entry = listed(state=EnvState.UNMANAGED, env_id=None)
+    with pytest.raises(InvalidInput, match="it is unmanaged"):
+        chosen("a-model", [entry], workers=False)
+
+
+def package(name: str, version: str | None, role: Role = Role.INSTALLED) -> LockedDistribution:
+    return fakes.locked(name, role, version=version)
+
+
+def test_packages_are_added_removed_changed_or_from_elsewhere() -> None:
+    found = difference(
+        [
+            package("alike", "1"),
+            package("gone", "1"),
+            package("newer", "1"),
+            package("moved", "1"),
+            package("both", "1"),
+            package("unseen", "1", Role.HIDDEN),
+        ],
+        [
+            package("alike", "1"),
+            package("new", None),
+            package("newer", "2"),
+            package("moved", "1", Role.INHERITED),
+            package("both", "2", Role.INHERITED),
+            package("newer", "1", Role.SHADOWED),
+        ],
+    )
+    assert {each.name: each.change for each in found.changes} == {
+        "both": Change.VERSION,
+        "gone": Change.REMOVED,
+        "moved": Change.ORIGIN,
+        "new": Change.ADDED,
+        "newer": Change.VERSION,
+    }
+    assert found.same == 1
+    assert found.to_dict()["changes"][0] == {
+        "name": "both",
+        "change": "version",
+        "a": {"version": "1", "role": "installed"},
+        "b": {"version": "2", "role": "inherited"},
+    }
+
+
+def test_an_environment_does_not_differ_from_itself() -> None:
+    packages = [package("one", "1"), package("two", None, Role.INHERITED)]
+    found = difference(packages, packages)
+    assert (found.changes, found.same) == ((), 2)

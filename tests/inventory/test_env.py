@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes import check_record, key, lock, through_json, wheel_package
+from xinference_venv.inventory.env import EnvRecord, KeyRecord
+from xinference_venv.planning.key import EnvKey
+
+texts = st.text(max_size=5)
+keys = st.builds(EnvKey, model_name=texts, model_engine=st.none() | texts, python_version=texts)
+times = st.floats(0, 1e11)
+key_records = st.builds(
+    KeyRecord,
+    key=keys,
+    env_id=texts,
+    spec_digest=texts,
+    host_fingerprint=texts,
+    created=times,
+    last_used=times,
+    request=st.none() | st.dictionaries(texts, texts | st.none()),
+)
+records = st.builds(
+    EnvRecord,
+    env_id=texts,
+    lock_digest=texts,
+    python_version=texts,
+    installed=st.integers(0),
+    inherited=st.integers(0),
+    warnings=st.lists(texts).map(tuple),
+    size_bytes=st.integers(0),
+    files=st.integers(0),
+    created=times,
+    interpreter=st.dictionaries(texts, texts | st.integers()),
+)
+
+RECORD = EnvRecord.of(
+    lock(wheel_package("numpy")),
+    size_bytes=5_000_000_000,
+    files=65_000,
+    created=1_700_000_000.5,
+    interpreter={"path": "/usr/bin/python3.11", "size": 10, "modified": 1_700_000_000_000_000_000},
+)
+KEY_RECORD = KeyRecord(
+    key=key(),
+    env_id="0123abcd",
+    spec_digest="a spec",
+    host_fingerprint="",
+    created=1_700_000_000.5,
+    last_used=1_700_000_001.0,
+)
+
+
+@given(keys | key_records | records)
+def test_a_record_comes_back_from_json(record: EnvKey | KeyRecord | EnvRecord) -> None:
+    assert type(record).from_dict(through_json(record.to_dict())) == record
+
+
+def test_records_are_read_whole_or_refused() -> None:
+    check_record(key(), may_be_absent=("model_engine",))
+    check_record(KEY_RECORD, may_be_absent=("version", "request"))
+    check_record(RECORD, may_be_absent=("version", "warnings"))
+
+
+@pytest.mark.parametrize(
+    ("of", "path", "shown"),
+    [
+        (key("m", "vllm", "3.11"), "v4/m/vllm/3.11", "m (Python 3.11, engine vllm)"),
+        (key("m", None, "3.12.1"), "v3/m/3.12.1", "m (Python 3.12.1)"),
+    ],
+)
+def test_a_key_has_the_path_and_the_words_of_its_parts(of: EnvKey, path: str, shown: str) -> None:
+    assert "/".join(of.parts) == path
+    assert str(of) == shown
+
+
+@given(keys, keys)
+def test_two_keys_share_a_digest_only_if_they_are_equal(one: EnvKey, other: EnvKey) -> None:
+    assert (one.digest == other.digest) is (one == other)
+    assert (one.parts == other.parts) is (one == other)
+
+
+def test_the_digest_of_a_key_is_a_file_name_and_the_same_in_every_process() -> None:
+    assert key().digest == "98eb662949cf52658f92923b66c3fb12"

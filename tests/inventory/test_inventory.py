@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes import check_record, entry, key, lease, process, through_json
+from xinference_venv.errors import InvalidName
+from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.inventory import (
+    DirectoryUser,
+    EnvEntry,
+    EnvFilter,
+    RemovalPlan,
+    building_entry,
+    check_directory_name,
+    plan_removal,
+)
+from xinference_venv.planning.key import EnvKey
+
+ANY = EnvFilter()
+OTHER = key("another-model")
+
+
+def directory_user(pid: int = 7) -> DirectoryUser:
+    return DirectoryUser(pid=pid, command="python -m old", told_by=("command line", "memory map"))
+
+
+keys = st.builds(
+    key,
+    st.sampled_from(["a", "b"]),
+    st.sampled_from([None, "vllm"]),
+    st.sampled_from(["3.1", "3.11", "3.11.7"]),
+)
+filters = st.builds(
+    EnvFilter,
+    model_name=st.sampled_from([None, "a", "b"]),
+    model_engine=st.sampled_from([None, "vllm"]),
+    python_version=st.sampled_from([None, "3.1", "3.11"]),
+)
+entries = st.builds(
+    lambda of, leases, **more: entry(of, *leases, **more),
+    keys,
+    st.lists(st.builds(lease, model_uid=st.none() | st.text(max_size=3)), max_size=2),
+    state=st.sampled_from(EnvState),
+    env_id=st.none() | st.text(max_size=3),
+    reason=st.none() | st.text(max_size=3),
+    size_bytes=st.none() | st.integers(0),
+    installed=st.integers(0),
+    shared_with=st.lists(keys, max_size=2).map(tuple),
+    layout=st.none() | st.sampled_from(["v1", "v4"]),
+    users=st.lists(st.builds(directory_user, st.integers(1)), max_size=2).map(tuple),
+    unknown_users=st.integers(0),
+    last_used=st.none() | st.floats(0, 1e11),
+)
+
+
+@given(entries)
+def test_an_entry_comes_back_from_json(made: EnvEntry) -> None:
+    assert EnvEntry.from_dict(through_json(made.to_dict())) == made
+
+
+def test_entries_are_read_whole_or_refused() -> None:
+    made = entry(
+        key(),
+        lease(model_uid="a-model-0"),
+        reason="a reason",
+        size_bytes=10,
+        python="3.11.7",
+        installed=3,
+        inherited=4,
+        shared_with=(OTHER,),
+        layout="v3",
+        users=(directory_user(),),
+        unknown_users=2,
+        created=1.5,
+        last_used=2.5,
+    )
+    needed = {"model_name", "python_version", "path", "real_path", "state"}
+    check_record(made, may_be_absent=made.to_dict().keys() - needed)
+
+
+def test_an_entry_begins_as_xinference_names_it() -> None:
+    assert list(entry().to_dict())[:5] == [
+        "model_name",
+        "model_engine",
+        "python_version",
+        "path",
+        "real_path",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "meant"),
+    [
+        ("3.1", "3.11", False),
+        ("3.1", "3.1", True),
+        ("3.1", "3.1.4", True),
+        ("3.11", "3.11", True),
+        ("3.11", "3.11.7", True),
+        ("3.11", "3.110", False),
+        ("3.11.7", "3.11", False),
+        ("3.11.7", "3.11.7", True),
+        ("3.11.7", "3.11.70", False),
+    ],
+)
+def test_a_python_version_means_itself_and_its_patch_releases(
+    wanted: str, there: str, meant: bool
+) -> None:
+    assert EnvFilter(python_version=wanted).matches(key(python_version=there)) is meant
+
+
+@pytest.mark.parametrize(
+    ("wanted", "meant"),
+    [
+        (ANY, True),
+        (EnvFilter(model_name="a-model"), True),
+        (EnvFilter(model_name="a-mode"), False),
+        (EnvFilter(model_name="A-Model"), False),
+        (EnvFilter(model_engine="vllm"), True),
+        (EnvFilter(model_engine="sglang"), False),
+        (EnvFilter(model_name="a-model", model_engine="vllm", python_version="3.11"), True),
+        (EnvFilter(model_name="a-model", model_engine="vllm", python_version="3.12"), False),
+    ],
+)
+def test_a_key_is_meant_if_all_that_was_said_fits(wanted: EnvFilter, meant: bool) -> None:
+    assert wanted.matches(key("a-model", "vllm", "3.11")) is meant
+
+
+def test_an_engine_means_no_key_without_one() -> None:
+    assert not EnvFilter(model_engine="vllm").matches(key(model_engine=None))
+    assert EnvFilter(model_engine="").matches(key(model_engine=None))
+    assert not EnvFilter(model_engine="").matches(key(model_engine="vllm"))
+    assert ANY.matches(key(model_engine=None))
+
+
+A = key("a-model")
+USED = lease()
+REMOVE, DETACH, REFUSE = "remove", "detach", "refuse"
+
+
+@pytest.mark.parametrize(
+    ("there", "gently", "by_force"),
+    [
+        (entry(A), REMOVE, REMOVE),
+        (entry(A, USED), REFUSE, DETACH),
+        (entry(A, USED, lease("second")), REFUSE, DETACH),
+        (entry(A, shared_with=(OTHER,)), REMOVE, REMOVE),
+        (entry(A, USED, shared_with=(OTHER,)), DETACH, DETACH),
+        (entry(A, state=EnvState.BROKEN, env_id=None), REMOVE, REMOVE),
+        (entry(A, USED, state=EnvState.BROKEN), REFUSE, DETACH),
+        (entry(A, state=EnvState.UNMANAGED, env_id=None), REMOVE, REMOVE),
+        (entry(A, state=EnvState.UNMANAGED, users=(directory_user(),)), REFUSE, REFUSE),
+        (building_entry(A, "/home/v4/a-model/vllm/3.11"), REFUSE, REFUSE),
+        (entry(A, USED, state=EnvState.BUILDING, shared_with=(OTHER,)), REFUSE, REFUSE),
+    ],
+)
+def test_what_a_removal_does_with_an_environment(
+    there: EnvEntry, gently: str, by_force: str
+) -> None:
+    for force, expected in ((False, gently), (True, by_force)):
+        plan = plan_removal([there], EnvFilter(model_name="a-model"), force=force)
+        assert {name: len(listed) for name, listed in plan.to_dict().items()} == {
+            name: int(name == expected) for name in (REMOVE, DETACH, REFUSE)
+        }
+
+
+def test_an_environment_in_use_is_refused_when_every_key_that_means_it_is_to_go() -> None:
+    one = entry(A, USED, shared_with=(OTHER,))
+    other = entry(OTHER, USED, shared_with=(A,))
+    assert plan_removal([one, other], ANY, force=False).refuse == (one, other)
+    assert plan_removal([one, other], ANY, force=True).detach == (one, other)
+    assert plan_removal([one, other], EnvFilter(model_name="a-model"), force=False).detach == (one,)
+
+
+def test_what_does_not_match_is_left_out_of_the_plan() -> None:
+    plan = plan_removal([entry(A, USED)], EnvFilter(model_name="another-model"), force=True)
+    assert not (plan.remove or plan.detach or plan.refuse)
+    assert plan == RemovalPlan(remove=(), detach=(), refuse=())
+
+
+def test_a_plan_names_the_holders_that_stand_in_the_way_and_no_others() -> None:
+    first, second, third = (lease(each, process=process(n)) for n, each in enumerate("abc"))
+    plan = plan_removal(
+        [
+            entry(A, first, second),
+            entry(key("b"), third, shared_with=(key("stays"),)),
+            entry(key("c")),
+        ],
+        EnvFilter(python_version="3.11"),
+        force=False,
+    )
+    assert [each for one in plan.refuse for each in one.leases] == [first, second, third]
+    kept = replace(plan.refuse[1], shared_with=(key("stays", python_version="3.12"),))
+    plan = plan_removal([plan.refuse[0], kept], EnvFilter(python_version="3.11"), force=False)
+    assert [each for one in plan.refuse for each in one.leases] == [first, second]
+
+
+@given(st.lists(entries, max_size=5), filters, st.booleans())
+def test_every_matching_entry_is_in_the_plan_once_and_nothing_in_use_loses_its_files(
+    there: list[EnvEntry], wanted: EnvFilter, force: bool
+) -> None:
+    plan = plan_removal(iter(there), wanted, force=force)
+    planned = [*plan.remove, *plan.detach, *plan.refuse]
+    matching = [each for each in there if wanted.matches(each.key)]
+    assert sorted(map(id, planned)) == sorted(map(id, matching))
+    for each in plan.remove:
+        assert not each.leases
+    assert all(each in plan.refuse for each in matching if each.users)
+    for each in plan.detach:
+        assert force or any(not wanted.matches(other) for other in each.shared_with)
+    for each in (*plan.remove, *plan.detach):
+        assert each.state is not EnvState.BUILDING
+
+
+def test_what_is_being_built_has_an_entry_without_an_environment() -> None:
+    of: EnvKey = key()
+    made = building_entry(of, "/home/v4/a-model/vllm/3.11")
+    assert (made.key, made.state, made.env_id) == (of, EnvState.BUILDING, None)
+    assert made.path == made.real_path == "/home/v4/a-model/vllm/3.11"
+
+
+def test_a_user_of_a_directory_is_told_with_what_told_of_it() -> None:
+    made = directory_user()
+    check_record(made, may_be_absent={"told_by"})
+    assert str(made) == "process 7 (python -m old), told by its command line, memory map"
+
+
+@pytest.mark.parametrize("name", ["two words", "a+b", "line\nbreak", "\udcff", "x" * 255, "..."])
+def test_a_filter_may_have_any_name_that_a_directory_can_have(name: str) -> None:
+    assert check_directory_name(name, "model name") == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\0b", "é" * 128, 1, None])
+def test_a_name_that_no_directory_can_have_is_refused(name: object) -> None:
+    with pytest.raises(InvalidName, match=r"Invalid model name .*: no directory can have it"):
+        check_directory_name(name, "model name")

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes import check_record, through_json
+from xinference_venv.inventory.jobs import (
+    EVENTS_KEPT,
+    JobEvent,
+    JobJournal,
+    Phase,
+    PreparedEnvironment,
+)
+
+LAST = [Phase.READY, Phase.FAILED, Phase.CANCELLED]
+phases = st.sampled_from(Phase)
+texts = st.text(max_size=4)
+counts = st.none() | st.integers(0)
+events = st.builds(
+    JobEvent,
+    seq=st.integers(),
+    at=st.floats(0, 1e11),
+    phase=phases,
+    message=texts,
+    done=counts,
+    total=counts,
+    done_bytes=counts,
+    total_bytes=counts,
+)
+results = st.builds(
+    PreparedEnvironment,
+    enabled=st.booleans(),
+    python=texts,
+    env_id=st.none() | texts,
+    lease_id=st.none() | texts,
+    uv_calls=st.integers(0),
+    warnings=st.lists(texts, max_size=2).map(tuple),
+)
+
+
+@given(events | results)
+def test_events_and_results_come_back_from_json(record: JobEvent | PreparedEnvironment) -> None:
+    assert type(record).from_dict(through_json(record.to_dict())) == record
+
+
+def test_events_and_results_are_read_whole_or_refused() -> None:
+    event = JobEvent(seq=1, at=1.5, phase=Phase.INSTALLING, message="installing", done=3, total=9)
+    progress = ("done", "total", "done_bytes", "total_bytes", "worker_address")
+    check_record(event, may_be_absent=progress)
+    result = PreparedEnvironment(
+        enabled=True,
+        python="/env/bin/python",
+        env_id="0123",
+        path="/home/v4/m/vllm/3.11",
+        real_path="/home/store/envs/0123",
+        lease_id="a-lease",
+        lock_digest="0123abcd",
+        uv_calls=4,
+        warnings=("a warning",),
+    )
+    needed = {"python"}
+    check_record(result, may_be_absent=result.to_dict().keys() - needed)
+
+
+def test_a_new_job_is_queued() -> None:
+    journal = JobJournal()
+    assert journal.phase is Phase.QUEUED
+    assert journal.since(0) == []
+
+
+def test_the_last_phases_are_the_three_that_end_a_job() -> None:
+    assert [phase for phase in Phase if phase.is_last] == LAST
+
+
+@pytest.mark.parametrize("last", LAST)
+@pytest.mark.parametrize("later", Phase)
+def test_nothing_follows_an_ending_event(last: Phase, later: Phase) -> None:
+    journal = JobJournal()
+    journal.add(1.0, Phase.RESOLVING, "resolving")
+    ending = journal.add(2.0, last, "the end")
+    assert journal.add(3.0, later, "too late") is None
+    assert journal.phase is last
+    assert journal.events[-1] is ending
+    assert journal.next_seq == 3
+
+
+@given(st.lists(phases))
+def test_events_are_numbered_in_order_up_to_the_ending_one(added: list[Phase]) -> None:
+    journal = JobJournal()
+    for at, phase in enumerate(added):
+        event = journal.add(at, phase, "it happened", done=at)
+        assert event is None or event is journal.events[-1]
+    ended = next((at + 1 for at, phase in enumerate(added) if phase.is_last), len(added))
+    assert [event.seq for event in journal.events] == list(range(1, ended + 1))
+    assert [event.phase for event in journal.events] == added[:ended]
+    assert [event.done for event in journal.events] == list(range(ended))
+
+
+@given(st.integers(0, 12), st.integers(-1, 14))
+def test_who_asks_gets_each_event_after_the_number_it_has(count: int, seen: int) -> None:
+    journal = JobJournal()
+    for at in range(count):
+        journal.add(at, Phase.INSTALLING, "installing")
+    assert [event.seq for event in journal.since(seen)] == list(range(max(seen, 0) + 1, count + 1))
+
+
+def test_a_talkative_job_keeps_its_first_and_its_latest_events() -> None:
+    journal = JobJournal()
+    journal.add(0.0, Phase.QUEUED, "queued")
+    for at in range(EVENTS_KEPT + 500):
+        journal.add(at, Phase.INSTALLING, "installing")
+        assert len(journal.events) <= EVENTS_KEPT
+    journal.add(9.0, Phase.READY, "ready")
+    kept = [event.seq for event in journal.events]
+    latest = EVENTS_KEPT + 502
+    assert kept == [1, *range(latest - EVENTS_KEPT + 2, latest + 1)]
+    assert journal.phase is Phase.READY
+    assert [event.seq for event in journal.since(latest - 2)] == [latest - 1, latest]

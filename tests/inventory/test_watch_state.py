@@ -1,0 +1,168 @@
+"""What changes from one look to the next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests import fakes
+from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.watch_state import Change, Event, Kind, Look, Watching
+
+FIRST, SECOND = "10.0.0.1:4000", "10.0.0.2:4000"
+
+
+def worker(address: str = FIRST, state: str = "alive", age: float = 0.1) -> dict[str, Any]:
+    return {
+        "worker_address": address,
+        "state": state,
+        "host_name": "a-host",
+        "release": "0.1.0",
+        "snapshot": None,
+        "snapshot_age": age,
+    }
+
+
+def job(phase: str, address: str = FIRST, **changes: Any) -> dict[str, Any]:
+    made = {
+        "job_id": "abc",
+        "worker_address": address,
+        "model_name": "a-model",
+        "model_engine": "vllm",
+        "phase": phase,
+        "message": f"it is {phase}",
+    }
+    return {**made, **changes}
+
+
+def environment(address: str = FIRST, *leases: Any, **changes: Any) -> dict[str, Any]:
+    entry = fakes.entry(None, *leases, **changes)
+    return {**entry.to_dict(), "worker_address": address}
+
+
+def look(
+    *workers: dict[str, Any],
+    jobs: tuple[dict[str, Any], ...] = (),
+    environments: tuple[dict[str, Any], ...] = (),
+    silent: tuple[str, ...] = (),
+    complete: bool = True,
+) -> Look:
+    gone = [{**worker(each, "gone"), "error": {"message": "no answer"}} for each in silent]
+    whole = {"unreachable": gone, "complete": complete}
+    return Look(
+        workers=workers or (worker(),),
+        jobs={"list": list(jobs), **whole},
+        environments={"list": list(environments), **whole},
+    )
+
+
+def told(changes: list[Change]) -> list[tuple[str, str, str]]:
+    return [(each.thing.kind.value, each.event.value, each.thing.state) for each in changes]
+
+
+def test_the_first_look_tells_all_but_jobs_that_ended_before() -> None:
+    watching = Watching()
+    old = job("failed", job_id="old")
+    first = look(jobs=(job("resolving"), old), environments=(environment(),))
+    assert told(watching.saw(first)) == [
+        ("supervisor", "appeared", "answers"),
+        ("worker", "appeared", "alive"),
+        ("job", "appeared", "resolving"),
+        ("environment", "appeared", "ready"),
+    ]
+
+
+def test_what_stays_as_it_is_is_no_news_and_what_changes_is() -> None:
+    watching = Watching()
+    watching.saw(look(jobs=(job("resolving"),), environments=(environment(),)))
+    again = look(worker(age=3.0), jobs=(job("resolving"),), environments=(environment(),))
+    assert watching.saw(again) == []
+    used = environment(FIRST, fakes.lease(model_uid="glow"))
+    changes = watching.saw(
+        look(worker(state="suspect"), jobs=(job("ready"),), environments=(used,))
+    )
+    assert told(changes) == [
+        ("worker", "changed", "suspect"),
+        ("job", "changed", "ready"),
+        ("environment", "changed", "ready"),
+    ]
+    assert "in use by glow" in str(changes[-1])
+    assert str(changes[1]) == f"{FIRST}: job a-model (vllm): ready, it is ready"
+
+
+def test_an_environment_that_breaks_or_is_made_anew_changes_and_one_that_goes_is_gone() -> None:
+    watching = Watching()
+    watching.saw(look(environments=(environment(),)))
+    broken = watching.saw(look(environments=(environment(state=EnvState.BROKEN),)))
+    assert told(broken) == [("environment", "changed", "broken")]
+    [gone] = watching.saw(look())
+    assert (gone.event, str(gone).endswith(": gone")) == (Event.GONE, True)
+
+
+def test_that_a_job_is_forgotten_after_its_end_is_no_news_but_before_it_is() -> None:
+    watching = Watching()
+    watching.saw(look(jobs=(job("resolving"), job("queued", job_id="other"))))
+    watching.saw(look(jobs=(job("ready"), job("queued", job_id="other"))))
+    changes = watching.saw(look())
+    assert [each.thing.name for each in changes] == ["other"]
+
+
+def test_only_jobs_of_the_model_are_told() -> None:
+    watching = Watching(model="other")
+    changes = watching.saw(look(jobs=(job("queued"), job("queued", model_name="other"))))
+    assert [each.thing.label for each in changes if each.thing.kind is Kind.JOB] == ["other (vllm)"]
+
+
+def test_what_is_of_a_silent_worker_stays_and_its_silence_is_told_once() -> None:
+    watching = Watching()
+    both = (worker(), worker(SECOND))
+    watching.saw(look(*both, environments=(environment(), environment(SECOND))))
+    silent = look(*both, environments=(environment(),), silent=(SECOND,))
+    [change] = watching.saw(silent)
+    assert (change.thing.kind, change.thing.worker_address) == (Kind.WORKER, SECOND)
+    assert change.thing.text == "no answer"
+    assert watching.saw(silent) == []
+    back = watching.saw(look(*both, environments=(environment(), environment(SECOND))))
+    assert told(back) == [("worker", "changed", "alive")]
+
+
+def test_a_supervisor_that_goes_and_returns_is_told_and_nothing_else() -> None:
+    watching = Watching()
+    before = look(jobs=(job("resolving"),), environments=(environment(),))
+    watching.saw(before)
+    assert told(watching.missed("no answer")) == [("supervisor", "changed", "does not answer")]
+    assert watching.silence == "no answer"
+    assert watching.missed("no answer") == []
+    # The new one does not know its worker yet.
+    for complete, news in ((True, [("supervisor", "changed", "answers")]), (False, [])):
+        nothing = look(complete=complete)
+        early = Look(workers=(), jobs=nothing.jobs, environments=nothing.environments)
+        assert told(watching.saw(early)) == news
+    assert watching.saw(before) == []
+
+
+def test_once_it_answers_again_there_is_no_silence() -> None:
+    watching = Watching()
+    watching.missed("no answer")
+    watching.saw(look())
+    assert watching.silence is None
+
+
+def test_a_supervisor_that_never_answered_is_told() -> None:
+    watching = Watching()
+    assert told(watching.missed("refused")) == [("supervisor", "appeared", "does not answer")]
+    assert watching.look is None
+
+
+def test_a_change_is_told_with_all_that_the_actors_say() -> None:
+    watching = Watching()
+    changes = watching.saw(look(jobs=(job("queued"),)))
+    assert changes[-1].to_dict() == {
+        "kind": "job",
+        "event": "appeared",
+        "worker_address": FIRST,
+        "name": "abc",
+        "label": "a-model (vllm)",
+        "state": "queued",
+        "text": "it is queued",
+        "value": job("queued"),
+    }

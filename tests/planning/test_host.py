@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes import TAGS, check_record, distribution, host, interpreter, through_json
+from xinference_venv.planning.host import Accelerator, HostDistribution, HostFacts, Interpreter
+
+texts = st.text(max_size=4)
+tuples = st.lists(texts, max_size=3).map(tuple)
+interpreters = st.builds(
+    Interpreter,
+    executable=texts,
+    base_executable=texts,
+    version=texts,
+    markers=st.dictionaries(texts, texts, max_size=3),
+    tags=tuples,
+    search_path=tuples,
+)
+distributions = st.builds(
+    HostDistribution,
+    name=texts,
+    version=texts,
+    requires=tuples,
+    extras=tuples,
+    location=texts,
+    metadata=texts,
+    direct_url=st.none() | texts,
+    recorded=st.booleans(),
+    entries=tuples,
+    data_files=tuples,
+    scripts=tuples,
+    compiled=st.booleans(),
+    bound_to=tuples,
+    shares=tuples,
+)
+accelerators = st.builds(Accelerator)
+hosts = st.builds(
+    HostFacts,
+    interpreter=interpreters,
+    distributions=st.lists(distributions, max_size=4).map(tuple),
+    accelerator=accelerators,
+    skipped=tuples,
+)
+
+TORCH = distribution(
+    "torch",
+    "2.8.0+cu128",
+    "numpy",
+    "sympy>=1.13 ; extra == 'sym'",
+    direct_url="https://files.example/torch.whl",
+    entries=("torch", "torch-2.8.0+cu128.dist-info"),
+    data_files=("share/torch.txt",),
+    scripts=("torchrun = torch.run:main",),
+    compiled=True,
+    bound_to=("nvidia-cublas",),
+    shares=("functorch",),
+)
+NUMPY = distribution("numpy", "1.26.4")
+CUDA = Accelerator(has_cuda=True, cuda_version="12.8", cuda_arch="sm_90", has_npu=True)
+
+
+@given(interpreters | distributions | accelerators | hosts)
+def test_facts_come_back_from_json(
+    facts: Interpreter | HostDistribution | Accelerator | HostFacts,
+) -> None:
+    assert type(facts).from_dict(through_json(facts.to_dict())) == facts
+
+
+def test_the_records_of_a_host_are_read_whole_or_refused() -> None:
+    check_record(interpreter())
+    check_record(
+        TORCH,
+        may_be_absent=(
+            *("requires", "extras", "direct_url", "recorded", "entries", "data_files"),
+            *("scripts", "compiled", "bound_to", "shares"),
+        ),
+    )
+    check_record(CUDA, may_be_absent=("has_cuda", "cuda_version", "cuda_arch", "has_npu"))
+    check_record(host(TORCH, NUMPY, skipped=("old: no version",)), may_be_absent=("skipped",))
+
+
+@given(hosts, st.randoms(use_true_random=False))
+def test_a_digest_is_the_same_in_whatever_order_the_facts_were_found(
+    facts: HostFacts, random: Any
+) -> None:
+    found = list(facts.distributions)
+    random.shuffle(found)
+    markers = list(facts.interpreter.markers.items())
+    random.shuffle(markers)
+    other = host(
+        *found,
+        interpreter=Interpreter.from_dict(
+            {**facts.interpreter.to_dict(), "markers": dict(markers)}
+        ),
+        accelerator=facts.accelerator,
+    )
+    assert other.digest == facts.digest
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        host(TORCH),
+        host(TORCH, NUMPY, distribution("six")),
+        host(TORCH, distribution("numpy", "1.26.3")),
+        host(TORCH, distribution("numpy", "1.26.4", "six")),
+        host(TORCH, distribution("numpy", "1.26.4", extras=("dev",))),
+        host(TORCH, distribution("numpy2", "1.26.4")),
+        host(TORCH, distribution("numpy", "1.26.4", compiled=True)),
+        host(TORCH, distribution("numpy", "1.26.4", bound_to=("torch",))),
+        host(TORCH, distribution("numpy", "1.26.4", shares=("torch",))),
+        host(TORCH, NUMPY, accelerator=CUDA),
+        host(TORCH, NUMPY, interpreter=interpreter("3.11.8")),
+        host(TORCH, NUMPY, interpreter=interpreter(tags=TAGS[1:])),
+        host(TORCH, NUMPY, interpreter=interpreter(markers={"sys_platform": "darwin"})),
+    ],
+)
+def test_a_host_that_resolves_otherwise_has_another_digest(other: HostFacts) -> None:
+    assert other.digest != host(TORCH, NUMPY).digest
+    assert other.fingerprint != host(TORCH, NUMPY).fingerprint
+
+
+MOVED = [
+    host(TORCH, distribution("numpy", "1.26.4", location="/home/someone/.local/lib")),
+    host(TORCH, distribution("numpy", "1.26.4", metadata="numpy-1.26.4.egg-info")),
+    host(TORCH, NUMPY, interpreter=interpreter(search_path=("/elsewhere",))),
+]
+
+
+@pytest.mark.parametrize("other", MOVED)
+def test_places_count_for_the_fingerprint_and_not_for_the_digest(other: HostFacts) -> None:
+    assert other.digest == host(TORCH, NUMPY).digest
+    assert other.fingerprint != host(TORCH, NUMPY).fingerprint
+
+
+def test_two_distributions_that_change_places_change_the_fingerprint() -> None:
+    here, there = {"location": "/here"}, {"location": "/there"}
+    one = host(distribution("a", metadata="m", **here), distribution("b", metadata="m", **there))
+    other = host(distribution("b", metadata="m", **here), distribution("a", metadata="m", **there))
+    assert one.digest == other.digest
+    assert one.fingerprint != other.fingerprint
+
+
+def test_what_was_skipped_and_where_the_interpreter_lies_change_nothing() -> None:
+    facts = host(NUMPY)
+    other = host(
+        NUMPY,
+        skipped=("old: no version",),
+        interpreter=interpreter(executable="/other/python", base_executable="/other/base"),
+    )
+    assert (other.digest, other.fingerprint) == (facts.digest, facts.fingerprint)
+
+
+def test_distributions_are_found_by_name_with_their_exact_versions() -> None:
+    facts = host(TORCH, NUMPY)
+    assert facts.by_name == {"torch": TORCH, "numpy": NUMPY}
+    assert facts.versions == {"torch": "2.8.0+cu128", "numpy": "1.26.4"}
+
+
+@pytest.mark.parametrize(
+    ("version", "minor"), [("3.11.7", "3.11"), ("3.9.0", "3.9"), ("3.14.0rc1", "3.14")]
+)
+def test_the_minor_version_has_two_parts(version: str, minor: str) -> None:
+    assert interpreter(version).minor_version == minor
+
+
+def test_the_best_tag_is_the_first_that_is_not_plain_linux() -> None:
+    plain = ("cp311-cp311-linux_x86_64", "cp311-abi3-manylinux_2_17_x86_64", "py3-none-any")
+    assert interpreter(tags=plain).best_tag == "cp311-abi3-manylinux_2_17_x86_64"
+    assert interpreter(tags=plain[:1]).best_tag == "cp311-cp311-linux_x86_64"
+    assert interpreter(tags=("cp311-cp311-macosx_14_0_arm64",)).best_tag.endswith(
+        "macosx_14_0_arm64"
+    )

@@ -1,0 +1,466 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.fakes import (
+    TAGS,
+    catalog,
+    distribution,
+    host,
+    interpreter,
+    key,
+    line,
+    request,
+    settings,
+    spec,
+)
+from xinference_venv.errors import (
+    InvalidRequirement,
+    InvalidSource,
+    UnknownModel,
+)
+from xinference_venv.planning.catalog import EngineEntry
+from xinference_venv.planning.host import Accelerator
+from xinference_venv.planning.pip_config import PipConfig
+from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
+from xinference_venv.planning.requirements import Origin
+from xinference_venv.planning.sources import PackageSources
+from xinference_venv.planning.spec import (
+    EnvSpec,
+    Surroundings,
+    describe,
+    plan_spec,
+    wants_environment,
+)
+from xinference_venv.settings import InheritMode
+
+HOST = host(
+    distribution("xoscar", "0.12.2"),
+    distribution("numpy", "1.26.4"),
+    distribution("torch", "2.8.0+cu128"),
+)
+VLLM = EngineEntry(
+    name="vllm",
+    packages=("vllm==0.10",),
+    formats={"awq": ("autoawq",)},
+    extra_index_urls=(
+        "https://wheels.example/cu128/",
+        "https://wheels.example/cu130",
+        "https://wheels.example/custom/simple",
+    ),
+    index_strategy="unsafe-best-match",
+)
+CATALOG = catalog(
+    {
+        "a-model": ModelVirtualEnv(packages=("transformers==4.37.2", "#system_numpy#")),
+        "empty": ModelVirtualEnv(),
+        "for-vllm": ModelVirtualEnv(packages=("#vllm_dependencies# ; #engine# == 'vllm'",)),
+        "for-cuda": ModelVirtualEnv(packages=("flash-attn ; cuda_version >= '12.6'",)),
+        "own-index": ModelVirtualEnv(packages=("six",), index_url="https://mirror.example/simple"),
+        "no-pip": ModelVirtualEnv(packages=("six",), inherit_pip_config=False),
+        "own-xoscar": ModelVirtualEnv(packages=("xoscar==0.12.0",)),
+    },
+    VLLM,
+)
+
+
+def around(**changes: Any) -> Surroundings:
+    made = Surroundings(
+        catalog=CATALOG,
+        host=HOST,
+        interpreter=HOST.interpreter,
+        pip=PipConfig(),
+        settings=settings(),
+    )
+    return replace(made, **changes)
+
+
+def plan(
+    asked: LaunchRequest,
+    surroundings: Surroundings | None = None,
+    find_links: tuple[str, ...] = (),
+) -> EnvSpec:
+    planned = plan_spec(asked, surroundings or around(), find_links=find_links)
+    assert planned is not None
+    return planned
+
+
+def asked_of_uv(planned: EnvSpec) -> list[str]:
+    return [each.text for each in planned.requirements]
+
+
+@pytest.mark.parametrize(
+    ("launch", "setting", "wanted"),
+    [
+        (None, "", True),
+        (None, "1", True),
+        (None, "0", False),
+        (True, "0", True),
+        (False, "1", False),
+    ],
+)
+def test_the_launchs_word_counts_and_without_one_the_settings(
+    launch: bool | None, setting: str, wanted: bool
+) -> None:
+    here = settings(XINFERENCE_ENABLE_VIRTUAL_ENV=setting)
+    assert wants_environment(request(enable_virtual_env=launch), here) is wanted
+
+
+def test_a_request_becomes_lines_with_their_origins_over_the_host() -> None:
+    planned = plan(request(virtual_env_packages=["tiktoken"]))
+    assert [(each.text, each.origin) for each in planned.requirements] == [
+        ("transformers==4.37.2", Origin.MODEL),
+        ("numpy==1.26.4", Origin.MODEL),
+        ("tiktoken", Origin.LAUNCH),
+    ]
+    assert planned.key == key("a-model", None, "3.11")
+    assert planned.interpreter == HOST.interpreter
+    assert planned.inherit is InheritMode.HOST
+    assert planned.sees_host
+    assert planned.skip_installed
+    assert planned.allow_source_builds
+    assert planned.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        request("empty"),
+        request("for-vllm"),
+        request("for-vllm", model_engine="sglang"),
+        request("for-cuda"),
+        request("unknown", virtualenv={}),
+    ],
+)
+def test_with_nothing_to_install_there_is_no_spec(asked: LaunchRequest) -> None:
+    assert plan_spec(asked, around(), find_links=()) is None
+
+
+def test_what_the_launch_adds_is_enough_for_a_spec() -> None:
+    assert asked_of_uv(plan(request("empty", virtual_env_packages=["six"]))) == ["six"]
+
+
+def test_a_model_without_a_block_must_be_known() -> None:
+    with pytest.raises(UnknownModel, match="a-modell"):
+        plan(request("a-modell", virtual_env_packages=["six"]))
+    assert asked_of_uv(plan(request("a-modell", virtualenv={"packages": ["six"]}))) == ["six"]
+
+
+def test_a_block_of_the_request_replaces_the_catalogues_even_if_it_is_empty() -> None:
+    planned = plan(request("a-model", virtualenv={}, virtual_env_packages=["six"]))
+    assert asked_of_uv(planned) == ["six"]
+
+
+def test_bad_input_is_refused_where_it_stands() -> None:
+    with pytest.raises(InvalidRequirement, match=r"launch packages\[0\]"):
+        plan(request(virtual_env_packages=["not a requirement"]))
+    with pytest.raises(InvalidSource):
+        plan(request(virtualenv={"packages": ["six"], "index_url": "nowhere"}))
+
+
+@pytest.mark.parametrize(
+    ("asked", "version", "expected"),
+    [
+        (None, "3.11.7", "3.11"),
+        ("3.11", "3.11.7", "3.11"),
+        ("3.11.7", "3.11.7", "3.11.7"),
+        ("3.12", "3.12.1", "3.12"),
+    ],
+)
+def test_the_key_has_the_python_version_as_it_was_asked_for(
+    asked: str | None, version: str, expected: str
+) -> None:
+    planned = plan(request(python_version=asked), around(interpreter=interpreter(version)))
+    assert planned.key.python_version == expected
+
+
+def test_another_minor_version_inherits_nothing_and_gets_the_hosts_xoscar() -> None:
+    planned = plan(request(), around(interpreter=interpreter("3.12.1")))
+    assert planned.inherit is InheritMode.NONE
+    assert not planned.sees_host
+    assert not planned.skip_installed
+    assert planned.roots == ()
+    needed = planned.requirements[-1]
+    assert (needed.text, needed.name, needed.origin) == (
+        "xoscar==0.12.2",
+        "xoscar",
+        Origin.PROCESS,
+    )
+    assert planned.warnings == ("Python 3.12 inherits nothing from the host's Python 3.11",)
+
+
+def test_another_patch_release_inherits_as_usual() -> None:
+    planned = plan(request(), around(interpreter=interpreter("3.11.9")))
+    assert planned.inherit is InheritMode.HOST
+    assert planned.roots == ("xoscar",)
+    assert planned.warnings == ()
+
+
+def test_a_launch_that_wants_to_stand_alone_is_not_warned_of_it() -> None:
+    for surroundings in (around(), around(interpreter=interpreter("3.12.1"))):
+        planned = plan(request(inherit="none"), surroundings)
+        assert planned.inherit is InheritMode.NONE
+        assert asked_of_uv(planned)[-1] == "xoscar==0.12.2"
+        assert planned.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("launch", "setting", "mode"),
+    [
+        (None, "", InheritMode.HOST),
+        (None, "exact", InheritMode.EXACT),
+        ("host", "exact", InheritMode.HOST),
+        ("none", "exact", InheritMode.NONE),
+    ],
+)
+def test_the_launchs_inherit_mode_counts_and_without_one_the_settings(
+    launch: str | None, setting: str, mode: InheritMode
+) -> None:
+    here = settings(XINFERENCE_VIRTUAL_ENV_INHERIT=setting)
+    assert plan(request(inherit=launch), around(settings=here)).inherit is mode
+
+
+def test_the_hosts_xoscar_is_a_root_where_the_host_serves() -> None:
+    assert plan(request()).roots == ("xoscar",)
+    here = settings(XINFERENCE_VIRTUAL_ENV_SKIP_INSTALLED="0")
+    planned = plan(request(), around(settings=here))
+    # It is shown all the same, and resolved only if it could not be.
+    assert planned.roots == ("xoscar",)
+    assert (planned.skip_installed, planned.sees_host) == (False, True)
+    assert "xoscar==0.12.2" not in asked_of_uv(planned)
+
+
+@pytest.mark.parametrize("version", ["3.11.7", "3.12.1"])
+def test_a_request_that_names_xoscar_has_the_last_word(version: str) -> None:
+    planned = plan(request("own-xoscar"), around(interpreter=interpreter(version)))
+    assert asked_of_uv(planned) == ["xoscar==0.12.0"]
+    assert planned.roots == ()
+
+
+def test_markers_see_the_interpreter_that_the_environment_is_for() -> None:
+    packages = ["old ; python_version < '3.12'", "new ; python_version >= '3.12'"]
+    asked = request(virtualenv={"packages": packages})
+    assert asked_of_uv(plan(asked)) == ["old"]
+    other = plan(asked, around(interpreter=interpreter("3.12.1")))
+    assert asked_of_uv(other)[0] == "new"
+
+
+CUDA_HOST = replace(HOST, accelerator=Accelerator(has_cuda=True, cuda_version="12.8"))
+
+
+def test_markers_see_the_accelerator_and_what_the_operator_says_of_it() -> None:
+    asked = request("for-cuda")
+    assert asked_of_uv(plan(asked, around(host=CUDA_HOST))) == ["flash-attn"]
+    said = settings(XINFERENCE_VIRTUAL_ENV_CUDA_VERSION="12.6")
+    assert asked_of_uv(plan(asked, around(settings=said))) == ["flash-attn"]
+    older = settings(XINFERENCE_VIRTUAL_ENV_CUDA_VERSION="12.4")
+    surroundings = around(host=CUDA_HOST, settings=older)
+    assert plan_spec(asked, surroundings, find_links=()) is None
+    packages = ["cuda ; has_cuda", "npu ; has_npu", "arch ; cuda_arch == 'sm_90'"]
+    said = settings(
+        XINFERENCE_VIRTUAL_ENV_CUDA_VERSION="12.6",
+        XINFERENCE_VIRTUAL_ENV_HAS_NPU="1",
+        XINFERENCE_VIRTUAL_ENV_CUDA_ARCH="sm_90",
+    )
+    everything = plan(request(virtualenv={"packages": packages}), around(settings=said))
+    assert asked_of_uv(everything) == ["cuda", "npu", "arch"]
+    npu_host = replace(HOST, accelerator=Accelerator(has_npu=True))
+    denied = settings(XINFERENCE_VIRTUAL_ENV_HAS_NPU="0")
+    surroundings = around(host=npu_host, settings=denied)
+    asked = request(virtualenv={"packages": packages})
+    assert asked_of_uv(plan(asked, around(host=npu_host))) == ["npu"]
+    assert plan_spec(asked, surroundings, find_links=()) is None
+
+
+PLAIN_INDEX = "https://wheels.example/custom/simple"
+
+
+@pytest.mark.parametrize(
+    ("cuda_version", "urls"),
+    [
+        ("12.8", ("https://wheels.example/cu128/", PLAIN_INDEX)),
+        ("12.8.1", ("https://wheels.example/cu128/", PLAIN_INDEX)),
+        ("13.0", ("https://wheels.example/cu130", PLAIN_INDEX)),
+        ("12.4", (PLAIN_INDEX,)),
+        (None, (PLAIN_INDEX,)),
+    ],
+)
+def test_an_engines_index_of_cuda_builds_serves_hosts_of_that_version(
+    cuda_version: str | None, urls: tuple[str, ...]
+) -> None:
+    accelerator = Accelerator(has_cuda=cuda_version is not None, cuda_version=cuda_version)
+    surroundings = around(host=replace(HOST, accelerator=accelerator))
+    planned = plan(request("for-vllm", model_engine="vLLM"), surroundings)
+    assert asked_of_uv(planned) == ["vllm==0.10"]
+    assert planned.sources.extra_index_urls == urls
+    assert planned.sources.index_strategy == "unsafe-best-match"
+
+
+def test_an_engine_that_adds_no_package_adds_no_index() -> None:
+    planned = plan(request("a-model", model_engine="vllm"))
+    assert planned.sources.extra_index_urls == ()
+    assert planned.sources.index_strategy is None
+    replaced = plan(request("for-vllm", model_engine="vllm", virtual_env_packages=["vllm==0.9"]))
+    assert replaced.sources.extra_index_urls == ()
+
+
+def test_the_sources_are_the_models_then_pips_with_the_launchs_find_links_first() -> None:
+    pip = PipConfig(index_url="https://pip.example/simple", find_links=("/pip/wheels",))
+    planned = plan(request(), around(pip=pip), find_links=("/launch/wheels",))
+    assert planned.sources == PackageSources(
+        index_url="https://pip.example/simple", find_links=("/launch/wheels", "/pip/wheels")
+    )
+    own = plan(request("own-index"), around(pip=pip))
+    assert own.sources.index_url == "https://mirror.example/simple"
+    alone = plan(request("no-pip"), around(pip=pip))
+    assert (alone.sources.index_url, alone.sources.find_links) == (None, ())
+
+
+def test_offline_no_public_index_is_asked() -> None:
+    offline = settings(XINFERENCE_VIRTUAL_ENV_OFFLINE_INSTALL="1")
+    assert plan(request(), around(settings=offline)).sources.no_index
+
+
+@pytest.mark.parametrize(
+    ("torch", "backend"),
+    [
+        ("2.8.0+cu128", "cu128"),
+        ("2.8.0+cpu", "cpu"),
+        ("2.8.0", None),
+        ("2.8.0a0+34c6371d24.nv25.8", None),
+        ("2.8.0+cuda", None),
+        ("2.8.0+cu", None),
+    ],
+)
+def test_the_torch_backend_follows_the_build_of_the_hosts_torch(
+    torch: str, backend: str | None
+) -> None:
+    surroundings = around(host=host(distribution("torch", torch)))
+    planned = plan(request(), surroundings)
+    assert planned.sources.torch_backend == backend
+    assert planned.sources_without_backend() == replace(planned.sources, torch_backend=None)
+
+
+@pytest.mark.parametrize(
+    "pip",
+    [
+        PipConfig(index_url="https://pip.example/simple"),
+        PipConfig(extra_index_url=("https://pip.example/simple",)),
+        PipConfig(no_index=True),
+    ],
+)
+def test_with_a_configured_index_there_is_no_torch_backend(pip: PipConfig) -> None:
+    assert plan(request(), around()).sources.torch_backend == "cu128"
+    assert plan(request(), around(pip=pip)).sources.torch_backend is None
+
+
+def test_settings_decide_about_source_builds() -> None:
+    forbidden = settings(XINFERENCE_VIRTUAL_ENV_ALLOW_SOURCES="0")
+    assert not plan(request(), around(settings=forbidden)).allow_source_builds
+
+
+def test_what_the_host_lacks_is_warned_of() -> None:
+    planned = plan(request(virtualenv={"packages": ["#system_jax#"]}))
+    assert asked_of_uv(planned) == ["jax"]
+    assert ["jax" in warning for warning in planned.warnings] == [True]
+
+
+SPEC = spec(line("numpy==1.26.4", "numpy"), line("pkg @ https://user:one@host.example/pkg.zip"))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(SPEC, key=key("another-model", None, "3.11.7")),
+        replace(SPEC, warnings=("a warning",)),
+        replace(SPEC, interpreter=interpreter(executable="/elsewhere/python", search_path=())),
+        replace(
+            SPEC,
+            requirements=(
+                line("numpy==1.26.4", "numpy", Origin.LAUNCH),
+                line("pkg @ https://user:another@host.example/pkg.zip"),
+            ),
+        ),
+    ],
+)
+def test_key_credentials_and_places_are_no_part_of_the_digest(other: EnvSpec) -> None:
+    assert other.digest == SPEC.digest
+
+
+def test_credentials_of_sources_are_no_part_of_the_digest() -> None:
+    one, other = (
+        replace(
+            SPEC,
+            sources=PackageSources(
+                index_url=f"https://user:{password}@index.example/simple",
+                extra_index_urls=(f"https://{password}@index.example/other",),
+                find_links=(f"https://user:{password}@index.example/links",),
+            ),
+        )
+        for password in ("one-password", "another-password")
+    )
+    assert one.digest == other.digest
+    assert one.digest != SPEC.digest
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(SPEC, requirements=SPEC.requirements[:1]),
+        replace(SPEC, requirements=(line("numpy==1.26.5", "numpy"), SPEC.requirements[1])),
+        replace(SPEC, sources=PackageSources(index_url="https://mirror.example/simple")),
+        replace(SPEC, sources=PackageSources(find_links=("/wheels",))),
+        replace(SPEC, sources=PackageSources(no_index=True)),
+        replace(SPEC, sources=PackageSources(torch_backend="cpu")),
+        replace(SPEC, interpreter=interpreter("3.11.8")),
+        replace(SPEC, interpreter=interpreter(tags=TAGS[1:])),
+        replace(SPEC, inherit=InheritMode.EXACT),
+        replace(SPEC, skip_installed=False),
+        replace(SPEC, roots=()),
+        replace(SPEC, allow_source_builds=False),
+    ],
+)
+def test_what_means_another_environment_makes_another_digest(other: EnvSpec) -> None:
+    assert other.digest != SPEC.digest
+
+
+def test_a_query_that_names_another_file_makes_another_digest() -> None:
+    one = spec(line("pkg @ https://host.example/a.tar.gz?sha=1", "pkg"))
+    other = spec(line("pkg @ https://host.example/a.tar.gz?sha=2", "pkg"))
+    assert one.digest != other.digest
+
+
+def test_a_digest_is_the_same_in_every_process_and_version() -> None:
+    # Another one would resolve every launch anew.
+    assert spec(line("numpy==1.26.4", "numpy")).digest == (
+        "1f16f5e4a6def6c0f1e8469ed995ce598cf05ec88e945cfac1070bb2351f7646"
+    )
+
+
+def test_each_package_has_its_reason_and_no_credential_is_in_one() -> None:
+    made = replace(
+        SPEC, requirements=(SPEC.requirements[0], replace(SPEC.requirements[1], name="pkg"))
+    )
+    assert made.reasons() == {
+        "xoscar": "it must be importable",
+        "numpy": "model: numpy==1.26.4",
+        "pkg": "model: pkg @ https://****@host.example/pkg.zip",
+    }
+
+
+def test_a_dry_run_shows_the_spec_in_plain_values_without_credentials() -> None:
+    made = replace(
+        SPEC,
+        sources=PackageSources(index_url="https://user:one@index.example/simple"),
+        warnings=("w",),
+    )
+    shown = describe(made)
+    assert json.loads(json.dumps(shown)) == shown
+    assert "user:one" not in json.dumps(shown)
+    assert shown["key"] == key().to_dict()
+    assert shown["requirements"][0] == {"requirement": "numpy==1.26.4", "origin": "model"}
+    assert (shown["python"], shown["inherit"], shown["warnings"]) == ("3.11.7", "host", ["w"])

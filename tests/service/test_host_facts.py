@@ -1,0 +1,93 @@
+"""Facts of a host are asked once, and again when the host or the form of the facts changed."""
+
+from __future__ import annotations
+
+import json
+import venv
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.wheels import fake_distribution
+from xinference_venv.service.host_facts import Hosts
+from xinference_venv.settings import Settings
+from xinference_venv.store.store import Store
+from xinference_venv.uv.subprocess import ProcessDoor, Uv
+
+
+class Host:
+    """A host interpreter of the test's own, and the pids of what was started to ask about it."""
+
+    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+        self.environ = {**environ, "XINFERENCE_VIRTUAL_ENV_HOST_PYTHON": str(folder / "bin/python")}
+        self.store = Store.open(folder.parent / "store")
+        self.started: list[int] = []
+        venv.create(folder, symlinks=True)
+        [self.site] = folder.glob("lib/python3*/site-packages")
+        fake_distribution(self.site, "lib", "1.0", files={"lib/__init__.py": ""})
+
+    def hosts(self) -> Hosts:
+        """What a worker that has just started has."""
+        door = ProcessDoor(environment=self.environ, slots=2, started=self.started.append)
+        settings = Settings.from_environ(self.environ, home_directory=self.environ["HOME"])
+        uv = Uv(program="/nowhere/uv", door=door)
+        return Hosts(store=self.store, uv=uv, settings=settings, environ=self.environ)
+
+    def change_saved(self, change: Callable[[dict[str, Any]], object]) -> None:
+        [path] = self.store.layout.hosts.glob("probe-*.json")
+        saved = json.loads(path.read_text())
+        change(saved)
+        path.write_text(json.dumps(saved))
+
+
+@pytest.fixture
+def host(tmp_path: Path, environ: dict[str, str]) -> Host:
+    return Host(tmp_path / "host", environ)
+
+
+async def test_a_host_is_not_asked_twice(host: Host) -> None:
+    first = host.hosts()
+    facts = await first.facts()
+    assert facts.by_name["lib"].entries == ("lib", "lib-1.0.dist-info")
+    asked = len(host.started)
+    assert await first.facts() is facts
+    assert await host.hosts().facts() == facts
+    assert len(host.started) == asked
+
+
+async def test_what_an_earlier_version_kept_is_asked_anew(host: Host) -> None:
+    def of_an_earlier_version(saved: dict[str, Any]) -> None:
+        del saved["format"]
+        for each in saved["answer"]["distributions"]:
+            del each["entries"]
+
+    facts = await host.hosts().facts()
+    host.change_saved(of_an_earlier_version)
+    assert await host.hosts().facts() == facts
+
+
+async def test_a_changed_host_is_asked_anew(host: Host) -> None:
+    hosts = host.hosts()
+    await hosts.facts()
+    fake_distribution(host.site, "more", "1.0")
+    assert set((await hosts.facts()).by_name) == {"lib", "more"}
+
+
+async def test_packages_that_a_user_installs_first_are_asked_for(host: Host) -> None:
+    hosts = host.hosts()
+    facts = await hosts.facts()
+    minor = facts.interpreter.minor_version
+    asked = len(host.started)
+    user_site = Path(host.environ["HOME"], f".local/lib/python{minor}/site-packages")
+    fake_distribution(user_site, "more", "1.0")
+    await hosts.facts()
+    assert len(host.started) > asked
+
+
+@pytest.mark.parametrize("damage", ["answer", "stamps"])
+async def test_damaged_facts_are_asked_anew(host: Host, damage: str) -> None:
+    facts = await host.hosts().facts()
+    host.change_saved(lambda saved: saved.pop(damage))
+    assert await host.hosts().facts() == facts

@@ -1,0 +1,150 @@
+"""Checks as far as they need no uv: what is said, what goes on, what ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
+
+from tests.fakes import entry, key
+from tests.store.conftest import attached
+from xinference_venv.errors import DeadlineExceeded, JobCancelled
+from xinference_venv.inventory.env import EnvState
+from xinference_venv.service import integrity_checker as checks_module
+from xinference_venv.service.integrity_checker import NOT_LOOKED_AT, Checks, Finding
+from xinference_venv.store.envs.verify import check_env
+from xinference_venv.store.paths import BROKEN_NAME
+from xinference_venv.store.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "virtualenv")
+
+
+@pytest_asyncio.fixture
+async def checks(store: Store) -> AsyncIterator[Checks]:
+    """The checks of a worker that launches nothing."""
+    running = Checks(store=store, launches=cast(Any, None))
+    yield running
+    await running.stop()
+
+
+class Endless:
+    """A check that ends when it is told to, and not before."""
+
+    def __init__(self) -> None:
+        self.began = threading.Event()
+        self.ended = threading.Event()
+
+    def __call__(
+        self, store: Store, env_id: str, *, hashes: bool, pause: Callable[[], None]
+    ) -> None:
+        self.began.set()
+        try:
+            while True:
+                pause()
+        finally:
+            self.ended.set()
+
+
+async def test_a_check_ends_with_the_one_who_asked_for_it(
+    checks: Checks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = Endless()
+    monkeypatch.setattr(checks_module, "check_env", endless)
+    verifying = asyncio.create_task(checks.verify([entry(env_id="a")], hashes=True, repair=False))
+    await asyncio.to_thread(endless.began.wait)
+    verifying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await verifying
+    assert await asyncio.to_thread(endless.ended.wait, 10.0)
+
+
+async def test_checks_end_with_the_worker(checks: Checks, monkeypatch: pytest.MonkeyPatch) -> None:
+    endless = Endless()
+    monkeypatch.setattr(checks_module, "check_env", endless)
+    verifying = asyncio.create_task(checks.verify([entry(env_id="a")], hashes=True, repair=False))
+    await asyncio.to_thread(endless.began.wait)
+    await checks.stop()
+    with pytest.raises(JobCancelled):
+        await verifying
+
+
+async def test_a_check_in_the_background_has_ended_when_the_worker_has(
+    store: Store, checks: Checks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env_id = attached(store, "numpy")
+    os.utime(store.layout.env(env_id), (0, 0))
+    endless = Endless()
+    monkeypatch.setattr(checks_module, "check_env", endless)
+    monkeypatch.setattr(checks_module, "_FIRST_SECONDS", 0.0)
+    checks.start()
+    await asyncio.to_thread(endless.began.wait)
+    await checks.stop()
+    assert endless.ended.is_set()
+
+
+async def test_one_environment_that_can_not_be_checked_does_not_keep_the_others_from_it(
+    store: Store,
+    checks: Checks,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    held, other = attached(store, "numpy"), attached(store, "torch", of=key("another"))
+    os.utime(store.layout.env(held), (0, 0))
+    os.utime(store.layout.env(other), (1, 1))
+
+    def check(store: Store, env_id: str, **how: Any) -> tuple[str, ...] | None:
+        if env_id == held:
+            raise DeadlineExceeded("waited 30 s for another process")
+        return check_env(store, env_id, **how)
+
+    monkeypatch.setattr(checks_module, "check_env", check)
+    monkeypatch.setattr(checks_module, "_PAUSE_SECONDS", 0.0)
+    with caplog.at_level(logging.WARNING):
+        await checks._round()
+    assert caplog.messages[0] == (
+        "an environment can't be checked: waited 30 s for another process"
+    )
+    # Those of these tests are hollow.
+    assert caplog.messages[1].startswith(f"the environment {store.layout.env(other)} is broken: ")
+    assert (store.layout.env(other) / BROKEN_NAME).exists()
+
+
+async def test_what_is_no_environment_of_ours_or_gone_by_now_has_no_finding(
+    store: Store, checks: Checks
+) -> None:
+    left = entry(key("left"), state=EnvState.UNMANAGED, env_id=None)
+    gone = entry(key("gone"), env_id="0123abcd")
+    building = entry(key("building"), state=EnvState.BUILDING, env_id=None)
+    assert await checks.verify([left, gone, building], hashes=False, repair=True) == {}
+
+
+async def test_an_environment_that_keys_share_is_looked_at_once(
+    store: Store, checks: Checks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def check(store: Store, env_id: str, **how: Any) -> tuple[str, ...]:
+        seen.append(env_id)
+        return ("a.py is missing",)
+
+    monkeypatch.setattr(checks_module, "check_env", check)
+    entries = [entry(key(name), env_id="shared") for name in ("one", "two")]
+    found = await checks.verify(entries, hashes=False, repair=False)
+    assert found == dict.fromkeys([key("one"), key("two")], Finding(faults=("a.py is missing",)))
+    assert seen == ["shared"]
+
+
+def test_a_finding_is_plain_json_values() -> None:
+    assert NOT_LOOKED_AT.to_dict() == {"faults": None, "repaired": None, "not_repaired": None}
+    finding = Finding(faults=("a", "b"), repaired=False, not_repaired="c")
+    assert finding.to_dict() == {"faults": ["a", "b"], "repaired": False, "not_repaired": "c"}

@@ -1,0 +1,124 @@
+"""What is logged and counted of a job, however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from tests import fakes
+from xinference_venv.errors import InstallFailed, VirtualEnvError, error_from_dict
+from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
+from xinference_venv.observability.metrics import Source
+from xinference_venv.observability.registry import Measures, Spread
+from xinference_venv.service.jobs import Job, accounted
+
+
+def a_job() -> Job:
+    job = Job(job_id="a-job", request=fakes.request())
+    job.say(Phase.QUEUED, "queued")
+    return job
+
+
+def counted(measures: Measures) -> dict[tuple[str, ...], float]:
+    """How many of each there are, by the end of the metric's name and the labels."""
+    return {
+        (each.metric.name.removeprefix("xinference_venv_"), *each.labels): float(
+            sum(each.value.counts) if isinstance(each.value, Spread) else each.value
+        )
+        for each in measures.samples()
+    }
+
+
+async def ended(job: Job, work: Any, caplog: pytest.LogCaptureFixture) -> Measures:
+    caplog.set_level(logging.INFO)
+    measures = Measures()
+    task = accounted(job, work, measures, "here")
+    await asyncio.wait([task])
+    return measures
+
+
+@pytest.mark.parametrize("source", [None, Source.JOINED, Source.COLD])
+async def test_a_ready_job_says_where_its_environment_came_from(
+    source: Source | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = a_job()
+
+    async def work() -> None:
+        job.say(Phase.RESOLVING, "resolving")
+        job.source = source
+        job.result = PreparedEnvironment(enabled=True, python="python")
+        job.say(Phase.READY, "ready")
+
+    told = (source or Source.RELAUNCH).value
+    assert counted(await ended(job, work(), caplog)) == {
+        ("job_duration_seconds", "ready", told): 1,
+        ("job_phase_duration_seconds", "queued"): 1,
+        ("job_phase_duration_seconds", "resolving"): 1,
+    }
+    begun, end = caplog.records
+    assert begun.getMessage() == "the launch begins"
+    assert (vars(end)["outcome"], vars(end)["source"], end.levelname) == ("ready", told, "INFO")
+
+
+async def test_a_job_without_environment_came_from_the_host(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    job = a_job()
+
+    async def work() -> None:
+        job.result = PreparedEnvironment(enabled=False, python="python")
+        job.say(Phase.READY, "ready")
+
+    found = counted(await ended(job, work(), caplog))
+    assert found["job_duration_seconds", "ready", "host"] == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InstallFailed("the disk is full"), "install_failed"),
+        (error_from_dict({"code": "of_later", "message": "no", "details": {}}), "of_later"),
+    ],
+)
+async def test_a_failed_job_counts_by_the_code_of_its_error_and_is_a_warning(
+    error: VirtualEnvError, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = a_job()
+
+    async def work() -> None:
+        job.error = error
+        job.say(Phase.FAILED, str(error))
+
+    found = counted(await ended(job, work(), caplog))
+    assert found["job_failures_total", code] == found["job_duration_seconds", "failed", ""] == 1
+    assert vars(caplog.records[-1])["code"] == code
+    assert caplog.records[-1].levelname == "WARNING"
+
+
+async def test_a_job_that_is_cancelled_before_its_first_step_is_counted_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    measures = Measures()
+    task = accounted(a_job(), asyncio.sleep(1000), measures, "here")
+    task.cancel()
+    await asyncio.wait([task])
+    assert counted(measures) == {("job_duration_seconds", "cancelled", ""): 1}
+    assert caplog.records[-1].getMessage().startswith("the launch was cancelled")
+
+
+async def test_without_logging_a_failure_is_told_to_its_caller_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    job = a_job()
+
+    async def work() -> None:
+        job.error = InstallFailed("the disk is full")
+        job.say(Phase.FAILED, "the disk is full")
+
+    await asyncio.wait([accounted(job, work(), Measures(), "here")])
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,95 @@
+"""Sizes of old directories: measured once, then remembered as long as nothing tells otherwise."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from xinference_venv.errors import StoreError
+from xinference_venv.store.atomic import Disk
+from xinference_venv.store.legacy import sizes as legacy_sizes
+from xinference_venv.store.legacy.sizes import measured, sizes_of
+from xinference_venv.store.store import Store
+
+
+@pytest.fixture
+def old(store: Store) -> Path:
+    place = store.layout.root / "v2" / "old"
+    packages = place / "lib" / "python3.11" / "site-packages"
+    packages.mkdir(parents=True)
+    (packages / "module.py").write_bytes(b"x" * 100)
+    return place
+
+
+def sizes(store: Store, *directories: Path) -> dict[Path, int]:
+    return sizes_of(store.layout, store.disk, directories)
+
+
+def test_a_file_with_two_names_counts_once_and_links_are_not_followed(old: Path) -> None:
+    os.link(old / "lib" / "python3.11" / "site-packages" / "module.py", old / "same")
+    (old / "link").symlink_to("/etc/passwd")
+    (old / "loop").symlink_to(old)
+    (old / "other").write_bytes(b"x" * 10)
+    os.mkfifo(old / "pipe")
+    assert measured(old) == 110
+    assert measured(old / "absent") == 0
+
+
+def test_what_was_measured_is_remembered_until_something_is_installed(
+    store: Store, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sizes(store, old) == {old: 100}
+    with monkeypatch.context() as patched:
+        patched.setattr(legacy_sizes, "measured", lambda _: pytest.fail("it is known"))
+        assert sizes(store, old) == {old: 100}
+    (old / "lib" / "python3.11" / "site-packages" / "new.py").write_bytes(b"x" * 11)
+    assert sizes(store, old) == {old: 111}
+    (old / "bin").mkdir()
+    (old / "bin" / "tool").write_bytes(b"x" * 1)
+    assert sizes(store, old) == {old: 112}
+
+
+def test_what_takes_too_long_is_unknown_until_a_later_time(
+    store: Store, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [store.layout.root / "v2" / name for name in ("a", "b")]
+    for other in others:
+        other.mkdir()
+    monkeypatch.setattr(legacy_sizes, "MEASURING_SECONDS", -1.0)
+    assert sizes(store, old, *others) == {}
+    monkeypatch.setattr(legacy_sizes, "MEASURING_SECONDS", 10.0)
+    assert sizes(store, old) == {old: 100}
+    monkeypatch.setattr(legacy_sizes, "MEASURING_SECONDS", -1.0)
+    assert sizes(store, old, *others) == {old: 100}
+
+
+def test_what_is_gone_is_forgotten_and_what_was_not_asked_for_is_not(
+    store: Store, old: Path
+) -> None:
+    other = store.layout.root / "v2" / "other"
+    other.mkdir()
+    sizes(store, old, other)
+    other.rmdir()
+    sizes(store, store.layout.envs)
+    assert set(store.disk.read_json(store.layout.old_sizes) or {}) == {
+        str(old),
+        str(store.layout.envs),
+    }
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", '{"PATH": 1}', '{"PATH": {"size": "1"}}'])
+def test_a_damaged_memory_is_made_anew(store: Store, old: Path, content: str) -> None:
+    store.layout.old_sizes.write_text(content.replace("PATH", str(old)))
+    assert sizes(store, old) == {old: 100}
+    assert sizes(store, old) == {old: 100}
+
+
+def test_a_disk_that_takes_nothing_does_not_prevent_a_listing(store: Store, old: Path) -> None:
+    class FullDisk(Disk):
+        def write(self, path: Path, content: bytes, *, durable: bool, mode: int = 0o644) -> None:
+            raise StoreError("full")
+
+    assert sizes_of(store.layout, FullDisk(), [old]) == {old: 100}
+    assert not store.layout.old_sizes.exists()

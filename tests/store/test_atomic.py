@@ -1,0 +1,400 @@
+"""The operations that change the disk: each whole or not at all, each failure with its path."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.store.conftest import tree
+from xinference_venv.errors import InvalidRecord, StoreError
+from xinference_venv.store.atomic import Disk, stamp_of
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file may hold a byte: the system refuses each write, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_file_is_written_whole_with_its_parents_and_its_mode(
+    disk: Disk, tmp_path: Path, durable: bool
+) -> None:
+    path = tmp_path / "a" / "b" / "file"
+    disk.write(path, b"first", durable=durable)
+    disk.write(path, b"second", durable=durable, mode=0o700)
+    assert path.read_bytes() == b"second"
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert tree(tmp_path) == ["a", "a/b", "a/b/file"]
+
+
+def test_a_reader_sees_the_old_or_the_new_file_and_never_half_of_it(
+    disk: Disk, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    contents = [letter * 100_000 for letter in (b"a", b"b")]
+    disk.write(path, contents[0], durable=False)
+    done = threading.Event()
+    seen: set[bytes] = set()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.add(path.read_bytes())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(100):
+        disk.write(path, contents[number % 2], durable=False)
+    done.set()
+    reader.join()
+    assert seen <= set(contents)
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_rubbish(disk: Disk, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    disk.write(path, b"old", durable=True)
+    with full_disk(), pytest.raises(StoreError) as caught:
+        disk.write(path, b"new", durable=True)
+    assert caught.value.details["errno"] == errno.EFBIG
+    assert f"could not write {path}: " in caught.value.message
+    assert path.read_bytes() == b"old"
+    assert tree(tmp_path) == ["file"]
+
+
+def test_a_flush_that_fails_leaves_the_old_file(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    disk.write(tmp_path / "file", b"old", durable=True)
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StoreError, match="No space left on device"):
+        disk.write(tmp_path / "file", b"new", durable=True)
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert tree(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("operation", ["make_directory", "write", "swap_link", "rename"])
+def test_a_file_where_a_directory_should_be_is_an_error_with_the_path(
+    disk: Disk, tmp_path: Path, operation: str
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "other").mkdir()
+    path = tmp_path / "file" / "below"
+    calls: dict[str, Any] = {
+        "make_directory": lambda: disk.make_directory(path),
+        "write": lambda: disk.write(path, b"", durable=False),
+        "swap_link": lambda: disk.swap_link(path, tmp_path),
+        "rename": lambda: disk.rename(tmp_path / "other", path),
+    }
+    with pytest.raises(StoreError) as caught:
+        calls[operation]()
+    assert str(tmp_path / "file") in caught.value.message
+    assert caught.value.code == "store_error"
+    assert tree(tmp_path) == ["file", "other"]
+
+
+def test_a_name_that_is_too_long_is_an_error_with_the_path(disk: Disk, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="File name too long"):
+        disk.write(tmp_path / ("x" * 256), b"", durable=False)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(value=st.dictionaries(st.text(), JSON, max_size=5))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_json_values_come_back_as_they_were(tmp_path: Path, value: dict[str, Any]) -> None:
+    disk = Disk()
+    disk.write_json(tmp_path / "value.json", value, durable=False)
+    assert disk.read_json(tmp_path / "value.json") == value
+
+
+def test_rewriting_keeps_the_keys_that_are_not_ours(disk: Disk, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    disk.rewrite_json(path, {"a": 1, "b": {"c": 2}}, durable=True)
+    path.write_text('{"a": 0, "b": {"old": 1}, "later": [1, {}]}')
+    disk.rewrite_json(path, {"a": 1, "b": {"c": 2}}, durable=False)
+    assert disk.read_json(path) == {"a": 1, "b": {"c": 2}, "later": [1, {}]}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff"])
+def test_rewriting_a_damaged_file_keeps_nothing_of_it(
+    disk: Disk, tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "record.json"
+    path.write_bytes(content)
+    disk.rewrite_json(path, {"a": 1}, durable=False)
+    assert disk.read_json(path) == {"a": 1}
+
+
+@pytest.mark.parametrize("operation", ["write", "copy", "rename"])
+def test_what_shall_survive_a_power_cut_is_flushed_with_the_directory_it_is_in(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "deep" / "target"
+    source.write_bytes(b"content")
+    flushed: list[tuple[str, bool]] = []
+
+    def fsync(descriptor: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        flushed.append((path, target.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    calls: dict[str, Any] = {
+        "write": lambda: disk.write(target, b"content", durable=True),
+        "copy": lambda: disk.copy(source, target),
+        "rename": lambda: disk.rename(source, target),
+    }
+    calls[operation]()
+    *contents, names = flushed
+    # The content before it has its name, the name at the end.
+    assert names == (str(target.parent), True)
+    assert all(not there for _, there in contents)
+    assert bool(contents) is (operation != "rename")
+    assert target.read_bytes() == b"content"
+
+
+def test_what_is_not_there_is_none(disk: Disk, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("{}")
+    assert disk.read_json(tmp_path / "absent") is None
+    assert disk.read_json(tmp_path / "file" / "below") is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"\xff\xfe", b"\0" * 100, b"[" * 100_000, b"1" * 5000, b'{"a": 1}}', b"\x80{}"],
+)
+def test_a_damaged_file_is_an_invalid_record_with_its_path(
+    disk: Disk, tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "record.json"
+    path.write_bytes(content)
+    with pytest.raises(InvalidRecord) as caught:
+        disk.read_json(path)
+    assert str(path) in caught.value.message
+
+
+def test_a_directory_in_the_place_of_a_file_is_damage(disk: Disk, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRecord, match=r"is damaged: .*Is a directory"):
+        disk.read_json(tmp_path)
+
+
+def test_a_file_that_says_null_is_not_taken_for_one_that_is_not_there(
+    disk: Disk, tmp_path: Path
+) -> None:
+    path = tmp_path / "record.json"
+    assert disk.read_json(path) is None
+    path.write_text("null")
+    with pytest.raises(InvalidRecord, match="is damaged: it holds nothing but null"):
+        disk.read_json(path)
+
+
+def test_a_link_is_swapped_in_one_step(disk: Disk, tmp_path: Path) -> None:
+    link = tmp_path / "keys" / "link"
+    targets = [tmp_path / "one", tmp_path / "two"]
+    disk.swap_link(link, targets[0])
+    done = threading.Event()
+    seen: set[str] = set()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.add(os.readlink(link))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(200):
+        disk.swap_link(link, targets[number % 2])
+    done.set()
+    reader.join()
+    assert seen <= {str(target) for target in targets}
+    assert tree(tmp_path) == ["keys", "keys/link"]
+
+
+@pytest.mark.parametrize("what", ["directory", "file"])
+def test_a_link_never_replaces_what_is_none(disk: Disk, tmp_path: Path, what: str) -> None:
+    place = tmp_path / "place"
+    place.mkdir() if what == "directory" else place.write_text("kept")
+    with pytest.raises(StoreError, match="that this program did not make") as caught:
+        disk.swap_link(place, tmp_path / "target")
+    assert "xinference-venv remove" in str(caught.value.hint)
+    assert not place.is_symlink()
+    assert tree(tmp_path) == ["place"]
+
+
+def test_a_link_that_leads_nowhere_is_replaced(disk: Disk, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to("/nowhere/at/all")
+    disk.swap_link(link, tmp_path)
+    assert link.readlink() == tmp_path
+
+
+def test_a_parent_that_is_removed_as_empty_meanwhile_is_made_again(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A removal of the last key of a model and a launch of another one meet."""
+    link = tmp_path / "model" / "engine" / "3.11"
+    original = Path.mkdir
+    removed: list[Path] = []
+
+    def mkdir(path: Path, *arguments: Any, **options: Any) -> None:
+        original(path, *arguments, **options)
+        if path == link.parent and len(removed) < 2:
+            removed.append(path)
+            os.removedirs(path)
+            original(tmp_path, exist_ok=True)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    disk.swap_link(link, tmp_path)
+    assert len(removed) == 2
+    assert link.is_symlink()
+
+
+def test_discarding_deletes_the_tree_and_follows_no_link(disk: Disk, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("")
+    doomed = tmp_path / "doomed"
+    (doomed / "deep").mkdir(parents=True)
+    (doomed / "deep" / "file").write_text("")
+    (doomed / "link").symlink_to(outside)
+    (doomed / "deep" / "loop").symlink_to(doomed)
+    disk.discard(doomed, tmp_path / "trash")
+    assert tree(tmp_path) == ["outside", "outside/precious", "trash"]
+    disk.discard(doomed, tmp_path / "trash")
+
+
+def test_discarding_a_link_leaves_what_it_leads_to(disk: Disk, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    disk.discard(tmp_path / "link", tmp_path / "trash")
+    assert tree(tmp_path) == ["real", "trash"]
+
+
+def test_what_is_being_deleted_is_not_found_any_more_even_if_that_fails(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    (tmp_path / "doomed" / "deep").mkdir(parents=True)
+    monkeypatch.setattr(shutil, "rmtree", fail)
+    with pytest.raises(StoreError, match="Input/output error"):
+        disk.discard(tmp_path / "doomed", tmp_path / "trash")
+    assert not (tmp_path / "doomed").exists()
+    assert len(list((tmp_path / "trash").iterdir())) == 1
+
+
+def test_two_that_delete_the_same_tree_do_not_disturb_each_other(
+    disk: Disk, tmp_path: Path
+) -> None:
+    """A start sweeps the trash while a removal of another process fills it."""
+    doomed = tmp_path / "doomed"
+    failures: list[BaseException] = []
+
+    def delete(together: threading.Barrier) -> None:
+        together.wait()
+        try:
+            disk.delete(doomed)
+        except StoreError as error:
+            failures.append(error)
+
+    for _ in range(10):
+        for name in range(20):
+            (doomed / str(name) / "deep").mkdir(parents=True)
+            (doomed / str(name) / "deep" / "file").write_text("")
+        together = threading.Barrier(3)
+        threads = [threading.Thread(target=delete, args=(together,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert not doomed.exists()
+
+
+def test_deleting_takes_files_links_and_what_is_gone(disk: Disk, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("/nowhere")
+    for name in ("file", "link", "absent"):
+        disk.delete(tmp_path / name)
+        disk.unlink(tmp_path / name)
+    assert tree(tmp_path) == []
+
+
+def test_a_read_only_tree_is_deleted(disk: Disk, tmp_path: Path) -> None:
+    folder = tmp_path / "doomed" / "read-only"
+    folder.mkdir(parents=True)
+    (folder / "file").write_text("")
+    folder.chmod(0o500)
+    disk.delete(tmp_path / "doomed")
+    assert tree(tmp_path) == []
+
+
+def test_only_an_empty_directory_is_removed_as_empty(disk: Disk, tmp_path: Path) -> None:
+    (tmp_path / "full" / "inside").mkdir(parents=True)
+    assert not disk.remove_empty(tmp_path / "full")
+    assert disk.remove_empty(tmp_path / "full" / "inside")
+    assert disk.remove_empty(tmp_path / "full")
+    assert disk.remove_empty(tmp_path / "full")
+
+
+def test_a_stamp_tells_a_file_that_was_replaced_with_its_times_and_size_kept(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("one")
+    before = path.stat()
+    stamp = stamp_of(path)
+    assert stamp_of(path) == stamp
+    path.write_text("two")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert stamp_of(path) != stamp
+    path.unlink()
+    assert stamp_of(path) == ()
+
+
+def test_what_could_not_be_appended_whole_is_taken_back(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"first\n")
+    Disk().append(path, b"second\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 4, hard))
+    try:
+        with pytest.raises(StoreError, match="could not write to"):
+            Disk().append(path, b"third\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"first\nsecond\n"
+
+
+def test_nothing_is_appended_to_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="No such file"):
+        Disk().append(tmp_path / "log", b"line\n")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,109 @@
+"""What the tests with the real uv share: uv without ambient configuration, and specs to try."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.tags import sys_tags
+from packaging.utils import canonicalize_name
+from uv import find_uv_bin
+
+from tests import fakes
+from tests.index import Index
+from xinference_venv.planning.host import HostDistribution, Interpreter
+from xinference_venv.planning.pylock import Resolution
+from xinference_venv.planning.requirements import RequirementLine
+from xinference_venv.planning.sources import PackageSources
+from xinference_venv.planning.spec import EnvSpec
+from xinference_venv.uv.argv import scrubbed_environment
+from xinference_venv.uv.resolver import Resolver, write_stubs
+from xinference_venv.uv.subprocess import ProcessDoor, Uv
+
+
+def this_interpreter() -> Interpreter:
+    """The running interpreter as a fact, without asking it; it sees no packages."""
+    return Interpreter(
+        executable=sys.executable,
+        base_executable=os.path.realpath(sys.executable),
+        version=platform.python_version(),
+        markers={key: str(each) for key, each in default_environment().items() if key != "extra"},
+        tags=tuple(str(tag) for tag in sys_tags()),
+        search_path=(),
+    )
+
+
+def line(text: str) -> RequirementLine:
+    """A line of the request, with its name."""
+    return fakes.line(text, canonicalize_name(Requirement(text).name))
+
+
+@dataclass(kw_only=True)
+class Bench:
+    """Resolves lines over a host with the real uv, from one index unless told otherwise."""
+
+    uv: Uv
+    folder: Path
+    index: Index
+    deadline: float = 60.0
+    _resolved: int = 0
+
+    def spec(
+        self, lines: Sequence[str], sources: PackageSources | None = None, **changes: Any
+    ) -> EnvSpec:
+        """The spec of these lines."""
+        return fakes.spec(
+            *map(line, lines),
+            sources=sources or PackageSources(index_url=self.index.url),
+            **{"interpreter": this_interpreter(), "roots": (), **changes},
+        )
+
+    async def resolve(
+        self,
+        *lines: str,
+        host: Sequence[HostDistribution] = (),
+        sources: PackageSources | None = None,
+        **changes: Any,
+    ) -> Resolution:
+        """The resolution of these lines over a host with these distributions."""
+        self._resolved += 1
+        scratch = self.folder / f"resolution-{self._resolved}"
+        scratch.mkdir(parents=True)
+        stubs = scratch / "stubs"
+        stubs.mkdir()
+        facts = fakes.host(*host, interpreter=this_interpreter())
+        write_stubs(facts, stubs)
+        spec = self.spec(lines, sources, **changes)
+        resolver = Resolver(
+            uv=self.uv,
+            spec=spec,
+            host=facts,
+            stubs=stubs if spec.skip_installed else None,
+            scratch=scratch,
+            deadline=self.deadline,
+            say=lambda _: None,
+            note=lambda _: None,
+        )
+        return (await resolver.resolve())[0]
+
+
+@pytest.fixture
+def uv(environ: dict[str, str]) -> Uv:
+    """The real uv, which gives up at the first failure of the network."""
+    environment = scrubbed_environment(environ, cache_dir=environ["UV_CACHE_DIR"])
+    door = ProcessDoor(environment={**environment, "UV_HTTP_RETRIES": "0"}, slots=2)
+    return Uv(program=find_uv_bin(), door=door)
+
+
+@pytest.fixture
+def bench(uv: Uv, index: Index, tmp_path: Path) -> Bench:
+    """A bench over the test's own index."""
+    return Bench(uv=uv, folder=tmp_path / "scratch", index=index)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xinference_venv.inventory.jobs import Phase
+from xinference_venv.uv.output import InstallProgress, Progress
+
+SIZES = {"numpy": 18_000_000, "six": 11_000}
+
+# What uv 0.13.9 says, without a terminal, of an install of three packages and a source build.
+LINES = [
+    "Resolved 3 packages in 12ms",
+    "   Building pkg==1.0",
+    "Downloading numpy (17.2MiB)",
+    "Downloading setuptools (1.2MiB)",
+    " Downloaded setuptools",
+    "      Built pkg==1.0",
+    " Downloaded numpy",
+    "Prepared 3 packages in 1.20s",
+    "Installed 3 packages in 15ms",
+    " + numpy==2.4.6",
+    " + pkg==1.0",
+    " + six==1.17.0",
+]
+
+
+def steps(lines: list[str], total: int = 3) -> list[Progress]:
+    progress = InstallProgress(total=total, sizes=SIZES)
+    return [step for line in lines if (step := progress.read(line)) is not None]
+
+
+def test_an_install_is_followed_from_download_to_end() -> None:
+    assert [(step.phase, step.message, step.done, step.done_bytes) for step in steps(LINES)] == [
+        (Phase.DOWNLOADING, "Building pkg==1.0", 0, 0),
+        (Phase.DOWNLOADING, "Downloading numpy (17.2MiB)", 0, 0),
+        (Phase.DOWNLOADING, "Downloading setuptools (1.2MiB)", 0, 0),
+        (Phase.DOWNLOADING, "Downloaded setuptools", 1, 0),
+        (Phase.DOWNLOADING, "Downloaded numpy", 2, 18_000_000),
+        (Phase.INSTALLING, "Prepared 3 packages in 1.20s", 2, 18_011_000),
+        (Phase.INSTALLING, "Installed 3 packages in 15ms", 3, 18_011_000),
+    ]
+    assert {(step.total, step.total_bytes) for step in steps(LINES)} == {(3, 18_011_000)}
+
+
+def test_a_package_that_is_told_twice_counts_once() -> None:
+    told = [" Downloaded numpy", " Downloaded numpy"]
+    assert [(step.done, step.done_bytes) for step in steps(told)] == [(1, 18_000_000)] * 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "was_cached", "fetched_bytes"),
+    [
+        (LINES, False, 18_011_000),
+        (["Installed 3 packages in 15ms"], True, 0),
+        ([" Downloaded numpy", "Prepared 1 package in 2ms", "Installed 3 packages"], False, 18e6),
+        (["Prepared 1 package in 2ms", "Installed 3 packages in 15ms"], False, 0),
+    ],
+)
+def test_what_was_not_cached_is_told_by_what_uv_prepared(
+    lines: list[str], was_cached: bool, fetched_bytes: float
+) -> None:
+    progress = InstallProgress(total=3, sizes=SIZES)
+    for line in lines:
+        progress.read(line)
+    assert (progress.was_cached, progress.fetched_bytes) == (was_cached, fetched_bytes)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "warning: Downloading is slow", "Downloading", "error: no", " + numpy==1", "\ud800"],
+)
+def test_what_can_not_be_read_changes_nothing(line: str) -> None:
+    assert steps([line]) == []
+
+
+@given(
+    st.lists(
+        st.sampled_from(["numpy", "six", "a", "b"]).flatmap(
+            lambda name: st.sampled_from(
+                [f"Downloading {name} (1.0MiB)", f" Downloaded {name}", f"   Building {name}==1.0"]
+            )
+        )
+        | st.text(max_size=30)
+    ),
+    st.integers(0, 5),
+)
+def test_counts_only_grow_and_stay_within_their_totals(said: list[str], total: int) -> None:
+    ending = [f"Prepared {total} packages in 1.20s", f"Installed {total} packages in 15ms"]
+    seen = steps([*said, *ending], total)
+    assert [step.done for step in seen] == sorted(step.done for step in seen)
+    assert [step.done_bytes for step in seen] == sorted(step.done_bytes for step in seen)
+    assert all(step.total == total and step.done <= total for step in seen)
+    assert (seen[-1].done, seen[-1].done_bytes) == (total, seen[-1].total_bytes)

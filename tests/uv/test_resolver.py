@@ -1,0 +1,440 @@
+"""Resolving with the real uv, a local index and a host in sight."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from tests.fakes import distribution
+from tests.index import Index, dead_port
+from tests.uv.conftest import Bench, this_interpreter
+from tests.wheels import build_sdist, build_wheel
+from xinference_venv.errors import DeadlineExceeded, ResolutionFailed
+from xinference_venv.planning.pylock import Resolution
+from xinference_venv.planning.sources import PackageSources
+from xinference_venv.settings import InheritMode
+from xinference_venv.uv.stub_wheels import STUB_BUILD_TAG
+
+pytestmark = pytest.mark.uv
+
+
+@pytest.fixture
+def wheels(tmp_path: Path, index: Index) -> Path:
+    """The folder that the index serves."""
+    return tmp_path / "wheels"
+
+
+def installed(resolution: Resolution) -> dict[str, str | None]:
+    return dict(resolution.installed)
+
+
+def inherited(resolution: Resolution) -> dict[str, str]:
+    return dict(resolution.inherited)
+
+
+async def failure(bench: Bench, *lines: str, sources: PackageSources | None = None) -> str:
+    """All that a failing resolution tells, as it crosses a process boundary."""
+    with pytest.raises(ResolutionFailed) as caught:
+        await bench.resolve(*lines, sources=sources)
+    error = caught.value
+    assert error.details["command"]
+    return error.message + json.dumps(error.to_dict())
+
+
+# What the host has is kept
+
+
+async def test_no_request_is_made_when_the_host_satisfies_all(
+    bench: Bench, index: Index, wheels: Path
+) -> None:
+    build_wheel(wheels, "torch", "9.0")
+    host = [
+        distribution("torch", "2.4.0", "numpy"),
+        distribution("numpy", "1.26.4"),
+        distribution("six", "1.0"),
+    ]
+    found = await bench.resolve("torch>=2", host=host)
+    assert index.requests == []
+    assert bench.uv.calls == 1
+    assert installed(found) == {}
+    assert inherited(found) == {"torch": "2.4.0", "numpy": "1.26.4"}
+
+
+async def test_the_host_version_is_kept_although_the_index_has_a_newer_one(
+    bench: Bench, wheels: Path
+) -> None:
+    for version in ("1.26.4", "2.1.0"):
+        build_wheel(wheels, "numpy", version)
+    build_wheel(wheels, "app", "1.0", requires=["numpy>=1.20"])
+    found = await bench.resolve("app", "numpy", host=[distribution("numpy", "1.26.4")])
+    assert installed(found) == {"app": "1.0"}
+    assert inherited(found) == {"numpy": "1.26.4"}
+
+
+async def test_nothing_is_inherited_when_the_host_is_not_looked_at(
+    bench: Bench, wheels: Path
+) -> None:
+    build_wheel(wheels, "numpy", "2.1.0")
+    found = await bench.resolve(
+        "numpy",
+        host=[distribution("numpy", "1.26.4")],
+        skip_installed=False,
+        inherit=InheritMode.NONE,
+    )
+    assert (installed(found), inherited(found)) == ({"numpy": "2.1.0"}, {})
+
+
+async def test_only_what_the_request_contradicts_gives_way(bench: Bench, wheels: Path) -> None:
+    for name in ("numpy", "scipy", "pandas"):
+        build_wheel(wheels, name, "1.0")
+        build_wheel(wheels, name, "2.0")
+    host = [distribution(name, "1.0") for name in ("numpy", "scipy", "pandas")]
+    found = await bench.resolve("numpy>=2", "scipy", "pandas", host=host)
+    assert installed(found) == {"numpy": "2.0"}
+    assert inherited(found) == {"scipy": "1.0", "pandas": "1.0"}
+
+
+async def test_a_contradiction_further_down_relaxes_as_little_as_possible(
+    bench: Bench, wheels: Path
+) -> None:
+    names = [f"lib{number}" for number in range(12)]
+    for name in names:
+        build_wheel(wheels, name, "1.0")
+        build_wheel(wheels, name, "2.0", requires=["lib7>=2"] if name == "lib3" else [])
+    build_wheel(wheels, "app", "1.0", requires=[*names, "lib3>=2"])
+    found = await bench.resolve("app", host=[distribution(name, "1.0") for name in names])
+    assert installed(found) == {"app": "1.0", "lib3": "2.0", "lib7": "2.0"}
+    assert inherited(found) == {name: "1.0" for name in names if name not in ("lib3", "lib7")}
+
+
+async def test_a_host_package_that_requires_the_old_version_gives_way_with_it(
+    bench: Bench, wheels: Path
+) -> None:
+    build_wheel(wheels, "tokenizers", "2.0")
+    build_wheel(wheels, "transformers", "2.0", requires=["tokenizers>=2"])
+    host = [distribution("tokenizers", "1.0"), distribution("transformers", "1.0", "tokenizers<2")]
+    found = await bench.resolve("transformers", "tokenizers>=2", host=host)
+    assert installed(found) == {"transformers": "2.0", "tokenizers": "2.0"}
+
+
+async def test_a_package_that_no_index_has_is_inherited(bench: Bench, wheels: Path) -> None:
+    build_wheel(wheels, "app", "1.0", requires=["inhouse-tools", "numpy>=2"])
+    build_wheel(wheels, "numpy", "2.0")
+    host = [distribution("inhouse-tools", "0.3"), distribution("numpy", "1.0")]
+    found = await bench.resolve("app", host=host)
+    assert installed(found) == {"app": "1.0", "numpy": "2.0"}
+    assert inherited(found) == {"inhouse-tools": "0.3"}
+
+
+async def test_a_stranger_of_the_same_name_does_not_take_the_place_of_a_private_package(
+    bench: Bench, wheels: Path
+) -> None:
+    build_wheel(wheels, "app", "1.0", requires=["inhouse-tools"])
+    build_wheel(wheels, "inhouse-tools", "99.0")
+    found = await bench.resolve("app", host=[distribution("inhouse-tools", "0.3")])
+    assert inherited(found) == {"inhouse-tools": "0.3"}
+
+
+@pytest.mark.parametrize(
+    "version", ["2.8.0a0+34c6371d24.nv25.8", "2.8.0.dev20250101", "2.4.1+cu124", "2!1.0.post3"]
+)
+async def test_a_build_that_no_index_has_is_inherited(
+    bench: Bench, wheels: Path, version: str
+) -> None:
+    for other in ("2.4.1", "2.7.0", "2.9.0rc1"):
+        build_wheel(wheels, "torch", other)
+    build_wheel(wheels, "app", "1.0", requires=["torch>=2.0"])
+    build_wheel(wheels, "numpy", "2.0")
+    host = [distribution("torch", version), distribution("numpy", "1.0")]
+    # By hard constraints, then where numpy gives way, then by `#system_torch#`.
+    for lines in (["app"], ["app", "numpy>=2"], ["app", f"torch=={version}"]):
+        found = await bench.resolve(*lines, host=host)
+        assert inherited(found) == {"torch": version}
+
+
+async def test_a_build_that_no_index_has_is_kept_when_another_gives_way_further_down(
+    bench: Bench, wheels: Path
+) -> None:
+    version = "2.8.0a0+34c6371d24.nv25.8"
+    build_wheel(wheels, "torch", "2.7.0")
+    build_wheel(wheels, "numpy", "2.0")
+    build_wheel(wheels, "app", "1.0", requires=["torch>=2.0", "numpy>=2"])
+    found = await bench.resolve(
+        "app", host=[distribution("torch", version), distribution("numpy", "1.0")]
+    )
+    assert installed(found) == {"app": "1.0", "numpy": "2.0"}
+    assert inherited(found) == {"torch": version}
+
+
+async def test_the_metadata_of_the_host_counts_and_not_the_index_wheels_of_the_same_version(
+    bench: Bench, wheels: Path
+) -> None:
+    best = this_interpreter().tags[1]
+    build_wheel(wheels, "torch", "2.4.0", requires=["nvidia-cublas"], tag=best)
+    build_wheel(wheels, "nvidia-cublas", "12.0")
+    build_wheel(wheels, "app", "1.0", requires=["torch"])
+    found = await bench.resolve("app", "torch==2.4.0", host=[distribution("torch", "2.4.0")])
+    assert installed(found) == {"app": "1.0"}
+    assert inherited(found) == {"torch": "2.4.0"}
+
+
+async def test_a_conflict_that_the_host_lives_with_shadows_nothing(
+    bench: Bench, index: Index, wheels: Path
+) -> None:
+    build_wheel(wheels, "numpy", "1.26.4")
+    build_wheel(wheels, "app", "1.0", requires=["numba"])
+    host = [distribution("numba", "0.59", "numpy<2"), distribution("numpy", "2.1.0")]
+    found = await bench.resolve("numba", host=host)
+    assert inherited(found) == {"numba": "0.59", "numpy": "2.1.0"}
+    assert index.requests == []
+    found = await bench.resolve("app", host=host)
+    assert installed(found) == {"app": "1.0"}
+
+
+async def test_an_extra_of_a_host_package_brings_what_it_lacks_and_nothing_else(
+    bench: Bench, wheels: Path
+) -> None:
+    build_wheel(wheels, "uvicorn", "2.0")
+    build_wheel(wheels, "httptools", "1.0")
+    requires = 'httptools ; extra == "standard"'
+    host = [distribution("uvicorn", "1.0", requires, extras=("standard",))]
+    found = await bench.resolve("uvicorn[standard]", host=host)
+    assert installed(found) == {"httptools": "1.0"}
+    assert inherited(found) == {"uvicorn": "1.0"}
+
+
+async def test_what_a_model_process_needs_of_the_host_is_inherited(
+    bench: Bench, wheels: Path
+) -> None:
+    build_wheel(wheels, "app", "1.0", requires=["cloudpickle>=2"])
+    build_wheel(wheels, "cloudpickle", "2.0")
+    host = [distribution("xoscar", "0.9", "cloudpickle"), distribution("cloudpickle", "1.0")]
+    found = await bench.resolve("app", host=host, roots=("xoscar",))
+    assert installed(found) == {"app": "1.0", "cloudpickle": "2.0"}
+    assert inherited(found) == {"xoscar": "0.9"}
+
+
+async def test_a_direct_url_replaces_the_host_package_even_of_the_same_version(
+    bench: Bench, wheels: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    wheel = build_wheel(elsewhere, "lib", "1.0")
+    build_wheel(wheels, "other", "2.0")
+    host = [distribution("lib", "1.0"), distribution("other", "1.0")]
+    found = await bench.resolve(f"lib @ {wheel.as_uri()}", "other", host=host)
+    assert installed(found) == {"lib": "1.0"}
+    assert inherited(found) == {"other": "1.0"}
+
+
+async def test_no_stub_is_ever_among_what_is_to_be_installed(bench: Bench, wheels: Path) -> None:
+    for version in ("1.0", "2.0"):
+        build_wheel(wheels, "lib", version)
+    build_wheel(wheels, "app", "1.0", requires=["lib>=2", "other"])
+    host = [distribution("lib", "1.0"), distribution("other", "1.0")]
+    for lines in (["lib"], ["app"], ["lib>=2"], ["other", "lib==2.0"]):
+        found = await bench.resolve(*lines, host=host)
+        urls = [wheel["url"] for package in found.packages for wheel in package["wheels"]]
+        assert [url for url in urls if f"-{STUB_BUILD_TAG}-" in url] == []
+
+
+# What has no solution, and what does not answer
+
+
+async def test_a_contradiction_fails_with_the_explanation_of_uv(bench: Bench, wheels: Path) -> None:
+    build_wheel(wheels, "app", "1.0", requires=["lib<2"])
+    for version in ("1.0", "2.0"):
+        build_wheel(wheels, "lib", version)
+    with pytest.raises(ResolutionFailed) as caught:
+        await bench.resolve("app", "lib>=2", host=[distribution("lib", "1.5")])
+    explanation = " ".join(caught.value.message.split())
+    assert "No solution found" in explanation
+    assert "app" in explanation
+    assert "lib<2" in explanation
+    assert "lib>=2" in explanation
+    assert caught.value.details["exit_status"] == 1
+
+
+async def test_a_package_that_does_not_exist_is_named(bench: Bench, wheels: Path) -> None:
+    build_wheel(wheels, "lib", "1.0")
+    words = await failure(bench, "lib", "no-such-package")
+    assert "no-such-package was not found in the package registry" in words
+
+
+async def test_a_version_that_does_not_exist_is_named(bench: Bench, wheels: Path) -> None:
+    build_wheel(wheels, "lib", "1.0")
+    assert "there is no version of lib==7.0" in await failure(bench, "lib==7.0")
+
+
+async def test_an_index_that_fails_is_named(bench: Bench, index: Index, wheels: Path) -> None:
+    build_wheel(wheels, "lib", "1.0")
+    index.fail("/simple/lib/", 500)
+    words = await failure(bench, "lib")
+    assert "/simple/lib/" in words
+    assert "500" in words
+
+
+async def test_an_index_that_hangs_up_is_named(bench: Bench, index: Index, wheels: Path) -> None:
+    build_wheel(wheels, "lib", "1.0")
+    index.cut("/simple/lib/", 20)
+    assert "/simple/lib/" in await failure(bench, "lib")
+
+
+async def test_an_index_that_does_not_listen_is_named(bench: Bench) -> None:
+    port = dead_port()
+    sources = PackageSources(index_url=f"http://user:hunter22@127.0.0.1:{port}/simple/")
+    words = await failure(bench, "lib", sources=sources)
+    assert f"127.0.0.1:{port}/simple/lib/" in words
+    assert "hunter22" not in words
+
+
+async def test_an_index_that_fails_does_not_pass_for_a_host_without_solution(
+    bench: Bench, index: Index, wheels: Path
+) -> None:
+    build_wheel(wheels, "app", "1.0", requires=["lib>=2"])
+    build_wheel(wheels, "lib", "2.0")
+    index.fail("/simple/lib/", 503)
+    with pytest.raises(ResolutionFailed, match="503"):
+        await bench.resolve("app", host=[distribution("lib", "1.0")])
+
+
+async def test_an_index_that_hangs_ends_with_the_deadline(
+    bench: Bench, index: Index, wheels: Path
+) -> None:
+    build_wheel(wheels, "lib", "1.0")
+    index.hang("/simple/lib/")
+    bench.deadline = 0.5
+    with pytest.raises(DeadlineExceeded, match="uv took longer"):
+        await bench.resolve("lib")
+    assert "GET /simple/lib/" in index.requests
+
+
+# Indexes and folders
+
+
+async def test_an_index_with_a_password_is_asked_with_it_and_the_resolution_has_none(
+    bench: Bench, index: Index, wheels: Path
+) -> None:
+    build_wheel(wheels, "lib", "1.0")
+    url = index.require_auth("me", "p@ss/word%22")
+    found = await bench.resolve("lib", sources=PackageSources(index_url=url))
+    assert installed(found) == {"lib": "1.0"}
+    stored = json.dumps([dict(package) for package in found.packages])
+    assert "127.0.0.1" in stored
+    assert "@" not in stored
+    assert "ss" not in stored.replace("hashes", "")
+    [package] = found.packages
+    assert package["index"] == index.url
+
+
+async def test_a_refused_password_is_told_and_not_shown(
+    bench: Bench, index: Index, wheels: Path
+) -> None:
+    build_wheel(wheels, "lib", "1.0")
+    index.require_auth("me", "right-password")
+    url = index.url.replace("//", "//me:wrong-password@")
+    words = await failure(bench, "lib", sources=PackageSources(index_url=url))
+    assert "401" in words
+    assert "wrong-password" not in words
+
+
+async def test_a_source_distribution_is_taken_where_there_is_nothing_else(
+    bench: Bench, wheels: Path
+) -> None:
+    build_sdist(wheels, "legacy", "1.0", requires=["lib"])
+    build_wheel(wheels, "lib", "2.0")
+    found = await bench.resolve("legacy", host=[distribution("lib", "1.0")])
+    assert installed(found) == {"legacy": "1.0"}
+    [package] = found.packages
+    assert package["sdist"]["hashes"]["sha256"]
+    assert inherited(found) == {"lib": "1.0"}
+
+
+async def test_a_source_distribution_is_refused_where_sources_are_forbidden(
+    bench: Bench, wheels: Path
+) -> None:
+    build_sdist(wheels, "legacy", "1.0")
+    with pytest.raises(ResolutionFailed, match="legacy"):
+        await bench.resolve("legacy", allow_source_builds=False)
+
+
+@pytest.mark.parametrize("name", ["links", "with a space", "with#hash", "${HOME}", "a+b&c"])
+async def test_a_folder_of_wheels_is_looked_into_whatever_its_name(
+    bench: Bench, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    wheel = build_wheel(folder, "lib", "1.0")
+    sources = PackageSources(no_index=True, find_links=(str(folder),))
+    found = await bench.resolve("lib", sources=sources)
+    [package] = found.packages
+    [locked] = package["wheels"]
+    assert unquote(locked["url"]) == f"file://{wheel}"
+    assert "path" not in locked
+
+
+async def test_a_page_of_links_never_learns_what_stands_in_our_environment(
+    bench: Bench, index: Index
+) -> None:
+    bench.uv.door.environment = {**bench.uv.door.environment, "OF_OUR_OWN": "a-password"}
+    curious = f"{index.url}${{OF_OUR_OWN}}/"
+    for sources in (
+        PackageSources(no_index=True, find_links=(curious,)),
+        PackageSources(index_url=curious),
+        PackageSources(index_url=curious, extra_index_urls=(curious,)),
+    ):
+        index.clear()
+        with pytest.raises(ResolutionFailed):
+            await bench.resolve("lib", sources=sources)
+        assert index.requests
+        assert "a-password" not in str(index.requests)
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Iterator[tuple[Index, Path]]:
+    folder = tmp_path / "second"
+    folder.mkdir()
+    with Index(folder) as running:
+        yield running, folder
+
+
+async def test_the_best_version_of_all_indexes_is_taken_only_where_that_is_wanted(
+    bench: Bench, index: Index, wheels: Path, second: tuple[Index, Path]
+) -> None:
+    extra, folder = second
+    build_wheel(folder, "lib", "1.0")
+    build_wheel(wheels, "lib", "2.0")
+    sources = PackageSources(index_url=index.url, extra_index_urls=(extra.url,))
+    assert installed(await bench.resolve("lib", sources=sources)) == {"lib": "1.0"}
+    best = PackageSources(
+        index_url=index.url,
+        extra_index_urls=(extra.url,),
+        index_strategy="unsafe-best-match",
+    )
+    found = await bench.resolve("lib", sources=best)
+    assert installed(found) == {"lib": "2.0"}
+
+
+async def test_each_package_is_locked_with_the_index_it_came_from(
+    bench: Bench, index: Index, wheels: Path, second: tuple[Index, Path]
+) -> None:
+    extra, folder = second
+    build_wheel(folder, "private", "1.0")
+    build_wheel(wheels, "public", "1.0")
+    sources = PackageSources(index_url=index.url, extra_index_urls=(extra.url,))
+    found = await bench.resolve("private", "public", sources=sources)
+    indexes = {package["name"]: package["index"] for package in found.packages}
+    assert indexes == {"private": extra.url, "public": index.url}
+
+
+async def test_a_forbidden_index_is_not_asked_for_what_the_host_has_not(
+    bench: Bench, index: Index, wheels: Path
+) -> None:
+    build_wheel(wheels, "lib", "1.0")
+    with pytest.raises(ResolutionFailed, match="lib"):
+        await bench.resolve("lib", sources=PackageSources(no_index=True))
+    assert index.requests == []

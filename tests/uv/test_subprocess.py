@@ -1,0 +1,478 @@
+"""The door to subprocesses, with real ones: what ends, what is said, what is hidden."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from uv import find_uv_bin
+
+from tests.index import dead_port
+from tests.tls import self_signed, serving
+from xinference_venv.errors import DeadlineExceeded, StoreError, UvFailed
+from xinference_venv.observability import metrics
+from xinference_venv.observability.registry import Spread
+from xinference_venv.store.process_identity import process_start
+from xinference_venv.uv import subprocess as process_module
+from xinference_venv.uv.argv import UvCommand
+from xinference_venv.uv.subprocess import TAIL_LINES, ProcessDoor, Uv
+
+# Says the pids of a family of three on stderr, one of them a grandchild; none minds SIGTERM
+# but the head, if it is told to.
+FAMILY = """
+import os, signal, sys, time
+
+def stay(head):
+    if not head or sys.argv[1] == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.write(2, f"{os.getpid()}\\n".encode())
+    while True:
+        time.sleep(1000)
+
+if os.fork() == 0:
+    os.fork()
+    stay(head=False)
+stay(head=True)
+"""
+
+# Leaves its group and keeps the pipes open, until the fifo that it is given is closed.
+DAEMON = """
+import os, sys
+if os.fork() == 0:
+    os.setsid()
+    os.write(2, f"{os.getpid()}\\n".encode())
+    open(sys.argv[1]).read()
+    os._exit(0)
+"""
+
+
+def python(script: str, *arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-I", "-c", script, *arguments)
+
+
+class Ears:
+    """Hears lines, and sets `full` when there are as many as expected."""
+
+    def __init__(self, expected: int) -> None:
+        self.lines: list[str] = []
+        self.full = asyncio.Event()
+        self._expected = expected
+
+    def __call__(self, line: str) -> None:
+        self.lines.append(line)
+        if len(self.lines) == self._expected:
+            self.full.set()
+
+    def living(self) -> list[int]:
+        return [int(line) for line in self.lines if process_start(int(line)) is not None]
+
+
+@pytest.fixture
+def door() -> ProcessDoor:
+    return ProcessDoor(environment={"PATH": os.environ["PATH"]}, slots=2)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who ignores SIGTERM gets SIGKILL soon."""
+    monkeypatch.setattr(process_module, "_TERMINATE_SECONDS", 0.2)
+
+
+async def test_output_exit_status_and_tail_are_returned(door: ProcessDoor) -> None:
+    script = "import sys; print('out'); print('one\\ntwo', file=sys.stderr); sys.exit(3)"
+    finished = await door.run(python(script), deadline=30)
+    assert (finished.exit_status, finished.output, finished.tail) == (3, "out\n", ("one", "two"))
+
+
+@pytest.mark.parametrize("head", ["polite", "stubborn"])
+async def test_a_deadline_kills_the_whole_family(
+    door: ProcessDoor, impatient: None, head: str
+) -> None:
+    ears = Ears(3)
+    with pytest.raises(DeadlineExceeded, match=r"took longer than 1 s and was ended") as caught:
+        await door.run(python(FAMILY, head), deadline=1.0, on_line=ears)
+    assert len(ears.lines) == 3, "the family has not started in time: the test says nothing"
+    assert ears.living() == []
+    assert caught.value.details["output"].split("\n") == ears.lines
+
+
+@pytest.mark.parametrize("head", ["polite", "stubborn"])
+async def test_a_cancelled_call_returns_when_the_whole_family_is_dead(
+    door: ProcessDoor, impatient: None, head: str
+) -> None:
+    ears = Ears(3)
+    running = asyncio.create_task(door.run(python(FAMILY, head), deadline=60, on_line=ears))
+    await ears.full.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert ears.living() == []
+
+
+async def test_cancelling_again_and_again_does_not_let_the_family_live(
+    door: ProcessDoor, impatient: None
+) -> None:
+    ears = Ears(3)
+    running = asyncio.create_task(door.run(python(FAMILY, "stubborn"), deadline=60, on_line=ears))
+    await ears.full.wait()
+    while not running.done():
+        running.cancel()
+        await asyncio.wait([running], timeout=0.01)
+    assert running.cancelled()
+    assert ears.living() == []
+
+
+async def test_what_a_process_leaves_behind_in_its_group_is_killed_at_its_end(
+    door: ProcessDoor,
+) -> None:
+    script = """
+import os, signal, sys, time
+if os.fork() == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.write(2, f"{os.getpid()}\\n".encode())
+    os.close(1), os.close(2)
+    time.sleep(1000)
+"""
+    ears = Ears(1)
+    finished = await door.run(python(script), deadline=30, on_line=ears)
+    assert finished.exit_status == 0
+    assert len(ears.lines) == 1
+    assert ears.living() == []
+
+
+async def test_a_daemon_that_keeps_the_pipes_open_can_not_outwait_the_deadline(
+    door: ProcessDoor, impatient: None, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "life")
+    life = os.open(tmp_path / "life", os.O_RDWR)
+    try:
+        with pytest.raises(DeadlineExceeded):
+            async with asyncio.timeout(20):
+                await door.run(python(DAEMON, str(tmp_path / "life")), deadline=0.4)
+    finally:
+        os.close(life)
+
+
+async def test_so_many_run_at_once_as_there_are_slots(door: ProcessDoor, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "gate")
+    script = "import os, sys; os.write(2, b'here\\n'); open(sys.argv[1]).read()"
+    started: list[int] = []
+    ended: list[int] = []
+    most = 0
+
+    def start(pid: int) -> None:
+        nonlocal most
+        started.append(pid)
+        most = max(most, len(started) - len(ended))
+
+    door = ProcessDoor(environment={}, slots=2, started=start, ended=ended.append)
+    ears = Ears(2)
+    running = [
+        asyncio.create_task(
+            door.run(python(script, str(tmp_path / "gate")), deadline=60, on_line=ears)
+        )
+        for _ in range(5)
+    ]
+    await ears.full.wait()
+    # Two are here, and block. Were there a slot more, its process would have started as well.
+    assert len(started) == 2
+    assert measured(door)[metrics.WAITING.name, "slot"] == 3
+    assert measured(door)[metrics.SUBPROCESSES.name,] == 2
+    opener = threading.Thread(target=_keep_opening, args=(tmp_path / "gate", running))
+    opener.start()
+    await asyncio.gather(*running)
+    opener.join()
+    assert (len(started), most) == (5, 2)
+    assert sorted(ended) == sorted(started)
+    after = measured(door)
+    assert after[metrics.WAITING.name, "slot"] == after[metrics.SUBPROCESSES.name,] == 0
+    assert after[metrics.WAIT_SECONDS.name, "slot"] == 5
+
+
+async def test_runs_of_uv_are_measured_by_command_and_those_that_fail_count(
+    tmp_path: Path,
+) -> None:
+    program = tmp_path / "uv"
+    program.write_text("#!/bin/sh\n[ $1 = venv ] || exit 7\n")
+    program.chmod(0o755)
+    door = ProcessDoor(environment={}, slots=1)
+    uv = Uv(program=str(program), door=door).counting()
+    await uv(UvCommand(arguments=("venv", "/a/folder")), deadline=30)
+    for words in (("pip", "install", "a-package"), ("--version",)):
+        with pytest.raises(UvFailed):
+            await uv(UvCommand(arguments=words), deadline=30)
+    found = measured(door)
+    ran = [labels for name, *labels in found if name == metrics.UV_SECONDS.name]
+    assert ran == [["venv"], ["pip install"], ["version"]]
+    failed = [labels for name, *labels in found if name == metrics.UV_FAILURES.name]
+    assert failed == [["pip install"], ["version"]]
+
+
+def measured(door: ProcessDoor) -> dict[tuple[str, ...], float]:
+    """The numbers of a door by name and labels; of a histogram, how many values it has."""
+    return {
+        (each.metric.name, *each.labels): sum(each.value.counts)
+        if isinstance(each.value, Spread)
+        else each.value
+        for each in door.measures.samples()
+    }
+
+
+def _keep_opening(gate: Path, running: list[asyncio.Task[object]]) -> None:
+    """Open the gate for whoever comes, until all are through."""
+    while not all(task.done() for task in running):
+        with suppress(OSError):
+            os.close(os.open(gate, os.O_WRONLY | os.O_NONBLOCK))
+
+
+async def test_a_caller_who_is_cancelled_in_the_queue_starts_nothing() -> None:
+    started: list[int] = []
+    door = ProcessDoor(environment={}, slots=1, started=started.append)
+    ears = Ears(1)
+    script = "import os, time; os.write(2, b'here\\n'); time.sleep(1000)"
+    first = asyncio.create_task(door.run(python(script), deadline=60, on_line=ears))
+    await ears.full.wait()
+    second = asyncio.create_task(door.run(python(script), deadline=60))
+    await asyncio.sleep(0)
+    for task in (second, first):
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert len(started) == 1
+    # The slot is free again.
+    assert (await door.run(python("pass"), deadline=60)).exit_status == 0
+
+
+async def test_started_and_ended_hear_of_every_end(impatient: None) -> None:
+    heard: list[tuple[str, int]] = []
+    door = ProcessDoor(
+        environment={},
+        slots=1,
+        started=lambda pid: heard.append(("started", pid)),
+        ended=lambda pid: heard.append(("ended", pid)),
+    )
+    ears = Ears(1)
+    await door.run(python("import os; os.write(2, str(os.getpid()).encode())"), deadline=60)
+    with pytest.raises(DeadlineExceeded):
+        await door.run(python("import time; time.sleep(1000)"), deadline=0.01)
+    cancelled = asyncio.create_task(door.run(python(FAMILY, "polite"), deadline=60, on_line=ears))
+    await ears.full.wait()
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    pids = [pid for what, pid in heard if what == "started"]
+    assert heard == [(what, pid) for pid in pids for what in ("started", "ended")]
+    assert len(pids) == 3
+
+
+async def test_a_process_that_can_not_be_noted_is_ended_at_once() -> None:
+    pids: list[int] = []
+
+    def note(pid: int) -> None:
+        pids.append(pid)
+        raise StoreError("the disk is full")
+
+    door = ProcessDoor(environment={}, slots=1, started=note)
+    with pytest.raises(StoreError, match="the disk is full"):
+        await door.run(python("import time; time.sleep(1000)"), deadline=60)
+    assert [process_start(pid) for pid in pids] == [None]
+
+
+async def test_a_process_is_ended_when_nobody_can_hear_its_lines(door: ProcessDoor) -> None:
+    pids: list[int] = []
+
+    def deaf(line: str) -> None:
+        pids.append(int(line))
+        raise StoreError("the disk is full")
+
+    script = "import os, time; os.write(2, f'{os.getpid()}\\n'.encode()); time.sleep(1000)"
+    with pytest.raises(StoreError, match="the disk is full"):
+        await door.run(python(script), deadline=60, on_line=deaf)
+    assert [process_start(pid) for pid in pids] == [None]
+
+
+async def test_secrets_are_in_no_line_no_tail_and_no_command_of_an_error() -> None:
+    script = """
+import sys, time
+sys.stderr.write("asking https://me:hunter22@index.example/simple/ and https://h/x?token=12345678\\n")
+sys.stderr.write("with hunter22 and %68unter22 alone\\n")
+sys.stderr.flush()
+time.sleep(1000)
+"""
+    door = ProcessDoor(environment={}, slots=1)
+    ears = Ears(2)
+    with pytest.raises(DeadlineExceeded) as caught:
+        await door.run(
+            python(script, "https://me:hunter22@index.example/", "--password=hunter22"),
+            deadline=1.0,
+            on_line=ears,
+            secrets=frozenset({"hunter22"}),
+        )
+    assert ears.lines == [
+        "asking https://****@index.example/simple/ and https://h/x?token=****",
+        "with **** and **** alone",
+    ]
+    assert "index.example" in str(caught.value.details["command"])
+    assert "hunter22" not in repr(caught.value) + repr(caught.value.to_dict())
+
+
+async def test_a_very_long_line_is_left_out_whole_and_the_others_are_heard(
+    door: ProcessDoor,
+) -> None:
+    script = """
+import os, sys
+limit = int(sys.argv[1])
+write = sys.stderr.buffer.write
+write(b"before\\n" + b"x" * limit + b"\\n")
+write(b"https://user:" + b"y" * 3 * limit + b"hunter22@host/\\n")
+write(b"after\\nlast without an end")
+"""
+    limit = process_module._LINE_LIMIT
+    ears = Ears(5)
+    finished = await door.run(python(script, str(limit)), deadline=30, on_line=ears)
+    assert [line if len(line) < 100 else len(line) for line in ears.lines] == [
+        "before",
+        limit,
+        f"(a line of more than {limit} bytes is left out)",
+        "after",
+        "last without an end",
+    ]
+    assert list(finished.tail) == ears.lines
+
+
+async def test_bytes_that_are_no_text_are_heard_all_the_same(door: ProcessDoor) -> None:
+    script = r"""
+import sys
+sys.stderr.buffer.write(b"caf\xe9 \xff\xfe\0 \xf0\x9f\x98\r\nnext\n")
+sys.stdout.buffer.write(b"\xff{}")
+"""
+    ears = Ears(2)
+    finished = await door.run(python(script), deadline=30, on_line=ears)
+    assert ears.lines == ["caf\ufffd \ufffd\ufffd\0 \ufffd", "next"]
+    assert finished.output == "\ufffd{}"
+
+
+async def test_the_tail_is_the_last_lines_alone(door: ProcessDoor) -> None:
+    script = "import sys\nfor n in range(200): print(n, file=sys.stderr)"
+    finished = await door.run(python(script), deadline=30)
+    assert list(finished.tail) == [str(n) for n in range(200 - TAIL_LINES, 200)]
+
+
+async def test_much_output_on_both_pipes_blocks_nobody(door: ProcessDoor) -> None:
+    script = """
+import sys
+for _ in range(200):
+    sys.stdout.write("o" * 9999 + "\\n")
+    sys.stderr.write("e" * 9999 + "\\n")
+"""
+    finished = await door.run(python(script), deadline=30)
+    assert len(finished.output) == 2_000_000
+
+
+async def test_the_working_directory_is_the_root_unless_another_is_given(
+    door: ProcessDoor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    script = "import os; print(os.getcwd())"
+    assert (await door.run(python(script), deadline=30)).output == "/\n"
+    there = await door.run(python(script), deadline=30, working_directory=str(tmp_path))
+    assert there.output == f"{tmp_path}\n"
+
+
+async def test_the_environment_is_the_given_one_and_nothing_of_our_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OF_OUR_OWN", "secret")
+    door = ProcessDoor(environment={"ONE": "1", "TWO": "2"}, slots=1)
+    script = "import os; print(sorted((k, v) for k, v in os.environ.items() if k != 'LC_CTYPE'))"
+    finished = await door.run(python(script), deadline=30, more_environment={"TWO": "two"})
+    assert finished.output == "[('ONE', '1'), ('TWO', 'two')]\n"
+
+
+async def test_nobody_can_ask_a_question_on_a_terminal(door: ProcessDoor) -> None:
+    finished = await door.run(python("import sys; print(repr(sys.stdin.read()))"), deadline=30)
+    assert finished.output == "''\n"
+
+
+@pytest.fixture
+def uv(uv_cache: Path) -> Iterator[Uv]:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "UV_CACHE_DIR": str(uv_cache),
+        "UV_HTTP_RETRIES": "0",
+        "NO_COLOR": "1",
+    }
+    yield Uv(program=find_uv_bin(), door=ProcessDoor(environment=environment, slots=1))
+
+
+@pytest.mark.uv
+async def test_a_failing_uv_is_quoted_without_the_secrets_it_was_told(
+    uv: Uv, tmp_path: Path
+) -> None:
+    index = f"http://me:hunter22@127.0.0.1:{dead_port()}/simple/"
+    command = UvCommand(
+        arguments=(
+            *("pip", "install", "--no-config", "--target", str(tmp_path / "target")),
+            *("--python", sys.executable, "--default-index", index, "some-package"),
+        ),
+        secrets=frozenset({"hunter22"}),
+    )
+    with pytest.raises(UvFailed) as caught:
+        await uv(command, deadline=60)
+    error = caught.value
+    assert "some-package" in error.message
+    assert "Connection refused" in error.message
+    assert error.hint is not None
+    assert "xinference-venv doctor" in error.hint
+    assert error.details["exit_status"] in (1, 2)
+    assert error.message in error.details["output"]
+    assert error.details["command"][1:3] == ["pip", "install"]
+    assert "hunter22" not in repr(error.to_dict())
+    assert uv.calls == 1
+
+
+@pytest.mark.uv
+async def test_a_certificate_that_uv_does_not_know_can_be_named(uv: Uv, tmp_path: Path) -> None:
+    with serving(self_signed(tmp_path)) as port:
+        index = f"https://127.0.0.1:{port}/simple/"
+        command = UvCommand(
+            arguments=(
+                *("pip", "install", "--no-config", "--target", str(tmp_path / "target")),
+                *("--python", sys.executable, "--default-index", index, "some-package"),
+            )
+        )
+        with pytest.raises(UvFailed) as caught:
+            await uv(command, deadline=60)
+    assert caught.value.hint is not None
+    assert "SSL_CERT_FILE" in caught.value.hint
+
+
+@pytest.mark.uv
+async def test_uv_says_what_it_does_not_understand(uv: Uv) -> None:
+    with pytest.raises(UvFailed, match=r"^unrecognized subcommand 'dance'"):
+        await uv(UvCommand(arguments=("dance",)), deadline=60)
+
+
+async def test_a_uv_that_fails_silently_is_still_an_error_with_words(tmp_path: Path) -> None:
+    silent = tmp_path / "uv"
+    silent.write_text("#!/bin/sh\nexit 7\n")
+    silent.chmod(0o755)
+    uv = Uv(program=str(silent), door=ProcessDoor(environment={}, slots=1))
+    with pytest.raises(UvFailed, match="uv ended with exit status 7 and said nothing"):
+        await uv(UvCommand(arguments=()), deadline=30)
+
+
+async def test_a_uv_that_is_killed_is_an_error_that_tells_the_signal(tmp_path: Path) -> None:
+    dying = tmp_path / "uv"
+    dying.write_text("#!/bin/sh\nkill -9 $$\n")
+    dying.chmod(0o755)
+    uv = Uv(program=str(dying), door=ProcessDoor(environment={}, slots=1))
+    with pytest.raises(UvFailed, match=r"uv was ended by signal 9 \(Killed\)") as caught:
+        await uv(UvCommand(arguments=()), deadline=30)
+    assert caught.value.details["exit_status"] == -9

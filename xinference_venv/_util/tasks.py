@@ -1,0 +1,54 @@
+"""Waiting for what was begun, to its end, whoever is cancelled meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+
+async def finish(*tasks: asyncio.Future[Any]) -> None:
+    """Wait until tasks have ended, however often this is cancelled; then raise the cancellation.
+
+    What they leave behind would be worked on while it is cleaned away. What became of them is
+    theirs to tell.
+    """
+    cancelled = False
+    while running := [each for each in tasks if not each.done()]:
+        try:
+            await asyncio.wait(running)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        for each in tasks:
+            if not each.cancelled():
+                # It matters to nobody any more.
+                each.exception()
+        raise asyncio.CancelledError
+
+
+async def cancel(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks, and `finish`; what any of them raises is lost."""
+    for each in tasks:
+        each.cancel()
+    try:
+        await finish(*tasks)
+    finally:
+        for each in tasks:
+            if not each.cancelled():
+                each.exception()
+
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+async def finish_in_thread(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Do the work in a thread, to its end even when this is cancelled meanwhile.
+
+    A thread can't be cancelled. One that nobody waits for would go on while what it works on is
+    cleaned away, and make some of it anew; so the cancellation is raised when it has ended.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    await finish(task)
+    return task.result()

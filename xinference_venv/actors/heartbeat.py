@@ -1,0 +1,101 @@
+"""A worker's membership in a cluster: it registers, sends heartbeats, registers again if forgotten.
+
+The supervisor may be started anew, or be out of reach, at any time: the worker goes on and tells
+it again what it needs to know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from xinference_venv.actors import rpc
+from xinference_venv.errors import (
+    DeadlineExceeded,
+    IncompatibleVersion,
+    InvalidInput,
+    WorkerUnavailable,
+)
+from xinference_venv.inventory.cluster_state import HEARTBEAT_SECONDS, Registration
+
+SUPERVISOR_UID = "xinference_venv_supervisor"
+_ANSWER_SECONDS = 5.0
+_AGAIN_SECONDS = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class Membership:
+    """The worker's side; `snapshot` tells what a heartbeat carries."""
+
+    registration: Registration
+    supervisor: str
+    snapshot: Callable[[], Awaitable[Mapping[str, Any]]]
+    _lost: bool = False
+
+    async def join(self, patience: float = 0.0) -> None:
+        """Register; tries again for `patience` seconds while nobody answers.
+
+        Raises `IncompatibleVersion`, `WorkerUnavailable` and `DeadlineExceeded`.
+        """
+        until = time.monotonic() + patience
+        waiting = False
+        while True:
+            try:
+                await self._tell("register_worker", self.registration.to_dict())
+                return
+            except (WorkerUnavailable, DeadlineExceeded) as error:
+                if time.monotonic() >= until:
+                    raise
+                if not waiting:
+                    why = str(error) if error.hint is None else f"{error} ({error.hint})"
+                    logger.warning("%s; waiting for it for %g s", why, patience)
+                    waiting = True
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+    async def keep(self) -> None:
+        """Send heartbeats until cancelled, or until another incarnation took this one's place."""
+        while True:
+            try:
+                if not await self._tell(
+                    "heartbeat",
+                    self.registration.address,
+                    self.registration.incarnation,
+                    dict(await self.snapshot()),
+                ):
+                    await self.join()
+                if self._lost:
+                    logger.info("the supervisor at %s is back", self.supervisor)
+                    self._lost = False
+            except (WorkerUnavailable, DeadlineExceeded, IncompatibleVersion) as error:
+                if not self._lost:
+                    logger.warning("%s; trying on", error)
+                    self._lost = True
+            except InvalidInput as error:
+                logger.error("given up: %s", error)
+                return
+            await asyncio.sleep(self.registration.heartbeat or HEARTBEAT_SECONDS)
+
+    async def leave(self) -> None:
+        """Tell the supervisor that this worker ends; a supervisor that is gone is fine."""
+        try:
+            await self._tell(
+                "leave_worker", self.registration.address, self.registration.incarnation
+            )
+        except (WorkerUnavailable, DeadlineExceeded) as error:
+            logger.warning("%s", error)
+
+    async def _tell(self, method: str, *arguments: Any) -> Any:
+        return await rpc.ask_supervisor(
+            self.supervisor,
+            SUPERVISOR_UID,
+            method,
+            *arguments,
+            deadline=_ANSWER_SECONDS,
+            here=self.registration.address,
+        )

@@ -1,0 +1,83 @@
+"""Where a launch gets its lock from when other workers have it, or are about to.
+
+One of a group of equal hosts resolves, the others ask it. When it dies, the next one in the order
+that all of them know takes its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from xinference_venv.actors import rpc
+from xinference_venv.errors import (
+    ResolutionFailed,
+    UnknownJob,
+    VirtualEnvError,
+    error_from_dict,
+)
+from xinference_venv.inventory.replicas import LockSource
+from xinference_venv.planning.lock import EnvLock
+
+WORKER_UID = "xinference_venv_worker"
+_POLL_SECONDS = 20.0
+_ANSWER_SECONDS = 5.0
+_START_SECONDS = 5.0
+_AGAIN_SECONDS = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockSources:
+    """The sources of one launch in the order in which they are asked; `here` is this worker."""
+
+    request: Mapping[str, Any]
+    sources: Sequence[LockSource]
+    here: str
+
+    async def lock(self, say: Callable[[str], None]) -> EnvLock | None:
+        """The lock of the first that gives one; None when this worker is to resolve itself.
+
+        Raises the `ResolutionFailed` of a source: equal hosts would fail alike.
+        """
+        for source in self.sources:
+            say(f"asking the worker at {source.address} for its lock")
+            try:
+                return await self._lock_of(source)
+            except ResolutionFailed:
+                raise
+            except VirtualEnvError as error:
+                say(f"the worker at {source.address} has no lock to give: {error}")
+        return None
+
+    async def _lock_of(self, source: LockSource) -> EnvLock:
+        until = time.monotonic() + _START_SECONDS
+        while True:
+            method, argument = (
+                ("standing_lock", dict(self.request))
+                if source.job_id is None
+                else ("lock_of_job", source.job_id)
+            )
+            try:
+                answer = await rpc.ask_worker(
+                    source.address,
+                    WORKER_UID,
+                    source.incarnation,
+                    method,
+                    argument,
+                    _POLL_SECONDS,
+                    deadline=_POLL_SECONDS + _ANSWER_SECONDS,
+                    here=self.here,
+                )
+            except UnknownJob:
+                # All jobs of a launch are started at once; that one may be on its way.
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(_AGAIN_SECONDS)
+                continue
+            if answer["error"] is not None:
+                raise error_from_dict(answer["error"])
+            if answer["lock"] is not None:
+                return EnvLock.from_dict(answer["lock"])

@@ -1,0 +1,128 @@
+"""Names for the completion of a shell: models and workers, quickly and without a word.
+
+Comes in: the variables of the process, and the cluster that is meant. Comes out: names, fewer
+of them where somebody does not answer in time; nothing raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from xinference_venv.errors import InvalidInput, VirtualEnvError
+from xinference_venv.inventory.diff import name_of
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.service.local_names import local_environment_keys, local_model_names
+from xinference_venv.settings import Settings
+
+if TYPE_CHECKING:
+    from xinference_venv.client import Client
+from collections.abc import Iterable
+
+import click
+from click.shell_completion import CompletionItem
+
+SECONDS = 0.5
+"""So long a shell waits for a supervisor."""
+
+
+def model_names(environ: Mapping[str, str], supervisor: str | None) -> list[str]:
+    """The models of the catalogue, and those that have an environment here or on the cluster."""
+    there = {key.model_name for key, _ in _environments(environ, supervisor)}
+    return sorted({*local_model_names(_settings(environ)), *there})
+
+
+def environment_names(environ: Mapping[str, str], supervisor: str | None) -> list[str]:
+    """The environments that are here or on the cluster, as `EnvName.parse` reads them."""
+    return sorted(name_of(key, worker) for key, worker in _environments(environ, supervisor))
+
+
+def worker_names(supervisor: str | None) -> list[str]:
+    """The addresses of a cluster's workers, and the IPs that several of them share."""
+    if supervisor is None:
+        return []
+    addresses = {each["worker_address"] for each in _asked(supervisor, _workers)}
+    return sorted(addresses | {each.rpartition(":")[0] for each in addresses})
+
+
+def _settings(environ: Mapping[str, str]) -> Settings | None:
+    try:
+        return Settings.from_environ(environ, home_directory=os.path.expanduser("~"))
+    except InvalidInput:
+        return None
+
+
+def _environments(
+    environ: Mapping[str, str], supervisor: str | None
+) -> list[tuple[EnvKey, str | None]]:
+    """The keys of environments, each with its worker on a cluster."""
+    if supervisor is not None:
+        listed = _asked(supervisor, _listed)
+        return [(EnvKey.from_dict(each), each["worker_address"]) for each in listed]
+    settings = _settings(environ)
+    if settings is None:
+        return []
+    return [(key, None) for key in local_environment_keys(settings)]
+
+
+async def _listed(client: Client) -> list[dict[str, Any]]:
+    answer = await client.supervisor.list_virtual_envs()
+    found: list[dict[str, Any]] = answer["list"]
+    return found
+
+
+async def _workers(client: Client) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = await client.supervisor.list_workers()
+    return found
+
+
+def _asked(
+    supervisor: str, ask: Callable[[Client], Awaitable[list[dict[str, Any]]]]
+) -> list[dict[str, Any]]:
+    """What a supervisor says in time, else nothing."""
+    host, _, port = supervisor.rpartition(":")
+    try:
+        # Importing xoscar takes as long as nobody should wait for one that is not there.
+        socket.create_connection((host, int(port)), timeout=SECONDS).close()
+    except (OSError, ValueError):
+        return []
+    from xinference_venv.client import remote_client
+
+    async def work() -> list[dict[str, Any]]:
+        # What xoscar leaves behind of a call that was given up would be told in the shell.
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        async with remote_client(supervisor) as client, asyncio.timeout(SECONDS):
+            return await ask(client)
+
+    try:
+        return asyncio.run(work())
+    except (VirtualEnvError, TimeoutError, OSError):
+        return []
+
+
+SUPERVISOR = "xinference_venv.supervisor"
+"""Where a command's context keeps the address of its supervisor."""
+
+
+def models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The models that begin like that."""
+    return _beginning(incomplete, model_names(os.environ, ctx.meta.get(SUPERVISOR)))
+
+
+def environments(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The environments that begin like that, as `EnvName.parse` reads them."""
+    return _beginning(incomplete, environment_names(os.environ, ctx.meta.get(SUPERVISOR)))
+
+
+def workers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The IPs and addresses of workers that begin like that."""
+    return _beginning(incomplete, worker_names(ctx.meta.get(SUPERVISOR)))
+
+
+def _beginning(incomplete: str, names: Iterable[str]) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]

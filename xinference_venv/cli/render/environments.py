@@ -1,0 +1,291 @@
+"""What people read: results, tables, plans, errors.
+
+Comes in: nouns, the supervisor's answers, the time. Goes out: text and tables of rich, which
+somebody else prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from xinference_venv._util.humanize import age_text, duration_text, printable, size_text
+from xinference_venv.cli.render.tree import explanation
+from xinference_venv.errors import VirtualEnvError
+from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.inventory.lease import Holder, Lease
+from xinference_venv.planning.lock import EnvLock, LockedDistribution
+
+# Nothing that goes to a file or a pipe is folded or cut.
+_UNBOUNDED = 100_000
+_NONE = "-"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaunchOutcome:
+    """What a launch gave; `entry` is the listing's, None for the host's own interpreter.
+
+    `elapsed` is in seconds. `address` and `pid` are of the model's process, where one was started.
+    """
+
+    model_name: str
+    model_engine: str | None
+    environment: PreparedEnvironment
+    entry: EnvEntry | None
+    elapsed: float
+    address: str | None = None
+    pid: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, with the keys that the documentation of the command line promises."""
+        environment, entry = self.environment, self.entry
+        process = None
+        if self.pid is not None:
+            process = {"address": self.address, "pid": self.pid, "uid": self.model_name}
+        return {
+            "model_name": self.model_name,
+            "model_engine": self.model_engine,
+            "enabled": environment.enabled,
+            "python": environment.python,
+            "python_version": None if entry is None else entry.python,
+            "env_id": environment.env_id,
+            "path": environment.path,
+            "real_path": environment.real_path,
+            "size_bytes": None if entry is None else entry.size_bytes,
+            "installed": 0 if entry is None else entry.installed,
+            "inherited": 0 if entry is None else entry.inherited,
+            "warnings": list(environment.warnings),
+            "uv_calls": environment.uv_calls,
+            "elapsed_seconds": round(self.elapsed, 3),
+            "process": process,
+        }
+
+
+def open_console(*, stderr: bool = False) -> Console:
+    """A console that prints text as it is: no markup, no emoji, no folding where nobody looks."""
+    console = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = _UNBOUNDED
+    return console
+
+
+def launched(outcome: LaunchOutcome) -> list[RenderableType]:
+    """The result of a launch."""
+    environment, entry = outcome.environment, outcome.entry
+    facts: list[tuple[str, str]] = []
+    if environment.path is None:
+        heading = f"{outcome.model_name} needs no environment: the host's interpreter serves it"
+    else:
+        heading = f"{outcome.model_name} is ready"
+        facts += [("environment", environment.path), ("real path", environment.real_path or _NONE)]
+    version = "" if entry is None else f" (Python {entry.python})"
+    facts.append(("interpreter", f"{environment.python}{version}"))
+    if entry is not None:
+        packages = f"{entry.installed} installed, {entry.inherited} inherited from the host"
+        facts += [("packages", packages), ("size", size_text(entry.size_bytes))]
+    facts += [("uv calls", str(environment.uv_calls)), ("elapsed", duration_text(outcome.elapsed))]
+    if outcome.pid is not None:
+        facts += [
+            ("address", str(outcome.address)),
+            ("pid", str(outcome.pid)),
+            ("uid", outcome.model_name),
+        ]
+    lines = [f"  {name:<13}{value}" for name, value in facts]
+    return [Text("\n".join([heading, *lines])), *_warnings(environment.warnings)]
+
+
+def planned(plan: Mapping[str, Any], *, workers: bool = False) -> list[RenderableType]:
+    """What a launch would do: requirements with their origin, what each of them brings.
+
+    With `workers` the one is named that would do it.
+    """
+    spec = plan["spec"]
+    if spec is None:
+        return [Text("No environment would be made: the host's interpreter serves.")]
+    lock = EnvLock.from_dict(plan["lock"])
+    requirements = new_table("Requirement", "Origin")
+    for line in spec["requirements"]:
+        requirements.add_row(line["requirement"], line["origin"])
+    shown: list[RenderableType] = [
+        Text(
+            f"{where_of(plan, workers)}Plan for {spec['key']['model_name']}, Python"
+            f" {spec['python']}; nothing was made"
+        ),
+        requirements,
+    ]
+    return [*shown, *explanation(lock.distributions), *_warnings(lock.warnings)]
+
+
+def listed(answer: Mapping[str, Any], now: float, *, workers: bool = False) -> list[RenderableType]:
+    """The environments of a listing, each with its worker if `workers` is set."""
+    entries = [EnvEntry.from_dict(each) for each in answer["list"]]
+    if not entries and answer["unreachable"]:
+        return [Text("No worker that answered has such an environment.")]
+    if not entries:
+        return [Text("There is no such environment. Make one: xinference-venv launch MODEL")]
+    table = new_table(
+        *(["Worker"] if workers else []),
+        *("Model", "Engine", "Python", "State", "Size", "Packages", "In use by", "Last used"),
+    )
+    for entry, where in zip(entries, _where(answer["list"], workers), strict=True):
+        users = [
+            *(_holder(entry, each) for each in entry.leases),
+            *(f"pid {user.pid}" for user in entry.users),
+        ]
+        table.add_row(
+            *([where.removesuffix(": ")] if workers else []),
+            printable(entry.key.model_name),
+            printable(entry.key.model_engine or _NONE),
+            entry.python or printable(entry.key.python_version),
+            ", ".join(filter(None, (entry.state.value, entry.layout))),
+            size_text(entry.size_bytes),
+            f"{entry.installed} own, {entry.inherited} host",
+            "; ".join(users) or _NONE,
+            age_text(entry.last_used, now),
+        )
+    broken = [
+        Text(f"{where}{entry.key} is broken: {entry.reason}")
+        for entry, where in zip(entries, _where(answer["list"], workers), strict=True)
+        if entry.state is EnvState.BROKEN
+    ]
+    return [table, *broken, *_unmanaged(entries)]
+
+
+def _unmanaged(entries: Iterable[EnvEntry]) -> list[Text]:
+    """Where the directories are that older versions left, and of whom nobody can tell."""
+    left = [entry for entry in entries if entry.state is EnvState.UNMANAGED]
+    unknown = max((entry.unknown_users for entry in left), default=0)
+    shown = [f"unmanaged: {printable(entry.path)}{_linked(entry)}" for entry in left]
+    if unknown:
+        shown.append(f"processes that may not be looked at, and may use them or not: {unknown}")
+    return list(map(Text, shown))
+
+
+def _linked(entry: EnvEntry) -> str:
+    return "" if entry.reason is None else f", {printable(entry.reason)}"
+
+
+def packages_of(answer: Mapping[str, Any], *, workers: bool = False) -> list[RenderableType]:
+    """The packages of each environment, named with its worker if `workers` is set."""
+    shown: list[RenderableType] = []
+    for each, where in zip(answer["list"], _where(answer["list"], workers), strict=True):
+        entry = EnvEntry.from_dict(each)
+        shown += [Text(f"{where}{entry.key}: {entry.path}"), _distributions(_packages(each))]
+    return shown
+
+
+def explained(answer: Mapping[str, Any], *, workers: bool = False) -> list[RenderableType]:
+    """Of each environment what brought its packages, and what of the host it does not show."""
+    shown: list[RenderableType] = []
+    for each, where in zip(answer["list"], _where(answer["list"], workers), strict=True):
+        entry = EnvEntry.from_dict(each)
+        shown.append(Text(f"{where}{entry.key}: {entry.path}"))
+        if entry.state is EnvState.READY:
+            shown += explanation(_packages(each))
+        else:
+            shown.append(Text(f"nothing is known of its packages: it is {entry.state}"))
+    return shown
+
+
+def removed(answer: Mapping[str, Any], *, workers: bool = False) -> list[RenderableType]:
+    """What a removal did, or with a dry run would do; what was refused is an error, not here."""
+    shown: list[str] = []
+    refused = False
+    for report in answer["list"]:
+        where, would = where_of(report, workers), "would be " if report["dry_run"] else ""
+        detached = {each["path"] for each in report["detach"]}
+        gone = [*report["remove"], *report["detach"]] if report["dry_run"] else report["done"]
+        for entry in map(EnvEntry.from_dict, gone):
+            if entry.path in detached:
+                shown.append(
+                    f"{where}{would}detached: {entry.key}; its files stay until the last holder"
+                    f" is gone: {entry.hindrance}"
+                )
+            else:
+                size = size_text(entry.size_bytes)
+                shown.append(f"{where}{would}removed: {entry.key}, {size}")
+        for entry in map(EnvEntry.from_dict, report["refuse"]):
+            refused = True
+            if report["dry_run"]:
+                shown.append(f"{where}would be refused: {entry.key}, {entry.hindrance}")
+    if not shown and not refused:
+        shown.append("There is nothing to remove.")
+    return list(map(Text, shown))
+
+
+def models(entries: Iterable[Mapping[str, Any]]) -> list[RenderableType]:
+    """The models of the catalogue."""
+    table = new_table("Model", "Type", "Packages", "Origin", "Description")
+    for each in entries:
+        table.add_row(
+            each["model_name"],
+            each["model_type"] or _NONE,
+            ", ".join(each["packages"]),
+            each["origin"],
+            each["description"] or "",
+        )
+    return [table]
+
+
+def failed(error: VirtualEnvError) -> list[RenderableType]:
+    """An error: what happened, in which phase, what a tool said of it, what to do."""
+    # uv's own words, where they are the message, begin the same way.
+    shown = [f"error: {error.message.removeprefix('error: ')}"]
+    if error.phase is not None:
+        shown.append(f"phase: {error.phase}")
+    said = str(error.details.get("output") or "").strip()
+    if said and said not in error.message and error.message not in said:
+        shown.append(said)
+    if error.hint is not None:
+        shown.append(f"hint: {error.hint}")
+    return [Text(line) for line in shown]
+
+
+def where_of(report: Mapping[str, Any], workers: bool) -> str:
+    """What a line begins with that is of one worker's report: its address if `workers` is set."""
+    return f"{printable(report['worker_address'])}: " if workers else ""
+
+
+def _where(reports: Iterable[Mapping[str, Any]], workers: bool) -> list[str]:
+    return [where_of(each, workers) for each in reports]
+
+
+def _holder(entry: EnvEntry, lease: Lease) -> str:
+    judged = " (unknown)" if entry.holder_of(lease) is Holder.UNKNOWN else ""
+    return f"{lease.model_uid or lease.model_name}, pid {lease.process.pid}{judged}"
+
+
+def _packages(listed: Mapping[str, Any]) -> list[LockedDistribution]:
+    return sorted(LockedDistribution.from_dict(each) for each in listed["packages"])
+
+
+def _distributions(distributions: Iterable[LockedDistribution]) -> Table:
+    table = new_table("Package", "Version", "Role", "Size", "Why")
+    for each in distributions:
+        table.add_row(
+            each.name,
+            each.version or "as built",
+            each.role.value,
+            size_text(each.size),
+            each.why,
+        )
+    return table
+
+
+def _warnings(warnings: Iterable[str]) -> list[Text]:
+    return [Text(f"warning: {each}") for each in warnings]
+
+
+def new_table(*titles: str) -> Table:
+    """A table without lines, whose columns have these titles."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    return table

@@ -1,0 +1,103 @@
+"""A job's events as they come: bars on a terminal, else a line for each that says something new.
+
+Comes in: `JobEvent`s, of one worker or of several. Goes out: what people see while they wait, on
+the given console.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from xinference_venv._util.humanize import counted, size_text
+from xinference_venv.inventory.jobs import JobEvent, Phase
+
+
+@contextmanager
+def following(console: Console) -> Iterator[Callable[[JobEvent], None]]:
+    """Show the events that the given function is called with; how the job ended is not shown.
+
+    How it ended on one of several workers is.
+    """
+    if console.is_interactive:
+        bars = _Bars(console)
+        with bars:
+            yield bars.show
+    else:
+        last: dict[str | None, str] = {}
+
+        def show(event: JobEvent) -> None:
+            line = event_line(event)
+            ends_all = event.phase.is_last and event.worker_address is None
+            if line != last.get(event.worker_address) and not ends_all:
+                console.print(line)
+                last[event.worker_address] = line
+
+        yield show
+
+
+def event_line(event: JobEvent) -> str:
+    """An event in one line: its worker if there are several, its phase, how far it is."""
+    counts = counts_text(event)
+    where = "" if event.worker_address is None else f"{event.worker_address}: "
+    return f"{where}{event.phase.value}: {event.message}" + (f" ({counts})" if counts else "")
+
+
+def counts_text(event: JobEvent) -> str:
+    """Packages and bytes that are done, of all; nothing where neither is known."""
+    parts = []
+    if event.total:
+        parts.append(f"{event.done or 0} of {counted(event.total, 'package')}")
+    if event.total_bytes:
+        parts.append(f"{size_text(event.done_bytes or 0)} of {size_text(event.total_bytes)}")
+    return ", ".join(parts)
+
+
+class _Bars(Progress):
+    """Of each worker the phase, a bar, counts and the time; below them the newest message."""
+
+    def __init__(self, console: Console) -> None:
+        self._message = ""
+        self._bars: dict[str | None, TaskID] = {}
+        super().__init__(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[counts]}", markup=False),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        # Who it is of, the first event tells. Without a total it shows that something goes on.
+        self._first = self.add_task("starting", total=None, counts="")
+
+    def show(self, event: JobEvent) -> None:
+        """Bring the display up to this event."""
+        where = event.worker_address
+        if where not in self._bars:
+            new = self.add_task("", total=None, counts="") if self._bars else self._first
+            self._bars[where] = new
+        self._message = event.message if where is None else f"{where}: {event.message}"
+        # Bytes say more than packages, which differ in size by a factor of a million.
+        completed = (event.done_bytes if event.total_bytes else event.done) or 0
+        total = event.total_bytes or event.total or None
+        if event.phase is Phase.READY:
+            completed, total = 1, 1
+        self.update(
+            self._bars[where],
+            description=event.phase.value if where is None else f"{where}  {event.phase.value}",
+            completed=completed,
+            total=total,
+            counts=counts_text(event),
+        )
+        if event.phase.is_last:
+            self.stop_task(self._bars[where])
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The bars, and below them the message, cut to one line."""
+        yield from super().get_renderables()
+        yield Text(f"  {self._message}", no_wrap=True, overflow="ellipsis", style="dim")

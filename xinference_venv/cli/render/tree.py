@@ -1,0 +1,78 @@
+"""What people read of a lock: what brought each distribution, and what of the host is not shown.
+
+Comes in: the distributions of a lock. Goes out: text and trees of rich.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import RenderableType
+from rich.text import Text
+from rich.tree import Tree
+
+from xinference_venv._util.humanize import counted, size_text
+from xinference_venv.planning.lock import LockedDistribution, Role
+from xinference_venv.planning.provenance import Branch, branches_of
+
+_TITLES = {
+    Role.INSTALLED: "Installed in the environment",
+    Role.INHERITED: "Inherited from the host",
+    Role.SHADOWED: "Shadowed: the host's give way to installed ones",
+    Role.HIDDEN: "Hidden: the host's are not shown",
+}
+_ELSEWHERE = " (*)"
+
+
+def explanation(distributions: Sequence[LockedDistribution]) -> list[RenderableType]:
+    """The tree of what is installed and inherited, then what is shadowed and hidden, and why."""
+    by_role = {role: [each for each in distributions if each.role is role] for role in Role}
+    present = [
+        Text(f"{_TITLES[role]}: {_total(by_role[role])}")
+        for role in (Role.INSTALLED, Role.INHERITED)
+    ]
+    branches = branches_of(distributions)
+    shown: list[RenderableType] = [Text(), *present, _tree(branches)]
+    if any(_is_elsewhere(branch) for branch in branches):
+        shown.append(Text(f"{_ELSEWHERE.strip()} what it requires stands at another place"))
+    for role in (Role.SHADOWED, Role.HIDDEN):
+        if by_role[role]:
+            listed = Tree(Text(f"{_TITLES[role]}: {_total(by_role[role])}"))
+            for each in sorted(by_role[role]):
+                listed.add(Text(f"{each.name} {each.version}: {each.why}"))
+            shown += [Text(), listed]
+    return shown
+
+
+def _tree(branches: Sequence[Branch]) -> Tree:
+    top = Tree("", hide_root=True)
+    places: list[Tree] = []
+    for branch in branches:
+        above = top if branch.parent is None else places[branch.parent]
+        places.append(above.add(Text(_label(branch))))
+    return top
+
+
+def _label(branch: Branch) -> str:
+    each = branch.distribution
+    label = f"{each.name} {each.version or 'as built'}"
+    if each.role is Role.INHERITED:
+        label += ", inherited"
+    elif branch.first:  # So that the sizes of a tree add up.
+        label += ", size unknown" if each.size is None else f", {size_text(each.size)}"
+    if branch.parent is None:
+        label += f" ({each.why})"
+    return label + (_ELSEWHERE if _is_elsewhere(branch) else "")
+
+
+def _is_elsewhere(branch: Branch) -> bool:
+    return not branch.first and bool(branch.distribution.requires)
+
+
+def _total(distributions: Sequence[LockedDistribution]) -> str:
+    total = counted(len(distributions), "package")
+    sizes = [each.size for each in distributions if each.size is not None]
+    if not sizes:
+        return total
+    unknown = len(distributions) - len(sizes)
+    return f"{total}, {size_text(sum(sizes))}" + (f" and {unknown} unknown" if unknown else "")

@@ -1,0 +1,1 @@
+"""What is wrong with a host or a cluster: pure checks, and the probes that feed them."""

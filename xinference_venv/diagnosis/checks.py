@@ -1,0 +1,161 @@
+"""What is wrong with a host or a cluster: checks, each with a verdict and what to do.
+
+Comes in: what `host_checks` and `index_answers` make of the facts of a host. Comes out: a
+`Diagnosis` of each host, and what only shows when hosts are compared.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+from xinference_venv._util.humanize import counted, duration_text
+from xinference_venv._util.records import Fields
+from xinference_venv.errors import VirtualEnvError
+
+CLOCK_SECONDS = 60.0
+"""A clock that is further off than this gets a warning."""
+
+# So many findings of one kind are told one by one.
+_SHOWN = 5
+
+
+class Verdict(StrEnum):
+    """`WARNING`: launches work, but not as well as they could, or not all of them."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One thing that was looked at; `hint` says what to do, None when all is well."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    hint: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "name": self.name,
+            "verdict": self.verdict.value,
+            "found": self.found,
+            "hint": self.hint,
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("check", data)
+        return cls(
+            name=fields.text("name"),
+            verdict=fields.choice("verdict", Verdict, Verdict),
+            found=fields.text("found"),
+            hint=fields.optional_text("hint"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diagnosis:
+    """What was found of one host; `at` is the time on its clock when it began to look.
+
+    `at` is in seconds since the epoch. `worker_address` is None for a host that was examined
+    without any worker.
+    """
+
+    host_name: str
+    release: str
+    at: float
+    checks: tuple[Check, ...]
+    worker_address: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "worker_address": self.worker_address,
+            "host_name": self.host_name,
+            "release": self.release,
+            "at": self.at,
+            "checks": [each.to_dict() for each in self.checks],
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("diagnosis", data)
+        return cls(
+            host_name=fields.text("host_name"),
+            release=fields.text("release"),
+            at=fields.number("at"),
+            checks=fields.each("checks", Check.from_dict, required=True),
+            worker_address=fields.optional_text("worker_address"),
+        )
+
+
+def ok(name: str, found: str) -> Check:
+    """A check that found nothing wrong."""
+    return Check(name=name, verdict=Verdict.OK, found=found)
+
+
+def warning(name: str, found: str, hint: str | None) -> Check:
+    """A check that found what should be better."""
+    return Check(name=name, verdict=Verdict.WARNING, found=found, hint=hint)
+
+
+def failed(name: str, found: str, hint: str | None) -> Check:
+    """A check that found what launches fail of."""
+    return Check(name=name, verdict=Verdict.FAILED, found=found, hint=hint)
+
+
+def failed_by(name: str, error: VirtualEnvError) -> Check:
+    """A check that ended with an error, which says what to do itself."""
+    return failed(name, error.message, error.hint)
+
+
+def cluster_checks(diagnoses: Sequence[Diagnosis], sent: float) -> list[Check]:
+    """What only shows when hosts are compared: their clocks, with when they were asked
+    (``sent``, in seconds since the epoch on the clock of who asks), and releases.
+    """
+    offsets = {str(each.worker_address): each.at - sent for each in diagnoses}
+    releases: dict[str, list[str]] = defaultdict(list)
+    for each in diagnoses:
+        releases[each.release].append(str(each.worker_address))
+    off = {where: offset for where, offset in offsets.items() if abs(offset) > CLOCK_SECONDS}
+    told = [
+        f"{where} is {duration_text(abs(offset))} {'ahead' if offset > 0 else 'behind'}"
+        for where, offset in sorted(off.items())
+    ]
+    return [
+        warning(
+            "clocks",
+            f"compared with the supervisor's host {', '.join(told)}",
+            "set the clocks (NTP): ages and times of different hosts can't be compared",
+        )
+        if told
+        else ok("clocks", f"{counted(len(offsets), 'host')} within a minute of the supervisor's"),
+        warning(
+            "releases",
+            "; ".join(f"{release} on {', '.join(on)}" for release, on in sorted(releases.items())),
+            "they work together, each as far as it can; upgrade the others when you can",
+        )
+        if len(releases) > 1
+        else ok("releases", f"{', '.join(releases) or 'none'} everywhere"),
+    ]
+
+
+def worst(checks: Iterable[Check]) -> Verdict:
+    """The gravest verdict of all; `OK` of none."""
+    order = list(Verdict)
+    return max((each.verdict for each in checks), key=order.index, default=Verdict.OK)
+
+
+def some(sentences: Sequence[str]) -> str:
+    """The first of many sentences, and how many more there are."""
+    more = len(sentences) - _SHOWN
+    return "; ".join(sentences[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")

@@ -1,0 +1,221 @@
+"""Examines a host: asks uv, interpreters, disk, indexes and the store, and says what is wrong.
+
+Comes in: the variables of the process. Comes out: a `Diagnosis`. Nothing is changed but a folder
+for trying things out, which is gone at the end; no part of it that fails hides another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from xinference_venv.diagnosis.checks import Check, Diagnosis, failed_by, ok
+from xinference_venv.diagnosis.filesystem_probe import lock_holders, open_to_all, probe_file_system
+from xinference_venv.diagnosis.host_checks import (
+    clock_check,
+    conflict_checks,
+    environments_check,
+    file_system_checks,
+    leases_check,
+    locks_check,
+    open_files_check,
+    owner_check,
+    python_check,
+    sockets_check,
+    space_check,
+    uv_check,
+    xoscar_check,
+)
+from xinference_venv.diagnosis.index_checks import index_check, places_of
+from xinference_venv.diagnosis.index_probe import answers_of
+from xinference_venv.errors import InvalidInput, InvalidSource, VirtualEnvError
+from xinference_venv.inventory.lease import Holder
+from xinference_venv.planning.host import Accelerator, HostFacts
+from xinference_venv.planning.sources import combine_sources
+from xinference_venv.service.host_facts import pip_config_of
+from xinference_venv.service.open_uv import cache_dir, uv_environment
+from xinference_venv.settings import Settings
+from xinference_venv.store.envs.verify import broken_at_a_glance
+from xinference_venv.store.host.scan import scan_distributions
+from xinference_venv.store.host_files import free_bytes, nearest, same_file_system
+from xinference_venv.store.keys import names_in
+from xinference_venv.store.store import Store
+from xinference_venv.uv.interpreters import find_uv, installed_pythons, probe_interpreter
+from xinference_venv.uv.subprocess import ProcessDoor, Uv
+
+_PROGRAM = "xinference_venv"
+# The longest path of a unix socket, its end included.
+_SOCKET_PATH = 108 if sys.platform == "linux" else 104
+
+
+async def examine(ambient: Mapping[str, str]) -> Diagnosis:
+    """What is wrong with this host for a process with these variables; raises nothing of ours."""
+    at = time.time()
+    home = ambient.get("HOME") or str(Path.home())
+    settings, checks = _settings(ambient, home)
+    host = _Host(ambient=ambient, home=home, settings=settings)
+    parts = await asyncio.gather(
+        host.uv(),
+        host.python(),
+        host.sources(),
+        asyncio.to_thread(host.disk),
+        asyncio.to_thread(host.store),
+        asyncio.to_thread(host.limits),
+    )
+    return Diagnosis(
+        host_name=platform.node(),
+        release=importlib.metadata.version(_PROGRAM),
+        at=at,
+        checks=(*checks, *(check for part in parts for check in part)),
+    )
+
+
+def _settings(ambient: Mapping[str, str], home: str) -> tuple[Settings, list[Check]]:
+    """The settings as far as they can be read, and what is wrong with the others."""
+    variables = dict(ambient)
+    checks = []
+    while True:
+        try:
+            settings = Settings.from_environ(variables, home_directory=home)
+        except InvalidInput as error:
+            checks.append(failed_by("settings", error))
+            del variables[error.details["variable"]]
+        else:
+            return settings, checks or [ok("settings", "the environment variables can be read")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Host:
+    """The parts of an examination; each gives checks, whatever it meets."""
+
+    ambient: Mapping[str, str]
+    home: str
+    settings: Settings
+
+    @property
+    def _root(self) -> Path:
+        return Path(self.settings.virtualenv_dir)
+
+    @property
+    def _cache(self) -> Path:
+        return Path(cache_dir(self.settings, self._root, self.ambient, self.home))
+
+    async def uv(self) -> list[Check]:
+        """Whether uv is there, runs, and finds interpreters."""
+        try:
+            uv = Uv(program=find_uv(self.settings.uv_path), door=self._door())
+            check = uv_check(uv.program, await uv.version(), _needed("uv"))
+            found = await installed_pythons(uv)
+        except VirtualEnvError as error:
+            return [failed_by("uv", error)]
+        return [check, python_check(found, downloads=self.settings.python_downloads)]
+
+    async def python(self) -> list[Check]:
+        """Whether the interpreter that environments inherit from runs, and its packages fit."""
+        try:
+            interpreter = await probe_interpreter(
+                self._door(), self.settings.host_python or sys.executable
+            )
+        except VirtualEnvError as error:
+            return [failed_by("host python", error)]
+        distributions, skipped = await asyncio.to_thread(scan_distributions, interpreter)
+        host = HostFacts(
+            interpreter=interpreter,
+            distributions=distributions,
+            accelerator=Accelerator(),
+            skipped=skipped,
+        )
+        return [
+            ok("host python", f"{interpreter.version} at {interpreter.executable}"),
+            *conflict_checks(host),
+            xoscar_check(host, _needed("xoscar")),
+        ]
+
+    async def sources(self) -> list[Check]:
+        """Whether every place of packages answers, and with which time."""
+        try:
+            sources = combine_sources(
+                model=None,
+                engine_extra_index_urls=(),
+                engine_index_strategy=None,
+                pip=pip_config_of(self.ambient),
+                launch_find_links=(),
+                offline=self.settings.offline_install,
+            )
+        except InvalidSource as error:
+            return [failed_by("index", error)]
+        places = places_of(sources)
+        answers = await answers_of(places)
+        asked = list(zip(places, answers, strict=True))
+        checks = [index_check(place, answer) for place, answer in asked]
+        if not any(place.what == "index" for place in places):
+            why = "offline: no public index" if self.settings.offline_install else "no index"
+            checks.append(ok("index", f"{why} is asked, as the configuration says"))
+        ahead = {place.host: answer.ahead for place, answer in asked if answer.ahead is not None}
+        return [*checks, clock_check(ahead)]
+
+    def disk(self) -> list[Check]:
+        """Whether the home and uv's cache lie where environments can be made, with room."""
+        found = probe_file_system(self._root, self._cache)
+        place, cache = Path(found.place), nearest(self._cache)
+        checks = [*file_system_checks(found, str(self._cache))]
+        checks.append(space_check("free space", str(place), free_bytes(place)))
+        if not same_file_system(cache, place):
+            checks.append(space_check("free space", str(cache), free_bytes(cache)))
+        root = os.geteuid() == 0
+        return [*checks, owner_check(str(place), root=root, open_places=open_to_all(place))]
+
+    def store(self) -> list[Check]:
+        """Whether what is there is whole, and who holds it."""
+        if not (self._root / "store").is_dir():
+            return [ok("environments", f"there is none yet below {self._root}")]
+        try:
+            store = Store.open(self._root)
+            broken = broken_at_a_glance(store)
+            leases = [each for env in store.leases.env_ids() for each in store.leases.of(env)]
+        except VirtualEnvError as error:
+            return [failed_by("environments", error)]
+        unjudged = [str(lease) for lease, holder in leases if holder is Holder.UNKNOWN]
+        held, stopped = lock_holders(store.layout.locks)
+        return [
+            environments_check(len(names_in(str(store.layout.envs))), broken),
+            leases_check(len(leases), unjudged),
+            locks_check(held, stopped),
+        ]
+
+    def limits(self) -> list[Check]:
+        """Whether the system lets processes open what they need, and talk to each other."""
+        named = self.ambient.get("XOSCAR_DIR")
+        folder = named or self.home
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return [
+            sockets_check(
+                folder,
+                named=named is not None,
+                writable=os.access(nearest(Path(folder)), os.W_OK),
+                limit=_SOCKET_PATH,
+            ),
+            open_files_check(-1 if soft == resource.RLIM_INFINITY else soft),
+        ]
+
+    def _door(self) -> ProcessDoor:
+        """A door of its own: one of a worker may be taken by its builds for an hour."""
+        environment = uv_environment(self.settings, self._root, self.ambient, self.home)
+        return ProcessDoor(environment=environment, slots=2)
+
+
+def _needed(name: str) -> SpecifierSet:
+    """The versions of a dependency that this program needs."""
+    needed = map(Requirement, importlib.metadata.requires(_PROGRAM) or ())
+    return next(each.specifier for each in needed if each.name == name)

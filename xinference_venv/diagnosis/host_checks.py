@@ -1,0 +1,259 @@
+"""What the facts of a host mean for launches there.
+
+Comes in: facts that somebody who acts has found out. Comes out: a `Check` for each, with a
+verdict, what was found in words, and what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from xinference_venv._util.humanize import counted, duration_text, size_text
+from xinference_venv.diagnosis.checks import CLOCK_SECONDS, Check, failed, ok, some, warning
+from xinference_venv.planning.host import HostFacts
+
+_LITTLE_BYTES = 10 * 1024**3
+_NO_BYTES = 1024**3
+_OPEN_FILES = 1024
+# What xoscar adds to its folder for a socket, with the end of a path.
+_SOCKET_NAME = len("/.xoscar/socket/") + 32 + 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileSystem:
+    """What was tried out at a place: None where it works, else why not.
+
+    `place` is the folder that is meant, or the nearest one above it that is there. `cache` says
+    why files of uv's cache can't be linked from there. Nothing is known of the rest where it is
+    not `writable`.
+    """
+
+    place: str
+    writable: str | None
+    locks: str | None = None
+    links: str | None = None
+    executable: str | None = None
+    cache: str | None = None
+    ignores_case: bool = False
+
+
+def file_system_checks(found: FileSystem, cache: str) -> list[Check]:
+    """Whether the file system of a home can hold environments, and shares files with uv's cache."""
+    if found.writable is not None:
+        return [
+            failed(
+                "home",
+                f"nothing can be made in {found.place}: {found.writable}",
+                "let this user write there, or name another folder in XINFERENCE_HOME",
+            )
+        ]
+    elsewhere = "put XINFERENCE_HOME on another file system, best a local one"
+    faults = [each for each in (found.locks, found.links, found.executable) if each is not None]
+    checks = [
+        failed("home", f"{found.place}: {'; '.join(faults)}", elsewhere)
+        if faults
+        else ok("home", f"locks, links and programs work at {found.place}")
+    ]
+    if found.ignores_case:
+        checks.append(
+            warning(
+                "case",
+                f"{found.place} takes names in upper and lower case for one",
+                f"packages with files that differ in case alone break: {elsewhere}",
+            )
+        )
+    checks.append(
+        ok("uv cache", f"files of {cache} can be linked to environments")
+        if found.cache is None
+        else warning(
+            "uv cache",
+            f"files of {cache} can't be linked to environments, so each gets copies: {found.cache}",
+            "let UV_CACHE_DIR name a folder on the file system of the home, or unset it",
+        )
+    )
+    return checks
+
+
+def uv_check(path: str, said: str, wanted: SpecifierSet) -> Check:
+    """Of a uv at `path` that says of itself ``uv 0.13.1 (...)``."""
+    words = said.split()
+    found = f"{' '.join(words[:2])} at {path}"
+    try:
+        version = Version(words[1])
+    except (IndexError, InvalidVersion):
+        return failed(
+            "uv",
+            f"{path} is no uv: asked for its version, it says {said[:80]!r}",
+            "correct XOSCAR_UV_PATH, or unset it to use the uv package's own",
+        )
+    if not wanted.contains(version, prereleases=True):
+        return failed(
+            "uv", f"{found}, but {wanted} is needed", "install a newer uv, or unset XOSCAR_UV_PATH"
+        )
+    return ok("uv", found)
+
+
+def python_check(found: Collection[str], *, downloads: bool) -> Check:
+    """Of the versions of Python that uv finds; `downloads`: uv may fetch another one."""
+    versions = ", ".join(sorted(found, key=Version)) or "none"
+    more = "; uv may download others" if downloads else ""
+    if not found and not downloads:
+        return warning(
+            "pythons",
+            "uv finds no interpreter on this host",
+            "install one, or let uv download it with XINFERENCE_VIRTUAL_ENV_PYTHON_DOWNLOADS=1;"
+            " models that ask for no version use the host's interpreter",
+        )
+    return ok("pythons", f"{versions}{more}")
+
+
+def conflict_checks(host: HostFacts) -> list[Check]:
+    """Whether the host's own packages fit together, and whether all could be read."""
+    conflicts = [
+        f"{each.name} {each.version} requires {need.requirement}, "
+        + (f"found is {host.versions[need.name]}" if need.name in host.versions else "which lacks")
+        for each in host.distributions
+        for need in host.needs[each.name]
+        if need.name not in host.versions or not need.allows(host.versions[need.name])
+    ]
+    total = counted(len(host.distributions), "package")
+    checks = [
+        warning(
+            "host packages",
+            f"{counted(len(conflicts), 'contradiction')} among {total}: {some(conflicts)}",
+            "what is broken on the host is broken in models that inherit it: mend it there"
+            f" (`{host.interpreter.executable} -m pip check`), or launch with --inherit exact",
+        )
+        if conflicts
+        else ok("host packages", f"{total}, which fit together")
+    ]
+    if host.skipped:
+        checks.append(
+            warning(
+                "host metadata",
+                f"{counted(len(host.skipped), 'thing')} can't be read: {some(host.skipped)}",
+                "what can't be read is not inherited: install these packages anew",
+            )
+        )
+    return checks
+
+
+def xoscar_check(host: HostFacts, wanted: SpecifierSet) -> Check:
+    """Whether model processes, which inherit the host's xoscar, have one that serves."""
+    found = host.versions.get("xoscar")
+    where = host.interpreter.executable
+    if found is None:
+        return failed(
+            "xoscar",
+            f"the packages of {where} have no xoscar, which every model process needs",
+            f"install it: {where} -m pip install 'xoscar{wanted}'",
+        )
+    if not wanted.contains(found, prereleases=True):
+        return failed("xoscar", f"xoscar {found}, but {wanted} is needed", "install a newer one")
+    return ok("xoscar", f"xoscar {found}")
+
+
+def space_check(name: str, path: str, free: int) -> Check:
+    """Of the bytes that are free at a place for environments."""
+    found = f"{size_text(free)} free at {path}"
+    hint = "free some space; `xinference-venv gc` deletes what nobody needs"
+    if free < _NO_BYTES:
+        return failed(name, found, hint)
+    if free < _LITTLE_BYTES:
+        return warning(name, f"{found}: one with a torch of its own takes 5 GiB and more", hint)
+    return ok(name, found)
+
+
+def clock_check(offsets: Mapping[str, float]) -> Check:
+    """Of how many seconds this host's clock is ahead of the `Date` of each host that answered.
+
+    One index may be wrong by itself: what most say counts.
+    """
+    if not offsets:
+        return ok("clock", "nobody to compare it with: no index answered with the time")
+    ahead = median(offsets.values())
+    if abs(ahead) <= CLOCK_SECONDS:
+        return ok("clock", f"within a minute of {', '.join(sorted(offsets))}")
+    way = "ahead of" if ahead > 0 else "behind"
+    return warning(
+        "clock",
+        f"{duration_text(abs(ahead))} {way} {', '.join(sorted(offsets))}",
+        "set it (NTP): certificates may not be valid yet or any more, ages are wrong",
+    )
+
+
+def open_files_check(limit: int) -> Check:
+    """Of how many files a process may have open; -1 is no limit."""
+    if 0 <= limit < _OPEN_FILES:
+        return warning(
+            "open files",
+            f"a process may open {limit} files",
+            f"raise it: ulimit -n {_OPEN_FILES} or more, LimitNOFILE= of systemd",
+        )
+    return ok("open files", "no limit" if limit < 0 else f"a process may open {limit}")
+
+
+def sockets_check(folder: str, *, named: bool, writable: bool, limit: int) -> Check:
+    """Of the folder in which xoscar keeps the sockets of this host's processes.
+
+    `limit` is of the path of a socket, in bytes. Unless the folder is `named` (by ``XOSCAR_DIR``),
+    only serving clusters that embed us use it, and our own commands a private one.
+    """
+    verdict = failed if named else warning
+    hint = "name a short folder of your own in XOSCAR_DIR, for every process of the cluster"
+    if len(folder.encode("utf-8", "surrogateescape")) + _SOCKET_NAME > limit:
+        return verdict("sockets", f"{folder} is too long for the path of a socket", hint)
+    if not writable:
+        return verdict("sockets", f"{folder} is not writable for this user", hint)
+    return ok("sockets", folder)
+
+
+def owner_check(path: str, *, root: bool, open_places: Sequence[str]) -> Check:
+    """Of who else may change environments: `open_places` are folders that anybody may write to."""
+    if not open_places:
+        return ok("owner", f"nobody else may change what is at {path}")
+    found = f"anybody on this host may write to {', '.join(open_places)}"
+    hint = f"chmod o-w {' '.join(open_places)}"
+    if root:
+        return failed("owner", f"{found}, and models run as root: so anybody may become root", hint)
+    return warning("owner", f"{found}, and change what models run", hint)
+
+
+def environments_check(count: int, broken: Mapping[str, str]) -> Check:
+    """Of the environments of a store, by a glance; `broken` says why by id."""
+    if not broken:
+        return ok("environments", f"{counted(count, 'environment')}, none broken at a glance")
+    told = some([f"{env_id[:12]}: {why}" for env_id, why in sorted(broken.items())])
+    return warning(
+        "environments",
+        f"{len(broken)} of {counted(count, 'environment')} broken: {told}",
+        "launch the models again, or xinference-venv verify --repair",
+    )
+
+
+def leases_check(count: int, unjudged: Sequence[str]) -> Check:
+    """Of the leases of a store; of the `unjudged` nobody here can say whether the holder lives."""
+    if not unjudged:
+        return ok("leases", f"{counted(count, 'lease')}, all of processes that live")
+    return warning(
+        "leases",
+        f"of {len(unjudged)} of {counted(count, 'lease')} nobody can say whether the holder lives:"
+        f" {some(unjudged)}",
+        "they keep their environments; `xinference-venv leases` lists them, `release` lets go",
+    )
+
+
+def locks_check(held: Sequence[str], stopped: Sequence[str]) -> Check:
+    """Of the locks between processes: who holds one, and which of these holders are stopped."""
+    if not stopped:
+        return ok("held locks", some(held) if held else "none")
+    return warning(
+        "held locks",
+        f"processes that are stopped hold others up: {some(stopped)}",
+        "let them go on (kill -CONT PID), or end them",
+    )

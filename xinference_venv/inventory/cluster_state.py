@@ -1,0 +1,224 @@
+"""The workers of a cluster as the supervisor knows them: who registered, who was heard when.
+
+Comes in: registrations and heartbeats, with the time as an argument. Comes out: who is asked,
+what their silence means, which of them are alike. A state object, without loop, clock or wire.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Self
+
+from xinference_venv._util.records import Fields
+from xinference_venv.errors import IncompatibleVersion, InvalidInput, NotFound
+
+PROTOCOL = 1
+"""Raised when a worker of the release before could not be asked any more."""
+HEARTBEAT_SECONDS = 2.0
+# Heartbeats that fail to come until a worker is suspected, and until it is given up.
+_SUSPECT_AFTER = 3
+_GONE_AFTER = 15
+FORGOTTEN_SECONDS = 24 * 3600.0
+
+
+class WorkerState(StrEnum):
+    """`SUSPECT`: some heartbeats did not come; `GONE`: so many that nobody waits for it."""
+
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Registration:
+    """What a worker says of itself when it joins.
+
+    `incarnation` is new for each start of a worker, `started` its time in seconds since the
+    epoch on the worker's clock; `heartbeat` is the seconds between heartbeats, None for a worker
+    of the supervisor's own process, which sends none.
+    """
+
+    address: str
+    incarnation: str
+    started: float
+    protocol: int
+    release: str
+    host_name: str
+    heartbeat: float | None
+
+    @property
+    def ip(self) -> str:
+        """The host part of the address."""
+        return self.address.rpartition(":")[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "address": self.address,
+            "incarnation": self.incarnation,
+            "started": self.started,
+            "protocol": self.protocol,
+            "release": self.release,
+            "host_name": self.host_name,
+            "heartbeat": self.heartbeat,
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("worker registration", data)
+        return cls(
+            address=fields.text("address"),
+            incarnation=fields.text("incarnation"),
+            started=fields.number("started"),
+            protocol=fields.integer("protocol"),
+            release=fields.text("release"),
+            host_name=fields.text("host_name"),
+            heartbeat=fields.optional_number("heartbeat"),
+        )
+
+
+@dataclass(kw_only=True)
+class Member:
+    """A registered worker; `heard` is when it last was, on the supervisor's monotonic clock."""
+
+    registration: Registration
+    heard: float
+    snapshot: Mapping[str, Any] | None = None
+
+    def state(self, now: float) -> WorkerState:
+        """What its silence means."""
+        if self.registration.heartbeat is None:
+            return WorkerState.ALIVE
+        missed = (now - self.heard) / self.registration.heartbeat
+        if missed < _SUSPECT_AFTER:
+            return WorkerState.ALIVE
+        return WorkerState.SUSPECT if missed < _GONE_AFTER else WorkerState.GONE
+
+    def describe(self, now: float) -> dict[str, Any]:
+        """Plain JSON values; `snapshot_age` in seconds."""
+        return {
+            "worker_address": self.registration.address,
+            "state": self.state(now).value,
+            "host_name": self.registration.host_name,
+            "release": self.registration.release,
+            "incarnation": self.registration.incarnation,
+            "snapshot": None if self.snapshot is None else dict(self.snapshot),
+            "snapshot_age": None if self.snapshot is None else now - self.heard,
+        }
+
+
+@dataclass(kw_only=True)
+class Fleet:
+    """All workers by address. What it forgets at a restart, the next heartbeats bring back.
+
+    `members` are in the order in which they were heard, the last one at the end.
+    """
+
+    members: OrderedDict[str, Member] = field(default_factory=OrderedDict)
+
+    def register(self, registration: Registration, now: float) -> None:
+        """Add a worker, or a newer incarnation of it.
+
+        Raises `IncompatibleVersion`, and `InvalidInput` for an incarnation that was replaced.
+        """
+        if registration.protocol != PROTOCOL:
+            raise IncompatibleVersion(
+                f"the worker at {registration.address} speaks protocol {registration.protocol}"
+                f" (release {registration.release}), this supervisor protocol {PROTOCOL}",
+                {"hint": "install releases of the same protocol on both"},
+            )
+        there = self.members.get(registration.address)
+        if (
+            there is not None
+            and there.registration.incarnation != registration.incarnation
+            and there.registration.started > registration.started
+        ):
+            raise InvalidInput(f"the worker at {registration.address} was started anew since")
+        if there is not None and there.registration.incarnation == registration.incarnation:
+            there.registration, there.heard = registration, now
+        else:
+            self.members[registration.address] = Member(registration=registration, heard=now)
+        self.members.move_to_end(registration.address)
+
+    def heartbeat(
+        self, address: str, incarnation: str, snapshot: Mapping[str, Any], now: float
+    ) -> bool:
+        """Note that a worker lives; False when it is not known and has to register."""
+        member = self.members.get(address)
+        if member is None or member.registration.incarnation != incarnation:
+            return False
+        member.heard, member.snapshot = now, snapshot
+        self.members.move_to_end(address)
+        return True
+
+    def leave(self, address: str, incarnation: str) -> None:
+        """Take out a worker that ends; another incarnation of it stays."""
+        member = self.members.get(address)
+        if member is not None and member.registration.incarnation == incarnation:
+            del self.members[address]
+
+    def forget(self, now: float) -> None:
+        """Take out the workers that nobody heard of for a day."""
+        forgotten = []
+        for address, member in self.members.items():
+            if member.registration.heartbeat is None:
+                continue
+            if now - member.heard <= FORGOTTEN_SECONDS:
+                break
+            forgotten.append(address)
+        for address in forgotten:
+            del self.members[address]
+
+    def select(self, wanted: str | None) -> list[Member]:
+        """The workers of an IP (all of them) or at an address, or all; raises `NotFound`."""
+        chosen = [
+            member
+            for address, member in sorted(self.members.items())
+            if wanted is None or wanted in (address, member.registration.ip)
+        ]
+        if not chosen:
+            which = "" if wanted is None else f" at {wanted!r}"
+            raise NotFound(f"there is no worker{which}", {"hint": f"there are: {self.listed}"})
+        return chosen
+
+    def choose(self, wanted: list[str], count: int | None, now: float) -> list[Member]:
+        """The workers of a launch: the named ones, `count` of these, the least busy first.
+
+        Nobody named means any. A worker that is gone is chosen only if it was named. Raises
+        `NotFound` and `InvalidInput`.
+        """
+        if wanted:
+            named = {
+                member.registration.address: member
+                for each in wanted
+                for member in self.select(each)
+            }
+            chosen = list(named.values())
+        else:
+            chosen = [
+                member for member in self.select(None) if member.state(now) is not WorkerState.GONE
+            ]
+            if not chosen:
+                raise NotFound("every worker is gone", {"hint": f"there were: {self.listed}"})
+        if count is None:
+            return chosen
+        if not 1 <= count <= len(chosen):
+            raise InvalidInput(
+                f"{count} workers are asked for, and there are {len(chosen)}: {self.listed}"
+            )
+        order = list(WorkerState)
+        return sorted(chosen, key=lambda each: (order.index(each.state(now)), _busy(each)))[:count]
+
+    @property
+    def listed(self) -> str:
+        """The addresses in words."""
+        return ", ".join(sorted(self.members)) or "none"
+
+
+def _busy(member: Member) -> tuple[int, str]:
+    running = (member.snapshot or {}).get("jobs")
+    return (running if isinstance(running, int) else 0, member.registration.address)

@@ -1,0 +1,185 @@
+"""The difference of two environments: which packages one has and the other has not, or otherwise.
+
+Comes in: how people name two environments, and what is listed of them. Comes out: a `Difference`,
+package by package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+from xinference_venv.errors import InvalidInput
+from xinference_venv.inventory.inventory import EnvEntry, EnvFilter, check_directory_name
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.lock import LockedDistribution, Role
+from xinference_venv.planning.request import check_python_version
+
+_NO_ENGINE = "-"
+_FORM = "MODEL[/ENGINE[/PYTHON[/WORKER]]]"
+
+
+class Change(StrEnum):
+    """What became of a package; `ORIGIN`: the same version, installed here and inherited there."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    VERSION = "version"
+    ORIGIN = "origin"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvName:
+    """How people name one environment of a cluster; None means any, the engine ``""`` none.
+
+    No name of a model, an engine or a worker has a slash, so it parts them, as it does the
+    folders that environments are found in.
+    """
+
+    model_name: str
+    model_engine: str | None = None
+    python_version: str | None = None
+    worker: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``MODEL/ENGINE/PYTHON/WORKER``, of which only the model is needed.
+
+        An empty part means any, ``-`` no engine. Raises `InvalidInput`.
+        """
+        parts = text.split("/")
+        if len(parts) > 4:
+            raise InvalidInput(
+                f"{text!r} names no environment", {"hint": f"allowed is {_FORM}, like m/vllm/3.11"}
+            )
+        model, engine, python, worker = [*parts, "", "", ""][:4]
+        if engine not in ("", _NO_ENGINE):
+            check_directory_name(engine, "engine name")
+        return cls(
+            model_name=check_directory_name(model, "model name"),
+            model_engine="" if engine == _NO_ENGINE else engine.lower() or None,
+            python_version=check_python_version(python) if python else None,
+            worker=worker or None,
+        )
+
+    def matches(self, listed: Mapping[str, Any]) -> bool:
+        """Whether an environment of a listing, with its worker, is meant."""
+        key = EnvKey.from_dict(listed)
+        wanted = EnvFilter(
+            model_name=self.model_name,
+            model_engine=self.model_engine,
+            python_version=self.python_version,
+        )
+        address = str(listed["worker_address"])
+        return wanted.matches(key) and self.worker in (None, address, address.rpartition(":")[0])
+
+
+def name_of(key: EnvKey, worker: str | None) -> str:
+    """The whole name of an environment, as `EnvName.parse` reads it; with its worker if given."""
+    parts = [key.model_name, key.model_engine or _NO_ENGINE, key.python_version]
+    return "/".join(parts if worker is None else [*parts, worker])
+
+
+def name_in(listed: Mapping[str, Any], *, worker: bool) -> str:
+    """The whole name of an environment of a listing; `worker` says whether that is part of it."""
+    return name_of(EnvKey.from_dict(listed), str(listed["worker_address"]) if worker else None)
+
+
+def chosen(text: str, listed: Iterable[Mapping[str, Any]], *, workers: bool) -> Mapping[str, Any]:
+    """The one environment of a listing of its model that a name means.
+
+    `workers` says whether candidates have to be told apart by their worker. Raises `InvalidInput`
+    when it means several, or one whose packages nobody knows; there must be one at least.
+    """
+    found = list(listed)
+    if len(found) > 1:
+        named = {name_in(each, worker=workers) for each in found}
+        raise InvalidInput(
+            f"{text!r} means {len(found)} environments",
+            {"hint": f"name one of: {', '.join(sorted(named))}"},
+        )
+    [only] = found
+    entry = EnvEntry.from_dict(only)
+    if entry.env_id is None:
+        raise InvalidInput(f"nothing is known of the packages of {text!r}: it is {entry.state}")
+    return only
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Package:
+    """A package as one environment has it; the version is None where only the install tells it."""
+
+    version: str | None
+    role: Role
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"version": self.version, "role": self.role.value}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Changed:
+    """A package that two environments don't have alike; None where one has it not."""
+
+    name: str
+    change: Change
+    a: Package | None
+    b: Package | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "name": self.name,
+            "change": self.change.value,
+            "a": None if self.a is None else self.a.to_dict(),
+            "b": None if self.b is None else self.b.to_dict(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """From environment a to environment b; `same` packages are alike in both."""
+
+    changes: tuple[Changed, ...]
+    same: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"changes": [each.to_dict() for each in self.changes], "same": self.same}
+
+
+def difference(a: Iterable[LockedDistribution], b: Iterable[LockedDistribution]) -> Difference:
+    """What differs between the packages that two environments show, by name.
+
+    What is shadowed or hidden of the host is not shown by either.
+    """
+    before, after = _shown(a), _shown(b)
+    changes = []
+    for name in sorted(before.keys() | after.keys()):
+        change = _change(before.get(name), after.get(name))
+        if change is not None:
+            changes.append(Changed(name=name, change=change, a=before.get(name), b=after.get(name)))
+    same = len(before.keys() & after.keys()) - sum(
+        each.a is not None and each.b is not None for each in changes
+    )
+    return Difference(changes=tuple(changes), same=same)
+
+
+def _shown(distributions: Iterable[LockedDistribution]) -> dict[str, Package]:
+    return {
+        each.name: Package(version=each.version, role=each.role)
+        for each in distributions
+        if each.role in (Role.INSTALLED, Role.INHERITED)
+    }
+
+
+def _change(a: Package | None, b: Package | None) -> Change | None:
+    if a is None:
+        return Change.ADDED
+    if b is None:
+        return Change.REMOVED
+    if a.version != b.version:
+        return Change.VERSION
+    return None if a.role is b.role else Change.ORIGIN

@@ -1,0 +1,155 @@
+"""A built environment: under which key it is found, what it is, in which state.
+
+An `EnvKey` is what a launch asks for by name. An `EnvRecord` lies inside the environment that
+it describes and never changes. A `KeyRecord` says what a key's link last meant: it is written
+before the link is swapped and counts only while it names the environment that the link names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+from xinference_venv._util.records import Fields
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.lock import EnvLock, Role
+
+RECORD_VERSION = 1
+
+
+class EnvState(StrEnum):
+    """`UNMANAGED`: a directory that an older version left; it is never modified."""
+
+    READY = "ready"
+    BUILDING = "building"
+    BROKEN = "broken"
+    UNMANAGED = "unmanaged"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvRecord:
+    """What stands in an environment's own record; its lock lies beside it.
+
+    `installed` and `inherited` count the lock's distributions, `files` and `size_bytes` regular
+    files of the environment itself, links not followed. `created` is in seconds since the epoch;
+    `interpreter` holds facts of the base interpreter (path, size, modification time in
+    nanoseconds) by which a replaced one is noticed.
+    """
+
+    env_id: str
+    lock_digest: str
+    python_version: str
+    installed: int
+    inherited: int
+    warnings: tuple[str, ...]
+    size_bytes: int
+    files: int
+    created: float
+    interpreter: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        lock: EnvLock,
+        *,
+        size_bytes: int,
+        files: int,
+        created: float,
+        interpreter: Mapping[str, Any],
+    ) -> Self:
+        """The record of an environment that was built from a lock."""
+        return cls(
+            env_id=lock.env_id,
+            lock_digest=lock.digest,
+            python_version=lock.python_version,
+            installed=len(lock.with_role(Role.INSTALLED)),
+            inherited=len(lock.with_role(Role.INHERITED)),
+            warnings=lock.warnings,
+            size_bytes=size_bytes,
+            files=files,
+            created=created,
+            interpreter=interpreter,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "version": RECORD_VERSION,
+            "env_id": self.env_id,
+            "lock_digest": self.lock_digest,
+            "python_version": self.python_version,
+            "installed": self.installed,
+            "inherited": self.inherited,
+            "warnings": list(self.warnings),
+            "size_bytes": self.size_bytes,
+            "files": self.files,
+            "created": self.created,
+            "interpreter": dict(self.interpreter),
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("environment record", data)
+        fields.check_version(RECORD_VERSION)
+        return cls(
+            env_id=fields.text("env_id"),
+            lock_digest=fields.text("lock_digest"),
+            python_version=fields.text("python_version"),
+            installed=fields.integer("installed"),
+            inherited=fields.integer("inherited"),
+            warnings=fields.texts("warnings"),
+            size_bytes=fields.integer("size_bytes"),
+            files=fields.integer("files"),
+            created=fields.number("created"),
+            interpreter=fields.mapping("interpreter"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeyRecord:
+    """What a key meant when it was last launched; times are in seconds since the epoch.
+
+    `last_used` is the time of the record's own file. `host_fingerprint` is the state of the
+    host for which the environment's lock was last found sound: the one it was locked over, or a
+    later one that changed nothing the environment shows. `request` is the launch to repeat when
+    the environment is to be made again (`LaunchRequest.to_keep`), None when it can't be kept.
+    """
+
+    key: EnvKey
+    env_id: str
+    spec_digest: str
+    host_fingerprint: str
+    created: float
+    last_used: float
+    request: Mapping[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "version": RECORD_VERSION,
+            "key": self.key.to_dict(),
+            "env_id": self.env_id,
+            "spec_digest": self.spec_digest,
+            "host_fingerprint": self.host_fingerprint,
+            "created": self.created,
+            "last_used": self.last_used,
+            "request": None if self.request is None else dict(self.request),
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("key record", data)
+        fields.check_version(RECORD_VERSION)
+        return cls(
+            key=EnvKey.from_dict(fields.mapping("key")),
+            env_id=fields.text("env_id"),
+            spec_digest=fields.text("spec_digest"),
+            host_fingerprint=fields.text("host_fingerprint"),
+            created=fields.number("created"),
+            last_used=fields.number("last_used"),
+            request=fields.optional_mapping("request"),
+        )

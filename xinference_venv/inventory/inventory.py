@@ -1,0 +1,247 @@
+"""What is there, who uses it, what may go: entries, filters, removal plans.
+
+Comes in: entries that the store and the worker's jobs gave. Comes out: listings and plans, which
+are values to look at before anything happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any, Self
+
+from xinference_venv._util.records import Fields
+from xinference_venv._util.redact import redact_text
+from xinference_venv.errors import InvalidName
+from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.lease import Holder, Lease
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.request import MAX_NAME_BYTES
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DirectoryUser:
+    """A process that uses a directory without a lease, and what told so, like "memory map".
+
+    `command` is its command line as people may see it: shortened, without credentials.
+    """
+
+    pid: int
+    command: str
+    told_by: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"process {self.pid} ({self.command}), told by its {', '.join(self.told_by)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"pid": self.pid, "command": self.command, "told_by": list(self.told_by)}
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("user of a directory", data)
+        return cls(
+            pid=fields.integer("pid"),
+            command=fields.text("command"),
+            told_by=fields.texts("told_by"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvEntry:
+    """One environment as a key finds it, or an unmanaged directory that an older version left.
+
+    `size_bytes` counts the environment's own files, links not followed; None when unknown.
+    `shared_with` are the other keys that mean the same environment. Times are in seconds since
+    the epoch. `reason` says why a broken one is broken, or that an unmanaged one is a link.
+
+    Of an unmanaged one, `layout` says which version left it (``v1`` to ``v4``), and `users` are
+    the processes that use it; nothing can be said of `unknown_users` others, whom the system
+    does not let us look at.
+
+    `unjudged` are the ids of those leases of which nobody can say whether their holder lives.
+    """
+
+    key: EnvKey
+    path: str
+    real_path: str
+    state: EnvState
+    env_id: str | None = None
+    lock_digest: str | None = None
+    reason: str | None = None
+    size_bytes: int | None = None
+    python: str | None = None
+    installed: int = 0
+    inherited: int = 0
+    leases: tuple[Lease, ...] = ()
+    unjudged: tuple[str, ...] = ()
+    shared_with: tuple[EnvKey, ...] = ()
+    layout: str | None = None
+    users: tuple[DirectoryUser, ...] = ()
+    unknown_users: int = 0
+    created: float | None = None
+    last_used: float | None = None
+
+    @property
+    def use(self) -> str:
+        """Who uses it, in words; empty when nobody does."""
+        holders = [*map(str, self.leases), *map(str, self.users)]
+        return f"in use by {'; '.join(holders)}" if holders else ""
+
+    @property
+    def hindrance(self) -> str:
+        """Why it can't go, in words: it is being built, or who uses it."""
+        return "being built" if self.state is EnvState.BUILDING else self.use
+
+    def holder_of(self, lease: Lease) -> Holder:
+        """How the holder of one of the leases was judged."""
+        return Holder.UNKNOWN if lease.lease_id in self.unjudged else Holder.ALIVE
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; the first five keys are named as Xinference names them."""
+        return {
+            **self.key.to_dict(),
+            "path": self.path,
+            "real_path": self.real_path,
+            "state": self.state.value,
+            "env_id": self.env_id,
+            "lock_digest": self.lock_digest,
+            "reason": self.reason,
+            "size_bytes": self.size_bytes,
+            "python": self.python,
+            "installed": self.installed,
+            "inherited": self.inherited,
+            "leases": [
+                {**each.to_dict(), "holder": self.holder_of(each).value} for each in self.leases
+            ],
+            "shared_with": [each.to_dict() for each in self.shared_with],
+            "layout": self.layout,
+            "users": [each.to_dict() for each in self.users],
+            "unknown_users": self.unknown_users,
+            "created": self.created,
+            "last_used": self.last_used,
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("environment entry", data)
+        leases = fields.each("leases", _judged)
+        return cls(
+            key=EnvKey.from_dict(data),
+            path=fields.text("path"),
+            real_path=fields.text("real_path"),
+            state=fields.choice("state", EnvState, EnvState),
+            env_id=fields.optional_text("env_id"),
+            lock_digest=fields.optional_text("lock_digest"),
+            reason=fields.optional_text("reason"),
+            size_bytes=fields.optional_integer("size_bytes"),
+            python=fields.optional_text("python"),
+            installed=fields.integer("installed", 0),
+            inherited=fields.integer("inherited", 0),
+            leases=tuple(lease for lease, _ in leases),
+            unjudged=tuple(lease.lease_id for lease, judged in leases if not judged),
+            shared_with=fields.each("shared_with", EnvKey.from_dict),
+            layout=fields.optional_text("layout"),
+            users=fields.each("users", DirectoryUser.from_dict),
+            unknown_users=fields.integer("unknown_users", 0),
+            created=fields.optional_number("created"),
+            last_used=fields.optional_number("last_used"),
+        )
+
+
+def _judged(data: object) -> tuple[Lease, bool]:
+    """A lease of an entry, and whether its holder could be judged."""
+    holder = Fields("lease", data).optional_text("holder")
+    return Lease.from_dict(data), holder != Holder.UNKNOWN.value
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvFilter:
+    """Which entries are meant; None means any. A Python version ``3.12`` means ``3.12.1`` too.
+
+    The engine ``""`` means those without one.
+    """
+
+    model_name: str | None = None
+    model_engine: str | None = None
+    python_version: str | None = None
+
+    def matches(self, key: EnvKey) -> bool:
+        """Whether a key is meant."""
+        wanted = self.python_version
+        return (
+            (self.model_name is None or key.model_name == self.model_name)
+            and (self.model_engine is None or (key.model_engine or "") == self.model_engine)
+            and (
+                wanted is None
+                or key.python_version == wanted
+                or key.python_version.startswith(f"{wanted}.")
+            )
+        )
+
+
+def check_directory_name(value: object, what: str) -> str:
+    """Return the name if a directory can have it, whatever a launch allows; raises `InvalidName`.
+
+    ``what`` says in the error what kind of name it is.
+    """
+    if (
+        not isinstance(value, str)
+        or value in ("", ".", "..")
+        or not {"/", "\0"}.isdisjoint(value)
+        or len(value.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES
+    ):
+        shown = redact_text(repr(value))[:80]
+        raise InvalidName(
+            f"Invalid {what} {shown}: no directory can have it",
+            {"hint": f"Allowed are 1 to {MAX_NAME_BYTES} bytes without '/', not '.' and '..'."},
+        )
+    return value
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RemovalPlan:
+    """What a removal would do: remove, remove with the files kept for their holders, refuse."""
+
+    remove: tuple[EnvEntry, ...]
+    detach: tuple[EnvEntry, ...]
+    refuse: tuple[EnvEntry, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "remove": [each.to_dict() for each in self.remove],
+            "detach": [each.to_dict() for each in self.detach],
+            "refuse": [each.to_dict() for each in self.refuse],
+        }
+
+
+def plan_removal(entries: Iterable[EnvEntry], wanted: EnvFilter, *, force: bool) -> RemovalPlan:
+    """What removing the matching entries means.
+
+    An environment in use is refused; with `force` its key goes at once, and its files when the
+    last holder is gone. What a key that stays shares keeps its files without any force: it is
+    the key that goes. An environment that is being built is its job's, and refused; so is an
+    unmanaged directory in use, since nothing of it can go and leave the files.
+    """
+    remove, detach, refuse = [], [], []
+    for entry in entries:
+        if not wanted.matches(entry.key):
+            continue
+        stays = any(not wanted.matches(key) for key in entry.shared_with)
+        fixed = entry.state is EnvState.BUILDING or entry.users
+        if fixed or (entry.leases and not stays and not force):
+            refuse.append(entry)
+        elif entry.leases:
+            detach.append(entry)
+        else:
+            remove.append(entry)
+    return RemovalPlan(remove=tuple(remove), detach=tuple(detach), refuse=tuple(refuse))
+
+
+def building_entry(key: EnvKey, path: str) -> EnvEntry:
+    """The entry of a key whose first environment is being built."""
+    return EnvEntry(key=key, path=path, real_path=str(PurePath(path)), state=EnvState.BUILDING)

@@ -1,0 +1,208 @@
+"""The log of a job, as far as it can be said without its file: who writes it, how the job ended.
+
+Comes in: the first and the last line of a log, and the judgement over its writer. Comes out: what
+the log is of and the outcome. A log is UTF-8 text: a line of JSON that says what it is of
+(`LogHeader`), what was said, and once the job has ended a line that says how (`LogEnding`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+from xinference_venv._util.records import Fields
+from xinference_venv._util.redact import redact_text
+from xinference_venv.errors import InvalidRecord
+from xinference_venv.inventory.lease import Holder, ProcessIdentity
+from xinference_venv.planning.key import EnvKey
+
+LOG_VERSION = 1
+_ENDING_MARK = "#ended "
+_MESSAGE_CHARACTERS = 1000
+
+
+class Outcome(StrEnum):
+    """How a job ended, as its log tells.
+
+    `DIED`: its process ended without ending it. `UNKNOWN`: nothing says that it ended, and its
+    process, of another host, can't be judged.
+    """
+
+    RUNNING = "running"
+    READY = "ready"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    DIED = "died"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing will be added to the log."""
+        return self not in (Outcome.RUNNING, Outcome.UNKNOWN)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogHeader:
+    """The first line; `started` is in seconds since the epoch, `owner` writes the log."""
+
+    key: EnvKey
+    job_id: str
+    started: float
+    owner: ProcessIdentity
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "version": LOG_VERSION,
+            "key": self.key.to_dict(),
+            "job_id": self.job_id,
+            "started": self.started,
+            "owner": self.owner.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("header of a log", data)
+        return cls(
+            key=EnvKey.from_dict(fields.mapping("key")),
+            job_id=fields.text("job_id"),
+            started=fields.number("started"),
+            owner=ProcessIdentity.from_dict(fields.mapping("owner")),
+        )
+
+    @property
+    def line(self) -> str:
+        """The header as it stands in the log."""
+        return json.dumps(self.to_dict())
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Self:
+        """The way back from a line; raises `InvalidRecord`."""
+        return cls.from_dict(_parsed("header of a log", line))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogEnding:
+    """The last line; `ended` is in seconds since the epoch.
+
+    `error` has ``code`` and ``message`` of what a job failed with.
+    """
+
+    outcome: Outcome
+    ended: float
+    error: Mapping[str, str] | None = None
+
+    @classmethod
+    def failed(cls, code: str, message: str, *, ended: float) -> Self:
+        """The ending of a job that failed; the message is shortened, the log has all of it."""
+        shown = redact_text(message)[:_MESSAGE_CHARACTERS]
+        return cls(outcome=Outcome.FAILED, ended=ended, error={"code": code, "message": shown})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "version": LOG_VERSION,
+            "outcome": self.outcome.value,
+            "ended": self.ended,
+            "error": None if self.error is None else dict(self.error),
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("ending of a log", data)
+        return cls(
+            outcome=fields.choice("outcome", Outcome, Outcome),
+            ended=fields.number("ended"),
+            error=_error(fields),
+        )
+
+    @property
+    def line(self) -> str:
+        """The ending as it stands in the log."""
+        return _ENDING_MARK + json.dumps(self.to_dict())
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Self | None:
+        """The ending that a line is, or None for any other line."""
+        if not line.startswith(_ENDING_MARK.encode()):
+            return None
+        try:
+            return cls.from_dict(_parsed("ending of a log", line[len(_ENDING_MARK) :]))
+        except InvalidRecord:
+            return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobLog:
+    """What is known of a log beside its text; `ended` is None while nothing says that it did."""
+
+    log_id: str
+    path: str
+    header: LogHeader
+    outcome: Outcome
+    ended: float | None
+    error: Mapping[str, str] | None
+
+    @classmethod
+    def of(
+        cls, log_id: str, path: str, header: LogHeader, ending: LogEnding | None, writer: Holder
+    ) -> Self:
+        """A log as its lines and the judgement over the process that writes it tell."""
+        by_writer = {
+            Holder.ALIVE: Outcome.RUNNING,
+            Holder.GONE: Outcome.DIED,
+            Holder.UNKNOWN: Outcome.UNKNOWN,
+        }
+        return cls(
+            log_id=log_id,
+            path=path,
+            header=header,
+            outcome=by_writer[writer] if ending is None else ending.outcome,
+            ended=None if ending is None else ending.ended,
+            error=None if ending is None else ending.error,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            **self.header.to_dict(),
+            "log_id": self.log_id,
+            "path": self.path,
+            "outcome": self.outcome.value,
+            "ended": self.ended,
+            "error": None if self.error is None else dict(self.error),
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("log", data)
+        return cls(
+            log_id=fields.text("log_id"),
+            path=fields.text("path"),
+            header=LogHeader.from_dict(data),
+            outcome=fields.choice("outcome", Outcome, Outcome),
+            ended=fields.optional_number("ended"),
+            error=_error(fields),
+        )
+
+
+def spoken(line: str) -> str:
+    """A line of a build as it may stand in a log, where it can't be taken for the ending."""
+    return f" {line}" if line.startswith(_ENDING_MARK) else line
+
+
+def _error(fields: Fields) -> Mapping[str, str] | None:
+    return None if fields.optional_mapping("error") is None else fields.text_mapping("error")
+
+
+def _parsed(what: str, line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        raise InvalidRecord(f"{what}: it is no JSON") from None

@@ -1,0 +1,193 @@
+"""One launch on several workers: how each of them fares, and what that means for the whole.
+
+Comes in: what the workers say of their jobs. Comes out: the phase of the launch, whose leases go
+back, and the error that names every worker that failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from xinference_venv._util.records import Fields
+from xinference_venv.errors import BuildFailed, JobCancelled, VirtualEnvError, error_from_dict
+from xinference_venv.inventory.jobs import Phase
+
+_SOURCES = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LockSource:
+    """A worker that has, or will have, the lock of a launch, as the job of that name.
+
+    Without a job it is asked for the lock of what its key means already.
+    """
+
+    address: str
+    incarnation: str
+    job_id: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"address": self.address, "incarnation": self.incarnation, "job_id": self.job_id}
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("lock source", data)
+        return cls(
+            address=fields.text("address"),
+            incarnation=fields.text("incarnation"),
+            job_id=fields.optional_text("job_id"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Replica:
+    """One worker's part in a launch; `result` is of `PreparedEnvironment`, `error` of an error."""
+
+    worker_address: str
+    incarnation: str
+    phase: Phase = Phase.QUEUED
+    result: Mapping[str, Any] | None = None
+    error: Mapping[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "worker_address": self.worker_address,
+            "incarnation": self.incarnation,
+            "phase": self.phase.value,
+            "result": None if self.result is None else dict(self.result),
+            "error": None if self.error is None else dict(self.error),
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("replica", data)
+        return cls(
+            worker_address=fields.text("worker_address"),
+            incarnation=fields.text("incarnation"),
+            phase=fields.choice("phase", Phase, Phase),
+            result=fields.optional_mapping("result"),
+            error=fields.optional_mapping("error"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surveyed:
+    """A worker that was asked which group of equal hosts it belongs to for a request.
+
+    `group` is None where no environment is wanted; `standing`: a launch would find it made.
+    """
+
+    address: str
+    incarnation: str
+    group: str | None
+    standing: bool
+
+    @property
+    def wants_lock(self) -> bool:
+        """Whether it would resolve if nobody gave it a lock."""
+        return self.group is not None and not self.standing
+
+
+def assign_sources(
+    job_id: str, chosen: Iterable[Surveyed], others: Iterable[Surveyed], *, refresh: bool
+) -> dict[str, tuple[LockSource, ...]]:
+    """Whom each chosen worker asks for the lock, in this order, before it resolves itself.
+
+    First those of its group where the model stands already, unless all is to be resolved anew;
+    then those of its group that were chosen before it. The first one of a group thus resolves,
+    and the next takes its place should it die. A few are enough, however many there are.
+    """
+    chosen = list(chosen)
+    running: dict[str, list[LockSource]] = {}
+    earlier: dict[str, list[LockSource]] = {}
+    for each in (*chosen, *others):
+        there = running.setdefault(each.group or "", [])
+        if each.standing and not refresh and len(there) <= _SOURCES:
+            there.append(
+                LockSource(address=each.address, incarnation=each.incarnation, job_id=None)
+            )
+    sources: dict[str, tuple[LockSource, ...]] = {}
+    for each in chosen:
+        if each.group is None:
+            sources[each.address] = ()
+            continue
+        standing = [source for source in running[each.group] if source.address != each.address]
+        before = earlier.setdefault(each.group, [])
+        sources[each.address] = (*standing[:_SOURCES], *before)
+        if len(before) < _SOURCES:
+            before.append(
+                LockSource(address=each.address, incarnation=each.incarnation, job_id=job_id)
+            )
+    return sources
+
+
+def is_lost(replicas: Sequence[Replica], require: int) -> bool:
+    """Whether a launch can't have as many ready replicas any more as it requires."""
+    failed = sum(each.phase in (Phase.FAILED, Phase.CANCELLED) for each in replicas)
+    return len(replicas) - failed < require
+
+
+def phase_of(replicas: Sequence[Replica], require: int) -> Phase:
+    """The phase of the launch: that of the slowest replica until all have ended."""
+    running = [each.phase for each in replicas if not each.phase.is_last]
+    if running:
+        order = list(Phase)
+        return min(running, key=order.index)
+    if not is_lost(replicas, require):
+        return Phase.READY
+    cancelled = all(each.phase is not Phase.FAILED for each in replicas)
+    return Phase.CANCELLED if cancelled else Phase.FAILED
+
+
+def error_of(replicas: Iterable[Replica]) -> VirtualEnvError:
+    """The error of a launch that failed: each worker with its own, of their class if it is one."""
+    named = [
+        (each.worker_address, error_from_dict(each.error))
+        for each in replicas
+        if each.error is not None
+    ]
+    # That the others were cancelled is a consequence, no reason.
+    reasons = [pair for pair in named if not isinstance(pair[1], JobCancelled)] or named
+    if len(reasons) == 1:
+        address, error = reasons[0]
+        return error.with_details(worker_address=address)
+    kinds = {type(error) for _, error in reasons}
+    kind = kinds.pop() if len(kinds) == 1 else BuildFailed
+    first = reasons[0][1]
+    return kind(
+        f"{len(reasons)} workers failed: "
+        + "; ".join(f"{address}: {error.message}" for address, error in reasons),
+        {
+            **first.details,
+            "workers": [
+                {"worker_address": address, "error": error.to_dict()} for address, error in named
+            ],
+        },
+    )
+
+
+def differing(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The keys of a cluster's listing whose ready replicas were not built from one lock.
+
+    Each with the workers of every lock digest: hosts that differ in platform or packages, or a
+    launch that was refreshed on some of them.
+    """
+    found: dict[tuple[str, str | None, str], dict[str, list[str]]] = {}
+    for entry in entries:
+        if entry["state"] != "ready" or not entry.get("lock_digest"):
+            continue
+        key = (entry["model_name"], entry["model_engine"], entry["python_version"])
+        found.setdefault(key, {}).setdefault(entry["lock_digest"], []).append(
+            entry["worker_address"]
+        )
+    return [
+        {"model_name": name, "model_engine": engine, "python_version": python, "locks": locks}
+        for (name, engine, python), locks in found.items()
+        if len(locks) > 1
+    ]

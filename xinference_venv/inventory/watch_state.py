@@ -1,0 +1,210 @@
+"""What changes in a cluster from one look at it to the next, as far as its actors tell.
+
+Comes in: the supervisor's answers, or that there was none. Comes out: a `Change` for each thing
+that appeared, changed or went. A state object, without loop, clock or wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.inventory.jobs import Phase
+
+
+class Kind(StrEnum):
+    """What is watched."""
+
+    SUPERVISOR = "supervisor"
+    WORKER = "worker"
+    JOB = "job"
+    ENVIRONMENT = "environment"
+
+
+class Event(StrEnum):
+    """What happened to it."""
+
+    APPEARED = "appeared"
+    CHANGED = "changed"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Thing:
+    """Something as it was last seen; `name` tells it from others of its kind on its worker.
+
+    People are told its `label`, its `state`, and the `text` that says more of that; `value` is all
+    that the actors say of it.
+    """
+
+    kind: Kind
+    name: str
+    label: str
+    state: str
+    text: str = ""
+    worker_address: str | None = None
+    value: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def identity(self) -> tuple[Kind, str | None, str]:
+        """What stays the same while it changes."""
+        return (self.kind, self.worker_address, self.name)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """Something that happened to a thing, which is as it is now, or was at last."""
+
+    event: Event
+    thing: Thing
+
+    def __str__(self) -> str:
+        where = "" if self.thing.worker_address is None else f"{self.thing.worker_address}: "
+        what = f"{where}{self.thing.kind} {self.thing.label}".rstrip()
+        if self.event is Event.GONE:
+            return f"{what}: gone"
+        more = f", {self.thing.text}" if self.thing.text else ""
+        return f"{what}: {self.thing.state}{more}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "kind": self.thing.kind.value,
+            "event": self.event.value,
+            "worker_address": self.thing.worker_address,
+            "name": self.thing.name,
+            "label": self.thing.label,
+            "state": self.thing.state,
+            "text": self.thing.text,
+            "value": dict(self.thing.value),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """The answers of one look: of `list_workers`, `list_jobs` and `list_virtual_envs`."""
+
+    workers: tuple[Mapping[str, Any], ...]
+    jobs: Mapping[str, Any]
+    environments: Mapping[str, Any]
+
+
+@dataclass(kw_only=True)
+class Watching:
+    """What is known; jobs that had ended before the first look are nobody's news."""
+
+    model: str | None = None
+    things: dict[tuple[Kind, str | None, str], Thing] = field(default_factory=dict)
+    look: Look | None = None
+    """The last one that was answered."""
+    _old_jobs: set[str] = field(default_factory=set)
+    _returned: bool = False
+    """Whether the supervisor may be a new one, which nobody has registered with yet."""
+
+    def saw(self, look: Look) -> list[Change]:
+        """What a look tells; what is of workers that did not answer stays as it was."""
+        jobs = [each for each in look.jobs["list"] if self.model in (None, each["model_name"])]
+        if self.look is None:
+            self._old_jobs = {each["job_id"] for each in jobs if Phase(each["phase"]).is_last}
+        self.look = look
+        self._returned = self._returned and not look.workers
+        silent = {
+            each["worker_address"]: str(each["error"]["message"])
+            for each in (*look.jobs["unreachable"], *look.environments["unreachable"])
+        }
+        now = [
+            _supervisor("answers", ""),
+            *(_worker(each, silent) for each in look.workers),
+            *(_job(each) for each in jobs if each["job_id"] not in self._old_jobs),
+            *map(_environment, look.environments["list"]),
+        ]
+        there = {each["worker_address"] for each in look.workers}
+        whole = look.environments.get("complete", True) and not self._returned
+        kept = [
+            each
+            for each in self.things.values()
+            if each.worker_address is not None
+            # Of a supervisor that was started anew, workers may not have registered yet.
+            and (not whole if each.worker_address not in there else _is_silent(each, silent))
+        ]
+        return self._become([*now, *kept])
+
+    def missed(self, why: str) -> list[Change]:
+        """What it tells that nobody answered: all else stays as it was."""
+        self._returned = True
+        others = [each for each in self.things.values() if each.kind is not Kind.SUPERVISOR]
+        return self._become([_supervisor("does not answer", why), *others])
+
+    @property
+    def silence(self) -> str | None:
+        """Why the supervisor does not answer, None while it does."""
+        there = self.things.get((Kind.SUPERVISOR, None, ""))
+        return there.text if there is not None and there.state != "answers" else None
+
+    def _become(self, things: Iterable[Thing]) -> list[Change]:
+        before, self.things = self.things, {each.identity: each for each in things}
+        changes = []
+        for identity, thing in self.things.items():
+            if identity not in before:
+                changes.append(Change(event=Event.APPEARED, thing=thing))
+            elif before[identity] != thing:
+                changes.append(Change(event=Event.CHANGED, thing=thing))
+        gone = [thing for identity, thing in before.items() if identity not in self.things]
+        # A worker forgets a job some time after its end, which is no news.
+        return changes + [
+            Change(event=Event.GONE, thing=thing)
+            for thing in gone
+            if not (thing.kind is Kind.JOB and Phase(thing.state).is_last)
+        ]
+
+
+def _is_silent(thing: Thing, silent: Mapping[str, str]) -> bool:
+    """Whether its worker did not answer, so that it is as it was, as far as anybody knows."""
+    return thing.kind is not Kind.WORKER and thing.worker_address in silent
+
+
+def _supervisor(state: str, why: str) -> Thing:
+    return Thing(kind=Kind.SUPERVISOR, name="", label="", state=state, text=why)
+
+
+def _worker(listed: Mapping[str, Any], silent: Mapping[str, str]) -> Thing:
+    address = listed["worker_address"]
+    return Thing(
+        kind=Kind.WORKER,
+        name=address,
+        label=listed["host_name"],
+        state=listed["state"],
+        text=silent.get(address, ""),
+        worker_address=address,
+        value=listed,
+    )
+
+
+def _job(listed: Mapping[str, Any]) -> Thing:
+    engine = listed["model_engine"]
+    return Thing(
+        kind=Kind.JOB,
+        name=listed["job_id"],
+        label=listed["model_name"] if engine is None else f"{listed['model_name']} ({engine})",
+        state=listed["phase"],
+        text=listed["message"],
+        worker_address=listed["worker_address"],
+        value=listed,
+    )
+
+
+def _environment(listed: Mapping[str, Any]) -> Thing:
+    entry = EnvEntry.from_dict(listed)
+    made = "" if entry.env_id is None else f" [{entry.env_id[:12]}]"
+    return Thing(
+        kind=Kind.ENVIRONMENT,
+        name=entry.path,
+        label=f"{entry.key}{made}",
+        state=entry.state.value,
+        text=entry.use,
+        worker_address=listed["worker_address"],
+        value=listed,
+    )

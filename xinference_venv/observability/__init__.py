@@ -1,0 +1,1 @@
+"""Metrics and logs: what is counted, and how it is written."""

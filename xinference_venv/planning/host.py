@@ -1,0 +1,308 @@
+"""What a host has that matters for an environment: facts, and their digest.
+
+Comes from the probe of an interpreter and the scan of its site directories; goes into the spec
+(markers, `#system_x#`), the resolution (stubs) and the layer. Nothing here looks at a disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from xinference_venv._util.records import Fields, digest_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interpreter:
+    """One Python interpreter, as it said of itself.
+
+    `executable` is the path to start it by, `base_executable` the real path of the interpreter
+    that a virtual environment is made from. `tags` are its supported platform tags, best first
+    (PEP 425). `markers` are the variables of PEP 508. `search_path` is its `sys.path` without
+    the standard library, `PYTHONPATH` and the working directory, in order.
+    """
+
+    executable: str
+    base_executable: str
+    version: str
+    markers: Mapping[str, str]
+    tags: tuple[str, ...]
+    search_path: tuple[str, ...]
+
+    @property
+    def minor_version(self) -> str:
+        """``MAJOR.MINOR``."""
+        return ".".join(self.version.split(".")[:2])
+
+    @property
+    def best_tag(self) -> str:
+        """The tag of wheels that uv prefers to all others; plain ``linux`` ranks lowest there."""
+        return next((tag for tag in self.tags if "-linux_" not in tag), self.tags[0])
+
+    @cached_property
+    def platform_digest(self) -> str:
+        """Equal for interpreters that can use the same wheels and markers.
+
+        The kernel's release and build are left out: an update of it changes no environment.
+        """
+        kernel = ("platform_release", "platform_version")
+        markers = {name: value for name, value in self.markers.items() if name not in kernel}
+        return digest_of([self.version, markers, self.tags])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "executable": self.executable,
+            "base_executable": self.base_executable,
+            "version": self.version,
+            "markers": dict(self.markers),
+            "tags": list(self.tags),
+            "search_path": list(self.search_path),
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("interpreter", data)
+        return cls(
+            executable=fields.text("executable"),
+            base_executable=fields.text("base_executable"),
+            version=fields.text("version"),
+            markers=fields.text_mapping("markers"),
+            tags=fields.texts("tags", required=True),
+            search_path=fields.texts("search_path", required=True),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostDistribution:
+    """A distribution that the host interpreter can import from.
+
+    `name` is normalized (PEP 503), `version` is in normal form (PEP 440). `requires` holds only
+    requirements that are valid PEP 508, URLs reduced to names. `location` is the entry of the
+    search path that it lies in, `metadata` the name of its metadata folder or file there.
+    `direct_url` is where it was installed from when that was no index, without credentials.
+
+    Of its recorded files (`recorded` is false when it has no list of them): `entries` are the
+    names in its location that it has files under, `data_files` the paths of those outside of
+    it, relative to the interpreter's prefix, scripts left out. `scripts` are its console
+    scripts, as ``name = module:attribute``. `compiled` says whether it has extension modules or
+    shared libraries, and `bound_to` which other distributions these load libraries from (by
+    RPATH or DT_NEEDED). `shares` names the distributions that own an ``__init__.py`` of its.
+    """
+
+    name: str
+    version: str
+    requires: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    location: str
+    metadata: str
+    direct_url: str | None = None
+    recorded: bool = True
+    entries: tuple[str, ...] = ()
+    data_files: tuple[str, ...] = ()
+    scripts: tuple[str, ...] = ()
+    compiled: bool = False
+    bound_to: tuple[str, ...] = ()
+    shares: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "requires": list(self.requires),
+            "extras": list(self.extras),
+            "location": self.location,
+            "metadata": self.metadata,
+            "direct_url": self.direct_url,
+            "recorded": self.recorded,
+            "entries": list(self.entries),
+            "data_files": list(self.data_files),
+            "scripts": list(self.scripts),
+            "compiled": self.compiled,
+            "bound_to": list(self.bound_to),
+            "shares": list(self.shares),
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("host distribution", data)
+        return cls(
+            name=fields.text("name"),
+            version=fields.text("version"),
+            requires=fields.texts("requires"),
+            extras=fields.texts("extras"),
+            location=fields.text("location"),
+            metadata=fields.text("metadata"),
+            direct_url=fields.optional_text("direct_url"),
+            recorded=fields.flag("recorded", default=True),
+            entries=fields.texts("entries"),
+            data_files=fields.texts("data_files"),
+            scripts=fields.texts("scripts"),
+            compiled=fields.flag("compiled", default=False),
+            bound_to=fields.texts("bound_to"),
+            shares=fields.texts("shares"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Need:
+    """One requirement that applies on this host: the other's normalized name, and the words."""
+
+    name: str
+    requirement: Requirement
+
+    def allows(self, version: str | None) -> bool:
+        """Whether a version meets it; an unknown version meets only what asks for none."""
+        if version is None:
+            return not self.requirement.specifier
+        return self.requirement.specifier.contains(version, prereleases=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accelerator:
+    """What computes beside the CPU: versions as ``12.8``, architecture as ``sm_90``."""
+
+    has_cuda: bool = False
+    cuda_version: str | None = None
+    cuda_arch: str | None = None
+    has_npu: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "has_cuda": self.has_cuda,
+            "cuda_version": self.cuda_version,
+            "cuda_arch": self.cuda_arch,
+            "has_npu": self.has_npu,
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("accelerator", data)
+        return cls(
+            has_cuda=fields.flag("has_cuda", default=False),
+            cuda_version=fields.optional_text("cuda_version"),
+            cuda_arch=fields.optional_text("cuda_arch"),
+            has_npu=fields.flag("has_npu", default=False),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostFacts:
+    """The host interpreter with all that it can see; `skipped` says what was left out and why."""
+
+    interpreter: Interpreter
+    distributions: tuple[HostDistribution, ...]
+    accelerator: Accelerator
+    skipped: tuple[str, ...] = ()
+
+    @cached_property
+    def by_name(self) -> dict[str, HostDistribution]:
+        """The distributions by normalized name."""
+        return {each.name: each for each in self.distributions}
+
+    @cached_property
+    def versions(self) -> dict[str, str]:
+        """Exact version by normalized name, as `#system_x#` pins it."""
+        return {each.name: each.version for each in self.distributions}
+
+    @cached_property
+    def needs(self) -> dict[str, tuple[Need, ...]]:
+        """What each distribution needs here, by name; the extras it asks of others included."""
+        return {each.name: _needs_of(each, self) for each in self.distributions}
+
+    def closure(self, name: str) -> set[str]:
+        """What a distribution requires, itself included, as far as it is here."""
+        closure: set[str] = set()
+        waiting = [name]
+        while waiting:
+            each = waiting.pop()
+            if each not in closure and each in self.by_name:
+                closure.add(each)
+                waiting += [need.name for need in self.needs[each]]
+        return closure
+
+    @cached_property
+    def digest(self) -> str:
+        """Equal on hosts whose locks are interchangeable: no paths go into it."""
+        return digest_of(
+            [
+                self.interpreter.platform_digest,
+                self.accelerator.to_dict(),
+                sorted(
+                    [d.name, d.version, d.requires, d.extras, d.compiled, d.bound_to, d.shares]
+                    for d in self.distributions
+                ),
+            ]
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Equal while nothing changed on this very host: places count."""
+        places = sorted((each.to_dict() for each in self.distributions), key=lambda d: d["name"])
+        return digest_of([self.digest, self.interpreter.search_path, places])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "interpreter": self.interpreter.to_dict(),
+            "distributions": [each.to_dict() for each in self.distributions],
+            "accelerator": self.accelerator.to_dict(),
+            "skipped": list(self.skipped),
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("host facts", data)
+        return cls(
+            interpreter=Interpreter.from_dict(fields.mapping("interpreter")),
+            distributions=fields.each("distributions", HostDistribution.from_dict, required=True),
+            accelerator=Accelerator.from_dict(fields.mapping("accelerator")),
+            skipped=fields.texts("skipped"),
+        )
+
+
+def _needs_of(distribution: HostDistribution, host: HostFacts) -> tuple[Need, ...]:
+    """What a host distribution needs there, the extras that it asks of others included."""
+    needs = [
+        Need(name=canonicalize_name(requirement.name), requirement=requirement)
+        for requirement in map(Requirement, distribution.requires)
+        if _applies(requirement, host, {""})
+    ]
+    followed: set[tuple[str, str]] = set()
+    # Grows on the way: what an extra needs may ask for extras itself, even of the same one.
+    for need in needs:
+        other = host.by_name.get(need.name)
+        asked = {(need.name, extra) for extra in need.requirement.extras} - followed
+        if asked and other is not None:
+            followed |= asked
+            needs += _needs_of_extras(other, host, {extra for _, extra in asked})
+    return tuple(needs)
+
+
+def _applies(requirement: Requirement, host: HostFacts, extras: Collection[str]) -> bool:
+    if requirement.marker is None:
+        return True
+    markers = dict(host.interpreter.markers)
+    return any(requirement.marker.evaluate({**markers, "extra": extra}) for extra in extras)
+
+
+def _needs_of_extras(
+    other: HostDistribution, host: HostFacts, extras: Collection[str]
+) -> list[Need]:
+    needs = []
+    for text in other.requires:
+        requirement = Requirement(text)
+        if _applies(requirement, host, extras) and not _applies(requirement, host, {""}):
+            needs.append(Need(name=canonicalize_name(requirement.name), requirement=requirement))
+    return needs

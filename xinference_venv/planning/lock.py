@@ -1,0 +1,209 @@
+"""The full resolution of a spec on a host: what is installed, what comes from the host, and why.
+
+Comes from uv's PEP 751 lock file, which names stubs where the host serves; goes into the build
+(as a PEP 751 file of the installed part alone), the record, and over the wire to equal hosts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Self
+
+from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError
+
+from xinference_venv._util.records import Fields, digest_of
+from xinference_venv.errors import InvalidRecord
+from xinference_venv.planning.pylock import Resolution, identity_of, pylock_of, size_of
+from xinference_venv.settings import InheritMode
+
+LOCK_VERSION = 1
+
+
+class Role(StrEnum):
+    """What became of a distribution.
+
+    `INSTALLED` in the environment; `INHERITED` from the host because the request needs it;
+    `SHADOWED`: the host's is replaced by an installed one; `HIDDEN`: the host's is not shown.
+    """
+
+    INSTALLED = "installed"
+    INHERITED = "inherited"
+    SHADOWED = "shadowed"
+    HIDDEN = "hidden"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class LockedDistribution:
+    """One distribution's part in the lock; `size` is of the wheel in bytes, where known.
+
+    `why` is what forced it, as a chain from the request on. `asked`: the request itself asks
+    for it. `requires` names what it requires of the others, in this resolution.
+    """
+
+    name: str
+    role: Role
+    version: str | None
+    why: str
+    size: int | None = None
+    asked: bool = False
+    requires: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "name": self.name,
+            "role": self.role.value,
+            "version": self.version,
+            "why": self.why,
+            "size": self.size,
+            "asked": self.asked,
+            "requires": list(self.requires),
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("locked distribution", data)
+        return cls(
+            name=fields.text("name"),
+            role=fields.choice("role", Role, Role),
+            version=fields.optional_text("version"),
+            why=fields.text("why"),
+            size=fields.optional_integer("size"),
+            asked=fields.flag("asked", default=False),
+            requires=fields.texts("requires"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvLock:
+    """Everything that decides what an environment will be.
+
+    `packages` are the PEP 751 package tables of what is installed, without credentials.
+    `host_digest` is None when nothing of the host is seen. `spec_digest` says which request was
+    resolved; like `uv_version` and `warnings` it is no part of the identity.
+    """
+
+    packages: tuple[Mapping[str, Any], ...]
+    distributions: tuple[LockedDistribution, ...]
+    python_version: str
+    platform_digest: str
+    inherit: InheritMode
+    host_digest: str | None
+    spec_digest: str
+    uv_version: str
+    warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """The lock's identity."""
+        return digest_of(
+            [
+                [identity_of(package) for package in self.packages],
+                sorted([d.name, d.role, d.version] for d in self.distributions),
+                self.python_version,
+                self.platform_digest,
+                self.inherit.value,
+                self.host_digest,
+            ]
+        )
+
+    @property
+    def env_id(self) -> str:
+        """The name of the environment's directory: equal locks share one."""
+        return self.digest[:32]
+
+    def with_role(self, role: Role) -> list[LockedDistribution]:
+        """The distributions of one role, by name."""
+        return sorted(each for each in self.distributions if each.role is role)
+
+    @property
+    def installed(self) -> dict[str, str | None]:
+        """Version by name of what is installed; None where only the install tells it."""
+        return {each.name: each.version for each in self.with_role(Role.INSTALLED)}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Wheel size in bytes by name of what is installed, where known."""
+        return {each.name: each.size for each in self.with_role(Role.INSTALLED) if each.size}
+
+    def pylock(self) -> dict[str, Any]:
+        """The PEP 751 document of the installed part."""
+        return pylock_of(self.packages)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "version": LOCK_VERSION,
+            "packages": [dict(package) for package in self.packages],
+            "distributions": [each.to_dict() for each in self.distributions],
+            "python_version": self.python_version,
+            "platform_digest": self.platform_digest,
+            "inherit": self.inherit.value,
+            "host_digest": self.host_digest,
+            "spec_digest": self.spec_digest,
+            "uv_version": self.uv_version,
+            "warnings": list(self.warnings),
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """The way back; raises `InvalidRecord`."""
+        fields = Fields("environment lock", data)
+        fields.check_version(LOCK_VERSION)
+        lock = cls(
+            packages=fields.each("packages", _package_table, required=True),
+            distributions=fields.each("distributions", LockedDistribution.from_dict, required=True),
+            python_version=fields.text("python_version"),
+            platform_digest=fields.text("platform_digest"),
+            inherit=fields.choice("inherit", InheritMode, InheritMode),
+            host_digest=fields.optional_text("host_digest"),
+            spec_digest=fields.text("spec_digest"),
+            uv_version=fields.text("uv_version"),
+            warnings=fields.texts("warnings"),
+        )
+        try:
+            Pylock.from_dict(lock.pylock())
+        except (PylockValidationError, PylockUnsupportedVersionError) as error:
+            raise InvalidRecord(f"environment lock: {error}") from None
+        parts = {(each.name, each.role) for each in lock.distributions}
+        if len(parts) < len(lock.distributions):
+            raise InvalidRecord("environment lock: a distribution has the same role twice")
+        return lock
+
+
+def locked_distributions(
+    resolution: Resolution, why: Mapping[str, str]
+) -> list[LockedDistribution]:
+    """The distributions of the resolution; `why` gives the reason by name where known."""
+    installed = [
+        LockedDistribution(
+            name=package["name"],
+            role=Role.INSTALLED,
+            version=package.get("version"),
+            why=why.get(package["name"], "required by another package"),
+            size=size_of(package),
+        )
+        for package in resolution.packages
+    ]
+    inherited = [
+        LockedDistribution(
+            name=name,
+            role=Role.INHERITED,
+            version=version,
+            why=why.get(name, "required by another package"),
+        )
+        for name, version in resolution.inherited.items()
+    ]
+    return sorted([*installed, *inherited])
+
+
+def _package_table(item: object) -> Mapping[str, Any]:
+    if not isinstance(item, Mapping):
+        raise InvalidRecord(f"environment lock: a package is a {type(item).__name__}")
+    if "directory" in item:
+        raise InvalidRecord("environment lock: a package is a local directory, which has no hash")
+    return item

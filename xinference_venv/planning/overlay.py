@@ -1,0 +1,149 @@
+"""What of the host an environment shows: hidden, reachable, sound. Pure, over facts alone.
+
+Shown = installed + (host - hidden). Hidden is a least fixpoint: what the environment replaces;
+what is broken by that, by its requirements or by its compiled files; and whatever requires
+something hidden. Hiding costs nothing, so the rule is strict. What is hidden and yet reachable
+from the request has to be resolved afresh, beside the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+from packaging.version import Version
+
+from xinference_venv.planning.host import HostDistribution, HostFacts
+from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role
+from xinference_venv.settings import InheritMode
+
+_REPLACED = "another one is installed in the environment"
+
+
+def hidden_by(
+    installed: Mapping[str, str | None],
+    host: HostFacts,
+    *,
+    exempt: Collection[str] = (),
+) -> dict[str, str]:
+    """The host distributions that are not to be shown beside `installed`, each with the reason.
+
+    `installed` gives versions by name, None where unknown; `exempt` stays unless it is replaced.
+    A requirement that the host by itself does not meet breaks nothing.
+    """
+    hidden = {name: _REPLACED for name in host.by_name if name in installed}
+    grown = True
+    while grown:
+        grown = False
+        for each in host.distributions:
+            if each.name in hidden or each.name in exempt:
+                continue
+            why = next(_breaks(each, installed, hidden, host), None)
+            if why is not None:
+                hidden[each.name] = why
+                grown = True
+    return hidden
+
+
+def _breaks(
+    each: HostDistribution,
+    installed: Mapping[str, str | None],
+    hidden: Mapping[str, str],
+    host: HostFacts,
+) -> Iterator[str]:
+    """Why a distribution can't be shown beside what is installed and what is hidden so far."""
+    for need in host.needs[each.name]:
+        if not need.allows(host.versions.get(need.name)) or need.name not in host.by_name:
+            continue
+        if need.name in installed:
+            found = installed[need.name]
+            if not need.allows(found):
+                yield f"it requires {need.requirement}, the environment has {need.name} {found}"
+        elif need.name in hidden:
+            yield f"it requires {need.requirement}, which is hidden"
+    for name in each.bound_to:
+        # At any difference of version, and at none: the libraries would be loaded twice.
+        if name in installed:
+            yield f"its compiled files load those of the host's {name} {host.versions.get(name)}"
+        elif name in hidden:
+            yield f"its compiled files load those of {name}, which is hidden"
+    for name in each.shares:
+        if name in installed:
+            yield f"it shares a package with {name}, which is installed in the environment"
+    if each.compiled:
+        for name in _compiled_partners(each, installed, host):
+            yield (
+                f"it was compiled beside {name} {host.versions[name]},"
+                f" the environment has {installed[name]}"
+            )
+
+
+def _compiled_partners(
+    each: HostDistribution,
+    installed: Mapping[str, str | None],
+    host: HostFacts,
+) -> Iterator[str]:
+    """Replaced compiled distributions of another minor version that it requires: the metadata
+    of a wheel does not say which versions its extensions were built for.
+
+    Not those that require it: a replacement of theirs was resolved beside it, and hiding it
+    would have it resolved anew to whatever is newest, under everything else built on it.
+    """
+    required = {need.name for need in host.needs[each.name]}
+    for name in installed:
+        other = host.by_name.get(name)
+        if other is None or not other.compiled or _same_minor(other.version, installed[name]):
+            continue
+        if name in required:
+            yield name
+
+
+def _same_minor(one: str, other: str | None) -> bool:
+    if other is None:
+        return False
+    first, second = Version(one), Version(other)
+    return (first.epoch, first.release[:2]) == (second.epoch, second.release[:2])
+
+
+def host_part(
+    hidden: Mapping[str, str], installed: Collection[str], host: HostFacts
+) -> list[LockedDistribution]:
+    """What a lock says of the host distributions that its environment does not show."""
+    return sorted(
+        LockedDistribution(
+            name=name,
+            role=Role.SHADOWED if name in installed else Role.HIDDEN,
+            version=host.versions[name],
+            why=why,
+        )
+        for name, why in hidden.items()
+    )
+
+
+def hidden_names(lock: EnvLock) -> frozenset[str]:
+    """The host distributions that the environment's layer does not show."""
+    return frozenset(
+        each.name for each in lock.distributions if each.role in (Role.SHADOWED, Role.HIDDEN)
+    )
+
+
+def shown_names(lock: EnvLock, host: HostFacts, alone: Collection[str]) -> frozenset[str]:
+    """The host distributions that the environment's layer shows."""
+    hidden = hidden_names(lock)
+    if lock.inherit is InheritMode.HOST:
+        return frozenset(host.by_name) - hidden
+    inherited = {each.name for each in lock.with_role(Role.INHERITED)}
+    return frozenset({*inherited, *alone} & host.by_name.keys()) - hidden
+
+
+def still_sound(lock: EnvLock, then: HostFacts, now: HostFacts) -> bool:
+    """Whether an environment that was locked over the host `then` is right over the host `now`.
+
+    It is when all that its layer shows is still there, unmoved and unchanged; what was added to
+    the host since is simply not shown.
+    """
+    if now.interpreter.platform_digest != then.interpreter.platform_digest:
+        return False
+    hidden = hidden_names(lock)
+    return all(
+        now.by_name.get(each.name) == each for each in then.distributions if each.name not in hidden
+    )

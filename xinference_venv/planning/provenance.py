@@ -1,0 +1,214 @@
+"""Why each distribution of a lock is there: who requires it, from the request down.
+
+Comes in: a resolution as `uv pip compile` prints it with annotations, the reasons of what the
+request names, what the host's distributions require. Goes out: for each distribution of the
+lock the shortest chain of requirements that forced it, and the tree that they form.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from packaging.utils import canonicalize_name
+
+from xinference_venv.planning.host import HostFacts
+from xinference_venv.planning.lock import LockedDistribution, Role
+
+REQUEST = "-r"
+"""Stands among those that require a distribution for the request itself."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_ARROW = " -> "
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Branch:
+    """A place in the tree of what requires what.
+
+    `parent` is the position in the list of branches of what stands above, None at the top.
+    What a distribution requires stands below its `first` branch only.
+    """
+
+    parent: int | None
+    distribution: LockedDistribution
+    first: bool
+
+
+def edges_of(annotated: str) -> dict[str, tuple[str, ...]]:
+    """Who requires each distribution: normalized names, and `REQUEST` for a requirements file.
+
+    Reads what ``uv pip compile --annotation-style split`` prints. Constraints, which force
+    nothing to be there, are left out.
+    """
+    edges: dict[str, dict[str, None]] = {}
+    requirers: dict[str, None] = {}
+    for line in annotated.splitlines():
+        text = line.strip()
+        if (named := _NAME.match(text)) is not None:
+            requirers = edges.setdefault(canonicalize_name(named[0]), {})
+            continue
+        # The first of several has a line of its own below "# via", the only one has not.
+        requirer = text.removeprefix("# via").removeprefix("#").strip()
+        if (named := _NAME.match(requirer)) is not None:
+            requirers[canonicalize_name(named[0])] = None
+        elif requirer.startswith("-r "):
+            requirers[REQUEST] = None
+    return {
+        name: tuple(each for each in requirers if each != name) for name, requirers in edges.items()
+    }
+
+
+def chains(edges: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
+    """The shortest chain of names from the request to each distribution that it reaches.
+
+    A chain begins with what the request asks for and ends with the distribution itself. Of
+    equally long ones it is the first in the order of the names.
+    """
+    required = _required(edges)
+    found: dict[str, tuple[str, ...]] = {REQUEST: ()}
+    waiting = deque([REQUEST])
+    while waiting:
+        requirer = waiting.popleft()
+        for name in required.get(requirer, ()):
+            if name not in found:
+                found[name] = (*found[requirer], name)
+                waiting.append(name)
+    del found[REQUEST]
+    return found
+
+
+def explained(
+    distributions: Iterable[LockedDistribution],
+    edges: Mapping[str, Collection[str]],
+    *,
+    reasons: Mapping[str, str],
+    host: HostFacts,
+) -> tuple[LockedDistribution, ...]:
+    """The distributions of a lock, each with what forced it and what it requires itself.
+
+    `reasons` says by name why something is in the request. A step of a chain is the requirement
+    itself where the one before is the host's, whose metadata is known, else the version chosen.
+    What is shadowed owes that to the chain of what replaces it. What `edges` does not reach
+    keeps its reason.
+    """
+    every = sorted(distributions)
+    present = {each.name: each for each in every if _is_present(each)}
+    edges = {
+        name: [each for each in requirers if each == REQUEST or each in present]
+        for name, requirers in edges.items()
+        if name in present
+    }
+    texts = {name: _requirements_of(each, host) for name, each in present.items()}
+
+    def step(requirer: str, name: str) -> str:
+        version = present[name].version
+        return texts[requirer].get(name, name if version is None else f"{name}=={version}")
+
+    why = {
+        name: " -> ".join(
+            [
+                reasons.get(chain[0], f"the request: {chain[0]}, by its URL"),
+                *(step(*pair) for pair in pairwise(chain)),
+            ]
+        )
+        for name, chain in chains(edges).items()
+    }
+    required = _required(edges)
+    return tuple(
+        replace(
+            each,
+            why=why.get(each.name, each.why),
+            asked=REQUEST in edges.get(each.name, ()),
+            requires=tuple(required.get(each.name, ())),
+        )
+        if _is_present(each)
+        else replace(each, why=_why_not(each, present.get(each.name), why))
+        for each in every
+    )
+
+
+def branches_of(distributions: Iterable[LockedDistribution]) -> list[Branch]:
+    """The tree of what is installed and inherited, each branch behind the one that it is on.
+
+    At the top stands what the request asks for, then whatever nothing is known to require. What
+    a distribution requires stands where its own chain leads, so that the tree is shallow.
+    """
+    present = {each.name: each for each in sorted(distributions) if _is_present(each)}
+    branches: list[Branch] = []
+    expanded: set[str] = set()
+
+    def add(name: str, parent: int | None) -> None:
+        first = name not in expanded
+        expanded.add(name)
+        branches.append(Branch(parent=parent, distribution=present[name], first=first))
+
+    def grow(position: int) -> None:
+        """Add what the branches from a position on require, until there are no more."""
+        while position < len(branches):
+            if branches[position].first:
+                for name in branches[position].distribution.requires:
+                    if name in present:
+                        add(name, position)
+            position += 1
+
+    for name, each in present.items():
+        if each.asked:
+            add(name, None)
+    grow(0)
+    for name in present:
+        if name not in expanded:
+            add(name, None)
+            grow(len(branches) - 1)
+    return branches
+
+
+def as_tree(packages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The packages of a listing as the `tree` of what requires what, and what is `not_shown`.
+
+    In: `LockedDistribution` as plain JSON values. In the tree each has its `parent`, the position
+    of the branch above, and whether it is its `first`. Raises `InvalidRecord`.
+    """
+    every = sorted(map(LockedDistribution.from_dict, packages))
+    tree = [
+        {**each.distribution.to_dict(), "parent": each.parent, "first": each.first}
+        for each in branches_of(every)
+    ]
+    return {"tree": tree, "not_shown": [each.to_dict() for each in every if not _is_present(each)]}
+
+
+def _required(edges: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+    """What each requires, in the order of the names: the edges the other way round."""
+    required: dict[str, list[str]] = {}
+    for name in sorted(edges):
+        for requirer in edges[name]:
+            required.setdefault(requirer, []).append(name)
+    return required
+
+
+def _is_present(each: LockedDistribution) -> bool:
+    return each.role in (Role.INSTALLED, Role.INHERITED)
+
+
+def _requirements_of(each: LockedDistribution, host: HostFacts) -> dict[str, str]:
+    """What an inherited distribution requires, by name, without markers."""
+    if each.role is not Role.INHERITED:
+        return {}
+    found: dict[str, str] = {}
+    for need in host.needs[each.name]:
+        extras = f"[{','.join(sorted(need.requirement.extras))}]" if need.requirement.extras else ""
+        found.setdefault(need.name, f"{need.name}{extras}{need.requirement.specifier}")
+    return found
+
+
+def _why_not(
+    each: LockedDistribution, instead: LockedDistribution | None, why: Mapping[str, str]
+) -> str:
+    """Why a distribution of the host is not shown: what is installed instead, and its chain."""
+    if each.role is not Role.SHADOWED or instead is None or each.name not in why:
+        return each.why
+    return f"{instead.version or 'another one'} is installed: {why[each.name]}"

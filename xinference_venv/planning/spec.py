@@ -1,0 +1,261 @@
+"""A request that met the facts of a host: exactly what is to be resolved, with which sources.
+
+Comes in: `LaunchRequest`, the catalogue, `HostFacts`, the target `Interpreter`. Comes out: an
+`EnvSpec`, or None when the answer is the host's own interpreter.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from xinference_venv._util.records import digest_of
+from xinference_venv._util.redact import redact_url
+from xinference_venv.planning.catalog import Catalog, EngineEntry, find_engine
+from xinference_venv.planning.host import HostFacts, Interpreter
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.markers import MarkerFacts
+from xinference_venv.planning.pip_config import PipConfig
+from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
+from xinference_venv.planning.requirements import Origin, RequirementLine, plan_requirements
+from xinference_venv.planning.sources import PackageSources, combine_sources
+from xinference_venv.settings import InheritMode, Settings
+
+# What a model process needs beside its model's packages: it is an xoscar sub pool.
+PROCESS_DISTRIBUTION = "xoscar"
+
+_CUDA_BUILD = re.compile(r"/cu([0-9]+)(?=/|$)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvSpec:
+    """What to build.
+
+    `inherit` is the mode that applies: another Python minor version than the host's inherits
+    nothing, whatever was asked for. With `skip_installed` the host's packages serve where they
+    fit. `roots` are distributions that must be importable beside what is asked for, `alone`
+    those of the host that stay visible whatever becomes of their requirements. `import_check`
+    are modules that a fresh interpreter must import before anything is published.
+    """
+
+    key: EnvKey
+    requirements: tuple[RequirementLine, ...]
+    sources: PackageSources
+    interpreter: Interpreter
+    inherit: InheritMode
+    skip_installed: bool
+    roots: tuple[str, ...]
+    alone: tuple[str, ...] = ()
+    import_check: tuple[str, ...] = ()
+    allow_source_builds: bool
+    warnings: tuple[str, ...]
+
+    @property
+    def sees_host(self) -> bool:
+        """Whether anything of the host is shown to the model."""
+        return self.inherit is not InheritMode.NONE
+
+    @cached_property
+    def digest(self) -> str:
+        """Equal for requests that mean the same environment; the key is no part of it."""
+        return digest_of(
+            [
+                [_identity(line.text) for line in self.requirements],
+                self.sources.redacted().to_dict(),
+                self.interpreter.platform_digest,
+                self.inherit.value,
+                self.skip_installed,
+                self.roots,
+                self.alone,
+                self.import_check,
+                self.allow_source_builds,
+            ]
+        )
+
+    def sources_without_backend(self) -> PackageSources:
+        """The sources for a resolution that leaves torch to the host."""
+        return replace(self.sources, torch_backend=None)
+
+    def reasons(self) -> dict[str, str]:
+        """Why each named package is in the request, by normalized name."""
+        reasons = dict.fromkeys(self.roots, "it must be importable")
+        for line in self.requirements:
+            if line.name is not None:
+                reasons[line.name] = f"{line.origin.value}: {redact_url(line.text)}"
+        return reasons
+
+
+def _identity(text: str) -> list[str]:
+    """A requirement without its credentials; a URL's query may say which file is meant."""
+    _, _, query = text.partition("?") if "://" in text else ("", "", "")
+    return [redact_url(text), digest_of(query) if query else ""]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """All that a spec depends on beside the request itself."""
+
+    catalog: Catalog
+    host: HostFacts
+    interpreter: Interpreter
+    pip: PipConfig
+    settings: Settings
+
+
+def wants_environment(request: LaunchRequest, settings: Settings) -> bool:
+    """The toggle: the launch's word, else the setting's."""
+    if request.enable_virtual_env is None:
+        return settings.enable_virtual_env
+    return request.enable_virtual_env
+
+
+def plan_spec(
+    request: LaunchRequest, around: Surroundings, *, find_links: tuple[str, ...]
+) -> EnvSpec | None:
+    """The spec of a request, or None when there is nothing to install.
+
+    `find_links` are the launch's find-links folders, proved to be allowed. Raises the errors of
+    `InvalidInput` and `UnknownModel`.
+    """
+    block = request.virtualenv or _catalog_block(request, around.catalog)
+    engine = find_engine(around.catalog.engines, request.model_engine)
+    markers = _marker_facts(request, around)
+    planned = plan_requirements(
+        engine=request.model_engine,
+        model_format=request.model_format,
+        model_packages=block.packages,
+        launch_packages=request.virtual_env_packages,
+        catalog_engines=around.catalog.engines,
+        facts=markers,
+        host_versions=around.host.versions,
+    )
+    if not planned.lines:
+        return None
+    host, interpreter = around.host, around.interpreter
+    inherit = request.inherit or around.settings.inherit
+    warnings = list(planned.warnings)
+    if interpreter.minor_version != host.interpreter.minor_version:
+        if inherit is not InheritMode.NONE:
+            warnings.append(
+                f"Python {interpreter.minor_version} inherits nothing from the host's"
+                f" Python {host.interpreter.minor_version}"
+            )
+        inherit = InheritMode.NONE
+    settings = around.settings
+    must_import = (*settings.must_import, *block.must_import, *request.must_import)
+    lines, roots = _with_roots(planned.lines, must_import, host, inherit)
+    return EnvSpec(
+        key=EnvKey(
+            model_name=request.model_name,
+            model_engine=request.model_engine,
+            python_version=request.python_version or interpreter.minor_version,
+        ),
+        requirements=lines,
+        sources=_sources(block, engine, around, find_links, lines),
+        interpreter=interpreter,
+        inherit=inherit,
+        skip_installed=around.settings.skip_installed and inherit is not InheritMode.NONE,
+        roots=roots,
+        alone=settings.must_import_alone if inherit is not InheritMode.NONE else (),
+        import_check=tuple(dict.fromkeys((*block.import_check, *request.import_check))),
+        allow_source_builds=around.settings.allow_source_builds,
+        warnings=tuple(warnings),
+    )
+
+
+def _catalog_block(request: LaunchRequest, catalog: Catalog) -> ModelVirtualEnv:
+    return catalog.model(request.model_name).virtualenv
+
+
+def _marker_facts(request: LaunchRequest, around: Surroundings) -> MarkerFacts:
+    settings, accelerator = around.settings, around.host.accelerator
+    cuda_version = settings.cuda_version or accelerator.cuda_version
+    cuda_arch = settings.cuda_arch or accelerator.cuda_arch
+    return MarkerFacts(
+        environment=around.interpreter.markers,
+        engine=request.model_engine,
+        has_cuda=accelerator.has_cuda or settings.cuda_version is not None,
+        cuda_version=cuda_version,
+        cuda_arch=cuda_arch,
+        has_npu=accelerator.has_npu if settings.has_npu is None else settings.has_npu,
+    )
+
+
+def _with_roots(
+    lines: tuple[RequirementLine, ...],
+    must_import: tuple[str, ...],
+    host: HostFacts,
+    inherit: InheritMode,
+) -> tuple[tuple[RequirementLine, ...], tuple[str, ...]]:
+    """Add what must be importable, xoscar always, unless the request names it.
+
+    Where the host is seen, its copies are roots of the resolution. Where it is not, they are
+    installed: xoscar in the host's exact version, since actor calls between the two must be
+    understood. (A host without xoscar has no worker that calls would come from.)
+    """
+    named = {line.name for line in lines}
+    process = (PROCESS_DISTRIBUTION,) if PROCESS_DISTRIBUTION in host.versions else ()
+    roots = tuple(name for name in dict.fromkeys((*process, *must_import)) if name not in named)
+    if inherit is not InheritMode.NONE:
+        return lines, roots
+    needed = []
+    for name in roots:
+        text = f"{name}=={host.versions[name]}" if name == PROCESS_DISTRIBUTION else name
+        needed.append(RequirementLine(text=text, name=name, origin=Origin.PROCESS, written=text))
+    return (*lines, *needed), ()
+
+
+def _sources(
+    block: ModelVirtualEnv,
+    engine: EngineEntry | None,
+    around: Surroundings,
+    find_links: tuple[str, ...],
+    lines: tuple[RequirementLine, ...],
+) -> PackageSources:
+    cuda = around.settings.cuda_version or around.host.accelerator.cuda_version
+    from_engine = engine is not None and any(line.origin is Origin.ENGINE for line in lines)
+    sources = combine_sources(
+        model=block,
+        engine_extra_index_urls=_fitting(engine.extra_index_urls, cuda)
+        if engine is not None and from_engine
+        else (),
+        engine_index_strategy=engine.index_strategy if engine is not None and from_engine else None,
+        pip=around.pip if block.inherit_pip_config else None,
+        launch_find_links=find_links,
+        offline=around.settings.offline_install,
+    )
+    backend = _torch_backend(around.host)
+    configured = sources.index_url or sources.extra_index_urls or sources.no_index
+    return sources if configured or backend is None else replace(sources, torch_backend=backend)
+
+
+def _fitting(urls: tuple[str, ...], cuda_version: str | None) -> tuple[str, ...]:
+    """An engine's indexes of builds for one CUDA version serve only hosts with that version."""
+    build = "".join(cuda_version.split(".")[:2]) if cuda_version else None
+    return tuple(
+        url for url in urls if (found := _CUDA_BUILD.search(url)) is None or found[1] == build
+    )
+
+
+def _torch_backend(host: HostFacts) -> str | None:
+    """Uv's --torch-backend after the host torch's own build, ``+cu128`` or ``+cpu``."""
+    _, _, local = host.versions.get("torch", "").partition("+")
+    return local if local == "cpu" or (local.startswith("cu") and local[2:].isdigit()) else None
+
+
+def describe(spec: EnvSpec) -> dict[str, Any]:
+    """What a dry run shows of a spec, without credentials."""
+    return {
+        "key": spec.key.to_dict(),
+        "python": spec.interpreter.version,
+        "inherit": spec.inherit.value,
+        "skip_installed": spec.skip_installed,
+        "requirements": [
+            {"requirement": redact_url(line.text), "origin": line.origin.value}
+            for line in spec.requirements
+        ],
+        "sources": spec.sources.redacted().to_dict(),
+        "warnings": list(spec.warnings),
+    }

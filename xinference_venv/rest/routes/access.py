@@ -1,0 +1,49 @@
+"""Who may ask for what: the check that a route makes, and the route that tells it beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import HTTPException, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.responses import Response
+
+from xinference_venv.rest.base import Json, Route
+from xinference_venv.rest.schemas import responses
+from xinference_venv.rest.tokens import Scope, Tokens
+
+_bearer = HTTPBearer(auto_error=False, description="A token of the token file.")
+
+
+def allowing(tokens: Tokens, scope: Scope) -> Callable[..., Awaitable[None]]:
+    """A dependency that lets only those through whose token has a scope."""
+
+    async def check(
+        given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    ) -> None:
+        scopes = None if given is None else tokens.scopes_of(given.credentials)
+        if scopes is None:
+            raise HTTPException(401, headers={"WWW-Authenticate": "Bearer"})
+        if scope not in scopes:
+            needed = f'Bearer error="insufficient_scope", scope="{scope}"'
+            raise HTTPException(403, headers={"WWW-Authenticate": needed})
+
+    return check
+
+
+async def show_access(request: Request) -> Response:
+    """Tell what the token of this request allows: all where none is needed, nothing without."""
+    tokens: Tokens | None = request.app.state.tokens
+    scopes: frozenset[Scope] | None = frozenset(Scope)
+    if tokens is not None:
+        given = await _bearer(request)
+        scopes = None if given is None else tokens.scopes_of(given.credentials)
+    return Json({"scopes": sorted(scopes or ())})
+
+
+ROUTES = (
+    Route(
+        method="GET", path="/v1/access", endpoint=show_access, scope=None, reply=responses.Access
+    ),
+)

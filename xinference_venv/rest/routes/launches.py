@@ -1,0 +1,138 @@
+"""The routes of launches: prepare, plan, follow, cancel."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from fastapi import Request
+from starlette.responses import Response
+
+from xinference_venv.planning.provenance import as_tree
+from xinference_venv.rest.base import Json, Route, Supervisor, gathered
+from xinference_venv.rest.schemas import responses
+from xinference_venv.rest.schemas.requests import (
+    JobId,
+    LastEventId,
+    PlanRequest,
+    PrepareRequest,
+    Since,
+    Wait,
+    WorkerIp,
+)
+from xinference_venv.rest.sse import END, EventStream, told
+from xinference_venv.rest.tokens import Scope
+
+
+async def prepare_virtual_env(
+    request: Request, supervisor: Supervisor, launch: PrepareRequest
+) -> Response:
+    """Start to make the environment of a launch; answers at once, with the id to follow it by.
+
+    That prepares workers for the launches to come: nothing is left in use.
+    """
+    job_id = await supervisor.prepare(
+        launch.request(),
+        workers=launch.workers,
+        count=launch.count,
+        everywhere=launch.everywhere,
+        require=launch.require,
+    )
+    request.app.state.giving_back.after(job_id)
+    return Json(
+        {"job_id": job_id},
+        status_code=HTTPStatus.ACCEPTED,
+        headers={"Location": f"/v1/jobs/{job_id}"},
+    )
+
+
+async def plan_virtual_env(supervisor: Supervisor, launch: PlanRequest) -> Response:
+    """Resolve a launch on one worker and say what it would install, inherit and hide."""
+    planned = await supervisor.plan(launch.request(), launch.worker_ip)
+    distributions = [] if planned["lock"] is None else planned["lock"]["distributions"]
+    return Json({**planned, **as_tree(distributions)})
+
+
+async def list_jobs(supervisor: Supervisor, worker_ip: WorkerIp = None) -> Response:
+    """List the launches that run or ended not long ago, on each of their workers."""
+    return gathered(await supervisor.list_jobs(worker_ip))
+
+
+async def show_job(
+    supervisor: Supervisor, job_id: JobId, since: Since = 0, wait: Wait = 0.0
+) -> Response:
+    """Show how a launch fares; `since` and `wait` make it a long poll."""
+    return Json(await supervisor.wait(job_id, since, wait))
+
+
+async def follow_job(
+    supervisor: Supervisor, job_id: JobId, last_event_id: LastEventId = ""
+) -> Response:
+    """Follow a launch by server-sent events: `job` for each event, `end` at the end.
+
+    After `lost` (the supervisor does not answer) ask again; who has seen the `end` gets 204.
+    """
+    if last_event_id == END:
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+    since = int(last_event_id or 0)
+    # Asked before the answer begins, so that an unknown job is an error like any other.
+    answer = await supervisor.wait(job_id, since, 0.0)
+    return EventStream(told(supervisor, job_id, since, answer))
+
+
+async def cancel_job(supervisor: Supervisor, job_id: JobId) -> Response:
+    """Cancel a launch; answers when nothing of it is left. One that has ended stays as it is."""
+    await supervisor.cancel(job_id)
+    return Json(await supervisor.wait(job_id, 0, 0.0))
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/v1/virtualenvs",
+        endpoint=prepare_virtual_env,
+        scope=Scope.CREATE,
+        reply=responses.Accepted,
+        status=HTTPStatus.ACCEPTED,
+        refused=(404, 409),
+    ),
+    Route(
+        method="POST",
+        path="/v1/virtualenvs/plan",
+        endpoint=plan_virtual_env,
+        scope=Scope.CREATE,
+        reply=responses.Planned,
+        refused=(404, 409),
+    ),
+    Route(
+        method="GET",
+        path="/v1/jobs",
+        endpoint=list_jobs,
+        scope=Scope.LIST,
+        reply=responses.Jobs,
+        refused=(404,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/jobs/{job_id}",
+        endpoint=show_job,
+        scope=Scope.LIST,
+        reply=responses.Job,
+        refused=(404,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/jobs/{job_id}/events",
+        endpoint=follow_job,
+        scope=Scope.LIST,
+        reply=None,
+        refused=(404,),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/jobs/{job_id}",
+        endpoint=cancel_job,
+        scope=Scope.CREATE,
+        reply=responses.Job,
+        refused=(404,),
+    ),
+)

@@ -1,0 +1,117 @@
+"""The routes of care: garbage collection, verification, leases."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from xinference_venv.errors import InUse
+from xinference_venv.inventory.gathered import check_found, is_whole
+from xinference_venv.rest.base import Route, Supervisor, gathered
+from xinference_venv.rest.schemas import responses
+from xinference_venv.rest.schemas.requests import (
+    CollectRequest,
+    Force,
+    LeaseId,
+    ModelEngine,
+    ModelName,
+    PythonVersion,
+    VerifyRequest,
+    WorkerIp,
+)
+from xinference_venv.rest.tokens import Scope
+
+
+async def collect_garbage(supervisor: Supervisor, wanted: CollectRequest) -> Response:
+    """Clear away what nothing needs, and what goes beyond the limits; never what is in use."""
+    answer = await supervisor.collect_garbage(
+        wanted.worker_ip,
+        max_bytes=wanted.max_bytes,
+        older_than=wanted.older_than,
+        prune_uv_cache=wanted.prune_uv_cache,
+        dry_run=wanted.dry_run,
+    )
+    return gathered(answer)
+
+
+async def verify_virtual_env(supervisor: Supervisor, wanted: VerifyRequest) -> Response:
+    """Look closely at environments, and make broken ones anew if told to."""
+    answer = await supervisor.verify_virtual_env(
+        wanted.model_name,
+        wanted.model_engine,
+        wanted.python_version,
+        wanted.worker_ip,
+        hashes=wanted.hashes,
+        repair=wanted.repair,
+    )
+    return gathered(answer)
+
+
+async def list_leases(
+    supervisor: Supervisor,
+    model_name: ModelName = None,
+    model_engine: ModelEngine = None,
+    python_version: PythonVersion = None,
+    worker_ip: WorkerIp = None,
+) -> Response:
+    """List who uses which environment."""
+    return gathered(
+        await supervisor.list_leases(model_name, model_engine, python_version, worker_ip)
+    )
+
+
+async def release_lease(
+    supervisor: Supervisor, lease_id: LeaseId, force: Force = False
+) -> Response:
+    """Let go of a lease whose process has ended where nobody could tell.
+
+    That of a living process is refused without `force`. An environment that neither a model nor a
+    lease needs then is deleted.
+    """
+    known = await supervisor.list_leases()
+    there = [each for each in known["list"] if each["lease_id"] == lease_id]
+    check_found(known, there, "lease")
+    answer = await supervisor.release_leases([lease_id], force=force)
+    refused = [each for report in answer["list"] for each in report["refused"]]
+    if refused:
+        raise InUse(
+            f"lease {lease_id} is held by a living process",
+            {"holders": refused, "hint": "end that process, or release it with force=true"},
+        )
+    gone = any(report["released"] for report in answer["list"]) or is_whole(answer)
+    return gathered(answer, result=gone)
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/v1/virtualenvs/gc",
+        endpoint=collect_garbage,
+        scope=Scope.DELETE,
+        reply=responses.Collected,
+        refused=(404,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/virtualenvs/verify",
+        endpoint=verify_virtual_env,
+        scope=Scope.CREATE,
+        reply=responses.Verified,
+        refused=(404,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/leases",
+        endpoint=list_leases,
+        scope=Scope.LIST,
+        reply=responses.Leases,
+        refused=(404,),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/leases/{lease_id}",
+        endpoint=release_lease,
+        scope=Scope.DELETE,
+        reply=responses.Released,
+        refused=(404, 409),
+    ),
+)

@@ -1,0 +1,1 @@
+"""Model processes: started in an environment, reached by their actors."""

@@ -1,0 +1,183 @@
+"""Start a model's process, an xoscar sub pool, inside a prepared environment.
+
+Comes in: a `PreparedEnvironment`, which exists only once the environment is published. Comes
+out: a `ModelProcess`, whose lease is bound to its pid and is given back when it ends, however.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+import xoscar as xo
+
+from xinference_venv.errors import DeadlineExceeded, ModelStartFailed
+from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.store.envs.launcher import UNSET_VARIABLE
+
+START_SECONDS = 120.0
+_STOP_SECONDS = 10.0
+_POLL_SECONDS = 0.05
+_MARK_VARIABLE = "XINFERENCE_VENV_PROCESS"
+# What configures installers has no business in a model's process. XOSCAR_AUTH_KEY stays: a sub
+# pool reads it for every frame, without it the model could not be called.
+_UNSET_PREFIXES = ("UV_", "PIP_")
+_UNSET = frozenset({"NETRC", "XOSCAR_UV_PATH"})
+
+
+def variables_to_unset(environ: Mapping[str, str]) -> list[str]:
+    """The names of the variables that must not reach a model's process."""
+    return sorted(
+        name
+        for name in environ
+        if (name.startswith(_UNSET_PREFIXES) or name in _UNSET) and name.isidentifier()
+    )
+
+
+def process_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables to start a prepared environment's `python` with, by whoever starts it.
+
+    `environ` is what the process inherits. `python` is a small program that becomes the
+    interpreter: by itself it sets ``VIRTUAL_ENV``, ``PATH`` and ``PYTHONPYCACHEPREFIX`` and takes
+    ``PYTHONPATH`` away; here it is told what else must not reach a model.
+    """
+    return {UNSET_VARIABLE: " ".join(variables_to_unset(environ))}
+
+
+@dataclass(kw_only=True, eq=False)
+class ModelProcess:
+    """A running model process: actors are created at its `address`."""
+
+    address: str
+    pid: int
+    environment: PreparedEnvironment
+    _handle: Any
+    _pool: Any
+    _worker: Any
+    _watcher: asyncio.Task[None] | None = field(default=None)
+
+    async def ended(self) -> int:
+        """Wait for the process to end; returns its exit status, negative for a signal's number."""
+        return int(await self._handle.wait())
+
+    async def stop(self) -> None:
+        """End the process and give its lease back; safe to call again."""
+        if self.address in self._pool.sub_processes:
+            await self._pool.remove_sub_pool(self.address, timeout=_STOP_SECONDS)
+        if self._watcher is not None:
+            await self._watcher
+
+    async def watch(self) -> None:
+        """Give the lease back when the process has ended by itself."""
+        await self._handle.wait()
+        # A worker that is gone needs no telling: the lease is bound to a pid that is gone too.
+        with suppress(ConnectionError, xo.ServerClosed, xo.ActorNotExist):
+            await release(self._worker, self.environment)
+
+
+async def start_model_process(
+    pool: Any,
+    worker: Any,
+    environment: PreparedEnvironment,
+    *,
+    label: str,
+    variables: Mapping[str, str] | None = None,
+    deadline: float = START_SECONDS,
+) -> ModelProcess:
+    """Start a sub pool of `pool` with the environment's interpreter.
+
+    `worker` is a reference to the host's `VirtualEnvWorkerActor`; `variables` are set for the
+    process. Raises `ModelStartFailed`, or `DeadlineExceeded` after `deadline` seconds; then, and
+    when it is cancelled, the process is ended and the lease given back.
+    """
+    mark = uuid.uuid4().hex
+    # A pool's configuration must fit 10 KiB, so only what differs is passed.
+    differing = {
+        **(variables or {}),
+        _MARK_VARIABLE: mark,
+        **process_variables(os.environ),
+    }
+    appending = asyncio.ensure_future(
+        pool.append_sub_pool(
+            label=label,
+            env=differing,
+            start_python=environment.python,
+            # A terminal sends Ctrl-C to the whole process group; who started a model ends it.
+            suspend_sigint=True,
+        )
+    )
+    started = False
+    try:
+        async with asyncio.timeout(deadline):
+            # Shielded: of a cancelled append xoscar forgets the child, and nobody reaps it.
+            address = await asyncio.shield(appending)
+        handle = pool.sub_processes[address]
+        await bind(worker, environment, handle.pid)
+        started = True
+    except TimeoutError:
+        raise DeadlineExceeded(
+            f"the process of {label} did not start within {deadline:g} s"
+        ) from None
+    except OSError as error:
+        raise ModelStartFailed(
+            f"the process of {label} did not start: {error}",
+            {"hint": f"try by hand: {environment.python} -c 'import xoscar'"},
+        ) from error
+    finally:
+        if not started:
+            await _abandon(pool, worker, environment, mark, appending)
+    process = ModelProcess(
+        address=address,
+        pid=handle.pid,
+        environment=environment,
+        _handle=handle,
+        _pool=pool,
+        _worker=worker,
+    )
+    process._watcher = asyncio.create_task(process.watch())
+    return process
+
+
+async def bind(worker: Any, environment: PreparedEnvironment, pid: int) -> None:
+    """Bind the environment's lease to a process; the host's own interpreter has none."""
+    if environment.lease_id is not None:
+        await worker.bind_lease(environment.env_id, environment.lease_id, pid)
+
+
+async def release(worker: Any, environment: PreparedEnvironment) -> None:
+    """Give the environment's lease back; the host's own interpreter has none."""
+    if environment.lease_id is not None:
+        await worker.release_lease(environment.env_id, environment.lease_id)
+
+
+async def _abandon(
+    pool: Any,
+    worker: Any,
+    environment: PreparedEnvironment,
+    mark: str,
+    appending: asyncio.Future[str],
+) -> None:
+    """End the child of an append, however far that is, and let xoscar reap it."""
+
+    def kill() -> None:
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                if child.environ().get(_MARK_VARIABLE) == mark:
+                    child.kill()
+
+    async def abandon() -> None:
+        kill()
+        # The child may not be there yet; once it is gone, the append ends by itself.
+        while not (await asyncio.wait([appending], timeout=_POLL_SECONDS))[0]:
+            kill()
+        if appending.exception() is None:
+            await pool.remove_sub_pool(appending.result(), force=True)
+        await release(worker, environment)
+
+    await asyncio.shield(abandon())

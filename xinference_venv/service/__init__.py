@@ -1,0 +1,1 @@
+"""The worker's work as plain classes, usable without an actor."""

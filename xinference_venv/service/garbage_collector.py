@@ -1,0 +1,333 @@
+"""Keeping a store small: garbage collection on request, and by a standing policy.
+
+Comes in: a policy. Comes out: a report of what went and what stayed. What goes is decided by
+`plan_eviction`; here are the locks, the threads and the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from xinference_venv._util.tasks import finish_in_thread
+from xinference_venv.errors import (
+    DeadlineExceeded,
+    InUse,
+    InvalidRecord,
+    StoreError,
+    VirtualEnvError,
+)
+from xinference_venv.inventory.eviction import (
+    EnvUsage,
+    Eviction,
+    EvictionPlan,
+    EvictionPolicy,
+    plan_eviction,
+)
+from xinference_venv.observability import metrics
+from xinference_venv.service.launch_service import Launches
+from xinference_venv.store.disk_usage import (
+    Scale,
+    Stop,
+    Weight,
+    measured,
+    recorded_bytes,
+    usages_of,
+    weigh,
+)
+from xinference_venv.store.gc import Leftover, bury, clear_away, leftovers, note_use
+from xinference_venv.store.host_files import free_bytes, total_bytes
+from xinference_venv.store.keys import key_places
+from xinference_venv.store.legacy.layouts import old_directories
+from xinference_venv.store.store import Store
+from xinference_venv.uv.subprocess import Uv, prune_cache
+
+# How often a standing policy is applied where nothing happens.
+_EVERY_SECONDS = 600.0
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Evicted:
+    """What went, and what it weighed just before."""
+
+    eviction: Eviction
+    weight: Weight
+
+    def to_dict(self) -> dict[str, Any]:
+        own, linked = self.weight.own_bytes, self.weight.linked_bytes
+        return {**self.eviction.to_dict(), "freed_bytes": own, "linked_bytes": linked}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Skipped:
+    """What stays against the plan, and why."""
+
+    eviction: Eviction
+    why: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.eviction.to_dict(), "why": self.why}
+
+
+@dataclass(kw_only=True)
+class Care:
+    """The garbage collection of one worker; `standing` is the policy it keeps to by itself."""
+
+    launches: Launches
+    standing: EvictionPolicy
+    _alone: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _wanted: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _task: asyncio.Task[None] | None = field(default=None, init=False)
+    _measuring: asyncio.Task[dict[str, Any]] | None = field(default=None, init=False)
+    # Environments that were measured together, and what they took: they never change.
+    _known: tuple[frozenset[tuple[str, float]], int] = field(default=(frozenset(), 0), init=False)
+
+    @property
+    def _store(self) -> Store:
+        return self.launches.store
+
+    @property
+    def _uv(self) -> Uv:
+        return self.launches.uv
+
+    def start(self) -> None:
+        """Apply the standing policy from now on, where there is one."""
+        if self.standing != EvictionPolicy():
+            self._task = asyncio.create_task(self._keep_to_policy())
+
+    def look_soon(self) -> None:
+        """Apply the standing policy now, since there is something new."""
+        self._wanted.set()
+
+    async def stop(self) -> None:
+        """End what goes on by itself; returns when it has ended."""
+        running = [each for each in (self._task, self._measuring) if each is not None]
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+
+    async def collect(
+        self, policy: EvictionPolicy, *, prune_uv_cache: bool, dry_run: bool
+    ) -> dict[str, Any]:
+        """Let go what a policy lets go and what nothing needs; returns a report.
+
+        A dry run changes nothing and reports what would go.
+        """
+        async with self._alone:
+            usages = await self._usages()
+            usages = await _while_awaited(measured, self._store, usages)
+            plan = plan_eviction(usages, policy, now=time.time())
+            found = await _while_awaited(leftovers, self._store, time.time())
+            evicted, skipped = await self._would_evict(plan) if dry_run else await self._evict(plan)
+            cleared = found
+            if not dry_run:
+                await finish_in_thread(note_use, self._store, usages)
+                cleared = await finish_in_thread(clear_away, self._store, found)
+            cache, pruned, failure = await self._cache(prune=prune_uv_cache and not dry_run)
+            old = await asyncio.to_thread(self._old_directories)
+            unmanaged = await _while_awaited(weigh, old)
+        freed = sum(each.weight.own_bytes for each in evicted) + pruned.own_bytes
+        gone = sum(each.eviction.usage.added_bytes for each in evicted)
+        return {
+            "dry_run": dry_run,
+            "evict": [each.to_dict() for each in evicted],
+            "skipped": [each.to_dict() for each in skipped],
+            "in_use": [usage.to_dict() for usage in plan.in_use],
+            "leftovers": [_leftover(each) for each in cleared],
+            "bytes_before": plan.bytes_before,
+            "bytes_after": plan.bytes_before - gone,
+            "freed_bytes": freed + sum(each.size_bytes for each in cleared),
+            "max_bytes": policy.max_bytes,
+            "unmanaged": {"count": len(old), "size_bytes": unmanaged.size_bytes},
+            "uv_cache": {
+                "path": self._cache_path,
+                "size_bytes": cache.size_bytes,
+                "shared_bytes": cache.linked_bytes,
+                "pruned_bytes": pruned.size_bytes,
+                "error": None if failure is None else failure.to_dict(),
+            },
+        }
+
+    async def disk_usage(self, timeout: float) -> dict[str, Any]:
+        """What is on the disk, measured by one walk for all who ask at once; changes nothing.
+
+        Raises `DeadlineExceeded` after `timeout` seconds; the walk goes on for who asks again.
+        """
+        if self._measuring is None or self._measuring.done():
+            self._measuring = asyncio.create_task(self._measure())
+        done, _ = await asyncio.wait([self._measuring], timeout=timeout)
+        if not done:
+            raise DeadlineExceeded(
+                f"the disk was not measured within {timeout:g} s",
+                {"hint": "it goes on being measured: ask again in a while"},
+            )
+        return self._measuring.result()
+
+    async def _measure(self) -> dict[str, Any]:
+        async with self._alone:
+            usages = await _while_awaited(measured, self._store, await self._usages())
+            cache, *_ = await self._cache(prune=False)
+            old = await asyncio.to_thread(self._old_directories)
+            unmanaged = await _while_awaited(weigh, old)
+        return {
+            "environments": [usage.to_dict() for usage in usages],
+            "unmanaged": {"count": len(old), "size_bytes": unmanaged.size_bytes},
+            "uv_cache": {
+                "path": self._cache_path,
+                "size_bytes": cache.size_bytes,
+                "shared_bytes": cache.linked_bytes,
+            },
+            "free_bytes": await asyncio.to_thread(free_bytes, self._store.layout.root),
+            "total_bytes": await asyncio.to_thread(total_bytes, self._store.layout.root),
+        }
+
+    async def _keep_to_policy(self) -> None:
+        while True:
+            try:
+                async with self._alone:
+                    await self._apply()
+            except (VirtualEnvError, OSError) as error:
+                _log.warning("the standing policy of eviction could not be applied: %s", error)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_EVERY_SECONDS):
+                    await self._wanted.wait()
+            self._wanted.clear()
+
+    async def _apply(self) -> None:
+        usages = await self._usages()
+        await finish_in_thread(note_use, self._store, usages)
+        limit = self.standing.max_bytes
+        if limit is not None and not await asyncio.to_thread(self._surely_fit, usages, limit):
+            usages = await _while_awaited(measured, self._store, usages)
+            await asyncio.to_thread(self._remember, usages)
+        evicted, skipped = await self._evict(plan_eviction(usages, self.standing, now=time.time()))
+        for gone in evicted:
+            usage = gone.eviction.usage
+            _log.info("evicted %s (%s): %s", usage.env_id, gone.eviction.reason, _names(usage))
+        for kept in skipped:
+            _log.info("kept %s: %s", kept.eviction.usage.env_id, kept.why)
+
+    def _surely_fit(self, usages: list[EnvUsage], limit: int) -> bool:
+        """Whether records and the last walk tell that all fits, so that nobody need walk."""
+        known, total = self._known
+        try:
+            there = recorded_bytes(self._store, usages)
+        except InvalidRecord:
+            return False
+        if not known <= there.keys():
+            # What others shared with the one that is gone may be made anew, and be theirs alone.
+            known, total = frozenset(), 0
+        return total + sum(size for which, size in there.items() if which not in known) <= limit
+
+    def _remember(self, usages: list[EnvUsage]) -> None:
+        """Keep what a walk has found, while every record can be read."""
+        with suppress(InvalidRecord):
+            there = frozenset(recorded_bytes(self._store, usages))
+            self._known = (there, sum(usage.added_bytes for usage in usages))
+
+    async def _usages(self) -> list[EnvUsage]:
+        launching = {build.spec.key for build in self.launches.builds.values()}
+        return await asyncio.to_thread(usages_of, self._store, launching)
+
+    async def _would_evict(self, plan: EvictionPlan) -> tuple[list[_Evicted], list[_Skipped]]:
+        """What `_evict` would do: the going of each frees what those before it left."""
+        scale = Scale()
+        freed_before = 0
+        evicted = []
+        for each in plan.evict:
+            env = self._store.layout.env(each.usage.env_id)
+            freed = (await _while_awaited(scale.put, env)).own_bytes
+            size = each.usage.size_bytes
+            weight = Weight(size_bytes=size, linked_bytes=size - (freed - freed_before))
+            evicted.append(_Evicted(eviction=each, weight=weight))
+            freed_before = freed
+        return evicted, []
+
+    async def _evict(self, plan: EvictionPlan) -> tuple[list[_Evicted], list[_Skipped]]:
+        """Let go what was planned, one by one, and never what is used by now."""
+        evicted = []
+        skipped = []
+        for each in plan.evict:
+            env = self._store.layout.env(each.usage.env_id)
+            weight = await _while_awaited(weigh, [env])
+            try:
+                grave = await self._bury(each.usage)
+                await finish_in_thread(self._store.disk.delete, grave)
+            except DeadlineExceeded:
+                why = "a launch or a removal of it is under way"
+                skipped.append(_Skipped(eviction=each, why=why))
+            except (InUse, StoreError) as error:
+                skipped.append(_Skipped(eviction=each, why=str(error)))
+            else:
+                evicted.append(_Evicted(eviction=each, weight=weight))
+                measures, reason = self.launches.measures, each.reason.value
+                measures.add(metrics.EVICTIONS, reason)
+                measures.add(metrics.EVICTED_BYTES, reason, by=weight.own_bytes)
+        return evicted, skipped
+
+    async def _bury(self, usage: EnvUsage) -> Path:
+        """Alone with all keys of an environment; a launch that has one of them goes before."""
+        async with AsyncExitStack() as locks:
+            # In one order, so that no two collections wait for each other.
+            for key in sorted(usage.keys, key=lambda key: key.digest):
+                await locks.enter_async_context(
+                    self.launches.holding(key, "eviction", deadline=0.0, on_wait=lambda _: None)
+                )
+            return await finish_in_thread(bury, self._store, usage)
+
+    async def _cache(self, *, prune: bool) -> tuple[Weight, Weight, VirtualEnvError | None]:
+        """What uv's cache takes, what was pruned of it, and why it could not be pruned."""
+        if self._cache_path is None:
+            return Weight(), Weight(), None
+        before = await _while_awaited(weigh, [self._cache_path])
+        if not prune:
+            return before, Weight(), None
+        try:
+            await prune_cache(self._uv, deadline=float(self.launches.settings.build_timeout))
+        except VirtualEnvError as error:
+            # What was done before it is to be told as well.
+            return before, Weight(), error
+        after = await _while_awaited(weigh, [self._cache_path])
+        # Others may have put something into it meanwhile.
+        size = max(0, before.size_bytes - after.size_bytes)
+        freed = min(size, max(0, before.own_bytes - after.own_bytes))
+        return after, Weight(size_bytes=size, linked_bytes=size - freed), None
+
+    @property
+    def _cache_path(self) -> str | None:
+        return self._uv.door.environment.get("UV_CACHE_DIR")
+
+    def _old_directories(self) -> list[Path]:
+        layout = self._store.layout
+        found = old_directories(layout, key_places(layout))
+        return [each.path for each in found if not each.is_link]
+
+
+async def _while_awaited(work: Callable[..., _T], *arguments: Any) -> _T:
+    """The result of blocking work that takes a `Stop` last; it stops when this is cancelled."""
+    given_up = threading.Event()
+    stop: Stop = given_up.is_set
+    try:
+        return await asyncio.to_thread(work, *arguments, stop)
+    except asyncio.CancelledError:
+        given_up.set()
+        raise
+
+
+def _leftover(found: Leftover) -> dict[str, Any]:
+    return {"kind": found.kind, "path": str(found.path), "size_bytes": found.size_bytes}
+
+
+def _names(usage: EnvUsage) -> str:
+    return ", ".join(map(str, usage.keys)) or "no key"

@@ -1,0 +1,136 @@
+"""The host's facts for a worker: asked once, kept on disk, told unchanged by stamps."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xinference_venv._util.records import digest_of
+from xinference_venv.errors import InvalidRecord
+from xinference_venv.planning.host import Accelerator, HostFacts, Interpreter
+from xinference_venv.planning.pip_config import PipConfig, parse_pip_config, pip_config_paths
+from xinference_venv.settings import Settings
+from xinference_venv.store.atomic import Stamp
+from xinference_venv.store.host.scan import scan_distributions, stamp_all, unchanged
+from xinference_venv.store.host_files import read_present
+from xinference_venv.store.store import Store
+from xinference_venv.uv.interpreters import find_python, probe_accelerator, probe_interpreter
+from xinference_venv.uv.subprocess import Uv
+
+# Their presence says whether an accelerator was added or its driver replaced.
+_ACCELERATOR_FILES = ("/proc/driver/nvidia/version", "/dev/nvidia0", "/dev/davinci_manager")
+
+# Raised when the answers kept on disk tell more, or are found out in another way.
+_FORMAT = 2
+
+
+@dataclass(kw_only=True)
+class Hosts:
+    """Facts of the host interpreter and of others that were asked for."""
+
+    store: Store
+    uv: Uv
+    settings: Settings
+    environ: Mapping[str, str]
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _kept: dict[str, tuple[dict[str, Stamp], Any]] = field(default_factory=dict, init=False)
+
+    async def facts(self) -> HostFacts:
+        """The facts of the host as it is now."""
+        python = self.settings.host_python or sys.executable
+
+        async def ask() -> tuple[HostFacts, dict[str, Stamp]]:
+            interpreter = await probe_interpreter(self.uv.door, python)
+            others = (*_ACCELERATOR_FILES, self._user_site(interpreter))
+            stamps = await asyncio.to_thread(stamp_all, interpreter, others)
+            scanned = await asyncio.to_thread(scan_distributions, interpreter)
+            accelerator = await probe_accelerator(self.uv.door, interpreter)
+            facts = _assemble(interpreter, scanned, accelerator)
+            await asyncio.to_thread(self.store.save_host, facts)
+            return facts, stamps
+
+        async with self._lock:
+            facts: HostFacts = await self._remembered(f"host {python}", HostFacts, ask)
+        return facts
+
+    async def interpreter(
+        self, wanted: str | None, host: Interpreter, on_line: Callable[[str], None]
+    ) -> Interpreter:
+        """The interpreter of the wanted version, else the `host`'s; raises `PythonNotFound`."""
+        if wanted is None or host.version == wanted or host.version.startswith(f"{wanted}."):
+            return host
+
+        async def ask() -> tuple[Interpreter, dict[str, Stamp]]:
+            path = await find_python(
+                self.uv,
+                wanted,
+                allow_download=self.settings.python_downloads,
+                on_line=on_line,
+            )
+            interpreter = await probe_interpreter(self.uv.door, path)
+            return interpreter, await asyncio.to_thread(stamp_all, interpreter)
+
+        async with self._lock:
+            found: Interpreter = await self._remembered(f"python {wanted}", Interpreter, ask)
+        return found
+
+    def pip(self) -> PipConfig:
+        """Pip's configuration as it is now; blocks on the disk."""
+        return pip_config_of(self.environ)
+
+    def _user_site(self, interpreter: Interpreter) -> str:
+        """Where ``pip install --user`` puts packages; on the search path once it is there."""
+        home = self.environ.get("HOME") or str(Path.home())
+        base = self.environ.get("PYTHONUSERBASE") or os.path.join(home, ".local")
+        return os.path.join(base, "lib", f"python{interpreter.minor_version}", "site-packages")
+
+    async def _remembered(self, what: str, kind: Any, ask: Any) -> Any:
+        """The answer in memory, else on disk, while its stamps hold; else asked anew."""
+        path = self.store.layout.hosts / f"probe-{digest_of(what)[:32]}.json"
+        if what not in self._kept:
+            self._kept[what] = await asyncio.to_thread(self._load, path, kind)
+        stamps, answer = self._kept[what]
+        if answer is None or not unchanged(stamps):
+            answer, stamps = await ask()
+            self._kept[what] = (stamps, answer)
+            saved = {"format": _FORMAT, "stamps": stamps, "answer": answer.to_dict()}
+            await asyncio.to_thread(self.store.disk.write_json, path, saved, durable=False)
+        return answer
+
+    def _load(self, path: Path, kind: Any) -> tuple[dict[str, Stamp], Any]:
+        try:
+            saved = self.store.disk.read_json(path)
+            if saved is None or saved.get("format") != _FORMAT:
+                return {}, None
+            return {name: tuple(stamp) for name, stamp in saved["stamps"].items()}, kind.from_dict(
+                saved["answer"]
+            )
+        except (InvalidRecord, KeyError, TypeError, AttributeError):
+            return {}, None
+
+
+def pip_config_of(environ: Mapping[str, str]) -> PipConfig:
+    """What pip is configured to on this host; blocks on the disk, raises `InvalidSource`."""
+    paths = pip_config_paths(
+        environ,
+        prefix=sys.prefix,
+        home=environ.get("HOME") or str(Path.home()),
+        platform=sys.platform,
+        present=os.path.exists,
+    )
+    return parse_pip_config(read_present(paths), environ)
+
+
+def _assemble(interpreter: Interpreter, scanned: Any, accelerator: Accelerator) -> HostFacts:
+    distributions, skipped = scanned
+    return HostFacts(
+        interpreter=interpreter,
+        distributions=distributions,
+        accelerator=accelerator,
+        skipped=skipped,
+    )

@@ -1,0 +1,183 @@
+"""The care for what stands: checks in the background, and verification and repair when asked.
+
+Comes in: a store, and launches to make anew what is broken. Goes out: marks in environments that
+are broken, warnings in the log, and for whoever asked what was found and what became of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from xinference_venv._util.tasks import finish_in_thread
+from xinference_venv.errors import DeadlineExceeded, JobCancelled, StoreError, VirtualEnvError
+from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.service.launch_service import Launches
+from xinference_venv.store.envs.verify import broken_at_a_glance, check_env, due_envs
+from xinference_venv.store.store import Store
+
+_log = logging.getLogger(__name__)
+
+# A process that lives for one command ends before it would be kept busy.
+_FIRST_SECONDS = 10.0
+_ROUND_SECONDS = 24 * 3600.0
+# After each distribution: launches of the same process have the processor to themselves again.
+_PAUSE_SECONDS = 0.005
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """What a verification found of one key's environment; no `faults` at all (None): it did not
+    look.
+
+    `repaired` is None when there was nothing to repair, or nobody wanted it; when it is False,
+    `not_repaired` says why.
+    """
+
+    faults: tuple[str, ...] | None
+    repaired: bool | None = None
+    not_repaired: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "faults": None if self.faults is None else list(self.faults),
+            "repaired": self.repaired,
+            "not_repaired": self.not_repaired,
+        }
+
+
+NOT_LOOKED_AT = Finding(faults=None)
+
+
+@dataclass(kw_only=True)
+class Checks:
+    """The checks of one worker."""
+
+    store: Store
+    launches: Launches
+    _stopped: threading.Event = field(default_factory=threading.Event)
+    _task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Check every environment in the background from now on, once a day."""
+        self._task = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """End the checks; returns when none looks at anything any more."""
+        self._stopped.set()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def verify(
+        self, entries: Iterable[EnvEntry], *, hashes: bool, repair: bool
+    ) -> dict[EnvKey, Finding]:
+        """Look closely at the environments of these keys, and make broken ones anew on request.
+
+        What is being built, was left by older versions, or is gone by now, is left out.
+        """
+        env_ids = {each.key: each.env_id for each in entries if each.env_id is not None}
+        faults = {}
+        for env_id in dict.fromkeys(env_ids.values()):
+            faults[env_id] = await self._checked(env_id, hashes)
+        found = {
+            key: seen for key, env_id in env_ids.items() if (seen := faults[env_id]) is not None
+        }
+        findings = {}
+        for key, seen in found.items():
+            hindrance = await self._repair(key, hashes) if seen and repair else None
+            findings[key] = Finding(
+                faults=seen,
+                repaired=hindrance is None if seen and repair else None,
+                not_repaired=hindrance,
+            )
+        return findings
+
+    async def _checked(self, env_id: str, hashes: bool) -> tuple[str, ...] | None:
+        ended = threading.Event()
+
+        def pause() -> None:
+            if ended.is_set() or self._stopped.is_set():
+                raise JobCancelled("the check was ended")
+
+        try:
+            return await asyncio.to_thread(
+                check_env, self.store, env_id, hashes=hashes, pause=pause
+            )
+        finally:
+            # A thread can't be cancelled: it is told.
+            ended.set()
+
+    async def _repair(self, key: EnvKey, hashes: bool) -> str | None:
+        """Launch again what a key was launched with; returns why its environment is not whole then.
+
+        The repair of another key that shares it may have served this one already.
+        """
+        if not (faults := await self._faults_now(key, hashes)):
+            return None
+        record = await asyncio.to_thread(self.store.key_record, key)
+        if record is None or record.request is None:
+            return "its request was not kept, or had credentials: launch the model again"
+        try:
+            await self._launch(LaunchRequest.from_dict(record.request))
+        except VirtualEnvError as error:
+            return str(error) if error.hint is None else f"{error} ({error.hint})"
+        faults = await self._faults_now(key, hashes)
+        return f"it was launched again, and still {faults[0]}" if faults else None
+
+    async def _faults_now(self, key: EnvKey, hashes: bool) -> tuple[str, ...]:
+        env_id = await asyncio.to_thread(self.store.env_of, key)
+        return () if env_id is None else await self._checked(env_id, hashes) or ()
+
+    async def _launch(self, request: LaunchRequest) -> None:
+        """Launch and give the lease back; raises the job's error."""
+        job = self.launches.start(request, None)
+        assert job.task is not None
+        try:
+            await asyncio.wait([job.task])
+        finally:
+            await self.launches.cancel(job)
+        if job.error is not None:
+            raise job.error
+        if job.lease is not None:
+            env_id, lease_id = job.lease.env_id, job.lease.lease_id
+            await asyncio.to_thread(self.store.leases.release, env_id, lease_id)
+            await asyncio.to_thread(self.store.delete_if_unused, env_id)
+
+    async def _watch(self) -> None:
+        await asyncio.sleep(_FIRST_SECONDS)
+        while True:
+            await self._round()
+            await asyncio.sleep(_ROUND_SECONDS)
+
+    async def _round(self) -> None:
+        """Look at all for a moment, then closely at one after the other."""
+        broken = await asyncio.to_thread(broken_at_a_glance, self.store)
+        for env_id, fault in broken.items():
+            _warn(self.store, env_id, fault)
+        for env_id in await asyncio.to_thread(due_envs, self.store, time.time()):
+            try:
+                faults = await finish_in_thread(
+                    check_env, self.store, env_id, hashes=False, pause=self._rest
+                )
+            except (StoreError, DeadlineExceeded) as error:
+                _log.warning("an environment can't be checked: %s", error)
+                continue
+            if faults and env_id not in broken:
+                _warn(self.store, env_id, "; ".join(faults))
+
+    def _rest(self) -> None:
+        if self._stopped.wait(_PAUSE_SECONDS):
+            raise JobCancelled("the check was ended")
+
+
+def _warn(store: Store, env_id: str, fault: str) -> None:
+    _log.warning("the environment %s is broken: %s", store.layout.env(env_id), fault)

@@ -1,0 +1,234 @@
+"""The jobs of one worker: who waits for what, and the builds that several may share.
+
+A job belongs to one caller and has its own events, result and lease. A build belongs to all the
+jobs that ask for the same thing at the same time; it is cancelled when the last of them is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from xinference_venv.errors import InvalidInput, UnknownJob, VirtualEnvError
+from xinference_venv.inventory.jobs import JobJournal, Phase, PreparedEnvironment
+from xinference_venv.inventory.lease import Lease
+from xinference_venv.observability import metrics
+from xinference_venv.observability.logging import context_about
+from xinference_venv.observability.metrics import Source
+from xinference_venv.observability.registry import Measures
+from xinference_venv.planning.lock import EnvLock
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.planning.spec import EnvSpec
+from xinference_venv.service.build_log import BuildLog
+
+ENDED_JOBS_KEPT = 200
+# It becomes the name of a folder.
+_JOB_ID = re.compile("[0-9a-f]{32}")
+
+
+@dataclass(kw_only=True, eq=False)
+class Job:
+    """One caller's job; `logged` when it is part of a build, whose log is its log.
+
+    `source` says where its environment came from, as far as a build tells. Once `given_up`, a
+    `lease` is for nobody.
+    """
+
+    job_id: str
+    request: LaunchRequest
+    journal: JobJournal = field(default_factory=JobJournal)
+    result: PreparedEnvironment | None = None
+    error: VirtualEnvError | None = None
+    lease: Lease | None = None
+    given_up: bool = False
+    logged: bool = False
+    source: Source | None = None
+    task: asyncio.Task[None] | None = None
+    lock: EnvLock | None = None
+    ask: Any = None
+    members: Mapping[str, Any] = field(default_factory=dict)
+    of_cluster: bool = False
+    """Whether its id was given, for the jobs of one launch on other workers have it too."""
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def say(self, phase: Phase, message: str, **progress: int | None) -> None:
+        """Add an event and wake whoever waits."""
+        self.journal.add(time.time(), phase, message, **progress)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def know(self, lock: EnvLock) -> None:
+        """Note the job's lock for whoever asks for it."""
+        self.lock = lock
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def change(self, timeout: float) -> None:
+        """Wait for something to happen, for `timeout` seconds at most."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+
+    def describe(self) -> dict[str, Any]:
+        """Plain JSON values: what is launched, how far it is, how it ended."""
+        events = self.journal.events
+        return {
+            "job_id": self.job_id,
+            "model_name": self.request.model_name,
+            "model_engine": self.request.model_engine,
+            "phase": self.journal.phase.value,
+            "message": events[-1].message if events else "",
+            "started": events[0].at if events else None,
+            "changed": events[-1].at if events else None,
+            "error": None if self.error is None else self.error.to_dict(),
+        }
+
+    async def events(self, since: int, timeout: float) -> dict[str, Any]:
+        """The events after number `since`; waits at most `timeout` seconds for the first one.
+
+        That a job was queued is no news to who queued it, and not worth an answer of its own.
+        """
+        if not self.journal.since(max(since, 1)) and not self.journal.phase.is_last:
+            await self.change(timeout)
+        return {
+            "job_id": self.job_id,
+            "phase": self.journal.phase.value,
+            "events": [event.to_dict() for event in self.journal.since(since)],
+            "result": None if self.result is None else self.result.to_dict(),
+            "error": None if self.error is None else self.error.to_dict(),
+        }
+
+
+@dataclass(kw_only=True, eq=False)
+class Build:
+    """What several jobs wait for; `log` gets every line that uv says.
+
+    `request` is the launch that began it.
+    """
+
+    spec: EnvSpec
+    request: LaunchRequest | None = None
+    log: BuildLog
+    jobs: list[Job] = field(default_factory=list)
+    task: asyncio.Task[Any] | None = None
+
+    def say(self, phase: Phase, message: str, **progress: int | None) -> None:
+        """Tell every job that waits, and the log."""
+        self.log.note(message)
+        for job in self.jobs:
+            job.say(phase, message, **progress)
+
+    def note(self, line: str) -> None:
+        """Write a line to the log."""
+        self.log.note(line)
+
+    def know(self, lock: EnvLock) -> None:
+        """Note the lock with every job that waits."""
+        for job in self.jobs:
+            job.know(lock)
+
+    def came_from(self, source: Source) -> None:
+        """Note with the job that began it where the environment came from."""
+        for job in self.jobs:
+            job.source = job.source or source
+
+    def join(self, job: Job) -> None:
+        """Let another job wait too; it hears what was said so far."""
+        if self.jobs:
+            job.source = Source.JOINED
+            for event in self.jobs[0].journal.events:
+                if event.phase is not Phase.QUEUED:
+                    job.say(event.phase, event.message, done=event.done, total=event.total)
+        self.jobs.append(job)
+        job.logged = True
+
+
+@dataclass(kw_only=True)
+class Board:
+    """All jobs of a worker, the ended ones up to a bound."""
+
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+    def open(self, request: LaunchRequest, job_id: str | None = None) -> Job:
+        """A new job, of this id if one is given; raises `InvalidInput` for one that is taken."""
+        if job_id is not None and not _JOB_ID.fullmatch(job_id):
+            raise InvalidInput(
+                f"invalid job id {job_id[:80]!r}", {"hint": "allowed are 32 hexadecimal digits"}
+            )
+        if job_id is not None and job_id in self.jobs:
+            raise InvalidInput(f"there is a job {job_id!r} already")
+        ended = [each for each, job in self.jobs.items() if job.journal.phase.is_last]
+        for each in ended[: max(0, len(ended) - ENDED_JOBS_KEPT)]:
+            del self.jobs[each]
+        job = Job(job_id=job_id or uuid.uuid4().hex, request=request, of_cluster=job_id is not None)
+        self.jobs[job.job_id] = job
+        return job
+
+    def find(self, job_id: str) -> Job:
+        """The job; raises `UnknownJob`."""
+        if job_id not in self.jobs:
+            raise UnknownJob(
+                f"there is no job {job_id!r}",
+                {"hint": "it ended long ago, or the worker was started anew"},
+            )
+        return self.jobs[job_id]
+
+    def running(self) -> list[Job]:
+        """The jobs that have not ended."""
+        return [job for job in self.jobs.values() if not job.journal.phase.is_last]
+
+
+_log = logging.getLogger(__name__)
+# Whoever waits for a launch is told how it ends: without logging, standard error is not the place.
+_log.addHandler(logging.NullHandler())
+
+
+def accounted(
+    job: Job, work: Coroutine[Any, Any, None], measures: Measures, worker: str
+) -> asyncio.Task[None]:
+    """Run the work of a job as a task, whose lines in the log name job, model and worker."""
+    context = context_about(job=job.job_id, model=job.request.model_name, worker=worker)
+    context.run(_log.info, "the launch begins")
+    task = asyncio.create_task(work, context=context)
+    task.add_done_callback(partial(_end, job, measures), context=context)
+    return task
+
+
+def _end(job: Job, measures: Measures, _: asyncio.Task[None]) -> None:
+    outcome = job.journal.phase
+    if not outcome.is_last:
+        # It was cancelled before its first step.
+        outcome = Phase.CANCELLED
+    source = "" if outcome is not Phase.READY else _source(job).value
+    seconds = sum(job.journal.seconds.values())
+    measures.observe(metrics.JOB_SECONDS, outcome.value, source, value=seconds)
+    for phase, spent in job.journal.seconds.items():
+        measures.observe(metrics.PHASE_SECONDS, phase.value, value=spent)
+    told: dict[str, object] = {"outcome": outcome.value, "duration_seconds": round(seconds, 6)}
+    if outcome is Phase.FAILED and job.error is not None:
+        # One that this release does not know stands in the details.
+        code = str(job.error.to_dict()["code"])
+        measures.add(metrics.JOB_FAILURES, code)
+        told["code"] = code
+        text = "the launch failed after %.3f s: %s: %s"
+        _log.warning(text, seconds, code, job.error, extra=told)
+    elif outcome is Phase.READY:
+        told["source"] = source
+        _log.info("the launch is ready after %.3f s: %s", seconds, source, extra=told)
+    else:
+        _log.info("the launch was cancelled after %.3f s", seconds, extra=told)
+
+
+def _source(job: Job) -> Source:
+    if job.result is not None and not job.result.enabled:
+        return Source.HOST
+    return job.source or Source.RELAUNCH

@@ -1,0 +1,399 @@
+"""Launches on one host: from a request to a lease on a ready environment, for many at once.
+
+Equal launches share one build, launches of one key wait for each other, and what is there and
+right already takes neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from xinference_venv._util.tasks import cancel, finish_in_thread
+from xinference_venv.errors import (
+    DeadlineExceeded,
+    InvalidRecord,
+    InvalidSource,
+    JobCancelled,
+    NotFound,
+    VirtualEnvError,
+)
+from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
+from xinference_venv.observability.registry import Measures
+from xinference_venv.observability.waiting import counted_waiting
+from xinference_venv.planning.catalog import Catalog
+from xinference_venv.planning.host import HostFacts, Interpreter
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.lock import EnvLock
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.planning.sources import check_launch_find_links
+from xinference_venv.planning.spec import (
+    EnvSpec,
+    Surroundings,
+    describe,
+    plan_spec,
+    wants_environment,
+)
+from xinference_venv.service.assemble import in_phase
+from xinference_venv.service.build_log import BuildLog, log_failure
+from xinference_venv.service.host_facts import Hosts
+from xinference_venv.service.jobs import Board, Build, Job, accounted
+from xinference_venv.service.prepare import Preparation, staged
+from xinference_venv.settings import Settings
+from xinference_venv.store.catalog import load_catalog
+from xinference_venv.store.envs.launcher import LAUNCHER_NAME
+from xinference_venv.store.host_files import real_directory
+from xinference_venv.store.lease_admin import release_unbound
+from xinference_venv.store.legacy.layouts import check_free
+from xinference_venv.store.locks import held
+from xinference_venv.store.process_identity import this_process
+from xinference_venv.store.store import Store
+from xinference_venv.uv.subprocess import Uv
+
+# From when a launch is ready until somebody must have bound its lease to a process.
+UNBOUND_LEASE_SECONDS = 600.0
+
+
+AskLock = Callable[[Callable[[str], None]], Awaitable[EnvLock | None]]
+
+
+async def _nobody(_: Callable[[str], None]) -> EnvLock | None:
+    """Nobody else has a lock."""
+    return None
+
+
+@dataclass(kw_only=True)
+class Launches:
+    """The jobs of a worker and the builds they share; `address` names the worker in errors.
+
+    `on_built` is called after each build.
+    """
+
+    store: Store
+    uv: Uv
+    settings: Settings
+    hosts: Hosts
+    address: str = ""
+    board: Board = field(default_factory=Board)
+    measures: Measures = field(default_factory=Measures)
+    builds: dict[tuple[EnvKey, str], Build] = field(default_factory=dict)
+    on_built: Callable[[], None] = lambda: None
+    _key_locks: dict[EnvKey, asyncio.Lock] = field(
+        default_factory=lambda: defaultdict(asyncio.Lock)
+    )
+
+    def start(
+        self,
+        request: LaunchRequest,
+        given: EnvLock | None,
+        *,
+        job_id: str | None = None,
+        ask: AskLock = _nobody,
+    ) -> Job:
+        """Start a job; `ask` may find a lock elsewhere when there is none here."""
+        job = self.board.open(request, job_id)
+        job.ask = ask
+        job.say(Phase.QUEUED, f"queued for {request.model_name}")
+        job.task = accounted(job, self._run(job, given), self.measures, self.address)
+        return job
+
+    async def cancel(self, job: Job) -> None:
+        """Cancel a job and wait until nothing of it is left; an ended one is left as it is."""
+        if job.task is not None and not job.task.done():
+            job.task.cancel()
+            await asyncio.wait([job.task])
+
+    async def stop(self) -> None:
+        """Cancel every job and wait until its uv has ended."""
+        await asyncio.gather(*(self.cancel(job) for job in self.board.running()))
+
+    def catalog(self) -> Catalog:
+        """The built-in models and the users' own; blocks on the disk."""
+        return load_catalog(Path(self.settings.spec_dir), [])
+
+    async def plan(self, request: LaunchRequest) -> dict[str, Any]:
+        """What a launch would do, resolved and not built: the spec, and the lock or None."""
+        host, spec = await self.specify(request)
+        if spec is None:
+            return {"enabled": False, "spec": None, "lock": None}
+        preparation = self.preparation(spec, host, None)
+        known = None if request.refresh else await asyncio.to_thread(preparation.known)
+        if known is not None:
+            lock = await asyncio.to_thread(self.store.lock_of, known.env_id)
+            if lock is not None:
+                return {"enabled": True, "spec": describe(spec), "lock": lock.to_dict()}
+        async with staged(self.store, spec.interpreter) as folder:
+            lock = await in_phase(Phase.RESOLVING, preparation.resolve(folder))
+        return {"enabled": True, "spec": describe(spec), "lock": lock.to_dict()}
+
+    async def specify(self, request: LaunchRequest) -> tuple[HostFacts, EnvSpec | None]:
+        """The host as it is now, and what a request means on it; None: no environment."""
+        host = await self.hosts.facts()
+        if not wants_environment(request, self.settings):
+            return host, None
+        interpreter = await self.hosts.interpreter(
+            request.python_version, host.interpreter, lambda _: None
+        )
+        return host, await asyncio.to_thread(self._plan, request, host, interpreter)
+
+    @asynccontextmanager
+    async def holding(
+        self, key: EnvKey, purpose: str, *, deadline: float, on_wait: Callable[[str], None]
+    ) -> AsyncIterator[None]:
+        """Be the only one, in this process and among those that share the home, with this key.
+
+        Raises `DeadlineExceeded` when others keep it for longer than `deadline` seconds.
+        """
+        lock = self._key_locks[key]
+        if lock.locked():
+            on_wait(f"waiting for another launch or a removal of {key}")
+        try:
+            async with asyncio.timeout(deadline):
+                await lock.acquire()
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"waited {deadline:g} s for another launch or a removal of {key}"
+            ) from None
+        try:
+            async with held(
+                self.store.key_lock(key),
+                purpose=f"{purpose} of {key}",
+                deadline=deadline,
+                on_wait=on_wait,
+            ):
+                yield
+        finally:
+            lock.release()
+
+    async def _run(self, job: Job, given: EnvLock | None) -> None:
+        """One job to its end, which is always an event."""
+        try:
+            job.result = await self._result(job, given)
+            where = job.result.real_path or job.result.python
+            job.say(Phase.READY, f"ready: {where}")
+            self._expire(job)
+        except VirtualEnvError as error:
+            await self._return_lease(job)
+            job.error = error.with_details(host=self.address)
+            job.say(Phase.FAILED, str(error))
+            if not job.logged:
+                await log_failure(self.store, job.request, job.job_id, error)
+        except asyncio.CancelledError:
+            try:
+                await self._return_lease(job)
+            finally:
+                job.error = JobCancelled(f"the job for {job.request.model_name} was cancelled")
+                job.say(Phase.CANCELLED, str(job.error))
+        except Exception as error:
+            # The edge of the job: an error nobody foresaw must reach whoever waits.
+            job.error = VirtualEnvError(f"{type(error).__name__}: {error}", {"host": self.address})
+            job.say(Phase.FAILED, str(job.error))
+            raise
+
+    async def _result(self, job: Job, given: EnvLock | None) -> PreparedEnvironment:
+        request = job.request
+        host = await self.hosts.facts()
+        if not wants_environment(request, self.settings):
+            return self._host_itself(host)
+        interpreter = await self.hosts.interpreter(
+            request.python_version, host.interpreter, lambda line: job.say(Phase.PROBING, line)
+        )
+
+        def plan() -> tuple[EnvSpec | None, PreparedEnvironment | None]:
+            spec = self._plan(request, host, interpreter)
+            if spec is None or given is not None or request.refresh:
+                return spec, None
+            return spec, self._standing(job, self.preparation(spec, host, None))
+
+        # One way to a thread and back for all that a relaunch takes.
+        spec, standing = await asyncio.to_thread(plan)
+        if spec is None:
+            return self._host_itself(host)
+        return standing or await self._built(job, spec, host, given)
+
+    def _standing(self, job: Job, preparation: Preparation) -> PreparedEnvironment | None:
+        """What the key means already, leased, when it is right and whole; blocks on the disk."""
+        known = preparation.known()
+        if known is None or not self._lease(job, known.env_id):
+            return None
+        self.store.touch(known, host_fingerprint=preparation.host.fingerprint)
+        return self._prepared(job, preparation.spec, uv_calls=0)
+
+    async def _built(
+        self, job: Job, spec: EnvSpec, host: HostFacts, given: EnvLock | None
+    ) -> PreparedEnvironment:
+        """Join the build of an equal spec, or start one."""
+        together = (spec.key, spec.digest)
+        build = self.builds.get(together)
+        if build is None:
+            build = self._new_build(spec, job)
+            self.builds[together] = build
+            build.join(job)
+            build.task = asyncio.create_task(self._build(spec, host, build, job, given))
+            build.task.add_done_callback(partial(self._forget, together, build))
+        else:
+            build.join(job)
+        assert build.task is not None
+        try:
+            # Shielded: this job may be cancelled while others wait on.
+            env_id, calls = await asyncio.shield(build.task)
+        except asyncio.CancelledError:
+            build.jobs.remove(job)
+            if not build.jobs and not build.task.done():
+                self._forget(together, build)
+                await cancel(build.task)
+            raise
+        if job.lease is None and not await asyncio.to_thread(self._lease, job, env_id):
+            raise NotFound(
+                f"the environment of {spec.key} was removed while it was launched",
+                {"hint": "launch again"},
+            )
+        return await asyncio.to_thread(self._prepared, job, spec, uv_calls=calls)
+
+    def _forget(self, together: tuple[EnvKey, str], build: Build, _: object = None) -> None:
+        """Let nobody join a build any more; a newer one in its place stays."""
+        if self.builds.get(together) is build:
+            del self.builds[together]
+
+    async def _build(
+        self, spec: EnvSpec, host: HostFacts, build: Build, job: Job, given: EnvLock | None
+    ) -> tuple[str, int]:
+        """Make the environment, alone for its key; returns its id and the uv calls it took."""
+        async with build.log.kept():
+            if given is None:
+                # Before the key is held: who is asked may share the home, and need the key.
+                given = await job.ask(lambda line: build.say(Phase.RESOLVING, line))
+            holding = self.holding(
+                spec.key,
+                "launch",
+                deadline=float(self.settings.build_timeout),
+                on_wait=lambda line: build.say(Phase.QUEUED, line),
+            )
+            async with counted_waiting(self.measures, "key", holding):
+                preparation = self.preparation(spec, host, build)
+                if given is None and not job.request.refresh:
+                    # Another process, or a job before this one, may have made it meanwhile.
+                    standing = await asyncio.to_thread(self._standing, job, preparation)
+                    if standing is not None and standing.env_id is not None:
+                        return standing.env_id, 0
+                taking = asyncio.to_thread(check_free, self.store.layout, spec.key)
+                await in_phase(Phase.QUEUED, taking)
+                keeping = await preparation.run(given, refresh=job.request.refresh)
+                give_back = partial(self.store.leases.release, keeping.env_id, keeping.lease_id)
+                try:
+                    for each in list(build.jobs):
+                        await asyncio.to_thread(self._lease, each, keeping.env_id)
+                finally:
+                    await finish_in_thread(give_back)
+                self.on_built()
+                return keeping.env_id, preparation.uv.calls
+
+    def _lease(self, job: Job, env_id: str) -> bool:
+        """Give the job a lease, held by this process until it is bound; not on a broken one."""
+        try:
+            job.lease = self.store.lease(
+                env_id,
+                model_name=job.request.model_name,
+                model_uid=job.request.model_uid,
+                process=this_process(),
+            )
+        except InvalidRecord:
+            return False
+        if job.given_up:
+            release_unbound(self.store, job.lease)
+        return True
+
+    async def _return_lease(self, job: Job) -> None:
+        """Give back the lease of a job that ends without a result.
+
+        A thread that takes it just now can't be cancelled: it gives it back itself.
+        """
+        job.given_up = True
+        if job.lease is not None:
+            await finish_in_thread(release_unbound, self.store, job.lease)
+
+    def _expire(self, job: Job) -> None:
+        """Give the lease of a ready job back if nobody binds it: who launched may have died."""
+        if job.lease is not None:
+            loop = asyncio.get_running_loop()
+            giving_back = partial(release_unbound, self.store, job.lease)
+            loop.call_later(UNBOUND_LEASE_SECONDS, loop.run_in_executor, None, giving_back)
+
+    def _prepared(self, job: Job, spec: EnvSpec, *, uv_calls: int) -> PreparedEnvironment:
+        assert job.lease is not None
+        env_id = job.lease.env_id
+        # Not whether it is whole: that was seen when it was leased.
+        record = self.store.record_of(env_id)
+        real_path = self.store.layout.env(env_id)
+        return PreparedEnvironment(
+            enabled=True,
+            python=str(real_path / "bin" / LAUNCHER_NAME),
+            env_id=env_id,
+            path=str(self.store.layout.key_link(spec.key)),
+            real_path=str(real_path),
+            lease_id=job.lease.lease_id,
+            lock_digest=record.lock_digest,
+            uv_calls=uv_calls,
+            warnings=record.warnings,
+            worker_address=self.address,
+        )
+
+    def _host_itself(self, host: HostFacts) -> PreparedEnvironment:
+        return PreparedEnvironment(
+            enabled=False, python=host.interpreter.executable, worker_address=self.address
+        )
+
+    def _plan(
+        self, request: LaunchRequest, host: HostFacts, interpreter: Interpreter
+    ) -> EnvSpec | None:
+        """The spec of a request on this host; blocks on the disk."""
+        allowed = self.settings.find_links_allowed_roots
+        find_links = check_launch_find_links(
+            request.virtual_env_find_links, allowed, real_directory
+        )
+        if request.virtualenv is not None:
+            # A block that comes with the request is as little trusted as the rest of it.
+            places = [each.removeprefix("file://") for each in request.virtualenv.find_links]
+            local = [each for each in places if "://" not in each]
+            check_launch_find_links(local, allowed, real_directory)
+        around = Surroundings(
+            catalog=self.catalog(),
+            host=host,
+            interpreter=interpreter,
+            pip=self.hosts.pip(),
+            settings=self.settings,
+        )
+        spec = plan_spec(request, around, find_links=find_links)
+        for place in () if spec is None else spec.sources.find_links:
+            path = place.removeprefix("file://")
+            if "://" not in path and real_directory(path) is None:
+                raise InvalidSource(
+                    f"The find-links folder {path!r} does not exist on this host",
+                    {"hint": "it comes from the model's block or from pip's configuration"},
+                )
+        return spec
+
+    def preparation(self, spec: EnvSpec, host: HostFacts, build: Build | None) -> Preparation:
+        """The preparation of a spec, with a count of its own of the uv processes it takes."""
+        return Preparation(
+            store=self.store,
+            uv=self.uv.counting(),
+            spec=spec,
+            host=host,
+            deadline=float(self.settings.build_timeout),
+            build=build,
+            measures=self.measures,
+        )
+
+    def _new_build(self, spec: EnvSpec, job: Job) -> Build:
+        return Build(
+            spec=spec,
+            request=job.request,
+            log=BuildLog.of(self.store, spec.key, job.job_id),
+        )

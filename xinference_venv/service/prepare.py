@@ -1,0 +1,400 @@
+"""The way of one environment, from spec to a key that means it: resolve, build, verify, publish.
+
+Everything that acts is called from here; what is decided, the nouns decide. Whatever happens,
+cancelling included, nothing half-made stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from xinference_venv._util.records import digest_of
+from xinference_venv._util.tasks import cancel, finish_in_thread
+from xinference_venv.errors import InvalidInput, InvalidRecord, StoreError
+from xinference_venv.inventory.env import EnvRecord, KeyRecord
+from xinference_venv.inventory.jobs import Phase
+from xinference_venv.inventory.lease import Lease
+from xinference_venv.observability import metrics
+from xinference_venv.observability.metrics import Source
+from xinference_venv.observability.registry import Measures
+from xinference_venv.observability.waiting import counted_waiting
+from xinference_venv.planning.host import HostFacts, Interpreter
+from xinference_venv.planning.lock import EnvLock, locked_distributions
+from xinference_venv.planning.overlay import host_part, still_sound
+from xinference_venv.planning.provenance import explained
+from xinference_venv.planning.pylock import Resolution
+from xinference_venv.planning.source_builds import BuiltWheel, with_built
+from xinference_venv.planning.spec import EnvSpec
+from xinference_venv.service.assemble import Assembly, Filling, in_phase
+from xinference_venv.service.jobs import Build
+from xinference_venv.service.source_builds import SourceBuilding
+from xinference_venv.store.envs.inspect import (
+    Inspection,
+)
+from xinference_venv.store.envs.verify import content_is_doubted, lease_whole, note_own_files
+from xinference_venv.store.locks import held
+from xinference_venv.store.process_identity import this_process
+from xinference_venv.store.store import Store, interpreter_facts
+from xinference_venv.uv.installer import Builder
+from xinference_venv.uv.resolver import Resolver, write_stubs
+from xinference_venv.uv.subprocess import Uv
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Resolved:
+    """A lock without reasons, and what it takes to find these out."""
+
+    lock: EnvLock
+    resolver: Resolver
+    resolution: Resolution
+
+
+@dataclass(kw_only=True)
+class Preparation:
+    """One spec on its way to an environment; `deadline` is in seconds for each uv process."""
+
+    store: Store
+    uv: Uv
+    spec: EnvSpec
+    host: HostFacts
+    deadline: float
+    build: Build | None = None
+    measures: Measures = field(default_factory=Measures)
+
+    def say(self, phase: Phase, message: str, **progress: int | None) -> None:
+        """Tell the jobs of the build; without one (a dry run) nobody listens."""
+        if self.build is not None:
+            self.build.say(phase, message, **progress)
+
+    def note(self, line: str) -> None:
+        """Write to the log of the build."""
+        if self.build is not None:
+            self.build.note(line)
+
+    @property
+    def assembly(self) -> Assembly:
+        """What makes an environment of a lock."""
+        return Assembly(
+            store=self.store,
+            uv=self.uv,
+            spec=self.spec,
+            host=self.host,
+            deadline=self.deadline,
+            say=self.say,
+            note=self.note,
+        )
+
+    def known(self) -> KeyRecord | None:
+        """What the key means already, when it is right for this spec and host.
+
+        No subprocess, no network: spec and host unchanged, or the host changed in nothing that
+        the environment shows.
+        """
+        record = self.store.key_record(self.spec.key)
+        if record is None or record.spec_digest != self.spec.digest:
+            return None
+        if self.spec.sees_host and record.host_fingerprint != self.host.fingerprint:
+            then = self.store.saved_host(record.host_fingerprint)
+            lock = self.store.lock_of(record.env_id)
+            if then is None or lock is None or not still_sound(lock, then, self.host):
+                return None
+        return record
+
+    async def run(self, given: EnvLock | None, *, refresh: bool) -> Lease:
+        """Make the environment and let the key mean it; `given` is a lock that is known already.
+
+        With `refresh` and none given it is resolved anew, whatever the key means now.
+
+        Returns a lease of this process, which keeps the environment until the callers have
+        their own. Raises `InvalidInput` for a given lock of another platform or host.
+        """
+        if given is not None and not self._fits(given):
+            raise InvalidInput(
+                f"the lock given for {self.spec.key} is not of a host equal to this one",
+                {"hint": "launch without it, so that it is resolved here"},
+            )
+        async with staged(self.store, self.spec.interpreter) as folder:
+            return await self._make(folder, given, refresh=refresh)
+
+    async def _make(self, folder: Path, given: EnvLock | None, *, refresh: bool) -> Lease:
+        """The same in a private folder."""
+        beside: list[asyncio.Future[Any]] = []
+        env = folder / "env"
+        builder = Builder(
+            uv=self.uv, spec=self.spec, env=env, scratch=folder, deadline=self.deadline
+        )
+        try:
+            # Needs no lock, so it is made while there is none.
+            emptying = asyncio.ensure_future(in_phase(Phase.INSTALLING, builder.make_empty()))
+            beside.append(emptying)
+            lock = given or (None if refresh else self._kept_lock())
+            explaining = None
+            if lock is None:
+                self.say(Phase.RESOLVING, f"resolving {len(self.spec.requirements)} requirements")
+                resolved = await in_phase(Phase.RESOLVING, self._resolve(folder))
+                lock = resolved.lock
+                # Nothing of the identity depends on the reasons.
+                explaining = asyncio.ensure_future(self._explain(resolved))
+                beside.append(explaining)
+            wheels = await in_phase(Phase.RESOLVING, self._built_wheels(lock, folder))
+            lock = with_built(lock, wheels)
+            self._tell(lock, explaining, wheels)
+            if (lease := await self._share(lock)) is not None:
+                return lease
+            async with self._building(lock):
+                # Whoever built it until now may have made what is wanted here.
+                if (lease := await self._share(lock)) is not None:
+                    return lease
+                await emptying
+                filling = await self.assembly.fill(lock, builder)
+                self.say(Phase.VERIFYING, "verifying what was installed")
+                hashes = await asyncio.to_thread(content_is_doubted, self.store, lock.env_id)
+                inspection = await in_phase(
+                    Phase.VERIFYING, self.assembly.verify(lock, env, hashes=hashes)
+                )
+                self.say(Phase.PUBLISHING, "publishing")
+                lock = lock if explaining is None else with_built(await explaining, wheels)
+                publish = partial(self._publish, lock, env, inspection)
+                lease = await self._attached(publish, check=False)
+                self._count(filling, inspection)
+                return lease
+        finally:
+            await cancel(*beside)
+
+    def _tell(
+        self,
+        lock: EnvLock,
+        explaining: asyncio.Future[EnvLock] | None,
+        wheels: Sequence[BuiltWheel],
+    ) -> None:
+        """Let whoever asks for it have the lock, once its reasons are known."""
+        if self.build is None:
+            return
+        know = self.build.know
+        if explaining is None:
+            know(lock)
+            return
+
+        def explained_now(done: asyncio.Future[EnvLock]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                know(with_built(done.result(), wheels))
+
+        explaining.add_done_callback(explained_now)
+
+    def _kept_lock(self) -> EnvLock | None:
+        """The lock of an environment that is broken now: it is healed to what it was."""
+        record = self.store.key_record(self.spec.key)
+        if record is None or record.spec_digest != self.spec.digest:
+            return None
+        lock = self.store.lock_of(record.env_id)
+        # A lock that was changed in place is of another environment.
+        own = self.store.layout.own_id(record.env_id)
+        if lock is None or lock.env_id != own or not self._fits(lock):
+            return None
+        self.note(f"healing {self.store.layout.env(record.env_id)}")
+        return lock
+
+    def _fits(self, lock: EnvLock) -> bool:
+        """Whether a lock is of this platform, and over a host in the state of this one."""
+        host = self.host.digest if self.spec.sees_host else None
+        platform = self.spec.interpreter.platform_digest
+        made_for = (lock.platform_digest, lock.inherit, lock.host_digest)
+        return made_for == (platform, self.spec.inherit, host)
+
+    async def resolve(self, folder: Path) -> EnvLock:
+        """The lock of the spec on this host, with its reasons; raises `ResolutionFailed`."""
+        return await self._explain(await self._resolve(folder))
+
+    async def _explain(self, resolved: _Resolved) -> EnvLock:
+        edges = await resolved.resolver.explain(resolved.resolution)
+        reasons = self.spec.reasons()
+        why = explained(resolved.lock.distributions, edges, reasons=reasons, host=self.host)
+        return replace(resolved.lock, distributions=why)
+
+    async def _resolve(self, folder: Path) -> _Resolved:
+        stubs = await finish_in_thread(self._stubs, folder) if self.spec.skip_installed else None
+        resolver = Resolver(
+            uv=self.uv,
+            spec=self.spec,
+            host=self.host,
+            stubs=stubs,
+            scratch=folder,
+            deadline=self.deadline,
+            say=lambda line: self.say(Phase.RESOLVING, line),
+            note=self.note,
+        )
+        resolution, hidden = await resolver.resolve()
+        not_shown = host_part(hidden, resolution.installed, self.host)
+        lock = EnvLock(
+            packages=resolution.packages,
+            distributions=(*locked_distributions(resolution, self.spec.reasons()), *not_shown),
+            python_version=self.spec.interpreter.version,
+            platform_digest=self.spec.interpreter.platform_digest,
+            inherit=self.spec.inherit,
+            host_digest=self.host.digest if self.spec.sees_host else None,
+            spec_digest=self.spec.digest,
+            uv_version=await self.uv.version(),
+            warnings=(*self.spec.warnings, *resolution.warnings),
+        )
+        return _Resolved(lock=lock, resolver=resolver, resolution=resolution)
+
+    async def _built_wheels(self, lock: EnvLock, folder: Path) -> Sequence[BuiltWheel]:
+        """A wheel for each source of a lock; raises `BuildFailed`."""
+        building = SourceBuilding(
+            store=self.store.wheels,
+            builder=Builder(
+                uv=self.uv,
+                spec=self.spec,
+                env=folder / "build",
+                scratch=folder,
+                deadline=self.deadline,
+            ),
+            fill=self.assembly.fill,
+            say=lambda line: self.say(Phase.RESOLVING, line),
+            note=self.note,
+        )
+        return await building.wheels_for(lock)
+
+    def _stubs(self, folder: Path) -> Path:
+        """The stubs of this host; made once, beside their place, for all builds."""
+        place = self.store.layout.stubs / self.host.digest
+        if not place.is_dir():
+            made = folder / "stubs"
+            self.store.disk.make_directory(made)
+            write_stubs(self.host, made)
+            try:
+                self.store.disk.rename(made, place)
+            except StoreError:
+                # Another build made the same at the same time.
+                if not place.is_dir():
+                    raise
+        # In use: what was not for a day may be cleared away.
+        self.store.disk.touch(place)
+        return place
+
+    def _count(self, filling: Filling, inspection: Inspection) -> None:
+        """Measure a build that is done."""
+        self._came_from(Source.WARM if filling.was_cached else Source.COLD)
+        own = sum(inspection.own_files.values())
+        linked = inspection.size_bytes - own if filling.links else 0
+        self.measures.add(metrics.DOWNLOADED, by=filling.fetched_bytes)
+        self.measures.add(metrics.INSTALLED, "linked", by=linked)
+        self.measures.add(metrics.INSTALLED, "copied", by=inspection.size_bytes - linked)
+
+    def _came_from(self, source: Source) -> None:
+        if self.build is not None:
+            self.build.came_from(source)
+
+    def _building(self, lock: EnvLock) -> AbstractAsyncContextManager[None]:
+        """Be the only one of those that share the home who builds this lock.
+
+        Who waits here holds its key's lock, and who holds the lock of a build waits for no key,
+        so no two wait for each other.
+        """
+        lock_of_build = held(
+            self.store.build_lock(lock.env_id),
+            purpose=f"the build of the same packages for {self.spec.key}",
+            deadline=self.deadline,
+            on_wait=lambda line: self.say(Phase.INSTALLING, line),
+        )
+        return counted_waiting(self.measures, "packages", lock_of_build)
+
+    async def _share(self, lock: EnvLock) -> Lease | None:
+        """Let the key mean an environment that is there already; None when there is none."""
+        take = partial(
+            lease_whole,
+            self.store,
+            lock.env_id,
+            model_name=self.spec.key.model_name,
+            process=this_process(),
+        )
+        try:
+            lease = await self._attached(take, check=True)
+        except InvalidRecord:
+            return None
+        self.say(Phase.PUBLISHING, "an environment with this lock is there already")
+        self._came_from(Source.SHARED)
+        return lease
+
+    async def _attached(self, take: Callable[[], Lease], *, check: bool) -> Lease:
+        """Let the key mean the environment that `take` takes a lease on; `check` its imports.
+
+        When that fails or is cancelled, the lease is given back, and with it the environment if
+        nothing else needs it.
+        """
+        taken: list[Lease] = []
+        attached = False
+        try:
+            await finish_in_thread(lambda: taken.append(take()))
+            [lease] = taken
+            if check:
+                await self.assembly.check_imports(self.store.layout.env(lease.env_id))
+            await finish_in_thread(self._attach, lease.env_id)
+            attached = True
+            return lease
+        finally:
+            if taken and not attached:
+                await finish_in_thread(self._give_back, taken[0])
+
+    def _give_back(self, lease: Lease) -> None:
+        self.store.leases.release(lease.env_id, lease.lease_id)
+        self.store.delete_if_unused(lease.env_id)
+
+    def _publish(self, lock: EnvLock, staged: Path, inspection: Inspection) -> Lease:
+        record = EnvRecord.of(
+            lock,
+            size_bytes=inspection.size_bytes,
+            files=inspection.files,
+            created=time.time(),
+            interpreter=interpreter_facts(self.spec.interpreter.base_executable),
+        )
+        note_own_files(self.store.disk, staged, inspection.own_files)
+        model = self.spec.key.model_name
+        return self.store.publish(staged, record, lock, model_name=model, process=this_process())
+
+    def _attach(self, env_id: str) -> None:
+        """Let the key mean an environment, on which this process has a lease."""
+        now = time.time()
+        request = None if self.build is None else self.build.request
+        previous = self.store.env_of(self.spec.key)
+        self.store.attach(
+            KeyRecord(
+                key=self.spec.key,
+                env_id=env_id,
+                spec_digest=self.spec.digest,
+                host_fingerprint=self.host.fingerprint if self.spec.sees_host else "",
+                created=now,
+                last_used=now,
+                request=None if request is None else request.to_keep(),
+            )
+        )
+        if previous is not None and previous != env_id:
+            # Whoever runs in it holds a lease; without one nobody needs it any more.
+            self.store.delete_if_unused(previous)
+
+
+@asynccontextmanager
+async def staged(store: Store, interpreter: Interpreter) -> AsyncIterator[Path]:
+    """A private folder to build in for an interpreter; nothing of it stays in the end.
+
+    Builds for one interpreter take turns at the same paths: uv starts every interpreter that it
+    meets at a new path, which takes as long as linking thousands of files, and remembers what it
+    learns by the path.
+    """
+    place = digest_of(interpreter_facts(interpreter.base_executable))[:16]
+    taken: list[Path] = []
+    try:
+        await finish_in_thread(lambda: taken.append(store.stage(place)))
+        yield taken[0]
+    finally:
+        for folder in taken:
+            await finish_in_thread(store.unstage, folder.name)

@@ -1,0 +1,212 @@
+"""The settings of a process, read once from its environment variables at the edge.
+
+In comes a mapping of environment variables, out goes a `Settings` that is passed on as an
+argument; no other module of the package reads a variable of ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self, TypeVar
+
+from xinference_venv._util.humanize import parse_duration, parse_size
+from xinference_venv._util.names import check_distribution_names
+from xinference_venv._util.redact import redact_text
+from xinference_venv.errors import InvalidInput, InvalidName
+
+ALLOWED_ROOTS_VARIABLE = "XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS"
+_T = TypeVar("_T")
+
+_TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
+_FALSE_WORDS = frozenset({"0", "false", "no", "off"})
+_CUDA_VERSION = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){1,2}")
+_CUDA_ARCHITECTURE = re.compile(r"sm_[0-9]{2,3}[a-z]?")
+
+
+class InheritMode(StrEnum):
+    """How much of the host's packages a process in the environment sees."""
+
+    HOST = "host"
+    """All distributions of the host but those that the environment hides."""
+    EXACT = "exact"
+    """Only those that the lock names as inherited, and what must always be importable."""
+    NONE = "none"
+    """None: the environment stands alone."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What the operator of a host decided, defaults filled in; all paths are absolute."""
+
+    home: str
+    """``XINFERENCE_HOME``."""
+    enable_virtual_env: bool
+    """``XINFERENCE_ENABLE_VIRTUAL_ENV``: what counts where a launch says nothing."""
+    skip_installed: bool
+    """``XINFERENCE_VIRTUAL_ENV_SKIP_INSTALLED``: inherit what the host has."""
+    offline_install: bool
+    """``XINFERENCE_VIRTUAL_ENV_OFFLINE_INSTALL``: never ask a public index."""
+    find_links_allowed_roots: tuple[str, ...]
+    """``XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS``, separated by colons or commas."""
+    uv_path: str | None
+    """``XOSCAR_UV_PATH``: the uv to use instead of the one that was installed with us."""
+    uv_cache_dir: str | None
+    """``UV_CACHE_DIR``."""
+    uv_processes: int
+    """``XINFERENCE_VIRTUAL_ENV_UV_PROCESSES``: so many uv run at once at most."""
+    build_timeout: int
+    """``XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT``: seconds that one environment may take."""
+    inherit: InheritMode
+    """``XINFERENCE_VIRTUAL_ENV_INHERIT``: what counts where a launch says nothing."""
+    must_import: tuple[str, ...]
+    """``XINFERENCE_VIRTUAL_ENV_MUST_IMPORT``, separated by commas: distributions that every
+    model process must be able to import."""
+    must_import_alone: tuple[str, ...]
+    """``XINFERENCE_VIRTUAL_ENV_MUST_IMPORT_ALONE``: those that it must be able to import
+    whatever becomes of their own requirements."""
+    max_bytes: int | None
+    """``XINFERENCE_VIRTUAL_ENV_MAX_BYTES``: what all environments may take together."""
+    max_unused: float | None
+    """``XINFERENCE_VIRTUAL_ENV_MAX_UNUSED``: seconds after which one that is not launched goes."""
+    allow_source_builds: bool
+    """``XINFERENCE_VIRTUAL_ENV_ALLOW_SOURCES``."""
+    python_downloads: bool
+    """``XINFERENCE_VIRTUAL_ENV_PYTHON_DOWNLOADS``: uv may download an interpreter."""
+    spec_dir: str
+    """``XINFERENCE_VIRTUAL_ENV_SPEC_DIR``: the folder of the users' own model specs."""
+    host_python: str | None
+    """``XINFERENCE_VIRTUAL_ENV_HOST_PYTHON``: the interpreter to inherit from, else our own."""
+    cuda_version: str | None
+    """``XINFERENCE_VIRTUAL_ENV_CUDA_VERSION``, like ``12.8``: plan as if the host had it."""
+    cuda_arch: str | None
+    """``XINFERENCE_VIRTUAL_ENV_CUDA_ARCH``, like ``sm_90``: plan as if the host had it."""
+    has_npu: bool | None
+    """``XINFERENCE_VIRTUAL_ENV_HAS_NPU``: plan as if the host had one, or had none."""
+
+    @property
+    def virtualenv_dir(self) -> str:
+        """The folder that the store lives under."""
+        return _virtualenv_dir(self.home)
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str], *, home_directory: str) -> Self:
+        """Read the variables; one that is empty counts as not set.
+
+        ``home_directory`` is the user's. Raises `InvalidInput`, naming the variable, its value
+        and what is allowed.
+        """
+        read = _Variables(environ=environ)
+        home = read.path("XINFERENCE_HOME") or f"{home_directory.rstrip('/')}/.xinference"
+        option = "XINFERENCE_VIRTUAL_ENV_"
+        return cls(
+            home=home,
+            enable_virtual_env=read.boolean("XINFERENCE_ENABLE_VIRTUAL_ENV") is not False,
+            skip_installed=read.boolean(f"{option}SKIP_INSTALLED") is not False,
+            offline_install=read.boolean(f"{option}OFFLINE_INSTALL") is True,
+            find_links_allowed_roots=read.paths(ALLOWED_ROOTS_VARIABLE),
+            uv_path=read.path("XOSCAR_UV_PATH"),
+            uv_cache_dir=read.path("UV_CACHE_DIR"),
+            uv_processes=read.integer(f"{option}UV_PROCESSES", default=2, maximum=64),
+            build_timeout=read.integer(f"{option}BUILD_TIMEOUT", default=3600, maximum=604_800),
+            inherit=read.inherit_mode(f"{option}INHERIT") or InheritMode.HOST,
+            must_import=read.names(f"{option}MUST_IMPORT"),
+            must_import_alone=read.names(f"{option}MUST_IMPORT_ALONE"),
+            max_bytes=read.parsed(f"{option}MAX_BYTES", parse_size, "sizes like 500GB or 20GiB"),
+            max_unused=read.parsed(
+                f"{option}MAX_UNUSED", parse_duration, "durations like 30d or 12h"
+            ),
+            allow_source_builds=read.boolean(f"{option}ALLOW_SOURCES") is not False,
+            python_downloads=read.boolean(f"{option}PYTHON_DOWNLOADS") is True,
+            spec_dir=read.path(f"{option}SPEC_DIR") or f"{_virtualenv_dir(home)}/models",
+            host_python=read.path(f"{option}HOST_PYTHON"),
+            cuda_version=read.matching(
+                f"{option}CUDA_VERSION", _CUDA_VERSION, "a version like 12.8"
+            ),
+            cuda_arch=read.matching(
+                f"{option}CUDA_ARCH", _CUDA_ARCHITECTURE, "an architecture like sm_90"
+            ),
+            has_npu=read.boolean(f"{option}HAS_NPU"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Variables:
+    """Typed reading of environment variables; None for one that is not set or is empty."""
+
+    environ: Mapping[str, str]
+
+    def text(self, name: str) -> str | None:
+        return self.environ.get(name, "").strip() or None
+
+    def boolean(self, name: str) -> bool | None:
+        value = self.text(name)
+        if value is None:
+            return None
+        if value.lower() in _TRUE_WORDS | _FALSE_WORDS:
+            return value.lower() in _TRUE_WORDS
+        raise _invalid(name, value, "1, 0, true, false, yes, no, on and off")
+
+    def integer(self, name: str, *, default: int, maximum: int) -> int:
+        value = self.text(name)
+        if value is None:
+            return default
+        if value.isascii() and value.isdigit() and len(value) <= 9 and 1 <= int(value) <= maximum:
+            return int(value)
+        raise _invalid(name, value, f"whole numbers from 1 to {maximum}")
+
+    def path(self, name: str) -> str | None:
+        value = self.text(name)
+        return None if value is None else _absolute(name, value)
+
+    def paths(self, name: str) -> tuple[str, ...]:
+        entries = re.split("[:,]", self.text(name) or "")
+        return tuple(_absolute(name, entry.strip()) for entry in entries if entry.strip())
+
+    def names(self, name: str) -> tuple[str, ...]:
+        value = self.text(name) or ""
+        try:
+            return check_distribution_names(filter(None, re.split(r"[,\s]+", value)))
+        except InvalidName as error:
+            raise _invalid(name, value, "names of distributions, separated by commas") from error
+
+    def matching(self, name: str, pattern: re.Pattern[str], allowed: str) -> str | None:
+        value = self.text(name)
+        if value is None or pattern.fullmatch(value):
+            return value
+        raise _invalid(name, value, allowed)
+
+    def parsed(self, name: str, parse: Callable[[str], _T], allowed: str) -> _T | None:
+        value = self.text(name)
+        try:
+            return None if value is None else parse(value)
+        except InvalidInput:
+            raise _invalid(name, value or "", allowed) from None
+
+    def inherit_mode(self, name: str) -> InheritMode | None:
+        value = self.text(name)
+        if value is None:
+            return None
+        for mode in InheritMode:
+            if mode.value == value.lower():
+                return mode
+        raise _invalid(name, value, ", ".join(InheritMode))
+
+
+def _virtualenv_dir(home: str) -> str:
+    return f"{home.rstrip('/')}/virtualenv"
+
+
+def _absolute(name: str, value: str) -> str:
+    if not value.startswith("/") or not value.isprintable():
+        raise _invalid(name, value, "absolute paths")
+    return value.rstrip("/") or "/"
+
+
+def _invalid(name: str, value: str, allowed: str) -> InvalidInput:
+    return InvalidInput(
+        f"Invalid value {redact_text(repr(value))[:200]} of the environment variable {name}",
+        {"hint": f"Allowed: {allowed}.", "variable": name},
+    )

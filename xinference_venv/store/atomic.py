@@ -1,0 +1,322 @@
+"""The door to the disk: the few operations that change it, each whole or not at all.
+
+A file is written beside its place and renamed; a link is made beside its place and renamed; a
+directory is moved to the trash before it is deleted, so nobody meets half of it. Nothing is
+changed where a link among the parents of a path leads: paths are given resolved.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import stat
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from xinference_venv._util.records import digest_of
+from xinference_venv.errors import InvalidRecord, StoreError
+from xinference_venv.inventory.lease import Holder, ProcessIdentity, judge
+from xinference_venv.store.process_identity import process_start, this_process
+
+_ATTEMPTS = 1000
+_FULL = "free some space on this file system; `xinference-venv gc` deletes what nobody needs"
+_CLOSED = "this user must be able to write there: see the folder's owner, mode and file system"
+_HINTS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _CLOSED),
+}
+_T = TypeVar("_T")
+
+# What tells a changed file: inode, size, times of content and of status in nanoseconds; empty
+# for one that is not there.
+Stamp = tuple[int, ...]
+
+
+def stamp_of(path: str | Path) -> Stamp:
+    """The stamp of a file or directory, links followed."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return ()
+    return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+class Disk:
+    """The operations; every failure of the system is a `StoreError` that names the path."""
+
+    def make_directory(self, path: Path, mode: int = 0o755) -> None:
+        """Make a directory and its parents; one that is there is left as it is."""
+        try:
+            path.mkdir(mode=mode, parents=True, exist_ok=True)
+        except OSError as error:
+            raise _failure("make the directory", path, error) from error
+
+    def write(self, path: Path, content: bytes, *, durable: bool, mode: int = 0o644) -> None:
+        """Write a file whole; `durable` ones survive a power cut once this returns."""
+        check_no_link_above(path)
+        beside = place_beside(path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            opened = _in_new_directory(beside, lambda: os.open(beside, flags, mode))
+            with os.fdopen(opened, "wb") as file:
+                file.write(content)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            beside.replace(path)
+            if durable:
+                self.flush(path.parent)
+        except OSError as error:
+            with suppress(OSError):
+                beside.unlink()
+            raise _failure("write", path, error) from error
+
+    def append(self, path: Path, content: bytes) -> None:
+        """Add to the end of a file that is there; what could not be added whole is taken back."""
+        try:
+            with path.open("r+b", buffering=0) as file:
+                end = file.seek(0, os.SEEK_END)
+                try:
+                    while content:
+                        content = content[file.write(content) :]
+                except OSError:
+                    file.truncate(end)
+                    raise
+        except OSError as error:
+            raise _failure("write to", path, error) from error
+
+    def copy(self, source: Path, target: Path) -> None:
+        """Copy a file whole; it survives a power cut once this returns."""
+        check_no_link_above(target)
+        beside = place_beside(target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with source.open("rb") as original, beside.open("xb") as file:
+                shutil.copyfileobj(original, file)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(target)
+            self.flush(target.parent)
+        except OSError as error:
+            with suppress(OSError):
+                beside.unlink()
+            raise _failure("write", target, error) from error
+
+    def write_json(self, path: Path, value: Mapping[str, Any], *, durable: bool) -> None:
+        """Write plain JSON values whole."""
+        text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+        self.write(path, text.encode(), durable=durable)
+
+    def rewrite_json(self, path: Path, value: Mapping[str, Any], *, durable: bool) -> None:
+        """Write plain JSON values whole; further keys of those that stand there are kept.
+
+        They are of a later version of this program, which must not lose what it noted. Of a
+        damaged file nothing is kept.
+        """
+        try:
+            standing = self.read_json(path)
+        except InvalidRecord:
+            standing = None
+        kept = standing if isinstance(standing, dict) else {}
+        self.write_json(path, {**kept, **value}, durable=durable)
+
+    def touch(self, path: Path) -> None:
+        """Set a file's times to now; one that is gone is fine."""
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _failure("touch", path, error) from error
+
+    def read_json(self, path: Path) -> Any | None:
+        """Read plain JSON values; None when there is no file, `InvalidRecord` when damaged."""
+        try:
+            value = json.loads(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValueError, RecursionError, IsADirectoryError) as error:
+            raise InvalidRecord(f"{path} is damaged: {error}") from None
+        except OSError as error:
+            raise _failure("read", path, error) from error
+        if value is None:
+            # It is there, so it must not pass for one that is not.
+            raise InvalidRecord(f"{path} is damaged: it holds nothing but null")
+        return value
+
+    def swap_link(self, link: Path, target: Path) -> None:
+        """Point a link at a target in one step; what is there must be a link or nothing."""
+        check_no_link_above(link)
+        beside = place_beside(link)
+        try:
+            if os.path.lexists(link) and not link.is_symlink():
+                raise StoreError(
+                    f"{link} is a directory that this program did not make",
+                    {"hint": "remove it with `xinference-venv remove`, or move it away"},
+                )
+            _in_new_directory(beside, lambda: beside.symlink_to(target))
+            beside.replace(link)
+        except OSError as error:
+            with suppress(OSError):
+                beside.unlink()
+            raise _failure("link", link, error) from error
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give a directory its final name; it survives a power cut once this returns."""
+        check_no_link_above(source, target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.rename(target)
+            self.flush(target.parent)
+        except OSError as error:
+            raise _failure("rename to", target, error) from error
+
+    def flush(self, directory: Path) -> None:
+        """Let the names in a directory survive a power cut."""
+        try:
+            opened = os.open(directory, os.O_RDONLY)
+            try:
+                os.fsync(opened)
+            finally:
+                os.close(opened)
+        except OSError as error:
+            raise _failure("flush", directory, error) from error
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file or a link; one that is gone is fine."""
+        check_no_link_above(path)
+        try:
+            path.unlink(missing_ok=True)
+        except NotADirectoryError:
+            return
+        except OSError as error:
+            raise _failure("remove", path, error) from error
+
+    def remove_empty(self, path: Path) -> bool:
+        """Remove a directory if it is empty; tells whether it is gone."""
+        if not is_real(os.fspath(path.parent)):
+            return False
+        try:
+            path.rmdir()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def bury(self, path: Path, trash: Path) -> Path | None:
+        """Move a directory to the trash, where it is at the path returned; None if it is gone."""
+        grave = trash / uuid.uuid4().hex
+        check_no_link_above(path, grave)
+        try:
+            trash.mkdir(parents=True, exist_ok=True)
+            path.rename(grave)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _failure("remove", path, error) from error
+        return grave
+
+    def discard(self, path: Path, trash: Path) -> None:
+        """Delete a directory by way of the trash; one that is gone is fine."""
+        grave = self.bury(path, trash)
+        if grave is not None:
+            self.delete(grave)
+
+    def delete(self, path: Path) -> None:
+        """Delete a file or a tree that nobody can find any more; links are not followed."""
+        check_no_link_above(path)
+        try:
+            if path.is_symlink() or not path.is_dir():
+                path.unlink(missing_ok=True)
+                return
+            try:
+                shutil.rmtree(path)
+            except FileNotFoundError:
+                # Another process deletes the same: what it has left is for both.
+                self.delete(path)
+            except PermissionError:
+                # A directory that was made read-only keeps its entries: open it, try again.
+                for folder, _, _ in os.walk(path):
+                    Path(folder).chmod(stat.S_IRWXU)
+                shutil.rmtree(path)
+        except OSError as error:
+            raise _failure("delete", path, error) from error
+
+
+def check_no_link_above(*paths: Path) -> None:
+    """Raise `StoreError` for a path that is reached through a link, and so may be anywhere."""
+    for path in paths:
+        if not is_real(os.fspath(path.parent)):
+            raise StoreError(
+                f"{path} is not where it seems to be: a link leads to its directory,"
+                f" {os.path.realpath(path.parent)}",
+                {
+                    "hint": "remove that link, which this program did not make; its home moves"
+                    " as a whole, with XINFERENCE_HOME"
+                },
+            )
+
+
+def is_real(directory: str) -> bool:
+    """Whether a directory, if it is there, is where its path says, with no link on the way."""
+    return os.path.realpath(directory) == directory
+
+
+def _in_new_directory(path: Path, make: Callable[[], _T]) -> _T:
+    """Make what shall be at a path, and its directory first."""
+    for _ in range(_ATTEMPTS):
+        with suppress(FileNotFoundError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return make()
+        # Whoever removed the last entry of the directory has removed it in between.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return make()
+
+
+def _failure(what: str, path: Path, error: OSError) -> StoreError:
+    hint = hint_for(error)
+    return StoreError(
+        f"could not {what} {path}: {error.strerror or error}",
+        {"errno": error.errno, **({} if hint is None else {"hint": hint})},
+    )
+
+
+def hint_for(error: OSError) -> str | None:
+    """What to do about an error of the system, when there is something to say."""
+    return None if error.errno is None else _HINTS.get(error.errno)
+
+
+_NAME = re.compile(
+    r"\..+\.(?P<where>[0-9a-f]{12})-(?P<pid>[0-9]{1,9})-(?P<start>[0-9.]*)-[0-9a-f]{8}"
+)
+
+
+def place_beside(path: Path) -> Path:
+    """A new place in the same folder, hidden, with a name that says which process uses it."""
+    maker = this_process()
+    unique = uuid.uuid4().hex[:8]
+    return path.with_name(f".{path.name}.{_where(maker)}-{maker.pid}-{maker.start}-{unique}")
+
+
+def maker_of(name: str) -> Holder | None:
+    """Whether the process lives that made something beside; None for any other name."""
+    found = _NAME.fullmatch(name)
+    if found is None:
+        return None
+    here = this_process()
+    if found["where"] != _where(here):
+        return Holder.UNKNOWN
+    return judge(replace(here, pid=int(found["pid"]), start=found["start"]), here, process_start)
+
+
+def _where(process: ProcessIdentity) -> str:
+    """In what the process's pid is counted."""
+    return digest_of([process.host, process.namespace])[:12]

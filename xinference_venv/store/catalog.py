@@ -1,0 +1,79 @@
+"""Reading the catalogue: the package's own data, a folder of specifications, single files.
+
+The only part of the catalogue that touches the disk; what is read is understood by `nouns`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from xinference_venv.errors import InvalidModelSpec
+from xinference_venv.planning.catalog import (
+    Catalog,
+    EngineEntry,
+    ModelEntry,
+    model_entries,
+    parse_model_spec,
+)
+
+BUILT_IN = "built-in"
+_DATA = resources.files("xinference_venv") / "catalog"
+
+
+@cache
+def built_in_catalog() -> Catalog:
+    """The engines and models that come with this package."""
+    engines = _package_data("engines.toml")
+    models = model_entries(_package_data("models.toml")["models"], BUILT_IN)
+    return Catalog(
+        engines={name: _engine_entry(name, data) for name, data in engines.items()}, models={}
+    ).with_models(models)
+
+
+def load_catalog(spec_folder: Path | None, spec_files: Sequence[Path]) -> Catalog:
+    """The built-in catalogue, then the folder's ``*.json`` in the order of their names, then files.
+
+    Of models of one name the last one counts. The folder need not exist. Raises
+    `InvalidModelSpec`, which names the file, for one that can't be read or understood.
+    """
+    catalog = built_in_catalog()
+    in_folder = () if spec_folder is None else sorted(spec_folder.glob("*.json"))
+    for path in (*in_folder, *spec_files):
+        catalog = catalog.with_models(read_model_spec(path))
+    return catalog
+
+
+def read_model_spec(path: Path) -> tuple[ModelEntry, ...]:
+    """The models of a JSON file; raises `InvalidModelSpec` as `parse_model_spec` does."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InvalidModelSpec(
+            f"The model specification {path} can't be read: {error.strerror}",
+            {"hint": "Expected is the path of a JSON file that this process may read."},
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InvalidModelSpec(
+            f"Invalid model specification {path}: byte {error.start} is not UTF-8",
+            {"hint": "Expected is JSON in Xinference's model format, encoded as UTF-8."},
+        ) from error
+    return parse_model_spec(text, str(path))
+
+
+def _package_data(name: str) -> dict[str, Any]:
+    return tomllib.loads((_DATA / name).read_text(encoding="utf-8"))
+
+
+def _engine_entry(name: str, data: Mapping[str, Any]) -> EngineEntry:
+    return EngineEntry(
+        name=name,
+        packages=tuple(data["packages"]),
+        formats={key: tuple(lines) for key, lines in data.get("formats", {}).items()},
+        extra_index_urls=tuple(data.get("extra_index_urls", ())),
+        index_strategy=data.get("index_strategy"),
+    )

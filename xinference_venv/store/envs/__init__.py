@@ -1,0 +1,1 @@
+"""One environment on disk: composed, launched, inspected, verified."""

@@ -1,0 +1,127 @@
+"""Garbage taken away: environments that a plan lets go, and what no environment needs.
+
+Comes in: one entry of an `EvictionPlan`. Comes out: a grave in the trash, or why it stays.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xinference_venv.errors import InUse, InvalidRecord
+from xinference_venv.inventory.eviction import EnvUsage
+from xinference_venv.planning.host import HostFacts
+from xinference_venv.store.disk_usage import Stop, last_used, weigh
+from xinference_venv.store.locks import held_briefly
+from xinference_venv.store.store import Store
+
+# Whoever looks at a host's state, or resolves over its stubs, has ended by then.
+_KEPT_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Leftover:
+    """A file or folder of the store that nothing needs; `kind` says what it was."""
+
+    kind: str
+    path: Path
+    size_bytes: int
+
+
+def bury(store: Store, planned: EnvUsage) -> Path:
+    """Take an environment from its keys, whose locks the caller holds, and to the trash.
+
+    Returns its grave, which is to be deleted when the locks are free again. Raises `InUse` when
+    it is not as it was planned any more: a process or another key needs it, or it was launched.
+    Nobody can lease it meanwhile, so it is found whole or not at all.
+    """
+    env_id = planned.env_id
+    env = store.layout.env(env_id)
+    grave = store.layout.trash / uuid.uuid4().hex
+    with held_briefly(store.env_lock(env_id)):
+        keys = [key for key, named in store.links() if named == env_id]
+        if set(keys) != set(planned.keys):
+            raise InUse("other keys mean it by now than when this was planned")
+        if leases := store.leases.of(env_id):
+            raise InUse("in use by " + "; ".join(str(lease) for lease, _ in leases))
+        if last_used(store, env_id, keys) != planned.last_used:
+            raise InUse("it was launched after this was planned")
+        for key in keys:
+            store.detach(key)
+        if os.path.lexists(env):
+            store.disk.rename(env, grave)
+    return grave
+
+
+def note_use(store: Store, usages: Iterable[EnvUsage]) -> None:
+    """Let the keys of environments that processes use be used now.
+
+    What ran until a moment ago is not unused, however long ago it was launched.
+    """
+    for usage in usages:
+        for key in usage.keys if usage.leases else ():
+            record = store.key_record_of(key, usage.env_id)
+            if record is not None:
+                store.touch(record, host_fingerprint=record.host_fingerprint)
+
+
+def leftovers(store: Store, now: float, stop: Stop) -> list[Leftover]:
+    """Built wheels, states of hosts and stubs that nothing needs, at the time `now`.
+
+    Needed are the states over which keys were launched, the present ones of this host's
+    interpreters, and all that is not a day old.
+    """
+    layout = store.layout
+    present = list(_present_hosts(store))
+    states = {facts.fingerprint for facts in present}
+    for key, env_id in store.links():
+        record = store.key_record_of(key, env_id)
+        states.update([] if record is None else [record.host_fingerprint])
+    digests = {facts.digest for facts in present}
+    found = [("built wheel", layout.built_wheels(name)) for name in store.unneeded_wheels()]
+    for path in sorted(layout.hosts.glob("*.json")):
+        if path.stem not in states and not path.name.startswith("probe-") and _is_old(path, now):
+            found.append(("state of a host", path))
+    for path in sorted(layout.stubs.iterdir()):
+        if path.name not in digests and _is_old(path, now):
+            found.append(("stubs of a host", path))
+    return [Leftover(kind=kind, path=path, size_bytes=_size(path, stop)) for kind, path in found]
+
+
+def clear_away(store: Store, found: Iterable[Leftover]) -> list[Leftover]:
+    """Delete leftovers, built wheels only while nobody builds; returned are those that are gone."""
+    store.sweep_wheels()
+    found = list(found)
+    for each in found:
+        if each.path.parent != store.layout.wheels:
+            store.disk.discard(each.path, store.layout.trash)
+    return [each for each in found if not os.path.lexists(each.path)]
+
+
+def _present_hosts(store: Store) -> Iterator[HostFacts]:
+    """The states of hosts that workers of this store found last."""
+    for path in store.layout.hosts.glob("probe-*.json"):
+        try:
+            saved: Any = store.disk.read_json(path)
+            yield HostFacts.from_dict(saved["answer"])
+        except (InvalidRecord, KeyError, TypeError):
+            # An interpreter that is no host, or it is asked anew.
+            continue
+
+
+def _is_old(path: Path, now: float) -> bool:
+    try:
+        return path.lstat().st_mtime < now - _KEPT_SECONDS
+    except FileNotFoundError:
+        return False
+
+
+def _size(path: Path, stop: Stop) -> int:
+    try:
+        return weigh([path], stop).size_bytes or path.lstat().st_size
+    except FileNotFoundError:
+        return 0

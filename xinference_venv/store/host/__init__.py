@@ -1,0 +1,1 @@
+"""The host's own distributions, as they lie on disk."""

@@ -1,0 +1,117 @@
+"""One distribution of the host, as its metadata folder or file describes it.
+
+Comes in: a location and the name of the metadata there. Comes out: a `HostDistribution` without
+what only the files tell. What is not valid is left out with a reason; nothing raises.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from importlib.metadata import PathDistribution
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import InvalidName, canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from xinference_venv.planning.host import HostDistribution
+from xinference_venv.planning.pylock import strip_credentials
+
+_SCRIPT_GROUPS = frozenset({"[console_scripts]", "[gui_scripts]"})
+_DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+# Names become file names in an environment, so they are no other than the standard recommends.
+_SCRIPT = re.compile(
+    rf"(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]*)\s*="
+    rf"\s*(?P<module>{_DOTTED})\s*:\s*(?P<attribute>{_DOTTED})\s*(\[.*\])?"
+)
+
+
+def read_metadata(location: str, entry: str, skipped: list[str]) -> HostDistribution | None:
+    """Read one distribution; what is not valid is added to `skipped`, each with its reason.
+
+    None where there is no name (PEP 503) or version (PEP 440) to know it by. Requirements that
+    are none (PEP 508), scripts and a ``direct_url.json`` (PEP 610) that can't be read are left
+    out.
+    """
+    place = os.path.join(location, entry)
+    distribution = PathDistribution(Path(place))
+    try:
+        metadata = distribution.metadata
+        name = canonicalize_name((metadata.get_all("Name") or [""])[0], validate=True)
+        version = Version((metadata.get_all("Version") or [""])[0])
+        requires = tuple(_requirements(distribution, place, skipped))
+    except (InvalidName, InvalidVersion):
+        skipped.append(f"{place}: no valid name and version")
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        skipped.append(f"{place}: {error}")
+        return None
+    return HostDistribution(
+        name=name,
+        version=str(version),
+        requires=requires,
+        extras=tuple(metadata.get_all("Provides-Extra") or ()),
+        location=location,
+        metadata=entry,
+        direct_url=_direct_url(_text(place, "direct_url.json", skipped), place, skipped),
+        scripts=_scripts(_text(place, "entry_points.txt", skipped) or "", place, skipped),
+    )
+
+
+def _requirements(distribution: PathDistribution, place: str, skipped: list[str]) -> Iterator[str]:
+    for text in distribution.requires or []:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
+            skipped.append(f"{place}: requirement {text!r} is not valid")
+            continue
+        # A host's copy serves whatever URL it once came from.
+        requirement.url = None
+        yield str(requirement)
+
+
+def _text(place: str, name: str, skipped: list[str]) -> str | None:
+    """The text of a file beside the metadata, None where there is none or it can't be read."""
+    try:
+        return Path(place, name).read_text("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        skipped.append(f"{place}: {name}: {error}")
+        return None
+
+
+def _scripts(text: str, place: str, skipped: list[str]) -> tuple[str, ...]:
+    """Console and GUI scripts of ``entry_points.txt``, the first of each name."""
+    scripts: dict[str, str] = {}
+    group = ""
+    for line in map(str.strip, text.splitlines()):
+        if not line or line.startswith(("#", ";")):
+            continue
+        if line.startswith("["):
+            group = line
+        elif group in _SCRIPT_GROUPS:
+            found = _SCRIPT.fullmatch(line)
+            if found is None:
+                skipped.append(f"{place}: script {line!r} is not valid")
+                continue
+            name, module, attribute = found["name"], found["module"], found["attribute"]
+            scripts.setdefault(name, f"{name} = {module}:{attribute}")
+    return tuple(scripts.values())
+
+
+def _direct_url(text: str | None, place: str, skipped: list[str]) -> str | None:
+    """Where it was installed from, in the form that a requirement (PEP 508) would name it."""
+    if text is None:
+        return None
+    try:
+        data = json.loads(text)
+        url = strip_credentials(data["url"])
+        vcs = data.get("vcs_info")
+        return url if vcs is None else f"{vcs['vcs']}+{url}@{vcs['commit_id']}"
+    except (ValueError, LookupError, TypeError, AttributeError):
+        skipped.append(f"{place}: direct_url.json is not valid")
+        return None

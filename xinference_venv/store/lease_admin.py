@@ -1,0 +1,121 @@
+"""Who holds which environment: leases bound to processes, listed for people, let go of by hand.
+
+Comes in: ids and processes that callers name. Comes out: what became of the leases. Each change
+of a lease is made under the lock of its environment.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from xinference_venv.errors import InvalidInput, InvalidRecord
+from xinference_venv.inventory.inventory import EnvFilter
+from xinference_venv.inventory.lease import Holder, Lease, LeaseEntry, ProcessIdentity
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.store.locks import held_briefly
+from xinference_venv.store.store import Store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReleaseReport:
+    """What became of leases that were to be released.
+
+    `refused` are held by living processes; `deleted` are the ids of environments that nothing
+    needed any more.
+    """
+
+    released: tuple[LeaseEntry, ...]
+    refused: tuple[LeaseEntry, ...]
+    absent: tuple[str, ...]
+    deleted: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "released": [each.to_dict() for each in self.released],
+            "refused": [each.to_dict() for each in self.refused],
+            "absent": list(self.absent),
+            "deleted": list(self.deleted),
+        }
+
+
+def bind_lease(store: Store, env_id: str, lease_id: str, process: ProcessIdentity) -> Lease:
+    """Hand a lease to the process that uses the environment; raises `NotFound`."""
+    with held_briefly(store.env_lock(env_id)):
+        return store.leases.bind(env_id, lease_id, process)
+
+
+def release_unbound(store: Store, taken: Lease) -> None:
+    """Give a lease back if it is still held by who took it; a damaged one is left."""
+    with held_briefly(store.env_lock(taken.env_id)):
+        try:
+            standing = store.leases.find(taken.env_id, taken.lease_id)
+        except InvalidRecord:
+            return
+        if standing is not None and standing.process == taken.process:
+            store.leases.release(taken.env_id, taken.lease_id)
+
+
+def lease_entries(store: Store, wanted: EnvFilter) -> list[LeaseEntry]:
+    """The leases that count, of the environments that a wanted key means.
+
+    An environment that no key means is known by the model that its lease names, and by its
+    Python; which engine it was for is not.
+    """
+    meaning: dict[str, list[EnvKey]] = defaultdict(list)
+    for key, env_id in store.links():
+        meaning[env_id].append(key)
+    entries = []
+    for env_id in store.leases.env_ids():
+        keys = tuple(meaning[env_id])
+        for lease, holder in store.leases.of(env_id):
+            if any(map(wanted.matches, keys or [_key_of(store, lease)])):
+                entries.append(LeaseEntry(lease=lease, holder=holder, keys=keys))
+    return entries
+
+
+def release_leases(store: Store, lease_ids: Sequence[str], *, force: bool) -> ReleaseReport:
+    """Release leases whose holder can't be judged, with `force` those of the living as well.
+
+    Raises `InvalidInput` for what is no list of ids. An environment that neither key nor lease
+    needs then is deleted.
+    """
+    if isinstance(lease_ids, str) or not all(isinstance(each, str) for each in lease_ids):
+        raise InvalidInput("leases are named by a list of their ids")
+    # An id is only compared with those that are there: no path is made of it.
+    there = {entry.lease.lease_id: entry for entry in lease_entries(store, EnvFilter())}
+    released, refused, absent, deleted = [], [], [], []
+    for lease_id in dict.fromkeys(lease_ids):
+        entry = there.get(lease_id)
+        if entry is None:
+            absent.append(lease_id)
+            continue
+        env_id = entry.lease.env_id
+        with held_briefly(store.env_lock(env_id)):
+            # It may have been bound, or have ended, in between.
+            now = {each.lease_id: holder for each, holder in store.leases.of(env_id)}
+            if now.get(lease_id) is Holder.ALIVE and not force:
+                refused.append(replace(entry, holder=Holder.ALIVE))
+                continue
+            store.leases.release(env_id, lease_id)
+        released.append(entry)
+        if store.layout.env(env_id).is_dir() and store.delete_if_unused(env_id):
+            deleted.append(env_id)
+    return ReleaseReport(
+        released=tuple(released),
+        refused=tuple(refused),
+        absent=tuple(absent),
+        deleted=tuple(deleted),
+    )
+
+
+def _key_of(store: Store, lease: Lease) -> EnvKey:
+    """What the key of a detached environment may have been."""
+    try:
+        python = store.env_record(lease.env_id).python_version
+    except InvalidRecord:
+        python = ""
+    return EnvKey(model_name=lease.model_name, model_engine=None, python_version=python)

@@ -1,0 +1,1 @@
+"""Directories that older releases and Xinference left."""

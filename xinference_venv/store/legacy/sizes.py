@@ -1,0 +1,74 @@
+"""How large the directories are that older versions left; what was measured is remembered.
+
+A directory is measured once, and again when its own entries, its programs or its installed
+packages change. A file deep inside that grows is not noticed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from xinference_venv.errors import InvalidRecord, StoreError
+from xinference_venv.store.atomic import Disk, stamp_of
+from xinference_venv.store.envs.inspect import site_packages_of
+from xinference_venv.store.paths import Layout
+
+MEASURING_SECONDS = 1.0
+
+
+def sizes_of(layout: Layout, disk: Disk, directories: Collection[Path]) -> dict[Path, int]:
+    """Bytes by directory; what would be measured after `MEASURING_SECONDS` is absent."""
+    if not directories:
+        return {}
+    kept = _kept(layout, disk)
+    known = {path: data for path, data in kept.items() if os.path.isdir(path)}
+    until = time.monotonic() + MEASURING_SECONDS
+    sizes = {}
+    for directory in directories:
+        stamp = [*map(list, map(stamp_of, _telling(directory)))]
+        found = known.get(str(directory))
+        if not (isinstance(found, dict) and found.get("stamp") == stamp):
+            if time.monotonic() > until:
+                continue
+            found = known[str(directory)] = {"stamp": stamp, "size": measured(directory)}
+        if isinstance(size := found.get("size"), int):
+            sizes[directory] = size
+    if known != kept:
+        # A disk that is full or read-only is no reason not to list.
+        with suppress(StoreError):
+            disk.write_json(layout.old_sizes, known, durable=False)
+    return sizes
+
+
+def measured(root: Path) -> int:
+    """Bytes of the regular files, a file with several names counted once, links not followed.
+
+    It may be removed meanwhile: what is gone has no size.
+    """
+    seen: dict[tuple[int, int], int] = {}
+    for folder, _, names in os.walk(root):
+        for name in names:
+            with suppress(FileNotFoundError):
+                found = os.lstat(os.path.join(folder, name))
+                if stat.S_ISREG(found.st_mode):
+                    seen[found.st_dev, found.st_ino] = found.st_size
+    return sum(seen.values())
+
+
+def _telling(directory: Path) -> tuple[Path, ...]:
+    """What changes when something is installed or removed."""
+    return directory, directory / "bin", site_packages_of(directory)
+
+
+def _kept(layout: Layout, disk: Disk) -> dict[str, Any]:
+    try:
+        data = disk.read_json(layout.old_sizes)
+    except InvalidRecord:
+        return {}
+    return data if isinstance(data, dict) else {}

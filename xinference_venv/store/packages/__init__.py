@@ -1,0 +1,1 @@
+"""What lies in installed packages, read off their RECORDs (PEP 376)."""

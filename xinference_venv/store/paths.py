@@ -1,0 +1,145 @@
+"""Where everything lies below the virtualenv directory; paths are computed, nothing is touched.
+
+v4/{model_name}/{model_engine}/{python_version} -> store/envs/{id}
+v3/{model_name}/{python_version} -> store/envs/{id}
+store/envs staging trash stubs wheels locks leases logs keys hosts processes
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from xinference_venv.errors import StoreError
+from xinference_venv.planning.key import EnvKey
+
+RECORD_NAME = "xinference-venv.json"
+LOCK_NAME = "xinference-venv.lock.json"
+OWN_FILES_NAME = "xinference-venv.files.json"
+BROKEN_NAME = "xinference-venv-broken.json"
+LAYER_NAME = "inherited"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths below `root`, the ``virtualenv`` directory of a home."""
+
+    root: Path
+
+    def key_link(self, key: EnvKey) -> Path:
+        """The link by which a key's environment is found; proved to lie inside the root."""
+        return self.inside(self.root.joinpath(*key.parts))
+
+    def env(self, env_id: str) -> Path:
+        """The directory of an environment."""
+        return self._entry(self.envs, env_id)
+
+    def leases_of(self, env_id: str) -> Path:
+        """The folder of an environment's leases."""
+        return self._entry(self.leases, env_id)
+
+    def lease(self, env_id: str, lease_id: str) -> Path:
+        """The file of a lease."""
+        return self._entry(self.leases_of(env_id), f"{lease_id}.json")
+
+    def built_wheels(self, sha256: str) -> Path:
+        """The folder of a wheel that was built from source."""
+        return self._entry(self.wheels, sha256)
+
+    @staticmethod
+    def beside(env_id: str, number: int) -> str:
+        """The name of another environment of the same lock; 0 gives the lock's own."""
+        return f"{env_id}x{number}" if number else env_id
+
+    @staticmethod
+    def own_id(env_id: str) -> str:
+        """The id that the lock of an environment gives, also of one beside the lock's own."""
+        return env_id.partition("x")[0]
+
+    def _entry(self, folder: Path, name: str) -> Path:
+        """What a name means in a folder: never the folder itself, nor what lies deeper."""
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise StoreError(f"{name!r} names no entry of {folder}")
+        return folder / name
+
+    def inside(self, path: Path) -> Path:
+        """The path itself when it lies inside the root as written; raises `StoreError`."""
+        if not path.is_relative_to(self.root) or path == self.root or ".." in path.parts:
+            raise StoreError(f"{path} does not lie inside {self.root}")
+        if "\0" in str(path):
+            raise StoreError(f"{str(path)!r} can't be a path")
+        return path
+
+    @cached_property
+    def store(self) -> Path:
+        """Everything that is ours alone."""
+        return self.root / "store"
+
+    @cached_property
+    def envs(self) -> Path:
+        """The environments, one directory each, named by id."""
+        return self.store / "envs"
+
+    @property
+    def staging(self) -> Path:
+        """What is being built; swept at start."""
+        return self.store / "staging"
+
+    @property
+    def trash(self) -> Path:
+        """What is being deleted; swept at start."""
+        return self.store / "trash"
+
+    @property
+    def stubs(self) -> Path:
+        """Stub wheels, a folder for each host digest."""
+        return self.store / "stubs"
+
+    @property
+    def wheels(self) -> Path:
+        """Wheels that were built from source, a folder for each sha256."""
+        return self.store / "wheels"
+
+    @property
+    def locks(self) -> Path:
+        """Lock files between processes."""
+        return self.store / "locks"
+
+    @cached_property
+    def leases(self) -> Path:
+        """Leases, a folder for each environment."""
+        return self.store / "leases"
+
+    @property
+    def logs(self) -> Path:
+        """What uv said, a file for each job."""
+        return self.store / "logs"
+
+    @cached_property
+    def keys(self) -> Path:
+        """A record for each key."""
+        return self.store / "keys"
+
+    @property
+    def hosts(self) -> Path:
+        """Facts of host interpreters."""
+        return self.store / "hosts"
+
+    @property
+    def processes(self) -> Path:
+        """A record for each uv process that runs."""
+        return self.store / "processes"
+
+    @property
+    def old_sizes(self) -> Path:
+        """What was measured of the directories that older versions left."""
+        return self.store / "old-sizes.json"
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Every folder that a store has."""
+        return (
+            *(self.envs, self.staging, self.trash, self.stubs, self.wheels),
+            *(self.locks, self.leases, self.logs, self.keys, self.hosts, self.processes),
+        )

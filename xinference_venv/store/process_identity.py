@@ -1,0 +1,112 @@
+"""Which process this is and which others live, as the system tells it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+from xinference_venv._util.records import digest_of
+from xinference_venv.inventory.lease import ProcessIdentity
+
+# Of the machine itself; a container has another one (PROC_PID_INIT_INO of Linux).
+_PIDS_OF_THE_MACHINE = 0xEFFFFFFC
+
+
+@cache
+def _boot() -> str:
+    """A name for this boot of the system, so that a pid of an earlier one is told apart."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return str(int(psutil.boot_time()))
+
+
+@cache
+def _namespace() -> str | None:
+    """What the pids that this process sees are counted in; None where the system does not tell."""
+    try:
+        inode = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return None
+    if inode == _PIDS_OF_THE_MACHINE and (machine := _machine_id()):
+        # It shall not be shown as it is: see machine-id(5).
+        return digest_of(["xinference-venv", machine])[:32]
+    # A container has its machine-id, if any, from an image that many may be made of.
+    return f"{_boot()}:{inode}"
+
+
+def _machine_id() -> str:
+    try:
+        return Path("/etc/machine-id").read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def process_start(pid: int) -> str | None:
+    """When the process with this pid started, empty when that is hidden, None when there is none.
+
+    In clock ticks since boot where the system tells them (Linux), since setting the clock does
+    not change these. A process that ended and was not reaped yet counts as none.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+    except PermissionError:
+        return ""
+    except (FileNotFoundError, ProcessLookupError):
+        if Path("/proc/self/stat").exists():
+            # Mounted with hidepid, /proc does not show the processes of others.
+            return "" if _answers(pid) else None
+        return _start_by_psutil(pid)
+    state, *fields = text.rpartition(")")[2].split()
+    return None if state in ("Z", "X") else fields[18]
+
+
+def _answers(pid: int) -> bool:
+    """Whether a process can be sent signals, or would refuse ours; none is sent."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
+
+
+def _start_by_psutil(pid: int) -> str | None:
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return repr(process.create_time())
+    except psutil.AccessDenied:
+        return ""
+    except (psutil.NoSuchProcess, ValueError, OverflowError):
+        return None
+
+
+def identify(pid: int) -> ProcessIdentity | None:
+    """The identity of a living process of this host, or None when there is none."""
+    start = process_start(pid)
+    if start is None:
+        return None
+    return ProcessIdentity(
+        host=platform.node(), boot=_boot(), pid=pid, start=start, namespace=_namespace()
+    )
+
+
+def this_process() -> ProcessIdentity:
+    """The identity of the running process."""
+    return _this(os.getpid())
+
+
+@cache
+def _this(pid: int) -> ProcessIdentity:
+    identity = identify(pid)
+    assert identity is not None
+    return identity

@@ -1,0 +1,102 @@
+"""A journal of the subprocesses that run, so that a crash's orphans can be ended.
+
+A SIGKILL of the worker leaves its uv running. Each is noted by pid and start, and by the worker
+that owns it; a sweep ends those whose owner is dead, and never another's. Notes of several hosts
+may lie in one home, so a note's name says in which of them its pid means something.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from xinference_venv._util.records import Fields, digest_of
+from xinference_venv.errors import InvalidRecord
+from xinference_venv.inventory.lease import Holder, ProcessIdentity, judge
+from xinference_venv.store.atomic import Disk
+from xinference_venv.store.paths import Layout
+from xinference_venv.store.process_identity import identify, process_start, this_process
+
+_OWNER_VARIABLE = "XINFERENCE_VENV_OWNER"
+_END_SECONDS = 5.0
+_POLL_SECONDS = 0.005
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessJournal:
+    """The journal of one store."""
+
+    layout: Layout
+    disk: Disk
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What tells of a process whose it is, from its start until it is noted."""
+        return {_OWNER_VARIABLE: json.dumps([str(self.layout.root), this_process().to_dict()])}
+
+    def started(self, pid: int) -> None:
+        """Note a process that this one has started as the head of a group."""
+        process = identify(pid)
+        if process is not None:
+            note = {"process": process.to_dict(), "owner": this_process().to_dict()}
+            self.disk.write_json(self._note(pid), note, durable=False)
+
+    def ended(self, pid: int) -> None:
+        """Forget a process that has ended."""
+        self.disk.unlink(self._note(pid))
+
+    def sweep(self) -> None:
+        """End the groups whose owner is dead, and forget them; then none of them does anything."""
+        for path in self.layout.processes.glob("*.json"):
+            try:
+                fields = Fields("process note", self.disk.read_json(path))
+                process = ProcessIdentity.from_dict(fields.mapping("process"))
+                owner = ProcessIdentity.from_dict(fields.mapping("owner"))
+            except InvalidRecord:
+                self.disk.unlink(path)
+                continue
+            if _judged(owner) is not Holder.GONE:
+                continue
+            if _judged(process) is Holder.ALIVE:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            self.disk.unlink(path)
+        until = time.monotonic() + _END_SECONDS
+        while (orphans := self._orphans()) and time.monotonic() < until:
+            for pid in orphans:
+                with suppress(ProcessLookupError, PermissionError):
+                    # Each was started in a group of its own.
+                    os.killpg(os.getpgid(pid), signal.SIGKILL)
+            time.sleep(_POLL_SECONDS)
+
+    def _orphans(self) -> list[int]:
+        """The processes of dead workers, by what they were started with.
+
+        A worker may die before it notes what it has started. All that changes the disk is
+        staged, so without anything staged nobody has to look.
+        """
+        if not any(self.layout.staging.iterdir()):
+            return []
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, ValueError, TypeError, InvalidRecord):
+                root, owner = json.loads(process.environ().get(_OWNER_VARIABLE, "[]"))
+                owned = ProcessIdentity.from_dict(owner)
+                if root == str(self.layout.root) and _judged(owned) is Holder.GONE:
+                    found.append(process.pid)
+        return found
+
+    def _note(self, pid: int) -> Path:
+        here = this_process()
+        return self.layout.processes / f"{digest_of([here.host, here.namespace])[:16]}-{pid}.json"
+
+
+def _judged(process: ProcessIdentity) -> Holder:
+    return judge(process, this_process(), process_start)

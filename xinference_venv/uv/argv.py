@@ -1,0 +1,287 @@
+"""Argument vectors for uv, as data: nothing is run here.
+
+Ambient configuration changes uv's results, so every command says `--no-config` and runs in the
+scrubbed environment of `scrubbed_environment`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+
+from xinference_venv.planning.pylock import strip_credentials
+from xinference_venv.planning.sources import PackageSources
+
+# What of uv's own variables says how to reach the network or where interpreters are, and not
+# what to resolve.
+_KEPT_UV_VARIABLES = frozenset(
+    {
+        "UV_CONCURRENT_BUILDS",
+        "UV_CONCURRENT_DOWNLOADS",
+        "UV_HTTP_RETRIES",
+        "UV_HTTP_TIMEOUT",
+        "UV_NATIVE_TLS",
+        "UV_OFFLINE",
+        "UV_PYTHON_INSTALL_DIR",
+        "UV_PYTHON_INSTALL_MIRROR",
+        "UV_SYSTEM_CERTS",
+    }
+)
+# Commands of uv that have commands of their own.
+_GROUPS = (("cache",), ("pip",), ("python",))
+_DROPPED_PREFIXES = ("UV_", "PIP_", "PYTHON", "CONDA_")
+_DROPPED_VARIABLES = frozenset({"VIRTUAL_ENV", "XOSCAR_AUTH_KEY", "__PYVENV_LAUNCHER__"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UvCommand:
+    """A uv command without the program itself; `secrets` must never be shown.
+
+    Indexes go by `environment`, since everybody on a host can read argument vectors.
+    """
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    secrets: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """What uv is to do, without any argument: ``pip install``, ``venv``."""
+        words = self.arguments[:2] if self.arguments[:1] in _GROUPS else self.arguments[:1]
+        return " ".join(words).lstrip("-")
+
+
+def scrubbed_environment(
+    environ: Mapping[str, str], *, cache_dir: str | None, python_directories: Sequence[str] = ()
+) -> dict[str, str]:
+    """The environment for a uv process.
+
+    Variables that change what uv resolves and the cluster's wire key are dropped; those of
+    proxies, certificates and compilers stay. Shims of version managers leave `PATH`, since uv
+    fails on a shim whose version is not selected; `python_directories` take their place.
+    """
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if name in _KEPT_UV_VARIABLES
+        or not (name.startswith(_DROPPED_PREFIXES) or name in _DROPPED_VARIABLES)
+    }
+    # An empty entry would mean the working directory.
+    path = [
+        each for each in environ.get("PATH", "").split(":") if each and not each.endswith("/shims")
+    ]
+    kept["PATH"] = ":".join([*path, *python_directories])
+    kept["NO_COLOR"] = "1"
+    if cache_dir is not None:
+        kept["UV_CACHE_DIR"] = cache_dir
+    return kept
+
+
+def version() -> UvCommand:
+    """Print uv's version."""
+    return UvCommand(arguments=("--version",))
+
+
+def python_list() -> UvCommand:
+    """Print the interpreters of this host as JSON."""
+    return UvCommand(
+        arguments=(
+            *("python", "list", "--only-installed", "--no-config", "--no-python-downloads"),
+            *("--output-format", "json"),
+        )
+    )
+
+
+def python_install(wanted: str) -> UvCommand:
+    """Download and install an interpreter."""
+    return UvCommand(arguments=("python", "install", wanted, "--no-config", "--no-bin"))
+
+
+def make_venv(*, path: str, python: str) -> UvCommand:
+    """Make an empty environment that can be renamed."""
+    return UvCommand(
+        arguments=("venv", path, "--relocatable", "--python", python, "--no-config", "--no-project")
+    )
+
+
+def resolve(
+    *,
+    requirements: str,
+    output: str,
+    python: str,
+    sources: PackageSources,
+    stubs: str | None = None,
+    constraints: str | None = None,
+    stubs_only: bool = False,
+    allow_source_builds: bool = True,
+    built: Sequence[str] = (),
+    secrets: frozenset[str] = frozenset(),
+) -> UvCommand:
+    """Resolve a requirements file, which also names the find-links, into a PEP 751 lock file.
+
+    `stubs` is a folder with metadata-only wheels of the host; with `stubs_only` nothing else is
+    looked at and no request leaves the machine. An existing `output` gives preferences. What is
+    named in `built` is taken from source alone, also where nothing else may be.
+    """
+    return _compile(
+        *(requirements, "--format", "pylock.toml", "--output-file", output, "--no-annotate"),
+        *(argument for name in built for argument in ("--no-binary", name)),
+        python=python,
+        sources=sources,
+        stubs=stubs,
+        constraints=constraints,
+        stubs_only=stubs_only,
+        allow_source_builds=allow_source_builds,
+        secrets=secrets,
+    )
+
+
+def explain(
+    *,
+    requirements: str,
+    constraints: str,
+    python: str,
+    sources: PackageSources,
+    stubs: str | None = None,
+    stubs_only: bool = False,
+    allow_source_builds: bool = True,
+    secrets: frozenset[str] = frozenset(),
+) -> UvCommand:
+    """Print which package requires which, as annotations, for the versions of the constraints.
+
+    Resolves as `resolve` does, but from uv's cache alone: no request leaves the machine.
+    """
+    return _compile(
+        *(requirements, "--format", "requirements.txt", "--annotation-style", "split"),
+        *("--offline", "--quiet"),
+        python=python,
+        sources=sources,
+        stubs=stubs,
+        constraints=constraints,
+        stubs_only=stubs_only,
+        allow_source_builds=allow_source_builds,
+        secrets=secrets,
+    )
+
+
+def _compile(
+    *options: str,
+    python: str,
+    sources: PackageSources,
+    stubs: str | None,
+    constraints: str | None,
+    stubs_only: bool,
+    allow_source_builds: bool,
+    secrets: frozenset[str],
+) -> UvCommand:
+    arguments = [
+        *("pip", "compile", *options, "--python", python, "--no-config", "--no-header"),
+        *("--no-progress", "--no-python-downloads"),
+    ]
+    if constraints is not None:
+        arguments += ["--constraints", constraints]
+    if stubs is not None:
+        arguments += ["--find-links", find_links_url(stubs)]
+    if stubs_only:
+        arguments += ["--no-index"]
+    else:
+        arguments += _source_arguments(sources)
+    if not allow_source_builds:
+        arguments += ["--only-binary", ":all:"]
+    if sources.no_build_isolation:
+        arguments += ["--no-build-isolation"]
+    return UvCommand(
+        arguments=tuple(arguments),
+        environment={} if stubs_only else _source_environment(sources),
+        secrets=secrets,
+    )
+
+
+def install(
+    *,
+    lock: str,
+    python: str,
+    sources: PackageSources,
+    allow_source_builds: bool = True,
+    secrets: frozenset[str] = frozenset(),
+) -> UvCommand:
+    """Install exactly a PEP 751 lock file, hashes checked, nothing resolved.
+
+    The sources serve what a source distribution needs for being built.
+    """
+    arguments = [
+        *("pip", "install", "--requirements", lock, "--python", python, "--no-config"),
+        *("--preview-features", "pylock", "--no-python-downloads"),
+    ]
+    for place in sources.find_links:
+        # One with credentials would be shown to everybody on the host; its wheels are locked.
+        if strip_credentials(place) == place:
+            arguments += ["--find-links", find_links_url(place)]
+    arguments += _source_arguments(sources)
+    if not allow_source_builds:
+        arguments += ["--only-binary", ":all:"]
+    if sources.no_build_isolation:
+        arguments += ["--no-build-isolation"]
+    return UvCommand(
+        arguments=tuple(arguments), environment=_source_environment(sources), secrets=secrets
+    )
+
+
+def build(
+    *,
+    lock: str,
+    python: str,
+    sources: PackageSources,
+    cache: str | None = None,
+    secrets: frozenset[str] = frozenset(),
+) -> UvCommand:
+    """Install the sources of a PEP 751 lock file as links into uv's cache.
+
+    There the wheels that uv builds of them stay; `cache` is a folder to take instead of uv's own.
+    """
+    made = install(lock=lock, python=python, sources=sources, secrets=secrets)
+    place = () if cache is None else ("--cache-dir", cache)
+    return replace(made, arguments=(*made.arguments, "--link-mode", "symlink", *place))
+
+
+def look_up(made: UvCommand) -> UvCommand:
+    """Say instead of an install what of it is not in uv's cache; no request leaves the machine."""
+    return replace(made, arguments=(*made.arguments, "--dry-run", "--offline", "--verbose"))
+
+
+def prune_cache() -> UvCommand:
+    """Delete from uv's cache what nobody can find any more."""
+    return UvCommand(arguments=("cache", "prune", "--no-config"))
+
+
+def find_links_url(place: str) -> str:
+    """A find-links place, an absolute path or a URL, as a URL that uv takes as it stands.
+
+    In a path uv would end the folder's name at a ``#``, and in a requirements file at a blank;
+    there it would also fill in ``${NAME}`` from the environment, and so tell it to an index.
+    """
+    url = PurePosixPath(place).as_uri() if place.startswith("/") else place
+    return url.replace("{", "%7B").replace("}", "%7D")
+
+
+def _source_environment(sources: PackageSources) -> dict[str, str]:
+    environment = {}
+    if sources.index_url is not None:
+        environment["UV_DEFAULT_INDEX"] = sources.index_url
+    if sources.extra_index_urls:
+        environment["UV_INDEX"] = " ".join(sources.extra_index_urls)
+    return environment
+
+
+def _source_arguments(sources: PackageSources) -> list[str]:
+    arguments: list[str] = []
+    if sources.no_index:
+        arguments += ["--no-index"]
+    for host in sources.trusted_hosts:
+        arguments += ["--allow-insecure-host", host]
+    if sources.index_strategy is not None:
+        arguments += ["--index-strategy", sources.index_strategy]
+    if sources.torch_backend is not None:
+        arguments += ["--torch-backend", sources.torch_backend]
+    return arguments

@@ -1,0 +1,203 @@
+"""Make an environment from a lock with uv: an empty relocatable one, then exactly the lock."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import tomli_w
+from packaging.utils import canonicalize_name
+
+from xinference_venv._util.redact import secrets_of
+from xinference_venv.errors import BuildFailed, InstallFailed, UvFailed
+from xinference_venv.planning.lock import EnvLock
+from xinference_venv.planning.pylock import pylock_of, strip_credentials
+from xinference_venv.planning.spec import EnvSpec
+from xinference_venv.uv import argv
+from xinference_venv.uv.subprocess import Uv, uncached_name
+
+_STRETCHES = 4
+# Where uv's cache has the source of what it built, which may contain wheels of its own.
+_UNPACKED_SOURCE = "src"
+
+
+@dataclass(kw_only=True)
+class Builder:
+    """One build, of an environment at `env`; `scratch` is a private folder beside it."""
+
+    uv: Uv
+    spec: EnvSpec
+    env: Path
+    scratch: Path
+    deadline: float
+
+    async def make_empty(self) -> None:
+        """Make the empty environment; raises `BuildFailed`."""
+        try:
+            await self.uv(
+                argv.make_venv(path=str(self.env), python=self.spec.interpreter.base_executable),
+                deadline=self.deadline,
+            )
+        except UvFailed as error:
+            raise BuildFailed(str(error), error.details) from error
+
+    async def install(self, lock: EnvLock, on_line: Callable[[str], None]) -> None:
+        """Install what the lock says; raises `InstallFailed` with uv's own words."""
+        if not lock.packages:
+            return
+        try:
+            await self._run(self._installing(lock), on_line)
+        except UvFailed as error:
+            raise InstallFailed(str(error), error.details) from error
+
+    async def uncached(self, lock: EnvLock) -> frozenset[str]:
+        """The names of the packages of a lock that uv says it would have to fetch."""
+        lines: list[str] = []
+        await self._run(argv.look_up(self._installing(lock)), lines.append)
+        return frozenset(filter(None, map(uncached_name, lines)))
+
+    def _installing(self, lock: EnvLock) -> argv.UvCommand:
+        urls = self._urls_with_credentials()
+        file = self.scratch / "pylock.install.toml"
+        document = with_credentials(lock.pylock(), urls)
+        document["packages"] = dealt(document["packages"], lock.sizes)
+        file.write_text(tomli_w.dumps(document), "utf-8")
+        return argv.install(
+            lock=str(file),
+            python=str(self.env / "bin" / "python"),
+            sources=self.spec.sources_without_backend(),
+            allow_source_builds=self.spec.allow_source_builds,
+            secrets=secrets_of(urls),
+        )
+
+    async def _run(self, asked: argv.UvCommand, on_line: Callable[[str], None]) -> None:
+        await self.uv(
+            asked, deadline=self.deadline, on_line=on_line, working_directory=str(self.scratch)
+        )
+
+    async def build_wheels(
+        self,
+        sources: Sequence[Mapping[str, Any]],
+        *,
+        isolated: bool,
+        on_line: Callable[[str], None],
+    ) -> dict[str, Path]:
+        """Build the wheels of PEP 751 entries that have none; where each lies, by name.
+
+        What is not `isolated` sees the packages of this environment while it is built. Raises
+        `BuildFailed` with the build's own words.
+        """
+        urls = self._urls_with_credentials()
+        file = self.scratch / "pylock.sources.toml"
+        document = pylock_of(sources)
+        file.write_text(tomli_w.dumps(with_credentials(document, urls)), "utf-8")
+        names = [package["name"] for package in sources]
+        try:
+            await self.uv(
+                argv.build(
+                    lock=str(file),
+                    python=str(self.env / "bin" / "python"),
+                    sources=self.spec.sources_without_backend(),
+                    # uv's own cache does not know what a build saw.
+                    cache=None if isolated else str(self.scratch / "cache"),
+                    secrets=secrets_of(urls),
+                ),
+                deadline=self.deadline,
+                on_line=on_line,
+                working_directory=str(self.scratch),
+            )
+        except UvFailed as error:
+            raise BuildFailed(
+                f"could not build {', '.join(names)} from source: {error}",
+                {
+                    "hint": "ask for versions that have wheels, or forbid source builds with"
+                    " XINFERENCE_VIRTUAL_ENV_ALLOW_SOURCES=0",
+                    **error.details,
+                },
+            ) from error
+        return {name: await asyncio.to_thread(built_wheel, self.env, name) for name in names}
+
+    def _urls_with_credentials(self) -> list[str]:
+        sources = self.spec.sources
+        places = [*sources.extra_index_urls, *sources.find_links, sources.index_url or ""]
+        direct = [line.text.rpartition(" @ ")[2] for line in self.spec.requirements]
+        return [url for url in (*direct, *places) if strip_credentials(url) != url]
+
+
+def dealt(packages: Sequence[Mapping[str, Any]], sizes: Mapping[str, int]) -> list[Any]:
+    """Packages in an order of which every stretch has about as many bytes.
+
+    uv links them to an environment in stretches, one for each processor; where all the large ones
+    were in one, the others would wait for it.
+    """
+    largest_first = sorted(packages, key=lambda each: -sizes.get(each["name"], 0))
+    return [each for start in range(_STRETCHES) for each in largest_first[start::_STRETCHES]]
+
+
+def built_wheel(env: Path, name: str) -> Path:
+    """The wheel, in uv's cache, of a distribution that was installed as links into the cache.
+
+    uv keeps a wheel that it built beside a link to what it unpacked of it. Raises `BuildFailed`.
+    """
+    for linked in env.glob("lib/python*/site-packages/*.dist-info/WHEEL"):
+        if canonicalize_name(linked.parent.name.partition("-")[0]) != name:
+            continue
+        unpacked = linked.resolve().parent.parent
+        for folder, folders, files in chain.from_iterable(
+            os.walk(bucket) for bucket in unpacked.parent.parent.glob("sdists-*")
+        ):
+            if _UNPACKED_SOURCE in folders:
+                folders.remove(_UNPACKED_SOURCE)
+            for file in files:
+                path = Path(folder, file)
+                if path.suffix == ".whl" and path.with_suffix("").resolve() == unpacked:
+                    return path
+    raise BuildFailed(f"uv's cache has no wheel of {name}, though it was built from source")
+
+
+def _as_locked(url: str) -> str:
+    """A URL as uv locks it: a repository's own, the host in lower case, no fragment."""
+    parts = urlsplit(url)
+    login, at, host = parts.netloc.rpartition("@")
+    scheme = parts.scheme.rpartition("+")[2]
+    return urlunsplit((scheme, f"{login}{at}{host.lower()}", parts.path, parts.query, ""))
+
+
+def with_credentials(document: Mapping[str, Any], urls: list[str]) -> dict[str, Any]:
+    """A PEP 751 document whose URLs have the credentials that `urls` carry.
+
+    A URL that was asked for as it stands gets its own back, query included; any other gets user
+    and password of an index or repository on the same host.
+    """
+    urls = [_as_locked(url) for url in urls]
+    exact = {strip_credentials(url): url for url in urls}
+    logins: dict[tuple[str, str], str] = {}
+    for url in urls:
+        login, found, host = urlsplit(url).netloc.rpartition("@")
+        if found:
+            logins.setdefault((urlsplit(url).scheme, host), login)
+
+    def completed(url: str) -> str:
+        if url in exact:
+            return exact[url]
+        parts = urlsplit(url)
+        login = logins.get((parts.scheme, parts.netloc))
+        return urlunsplit(parts._replace(netloc=f"{login}@{parts.netloc}")) if login else url
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {
+                key: completed(each) if key == "url" and isinstance(each, str) else walk(each)
+                for key, each in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [walk(each) for each in value]
+        return value
+
+    return {key: walk(value) for key, value in document.items()}

@@ -1,0 +1,252 @@
+"""What interpreters and accelerators are there, asked of the programs that know.
+
+Comes out: `Interpreter` and `Accelerator` nouns. Nothing of a model's or the host's packages is
+imported by the questions asked here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import packaging
+from packaging.version import Version
+from uv import find_uv_bin
+
+from xinference_venv._util.records import Fields
+from xinference_venv.errors import InvalidRecord, PythonNotFound, UvFailed, UvNotFound
+from xinference_venv.planning.host import Accelerator, Interpreter
+from xinference_venv.uv import argv
+from xinference_venv.uv.subprocess import Finished, ProcessDoor, Uv
+
+_PROBE_SECONDS = 60.0
+_INSTALL_SECONDS = 900.0
+
+# Runs in the interpreter in question. Our `packaging` is lent to it, after its own search path
+# was recorded: it may have an old one or none.
+_PROBE = """
+import json, os, platform, sys, sysconfig
+own = [os.path.dirname(os.__file__), sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
+stdlib = {os.path.realpath(os.path.join(p, q)) for p in own for q in ("", "lib-dynload")}
+path = [p for p in sys.path if p and os.path.isdir(p) and os.path.realpath(p) not in stdlib]
+lent = sys.argv[1]
+sys.path.insert(0, lent)
+from packaging.markers import default_environment
+from packaging.tags import sys_tags
+base = getattr(sys, "_base_executable", None) or sys.executable
+print(json.dumps({
+    "executable": sys.executable,
+    "base_executable": os.path.realpath(base),
+    "version": platform.python_version(),
+    "markers": {k: v for k, v in default_environment().items() if k != "extra"},
+    "tags": [str(t) for t in sys_tags()],
+    "search_path": path,
+}))
+"""
+
+
+def find_uv(override: str | None) -> str:
+    """The path of uv: `override` (XOSCAR_UV_PATH), else the one of the `uv` package."""
+    if override is not None:
+        found = shutil.which(override)
+        if found is None:
+            raise UvNotFound(
+                f"XOSCAR_UV_PATH names {override!r}, which is no program",
+                {"hint": "correct the variable, or unset it to use the uv package's own"},
+            )
+        return found
+    try:
+        return find_uv_bin()
+    except FileNotFoundError:
+        raise UvNotFound(
+            "the uv package has no uv program for this interpreter",
+            {"hint": "pip install --force-reinstall uv, or set XOSCAR_UV_PATH"},
+        ) from None
+
+
+def version_manager_directories(environ: Mapping[str, str], home: str) -> list[str]:
+    """The folders in which pyenv keeps its interpreters, newest first by name.
+
+    uv fails on pyenv's shims of versions that are not selected, so the real interpreters are
+    put on its search path instead.
+    """
+    root = Path(environ.get("PYENV_ROOT") or Path(home, ".pyenv"), "versions")
+    # 3.6 and 2.7 make uv's own questions fail.
+    modern = [
+        each for each in root.glob("3.*/bin") if not re.match(r"3\.[0-7](\.|$)", each.parts[-2])
+    ]
+    return [str(each) for each in sorted(modern, reverse=True)]
+
+
+async def probe_interpreter(door: ProcessDoor, python: str) -> Interpreter:
+    """Ask an interpreter what it is; raises `PythonNotFound` when it can't say."""
+    lent = Path(packaging.__file__).parents[1]
+    try:
+        finished = await door.run((python, "-c", _PROBE, str(lent)), deadline=_PROBE_SECONDS)
+        if finished.exit_status == 0:
+            return Interpreter.from_dict(json.loads(_answer(finished)))
+        words = finished.tail[-1] if finished.tail else f"exit status {finished.exit_status}"
+    except (OSError, json.JSONDecodeError, InvalidRecord) as error:
+        words = str(error)
+    raise PythonNotFound(
+        f"the interpreter {python} does not work: {words}",
+        {"hint": "start it by hand, or name another one"},
+    )
+
+
+async def find_python(
+    uv: Uv, wanted: str, *, allow_download: bool, on_line: Callable[[str], None]
+) -> str:
+    """The path of the newest CPython of version `wanted` (``3.12`` or ``3.12.1``) on this host.
+
+    Raises `PythonNotFound`, which names the versions that are there.
+    """
+    there = await installed_pythons(uv)
+    if allow_download and not _matching(there, wanted):
+        try:
+            await uv(argv.python_install(wanted), deadline=_INSTALL_SECONDS, on_line=on_line)
+        except UvFailed as error:
+            raise PythonNotFound(
+                f"Python {wanted} is not on this host and could not be downloaded: {error}",
+                error.details,
+            ) from error
+        there = await installed_pythons(uv)
+    matching = _matching(there, wanted)
+    if matching:
+        return there[max(matching, key=Version)]
+    found = ", ".join(sorted(there, key=Version)) or "none"
+    raise PythonNotFound(
+        f"Python {wanted} is not on this host; found: {found}",
+        {
+            "hint": "ask for one of these, install it, or let uv download it with"
+            " XINFERENCE_VIRTUAL_ENV_PYTHON_DOWNLOADS=1"
+        },
+    )
+
+
+async def installed_pythons(uv: Uv) -> dict[str, str]:
+    """CPython interpreters by full version, the first found of each version."""
+    finished = await uv(argv.python_list(), deadline=_PROBE_SECONDS)
+    found: dict[str, str] = {}
+    for entry in json.loads(finished.output):
+        fields = Fields("uv's list of interpreters", entry)
+        if fields.text("implementation") == "cpython" and fields.text("variant") == "default":
+            found.setdefault(fields.text("version"), fields.text("path"))
+    return found
+
+
+def _matching(there: Mapping[str, str], wanted: str) -> list[str]:
+    return [each for each in there if each == wanted or each.startswith(f"{wanted}.")]
+
+
+async def probe_accelerator(door: ProcessDoor, interpreter: Interpreter) -> Accelerator:
+    """CUDA by `nvidia-smi` and by the host torch's own version file; NPU by its device file.
+
+    torch is not imported: that takes seconds, and its context stays on the GPU.
+    """
+    built_for = _torch_cuda(interpreter)
+    smi = shutil.which("nvidia-smi")
+    driver: str | None = None
+    arch: str | None = None
+    if smi is not None:
+        finished = await door.run((smi,), deadline=_PROBE_SECONDS)
+        if found := re.search(r"CUDA Version:\s*(\d+\.\d+)", finished.output):
+            driver = found[1]
+        query = (smi, "--query-gpu=compute_cap", "--format=csv,noheader")
+        finished = await door.run(query, deadline=_PROBE_SECONDS)
+        if found := re.match(r"(\d+)\.(\d+)", finished.output):
+            arch = f"sm_{found[1]}{found[2]}"
+    has_cuda = arch is not None
+    return Accelerator(
+        has_cuda=has_cuda,
+        cuda_version=(built_for or driver) if has_cuda else None,
+        cuda_arch=arch,
+        has_npu=os.path.lexists("/dev/davinci_manager"),  # noqa: ASYNC240 (a device file)
+    )
+
+
+def _torch_cuda(interpreter: Interpreter) -> str | None:
+    for entry in interpreter.search_path:
+        file = Path(entry, "torch", "version.py")
+        if file.is_file():
+            found = re.search(r"^cuda\b[^=]*=\s*'([\d.]+)'", file.read_text("utf-8"), re.MULTILINE)
+            return found[1] if found else None
+    return None
+
+
+# Imports nothing that the interpreter has not imported already: it is started for each build.
+_CHECK = """
+import os, sys
+found = set()
+for place in sys.path:
+    try:
+        names = os.listdir(place) if place else []
+    except OSError:
+        continue
+    for name in names:
+        stem, kind = os.path.splitext(name)
+        if kind in (".dist-info", ".egg-info"):
+            name = stem.partition("-")[0].replace(".", "_").replace("_", "-").lower()
+            found.add("-".join(filter(None, name.split("-"))))
+seen, unseen, own = (set(names.split()) for names in sys.argv[1:])
+for name in sorted(seen - found):
+    print("fault:", name, "is not visible to the interpreter")
+for name in sorted(unseen & found):
+    print("fault:", name, "of the host is still visible")
+for finder in sys.meta_path:
+    kind = finder if isinstance(finder, type) else type(finder)
+    if kind.__name__ == "PathFinder":
+        break
+    if kind.__module__.startswith(("_frozen_importlib", "_distutils_hack")):
+        continue
+    for name in sorted(own):
+        spec = finder.find_spec(name, None)
+        origin = getattr(spec, "origin", None) or ""
+        if spec is not None and not origin.startswith(sys.prefix):
+            print("fault:", name, "would come from", origin, "by an import hook of the host")
+print("checked")
+"""
+
+
+async def check_environment(
+    door: ProcessDoor,
+    python: str,
+    *,
+    seen: Iterable[str],
+    unseen: Iterable[str],
+    own: Iterable[str] = (),
+    deadline: float,
+) -> list[str]:
+    """Start an environment's interpreter and let it say what it can find, and where.
+
+    Returns what is wrong: a distribution of `seen` that it does not find, one of `unseen` that
+    it does, and a module of `own` that an editable install of the host would serve instead.
+    """
+    expected = (" ".join(names) for names in (seen, unseen, own))
+    finished = await door.run((python, "-I", "-c", _CHECK, *expected), deadline=deadline)
+    # What runs at the start of an interpreter (``.pth``) may print lines of its own.
+    lines = finished.output.splitlines()
+    if finished.exit_status != 0 or "checked" not in lines:
+        return [f"the interpreter does not start: {' '.join(finished.tail[-3:])}"]
+    return [line.removeprefix("fault: ") for line in lines if line.startswith("fault: ")]
+
+
+def _answer(finished: Finished) -> str:
+    """The last line: what runs at the start of an interpreter (``.pth``) may print its own."""
+    return finished.output.rstrip("\n").rpartition("\n")[2]
+
+
+async def import_modules(
+    door: ProcessDoor, python: str, modules: Iterable[str], *, deadline: float
+) -> str | None:
+    """Import modules in a fresh interpreter; the traceback of what failed, or None."""
+    code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
+    # Bytecode would be of the paths of now, which a staged environment soon leaves.
+    finished = await door.run((python, "-B", "-c", code, *modules), deadline=deadline)
+    if finished.exit_status == 0:
+        return None
+    return "\n".join(finished.tail) or f"the interpreter ended with {finished.exit_status}"

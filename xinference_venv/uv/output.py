@@ -1,0 +1,88 @@
+"""uv's output lines as progress: which phase, how many packages, how many bytes.
+
+uv writes for people; what can't be read here is shown as it is and changes no count.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from xinference_venv.inventory.jobs import Phase
+
+_DOWNLOADING = re.compile(r"^\s*Downloading (?P<name>\S+)(?: \((?P<size>[^)]+)\))?$")
+_DOWNLOADED = re.compile(r"^\s*Downloaded (?P<name>\S+)$")
+_BUILDING = re.compile(r"^\s*Building (?P<name>\S+)")
+_PREPARED = re.compile(r"^Prepared (?P<count>\d+) packages?")
+_INSTALLED = re.compile(r"^Installed (?P<count>\d+) packages?")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """One step of an install; counts are of packages, bytes are of wheels."""
+
+    phase: Phase
+    message: str
+    done: int
+    total: int
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(kw_only=True, slots=True)
+class InstallProgress:
+    """Reads the lines of one install; `sizes` are the wheels' sizes in bytes by name, if known."""
+
+    total: int
+    sizes: Mapping[str, int]
+    _prepared: int = 0
+    _done: int = 0
+    _fetched: set[str] = field(default_factory=set)
+    _done_bytes: int = 0
+
+    def read(self, line: str) -> Progress | None:
+        """What this line means, or None when it means nothing for the progress."""
+        if found := _DOWNLOADING.match(line) or _BUILDING.match(line):
+            return self._step(Phase.DOWNLOADING, line)
+        if found := _DOWNLOADED.match(line):
+            name = found["name"].split("==")[0]
+            if name not in self._fetched:
+                self._fetched.add(name)
+                self._done_bytes += self.sizes.get(name, 0)
+            return self._step(Phase.DOWNLOADING, line)
+        if found := _PREPARED.match(line):
+            self._prepared = int(found["count"])
+            self._done_bytes = sum(self.sizes.values())
+            return self._step(Phase.INSTALLING, line)
+        if found := _INSTALLED.match(line):
+            self._done = int(found["count"])
+            self._done_bytes = sum(self.sizes.values())
+            return self._step(Phase.INSTALLING, line)
+        return None
+
+    @property
+    def was_cached(self) -> bool:
+        """Whether uv had every package in its cache."""
+        return not self._prepared and not self._fetched
+
+    @property
+    def fetched_bytes(self) -> int:
+        """Bytes of the wheels that uv's cache lacked, as far as it names them.
+
+        It names large ones only; when it prepared as many as there are, it was all of them.
+        """
+        if self._prepared >= self.total:
+            return sum(self.sizes.values())
+        return sum(self.sizes.get(name, 0) for name in self._fetched)
+
+    def _step(self, phase: Phase, line: str) -> Progress:
+        return Progress(
+            phase=phase,
+            message=line.strip(),
+            # What a source build needs is fetched as well, and is no package of the lock.
+            done=min(self.total, max(self._done, len(self._fetched))),
+            total=self.total,
+            done_bytes=self._done_bytes,
+            total_bytes=sum(self.sizes.values()),
+        )

@@ -1,1 +1,0 @@
-"""The only place that knows uv: pure argument vectors, one door to subprocesses, what it says."""

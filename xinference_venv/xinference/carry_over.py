@@ -1,0 +1,121 @@
+"""What an environment has of its own, and how that gets into the one that replaces it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from xinference_venv.errors import StoreError
+from xinference_venv.planning.host import HostDistribution, Interpreter
+from xinference_venv.store.envs.inspect import site_packages_of
+from xinference_venv.store.host.scan import scan_distributions
+from xinference_venv.store.packages.record_file import read_file_list
+from xinference_venv.store.paths import LAYER_NAME
+from xinference_venv.xinference.path_guard import GUARD_NAMES
+from xinference_venv.xinference.record import RECORD_NAME
+
+# By which Xinference knows that an environment needs no further step. After a change it does.
+SETUP_MARK = ".xinference_setup_done"
+_NOT_CARRIED = frozenset({LAYER_NAME, RECORD_NAME, SETUP_MARK, "__pycache__", *GUARD_NAMES})
+
+
+def contents_of(env: Path) -> tuple[str, ...]:
+    """The names of the metadata folders in its site-packages."""
+    try:
+        names = os.listdir(site_packages_of(env))
+    except FileNotFoundError:
+        return ()
+    return tuple(sorted(name for name in names if name.endswith((".dist-info", ".egg-info"))))
+
+
+def own_distributions(env: Path, interpreter: Interpreter) -> tuple[HostDistribution, ...]:
+    """The distributions that an environment has itself, in the form of facts of a host."""
+    site = str(site_packages_of(env))
+    there = replace(interpreter, executable=str(env / "bin" / "python"), search_path=(site,))
+    found, _ = scan_distributions(there)
+    return tuple(each for each in found if each.location == site)
+
+
+def carry_over(
+    old: Path,
+    new: Path,
+    *,
+    kept: Iterable[HostDistribution],
+    gone: Iterable[HostDistribution],
+    host: Iterable[HostDistribution],
+) -> None:
+    """Put into `new` what `old` has beyond it, as hard links: packages, files of its users.
+
+    Left behind are the files of the distributions `gone`, what was made for the `host`'s
+    (scripts, data files), and what belongs to the state of `old` alone. What `new` has stays.
+    """
+    made_for_host = {
+        *(
+            str(old / "bin" / script.partition(" = ")[0])
+            for each in host
+            for script in each.scripts
+        ),
+        *(str(old / path) for each in host for path in each.data_files),
+    }
+    behind = (made_for_host | _files_of(gone)) - _files_of(kept)
+    try:
+        _carry(str(old), str(new), behind)
+    except OSError as error:
+        raise StoreError(f"could not keep what is in {old}: {error}") from error
+
+
+def _files_of(distributions: Iterable[HostDistribution]) -> set[str]:
+    files = set()
+    for each in distributions:
+        listed = read_file_list(each.location, each.name, each.metadata)
+        files |= {os.path.join(each.location, path) for path in listed.inside}
+        files |= {*listed.outside, os.path.join(each.location, each.metadata)}
+    return files
+
+
+def _carry(old: str, new: str, behind: Collection[str]) -> None:
+    with os.scandir(old) as entries:
+        for entry in entries:
+            target = f"{new}/{entry.name}"
+            if entry.name in _NOT_CARRIED or entry.path in behind:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                _carry(entry.path, target, behind)
+            elif not os.path.lexists(target):
+                # Only now: a folder of which nothing stays would be a package of its own.
+                os.makedirs(new, exist_ok=True)
+                _link(entry, target)
+
+
+def _link(entry: os.DirEntry[str], target: str) -> None:
+    if entry.is_symlink():
+        os.symlink(os.readlink(entry.path), target)
+        return
+    try:
+        os.link(entry.path, target)
+    except OSError:
+        # The file system has no hard links, or no more of this file.
+        shutil.copy2(entry.path, target)
+
+
+def unlink_from_cache(env: Path, names: Collection[str], interpreter: Interpreter) -> None:
+    """Give an environment Python files of its own of some distributions.
+
+    uv links files of its cache: what is written into them in place would be in every
+    environment. Raises `StoreError`.
+    """
+    for each in own_distributions(env, interpreter):
+        if each.name not in names:
+            continue
+        for path in read_file_list(each.location, each.name, each.metadata).inside:
+            if not path.endswith(".py"):
+                continue
+            file = os.path.join(each.location, path)
+            try:
+                shutil.copy2(file, f"{file}.xinference-venv")
+                os.replace(f"{file}.xinference-venv", file)
+            except OSError as error:
+                raise StoreError(f"could not copy {file}: {error}") from error

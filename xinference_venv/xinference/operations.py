@@ -1,0 +1,215 @@
+"""What the manager's methods do: each decides, under the lock of the environment, what changes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from xoscar.virtualenv.core import relax_system_requirement
+
+from xinference_venv._util.records import digest_of
+from xinference_venv.errors import (
+    InUse,
+    InvalidRecord,
+    NotFound,
+    ResolutionFailed,
+    StoreError,
+)
+from xinference_venv.planning.host import HostFacts, Interpreter
+from xinference_venv.planning.overlay import still_sound
+from xinference_venv.planning.requirements import Origin
+from xinference_venv.planning.spec import EnvSpec
+from xinference_venv.settings import InheritMode
+from xinference_venv.store.locks import held
+from xinference_venv.store.process_scan import users_of
+from xinference_venv.uv.interpreters import probe_interpreter
+from xinference_venv.xinference.carry_over import SETUP_MARK, contents_of, own_distributions
+from xinference_venv.xinference.engine import Engine, InstallOptions, Planner
+from xinference_venv.xinference.rebuild import Change, Standing
+from xinference_venv.xinference.record import RECORD_NAME, Call, InPlaceRecord, still_asked
+
+_log = logging.getLogger(__name__)
+
+
+async def create(
+    path: Path, environ: Mapping[str, str], python: str | None, *, clear: bool
+) -> None:
+    """Make an environment at a path, or see to the one that is there."""
+    async with _alone(path, environ, "the creation") as engine:
+        host = await engine.hosts.facts()
+        if (path / "pyvenv.cfg").exists():
+            if (path / "bin" / "python").exists() and not clear:
+                await _follow_host(engine, path, host)
+                return
+            # Without its interpreter nothing of it can be used.
+            await asyncio.to_thread(_delete, engine, path)
+        spec = engine.bare(host, await _chosen_interpreter(engine, host, python))
+        standing = Standing(path=path, record=None, own=())
+        await Change(engine=engine, spec=spec, host=host, standing=standing).run(None)
+
+
+async def install(
+    path: Path, environ: Mapping[str, str], packages: Sequence[str], options: InstallOptions
+) -> None:
+    """Install packages into the environment at a path, unless this was done and still stands."""
+    async with _alone(path, environ, "the installation") as engine:
+        if not (path / "bin" / "python").exists():
+            raise NotFound(f"there is no environment at {path}", {"hint": "create it first"})
+        host = await engine.hosts.facts()
+        record = await asyncio.to_thread(_read, engine, path)
+        interpreter = await _own_interpreter(engine, path, host, record)
+        planner = Planner(engine=engine, options=options, host=host, interpreter=interpreter)
+        spec = planner.spec(packages)
+        if spec is None or (
+            record is not None
+            and await asyncio.to_thread(_is_done, engine, path, record, spec, host)
+        ):
+            _log.info("%s has all of it already", path)
+            return
+        own = await asyncio.to_thread(own_distributions, path, interpreter)
+        standing = Standing(path=path, record=record, own=own)
+        try:
+            await _change(standing, planner, packages, spec.digest)
+        except ResolutionFailed as error:
+            relaxed = [relax_system_requirement(each) for each in packages]
+            if relaxed == list(packages):
+                raise
+            _log.warning("no solution with the host's versions, trying without: %s", error)
+            await _change(standing, planner, relaxed, spec.digest)
+
+
+async def processed(
+    environ: Mapping[str, str], packages: Sequence[str], options: InstallOptions
+) -> list[str]:
+    """What is to be installed on this host for packages with placeholders and markers."""
+    engine = await Engine.open(environ)
+    host = await engine.hosts.facts()
+    planner = Planner(engine=engine, options=options, host=host, interpreter=host.interpreter)
+    spec = planner.spec(packages)
+    lines = () if spec is None else spec.requirements
+    return [line.text for line in lines if line.origin is not Origin.PROCESS]
+
+
+async def remove(path: Path, environ: Mapping[str, str]) -> None:
+    """Delete the environment at a path; without one there is nothing to do."""
+    async with _alone(path, environ, "the removal") as engine:
+        await asyncio.to_thread(_delete, engine, path)
+
+
+@asynccontextmanager
+async def _alone(path: Path, environ: Mapping[str, str], purpose: str) -> AsyncIterator[Engine]:
+    """The engine, for whoever is alone with the environment at a path."""
+    engine = await Engine.open(environ)
+    engine.check_place(path)
+    lock = engine.store.layout.locks / f"in-place-{digest_of(str(path))[:32]}"
+    async with held(
+        lock,
+        purpose=f"{purpose} of {path}",
+        deadline=float(engine.settings.build_timeout),
+        on_wait=_log.info,
+    ):
+        yield engine
+
+
+async def _change(
+    standing: Standing, planner: Planner, packages: Sequence[str], digest: str
+) -> None:
+    """Install packages beside what earlier calls asked for; `digest` stands for the call."""
+    spec = planner.spec(packages)
+    assert spec is not None
+    record = standing.record
+    visible = standing.seen(replace(spec, skip_installed=True), planner.host)
+    held = () if record is None else still_asked(record.asked, spec.requirements, visible)
+    seen = standing.seen(spec, planner.host)
+    together = planner.spec(
+        packages, earlier=[text for text in held if Requirement(text).name in seen.by_name]
+    )
+    assert together is not None
+    change = Change(engine=planner.engine, spec=together, host=planner.host, standing=standing)
+    await change.run(Call(digest=digest, lines=spec.requirements, held=held))
+
+
+def _is_done(
+    engine: Engine, path: Path, record: InPlaceRecord, spec: EnvSpec, host: HostFacts
+) -> bool:
+    """Whether a call was fulfilled, and nothing has changed since: neither environment nor host."""
+    return (
+        spec.digest in record.calls
+        and contents_of(path) == record.contents
+        and _is_sound(engine, record, host)
+    )
+
+
+def _is_sound(engine: Engine, record: InPlaceRecord, host: HostFacts) -> bool:
+    """Whether what an environment shows of the host is still what it was made for."""
+    if record.lock.inherit is InheritMode.NONE or record.host_fingerprint == host.fingerprint:
+        return True
+    then = engine.store.saved_host(record.host_fingerprint)
+    return then is not None and still_sound(record.lock, then, host)
+
+
+async def _follow_host(engine: Engine, path: Path, host: HostFacts) -> None:
+    """Let an environment that was made over another state of the host be made anew, or do it."""
+    record = await asyncio.to_thread(_read, engine, path)
+    if record is None or await asyncio.to_thread(_is_sound, engine, record, host):
+        return
+    if (await asyncio.to_thread(users_of, [path])).users:
+        _log.warning("the host of %s has changed, and processes run in it: it is left", path)
+    elif record.calls:
+        # Its packages have to be resolved anew, with sources that only a caller knows.
+        await asyncio.to_thread(engine.store.disk.unlink, path / SETUP_MARK)
+    else:
+        spec = engine.bare(host, _as_of_now(record.interpreter, host))
+        own = await asyncio.to_thread(own_distributions, path, spec.interpreter)
+        standing = Standing(path=path, record=record, own=own)
+        await Change(engine=engine, spec=spec, host=host, standing=standing).run(None)
+
+
+async def _chosen_interpreter(engine: Engine, host: HostFacts, python: str | None) -> Interpreter:
+    if python is None or python == host.interpreter.executable:
+        return host.interpreter
+    return _as_of_now(await probe_interpreter(engine.uv.door, python), host)
+
+
+async def _own_interpreter(
+    engine: Engine, path: Path, host: HostFacts, record: InPlaceRecord | None
+) -> Interpreter:
+    """The interpreter that an environment was made from."""
+    if record is not None:
+        return _as_of_now(record.interpreter, host)
+    return _as_of_now(await probe_interpreter(engine.uv.door, str(path / "bin" / "python")), host)
+
+
+def _as_of_now(interpreter: Interpreter, host: HostFacts) -> Interpreter:
+    """The host's interpreter for one with the same base: the host may have got a patch release."""
+    same = interpreter.base_executable == host.interpreter.base_executable
+    return host.interpreter if same else interpreter
+
+
+def _read(engine: Engine, path: Path) -> InPlaceRecord | None:
+    """The record of an environment; None for one that others made, or whose record is damaged."""
+    try:
+        data = engine.store.disk.read_json(path / RECORD_NAME)
+        return None if data is None else InPlaceRecord.from_dict(data)
+    except InvalidRecord as error:
+        _log.warning("%s is taken for one that another program made: %s", path, error)
+        return None
+
+
+def _delete(engine: Engine, path: Path) -> None:
+    if not path.exists():
+        return
+    if not (path / "pyvenv.cfg").exists():
+        raise StoreError(f"{path} is no virtual environment", {"hint": "remove it by hand"})
+    users = users_of([path]).users.get(path, ())
+    if users:
+        raise InUse(
+            f"{path} is in use by {', '.join(map(str, users[:3]))}",
+            {"hint": "unload the models that run in it first"},
+        )
+    engine.store.disk.discard(path, engine.store.layout.trash)

@@ -1,0 +1,339 @@
+"""One change of an environment in its place: resolve, build the whole new one, exchange.
+
+Comes in: what an environment is now, and what is asked of it. The new environment is built in
+the store's staging, verified, given what its users put into the old one, and then takes the
+place of that in one step. Until then the old one is what it was, whatever happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from xinference_venv._util.tasks import finish_in_thread
+from xinference_venv.errors import InUse, VerificationFailed
+from xinference_venv.inventory.jobs import Phase
+from xinference_venv.planning.host import HostDistribution, HostFacts
+from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role, locked_distributions
+from xinference_venv.planning.overlay import hidden_by, host_part, shown_names
+from xinference_venv.planning.pylock import Resolution
+from xinference_venv.planning.requirements import Origin, RequirementLine
+from xinference_venv.planning.source_builds import with_built
+from xinference_venv.planning.spec import PROCESS_DISTRIBUTION, EnvSpec
+from xinference_venv.service.assemble import Assembly, in_phase
+from xinference_venv.service.prepare import staged
+from xinference_venv.service.source_builds import SourceBuilding
+from xinference_venv.settings import InheritMode
+from xinference_venv.store.envs.inspect import inspect_env, site_packages_of
+from xinference_venv.store.process_scan import users_of
+from xinference_venv.store.sweep import sweep
+from xinference_venv.uv.installer import Builder
+from xinference_venv.uv.interpreters import check_environment
+from xinference_venv.uv.resolver import Resolver, write_stubs
+from xinference_venv.xinference.carry_over import (
+    carry_over,
+    contents_of,
+    unlink_from_cache,
+)
+from xinference_venv.xinference.engine import Engine, application_needs
+from xinference_venv.xinference.path_guard import write_guard
+from xinference_venv.xinference.record import (
+    RECORD_NAME,
+    Call,
+    InPlaceRecord,
+    with_call,
+    without_missing,
+)
+from xinference_venv.xinference.swap import put_in_place
+
+_log = logging.getLogger(__name__)
+
+# Xinference writes into files of these when they are installed.
+_WRITTEN_IN_PLACE = frozenset({"vllm", "vllm-spark2-5-plugin"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What an environment is: its record, if the drop-in made it, and what it has of its own."""
+
+    path: Path
+    record: InPlaceRecord | None
+    own: tuple[HostDistribution, ...]
+
+    def seen(self, spec: EnvSpec, host: HostFacts) -> HostFacts:
+        """What an installer sees from inside: its own, and of the host what is shown.
+
+        Of the host nothing unless the spec skips what is installed there.
+        """
+        versions = {each.name: each.version for each in self.own}
+        hidden = hidden_by(versions, host, exempt=spec.alone)
+        shown = host.distributions if spec.sees_host and spec.skip_installed else ()
+        inherited = (each for each in shown if each.name not in hidden)
+        return replace(
+            host, interpreter=spec.interpreter, distributions=(*self.own, *inherited), skipped=()
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Plan:
+    """What the environment is to be; `kept` and `gone` are distributions that it has now."""
+
+    lock: EnvLock
+    kept: tuple[HostDistribution, ...]
+    gone: tuple[HostDistribution, ...]
+
+
+@dataclass(kw_only=True)
+class Change:
+    """One change of the environment `standing`, to what `spec` says over this host."""
+
+    engine: Engine
+    spec: EnvSpec
+    host: HostFacts
+    standing: Standing
+
+    @property
+    def path(self) -> Path:
+        """The place of the environment."""
+        return self.standing.path
+
+    async def run(self, call: Call | None) -> None:
+        """Make it, and note the call it is for, if any.
+
+        Raises the errors of `BuildFailed`, and `InUse` when something would be replaced under a
+        process that runs in the environment.
+        """
+        store = self.engine.store
+        # What crashes left: nobody else may ever open this store.
+        await finish_in_thread(sweep, store)
+        async with staged(store, self.spec.interpreter) as folder:
+            plan = await in_phase(Phase.RESOLVING, self._plan(folder, call))
+            for warning in plan.lock.warnings:
+                _log.warning("%s", warning)
+            # Before all the work, and again after it.
+            await asyncio.to_thread(self._check_users, plan)
+            env = folder / "env"
+            plan = replace(plan, lock=await self._build(plan, folder, env))
+            before = self.standing.record
+            asked, calls = (before.asked, before.calls) if before is not None else ((), ())
+            if call is not None:
+                asked, calls = with_call(before, call, plan.lock.installed)
+            record = InPlaceRecord(
+                asked=asked,
+                calls=calls,
+                contents=contents_of(env),
+                host_fingerprint=self.host.fingerprint,
+                interpreter=self.spec.interpreter,
+                lock=plan.lock,
+            )
+            store.disk.write_json(env / RECORD_NAME, record.to_dict(), durable=True)
+            await finish_in_thread(self._exchange, plan, env)
+
+    # What it is to be
+
+    async def _plan(self, folder: Path, call: Call | None) -> _Plan:
+        """Resolve until all that is needed of the host can be shown beside what is installed."""
+        seen = without_missing(
+            self.standing.seen(self.spec, self.host),
+            [each.name for each in self.standing.own],
+            () if call is None else call.lines,
+        )
+        roots = self.spec.roots if self.spec.skip_installed else ()
+        spec = replace(
+            self.spec,
+            # What may serve is decided by what is seen.
+            inherit=InheritMode.HOST,
+            skip_installed=True,
+            roots=(),
+            requirements=(*self.spec.requirements, *map(self._line, roots)),
+        )
+        while True:
+            resolution, lost = await self._resolved(spec, seen, folder)
+            kept = tuple(
+                each
+                for each in self.standing.own
+                if each.name not in resolution.installed and each.name not in lost
+            )
+            versions = {each.name: each.version for each in kept} | resolution.installed
+            hidden = (
+                hidden_by(versions, self.host, exempt=spec.alone) if self.spec.sees_host else {}
+            )
+            needed = {*resolution.inherited, *self.spec.roots} - versions.keys()
+            again = sorted(needed & hidden.keys())
+            if not again:
+                lock = await self._lock(resolution, kept, hidden)
+                gone = tuple(each for each in self.standing.own if each not in kept)
+                return _Plan(lock=lock, kept=kept, gone=gone)
+            _log.info("resolving afresh, since the host's can't be shown: %s", ", ".join(again))
+            asked = {line.name for line in spec.requirements}
+            fresh = [self._line(each) for each in again if each in {*self.spec.roots} - asked]
+            spec = replace(spec, requirements=(*spec.requirements, *fresh))
+            offered = (each for each in seen.distributions if each.name not in again)
+            seen = replace(seen, distributions=tuple(offered))
+
+    async def _resolved(
+        self, spec: EnvSpec, seen: HostFacts, folder: Path
+    ) -> tuple[Resolution, Iterable[str]]:
+        """The resolution of a spec, and the names of what is lost by it of what is seen."""
+        if not spec.requirements:
+            return Resolution(packages=(), inherited={}), ()
+        scratch = folder / uuid.uuid4().hex
+        stubs = scratch / "stubs"
+        await finish_in_thread(self.engine.store.disk.make_directory, stubs)
+        await finish_in_thread(write_stubs, seen, stubs)
+        resolver = Resolver(
+            uv=self.engine.uv,
+            spec=spec,
+            host=seen,
+            stubs=stubs,
+            scratch=scratch,
+            deadline=self._deadline,
+            say=_log.info,
+            note=_log.debug,
+        )
+        resolution, hidden = await resolver.resolve()
+        return resolution, hidden.keys() - resolution.installed.keys()
+
+    def _line(self, root: str) -> RequirementLine:
+        """What asks for a root: actors speak one version of xoscar."""
+        text = application_needs(self.host).get(root, root)
+        if root == PROCESS_DISTRIBUTION:
+            text = f"{root}=={self.host.versions[root]}"
+        return RequirementLine(text=text, name=root, origin=Origin.PROCESS, written=text)
+
+    async def _lock(
+        self,
+        resolution: Resolution,
+        kept: Iterable[HostDistribution],
+        hidden: dict[str, str],
+    ) -> EnvLock:
+        there = [
+            LockedDistribution(
+                name=each.name, role=Role.INSTALLED, version=each.version, why="it was there"
+            )
+            for each in kept
+        ]
+        own = {each.name for each in there} | resolution.installed.keys()
+        resolved = [
+            each
+            for each in locked_distributions(resolution, self.spec.reasons())
+            if each.role is Role.INSTALLED or each.name not in own
+        ]
+        return EnvLock(
+            packages=resolution.packages,
+            distributions=(*there, *resolved, *host_part(hidden, own, self.host)),
+            python_version=self.spec.interpreter.version,
+            platform_digest=self.spec.interpreter.platform_digest,
+            inherit=self.spec.inherit,
+            host_digest=self.host.digest if self.spec.sees_host else None,
+            spec_digest=self.spec.digest,
+            uv_version=await self.engine.uv.version(),
+            warnings=(*self.spec.warnings, *resolution.warnings),
+        )
+
+    # Making it
+
+    async def _build(self, plan: _Plan, folder: Path, staged: Path) -> EnvLock:
+        """Make the whole new environment at `staged`, and verify it; what it is."""
+        spec, store = self.spec, self.engine.store
+        assembly = Assembly(
+            store=store,
+            uv=self.engine.uv,
+            spec=spec,
+            host=self.host,
+            deadline=self._deadline,
+            say=_say,
+            note=_log.debug,
+        )
+        wheels = SourceBuilding(
+            store=store.wheels,
+            builder=self._builder(folder, folder / "build"),
+            fill=assembly.fill,
+            say=_log.info,
+            note=_log.debug,
+        )
+        lock = with_built(plan.lock, await wheels.wheels_for(plan.lock))
+        builder = self._builder(folder, staged)
+        await in_phase(Phase.INSTALLING, builder.make_empty())
+        await assembly.fill(lock, builder)
+        site = site_packages_of(staged)
+        inspection = await asyncio.to_thread(inspect_env, staged, site)
+        await finish_in_thread(self._furnish, plan, staged)
+        hidden = [each.name for each in lock.with_role(Role.HIDDEN)]
+        inherited = [each.name for each in lock.with_role(Role.INHERITED)]
+        faults = await check_environment(
+            self.engine.uv.door,
+            str(staged / "bin" / "python"),
+            seen=[*inherited, *lock.installed],
+            unseen=hidden,
+            deadline=self._deadline,
+        )
+        if faults := [*inspection.faults, *faults]:
+            raise VerificationFailed(
+                "what was installed is not what was resolved: " + "; ".join(faults[:5]),
+                {"faults": faults[:100], "phase": Phase.VERIFYING.value},
+            )
+        return lock
+
+    def _furnish(self, plan: _Plan, staged: Path) -> None:
+        """What of the new environment is neither uv's nor the layer's."""
+        unlink_from_cache(staged, _WRITTEN_IN_PLACE, self.spec.interpreter)
+        if self.path.exists():
+            host = self.host.distributions
+            carry_over(self.path, staged, kept=plan.kept, gone=plan.gone, host=host)
+        write_guard(
+            self.engine.store.disk, site_packages_of(staged), self.host.interpreter.search_path
+        )
+
+    def _builder(self, folder: Path, env: Path) -> Builder:
+        return Builder(
+            uv=self.engine.uv, spec=self.spec, env=env, scratch=folder, deadline=self._deadline
+        )
+
+    @property
+    def _deadline(self) -> float:
+        return float(self.engine.settings.build_timeout)
+
+    # Putting it in its place
+
+    def _exchange(self, plan: _Plan, staged: Path) -> None:
+        in_use = self._check_users(plan)
+        self.engine.store.save_host(self.host)
+        put_in_place(self.engine.store.disk, staged, self.path, in_use=in_use)
+
+    def _check_users(self, plan: _Plan) -> bool:
+        """Whether processes run in the environment; raises `InUse` if they would lose anything."""
+        users = users_of([self.path]).users.get(self.path, ())
+        if users and (changes := self._changes(plan)):
+            named = ", ".join(map(str, users[:3]))
+            raise InUse(
+                f"{self.path} is in use by {named}, and {changes} would be replaced under it",
+                {
+                    "users": [each.to_dict() for each in users],
+                    "hint": "unload the models that run in it first; packages that only add to"
+                    " it can be installed at any time",
+                },
+            )
+        return bool(users)
+
+    def _changes(self, plan: _Plan) -> str:
+        """What a process of now would not find as it was; empty when there is nothing."""
+        record = self.standing.record
+        if record is None:
+            return "what another program made there"
+        if record.host_fingerprint != self.host.fingerprint:
+            return "what has changed on the host"
+        shown, will_be = (
+            shown_names(lock, self.host, self.spec.alone) for lock in (record.lock, plan.lock)
+        )
+        lost = [each.name for each in plan.gone]
+        lost += sorted((shown - will_be) if self.spec.sees_host else ())
+        return ", ".join(dict.fromkeys(lost))
+
+
+def _say(phase: Phase, message: str, **progress: int | None) -> None:
+    _log.log(logging.DEBUG if progress.get("done") else logging.INFO, "%s: %s", phase, message)
