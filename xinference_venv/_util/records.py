@@ -1,32 +1,295 @@
-"""Plain JSON values as identity and as input: canonical bytes, digests, typed reading.
+"""Plain JSON values as identity and as input: canonical bytes, digests, and the one codec.
 
-Every noun goes to and from plain JSON values through here, so identity is always the sha256
-of one canonical form and every damaged record gives the same kind of message.
+Every noun that is written to disk or sent over the wire is a `Record`: a frozen dataclass whose
+type hints say how it goes to plain JSON values and back. So identity is always the sha256 of one
+canonical form, and every damaged record gives the same kind of message.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
+import types
+import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from enum import Enum
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, TypeVar, cast
 
 from xinference_venv.errors import InvalidRecord
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Plain: TypeAlias = "str | int | float | bool | list[Plain] | dict[str, Plain] | None"
+"""What JSON can say."""
+
 _T = TypeVar("_T")
+_Reader: TypeAlias = Callable[[object, str], object]
+_VERSION_KEY = "version"
+_INLINE = "inline"
 
 
-def canonical_json(value: Any) -> bytes:
+def canonical_json(value: object) -> bytes:
     """UTF-8 JSON with sorted keys and no white space; the same for equal plain values."""
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode("utf-8", "surrogatepass")
 
 
-def digest_of(value: Any) -> str:
+def digest_of(value: object) -> str:
     """The lower-case hexadecimal sha256 of the canonical JSON of plain values."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def inline() -> dict[str, bool]:
+    """The metadata of a field whose own keys stand among those of the record that has it."""
+    return {_INLINE: True}
+
+
+class Record:
+    """A dataclass that goes to plain JSON values and back, by its type hints.
+
+    ``class Lease(Record, name="lease", version=1)``: the name stands in errors; with a version,
+    ``version`` is written, and a record of a later one is refused. Keys that a class does not
+    know are ignored. A key that is absent or null means the field's default, or None where the
+    hint allows it. Understood are strings, integers, finite numbers, booleans, enumerations,
+    other records, ``X | None``, ``tuple[X, ...]``, ``Mapping[str, X]`` and ``object``, which is
+    left as it is.
+    """
+
+    __slots__ = ()
+    _record_name: ClassVar[str] = "record"
+    _record_version: ClassVar[int | None] = None
+
+    def __init_subclass__(cls, *, name: str | None = None, version: int | None = None) -> None:
+        # A dataclass with slots makes its class a second time, without these arguments.
+        super().__init_subclass__()
+        if name is not None:
+            cls._record_name = name
+        if version is not None:
+            cls._record_version = version
+
+    def to_dict(self) -> dict[str, Plain]:
+        """Plain JSON values; `from_dict` reads them."""
+        written: dict[str, Plain] = {}
+        if self._record_version is not None:
+            written[_VERSION_KEY] = self._record_version
+        for field in _fields_of(type(self)):
+            value = to_plain(getattr(self, field.name))
+            if field.is_inline:
+                written.update(cast("dict[str, Plain]", value))
+            else:
+                written[field.name] = value
+        return written
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """Read plain JSON values; raises `InvalidRecord`, which names the place."""
+        try:
+            return cast(Self, _record_at(cls, data, ""))
+        except _Misplaced as error:
+            raise InvalidRecord(f"{cls._record_name}: {error}") from None
+
+    def check_record(self) -> None:
+        """Raise `InvalidRecord` where what was read can't be; for rules that no type says."""
+
+
+def to_plain(value: object) -> Plain:
+    """The plain JSON values of records, enumerations, mappings and sequences."""
+    match value:
+        case Record():
+            return value.to_dict()
+        case Enum():
+            return cast(Plain, value.value)
+        case None | str() | bool() | int() | float():
+            return value
+        case Mapping():
+            return {str(to_plain(key)): to_plain(each) for key, each in value.items()}
+        case list() | tuple():
+            return [to_plain(each) for each in value]
+    raise TypeError(f"a {type(value).__name__} has no plain JSON values")
+
+
+def from_plain(hint: object, data: object, what: str) -> object:
+    """A value of the type that `hint` names; raises `InvalidRecord`, whose message begins with
+    `what`.
+    """
+    try:
+        return _reader(hint)(data, "")
+    except _Misplaced as error:
+        raise InvalidRecord(f"{what}: {error}") from None
+
+
+class _Misplaced(Exception):
+    """Something at a place is not what it must be; the name of what is read comes in front."""
+
+    @classmethod
+    def expected(cls, place: str, expected: str, found: object) -> Self:
+        # The value itself is not shown: it may hold a credential.
+        what = "missing" if found is None else type(found).__name__
+        return cls(
+            f"{place!r} must be {expected}, but is {what}"
+            if place
+            else f"it must be {expected}, not {what}"
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Field:
+    """How one field of a record is read and written."""
+
+    name: str
+    is_inline: bool
+    has_default: bool
+    read: _Reader
+
+
+_FIELDS: dict[type[Record], tuple[_Field, ...]] = {}
+
+
+def _fields_of(cls: type[Record]) -> tuple[_Field, ...]:
+    """The fields of a record's class, in their order; what is left out of `__init__` is derived."""
+    if cls not in _FIELDS:
+        _FIELDS[cls] = _find_fields(cls)
+    return _FIELDS[cls]
+
+
+def _find_fields(cls: type[Record]) -> tuple[_Field, ...]:
+    hints = typing.get_type_hints(cls)
+    return tuple(
+        _Field(
+            name=each.name,
+            is_inline=_INLINE in each.metadata,
+            has_default=each.default is not dataclasses.MISSING
+            or each.default_factory is not dataclasses.MISSING,
+            read=_reader(hints[each.name]),
+        )
+        for each in dataclasses.fields(cast("type[DataclassInstance]", cls))
+        if each.init
+    )
+
+
+def _record_at(cls: type[Record], data: object, place: str) -> Record:
+    if not isinstance(data, Mapping):
+        raise _Misplaced.expected(place, "a mapping", data)
+    _check_version(cls, data)
+    values = {}
+    for field in _fields_of(cls):
+        if field.is_inline:
+            values[field.name] = field.read(data, place)
+            continue
+        value = data.get(field.name)
+        if value is not None or not field.has_default:
+            values[field.name] = field.read(value, f"{place}.{field.name}".lstrip("."))
+    record = cls(**values)
+    record.check_record()
+    return record
+
+
+def _check_version(cls: type[Record], data: Mapping[str, object]) -> None:
+    known = cls._record_version
+    found = data.get(_VERSION_KEY)
+    if known is None or found is None:
+        return
+    if type(found) is not int:
+        raise _Misplaced.expected(_VERSION_KEY, "an integer", found)
+    if found > known:
+        raise InvalidRecord(
+            f"{cls._record_name} is of a later version {found} of this program,"
+            f" which reads up to {known}",
+            {"hint": "use the release of this program that wrote it, or a later one"},
+        )
+
+
+@cache
+def _reader(hint: object) -> _Reader:
+    """What reads plain values as the type that a hint names."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is object or hint is typing.Any:
+        return lambda data, place: data
+    if origin in (types.UnionType, typing.Union):
+        [inner] = [each for each in arguments if each is not types.NoneType]
+        read = _reader(inner)
+        return lambda data, place: None if data is None else read(data, place)
+    if origin is tuple:
+        return _read_items(tuple, _reader(arguments[0]))
+    if origin in (list, frozenset):
+        return _read_items(origin, _reader(arguments[0]))
+    if origin in (Mapping, dict):
+        return _read_mapping(_reader(arguments[0]), _reader(arguments[1]))
+    if isinstance(hint, type):
+        return _read_type(hint)
+    raise TypeError(f"no record can have a field of type {hint}")
+
+
+def _read_type(kind: type) -> _Reader:
+    if issubclass(kind, Record):
+        if "from_dict" in vars(kind):
+            # It has rules, and errors, of its own.
+            return lambda data, place: kind.from_dict(data)
+        return lambda data, place: _record_at(kind, data, place)
+    if issubclass(kind, Enum):
+        return lambda data, place: _read_choice(kind, data, place)
+    if kind is float:
+        return _read_number
+    expected = _EXPECTED[kind]
+
+    def read(data: object, place: str) -> object:
+        # Exactly: true is an integer to Python.
+        if type(data) is not kind and not (isinstance(data, kind) and kind is not int):
+            raise _Misplaced.expected(place, expected, data)
+        return data
+
+    return read
+
+
+_EXPECTED = {str: "a string", int: "an integer", bool: "true or false"}
+
+
+def _read_number(data: object, place: str) -> float:
+    if type(data) not in (int, float):
+        raise _Misplaced.expected(place, "a number", data)
+    try:
+        number = float(cast(float, data))
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise _Misplaced(f"{place!r} must be a finite number")
+    return number
+
+
+def _read_choice(kind: type[Enum], data: object, place: str) -> Enum:
+    try:
+        return kind(data)
+    except ValueError:
+        names = ", ".join(str(each.value) for each in kind)
+        found = repr(data[:40]) if isinstance(data, str) else type(data).__name__
+        found = "missing" if data is None else found
+        raise _Misplaced(f"{place!r} must be one of {names}, but is {found}") from None
+
+
+def _read_items(make: Callable[[list[object]], object], read: _Reader) -> _Reader:
+    def read_all(data: object, place: str) -> object:
+        if not isinstance(data, list | tuple):
+            raise _Misplaced.expected(place, "a list", data)
+        return make([read(each, f"{place}[{index}]") for index, each in enumerate(data)])
+
+    return read_all
+
+
+def _read_mapping(read_key: _Reader, read_value: _Reader) -> _Reader:
+    def read_all(data: object, place: str) -> object:
+        if not isinstance(data, Mapping):
+            raise _Misplaced.expected(place, "a mapping", data)
+        return {
+            read_key(key, f"{place} key"): read_value(each, f"{place}[{key!r}]")
+            for key, each in data.items()
+        }
+
+    return read_all
 
 
 class Fields:
