@@ -14,6 +14,7 @@ from typing import Any
 
 import xoscar as xo
 
+from xinference_venv._util.tasks import ignore
 from xinference_venv.actors import rpc
 from xinference_venv.actors.cluster import create_worker, local_cluster
 from xinference_venv.actors.cluster import supervisor_pool as supervisor_pool
@@ -50,7 +51,7 @@ class Client:
         self,
         request: LaunchRequest,
         *,
-        on_event: Callable[[JobEvent], None] = lambda _: None,
+        on_event: Callable[[JobEvent], None] = ignore,
     ) -> PreparedEnvironment:
         """Launch and wait for the end; cancelling this call cancels the job.
 
@@ -70,7 +71,7 @@ class Client:
         count: int | None = None,
         everywhere: bool = False,
         require: int | None = None,
-        on_event: Callable[[JobEvent], None] = lambda _: None,
+        on_event: Callable[[JobEvent], None] = ignore,
     ) -> list[Replica]:
         """Launch on several workers and wait for the end; see the supervisor's `prepare`.
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self, TypeVar
 
-from xinference_venv._util.humanize import parse_duration, parse_size
+from xinference_venv._util.humanize import parse_duration, parse_size, quoted
 from xinference_venv._util.names import check_distribution_names
-from xinference_venv._util.redact import redact_text
 from xinference_venv.errors import InvalidInput, InvalidName
 
 ALLOWED_ROOTS_VARIABLE = "XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS"
@@ -207,6 +206,6 @@ def _absolute(name: str, value: str) -> str:
 
 def _invalid(name: str, value: str, allowed: str) -> InvalidInput:
     return InvalidInput(
-        f"Invalid value {redact_text(repr(value))[:200]} of the environment variable {name}",
+        f"Invalid value {quoted(value, 200)} of the environment variable {name}",
         {"hint": f"Allowed: {allowed}.", "variable": name},
     )

@@ -318,7 +318,7 @@ def test_a_folder_inside_an_allowed_root_is_found_by_its_real_path(
     ],
 )
 def test_any_other_folder_is_refused_in_the_same_words(folders: Path, place: str) -> None:
-    with pytest.raises(InvalidSource, match="is no existing directory in an allowed") as caught:
+    with pytest.raises(InvalidSource, match="is not an existing directory in an allowed") as caught:
         check_launch_find_links([f"{folders}/{place}"], [f"{folders}/allowed"], resolve)
     assert "XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS" in str(caught.value.hint)
 

@@ -179,8 +179,8 @@ SECTIONS: Mapping[str, tuple[BadInput, ...]] = {
             environ={ROOTS: "/srv/wheels"},
             request={"virtual_env_find_links": ["/srv/wheels/../.."]},
             error=errors.InvalidSource,
-            message="Find-links folder '/srv/wheels/../..' is no existing directory in an allowed"
-            " folder",
+            message="Find-links folder '/srv/wheels/../..' is not an existing directory in an"
+            " allowed folder",
             hint=f"{ROOTS} names the folders that are allowed.",
         ),
         BadInput(

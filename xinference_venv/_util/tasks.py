@@ -1,10 +1,14 @@
-"""Waiting for what was begun, to its end, whoever is cancelled meanwhile."""
+"""Work that runs to its end although its caller is cancelled, and a callback that does nothing."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
+
+
+def ignore(_: object) -> None:
+    """Do nothing: the callback of a caller that wants no reports."""
 
 
 async def finish(*tasks: asyncio.Future[Any]) -> None:

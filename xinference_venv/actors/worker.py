@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from xinference_venv._util.tasks import ignore
 from xinference_venv.actors.lock_client import WORKER_UID as WORKER_UID
 from xinference_venv.actors.worker_jobs import WorkerJobs
 from xinference_venv.diagnosis.diagnose import examine
@@ -117,7 +118,7 @@ class VirtualEnvWorkerActor(WorkerJobs):
         """Remove one entry if, alone with its key, it still may; else it is returned as it is."""
         key = planned.key
         async with self._launches.holding(
-            key, "removal", deadline=_REMOVAL_SECONDS, on_wait=lambda _: None
+            key, "removal", deadline=_REMOVAL_SECONDS, on_wait=ignore
         ):
             only = EnvFilter(**key.to_dict())
             # Older versions may have left several directories that one key means.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from xinference_venv._util.tasks import ignore
 from xinference_venv.cli import completion_candidates
 from xinference_venv.cli.common import (
     cluster_option,
@@ -187,9 +188,7 @@ def launch(
         distributions = [] if plan["lock"] is None else plan["lock"]["distributions"]
         told = {**plan, **as_tree(distributions)}
         return show(told, lambda: environments.planned(plan, workers=on_cluster()), as_json)
-    watching = (
-        nullcontext(_ignore) if as_json else following(environments.open_console(stderr=True))
-    )
+    watching = nullcontext(ignore) if as_json else following(environments.open_console(stderr=True))
     if on_cluster():
         outcome = with_client(
             lambda client: launch_on_workers(
@@ -216,7 +215,3 @@ def launch(
     if status:
         click.echo(f"error: the process of {model} ended with exit status {status}", err=True)
     return 1 if status else 0
-
-
-def _ignore(_: object) -> None:
-    """Nobody watches."""

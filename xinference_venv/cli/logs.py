@@ -68,7 +68,7 @@ def logs(
         lambda client: client.supervisor.logs(model, engine, python_version, worker_ip, count=count)
     )
     check_found(answer, answer["list"], f"log of {model!r}")
-    return show(answer, lambda: _shown(answer, time.time(), on_cluster()), as_json)
+    return show(answer, lambda: _render_logs(answer, time.time(), on_cluster()), as_json)
 
 
 async def _follow(
@@ -94,7 +94,7 @@ async def _follow(
     click.echo(f"== {_state(log, time.time())}")
 
 
-def _shown(answer: Mapping[str, Any], now: float, workers: bool) -> list[RenderableType]:
+def _render_logs(answer: Mapping[str, Any], now: float, workers: bool) -> list[RenderableType]:
     shown: list[RenderableType] = []
     for each in answer["list"]:
         log = JobLog.from_dict(each)

@@ -13,7 +13,7 @@ from statistics import median
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from xinference_venv._util.humanize import counted, duration_text, size_text
+from xinference_venv._util.humanize import counted, duration_text, quoted, size_text
 from xinference_venv.diagnosis.checks import CLOCK_SECONDS, Check, failed, ok, some, warning
 from xinference_venv.planning.host import HostFacts
 
@@ -88,7 +88,7 @@ def uv_check(path: str, said: str, wanted: SpecifierSet) -> Check:
     except (IndexError, InvalidVersion):
         return failed(
             "uv",
-            f"{path} is no uv: asked for its version, it says {said[:80]!r}",
+            f"{path} is no uv: asked for its version, it says {quoted(said)}",
             "correct XOSCAR_UV_PATH, or unset it to use the uv package's own",
         )
     if not wanted.contains(version, prereleases=True):

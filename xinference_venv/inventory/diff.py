@@ -155,7 +155,7 @@ def difference(a: Iterable[LockedDistribution], b: Iterable[LockedDistribution])
 
     What is shadowed or hidden of the host is not shown by either.
     """
-    before, after = _shown(a), _shown(b)
+    before, after = _shown_packages(a), _shown_packages(b)
     changes = []
     for name in sorted(before.keys() | after.keys()):
         change = _change(before.get(name), after.get(name))
@@ -167,7 +167,7 @@ def difference(a: Iterable[LockedDistribution], b: Iterable[LockedDistribution])
     return Difference(changes=tuple(changes), same=same)
 
 
-def _shown(distributions: Iterable[LockedDistribution]) -> dict[str, Package]:
+def _shown_packages(distributions: Iterable[LockedDistribution]) -> dict[str, Package]:
     return {
         each.name: Package(version=each.version, role=each.role)
         for each in distributions

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Self
 
+from xinference_venv._util.humanize import quoted
 from xinference_venv._util.records import Fields
-from xinference_venv._util.redact import redact_text
 from xinference_venv.errors import InvalidName
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.lease import Holder, Lease
@@ -194,9 +194,8 @@ def check_directory_name(value: object, what: str) -> str:
         or not {"/", "\0"}.isdisjoint(value)
         or len(value.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES
     ):
-        shown = redact_text(repr(value))[:80]
         raise InvalidName(
-            f"Invalid {what} {shown}: no directory can have it",
+            f"Invalid {what} {quoted(value)}: no directory can have it",
             {"hint": f"Allowed are 1 to {MAX_NAME_BYTES} bytes without '/', not '.' and '..'."},
         )
     return value

@@ -14,6 +14,7 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
+from xinference_venv._util.humanize import quoted
 from xinference_venv._util.redact import redact_text
 from xinference_venv.errors import InvalidInput, InvalidModelSpec, UnknownModel
 from xinference_venv.planning.request import ModelVirtualEnv, check_model_name
@@ -79,7 +80,7 @@ class Catalog:
         similar = ", ".join(by_folded[each] for each in close)
         hint = "Give its specification with --spec FILE (JSON in Xinference's model format)."
         raise UnknownModel(
-            f"The catalogue has no model {_shortened(name)}",
+            f"The catalogue has no model {quoted(name)}",
             {"hint": f"Did you mean {similar}? {hint}" if similar else hint},
         )
 
@@ -156,8 +157,3 @@ def _invalid(origin: str, wrong: str) -> InvalidModelSpec:
             ' objects, like {"model_name": "my-model", "virtualenv": {"packages": ["numpy<2"]}}.'
         },
     )
-
-
-def _shortened(name: str) -> str:
-    shown = ascii(name)
-    return shown if len(shown) <= 80 else f"{shown[:77]}..."

@@ -35,6 +35,7 @@ from typing import TypeAlias
 from packaging.markers import Marker, UndefinedComparison
 from packaging.specifiers import InvalidSpecifier, Specifier
 
+from xinference_venv._util.humanize import quoted
 from xinference_venv._util.redact import redact_text
 from xinference_venv.errors import InvalidRequirement
 
@@ -122,7 +123,7 @@ def evaluate(marker: str, facts: MarkerFacts) -> bool:
     """
     if len(marker) > MAX_LENGTH:
         raise InvalidRequirement(
-            f"The marker {_shortened(marker)} has {len(marker)} characters",
+            f"The marker {quoted(marker, 200)} has {len(marker)} characters",
             {"hint": f"Allowed are at most {MAX_LENGTH}."},
         )
     return _holds(_Parser(marker).whole(), facts, marker)
@@ -383,11 +384,6 @@ def _compared_as_version(node: _Comparison, fact: str, literal: str) -> bool:
 
 def _invalid(marker: str, position: int, wrong: str, allowed: str) -> InvalidRequirement:
     return InvalidRequirement(
-        f"Invalid marker {_shortened(marker)}, character {position + 1}: {redact_text(wrong)}",
+        f"Invalid marker {quoted(marker, 200)}, character {position + 1}: {redact_text(wrong)}",
         {"hint": f"Allowed here: {allowed}."},
     )
-
-
-def _shortened(marker: str) -> str:
-    shown = ascii(redact_text(marker))
-    return shown if len(shown) <= 200 else f"{shown[:197]}..."

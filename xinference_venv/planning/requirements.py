@@ -33,6 +33,7 @@ from packaging.utils import (
 )
 from packaging.version import InvalidVersion, Version
 
+from xinference_venv._util.humanize import quoted
 from xinference_venv._util.records import Fields
 from xinference_venv._util.redact import HIDDEN, redact_text
 from xinference_venv.errors import InvalidRequirement
@@ -191,7 +192,7 @@ def read_line(written: str) -> tuple[str | None, str]:
             line = _plain_line(requirement, Origin.LAUNCH, written)
             name, text = line.name, redact_text(line.text)
     except InvalidRequirement as error:
-        message = f"Invalid requirement {_shown(written)}: {error.message}"
+        message = f"Invalid requirement {_quoted_requirement(written)}: {error.message}"
         raise InvalidRequirement(message, error.details) from None
     return name, text if marker is None else f"{text} ; {marker}"
 
@@ -236,7 +237,9 @@ class _Reader:
                 yield from self._line(line, origin)
             except InvalidRequirement as error:
                 place = f"{origin} packages[{position}]"
-                message = f"Invalid requirement {_shown(line)} in {place}: {error.message}"
+                message = (
+                    f"Invalid requirement {_quoted_requirement(line)} in {place}: {error.message}"
+                )
                 raise InvalidRequirement(message, error.details) from None
 
     def _line(self, written: str, origin: Origin) -> Iterator[tuple[RequirementLine, str | None]]:
@@ -383,10 +386,9 @@ def _name_in_url(url: str) -> str | None:
         return None
 
 
-def _shown(written: str) -> str:
+def _quoted_requirement(written: str) -> str:
     # What is cut before it is redacted may hold the half of a credential.
-    shown = ascii(_redacted(written)) if len(written) <= MAX_LINE_LENGTH else "'...'"
-    return shown if len(shown) <= 200 else f"{shown[:197]}..."
+    return quoted(_redacted(written), 200) if len(written) <= MAX_LINE_LENGTH else "'...'"
 
 
 def _redacted(text: str) -> str:

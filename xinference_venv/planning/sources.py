@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from xinference_venv._util.humanize import quoted
 from xinference_venv._util.records import Fields
 from xinference_venv._util.redact import HIDDEN, redact_url
 from xinference_venv.errors import InvalidSource
@@ -173,13 +174,13 @@ def check_launch_find_links(
         return ()
     if not allowed_roots:
         raise InvalidSource(
-            f"Find-links folder {_shown(find_links[0])} is not allowed on this host",
+            f"Find-links folder {_quoted_source(find_links[0])} is not allowed on this host",
             {"hint": f"{ALLOWED_ROOTS_VARIABLE} names the folders that are allowed: none so far."},
         )
     for place in find_links:
         if not place.startswith("/") or not place.isprintable():
             raise InvalidSource(
-                f"Find-links folder {_shown(place)} is no absolute path",
+                f"Find-links folder {_quoted_source(place)} is no absolute path",
                 {"hint": f"{ALLOWED_ROOTS_VARIABLE} names the folders that are allowed."},
             )
     roots = [PurePosixPath(root) for root in map(resolve, allowed_roots) if root is not None]
@@ -187,7 +188,8 @@ def check_launch_find_links(
     for place, real in zip(find_links, map(resolve, find_links), strict=True):
         if real is None or not any(PurePosixPath(real).is_relative_to(root) for root in roots):
             raise InvalidSource(
-                f"Find-links folder {_shown(place)} is no existing directory in an allowed folder",
+                f"Find-links folder {_quoted_source(place)} is not an existing directory in an"
+                " allowed folder",
                 {"hint": f"{ALLOWED_ROOTS_VARIABLE} names the folders that are allowed."},
             )
         found.append(real)
@@ -237,7 +239,7 @@ def _check(sources: PackageSources) -> None:
             raise _invalid("trusted host", host, "it is neither host nor host:port")
     if sources.index_strategy not in (None, *INDEX_STRATEGIES):
         raise InvalidSource(
-            f"Invalid index strategy {_shown(str(sources.index_strategy))}",
+            f"Invalid index strategy {quoted(sources.index_strategy)}",
             {"hint": f"Allowed are {', '.join(INDEX_STRATEGIES)}."},
         )
 
@@ -262,7 +264,7 @@ def _check_url(what: str, url: str) -> None:
 
 def _invalid(what: str, source: str, wrong: str) -> InvalidSource:
     return InvalidSource(
-        f"Invalid {what} {_shown(source)}: {wrong}",
+        f"Invalid {what} {_quoted_source(source)}: {wrong}",
         {
             "hint": "Allowed are http, https and file URLs for indexes, these and absolute paths"
             " for find-links, and host or host:port for trusted hosts."
@@ -270,7 +272,7 @@ def _invalid(what: str, source: str, wrong: str) -> InvalidSource:
     )
 
 
-def _shown(source: str) -> str:
+def _quoted_source(source: str) -> str:
     """Return how an error shows a source that may not be a URL: more hidden than in a good one."""
     before, at, after = source.rpartition("@")
     scheme = _SCHEME.match(source)

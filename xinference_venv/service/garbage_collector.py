@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from xinference_venv._util.tasks import finish_in_thread
+from xinference_venv._util.tasks import finish_in_thread, ignore
 from xinference_venv.errors import (
     DeadlineExceeded,
     InUse,
@@ -282,7 +282,7 @@ class Care:
             # In one order, so that no two collections wait for each other.
             for key in sorted(usage.keys, key=lambda key: key.digest):
                 await locks.enter_async_context(
-                    self.launches.holding(key, "eviction", deadline=0.0, on_wait=lambda _: None)
+                    self.launches.holding(key, "eviction", deadline=0.0, on_wait=ignore)
                 )
             return await finish_in_thread(bury, self._store, usage)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from xinference_venv._util.humanize import quoted
 from xinference_venv.errors import InvalidInput, UnknownJob, VirtualEnvError
 from xinference_venv.inventory.jobs import JobJournal, Phase, PreparedEnvironment
 from xinference_venv.inventory.lease import Lease
@@ -162,7 +163,7 @@ class Board:
         """A new job, of this id if one is given; raises `InvalidInput` for one that is taken."""
         if job_id is not None and not _JOB_ID.fullmatch(job_id):
             raise InvalidInput(
-                f"invalid job id {job_id[:80]!r}", {"hint": "allowed are 32 hexadecimal digits"}
+                f"invalid job id {quoted(job_id)}", {"hint": "allowed are 32 hexadecimal digits"}
             )
         if job_id is not None and job_id in self.jobs:
             raise InvalidInput(f"there is a job {job_id!r} already")

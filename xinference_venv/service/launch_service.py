@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xinference_venv._util.tasks import cancel, finish_in_thread
+from xinference_venv._util.tasks import cancel, finish_in_thread, ignore
 from xinference_venv.errors import (
     DeadlineExceeded,
     InvalidRecord,
@@ -63,8 +63,8 @@ UNBOUND_LEASE_SECONDS = 600.0
 AskLock = Callable[[Callable[[str], None]], Awaitable[EnvLock | None]]
 
 
-async def _nobody(_: Callable[[str], None]) -> EnvLock | None:
-    """Nobody else has a lock."""
+async def _no_lock_elsewhere(_: Callable[[str], None]) -> EnvLock | None:
+    """The source of locks of a worker that has no cluster to ask."""
     return None
 
 
@@ -94,7 +94,7 @@ class Launches:
         given: EnvLock | None,
         *,
         job_id: str | None = None,
-        ask: AskLock = _nobody,
+        ask: AskLock = _no_lock_elsewhere,
     ) -> Job:
         """Start a job; `ask` may find a lock elsewhere when there is none here."""
         job = self.board.open(request, job_id)
@@ -137,9 +137,7 @@ class Launches:
         host = await self.hosts.facts()
         if not wants_environment(request, self.settings):
             return host, None
-        interpreter = await self.hosts.interpreter(
-            request.python_version, host.interpreter, lambda _: None
-        )
+        interpreter = await self.hosts.interpreter(request.python_version, host.interpreter, ignore)
         return host, await asyncio.to_thread(self._plan, request, host, interpreter)
 
     @asynccontextmanager

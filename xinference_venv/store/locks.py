@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from xinference_venv._util.records import Fields
+from xinference_venv._util.tasks import ignore
 from xinference_venv.errors import DeadlineExceeded, InvalidRecord, StoreError
 from xinference_venv.inventory.lease import Holder, ProcessIdentity, judge
 from xinference_venv.store.atomic import check_no_link_above, hint_for, place_beside
@@ -30,10 +31,6 @@ _NAMELESS = "another process"
 # A lock that another one holds; some file systems say the second.
 _HELD_ERRORS = frozenset({errno.EWOULDBLOCK, errno.EACCES})
 _HINT = "put XINFERENCE_HOME on a file system with flock(2): a local one, or NFS from version 4 on"
-
-
-def _ignore(_: str) -> None:
-    """Nobody listens."""
 
 
 def check_locking(folder: Path, flock: Callable[[int, int], None] = fcntl.flock) -> None:
@@ -92,7 +89,7 @@ def _fault(first: int, second: int, flock: Callable[[int, int], None]) -> str | 
 
 @asynccontextmanager
 async def held(
-    path: Path, *, purpose: str, deadline: float, on_wait: Callable[[str], None] = _ignore
+    path: Path, *, purpose: str, deadline: float, on_wait: Callable[[str], None] = ignore
 ) -> AsyncIterator[None]:
     """Hold the lock at `path`; waits at most `deadline` seconds, and says for whom.
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from xinference_venv._util.humanize import quoted
 from xinference_venv.errors import InvalidName, InvalidRecord, NotFound, StoreError
 from xinference_venv.inventory.inventory import EnvFilter
 from xinference_venv.inventory.job_log import JobLog, LogEnding, LogHeader, Outcome
@@ -61,7 +62,7 @@ def log_path(layout: Layout, log_id: str) -> Path:
     """Where a log lies; raises `InvalidName` for what can be no log's name."""
     if not _LOG_ID.fullmatch(log_id):
         raise InvalidName(
-            f"Invalid name of a log {log_id[:100]!r}",
+            f"Invalid name of a log {quoted(log_id)}",
             {"hint": "`xinference-venv logs MODEL --json` names them as `log_id`"},
         )
     return layout.logs / f"{log_id}{_SUFFIX}"

@@ -76,7 +76,7 @@ def users_of(directories: Collection[Path], proc: Path = PROC) -> Survey:
             for place in {place for path in paths for place in _containing(path, places)}:
                 told[place].append(how)
         for place, ways in told.items():
-            shown = _shown(process.command or ())
+            shown = _printable_command(process.command or ())
             users[place].append(DirectoryUser(pid=process.pid, command=shown, told_by=tuple(ways)))
         if not told and not process.judged:
             unknown.append(process.pid)
@@ -205,7 +205,7 @@ def _processes_by_psutil() -> Iterator[_Process]:
         )
 
 
-def _shown(command: tuple[str, ...]) -> str:
+def _printable_command(command: tuple[str, ...]) -> str:
     """A command line as people may see it: on one line, without credentials, not its whole length.
 
     The value of an option that is called a key, token, secret or password is hidden.

@@ -27,7 +27,7 @@ from pathlib import Path
 import tomli_w
 
 from xinference_venv._util.redact import secrets_of
-from xinference_venv._util.tasks import cancel
+from xinference_venv._util.tasks import cancel, ignore
 from xinference_venv.errors import ResolutionFailed, UvFailed
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.overlay import hidden_by
@@ -44,10 +44,6 @@ from xinference_venv.uv.stub_wheels import STUB_BUILD_TAG, stub_file_name, stub_
 from xinference_venv.uv.subprocess import Uv
 
 _WITHOUT_LIST = "it has no list of its files"
-
-
-def _ignore(_: str) -> None:
-    """Nobody listens."""
 
 
 def write_stubs(host: HostFacts, folder: Path) -> None:
@@ -127,7 +123,7 @@ class Resolver:
         }
         if not fresh:
             return None
-        ahead = replace(self, scratch=self.scratch / "ahead", say=_ignore)
+        ahead = replace(self, scratch=self.scratch / "ahead", say=ignore)
         ahead.scratch.mkdir()
         ahead._fresh = {**self._fresh, **fresh}
         return ahead

@@ -21,7 +21,7 @@ from types import MappingProxyType
 import psutil
 
 from xinference_venv._util.redact import redact_text
-from xinference_venv._util.tasks import finish
+from xinference_venv._util.tasks import finish, ignore
 from xinference_venv.errors import DeadlineExceeded, UvFailed, UvNotFound
 from xinference_venv.observability import metrics
 from xinference_venv.observability.registry import Measures
@@ -51,10 +51,6 @@ class Finished:
     tail: tuple[str, ...]
 
 
-def _ignore(_: object) -> None:
-    """Nobody listens."""
-
-
 @dataclass(kw_only=True)
 class ProcessDoor:
     """Runs subprocesses, at most `slots` at a time, in the given environment.
@@ -65,8 +61,8 @@ class ProcessDoor:
 
     environment: Mapping[str, str]
     slots: int
-    started: Callable[[int], None] = _ignore
-    ended: Callable[[int], None] = _ignore
+    started: Callable[[int], None] = ignore
+    ended: Callable[[int], None] = ignore
     measures: Measures = field(default_factory=Measures)
     _gate: asyncio.Semaphore = field(init=False)
 
@@ -78,7 +74,7 @@ class ProcessDoor:
         command: Sequence[str],
         *,
         deadline: float,
-        on_line: Callable[[str], None] = _ignore,
+        on_line: Callable[[str], None] = ignore,
         more_environment: Mapping[str, str] = MappingProxyType({}),
         secrets: frozenset[str] = frozenset(),
         working_directory: str = "/",
@@ -118,7 +114,7 @@ class ProcessDoor:
             except TimeoutError:
                 raise DeadlineExceeded(
                     f"{os.path.basename(command[0])} took longer than {deadline:g} s and was ended",
-                    {"command": _shown(command, secrets), "output": "\n".join(tail)},
+                    {"command": _redacted_command(command, secrets), "output": "\n".join(tail)},
                 ) from None
             finally:
                 try:
@@ -159,7 +155,7 @@ class Uv:
         command: UvCommand,
         *,
         deadline: float,
-        on_line: Callable[[str], None] = _ignore,
+        on_line: Callable[[str], None] = ignore,
         working_directory: str = "/",
     ) -> Finished:
         """Run uv; raises `UvFailed` with uv's own words when it ends with an error."""
@@ -193,7 +189,7 @@ class Uv:
                 words,
                 {
                     **({} if hint is None else {"hint": hint}),
-                    "command": _shown(argv, command.secrets),
+                    "command": _redacted_command(argv, command.secrets),
                     "exit_status": finished.exit_status,
                     "output": "\n".join(finished.tail),
                 },
@@ -230,7 +226,7 @@ def _hint(finished: Finished) -> str | None:
     return None
 
 
-def _shown(argv: Sequence[str], secrets: frozenset[str]) -> list[str]:
+def _redacted_command(argv: Sequence[str], secrets: frozenset[str]) -> list[str]:
     return [redact_text(each, secrets) for each in argv]
 
 

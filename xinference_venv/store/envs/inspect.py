@@ -19,6 +19,8 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from xinference_venv._util.humanize import quoted
+
 _CHUNK_BYTES = 1 << 20
 
 
@@ -134,7 +136,7 @@ class _Look:
         algorithm, _, wanted = recorded.partition("=")
         # Those that PEP 427 allows. Digests are urlsafe base64 without padding.
         if algorithm not in ("sha256", "sha384", "sha512"):
-            return [f"{shown} can't be compared: its RECORD has a digest of {algorithm[:20]!r}"]
+            return [f"{shown} can't be compared: its RECORD has a digest of {quoted(algorithm)}"]
         digest = hashlib.new(algorithm)
         try:
             opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self.directory)
