@@ -57,12 +57,14 @@ def build_wheel(
     entry_points: Mapping[str, str] | None = None,
     data: Mapping[str, bytes] | None = None,
     requires_python: str | None = None,
+    unlisted: Sequence[str] = (),
 ) -> Path:
     """Write a wheel into ``folder``, as the binary distribution format of PyPA describes it.
 
     ``modules`` (source text) and ``data`` (bytes) are keyed by their path inside the wheel;
     without ``modules`` there is one, named after the package, that knows its ``__version__``.
     ``extras`` gives the requirements of each extra, ``entry_points`` the console scripts.
+    RECORD leaves out the paths in ``unlisted``.
     """
     version = str(Version(version))
     escaped = _escaped(name)
@@ -76,7 +78,8 @@ def build_wheel(
     if entry_points:
         files[f"{dist_info}/entry_points.txt"] = _entry_points_file(entry_points)
     record = f"{dist_info}/RECORD"
-    files[record] = _record(files, record)
+    listed = {path: content for path, content in files.items() if path not in unlisted}
+    files[record] = _record(listed, record)
     wheel = folder / f"{escaped}-{version}-{tag}.whl"
     _write_zip(wheel, files)
     return wheel

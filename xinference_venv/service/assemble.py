@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from xinference_venv._util.tasks import finish, finish_in_thread
+from xinference_venv._util.tasks import finish_in_thread
 from xinference_venv.errors import StoreError, UvFailed, VerificationFailed, VirtualEnvError
 from xinference_venv.inventory.disk_space import check_space, needs_of
 from xinference_venv.inventory.jobs import Phase
@@ -30,6 +30,7 @@ from xinference_venv.store.envs.inspect import (
     top_level_modules,
 )
 from xinference_venv.store.envs.launcher import LAUNCHER_NAME, write_launcher
+from xinference_venv.store.envs.placement import check_placement
 from xinference_venv.store.host_files import free_bytes, same_file_system
 from xinference_venv.store.store import Store
 from xinference_venv.uv.installer import Builder
@@ -102,14 +103,12 @@ class Assembly:
         placed = with_places(lock, str(self.store.layout.wheels))
         room = check_room(placed, builder, self.store.layout.root)
         links = await in_phase(Phase.INSTALLING, room)
-        # Making links takes no uv and no network, so it is done beside the install, and awaited
-        # whatever becomes of that.
-        furnishing = asyncio.ensure_future(finish_in_thread(self._furnish, lock, staged))
-        try:
-            await in_phase(Phase.INSTALLING, builder.install(placed, on_line))
-        finally:
-            await finish(furnishing)
-        furnishing.result()
+        site_packages = site_packages_of(staged)
+        await in_phase(Phase.INSTALLING, builder.install(placed, on_line))
+        # Nothing of the host and nothing of ours is there while wheels are installed: uv would
+        # write through links, and a wheel could have the launcher's name.
+        await in_phase(Phase.INSTALLING, asyncio.to_thread(check_placement, staged, site_packages))
+        await finish_in_thread(self._furnish, lock, staged)
         if self.spec.sees_host:
             await finish_in_thread(self._show_host, lock, staged)
         return Filling(
