@@ -284,7 +284,7 @@ async def _removal(case: str, worker: Any, models: Sequence[str | None]) -> Row:
 
 
 def _lease(store: Store, env_id: str) -> None:
-    lease = store.lease(env_id, model_name="benchmark", model_uid=None, process=this_process())
+    lease = store.take_lease(env_id, model_name="benchmark", model_uid=None, process=this_process())
     store.leases.release(env_id, lease.lease_id)
 
 

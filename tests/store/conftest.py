@@ -122,7 +122,7 @@ def rubbish(store: Store) -> list[str]:
 
 
 def lease_by(store: Store, env_id: str, child: subprocess.Popen[bytes]) -> None:
-    store.lease(env_id, model_name="a-model", model_uid=None, process=identity_of(child))
+    store.take_lease(env_id, model_name="a-model", model_uid=None, process=identity_of(child))
 
 
 def end(child: subprocess.Popen[bytes]) -> None:

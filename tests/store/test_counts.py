@@ -31,7 +31,7 @@ def test_environments_are_counted_once_keys_each_and_a_dead_process_holds_nothin
     env_id = attached(store, "numpy")
     store.attach(key_record(key(model_name="another"), env_id))
     for process in (identity_of(children()), ended_process()):
-        store.lease(env_id, model_name="a-model", model_uid=None, process=process)
+        store.take_lease(env_id, model_name="a-model", model_uid=None, process=process)
     census = census_of(store)
     assert (census.environments[EnvState.READY], census.keys) == (1, 2)
     assert census.recorded_bytes == 1234

@@ -118,7 +118,7 @@ def test_nobody_leases_what_is_on_its_way_to_the_trash(tmp_path: Path) -> None:
     def lease() -> None:
         try:
             leased.append(
-                store.lease(env_id, model_name="m", model_uid=None, process=fakes.process())
+                store.take_lease(env_id, model_name="m", model_uid=None, process=fakes.process())
             )
         except InvalidRecord:
             leased.append(None)

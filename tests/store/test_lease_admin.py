@@ -36,7 +36,7 @@ def elsewhere() -> ProcessIdentity:
 
 
 def lease(store: Store, env_id: str, process: ProcessIdentity, name: str = "a-model") -> Lease:
-    return store.lease(env_id, model_name=name, model_uid=None, process=process)
+    return store.take_lease(env_id, model_name=name, model_uid=None, process=process)
 
 
 def entry(lease: Lease, holder: Holder, *keys: EnvKey) -> LeaseEntry:

@@ -40,7 +40,7 @@ def test_a_ready_environment_is_told_in_full(
     store: Store, children: Callable[[], subprocess.Popen[bytes]]
 ) -> None:
     env_id = attached(store, "numpy", "torch")
-    lease = store.lease(
+    lease = store.take_lease(
         env_id, model_name="a-model", model_uid="uid", process=identity_of(children())
     )
     found = only(store)

@@ -103,7 +103,7 @@ def env_file(store: Store, name: str) -> File:
         else:
             assert entry.reason
             with pytest.raises(InvalidRecord):
-                store.lease(env_id, model_name="m", model_uid=None, process=this_process())
+                store.take_lease(env_id, model_name="m", model_uid=None, process=this_process())
         return store.lock_of(env_id)
 
     return File(path=path, content=path.read_bytes(), read=read)

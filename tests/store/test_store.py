@@ -161,9 +161,9 @@ def test_a_broken_record_never_gives_a_lease(store: Store) -> None:
     env_id = attached(store, "numpy")
     (store.layout.env(env_id) / RECORD_NAME).write_text("{}")
     with pytest.raises(InvalidRecord):
-        store.lease(env_id, model_name="m", model_uid=None, process=this_process())
+        store.take_lease(env_id, model_name="m", model_uid=None, process=this_process())
     with pytest.raises(InvalidRecord):
-        store.lease("0" * 32, model_name="m", model_uid=None, process=this_process())
+        store.take_lease("0" * 32, model_name="m", model_uid=None, process=this_process())
     assert tree(store.layout.leases) == []
 
 

@@ -196,7 +196,7 @@ class StoreMachine(RuleBasedStateMachine):
         env_id = self.an_env(pick)
         process = self.process(holder)
         try:
-            lease = self.store.lease(env_id, model_name="m", model_uid=None, process=process)
+            lease = self.store.take_lease(env_id, model_name="m", model_uid=None, process=process)
         except InvalidRecord:
             assert self.model.envs[env_id] is None
         else:

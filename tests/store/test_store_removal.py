@@ -47,7 +47,7 @@ def test_files_that_a_process_uses_stay_until_it_ends(
 ) -> None:
     env_id = attached(store, "numpy")
     child = children()
-    store.lease(env_id, model_name="m", model_uid=None, process=identity_of(child))
+    store.take_lease(env_id, model_name="m", model_uid=None, process=identity_of(child))
     assert not remove_entry(store, only(store))
     assert entries_of(store) == []
     assert files_of(store, env_id).exists()
@@ -62,7 +62,7 @@ def test_a_launch_that_took_it_since_it_was_planned_wins(
 ) -> None:
     env_id = attached(store, "numpy")
     planned = only(store)
-    store.lease(env_id, model_name="m", model_uid=None, process=identity_of(children()))
+    store.take_lease(env_id, model_name="m", model_uid=None, process=identity_of(children()))
     with pytest.raises(InUse, match="is in use by m"):
         remove_entry(store, planned)
     assert only(store).env_id == env_id

@@ -40,7 +40,7 @@ def test_the_leases_of_the_dead_are_dropped_though_a_key_keeps_the_environment(
 ) -> None:
     env_id = attached(store, "numpy")
     lease_by(store, env_id, child := children())
-    store.lease(env_id, model_name="m", model_uid=None, process=ended_process())
+    store.take_lease(env_id, model_name="m", model_uid=None, process=ended_process())
     sweep(store)
     assert len(os.listdir(store.layout.leases_of(env_id))) == 1
     child.kill()
@@ -54,7 +54,7 @@ async def test_leases_of_an_environment_that_somebody_works_on_are_left_to_him(
     store: Store,
 ) -> None:
     env_id = attached(store, "numpy")
-    store.lease(env_id, model_name="m", model_uid=None, process=ended_process())
+    store.take_lease(env_id, model_name="m", model_uid=None, process=ended_process())
     async with held(store.env_lock(env_id), purpose="test", deadline=0):
         sweep_stale_records(store)
         assert len(os.listdir(store.layout.leases_of(env_id))) == 1

@@ -131,8 +131,7 @@ class WorkerJobs(xo.StatelessActor):  # type: ignore[misc]
 
     async def release_lease(self, env_id: str, lease_id: str) -> None:
         """Give a lease back; one that is gone is fine."""
-        await asyncio.to_thread(self._store.leases.release, env_id, lease_id)
-        await asyncio.to_thread(self._store.delete_if_unused, env_id)
+        await asyncio.to_thread(self._store.release_lease, env_id, lease_id)
 
     # Locks for other workers
 

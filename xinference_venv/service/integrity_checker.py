@@ -149,8 +149,7 @@ class Checks:
             raise job.error
         if job.lease is not None:
             env_id, lease_id = job.lease.env_id, job.lease.lease_id
-            await asyncio.to_thread(self.store.leases.release, env_id, lease_id)
-            await asyncio.to_thread(self.store.delete_if_unused, env_id)
+            await asyncio.to_thread(self.store.release_lease, env_id, lease_id)
 
     async def _watch(self) -> None:
         await asyncio.sleep(_FIRST_SECONDS)

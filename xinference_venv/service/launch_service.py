@@ -283,19 +283,20 @@ class Launches:
                 taking = asyncio.to_thread(check_free, self.store.layout, spec.key)
                 await in_phase(Phase.QUEUED, taking)
                 keeping = await preparation.run(given, refresh=job.request.refresh)
-                give_back = partial(self.store.leases.release, keeping.env_id, keeping.lease_id)
                 try:
                     for each in list(build.jobs):
                         await asyncio.to_thread(self._lease, each, keeping.env_id)
                 finally:
-                    await finish_in_thread(give_back)
+                    await finish_in_thread(
+                        self.store.release_lease, keeping.env_id, keeping.lease_id
+                    )
                 self.on_built()
                 return keeping.env_id, preparation.uv.calls
 
     def _lease(self, job: Job, env_id: str) -> bool:
         """Give the job a lease, held by this process until it is bound; not on a broken one."""
         try:
-            job.lease = self.store.lease(
+            job.lease = self.store.take_lease(
                 env_id,
                 model_name=job.request.model_name,
                 model_uid=job.request.model_uid,
@@ -320,8 +321,14 @@ class Launches:
         """Give the lease of a ready job back if nobody binds it: who launched may have died."""
         if job.lease is not None:
             loop = asyncio.get_running_loop()
-            giving_back = partial(release_unbound, self.store, job.lease)
-            loop.call_later(UNBOUND_LEASE_SECONDS, loop.run_in_executor, None, giving_back)
+            loop.call_later(
+                UNBOUND_LEASE_SECONDS,
+                loop.run_in_executor,
+                None,
+                release_unbound,
+                self.store,
+                job.lease,
+            )
 
     def _prepared(self, job: Job, spec: EnvSpec, *, uv_calls: int) -> PreparedEnvironment:
         assert job.lease is not None

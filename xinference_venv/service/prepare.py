@@ -38,7 +38,7 @@ from xinference_venv.service.source_builds import SourceBuilding
 from xinference_venv.store.envs.inspect import (
     Inspection,
 )
-from xinference_venv.store.envs.verify import content_is_doubted, lease_whole, note_own_files
+from xinference_venv.store.envs.verify import content_is_doubted, lease_of_lock, note_own_files
 from xinference_venv.store.locks import held
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store, interpreter_facts
@@ -311,7 +311,7 @@ class Preparation:
     async def _share(self, lock: EnvLock) -> Lease | None:
         """Let the key mean an environment that is there already; None when there is none."""
         take = partial(
-            lease_whole,
+            lease_of_lock,
             self.store,
             lock.env_id,
             model_name=self.spec.key.model_name,
@@ -343,11 +343,8 @@ class Preparation:
             return lease
         finally:
             if taken and not attached:
-                await finish_in_thread(self._give_back, taken[0])
-
-    def _give_back(self, lease: Lease) -> None:
-        self.store.leases.release(lease.env_id, lease.lease_id)
-        self.store.delete_if_unused(lease.env_id)
+                env_id, lease_id = taken[0].env_id, taken[0].lease_id
+                await finish_in_thread(self.store.release_lease, env_id, lease_id)
 
     def _publish(self, lock: EnvLock, staged: Path, inspection: Inspection) -> Lease:
         record = EnvRecord.of(

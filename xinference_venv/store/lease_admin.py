@@ -52,11 +52,13 @@ def release_unbound(store: Store, taken: Lease) -> None:
     """Give a lease back if it is still held by who took it; a damaged one is left."""
     with held_briefly(store.env_lock(taken.env_id)):
         try:
-            standing = store.leases.find(taken.env_id, taken.lease_id)
+            current = store.leases.find(taken.env_id, taken.lease_id)
         except InvalidRecord:
             return
-        if standing is not None and standing.process == taken.process:
-            store.leases.release(taken.env_id, taken.lease_id)
+        if current is None or current.process != taken.process:
+            return
+        store.leases.release(taken.env_id, taken.lease_id)
+    store.delete_if_unused(taken.env_id)
 
 
 def lease_entries(store: Store, wanted: EnvFilter) -> list[LeaseEntry]:

@@ -228,7 +228,7 @@ class Store:
             used = replace(record, host_fingerprint=host_fingerprint)
             self.disk.rewrite_json(self._key_path(record.key), used.to_dict(), durable=False)
 
-    def lease(
+    def take_lease(
         self, env_id: str, *, model_name: str, model_uid: str | None, process: ProcessIdentity
     ) -> Lease:
         """A lease on an environment that is whole; `InvalidRecord` says when it is not."""
@@ -238,6 +238,14 @@ class Store:
             return self.leases.take(
                 env_id, model_name=model_name, model_uid=model_uid, process=process
             )
+
+    def release_lease(self, env_id: str, lease_id: str) -> None:
+        """Give a lease back, and delete its environment if neither key nor lease needs it then.
+
+        A lease that is gone is fine.
+        """
+        self.leases.release(env_id, lease_id)
+        self.delete_if_unused(env_id)
 
     def detach(self, key: EnvKey) -> None:
         """Make a key mean nothing; the caller holds the key's lock."""

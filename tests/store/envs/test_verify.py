@@ -26,7 +26,7 @@ from xinference_venv.store.envs.verify import (
     check_env,
     content_is_doubted,
     due_envs,
-    lease_whole,
+    lease_of_lock,
     note_own_files,
 )
 from xinference_venv.store.paths import (
@@ -314,11 +314,11 @@ def test_the_one_beside_a_broken_one_in_use_is_found_whole_by_the_lock(
     child = children()
     old = broken_in_use(store, child)
     with pytest.raises(InvalidRecord):
-        lease_whole(store, old, model_name="another", process=this_process())
+        lease_of_lock(store, old, model_name="another", process=this_process())
     beside = publish(store, "numpy", job_id="healing")
     assert beside == f"{old}x1"
     publish(store, "torch", job_id="torch")
-    assert lease_whole(store, old, model_name="another", process=this_process()).env_id == beside
+    assert lease_of_lock(store, old, model_name="another", process=this_process()).env_id == beside
 
     # Broken and in use as well: the third one is found, also when the second one is gone.
     (store.layout.env(beside) / SITE / "numpy" / "__init__.py").unlink()
@@ -326,7 +326,7 @@ def test_the_one_beside_a_broken_one_in_use_is_found_whole_by_the_lock(
     third = publish(store, "numpy", job_id="healing again")
     assert third == f"{old}x2"
     shutil.rmtree(store.layout.env(beside))
-    assert lease_whole(store, old, model_name="another", process=this_process()).env_id == third
+    assert lease_of_lock(store, old, model_name="another", process=this_process()).env_id == third
     end(child)
     assert look(store, third, hashes=True) == ()
 
@@ -340,7 +340,7 @@ def test_the_locks_own_environment_comes_before_those_beside(
     (store.layout.env(old) / SITE / "numpy" / "__init__.py").write_text("x = 1\n")
     assert look(store, old) == ()
     for _ in range(2):
-        lease = lease_whole(store, old, model_name="another", process=this_process())
+        lease = lease_of_lock(store, old, model_name="another", process=this_process())
         assert lease.env_id == old
     assert store.env_record(beside).env_id == beside
 

@@ -88,7 +88,7 @@ def note_own_files(disk: Disk, env: Path, sizes: Mapping[str, int]) -> None:
     disk.write_json(env / OWN_FILES_NAME, {"version": 1, "sizes": dict(sizes)}, durable=True)
 
 
-def lease_whole(store: Store, env_id: str, *, model_name: str, process: ProcessIdentity) -> Lease:
+def lease_of_lock(store: Store, env_id: str, *, model_name: str, process: ProcessIdentity) -> Lease:
     """A lease on a whole environment of the lock that gives this id; raises `InvalidRecord`.
 
     It is the lock's own, or one that was made beside that while it was broken and in use.
@@ -96,7 +96,7 @@ def lease_whole(store: Store, env_id: str, *, model_name: str, process: ProcessI
     ids = _ids_of(store, env_id)
     for each in ids:
         try:
-            return store.lease(each, model_name=model_name, model_uid=None, process=process)
+            return store.take_lease(each, model_name=model_name, model_uid=None, process=process)
         except InvalidRecord:
             if each == ids[-1]:
                 raise
