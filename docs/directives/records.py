@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
 import sys
-import textwrap
 from collections.abc import Iterator
 from dataclasses import fields
 from enum import Enum
+from typing import get_type_hints
 
 from sphinx.pycode import ModuleAnalyzer
 
 from directives.markdown import code, table
+from xinference_venv._util.records import Record, is_inline
 from xinference_venv.inventory.env import EnvRecord, KeyRecord
 from xinference_venv.inventory.inventory import EnvEntry, RemovalPlan
 from xinference_venv.inventory.job_log import LogEnding, LogHeader
@@ -72,7 +72,7 @@ def records() -> str:
 
 
 def _table_of(kind: type) -> str:
-    """The keys that `to_dict` writes, with types and docstrings of the fields of that name."""
+    """The keys of a record, with types and docstrings of the fields of that name."""
     rows = []
     for key, owner in _keys(kind):
         documented = ModuleAnalyzer.for_module(owner.__module__).find_attr_docs()
@@ -102,12 +102,12 @@ def _as_json(annotation: str, kind: type) -> str:
 
 
 def _keys(kind: type) -> Iterator[tuple[str, type]]:
-    """The keys of what `to_dict` returns, read off its source, with the class of the field."""
-    source = textwrap.dedent(inspect.getsource(kind.to_dict))  # type: ignore[attr-defined]
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Return) and isinstance(node.value, ast.Dict):
-            for key, value in zip(node.value.keys, node.value.values, strict=True):
-                if isinstance(key, ast.Constant):
-                    yield str(key.value), kind
-                elif ast.unparse(value) == "self.key.to_dict()":
-                    yield from _keys(EnvKey)
+    """The keys that a record is written with, and the class that has the field."""
+    if issubclass(kind, Record) and kind.record_version is not None:
+        yield "version", kind
+    hints = get_type_hints(kind)
+    for field in fields(kind):
+        if is_inline(field):
+            yield from _keys(hints[field.name])
+        else:
+            yield field.name, kind

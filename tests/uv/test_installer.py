@@ -140,7 +140,7 @@ async def test_a_lock_whose_hash_was_forged_is_refused_also_from_the_cache(
     build_wheel(wheels, "forged", "1.0")
     made = lock_of(await bench.resolve("forged"))
     await build(builds("forged"), made)
-    data = made.to_dict()
+    data = json.loads(json.dumps(made.to_dict()))
     data["packages"][0]["wheels"][0]["hashes"] = {"sha256": "0" * 64}
     with pytest.raises(InstallFailed, match="Hash mismatch"):
         await build(builds("forged"), EnvLock.from_dict(data))

@@ -27,7 +27,8 @@ Plain: TypeAlias = "str | int | float | bool | list[Plain] | dict[str, Plain] | 
 """What JSON can say."""
 
 _T = TypeVar("_T")
-_Reader: TypeAlias = Callable[[object, str], object]
+_Reader: TypeAlias = Callable[[object], object]
+_Writer: TypeAlias = Callable[[Any], Any]
 _VERSION_KEY = "version"
 _INLINE = "inline"
 
@@ -45,8 +46,13 @@ def digest_of(value: object) -> str:
 
 
 def inline() -> dict[str, bool]:
-    """The metadata of a field whose own keys stand among those of the record that has it."""
+    """The metadata of a field, a record, whose keys are written among those of its owner."""
     return {_INLINE: True}
+
+
+def is_inline(field: dataclasses.Field[Any]) -> bool:
+    """Whether the keys of a field, a record, are written among those of its owner."""
+    return _INLINE in field.metadata
 
 
 class Record:
@@ -61,26 +67,28 @@ class Record:
     """
 
     __slots__ = ()
-    _record_name: ClassVar[str] = "record"
-    _record_version: ClassVar[int | None] = None
+    record_name: ClassVar[str] = "record"
+    record_version: ClassVar[int | None] = None
 
     def __init_subclass__(cls, *, name: str | None = None, version: int | None = None) -> None:
         # A dataclass with slots makes its class a second time, without these arguments.
         super().__init_subclass__()
         if name is not None:
-            cls._record_name = name
+            cls.record_name = name
         if version is not None:
-            cls._record_version = version
+            cls.record_version = version
 
     def to_dict(self) -> dict[str, Plain]:
         """Plain JSON values; `from_dict` reads them."""
         written: dict[str, Plain] = {}
-        if self._record_version is not None:
-            written[_VERSION_KEY] = self._record_version
+        if self.record_version is not None:
+            written[_VERSION_KEY] = self.record_version
         for field in _fields_of(type(self)):
-            value = to_plain(getattr(self, field.name))
+            value = getattr(self, field.name)
+            if field.write is not None and value is not None:
+                value = field.write(value)
             if field.is_inline:
-                written.update(cast("dict[str, Plain]", value))
+                written.update(value)
             else:
                 written[field.name] = value
         return written
@@ -89,12 +97,12 @@ class Record:
     def from_dict(cls, data: object) -> Self:
         """Read plain JSON values; raises `InvalidRecord`, which names the place."""
         try:
-            return cast(Self, _record_at(cls, data, ""))
+            return cast(Self, _read_record(cls, data))
         except _Misplaced as error:
-            raise InvalidRecord(f"{cls._record_name}: {error}") from None
+            raise InvalidRecord(f"{cls.record_name}: {error}") from None
 
     def check_record(self) -> None:
-        """Raise `InvalidRecord` where what was read can't be; for rules that no type says."""
+        """Raise an error where what was read can't be; for rules that no type says."""
 
 
 def to_plain(value: object) -> Plain:
@@ -118,33 +126,45 @@ def from_plain(hint: object, data: object, what: str) -> object:
     `what`.
     """
     try:
-        return _reader(hint)(data, "")
+        return _reader(hint)(data)
     except _Misplaced as error:
         raise InvalidRecord(f"{what}: {error}") from None
 
 
 class _Misplaced(Exception):
-    """Something at a place is not what it must be; the name of what is read comes in front."""
+    """Something is not what it must be; its place is put together on the way out."""
+
+    def __init__(self, expected: str, found: str) -> None:
+        super().__init__()
+        self.expected = expected
+        self.found = found
+        self.place = ""
 
     @classmethod
-    def expected(cls, place: str, expected: str, found: object) -> Self:
+    def of(cls, expected: str, found: object) -> Self:
         # The value itself is not shown: it may hold a credential.
-        what = "missing" if found is None else type(found).__name__
-        return cls(
-            f"{place!r} must be {expected}, but is {what}"
-            if place
-            else f"it must be {expected}, not {what}"
-        )
+        return cls(expected, "missing" if found is None else type(found).__name__)
+
+    def inside(self, place: str) -> Self:
+        """The same, seen from one level above."""
+        self.place = place + self.place
+        return self
+
+    def __str__(self) -> str:
+        if not self.place:
+            return f"it must be {self.expected}, not {self.found}"
+        return f"{self.place.lstrip('.')!r} must be {self.expected}, but is {self.found}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Field:
-    """How one field of a record is read and written."""
+    """How one field of a record is read and written; None: its values are plain already."""
 
     name: str
     is_inline: bool
     has_default: bool
     read: _Reader
+    write: _Writer | None
 
 
 _FIELDS: dict[type[Record], tuple[_Field, ...]] = {}
@@ -162,61 +182,96 @@ def _find_fields(cls: type[Record]) -> tuple[_Field, ...]:
     return tuple(
         _Field(
             name=each.name,
-            is_inline=_INLINE in each.metadata,
+            is_inline=is_inline(each),
             has_default=each.default is not dataclasses.MISSING
             or each.default_factory is not dataclasses.MISSING,
             read=_reader(hints[each.name]),
+            write=_writer(hints[each.name]),
         )
         for each in dataclasses.fields(cast("type[DataclassInstance]", cls))
         if each.init
     )
 
 
-def _record_at(cls: type[Record], data: object, place: str) -> Record:
+def _read_record(cls: type[Record], data: object) -> Record:
     if not isinstance(data, Mapping):
-        raise _Misplaced.expected(place, "a mapping", data)
+        raise _Misplaced.of("a mapping", data)
     _check_version(cls, data)
     values = {}
     for field in _fields_of(cls):
         if field.is_inline:
-            values[field.name] = field.read(data, place)
+            values[field.name] = field.read(data)
             continue
         value = data.get(field.name)
         if value is not None or not field.has_default:
-            values[field.name] = field.read(value, f"{place}.{field.name}".lstrip("."))
+            try:
+                values[field.name] = field.read(value)
+            except _Misplaced as error:
+                raise error.inside(f".{field.name}") from None
     record = cls(**values)
     record.check_record()
     return record
 
 
 def _check_version(cls: type[Record], data: Mapping[str, object]) -> None:
-    known = cls._record_version
-    found = data.get(_VERSION_KEY)
+    known = cls.record_version
+    found = None if known is None else data.get(_VERSION_KEY)
     if known is None or found is None:
         return
     if type(found) is not int:
-        raise _Misplaced.expected(_VERSION_KEY, "an integer", found)
+        raise _Misplaced.of("an integer", found).inside(_VERSION_KEY)
     if found > known:
         raise InvalidRecord(
-            f"{cls._record_name} is of a later version {found} of this program,"
+            f"{cls.record_name} is of a later version {found} of this program,"
             f" which reads up to {known}",
             {"hint": "use the release of this program that wrote it, or a later one"},
         )
 
 
+def _inner_of(hint: object) -> object:
+    """What a hint allows when it is not None."""
+    if typing.get_origin(hint) not in (types.UnionType, typing.Union):
+        return hint
+    [inner] = [each for each in typing.get_args(hint) if each is not types.NoneType]
+    return inner
+
+
+@cache
+def _writer(hint: object) -> _Writer | None:
+    """What makes plain JSON values of the type that a hint names; None: they are already."""
+    hint = _inner_of(hint)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (tuple, list):
+        return _write_items(_writer(arguments[0]))
+    if origin in (Mapping, dict):
+        return _write_mapping(_writer(arguments[1]))
+    if isinstance(hint, type) and issubclass(hint, Record):
+        return lambda value: value.to_dict()
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return lambda value: value.value
+    return None
+
+
+def _write_items(write: _Writer | None) -> _Writer:
+    return list if write is None else lambda items: [write(each) for each in items]
+
+
+def _write_mapping(write: _Writer | None) -> _Writer:
+    if write is None:
+        return dict
+    return lambda items: {key: write(each) for key, each in items.items()}
+
+
 @cache
 def _reader(hint: object) -> _Reader:
     """What reads plain values as the type that a hint names."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is object or hint is typing.Any:
-        return lambda data, place: data
-    if origin in (types.UnionType, typing.Union):
-        [inner] = [each for each in arguments if each is not types.NoneType]
+        return lambda data: data
+    if (inner := _inner_of(hint)) is not hint:
         read = _reader(inner)
-        return lambda data, place: None if data is None else read(data, place)
-    if origin is tuple:
-        return _read_items(tuple, _reader(arguments[0]))
-    if origin in (list, frozenset):
+        return lambda data: None if data is None else read(data)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (tuple, list):
         return _read_items(origin, _reader(arguments[0]))
     if origin in (Mapping, dict):
         return _read_mapping(_reader(arguments[0]), _reader(arguments[1]))
@@ -229,18 +284,18 @@ def _read_type(kind: type) -> _Reader:
     if issubclass(kind, Record):
         if "from_dict" in vars(kind):
             # It has rules, and errors, of its own.
-            return lambda data, place: kind.from_dict(data)
-        return lambda data, place: _record_at(kind, data, place)
+            return kind.from_dict
+        return lambda data: _read_record(kind, data)
     if issubclass(kind, Enum):
-        return lambda data, place: _read_choice(kind, data, place)
+        return lambda data: _read_choice(kind, data)
     if kind is float:
         return _read_number
     expected = _EXPECTED[kind]
 
-    def read(data: object, place: str) -> object:
+    def read(data: object) -> object:
         # Exactly: true is an integer to Python.
         if type(data) is not kind and not (isinstance(data, kind) and kind is not int):
-            raise _Misplaced.expected(place, expected, data)
+            raise _Misplaced.of(expected, data)
         return data
 
     return read
@@ -249,45 +304,58 @@ def _read_type(kind: type) -> _Reader:
 _EXPECTED = {str: "a string", int: "an integer", bool: "true or false"}
 
 
-def _read_number(data: object, place: str) -> float:
+def _read_number(data: object) -> float:
     if type(data) not in (int, float):
-        raise _Misplaced.expected(place, "a number", data)
+        raise _Misplaced.of("a number", data)
     try:
         number = float(cast(float, data))
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise _Misplaced(f"{place!r} must be a finite number")
+        raise _Misplaced("a finite number", str(number))
     return number
 
 
-def _read_choice(kind: type[Enum], data: object, place: str) -> Enum:
+def _read_choice(kind: type[Enum], data: object) -> Enum:
     try:
         return kind(data)
     except ValueError:
-        names = ", ".join(str(each.value) for each in kind)
-        found = repr(data[:40]) if isinstance(data, str) else type(data).__name__
-        found = "missing" if data is None else found
-        raise _Misplaced(f"{place!r} must be one of {names}, but is {found}") from None
+        allowed = f"one of {', '.join(str(each.value) for each in kind)}"
+        if isinstance(data, str):
+            raise _Misplaced(allowed, repr(data[:40])) from None
+        raise _Misplaced.of(allowed, data) from None
 
 
 def _read_items(make: Callable[[list[object]], object], read: _Reader) -> _Reader:
-    def read_all(data: object, place: str) -> object:
+    def read_all(data: object) -> object:
         if not isinstance(data, list | tuple):
-            raise _Misplaced.expected(place, "a list", data)
-        return make([read(each, f"{place}[{index}]") for index, each in enumerate(data)])
+            raise _Misplaced.of("a list", data)
+        items: list[object] = []
+        try:
+            for each in data:
+                items.append(read(each))
+        except _Misplaced as error:
+            raise error.inside(f"[{len(items)}]") from None
+        return make(items)
 
     return read_all
 
 
 def _read_mapping(read_key: _Reader, read_value: _Reader) -> _Reader:
-    def read_all(data: object, place: str) -> object:
+    def read_all(data: object) -> object:
         if not isinstance(data, Mapping):
-            raise _Misplaced.expected(place, "a mapping", data)
-        return {
-            read_key(key, f"{place} key"): read_value(each, f"{place}[{key!r}]")
-            for key, each in data.items()
-        }
+            raise _Misplaced.of("a mapping", data)
+        items: dict[object, object] = {}
+        place = ""
+        try:
+            for key, each in data.items():
+                place = " key"
+                known = read_key(key)
+                place = f"[{key!r}]"
+                items[known] = read_value(each)
+        except _Misplaced as error:
+            raise error.inside(place) from None
+        return items
 
     return read_all
 

@@ -120,7 +120,11 @@ class VirtualEnvWorkerActor(WorkerJobs):
         async with self._launches.holding(
             key, "removal", deadline=_REMOVAL_SECONDS, on_wait=ignore
         ):
-            only = EnvFilter(**key.to_dict())
+            only = EnvFilter(
+                model_name=key.model_name,
+                model_engine=key.model_engine,
+                python_version=key.python_version,
+            )
             # Older versions may have left several directories that one key means.
             now = [each for each in await self._entries(only) if each.path == planned.path]
             again = plan_removal(now, only, force=force)

@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from xinference_venv._util.records import Fields, digest_of
+from xinference_venv._util.records import Record, digest_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interpreter:
+class Interpreter(Record, name="interpreter"):
     """One Python interpreter, as it said of itself.
 
     `executable` is the path to start it by, `base_executable` the real path of the interpreter
@@ -54,33 +53,9 @@ class Interpreter:
         markers = {name: value for name, value in self.markers.items() if name not in kernel}
         return digest_of([self.version, markers, self.tags])
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "executable": self.executable,
-            "base_executable": self.base_executable,
-            "version": self.version,
-            "markers": dict(self.markers),
-            "tags": list(self.tags),
-            "search_path": list(self.search_path),
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("interpreter", data)
-        return cls(
-            executable=fields.text("executable"),
-            base_executable=fields.text("base_executable"),
-            version=fields.text("version"),
-            markers=fields.text_mapping("markers"),
-            tags=fields.texts("tags", required=True),
-            search_path=fields.texts("search_path", required=True),
-        )
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HostDistribution:
+class HostDistribution(Record, name="host distribution"):
     """A distribution that the host interpreter can import from.
 
     `name` is normalized (PEP 503), `version` is in normal form (PEP 440). `requires` holds only
@@ -111,46 +86,6 @@ class HostDistribution:
     bound_to: tuple[str, ...] = ()
     shares: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "name": self.name,
-            "version": self.version,
-            "requires": list(self.requires),
-            "extras": list(self.extras),
-            "location": self.location,
-            "metadata": self.metadata,
-            "direct_url": self.direct_url,
-            "recorded": self.recorded,
-            "entries": list(self.entries),
-            "data_files": list(self.data_files),
-            "scripts": list(self.scripts),
-            "compiled": self.compiled,
-            "bound_to": list(self.bound_to),
-            "shares": list(self.shares),
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("host distribution", data)
-        return cls(
-            name=fields.text("name"),
-            version=fields.text("version"),
-            requires=fields.texts("requires"),
-            extras=fields.texts("extras"),
-            location=fields.text("location"),
-            metadata=fields.text("metadata"),
-            direct_url=fields.optional_text("direct_url"),
-            recorded=fields.flag("recorded", default=True),
-            entries=fields.texts("entries"),
-            data_files=fields.texts("data_files"),
-            scripts=fields.texts("scripts"),
-            compiled=fields.flag("compiled", default=False),
-            bound_to=fields.texts("bound_to"),
-            shares=fields.texts("shares"),
-        )
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Need:
@@ -167,7 +102,7 @@ class Need:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Accelerator:
+class Accelerator(Record, name="accelerator"):
     """What computes beside the CPU: versions as ``12.8``, architecture as ``sm_90``."""
 
     has_cuda: bool = False
@@ -175,29 +110,9 @@ class Accelerator:
     cuda_arch: str | None = None
     has_npu: bool = False
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "has_cuda": self.has_cuda,
-            "cuda_version": self.cuda_version,
-            "cuda_arch": self.cuda_arch,
-            "has_npu": self.has_npu,
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("accelerator", data)
-        return cls(
-            has_cuda=fields.flag("has_cuda", default=False),
-            cuda_version=fields.optional_text("cuda_version"),
-            cuda_arch=fields.optional_text("cuda_arch"),
-            has_npu=fields.flag("has_npu", default=False),
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
-class HostFacts:
+class HostFacts(Record, name="host facts"):
     """The host interpreter with all that it can see; `skipped` says what was left out and why."""
 
     interpreter: Interpreter
@@ -248,28 +163,9 @@ class HostFacts:
     @cached_property
     def fingerprint(self) -> str:
         """Equal while nothing changed on this very host: places count."""
-        places = sorted((each.to_dict() for each in self.distributions), key=lambda d: d["name"])
+        ordered = sorted(self.distributions, key=lambda each: each.name)
+        places = [each.to_dict() for each in ordered]
         return digest_of([self.digest, self.interpreter.search_path, places])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "interpreter": self.interpreter.to_dict(),
-            "distributions": [each.to_dict() for each in self.distributions],
-            "accelerator": self.accelerator.to_dict(),
-            "skipped": list(self.skipped),
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("host facts", data)
-        return cls(
-            interpreter=Interpreter.from_dict(fields.mapping("interpreter")),
-            distributions=fields.each("distributions", HostDistribution.from_dict, required=True),
-            accelerator=Accelerator.from_dict(fields.mapping("accelerator")),
-            skipped=fields.texts("skipped"),
-        )
 
 
 def _needs_of(distribution: HostDistribution, host: HostFacts) -> tuple[Need, ...]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
 
 from xinference_venv._util.humanize import printable
-from xinference_venv._util.records import Fields, digest_of
+from xinference_venv._util.records import Record, digest_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EnvKey:
+class EnvKey(Record, name="environment key"):
     """The name of an environment: a model, an engine (lower case) or none, a Python version."""
 
     model_name: str
@@ -32,21 +31,3 @@ class EnvKey:
     def __str__(self) -> str:
         engine = f", engine {self.model_engine}" if self.model_engine else ""
         return printable(f"{self.model_name} (Python {self.python_version}{engine})")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "model_name": self.model_name,
-            "model_engine": self.model_engine,
-            "python_version": self.python_version,
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("environment key", data)
-        return cls(
-            model_name=fields.text("model_name"),
-            model_engine=fields.optional_text("model_engine"),
-            python_version=fields.text("python_version"),
-        )

@@ -10,16 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError
 
-from xinference_venv._util.records import Fields, digest_of
+from xinference_venv._util.records import Record, digest_of
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.planning.pylock import Resolution, identity_of, pylock_of, size_of
 from xinference_venv.settings import InheritMode
-
-LOCK_VERSION = 1
 
 
 class Role(StrEnum):
@@ -36,7 +34,7 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
-class LockedDistribution:
+class LockedDistribution(Record, name="locked distribution"):
     """One distribution's part in the lock; `size` is of the wheel in bytes, where known.
 
     `why` is what forced it, as a chain from the request on. `asked`: the request itself asks
@@ -51,35 +49,9 @@ class LockedDistribution:
     asked: bool = False
     requires: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "name": self.name,
-            "role": self.role.value,
-            "version": self.version,
-            "why": self.why,
-            "size": self.size,
-            "asked": self.asked,
-            "requires": list(self.requires),
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("locked distribution", data)
-        return cls(
-            name=fields.text("name"),
-            role=fields.choice("role", Role, Role),
-            version=fields.optional_text("version"),
-            why=fields.text("why"),
-            size=fields.optional_integer("size"),
-            asked=fields.flag("asked", default=False),
-            requires=fields.texts("requires"),
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
-class EnvLock:
+class EnvLock(Record, name="environment lock", version=1):
     """Everything that decides what an environment will be.
 
     `packages` are the PEP 751 package tables of what is installed, without credentials.
@@ -134,45 +106,19 @@ class EnvLock:
         """The PEP 751 document of the installed part."""
         return pylock_of(self.packages)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "version": LOCK_VERSION,
-            "packages": [dict(package) for package in self.packages],
-            "distributions": [each.to_dict() for each in self.distributions],
-            "python_version": self.python_version,
-            "platform_digest": self.platform_digest,
-            "inherit": self.inherit.value,
-            "host_digest": self.host_digest,
-            "spec_digest": self.spec_digest,
-            "uv_version": self.uv_version,
-            "warnings": list(self.warnings),
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("environment lock", data)
-        fields.check_version(LOCK_VERSION)
-        lock = cls(
-            packages=fields.each("packages", _package_table, required=True),
-            distributions=fields.each("distributions", LockedDistribution.from_dict, required=True),
-            python_version=fields.text("python_version"),
-            platform_digest=fields.text("platform_digest"),
-            inherit=fields.choice("inherit", InheritMode, InheritMode),
-            host_digest=fields.optional_text("host_digest"),
-            spec_digest=fields.text("spec_digest"),
-            uv_version=fields.text("uv_version"),
-            warnings=fields.texts("warnings"),
-        )
+    def check_record(self) -> None:
+        """Refuse what is no PEP 751 file, has no hash, or has a distribution's role twice."""
+        if any("directory" in package for package in self.packages):
+            raise InvalidRecord(
+                "environment lock: a package is a local directory, which has no hash"
+            )
         try:
-            Pylock.from_dict(lock.pylock())
+            Pylock.from_dict(self.pylock())
         except (PylockValidationError, PylockUnsupportedVersionError) as error:
             raise InvalidRecord(f"environment lock: {error}") from None
-        parts = {(each.name, each.role) for each in lock.distributions}
-        if len(parts) < len(lock.distributions):
+        parts = {(each.name, each.role) for each in self.distributions}
+        if len(parts) < len(self.distributions):
             raise InvalidRecord("environment lock: a distribution has the same role twice")
-        return lock
 
 
 def locked_distributions(
@@ -199,11 +145,3 @@ def locked_distributions(
         for name, version in resolution.inherited.items()
     ]
     return sorted([*installed, *inherited])
-
-
-def _package_table(item: object) -> Mapping[str, Any]:
-    if not isinstance(item, Mapping):
-        raise InvalidRecord(f"environment lock: a package is a {type(item).__name__}")
-    if "directory" in item:
-        raise InvalidRecord("environment lock: a package is a local directory, which has no hash")
-    return item

@@ -20,7 +20,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 from packaging import requirements as pep508
@@ -34,7 +33,7 @@ from packaging.utils import (
 from packaging.version import InvalidVersion, Version
 
 from xinference_venv._util.humanize import quoted
-from xinference_venv._util.records import Fields
+from xinference_venv._util.records import Record
 from xinference_venv._util.redact import HIDDEN, redact_text
 from xinference_venv.errors import InvalidRequirement
 from xinference_venv.planning.catalog import EngineEntry, find_engine
@@ -94,7 +93,7 @@ class Origin(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RequirementLine:
+class RequirementLine(Record, name="requirement line"):
     """One line for uv. ``text`` and ``written`` may hold credentials of a URL."""
 
     text: str = field(repr=False)
@@ -104,26 +103,6 @@ class RequirementLine:
     origin: Origin
     written: str = field(repr=False)
     """The line as its author wrote it."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, credentials included; `from_dict` is the way back."""
-        return {
-            "text": self.text,
-            "name": self.name,
-            "origin": self.origin.value,
-            "written": self.written,
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; unknown keys are ignored. Raises `InvalidRecord`."""
-        fields = Fields("requirement line", data)
-        return cls(
-            text=fields.text("text"),
-            name=fields.optional_text("name"),
-            origin=fields.choice("origin", Origin, Origin),
-            written=fields.text("written"),
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,11 +10,11 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import Any, Self
+from typing import Self
 from urllib.parse import urlsplit
 
 from xinference_venv._util.humanize import quoted
-from xinference_venv._util.records import Fields
+from xinference_venv._util.records import Record
 from xinference_venv._util.redact import HIDDEN, redact_url
 from xinference_venv.errors import InvalidSource
 from xinference_venv.planning.pip_config import PipConfig
@@ -45,7 +45,7 @@ _MAX_SHOWN = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PackageSources:
+class PackageSources(Record, name="package sources"):
     """Where uv looks for packages; ``None`` and empty mean uv's own default.
 
     Locations are left out of ``repr``, since they can hold credentials. What is logged,
@@ -75,35 +75,9 @@ class PackageSources:
             find_links=tuple(map(redact_url, self.find_links)),
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, credentials included; `from_dict` is the way back."""
-        return {
-            "index_url": self.index_url,
-            "extra_index_urls": list(self.extra_index_urls),
-            "find_links": list(self.find_links),
-            "trusted_hosts": list(self.trusted_hosts),
-            "index_strategy": self.index_strategy,
-            "no_index": self.no_index,
-            "no_build_isolation": self.no_build_isolation,
-            "torch_backend": self.torch_backend,
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`, or `InvalidSource` like `combine_sources`."""
-        fields = Fields("package sources", data)
-        sources = cls(
-            index_url=fields.optional_text("index_url"),
-            extra_index_urls=fields.texts("extra_index_urls"),
-            find_links=fields.texts("find_links"),
-            trusted_hosts=fields.texts("trusted_hosts"),
-            index_strategy=fields.optional_text("index_strategy"),
-            no_index=fields.flag("no_index", default=False),
-            no_build_isolation=fields.flag("no_build_isolation", default=False),
-            torch_backend=fields.optional_text("torch_backend"),
-        )
-        _check(sources)
-        return sources
+    def check_record(self) -> None:
+        """Raise `InvalidSource` like `combine_sources`."""
+        _check(self)
 
 
 def combine_sources(
