@@ -117,7 +117,7 @@ class SimulatedWorker:
         if self.silent:
             await asyncio.Event().wait()
         if incarnation != self.incarnation:
-            raise WorkerUnavailable(f"the worker at {self.address} was started anew")
+            raise WorkerUnavailable(f"the worker at {self.address} was restarted")
         return await getattr(self, method)(*arguments, **named)
 
     async def survey(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def test_where_nobody_can_listen_is_said(serving: Daemons, supervisor: Daemon) -
 
 
 def test_a_worker_of_another_protocol_is_refused(serving: Daemons, supervisor: Daemon) -> None:
-    patch = "import xinference_venv.actors.worker_jobs as jobs\njobs.PROTOCOL = 99"
+    patch = "import xinference_venv.actors.worker as worker\nworker.PROTOCOL = 99"
     worker = serving.start("worker", "--supervisor", supervisor.address, patch=patch)
     assert worker.process.wait(60) == 9, worker.said
     assert "speaks protocol 99 (release " in worker.said

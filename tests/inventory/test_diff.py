@@ -8,14 +8,9 @@ import pytest
 
 from tests import fakes
 from xinference_venv.errors import InvalidInput
-from xinference_venv.inventory.diff import (
-    Change,
-    EnvName,
-    chosen,
-    difference,
-    name_in,
-)
+from xinference_venv.inventory.diff import Change, chosen, difference, is_meant, name_in, parse_name
 from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.lock import LockedDistribution, Role
 
 
@@ -33,28 +28,28 @@ def listed(
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("qwen", EnvName(model_name="qwen")),
-        ("qwen/vLLM", EnvName(model_name="qwen", model_engine="vllm")),
-        ("qwen/-", EnvName(model_name="qwen", model_engine="")),
-        ("qwen//3.11", EnvName(model_name="qwen", python_version="3.11")),
-        ("qwen///10.0.0.1:4", EnvName(model_name="qwen", worker="10.0.0.1:4")),
-        ("a@b:c,d=e [f]", EnvName(model_name="a@b:c,d=e [f]")),
+        ("qwen", Selection(model_name="qwen")),
+        ("qwen/vLLM", Selection(model_name="qwen", model_engine="vllm")),
+        ("qwen/-", Selection(model_name="qwen", model_engine="")),
+        ("qwen//3.11", Selection(model_name="qwen", python_version="3.11")),
+        ("qwen///10.0.0.1:4", Selection(model_name="qwen", worker="10.0.0.1:4")),
+        ("a@b:c,d=e [f]", Selection(model_name="a@b:c,d=e [f]")),
         (
             "-/vllm/3.11.7/10.0.0.1",
-            EnvName(
+            Selection(
                 model_name="-", model_engine="vllm", python_version="3.11.7", worker="10.0.0.1"
             ),
         ),
     ],
 )
-def test_a_name_has_a_model_and_as_many_parts_as_it_takes(text: str, expected: EnvName) -> None:
-    assert EnvName.parse(text) == expected
+def test_a_name_has_a_model_and_as_many_parts_as_it_takes(text: str, expected: Selection) -> None:
+    assert parse_name(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "/vllm", "..", "qwen//three", "qwen/./3.11", "a/b/3.1/c/d"])
 def test_what_names_no_environment_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
-        EnvName.parse(text)
+        parse_name(text)
 
 
 @pytest.mark.parametrize(
@@ -72,18 +67,18 @@ def test_what_names_no_environment_is_refused(text: str) -> None:
     ],
 )
 def test_a_name_means_what_has_all_of_its_parts(text: str, meant: bool) -> None:
-    assert EnvName.parse(text).matches(listed()) is meant
+    assert is_meant(parse_name(text), listed()) is meant
 
 
 def test_no_engine_means_what_was_launched_without_any() -> None:
-    assert EnvName.parse("a-model/-").matches(listed(engine=None))
+    assert is_meant(parse_name("a-model/-"), listed(engine=None))
 
 
 @pytest.mark.parametrize("engine", [None, "vllm"])
 def test_the_name_that_is_shown_means_its_environment_alone(engine: str | None) -> None:
     entry = listed(engine=engine)
     for worker in (False, True):
-        assert EnvName.parse(name_in(entry, worker=worker)).matches(entry)
+        assert is_meant(parse_name(name_in(entry, worker=worker)), entry)
 
 
 def test_a_name_that_means_several_names_the_candidates() -> None:

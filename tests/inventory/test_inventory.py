@@ -12,15 +12,14 @@ from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.inventory import (
     DirectoryUser,
     EnvEntry,
-    EnvFilter,
     RemovalPlan,
     building_entry,
-    check_directory_name,
     plan_removal,
 )
+from xinference_venv.inventory.selection import Selection, check_directory_name
 from xinference_venv.planning.key import EnvKey
 
-ANY = EnvFilter()
+ANY = Selection()
 OTHER = key("another-model")
 
 
@@ -35,7 +34,7 @@ keys = st.builds(
     st.sampled_from(["3.1", "3.11", "3.11.7"]),
 )
 filters = st.builds(
-    EnvFilter,
+    Selection,
     model_name=st.sampled_from([None, "a", "b"]),
     model_engine=st.sampled_from([None, "vllm"]),
     python_version=st.sampled_from([None, "3.1", "3.11"]),
@@ -109,30 +108,30 @@ def test_an_entry_begins_as_xinference_names_it() -> None:
 def test_a_python_version_means_itself_and_its_patch_releases(
     wanted: str, there: str, meant: bool
 ) -> None:
-    assert EnvFilter(python_version=wanted).matches(key(python_version=there)) is meant
+    assert Selection(python_version=wanted).matches(key(python_version=there)) is meant
 
 
 @pytest.mark.parametrize(
     ("wanted", "meant"),
     [
         (ANY, True),
-        (EnvFilter(model_name="a-model"), True),
-        (EnvFilter(model_name="a-mode"), False),
-        (EnvFilter(model_name="A-Model"), False),
-        (EnvFilter(model_engine="vllm"), True),
-        (EnvFilter(model_engine="sglang"), False),
-        (EnvFilter(model_name="a-model", model_engine="vllm", python_version="3.11"), True),
-        (EnvFilter(model_name="a-model", model_engine="vllm", python_version="3.12"), False),
+        (Selection(model_name="a-model"), True),
+        (Selection(model_name="a-mode"), False),
+        (Selection(model_name="A-Model"), False),
+        (Selection(model_engine="vllm"), True),
+        (Selection(model_engine="sglang"), False),
+        (Selection(model_name="a-model", model_engine="vllm", python_version="3.11"), True),
+        (Selection(model_name="a-model", model_engine="vllm", python_version="3.12"), False),
     ],
 )
-def test_a_key_is_meant_if_all_that_was_said_fits(wanted: EnvFilter, meant: bool) -> None:
+def test_a_key_is_meant_if_all_that_was_said_fits(wanted: Selection, meant: bool) -> None:
     assert wanted.matches(key("a-model", "vllm", "3.11")) is meant
 
 
 def test_an_engine_means_no_key_without_one() -> None:
-    assert not EnvFilter(model_engine="vllm").matches(key(model_engine=None))
-    assert EnvFilter(model_engine="").matches(key(model_engine=None))
-    assert not EnvFilter(model_engine="").matches(key(model_engine="vllm"))
+    assert not Selection(model_engine="vllm").matches(key(model_engine=None))
+    assert Selection(model_engine="").matches(key(model_engine=None))
+    assert not Selection(model_engine="").matches(key(model_engine="vllm"))
     assert ANY.matches(key(model_engine=None))
 
 
@@ -161,7 +160,7 @@ def test_what_a_removal_does_with_an_environment(
     there: EnvEntry, gently: str, by_force: str
 ) -> None:
     for force, expected in ((False, gently), (True, by_force)):
-        plan = plan_removal([there], EnvFilter(model_name="a-model"), force=force)
+        plan = plan_removal([there], Selection(model_name="a-model").matches, force=force)
         assert {name: len(listed) for name, listed in plan.to_dict().items()} == {
             name: int(name == expected) for name in (REMOVE, DETACH, REFUSE)
         }
@@ -170,13 +169,15 @@ def test_what_a_removal_does_with_an_environment(
 def test_an_environment_in_use_is_refused_when_every_key_that_means_it_is_to_go() -> None:
     one = entry(A, USED, shared_with=(OTHER,))
     other = entry(OTHER, USED, shared_with=(A,))
-    assert plan_removal([one, other], ANY, force=False).refuse == (one, other)
-    assert plan_removal([one, other], ANY, force=True).detach == (one, other)
-    assert plan_removal([one, other], EnvFilter(model_name="a-model"), force=False).detach == (one,)
+    assert plan_removal([one, other], ANY.matches, force=False).refuse == (one, other)
+    assert plan_removal([one, other], ANY.matches, force=True).detach == (one, other)
+    assert plan_removal(
+        [one, other], Selection(model_name="a-model").matches, force=False
+    ).detach == (one,)
 
 
 def test_what_does_not_match_is_left_out_of_the_plan() -> None:
-    plan = plan_removal([entry(A, USED)], EnvFilter(model_name="another-model"), force=True)
+    plan = plan_removal([entry(A, USED)], Selection(model_name="another-model").matches, force=True)
     assert not (plan.remove or plan.detach or plan.refuse)
     assert plan == RemovalPlan(remove=(), detach=(), refuse=())
 
@@ -189,20 +190,22 @@ def test_a_plan_names_the_holders_that_stand_in_the_way_and_no_others() -> None:
             entry(key("b"), third, shared_with=(key("stays"),)),
             entry(key("c")),
         ],
-        EnvFilter(python_version="3.11"),
+        Selection(python_version="3.11").matches,
         force=False,
     )
     assert [each for one in plan.refuse for each in one.leases] == [first, second, third]
     kept = replace(plan.refuse[1], shared_with=(key("stays", python_version="3.12"),))
-    plan = plan_removal([plan.refuse[0], kept], EnvFilter(python_version="3.11"), force=False)
+    plan = plan_removal(
+        [plan.refuse[0], kept], Selection(python_version="3.11").matches, force=False
+    )
     assert [each for one in plan.refuse for each in one.leases] == [first, second]
 
 
 @given(st.lists(entries, max_size=5), filters, st.booleans())
 def test_every_matching_entry_is_in_the_plan_once_and_nothing_in_use_loses_its_files(
-    there: list[EnvEntry], wanted: EnvFilter, force: bool
+    there: list[EnvEntry], wanted: Selection, force: bool
 ) -> None:
-    plan = plan_removal(iter(there), wanted, force=force)
+    plan = plan_removal(iter(there), wanted.matches, force=force)
     planned = [*plan.remove, *plan.detach, *plan.refuse]
     matching = [each for each in there if wanted.matches(each.key)]
     assert sorted(map(id, planned)) == sorted(map(id, matching))

@@ -286,12 +286,12 @@ async def test_a_worker_is_started_anew_on_its_port_in_a_launch_and_answers_no_o
     replicas = await launch
 
     assert told.worker_address == restarted.address
-    assert told.message == f"the worker at {restarted.address} was started anew"
+    assert told.message == f"the worker at {restarted.address} was restarted"
     failed = replicas[restarted.address]
     assert (failed.phase, failed.incarnation) == (Phase.FAILED, old)
     assert replicas[other.address].phase is Phase.READY
     assert (await eight.members())[restarted.address]["incarnation"] != old
-    with pytest.raises(WorkerUnavailable, match="was started anew"):
+    with pytest.raises(WorkerUnavailable, match="was restarted"):
         await rpc.ask_worker(
             restarted.address, WORKER_UID, old, "list_jobs", deadline=ASK_SECONDS, here=""
         )

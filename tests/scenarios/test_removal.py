@@ -12,10 +12,10 @@ import pytest
 
 from tests.index import Index
 from tests.scenarios.steps import asking, environments, eventually, files_of, requested
-from xinference_venv.actors import worker as worker_module
 from xinference_venv.client import Client
 from xinference_venv.inventory.inventory import RemovalPlan, plan_removal
 from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.service import worker_service
 from xinference_venv.store.paths import Layout
 
 pytestmark = [pytest.mark.uv, pytest.mark.usefixtures("wheels")]
@@ -71,7 +71,7 @@ async def test_an_environment_in_use_is_refused_with_its_holder_named(
 async def test_a_forced_removal_takes_the_key_at_once_and_the_files_when_the_holder_is_gone(
     client: Client, index: Index, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "_REAP_SECONDS", 0.02)
+    monkeypatch.setattr(worker_service, "_REAP_SECONDS", 0.02)
     prepared = await client.prepare(asking(index, "lantern==1.0"))
     real = Path(str(prepared.real_path))
     async with _holder(client, prepared) as holder:
@@ -172,7 +172,7 @@ async def test_a_removal_during_a_launch_of_the_same_key_leaves_what_the_launch_
         planned.set()
         return plan_removal(*arguments, **named)
 
-    monkeypatch.setattr(worker_module, "plan_removal", planning)
+    monkeypatch.setattr(worker_service, "plan_removal", planning)
     await client.release(await client.prepare(asking(index, "lantern==1.0")))
     index.hang(WHEEL)
     launch = asyncio.create_task(client.prepare(asking(index, "lantern==2.0")))

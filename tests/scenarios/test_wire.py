@@ -25,13 +25,13 @@ _T = TypeVar("_T")
 
 # A worker that fails as it is told to.
 FAILING = """
-from xinference_venv.actors.worker_jobs import WorkerJobs
+from xinference_venv.actors.worker import VirtualEnvWorkerActor
 from xinference_venv.errors import error_from_dict
 
 async def plan(self, request):
     raise error_from_dict(request["error"])
 
-WorkerJobs.plan = plan
+VirtualEnvWorkerActor.plan = plan
 """
 # Both sides of a release that has one more class of errors.
 LATER_ERROR = """

@@ -9,8 +9,8 @@ import pytest
 
 from tests import fakes
 from xinference_venv.errors import InvalidRequirement, PythonNotFound, UvFailed
-from xinference_venv.inventory.inventory import EnvFilter
 from xinference_venv.inventory.job_log import JobLog, Outcome
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.service.build_log import FLUSH_SECONDS, BuildLog, log_failure
 from xinference_venv.store.logs import logs_of, text_of
 from xinference_venv.store.store import Store
@@ -26,7 +26,7 @@ def build_log(store: Store) -> BuildLog:
 
 
 def only(store: Store) -> JobLog:
-    [log] = logs_of(store.layout, EnvFilter())
+    [log] = logs_of(store.layout, Selection())
     return log
 
 

@@ -13,8 +13,8 @@ import pytest
 from tests.fakes import key
 from tests.store.conftest import attached, end, ended_process, envs, identity_of
 from xinference_venv.errors import InvalidInput, NotFound, StoreError
-from xinference_venv.inventory.inventory import EnvFilter
 from xinference_venv.inventory.lease import Holder, Lease, LeaseEntry, ProcessIdentity
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.store.lease_admin import (
     bind_lease,
@@ -27,7 +27,7 @@ from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store
 
 KEY = key()
-ANY = EnvFilter()
+ANY = Selection()
 Children = Callable[[], "subprocess.Popen[bytes]"]
 
 
@@ -103,9 +103,9 @@ def test_leases_are_listed_with_their_holders_and_the_keys_they_keep(
         entry(unknown, Holder.UNKNOWN, KEY, key("other", None)),
     ]
     for each in keys:
-        assert lease_entries(store, EnvFilter(model_name=each.model_name)) == found
-    assert lease_entries(store, EnvFilter(model_engine="vllm")) == found
-    assert lease_entries(store, EnvFilter(model_engine="sglang")) == []
+        assert lease_entries(store, Selection(model_name=each.model_name)) == found
+    assert lease_entries(store, Selection(model_engine="vllm")) == found
+    assert lease_entries(store, Selection(model_engine="sglang")) == []
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_lease_on_a_detached_environment_is_known_by_its_model_and_its_python(
     held_by = lease(store, env_id, identity_of(children()))
     store.detach(KEY)
     expected = [entry(held_by, Holder.ALIVE)] if meant else []
-    assert lease_entries(store, EnvFilter(**wanted)) == expected
+    assert lease_entries(store, Selection(**wanted)) == expected
 
 
 def test_a_lease_on_what_is_gone_is_listed_and_released(store: Store) -> None:

@@ -14,7 +14,8 @@ import pytest
 from tests.fakes import key
 from tests.store.conftest import attached, identity_of, key_record, lock_of, publish
 from xinference_venv.inventory.env import EnvState
-from xinference_venv.inventory.inventory import EnvEntry, EnvFilter
+from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.store import stat_cache
 from xinference_venv.store.legacy.layouts import remove_old
@@ -144,7 +145,7 @@ def test_an_empty_store_lists_nothing(store: Store) -> None:
 def test_only_what_is_wanted_is_listed_with_whoever_shares_it(store: Store) -> None:
     for each in (key("a"), key("b"), key("c", None)):
         attached(store, "numpy", of=each)
-    [found] = entries_of(store, EnvFilter(model_name="b"))
+    [found] = entries_of(store, Selection(model_name="b"))
     assert found.key == key("b")
     assert set(found.shared_with) == {key("a"), key("c", None)}
 

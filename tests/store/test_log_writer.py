@@ -11,8 +11,8 @@ import pytest
 
 from tests.fakes import key
 from xinference_venv.errors import InvalidName, StoreError
-from xinference_venv.inventory.inventory import EnvFilter
 from xinference_venv.inventory.job_log import JobLog, LogEnding, Outcome
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.store import log_writer
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.log_writer import LogWriter
@@ -45,7 +45,7 @@ def opened(store: Store, disk: Disk | None = None) -> LogWriter:
 
 
 def only(store: Store) -> JobLog:
-    [log] = logs_of(store.layout, EnvFilter())
+    [log] = logs_of(store.layout, Selection())
     return log
 
 

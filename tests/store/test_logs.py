@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from tests.fakes import key
 from tests.store.conftest import end, ended_process, identity_of
 from xinference_venv.errors import InvalidName, NotFound
-from xinference_venv.inventory.inventory import EnvFilter
 from xinference_venv.inventory.job_log import LogEnding, LogHeader, Outcome
 from xinference_venv.inventory.lease import ProcessIdentity
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.store import logs
 from xinference_venv.store.log_writer import LogWriter
@@ -50,7 +50,7 @@ def write(
 
 
 def jobs(store: Store, **wanted: str) -> list[str]:
-    return [log.header.job_id for log in logs_of(store.layout, EnvFilter(**wanted))]
+    return [log.header.job_id for log in logs_of(store.layout, Selection(**wanted))]
 
 
 def followed(store: Store, log_id: str) -> str:
@@ -69,7 +69,7 @@ def followed(store: Store, log_id: str) -> str:
 
 def test_a_log_says_what_it_is_of_and_how_it_ended(store: Store) -> None:
     log_id = write(store, 1, "Resolved 3 packages\n", ending=f"{READY.line}\n")
-    [log] = logs_of(store.layout, EnvFilter())
+    [log] = logs_of(store.layout, Selection())
     assert (log.log_id, log.path) == (log_id, str(log_path(store.layout, log_id)))
     assert (log.header.key, log.header.job_id) == (key(), "job-1")
     assert (log.outcome, log.ended) == (Outcome.READY, 10.0)
@@ -80,7 +80,7 @@ def test_the_text_of_a_log_may_be_no_utf_8(store: Store) -> None:
     log_id = write(store)
     with log_path(store.layout, log_id).open("ab") as file:
         file.write(b"caf\xe9\n")
-    [log] = logs_of(store.layout, EnvFilter())
+    [log] = logs_of(store.layout, Selection())
     assert text_of(log) == "caf\ufffd\n"
     log_path(store.layout, log_id).unlink()
     assert text_of(log) == ""
@@ -120,9 +120,9 @@ def test_a_job_whose_process_died_is_told_from_one_that_runs(
 ) -> None:
     child = children()
     write(store, owner=identity_of(child), text="half a li")
-    [running] = logs_of(store.layout, EnvFilter())
+    [running] = logs_of(store.layout, Selection())
     end(child)
-    [died] = logs_of(store.layout, EnvFilter())
+    [died] = logs_of(store.layout, Selection())
     assert (running.outcome, died.outcome) == (Outcome.RUNNING, Outcome.DIED)
     assert died.ended is None
 

@@ -35,8 +35,9 @@ from tests.store.conftest import (
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.inventory.env import EnvRecord, EnvState
 from xinference_venv.inventory.eviction import EvictionPolicy, plan_eviction
-from xinference_venv.inventory.inventory import EnvFilter, plan_removal
+from xinference_venv.inventory.inventory import plan_removal
 from xinference_venv.inventory.lease import ProcessIdentity
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.store.disk_usage import measured, usages_of
@@ -238,8 +239,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(["a", "b", None]), force=st.booleans())
     def remove(self, name: str | None, force: bool) -> None:
-        wanted = EnvFilter(model_name=name)
-        plan = plan_removal(entries_of(self.store), wanted, force=force)
+        wanted = Selection(model_name=name)
+        plan = plan_removal(entries_of(self.store), wanted.matches, force=force)
         meant = {of: env for of, env in self.model.keys.items() if wanted.matches(of)}
         staying = {env for of, env in self.model.keys.items() if of not in meant}
         in_use = {of for of, env in meant.items() if self.model.used(env)}

@@ -1,63 +1,155 @@
-"""The worker: one actor for each host, which prepares, lists and removes its environments.
+"""The worker: one actor for each host, a thin shell over its `WorkerService`.
 
-Thin: it holds jobs, builds and locks. What comes and goes are plain JSON values, so callers of
-another version of us, or of none, read the same thing.
+What the supervisor asks comes through `answer`, for one incarnation of the worker; a launch
+pipeline of the same host calls the other methods directly. What comes and goes are plain JSON
+values, so callers of another version of us, or of none, read the same thing.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
+import platform
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from typing import Any
 
-from xinference_venv._util.tasks import ignore
+import xoscar as xo
+
+from xinference_venv.actors import rpc
+from xinference_venv.actors.heartbeat import Membership
 from xinference_venv.actors.lock_client import WORKER_UID as WORKER_UID
-from xinference_venv.actors.worker_jobs import WorkerJobs
+from xinference_venv.actors.lock_client import LockSources
 from xinference_venv.diagnosis.diagnose import examine
-from xinference_venv.errors import InUse, InvalidInput
-from xinference_venv.inventory.eviction import EvictionPolicy
-from xinference_venv.inventory.inventory import (
-    EnvEntry,
-    EnvFilter,
-    building_entry,
-    check_directory_name,
-    plan_removal,
-)
+from xinference_venv.errors import WorkerUnavailable
+from xinference_venv.inventory.cluster_state import HEARTBEAT_SECONDS, PROTOCOL, Registration
+from xinference_venv.inventory.replicas import LockSource
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.observability.logging import context_about
-from xinference_venv.planning.request import check_python_version
-from xinference_venv.service.collect_metrics import measures_of_worker
-from xinference_venv.service.garbage_collector import Care
-from xinference_venv.service.integrity_checker import NOT_LOOKED_AT, Checks
+from xinference_venv.planning.lock import EnvLock
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.service.worker_service import WorkerService
 from xinference_venv.settings import Settings
-from xinference_venv.store.lease_admin import lease_entries, release_leases
-from xinference_venv.store.listing import entries_of, packages_of
-from xinference_venv.store.logs import logs_of, read_on, text_of
-from xinference_venv.store.store import Store, remove_entry
-from xinference_venv.store.sweep import sweep
+from xinference_venv.store.store import Store
 from xinference_venv.uv.subprocess import Uv
 
-# Less than a supervisor waits for an answer.
-_REMOVAL_SECONDS = 20.0
-_REAP_SECONDS = 2.0
 
-
-class VirtualEnvWorkerActor(WorkerJobs):
-    """One host's environments: `WorkerJobs` makes them, this lists, removes and cares for them."""
+class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
+    """One host's environments. Stateless in xoscar's sense: calls run concurrently."""
 
     def __init__(
         self, *, store: Store, uv: Uv, settings: Settings, environ: Mapping[str, str]
     ) -> None:
-        super().__init__(store=store, uv=uv, settings=settings, environ=environ)
-        self._checks = Checks(store=store, launches=self._launches)
-        standing = EvictionPolicy(max_bytes=settings.max_bytes, older_than=settings.max_unused)
-        self._care = Care(launches=self._launches, standing=standing)
-        self._launches.on_built = self._care.look_soon
-        self._detached: set[str] = set()
-        self._reaper: asyncio.Task[None] | None = None
+        super().__init__()
+        self._environ = environ
+        self._service = WorkerService(store=store, uv=uv, settings=settings, environ=environ)
+        self._incarnation = uuid.uuid4().hex
+        self._membership: Membership | None = None
+        self._keeping: asyncio.Task[None] | None = None
 
-    # Inventory
+    async def __post_create__(self) -> None:
+        """Clear away what a crash left."""
+        await self._service.start(self.address)
+
+    # Jobs
+
+    async def prepare(
+        self,
+        request: dict[str, Any],
+        lock: dict[str, Any] | None = None,
+        *,
+        job_id: str | None = None,
+        lock_sources: Sequence[dict[str, Any]] = (),
+        members: Sequence[dict[str, Any]] = (),
+        require: int = 1,
+    ) -> str:
+        """Start to make the environment of a `LaunchRequest`; returns the job's id at once.
+
+        `lock` is an `EnvLock` that is known already, made on a host equal to this one;
+        `lock_sources` are workers (`LockSource`) to ask for one before it is resolved here. In a
+        launch on several workers the jobs have one id; `members` (`LockSource` as well) and
+        `require` are what a supervisor that was restarted has to know. Raises `InvalidInput` for
+        a request that can't be read.
+        """
+        sources = LockSources(
+            request=request,
+            sources=tuple(map(LockSource.from_dict, lock_sources)),
+            here=self.address,
+        )
+        return self._service.prepare(
+            LaunchRequest.from_dict(request),
+            None if lock is None else EnvLock.from_dict(lock),
+            job_id=job_id,
+            ask=sources.lock,
+            members=members,
+            require=require,
+        )
+
+    async def wait(self, job_id: str, since: int = 0, timeout: float = 30.0) -> dict[str, Any]:
+        """A job's events after number `since`, its result or error; waits for the first event.
+
+        Long-polling: returns after `timeout` seconds at most. It never cancels the job, whatever
+        happens to the caller. Raises `UnknownJob`.
+        """
+        return await self._service.wait(job_id, since, timeout)
+
+    async def cancel(self, job_id: str) -> None:
+        """Cancel a job: uv is ended, nothing stays. One that has ended is left as it is."""
+        await self._service.cancel(job_id)
+
+    async def plan(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What a launch would do, resolved and not built: `enabled`, `spec`, `lock`."""
+        return await self._service.plan(LaunchRequest.from_dict(request))
+
+    async def list_jobs(self) -> list[dict[str, Any]]:
+        """The jobs that run or ended not long ago, the newest first."""
+        return await self._service.list_jobs()
+
+    # Leases
+
+    async def bind_lease(self, env_id: str, lease_id: str, pid: int) -> None:
+        """Hand a lease to the process that uses the environment from now on."""
+        await self._service.bind_lease(env_id, lease_id, pid)
+
+    async def release_lease(self, env_id: str, lease_id: str) -> None:
+        """Give a lease back; one that is gone is fine."""
+        await self._service.release_lease(env_id, lease_id)
+
+    async def list_leases(
+        self,
+        model_name: str | None = None,
+        model_engine: str | None = None,
+        python_version: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Who uses the matching environments, as `LeaseEntry` with this worker's address."""
+        return await self._service.list_leases(_selection(model_name, model_engine, python_version))
+
+    async def release_leases(
+        self, lease_ids: Sequence[str], *, force: bool = False
+    ) -> dict[str, Any]:
+        """Release leases by id: a `ReleaseReport`. Those of the living only with `force`."""
+        return await self._service.release_leases(lease_ids, force=force)
+
+    # Locks for other workers
+
+    async def survey(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Which group of equal hosts this one belongs to for a request, and whether it is ready."""
+        return await self._service.survey(LaunchRequest.from_dict(request))
+
+    async def standing_lock(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """The lock of what a launch would find made: `lock` and `error`, one of them None."""
+        return await self._service.standing_lock(LaunchRequest.from_dict(request), timeout)
+
+    async def lock_of_job(self, job_id: str, timeout: float) -> dict[str, Any]:
+        """The lock of a job once it is resolved: `lock` and `error`, both None while it is not."""
+        return await self._service.lock_of_job(job_id, timeout)
+
+    async def members_of(self, job_id: str) -> dict[str, Any]:
+        """Who takes part in a launch on several workers; raises `UnknownJob`."""
+        return await self._service.members_of(job_id)
+
+    # Environments
 
     async def list_virtual_envs(
         self,
@@ -66,8 +158,9 @@ class VirtualEnvWorkerActor(WorkerJobs):
         python_version: str | None = None,
     ) -> list[dict[str, Any]]:
         """The environments of this host, as `EnvEntry` with this worker's address."""
-        entries = await self._entries(_filter(model_name, model_engine, python_version))
-        return [self._addressed(entry) for entry in entries]
+        return await self._service.list_virtual_envs(
+            _selection(model_name, model_engine, python_version)
+        )
 
     async def list_virtual_env_packages(
         self,
@@ -76,14 +169,9 @@ class VirtualEnvWorkerActor(WorkerJobs):
         python_version: str | None = None,
     ) -> list[dict[str, Any]]:
         """The packages of each matching environment: the entry, and its `packages_of`."""
-        entries = await self._entries(_filter(model_name, model_engine, python_version))
-        return [
-            {
-                **self._addressed(entry),
-                "packages": await asyncio.to_thread(packages_of, self._store, entry),
-            }
-            for entry in entries
-        ]
+        return await self._service.list_virtual_env_packages(
+            _selection(model_name, model_engine, python_version)
+        )
 
     async def remove_virtual_env(
         self,
@@ -94,80 +182,10 @@ class VirtualEnvWorkerActor(WorkerJobs):
         dry_run: bool = False,
         force: bool = False,
     ) -> dict[str, Any]:
-        """Remove the matching environments as `plan_removal` decides; None means any.
-
-        Returns the plan, and as `done` the entries whose key is gone now. Nothing is removed
-        when anything is refused at first, so that a refusal leaves what it found; what a launch
-        takes meanwhile is refused as well, each by itself.
-        """
-        wanted = _filter(model_name, model_engine, python_version)
-        plan = plan_removal(await self._entries(wanted), wanted, force=force)
-        done: list[EnvEntry] = []
-        late: list[EnvEntry] = []
-        if not dry_run and not plan.refuse:
-            for entry in (*plan.remove, *plan.detach):
-                stays = await self._remove(entry, force)
-                (done if stays is None else late).append(stays or entry)
-        return {
-            **replace(plan, refuse=(*plan.refuse, *late)).to_dict(),
-            "done": [self._addressed(entry) for entry in done],
-            "dry_run": dry_run,
-        }
-
-    async def _remove(self, planned: EnvEntry, force: bool) -> EnvEntry | None:
-        """Remove one entry if, alone with its key, it still may; else it is returned as it is."""
-        key = planned.key
-        async with self._launches.holding(
-            key, "removal", deadline=_REMOVAL_SECONDS, on_wait=ignore
-        ):
-            only = EnvFilter(
-                model_name=key.model_name,
-                model_engine=key.model_engine,
-                python_version=key.python_version,
-            )
-            # Older versions may have left several directories that one key means.
-            now = [each for each in await self._entries(only) if each.path == planned.path]
-            again = plan_removal(now, only, force=force)
-            for entry in now:
-                if again.refuse or entry.env_id != planned.env_id:
-                    return entry
-                try:
-                    gone = await asyncio.to_thread(remove_entry, self._store, entry)
-                except InUse:
-                    # A launch took it just now.
-                    taken = [each for each in await self._entries(only) if each.path == entry.path]
-                    return taken[0] if taken else entry
-                if not gone and entry.env_id is not None:
-                    self._watch_detached(entry.env_id)
-        return None
-
-    async def logs(
-        self,
-        model_name: str,
-        model_engine: str | None = None,
-        python_version: str | None = None,
-        count: int = 1,
-    ) -> list[dict[str, Any]]:
-        """The newest `count` logs of a model's jobs, as `JobLog` with their text."""
-        wanted = _filter(model_name, model_engine, python_version)
-
-        def read() -> list[dict[str, Any]]:
-            newest = itertools.islice(logs_of(self._store.layout, wanted), count)
-            return [{**each.to_dict(), "text": text_of(each)} for each in newest]
-
-        found = await asyncio.to_thread(read)
-        return [{**each, "worker_address": self.address} for each in found]
-
-    async def read_log(self, log_id: str, offset: int = 0) -> dict[str, Any]:
-        """A log's text from `offset` on, as `LogPart`; ask again from its `offset` until `ended`.
-
-        Offsets are in bytes, 0 is the beginning. Raises `InvalidInput`, and `NotFound` when the
-        log is gone.
-        """
-        if offset < 0:
-            raise InvalidInput(f"invalid offset {offset}", {"hint": "allowed are 0 and more"})
-        part = await asyncio.to_thread(read_on, self._store.layout, log_id, offset)
-        return part.to_dict()
+        """Remove the matching environments; see `WorkerService.remove_virtual_env`."""
+        return await self._service.remove_virtual_env(
+            _selection(model_name, model_engine, python_version), dry_run=dry_run, force=force
+        )
 
     async def verify_virtual_env(
         self,
@@ -178,20 +196,10 @@ class VirtualEnvWorkerActor(WorkerJobs):
         hashes: bool = False,
         repair: bool = False,
     ) -> list[dict[str, Any]]:
-        """Look closely at the matching environments, and with `repair` make broken ones anew.
-
-        With `hashes` the contents of all files are compared. Each entry as it is then, with
-        `faults`, `repaired` and `not_repaired` as `Finding` has them; those that older versions
-        left are not looked at, and have no `faults` (null).
-        """
-        wanted = _filter(model_name, model_engine, python_version)
-        before = await self._entries(wanted)
-        found = await self._checks.verify(before, hashes=hashes, repair=repair)
-        entries = await self._entries(wanted)
-        return [
-            {**self._addressed(entry), **found.get(entry.key, NOT_LOOKED_AT).to_dict()}
-            for entry in entries
-        ]
+        """Check the matching environments; see `WorkerService.verify_virtual_env`."""
+        return await self._service.verify_virtual_env(
+            _selection(model_name, model_engine, python_version), hashes=hashes, repair=repair
+        )
 
     async def collect_garbage(
         self,
@@ -201,20 +209,33 @@ class VirtualEnvWorkerActor(WorkerJobs):
         prune_uv_cache: bool = False,
         dry_run: bool = False,
     ) -> dict[str, Any]:
-        """Let go what no key and no process needs, and what goes beyond the limits; see `Care`.
+        """Delete what nothing needs; see `WorkerService.collect_garbage`."""
+        return await self._service.collect_garbage(
+            max_bytes=max_bytes,
+            older_than=older_than,
+            prune_uv_cache=prune_uv_cache,
+            dry_run=dry_run,
+        )
 
-        `max_bytes` is for all environments together, `older_than` in seconds since a launch.
-        What is in use stays. Raises `InvalidInput`.
-        """
-        policy = EvictionPolicy(max_bytes=max_bytes, older_than=older_than)
-        return await self._care.collect(policy, prune_uv_cache=prune_uv_cache, dry_run=dry_run)
+    # What there is
+
+    async def logs(
+        self,
+        model_name: str,
+        model_engine: str | None = None,
+        python_version: str | None = None,
+        count: int = 1,
+    ) -> list[dict[str, Any]]:
+        """The newest `count` logs of a model's jobs, as `JobLog` with their text."""
+        return await self._service.logs(_selection(model_name, model_engine, python_version), count)
+
+    async def read_log(self, log_id: str, offset: int = 0) -> dict[str, Any]:
+        """A log's text from `offset` (in bytes) on; see `WorkerService.read_log`."""
+        return await self._service.read_log(log_id, offset)
 
     async def disk_usage(self, timeout: float) -> dict[str, Any]:
-        """What is on this host's disk, in bytes; see `Care.disk_usage`. Changes nothing.
-
-        Raises `DeadlineExceeded` after `timeout` seconds.
-        """
-        return await self._care.disk_usage(timeout)
+        """What is on this host's disk, in bytes. Raises `DeadlineExceeded`."""
+        return await self._service.disk_usage(timeout)
 
     async def diagnose(self) -> dict[str, Any]:
         """What is wrong with this host, as `Diagnosis`; see `examine`."""
@@ -222,90 +243,68 @@ class VirtualEnvWorkerActor(WorkerJobs):
 
     async def measure(self) -> dict[str, Any]:
         """What this worker counted since its start, and what there is now, as `Measures`."""
-        return (await measures_of_worker(self._launches, self._started)).to_dict()
+        return await self._service.measure()
 
     async def list_models(self) -> list[dict[str, Any]]:
         """The models of this host's catalogue."""
-        catalog = await asyncio.to_thread(self._launches.catalog)
-        return [each.to_dict() for each in catalog.models.values()]
+        return await self._service.list_models()
 
-    # Leases
+    # The cluster
 
-    async def list_leases(
-        self,
-        model_name: str | None = None,
-        model_engine: str | None = None,
-        python_version: str | None = None,
-    ) -> list[dict[str, Any]]:
-        """Who uses the matching environments, as `LeaseEntry` with this worker's address."""
-        wanted = _filter(model_name, model_engine, python_version)
-        entries = await asyncio.to_thread(lease_entries, self._store, wanted)
-        return [{**entry.to_dict(), "worker_address": self.address} for entry in entries]
-
-    async def release_leases(
-        self, lease_ids: Sequence[str], *, force: bool = False
+    async def answer(
+        self, incarnation: str, method: str, arguments: list[Any], named: dict[str, Any]
     ) -> dict[str, Any]:
-        """Let go of leases by id: a `ReleaseReport`. Those of the living only with `force`."""
-        report = await asyncio.to_thread(release_leases, self._store, lease_ids, force=force)
-        return report.to_dict()
+        """Call a method for a caller that means this very incarnation; see `rpc.answer`."""
+        if incarnation != self._incarnation:
+            error = WorkerUnavailable(
+                f"the worker at {self.address} was restarted",
+                {"hint": "what was asked was meant for the one before; ask again"},
+            )
+            return {"value": None, "error": error.to_dict()}
+        return await rpc.answer(self, method, arguments, named)
 
-    # Life
+    async def registration(self, *, heartbeat: float | None = HEARTBEAT_SECONDS) -> dict[str, Any]:
+        """What this worker says of itself when it joins a cluster; see `Registration`."""
+        return Registration(
+            address=self.address,
+            incarnation=self._incarnation,
+            started=self._service.started,
+            protocol=PROTOCOL,
+            release=version("xinference_venv"),
+            host_name=platform.node(),
+            heartbeat=heartbeat,
+        ).to_dict()
 
-    async def __post_create__(self) -> None:
-        """Clear away what a crash left."""
-        self._launches.address = self.address
-        await asyncio.to_thread(sweep, self._store)
+    async def join(
+        self, supervisor: str, patience: float = 0.0, *, heartbeat: float = HEARTBEAT_SECONDS
+    ) -> None:
+        """Register with the supervisor at this address and send it heartbeats from now on.
+
+        One comes every `heartbeat` seconds. Retries for `patience` seconds while nothing answers
+        there. Raises `IncompatibleVersion`, `WorkerUnavailable` and `DeadlineExceeded`.
+        """
+        membership = Membership(
+            registration=Registration.from_dict(await self.registration(heartbeat=heartbeat)),
+            supervisor=supervisor,
+            snapshot=self._service.snapshot,
+        )
+        await membership.join(patience)
+        self._membership = membership
         context = context_about(worker=self.address)
-        context.run(self._checks.start)
-        context.run(self._care.start)
+        self._keeping = asyncio.create_task(membership.keep(), context=context)
 
     async def stop(self) -> None:
         """Leave the cluster, cancel every job and wait until its uv has ended."""
-        await super().stop()
-        await self._checks.stop()
-        await self._care.stop()
-        if self._reaper is not None:
-            self._reaper.cancel()
-
-    async def _entries(self, wanted: EnvFilter) -> list[EnvEntry]:
-        entries = await asyncio.to_thread(entries_of, self._store, wanted)
-        building = [
-            building_entry(build.spec.key, str(self._store.layout.key_link(build.spec.key)))
-            for build in self._launches.builds.values()
-        ]
-        there = {entry.path for entry in entries}
-        waiting = [entry for entry in building if entry.path not in there]
-        return [entry for entry in (*entries, *waiting) if wanted.matches(entry.key)]
-
-    def _addressed(self, entry: EnvEntry) -> dict[str, Any]:
-        # Xinference's name for the same: what narrows a question to this worker.
-        address = {"actor_ip_address": self.address, "worker_address": self.address}
-        return {**entry.to_dict(), **address}
-
-    def _watch_detached(self, env_id: str) -> None:
-        """Delete a detached environment when its last holder is gone, which nobody may tell."""
-        self._detached.add(env_id)
-        if self._reaper is None or self._reaper.done():
-            self._reaper = asyncio.create_task(self._reap())
-
-    async def _reap(self) -> None:
-        while self._detached:
-            await asyncio.sleep(_REAP_SECONDS)
-            for env_id in list(self._detached):
-                if await asyncio.to_thread(self._store.delete_if_unused, env_id):
-                    self._detached.discard(env_id)
+        if self._keeping is not None:
+            self._keeping.cancel()
+        if self._membership is not None:
+            await self._membership.leave()
+        await self._service.stop()
 
 
-def _filter(
+def _selection(
     model_name: str | None, model_engine: str | None, python_version: str | None
-) -> EnvFilter:
-    """The filter of untrusted names; raises `InvalidInput`.
-
-    They are only compared, with names of directories among others that older versions made.
-    """
-    engine = model_engine and check_directory_name(model_engine, "engine name")
-    return EnvFilter(
-        model_name=None if model_name is None else check_directory_name(model_name, "model name"),
-        model_engine=None if engine is None else engine.lower(),
-        python_version=None if python_version is None else check_python_version(python_version),
+) -> Selection:
+    return Selection(
+        model_name=model_name, model_engine=model_engine, python_version=python_version
     )

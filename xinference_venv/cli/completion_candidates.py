@@ -36,7 +36,7 @@ def model_names(environ: Mapping[str, str], supervisor: str | None) -> list[str]
 
 
 def environment_names(environ: Mapping[str, str], supervisor: str | None) -> list[str]:
-    """The environments that are here or on the cluster, as `EnvName.parse` reads them."""
+    """The environments that are here or on the cluster, as `parse_name` reads them."""
     return sorted(name_of(key, worker) for key, worker in _environments(environ, supervisor))
 
 
@@ -115,7 +115,7 @@ def models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
 def environments(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """The environments that begin like that, as `EnvName.parse` reads them."""
+    """The environments that begin like that, as `parse_name` reads them."""
     return _beginning(incomplete, environment_names(os.environ, ctx.meta.get(SUPERVISOR)))
 
 

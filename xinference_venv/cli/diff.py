@@ -19,12 +19,14 @@ from xinference_venv.inventory.diff import (
     Change,
     Changed,
     Difference,
-    EnvName,
     Package,
     chosen,
     difference,
+    is_meant,
     name_in,
+    parse_name,
 )
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.lock import LockedDistribution
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def diff(a: str, b: str, as_json: bool) -> int:
     to mean one. A part left empty means any, - no engine: qwen/-/3.11, or qwen///10.0.0.2 for the
     one on that worker.
     """
-    meant = (EnvName.parse(a), EnvName.parse(b))
+    meant = (parse_name(a), parse_name(b))
     listed = with_client(lambda client: _listed(client, meant))
     one, other = (
         _chosen(text, name, answer)
@@ -64,7 +66,7 @@ def diff(a: str, b: str, as_json: bool) -> int:
     return show(told, lambda: _rendered(one, other, found), as_json)
 
 
-async def _listed(client: Client, meant: Sequence[EnvName]) -> list[dict[str, Any]]:
+async def _listed(client: Client, meant: Sequence[Selection]) -> list[dict[str, Any]]:
     """What the supervisor lists of the model of each name."""
     asked = (
         client.supervisor.list_virtual_env_packages(name.model_name, worker_ip=name.worker)
@@ -73,9 +75,9 @@ async def _listed(client: Client, meant: Sequence[EnvName]) -> list[dict[str, An
     return list(await asyncio.gather(*asked))
 
 
-def _chosen(text: str, name: EnvName, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+def _chosen(text: str, name: Selection, answer: Mapping[str, Any]) -> Mapping[str, Any]:
     candidates = sorted({name_in(each, worker=on_cluster()) for each in answer["list"]})
-    found = [each for each in answer["list"] if name.matches(each)]
+    found = [each for each in answer["list"] if is_meant(name, each)]
     hint = f"there are: {', '.join(candidates)}" if candidates else "`xinference-venv list` tells"
     gathered.check_found(answer, found, f"environment of {text!r}", hint=hint)
     return chosen(text, found, workers=on_cluster())

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 
 from xinference_venv.errors import InvalidInput
-from xinference_venv.inventory.inventory import EnvEntry, EnvFilter, check_directory_name
+from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import LockedDistribution, Role
-from xinference_venv.planning.request import check_python_version
 
 _NO_ENGINE = "-"
 _FORM = "MODEL[/ENGINE[/PYTHON[/WORKER]]]"
@@ -30,54 +30,34 @@ class Change(StrEnum):
     ORIGIN = "origin"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EnvName:
-    """How people name one environment of a cluster; None means any, the engine ``""`` none.
+def parse_name(text: str) -> Selection:
+    """What people call an environment: ``MODEL/ENGINE/PYTHON/WORKER``, or only as much of it.
 
-    No name of a model, an engine or a worker has a slash, so it parts them, as it does the
-    folders that environments are found in.
+    An empty part means any, ``-`` no engine. No name of a model, an engine or a worker has a
+    slash, so it separates them, as it does the folders that environments are found in. Raises
+    `InvalidInput`.
     """
-
-    model_name: str
-    model_engine: str | None = None
-    python_version: str | None = None
-    worker: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read ``MODEL/ENGINE/PYTHON/WORKER``, of which only the model is needed.
-
-        An empty part means any, ``-`` no engine. Raises `InvalidInput`.
-        """
-        parts = text.split("/")
-        if len(parts) > 4:
-            raise InvalidInput(
-                f"{text!r} names no environment", {"hint": f"allowed is {_FORM}, like m/vllm/3.11"}
-            )
-        model, engine, python, worker = [*parts, "", "", ""][:4]
-        if engine not in ("", _NO_ENGINE):
-            check_directory_name(engine, "engine name")
-        return cls(
-            model_name=check_directory_name(model, "model name"),
-            model_engine="" if engine == _NO_ENGINE else engine.lower() or None,
-            python_version=check_python_version(python) if python else None,
-            worker=worker or None,
+    parts = text.split("/")
+    if len(parts) > 4:
+        raise InvalidInput(
+            f"{text!r} names no environment", {"hint": f"allowed is {_FORM}, like m/vllm/3.11"}
         )
+    model, engine, python, worker = [*parts, "", "", ""][:4]
+    return Selection(
+        model_name=model,
+        model_engine="" if engine == _NO_ENGINE else engine.lower() or None,
+        python_version=python or None,
+        worker=worker or None,
+    )
 
-    def matches(self, listed: Mapping[str, Any]) -> bool:
-        """Whether an environment of a listing, with its worker, is meant."""
-        key = EnvKey.from_dict(listed)
-        wanted = EnvFilter(
-            model_name=self.model_name,
-            model_engine=self.model_engine,
-            python_version=self.python_version,
-        )
-        address = str(listed["worker_address"])
-        return wanted.matches(key) and self.worker in (None, address, address.rpartition(":")[0])
+
+def is_meant(wanted: Selection, listed: Mapping[str, Any]) -> bool:
+    """Whether an environment of a listing, with its worker, is meant."""
+    return wanted.matches(EnvKey.from_dict(listed)) and wanted.is_on(str(listed["worker_address"]))
 
 
 def name_of(key: EnvKey, worker: str | None) -> str:
-    """The whole name of an environment, as `EnvName.parse` reads it; with its worker if given."""
+    """The whole name of an environment, as `parse_name` reads it; with its worker if given."""
     parts = [key.model_name, key.model_engine or _NO_ENGINE, key.python_version]
     return "/".join(parts if worker is None else [*parts, worker])
 

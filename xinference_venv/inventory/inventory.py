@@ -1,4 +1,4 @@
-"""What is there, who uses it, what may go: entries, filters, removal plans.
+"""What is there, who uses it, what may go: entries and removal plans.
 
 Comes in: entries that the store and the worker's jobs gave. Comes out: listings and plans, which
 are values to look at before anything happens.
@@ -6,18 +6,15 @@ are values to look at before anything happens.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Self
 
-from xinference_venv._util.humanize import quoted
 from xinference_venv._util.records import Fields
-from xinference_venv.errors import InvalidName
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.lease import Holder, Lease
 from xinference_venv.planning.key import EnvKey
-from xinference_venv.planning.request import MAX_NAME_BYTES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,49 +156,6 @@ def _judged(data: object) -> tuple[Lease, bool]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EnvFilter:
-    """Which entries are meant; None means any. A Python version ``3.12`` means ``3.12.1`` too.
-
-    The engine ``""`` means those without one.
-    """
-
-    model_name: str | None = None
-    model_engine: str | None = None
-    python_version: str | None = None
-
-    def matches(self, key: EnvKey) -> bool:
-        """Whether a key is meant."""
-        wanted = self.python_version
-        return (
-            (self.model_name is None or key.model_name == self.model_name)
-            and (self.model_engine is None or (key.model_engine or "") == self.model_engine)
-            and (
-                wanted is None
-                or key.python_version == wanted
-                or key.python_version.startswith(f"{wanted}.")
-            )
-        )
-
-
-def check_directory_name(value: object, what: str) -> str:
-    """Return the name if a directory can have it, whatever a launch allows; raises `InvalidName`.
-
-    ``what`` says in the error what kind of name it is.
-    """
-    if (
-        not isinstance(value, str)
-        or value in ("", ".", "..")
-        or not {"/", "\0"}.isdisjoint(value)
-        or len(value.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES
-    ):
-        raise InvalidName(
-            f"Invalid {what} {quoted(value)}: no directory can have it",
-            {"hint": f"Allowed are 1 to {MAX_NAME_BYTES} bytes without '/', not '.' and '..'."},
-        )
-    return value
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class RemovalPlan:
     """What a removal would do: remove, remove with the files kept for their holders, refuse."""
 
@@ -218,8 +172,10 @@ class RemovalPlan:
         }
 
 
-def plan_removal(entries: Iterable[EnvEntry], wanted: EnvFilter, *, force: bool) -> RemovalPlan:
-    """What removing the matching entries means.
+def plan_removal(
+    entries: Iterable[EnvEntry], wanted: Callable[[EnvKey], bool], *, force: bool
+) -> RemovalPlan:
+    """What removing the entries of all wanted keys means.
 
     An environment in use is refused; with `force` its key goes at once, and its files when the
     last holder is gone. What a key that stays shares keeps its files without any force: it is
@@ -228,9 +184,9 @@ def plan_removal(entries: Iterable[EnvEntry], wanted: EnvFilter, *, force: bool)
     """
     remove, detach, refuse = [], [], []
     for entry in entries:
-        if not wanted.matches(entry.key):
+        if not wanted(entry.key):
             continue
-        stays = any(not wanted.matches(key) for key in entry.shared_with)
+        stays = any(not wanted(key) for key in entry.shared_with)
         fixed = entry.state is EnvState.BUILDING or entry.users
         if fixed or (entry.leases and not stays and not force):
             refuse.append(entry)

@@ -63,7 +63,7 @@ UNBOUND_LEASE_SECONDS = 600.0
 AskLock = Callable[[Callable[[str], None]], Awaitable[EnvLock | None]]
 
 
-async def _no_lock_elsewhere(_: Callable[[str], None]) -> EnvLock | None:
+async def no_lock_elsewhere(_: Callable[[str], None]) -> EnvLock | None:
     """The source of locks of a worker that has no cluster to ask."""
     return None
 
@@ -94,7 +94,7 @@ class Launches:
         given: EnvLock | None,
         *,
         job_id: str | None = None,
-        ask: AskLock = _no_lock_elsewhere,
+        ask: AskLock = no_lock_elsewhere,
     ) -> Job:
         """Start a job; `ask` may find a lock elsewhere when there is none here."""
         job = self.board.open(request, job_id)

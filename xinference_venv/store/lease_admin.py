@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from xinference_venv.errors import InvalidInput, InvalidRecord
-from xinference_venv.inventory.inventory import EnvFilter
 from xinference_venv.inventory.lease import Holder, Lease, LeaseEntry, ProcessIdentity
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.store.locks import held_briefly
 from xinference_venv.store.store import Store
@@ -61,7 +61,7 @@ def release_unbound(store: Store, taken: Lease) -> None:
     store.delete_if_unused(taken.env_id)
 
 
-def lease_entries(store: Store, wanted: EnvFilter) -> list[LeaseEntry]:
+def lease_entries(store: Store, wanted: Selection) -> list[LeaseEntry]:
     """The leases that count, of the environments that a wanted key means.
 
     An environment that no key means is known by the model that its lease names, and by its
@@ -88,7 +88,7 @@ def release_leases(store: Store, lease_ids: Sequence[str], *, force: bool) -> Re
     if isinstance(lease_ids, str) or not all(isinstance(each, str) for each in lease_ids):
         raise InvalidInput("leases are named by a list of their ids")
     # An id is only compared with those that are there: no path is made of it.
-    there = {entry.lease.lease_id: entry for entry in lease_entries(store, EnvFilter())}
+    there = {entry.lease.lease_id: entry for entry in lease_entries(store, Selection())}
     released, refused, absent, deleted = [], [], [], []
     for lease_id in dict.fromkeys(lease_ids):
         entry = there.get(lease_id)

@@ -8,8 +8,9 @@ from typing import Any
 
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.env import EnvRecord, EnvState
-from xinference_venv.inventory.inventory import EnvEntry, EnvFilter
+from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.lease import Holder, Lease
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import LockedDistribution, Role
 from xinference_venv.store.envs.contents import installed_in
@@ -17,10 +18,10 @@ from xinference_venv.store.keys import KeyPlace, names_in
 from xinference_venv.store.legacy.layouts import old_entries
 from xinference_venv.store.store import Store
 
-_EVERY = EnvFilter()
+_EVERY = Selection()
 
 
-def entries_of(store: Store, wanted: EnvFilter = _EVERY) -> list[EnvEntry]:
+def entries_of(store: Store, wanted: Selection = _EVERY) -> list[EnvEntry]:
     """The wanted of all environments that a key finds and of what older versions left."""
     places = list(store.key_places())
     sharing: dict[str, list[EnvKey]] = defaultdict(list)

@@ -16,9 +16,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 from xinference_venv._util.humanize import quoted
 from xinference_venv.errors import InvalidName, InvalidRecord, NotFound, StoreError
-from xinference_venv.inventory.inventory import EnvFilter
 from xinference_venv.inventory.job_log import JobLog, LogEnding, LogHeader, Outcome
 from xinference_venv.inventory.lease import judge
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.keys import names_in
 from xinference_venv.store.paths import Layout
@@ -68,7 +68,7 @@ def log_path(layout: Layout, log_id: str) -> Path:
     return layout.logs / f"{log_id}{_SUFFIX}"
 
 
-def logs_of(layout: Layout, wanted: EnvFilter) -> Iterator[JobLog]:
+def logs_of(layout: Layout, wanted: Selection) -> Iterator[JobLog]:
     """The logs of matching keys, the newest first; what can't be read as one is left out."""
     for log_id in reversed(_log_ids(layout)):
         with suppress(OSError, InvalidRecord):

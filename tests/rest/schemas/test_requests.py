@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.rest.fakes import FakeSupervisor, app_of, browser
 from xinference_venv.errors import InvalidName
-from xinference_venv.inventory.inventory import check_directory_name
+from xinference_venv.inventory.selection import check_directory_name
 from xinference_venv.planning.request import check_model_name
 
 # Sixty-three characters fit into a name however many bytes each takes; bytes no schema counts.

@@ -14,7 +14,8 @@ from tests.fakes import key
 from tests.store.conftest import attached, key_record, lock_of, publish, rubbish, tree
 from xinference_venv.errors import InUse, StoreError
 from xinference_venv.inventory.env import EnvState
-from xinference_venv.inventory.inventory import EnvEntry, EnvFilter
+from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.keys import key_places
 from xinference_venv.store.legacy.layouts import (
@@ -43,10 +44,10 @@ def found(store: Store) -> dict[str, OldDirectory]:
     return {str(each.path.relative_to(store.layout.root)): each for each in there}
 
 
-def shown(store: Store, wanted: EnvFilter | None = None) -> list[str]:
+def shown(store: Store, wanted: Selection | None = None) -> list[str]:
     root = store.layout.root
     return [
-        str(Path(each.path).relative_to(root)) for each in entries_of(store, wanted or EnvFilter())
+        str(Path(each.path).relative_to(root)) for each in entries_of(store, wanted or Selection())
     ]
 
 
@@ -170,12 +171,12 @@ def test_filters_apply_to_all_layouts(store: Store) -> None:
     root = store.layout.root
     for place in ("a", "v2/a", "v3/a/3.10", "v4/a/vLLM/3.10", "v4/a/sglang/3.11", "v3/b/3.10"):
         old_env(root / place)
-    assert shown(store, EnvFilter(model_name="b")) == ["v3/b/3.10"]
-    assert shown(store, EnvFilter(model_name="a", python_version="3.10")) == [
+    assert shown(store, Selection(model_name="b")) == ["v3/b/3.10"]
+    assert shown(store, Selection(model_name="a", python_version="3.10")) == [
         *("a", "v2/a", "v3/a/3.10", "v4/a/vLLM/3.10"),
     ]
-    assert shown(store, EnvFilter(model_engine="vllm")) == ["v4/a/vLLM/3.10"]
-    assert shown(store, EnvFilter(python_version="3.11")) == ["v4/a/sglang/3.11"]
+    assert shown(store, Selection(model_engine="vllm")) == ["v4/a/vLLM/3.10"]
+    assert shown(store, Selection(python_version="3.11")) == ["v4/a/sglang/3.11"]
 
 
 def test_the_system_is_not_asked_when_no_old_directory_is_meant(
@@ -187,7 +188,7 @@ def test_the_system_is_not_asked_when_no_old_directory_is_meant(
         "xinference_venv.store.process_scan._processes",
         lambda *_: pytest.fail("nobody is in question"),
     )
-    assert len(entries_of(store, EnvFilter(model_name="a-model"))) == 1
+    assert len(entries_of(store, Selection(model_name="a-model"))) == 1
 
 
 # Removal

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Header, Path, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from xinference_venv.inventory.inventory import check_directory_name
+from xinference_venv.inventory.selection import check_directory_name
 from xinference_venv.planning.request import (
     MAX_NAME_BYTES,
     MAX_TEXT_LENGTH,

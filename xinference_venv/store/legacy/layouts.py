@@ -19,7 +19,8 @@ from pathlib import Path
 
 from xinference_venv.errors import InUse, StoreError
 from xinference_venv.inventory.env import EnvState
-from xinference_venv.inventory.inventory import DirectoryUser, EnvEntry, EnvFilter
+from xinference_venv.inventory.inventory import DirectoryUser, EnvEntry
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.store.atomic import Disk, check_no_link_above
 from xinference_venv.store.envs.inspect import site_packages_of
@@ -77,7 +78,7 @@ def old_directories(layout: Layout, places: Iterable[KeyPlace]) -> Iterator[OldD
 
 
 def old_entries(
-    layout: Layout, disk: Disk, places: Iterable[KeyPlace], wanted: EnvFilter
+    layout: Layout, disk: Disk, places: Iterable[KeyPlace], wanted: Selection
 ) -> list[EnvEntry]:
     """The entries of what a filter means, with their users; only then the system is asked.
 

@@ -24,7 +24,7 @@ class LockSharing:
     launches: Launches
 
     async def survey(self, request: LaunchRequest) -> dict[str, Any]:
-        """See `WorkerJobs.survey`."""
+        """See `WorkerService.survey`."""
         host, spec = await self.launches.specify(request)
         if spec is None:
             return {"group": None, "standing": False}

@@ -1,0 +1,43 @@
+"""Which environments are meant, and what no environment can be called."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes import key
+from xinference_venv.errors import InvalidName, InvalidPythonVersion
+from xinference_venv.inventory.selection import Selection
+
+
+def test_a_selection_goes_to_plain_values_and_back() -> None:
+    every = Selection(model_name="m", model_engine="", python_version="3.11", worker="10.0.0.1")
+    for each in (every, Selection()):
+        assert Selection.from_dict(each.to_dict()) == each
+
+
+def test_an_engine_is_meant_however_it_is_written() -> None:
+    assert Selection(model_engine="vLLM").matches(key(model_engine="vllm"))
+
+
+@pytest.mark.parametrize(
+    ("worker", "is_on"),
+    [(None, True), ("10.0.0.1", True), ("10.0.0.1:4000", True), ("10.0.0.1:4", False)],
+)
+def test_a_worker_is_meant_by_its_ip_or_its_address(worker: str | None, is_on: bool) -> None:
+    assert Selection(worker=worker).is_on("10.0.0.1:4000") is is_on
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\0b", "a" * 256])
+def test_what_no_directory_can_be_called_is_refused_by_its_place(name: str) -> None:
+    with pytest.raises(InvalidName, match="Invalid model name"):
+        Selection(model_name=name)
+    with pytest.raises(InvalidName, match="Invalid model name"):
+        Selection.from_dict({"model_name": name})
+    if name:
+        with pytest.raises(InvalidName, match="Invalid engine name"):
+            Selection(model_engine=name)
+
+
+def test_what_is_no_python_version_is_refused() -> None:
+    with pytest.raises(InvalidPythonVersion):
+        Selection(python_version="three")

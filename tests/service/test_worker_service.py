@@ -1,0 +1,84 @@
+"""What a worker does on its host, asked without any actor."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.index import Index
+from tests.wheels import build_wheel
+from xinference_venv.errors import InvalidName, NotFound, UnknownJob
+from xinference_venv.inventory.selection import Selection
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.service.open_uv import open_uv
+from xinference_venv.service.worker_service import WorkerService
+from xinference_venv.settings import Settings
+from xinference_venv.store.store import Store
+
+ADDRESS = "here:1"
+
+
+@pytest_asyncio.fixture
+async def service(environ: Mapping[str, str]) -> AsyncIterator[WorkerService]:
+    settings = Settings.from_environ(environ, home_directory=environ["HOME"])
+    store = Store.open(Path(settings.virtualenv_dir))
+    uv = open_uv(settings, store, environ, environ["HOME"])
+    running = WorkerService(store=store, uv=uv, settings=settings, environ=environ)
+    await running.start(ADDRESS)
+    yield running
+    await running.stop()
+
+
+def asking(index: Index, *packages: str) -> LaunchRequest:
+    block = {"packages": packages, "index_url": index.url, "inherit_pip_config": False}
+    return LaunchRequest.from_dict({"model_name": "glow", "virtualenv": block})
+
+
+async def ended(service: WorkerService, job_id: str) -> str:
+    """The phase of a job at its end."""
+    while True:
+        answer = await service.wait(job_id, 1 << 30, 10.0)
+        if answer["result"] is not None or answer["error"] is not None:
+            return str(answer["phase"])
+
+
+@pytest.mark.uv
+async def test_an_environment_is_made_listed_and_removed_without_an_actor(
+    service: WorkerService, index: Index, tmp_path: Path
+) -> None:
+    build_wheel(tmp_path / "wheels", "wick", "1.0")
+    job_id = service.prepare(asking(index, "wick"))
+    assert await ended(service, job_id) == "ready"
+    assert [each["job_id"] for each in await service.list_jobs()] == [f"{job_id}@{ADDRESS}"]
+
+    [lease] = await service.list_leases(Selection(model_name="glow"))
+    await service.release_lease(lease["env_id"], lease["lease_id"])
+    [entry] = await service.list_virtual_envs(Selection())
+    assert (entry["model_name"], entry["worker_address"]) == ("glow", ADDRESS)
+    assert await service.list_virtual_envs(Selection(model_name="another")) == []
+
+    report = await service.remove_virtual_env(Selection(model_name="glow"))
+    assert [each["path"] for each in report["done"]] == [entry["path"]]
+    assert await service.list_virtual_envs(Selection()) == []
+
+
+async def test_what_is_not_there_is_an_error(service: WorkerService) -> None:
+    with pytest.raises(UnknownJob):
+        await service.wait("no-such-job")
+    with pytest.raises(NotFound, match="no process"):
+        await service.bind_lease("an-env", "a-lease", 1 << 22)
+    with pytest.raises(NotFound):
+        await service.read_log("20261122T143706.748091-abc")
+    with pytest.raises(InvalidName):
+        await service.read_log("../secret")
+
+
+async def test_a_heartbeat_carries_the_jobs_that_run_and_the_bytes_that_are_free(
+    service: WorkerService,
+) -> None:
+    told = await service.snapshot()
+    assert told["jobs"] == 0
+    assert told["free_bytes"] > 0

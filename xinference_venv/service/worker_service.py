@@ -1,0 +1,387 @@
+"""What a worker does on its host: prepare, list, check and remove environments, for many callers.
+
+Comes in: requests, names and ids, from whoever may ask (the actor of this host, a test). Comes out:
+plain JSON values. It knows no actors: the locks of other workers come through a function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from xinference_venv._util.tasks import ignore
+from xinference_venv.errors import InUse, InvalidInput, NotFound
+from xinference_venv.inventory.eviction import EvictionPolicy
+from xinference_venv.inventory.inventory import EnvEntry, building_entry, plan_removal
+from xinference_venv.inventory.selection import Selection
+from xinference_venv.observability.logging import context_about
+from xinference_venv.planning.lock import EnvLock
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.service.collect_metrics import measures_of_worker
+from xinference_venv.service.garbage_collector import Care
+from xinference_venv.service.host_facts import Hosts
+from xinference_venv.service.integrity_checker import NOT_LOOKED_AT, Checks
+from xinference_venv.service.launch_service import AskLock, Launches, no_lock_elsewhere
+from xinference_venv.service.lock_server import LockSharing
+from xinference_venv.settings import Settings
+from xinference_venv.store.host_files import free_bytes
+from xinference_venv.store.lease_admin import bind_lease, lease_entries, release_leases
+from xinference_venv.store.listing import entries_of, packages_of
+from xinference_venv.store.logs import logs_of, read_on, text_of
+from xinference_venv.store.process_identity import identify
+from xinference_venv.store.store import Store, remove_entry
+from xinference_venv.store.sweep import sweep
+from xinference_venv.uv.subprocess import Uv
+
+# Less than a supervisor waits for an answer.
+_REMOVAL_SECONDS = 20.0
+_REAP_SECONDS = 2.0
+
+
+class WorkerService:
+    """The environments of one host. `address` names the worker in what it answers.
+
+    Calls run concurrently; `start` comes before all others, `stop` after them.
+    """
+
+    def __init__(
+        self, *, store: Store, uv: Uv, settings: Settings, environ: Mapping[str, str]
+    ) -> None:
+        self.address = ""
+        self.started = time.time()
+        self._store = store
+        self._launches = Launches(
+            store=store,
+            uv=uv,
+            settings=settings,
+            hosts=Hosts(store=store, uv=uv, settings=settings, environ=environ),
+        )
+        self._sharing = LockSharing(launches=self._launches)
+        self._checks = Checks(store=store, launches=self._launches)
+        standing = EvictionPolicy(max_bytes=settings.max_bytes, older_than=settings.max_unused)
+        self._care = Care(launches=self._launches, standing=standing)
+        self._launches.on_built = self._care.look_soon
+        self._detached: set[str] = set()
+        self._reaper: asyncio.Task[None] | None = None
+
+    async def start(self, address: str) -> None:
+        """Clear away what a crash left, then check and collect in the background."""
+        self.address = self._launches.address = address
+        await asyncio.to_thread(sweep, self._store)
+        context = context_about(worker=address)
+        context.run(self._checks.start)
+        context.run(self._care.start)
+
+    async def stop(self) -> None:
+        """Cancel every job and wait until its uv has ended."""
+        await self._launches.stop()
+        await self._checks.stop()
+        await self._care.stop()
+        if self._reaper is not None:
+            self._reaper.cancel()
+
+    async def snapshot(self) -> dict[str, Any]:
+        """What a heartbeat says of this host: jobs that run, and bytes that are free."""
+        running = self._launches.board.running()
+        free = await asyncio.to_thread(free_bytes, self._store.layout.root)
+        return {"jobs": len(running), "free_bytes": free}
+
+    # Jobs
+
+    def prepare(
+        self,
+        request: LaunchRequest,
+        lock: EnvLock | None = None,
+        *,
+        job_id: str | None = None,
+        ask: AskLock = no_lock_elsewhere,
+        members: Sequence[dict[str, Any]] = (),
+        require: int = 1,
+    ) -> str:
+        """Start to make the environment of a request; returns the job's id at once.
+
+        `lock` is one that is known already, made on a host equal to this one; `ask` may find one
+        elsewhere before it is resolved here. In a launch on several workers the jobs have one id;
+        `members` (`LockSource`) and `require` are what a supervisor that was restarted has to
+        know.
+        """
+        job = self._launches.start(request, lock, job_id=job_id, ask=ask)
+        job.members = {"members": list(members), "require": require}
+        return job.job_id
+
+    async def wait(self, job_id: str, since: int = 0, timeout: float = 30.0) -> dict[str, Any]:
+        """A job's events after number `since`, its result or error; waits for the first event.
+
+        Long-polling: returns after `timeout` seconds at most. It never cancels the job, whatever
+        happens to the caller. Raises `UnknownJob`.
+        """
+        return await self._launches.board.find(job_id).events(since, timeout)
+
+    async def cancel(self, job_id: str) -> None:
+        """Cancel a job: uv is ended, nothing stays. One that has ended is left as it is.
+
+        A build that other jobs wait for goes on for these. Returns when it is done.
+        """
+        await self._launches.cancel(self._launches.board.find(job_id))
+
+    async def plan(self, request: LaunchRequest) -> dict[str, Any]:
+        """What a launch would do, resolved and not built: `enabled`, `spec`, `lock`."""
+        return await self._launches.plan(request)
+
+    async def list_jobs(self) -> list[dict[str, Any]]:
+        """The jobs that run or ended not long ago, the newest first.
+
+        `job_id` is what the supervisor calls it: with the worker's address when it is the only
+        one of the cluster.
+        """
+        listed = []
+        for job in reversed(self._launches.board.jobs.values()):
+            named = job.job_id if job.of_cluster else f"{job.job_id}@{self.address}"
+            listed.append({**job.describe(), "job_id": named, "worker_address": self.address})
+        return listed
+
+    # Leases
+
+    async def bind_lease(self, env_id: str, lease_id: str, pid: int) -> None:
+        """Hand a lease to the process that uses the environment from now on."""
+        process = await asyncio.to_thread(identify, pid)
+        if process is None:
+            raise NotFound(f"there is no process {pid} on this host")
+        await asyncio.to_thread(bind_lease, self._store, env_id, lease_id, process)
+
+    async def release_lease(self, env_id: str, lease_id: str) -> None:
+        """Give a lease back; one that is gone is fine."""
+        await asyncio.to_thread(self._store.release_lease, env_id, lease_id)
+
+    async def list_leases(
+        self,
+        selection: Selection,
+    ) -> list[dict[str, Any]]:
+        """Who uses the matching environments, as `LeaseEntry` with this worker's address."""
+        entries = await asyncio.to_thread(lease_entries, self._store, selection)
+        return [{**entry.to_dict(), "worker_address": self.address} for entry in entries]
+
+    async def release_leases(
+        self, lease_ids: Sequence[str], *, force: bool = False
+    ) -> dict[str, Any]:
+        """Let go of leases by id: a `ReleaseReport`. Those of the living only with `force`."""
+        report = await asyncio.to_thread(release_leases, self._store, lease_ids, force=force)
+        return report.to_dict()
+
+    # Locks for other workers
+
+    async def survey(self, request: LaunchRequest) -> dict[str, Any]:
+        """Which group of equal hosts this one belongs to for a request, and whether it is ready.
+
+        `group` is equal where one lock serves, None where no environment is wanted; `standing`
+        says that a launch would find its environment made.
+        """
+        return await self._sharing.survey(request)
+
+    async def standing_lock(self, request: LaunchRequest, timeout: float) -> dict[str, Any]:
+        """The lock of what a launch would find made: `lock` and `error`, one of them None."""
+        lock = await self._sharing.standing(request)
+        error = NotFound("the environment is not there any more")
+        return {
+            "lock": None if lock is None else lock.to_dict(),
+            "error": error.to_dict() if lock is None else None,
+        }
+
+    async def lock_of_job(self, job_id: str, timeout: float) -> dict[str, Any]:
+        """The lock of a job once it is resolved: `lock` and `error`, both None while it is not.
+
+        Long-polling: returns after `timeout` seconds at most. Raises `UnknownJob`.
+        """
+        job = self._launches.board.find(job_id)
+        lock = await self._sharing.of_job(job, timeout)
+        return {
+            "lock": None if lock is None else lock.to_dict(),
+            "error": None if job.error is None else job.error.to_dict(),
+        }
+
+    async def members_of(self, job_id: str) -> dict[str, Any]:
+        """Who takes part in a launch on several workers; raises `UnknownJob`."""
+        return dict(self._launches.board.find(job_id).members)
+
+    # Inventory
+
+    async def list_virtual_envs(
+        self,
+        selection: Selection,
+    ) -> list[dict[str, Any]]:
+        """The environments of this host, as `EnvEntry` with this worker's address."""
+        entries = await self._entries(selection)
+        return [self._addressed(entry) for entry in entries]
+
+    async def list_virtual_env_packages(
+        self,
+        selection: Selection,
+    ) -> list[dict[str, Any]]:
+        """The packages of each matching environment: the entry, and its `packages_of`."""
+        entries = await self._entries(selection)
+        return [
+            {
+                **self._addressed(entry),
+                "packages": await asyncio.to_thread(packages_of, self._store, entry),
+            }
+            for entry in entries
+        ]
+
+    async def remove_virtual_env(
+        self,
+        selection: Selection,
+        *,
+        dry_run: bool = False,
+        force: bool = False,
+    ) -> dict[str, Any]:
+        """Remove the matching environments as `plan_removal` decides.
+
+        Returns the plan, and as `done` the entries whose key is gone now. Nothing is removed
+        when anything is refused at first, so that a refusal leaves what it found; what a launch
+        takes meanwhile is refused as well, each by itself.
+        """
+        plan = plan_removal(await self._entries(selection), selection.matches, force=force)
+        done: list[EnvEntry] = []
+        late: list[EnvEntry] = []
+        if not dry_run and not plan.refuse:
+            for entry in (*plan.remove, *plan.detach):
+                stays = await self._remove(entry, force)
+                (done if stays is None else late).append(stays or entry)
+        return {
+            **replace(plan, refuse=(*plan.refuse, *late)).to_dict(),
+            "done": [self._addressed(entry) for entry in done],
+            "dry_run": dry_run,
+        }
+
+    async def _remove(self, planned: EnvEntry, force: bool) -> EnvEntry | None:
+        """Remove one entry if, alone with its key, it still may; else it is returned as it is."""
+        key = planned.key
+        async with self._launches.holding(
+            key, "removal", deadline=_REMOVAL_SECONDS, on_wait=ignore
+        ):
+            only = Selection(model_name=key.model_name)
+            # Older versions may have left several directories that one key means.
+            now = [each for each in await self._entries(only) if each.path == planned.path]
+            again = plan_removal(now, key.__eq__, force=force)
+            for entry in now:
+                if again.refuse or entry.env_id != planned.env_id:
+                    return entry
+                try:
+                    gone = await asyncio.to_thread(remove_entry, self._store, entry)
+                except InUse:
+                    # A launch took it just now.
+                    taken = [each for each in await self._entries(only) if each.path == entry.path]
+                    return taken[0] if taken else entry
+                if not gone and entry.env_id is not None:
+                    self._watch_detached(entry.env_id)
+        return None
+
+    async def logs(
+        self,
+        selection: Selection,
+        count: int = 1,
+    ) -> list[dict[str, Any]]:
+        """The newest `count` logs of a model's jobs, as `JobLog` with their text."""
+
+        def read() -> list[dict[str, Any]]:
+            newest = itertools.islice(logs_of(self._store.layout, selection), count)
+            return [{**each.to_dict(), "text": text_of(each)} for each in newest]
+
+        found = await asyncio.to_thread(read)
+        return [{**each, "worker_address": self.address} for each in found]
+
+    async def read_log(self, log_id: str, offset: int = 0) -> dict[str, Any]:
+        """A log's text from `offset` on, as `LogPart`; ask again from its `offset` until `ended`.
+
+        Offsets are in bytes, 0 is the beginning. Raises `InvalidInput`, and `NotFound` when the
+        log is gone.
+        """
+        if offset < 0:
+            raise InvalidInput(f"invalid offset {offset}", {"hint": "allowed are 0 and more"})
+        part = await asyncio.to_thread(read_on, self._store.layout, log_id, offset)
+        return part.to_dict()
+
+    async def verify_virtual_env(
+        self,
+        selection: Selection,
+        *,
+        hashes: bool = False,
+        repair: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Look closely at the matching environments, and with `repair` make broken ones anew.
+
+        With `hashes` the contents of all files are compared. Each entry as it is then, with
+        `faults`, `repaired` and `not_repaired` as `Finding` has them; those that older versions
+        left are not looked at, and have no `faults` (null).
+        """
+        before = await self._entries(selection)
+        found = await self._checks.verify(before, hashes=hashes, repair=repair)
+        entries = await self._entries(selection)
+        return [
+            {**self._addressed(entry), **found.get(entry.key, NOT_LOOKED_AT).to_dict()}
+            for entry in entries
+        ]
+
+    async def collect_garbage(
+        self,
+        *,
+        max_bytes: int | None = None,
+        older_than: float | None = None,
+        prune_uv_cache: bool = False,
+        dry_run: bool = False,
+    ) -> dict[str, Any]:
+        """Let go what no key and no process needs, and what goes beyond the limits; see `Care`.
+
+        `max_bytes` is for all environments together, `older_than` in seconds since a launch.
+        What is in use stays. Raises `InvalidInput`.
+        """
+        policy = EvictionPolicy(max_bytes=max_bytes, older_than=older_than)
+        return await self._care.collect(policy, prune_uv_cache=prune_uv_cache, dry_run=dry_run)
+
+    async def disk_usage(self, timeout: float) -> dict[str, Any]:
+        """What is on this host's disk, in bytes; see `Care.disk_usage`. Changes nothing.
+
+        Raises `DeadlineExceeded` after `timeout` seconds.
+        """
+        return await self._care.disk_usage(timeout)
+
+    async def measure(self) -> dict[str, Any]:
+        """What this worker counted since its start, and what there is now, as `Measures`."""
+        return (await measures_of_worker(self._launches, self.started)).to_dict()
+
+    async def list_models(self) -> list[dict[str, Any]]:
+        """The models of this host's catalogue."""
+        catalog = await asyncio.to_thread(self._launches.catalog)
+        return [each.to_dict() for each in catalog.models.values()]
+
+    async def _entries(self, selection: Selection) -> list[EnvEntry]:
+        entries = await asyncio.to_thread(entries_of, self._store, selection)
+        building = [
+            building_entry(build.spec.key, str(self._store.layout.key_link(build.spec.key)))
+            for build in self._launches.builds.values()
+        ]
+        there = {entry.path for entry in entries}
+        waiting = [entry for entry in building if entry.path not in there]
+        return [entry for entry in (*entries, *waiting) if selection.matches(entry.key)]
+
+    def _addressed(self, entry: EnvEntry) -> dict[str, Any]:
+        # Xinference's name for the same: what narrows a question to this worker.
+        address = {"actor_ip_address": self.address, "worker_address": self.address}
+        return {**entry.to_dict(), **address}
+
+    def _watch_detached(self, env_id: str) -> None:
+        """Delete a detached environment when its last holder is gone, which nobody may tell."""
+        self._detached.add(env_id)
+        if self._reaper is None or self._reaper.done():
+            self._reaper = asyncio.create_task(self._reap())
+
+    async def _reap(self) -> None:
+        while self._detached:
+            await asyncio.sleep(_REAP_SECONDS)
+            for env_id in list(self._detached):
+                if await asyncio.to_thread(self._store.delete_if_unused, env_id):
+                    self._detached.discard(env_id)
