@@ -21,7 +21,7 @@ from demo import CONSOLE, NUMPY_MAJOR, expect, make_files
 from rich.table import Table
 from serving_cluster import HOSTS, WORKER_UID, worker_process
 
-from xinference_venv.client import Client, remote_client
+from xinference_venv.client import Client, connect
 from xinference_venv.inventory.jobs import JobEvent, Phase
 from xinference_venv.inventory.replicas import Replica
 from xinference_venv.planning.request import LaunchRequest
@@ -233,7 +233,7 @@ async def main() -> None:
         async with (
             supervisor_process() as supervisor,
             worker_process(HOSTS[0], supervisor),
-            remote_client(supervisor) as client,
+            connect(supervisor) as client,
         ):
             async with worker_process(HOST_OF_THE_KILLED, supervisor) as to_be_killed:
                 await run(client, Path(folder), to_be_killed)

@@ -184,7 +184,7 @@ class RemoteSupervisor:
 
 
 @asynccontextmanager
-async def remote_client(supervisor: str) -> AsyncIterator[Client]:
+async def connect(supervisor: str) -> AsyncIterator[Client]:
     """A client of the supervisor at an address; models are started by the workers' own hosts."""
     yield Client(supervisor=RemoteSupervisor(supervisor), worker=None, pool=None)
 

@@ -18,7 +18,7 @@ from tests.cli.test_main import Run
 from tests.daemons import STARTED_NOW, Daemon, Daemons, daemons
 from tests.index import Index
 from tests.wheels import build_wheel
-from xinference_venv.client import remote_client
+from xinference_venv.client import connect
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.store.paths import Layout
 
@@ -184,7 +184,7 @@ def test_a_removal_that_one_worker_refuses_says_what_the_others_removed(
     request = LaunchRequest.from_dict({"model_name": "toy", "virtualenv": block})
 
     async def use() -> None:
-        async with remote_client(supervisor.address) as client:
+        async with connect(supervisor.address) as client:
             await client.prepare_on(request, workers=[used.address])
 
     asyncio.run(use())

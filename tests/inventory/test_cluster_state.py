@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fakes import check_record, through_json
@@ -58,6 +58,10 @@ def test_a_field_of_a_later_release_is_no_harm() -> None:
     assert Registration.from_dict(later) == registration()
 
 
+@example(5.999)
+@example(6.0)
+@example(29.999)
+@example(30.0)
 @given(st.floats(0, 1e6))
 def test_silence_means_suspect_and_then_gone(silent: float) -> None:
     [member] = fleet_of("10.0.0.1:7000").members.values()

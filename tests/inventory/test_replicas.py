@@ -107,6 +107,17 @@ def test_several_failures_name_every_worker_and_keep_their_class_if_it_is_one() 
     ]
 
 
+def test_several_failures_have_the_details_of_the_first_and_each_worker_with_its_error() -> None:
+    error = error_of(failed(StoreError("full", {"hint": "make room"}), StoreError("read-only")))
+    assert error.hint == "make room"
+    assert [
+        (each["worker_address"], each["error"]["message"]) for each in error.details["workers"]
+    ] == [
+        ("10.0.0.0:7000", "full"),
+        ("10.0.0.1:7000", "read-only"),
+    ]
+
+
 def test_that_others_were_cancelled_is_a_consequence_and_no_reason() -> None:
     error = error_of(failed(JobCancelled("given back"), StoreError("full")))
     assert type(error) is StoreError
@@ -188,3 +199,34 @@ def test_of_many_workers_only_a_few_are_asked() -> None:
     found = asked([surveyed(f"w{number:04}", standing=True) for number in range(1000)])
     assert max(map(len, found.values())) <= 6
     assert all(address not in dict(sources) for address, sources in found.items())
+
+
+def test_a_worker_without_environment_does_not_keep_those_after_it_from_asking() -> None:
+    found = asked([surveyed("a", None), surveyed("b"), surveyed("c")])
+    assert found == {"a": [], "b": [], "c": [("b", "job")]}
+
+
+def test_a_worker_asks_three_others_even_where_it_is_itself_among_the_first() -> None:
+    workers = [surveyed(each, standing=True) for each in "abcde"]
+    found = asked(workers)
+    assert [address for address, job in found["a"] if job is None] == ["b", "c", "d"]
+    assert [address for address, job in found["e"] if job is None] == ["a", "b", "c"]
+
+
+def test_the_incarnation_of_who_is_asked_is_known() -> None:
+    found = assign_sources("job", [surveyed("a", standing=True), surveyed("b")], [], refresh=False)
+    assert {each.incarnation for sources in found.values() for each in sources} == {"first"}
+    found = assign_sources("job", [surveyed("a"), surveyed("b")], [], refresh=False)
+    assert [each.incarnation for each in found["b"]] == ["first"]
+
+
+def test_an_environment_that_is_not_ready_does_not_keep_those_after_it_from_being_compared() -> (
+    None
+):
+    [found] = differing([entry("z", "3", state="broken"), entry("a", "1"), entry("b", "2")])
+    assert found == {
+        "model_name": "m",
+        "model_engine": None,
+        "python_version": "3.11",
+        "locks": {"1": ["a"], "2": ["b"]},
+    }

@@ -51,6 +51,37 @@ def test_what_is_installed_under_the_name_of_a_host_distribution_shadows_it() ->
     assert hidden_by({}, THEN) == {}
 
 
+def test_a_hidden_distribution_is_told_from_a_shadowed_one_and_keeps_its_reason() -> None:
+    needs_old = distribution("pandas", "2.0", "numpy<2")
+    facts = host(NUMPY, needs_old)
+    hidden = hidden_by({"numpy": "2.0"}, facts)
+    assert [(each.name, each.role, each.why) for each in host_part(hidden, {"numpy"}, facts)] == [
+        ("numpy", Role.SHADOWED, "another one is installed in the environment"),
+        ("pandas", Role.HIDDEN, "it requires numpy<2, the environment has numpy 2.0"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["six<1", "absent", "six"],
+    ids=["that the host breaks itself", "that the host has not", "that holds"],
+)
+def test_a_requirement_before_it_does_not_keep_a_broken_one_from_counting(first: str) -> None:
+    each = distribution("pandas", "2.0", first, "numpy<2")
+    assert "pandas" in hidden_by({"numpy": "2.0"}, host(NUMPY, SIX, each))
+
+
+@pytest.mark.parametrize("before", ["new", "six", "numpy"])
+def test_what_is_installed_before_it_does_not_keep_a_compiled_partner_from_counting(
+    before: str,
+) -> None:
+    other = distribution("torch", "2.8.0", compiled=True)
+    each = distribution("vision", "1.0", "torch", compiled=True)
+    facts = host(replace(NUMPY, compiled=True), SIX, other, each)
+    installed = {before: "1.26.9", "torch": "2.9.0"}
+    assert "it was compiled beside torch 2.8.0" in hidden_by(installed, facts)["vision"]
+
+
 def test_what_is_shadowed_or_hidden_is_not_shown() -> None:
     assert hidden_names(LOCK) == {"numpy", "six"}
     assert hidden_names(lock()) == frozenset()

@@ -26,7 +26,7 @@ from tests.scenarios.steps import asking
 from tests.wheels import build_wheel
 from xinference_venv.actors.cluster import supervisor_pool, worker_pool
 from xinference_venv.cli.session import serve
-from xinference_venv.client import Client, remote_client
+from xinference_venv.client import Client, connect
 from xinference_venv.inventory.replicas import Replica
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.store.paths import Layout
@@ -275,7 +275,7 @@ async def cluster(
         )
         stack.push_async_callback(supervisor.end)
         await supervisor.start()
-        client = await stack.enter_async_context(remote_client(supervisor.address))
+        client = await stack.enter_async_context(connect(supervisor.address))
         running = Cluster(
             folder=folder, index=index, environ=environ, supervisor=supervisor, client=client
         )

@@ -16,7 +16,7 @@ from tests.index import Index
 from tests.scenarios.steps import asking
 from tests.wheels import build_wheel
 from xinference_venv import errors
-from xinference_venv.client import Client, remote_client
+from xinference_venv.client import Client, connect
 from xinference_venv.errors import IncompatibleVersion, VirtualEnvError
 from xinference_venv.inventory.jobs import Phase
 
@@ -90,7 +90,7 @@ def serving(tmp_path: Path, environ: Mapping[str, str]) -> Iterator[Daemons]:
 
 def with_client(address: str, work: Callable[[Client], Awaitable[_T]]) -> _T:
     async def act() -> _T:
-        async with remote_client(address) as client:
+        async with connect(address) as client:
             return await work(client)
 
     return asyncio.run(act())

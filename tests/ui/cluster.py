@@ -15,7 +15,7 @@ import httpx
 from tests.daemons import Daemon, Daemons, daemons, eventually
 from tests.index import Index
 from tests.wheels import build_wheel
-from xinference_venv.client import remote_client
+from xinference_venv.client import connect
 from xinference_venv.planning.request import LaunchRequest
 
 
@@ -106,7 +106,7 @@ def hold(running: Cluster, model: str) -> None:
     """Let this process use the environment of a model, wherever it is ready."""
 
     async def take() -> None:
-        async with remote_client(running.supervisor.address) as client:
+        async with connect(running.supervisor.address) as client:
             body = {"model_name": model, "virtualenv": {"packages": ["lantern==1.0"]}}
             [replica] = await client.prepare_on(LaunchRequest.from_dict(body))
             taken = replica.result or {}

@@ -89,12 +89,12 @@ def _asked(
         socket.create_connection((host, int(port)), timeout=SECONDS).close()
     except (OSError, ValueError):
         return []
-    from xinference_venv.client import remote_client
+    from xinference_venv.client import connect
 
     async def work() -> list[dict[str, Any]]:
         # What xoscar leaves behind of a call that was given up would be told in the shell.
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-        async with remote_client(supervisor) as client, asyncio.timeout(SECONDS):
+        async with connect(supervisor) as client, asyncio.timeout(SECONDS):
             return await ask(client)
 
     try:

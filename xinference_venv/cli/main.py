@@ -31,6 +31,7 @@ from xinference_venv.errors import InvalidInput, JobCancelled, StoreError, Virtu
 
 
 @click.group(cls=HelpfulGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="xinference-venv", prog_name=PROGRAM)
 def commands() -> None:
     """Make and manage the Python environments of models on this host, or on those of a cluster.
 

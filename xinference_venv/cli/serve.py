@@ -57,9 +57,9 @@ def web(
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Served]:
-        from xinference_venv.client import local_client, remote_client
+        from xinference_venv.client import connect, local_client
 
-        of_whom = local_client() if supervisor is None else remote_client(supervisor)
+        of_whom = local_client() if supervisor is None else connect(supervisor)
         async with of_whom as client, server.over(client) as served:
             yield served
 

@@ -51,10 +51,10 @@ def with_client(work: Callable[[Client], Awaitable[_T]], *, supervisor: str | No
     """
     with _sockets_of_our_own():
         # xoscar takes most of a second to import, which nobody who asks for help should wait for.
-        from xinference_venv.client import local_client, remote_client
+        from xinference_venv.client import connect, local_client
 
         async def act() -> _T:
-            opened = local_client() if supervisor is None else remote_client(supervisor)
+            opened = local_client() if supervisor is None else connect(supervisor)
             async with opened as client:
                 return await work(client)
 
