@@ -17,7 +17,7 @@ import pytest
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.inventory import EnvEntry
-from xinference_venv.inventory.lease import Lease, ProcessIdentity
+from xinference_venv.inventory.lease import Holder, JudgedLease, Lease, ProcessIdentity
 from xinference_venv.planning.catalog import Catalog, EngineEntry, ModelEntry
 from xinference_venv.planning.host import Accelerator, HostDistribution, HostFacts, Interpreter
 from xinference_venv.planning.key import EnvKey
@@ -161,7 +161,7 @@ def entry(of: EnvKey | None = None, *leases: Lease, **changes: Any) -> EnvEntry:
         real_path="/home/store/envs/an-env",
         state=EnvState.READY,
         env_id="an-env",
-        leases=leases,
+        leases=tuple(JudgedLease.of(each, Holder.ALIVE) for each in leases),
     )
     return replace(made, **changes)
 

@@ -26,7 +26,6 @@ def usage(model: str, **changes: Any) -> dict[str, Any]:
         busy=False,
         last_used=time.time() - 9 * 86_400 - 1,
         size_bytes=5 * GIB,
-        added_bytes=5 * GIB,
     )
     return {**made.to_dict(), **changes}
 

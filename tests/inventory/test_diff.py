@@ -128,7 +128,7 @@ def test_packages_are_added_removed_changed_or_from_elsewhere() -> None:
         "newer": Change.VERSION,
     }
     assert found.same == 1
-    assert found.to_dict()["changes"][0] == {
+    assert found.changes[0].to_dict() == {
         "name": "both",
         "change": "version",
         "a": {"version": "1", "role": "installed"},

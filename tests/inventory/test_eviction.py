@@ -34,7 +34,6 @@ def usage(env_id: str, *, used: float, size: int = 100, **changes: Any) -> EnvUs
         busy=False,
         last_used=NOW - used * DAY,
         size_bytes=size,
-        added_bytes=size,
     )
     return replace(made, **changes)
 
@@ -84,8 +83,8 @@ def test_what_is_in_use_stays_and_is_named(use: dict[str, Any]) -> None:
 
 def test_a_file_that_two_have_counts_once_and_goes_with_the_last_one() -> None:
     kept = usage("kept", used=1, size=100)
-    sharing = usage("sharing", used=2, size=100, added_bytes=10)
-    assert sharing.to_dict()["shared_bytes"] == 90
+    sharing = usage("sharing", used=2, size=100, shared_bytes=90)
+    assert sharing.added_bytes == 10
     made = plan(kept, sharing, max_bytes=109)
     assert (made.bytes_before, made.bytes_after) == (110, 100)
     assert went(made) == [("sharing", EvictionReason.OVER_LIMIT)]

@@ -16,6 +16,7 @@ from xinference_venv.inventory.inventory import (
     building_entry,
     plan_removal,
 )
+from xinference_venv.inventory.lease import Holder, JudgedLease
 from xinference_venv.inventory.selection import Selection, check_directory_name
 from xinference_venv.planning.key import EnvKey
 
@@ -161,7 +162,7 @@ def test_what_a_removal_does_with_an_environment(
 ) -> None:
     for force, expected in ((False, gently), (True, by_force)):
         plan = plan_removal([there], Selection(model_name="a-model").matches, force=force)
-        assert {name: len(listed) for name, listed in plan.to_dict().items()} == {
+        assert {name: len(listed) for name, listed in through_json(plan.to_dict()).items()} == {
             name: int(name == expected) for name in (REMOVE, DETACH, REFUSE)
         }
 
@@ -183,7 +184,10 @@ def test_what_does_not_match_is_left_out_of_the_plan() -> None:
 
 
 def test_a_plan_names_the_holders_that_stand_in_the_way_and_no_others() -> None:
-    first, second, third = (lease(each, process=process(n)) for n, each in enumerate("abc"))
+    first, second, third = (
+        JudgedLease.of(lease(each, process=process(n)), Holder.ALIVE)
+        for n, each in enumerate("abc")
+    )
     plan = plan_removal(
         [
             entry(A, first, second),

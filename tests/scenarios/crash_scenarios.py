@@ -115,13 +115,14 @@ def _make_littered(world: World, home: Path) -> None:
     store = root / "store"
     [stray] = root.glob("v3/stray/*")
     [glow] = root.glob(f"v3/{MODEL}/*")
-    dead = this_process().to_dict()
+    process = this_process()
+    dead = process.to_dict()
     shutil.copytree(stray.resolve(), store / "staging" / "a-job" / "env", symlinks=True)
     (store / "staging" / "a-job.owner").write_text(json.dumps(dead))
     shutil.copytree(stray.resolve(), store / "trash" / "a-grave", symlinks=True)
     stray.unlink()
-    note = {"process": {**dead, "pid": dead["pid"] + 1}, "owner": dead}
-    (store / "processes" / f"{dead['pid'] + 1}.json").write_text(json.dumps(note))
+    note = {"process": {**dead, "pid": process.pid + 1}, "owner": dead}
+    (store / "processes" / f"{process.pid + 1}.json").write_text(json.dumps(note))
     for path in (
         store / "keys" / "a-key.json",
         store / "hosts" / "a-host.json",

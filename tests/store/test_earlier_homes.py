@@ -17,7 +17,7 @@ import pytest
 from xinference_venv.inventory.env import EnvRecord, EnvState, KeyRecord
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.job_log import LogEnding, LogHeader, Outcome
-from xinference_venv.inventory.lease import Holder, Lease, ProcessIdentity
+from xinference_venv.inventory.lease import Holder, JudgedLease, Lease, ProcessIdentity
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock, Role
@@ -139,8 +139,7 @@ def test_a_lease_names_its_holder() -> None:
     assert read(only(HOME.leases)) == LEASE
     entry: EnvEntry = read(HOME.root / "listed.json")
     assert (entry.key, entry.state, entry.env_id) == (KEY, EnvState.READY, ENV_ID)
-    assert entry.leases == (LEASE,)
-    assert entry.holder_of(LEASE) is Holder.ALIVE
+    assert entry.leases == (JudgedLease.of(LEASE, Holder.ALIVE),)
 
 
 def test_a_host_is_the_one_that_was_locked_over() -> None:

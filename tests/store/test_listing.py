@@ -15,6 +15,7 @@ from tests.fakes import key
 from tests.store.conftest import attached, identity_of, key_record, lock_of, publish
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.inventory.lease import Holder, JudgedLease
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.store import stat_cache
@@ -57,7 +58,7 @@ def test_a_ready_environment_is_told_in_full(
         size_bytes=1234,
         python="3.11.7",
         installed=2,
-        leases=(lease,),
+        leases=(JudgedLease.of(lease, Holder.ALIVE),),
         created=record.created,
         last_used=used.last_used,
     )

@@ -251,7 +251,7 @@ def test_a_command_is_shown_on_one_line_without_secrets_and_not_whole(
     assert user.command.isprintable()
     assert len(user.command) == 200
     assert str(user) == f"process 100 ({user.command}), told by its command line"
-    user.to_dict()["command"].encode()
+    user.command.encode()
 
 
 def test_nobody_is_asked_for_no_directory(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 
-from xinference_venv._util.records import Fields
+from xinference_venv._util.records import Record
 from xinference_venv.errors import IncompatibleVersion, InvalidInput, NotFound
 
 PROTOCOL = 1
@@ -33,7 +33,7 @@ class WorkerState(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Registration:
+class Registration(Record, name="worker registration"):
     """What a worker says of itself when it joins.
 
     `incarnation` is new for each start of a worker, `started` its time in seconds since the
@@ -53,32 +53,6 @@ class Registration:
     def ip(self) -> str:
         """The host part of the address."""
         return self.address.rpartition(":")[0]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "address": self.address,
-            "incarnation": self.incarnation,
-            "started": self.started,
-            "protocol": self.protocol,
-            "release": self.release,
-            "host_name": self.host_name,
-            "heartbeat": self.heartbeat,
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("worker registration", data)
-        return cls(
-            address=fields.text("address"),
-            incarnation=fields.text("incarnation"),
-            started=fields.number("started"),
-            protocol=fields.integer("protocol"),
-            release=fields.text("release"),
-            host_name=fields.text("host_name"),
-            heartbeat=fields.optional_number("heartbeat"),
-        )
 
 
 @dataclass(kw_only=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from xinference_venv._util.records import Record
 from xinference_venv.errors import InvalidInput
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.selection import Selection
@@ -88,19 +89,15 @@ def chosen(text: str, listed: Iterable[Mapping[str, Any]], *, workers: bool) -> 
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Package:
+class Package(Record, name="package"):
     """A package as one environment has it; the version is None where only the install tells it."""
 
     version: str | None
     role: Role
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {"version": self.version, "role": self.role.value}
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Changed:
+class Changed(Record, name="changed package"):
     """A package that two environments don't have alike; None where one has it not."""
 
     name: str
@@ -108,26 +105,13 @@ class Changed:
     a: Package | None
     b: Package | None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "name": self.name,
-            "change": self.change.value,
-            "a": None if self.a is None else self.a.to_dict(),
-            "b": None if self.b is None else self.b.to_dict(),
-        }
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Difference:
+class Difference(Record, name="difference"):
     """From environment a to environment b; `same` packages are alike in both."""
 
     changes: tuple[Changed, ...]
     same: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {"changes": [each.to_dict() for each in self.changes], "same": self.same}
 
 
 def difference(a: Iterable[LockedDistribution], b: Iterable[LockedDistribution]) -> Difference:

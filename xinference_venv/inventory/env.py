@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
-from xinference_venv._util.records import Fields
+from xinference_venv._util.records import Record
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock, Role
-
-RECORD_VERSION = 1
 
 
 class EnvState(StrEnum):
@@ -29,7 +27,7 @@ class EnvState(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EnvRecord:
+class EnvRecord(Record, name="environment record", version=1):
     """What stands in an environment's own record; its lock lies beside it.
 
     `installed` and `inherited` count the lock's distributions, `files` and `size_bytes` regular
@@ -43,7 +41,7 @@ class EnvRecord:
     python_version: str
     installed: int
     inherited: int
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
     size_bytes: int
     files: int
     created: float
@@ -73,43 +71,9 @@ class EnvRecord:
             interpreter=interpreter,
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "version": RECORD_VERSION,
-            "env_id": self.env_id,
-            "lock_digest": self.lock_digest,
-            "python_version": self.python_version,
-            "installed": self.installed,
-            "inherited": self.inherited,
-            "warnings": list(self.warnings),
-            "size_bytes": self.size_bytes,
-            "files": self.files,
-            "created": self.created,
-            "interpreter": dict(self.interpreter),
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("environment record", data)
-        fields.check_version(RECORD_VERSION)
-        return cls(
-            env_id=fields.text("env_id"),
-            lock_digest=fields.text("lock_digest"),
-            python_version=fields.text("python_version"),
-            installed=fields.integer("installed"),
-            inherited=fields.integer("inherited"),
-            warnings=fields.texts("warnings"),
-            size_bytes=fields.integer("size_bytes"),
-            files=fields.integer("files"),
-            created=fields.number("created"),
-            interpreter=fields.mapping("interpreter"),
-        )
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class KeyRecord:
+class KeyRecord(Record, name="key record", version=1):
     """What a key meant when it was last launched; times are in seconds since the epoch.
 
     `last_used` is the time of the record's own file. `host_fingerprint` is the state of the
@@ -125,31 +89,3 @@ class KeyRecord:
     created: float
     last_used: float
     request: Mapping[str, Any] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "version": RECORD_VERSION,
-            "key": self.key.to_dict(),
-            "env_id": self.env_id,
-            "spec_digest": self.spec_digest,
-            "host_fingerprint": self.host_fingerprint,
-            "created": self.created,
-            "last_used": self.last_used,
-            "request": None if self.request is None else dict(self.request),
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("key record", data)
-        fields.check_version(RECORD_VERSION)
-        return cls(
-            key=EnvKey.from_dict(fields.mapping("key")),
-            env_id=fields.text("env_id"),
-            spec_digest=fields.text("spec_digest"),
-            host_fingerprint=fields.text("host_fingerprint"),
-            created=fields.number("created"),
-            last_used=fields.number("last_used"),
-            request=fields.optional_mapping("request"),
-        )

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
+from xinference_venv._util.records import Record, inline
 from xinference_venv.errors import InvalidInput
 from xinference_venv.inventory.lease import Lease
 from xinference_venv.planning.key import EnvKey
@@ -48,12 +48,12 @@ class EvictionPolicy:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EnvUsage:
+class EnvUsage(Record, name="usage of an environment"):
     """One environment, who uses it, and what it takes.
 
     `keys` are all that mean it, `leases` those that count, `busy` says that a launch of one of
     its keys is under way. `last_used` is when the latest of its keys was launched, in seconds
-    since the epoch. `size_bytes` are those of its own files; `added_bytes` what of them no
+    since the epoch. `size_bytes` are those of its own files; `shared_bytes` what of them an
     environment before it in `walk_order` has as well. Both are 0 until they are measured.
     """
 
@@ -63,36 +63,25 @@ class EnvUsage:
     busy: bool
     last_used: float
     size_bytes: int = 0
-    added_bytes: int = 0
+    shared_bytes: int = 0
 
     @property
     def in_use(self) -> bool:
         """Whether it must stay."""
         return self.busy or bool(self.leases)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "env_id": self.env_id,
-            "keys": [key.to_dict() for key in self.keys],
-            "leases": [lease.to_dict() for lease in self.leases],
-            "busy": self.busy,
-            "last_used": self.last_used,
-            "size_bytes": self.size_bytes,
-            "shared_bytes": self.size_bytes - self.added_bytes,
-        }
+    @property
+    def added_bytes(self) -> int:
+        """The bytes that it adds to those of the environments before it in `walk_order`."""
+        return self.size_bytes - self.shared_bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Eviction:
+class Eviction(Record, name="eviction"):
     """One environment that goes, and why."""
 
-    usage: EnvUsage
+    usage: EnvUsage = field(metadata=inline())
     reason: EvictionReason
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {**self.usage.to_dict(), "reason": self.reason.value}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

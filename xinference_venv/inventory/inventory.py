@@ -7,18 +7,17 @@ are values to look at before anything happens.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any, Self
 
-from xinference_venv._util.records import Fields
+from xinference_venv._util.records import Record, inline
 from xinference_venv.inventory.env import EnvState
-from xinference_venv.inventory.lease import Holder, Lease
+from xinference_venv.inventory.lease import JudgedLease
 from xinference_venv.planning.key import EnvKey
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DirectoryUser:
+class DirectoryUser(Record, name="user of a directory"):
     """A process that uses a directory without a lease, and what told so, like "memory map".
 
     `command` is its command line as people may see it: shortened, without credentials.
@@ -26,28 +25,14 @@ class DirectoryUser:
 
     pid: int
     command: str
-    told_by: tuple[str, ...]
+    told_by: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"process {self.pid} ({self.command}), told by its {', '.join(self.told_by)}"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {"pid": self.pid, "command": self.command, "told_by": list(self.told_by)}
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("user of a directory", data)
-        return cls(
-            pid=fields.integer("pid"),
-            command=fields.text("command"),
-            told_by=fields.texts("told_by"),
-        )
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EnvEntry:
+class EnvEntry(Record, name="environment entry"):
     """One environment as a key finds it, or an unmanaged directory that an older version left.
 
     `size_bytes` counts the environment's own files, links not followed; None when unknown.
@@ -57,11 +42,9 @@ class EnvEntry:
     Of an unmanaged one, `layout` says which version left it (``v1`` to ``v4``), and `users` are
     the processes that use it; nothing can be said of `unknown_users` others, whom the system
     does not let us look at.
-
-    `unjudged` are the ids of those leases of which nobody can say whether their holder lives.
     """
 
-    key: EnvKey
+    key: EnvKey = field(metadata=inline())
     path: str
     real_path: str
     state: EnvState
@@ -72,8 +55,7 @@ class EnvEntry:
     python: str | None = None
     installed: int = 0
     inherited: int = 0
-    leases: tuple[Lease, ...] = ()
-    unjudged: tuple[str, ...] = ()
+    leases: tuple[JudgedLease, ...] = ()
     shared_with: tuple[EnvKey, ...] = ()
     layout: str | None = None
     users: tuple[DirectoryUser, ...] = ()
@@ -92,84 +74,14 @@ class EnvEntry:
         """Why it can't go, in words: it is being built, or who uses it."""
         return "being built" if self.state is EnvState.BUILDING else self.use
 
-    def holder_of(self, lease: Lease) -> Holder:
-        """How the holder of one of the leases was judged."""
-        return Holder.UNKNOWN if lease.lease_id in self.unjudged else Holder.ALIVE
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; the first five keys are named as Xinference names them."""
-        return {
-            **self.key.to_dict(),
-            "path": self.path,
-            "real_path": self.real_path,
-            "state": self.state.value,
-            "env_id": self.env_id,
-            "lock_digest": self.lock_digest,
-            "reason": self.reason,
-            "size_bytes": self.size_bytes,
-            "python": self.python,
-            "installed": self.installed,
-            "inherited": self.inherited,
-            "leases": [
-                {**each.to_dict(), "holder": self.holder_of(each).value} for each in self.leases
-            ],
-            "shared_with": [each.to_dict() for each in self.shared_with],
-            "layout": self.layout,
-            "users": [each.to_dict() for each in self.users],
-            "unknown_users": self.unknown_users,
-            "created": self.created,
-            "last_used": self.last_used,
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("environment entry", data)
-        leases = fields.each("leases", _judged)
-        return cls(
-            key=EnvKey.from_dict(data),
-            path=fields.text("path"),
-            real_path=fields.text("real_path"),
-            state=fields.choice("state", EnvState, EnvState),
-            env_id=fields.optional_text("env_id"),
-            lock_digest=fields.optional_text("lock_digest"),
-            reason=fields.optional_text("reason"),
-            size_bytes=fields.optional_integer("size_bytes"),
-            python=fields.optional_text("python"),
-            installed=fields.integer("installed", 0),
-            inherited=fields.integer("inherited", 0),
-            leases=tuple(lease for lease, _ in leases),
-            unjudged=tuple(lease.lease_id for lease, judged in leases if not judged),
-            shared_with=fields.each("shared_with", EnvKey.from_dict),
-            layout=fields.optional_text("layout"),
-            users=fields.each("users", DirectoryUser.from_dict),
-            unknown_users=fields.integer("unknown_users", 0),
-            created=fields.optional_number("created"),
-            last_used=fields.optional_number("last_used"),
-        )
-
-
-def _judged(data: object) -> tuple[Lease, bool]:
-    """A lease of an entry, and whether its holder could be judged."""
-    holder = Fields("lease", data).optional_text("holder")
-    return Lease.from_dict(data), holder != Holder.UNKNOWN.value
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RemovalPlan:
+class RemovalPlan(Record, name="removal plan"):
     """What a removal would do: remove, remove with the files kept for their holders, refuse."""
 
     remove: tuple[EnvEntry, ...]
     detach: tuple[EnvEntry, ...]
     refuse: tuple[EnvEntry, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "remove": [each.to_dict() for each in self.remove],
-            "detach": [each.to_dict() for each in self.detach],
-            "refuse": [each.to_dict() for each in self.refuse],
-        }
 
 
 def plan_removal(

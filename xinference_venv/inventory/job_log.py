@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
-from xinference_venv._util.records import Fields
+from xinference_venv._util.records import Record, inline
 from xinference_venv._util.redact import redact_text
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.inventory.lease import Holder, ProcessIdentity
 from xinference_venv.planning.key import EnvKey
 
-LOG_VERSION = 1
 _ENDING_MARK = "#ended "
 _MESSAGE_CHARACTERS = 1000
 
@@ -45,34 +44,13 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LogHeader:
+class LogHeader(Record, name="header of a log", version=1):
     """The first line; `started` is in seconds since the epoch, `owner` writes the log."""
 
     key: EnvKey
     job_id: str
     started: float
     owner: ProcessIdentity
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "version": LOG_VERSION,
-            "key": self.key.to_dict(),
-            "job_id": self.job_id,
-            "started": self.started,
-            "owner": self.owner.to_dict(),
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("header of a log", data)
-        return cls(
-            key=EnvKey.from_dict(fields.mapping("key")),
-            job_id=fields.text("job_id"),
-            started=fields.number("started"),
-            owner=ProcessIdentity.from_dict(fields.mapping("owner")),
-        )
 
     @property
     def line(self) -> str:
@@ -86,7 +64,7 @@ class LogHeader:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LogEnding:
+class LogEnding(Record, name="ending of a log", version=1):
     """The last line; `ended` is in seconds since the epoch.
 
     `error` has ``code`` and ``message`` of what a job failed with.
@@ -101,25 +79,6 @@ class LogEnding:
         """The ending of a job that failed; the message is shortened, the log has all of it."""
         shown = redact_text(message)[:_MESSAGE_CHARACTERS]
         return cls(outcome=Outcome.FAILED, ended=ended, error={"code": code, "message": shown})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "version": LOG_VERSION,
-            "outcome": self.outcome.value,
-            "ended": self.ended,
-            "error": None if self.error is None else dict(self.error),
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("ending of a log", data)
-        return cls(
-            outcome=fields.choice("outcome", Outcome, Outcome),
-            ended=fields.number("ended"),
-            error=_error(fields),
-        )
 
     @property
     def line(self) -> str:
@@ -138,12 +97,12 @@ class LogEnding:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JobLog:
+class JobLog(Record, name="log"):
     """What is known of a log beside its text; `ended` is None while nothing says that it did."""
 
+    header: LogHeader = field(metadata=inline())
     log_id: str
     path: str
-    header: LogHeader
     outcome: Outcome
     ended: float | None
     error: Mapping[str, str] | None
@@ -167,38 +126,10 @@ class JobLog:
             error=None if ending is None else ending.error,
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            **self.header.to_dict(),
-            "log_id": self.log_id,
-            "path": self.path,
-            "outcome": self.outcome.value,
-            "ended": self.ended,
-            "error": None if self.error is None else dict(self.error),
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("log", data)
-        return cls(
-            log_id=fields.text("log_id"),
-            path=fields.text("path"),
-            header=LogHeader.from_dict(data),
-            outcome=fields.choice("outcome", Outcome, Outcome),
-            ended=fields.optional_number("ended"),
-            error=_error(fields),
-        )
-
 
 def spoken(line: str) -> str:
     """A line of a build as it may stand in a log, where it can't be taken for the ending."""
     return f" {line}" if line.startswith(_ENDING_MARK) else line
-
-
-def _error(fields: Fields) -> Mapping[str, str] | None:
-    return None if fields.optional_mapping("error") is None else fields.text_mapping("error")
 
 
 def _parsed(what: str, line: bytes) -> Any:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
 
-from xinference_venv._util.records import Fields
+from xinference_venv._util.records import Record
 
 EVENTS_KEPT = 2000
 
@@ -35,7 +34,7 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JobEvent:
+class JobEvent(Record, name="job event"):
     """Something that happened in a job; `at` is in seconds since the epoch.
 
     `done` and `total` count packages, `done_bytes` and `total_bytes` their bytes, where known.
@@ -51,36 +50,6 @@ class JobEvent:
     done_bytes: int | None = None
     total_bytes: int | None = None
     worker_address: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "seq": self.seq,
-            "at": self.at,
-            "phase": self.phase.value,
-            "message": self.message,
-            "done": self.done,
-            "total": self.total,
-            "done_bytes": self.done_bytes,
-            "total_bytes": self.total_bytes,
-            "worker_address": self.worker_address,
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("job event", data)
-        return cls(
-            seq=fields.integer("seq"),
-            at=fields.number("at"),
-            phase=fields.choice("phase", Phase, Phase),
-            message=fields.text("message"),
-            done=fields.optional_integer("done"),
-            total=fields.optional_integer("total"),
-            done_bytes=fields.optional_integer("done_bytes"),
-            total_bytes=fields.optional_integer("total_bytes"),
-            worker_address=fields.optional_text("worker_address"),
-        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -131,7 +100,7 @@ class JobJournal:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PreparedEnvironment:
+class PreparedEnvironment(Record, name="prepared environment"):
     """What a finished job gives: where the environment is, and the lease on it.
 
     With `enabled` false no environment was made: `python` is the host's interpreter, and there
@@ -139,7 +108,7 @@ class PreparedEnvironment:
     the worker on whose host all this is.
     """
 
-    enabled: bool
+    enabled: bool = True
     python: str
     env_id: str | None = None
     path: str | None = None
@@ -149,35 +118,3 @@ class PreparedEnvironment:
     uv_calls: int = 0
     warnings: tuple[str, ...] = ()
     worker_address: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "enabled": self.enabled,
-            "python": self.python,
-            "env_id": self.env_id,
-            "path": self.path,
-            "real_path": self.real_path,
-            "lease_id": self.lease_id,
-            "lock_digest": self.lock_digest,
-            "uv_calls": self.uv_calls,
-            "warnings": list(self.warnings),
-            "worker_address": self.worker_address,
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("prepared environment", data)
-        return cls(
-            enabled=fields.flag("enabled", default=True),
-            python=fields.text("python"),
-            env_id=fields.optional_text("env_id"),
-            path=fields.optional_text("path"),
-            real_path=fields.optional_text("real_path"),
-            lease_id=fields.optional_text("lease_id"),
-            lock_digest=fields.optional_text("lock_digest"),
-            uv_calls=fields.integer("uv_calls", 0),
-            warnings=fields.texts("warnings"),
-            worker_address=fields.optional_text("worker_address"),
-        )

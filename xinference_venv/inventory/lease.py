@@ -7,15 +7,13 @@ process is no holder. Judging fails closed: what can't be proved gone counts as 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Self
+from typing import Self
 
 from xinference_venv._util.humanize import printable
-from xinference_venv._util.records import Fields
+from xinference_venv._util.records import Record, inline
 from xinference_venv.planning.key import EnvKey
-
-LEASE_VERSION = 1
 
 
 class Holder(StrEnum):
@@ -27,7 +25,7 @@ class Holder(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ProcessIdentity:
+class ProcessIdentity(Record, name="process identity"):
     """One process for all time: the host, its boot, the pid, and when the process started.
 
     `start` is compared for equality only; it is in clock ticks since boot where the system
@@ -42,31 +40,9 @@ class ProcessIdentity:
     start: str
     namespace: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "host": self.host,
-            "boot": self.boot,
-            "pid": self.pid,
-            "start": self.start,
-            "namespace": self.namespace,
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("process identity", data)
-        return cls(
-            host=fields.text("host"),
-            boot=fields.text("boot"),
-            pid=fields.integer("pid"),
-            start=fields.text("start"),
-            namespace=fields.optional_text("namespace"),
-        )
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Lease:
+class Lease(Record, name="lease", version=1):
     """A process that uses an environment; `created` is in seconds since the epoch."""
 
     lease_id: str
@@ -84,61 +60,37 @@ class Lease:
         who = self.model_uid or self.model_name
         return printable(f"{who} (process {self.process.pid} on {self.process.host})")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "version": LEASE_VERSION,
-            "lease_id": self.lease_id,
-            "env_id": self.env_id,
-            "model_name": self.model_name,
-            "model_uid": self.model_uid,
-            "process": self.process.to_dict(),
-            "created": self.created,
-        }
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgedLease(Lease):
+    """A lease that counts, and how its holder was judged: alive, or unknown."""
+
+    holder: Holder = Holder.ALIVE
 
     @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("lease", data)
-        fields.check_version(LEASE_VERSION)
+    def of(cls, lease: Lease, holder: Holder) -> Self:
+        """A lease with the judgement over its holder."""
         return cls(
-            lease_id=fields.text("lease_id"),
-            env_id=fields.text("env_id"),
-            model_name=fields.text("model_name"),
-            model_uid=fields.optional_text("model_uid"),
-            process=ProcessIdentity.from_dict(fields.mapping("process")),
-            created=fields.number("created"),
+            lease_id=lease.lease_id,
+            env_id=lease.env_id,
+            model_name=lease.model_name,
+            model_uid=lease.model_uid,
+            process=lease.process,
+            created=lease.created,
+            holder=holder,
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LeaseEntry:
+class LeaseEntry(Record, name="lease entry"):
     """A lease as a listing shows it: how its holder was judged, and which keys mean what it holds.
 
     Without a key, the lease alone keeps its environment.
     """
 
-    lease: Lease
+    lease: Lease = field(metadata=inline())
     holder: Holder
-    keys: tuple[EnvKey, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values: those of the lease, `holder` and `keys`."""
-        return {
-            **self.lease.to_dict(),
-            "holder": self.holder.value,
-            "keys": [each.to_dict() for each in self.keys],
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("lease entry", data)
-        return cls(
-            lease=Lease.from_dict(data),
-            holder=fields.choice("holder", Holder, Holder),
-            keys=fields.each("keys", EnvKey.from_dict),
-        )
+    keys: tuple[EnvKey, ...] = ()
 
 
 def judge(

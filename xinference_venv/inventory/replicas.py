@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
-from xinference_venv._util.records import Fields
+from xinference_venv._util.records import Record
 from xinference_venv.errors import BuildFailed, JobCancelled, VirtualEnvError, error_from_dict
 from xinference_venv.inventory.jobs import Phase
 
@@ -18,7 +18,7 @@ _SOURCES = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LockSource:
+class LockSource(Record, name="lock source"):
     """A worker that has, or will have, the lock of a launch, as the job of that name.
 
     Without a job it is asked for the lock of what its key means already.
@@ -28,23 +28,9 @@ class LockSource:
     incarnation: str
     job_id: str | None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {"address": self.address, "incarnation": self.incarnation, "job_id": self.job_id}
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("lock source", data)
-        return cls(
-            address=fields.text("address"),
-            incarnation=fields.text("incarnation"),
-            job_id=fields.optional_text("job_id"),
-        )
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Replica:
+class Replica(Record, name="replica"):
     """One worker's part in a launch; `result` is of `PreparedEnvironment`, `error` of an error."""
 
     worker_address: str
@@ -52,28 +38,6 @@ class Replica:
     phase: Phase = Phase.QUEUED
     result: Mapping[str, Any] | None = None
     error: Mapping[str, Any] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "worker_address": self.worker_address,
-            "incarnation": self.incarnation,
-            "phase": self.phase.value,
-            "result": None if self.result is None else dict(self.result),
-            "error": None if self.error is None else dict(self.error),
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("replica", data)
-        return cls(
-            worker_address=fields.text("worker_address"),
-            incarnation=fields.text("incarnation"),
-            phase=fields.choice("phase", Phase, Phase),
-            result=fields.optional_mapping("result"),
-            error=fields.optional_mapping("error"),
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

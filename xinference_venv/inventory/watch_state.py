@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from xinference_venv._util.records import Record, inline
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.jobs import Phase
 
@@ -33,7 +34,7 @@ class Event(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Thing:
+class Thing(Record, name="watched thing"):
     """Something as it was last seen; `name` tells it from others of its kind on its worker.
 
     People are told its `label`, its `state`, and the `text` that says more of that; `value` is all
@@ -41,11 +42,11 @@ class Thing:
     """
 
     kind: Kind
+    worker_address: str | None = None
     name: str
     label: str
     state: str
     text: str = ""
-    worker_address: str | None = None
     value: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
@@ -55,11 +56,11 @@ class Thing:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
+class Change(Record, name="change"):
     """Something that happened to a thing, which is as it is now, or was at last."""
 
     event: Event
-    thing: Thing
+    thing: Thing = field(metadata=inline())
 
     def __str__(self) -> str:
         where = "" if self.thing.worker_address is None else f"{self.thing.worker_address}: "
@@ -68,19 +69,6 @@ class Change:
             return f"{what}: gone"
         more = f", {self.thing.text}" if self.thing.text else ""
         return f"{what}: {self.thing.state}{more}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "kind": self.thing.kind.value,
-            "event": self.event.value,
-            "worker_address": self.thing.worker_address,
-            "name": self.thing.name,
-            "label": self.thing.label,
-            "state": self.thing.state,
-            "text": self.thing.text,
-            "value": dict(self.thing.value),
-        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

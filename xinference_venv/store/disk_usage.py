@@ -124,7 +124,7 @@ def measured(store: Store, usages: Iterable[EnvUsage], stop: Stop) -> list[EnvUs
             if found.st_nlink > 1:
                 here.add(inode)
         seen |= here
-        weighed.append(replace(usage, size_bytes=size, added_bytes=added))
+        weighed.append(replace(usage, size_bytes=size, shared_bytes=size - added))
     return weighed
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.env import EnvRecord, EnvState
 from xinference_venv.inventory.inventory import EnvEntry
-from xinference_venv.inventory.lease import Holder, Lease
+from xinference_venv.inventory.lease import Holder, JudgedLease, Lease
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import LockedDistribution, Role
@@ -86,8 +87,7 @@ def _entry(
         python=None if record is None else record.python_version,
         installed=0 if record is None else record.installed,
         inherited=0 if record is None else record.inherited,
-        leases=tuple(lease for lease, _ in leases),
-        unjudged=tuple(lease.lease_id for lease, holder in leases if holder is Holder.UNKNOWN),
+        leases=tuple(starmap(JudgedLease.of, leases)),
         shared_with=tuple(each for each in sharing if each is not place.key),
         created=None if record is None else record.created,
         last_used=None if used is None else used.last_used,

@@ -13,12 +13,12 @@ from xinference_venv.errors import ResolutionFailed, VirtualEnvError
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.inventory import DirectoryUser, EnvEntry
 from xinference_venv.inventory.jobs import PreparedEnvironment
-from xinference_venv.inventory.lease import Lease, ProcessIdentity
+from xinference_venv.inventory.lease import JudgedLease, ProcessIdentity
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role
 from xinference_venv.settings import InheritMode
 
-LEASE = Lease(
+LEASE = JudgedLease(
     lease_id="l1",
     env_id="e1",
     model_name="toy",

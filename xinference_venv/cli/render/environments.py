@@ -20,7 +20,7 @@ from xinference_venv.errors import VirtualEnvError
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.jobs import PreparedEnvironment
-from xinference_venv.inventory.lease import Holder, Lease
+from xinference_venv.inventory.lease import Holder, JudgedLease
 from xinference_venv.planning.lock import EnvLock, LockedDistribution
 
 # Nothing that goes to a file or a pipe is folded or cut.
@@ -136,7 +136,7 @@ def listed(answer: Mapping[str, Any], now: float, *, workers: bool = False) -> l
     )
     for entry, where in zip(entries, _where(answer["list"], workers), strict=True):
         users = [
-            *(_holder(entry, each) for each in entry.leases),
+            *map(_holder, entry.leases),
             *(f"pid {user.pid}" for user in entry.users),
         ]
         table.add_row(
@@ -257,8 +257,8 @@ def _where(reports: Iterable[Mapping[str, Any]], workers: bool) -> list[str]:
     return [where_of(each, workers) for each in reports]
 
 
-def _holder(entry: EnvEntry, lease: Lease) -> str:
-    judged = " (unknown)" if entry.holder_of(lease) is Holder.UNKNOWN else ""
+def _holder(lease: JudgedLease) -> str:
+    judged = " (unknown)" if lease.holder is Holder.UNKNOWN else ""
     return f"{lease.model_uid or lease.model_name}, pid {lease.process.pid}{judged}"
 
 
