@@ -6,14 +6,17 @@ are values to look at before anything happens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from xinference_venv._util.records import Record, inline
+from xinference_venv.errors import InUse
 from xinference_venv.inventory.env import EnvState
-from xinference_venv.inventory.lease import JudgedLease
+from xinference_venv.inventory.lease import JudgedLease, Lease
 from xinference_venv.planning.key import EnvKey
+
+_USERS_NAMED = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +32,28 @@ class DirectoryUser(Record, name="user of a directory"):
 
     def __str__(self) -> str:
         return f"process {self.pid} ({self.command}), told by its {', '.join(self.told_by)}"
+
+
+def used_by(what: str, users: Sequence[DirectoryUser], *, hint: str, so: str = "") -> InUse:
+    """The error of a change that is refused, since processes without a lease use a directory.
+
+    `what` names the directory, `so` says what the change would do to these processes.
+    """
+    named = [str(each) for each in users[:_USERS_NAMED]]
+    if len(users) > _USERS_NAMED:
+        named.append(f"and {len(users) - _USERS_NAMED} more")
+    return InUse(
+        f"{what} is in use by {'; '.join(named)}{so}",
+        {"users": [each.to_dict() for each in users], "hint": hint},
+    )
+
+
+def held_by(what: str, leases: Sequence[Lease]) -> InUse:
+    """The error of a change that is refused, since leases on an environment count."""
+    return InUse(
+        f"{what} is in use by {'; '.join(map(str, leases))}",
+        {"holders": [each.to_dict() for each in leases]},
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from xinference_venv.errors import InUse, InvalidRecord
 from xinference_venv.inventory.eviction import EnvUsage
+from xinference_venv.inventory.inventory import held_by
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.store.disk_usage import Stop, last_used, weigh
 from xinference_venv.store.locks import held_briefly
@@ -47,7 +48,7 @@ def bury(store: Store, planned: EnvUsage) -> Path:
         if set(keys) != set(planned.keys):
             raise InUse("other keys mean it by now than when this was planned")
         if leases := store.leases.of(env_id):
-            raise InUse("in use by " + "; ".join(str(lease) for lease, _ in leases))
+            raise held_by("it", [lease for lease, _ in leases])
         if last_used(store, env_id, keys) != planned.last_used:
             raise InUse("it was launched after this was planned")
         for key in keys:

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from xinference_venv.errors import InUse, InvalidRecord, StoreError
+from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.env import EnvRecord, EnvState, KeyRecord
-from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.inventory.inventory import EnvEntry, held_by
 from xinference_venv.inventory.lease import Holder, Lease, ProcessIdentity, judge
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.key import EnvKey
@@ -408,9 +408,6 @@ def remove_entry(store: Store, entry: EnvEntry) -> bool:
         if not entry.leases and not entry.shared_with:
             holders = [lease for lease, _ in store.leases.of(entry.env_id)]
             if holders:
-                raise InUse(
-                    f"{entry.key} is in use by {'; '.join(map(str, holders))}",
-                    {"holders": [lease.to_dict() for lease in holders]},
-                )
+                raise held_by(str(entry.key), holders)
         store.detach(entry.key)
     return store.delete_if_unused(entry.env_id)

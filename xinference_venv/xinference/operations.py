@@ -14,12 +14,12 @@ from xoscar.virtualenv.core import relax_system_requirement
 
 from xinference_venv._util.records import digest_of
 from xinference_venv.errors import (
-    InUse,
     InvalidRecord,
     NotFound,
     ResolutionFailed,
     StoreError,
 )
+from xinference_venv.inventory.inventory import used_by
 from xinference_venv.planning.host import HostFacts, Interpreter
 from xinference_venv.planning.overlay import still_sound
 from xinference_venv.planning.requirements import Origin
@@ -208,8 +208,5 @@ def _delete(engine: Engine, path: Path) -> None:
         raise StoreError(f"{path} is no virtual environment", {"hint": "remove it by hand"})
     users = users_of([path]).users.get(path, ())
     if users:
-        raise InUse(
-            f"{path} is in use by {', '.join(map(str, users[:3]))}",
-            {"hint": "unload the models that run in it first"},
-        )
+        raise used_by(str(path), users, hint="unload the models that run in it first")
     engine.store.disk.discard(path, engine.store.layout.trash)

@@ -17,9 +17,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from xinference_venv.errors import InUse, StoreError
+from xinference_venv.errors import StoreError
 from xinference_venv.inventory.env import EnvState
-from xinference_venv.inventory.inventory import DirectoryUser, EnvEntry
+from xinference_venv.inventory.inventory import EnvEntry, used_by
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.store.atomic import Disk, check_no_link_above
@@ -35,7 +35,6 @@ from xinference_venv.store.legacy.sizes import sizes_of
 from xinference_venv.store.paths import Layout
 from xinference_venv.store.process_scan import users_of
 
-_NAMED_IN_ERRORS = 5
 _NO_MODELS = frozenset({"store", "models", "v2", "v3", "v4"})
 _LIBRARIES = re.compile(r"python(\d+\.\d+)")
 _MINOR = re.compile(r"\d+\.\d+")
@@ -139,13 +138,10 @@ def check_free(layout: Layout, key: EnvKey) -> None:
         return
     users = users_of([path]).users.get(path, ())
     if users:
-        raise InUse(
-            f"{path}, which an older version left in the place of the environment of {key}, is in"
-            f" use by {_named(users)}",
-            {
-                "users": [each.to_dict() for each in users],
-                "hint": "end these processes, or launch under another engine or Python version",
-            },
+        raise used_by(
+            f"{path}, which an older version left in the place of the environment of {key},",
+            users,
+            hint="end these processes, or launch under another engine or Python version",
         )
 
 
@@ -201,10 +197,3 @@ def _created(path: Path) -> float | None:
     with suppress(FileNotFoundError):
         return path.lstat().st_ctime
     return None
-
-
-def _named(users: tuple[DirectoryUser, ...]) -> str:
-    named = [str(each) for each in users[:_NAMED_IN_ERRORS]]
-    if len(users) > _NAMED_IN_ERRORS:
-        named.append(f"and {len(users) - _NAMED_IN_ERRORS} more")
-    return "; ".join(named)
