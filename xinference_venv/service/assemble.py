@@ -7,8 +7,9 @@ with the layer of the host, and what an inspection of it found.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -17,10 +18,12 @@ from xinference_venv.errors import StoreError, UvFailed, VerificationFailed, Vir
 from xinference_venv.inventory.disk_space import check_space, needs_of
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.host import HostFacts
-from xinference_venv.planning.lock import EnvLock, Role
+from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role
 from xinference_venv.planning.overlay import shown_names
-from xinference_venv.planning.source_builds import with_places
+from xinference_venv.planning.pylock import Resolution
+from xinference_venv.planning.source_builds import BuiltWheel, with_places
 from xinference_venv.planning.spec import EnvSpec
+from xinference_venv.service.source_builds import SourceBuilding
 from xinference_venv.settings import InheritMode
 from xinference_venv.store.envs.compose import add_scripts, link_data_files, make_layer, show_layer
 from xinference_venv.store.envs.inspect import (
@@ -36,6 +39,7 @@ from xinference_venv.store.store import Store
 from xinference_venv.uv.installer import Builder
 from xinference_venv.uv.interpreters import check_environment, import_modules
 from xinference_venv.uv.output import InstallProgress
+from xinference_venv.uv.resolver import Resolver
 from xinference_venv.uv.subprocess import Uv
 
 _T = TypeVar("_T")
@@ -70,6 +74,50 @@ class Assembly:
     deadline: float
     say: Saying
     note: Callable[[str], None]
+
+    def builder(self, folder: Path, env: Path) -> Builder:
+        """What installs into the environment at `env`; `folder` is for its scratch files."""
+        return Builder(uv=self.uv, spec=self.spec, env=env, scratch=folder, deadline=self.deadline)
+
+    def resolver(self, host: HostFacts, stubs: Path | None, folder: Path) -> Resolver:
+        """What resolves the spec over a host, whose stub wheels are in `stubs`."""
+        return Resolver(
+            uv=self.uv,
+            spec=self.spec,
+            host=host,
+            stubs=stubs,
+            scratch=folder,
+            deadline=self.deadline,
+            say=partial(self.say, Phase.RESOLVING),
+            note=self.note,
+        )
+
+    async def lock(
+        self, resolution: Resolution, distributions: Iterable[LockedDistribution]
+    ) -> EnvLock:
+        """The lock of a resolution, with the distributions that the environment shows or hides."""
+        return EnvLock(
+            packages=resolution.packages,
+            distributions=tuple(distributions),
+            python_version=self.spec.interpreter.version,
+            platform_digest=self.spec.interpreter.platform_digest,
+            inherit=self.spec.inherit,
+            host_digest=self.host.digest if self.spec.sees_host else None,
+            spec_digest=self.spec.digest,
+            uv_version=await self.uv.version(),
+            warnings=(*self.spec.warnings, *resolution.warnings),
+        )
+
+    async def wheels_for(self, lock: EnvLock, folder: Path) -> Sequence[BuiltWheel]:
+        """A wheel for each source of a lock, built in `folder`; raises `BuildFailed`."""
+        building = SourceBuilding(
+            store=self.store.wheels,
+            builder=self.builder(folder, folder / "build"),
+            fill=self.fill,
+            say=partial(self.say, Phase.RESOLVING),
+            note=self.note,
+        )
+        return await building.wheels_for(lock)
 
     async def fill(self, lock: EnvLock, builder: Builder) -> Filling:
         """Put into an empty environment what the lock says, and the layer of the host."""
@@ -141,33 +189,35 @@ class Assembly:
 
         With `hashes` the contents of all files are compared too.
         """
-        seen = [each.name for each in lock.with_role(Role.INHERITED)]
-        unseen = [each.name for each in lock.with_role(Role.HIDDEN)]
         await self.check_imports(staged)
+        own = top_level_modules(site_packages_of(staged))
         inspection, faults = await asyncio.gather(
             asyncio.to_thread(inspect_env, staged, site_packages_of(staged), hashes=hashes),
-            check_environment(
-                self.uv.door,
-                str(staged / "bin" / "python"),
-                seen=[*seen, *lock.installed],
-                unseen=unseen,
-                own=top_level_modules(site_packages_of(staged)),
-                deadline=self.deadline,
-            ),
+            self.check_visible(lock, staged, own),
         )
+        installed = inspection.installed.keys()
         faults = [*inspection.faults, *faults]
-        for name in sorted(inspection.installed.keys() - lock.installed.keys()):
+        for name in sorted(installed - lock.installed.keys()):
             faults.append(f"{name} is installed and not in the lock")
-        if faults:
-            raise VerificationFailed(
-                "what was installed is not what the lock says: " + "; ".join(faults[:5]),
-                {
-                    "faults": faults[:100],
-                    "hint": "a file of uv's cache may have been changed in place:"
-                    " run `uv cache clean` for the package named, and launch again",
-                },
-            )
+        raise_faults(faults)
         return inspection
+
+    async def check_visible(
+        self, lock: EnvLock, env: Path, own: Collection[str] = ()
+    ) -> Sequence[str]:
+        """Where an environment's interpreter sees other distributions than the lock says.
+
+        The modules of `own` must be found in the environment itself.
+        """
+        inherited = [each.name for each in lock.with_role(Role.INHERITED)]
+        return await check_environment(
+            self.uv.door,
+            str(env / "bin" / "python"),
+            seen=[*inherited, *lock.installed],
+            unseen=[each.name for each in lock.with_role(Role.HIDDEN)],
+            own=own,
+            deadline=self.deadline,
+        )
 
     async def check_imports(self, env: Path) -> None:
         """Let a fresh interpreter import what must be importable; `VerificationFailed` if not."""
@@ -187,6 +237,20 @@ class Assembly:
                     " ask for other versions",
                 },
             )
+
+
+def raise_faults(faults: Sequence[str]) -> None:
+    """Raise `VerificationFailed` if there are any faults."""
+    if faults:
+        raise VerificationFailed(
+            "what was installed is not what the lock says: " + "; ".join(faults[:5]),
+            {
+                "faults": list(faults[:100]),
+                "phase": Phase.VERIFYING.value,
+                "hint": "a file of uv's cache may have been changed in place:"
+                " run `uv cache clean` for the package named, and launch again",
+            },
+        )
 
 
 async def in_phase(phase: Phase, work: Awaitable[_T]) -> _T:

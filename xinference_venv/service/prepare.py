@@ -34,7 +34,6 @@ from xinference_venv.planning.source_builds import BuiltWheel, with_built
 from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.service.assemble import Assembly, Filling, in_phase
 from xinference_venv.service.jobs import Build
-from xinference_venv.service.source_builds import SourceBuilding
 from xinference_venv.store.envs.inspect import (
     Inspection,
 )
@@ -42,7 +41,6 @@ from xinference_venv.store.envs.verify import content_is_doubted, lease_of_lock,
 from xinference_venv.store.locks import held
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store, interpreter_facts
-from xinference_venv.uv.installer import Builder
 from xinference_venv.uv.resolver import Resolver, write_stubs
 from xinference_venv.uv.subprocess import Uv
 
@@ -129,9 +127,7 @@ class Preparation:
         """The same in a private folder."""
         beside: list[asyncio.Future[Any]] = []
         env = folder / "env"
-        builder = Builder(
-            uv=self.uv, spec=self.spec, env=env, scratch=folder, deadline=self.deadline
-        )
+        builder = self.assembly.builder(folder, env)
         try:
             # Needs no lock, so it is made while there is none.
             emptying = asyncio.ensure_future(in_phase(Phase.INSTALLING, builder.make_empty()))
@@ -145,7 +141,7 @@ class Preparation:
                 # Nothing of the identity depends on the reasons.
                 explaining = asyncio.ensure_future(self._explain(resolved))
                 beside.append(explaining)
-            wheels = await in_phase(Phase.RESOLVING, self._built_wheels(lock, folder))
+            wheels = await in_phase(Phase.RESOLVING, self.assembly.wheels_for(lock, folder))
             lock = with_built(lock, wheels)
             self._tell(lock, explaining, wheels)
             if (lease := await self._share(lock)) is not None:
@@ -222,47 +218,12 @@ class Preparation:
 
     async def _resolve(self, folder: Path) -> _Resolved:
         stubs = await finish_in_thread(self._stubs, folder) if self.spec.skip_installed else None
-        resolver = Resolver(
-            uv=self.uv,
-            spec=self.spec,
-            host=self.host,
-            stubs=stubs,
-            scratch=folder,
-            deadline=self.deadline,
-            say=lambda line: self.say(Phase.RESOLVING, line),
-            note=self.note,
-        )
+        resolver = self.assembly.resolver(self.host, stubs, folder)
         resolution, hidden = await resolver.resolve()
         not_shown = host_part(hidden, resolution.installed, self.host)
-        lock = EnvLock(
-            packages=resolution.packages,
-            distributions=(*locked_distributions(resolution, self.spec.reasons()), *not_shown),
-            python_version=self.spec.interpreter.version,
-            platform_digest=self.spec.interpreter.platform_digest,
-            inherit=self.spec.inherit,
-            host_digest=self.host.digest if self.spec.sees_host else None,
-            spec_digest=self.spec.digest,
-            uv_version=await self.uv.version(),
-            warnings=(*self.spec.warnings, *resolution.warnings),
-        )
+        shown = locked_distributions(resolution, self.spec.reasons())
+        lock = await self.assembly.lock(resolution, (*shown, *not_shown))
         return _Resolved(lock=lock, resolver=resolver, resolution=resolution)
-
-    async def _built_wheels(self, lock: EnvLock, folder: Path) -> Sequence[BuiltWheel]:
-        """A wheel for each source of a lock; raises `BuildFailed`."""
-        building = SourceBuilding(
-            store=self.store.wheels,
-            builder=Builder(
-                uv=self.uv,
-                spec=self.spec,
-                env=folder / "build",
-                scratch=folder,
-                deadline=self.deadline,
-            ),
-            fill=self.assembly.fill,
-            say=lambda line: self.say(Phase.RESOLVING, line),
-            note=self.note,
-        )
-        return await building.wheels_for(lock)
 
     def _stubs(self, folder: Path) -> Path:
         """The stubs of this host; made once, beside their place, for all builds."""

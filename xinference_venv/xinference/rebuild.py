@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xinference_venv._util.tasks import finish_in_thread
-from xinference_venv.errors import VerificationFailed
 from xinference_venv.inventory.inventory import used_by
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.host import HostDistribution, HostFacts
@@ -25,16 +24,13 @@ from xinference_venv.planning.pylock import Resolution
 from xinference_venv.planning.requirements import Origin, RequirementLine
 from xinference_venv.planning.source_builds import with_built
 from xinference_venv.planning.spec import PROCESS_DISTRIBUTION, EnvSpec
-from xinference_venv.service.assemble import Assembly, in_phase
+from xinference_venv.service.assemble import Assembly, in_phase, raise_faults
 from xinference_venv.service.prepare import staged
-from xinference_venv.service.source_builds import SourceBuilding
 from xinference_venv.settings import InheritMode
 from xinference_venv.store.envs.inspect import inspect_env, site_packages_of
 from xinference_venv.store.process_scan import users_of
 from xinference_venv.store.sweep import sweep
-from xinference_venv.uv.installer import Builder
-from xinference_venv.uv.interpreters import check_environment
-from xinference_venv.uv.resolver import Resolver, write_stubs
+from xinference_venv.uv.resolver import write_stubs
 from xinference_venv.xinference.carry_over import (
     carry_over,
     contents_of,
@@ -101,6 +97,19 @@ class Change:
     def path(self) -> Path:
         """The place of the environment."""
         return self.standing.path
+
+    @property
+    def assembly(self) -> Assembly:
+        """What makes an environment of a lock."""
+        return Assembly(
+            store=self.engine.store,
+            uv=self.engine.uv,
+            spec=self.spec,
+            host=self.host,
+            deadline=float(self.engine.settings.build_timeout),
+            say=_say,
+            note=_log.debug,
+        )
 
     async def run(self, call: Call | None) -> None:
         """Make it, and note the call it is for, if any.
@@ -186,16 +195,7 @@ class Change:
         stubs = scratch / "stubs"
         await finish_in_thread(self.engine.store.disk.make_directory, stubs)
         await finish_in_thread(write_stubs, seen, stubs)
-        resolver = Resolver(
-            uv=self.engine.uv,
-            spec=spec,
-            host=seen,
-            stubs=stubs,
-            scratch=scratch,
-            deadline=self._deadline,
-            say=_log.info,
-            note=_log.debug,
-        )
+        resolver = replace(self.assembly, spec=spec).resolver(seen, stubs, scratch)
         resolution, hidden = await resolver.resolve()
         return resolution, hidden.keys() - resolution.installed.keys()
 
@@ -224,60 +224,23 @@ class Change:
             for each in locked_distributions(resolution, self.spec.reasons())
             if each.role is Role.INSTALLED or each.name not in own
         ]
-        return EnvLock(
-            packages=resolution.packages,
-            distributions=(*there, *resolved, *host_part(hidden, own, self.host)),
-            python_version=self.spec.interpreter.version,
-            platform_digest=self.spec.interpreter.platform_digest,
-            inherit=self.spec.inherit,
-            host_digest=self.host.digest if self.spec.sees_host else None,
-            spec_digest=self.spec.digest,
-            uv_version=await self.engine.uv.version(),
-            warnings=(*self.spec.warnings, *resolution.warnings),
-        )
+        hidden_or_shadowed = host_part(hidden, own, self.host)
+        return await self.assembly.lock(resolution, (*there, *resolved, *hidden_or_shadowed))
 
     # Making it
 
     async def _build(self, plan: _Plan, folder: Path, staged: Path) -> EnvLock:
         """Make the whole new environment at `staged`, and verify it; what it is."""
-        spec, store = self.spec, self.engine.store
-        assembly = Assembly(
-            store=store,
-            uv=self.engine.uv,
-            spec=spec,
-            host=self.host,
-            deadline=self._deadline,
-            say=_say,
-            note=_log.debug,
-        )
-        wheels = SourceBuilding(
-            store=store.wheels,
-            builder=self._builder(folder, folder / "build"),
-            fill=assembly.fill,
-            say=_log.info,
-            note=_log.debug,
-        )
-        lock = with_built(plan.lock, await wheels.wheels_for(plan.lock))
-        builder = self._builder(folder, staged)
+        assembly = self.assembly
+        lock = with_built(plan.lock, await assembly.wheels_for(plan.lock, folder))
+        builder = assembly.builder(folder, staged)
         await in_phase(Phase.INSTALLING, builder.make_empty())
         await assembly.fill(lock, builder)
         site = site_packages_of(staged)
         inspection = await asyncio.to_thread(inspect_env, staged, site)
         await finish_in_thread(self._furnish, plan, staged)
-        hidden = [each.name for each in lock.with_role(Role.HIDDEN)]
-        inherited = [each.name for each in lock.with_role(Role.INHERITED)]
-        faults = await check_environment(
-            self.engine.uv.door,
-            str(staged / "bin" / "python"),
-            seen=[*inherited, *lock.installed],
-            unseen=hidden,
-            deadline=self._deadline,
-        )
-        if faults := [*inspection.faults, *faults]:
-            raise VerificationFailed(
-                "what was installed is not what was resolved: " + "; ".join(faults[:5]),
-                {"faults": faults[:100], "phase": Phase.VERIFYING.value},
-            )
+        visible = in_phase(Phase.VERIFYING, assembly.check_visible(lock, staged))
+        raise_faults([*inspection.faults, *await visible])
         return lock
 
     def _furnish(self, plan: _Plan, staged: Path) -> None:
@@ -289,15 +252,6 @@ class Change:
         write_guard(
             self.engine.store.disk, site_packages_of(staged), self.host.interpreter.search_path
         )
-
-    def _builder(self, folder: Path, env: Path) -> Builder:
-        return Builder(
-            uv=self.engine.uv, spec=self.spec, env=env, scratch=folder, deadline=self._deadline
-        )
-
-    @property
-    def _deadline(self) -> float:
-        return float(self.engine.settings.build_timeout)
 
     # Putting it in its place
 
