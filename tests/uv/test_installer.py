@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.utils import canonicalize_name
 
 from tests.fakes import distribution, lock
 from tests.index import Index
@@ -308,3 +309,39 @@ def test_only_places_of_the_same_server_get_a_password_back() -> None:
         "https://evil.example/index.example/d.whl",
         "https://store.example/e.zip?sig=1",
     ]
+
+
+@pytest.mark.uv
+async def test_uv_says_offline_what_of_a_lock_it_would_have_to_fetch(
+    bench: Bench, index: Index, tmp_path: Path
+) -> None:
+    names = {"here": "Wick.of_here", "there": "wick-of-there"}
+    for name in names.values():
+        build_wheel(tmp_path / "wheels", name, "1.0")
+    resolution = await bench.resolve(*names.values())
+    made = lock(*resolution.packages, inherit=InheritMode.NONE)
+    first = lock(
+        *(each for each in resolution.packages if each["name"] == canonicalize_name(names["here"]))
+    )
+
+    def builder(name: str) -> Builder:
+        scratch = tmp_path / name
+        scratch.mkdir()
+        return Builder(
+            uv=bench.uv,
+            spec=bench.spec(list(names.values())),
+            env=scratch / "env",
+            scratch=scratch,
+            deadline=60,
+        )
+
+    one = builder("one")
+    await one.make_empty()
+    assert await one.uncached(made) == {"wick-of-here", "wick-of-there"}
+    await one.install(first, lambda _: None)
+    other = builder("other")
+    await other.make_empty()
+    asked = len(index.requests)
+    assert await other.uncached(made) == {"wick-of-there"}
+    assert len(index.requests) == asked
+    assert not list(other.env.glob("lib/python3*/site-packages/wick*"))

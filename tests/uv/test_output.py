@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xinference_venv.inventory.jobs import Phase
-from xinference_venv.uv.output import InstallProgress, Progress
+from xinference_venv.uv.output import InstallProgress, Progress, uncached_name
 
 SIZES = {"numpy": 18_000_000, "six": 11_000}
 
@@ -93,3 +93,17 @@ def test_counts_only_grow_and_stay_within_their_totals(said: list[str], total: i
     assert [step.done_bytes for step in seen] == sorted(step.done_bytes for step in seen)
     assert all(step.total == total and step.done <= total for step in seen)
     assert (seen[-1].done, seen[-1].done_bytes) == (total, seen[-1].total_bytes)
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("DEBUG Identified uncached distribution: torch==2.8.0+cu128", "torch"),
+        ("DEBUG Identified uncached distribution: a-b.c @ https://x/y.whl", "a-b.c"),
+        ("DEBUG Registry requirement already cached: torch==2.8.0", None),
+        ("Would download 3 packages", None),
+        ("", None),
+    ],
+)
+def test_a_line_names_what_is_not_in_the_cache(line: str, name: str | None) -> None:
+    assert uncached_name(line) == name

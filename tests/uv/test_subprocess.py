@@ -15,6 +15,7 @@ from uv import find_uv_bin
 
 from tests.index import dead_port
 from tests.tls import self_signed, serving
+from tests.uv.conftest import Bench
 from xinference_venv.errors import DeadlineExceeded, StoreError, UvFailed
 from xinference_venv.observability import metrics
 from xinference_venv.observability.registry import Spread
@@ -476,3 +477,11 @@ async def test_a_uv_that_is_killed_is_an_error_that_tells_the_signal(tmp_path: P
     with pytest.raises(UvFailed, match=r"uv was ended by signal 9 \(Killed\)") as caught:
         await uv(UvCommand(arguments=()), deadline=30)
     assert caught.value.details["exit_status"] == -9
+
+
+@pytest.mark.uv
+async def test_pruning_leaves_what_can_be_found(bench: Bench, uv_cache: Path) -> None:
+    dangling = uv_cache / "archive-v0" / "nobody-links-here"
+    dangling.mkdir(parents=True)
+    await bench.uv.prune_cache(deadline=60)
+    assert not dangling.exists()

@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
 
 def ignore(_: object) -> None:
     """Do nothing: the callback of a caller that wants no reports."""
@@ -41,10 +44,6 @@ async def cancel(*tasks: asyncio.Future[Any]) -> None:
         for each in tasks:
             if not each.cancelled():
                 each.exception()
-
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 
 async def finish_in_thread(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

@@ -47,7 +47,7 @@ from xinference_venv.store.host_files import free_bytes, total_bytes
 from xinference_venv.store.keys import key_places
 from xinference_venv.store.legacy.layouts import old_directories
 from xinference_venv.store.store import Store
-from xinference_venv.uv.subprocess import Uv, prune_cache
+from xinference_venv.uv.subprocess import Uv
 
 # How often a standing policy is applied where nothing happens.
 _EVERY_SECONDS = 600.0
@@ -294,7 +294,7 @@ class Care:
         if not prune:
             return before, Weight(), None
         try:
-            await prune_cache(self._uv, deadline=float(self.launches.settings.build_timeout))
+            await self._uv.prune_cache(deadline=float(self.launches.settings.build_timeout))
         except VirtualEnvError as error:
             # What was done before it is to be told as well.
             return before, Weight(), error

@@ -2,6 +2,7 @@
 
 A job belongs to one caller and has its own events, result and lease. A build belongs to all the
 jobs that ask for the same thing at the same time; it is cancelled when the last of them is.
+How a job ended, and how long its phases took, goes to the log and to the metrics.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.service.build_log import BuildLog
+
+_log = logging.getLogger(__name__)
+# How a launch ends is reported to its caller: without a logging configuration, Python's handler of
+# last resort must not print it to standard error as well.
+_log.addHandler(logging.NullHandler())
 
 ENDED_JOBS_KEPT = 200
 # It becomes the name of a folder.
@@ -186,11 +192,6 @@ class Board:
     def running(self) -> list[Job]:
         """The jobs that have not ended."""
         return [job for job in self.jobs.values() if not job.journal.phase.is_last]
-
-
-_log = logging.getLogger(__name__)
-# Whoever waits for a launch is told how it ends: without logging, standard error is not the place.
-_log.addHandler(logging.NullHandler())
 
 
 def accounted(

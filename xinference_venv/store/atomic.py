@@ -1,8 +1,9 @@
-"""The door to the disk: the few operations that change it, each whole or not at all.
+"""The only operations that change the disk, each done whole or not at all.
 
-A file is written beside its place and renamed; a link is made beside its place and renamed; a
-directory is moved to the trash before it is deleted, so nobody meets half of it. Nothing is
-changed where a link among the parents of a path leads: paths are given resolved.
+A file or a link is made under a temporary name in the same folder and renamed; a directory is
+moved to the trash before it is deleted: no process ever sees half of any of them. A temporary name
+says which process made it, so that a sweep can delete what a crash left. Nothing is changed through
+a symbolic link among the parents of a path: callers pass resolved paths.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ _HINTS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _CLOSED),
 }
+_TEMPORARY_NAME = re.compile(
+    r"\..+\.(?P<where>[0-9a-f]{12})-(?P<pid>[0-9]{1,9})-(?P<start>[0-9.]*)-[0-9a-f]{8}"
+)
 _T = TypeVar("_T")
 
 # What tells a changed file: inode, size, times of content and of status in nanoseconds; empty
@@ -294,11 +298,6 @@ def hint_for(error: OSError) -> str | None:
     return None if error.errno is None else _HINTS.get(error.errno)
 
 
-_NAME = re.compile(
-    r"\..+\.(?P<where>[0-9a-f]{12})-(?P<pid>[0-9]{1,9})-(?P<start>[0-9.]*)-[0-9a-f]{8}"
-)
-
-
 def place_beside(path: Path) -> Path:
     """A new place in the same folder, hidden, with a name that says which process uses it."""
     maker = this_process()
@@ -308,7 +307,7 @@ def place_beside(path: Path) -> Path:
 
 def maker_of(name: str) -> Holder | None:
     """Whether the process lives that made something beside; None for any other name."""
-    found = _NAME.fullmatch(name)
+    found = _TEMPORARY_NAME.fullmatch(name)
     if found is None:
         return None
     here = this_process()

@@ -167,6 +167,14 @@ class Store:
         self.disk.discard(folder, self.layout.trash)
         self.disk.unlink(_owner_path(folder))
 
+    def delete_unowned_staging(self) -> None:
+        """Delete what builds staged whose processes are gone."""
+        for path in self.layout.staging.iterdir():
+            folder = path if path.is_dir() else path.with_suffix("")
+            if not self._owned(folder):
+                self.disk.discard(folder, self.layout.trash)
+                self.disk.unlink(_owner_path(folder))
+
     def publish(
         self,
         staged: Path,
@@ -348,14 +356,6 @@ class Store:
         if record.env_id != env_id:
             raise InvalidRecord(f"{path} is of another environment, {record.env_id[:64]}")
         return record
-
-    def delete_unowned_staging(self) -> None:
-        """Delete what builds staged whose processes are gone."""
-        for path in self.layout.staging.iterdir():
-            folder = path if path.is_dir() else path.with_suffix("")
-            if not self._owned(folder):
-                self.disk.discard(folder, self.layout.trash)
-                self.disk.unlink(_owner_path(folder))
 
     def _owned(self, folder: Path) -> bool:
         """Whether the process that stages here may still live: gone only when proved gone.

@@ -20,7 +20,8 @@ from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.pylock import pylock_of, strip_credentials
 from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.uv import argv
-from xinference_venv.uv.subprocess import Uv, uncached_name
+from xinference_venv.uv.output import uncached_name
+from xinference_venv.uv.subprocess import Uv
 
 _STRETCHES = 4
 # Where uv's cache has the source of what it built, which may contain wheels of its own.

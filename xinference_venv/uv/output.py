@@ -1,6 +1,8 @@
-"""uv's output lines as progress: which phase, how many packages, how many bytes.
+"""What uv's output lines say: how far an install is, and what is not in uv's cache.
 
-uv writes for people; what can't be read here is shown as it is and changes no count.
+Comes in: lines of stderr. Comes out: phase, packages and bytes of an install; names of
+distributions. uv writes for people: a line that can't be read here is shown as it is and changes
+no count.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ _DOWNLOADING = re.compile(r"^\s*Downloading (?P<name>\S+)(?: \((?P<size>[^)]+)\)
 _DOWNLOADED = re.compile(r"^\s*Downloaded (?P<name>\S+)$")
 _BUILDING = re.compile(r"^\s*Building (?P<name>\S+)")
 _PREPARED = re.compile(r"^Prepared (?P<count>\d+) packages?")
+_UNCACHED = re.compile(r"Identified uncached distribution: ([A-Za-z0-9._-]+)(?:==|\s|$)")
 _INSTALLED = re.compile(r"^Installed (?P<count>\d+) packages?")
 
 
@@ -86,3 +89,9 @@ class InstallProgress:
             done_bytes=self._done_bytes,
             total_bytes=sum(self.sizes.values()),
         )
+
+
+def uncached_name(line: str) -> str | None:
+    """The name of the distribution that a line of uv's debug output says is not in its cache."""
+    found = _UNCACHED.search(line)
+    return None if found is None else found[1]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import time
 from collections import deque
@@ -26,8 +25,7 @@ from xinference_venv.errors import DeadlineExceeded, UvFailed, UvNotFound
 from xinference_venv.observability import metrics
 from xinference_venv.observability.registry import Measures
 from xinference_venv.observability.waiting import counted_waiting
-from xinference_venv.uv import argv
-from xinference_venv.uv.argv import UvCommand
+from xinference_venv.uv.argv import UvCommand, prune_cache
 from xinference_venv.uv.argv import version as version_command
 
 TAIL_LINES = 60
@@ -150,6 +148,13 @@ class Uv:
             self._versions.append(finished.output.strip())
         return self._versions[0]
 
+    async def prune_cache(self, *, deadline: float) -> None:
+        """Delete from the cache what nothing refers to any more; raises `UvFailed`.
+
+        uv waits until no other uv uses the cache, at most `deadline` seconds.
+        """
+        await self(prune_cache(), deadline=deadline)
+
     async def __call__(
         self,
         command: UvCommand,
@@ -159,11 +164,11 @@ class Uv:
         working_directory: str = "/",
     ) -> Finished:
         """Run uv; raises `UvFailed` with uv's own words when it ends with an error."""
-        argv = (self.program, *command.arguments)
+        command_line = (self.program, *command.arguments)
         self.calls += 1
         try:
             finished = await self.door.run(
-                argv,
+                command_line,
                 deadline=deadline,
                 on_line=on_line,
                 more_environment=command.environment,
@@ -189,7 +194,7 @@ class Uv:
                 words,
                 {
                     **({} if hint is None else {"hint": hint}),
-                    "command": _redacted_command(argv, command.secrets),
+                    "command": _redacted_command(command_line, command.secrets),
                     "exit_status": finished.exit_status,
                     "output": "\n".join(finished.tail),
                 },
@@ -300,21 +305,3 @@ def _group_lives(group: int) -> bool:
             if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
                 return True
     return False
-
-
-# In uv's own words, of an index's wheel that it would have to fetch.
-_UNCACHED = re.compile(r"Identified uncached distribution: ([A-Za-z0-9._-]+)(?:==|\s|$)")
-
-
-async def prune_cache(uv: Uv, *, deadline: float) -> None:
-    """Delete from the cache what nobody can find any more; raises `UvFailed`.
-
-    uv waits until no other uv uses the cache, at most `deadline` seconds.
-    """
-    await uv(argv.prune_cache(), deadline=deadline)
-
-
-def uncached_name(line: str) -> str | None:
-    """The name of the distribution that a line of uv's says is not in its cache."""
-    found = _UNCACHED.search(line)
-    return None if found is None else found[1]

@@ -1,3 +1,5 @@
+"""Credentials at an install: each goes back to the place it was given for, and to no other."""
+
 from __future__ import annotations
 
 import copy
