@@ -91,14 +91,14 @@ class Settings:
         return _virtualenv_dir(self.home)
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str], *, home_directory: str) -> Self:
+    def from_environ(cls, environ: Mapping[str, str], *, home_directory: str | None) -> Self:
         """Read the variables; one that is empty counts as not set.
 
-        ``home_directory`` is the user's. Raises `InvalidInput`, naming the variable, its value
-        and what is allowed.
+        ``home_directory`` is the user's, None for one who has none that may be written to.
+        Raises `InvalidInput`, naming the variable, its value and what is allowed.
         """
         read = _Variables(environ=environ)
-        home = read.path("XINFERENCE_HOME") or f"{home_directory.rstrip('/')}/.xinference"
+        home = read.path("XINFERENCE_HOME") or _default_home(home_directory)
         option = "XINFERENCE_VIRTUAL_ENV_"
         return cls(
             home=home,
@@ -192,6 +192,19 @@ class _Variables:
             if mode.value == value.lower():
                 return mode
         raise _invalid(name, value, ", ".join(InheritMode))
+
+
+def _default_home(home_directory: str | None) -> str:
+    if home_directory is None:
+        raise InvalidInput(
+            "This user has no home directory that may be written to, so there is no place for"
+            " environments",
+            {
+                "hint": "Let XINFERENCE_HOME name a folder that this user may write to.",
+                "variable": "XINFERENCE_HOME",
+            },
+        )
+    return f"{home_directory.rstrip('/')}/.xinference"
 
 
 def _virtualenv_dir(home: str) -> str:

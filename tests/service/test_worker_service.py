@@ -14,8 +14,8 @@ from xinference_venv.errors import InvalidName, NotFound, UnknownJob
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.service.open_uv import open_uv
+from xinference_venv.service.places import find_places
 from xinference_venv.service.worker_service import WorkerService
-from xinference_venv.settings import Settings
 from xinference_venv.store.store import Store
 
 ADDRESS = "here:1"
@@ -23,10 +23,10 @@ ADDRESS = "here:1"
 
 @pytest_asyncio.fixture
 async def service(environ: Mapping[str, str]) -> AsyncIterator[WorkerService]:
-    settings = Settings.from_environ(environ, home_directory=environ["HOME"])
-    store = Store.open(Path(settings.virtualenv_dir))
-    uv = open_uv(settings, store, environ, environ["HOME"])
-    running = WorkerService(store=store, uv=uv, settings=settings, environ=environ)
+    places = find_places(environ)
+    store = Store.open(places.root)
+    uv = open_uv(places, store, environ)
+    running = WorkerService(store=store, uv=uv, settings=places.settings, environ=environ)
     await running.start(ADDRESS)
     yield running
     await running.stop()

@@ -9,7 +9,6 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import xoscar as xo
@@ -19,7 +18,7 @@ from xinference_venv.actors.worker import WORKER_UID, VirtualEnvWorkerActor
 from xinference_venv.errors import InvalidInput
 from xinference_venv.inventory.cluster_state import HEARTBEAT_SECONDS
 from xinference_venv.service.open_uv import open_uv
-from xinference_venv.settings import Settings
+from xinference_venv.service.places import find_places
 from xinference_venv.store.store import Store
 
 LOOPBACK = "127.0.0.1"
@@ -59,15 +58,14 @@ async def create_worker(
     actor then.
     """
     ambient = os.environ if environ is None else environ
-    home = ambient.get("HOME") or str(Path.home())
-    settings = Settings.from_environ(ambient, home_directory=home)
-    store = await asyncio.to_thread(Store.open, Path(settings.virtualenv_dir))
-    uv = await asyncio.to_thread(open_uv, settings, store, ambient, home)
+    places = await asyncio.to_thread(find_places, ambient)
+    store = await asyncio.to_thread(Store.open, places.root)
+    uv = await asyncio.to_thread(open_uv, places, store, ambient)
     worker = await xo.create_actor(
         VirtualEnvWorkerActor,
         store=store,
         uv=uv,
-        settings=settings,
+        settings=places.settings,
         environ=ambient,
         address=address,
         uid=WORKER_UID,

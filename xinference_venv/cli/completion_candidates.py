@@ -16,6 +16,7 @@ from xinference_venv.errors import InvalidInput, VirtualEnvError
 from xinference_venv.inventory.diff import name_of
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.service.local_names import local_environment_keys, local_model_names
+from xinference_venv.service.places import read_settings
 from xinference_venv.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def worker_names(supervisor: str | None) -> list[str]:
 
 def _settings(environ: Mapping[str, str]) -> Settings | None:
     try:
-        return Settings.from_environ(environ, home_directory=os.path.expanduser("~"))
+        return read_settings(environ)
     except InvalidInput:
         return None
 

@@ -6,6 +6,7 @@ what people read is made in `console` and `progress`.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from xinference_venv.cli.session import Stopped
 from xinference_venv.cli.verify import verify
 from xinference_venv.cli.watch import watch
 from xinference_venv.errors import InvalidInput, JobCancelled, StoreError, VirtualEnvError
+from xinference_venv.service.places import user_home
 
 
 @click.group(cls=HelpfulGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -78,6 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default this process's; returns the exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     as_json = "--json" in words
+    # xoscar asks for the home directory when it is imported, which fails for a user who has none
+    # (xoscar/constants.py).
+    os.environ["HOME"] = os.environ.get("HOME") or user_home(os.environ)
     # An unusual name on a terminal without UTF-8 is no reason to fail.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -10,7 +10,6 @@ import asyncio
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import (
@@ -28,6 +27,7 @@ from xinference_venv.errors import DeadlineExceeded, InvalidInput, NotFound, Wor
 from xinference_venv.inventory.jobs import JobEvent, PreparedEnvironment
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.runtime.actor_spec import ActorClass
+from xinference_venv.service.places import SOCKET_VARIABLE, socket_folder
 
 if TYPE_CHECKING:
     from xinference_venv.client import Client
@@ -84,16 +84,16 @@ def serve(
 
 @contextmanager
 def _sockets_of_our_own() -> Iterator[None]:
-    """Let xoscar keep its sockets in a private folder, unless it is told or loaded before.
+    """Let xoscar keep its sockets in a folder that fits, unless it is loaded already.
 
-    By itself it takes the home directory, which may be read-only, or whose path may be longer
-    than that of a socket can be. Model processes hear of the folder through the environment.
+    By itself it takes the home directory, which may be missing or read-only, or whose path may
+    be longer than that of a socket can be. Model processes get the folder from the environment.
     """
-    if "XOSCAR_DIR" in os.environ or "xoscar" in sys.modules:
+    if "xoscar" in sys.modules:
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="xinference-venv-") as folder:
-        os.environ["XOSCAR_DIR"] = folder
+    with socket_folder(os.environ) as folder:
+        os.environ[SOCKET_VARIABLE] = folder
         yield
 
 

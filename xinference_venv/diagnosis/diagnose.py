@@ -10,6 +10,7 @@ import asyncio
 import importlib.metadata
 import os
 import platform
+import pwd
 import resource
 import sys
 import time
@@ -32,8 +33,11 @@ from xinference_venv.diagnosis.host_checks import (
     open_files_check,
     owner_check,
     python_check,
+    shared_memory_check,
     sockets_check,
     space_check,
+    temporary_check,
+    user_check,
     uv_check,
     xoscar_check,
 )
@@ -44,27 +48,41 @@ from xinference_venv.inventory.lease import Holder
 from xinference_venv.planning.host import Accelerator, HostFacts
 from xinference_venv.planning.sources import combine_sources
 from xinference_venv.service.host_facts import pip_config_of
-from xinference_venv.service.open_uv import cache_dir, uv_environment
+from xinference_venv.service.open_uv import uv_environment
+from xinference_venv.service.places import (
+    NO_HOME,
+    SOCKET_VARIABLE,
+    Places,
+    places_with,
+    read_settings,
+    socket_folder_fault,
+    temporary_folder,
+)
 from xinference_venv.settings import Settings
 from xinference_venv.store.envs.verify import broken_at_a_glance
 from xinference_venv.store.host.scan import scan_distributions
-from xinference_venv.store.host_files import free_bytes, nearest, same_file_system
+from xinference_venv.store.host_files import (
+    SHARED_MEMORY_HINT,
+    free_bytes,
+    may_write,
+    nearest,
+    same_file_system,
+    shared_memory_fault,
+)
 from xinference_venv.store.keys import names_in
 from xinference_venv.store.store import Store
 from xinference_venv.uv.interpreters import find_uv, installed_pythons, probe_interpreter
 from xinference_venv.uv.subprocess import ProcessDoor, Uv
 
 _PROGRAM = "xinference_venv"
-# The longest path of a unix socket, its end included.
-_SOCKET_PATH = 108 if sys.platform == "linux" else 104
 
 
 async def examine(ambient: Mapping[str, str]) -> Diagnosis:
     """What is wrong with this host for a process with these variables; raises nothing of ours."""
     at = time.time()
-    home = ambient.get("HOME") or str(Path.home())
-    settings, checks = _settings(ambient, home)
-    host = _Host(ambient=ambient, home=home, settings=settings)
+    settings, checks = _settings(ambient)
+    places = await asyncio.to_thread(places_with, settings, ambient)
+    host = _Host(ambient=ambient, places=places)
     parts = await asyncio.gather(
         host.uv(),
         host.python(),
@@ -81,16 +99,19 @@ async def examine(ambient: Mapping[str, str]) -> Diagnosis:
     )
 
 
-def _settings(ambient: Mapping[str, str], home: str) -> tuple[Settings, list[Check]]:
+def _settings(ambient: Mapping[str, str]) -> tuple[Settings, list[Check]]:
     """The settings as far as they can be read, and what is wrong with the others."""
     variables = dict(ambient)
     checks = []
     while True:
         try:
-            settings = Settings.from_environ(variables, home_directory=home)
+            settings = read_settings(variables)
         except InvalidInput as error:
             checks.append(failed_by("settings", error))
-            del variables[error.details["variable"]]
+            name = error.details["variable"]
+            if variables.pop(name, None) is None:
+                # There is no place for a home: all else can still be looked at.
+                variables[name] = NO_HOME
         else:
             return settings, checks or [ok("settings", "the environment variables can be read")]
 
@@ -100,16 +121,20 @@ class _Host:
     """The parts of an examination; each gives checks, whatever it meets."""
 
     ambient: Mapping[str, str]
-    home: str
-    settings: Settings
+    places: Places
 
     @property
     def _root(self) -> Path:
-        return Path(self.settings.virtualenv_dir)
+        return self.places.root
+
+    @property
+    def settings(self) -> Settings:
+        """The settings as far as they can be read."""
+        return self.places.settings
 
     @property
     def _cache(self) -> Path:
-        return Path(cache_dir(self.settings, self._root, self.ambient, self.home))
+        return Path(self.places.uv_cache)
 
     async def uv(self) -> list[Check]:
         """Whether uv is there, runs, and finds interpreters."""
@@ -196,22 +221,29 @@ class _Host:
 
     def limits(self) -> list[Check]:
         """Whether the system lets processes open what they need, and talk to each other."""
-        named = self.ambient.get("XOSCAR_DIR")
-        folder = named or self.home
+        named = self.ambient.get(SOCKET_VARIABLE)
+        folder = named or self.places.user_home
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return [
-            sockets_check(
-                folder,
-                named=named is not None,
-                writable=os.access(nearest(Path(folder)), os.W_OK),
-                limit=_SOCKET_PATH,
-            ),
+            self._user(),
+            temporary_check(self.places.temporary, usual=temporary_folder(self.ambient)),
+            sockets_check(folder, named=bool(named), fault=socket_folder_fault(folder)),
+            shared_memory_check(shared_memory_fault(), SHARED_MEMORY_HINT),
             open_files_check(-1 if soft == resource.RLIM_INFINITY else soft),
         ]
 
+    def _user(self) -> Check:
+        """Who this process is, and whether its home directory is there."""
+        home, uid = self.places.user_home, os.geteuid()
+        try:
+            name = pwd.getpwuid(uid).pw_name
+        except KeyError:
+            name = None
+        return user_check(uid, name, home, usable=may_write(home))
+
     def _door(self) -> ProcessDoor:
         """A door of its own: one of a worker may be taken by its builds for an hour."""
-        environment = uv_environment(self.settings, self._root, self.ambient, self.home)
+        environment = uv_environment(self.places, self.ambient)
         return ProcessDoor(environment=environment, slots=2)
 
 

@@ -20,8 +20,6 @@ from xinference_venv.planning.host import HostFacts
 _LITTLE_BYTES = 10 * 1024**3
 _NO_BYTES = 1024**3
 _OPEN_FILES = 1024
-# What xoscar adds to its folder for a socket, with the end of a path.
-_SOCKET_NAME = len("/.xoscar/socket/") + 32 + 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -198,19 +196,43 @@ def open_files_check(limit: int) -> Check:
     return ok("open files", "no limit" if limit < 0 else f"a process may open {limit}")
 
 
-def sockets_check(folder: str, *, named: bool, writable: bool, limit: int) -> Check:
+def user_check(uid: int, name: str | None, home: str, *, usable: bool) -> Check:
+    """Of who runs this; `name` is None for a user that the list of users does not have."""
+    who = f"user {uid}, {name or 'without an entry in the list of users'}"
+    if usable:
+        return ok("user", f"{who}; home directory {home}")
+    return ok("user", f"{who}; without a home directory ({home}): all is kept in XINFERENCE_HOME")
+
+
+def temporary_check(folder: str, *, usual: str | None) -> Check:
+    """Of where temporary files go; `usual` is None where no usual folder may be written to."""
+    if usual is not None:
+        return ok("temporary files", folder)
+    return warning(
+        "temporary files",
+        f"neither TMPDIR nor /tmp is a folder that may be written to: uv and builds use {folder}",
+        "mount a tmpfs at /tmp, or let TMPDIR name a folder: models may need one themselves",
+    )
+
+
+def sockets_check(folder: str, *, named: bool, fault: str | None) -> Check:
     """Of the folder in which xoscar keeps the sockets of this host's processes.
 
-    `limit` is of the path of a socket, in bytes. Unless the folder is `named` (by ``XOSCAR_DIR``),
-    only serving clusters that embed us use it, and our own commands a private one.
+    Unless the folder is `named` (by ``XOSCAR_DIR``), only serving clusters that embed us use it,
+    and our own commands a private one. `fault` is why it can't be used.
     """
-    verdict = failed if named else warning
+    if fault is None:
+        return ok("sockets", folder)
     hint = "name a short folder of your own in XOSCAR_DIR, for every process of the cluster"
-    if len(folder.encode("utf-8", "surrogateescape")) + _SOCKET_NAME > limit:
-        return verdict("sockets", f"{folder} is too long for the path of a socket", hint)
-    if not writable:
-        return verdict("sockets", f"{folder} is not writable for this user", hint)
-    return ok("sockets", folder)
+    verdict = failed if named else warning
+    return verdict("sockets", f"{folder}: {fault}", hint)
+
+
+def shared_memory_check(fault: str | None, hint: str) -> Check:
+    """Of the shared memory through which model processes are started."""
+    if fault is None:
+        return ok("shared memory", "model processes can share memory")
+    return failed("shared memory", fault, hint)
 
 
 def owner_check(path: str, *, root: bool, open_places: Sequence[str]) -> Check:

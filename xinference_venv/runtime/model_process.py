@@ -20,6 +20,7 @@ import xoscar as xo
 from xinference_venv.errors import DeadlineExceeded, ModelStartFailed
 from xinference_venv.inventory.jobs import PreparedEnvironment
 from xinference_venv.store.envs.launcher import UNSET_VARIABLE
+from xinference_venv.store.host_files import SHARED_MEMORY_HINT, shared_memory_fault
 
 START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
@@ -127,7 +128,11 @@ async def start_model_process(
     except OSError as error:
         raise ModelStartFailed(
             f"the process of {label} did not start: {error}",
-            {"hint": f"try by hand: {environment.python} -c 'import xoscar'"},
+            {
+                "hint": f"try by hand: {environment.python} -c 'import xoscar'"
+                if shared_memory_fault() is None
+                else SHARED_MEMORY_HINT
+            },
         ) from error
     finally:
         if not started:

@@ -14,6 +14,7 @@ from xinference_venv._util.records import digest_of
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.planning.host import Accelerator, HostFacts, Interpreter
 from xinference_venv.planning.pip_config import PipConfig, parse_pip_config, pip_config_paths
+from xinference_venv.service.places import user_home
 from xinference_venv.settings import Settings
 from xinference_venv.store.atomic import Stamp
 from xinference_venv.store.host.scan import scan_distributions, stamp_all, unchanged
@@ -85,7 +86,7 @@ class Hosts:
 
     def _user_site(self, interpreter: Interpreter) -> str:
         """Where ``pip install --user`` puts packages; on the search path once it is there."""
-        home = self.environ.get("HOME") or str(Path.home())
+        home = user_home(self.environ)
         base = self.environ.get("PYTHONUSERBASE") or os.path.join(home, ".local")
         return os.path.join(base, "lib", f"python{interpreter.minor_version}", "site-packages")
 
@@ -119,7 +120,7 @@ def pip_config_of(environ: Mapping[str, str]) -> PipConfig:
     paths = pip_config_paths(
         environ,
         prefix=sys.prefix,
-        home=environ.get("HOME") or str(Path.home()),
+        home=user_home(environ),
         platform=sys.platform,
         present=os.path.exists,
     )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 (where POSIX shared memory of Linux lies)
 
 
 def read_present(paths: Iterable[str]) -> list[tuple[str, str]]:
@@ -47,3 +50,23 @@ def total_bytes(place: Path) -> int:
     """Bytes that the file system of a place has."""
     found = os.statvfs(place)
     return found.f_blocks * found.f_frsize
+
+
+def may_write(folder: str) -> bool:
+    """Whether this user may make files in a folder that is there, by the system's word."""
+    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
+
+
+def shared_memory_fault() -> str | None:
+    """Why model processes can't share memory, which xoscar needs to start them, or None."""
+    if sys.platform != "linux":
+        return None
+    if not os.path.isdir(SHARED_MEMORY):
+        return f"{SHARED_MEMORY} is not there"
+    return None if may_write(SHARED_MEMORY) else f"{SHARED_MEMORY} may not be written to"
+
+
+SHARED_MEMORY_HINT = (
+    f"mount a tmpfs at {SHARED_MEMORY} that this user may write to (docker run --tmpfs"
+    f" {SHARED_MEMORY}:mode=1777, or an emptyDir of medium Memory): no model can start without"
+)

@@ -132,6 +132,16 @@ class Layout:
         return self.store / "processes"
 
     @property
+    def uv_cache(self) -> Path:
+        """Uv's cache where its own can't be linked from here, or may not be written to."""
+        return self.store / "uv-cache"
+
+    @property
+    def temporary(self) -> Path:
+        """Temporary files of uv and builds on a host that has no other place for them."""
+        return self.store / "tmp"
+
+    @property
     def old_sizes(self) -> Path:
         """What was measured of the directories that older versions left."""
         return self.store / "old-sizes.json"

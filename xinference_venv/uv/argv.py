@@ -53,7 +53,11 @@ class UvCommand:
 
 
 def scrubbed_environment(
-    environ: Mapping[str, str], *, cache_dir: str | None, python_directories: Sequence[str] = ()
+    environ: Mapping[str, str],
+    *,
+    cache_dir: str | None,
+    temporary: str | None = None,
+    python_directories: Sequence[str] = (),
 ) -> dict[str, str]:
     """The environment for a uv process.
 
@@ -75,6 +79,8 @@ def scrubbed_environment(
     kept["NO_COLOR"] = "1"
     if cache_dir is not None:
         kept["UV_CACHE_DIR"] = cache_dir
+    if temporary is not None:
+        kept["TMPDIR"] = temporary
     return kept
 
 

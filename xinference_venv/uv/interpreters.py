@@ -75,11 +75,15 @@ def version_manager_directories(environ: Mapping[str, str], home: str) -> list[s
     put on its search path instead.
     """
     root = Path(environ.get("PYENV_ROOT") or Path(home, ".pyenv"), "versions")
+    try:
+        names = os.listdir(root)
+    except OSError:
+        # Not there, or not for this user: pyenv is another one's.
+        return []
     # 3.6 and 2.7 make uv's own questions fail.
-    modern = [
-        each for each in root.glob("3.*/bin") if not re.match(r"3\.[0-7](\.|$)", each.parts[-2])
-    ]
-    return [str(each) for each in sorted(modern, reverse=True)]
+    modern = [each for each in names if re.match(r"3\.(?![0-7](\.|$))", each)]
+    folders = [os.path.join(root, each, "bin") for each in sorted(modern, reverse=True)]
+    return list(filter(os.path.isdir, folders))
 
 
 async def probe_interpreter(door: ProcessDoor, python: str) -> Interpreter:

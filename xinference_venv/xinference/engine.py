@@ -22,6 +22,7 @@ from xinference_venv.planning.sources import PackageSources
 from xinference_venv.planning.spec import EnvSpec, Surroundings, plan_spec
 from xinference_venv.service.host_facts import Hosts
 from xinference_venv.service.open_uv import open_uv
+from xinference_venv.service.places import find_places
 from xinference_venv.settings import InheritMode, Settings
 from xinference_venv.store.catalog import built_in_catalog
 from xinference_venv.store.host_files import same_file_system
@@ -90,10 +91,10 @@ class Engine:
     @classmethod
     async def open(cls, environ: Mapping[str, str]) -> Self:
         """The engine of this host; raises the errors of settings, store and uv."""
-        home = environ.get("HOME") or str(Path.home())
-        settings = Settings.from_environ(environ, home_directory=home)
-        store = await asyncio.to_thread(Store.open, Path(settings.virtualenv_dir))
-        uv = await asyncio.to_thread(open_uv, settings, store, environ, home)
+        places = await asyncio.to_thread(find_places, environ)
+        store = await asyncio.to_thread(Store.open, places.root)
+        uv = await asyncio.to_thread(open_uv, places, store, environ)
+        settings = places.settings
         hosts = Hosts(store=store, uv=uv, settings=settings, environ=environ)
         return cls(settings=settings, store=store, uv=uv, hosts=hosts)
 

@@ -1,0 +1,201 @@
+"""Who this process is, and where it may write: home, uv's cache, temporary files, sockets.
+
+Comes in: the variables of a process. Comes out: `Places`, or an error that names the variable to
+set. Every command decides it here, so that all of them mean the same folders: in a container a
+user may have no entry in the list of users, no home directory, a ``HOME`` that is ``/`` or may
+not be written to, a ``TMPDIR`` that is missing or too long for a socket.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from xinference_venv.errors import InvalidInput, StoreError
+from xinference_venv.settings import Settings
+from xinference_venv.store.host_files import SHARED_MEMORY, may_write, nearest, same_file_system
+from xinference_venv.store.paths import Layout
+
+NO_HOME = "/nonexistent"
+"""The home directory of who has none, as Debian calls it: nothing is read or written there."""
+SOCKET_VARIABLE = "XOSCAR_DIR"
+_TEMPORARY_VARIABLES = ("TMPDIR", "TEMP", "TMP")
+_TEMPORARY_FOLDERS = ("/tmp", "/var/tmp", "/usr/tmp")  # noqa: S108 (as `tempfile` has them)
+# The longest path of a unix socket, with its end: sun_path of <sys/un.h>.
+_SOCKET_PATH = 108 if sys.platform == "linux" else 104
+# What xoscar adds to its folder for a socket: xoscar/constants.py, backends/.../socket.py.
+_SOCKET_NAME = len("/.xoscar/socket/") + 32 + 1
+SOCKET_FOLDER_BYTES = _SOCKET_PATH - _SOCKET_NAME
+"""So long the path of the folder may be that `SOCKET_VARIABLE` names, in bytes."""
+_PREFIX = "xv-"
+# What `tempfile.mkdtemp` adds to a folder: a slash, our prefix and eight characters.
+_PRIVATE_NAME = 1 + len(_PREFIX) + 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Places:
+    """The settings of a process, and the folders that it uses; all paths are absolute."""
+
+    settings: Settings
+    user_home: str
+    """Where the user's own configuration lies; `NO_HOME` for a user without one."""
+    uv_cache: str
+    """As configured, else uv's own, else a folder of the store."""
+    temporary: str
+    """Where uv and builds put temporary files."""
+
+    @property
+    def root(self) -> Path:
+        """The folder that the store lives under."""
+        return Path(self.settings.virtualenv_dir)
+
+
+def find_places(environ: Mapping[str, str]) -> Places:
+    """The places of a process with these variables; looks at the disk and changes nothing.
+
+    Raises `InvalidInput`, naming the variable that is wrong or has to be set.
+    """
+    return places_with(read_settings(environ), environ)
+
+
+def places_with(settings: Settings, environ: Mapping[str, str]) -> Places:
+    """The same for settings that were read already."""
+    root = Path(settings.virtualenv_dir)
+    return Places(
+        settings=settings,
+        user_home=user_home(environ),
+        uv_cache=_uv_cache(settings, environ),
+        temporary=temporary_folder(environ) or str(Layout(root).temporary),
+    )
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """The settings; raises `InvalidInput`, also for a user that has no place for a home."""
+    return Settings.from_environ(environ, home_directory=_writable_home(environ))
+
+
+def user_home(environ: Mapping[str, str]) -> str:
+    """The home directory by ``HOME``, else by the list of users, else `NO_HOME`.
+
+    `Path.home` raises for who has neither, as with ``docker run --user 54321``.
+    """
+    named = environ.get("HOME", "")
+    if named.startswith("/"):
+        return named
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir or NO_HOME
+    except KeyError:
+        return NO_HOME
+
+
+def _writable_home(environ: Mapping[str, str]) -> str | None:
+    """The home directory, if there is or can be a home of ours in it."""
+    home = user_home(environ)
+    if os.path.lexists(os.path.join(home, ".xinference")):
+        return home
+    # OpenShift and ``docker run --user`` give a user without entry the root as home directory.
+    return home if os.path.isdir(home) and may_write(home) else None
+
+
+def temporary_folder(environ: Mapping[str, str]) -> str | None:
+    """The first folder for temporary files that is there and may be written to, or None.
+
+    The order is that of `tempfile`, without its last resort, the working directory.
+    """
+    return next(filter(may_write, _temporary_folders(environ)), None)
+
+
+def _temporary_folders(environ: Mapping[str, str]) -> list[str]:
+    named = [environ.get(name, "") for name in _TEMPORARY_VARIABLES]
+    return [each for each in (*named, *_TEMPORARY_FOLDERS) if each.startswith("/")]
+
+
+def _uv_cache(settings: Settings, environ: Mapping[str, str]) -> str:
+    """Across file systems uv silently copies every file instead of linking it.
+
+    The cache of another user, as root has one that runs ``sudo`` with the user's ``HOME``, is
+    not touched: what root writes there, the user could not replace any more.
+    """
+    if settings.uv_cache_dir is not None:
+        return settings.uv_cache_dir
+    root = Path(settings.virtualenv_dir)
+    default = Path(environ.get("XDG_CACHE_HOME") or Path(user_home(environ), ".cache"), "uv")
+    if _is_ours(default) and same_file_system(default, root):
+        return str(default)
+    ours = Layout(root).uv_cache
+    return f"{ours}-{os.geteuid()}" if _is_anothers(ours) else str(ours)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder is of this user and may be written to, or can be made so."""
+    place = nearest(folder)
+    return may_write(str(place)) and (
+        (place != folder and os.geteuid() != 0) or not _is_anothers(place)
+    )
+
+
+def _is_anothers(folder: Path) -> bool:
+    """Whether a folder is there, and of another user."""
+    return os.path.exists(folder) and folder.stat().st_uid != os.geteuid()
+
+
+@contextmanager
+def socket_folder(environ: Mapping[str, str]) -> Iterator[str]:
+    """A private folder for the sockets between this host's processes, deleted at the end.
+
+    A folder that `SOCKET_VARIABLE` names is taken as it is. Raises `InvalidInput` for one that
+    can't be used, `StoreError` when there is no place for one of our own.
+    """
+    named = environ.get(SOCKET_VARIABLE)
+    if named:
+        if (fault := socket_folder_fault(named)) is not None:
+            raise InvalidInput(
+                f"{SOCKET_VARIABLE} names {named}: {fault}",
+                {"hint": _SOCKET_HINT, "variable": SOCKET_VARIABLE},
+            )
+        yield named
+        return
+    folder = tempfile.mkdtemp(prefix=_PREFIX, dir=_place_for_sockets(environ))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+_SOCKET_HINT = (
+    f"let {SOCKET_VARIABLE} name a folder that this user may write to, of at most"
+    f" {SOCKET_FOLDER_BYTES} bytes, for every process of the cluster"
+)
+
+
+def socket_folder_fault(folder: str) -> str | None:
+    """Why sockets can't lie in a folder, or None when they can."""
+    if len(os.fsencode(folder)) > SOCKET_FOLDER_BYTES:
+        return "its path is too long for that of a socket"
+    if not may_write(str(nearest(Path(folder)))):
+        return "this user may not write there"
+    return None
+
+
+def _place_for_sockets(environ: Mapping[str, str]) -> str:
+    # XDG_RUNTIME_DIR goes away when its user logs out, so it is not the first.
+    more = (environ.get("XDG_RUNTIME_DIR", ""), SHARED_MEMORY, user_home(environ))
+    candidates = [each for each in (*_temporary_folders(environ), *more) if each]
+    candidates.append(environ.get("XINFERENCE_HOME", ""))
+    for each in candidates:
+        fits = len(os.fsencode(each)) + _PRIVATE_NAME <= SOCKET_FOLDER_BYTES
+        if fits and may_write(each):
+            return each
+    raise StoreError(
+        "there is no folder for the sockets between this host's processes: none of"
+        f" {', '.join(dict.fromkeys(filter(None, candidates)))} may be written to and is short"
+        " enough",
+        {"hint": _SOCKET_HINT},
+    )
