@@ -144,7 +144,7 @@ def test_a_log_is_read_on_from_where_the_last_part_ended(store: Store) -> None:
     assert (second.text, second.ended) == ("two\n", False)
     assert (third.text, third.ended, third.log.ended) == ("three\n", True, 10.0)
     again = read_on(store.layout, log_id, third.offset)
-    assert again == LogPart(third.log, "", third.offset, True)
+    assert again == LogPart(log=third.log, text="", offset=third.offset, ended=True)
     assert read_on(store.layout, log_id, 10**9).ended
 
 

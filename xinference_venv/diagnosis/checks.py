@@ -10,10 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Self
 
 from xinference_venv._util.humanize import counted, duration_text
-from xinference_venv._util.records import Fields
+from xinference_venv._util.records import Record
 from xinference_venv.errors import VirtualEnvError
 
 CLOCK_SECONDS = 60.0
@@ -32,7 +31,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Check:
+class Check(Record, name="check"):
     """One thing that was looked at; `hint` says what to do, None when all is well."""
 
     name: str
@@ -40,62 +39,20 @@ class Check:
     found: str
     hint: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "name": self.name,
-            "verdict": self.verdict.value,
-            "found": self.found,
-            "hint": self.hint,
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("check", data)
-        return cls(
-            name=fields.text("name"),
-            verdict=fields.choice("verdict", Verdict, Verdict),
-            found=fields.text("found"),
-            hint=fields.optional_text("hint"),
-        )
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Diagnosis:
+class Diagnosis(Record, name="diagnosis"):
     """What was found of one host; `at` is the time on its clock when it began to look.
 
     `at` is in seconds since the epoch. `worker_address` is None for a host that was examined
     without any worker.
     """
 
+    worker_address: str | None = None
     host_name: str
     release: str
     at: float
     checks: tuple[Check, ...]
-    worker_address: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "worker_address": self.worker_address,
-            "host_name": self.host_name,
-            "release": self.release,
-            "at": self.at,
-            "checks": [each.to_dict() for each in self.checks],
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("diagnosis", data)
-        return cls(
-            host_name=fields.text("host_name"),
-            release=fields.text("release"),
-            at=fields.number("at"),
-            checks=fields.each("checks", Check.from_dict, required=True),
-            worker_address=fields.optional_text("worker_address"),
-        )
 
 
 def ok(name: str, found: str) -> Check:

@@ -15,14 +15,13 @@ from pathlib import Path
 
 import psutil
 
-from xinference_venv._util.records import Fields
 from xinference_venv.diagnosis.host_checks import FileSystem
 from xinference_venv.errors import InvalidRecord, StoreError
-from xinference_venv.inventory.lease import Holder, ProcessIdentity, judge
+from xinference_venv.inventory.lease import Holder, judge
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.host_files import nearest
 from xinference_venv.store.keys import names_in
-from xinference_venv.store.locks import check_locking
+from xinference_venv.store.locks import LockNote, check_locking
 from xinference_venv.store.process_identity import process_start, this_process
 
 
@@ -76,18 +75,16 @@ def lock_holders(folder: Path) -> tuple[list[str], list[str]]:
     here = this_process()
     for name in names_in(str(folder)):
         try:
-            note = Fields("note of a lock's holder", Disk().read_json(folder / name))
-            process = ProcessIdentity.from_dict(note.mapping("process"))
-            told = f"{note.text('purpose')} by process {process.pid} on {process.host}"
+            note = LockNote.from_dict(Disk().read_json(folder / name))
         except (InvalidRecord, StoreError):
             # It is not held, or its holder writes its note just now.
             continue
-        if judge(process, here, process_start) is not Holder.ALIVE:
+        if judge(note.process, here, process_start) is not Holder.ALIVE:
             continue
-        held.append(told)
+        held.append(str(note))
         with suppress(psutil.Error):
-            if psutil.Process(process.pid).status() == psutil.STATUS_STOPPED:
-                stopped.append(told)
+            if psutil.Process(note.process.pid).status() == psutil.STATUS_STOPPED:
+                stopped.append(str(note))
     return held, stopped
 
 

@@ -12,10 +12,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import partial
-from typing import Any, Self
+from typing import Self
 
-from xinference_venv._util.records import Fields
+from xinference_venv._util.records import Plain, Record
 from xinference_venv.errors import InvalidRecord
 
 
@@ -129,33 +128,37 @@ class Measures:
                     whole.add(sample.metric, *sample.labels, by=sample.value)
         return whole
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "families": [
-                {
-                    "name": family.metric.name,
-                    "kind": family.metric.kind.value,
-                    "labels": list(family.metric.labels),
-                    "buckets": list(family.metric.buckets),
-                    "series": [_series_to_dict(*each) for each in family.series.items()],
-                }
+    def to_dict(self) -> dict[str, Plain]:
+        """Plain JSON values; `from_dict` reads them."""
+        return _Written(
+            families=tuple(
+                _WrittenFamily(
+                    name=family.metric.name,
+                    kind=family.metric.kind.value,
+                    labels=family.metric.labels,
+                    buckets=family.metric.buckets,
+                    series=tuple(
+                        _written_series(labels, value).to_dict()
+                        for labels, value in family.series.items()
+                    ),
+                )
                 for family in self._families.values()
-            ]
-        }
+            )
+        ).to_dict()
 
     @classmethod
     def from_dict(cls, data: object, known: Mapping[str, Metric]) -> Self:
-        """The way back, of the metrics that are `known` by name; raises `InvalidRecord`.
+        """Read the metrics that are `known` by name; raises `InvalidRecord`.
 
         What another release knows, or means otherwise, is left out.
         """
         read = cls()
-        for family in Fields("measures", data).each("families", _family_fields, required=True):
-            metric = known.get(family.text("name"))
-            if metric is None or not _is_same(metric, family):
+        for family in _Written.from_dict(data).families:
+            metric = known.get(family.name)
+            if metric is None or not family.is_of(metric):
                 continue
-            for labels, value in family.each("series", partial(_one, metric)):
+            for each in family.series:
+                labels, value = _read_series(metric, each)
                 read._series(metric)[labels] = value
         return read
 
@@ -174,37 +177,59 @@ class Measures:
         return spread
 
 
-def _series_to_dict(labels: tuple[str, ...], value: float | Spread) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _WrittenFamily(Record, name="metric"):
+    """A metric with its series, whose form depends on its kind."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    series: tuple[object, ...] = ()
+
+    def is_of(self, metric: Metric) -> bool:
+        """Whether it was counted as this release counts it."""
+        return (self.kind, self.labels, self.buckets) == (
+            metric.kind,
+            metric.labels,
+            metric.buckets,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Written(Record, name="measures"):
+    families: tuple[_WrittenFamily, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _WrittenNumber(Record, name="series of a metric"):
+    labels: tuple[str, ...]
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _WrittenSpread(Record, name="series of a histogram"):
+    labels: tuple[str, ...]
+    counts: tuple[int, ...]
+    sum: float
+
+
+def _written_series(labels: tuple[str, ...], value: float | Spread) -> Record:
     if isinstance(value, Spread):
-        return {"labels": list(labels), "counts": list(value.counts), "sum": value.sum}
-    return {"labels": list(labels), "value": value}
+        return _WrittenSpread(labels=labels, counts=tuple(value.counts), sum=value.sum)
+    return _WrittenNumber(labels=labels, value=value)
 
 
-def _family_fields(data: object) -> Fields:
-    return Fields("metric", data)
-
-
-def _number(data: object) -> float:
-    return Fields("number", {"value": data}).number("value")
-
-
-def _is_same(metric: Metric, family: Fields) -> bool:
-    """Whether a family was counted as this release counts it."""
-    return (
-        family.text("kind") == metric.kind
-        and family.texts("labels") == metric.labels
-        and family.each("buckets", _number) == metric.buckets
-    )
-
-
-def _one(metric: Metric, data: object) -> tuple[tuple[str, ...], float | Spread]:
-    fields = Fields(f"series of {metric.name}", data)
-    labels = fields.texts("labels", required=True)
+def _read_series(metric: Metric, data: object) -> tuple[tuple[str, ...], float | Spread]:
+    value: float | Spread
+    if metric.kind is not Kind.HISTOGRAM:
+        number = _WrittenNumber.from_dict(data)
+        labels, value = number.labels, number.value
+    else:
+        spread = _WrittenSpread.from_dict(data)
+        labels, value = spread.labels, Spread(counts=list(spread.counts), sum=spread.sum)
+        if len(spread.counts) != len(metric.buckets) + 1:
+            raise InvalidRecord(f"a series of {metric.name} must count each of its buckets")
     if len(labels) != len(metric.labels):
         raise InvalidRecord(f"a series of {metric.name} must have the labels {metric.labels}")
-    if metric.kind is not Kind.HISTOGRAM:
-        return labels, fields.number("value")
-    counts = [int(each) for each in fields.each("counts", _number, required=True)]
-    if len(counts) != len(metric.buckets) + 1:
-        raise InvalidRecord(f"a series of {metric.name} must count each of its buckets")
-    return labels, Spread(counts=counts, sum=fields.number("sum"))
+    return labels, value

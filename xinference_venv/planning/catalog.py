@@ -15,6 +15,7 @@ from typing import Any
 from packaging.utils import canonicalize_name
 
 from xinference_venv._util.humanize import quoted
+from xinference_venv._util.records import Record
 from xinference_venv._util.redact import redact_text
 from xinference_venv.errors import InvalidInput, InvalidModelSpec, UnknownModel
 from xinference_venv.planning.request import ModelVirtualEnv, check_model_name
@@ -52,15 +53,27 @@ class ModelEntry:
     virtualenv: ModelVirtualEnv
     origin: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """What a listing shows of it, as plain JSON values."""
-        return {
-            "model_name": self.model_name,
-            "model_type": self.model_type,
-            "description": self.description,
-            "packages": [redact_text(line) for line in self.virtualenv.packages],
-            "origin": self.origin,
-        }
+    @property
+    def listed(self) -> ListedModel:
+        """What a listing shows of it."""
+        return ListedModel(
+            model_name=self.model_name,
+            model_type=self.model_type,
+            description=self.description,
+            packages=tuple(redact_text(line) for line in self.virtualenv.packages),
+            origin=self.origin,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListedModel(Record, name="model"):
+    """A model as a listing shows it, without the credentials of its packages."""
+
+    model_name: str
+    model_type: str | None = None
+    description: str | None = None
+    packages: tuple[str, ...]
+    origin: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
+from xinference_venv._util.records import Record, inline
 from xinference_venv._util.tasks import finish_in_thread, ignore
 from xinference_venv.errors import (
     DeadlineExceeded,
@@ -57,26 +58,27 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Evicted:
+class _Evicted(Record, name="evicted environment"):
     """What went, and what it weighed just before."""
 
-    eviction: Eviction
-    weight: Weight
+    eviction: Eviction = field(metadata=inline())
+    freed_bytes: int
+    linked_bytes: int
 
-    def to_dict(self) -> dict[str, Any]:
-        own, linked = self.weight.own_bytes, self.weight.linked_bytes
-        return {**self.eviction.to_dict(), "freed_bytes": own, "linked_bytes": linked}
+    @classmethod
+    def of(cls, eviction: Eviction, weight: Weight) -> Self:
+        """What goes, or went, with its weight."""
+        return cls(
+            eviction=eviction, freed_bytes=weight.own_bytes, linked_bytes=weight.linked_bytes
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Skipped:
+class _Skipped(Record, name="skipped environment"):
     """What stays against the plan, and why."""
 
-    eviction: Eviction
+    eviction: Eviction = field(metadata=inline())
     why: str
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**self.eviction.to_dict(), "why": self.why}
 
 
 @dataclass(kw_only=True)
@@ -137,7 +139,7 @@ class Care:
             cache, pruned, failure = await self._cache(prune=prune_uv_cache and not dry_run)
             old = await asyncio.to_thread(self._old_directories)
             unmanaged = await _while_awaited(weigh, old)
-        freed = sum(each.weight.own_bytes for each in evicted) + pruned.own_bytes
+        freed = sum(each.freed_bytes for each in evicted) + pruned.own_bytes
         gone = sum(each.eviction.usage.added_bytes for each in evicted)
         return {
             "dry_run": dry_run,
@@ -250,7 +252,7 @@ class Care:
             freed = (await _while_awaited(scale.put, env)).own_bytes
             size = each.usage.size_bytes
             weight = Weight(size_bytes=size, linked_bytes=size - (freed - freed_before))
-            evicted.append(_Evicted(eviction=each, weight=weight))
+            evicted.append(_Evicted.of(each, weight))
             freed_before = freed
         return evicted, []
 
@@ -270,7 +272,7 @@ class Care:
             except (InUse, StoreError) as error:
                 skipped.append(_Skipped(eviction=each, why=str(error)))
             else:
-                evicted.append(_Evicted(eviction=each, weight=weight))
+                evicted.append(_Evicted.of(each, weight))
                 measures, reason = self.launches.measures, each.reason.value
                 measures.add(metrics.EVICTIONS, reason)
                 measures.add(metrics.EVICTED_BYTES, reason, by=weight.own_bytes)

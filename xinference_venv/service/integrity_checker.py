@@ -12,8 +12,8 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
+from xinference_venv._util.records import Record
 from xinference_venv._util.tasks import finish_in_thread
 from xinference_venv.errors import DeadlineExceeded, JobCancelled, StoreError, VirtualEnvError
 from xinference_venv.inventory.inventory import EnvEntry
@@ -33,7 +33,7 @@ _PAUSE_SECONDS = 0.005
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
+class Finding(Record, name="finding"):
     """What a verification found of one key's environment; no `faults` at all (None): it did not
     look.
 
@@ -44,14 +44,6 @@ class Finding:
     faults: tuple[str, ...] | None
     repaired: bool | None = None
     not_repaired: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "faults": None if self.faults is None else list(self.faults),
-            "repaired": self.repaired,
-            "not_repaired": self.not_repaired,
-        }
 
 
 NOT_LOOKED_AT = Finding(faults=None)

@@ -356,7 +356,7 @@ class WorkerService:
     async def list_models(self) -> list[dict[str, Any]]:
         """The models of this host's catalogue."""
         catalog = await asyncio.to_thread(self._launches.catalog)
-        return [each.to_dict() for each in catalog.models.values()]
+        return [each.listed.to_dict() for each in catalog.models.values()]
 
     async def _entries(self, selection: Selection) -> list[EnvEntry]:
         entries = await asyncio.to_thread(entries_of, self._store, selection)

@@ -10,13 +10,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from xinference_venv._util.records import Fields
+from xinference_venv._util.records import Record
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.planning.source_builds import BuiltWheel
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.paths import Layout
 
 _RECORD_NAME = "built.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Built(Record, name="built wheel"):
+    """The record of a wheel: the digest of what it was built from, and its file's name."""
+
+    build: str
+    file_name: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +39,8 @@ class BuiltWheels:
         kept = BuiltWheel(file_name=wheel.name, sha256=_sha256(wheel), size=wheel.stat().st_size)
         folder = self.layout.built_wheels(kept.sha256)
         self.disk.copy(wheel, folder / wheel.name)
-        record = {"build": build, "file_name": wheel.name}
-        self.disk.write_json(folder / _RECORD_NAME, record, durable=True)
+        record = _Built(build=build, file_name=wheel.name)
+        self.disk.write_json(folder / _RECORD_NAME, record.to_dict(), durable=True)
         return kept
 
     def find(self, build: str, sha256: str | None) -> BuiltWheel | None:
@@ -42,10 +50,10 @@ class BuiltWheels:
         )
         for folder in folders:
             try:
-                fields = Fields("built wheel", self.disk.read_json(folder / _RECORD_NAME))
-                if fields.text("build") != build:
+                record = _Built.from_dict(self.disk.read_json(folder / _RECORD_NAME))
+                if record.build != build:
                     continue
-                wheel = folder / fields.text("file_name")
+                wheel = folder / record.file_name
                 if wheel.parent == folder and _sha256(wheel) == folder.name:
                     return BuiltWheel(
                         file_name=wheel.name, sha256=folder.name, size=wheel.stat().st_size

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
+from xinference_venv._util.records import Record
 from xinference_venv.errors import InvalidInput, InvalidRecord
 from xinference_venv.inventory.lease import Holder, Lease, LeaseEntry, ProcessIdentity
 from xinference_venv.inventory.selection import Selection
@@ -20,7 +20,7 @@ from xinference_venv.store.store import Store
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReleaseReport:
+class ReleaseReport(Record, name="report of a release"):
     """What became of leases that were to be released.
 
     `refused` are held by living processes; `deleted` are the ids of environments that nothing
@@ -31,15 +31,6 @@ class ReleaseReport:
     refused: tuple[LeaseEntry, ...]
     absent: tuple[str, ...]
     deleted: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "released": [each.to_dict() for each in self.released],
-            "refused": [each.to_dict() for each in self.refused],
-            "absent": list(self.absent),
-            "deleted": list(self.deleted),
-        }
 
 
 def bind_lease(store: Store, env_id: str, lease_id: str, process: ProcessIdentity) -> Lease:

@@ -15,9 +15,10 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from xinference_venv._util.records import Fields
+from xinference_venv._util.records import Record
 from xinference_venv._util.tasks import ignore
 from xinference_venv.errors import DeadlineExceeded, InvalidRecord, StoreError
 from xinference_venv.inventory.lease import Holder, ProcessIdentity, judge
@@ -31,6 +32,17 @@ _NAMELESS = "another process"
 # A lock that another one holds; some file systems say the second.
 _HELD_ERRORS = frozenset({errno.EWOULDBLOCK, errno.EACCES})
 _HINT = "put XINFERENCE_HOME on a file system with flock(2): a local one, or NFS from version 4 on"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LockNote(Record, name="note of a lock's holder"):
+    """What stands in the file of a lock that is held: by whom, and what for."""
+
+    process: ProcessIdentity
+    purpose: str
+
+    def __str__(self) -> str:
+        return f"{self.purpose} by process {self.process.pid} on {self.process.host}"
 
 
 def check_locking(folder: Path, flock: Callable[[int, int], None] = fcntl.flock) -> None:
@@ -167,7 +179,8 @@ def _try(path: Path) -> int | None:
 def _kept(lock: int, purpose: str) -> Iterator[None]:
     """Keep a lock that is held, with its holder's name in its file, and let go of it at the end."""
     try:
-        _note(lock, json.dumps({"process": this_process().to_dict(), "purpose": purpose}))
+        note = LockNote(process=this_process(), purpose=purpose)
+        _note(lock, json.dumps(note.to_dict()))
         yield
     finally:
         _note(lock, "")
@@ -184,14 +197,12 @@ def _note(lock: int, text: str) -> None:
 def _holder(path: Path) -> str:
     """Who holds a lock, by the note in its file; a dead process that left its note does not."""
     try:
-        note = Fields("note of a lock's holder", json.loads(path.read_bytes()))
-        process = ProcessIdentity.from_dict(note.mapping("process"))
-        purpose = note.text("purpose")
+        note = LockNote.from_dict(json.loads(path.read_bytes()))
     except (OSError, ValueError, RecursionError, InvalidRecord):
         return _NAMELESS
-    if judge(process, this_process(), process_start) is Holder.GONE:
+    if judge(note.process, this_process(), process_start) is Holder.GONE:
         return _NAMELESS
-    return f"{purpose} by process {process.pid} on {process.host}"
+    return str(note)
 
 
 def _failure(path: Path, error: OSError) -> StoreError:

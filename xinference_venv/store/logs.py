@@ -10,11 +10,13 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from xinference_venv._util.humanize import quoted
+from xinference_venv._util.records import Record
 from xinference_venv.errors import InvalidName, InvalidRecord, NotFound, StoreError
 from xinference_venv.inventory.job_log import JobLog, LogEnding, LogHeader, Outcome
 from xinference_venv.inventory.lease import judge
@@ -34,22 +36,14 @@ _LOG_ID = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}-[A-Za-z0-9_-]{1,64}")
 _SUFFIX = ".log"
 
 
-class LogPart(NamedTuple):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogPart(Record, name="part of a log"):
     """Some text of a log, and from where to read on; `ended` says that nothing will follow."""
 
     log: JobLog
     text: str
     offset: int
     ended: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "log": self.log.to_dict(),
-            "text": self.text,
-            "offset": self.offset,
-            "ended": self.ended,
-        }
 
 
 def new_log_id(job_id: str, now: float) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from xinference_venv._util.records import Fields, digest_of
+from xinference_venv._util.records import Record, digest_of
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.inventory.lease import Holder, ProcessIdentity, judge
 from xinference_venv.store.atomic import Disk
@@ -27,6 +27,14 @@ from xinference_venv.store.process_identity import identify, process_start, this
 _OWNER_VARIABLE = "XINFERENCE_VENV_OWNER"
 _END_SECONDS = 5.0
 _POLL_SECONDS = 0.005
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Note(Record, name="process note"):
+    """A process that runs, and the worker that owns it."""
+
+    process: ProcessIdentity
+    owner: ProcessIdentity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +53,8 @@ class ProcessJournal:
         """Note a process that this one has started as the head of a group."""
         process = identify(pid)
         if process is not None:
-            note = {"process": process.to_dict(), "owner": this_process().to_dict()}
-            self.disk.write_json(self._note(pid), note, durable=False)
+            note = _Note(process=process, owner=this_process())
+            self.disk.write_json(self._note(pid), note.to_dict(), durable=False)
 
     def ended(self, pid: int) -> None:
         """Forget a process that has ended."""
@@ -56,17 +64,15 @@ class ProcessJournal:
         """End the groups whose owner is dead, and forget them; then none of them does anything."""
         for path in self.layout.processes.glob("*.json"):
             try:
-                fields = Fields("process note", self.disk.read_json(path))
-                process = ProcessIdentity.from_dict(fields.mapping("process"))
-                owner = ProcessIdentity.from_dict(fields.mapping("owner"))
+                note = _Note.from_dict(self.disk.read_json(path))
             except InvalidRecord:
                 self.disk.unlink(path)
                 continue
-            if _judged(owner) is not Holder.GONE:
+            if _judged(note.owner) is not Holder.GONE:
                 continue
-            if _judged(process) is Holder.ALIVE:
+            if _judged(note.process) is Holder.ALIVE:
                 with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                    os.killpg(note.process.pid, signal.SIGKILL)
             self.disk.unlink(path)
         until = time.monotonic() + _END_SECONDS
         while (orphans := self._orphans()) and time.monotonic() < until:

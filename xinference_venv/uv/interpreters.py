@@ -11,13 +11,14 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import packaging
 from packaging.version import Version
 from uv import find_uv_bin
 
-from xinference_venv._util.records import Fields
+from xinference_venv._util.records import Record
 from xinference_venv.errors import InvalidRecord, PythonNotFound, UvFailed, UvNotFound
 from xinference_venv.planning.host import Accelerator, Interpreter
 from xinference_venv.uv import argv
@@ -132,14 +133,24 @@ async def find_python(
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _ListedPython(Record, name="uv's list of interpreters"):
+    """An entry of ``uv python list --output-format json``, as far as it is used."""
+
+    implementation: str
+    variant: str
+    version: str
+    path: str
+
+
 async def installed_pythons(uv: Uv) -> dict[str, str]:
     """CPython interpreters by full version, the first found of each version."""
     finished = await uv(argv.python_list(), deadline=_PROBE_SECONDS)
     found: dict[str, str] = {}
     for entry in json.loads(finished.output):
-        fields = Fields("uv's list of interpreters", entry)
-        if fields.text("implementation") == "cpython" and fields.text("variant") == "default":
-            found.setdefault(fields.text("version"), fields.text("path"))
+        listed = _ListedPython.from_dict(entry)
+        if listed.implementation == "cpython" and listed.variant == "default":
+            found.setdefault(listed.version, listed.path)
     return found
 
 

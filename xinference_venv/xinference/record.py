@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
 
 from packaging.requirements import Requirement
 
-from xinference_venv._util.records import Fields
+from xinference_venv._util.records import Record
 from xinference_venv.planning.host import HostFacts, Interpreter
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.requirements import Origin, RequirementLine
 
 RECORD_NAME = "xinference-venv-in-place.json"
-_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class InPlaceRecord:
+class InPlaceRecord(Record, name="record of an environment", version=1):
     """The state of one environment.
 
     `asked` are the requirements of all calls that hold still, plain PEP 508 without credentials;
@@ -30,38 +28,12 @@ class InPlaceRecord:
     folders that were in its site-packages, `host_fingerprint` is of the host that `lock` is over.
     """
 
-    asked: tuple[str, ...]
-    calls: tuple[str, ...]
-    contents: tuple[str, ...]
+    asked: tuple[str, ...] = ()
+    calls: tuple[str, ...] = ()
+    contents: tuple[str, ...] = ()
     host_fingerprint: str
     interpreter: Interpreter
     lock: EnvLock
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "version": _VERSION,
-            "asked": list(self.asked),
-            "calls": list(self.calls),
-            "contents": list(self.contents),
-            "host_fingerprint": self.host_fingerprint,
-            "interpreter": self.interpreter.to_dict(),
-            "lock": self.lock.to_dict(),
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; unknown keys are ignored. Raises `InvalidRecord`."""
-        fields = Fields("record of an environment", data)
-        fields.check_version(_VERSION)
-        return cls(
-            asked=fields.texts("asked"),
-            calls=fields.texts("calls"),
-            contents=fields.texts("contents"),
-            host_fingerprint=fields.text("host_fingerprint"),
-            interpreter=Interpreter.from_dict(fields.mapping("interpreter")),
-            lock=EnvLock.from_dict(fields.mapping("lock")),
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from tests.daemons import Daemon, Daemons, daemons, eventually
+from tests.fakes import through_json
 from tests.index import Index
 from tests.observability.test_metrics import dashboard, expressions, names_in
 from tests.rest.fakes import ADDRESS, FakeSupervisor, app_of, browser
@@ -273,7 +274,7 @@ async def test_the_buckets_of_a_histogram_count_all_that_is_not_above_them() -> 
 async def test_what_a_worker_of_a_later_release_says_more_is_left_out() -> None:
     later = Measures()
     later.set(STARTED, value=1.0)
-    data = later.to_dict()
+    data = through_json(later.to_dict())
     data["families"].append({**data["families"][0], "name": "xinference_venv_of_later"})
     own = Measures()
     own.set(UP, ADDRESS, value=1.0)

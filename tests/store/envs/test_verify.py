@@ -113,7 +113,7 @@ DAMAGES: list[tuple[Callable[[Path], object], str]] = [
     (lambda env: (env / LOCK_NAME).write_text("{}"), "environment lock: "),
     (lambda env: swap_platform(env / LOCK_NAME), "is not the lock that it was built from"),
     (lambda env: (env / RECORD_NAME).unlink(), "has no record"),
-    (lambda env: (env / RECORD_NAME).write_text("[]"), "environment record must be a mapping"),
+    (lambda env: (env / RECORD_NAME).write_text("[]"), "environment record: it must be a mapping"),
     (lambda env: (env / "bin" / "python").unlink(), "bin/python leads to no interpreter"),
     (lambda env: shutil.rmtree(env / LAYER_NAME), f"{LAYER_NAME}, the folder of links"),
     (

@@ -10,19 +10,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
 
-from xinference_venv._util.records import Fields
+from xinference_venv._util.records import Record
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.paths import BROKEN_NAME, LOCK_NAME
 
-MARK_VERSION = 1
 FAULTS_KEPT = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BrokenMark:
+class BrokenMark(Record, name="mark of a broken environment", version=1):
     """What is wrong with an environment, and when it was found, in seconds since the epoch.
 
     `hashes` says whether contents were compared: then only a look that compares them too can
@@ -31,27 +29,7 @@ class BrokenMark:
 
     found: float
     faults: tuple[str, ...]
-    hashes: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "version": MARK_VERSION,
-            "found": self.found,
-            "faults": list(self.faults),
-            "hashes": self.hashes,
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> Self:
-        """The way back; raises `InvalidRecord`."""
-        fields = Fields("mark of a broken environment", data)
-        fields.check_version(MARK_VERSION)
-        return cls(
-            found=fields.number("found"),
-            faults=fields.texts("faults", required=True),
-            hashes=fields.flag("hashes", default=True),
-        )
+    hashes: bool = True
 
 
 def read_mark(disk: Disk, env: str | Path) -> BrokenMark | None:

@@ -11,11 +11,12 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from xinference_venv._util.records import Fields
+from xinference_venv._util.records import Record
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.env import EnvRecord
 from xinference_venv.inventory.lease import Lease, ProcessIdentity
@@ -83,9 +84,16 @@ def check_env(
     return None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _OwnFiles(Record, name=OWN_FILES_NAME, version=1):
+    """The bytes of each file that no package brought, by its path in the environment."""
+
+    sizes: Mapping[str, int]
+
+
 def note_own_files(disk: Disk, env: Path, sizes: Mapping[str, int]) -> None:
     """Write into a staged environment what it has that no package brought: bytes by path."""
-    disk.write_json(env / OWN_FILES_NAME, {"version": 1, "sizes": dict(sizes)}, durable=True)
+    disk.write_json(env / OWN_FILES_NAME, _OwnFiles(sizes=sizes).to_dict(), durable=True)
 
 
 def lease_of_lock(store: Store, env_id: str, *, model_name: str, process: ProcessIdentity) -> Lease:
@@ -181,7 +189,7 @@ def _other_files(disk: Disk, env: Path, inspection: Inspection, built: int) -> I
         if (data := disk.read_json(path)) is None:
             yield f"{path} is missing"
             return
-        sizes = Fields(path.name, data).mapping("sizes")
+        sizes = _OwnFiles.from_dict(data).sizes
     except (InvalidRecord, StoreError) as error:
         yield str(error)
         return
