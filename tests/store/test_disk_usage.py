@@ -15,20 +15,10 @@ from tests.fakes import key
 from tests.store.conftest import attached, lease_by
 from xinference_venv.errors import InvalidRecord, JobCancelled
 from xinference_venv.inventory.eviction import EnvUsage
-from xinference_venv.store.disk_usage import (
-    Scale,
-    Weight,
-    measured,
-    recorded_bytes,
-    usages_of,
-    weigh,
-)
+from xinference_venv.store.disk_usage import measured, recorded_bytes, usages_of
 from xinference_venv.store.paths import RECORD_NAME
 from xinference_venv.store.store import Store
-
-
-def never() -> bool:
-    return False
+from xinference_venv.store.tree_size import Scale, Weight, never, weigh
 
 
 def write(path: Path, size: int) -> Path:

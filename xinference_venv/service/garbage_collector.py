@@ -34,20 +34,13 @@ from xinference_venv.inventory.eviction import (
 )
 from xinference_venv.observability import metrics
 from xinference_venv.service.launch_service import Launches
-from xinference_venv.store.disk_usage import (
-    Scale,
-    Stop,
-    Weight,
-    measured,
-    recorded_bytes,
-    usages_of,
-    weigh,
-)
+from xinference_venv.store.disk_usage import measured, recorded_bytes, usages_of
 from xinference_venv.store.gc import Leftover, bury, clear_away, leftovers, note_use
 from xinference_venv.store.host_files import free_bytes, total_bytes
 from xinference_venv.store.keys import key_places
 from xinference_venv.store.legacy.layouts import old_directories
 from xinference_venv.store.store import Store
+from xinference_venv.store.tree_size import Scale, Stop, Weight, weigh
 from xinference_venv.uv.subprocess import Uv
 
 # How often a standing policy is applied where nothing happens.

@@ -7,72 +7,16 @@ there are many files, and asks at each directory whether to stop: then it raises
 
 from __future__ import annotations
 
-import os
-import stat
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 
-from xinference_venv.errors import JobCancelled
 from xinference_venv.inventory.eviction import EnvUsage, walk_order
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.store.keys import names_in
 from xinference_venv.store.store import Store
-
-Stop = Callable[[], bool]
-
-_Inode = tuple[int, int]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Weight:
-    """Bytes of directories together; `linked_bytes` of them have names elsewhere as well."""
-
-    size_bytes: int = 0
-    linked_bytes: int = 0
-
-    @property
-    def own_bytes(self) -> int:
-        """What the disk has more of when the directories are deleted."""
-        return self.size_bytes - self.linked_bytes
-
-
-@dataclass(kw_only=True, slots=True)
-class Scale:
-    """Weighs one directory after the other, and says what they take together.
-
-    Remembered are only files of which some names were seen and others not.
-    """
-
-    _size: int = 0
-    _linked: int = 0
-    _names_left: dict[_Inode, int] = field(default_factory=dict)
-
-    def put(self, folder: str | Path, stop: Stop) -> Weight:
-        """The weight of all that was put here, this directory included."""
-        for found in _files(folder, stop):
-            inode = (found.st_dev, found.st_ino)
-            left = self._names_left.pop(inode, None)
-            if left is None:
-                left = found.st_nlink
-                self._size += found.st_size
-                self._linked += found.st_size
-            if left > 1:
-                self._names_left[inode] = left - 1
-            else:
-                self._linked -= found.st_size
-        return Weight(size_bytes=self._size, linked_bytes=self._linked)
-
-
-def weigh(folders: Iterable[str | Path], stop: Stop) -> Weight:
-    """What directories take together, and what of it would stay if they went."""
-    scale = Scale()
-    weight = Weight()
-    for folder in folders:
-        weight = scale.put(folder, stop)
-    return weight
+from xinference_venv.store.tree_size import Inode, Stop, regular_files
 
 
 def usages_of(store: Store, launching: Collection[EnvKey]) -> list[EnvUsage]:
@@ -109,12 +53,12 @@ def measured(store: Store, usages: Iterable[EnvUsage], stop: Stop) -> list[EnvUs
 
     Of files with more than one name the inodes are remembered, of others nothing.
     """
-    seen: set[_Inode] = set()
+    seen: set[Inode] = set()
     weighed = []
     for usage in walk_order(usages):
-        here: set[_Inode] = set()
+        here: set[Inode] = set()
         size = added = 0
-        for found in _files(store.layout.env(usage.env_id), stop):
+        for found in regular_files(store.layout.env(usage.env_id), stop):
             inode = (found.st_dev, found.st_ino)
             if inode in here:
                 continue
@@ -135,22 +79,3 @@ def recorded_bytes(store: Store, usages: Iterable[EnvUsage]) -> dict[tuple[str, 
     """
     records = (store.record_of(usage.env_id) for usage in usages)
     return {(record.env_id, record.created): record.size_bytes for record in records}
-
-
-def _files(folder: str | Path, stop: Stop) -> Iterator[os.stat_result]:
-    """The regular files below a directory."""
-    folders = [] if os.path.islink(folder) else [os.fspath(folder)]
-    while folders:
-        if stop():
-            raise JobCancelled("nobody waits for the measuring any more")
-        try:
-            with os.scandir(folders.pop()) as entries:
-                found = list(entries)
-        except OSError:
-            continue
-        for entry in found:
-            with suppress(OSError):
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                elif stat.S_ISREG((facts := entry.stat(follow_symlinks=False)).st_mode):
-                    yield facts

@@ -16,9 +16,10 @@ from xinference_venv.errors import InUse, InvalidRecord
 from xinference_venv.inventory.eviction import EnvUsage
 from xinference_venv.inventory.inventory import held_by
 from xinference_venv.planning.host import HostFacts
-from xinference_venv.store.disk_usage import Stop, last_used, weigh
+from xinference_venv.store.disk_usage import last_used
 from xinference_venv.store.locks import held_briefly
 from xinference_venv.store.store import Store
+from xinference_venv.store.tree_size import Stop, weigh
 
 # Whoever looks at a host's state, or resolves over its stubs, has ended by then.
 _KEPT_SECONDS = 86_400.0

@@ -104,13 +104,22 @@ def test_a_record_may_have_blank_lines_and_files_without_a_size(site: Path, more
 
 
 @pytest.mark.parametrize("size", ["many", "-6", "6.0", "0x6", "6" * 5000])
-def test_a_record_whose_sizes_are_none_is_a_fault(site: Path, size: str) -> None:
+def test_a_size_that_is_none_says_nothing(site: Path, size: str) -> None:
     record_of(site).write_text(f"my_lib/__init__.py,sha256=x,{size}\n")
-    [fault] = inspect(site).faults
-    assert "my_lib/__init__.py has 6 bytes, its RECORD says" in fault
+    assert inspect(site).faults == ()
+    [fault] = inspect(site, hashes=True).faults
+    assert "my_lib/__init__.py has other content than its RECORD says" in fault
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../../../../../../../etc/passwd", "..", ""])
+def test_a_wheel_with_a_wrong_size_and_the_right_digest_is_as_good_as_any(site: Path) -> None:
+    text = record_of(site).read_text()
+    assert ",6\n" in text
+    record_of(site).write_text(text.replace(",6\n", ",7\n"))
+    assert inspect(site).faults == ()
+    assert inspect(site, hashes=True).faults == ()
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../../../../../../../etc/passwd", ".."])
 def test_a_record_of_files_elsewhere_is_a_fault(site: Path, path: str) -> None:
     record_of(site).write_text(f'"{path}",sha256=x,10\n')
     [fault] = inspect(site).faults
@@ -173,12 +182,12 @@ def test_a_file_of_another_size_is_one_fault_and_not_two(site: Path) -> None:
     assert len(inspect(site, hashes=True).faults) == 1
 
 
-@pytest.mark.parametrize("digest", ["md5=1B2M2Y8AsgTpgAmY7PhCfg", "sha256", "sha0=x", "=", "x"])
-def test_a_digest_that_is_none_is_a_fault(site: Path, digest: str) -> None:
+@pytest.mark.parametrize("digest", ["sha256", "sha0=x", "=", "x", "blake3=abc"])
+def test_a_digest_that_is_none_or_can_not_be_compared_is_as_good_as_none(
+    site: Path, digest: str
+) -> None:
     record_of(site).write_text(f"my_lib/__init__.py,{digest},6\n")
-    assert inspect(site).faults == ()
-    [fault] = inspect(site, hashes=True).faults
-    assert fault.startswith("lib/python3.11/site-packages/my_lib/__init__.py ")
+    assert inspect(site, hashes=True).faults == ()
 
 
 @pytest.mark.parametrize("name", ["sha256", "sha384", "sha512"])

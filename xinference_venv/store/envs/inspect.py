@@ -1,31 +1,24 @@
 """Is an environment on disk what its packages' own records say?
 
-Every file that a RECORD names must be there with its size: whoever wrote in place into a file
-of uv's cache changed every environment that links it, and no hash check of an install sees that.
-On request the contents are compared as well.
+Every file that a RECORD names must be there with its size, or with its content where a wheel's
+size is wrong: whoever wrote in place into a file of uv's cache changed every environment that
+links it, and no hash check of an install sees that. On request all contents are compared.
 """
 
 from __future__ import annotations
 
-import base64
-import csv
-import hashlib
 import os
-import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from packaging.utils import canonicalize_name
-
-from xinference_venv._util.humanize import quoted
-
-_CHUNK_BYTES = 1 << 20
-
-
-def _go_on() -> None:
-    """Nobody wants to end the inspection."""
+from xinference_venv.store.packages.record_file import (
+    check_row,
+    go_on,
+    metadata_name,
+    read_record,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +38,7 @@ class Inspection:
 
 
 def inspect_env(
-    env: Path, site_packages: Path, *, hashes: bool = False, pause: Callable[[], None] = _go_on
+    env: Path, site_packages: Path, *, hashes: bool = False, pause: Callable[[], None] = go_on
 ) -> Inspection:
     """Look at every file of an environment; the layer is not entered.
 
@@ -64,8 +57,8 @@ def inspect_env(
             pause=pause,
         )
         for metadata in sorted(site_packages.glob("*.dist-info")):
-            name, _, version = metadata.name.removesuffix(".dist-info").partition("-")
-            installed[canonicalize_name(name)] = version
+            name, version = metadata_name(metadata.name)
+            installed[name] = version
             look.at(metadata)
             pause()
     finally:
@@ -109,59 +102,22 @@ class _Look:
     def at(self, metadata: Path) -> None:
         """Look at the files of one distribution."""
         try:
-            text = (metadata / "RECORD").read_text("utf-8")
-            # Almost no RECORD quotes anything, and splitting is twice as fast as reading CSV.
-            quoted = '"' in text
-            rows = list(csv.reader(text.splitlines())) if quoted else _split(text)
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            rows = read_record(metadata)
+        except (OSError, ValueError) as error:
             self.faults.append(f"{metadata.name}: RECORD can't be read: {error}")
             return
-        for row in filter(None, rows):
-            path = row[0]
-            shown = f"{self.base}/{path}"
-            if ".." in path or path.startswith("/"):
-                shown = os.path.normpath(os.path.join(self.base, path))
-            found = None if shown.startswith(("..", "/")) else _size_at(path, self.directory)
-            if found is None:
+        for row in rows:
+            shown = f"{self.base}/{row.path}"
+            if row.path.startswith(("..", "/")):
+                shown = os.path.normpath(os.path.join(self.base, row.path))
+            if shown.startswith(("..", "/")):
                 self.faults.append(f"{shown} is missing")
                 continue
-            self.sizes[shown] = found
-            if len(row) > 2 and row[2] and str(found) != row[2]:
-                self.faults.append(f"{shown} has {found} bytes, its RECORD says {row[2]}")
-            elif self.hashes and len(row) > 1 and row[1]:
-                self.faults.extend(self._other_content(path, shown, row[1]))
-
-    def _other_content(self, path: str, shown: str, recorded: str) -> list[str]:
-        """What is wrong with the content of a file; `recorded` is like ``sha256=...``."""
-        algorithm, _, wanted = recorded.partition("=")
-        # Those that PEP 427 allows. Digests are urlsafe base64 without padding.
-        if algorithm not in ("sha256", "sha384", "sha512"):
-            return [f"{shown} can't be compared: its RECORD has a digest of {quoted(algorithm)}"]
-        digest = hashlib.new(algorithm)
-        try:
-            opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self.directory)
-            with os.fdopen(opened, "rb", buffering=0) as file:
-                while chunk := file.read(_CHUNK_BYTES):
-                    digest.update(chunk)
-                    self.pause()
-        except OSError as error:
-            return [f"{shown} can't be read: {error.strerror}"]
-        if base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode() != wanted.rstrip("="):
-            return [f"{shown} has other content than its RECORD says"]
-        return []
-
-
-def _size_at(path: str, directory: int) -> int | None:
-    """Size of a regular file below an open directory, None for anything else."""
-    try:
-        found = os.stat(path, dir_fd=directory, follow_symlinks=False)
-    except (OSError, ValueError):
-        return None
-    return found.st_size if stat.S_ISREG(found.st_mode) else None
-
-
-def _split(text: str) -> list[list[str]]:
-    return [line.split(",") for line in text.splitlines() if line]
+            size, fault = check_row(row, self.directory, hashes=self.hashes, pause=self.pause)
+            if size is not None:
+                self.sizes[shown] = size
+            if fault:
+                self.faults.append(f"{shown} {fault}")
 
 
 def _unrecorded(env: str, base: str, recorded: Mapping[str, int]) -> dict[str, int]:

@@ -7,7 +7,6 @@ packages change. A file deep inside that grows is not noticed.
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Collection
 from contextlib import suppress
@@ -18,6 +17,7 @@ from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.store.atomic import Disk, stamp_of
 from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.store.paths import Layout
+from xinference_venv.store.tree_size import weigh
 
 MEASURING_SECONDS = 1.0
 
@@ -36,7 +36,7 @@ def sizes_of(layout: Layout, disk: Disk, directories: Collection[Path]) -> dict[
         if not (isinstance(found, dict) and found.get("stamp") == stamp):
             if time.monotonic() > until:
                 continue
-            found = known[str(directory)] = {"stamp": stamp, "size": measured(directory)}
+            found = known[str(directory)] = {"stamp": stamp, "size": weigh([directory]).size_bytes}
         if isinstance(size := found.get("size"), int):
             sizes[directory] = size
     if known != kept:
@@ -44,21 +44,6 @@ def sizes_of(layout: Layout, disk: Disk, directories: Collection[Path]) -> dict[
         with suppress(StoreError):
             disk.write_json(layout.old_sizes, known, durable=False)
     return sizes
-
-
-def measured(root: Path) -> int:
-    """Bytes of the regular files, a file with several names counted once, links not followed.
-
-    It may be removed meanwhile: what is gone has no size.
-    """
-    seen: dict[tuple[int, int], int] = {}
-    for folder, _, names in os.walk(root):
-        for name in names:
-            with suppress(FileNotFoundError):
-                found = os.lstat(os.path.join(folder, name))
-                if stat.S_ISREG(found.st_mode):
-                    seen[found.st_dev, found.st_ino] = found.st_size
-    return sum(seen.values())
 
 
 def _telling(directory: Path) -> tuple[Path, ...]:

@@ -1,17 +1,26 @@
-"""Which files a host distribution has, by the lists that installers leave.
+"""The one reader of RECORD (PEP 376, PEP 627), as tolerant as pip and uv are.
 
-Comes in: a location and the name of a metadata folder in it. Comes out: the paths of RECORD
-(PEP 627) or of ``installed-files.txt``, told apart by whether they lie inside the location.
+Comes in: the text of a RECORD, or a location and the name of a metadata folder in it. Comes out:
+a row for each file, and which files a distribution has, told apart by whether they lie inside
+the location. Rows may repeat, name directories, have no digest or no size or a wrong one,
+hexadecimal digests, ``./`` in paths, CRLF at their ends: pip and uv install all of that.
 """
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
+import io
 import os
 import re
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
+
+from packaging.utils import canonicalize_name
 
 from xinference_venv.planning.host import HostDistribution
 
@@ -21,6 +30,164 @@ _SHARED_OBJECT = re.compile(r"\.(so(\.\d+)*|pyd|dylib)$")
 _NOT_NORMAL = re.compile(r"(^|/)\.{0,2}(/|$)")
 # An editable project may lie in a folder with anything in it.
 _WALKED_FILES = 20_000
+_CHUNK_BYTES = 1 << 20
+_ALGORITHMS = frozenset({"md5", "sha1", "sha224", "sha256", "sha384", "sha512"})
+_TO_QUOTE = re.compile(r'[,"\r\n]')
+_DIGITS = re.compile("[0-9]{1,18}")
+
+
+class RecordRow(NamedTuple):
+    """One file: its path in normal form, relative to the folder of the metadata folder, its digest
+    as in ``sha256=...`` (empty where there is none), its size in bytes where that is known.
+    """
+
+    path: str
+    digest: str = ""
+    size: int | None = None
+
+
+# Rows
+
+
+def parse_record(text: str) -> list[RecordRow]:
+    """The rows of a RECORD's text, each path once: of several rows of one path the last counts.
+
+    Rows without a path and rows of directories are left out. Raises `ValueError` for what is no
+    CSV at all.
+    """
+    rows: dict[str, RecordRow] = {}
+    for fields in _fields(text):
+        # Some writers don't quote commas in paths.
+        path = fields[0] if len(fields) < 4 else ",".join(fields[:-2])
+        if not path or path.endswith("/"):
+            continue
+        if _NOT_NORMAL.search(path):
+            path = os.path.normpath(path)
+        digest, size = (*fields[-2:],) if len(fields) > 2 else (*fields[1:], "", "")[:2]
+        digest, size = digest.strip(), size.strip()
+        number = int(size) if size and _DIGITS.fullmatch(size) else None
+        rows[path] = RecordRow(path, digest, number)
+    return list(rows.values())
+
+
+def format_record(rows: Iterable[RecordRow]) -> str:
+    """The text of a RECORD with these rows."""
+    return "".join(
+        f"{_quoted(row.path)},{row.digest},{'' if row.size is None else row.size}\n" for row in rows
+    )
+
+
+def read_record(metadata: str | os.PathLike[str]) -> list[RecordRow]:
+    """The rows of the RECORD in a metadata folder; raises `OSError`, or `ValueError` where it is
+    no text or no CSV.
+    """
+    with open(os.path.join(metadata, "RECORD"), encoding="utf-8", newline="") as file:
+        return parse_record(file.read())
+
+
+def recorded_bytes(metadata: str | os.PathLike[str]) -> int | None:
+    """What the RECORD in a metadata folder says of the files' bytes, None where it says nothing."""
+    try:
+        sizes = [row.size for row in read_record(metadata)]
+    except (OSError, ValueError):
+        return None
+    known = [size for size in sizes if size is not None]
+    return sum(known) if known else None
+
+
+def metadata_name(folder: str) -> tuple[str, str]:
+    """The normalized name and the version that a metadata folder's own name says."""
+    name, _, version = folder.removesuffix(".dist-info").partition("-")
+    return canonicalize_name(name), version
+
+
+def _quoted(path: str) -> str:
+    # The writer of the csv module leaves a carriage return as it is, and its reader ends a row there.
+    escaped = path.replace('"', '""')
+    return f'"{escaped}"' if _TO_QUOTE.search(path) else path
+
+
+def _fields(text: str) -> Iterator[list[str]]:
+    # Almost no RECORD quotes anything, and splitting is twice as fast as reading CSV.
+    if '"' not in text:
+        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        yield from (line.split(",") for line in lines if line)
+        return
+    try:
+        yield from filter(None, csv.reader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+
+
+# Files
+
+
+def go_on() -> None:
+    """Let a look at many files go on."""
+
+
+def check_row(
+    row: RecordRow, directory: int, *, hashes: bool, pause: Callable[[], None]
+) -> tuple[int | None, str]:
+    """The size of a row's file below an open directory, None where it is missing, and what is
+    wrong with it, empty where nothing is.
+
+    Contents are read with `hashes`, and where the size is not the row's: wheels with wrong sizes
+    install everywhere, so a digest that fits is enough. A digest that can't be compared is as
+    good as none. `pause` is called again and again: it may wait, or end the look by an exception.
+    """
+    size = _size_at(row.path, directory)
+    if size is None:
+        return None, "is missing"
+    other_size = row.size is not None and row.size != size
+    if not (row.digest and (hashes or other_size)):
+        return size, ""
+    try:
+        fits = _content_fits(row, directory, pause)
+    except OSError as error:
+        return size, f"can't be read: {error.strerror}"
+    if fits:
+        return size, ""
+    if other_size:
+        return size, f"has {size} bytes, its RECORD says {row.size}"
+    return size, "has other content than its RECORD says"
+
+
+def digest_fits(recorded: str, algorithm: str, digest: bytes) -> bool:
+    """Whether a digest is the recorded one, in urlsafe base64 (PEP 427) or hexadecimal."""
+    wanted = recorded.partition("=")[2].rstrip("=")
+    encoded = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return recorded.startswith(f"{algorithm}=") and wanted in (encoded, digest.hex())
+
+
+def encode_digest(digest: bytes) -> str:
+    """A sha256 as a RECORD writes it."""
+    return "sha256=" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _content_fits(row: RecordRow, directory: int, pause: Callable[[], None]) -> bool:
+    algorithm, is_digest, _ = row.digest.partition("=")
+    if not is_digest or algorithm not in _ALGORITHMS:
+        return True
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    opened = os.open(row.path, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=directory)
+    with os.fdopen(opened, "rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            pause()
+    return digest_fits(row.digest, algorithm, digest.digest())
+
+
+def _size_at(path: str, directory: int) -> int | None:
+    """Size of a regular file below an open directory, None for anything else."""
+    try:
+        found = os.stat(path, dir_fd=directory, follow_symlinks=False)
+    except (OSError, ValueError):
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+# Distributions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,10 +240,12 @@ def shared_objects(location: str, files: FileList) -> list[str]:
 
 def _recorded_paths(folder: str) -> list[str]:
     try:
-        return [
-            row[0] for row in csv.reader(_lines(os.path.join(folder, "RECORD"))) if row and row[0]
-        ]
-    except csv.Error:
+        # Names of files need not be text: what comes out is what the system takes.
+        with open(
+            os.path.join(folder, "RECORD"), encoding="utf-8", errors="surrogateescape", newline=""
+        ) as file:
+            return [row.path for row in parse_record(file.read())]
+    except (OSError, ValueError):
         return []
 
 
