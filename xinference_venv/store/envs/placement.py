@@ -8,11 +8,9 @@ environment's interpreter runs.
 
 from __future__ import annotations
 
-import csv
 import os
 import posixpath
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
@@ -20,6 +18,7 @@ from packaging.utils import canonicalize_name
 from xinference_venv.errors import InstallFailed
 from xinference_venv.store.envs.compose import PTH_NAME
 from xinference_venv.store.envs.launcher import LAUNCHER_NAME
+from xinference_venv.store.packages.record_file import written_paths
 from xinference_venv.store.paths import (
     BROKEN_NAME,
     LAYER_NAME,
@@ -54,7 +53,7 @@ def check_placement(env: Path, site_packages: Path) -> None:
     """
     base = os.path.relpath(site_packages, env)
     for metadata in sorted(site_packages.glob("*.dist-info")):
-        for row in _rows(metadata / "RECORD"):
+        for row in written_paths(metadata):
             if _CLIMBS_BACK.search(row):
                 reason: str | None = "a path of a wheel does not climb back"
                 path = row
@@ -92,15 +91,6 @@ def refusal(path: str, base: str) -> str | None:
         if lowered == place or lowered.startswith(f"{place}/"):
             return f"that is the place of {what}"
     return None
-
-
-def _rows(record: Path) -> Iterator[str]:
-    """The paths of a RECORD; one that can't be read is for the inspection to report."""
-    try:
-        with open(record, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            yield from (row[0] for row in csv.reader(file) if row)
-    except (OSError, csv.Error):
-        return
 
 
 def _refused(name: str, path: str, reason: str) -> InstallFailed:

@@ -85,6 +85,17 @@ def read_record(metadata: str | os.PathLike[str]) -> list[RecordRow]:
         return parse_record(file.read())
 
 
+def written_paths(metadata: str | os.PathLike[str]) -> Iterator[str]:
+    """The paths in a RECORD as they are written; none where it can't be read."""
+    try:
+        with open(
+            os.path.join(metadata, "RECORD"), encoding="utf-8", errors="surrogateescape", newline=""
+        ) as file:
+            yield from (fields[0] for fields in _fields(file.read()))
+    except (OSError, ValueError):
+        return
+
+
 def recorded_bytes(metadata: str | os.PathLike[str]) -> int | None:
     """What the RECORD in a metadata folder says of the files' bytes, None where it says nothing."""
     try:
@@ -102,7 +113,7 @@ def metadata_name(folder: str) -> tuple[str, str]:
 
 
 def _quoted(path: str) -> str:
-    # The writer of the csv module leaves a carriage return as it is, and its reader ends a row there.
+    # The csv module writes a carriage return as it is, and ends a row there when it reads.
     escaped = path.replace('"', '""')
     return f'"{escaped}"' if _TO_QUOTE.search(path) else path
 
