@@ -188,7 +188,7 @@ SECTIONS: Mapping[str, tuple[BadInput, ...]] = {
             environ={ROOTS: "/usr"},
             request={"virtual_env_find_links": ["/usr/no-such-wheels"]},
             error=errors.InvalidSource,
-            message="Find-links folder '/usr/no-such-wheels' is no existing directory in an"
+            message="Find-links folder '/usr/no-such-wheels' is not an existing directory in an"
             " allowed folder",
             hint=f"{ROOTS} names the folders that are allowed.",
         ),

@@ -113,7 +113,8 @@ async def test_an_environment_in_use_is_refused_with_its_holders() -> None:
             "/v1/virtualenvs", params={"model_name": "a-model", "dry_run": "true"}
         )
     assert (answer.status_code, answer.json()["code"]) == (409, "in_use")
-    assert answer.json()["details"]["holders"] == [fakes.lease().to_dict()]
+    held = {**fakes.lease().to_dict(), "holder": "alive"}
+    assert answer.json()["details"]["holders"] == [held]
     assert (tried.status_code, tried.json()["result"]) == (200, False)
 
 
