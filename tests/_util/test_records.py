@@ -2,16 +2,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
-from enum import StrEnum
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xinference_venv._util.records import Fields, canonical_json, digest_of
-from xinference_venv.errors import InvalidRecord
+from xinference_venv._util.records import canonical_json, digest_of
 
 plain_values = st.recursive(
     st.none()
@@ -23,11 +20,6 @@ plain_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner),
     max_leaves=10,
 )
-
-
-class Colour(StrEnum):
-    RED = "red"
-    BLUE = "blue"
 
 
 def reordered(value: Any) -> Any:
@@ -64,117 +56,3 @@ def test_different_values_have_different_canonical_forms(one: Any, other: Any) -
 def test_what_json_has_no_word_for_has_no_identity(value: float) -> None:
     with pytest.raises(ValueError, match="JSON"):
         canonical_json(value)
-
-
-@pytest.mark.parametrize("data", [None, "text", 3, ["key"], {"key"}])
-def test_what_is_no_mapping_is_refused_with_its_type(data: object) -> None:
-    with pytest.raises(InvalidRecord, match=f"lease must be a mapping, not {type(data).__name__}"):
-        Fields("lease", data)
-
-
-READERS: dict[str, Callable[[Fields], object]] = {
-    "text": lambda fields: fields.text("key"),
-    "integer": lambda fields: fields.integer("key"),
-    "number": lambda fields: fields.number("key"),
-    "mapping": lambda fields: fields.mapping("key"),
-    "text_mapping": lambda fields: fields.text_mapping("key"),
-    "texts": lambda fields: fields.texts("key", required=True),
-    "each": lambda fields: fields.each("key", str, required=True),
-    "choice": lambda fields: fields.choice("key", Colour, Colour),
-}
-VALUES: dict[str, Any] = {
-    "text": "red",
-    "integer": 3,
-    "number": 0.5,
-    "mapping": {"a": 1},
-    "text_mapping": {"a": "b"},
-    "texts": ["a", "b"],
-}
-
-
-WRONG_VALUES: dict[str, list[Any]] = {
-    "text": [3, True, [], {}, b"text"],
-    "integer": ["3", 3.0, True, [], {}],
-    "number": ["3", True, math.nan, math.inf, -math.inf, 10**400],
-    "mapping": ["text", 3, [], ["a"]],
-    "text_mapping": [[], {"a": None}, {"a": 1}, {1: "a"}, {"a": []}],
-    "texts": ["text", 3, {}, {"a": 1}, ["a", None], [["a"]]],
-    "each": ["text", 3, {}, True],
-    "choice": ["green", "", "RED", 3, []],
-}
-
-
-def test_what_is_right_is_read() -> None:
-    found = {name: READERS[name](Fields("lease", {"key": value})) for name, value in VALUES.items()}
-    assert found == {**VALUES, "texts": ("a", "b")}
-    assert READERS["choice"](Fields("lease", {"key": "red"})) is Colour.RED
-    assert READERS["each"](Fields("lease", {"key": [1, 2]})) == ("1", "2")
-    number = READERS["number"](Fields("lease", {"key": 3}))
-    assert type(number) is float
-    assert number == 3
-
-
-@pytest.mark.parametrize("reader", READERS)
-def test_what_is_missing_or_null_is_named_with_the_record(reader: str) -> None:
-    for data in ({}, {"key": None}):
-        with pytest.raises(InvalidRecord, match="lease: 'key' must be"):
-            READERS[reader](Fields("lease", data))
-
-
-@pytest.mark.parametrize(
-    ("reader", "value"),
-    [(reader, value) for reader, values in WRONG_VALUES.items() for value in values],
-)
-def test_what_has_the_wrong_type_is_refused(reader: str, value: object) -> None:
-    with pytest.raises(InvalidRecord, match="lease: 'key' must"):
-        READERS[reader](Fields("lease", {"key": value}))
-
-
-def test_a_refusal_does_not_show_a_value_of_the_wrong_type() -> None:
-    with pytest.raises(InvalidRecord) as caught:
-        Fields("sources", {"key": ["https://user:password@index.example"]}).text("key")
-    assert "password" not in caught.value.message
-
-
-def test_a_refused_choice_says_what_is_allowed() -> None:
-    with pytest.raises(InvalidRecord, match="one of red, blue, but is 'green'"):
-        READERS["choice"](Fields("lease", {"key": "green"}))
-
-
-@pytest.mark.parametrize("data", [{}, {"version": None}, {"version": 1}, {"version": 2}])
-def test_a_record_of_a_version_that_is_known_is_read(data: dict[str, object]) -> None:
-    Fields("lease", data).check_version(2)
-
-
-def test_a_record_of_a_later_version_is_refused_with_what_can_be_read() -> None:
-    expected = "lease is of a later version 3 of this program, which reads up to 2"
-    with pytest.raises(InvalidRecord, match=expected) as caught:
-        Fields("lease", {"version": 3}).check_version(2)
-    assert "or a later one" in str(caught.value.hint)
-    with pytest.raises(InvalidRecord, match="lease: 'version' must be an integer"):
-        Fields("lease", {"version": "3"}).check_version(2)
-
-
-@pytest.mark.parametrize("data", [{}, {"key": None}])
-def test_what_may_be_absent_has_its_default(data: dict[str, None]) -> None:
-    fields = Fields("lease", data)
-    assert fields.optional_text("key") is None
-    assert fields.optional_integer("key") is None
-    assert fields.optional_number("key") is None
-    assert fields.integer("key", 7) == 7
-    assert fields.flag("key", default=True) is True
-    assert fields.flag("key", default=False) is False
-    assert fields.texts("key") == ()
-    assert fields.each("key", str) == ()
-
-
-@pytest.mark.parametrize("value", [[], {}, object()])
-def test_what_may_be_absent_is_refused_when_it_is_wrong(value: object) -> None:
-    fields = Fields("lease", {"key": value})
-    for read in (fields.optional_text, fields.optional_integer, fields.optional_number):
-        with pytest.raises(InvalidRecord):
-            read("key")
-    with pytest.raises(InvalidRecord):
-        fields.integer("key", 7)
-    with pytest.raises(InvalidRecord):
-        fields.flag("key", default=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,8 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xinference_venv._util.records import Record, from_plain, inline, to_plain
-from xinference_venv.errors import InvalidRecord
+from xinference_venv._util.records import (
+    Misplaced,
+    Record,
+    from_plain,
+    inline,
+    read_as,
+    read_by,
+    to_plain,
+)
+from xinference_venv.errors import InvalidInput, InvalidRecord
 
 
 class Colour(StrEnum):
@@ -117,3 +126,61 @@ def test_values_that_are_no_records_are_read_by_their_hint() -> None:
 def test_what_is_no_plain_value_is_refused() -> None:
     with pytest.raises(TypeError, match="a set has no plain JSON values"):
         to_plain({1})
+
+
+@pytest.mark.parametrize(
+    ("hint", "wrong"),
+    [
+        (str, [3, True, [], {}, b"text", None]),
+        (int, ["3", 3.0, True, [], {}, None]),
+        (float, ["3", True, math.nan, math.inf, -math.inf, 10**400, None]),
+        (bool, ["true", 1, [], {}, None]),
+        (Mapping[str, str], ["text", 3, [], ["a"], {"a": None}, {"a": 1}, {1: "a"}, {"a": []}]),
+        (tuple[str, ...], ["text", 3, {}, {"a": 1}, ["a", None], [["a"]], None]),
+        (Colour, ["green", "", "RED", 3, [], None]),
+        (Key | None, [[], "text", {}, 0, False]),
+    ],
+)
+def test_what_has_the_wrong_type_is_refused(hint: object, wrong: list[object]) -> None:
+    for value in wrong:
+        with pytest.raises(InvalidRecord, match=r"answer: .*must be "):
+            from_plain(hint, value, "answer")
+
+
+def test_a_refusal_does_not_show_a_value_of_the_wrong_type() -> None:
+    with pytest.raises(InvalidRecord) as caught:
+        Thing.from_dict({**PLAIN, "model": ["https://user:password@index.example"]})
+    assert "password" not in caught.value.message
+
+
+def test_a_record_of_a_later_version_says_what_can_be_done() -> None:
+    with pytest.raises(InvalidRecord, match=r"of a later version 3 .* reads up to 2") as caught:
+        Thing.from_dict({**PLAIN, "version": 3})
+    assert "or a later one" in str(caught.value.hint)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block(Record, name="block"):
+    words: tuple[str, ...] = field(default=(), metadata=read_by(lambda value: (value.upper(),)))
+
+    @classmethod
+    def refusal(cls, error: Misplaced) -> InvalidInput:
+        return InvalidInput(f"{error.place} is not {error.expected}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Holder(Record, name="holder"):
+    block: Block | None = None
+    number: int = field(default=0, metadata=read_by(lambda value: read_as(int, value["of"])))
+
+
+def test_a_field_may_have_its_own_way_to_be_read() -> None:
+    assert Block.from_dict({"words": "red"}) == Block(words=("RED",))
+    assert Block.from_dict({"words": None}) == Block()
+    with pytest.raises(InvalidRecord, match="holder: 'number' must be an integer, but is str"):
+        Holder.from_dict({"number": {"of": "3"}})
+
+
+def test_a_record_may_have_its_own_error_wherever_it_lies() -> None:
+    with pytest.raises(InvalidInput, match=" is not a mapping"):
+        Holder.from_dict({"block": 3})

@@ -294,7 +294,8 @@ def test_the_representation_of_a_request_shows_no_credentials() -> None:
     }
     request = LaunchRequest.from_dict(data)
     assert "hunter22" not in repr(request)
-    assert request.to_dict()["virtualenv"]["index_url"] == url
+    assert request.virtualenv is not None
+    assert request.virtualenv.to_dict()["index_url"] == url
 
 
 # What is kept of a request

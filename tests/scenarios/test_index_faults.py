@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.fakes import through_json
 from tests.index import Index, black_hole
 from tests.scenarios.steps import asking, environments, left_behind, says, version_of
 from tests.wheels import corrupt
@@ -173,7 +174,7 @@ async def test_an_index_that_never_answers_ends_the_launch_at_its_deadline(
     async with local_client(environ) as client:
         began = time.monotonic()
         with black_hole() as port:
-            request = asking(index, "lantern==1.0").to_dict()
+            request = through_json(asking(index, "lantern==1.0").to_dict())
             request["virtualenv"]["index_url"] = f"http://127.0.0.1:{port}/simple/"
             launch = asyncio.create_task(refusal(client, LaunchRequest.from_dict(request)))
             groups: set[int] = set()

@@ -13,12 +13,12 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, TypeVar, cast
 
-from xinference_venv.errors import InvalidRecord
+from xinference_venv.errors import InvalidRecord, VirtualEnvError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -31,6 +31,7 @@ _Reader: TypeAlias = Callable[[object], object]
 _Writer: TypeAlias = Callable[[Any], Any]
 _VERSION_KEY = "version"
 _INLINE = "inline"
+_READ = "read"
 
 
 def canonical_json(value: object) -> bytes:
@@ -43,6 +44,14 @@ def canonical_json(value: object) -> bytes:
 def digest_of(value: object) -> str:
     """The lower-case hexadecimal sha256 of the canonical JSON of plain values."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def read_by(read: Callable[[Any], object]) -> dict[str, Callable[[Any], object]]:
+    """The metadata of a field whose plain value is read by a function, not by its hint.
+
+    It may raise `Misplaced`, whose place is then inside the field's, or an error of its own.
+    """
+    return {_READ: read}
 
 
 def inline() -> dict[str, bool]:
@@ -95,11 +104,16 @@ class Record:
 
     @classmethod
     def from_dict(cls, data: object) -> Self:
-        """Read plain JSON values; raises `InvalidRecord`, which names the place."""
+        """Read plain JSON values; raises `InvalidRecord`, or what the class has as `refusal`."""
         try:
             return cast(Self, _read_record(cls, data))
-        except _Misplaced as error:
-            raise InvalidRecord(f"{cls.record_name}: {error}") from None
+        except Misplaced as error:
+            raise cls.refusal(error) from None
+
+    @classmethod
+    def refusal(cls, error: Misplaced) -> VirtualEnvError:
+        """The error that is raised for what is not as the type hints say."""
+        return InvalidRecord(f"{cls.record_name}: {error}")
 
     def check_record(self) -> None:
         """Raise an error where what was read can't be; for rules that no type says."""
@@ -126,19 +140,24 @@ def from_plain(hint: object, data: object, what: str) -> object:
     `what`.
     """
     try:
-        return _reader(hint)(data)
-    except _Misplaced as error:
+        return read_as(hint, data)
+    except Misplaced as error:
         raise InvalidRecord(f"{what}: {error}") from None
 
 
-class _Misplaced(Exception):
+def read_as(hint: object, data: object) -> object:
+    """A value of the type that `hint` names, for `read_by`; raises `Misplaced`."""
+    return _reader(hint)(data)
+
+
+class Misplaced(Exception):
     """Something is not what it must be; its place is put together on the way out."""
 
     def __init__(self, expected: str, found: str) -> None:
         super().__init__()
         self.expected = expected
         self.found = found
-        self.place = ""
+        self._place = ""
 
     @classmethod
     def of(cls, expected: str, found: object) -> Self:
@@ -147,13 +166,18 @@ class _Misplaced(Exception):
 
     def inside(self, place: str) -> Self:
         """The same, seen from one level above."""
-        self.place = place + self.place
+        self._place = place + self._place
         return self
+
+    @property
+    def place(self) -> str:
+        """Where it is, like ``distributions[3].name``; empty for the whole."""
+        return self._place.lstrip(".")
 
     def __str__(self) -> str:
         if not self.place:
             return f"it must be {self.expected}, not {self.found}"
-        return f"{self.place.lstrip('.')!r} must be {self.expected}, but is {self.found}"
+        return f"{self.place!r} must be {self.expected}, but is {self.found}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,7 +209,7 @@ def _find_fields(cls: type[Record]) -> tuple[_Field, ...]:
             is_inline=is_inline(each),
             has_default=each.default is not dataclasses.MISSING
             or each.default_factory is not dataclasses.MISSING,
-            read=_reader(hints[each.name]),
+            read=each.metadata.get(_READ) or _reader(hints[each.name]),
             write=_writer(hints[each.name]),
         )
         for each in dataclasses.fields(cast("type[DataclassInstance]", cls))
@@ -195,7 +219,7 @@ def _find_fields(cls: type[Record]) -> tuple[_Field, ...]:
 
 def _read_record(cls: type[Record], data: object) -> Record:
     if not isinstance(data, Mapping):
-        raise _Misplaced.of("a mapping", data)
+        raise Misplaced.of("a mapping", data)
     _check_version(cls, data)
     values = {}
     for field in _fields_of(cls):
@@ -206,7 +230,7 @@ def _read_record(cls: type[Record], data: object) -> Record:
         if value is not None or not field.has_default:
             try:
                 values[field.name] = field.read(value)
-            except _Misplaced as error:
+            except Misplaced as error:
                 raise error.inside(f".{field.name}") from None
     record = cls(**values)
     record.check_record()
@@ -219,7 +243,7 @@ def _check_version(cls: type[Record], data: Mapping[str, object]) -> None:
     if known is None or found is None:
         return
     if type(found) is not int:
-        raise _Misplaced.of("an integer", found).inside(_VERSION_KEY)
+        raise Misplaced.of("an integer", found).inside(_VERSION_KEY)
     if found > known:
         raise InvalidRecord(
             f"{cls.record_name} is of a later version {found} of this program,"
@@ -272,7 +296,8 @@ def _reader(hint: object) -> _Reader:
         return lambda data: None if data is None else read(data)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (tuple, list):
-        return _read_items(origin, _reader(arguments[0]))
+        expected = "a list of strings" if arguments[0] is str else "a list"
+        return _read_items(origin, _reader(arguments[0]), expected)
     if origin in (Mapping, dict):
         return _read_mapping(_reader(arguments[0]), _reader(arguments[1]))
     if isinstance(hint, type):
@@ -282,8 +307,8 @@ def _reader(hint: object) -> _Reader:
 
 def _read_type(kind: type) -> _Reader:
     if issubclass(kind, Record):
-        if "from_dict" in vars(kind):
-            # It has rules, and errors, of its own.
+        if "refusal" in vars(kind):
+            # Its errors are its own, wherever it lies.
             return kind.from_dict
         return lambda data: _read_record(kind, data)
     if issubclass(kind, Enum):
@@ -295,7 +320,7 @@ def _read_type(kind: type) -> _Reader:
     def read(data: object) -> object:
         # Exactly: true is an integer to Python.
         if type(data) is not kind and not (isinstance(data, kind) and kind is not int):
-            raise _Misplaced.of(expected, data)
+            raise Misplaced.of(expected, data)
         return data
 
     return read
@@ -306,13 +331,13 @@ _EXPECTED = {str: "a string", int: "an integer", bool: "true or false"}
 
 def _read_number(data: object) -> float:
     if type(data) not in (int, float):
-        raise _Misplaced.of("a number", data)
+        raise Misplaced.of("a number", data)
     try:
         number = float(cast(float, data))
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise _Misplaced("a finite number", str(number))
+        raise Misplaced("a finite number", str(number))
     return number
 
 
@@ -322,19 +347,19 @@ def _read_choice(kind: type[Enum], data: object) -> Enum:
     except ValueError:
         allowed = f"one of {', '.join(str(each.value) for each in kind)}"
         if isinstance(data, str):
-            raise _Misplaced(allowed, repr(data[:40])) from None
-        raise _Misplaced.of(allowed, data) from None
+            raise Misplaced(allowed, repr(data[:40])) from None
+        raise Misplaced.of(allowed, data) from None
 
 
-def _read_items(make: Callable[[list[object]], object], read: _Reader) -> _Reader:
+def _read_items(make: Callable[[list[object]], object], read: _Reader, expected: str) -> _Reader:
     def read_all(data: object) -> object:
         if not isinstance(data, list | tuple):
-            raise _Misplaced.of("a list", data)
+            raise Misplaced.of(expected, data)
         items: list[object] = []
         try:
             for each in data:
                 items.append(read(each))
-        except _Misplaced as error:
+        except Misplaced as error:
             raise error.inside(f"[{len(items)}]") from None
         return make(items)
 
@@ -344,7 +369,7 @@ def _read_items(make: Callable[[list[object]], object], read: _Reader) -> _Reade
 def _read_mapping(read_key: _Reader, read_value: _Reader) -> _Reader:
     def read_all(data: object) -> object:
         if not isinstance(data, Mapping):
-            raise _Misplaced.of("a mapping", data)
+            raise Misplaced.of("a mapping", data)
         items: dict[object, object] = {}
         place = ""
         try:
@@ -353,123 +378,8 @@ def _read_mapping(read_key: _Reader, read_value: _Reader) -> _Reader:
                 known = read_key(key)
                 place = f"[{key!r}]"
                 items[known] = read_value(each)
-        except _Misplaced as error:
+        except Misplaced as error:
             raise error.inside(place) from None
         return items
 
     return read_all
-
-
-class Fields:
-    """Typed access to a mapping of unknown origin; unknown keys are left alone.
-
-    Every failure is an `InvalidRecord` that names the record, the key, and what was expected.
-    """
-
-    def __init__(self, what: str, data: object) -> None:
-        if not isinstance(data, Mapping):
-            raise InvalidRecord(f"{what} must be a mapping, not {type(data).__name__}")
-        self._what = what
-        self._data: Mapping[str, Any] = data
-
-    def _get(self, key: str, kind: type[_T], expected: str) -> _T:
-        value = self._data.get(key)
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            # The value itself is not shown: it may hold a credential.
-            found = "missing" if value is None else type(value).__name__
-            raise InvalidRecord(f"{self._what}: {key!r} must be {expected}, but is {found}")
-        return value
-
-    def check_version(self, known: int) -> None:
-        """Refuse a record whose ``version`` is later than `known`; none at all is fine."""
-        found = self.integer("version", known)
-        if found > known:
-            raise InvalidRecord(
-                f"{self._what} is of a later version {found} of this program,"
-                f" which reads up to {known}",
-                {"hint": "use the release of this program that wrote it, or a later one"},
-            )
-
-    def text(self, key: str) -> str:
-        """A string that must be there."""
-        return self._get(key, str, "a string")
-
-    def optional_text(self, key: str) -> str | None:
-        """A string, or None when it is absent or null."""
-        return None if self._data.get(key) is None else self.text(key)
-
-    def integer(self, key: str, default: int | None = None) -> int:
-        """An integer; `default` (when given) stands for an absent or null one."""
-        if default is not None and self._data.get(key) is None:
-            return default
-        return self._get(key, int, "an integer")
-
-    def optional_integer(self, key: str) -> int | None:
-        """An integer, or None when it is absent or null."""
-        return None if self._data.get(key) is None else self.integer(key)
-
-    def number(self, key: str) -> float:
-        """An integer or a float, as a finite float."""
-        value = self._data.get(key)
-        try:
-            found = float(value) if type(value) is int else self._get(key, float, "a number")
-        except OverflowError:
-            found = math.inf
-        if not math.isfinite(found):
-            raise InvalidRecord(f"{self._what}: {key!r} must be a finite number")
-        return found
-
-    def optional_number(self, key: str) -> float | None:
-        """A number as a float, or None when it is absent or null."""
-        return None if self._data.get(key) is None else self.number(key)
-
-    def flag(self, key: str, default: bool) -> bool:
-        """A boolean; `default` stands for an absent or null one."""
-        return default if self._data.get(key) is None else self._get(key, bool, "true or false")
-
-    def mapping(self, key: str) -> Mapping[str, Any]:
-        """A mapping that must be there."""
-        return self._get(key, Mapping, "a mapping")  # type: ignore[type-abstract]
-
-    def optional_mapping(self, key: str) -> Mapping[str, Any] | None:
-        """A mapping, or None when it is absent or null."""
-        return None if self._data.get(key) is None else self.mapping(key)
-
-    def text_mapping(self, key: str) -> dict[str, str]:
-        """A mapping of strings to strings that must be there."""
-        values = self.mapping(key)
-        if not all(isinstance(each, str) for item in values.items() for each in item):
-            raise InvalidRecord(f"{self._what}: {key!r} must map strings to strings")
-        return dict(values)
-
-    def texts(self, key: str, *, required: bool = False) -> tuple[str, ...]:
-        """A list of strings; unless `required`, empty when it is absent or null."""
-        values = self._items(key, required)
-        if not all(isinstance(each, str) for each in values):
-            raise InvalidRecord(f"{self._what}: {key!r} must be a list of strings")
-        return tuple(values)
-
-    def each(
-        self, key: str, parse: Callable[[Any], _T], *, required: bool = False
-    ) -> tuple[_T, ...]:
-        """A list whose items `parse` reads; unless `required`, empty when it is absent or null."""
-        return tuple(parse(item) for item in self._items(key, required))
-
-    def choice(self, key: str, choices: Callable[[str], _T], allowed: Iterable[object]) -> _T:
-        """A string that `choices` (an enumeration) accepts."""
-        value = self.text(key)
-        try:
-            return choices(value)
-        except ValueError:
-            names = ", ".join(str(each) for each in allowed)
-            raise InvalidRecord(
-                f"{self._what}: {key!r} must be one of {names}, but is {value[:40]!r}"
-            ) from None
-
-    def _items(self, key: str, required: bool) -> list[Any]:
-        value = self._data.get(key)
-        if value is None and not required:
-            return []
-        if not isinstance(value, list | tuple):
-            raise InvalidRecord(f"{self._what}: {key!r} must be a list, not {type(value).__name__}")
-        return list(value)
