@@ -25,12 +25,12 @@ from xinference_venv.planning.catalog import Catalog
 from xinference_venv.planning.lock import EnvLock, Role, locked_distributions
 from xinference_venv.planning.pip_config import PipConfig
 from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
-from xinference_venv.planning.spec import Surroundings, plan_spec
-from xinference_venv.service.host_facts import Hosts
+from xinference_venv.planning.spec import PlanningFacts, plan_spec
+from xinference_venv.service.host_facts import HostFactsReader
 from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE, Settings
 from xinference_venv.store.store import Store
 from xinference_venv.uv.resolver import Resolver, write_stubs
-from xinference_venv.uv.subprocess import ProcessDoor, Uv
+from xinference_venv.uv.subprocess import ProcessRunner, Uv
 
 REQUESTS: tuple[tuple[str, ...], ...] = (
     ("requests",),
@@ -171,7 +171,7 @@ def _by_xoscar(
 class _PreferencesAlone:
     """Our resolver's last resort by itself: no pass before it, nothing judged after it."""
 
-    around: Surroundings
+    around: PlanningFacts
     stubs: Path
     scratch: Path
     uv: Uv
@@ -203,14 +203,14 @@ class _PreferencesAlone:
 
 async def _preferences_alone(environ: dict[str, str], folder: Path) -> _PreferencesAlone:
     settings = Settings.from_environ(environ, home_directory=str(Path.home()))
-    uv = Uv(program=uv_program(), door=ProcessDoor(environment=environ, slots=1))
+    uv = Uv(program=uv_program(), door=ProcessRunner(environment=environ, slots=1))
     store = Store.open(Path(settings.virtualenv_dir))
-    host = await Hosts(store=store, uv=uv, settings=settings, environ=environ).facts()
+    host = await HostFactsReader(store=store, uv=uv, settings=settings, environ=environ).facts()
     stubs, scratch = folder / "stubs", folder / "preferences"
     stubs.mkdir()
     scratch.mkdir()
     write_stubs(host, stubs)
-    around = Surroundings(
+    around = PlanningFacts(
         catalog=Catalog(engines={}, models={}),
         host=host,
         interpreter=host.interpreter,

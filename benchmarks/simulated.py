@@ -27,9 +27,9 @@ from xinference_venv.inventory.cluster_state import HEARTBEAT_SECONDS, PROTOCOL,
 from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
 from xinference_venv.inventory.replicas import LockSource
 from xinference_venv.observability.metrics import STARTED
-from xinference_venv.observability.registry import Measures
+from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.planning.request import LaunchRequest
-from xinference_venv.service.jobs import Board, Job
+from xinference_venv.service.jobs import Job, JobRegistry
 
 REQUEST = LaunchRequest(model_name="glow").to_dict()
 _DELAYS = (0.002, 0.3)
@@ -88,7 +88,7 @@ class SimulatedWorker:
     standing: bool = False
     heartbeat_delay: float = 0.0
     removals: int = 0
-    board: Board = field(default_factory=Board)
+    board: JobRegistry = field(default_factory=JobRegistry)
 
     async def registration(self) -> dict[str, Any]:
         """See the worker's own."""
@@ -107,7 +107,7 @@ class SimulatedWorker:
         for job in self.board.running():
             if job.task is not None:
                 job.task.cancel()
-        self.incarnation, self.board = "second", Board()
+        self.incarnation, self.board = "second", JobRegistry()
 
     async def answer(
         self, incarnation: str, method: str, arguments: Sequence[Any], named: Mapping[str, Any]
@@ -224,7 +224,7 @@ class SimulatedWorker:
 
     async def measure(self) -> dict[str, Any]:
         """That it was started is all it knows."""
-        measures = Measures()
+        measures = MetricRegistry()
         measures.set(STARTED, value=0.0)
         return measures.to_dict()
 
@@ -241,7 +241,7 @@ class _Supervisor(VirtualEnvSupervisorActor):
 
     def __init__(self, cluster: SimulatedCluster) -> None:
         super().__init__()
-        self._cluster = cluster
+        self._simulated = cluster
 
     async def _ask_incarnation(
         self,
@@ -252,7 +252,7 @@ class _Supervisor(VirtualEnvSupervisorActor):
         deadline: float,
         **named: Any,
     ) -> Any:
-        return await self._cluster.ask(
+        return await self._simulated.ask(
             address, incarnation, method, *arguments, deadline=deadline, **named
         )
 

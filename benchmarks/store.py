@@ -39,7 +39,7 @@ from xinference_venv.inventory.env import EnvRecord, KeyRecord
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.settings import InheritMode
-from xinference_venv.store.disk_usage import measured, usages_of
+from xinference_venv.store.disk_usage import measure, usages_of
 from xinference_venv.store.listing import entries_of
 from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME
 from xinference_venv.store.process_identity import this_process
@@ -156,7 +156,7 @@ def fill(store: Store, count: int, files: int) -> None:
         made = replace(record, env_id=env_id).to_dict()
         store.disk.write_json(env / RECORD_NAME, made, durable=False)
         key = EnvKey(model_name=f"model-{number}", model_engine="vllm", python_version="3.11")
-        store.attach(
+        store.point_key(
             KeyRecord(
                 key=key,
                 env_id=env_id,
@@ -232,7 +232,7 @@ async def _measure(
             {
                 "start-up sweep": lambda: asyncio.to_thread(sweep, store),
                 "sizes of all": lambda: asyncio.to_thread(
-                    measured, store, usages_of(store, ()), lambda: False
+                    measure, store, usages_of(store, ()), lambda: False
                 ),
                 "a lease taken and given back": lambda: asyncio.to_thread(_lease, store, env_id),
             },

@@ -333,7 +333,11 @@ BROKEN: list[tuple[Rule, str, str]] = [
     (pure_folders_do_not_act, "planning/spec.py", "def f(p):\n    return p.parent.resolve()"),
     (pure_folders_do_not_act, "planning/spec.py", "from datetime import datetime\ndatetime.now()"),
     (imports_go_downwards, "planning/spec.py", "from xinference_venv import store"),
-    (imports_go_downwards, "planning/spec.py", "from xinference_venv.store.paths import Layout"),
+    (
+        imports_go_downwards,
+        "planning/spec.py",
+        "from xinference_venv.store.atomic import Disk",
+    ),
     (imports_go_downwards, "planning/spec.py", "import xinference_venv.uv.argv"),
     (imports_go_downwards, "planning/spec.py", "from .. import actors"),
     (imports_go_downwards, "planning/spec.py", "from ..client import Client"),

@@ -26,7 +26,7 @@ def test_every_error_is_public() -> None:
 
 def test_a_name_that_is_not_there_is_no_attribute() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Fleet'"):
-        _ = xinference_venv.Fleet
+        _ = xinference_venv.ClusterState
 
 
 def test_errors_and_the_version_need_neither_xoscar_nor_pandas() -> None:

@@ -23,7 +23,7 @@ from xinference_venv.inventory.replicas import Replica
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock, LockedDistribution
 from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
-from xinference_venv.store.envs.broken_marker import BrokenMark
+from xinference_venv.store.envs.broken_marker import BrokenMarker
 
 # The title of each group, and its records with the place where they lie.
 _GROUPS: dict[str, dict[type, str]] = {
@@ -31,7 +31,7 @@ _GROUPS: dict[str, dict[type, str]] = {
         EnvRecord: "`store/envs/{id}/xinference-venv.json`",
         EnvLock: "`store/envs/{id}/xinference-venv.lock.json`",
         LockedDistribution: "",
-        BrokenMark: "`store/envs/{id}/xinference-venv-broken.json`",
+        BrokenMarker: "`store/envs/{id}/xinference-venv-broken.json`",
         KeyRecord: "`store/keys/{digest}.json`",
         EnvKey: "",
         Lease: "`store/leases/{id}/{lease}.json`",

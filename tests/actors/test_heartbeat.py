@@ -12,7 +12,7 @@ import pytest
 
 from tests.inventory.test_cluster_state import registration
 from xinference_venv.actors import heartbeat, rpc
-from xinference_venv.actors.heartbeat import Membership
+from xinference_venv.actors.heartbeat import Heartbeats
 from xinference_venv.errors import (
     DeadlineExceeded,
     IncompatibleVersion,
@@ -85,15 +85,15 @@ class _Asyncio:
         self.sleep = sleep
 
 
-def member() -> Membership:
+def member() -> Heartbeats:
     async def snapshot() -> Mapping[str, Any]:
         return {"jobs": 3}
 
-    return Membership(registration=WORKER, supervisor="s:1", snapshot=snapshot)
+    return Heartbeats(registration=WORKER, supervisor="s:1", snapshot=snapshot)
 
 
 @asynccontextmanager
-async def keeping(one: Membership) -> AsyncIterator[asyncio.Task[None]]:
+async def keeping(one: Heartbeats) -> AsyncIterator[asyncio.Task[None]]:
     task = asyncio.create_task(one.keep())
     try:
         yield task

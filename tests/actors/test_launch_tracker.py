@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xinference_venv.actors import launch_tracker
-from xinference_venv.actors.launch_tracker import Following
+from xinference_venv.actors.launch_tracker import LaunchTracker
 from xinference_venv.errors import (
     DeadlineExceeded,
     JobCancelled,
@@ -96,8 +96,8 @@ class Workers:
 
     def follow(
         self, *, require: int | None = None, failed: Mapping[str, VirtualEnvError] | None = None
-    ) -> Following:
-        return Following.start(
+    ) -> LaunchTracker:
+        return LaunchTracker.start(
             JOB,
             [(address, f"{address}-1") for address in self.said],
             require=len(self.said) if require is None else require,
@@ -113,7 +113,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(launch_tracker, name, 0.0)
 
 
-async def end_of(launch: Following) -> dict[str, Any]:
+async def end_of(launch: LaunchTracker) -> dict[str, Any]:
     """The last answer of a launch, with all its events."""
     async with asyncio.timeout(20):
         while not launch.has_ended:

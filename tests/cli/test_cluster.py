@@ -20,7 +20,7 @@ from tests.index import Index
 from tests.wheels import build_wheel
 from xinference_venv.client import connect
 from xinference_venv.planning.request import LaunchRequest
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 
 run = test_main.run
 HOSTS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
@@ -50,8 +50,8 @@ def supervisor(serving: Daemons, monkeypatch: pytest.MonkeyPatch, run: Run) -> D
     return running
 
 
-def layout_of(worker: Daemon) -> Layout:
-    return Layout(worker.home / "virtualenv")
+def layout_of(worker: Daemon) -> StorePaths:
+    return StorePaths(worker.home / "virtualenv")
 
 
 def states(run: Run) -> dict[str, str]:

@@ -24,7 +24,7 @@ real = metadata.version
 metadata.version = lambda name: "0.0.9" if name == "xinference_venv" else real(name)
 """
 
-Checks = dict[str, list[dict[str, Any]]]
+IntegrityChecker = dict[str, list[dict[str, Any]]]
 
 
 @pytest.fixture(autouse=True)
@@ -40,15 +40,15 @@ def serving(tmp_path: Path, environ: Mapping[str, str]) -> Iterator[Daemons]:
         yield running
 
 
-def checks_of(diagnosis: Mapping[str, Any]) -> Checks:
+def checks_of(diagnosis: Mapping[str, Any]) -> IntegrityChecker:
     """The checks of a host by name."""
-    found: Checks = {}
+    found: IntegrityChecker = {}
     for each in diagnosis["checks"]:
         found.setdefault(each["name"], []).append(each)
     return found
 
 
-def diagnosed(run: Run, *words: str) -> tuple[int, Checks]:
+def diagnosed(run: Run, *words: str) -> tuple[int, IntegrityChecker]:
     ran = run("doctor", "--json", *words)
     [diagnosis] = ran.json["list"]
     return ran.code, checks_of(diagnosis)

@@ -142,7 +142,7 @@ def test_a_lease_is_released_by_the_beginning_of_its_id_and_the_environment_goes
 ) -> None:
     env_id = attached(store, "numpy", of=KEY)
     put(store, env_id, FIRST, elsewhere())
-    store.detach(KEY)
+    store.unlink_key(KEY)
     assert f"{env_id}, which no model has any more" in say("leases").out
     said = say("release", "abcdef")
     assert (said.code, said.err) == (0, "")

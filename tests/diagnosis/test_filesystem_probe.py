@@ -17,16 +17,16 @@ from xinference_venv.diagnosis.filesystem_probe import (
     open_to_all,
     probe_file_system,
 )
-from xinference_venv.store.host_files import nearest
+from xinference_venv.store.host_files import nearest_existing
 from xinference_venv.store.locks import check_locking
 
 HOLDER = """\
 import asyncio, sys
 from pathlib import Path
-from xinference_venv.store.locks import held
+from xinference_venv.store.locks import hold_lock
 
 async def hold():
-    async with held(Path(sys.argv[1]), purpose="a build", deadline=1.0):
+    async with hold_lock(Path(sys.argv[1]), purpose="a build", deadline=1.0):
         print("held", flush=True)
         await asyncio.Event().wait()
 
@@ -108,7 +108,7 @@ def test_locks_that_do_not_work_are_told(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_nearest_of_a_link_that_leads_nowhere_is_its_folder(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "absent")
-    assert nearest(tmp_path / "link" / "below") == tmp_path
+    assert nearest_existing(tmp_path / "link" / "below") == tmp_path
 
 
 def test_folders_that_anybody_may_change_are_named_but_not_those_with_a_sticky_bit(

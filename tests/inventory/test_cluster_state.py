@@ -11,7 +11,7 @@ from xinference_venv.errors import IncompatibleVersion, InvalidInput, NotFound
 from xinference_venv.inventory.cluster_state import (
     FORGOTTEN_SECONDS,
     PROTOCOL,
-    Fleet,
+    ClusterState,
     Registration,
     WorkerState,
 )
@@ -36,14 +36,16 @@ def registration(
     )
 
 
-def fleet_of(*addresses: str, now: float = 0.0) -> Fleet:
-    fleet = Fleet()
+def fleet_of(*addresses: str, now: float = 0.0) -> ClusterState:
+    fleet = ClusterState()
     for address in addresses:
         fleet.register(registration(address), now)
     return fleet
 
 
-def chosen(fleet: Fleet, wanted: list[str], count: int | None, now: float = 0.0) -> list[str]:
+def chosen(
+    fleet: ClusterState, wanted: list[str], count: int | None, now: float = 0.0
+) -> list[str]:
     return [each.registration.address for each in fleet.choose(wanted, count, now)]
 
 
@@ -76,7 +78,7 @@ def test_silence_means_suspect_and_then_gone(silent: float) -> None:
 
 
 def test_a_worker_of_the_same_process_sends_no_heartbeats_and_is_alive() -> None:
-    fleet = Fleet()
+    fleet = ClusterState()
     fleet.register(registration(heartbeat=None), 0.0)
     fleet.forget(10 * FORGOTTEN_SECONDS)
     [member] = fleet.members.values()
@@ -121,7 +123,7 @@ def test_registering_again_keeps_the_snapshot_and_counts_as_heard() -> None:
 
 @pytest.mark.parametrize("protocol", [PROTOCOL - 1, PROTOCOL + 1])
 def test_a_worker_of_another_protocol_is_refused_with_both_named(protocol: int) -> None:
-    fleet = Fleet()
+    fleet = ClusterState()
     with pytest.raises(IncompatibleVersion, match=f"speaks protocol {protocol}.*{PROTOCOL}"):
         fleet.register(registration(protocol=protocol), 0.0)
     assert fleet.members == {}
@@ -185,7 +187,7 @@ def test_more_workers_than_there_are_is_an_error_that_counts_them(count: int) ->
 
 def test_without_workers_nothing_is_chosen() -> None:
     with pytest.raises(NotFound, match="there is no worker"):
-        Fleet().choose([], 1, 0.0)
+        ClusterState().choose([], 1, 0.0)
 
 
 def test_ips_of_version_6_are_told_from_ports() -> None:

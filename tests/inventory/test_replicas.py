@@ -19,7 +19,7 @@ from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.replicas import (
     LockSource,
     Replica,
-    Surveyed,
+    SurveyAnswer,
     assign_sources,
     differing,
     error_of,
@@ -158,12 +158,12 @@ def test_replicas_of_several_locks_are_named_with_their_workers() -> None:
     assert found["locks"] == {"1": ["a", "c"], "2": ["b"]}
 
 
-def surveyed(address: str, group: str | None = "g", *, standing: bool = False) -> Surveyed:
-    return Surveyed(address=address, incarnation="first", group=group, standing=standing)
+def surveyed(address: str, group: str | None = "g", *, standing: bool = False) -> SurveyAnswer:
+    return SurveyAnswer(address=address, incarnation="first", group=group, standing=standing)
 
 
 def asked(
-    chosen: Sequence[Surveyed], others: Sequence[Surveyed] = (), *, refresh: bool = False
+    chosen: Sequence[SurveyAnswer], others: Sequence[SurveyAnswer] = (), *, refresh: bool = False
 ) -> dict[str, list[tuple[str, str | None]]]:
     sources = assign_sources("job", chosen, others, refresh=refresh)
     return {

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests import fakes
 from xinference_venv.inventory.env import EnvState
-from xinference_venv.inventory.watch_state import Change, Event, Kind, Look, Watching
+from xinference_venv.inventory.watch_state import Change, Event, Kind, Snapshot, WatchState
 
 FIRST, SECOND = "10.0.0.1:4000", "10.0.0.2:4000"
 
@@ -45,10 +45,10 @@ def look(
     environments: tuple[dict[str, Any], ...] = (),
     silent: tuple[str, ...] = (),
     complete: bool = True,
-) -> Look:
+) -> Snapshot:
     gone = [{**worker(each, "gone"), "error": {"message": "no answer"}} for each in silent]
     whole = {"unreachable": gone, "complete": complete}
-    return Look(
+    return Snapshot(
         workers=workers or (worker(),),
         jobs={"list": list(jobs), **whole},
         environments={"list": list(environments), **whole},
@@ -60,7 +60,7 @@ def told(changes: list[Change]) -> list[tuple[str, str, str]]:
 
 
 def test_the_first_look_tells_all_but_jobs_that_ended_before() -> None:
-    watching = Watching()
+    watching = WatchState()
     old = job("failed", job_id="old")
     first = look(jobs=(job("resolving"), old), environments=(environment(),))
     assert told(watching.saw(first)) == [
@@ -72,7 +72,7 @@ def test_the_first_look_tells_all_but_jobs_that_ended_before() -> None:
 
 
 def test_what_stays_as_it_is_is_no_news_and_what_changes_is() -> None:
-    watching = Watching()
+    watching = WatchState()
     watching.saw(look(jobs=(job("resolving"),), environments=(environment(),)))
     again = look(worker(age=3.0), jobs=(job("resolving"),), environments=(environment(),))
     assert watching.saw(again) == []
@@ -90,7 +90,7 @@ def test_what_stays_as_it_is_is_no_news_and_what_changes_is() -> None:
 
 
 def test_an_environment_that_breaks_or_is_made_anew_changes_and_one_that_goes_is_gone() -> None:
-    watching = Watching()
+    watching = WatchState()
     watching.saw(look(environments=(environment(),)))
     broken = watching.saw(look(environments=(environment(state=EnvState.BROKEN),)))
     assert told(broken) == [("environment", "changed", "broken")]
@@ -99,7 +99,7 @@ def test_an_environment_that_breaks_or_is_made_anew_changes_and_one_that_goes_is
 
 
 def test_that_a_job_is_forgotten_after_its_end_is_no_news_but_before_it_is() -> None:
-    watching = Watching()
+    watching = WatchState()
     watching.saw(look(jobs=(job("resolving"), job("queued", job_id="other"))))
     watching.saw(look(jobs=(job("ready"), job("queued", job_id="other"))))
     changes = watching.saw(look())
@@ -107,13 +107,13 @@ def test_that_a_job_is_forgotten_after_its_end_is_no_news_but_before_it_is() -> 
 
 
 def test_only_jobs_of_the_model_are_told() -> None:
-    watching = Watching(model="other")
+    watching = WatchState(model="other")
     changes = watching.saw(look(jobs=(job("queued"), job("queued", model_name="other"))))
     assert [each.thing.label for each in changes if each.thing.kind is Kind.JOB] == ["other (vllm)"]
 
 
 def test_what_is_of_a_silent_worker_stays_and_its_silence_is_told_once() -> None:
-    watching = Watching()
+    watching = WatchState()
     both = (worker(), worker(SECOND))
     watching.saw(look(*both, environments=(environment(), environment(SECOND))))
     silent = look(*both, environments=(environment(),), silent=(SECOND,))
@@ -126,7 +126,7 @@ def test_what_is_of_a_silent_worker_stays_and_its_silence_is_told_once() -> None
 
 
 def test_a_supervisor_that_goes_and_returns_is_told_and_nothing_else() -> None:
-    watching = Watching()
+    watching = WatchState()
     before = look(jobs=(job("resolving"),), environments=(environment(),))
     watching.saw(before)
     assert told(watching.missed("no answer")) == [("supervisor", "changed", "does not answer")]
@@ -135,26 +135,26 @@ def test_a_supervisor_that_goes_and_returns_is_told_and_nothing_else() -> None:
     # The new one does not know its worker yet.
     for complete, news in ((True, [("supervisor", "changed", "answers")]), (False, [])):
         nothing = look(complete=complete)
-        early = Look(workers=(), jobs=nothing.jobs, environments=nothing.environments)
+        early = Snapshot(workers=(), jobs=nothing.jobs, environments=nothing.environments)
         assert told(watching.saw(early)) == news
     assert watching.saw(before) == []
 
 
 def test_once_it_answers_again_there_is_no_silence() -> None:
-    watching = Watching()
+    watching = WatchState()
     watching.missed("no answer")
     watching.saw(look())
     assert watching.silence is None
 
 
 def test_a_supervisor_that_never_answered_is_told() -> None:
-    watching = Watching()
+    watching = WatchState()
     assert told(watching.missed("refused")) == [("supervisor", "appeared", "does not answer")]
     assert watching.look is None
 
 
 def test_a_change_is_told_with_all_that_the_actors_say() -> None:
-    watching = Watching()
+    watching = WatchState()
     changes = watching.saw(look(jobs=(job("queued"),)))
     assert changes[-1].to_dict() == {
         "kind": "job",

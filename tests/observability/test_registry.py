@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.fakes import through_json
 from xinference_venv.errors import InvalidRecord
-from xinference_venv.observability.registry import Kind, Measures, Metric, Spread
+from xinference_venv.observability.registry import Kind, Metric, MetricRegistry, Spread
 
 EVENTS = Metric(name="events_total", kind=Kind.COUNTER, help="Events.", labels=("kind",))
 LEVEL = Metric(name="level", kind=Kind.GAUGE, help="A level.")
@@ -20,12 +20,12 @@ TOOK = Metric(
 KNOWN = {metric.name: metric for metric in (EVENTS, LEVEL, TOOK)}
 
 
-def values(measures: Measures) -> dict[tuple[str, tuple[str, ...]], Any]:
+def values(measures: MetricRegistry) -> dict[tuple[str, tuple[str, ...]], Any]:
     return {(each.metric.name, each.labels): each.value for each in measures.samples()}
 
 
-def read(measures: Measures) -> Measures:
-    return Measures.from_dict(through_json(measures.to_dict()), KNOWN)
+def read(measures: MetricRegistry) -> MetricRegistry:
+    return MetricRegistry.from_dict(through_json(measures.to_dict()), KNOWN)
 
 
 # Whole numbers, which add up to the same in any order.
@@ -39,8 +39,8 @@ _deeds = st.one_of(
 
 
 @st.composite
-def measured(draw: st.DrawFn) -> Measures:
-    found = Measures()
+def measured(draw: st.DrawFn) -> MetricRegistry:
+    found = MetricRegistry()
     for metric, labels, value in draw(st.lists(_deeds, max_size=10)):
         if metric is TOOK:
             found.observe(metric, *labels, value=value)
@@ -50,7 +50,7 @@ def measured(draw: st.DrawFn) -> Measures:
 
 
 def test_a_counter_adds_up_for_each_of_its_labels() -> None:
-    measures = Measures()
+    measures = MetricRegistry()
     measures.add(EVENTS, "a")
     measures.add(EVENTS, "b", by=2.5)
     measures.add(EVENTS, "a")
@@ -58,7 +58,7 @@ def test_a_counter_adds_up_for_each_of_its_labels() -> None:
 
 
 def test_a_gauge_stands_higher_as_long_as_something_goes_on_however_that_ends() -> None:
-    measures = Measures()
+    measures = MetricRegistry()
     with pytest.raises(KeyError), measures.during(LEVEL):
         assert values(measures) == {("level", ()): 1.0}
         raise KeyError
@@ -74,13 +74,13 @@ def test_a_gauge_stands_higher_as_long_as_something_goes_on_however_that_ends() 
 def test_a_value_is_in_the_first_bucket_whose_bound_is_not_below_it(
     value: float, counts: list[int]
 ) -> None:
-    measures = Measures()
+    measures = MetricRegistry()
     measures.observe(TOOK, "work", value=value)
     assert values(measures) == {("took_seconds", ("work",)): Spread(counts=counts, sum=value)}
 
 
 def test_what_belongs_to_a_label_that_is_gone_is_forgotten() -> None:
-    measures = Measures()
+    measures = MetricRegistry()
     measures.add(EVENTS, "gone")
     measures.add(EVENTS, "here")
     measures.observe(TOOK, "gone", value=1.0)
@@ -89,19 +89,19 @@ def test_what_belongs_to_a_label_that_is_gone_is_forgotten() -> None:
 
 
 @given(measured())
-def test_json_and_back_is_the_same(measures: Measures) -> None:
+def test_json_and_back_is_the_same(measures: MetricRegistry) -> None:
     assert read(measures) == measures
 
 
 @given(measured(), measured(), measured())
 def test_merging_is_adding_in_any_order_and_changes_no_part(
-    one: Measures, two: Measures, three: Measures
+    one: MetricRegistry, two: MetricRegistry, three: MetricRegistry
 ) -> None:
     before = read(one)
-    left = Measures.merged(Measures.merged(one, two), three)
-    right = Measures.merged(three, Measures.merged(two, one))
-    assert values(left) == values(right) == values(Measures.merged(one, two, three))
-    assert values(Measures.merged(one)) == values(one)
+    left = MetricRegistry.merged(MetricRegistry.merged(one, two), three)
+    right = MetricRegistry.merged(three, MetricRegistry.merged(two, one))
+    assert values(left) == values(right) == values(MetricRegistry.merged(one, two, three))
+    assert values(MetricRegistry.merged(one)) == values(one)
     assert one == before
     for name, value in values(left).items():
         parts = [values(each).get(name) for each in (one, two, three)]
@@ -114,7 +114,7 @@ def test_merging_is_adding_in_any_order_and_changes_no_part(
 
 
 def test_what_another_release_says_more_or_means_otherwise_is_left_out() -> None:
-    measures = Measures()
+    measures = MetricRegistry()
     measures.add(EVENTS, "a")
     data = through_json(measures.to_dict())
     known = data["families"][0]
@@ -126,7 +126,7 @@ def test_what_another_release_says_more_or_means_otherwise_is_left_out() -> None
     known["unit"] = "events"
     known["series"][0]["exemplar"] = {"trace": 1}
     data["uptime"] = 3
-    assert read(measures) == Measures.from_dict(through_json(data), KNOWN)
+    assert read(measures) == MetricRegistry.from_dict(through_json(data), KNOWN)
 
 
 @pytest.mark.parametrize(
@@ -140,25 +140,25 @@ def test_what_another_release_says_more_or_means_otherwise_is_left_out() -> None
     ],
 )
 def test_a_damaged_number_is_refused(damage: dict[str, Any]) -> None:
-    measures = Measures()
+    measures = MetricRegistry()
     measures.add(EVENTS, "a")
     data = through_json(measures.to_dict())
     data["families"][0]["series"][0].update(damage)
     with pytest.raises(InvalidRecord):
-        Measures.from_dict(data, KNOWN)
+        MetricRegistry.from_dict(data, KNOWN)
 
 
 @pytest.mark.parametrize("counts", [[1, 0], [1, 0, 0, 0], ["many", 0, 0], [True, 0, 0], None])
 def test_a_histogram_that_does_not_count_its_buckets_is_refused(counts: Any) -> None:
-    measures = Measures()
+    measures = MetricRegistry()
     measures.observe(TOOK, "work", value=1.0)
     data = through_json(measures.to_dict())
     data["families"][0]["series"][0]["counts"] = counts
     with pytest.raises(InvalidRecord):
-        Measures.from_dict(data, KNOWN)
+        MetricRegistry.from_dict(data, KNOWN)
 
 
 @pytest.mark.parametrize("data", [None, [], {"families": 1}, {"families": [1]}, {"families": [{}]}])
 def test_what_are_no_measures_is_refused(data: object) -> None:
     with pytest.raises(InvalidRecord):
-        Measures.from_dict(data, KNOWN)
+        MetricRegistry.from_dict(data, KNOWN)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from xinference_venv.observability import metrics
-from xinference_venv.observability.registry import Measures, Metric, Spread
+from xinference_venv.observability.registry import Metric, MetricRegistry, Spread
 from xinference_venv.observability.waiting import counted_waiting
 
 
@@ -18,13 +18,13 @@ async def held(lock: asyncio.Lock) -> AsyncIterator[None]:
         yield
 
 
-def value(measures: Measures, metric: Metric) -> Any:
+def value(measures: MetricRegistry, metric: Metric) -> Any:
     found = {each.metric.name: each.value for each in measures.samples()}
     return found.get(metric.name)
 
 
 async def test_who_waits_is_counted_until_it_is_in_and_how_long_it_took() -> None:
-    measures, lock = Measures(), asyncio.Lock()
+    measures, lock = MetricRegistry(), asyncio.Lock()
     await lock.acquire()
 
     async def enter() -> None:
@@ -44,7 +44,7 @@ async def test_who_waits_is_counted_until_it_is_in_and_how_long_it_took() -> Non
 
 
 async def test_who_gives_up_waits_no_longer_and_has_no_duration() -> None:
-    measures, lock = Measures(), asyncio.Lock()
+    measures, lock = MetricRegistry(), asyncio.Lock()
     await lock.acquire()
     entering = asyncio.create_task(counted_waiting(measures, "key", held(lock)).__aenter__())
     await asyncio.sleep(0)

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from tests.fakes import distribution, host, locked
 from xinference_venv.planning.lock import LockedDistribution, Role
-from xinference_venv.planning.provenance import REQUEST, branches_of, chains, edges_of, explained
+from xinference_venv.planning.provenance import (
+    REQUEST,
+    branches_of,
+    chains,
+    edges_of,
+    explain_distributions,
+)
 
 ANNOTATED = """\
 flask==3.0
@@ -98,7 +104,7 @@ def test_chains_do_not_depend_on_the_order_of_the_edges(
 
 @given(WORLDS)
 def test_the_tree_shows_each_distribution_and_expands_it_once(edges: dict[str, list[str]]) -> None:
-    distributions = explained(map(locked, edges), edges, reasons={}, host=host())
+    distributions = explain_distributions(map(locked, edges), edges, reasons={}, host=host())
     by_name = {each.name: each for each in distributions}
     branches = branches_of(distributions)
     assert sorted(branch.distribution.name for branch in branches if branch.first) == sorted(edges)
@@ -138,7 +144,7 @@ def why_of(*distributions: LockedDistribution) -> dict[tuple[str, Role], str]:
         "tip": (REQUEST,),
         "lib": ("tip",),
     }
-    found = explained(
+    found = explain_distributions(
         distributions, edges, reasons={"accelerate": "model: accelerate>=1"}, host=HOST
     )
     return {(each.name, each.role): each.why for each in found}
@@ -180,7 +186,7 @@ def test_what_is_shadowed_is_so_because_of_what_forced_the_installed_one() -> No
 
 def test_what_is_required_is_told_of_each_and_what_is_not_in_the_lock_is_left_out() -> None:
     edges = {"b": (REQUEST, "a"), "a": (REQUEST,), "c": ("b",), "absent": ("a",), "d": ("absent",)}
-    a, b, c, d = explained(map(locked, "dcba"), edges, reasons={}, host=host())
+    a, b, c, d = explain_distributions(map(locked, "dcba"), edges, reasons={}, host=host())
     assert (a.asked, a.requires) == (True, ("b",))
     assert (b.asked, b.requires) == (True, ("c",))
     assert (c.asked, c.requires) == (False, ())
@@ -189,7 +195,7 @@ def test_what_is_required_is_told_of_each_and_what_is_not_in_the_lock_is_left_ou
 
 def test_what_nothing_is_known_of_keeps_its_reason_and_stands_at_the_top() -> None:
     unknown = locked("a", requires=("b", "gone")), locked("b", requires=("a",))
-    assert explained(unknown, {}, reasons={}, host=host()) == tuple(
+    assert explain_distributions(unknown, {}, reasons={}, host=host()) == tuple(
         replace(each, requires=()) for each in unknown
     )
     assert [(each.distribution.name, each.parent, each.first) for each in branches_of(unknown)] == [

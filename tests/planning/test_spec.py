@@ -31,7 +31,7 @@ from xinference_venv.planning.requirements import Origin
 from xinference_venv.planning.sources import PackageSources
 from xinference_venv.planning.spec import (
     EnvSpec,
-    Surroundings,
+    PlanningFacts,
     describe,
     plan_spec,
     wants_environment,
@@ -68,8 +68,8 @@ CATALOG = catalog(
 )
 
 
-def around(**changes: Any) -> Surroundings:
-    made = Surroundings(
+def around(**changes: Any) -> PlanningFacts:
+    made = PlanningFacts(
         catalog=CATALOG,
         host=HOST,
         interpreter=HOST.interpreter,
@@ -81,7 +81,7 @@ def around(**changes: Any) -> Surroundings:
 
 def plan(
     asked: LaunchRequest,
-    surroundings: Surroundings | None = None,
+    surroundings: PlanningFacts | None = None,
     find_links: tuple[str, ...] = (),
 ) -> EnvSpec:
     planned = plan_spec(asked, surroundings or around(), find_links=find_links)

@@ -13,7 +13,7 @@ from xinference_venv.client import Client
 from xinference_venv.diagnosis.checks import failed, ok
 from xinference_venv.errors import VirtualEnvError, WorkerUnavailable
 from xinference_venv.observability import metrics
-from xinference_venv.observability.registry import Measures
+from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.rest.app import create_app
 
 ADDRESS = "10.0.0.1:4000"
@@ -187,7 +187,7 @@ class FakeSupervisor:
         return self.gathered({**told, "worker_address": ADDRESS}, cluster=[])
 
     def _measure(self) -> Any:
-        up, started = Measures(), Measures()
+        up, started = MetricRegistry(), MetricRegistry()
         up.set(metrics.UP, ADDRESS, value=1.0)
         started.set(metrics.STARTED, value=1.0)
         told = {**started.to_dict(), "worker_address": ADDRESS}

@@ -29,7 +29,7 @@ from xinference_venv.cli.session import serve
 from xinference_venv.client import Client, connect
 from xinference_venv.inventory.replicas import Replica
 from xinference_venv.planning.request import LaunchRequest
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 
 # Suspected after three of them, gone after fifteen.
 HEARTBEAT_SECONDS = 0.4
@@ -76,9 +76,9 @@ class Served:
         return self.process.pid
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> StorePaths:
         """Where the store of the worker's home lies."""
-        return Layout(self.folder / "home" / "virtualenv")
+        return StorePaths(self.folder / "home" / "virtualenv")
 
     @property
     def uv_calls(self) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.index import Index
 from tests.wheels import build_wheel
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 
 
 @pytest.fixture
@@ -24,9 +24,9 @@ def wheels(tmp_path: Path, index: Index) -> Path:
 
 
 @pytest.fixture
-def layout(environ: dict[str, str]) -> Layout:
+def layout(environ: dict[str, str]) -> StorePaths:
     """Where the store of the test's own home lies."""
-    return Layout(Path(environ["XINFERENCE_HOME"], "virtualenv"))
+    return StorePaths(Path(environ["XINFERENCE_HOME"], "virtualenv"))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 from xinference_venv.client import Client, local_client
 from xinference_venv.inventory.jobs import PreparedEnvironment
 from xinference_venv.planning.request import LaunchRequest
-from xinference_venv.store.atomic import place_beside
+from xinference_venv.store.atomic import temporary_path
 from xinference_venv.store.process_identity import this_process
 
 # The model that most scenarios are about, and the one that a living process uses throughout.
@@ -131,8 +131,8 @@ def _make_littered(world: World, home: Path) -> None:
         root / "v4" / MODEL / "vllm" / "3.11",
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
-        place_beside(path).write_text("{")
-    place_beside(glow).symlink_to(glow.readlink())
+        temporary_path(path).write_text("{")
+    temporary_path(glow).symlink_to(glow.readlink())
 
 
 TEMPLATES: Mapping[str, Callable[[World, Path], None]] = {

@@ -20,7 +20,7 @@ from xinference_venv.client import Client
 from xinference_venv.errors import PythonNotFound
 from xinference_venv.inventory.jobs import PreparedEnvironment
 from xinference_venv.planning.lock import EnvLock, Role
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.store import Store
 
 
@@ -83,7 +83,7 @@ def ran(*command: str | Path) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def lock_of(layout: Layout, environment: PreparedEnvironment) -> EnvLock:
+def lock_of(layout: StorePaths, environment: PreparedEnvironment) -> EnvLock:
     """The lock that an environment was made from."""
     lock = Store.open(layout.root).lock_of(str(environment.env_id))
     assert lock is not None

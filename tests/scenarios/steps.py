@@ -15,7 +15,7 @@ from tests.index import Index
 from xinference_venv.client import Client
 from xinference_venv.inventory.jobs import PreparedEnvironment
 from xinference_venv.planning.request import LaunchRequest
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.process_identity import identify
 
 MODEL = "glow"
@@ -51,7 +51,7 @@ def real_path_of(environment: PreparedEnvironment) -> str:
     return str(Path(str(environment.path)).resolve())
 
 
-def uv_processes(layout: Layout) -> list[int]:
+def uv_processes(layout: StorePaths) -> list[int]:
     """The pids of the subprocesses that run, as the workers of this home noted them."""
     return sorted(int(path.stem.rpartition("-")[2]) for path in layout.processes.glob("*.json"))
 
@@ -61,12 +61,12 @@ def alive(pid: int) -> bool:
     return identify(pid) is not None
 
 
-def environments(layout: Layout) -> list[str]:
+def environments(layout: StorePaths) -> list[str]:
     """The ids of the environments on disk."""
     return sorted(path.name for path in layout.envs.iterdir())
 
 
-def left_behind(layout: Layout) -> list[str]:
+def left_behind(layout: StorePaths) -> list[str]:
     """All of the store that a failed or cancelled launch must not leave."""
     places = (layout.envs, layout.staging, layout.trash, layout.leases, layout.processes)
     return [str(path) for place in places for path in place.iterdir()]

@@ -25,7 +25,7 @@ from tests.scenarios.storm_plan import SOLVABLE, Kind, Operation
 from xinference_venv.errors import NotFound, UnknownJob, VirtualEnvError, WorkerUnavailable
 from xinference_venv.inventory.jobs import JobEvent, PreparedEnvironment
 from xinference_venv.planning.request import LaunchRequest
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 
 AT_ONCE = 6
 OPERATION_SECONDS = 90.0
@@ -322,7 +322,7 @@ class Storm:
         """Kill a subprocess that a worker has noted, as soon as there is one at an event."""
         for _ in range(operation.moment + 20):
             await self._events(1)
-            for pid in uv_processes(Layout(self.home / "virtualenv")):
+            for pid in uv_processes(StorePaths(self.home / "virtualenv")):
                 # Counted first: who waits for it may hear of its end before this goes on.
                 self.child_kills += 1
                 with suppress(ProcessLookupError):

@@ -12,7 +12,7 @@ from tests.scenarios.steps import asking, files_of, left_behind, says
 from tests.wheels import build_wheel
 from xinference_venv.client import Client
 from xinference_venv.errors import InstallFailed
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 
 pytestmark = pytest.mark.uv
 
@@ -49,7 +49,7 @@ def _evil(folder: Path, path: str) -> None:
     ],
 )
 async def test_a_wheel_with_files_at_places_of_ours_is_refused_by_name(
-    host: Host, client: Client, index: Index, tmp_path: Path, layout: Layout, path: str
+    host: Host, client: Client, index: Index, tmp_path: Path, layout: StorePaths, path: str
 ) -> None:
     before = files_of(host.prefix)
     _evil(tmp_path / "wheels", path)
@@ -61,7 +61,7 @@ async def test_a_wheel_with_files_at_places_of_ours_is_refused_by_name(
 
 
 async def test_a_wheel_with_a_pth_of_our_name_is_refused_whether_its_record_names_it_or_not(
-    host: Host, client: Client, index: Index, tmp_path: Path, layout: Layout
+    host: Host, client: Client, index: Index, tmp_path: Path, layout: StorePaths
 ) -> None:
     build_wheel(tmp_path / "wheels", "evil", "1.0", data={_PTH: b"import evil\n"})
     build_wheel(tmp_path / "wheels", "evil", "2.0", data={_PTH: b"import evil\n"}, unlisted=[_PTH])
@@ -72,7 +72,7 @@ async def test_a_wheel_with_a_pth_of_our_name_is_refused_whether_its_record_name
 
 
 async def test_a_wheel_that_climbs_changes_nothing_outside_of_its_environment(
-    host: Host, client: Client, index: Index, tmp_path: Path, layout: Layout
+    host: Host, client: Client, index: Index, tmp_path: Path, layout: StorePaths
 ) -> None:
     before = files_of(host.prefix)
     _evil(tmp_path / "wheels", "data/../../../outside.txt")

@@ -14,7 +14,7 @@ from tests.scenarios.bad_input_table import SECTIONS
 from xinference_venv.client import local_client
 from xinference_venv.errors import VirtualEnvError, error_from_dict
 from xinference_venv.planning.request import LaunchRequest
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 
 CASES = [case for cases in SECTIONS.values() for case in cases]
 PAGE = Path(__file__).parents[2] / "docs" / "bad-input.md"
@@ -44,7 +44,7 @@ def _reads(text: str, expected: str) -> bool:
 @pytest.mark.usefixtures("wheels")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
 async def test_bad_input_is_answered_by_what_the_page_says(
-    case: BadInput, environ: dict[str, str], index: Index, layout: Layout
+    case: BadInput, environ: dict[str, str], index: Index, layout: StorePaths
 ) -> None:
     if case.spec_file is not None:
         folder = layout.root / "models"

@@ -26,7 +26,7 @@ from xinference_venv.errors import InstallFailed, StoreError, VirtualEnvError
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.store import store as store_module
 from xinference_venv.store.leases import Leases
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.store import Store
 from xinference_venv.store.sweep import sweep
 
@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.uv, pytest.mark.usefixtures("wheels")]
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS)
 # What clears away: when that fails, something stays until the next start.
-CLEARING = ("bury", "delete", "discard", "remove_empty", "unlink")
+CLEARING = ("move_to_trash", "delete", "discard", "remove_empty", "unlink")
 SMALL_BYTES = 8 << 20
 
 
@@ -60,7 +60,7 @@ async def remove_all(client: Client) -> None:
     assert answer["list"][0]["refuse"] == []
 
 
-async def check_healed(client: Client, layout: Layout, request: LaunchRequest) -> None:
+async def check_healed(client: Client, layout: StorePaths, request: LaunchRequest) -> None:
     """The fault is over: the next launch succeeds, and nothing but it is there."""
     prepared = await client.prepare(request)
     assert await says(prepared.python, version_of("lantern")) == "1.0"
@@ -72,7 +72,7 @@ async def check_healed(client: Client, layout: Layout, request: LaunchRequest) -
 
 @pytest.mark.usefixtures("bare_host")
 async def test_whichever_operation_of_the_disk_fails_nothing_is_half_made(
-    environ: dict[str, str], index: Index, layout: Layout, monkeypatch: pytest.MonkeyPatch
+    environ: dict[str, str], index: Index, layout: StorePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = FaultyDisk()
     monkeypatch.setattr(store_module, "Disk", lambda: disk)
@@ -108,14 +108,14 @@ async def test_whichever_operation_of_the_disk_fails_nothing_is_half_made(
     assert rubbish(Store.open(layout.root)) == []
 
 
-def _unfinished(layout: Layout) -> set[Path]:
+def _unfinished(layout: StorePaths) -> set[Path]:
     """What nobody waits for any more after a launch that failed."""
     places = (layout.staging, layout.trash, layout.processes)
     leases = layout.leases.glob("*/*")
     return {path for place in places for path in place.iterdir()}.union(leases)
 
 
-def _end_owners(layout: Layout) -> None:
+def _end_owners(layout: StorePaths) -> None:
     """Let what is staged be a dead process's."""
     for owner in layout.staging.glob("*.owner"):
         owner.write_text(json.dumps(ended_process().to_dict()))
@@ -136,8 +136,8 @@ def small_disk(tmp_path: Path, environ: dict[str, str]) -> Iterator[Path]:
 
 
 @pytest.fixture
-def small_layout(small_disk: Path) -> Layout:
-    return Layout(small_disk / "home" / "virtualenv")
+def small_layout(small_disk: Path) -> StorePaths:
+    return StorePaths(small_disk / "home" / "virtualenv")
 
 
 @contextmanager
@@ -155,7 +155,7 @@ def filled(place: Path) -> Iterator[None]:
 
 @pytest.mark.usefixtures("bare_host")
 async def test_packages_that_do_not_fit_are_named_and_leave_nothing(
-    environ: dict[str, str], index: Index, wheels: Path, small_layout: Layout
+    environ: dict[str, str], index: Index, wheels: Path, small_layout: StorePaths
 ) -> None:
     build_wheel(wheels, "lighthouse", "1.0", data={"lighthouse.bin": b"\1" * 2 * SMALL_BYTES})
     async with local_client(environ) as client:
@@ -174,7 +174,7 @@ async def test_a_disk_that_fills_up_ends_the_launch_and_leaves_nothing(
     environ: dict[str, str],
     index: Index,
     small_disk: Path,
-    small_layout: Layout,
+    small_layout: StorePaths,
     monkeypatch: pytest.MonkeyPatch,
     owner: type[Any],
     method: str,
@@ -225,7 +225,7 @@ def read_only(folder: Path) -> Iterator[None]:
     "name", ["envs", "staging", "leases", "keys", "logs", "locks", "processes"]
 )
 async def test_a_folder_that_became_read_only_is_named_and_heals(
-    client: Client, index: Index, layout: Layout, name: str
+    client: Client, index: Index, layout: StorePaths, name: str
 ) -> None:
     request = asking(index, "lantern==1.0")
     folder = layout.store / name

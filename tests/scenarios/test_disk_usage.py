@@ -17,8 +17,8 @@ from tests.wheels import build_wheel
 from xinference_venv.client import Client
 from xinference_venv.errors import DeadlineExceeded
 from xinference_venv.service import garbage_collector
-from xinference_venv.store.disk_usage import measured
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.disk_usage import measure
+from xinference_venv.store.paths import StorePaths
 
 pytestmark = pytest.mark.uv
 
@@ -34,7 +34,7 @@ def wheels(tmp_path: Path, index: Index) -> None:
 
 
 async def test_environments_what_they_share_and_the_cache_are_measured(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     red = await client.prepare(asking(index, "red", "shared", model="red"))
     await client.release(red)
@@ -67,14 +67,14 @@ class Walk:
     def __call__(self, store: Any, usages: Iterable[Any], stop: Any) -> Any:
         self.begun += 1
         assert self.may_go.wait(30.0)
-        return measured(store, usages, stop)
+        return measure(store, usages, stop)
 
 
 async def test_who_asks_while_it_is_measured_gets_the_same_answer(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     walk = Walk()
-    monkeypatch.setattr(garbage_collector, "measured", walk)
+    monkeypatch.setattr(garbage_collector, "measure", walk)
     with pytest.raises(DeadlineExceeded, match=r"not measured within 0\.01 s"):
         await client.worker.disk_usage(0.01)
     asked = [asyncio.ensure_future(client.worker.disk_usage(30.0)) for _ in range(3)]

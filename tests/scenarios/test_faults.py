@@ -33,7 +33,7 @@ from xinference_venv.errors import (
     WorkerUnavailable,
     error_from_dict,
 )
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 
 pytestmark = pytest.mark.uv
 
@@ -61,7 +61,7 @@ def _add_line(uv_cache: Path) -> None:
 
 @pytest.mark.usefixtures("wheels")
 async def test_a_launch_cancelled_in_its_download_leaves_nothing(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     index.hang(WHEEL)
     request = asking(index, "lantern==1.0")
@@ -86,7 +86,7 @@ async def test_a_launch_cancelled_in_its_download_leaves_nothing(
 
 @pytest.mark.usefixtures("wheels")
 async def test_a_cancelled_job_leaves_the_one_that_joined_it_running(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     index.hang(WHEEL)
     request = asking(index, "lantern==1.0").to_dict()
@@ -110,7 +110,7 @@ async def test_a_cancelled_job_leaves_the_one_that_joined_it_running(
 
 @pytest.mark.usefixtures("wheels")
 async def test_the_last_cancelled_job_of_a_build_ends_it(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     index.hang(WHEEL)
     request = asking(index, "lantern==1.0").to_dict()
@@ -151,7 +151,7 @@ async def test_a_caller_that_dies_neither_ends_nor_leaks_its_job(
 
 @pytest.mark.usefixtures("wheels")
 async def test_a_worker_killed_in_an_install_leaves_nothing_to_the_next_one(
-    environ: dict[str, str], index: Index, layout: Layout
+    environ: dict[str, str], index: Index, layout: StorePaths
 ) -> None:
     index.hang(WHEEL)
     request = asking(index, "lantern==1.0")
@@ -194,7 +194,7 @@ async def test_leases_of_a_killed_worker_count_for_nothing(
 
 @pytest.mark.usefixtures("wheels")
 async def test_errors_cross_processes_whole(
-    environ: dict[str, str], index: Index, layout: Layout
+    environ: dict[str, str], index: Index, layout: StorePaths
 ) -> None:
     async with worker_process(environ) as worker:
         with pytest.raises(ResolutionFailed) as failed:
@@ -219,7 +219,7 @@ async def test_errors_cross_processes_whole(
 @pytest.mark.parametrize("path", ["/simple/lantern/", WHEEL])
 @pytest.mark.usefixtures("wheels")
 async def test_an_index_that_answers_no_more_ends_the_launch_at_its_deadline(
-    environ: dict[str, str], index: Index, layout: Layout, path: str
+    environ: dict[str, str], index: Index, layout: StorePaths, path: str
 ) -> None:
     environ["XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT"] = "2"
     index.hang(path)
@@ -261,12 +261,12 @@ async def test_a_file_changed_in_uvs_cache_is_not_published(
     assert "its RECORD says" in caught.value.message
     assert "uv cache clean" in str(caught.value.hint)
     assert caught.value.phase == "verifying"
-    assert left_behind(Layout(elsewhere / "virtualenv")) == []
+    assert left_behind(StorePaths(elsewhere / "virtualenv")) == []
 
 
 @pytest.mark.usefixtures("wheels")
 async def test_a_damaged_environment_is_listed_as_broken_and_healed_to_what_it_was(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     request = asking(index, "lantern==1.0")
     first = await client.prepare(request)

@@ -17,10 +17,10 @@ from tests.wheels import build_wheel
 from xinference_venv.client import Client, local_client
 from xinference_venv.inventory.eviction import plan_eviction
 from xinference_venv.inventory.jobs import PreparedEnvironment
-from xinference_venv.service import garbage_collector as care_module
-from xinference_venv.store.disk_usage import measured, usages_of
-from xinference_venv.store.locks import held as lock_held
-from xinference_venv.store.paths import Layout
+from xinference_venv.service import garbage_collector as collector_module
+from xinference_venv.store.disk_usage import measure, usages_of
+from xinference_venv.store.locks import hold_lock as lock_held
+from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.store import Store
 
 pytestmark = pytest.mark.uv
@@ -84,7 +84,7 @@ def detach(prepared: PreparedEnvironment) -> None:
 
 
 async def test_the_least_recently_used_goes_and_never_what_is_leased(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     oldest = await launched(client, index, "red", model="oldest", days=9)
     leased = await launched(client, index, "green", model="leased")
@@ -119,7 +119,7 @@ async def test_the_least_recently_used_goes_and_never_what_is_leased(
 
 
 async def test_what_was_not_used_for_long_goes_and_what_ran_until_now_does_not(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     await launched(client, index, "red", model="old", days=9)
     running = await launched(client, index, "green", model="running")
@@ -134,7 +134,7 @@ async def test_what_was_not_used_for_long_goes_and_what_ran_until_now_does_not(
 
 
 async def test_without_limits_only_what_nobody_needs_goes(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     kept = await launched(client, index, "red", model="old", days=999)
     lost = await launched(client, index, "green", model="lost", days=1)
@@ -145,7 +145,7 @@ async def test_without_limits_only_what_nobody_needs_goes(
 
 
 async def test_a_shared_environment_is_used_when_any_of_its_keys_is_and_goes_with_all(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     one = await launched(client, index, "red", model="one", days=30)
     other = await launched(client, index, "red", model="other", days=1)
@@ -200,7 +200,7 @@ async def test_uvs_cache_is_pruned_on_request_only(
 
 
 async def test_what_older_versions_left_is_measured_and_never_collected(
-    client: Client, layout: Layout
+    client: Client, layout: StorePaths
 ) -> None:
     left = layout.root / "v4" / "older" / "vllm" / "3.11"
     left.mkdir(parents=True)
@@ -211,7 +211,7 @@ async def test_what_older_versions_left_is_measured_and_never_collected(
 
 
 async def test_what_is_launched_between_plan_and_collection_is_skipped(
-    client: Client, index: Index, layout: Layout, monkeypatch: pytest.MonkeyPatch
+    client: Client, index: Index, layout: StorePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = await launched(client, index, "red", model="first", days=9)
     second = await launched(client, index, "green", model="second", days=8)
@@ -233,7 +233,7 @@ async def test_what_is_launched_between_plan_and_collection_is_skipped(
 
     holding = asyncio.create_task(hold_the_key())
     await held.wait()
-    monkeypatch.setattr(care_module, "plan_eviction", planning)
+    monkeypatch.setattr(collector_module, "plan_eviction", planning)
     report = await collect(client, max_bytes=0)
     done.set()
     await holding
@@ -246,7 +246,7 @@ async def test_what_is_launched_between_plan_and_collection_is_skipped(
 
 
 async def test_a_standing_policy_evicts_after_each_build_and_ends_with_the_worker(
-    environ: dict[str, str], index: Index, layout: Layout
+    environ: dict[str, str], index: Index, layout: StorePaths
 ) -> None:
     environ["XINFERENCE_VIRTUAL_ENV_MAX_BYTES"] = str(SIZE + SIZE // 2)
     async with local_client(environ) as client:
@@ -265,9 +265,9 @@ async def test_a_standing_policy_evicts_after_each_build_and_ends_with_the_worke
 
 
 async def test_a_standing_policy_is_applied_at_the_start_and_ever_again(
-    environ: dict[str, str], index: Index, layout: Layout, monkeypatch: pytest.MonkeyPatch
+    environ: dict[str, str], index: Index, layout: StorePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(care_module, "_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(collector_module, "_EVERY_SECONDS", 0.05)
     async with local_client(environ) as client:
         old = await launched(client, index, "red", model="old", days=9)
         new = await launched(client, index, "green", model="new", days=1)
@@ -282,11 +282,11 @@ async def test_a_standing_policy_is_applied_at_the_start_and_ever_again(
 async def test_a_standing_policy_that_fails_is_logged_and_goes_on(
     environ: dict[str, str],
     index: Index,
-    layout: Layout,
+    layout: StorePaths,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(care_module, "_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(collector_module, "_EVERY_SECONDS", 0.05)
     failing = True
 
     def usages(*arguments: Any) -> Any:
@@ -294,7 +294,7 @@ async def test_a_standing_policy_that_fails_is_logged_and_goes_on(
             raise OSError("the disk is not there")
         return usages_of(*arguments)
 
-    monkeypatch.setattr(care_module, "usages_of", usages)
+    monkeypatch.setattr(collector_module, "usages_of", usages)
     environ["XINFERENCE_VIRTUAL_ENV_MAX_BYTES"] = "0"
     with caplog.at_level(logging.WARNING):
         async with local_client(environ) as client:
@@ -306,16 +306,16 @@ async def test_a_standing_policy_that_fails_is_logged_and_goes_on(
 
 
 async def test_a_store_that_surely_fits_is_not_walked_again(
-    environ: dict[str, str], index: Index, layout: Layout, monkeypatch: pytest.MonkeyPatch
+    environ: dict[str, str], index: Index, layout: StorePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     walks: list[int] = []
 
     def measuring(*arguments: Any) -> Any:
         walks.append(1)
-        return measured(*arguments)
+        return measure(*arguments)
 
-    monkeypatch.setattr(care_module, "measured", measuring)
-    monkeypatch.setattr(care_module, "_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr(collector_module, "measure", measuring)
+    monkeypatch.setattr(collector_module, "_EVERY_SECONDS", 0.02)
     environ["XINFERENCE_VIRTUAL_ENV_MAX_BYTES"] = str(3 * SIZE + SIZE // 2)
     async with local_client(environ) as client:
         await launched(client, index, "red", "shared", model="one", days=1)

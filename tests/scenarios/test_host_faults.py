@@ -24,7 +24,7 @@ from xinference_venv.client import Client, local_client
 from xinference_venv.errors import PythonNotFound, UvNotFound
 from xinference_venv.inventory.env import KeyRecord
 from xinference_venv.inventory.jobs import PreparedEnvironment
-from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME, Layout
+from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME, StorePaths
 
 pytestmark = [pytest.mark.uv, pytest.mark.usefixtures("wheels")]
 
@@ -51,7 +51,7 @@ def copied_interpreter(folder: Path) -> Path:
 
 
 async def test_an_environment_whose_interpreter_was_removed_is_broken_and_heals_with_another(
-    environ: dict[str, str], index: Index, layout: Layout, tmp_path: Path
+    environ: dict[str, str], index: Index, layout: StorePaths, tmp_path: Path
 ) -> None:
     program = copied_interpreter(tmp_path / "one")
     environ["XINFERENCE_VIRTUAL_ENV_HOST_PYTHON"] = str(program)
@@ -78,7 +78,7 @@ async def test_an_environment_whose_interpreter_was_removed_is_broken_and_heals_
 
 
 async def test_an_interpreter_that_was_replaced_in_place_is_noticed_and_the_environment_healed(
-    environ: dict[str, str], index: Index, layout: Layout, tmp_path: Path
+    environ: dict[str, str], index: Index, layout: StorePaths, tmp_path: Path
 ) -> None:
     program = copied_interpreter(tmp_path / "one")
     environ["XINFERENCE_VIRTUAL_ENV_HOST_PYTHON"] = str(program)
@@ -96,7 +96,7 @@ async def test_an_interpreter_that_was_replaced_in_place_is_noticed_and_the_envi
 
 
 async def test_a_uv_that_went_is_named_and_what_is_built_needs_none(
-    environ: dict[str, str], index: Index, layout: Layout, tmp_path: Path
+    environ: dict[str, str], index: Index, layout: StorePaths, tmp_path: Path
 ) -> None:
     program = tmp_path / "bin" / "uv"
     program.parent.mkdir()
@@ -129,7 +129,7 @@ async def test_a_uv_that_went_is_named_and_what_is_built_needs_none(
 
 
 async def test_a_clock_that_was_set_back_does_no_harm(
-    environ: dict[str, str], index: Index, layout: Layout
+    environ: dict[str, str], index: Index, layout: StorePaths
 ) -> None:
     request = asking(index, "lantern==1.0")
     later = time.time() + A_WEEK
@@ -153,7 +153,7 @@ async def test_a_clock_that_was_set_back_does_no_harm(
         assert left_behind(layout) == []
 
 
-def _set_times(layout: Layout, environment: PreparedEnvironment, at: float) -> None:
+def _set_times(layout: StorePaths, environment: PreparedEnvironment, at: float) -> None:
     """Let an environment be made and used, and every lease be taken, at a time."""
     path = layout.env(str(environment.env_id)) / RECORD_NAME
     path.write_text(json.dumps({**json.loads(path.read_bytes()), "created": at}))
@@ -166,7 +166,7 @@ async def test_a_home_with_spaces_and_letters_of_every_kind_works_throughout(
 ) -> None:
     home = tmp_path / "my home, 模型 'é' $HOME"
     environ["XINFERENCE_HOME"] = str(home)
-    layout = Layout(home / "virtualenv")
+    layout = StorePaths(home / "virtualenv")
     build_wheel(
         wheels, "torch-bearer", "1.0", entry_points={"bear": "torch_bearer:__version__.split"}
     )
@@ -195,7 +195,7 @@ async def test_a_record_that_was_cut_is_healed_by_the_next_launch(
     environ: dict[str, str],
     client: Client,
     index: Index,
-    layout: Layout,
+    layout: StorePaths,
     name: str,
     tmp_path: Path,
 ) -> None:

@@ -27,7 +27,7 @@ from xinference_venv.errors import (
     VirtualEnvError,
 )
 from xinference_venv.planning.request import LaunchRequest
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 
 pytestmark = [pytest.mark.uv, pytest.mark.usefixtures("wheels")]
 
@@ -56,7 +56,7 @@ async def refusal(client: Client, request: LaunchRequest) -> VirtualEnvError:
     return caught.value
 
 
-async def check_healed(client: Client, index: Index, layout: Layout) -> None:
+async def check_healed(client: Client, index: Index, layout: StorePaths) -> None:
     """Nothing is left of the launches before, and the next one succeeds."""
     assert left_behind(layout) == []
     assert await client.entries() == []
@@ -138,7 +138,7 @@ FAULTS: dict[str, tuple[Fault, type[VirtualEnvError], str]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_what_is_wrong_with_an_index_is_said_and_heals(
-    client: Client, index: Index, layout: Layout, fault: str
+    client: Client, index: Index, layout: StorePaths, fault: str
 ) -> None:
     break_index, kind, words = FAULTS[fault]
     break_index(index)
@@ -153,7 +153,7 @@ async def test_what_is_wrong_with_an_index_is_said_and_heals(
 
 
 async def test_a_wheel_that_was_changed_and_mended_is_installed(
-    client: Client, index: Index, layout: Layout, wheels: Path
+    client: Client, index: Index, layout: StorePaths, wheels: Path
 ) -> None:
     # The index announces the hash of its first sight.
     await client.supervisor.plan(asking(index, "lantern==1.0").to_dict())
@@ -168,7 +168,7 @@ async def test_a_wheel_that_was_changed_and_mended_is_installed(
 
 
 async def test_an_index_that_never_answers_ends_the_launch_at_its_deadline(
-    environ: dict[str, str], index: Index, layout: Layout
+    environ: dict[str, str], index: Index, layout: StorePaths
 ) -> None:
     environ["XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT"] = str(DEADLINE_SECONDS)
     async with local_client(environ) as client:
@@ -201,7 +201,7 @@ def _group_lives(group: int) -> bool:
 
 
 async def test_uv_killed_at_any_moment_leaves_nothing_and_the_next_launch_succeeds(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     moments = random.Random(20240817)
     request = asking(index, "lantern==1.0")

@@ -26,7 +26,7 @@ from xinference_venv.client import Client, local_client
 from xinference_venv.errors import ResolutionFailed, VerificationFailed
 from xinference_venv.planning.lock import Role
 from xinference_venv.planning.request import LaunchRequest
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 
 pytestmark = pytest.mark.uv
 
@@ -47,7 +47,7 @@ def host(environ: dict[str, str], tmp_path: Path) -> Host:
 
 
 async def test_what_a_new_version_breaks_is_hidden_and_not_repaired_unless_it_is_asked_for(
-    host: Host, client: Client, index: Index, wheels: Path, layout: Layout
+    host: Host, client: Client, index: Index, wheels: Path, layout: StorePaths
 ) -> None:
     host.add("numpy", "1.26")
     host.add("pandas", "2.1", "numpy<2")
@@ -121,7 +121,7 @@ async def test_the_index_of_a_torch_build_is_not_asked_for_while_torch_is_inheri
 
 
 async def test_a_stub_has_no_influence_once_the_host_has_changed(
-    host: Host, client: Client, index: Index, wheels: Path, layout: Layout
+    host: Host, client: Client, index: Index, wheels: Path, layout: StorePaths
 ) -> None:
     """Resolved with the same cache of uv's throughout, by name and version always the same."""
     metadata = host.add("lantern", "1.0")
@@ -143,7 +143,7 @@ async def test_a_stub_has_no_influence_once_the_host_has_changed(
 
 
 async def test_a_host_with_odd_metadata_serves_with_what_is_sound_of_it(
-    host: Host, client: Client, index: Index, wheels: Path, layout: Layout
+    host: Host, client: Client, index: Index, wheels: Path, layout: StorePaths
 ) -> None:
     host.add("legacy", "0.1.43ubuntu1")
     host.add("without-version", "None")
@@ -175,7 +175,7 @@ async def test_a_host_with_odd_metadata_serves_with_what_is_sound_of_it(
 
 
 async def test_a_name_means_the_same_in_every_spelling(
-    host: Host, client: Client, index: Index, wheels: Path, layout: Layout
+    host: Host, client: Client, index: Index, wheels: Path, layout: StorePaths
 ) -> None:
     host.add("Ruamel.YAML", "0.18", "typing_Extensions>=4")
     host.add("typing-extensions", "4.12")
@@ -191,7 +191,7 @@ async def test_a_name_means_the_same_in_every_spelling(
 
 
 async def test_what_is_configured_for_uv_on_the_machine_changes_nothing(
-    environ: dict[str, str], tmp_path: Path, index: Index, wheels: Path, layout: Layout
+    environ: dict[str, str], tmp_path: Path, index: Index, wheels: Path, layout: StorePaths
 ) -> None:
     Host.make(tmp_path / "host", environ)
     (tmp_path / "constraints.txt").write_text("lantern<2\n")
@@ -211,7 +211,7 @@ async def test_what_is_configured_for_uv_on_the_machine_changes_nothing(
 
 
 async def test_a_newer_release_is_not_given_up_for_an_older_one_that_has_a_wheel(
-    host: Host, client: Client, index: Index, wheels: Path, layout: Layout
+    host: Host, client: Client, index: Index, wheels: Path, layout: StorePaths
 ) -> None:
     build_wheel(wheels, "lantern", "0.3")
     build_sdist(wheels, "lantern", "2.0")
@@ -225,7 +225,7 @@ async def test_a_newer_release_is_not_given_up_for_an_older_one_that_has_a_wheel
 
 
 async def test_each_mode_shows_its_part_of_the_host(
-    host: Host, client: Client, index: Index, wheels: Path, layout: Layout
+    host: Host, client: Client, index: Index, wheels: Path, layout: StorePaths
 ) -> None:
     host.add("lantern", "1.0", "wick")
     host.add("wick", "1.0")
@@ -259,7 +259,7 @@ async def test_the_mode_of_the_settings_counts_where_a_launch_names_none(
 
 
 async def test_a_distribution_without_a_list_of_its_files_is_not_inherited_alone(
-    host: Host, client: Client, index: Index, wheels: Path, layout: Layout
+    host: Host, client: Client, index: Index, wheels: Path, layout: StorePaths
 ) -> None:
     (host.add("lantern", "1.0", "wick") / "RECORD").unlink()
     host.add("wick", "1.0")
@@ -381,7 +381,7 @@ sys.meta_path.insert(0, Finder)
 
 
 async def test_an_import_hook_of_the_host_that_would_win_is_refused_unless_it_is_hidden(
-    host: Host, client: Client, index: Index, wheels: Path, layout: Layout, tmp_path: Path
+    host: Host, client: Client, index: Index, wheels: Path, layout: StorePaths, tmp_path: Path
 ) -> None:
     project = tmp_path / "project"
     project.mkdir()
@@ -423,7 +423,7 @@ def add_compiled(host: Host, name: str, version: str, *requires: str) -> None:
 
 
 async def test_what_was_compiled_beside_another_minor_version_is_not_mixed_with_the_new_one(
-    host: Host, client: Client, index: Index, wheels: Path, layout: Layout
+    host: Host, client: Client, index: Index, wheels: Path, layout: StorePaths
 ) -> None:
     add_compiled(host, "torch", "2.4.0")
     add_compiled(host, "torchvision", "0.19.0", "torch")
@@ -466,7 +466,7 @@ async def test_owners_of_one_regular_package_are_installed_together_or_not_at_al
 
 
 async def test_what_must_be_importable_is_resolved_afresh_where_the_hosts_would_break(
-    host: Host, client: Client, index: Index, wheels: Path, layout: Layout
+    host: Host, client: Client, index: Index, wheels: Path, layout: StorePaths
 ) -> None:
     host.add("botocore", "1.29", "urllib3<1.27")
     host.add("urllib3", "1.26")
@@ -510,7 +510,7 @@ async def test_what_the_cluster_must_import_counts_for_every_model(
 
 
 async def test_what_has_no_solution_is_told_with_all_that_takes_part_and_the_ways_out(
-    host: Host, client: Client, index: Index, wheels: Path, layout: Layout
+    host: Host, client: Client, index: Index, wheels: Path, layout: StorePaths
 ) -> None:
     host.add("inhouse", "1.0", "urllib3<2")
     host.add("urllib3", "1.26")
@@ -530,7 +530,7 @@ async def test_what_has_no_solution_is_told_with_all_that_takes_part_and_the_way
 
 
 async def test_what_is_compiled_and_no_index_has_is_named_when_it_can_not_be_kept(
-    host: Host, client: Client, index: Index, wheels: Path, layout: Layout
+    host: Host, client: Client, index: Index, wheels: Path, layout: StorePaths
 ) -> None:
     add_compiled(host, "torch", "2.4.0")
     add_compiled(host, "inhouse", "1.0", "torch")
@@ -548,7 +548,7 @@ async def test_what_is_compiled_and_no_index_has_is_named_when_it_can_not_be_kep
 
 
 async def test_an_import_check_that_fails_shows_the_traceback_and_publishes_nothing(
-    host: Host, client: Client, index: Index, wheels: Path, layout: Layout
+    host: Host, client: Client, index: Index, wheels: Path, layout: StorePaths
 ) -> None:
     host.add("wick", "1.0", files={"wick.py": "def burn(): pass\n"})
     build_wheel(

@@ -24,7 +24,7 @@ from xinference_venv.client import Client, local_client
 from xinference_venv.errors import ResolutionFailed
 from xinference_venv.planning.lock import Role
 from xinference_venv.planning.request import LaunchRequest
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 from xinference_venv.uv.argv import scrubbed_environment
 
 pytestmark = [pytest.mark.uv, pytest.mark.network]
@@ -80,7 +80,7 @@ def aws(make_host: MakeHost, environ: dict[str, str]) -> Host:
 
 
 async def test_a_model_that_fits_the_host_keeps_it_whole(
-    aws: Host, client: Client, layout: Layout
+    aws: Host, client: Client, layout: StorePaths
 ) -> None:
     env = await client.prepare(asking("requests"))
     assert of_role(lock_of(layout, env), Role.INSTALLED) == {}
@@ -89,7 +89,7 @@ async def test_a_model_that_fits_the_host_keeps_it_whole(
 
 
 async def test_what_a_newer_urllib3_breaks_is_hidden(
-    aws: Host, client: Client, layout: Layout
+    aws: Host, client: Client, layout: StorePaths
 ) -> None:
     env = await client.prepare(asking("urllib3>=2.2", "requests"))
     assert of_role(lock_of(layout, env), Role.INSTALLED).keys() == {"urllib3"}
@@ -150,7 +150,7 @@ async def test_a_newer_numpy_hides_what_was_compiled_against_the_older_one(
 
 @pytest.mark.parametrize("mode", ["host", "exact"])
 async def test_what_a_model_uses_over_a_newer_numpy_works(
-    sciences: Host, client: Client, layout: Layout, mode: str
+    sciences: Host, client: Client, layout: StorePaths, mode: str
 ) -> None:
     request = asking("numpy>=2", "scikit-learn", "pandas", inherit=mode)
     env = await client.prepare(request)
@@ -166,7 +166,7 @@ async def test_what_a_model_uses_over_a_newer_numpy_works(
 
 
 async def test_a_torch_that_no_index_has_is_inherited_and_nothing_of_cuda_comes(
-    environ: dict[str, str], tmp_path: Path, layout: Layout
+    environ: dict[str, str], tmp_path: Path, layout: StorePaths
 ) -> None:
     host = Host.make(tmp_path / "host", environ)
     torch = "2.8.0a0+34c6371d24.nv25.8"
@@ -194,7 +194,7 @@ async def test_a_torch_that_no_index_has_is_inherited_and_nothing_of_cuda_comes(
 
 
 async def test_a_host_that_shows_another_one_is_inherited_from_to_its_end(
-    aws: Host, environ: dict[str, str], tmp_path: Path, layout: Layout
+    aws: Host, environ: dict[str, str], tmp_path: Path, layout: StorePaths
 ) -> None:
     outer = Host.make(tmp_path / "outer", environ)
     (outer.site / "nested.pth").write_text(f"import site; site.addsitedir({str(aws.site)!r})\n")
@@ -222,7 +222,7 @@ async def test_a_model_of_another_python_is_called_with_the_xoscar_of_the_host(
     environ: dict[str, str],
     index: Index,
     tmp_path: Path,
-    layout: Layout,
+    layout: StorePaths,
     model_class: type[Any],
 ) -> None:
     source = (

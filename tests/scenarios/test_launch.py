@@ -31,14 +31,14 @@ from tests.scenarios.steps import (
 from tests.wheels import build_wheel, fake_distribution
 from xinference_venv.client import Client, local_client
 from xinference_venv.inventory.jobs import JobEvent, Phase
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 
 pytestmark = pytest.mark.uv
 
 
 @pytest.mark.usefixtures("wheels")
 async def test_six_launches_of_one_spec_at_once_make_one_build_and_six_leases(
-    client: Client, index: Index, layout: Layout, started: list[tuple[str, ...]]
+    client: Client, index: Index, layout: StorePaths, started: list[tuple[str, ...]]
 ) -> None:
     request = asking(index, "lantern==1.0")
     prepared = await asyncio.gather(*(client.prepare(request) for _ in range(6)))
@@ -77,7 +77,7 @@ async def test_uv_learns_of_the_interpreter_of_new_environments_once(
 @pytest.mark.usefixtures("wheels")
 @pytest.mark.parametrize("other", ["host_digest", "platform_digest"])
 async def test_a_lock_of_another_host_or_platform_is_refused(
-    client: Client, index: Index, layout: Layout, other: str
+    client: Client, index: Index, layout: StorePaths, other: str
 ) -> None:
     request = asking(index, "lantern==1.0").to_dict()
     lock = (await client.worker.plan(request))["lock"]
@@ -102,7 +102,7 @@ async def outcome_at(client: Client, job: str) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("wheels")
 async def test_equal_locks_of_two_models_share_one_directory(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     one, other = await asyncio.gather(
         client.prepare(asking(index, "lantern==1.0", model="glow")),
@@ -119,7 +119,7 @@ async def test_equal_locks_of_two_models_share_one_directory(
 
 @pytest.mark.usefixtures("wheels")
 async def test_two_specs_of_one_model_wait_for_each_other_and_the_last_one_wins_the_key(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     index.hang("/files/lantern-1.0-*.whl")
     heard: dict[str, list[JobEvent]] = {"first": [], "second": []}
@@ -242,7 +242,7 @@ async def test_what_is_added_to_the_host_changes_no_environment(
 
 @pytest.mark.usefixtures("wheels")
 async def test_an_upgrade_of_what_is_inherited_is_resolved_anew(
-    host_site: Path, client: Client, index: Index, layout: Layout
+    host_site: Path, client: Client, index: Index, layout: StorePaths
 ) -> None:
     first = await client.prepare(asking(index, "lantern==1.0"))
     assert await says(first.python, version_of("wick")) == "1.0"
@@ -260,7 +260,7 @@ async def test_an_upgrade_of_what_is_inherited_is_resolved_anew(
 
 @pytest.mark.usefixtures("wheels")
 async def test_another_python_inherits_nothing_and_gets_xoscar(
-    client: Client, index: Index, layout: Layout, wheels: Path
+    client: Client, index: Index, layout: StorePaths, wheels: Path
 ) -> None:
     other = await another_python(client, index)
     build_wheel(wheels, "xoscar", version("xoscar"))

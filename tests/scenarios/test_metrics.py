@@ -13,7 +13,7 @@ from tests.index import Index
 from tests.wheels import build_wheel
 from xinference_venv.client import Client, local_client
 from xinference_venv.observability.metrics import OF_WORKER, PREFIX
-from xinference_venv.observability.registry import Measures
+from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.planning.request import LaunchRequest
 
 pytestmark = pytest.mark.uv
@@ -29,7 +29,7 @@ async def measured(client: Client) -> dict[tuple[str, ...], Any]:
     [told] = (await client.supervisor.measure())["list"]
     return {
         (each.metric.name.removeprefix(PREFIX), *each.labels): each.value
-        for each in Measures.from_dict(told, OF_WORKER).samples()
+        for each in MetricRegistry.from_dict(told, OF_WORKER).samples()
         if each.value
     }
 

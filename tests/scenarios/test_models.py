@@ -23,7 +23,7 @@ from xinference_venv.client import Client
 from xinference_venv.errors import DeadlineExceeded, ModelStartFailed, NotFound
 from xinference_venv.inventory.jobs import PreparedEnvironment
 from xinference_venv.runtime.model_process import ModelProcess, start_model_process
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 
 pytestmark = pytest.mark.uv
 
@@ -153,7 +153,7 @@ async def test_two_models_that_contradict_each_other_run_at_once(
 
 @pytest.mark.usefixtures("models", "no_child_stays")
 async def test_a_model_that_dies_gives_its_lease_back_by_itself(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     prepared = await client.prepare(asking(index, "bulb==1"))
     process = await client.start(prepared, label="bulb")

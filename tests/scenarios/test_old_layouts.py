@@ -21,7 +21,7 @@ from tests.scenarios.steps import asking, environments, files_of, left_behind, r
 from xinference_venv.client import Client
 from xinference_venv.errors import InUse, InvalidName, StoreError, VirtualEnvError
 from xinference_venv.inventory.inventory import EnvEntry
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 
 pytestmark = [pytest.mark.uv, pytest.mark.usefixtures("wheels")]
 
@@ -113,7 +113,7 @@ USES = {
 }
 
 
-async def test_who_counts_as_a_user(client: Client, layout: Layout, tmp_path: Path) -> None:
+async def test_who_counts_as_a_user(client: Client, layout: StorePaths, tmp_path: Path) -> None:
     old = old_env(layout.root / "v3" / "glow" / "3")
     links = tmp_path / "links"
     links.mkdir()
@@ -148,7 +148,9 @@ async def test_who_counts_as_a_user(client: Client, layout: Layout, tmp_path: Pa
     assert not old.exists()
 
 
-async def test_every_layout_is_listed_filtered_and_removed(client: Client, layout: Layout) -> None:
+async def test_every_layout_is_listed_filtered_and_removed(
+    client: Client, layout: StorePaths
+) -> None:
     root = layout.root
     places = ("glow", "v2/glow", f"v3/glow/{MINOR}", f"v4/glow/vLLM/{MINOR}", "v2/two words")
     before = {place: files_of(old_env(root / place)) for place in places}
@@ -184,7 +186,7 @@ async def test_every_layout_is_listed_filtered_and_removed(client: Client, layou
 
 
 async def test_old_directories_of_a_model_stay_when_its_environment_goes_and_the_other_way_round(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     for place in ("glow", "v2/glow"):
         old_env(layout.root / place)
@@ -202,7 +204,7 @@ async def test_old_directories_of_a_model_stay_when_its_environment_goes_and_the
 
 
 async def test_a_launch_takes_over_the_place_of_an_old_directory_that_nobody_uses(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     old = old_env(layout.root / "v4" / "glow" / "vllm" / MINOR)
     inode = old.stat().st_ino
@@ -221,7 +223,7 @@ async def test_a_launch_takes_over_the_place_of_an_old_directory_that_nobody_use
 
 
 async def test_a_launch_that_fails_leaves_the_old_directory_as_it_was(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     old = old_env(layout.root / "v3" / "glow" / MINOR)
     before, inode = files_of(old), old.stat().st_ino
@@ -232,7 +234,7 @@ async def test_a_launch_that_fails_leaves_the_old_directory_as_it_was(
 
 
 async def test_a_launch_is_refused_while_a_process_uses_the_old_directory(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     old = old_env(layout.root / "v3" / "glow" / MINOR)
     async with running(str(old / "bin" / "python"), program=LATE) as process:
@@ -256,7 +258,7 @@ async def test_a_launch_is_refused_while_a_process_uses_the_old_directory(
 
 
 async def test_a_process_that_comes_while_it_is_built_refuses_the_launch_at_its_end(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     old = old_env(layout.root / "v3" / "glow" / MINOR)
     before, inode = files_of(old), old.stat().st_ino
@@ -273,7 +275,7 @@ async def test_a_process_that_comes_while_it_is_built_refuses_the_launch_at_its_
 
 
 async def test_a_link_in_the_place_of_a_model_refuses_the_launch_before_anything_is_built(
-    client: Client, index: Index, layout: Layout, tmp_path: Path
+    client: Client, index: Index, layout: StorePaths, tmp_path: Path
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -298,7 +300,7 @@ def command(environ: Mapping[str, str], *words: str) -> subprocess.CompletedProc
 
 
 async def test_the_command_line_shows_and_removes_them(
-    environ: dict[str, str], layout: Layout
+    environ: dict[str, str], layout: StorePaths
 ) -> None:
     old = old_env(layout.root / "v2" / "two\nlines")
     # The shell that asks may have activated it.

@@ -16,7 +16,7 @@ from xinference_venv.client import Client
 from xinference_venv.inventory.inventory import RemovalPlan, plan_removal
 from xinference_venv.inventory.jobs import PreparedEnvironment
 from xinference_venv.service import worker_service
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 
 pytestmark = [pytest.mark.uv, pytest.mark.usefixtures("wheels")]
 
@@ -53,7 +53,7 @@ async def _holder(
 
 
 async def test_an_environment_in_use_is_refused_with_its_holder_named(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     request = asking(index, "lantern==1.0", model_uid="glow-1")
     prepared = await client.prepare(request)
@@ -69,7 +69,7 @@ async def test_an_environment_in_use_is_refused_with_its_holder_named(
 
 
 async def test_a_forced_removal_takes_the_key_at_once_and_the_files_when_the_holder_is_gone(
-    client: Client, index: Index, layout: Layout, monkeypatch: pytest.MonkeyPatch
+    client: Client, index: Index, layout: StorePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_service, "_REAP_SECONDS", 0.02)
     prepared = await client.prepare(asking(index, "lantern==1.0"))
@@ -121,7 +121,7 @@ async def test_what_is_absent_is_said_and_removing_again_is_no_error(
 
 
 async def test_a_dry_run_shows_the_removal_and_changes_nothing(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     prepared = await client.prepare(asking(index, "lantern==1.0"))
     await client.release(prepared)
@@ -134,7 +134,7 @@ async def test_a_dry_run_shows_the_removal_and_changes_nothing(
 
 
 async def test_the_key_of_a_shared_environment_goes_and_the_other_model_keeps_the_files(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     glow = await client.prepare(asking(index, "lantern==1.0"))
     shine = await client.prepare(asking(index, "lantern==1.0", model="shine"))
@@ -164,7 +164,7 @@ async def test_an_environment_that_is_being_built_is_not_removed(
 
 
 async def test_a_removal_during_a_launch_of_the_same_key_leaves_what_the_launch_made(
-    client: Client, index: Index, layout: Layout, monkeypatch: pytest.MonkeyPatch
+    client: Client, index: Index, layout: StorePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned = asyncio.Event()
 

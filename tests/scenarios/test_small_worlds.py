@@ -39,7 +39,7 @@ from xinference_venv.planning.sources import PackageSources
 from xinference_venv.settings import InheritMode
 from xinference_venv.uv.argv import scrubbed_environment
 from xinference_venv.uv.resolver import Resolver, write_stubs
-from xinference_venv.uv.subprocess import ProcessDoor, Uv
+from xinference_venv.uv.subprocess import ProcessRunner, Uv
 
 pytestmark = pytest.mark.uv
 
@@ -235,7 +235,7 @@ def check(world: World, lock: EnvLock) -> None:
 def uv(uv_cache: Path) -> Uv:
     """The real uv."""
     environment = scrubbed_environment(os.environ, cache_dir=str(uv_cache))
-    return Uv(program=find_uv_bin(), door=ProcessDoor(environment=environment, slots=2))
+    return Uv(program=find_uv_bin(), door=ProcessRunner(environment=environment, slots=2))
 
 
 def resolve(world: World, uv: Uv) -> tuple[Resolution, EnvLock] | None:

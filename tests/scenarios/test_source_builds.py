@@ -26,14 +26,14 @@ from xinference_venv.errors import BuildFailed
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.request import LaunchRequest
-from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME, Layout
+from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME, StorePaths
 from xinference_venv.store.store import Store
 from xinference_venv.store.sweep import sweep
 
 pytestmark = pytest.mark.uv
 
 
-def lock_on_disk(layout: Layout, env_id: str | None) -> dict[str, Any]:
+def lock_on_disk(layout: StorePaths, env_id: str | None) -> dict[str, Any]:
     return dict(json.loads((layout.envs / str(env_id) / LOCK_NAME).read_text()))
 
 
@@ -42,13 +42,13 @@ def entry_of(lock: Mapping[str, Any], name: str) -> dict[str, Any]:
     return dict(entry)
 
 
-def built(layout: Layout) -> list[str]:
+def built(layout: StorePaths) -> list[str]:
     return sorted(path.name for path in layout.wheels.glob("*/*.whl"))
 
 
 @pytest.mark.usefixtures("wheels")
 async def test_a_source_is_built_once_and_its_wheel_is_locked(
-    client: Client, index: Index, layout: Layout, tmp_path: Path
+    client: Client, index: Index, layout: StorePaths, tmp_path: Path
 ) -> None:
     sdist = build_sdist(tmp_path / "wheels", "ember", "2.0", requires=["wick"])
     build_wheel(tmp_path / "wheels", "ember", "1.0")
@@ -125,7 +125,7 @@ def builds(vectors: Sequence[Sequence[str]]) -> int:
 async def test_another_lock_takes_the_wheel_that_was_built_for_the_first(
     client: Client,
     index: Index,
-    layout: Layout,
+    layout: StorePaths,
     tmp_path: Path,
     uv_cache: Path,
     started: list[tuple[str, ...]],
@@ -143,7 +143,7 @@ async def test_another_lock_takes_the_wheel_that_was_built_for_the_first(
 
 @pytest.mark.usefixtures("wheels")
 async def test_a_kept_wheel_that_was_changed_is_built_again(
-    client: Client, index: Index, layout: Layout, tmp_path: Path
+    client: Client, index: Index, layout: StorePaths, tmp_path: Path
 ) -> None:
     build_sdist(tmp_path / "wheels", "slag", "1.0")
     first = await client.prepare(asking(index, "slag"))
@@ -161,7 +161,7 @@ async def test_a_kept_wheel_that_was_changed_is_built_again(
 
 @pytest.mark.usefixtures("wheels")
 async def test_a_lock_of_another_host_is_built_here_and_says_what_was_built(
-    client: Client, environ: dict[str, str], index: Index, layout: Layout, tmp_path: Path
+    client: Client, environ: dict[str, str], index: Index, layout: StorePaths, tmp_path: Path
 ) -> None:
     folder = tmp_path / "wheels"
     build_sdist(folder, "coke", "1.0")
@@ -176,7 +176,7 @@ async def test_a_lock_of_another_host_is_built_here_and_says_what_was_built(
         job = await other.worker.prepare(request.to_dict(), there)
         answer = await ended(other, job)
         assert answer["error"] is None
-    elsewhere = Layout(Path(away["XINFERENCE_HOME"], "virtualenv"))
+    elsewhere = StorePaths(Path(away["XINFERENCE_HOME"], "virtualenv"))
     here = lock_on_disk(elsewhere, answer["result"]["env_id"])
 
     assert entry_of(here, "coke") == entry_of(there, "coke")
@@ -190,7 +190,7 @@ async def test_a_lock_of_another_host_is_built_here_and_says_what_was_built(
 
 @pytest.mark.usefixtures("wheels")
 async def test_a_repository_and_an_archive_are_locked_as_wheels(
-    client: Client, index: Index, layout: Layout, tmp_path: Path
+    client: Client, index: Index, layout: StorePaths, tmp_path: Path
 ) -> None:
     repository = git_repository(build_sdist(tmp_path, "tool", "1.0"), tmp_path / "repository")
     archive = build_sdist(tmp_path, "packed-up", "1.0")
@@ -214,7 +214,7 @@ async def test_a_repository_and_an_archive_are_locked_as_wheels(
 
 
 async def test_a_build_without_isolation_sees_what_the_model_would_see(
-    client: Client, index: Index, layout: Layout, tmp_path: Path
+    client: Client, index: Index, layout: StorePaths, tmp_path: Path
 ) -> None:
     folder = tmp_path / "wheels"
     versions = ["1.0", "2.0", "3.0"]
@@ -239,7 +239,7 @@ async def test_a_build_without_isolation_sees_what_the_model_would_see(
 
 @pytest.mark.usefixtures("wheels")
 async def test_a_build_that_fails_tells_its_own_words_and_leaves_nothing(
-    client: Client, index: Index, layout: Layout, tmp_path: Path
+    client: Client, index: Index, layout: StorePaths, tmp_path: Path
 ) -> None:
     failing = _SEEING.replace("import wick, zipfile", "raise SystemExit('no coal, no heat')")
     build_sdist(tmp_path / "wheels", "stove", "1.0", backend=failing)
@@ -258,7 +258,7 @@ async def test_a_build_that_fails_tells_its_own_words_and_leaves_nothing(
 
 @pytest.mark.usefixtures("wheels")
 async def test_a_launch_cancelled_while_it_builds_ends_the_build(
-    client: Client, index: Index, layout: Layout, tmp_path: Path
+    client: Client, index: Index, layout: StorePaths, tmp_path: Path
 ) -> None:
     begun = tmp_path / "begun"
     slow = f"Path({str(begun)!r}).touch(); import time; time.sleep(600)"
@@ -278,7 +278,7 @@ async def test_nothing_is_built_for_a_plan_nor_where_sources_are_forbidden(
     client: Client,
     environ: dict[str, str],
     index: Index,
-    layout: Layout,
+    layout: StorePaths,
     tmp_path: Path,
     started: list[tuple[str, ...]],
 ) -> None:
@@ -298,17 +298,17 @@ async def test_nothing_is_built_for_a_plan_nor_where_sources_are_forbidden(
 
 @pytest.mark.usefixtures("wheels")
 async def test_a_wheel_that_no_lock_needs_is_swept_and_one_that_is_needed_is_not(
-    client: Client, index: Index, layout: Layout, tmp_path: Path
+    client: Client, index: Index, layout: StorePaths, tmp_path: Path
 ) -> None:
     for name in ("kept", "unkept"):
         build_sdist(tmp_path / "wheels", name, "1.0")
         await client.release(await client.prepare(asking(index, name, model=f"model-{name}")))
     await client.supervisor.remove_virtual_env("model-unkept")
     store = Store.open(layout.root)
-    building = store.stage("a-job")
+    building = store.make_staging_folder("a-job")
     sweep(store)
     assert len(built(layout)) == 2
-    store.unstage(building.name)
+    store.delete_staging_folder(building.name)
     sweep(store)
     assert built(layout) == ["kept-1.0-py3-none-any.whl"]
 
@@ -317,7 +317,7 @@ async def test_a_wheel_that_no_lock_needs_is_swept_and_one_that_is_needed_is_not
 async def test_an_environment_with_a_built_wheel_is_healed_without_a_build(
     client: Client,
     index: Index,
-    layout: Layout,
+    layout: StorePaths,
     tmp_path: Path,
     started: list[tuple[str, ...]],
 ) -> None:

@@ -19,7 +19,7 @@ from tests.scenarios.steps import asking, eventually, left_behind
 from tests.scenarios.storm import Storm
 from tests.scenarios.storm_plan import MODELS, SOLVABLE, build_wheels, plan_storm
 from xinference_venv.client import local_client
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 
 OPERATIONS = int(os.environ.get("STORM_OPERATIONS", "200"))
 SEED = int(os.environ.get("STORM_SEED", random.randrange(1 << 32)))
@@ -43,7 +43,7 @@ async def _assert_clean(home: Path) -> None:
 
 @pytest.mark.uv
 async def test_after_a_storm_every_environment_is_whole_and_nothing_is_left(
-    environ: dict[str, str], index: Index, layout: Layout, tmp_path: Path
+    environ: dict[str, str], index: Index, layout: StorePaths, tmp_path: Path
 ) -> None:
     build_wheels(tmp_path / "wheels")
     began = time.monotonic()

@@ -32,7 +32,7 @@ from xinference_venv.client import Client
 from xinference_venv.errors import JobCancelled, error_from_dict
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.store.atomic import Disk
-from xinference_venv.store.paths import LOCK_NAME, Layout
+from xinference_venv.store.paths import LOCK_NAME, StorePaths
 
 pytestmark = [pytest.mark.uv, pytest.mark.usefixtures("wheels")]
 
@@ -92,7 +92,7 @@ async def _result(client: Client, job: str) -> dict[str, Any]:
 
 
 async def test_an_equal_launch_at_another_worker_waits_for_the_build_and_is_told_whose_it_is(
-    environ: dict[str, str], index: Index, layout: Layout, uv_calls: Path
+    environ: dict[str, str], index: Index, layout: StorePaths, uv_calls: Path
 ) -> None:
     index.hang(WHEEL)
     request = asking(index, "lantern==1.0")
@@ -117,7 +117,7 @@ async def test_an_equal_launch_at_another_worker_waits_for_the_build_and_is_told
 
 
 async def test_different_launches_of_one_key_follow_each_other_and_the_later_one_counts(
-    environ: dict[str, str], index: Index, layout: Layout, uv_calls: Path
+    environ: dict[str, str], index: Index, layout: StorePaths, uv_calls: Path
 ) -> None:
     later, gate = "/files/lantern-2.0-*.whl", threading.Event()
     index.hang(WHEEL)
@@ -145,7 +145,7 @@ async def test_different_launches_of_one_key_follow_each_other_and_the_later_one
 
 
 async def test_equal_packages_of_two_models_are_built_once_by_two_workers(
-    environ: dict[str, str], index: Index, layout: Layout, uv_calls: Path
+    environ: dict[str, str], index: Index, layout: StorePaths, uv_calls: Path
 ) -> None:
     index.hang(WHEEL)
     async with two_workers(environ) as (one, other):
@@ -169,7 +169,7 @@ async def test_equal_packages_of_two_models_are_built_once_by_two_workers(
 
 
 async def test_who_waits_for_a_killed_worker_builds_it(
-    environ: dict[str, str], index: Index, layout: Layout, uv_calls: Path
+    environ: dict[str, str], index: Index, layout: StorePaths, uv_calls: Path
 ) -> None:
     index.hang(WHEEL)
     async with two_workers(environ) as (one, other):
@@ -192,7 +192,7 @@ async def test_who_waits_for_a_killed_worker_builds_it(
 
 
 async def test_equal_packages_of_two_models_are_built_once_in_one_worker(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     index.hang(WHEEL)
     first = await _start(client, asking(index, "lantern==1.0"))
@@ -211,7 +211,7 @@ async def test_equal_packages_of_two_models_are_built_once_in_one_worker(
 
 
 async def test_who_waits_for_a_cancelled_build_builds_it(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     index.hang(WHEEL)
     first = await _start(client, asking(index, "lantern==1.0"))
@@ -230,7 +230,7 @@ async def test_who_waits_for_a_cancelled_build_builds_it(
 
 
 async def test_who_is_cancelled_while_it_waits_leaves_the_build_alone(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     index.hang(WHEEL)
     first = await _start(client, asking(index, "lantern==1.0"))
@@ -248,7 +248,7 @@ async def test_who_is_cancelled_while_it_waits_leaves_the_build_alone(
 
 
 async def test_a_launch_cancelled_while_it_publishes_publishes_all_or_nothing(
-    client: Client, index: Index, layout: Layout, monkeypatch: pytest.MonkeyPatch
+    client: Client, index: Index, layout: StorePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reached, gate = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()

@@ -40,7 +40,7 @@ from xinference_venv.store.paths import (
     LOCK_NAME,
     OWN_FILES_NAME,
     RECORD_NAME,
-    Layout,
+    StorePaths,
 )
 
 pytestmark = [pytest.mark.uv, pytest.mark.usefixtures("wheels")]
@@ -130,7 +130,7 @@ async def held(client: Client, environment: PreparedEnvironment) -> AsyncIterato
 
 
 async def test_what_is_whole_is_said_to_be_whole(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     await made(client, asking(index, "lantern==1.0", model="glow"))
     _, env = await made(client, asking(index, "wick", "lantern==2.0", model="shine"))
@@ -150,7 +150,7 @@ async def test_what_is_whole_is_said_to_be_whole(
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_damage_is_told_listed_and_mended_by_a_launch_or_by_hand(
-    client: Client, index: Index, layout: Layout, kind: str
+    client: Client, index: Index, layout: StorePaths, kind: str
 ) -> None:
     damage, expected = KINDS[kind]
     request = asking(index, "lantern==1.0")
@@ -263,7 +263,7 @@ async def test_a_file_of_the_host_that_is_gone_breaks_what_shows_it(
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_files_of_a_broken_environment_in_use_are_left_as_they_are(
-    client: Client, index: Index, layout: Layout, kind: str
+    client: Client, index: Index, layout: StorePaths, kind: str
 ) -> None:
     damage, _ = KINDS[kind]
     prepared = await client.prepare(asking(index, "lantern==1.0"))
@@ -287,7 +287,7 @@ async def test_the_files_of_a_broken_environment_in_use_are_left_as_they_are(
 
 
 async def test_keys_that_share_a_broken_environment_in_use_share_the_one_beside(
-    client: Client, index: Index, layout: Layout, started: list[tuple[str, ...]]
+    client: Client, index: Index, layout: StorePaths, started: list[tuple[str, ...]]
 ) -> None:
     glow = await client.prepare(asking(index, "lantern==1.0", model="glow"))
     shine, env = await made(client, asking(index, "wick", "lantern==1.0", model="shine"))
@@ -306,7 +306,7 @@ async def test_keys_that_share_a_broken_environment_in_use_share_the_one_beside(
 
 
 async def test_keys_that_share_a_broken_environment_are_repaired_by_one_build(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     await made(client, asking(index, "lantern==1.0", model="glow"))
     shine, env = await made(client, asking(index, "lantern==1.0", "wick", model="shine"))
@@ -317,7 +317,7 @@ async def test_keys_that_share_a_broken_environment_are_repaired_by_one_build(
 
 
 async def test_what_can_not_be_repaired_says_why(
-    environ: dict[str, str], client: Client, index: Index, layout: Layout
+    environ: dict[str, str], client: Client, index: Index, layout: StorePaths
 ) -> None:
     prepared, env = await made(client, asking(index, "lantern==1.0"))
     truncate(env)
@@ -346,7 +346,7 @@ async def test_what_can_not_be_repaired_says_why(
 
 
 async def test_a_repair_that_is_cancelled_leaves_nothing_half_made(
-    client: Client, index: Index, layout: Layout
+    client: Client, index: Index, layout: StorePaths
 ) -> None:
     prepared, env = await made(client, asking(index, "lantern==1.0"))
     truncate(env)
@@ -363,7 +363,9 @@ async def test_a_repair_that_is_cancelled_leaves_nothing_half_made(
     assert not any(layout.processes.iterdir())
 
 
-async def test_what_older_versions_left_is_not_looked_at(client: Client, layout: Layout) -> None:
+async def test_what_older_versions_left_is_not_looked_at(
+    client: Client, layout: StorePaths
+) -> None:
     (layout.root / "v3" / "old" / "3.11" / "bin").mkdir(parents=True)
     [finding] = await verify(client, repair=True)
     assert (finding["state"], finding["faults"]) == ("unmanaged", None)
@@ -376,7 +378,7 @@ async def test_what_older_versions_left_is_not_looked_at(client: Client, layout:
 async def test_a_worker_looks_at_every_environment_once_a_day(
     environ: dict[str, str],
     index: Index,
-    layout: Layout,
+    layout: StorePaths,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -444,7 +446,7 @@ def _files_with(folder: Path, text: str) -> list[Path]:
 
 @pytest.mark.parametrize("field", ["index_url", "extra_index_url", "find_links", "packages", "vp"])
 async def test_no_credential_of_a_request_reaches_a_file_of_the_home(
-    client: Client, index: Index, layout: Layout, field: str
+    client: Client, index: Index, layout: StorePaths, field: str
 ) -> None:
     with_secret = index.require_auth("me", SECRET)
     assert SECRET in with_secret

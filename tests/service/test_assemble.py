@@ -20,10 +20,10 @@ from tests.wheels import build_wheel
 from xinference_venv.client import local_client
 from xinference_venv.errors import StoreError
 from xinference_venv.planning.lock import EnvLock
-from xinference_venv.service.assemble import check_room, free_at
-from xinference_venv.store.paths import Layout
+from xinference_venv.service.assemble import check_free_space, free_at
+from xinference_venv.store.paths import StorePaths
 from xinference_venv.uv.installer import Builder
-from xinference_venv.uv.subprocess import ProcessDoor, Uv
+from xinference_venv.uv.subprocess import ProcessRunner, Uv
 
 __all__ = ["bench", "uv"]
 """Fixtures of the tests with the real uv."""
@@ -68,7 +68,7 @@ async def builder(uv: Uv, bench: Bench, tmp_path: Path) -> Builder:
     scratch = tmp_path / "staged"
     scratch.mkdir()
     made = Builder(
-        uv=Uv(program=find_uv_bin(), door=ProcessDoor(environment=environment, slots=1)),
+        uv=Uv(program=find_uv_bin(), door=ProcessRunner(environment=environment, slots=1)),
         spec=bench.spec(["big", "huge"]),
         env=scratch / "env",
         scratch=scratch,
@@ -82,7 +82,7 @@ async def test_enough_space_costs_no_subprocess(
     lock: EnvLock, builder: Builder, tmp_path: Path
 ) -> None:
     calls = builder.uv.calls
-    await check_room(lock, builder, tmp_path, free=lambda _: 3 * SIZE)
+    await check_free_space(lock, builder, tmp_path, free=lambda _: 3 * SIZE)
     assert builder.uv.calls == calls
 
 
@@ -90,7 +90,7 @@ async def test_what_does_not_fit_is_refused_before_anything_is_installed(
     lock: EnvLock, builder: Builder, tmp_path: Path
 ) -> None:
     with pytest.raises(StoreError, match=r"needs about 24.0 MiB in .*, 6.00 MiB are free"):
-        await check_room(lock, builder, tmp_path, free=lambda _: SIZE)
+        await check_free_space(lock, builder, tmp_path, free=lambda _: SIZE)
     assert not list(builder.env.glob("lib/python3*/site-packages/*.bin"))
 
 
@@ -100,9 +100,9 @@ async def test_what_uv_has_already_needs_no_space(
     await builder.install(fakes.lock(lock.packages[0]), lambda _: None)
     asked = len(index.requests)
     # Too little for both, enough for the one that is missing.
-    await check_room(lock, builder, tmp_path, free=lambda _: SIZE + SIZE // 2)
+    await check_free_space(lock, builder, tmp_path, free=lambda _: SIZE + SIZE // 2)
     with pytest.raises(StoreError, match=r"needs about 12.0 MiB"):
-        await check_room(lock, builder, tmp_path, free=lambda _: SIZE // 2)
+        await check_free_space(lock, builder, tmp_path, free=lambda _: SIZE // 2)
     assert len(index.requests) == asked
 
 
@@ -110,7 +110,7 @@ async def test_a_uv_that_does_not_say_what_it_has_refuses_nothing(
     lock: EnvLock, builder: Builder, tmp_path: Path
 ) -> None:
     builder.uv.program = "/bin/false"
-    await check_room(lock, builder, tmp_path, free=lambda _: 1)
+    await check_free_space(lock, builder, tmp_path, free=lambda _: 1)
 
 
 def test_space_is_told_of_a_place_that_is_not_there_yet(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ async def test_a_launch_on_a_full_disk_is_refused_and_one_that_fits_is_not(
         "XINFERENCE_HOME": str(small_disk),
         "UV_CACHE_DIR": str(small_disk / "cache"),
     }
-    layout = Layout(small_disk / "virtualenv")
+    layout = StorePaths(small_disk / "virtualenv")
 
     async def launch(*packages: str) -> dict[str, Any]:
         request = asking(index, *packages).to_dict()

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.simulated import SimulatedCluster, simulate
 from xinference_venv.errors import DeadlineExceeded, NotFound, WorkerUnavailable
 from xinference_venv.observability.metrics import OF_SUPERVISOR
-from xinference_venv.observability.registry import Measures, Spread
+from xinference_venv.observability.registry import MetricRegistry, Spread
 from xinference_venv.service.collect_metrics import timed_question
 
 # Less than the ten seconds that Prometheus waits.
@@ -17,7 +17,7 @@ SCRAPE_SECONDS = 6.0
 
 def of(answer: dict[str, Any], name: str) -> dict[tuple[str, ...], Any]:
     """The values of a supervisor's own metric by their labels."""
-    samples = Measures.from_dict(answer["supervisor"], OF_SUPERVISOR).samples()
+    samples = MetricRegistry.from_dict(answer["supervisor"], OF_SUPERVISOR).samples()
     return {
         each.labels: each.value for each in samples if each.metric.name == f"xinference_venv_{name}"
     }
@@ -73,7 +73,7 @@ def test_heartbeats_are_counted_and_a_worker_that_left_is_measured_no_more() -> 
 
 
 def test_a_question_counts_by_how_it_was_answered() -> None:
-    measures = Measures()
+    measures = MetricRegistry()
     for error in (None, NotFound("no"), WorkerUnavailable("gone"), DeadlineExceeded("late")):
         try:
             with timed_question(measures, "here", "list_jobs"):

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.wheels import fake_distribution
-from xinference_venv.service.host_facts import Hosts
+from xinference_venv.service.host_facts import HostFactsReader
 from xinference_venv.settings import Settings
 from xinference_venv.store.store import Store
-from xinference_venv.uv.subprocess import ProcessDoor, Uv
+from xinference_venv.uv.subprocess import ProcessRunner, Uv
 
 
 class Host:
@@ -28,12 +28,12 @@ class Host:
         [self.site] = folder.glob("lib/python3*/site-packages")
         fake_distribution(self.site, "lib", "1.0", files={"lib/__init__.py": ""})
 
-    def hosts(self) -> Hosts:
+    def hosts(self) -> HostFactsReader:
         """What a worker that has just started has."""
-        door = ProcessDoor(environment=self.environ, slots=2, started=self.started.append)
+        door = ProcessRunner(environment=self.environ, slots=2, started=self.started.append)
         settings = Settings.from_environ(self.environ, home_directory=self.environ["HOME"])
         uv = Uv(program="/nowhere/uv", door=door)
-        return Hosts(store=self.store, uv=uv, settings=settings, environ=self.environ)
+        return HostFactsReader(store=self.store, uv=uv, settings=settings, environ=self.environ)
 
     def change_saved(self, change: Callable[[dict[str, Any]], object]) -> None:
         [path] = self.store.layout.hosts.glob("probe-*.json")

@@ -17,8 +17,8 @@ from tests.fakes import entry, key
 from tests.store.conftest import attached
 from xinference_venv.errors import DeadlineExceeded, JobCancelled
 from xinference_venv.inventory.env import EnvState
-from xinference_venv.service import integrity_checker as checks_module
-from xinference_venv.service.integrity_checker import NOT_LOOKED_AT, Checks, Finding
+from xinference_venv.service import integrity_checker as checker_module
+from xinference_venv.service.integrity_checker import NOT_LOOKED_AT, Finding, IntegrityChecker
 from xinference_venv.store.envs.verify import check_env
 from xinference_venv.store.paths import BROKEN_NAME
 from xinference_venv.store.store import Store
@@ -30,9 +30,9 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest_asyncio.fixture
-async def checks(store: Store) -> AsyncIterator[Checks]:
+async def checks(store: Store) -> AsyncIterator[IntegrityChecker]:
     """The checks of a worker that launches nothing."""
-    running = Checks(store=store, launches=cast(Any, None))
+    running = IntegrityChecker(store=store, launches=cast(Any, None))
     yield running
     await running.stop()
 
@@ -56,10 +56,10 @@ class Endless:
 
 
 async def test_a_check_ends_with_the_one_who_asked_for_it(
-    checks: Checks, monkeypatch: pytest.MonkeyPatch
+    checks: IntegrityChecker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endless = Endless()
-    monkeypatch.setattr(checks_module, "check_env", endless)
+    monkeypatch.setattr(checker_module, "check_env", endless)
     verifying = asyncio.create_task(checks.verify([entry(env_id="a")], hashes=True, repair=False))
     await asyncio.to_thread(endless.began.wait)
     verifying.cancel()
@@ -68,9 +68,11 @@ async def test_a_check_ends_with_the_one_who_asked_for_it(
     assert await asyncio.to_thread(endless.ended.wait, 10.0)
 
 
-async def test_checks_end_with_the_worker(checks: Checks, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_checks_end_with_the_worker(
+    checks: IntegrityChecker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     endless = Endless()
-    monkeypatch.setattr(checks_module, "check_env", endless)
+    monkeypatch.setattr(checker_module, "check_env", endless)
     verifying = asyncio.create_task(checks.verify([entry(env_id="a")], hashes=True, repair=False))
     await asyncio.to_thread(endless.began.wait)
     await checks.stop()
@@ -79,13 +81,13 @@ async def test_checks_end_with_the_worker(checks: Checks, monkeypatch: pytest.Mo
 
 
 async def test_a_check_in_the_background_has_ended_when_the_worker_has(
-    store: Store, checks: Checks, monkeypatch: pytest.MonkeyPatch
+    store: Store, checks: IntegrityChecker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     env_id = attached(store, "numpy")
     os.utime(store.layout.env(env_id), (0, 0))
     endless = Endless()
-    monkeypatch.setattr(checks_module, "check_env", endless)
-    monkeypatch.setattr(checks_module, "_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(checker_module, "check_env", endless)
+    monkeypatch.setattr(checker_module, "_FIRST_SECONDS", 0.0)
     checks.start()
     await asyncio.to_thread(endless.began.wait)
     await checks.stop()
@@ -94,7 +96,7 @@ async def test_a_check_in_the_background_has_ended_when_the_worker_has(
 
 async def test_one_environment_that_can_not_be_checked_does_not_keep_the_others_from_it(
     store: Store,
-    checks: Checks,
+    checks: IntegrityChecker,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -107,8 +109,8 @@ async def test_one_environment_that_can_not_be_checked_does_not_keep_the_others_
             raise DeadlineExceeded("waited 30 s for another process")
         return check_env(store, env_id, **how)
 
-    monkeypatch.setattr(checks_module, "check_env", check)
-    monkeypatch.setattr(checks_module, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(checker_module, "check_env", check)
+    monkeypatch.setattr(checker_module, "_PAUSE_SECONDS", 0.0)
     with caplog.at_level(logging.WARNING):
         await checks._round()
     assert caplog.messages[0] == (
@@ -120,7 +122,7 @@ async def test_one_environment_that_can_not_be_checked_does_not_keep_the_others_
 
 
 async def test_what_is_no_environment_of_ours_or_gone_by_now_has_no_finding(
-    store: Store, checks: Checks
+    store: Store, checks: IntegrityChecker
 ) -> None:
     left = entry(key("left"), state=EnvState.UNMANAGED, env_id=None)
     gone = entry(key("gone"), env_id="0123abcd")
@@ -129,7 +131,7 @@ async def test_what_is_no_environment_of_ours_or_gone_by_now_has_no_finding(
 
 
 async def test_an_environment_that_keys_share_is_looked_at_once(
-    store: Store, checks: Checks, monkeypatch: pytest.MonkeyPatch
+    store: Store, checks: IntegrityChecker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
 
@@ -137,7 +139,7 @@ async def test_an_environment_that_keys_share_is_looked_at_once(
         seen.append(env_id)
         return ("a.py is missing",)
 
-    monkeypatch.setattr(checks_module, "check_env", check)
+    monkeypatch.setattr(checker_module, "check_env", check)
     entries = [entry(key(name), env_id="shared") for name in ("one", "two")]
     found = await checks.verify(entries, hashes=False, repair=False)
     assert found == dict.fromkeys([key("one"), key("two")], Finding(faults=("a.py is missing",)))

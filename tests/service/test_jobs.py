@@ -12,8 +12,8 @@ from tests import fakes
 from xinference_venv.errors import InstallFailed, VirtualEnvError, error_from_dict
 from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
 from xinference_venv.observability.metrics import Source
-from xinference_venv.observability.registry import Measures, Spread
-from xinference_venv.service.jobs import Job, accounted
+from xinference_venv.observability.registry import MetricRegistry, Spread
+from xinference_venv.service.jobs import Job, start_job_task
 
 
 def a_job() -> Job:
@@ -22,7 +22,7 @@ def a_job() -> Job:
     return job
 
 
-def counted(measures: Measures) -> dict[tuple[str, ...], float]:
+def counted(measures: MetricRegistry) -> dict[tuple[str, ...], float]:
     """How many of each there are, by the end of the metric's name and the labels."""
     return {
         (each.metric.name.removeprefix("xinference_venv_"), *each.labels): float(
@@ -32,10 +32,10 @@ def counted(measures: Measures) -> dict[tuple[str, ...], float]:
     }
 
 
-async def ended(job: Job, work: Any, caplog: pytest.LogCaptureFixture) -> Measures:
+async def ended(job: Job, work: Any, caplog: pytest.LogCaptureFixture) -> MetricRegistry:
     caplog.set_level(logging.INFO)
-    measures = Measures()
-    task = accounted(job, work, measures, "here")
+    measures = MetricRegistry()
+    task = start_job_task(job, work, measures, "here")
     await asyncio.wait([task])
     return measures
 
@@ -102,8 +102,8 @@ async def test_a_job_that_is_cancelled_before_its_first_step_is_counted_too(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    measures = Measures()
-    task = accounted(a_job(), asyncio.sleep(1000), measures, "here")
+    measures = MetricRegistry()
+    task = start_job_task(a_job(), asyncio.sleep(1000), measures, "here")
     task.cancel()
     await asyncio.wait([task])
     assert counted(measures) == {("job_duration_seconds", "cancelled", ""): 1}
@@ -120,5 +120,5 @@ async def test_without_logging_a_failure_is_told_to_its_caller_alone(
         job.error = InstallFailed("the disk is full")
         job.say(Phase.FAILED, "the disk is full")
 
-    await asyncio.wait([accounted(job, work(), Measures(), "here")])
+    await asyncio.wait([start_job_task(job, work(), MetricRegistry(), "here")])
     assert capsys.readouterr() == ("", "")

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from tests import fakes
 from xinference_venv.service.jobs import Build
-from xinference_venv.service.launch_service import Launches
+from xinference_venv.service.launch_service import LaunchService
 from xinference_venv.service.prepare import Preparation
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.store import Store
@@ -35,7 +35,7 @@ def test_two_builds_that_make_the_stubs_of_a_host_at_once_share_them(tmp_path: P
 
 def test_a_build_that_ended_late_does_not_drop_the_one_in_its_place() -> None:
     nothing = cast(Any, None)
-    launches = Launches(
+    launches = LaunchService(
         store=nothing, uv=nothing, settings=fakes.settings(), hosts=nothing, address="here"
     )
     spec = fakes.spec()

@@ -74,7 +74,7 @@ def env_record(of: EnvLock) -> EnvRecord:
 
 def staged(store: Store, job_id: str = "job", content: str = "built") -> Path:
     """What a build has made, before it is published."""
-    env = store.stage(job_id) / "env"
+    env = store.make_staging_folder(job_id) / "env"
     (env / "bin").mkdir(parents=True)
     (env / "bin" / "python").write_text(content)
     return env
@@ -84,7 +84,7 @@ def publish(store: Store, of: EnvLock, *, job_id: str = "job", content: str = "b
     """A published environment, kept by the lease that is returned alone."""
     env = staged(store, job_id, content)
     lease = store.publish(env, env_record(of), of, model_name="a-model", process=this_process())
-    store.unstage(job_id)
+    store.delete_staging_folder(job_id)
     return lease
 
 
@@ -103,7 +103,7 @@ def attached(store: Store, *names: str, of: EnvKey | None = None) -> str:
     """The id of an environment that a key means and that nobody uses."""
     made = lock_of(*names)
     lease = publish(store, made, job_id=f"job-{'-'.join(names)}")
-    store.attach(key_record(of or key(), made.env_id))
+    store.point_key(key_record(of or key(), made.env_id))
     store.leases.release(made.env_id, lease.lease_id)
     return made.env_id
 

@@ -24,11 +24,11 @@ from hypothesis import strategies as st
 from tests.store.conftest import end, tree
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.lease import Holder
-from xinference_venv.store.atomic import Disk, maker_of, place_beside, stamp_of
+from xinference_venv.store.atomic import Disk, maker_of, stamp_of, temporary_path
 from xinference_venv.store.process_identity import process_start, this_process
 
 PLACE = Path("/srv/keys/a.key.json")
-PRINT = "import sys, pathlib; from xinference_venv.store.atomic import place_beside; "
+PRINT = "import sys, pathlib; from xinference_venv.store.atomic import temporary_path; "
 
 
 @pytest.fixture
@@ -411,18 +411,18 @@ def test_nothing_is_appended_to_a_file_that_is_not_there(tmp_path: Path) -> None
 
 
 def test_each_place_is_another_hidden_one_in_the_same_folder() -> None:
-    places = {place_beside(PLACE) for _ in range(100)}
+    places = {temporary_path(PLACE) for _ in range(100)}
     assert len(places) == 100
     assert {each.parent for each in places} == {PLACE.parent}
     assert all(each.name.startswith(".a.key.json.") for each in places)
 
 
 def test_what_this_process_makes_has_a_living_maker() -> None:
-    assert maker_of(place_beside(PLACE).name) is Holder.ALIVE
+    assert maker_of(temporary_path(PLACE).name) is Holder.ALIVE
 
 
 def test_the_maker_is_gone_when_its_process_has_ended() -> None:
-    program = f"{PRINT} print(place_beside(pathlib.Path({str(PLACE)!r})).name)"
+    program = f"{PRINT} print(temporary_path(pathlib.Path({str(PLACE)!r})).name)"
     made = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE)
     assert maker_of(made.stdout.decode().strip()) is Holder.GONE
 
@@ -431,7 +431,7 @@ def test_another_process_with_the_pid_of_the_maker_is_not_the_maker(
     children: Callable[[], subprocess.Popen[bytes]],
 ) -> None:
     me, child = this_process(), children()
-    name = place_beside(PLACE).name.replace(f"-{me.pid}-", f"-{child.pid}-")
+    name = temporary_path(PLACE).name.replace(f"-{me.pid}-", f"-{child.pid}-")
     assert maker_of(name) is Holder.GONE
     theirs = name.replace(f"-{me.start}-", f"-{process_start(child.pid)}-")
     assert maker_of(theirs) is Holder.ALIVE
@@ -440,7 +440,7 @@ def test_another_process_with_the_pid_of_the_maker_is_not_the_maker(
 
 
 def test_the_makers_of_other_hosts_can_not_be_judged() -> None:
-    name = place_beside(PLACE).name
+    name = temporary_path(PLACE).name
     where = name.rpartition(".")[2].partition("-")[0]
     assert maker_of(name.replace(where, "0" * len(where))) is Holder.UNKNOWN
 

@@ -83,10 +83,10 @@ def test_no_name_leads_out_of_the_home(
         )
         for attempt in (
             lambda: store.env_of(of),
-            lambda: store.detach(of),
+            lambda: store.unlink_key(of),
             lambda: check_free(store.layout, of),
-            lambda: store.attach(key_record(of, kept)),
-            lambda: store.detach(of),
+            lambda: store.point_key(key_record(of, kept)),
+            lambda: store.unlink_key(of),
             lambda: remove_old(store.layout, store.disk, Path(entry.path)),
             lambda: remove_entry(store, entry),
             lambda: store.delete_if_unused(env_id),
@@ -135,13 +135,13 @@ def everything(store: Store, env_id: str) -> list[Callable[[], object]]:
         lambda: store.leases.prune(env_id),
         lambda: store.leases.release(env_id, "a-lease"),
         lambda: store.delete_if_unused(env_id),
-        lambda: store.detach(of),
+        lambda: store.unlink_key(of),
         lambda: sweep(store),
-        lambda: store.stage("3.11"),
-        lambda: store.unstage("3.11"),
+        lambda: store.make_staging_folder("3.11"),
+        lambda: store.delete_staging_folder("3.11"),
         lambda: store.sweep_wheels(),
         lambda: check_free(store.layout, of),
-        lambda: store.attach(key_record(of, publish(store, lock_of("numpy")).env_id)),
+        lambda: store.point_key(key_record(of, publish(store, lock_of("numpy")).env_id)),
         lambda: sweep(store),
     ]
 

@@ -15,7 +15,7 @@ from tests.fakes import key
 from tests.store.conftest import attached, lease_by
 from xinference_venv.errors import InvalidRecord, JobCancelled
 from xinference_venv.inventory.eviction import EnvUsage
-from xinference_venv.store.disk_usage import measured, recorded_bytes, usages_of
+from xinference_venv.store.disk_usage import measure, recorded_bytes, usages_of
 from xinference_venv.store.paths import RECORD_NAME
 from xinference_venv.store.store import Store
 from xinference_venv.store.tree_size import Scale, Weight, never, weigh
@@ -33,7 +33,7 @@ def link(source: Path, path: Path) -> None:
 
 
 def usages(store: Store) -> dict[str, EnvUsage]:
-    return {each.env_id: each for each in measured(store, usages_of(store, ()), never)}
+    return {each.env_id: each for each in measure(store, usages_of(store, ()), never)}
 
 
 def make_env(store: Store, name: str) -> Path:
@@ -73,7 +73,7 @@ def test_what_is_put_on_the_scale_one_by_one_frees_what_the_last_name_frees(tmp_
 def test_measuring_stops_when_nobody_waits_for_it(store: Store) -> None:
     make_env(store, "an-env")
     with pytest.raises(JobCancelled):
-        measured(store, usages_of(store, ()), lambda: True)
+        measure(store, usages_of(store, ()), lambda: True)
 
 
 def test_environments_come_with_their_keys_their_users_and_their_last_use(

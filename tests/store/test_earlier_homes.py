@@ -24,12 +24,12 @@ from xinference_venv.planning.lock import EnvLock, Role
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.settings import InheritMode
 from xinference_venv.store.atomic import Disk
-from xinference_venv.store.envs.broken_marker import BrokenMark, read_mark
-from xinference_venv.store.paths import BROKEN_NAME, LOCK_NAME, RECORD_NAME, Layout
+from xinference_venv.store.envs.broken_marker import BrokenMarker, read_broken_marker
+from xinference_venv.store.paths import BROKEN_NAME, LOCK_NAME, RECORD_NAME, StorePaths
 from xinference_venv.xinference.record import RECORD_NAME as IN_PLACE_NAME
 from xinference_venv.xinference.record import InPlaceRecord
 
-HOME = Layout(Path(__file__).parents[1] / "data" / "home-0.1.0")
+HOME = StorePaths(Path(__file__).parents[1] / "data" / "home-0.1.0")
 ENV_ID = "f6381745b1865555b719898d5c2d072e"
 ENV = HOME.env(ENV_ID)
 KEY = EnvKey(model_name="glow", model_engine="vllm", python_version="3.11")
@@ -67,7 +67,7 @@ IN_PLACE = HOME.root / "v4" / "a model" / "vllm" / "3.11.7" / IN_PLACE_NAME
 FILES: dict[Path, type[Written]] = {
     ENV / RECORD_NAME: EnvRecord,
     ENV / LOCK_NAME: EnvLock,
-    ENV / BROKEN_NAME: BrokenMark,
+    ENV / BROKEN_NAME: BrokenMarker,
     only(HOME.keys): KeyRecord,
     only(HOME.leases): Lease,
     only(HOME.hosts): HostFacts,
@@ -115,7 +115,7 @@ def test_an_environment_is_what_it_was() -> None:
 
 
 def test_a_mark_says_that_the_environment_is_broken() -> None:
-    assert read_mark(Disk(), ENV) == BrokenMark(
+    assert read_broken_marker(Disk(), ENV) == BrokenMarker(
         found=1795687475.7548597,
         faults=("lib/python3.11/site-packages/lantern.py is missing",),
         hashes=True,

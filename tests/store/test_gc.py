@@ -29,7 +29,13 @@ from xinference_venv.inventory.eviction import EnvUsage
 from xinference_venv.planning.source_builds import with_built
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.disk_usage import usages_of
-from xinference_venv.store.gc import Leftover, bury, clear_away, leftovers, note_use
+from xinference_venv.store.gc import (
+    UnneededFile,
+    delete_unneeded,
+    find_unneeded,
+    move_to_trash,
+    record_use,
+)
 from xinference_venv.store.store import Store
 from xinference_venv.store.sweep import sweep
 
@@ -41,8 +47,8 @@ def planned(store: Store) -> EnvUsage:
     return usage
 
 
-def found(store: Store) -> list[Leftover]:
-    return leftovers(store, time.time(), lambda: False)
+def found(store: Store) -> list[UnneededFile]:
+    return find_unneeded(store, time.time(), lambda: False)
 
 
 def age(path: Path, days: float) -> Path:
@@ -54,8 +60,8 @@ def age(path: Path, days: float) -> Path:
 def test_an_environment_goes_with_all_its_keys(store: Store) -> None:
     attached(store, "numpy", of=key("a"))
     attached(store, "numpy", of=key("b", None))
-    grave = bury(store, planned(store))
-    assert grave.parent == store.layout.trash and (grave / "bin" / "python").exists()
+    trashed = move_to_trash(store, planned(store))
+    assert trashed.parent == store.layout.trash and (trashed / "bin" / "python").exists()
     assert envs(store) == []
     assert not list(store.links()) and not tree(store.layout.keys)
     assert not (store.layout.root / "v4").exists() and not (store.layout.root / "v3").exists()
@@ -65,7 +71,7 @@ def test_what_is_gone_already_leaves_its_keys(store: Store) -> None:
     env_id = attached(store, "numpy")
     usage = planned(store)
     store.disk.delete(store.layout.env(env_id))
-    assert not bury(store, usage).exists()
+    assert not move_to_trash(store, usage).exists()
     assert list(store.links()) == []
 
 
@@ -76,7 +82,7 @@ def test_what_a_process_uses_by_now_stays(
     usage = planned(store)
     lease_by(store, env_id, children())
     with pytest.raises(InUse, match="in use by a-model"):
-        bury(store, usage)
+        move_to_trash(store, usage)
     assert (envs(store), store.env_of(key())) == ([env_id], env_id)
 
 
@@ -85,7 +91,7 @@ def test_what_was_launched_after_the_plan_stays(store: Store) -> None:
     usage = planned(store)
     store.touch(key_record(key(), env_id), host_fingerprint="a host")
     with pytest.raises(InUse, match="launched after"):
-        bury(store, usage)
+        move_to_trash(store, usage)
     assert envs(store) == [env_id]
 
 
@@ -98,7 +104,7 @@ def test_what_keys_mean_otherwise_by_now_stays(store: Store, change: str) -> Non
     else:
         attached(store, "torch")
     with pytest.raises(InUse, match="other keys"):
-        bury(store, usage)
+        move_to_trash(store, usage)
     assert env_id in envs(store)
 
 
@@ -125,7 +131,7 @@ def test_nobody_leases_what_is_on_its_way_to_the_trash(tmp_path: Path) -> None:
 
     launch = threading.Thread(target=lease)
     env_id = attached(store, "numpy")
-    bury(store, planned(store))
+    move_to_trash(store, planned(store))
     launch.join()
     assert leased == [None]
 
@@ -137,7 +143,7 @@ def test_the_keys_of_what_runs_are_used_now(
     for name in "ab":
         age(store.layout.keys / f"{key(name).digest}.json", 3)
     lease_by(store, running, children())
-    note_use(store, usages_of(store, ()))
+    record_use(store, usages_of(store, ()))
     now = {each.env_id: time.time() - each.last_used for each in usages_of(store, ())}
     assert now[running] < 60 < now[idle]
 
@@ -167,7 +173,7 @@ def test_states_and_stubs_of_hosts_go_when_nobody_needs_them_and_they_are_old(
     there = found(store)
     assert {each.path for each in there} == {state, *stubs}
     assert {each.size_bytes for each in there} == {state.stat().st_size, 4}
-    assert clear_away(store, there) == there
+    assert delete_unneeded(store, there) == there
     assert found(store) == []
     assert store.saved_host(launched.fingerprint) == launched
     assert store.saved_host(gone.fingerprint) is None
@@ -180,10 +186,10 @@ def test_built_wheels_that_no_lock_needs_go_when_nobody_builds(
     kept = store.wheels.keep(build_wheel(tmp_path, "tool", "1.0"), "a build")
     there = found(store)
     assert [(each.kind, each.path.name) for each in there] == [("built wheel", kept.sha256)]
-    store.stage("job")
-    assert clear_away(store, there) == []
-    store.unstage("job")
-    assert clear_away(store, there) == there
+    store.make_staging_folder("job")
+    assert delete_unneeded(store, there) == []
+    store.delete_staging_folder("job")
+    assert delete_unneeded(store, there) == there
     assert store.wheels.find("a build", None) is None
 
 
@@ -203,7 +209,7 @@ def test_a_wheel_that_a_build_finds_stays_while_it_is_swept(tmp_path: Path) -> N
     swept = threading.Event()
 
     def begin() -> None:
-        store.stage("another")
+        store.make_staging_folder("another")
         wheel = store.wheels.find("a build", None)
         swept.wait(10)
         seen.append((wheel, store.layout.built_wheels(kept.sha256).exists()))

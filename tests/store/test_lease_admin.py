@@ -22,7 +22,7 @@ from xinference_venv.store.lease_admin import (
     release_leases,
     release_unbound,
 )
-from xinference_venv.store.locks import held
+from xinference_venv.store.locks import hold_lock
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store
 
@@ -49,7 +49,7 @@ def entry(lease: Lease, holder: Holder, *keys: EnvKey) -> LeaseEntry:
 async def test_a_lease_is_bound_under_the_lock_of_its_environment(store: Store) -> None:
     env_id = attached(store, "numpy")
     taken = lease(store, env_id, this_process())
-    async with held(store.env_lock(env_id), purpose="test", deadline=0):
+    async with hold_lock(store.env_lock(env_id), purpose="test", deadline=0):
         binding = asyncio.create_task(
             asyncio.to_thread(bind_lease, store, env_id, taken.lease_id, ended_process())
         )
@@ -125,7 +125,7 @@ def test_a_lease_on_a_detached_environment_is_known_by_its_model_and_its_python(
 ) -> None:
     env_id = attached(store, "numpy")
     held_by = lease(store, env_id, identity_of(children()))
-    store.detach(KEY)
+    store.unlink_key(KEY)
     expected = [entry(held_by, Holder.ALIVE)] if meant else []
     assert lease_entries(store, Selection(**wanted)) == expected
 
@@ -166,7 +166,7 @@ def test_the_last_lease_takes_an_environment_without_a_key_with_it(
     env_id = attached(store, "numpy")
     unknown, child = lease(store, env_id, elsewhere()), children()
     alive = lease(store, env_id, identity_of(child))
-    store.detach(KEY)
+    store.unlink_key(KEY)
     assert release_leases(store, [unknown.lease_id], force=False).deleted == ()
     assert envs(store) == [env_id]
     again = lease(store, env_id, elsewhere())

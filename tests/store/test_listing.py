@@ -96,7 +96,7 @@ def test_a_broken_environment_is_listed_with_the_reason(store: Store, damage: st
 
 
 def test_what_is_half_made_is_not_listed(store: Store) -> None:
-    (store.stage("job") / "env").mkdir()
+    (store.make_staging_folder("job") / "env").mkdir()
     publish(store, lock_of("numpy"), job_id="other")
     assert entries_of(store) == []
 
@@ -170,7 +170,7 @@ def test_what_others_changed_since_the_last_listing_is_told(
     assert [each.env_id for each in told()] == [second]
     attached(other, "torch", of=key("b"))
     assert [each.key for each in told()] == [key(), key("b")]
-    other.detach(key("b"))
+    other.unlink_key(key("b"))
     other.touch(key_record(key(), second), host_fingerprint="another host")
     [touched] = told()
     assert (touched.key, touched.shared_with) == (key(), ())
@@ -188,7 +188,7 @@ def test_what_is_gone_is_forgotten(store: Store, monkeypatch: pytest.MonkeyPatch
     kept = (store._env_records, store._key_records, store._key_folders)
     full = [len(each._kept) for each in kept]
     for name in ("a", "b", "c"):
-        store.detach(key(name))
+        store.unlink_key(key(name))
     entries_of(store)
     assert full == [3, 3, 7]
     assert [len(each._kept) for each in kept] == [0, 0, 0]

@@ -22,17 +22,22 @@ from xinference_venv.errors import DeadlineExceeded, StoreError
 from xinference_venv.inventory.lease import ProcessIdentity
 from xinference_venv.store import locks
 from xinference_venv.store import store as store_module
-from xinference_venv.store.locks import check_locking, held, held_briefly, held_if_free
+from xinference_venv.store.locks import (
+    check_locking,
+    hold_lock,
+    hold_lock_briefly,
+    hold_lock_if_free,
+)
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store
 
 HOLD = """
 import asyncio, sys
 from pathlib import Path
-from xinference_venv.store.locks import held
+from xinference_venv.store.locks import hold_lock
 
 async def main():
-    async with held(Path(sys.argv[1]), purpose="prepare model-x", deadline=60):
+    async with hold_lock(Path(sys.argv[1]), purpose="prepare model-x", deadline=60):
         print("held", flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
@@ -41,20 +46,20 @@ asyncio.run(main())
 HOLD_BRIEFLY = """
 import sys
 from pathlib import Path
-from xinference_venv.store.locks import held_briefly
+from xinference_venv.store.locks import hold_lock_briefly
 
-with held_briefly(Path(sys.argv[1])):
+with hold_lock_briefly(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
 COUNT = """
 import sys
 from pathlib import Path
-from xinference_venv.store.locks import held_briefly
+from xinference_venv.store.locks import hold_lock_briefly
 
 counter = Path(sys.argv[2])
 for _ in range(50):
-    with held_briefly(Path(sys.argv[1])):
+    with hold_lock_briefly(Path(sys.argv[1])):
         counter.write_text(str(int(counter.read_text()) + 1))
 """
 
@@ -90,7 +95,7 @@ def path(tmp_path: Path) -> Path:
 async def acquire(path: Path, deadline: float = 0.0) -> list[str]:
     """Take the lock and give it back; what was said while waiting."""
     said: list[str] = []
-    async with held(path, purpose="test", deadline=deadline, on_wait=said.append):
+    async with hold_lock(path, purpose="test", deadline=deadline, on_wait=said.append):
         return said
 
 
@@ -100,7 +105,7 @@ async def test_the_holder_is_named_to_who_waits_and_to_who_gives_up(
     holder = holders(path)
     said: list[str] = []
     with pytest.raises(DeadlineExceeded) as caught:
-        async with held(path, purpose="test", deadline=0.1, on_wait=said.append):
+        async with hold_lock(path, purpose="test", deadline=0.1, on_wait=said.append):
             pass
     name = f"prepare model-x by process {holder.pid} on {os.uname().nodename}"
     assert said == [f"waiting for {name}"]
@@ -121,7 +126,7 @@ async def test_a_lock_is_free_when_its_holder_is_killed(
 
 
 async def wait_for(path: Path, told: asyncio.Event) -> None:
-    async with held(path, purpose="test", deadline=30, on_wait=lambda _: told.set()):
+    async with hold_lock(path, purpose="test", deadline=30, on_wait=lambda _: told.set()):
         pass
 
 
@@ -139,7 +144,7 @@ async def test_a_lock_is_free_when_its_holder_lets_go(
 
 
 async def test_two_of_one_process_exclude_each_other(path: Path) -> None:
-    async with held(path, purpose="first", deadline=0):
+    async with hold_lock(path, purpose="first", deadline=0):
         with pytest.raises(DeadlineExceeded, match="waited 0 s for first by process"):
             await acquire(path)
     assert await acquire(path) == []
@@ -147,12 +152,12 @@ async def test_two_of_one_process_exclude_each_other(path: Path) -> None:
 
 async def test_who_fails_or_is_cancelled_lets_go(path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
-        async with held(path, purpose="first", deadline=0):
+        async with hold_lock(path, purpose="first", deadline=0):
             raise ZeroDivisionError
     inside = asyncio.Event()
 
     async def stay() -> None:
-        async with held(path, purpose="second", deadline=0):
+        async with hold_lock(path, purpose="second", deadline=0):
             inside.set()
             await asyncio.Event().wait()
 
@@ -171,7 +176,7 @@ async def test_who_fails_or_is_cancelled_lets_go(path: Path) -> None:
 async def test_locks_of_different_keys_are_independent(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         for number in range(3):
-            lock = held(tmp_path / f"{number}.lock", purpose="test", deadline=0)
+            lock = hold_lock(tmp_path / f"{number}.lock", purpose="test", deadline=0)
             await stack.enter_async_context(lock)
 
 
@@ -216,7 +221,7 @@ async def test_a_dead_holder_is_not_named_for_the_next_one(
 
 
 async def test_who_has_let_go_is_not_named_any_more(path: Path) -> None:
-    async with held(path, purpose="test", deadline=0):
+    async with hold_lock(path, purpose="test", deadline=0):
         assert json.loads(noted(path))["process"] == this_process().to_dict()
     assert noted(path) == ""
 
@@ -228,7 +233,7 @@ async def test_who_waits_is_told_when_the_holder_changes(
     told: asyncio.Queue[str] = asyncio.Queue()
 
     async def wait() -> None:
-        async with held(path, purpose="test", deadline=30, on_wait=told.put_nowait):
+        async with hold_lock(path, purpose="test", deadline=30, on_wait=told.put_nowait):
             pass
 
     waiting = asyncio.create_task(wait())
@@ -249,13 +254,13 @@ def test_a_lock_that_is_held_is_not_free(
     path: Path, holders: Callable[..., subprocess.Popen[str]]
 ) -> None:
     holder = holders(path)
-    with held_if_free(path) as free:
+    with hold_lock_if_free(path) as free:
         assert not free
     holder.kill()
     holder.wait()
-    with held_if_free(path) as free:
+    with hold_lock_if_free(path) as free:
         assert free
-        with held_if_free(path) as again:
+        with hold_lock_if_free(path) as again:
             assert not again
 
 
@@ -264,7 +269,7 @@ async def test_who_gets_the_lock_of_a_deleted_file_takes_that_of_the_new_one(
     path: Path, replaced: bool
 ) -> None:
     told = asyncio.Event()
-    with held_if_free(path):
+    with hold_lock_if_free(path):
         waiting = asyncio.create_task(wait_for(path, told))
         await told.wait()
         os.unlink(path)
@@ -284,7 +289,7 @@ def test_locks_exclude_processes_while_their_file_is_deleted_again_and_again(
     counting = [subprocess.Popen(command) for _ in range(2)]
     deleted = 0
     while any(each.poll() is None for each in counting):
-        with held_if_free(lock) as free:
+        with hold_lock_if_free(lock) as free:
             if free:
                 lock.unlink()
                 deleted += 1
@@ -298,7 +303,7 @@ def test_a_lock_that_can_not_be_made_is_an_error_with_its_path(tmp_path: Path, p
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     expected = f"could not lock {tmp_path / place}: "
-    with pytest.raises(StoreError, match=expected), held_briefly(tmp_path / place):
+    with pytest.raises(StoreError, match=expected), hold_lock_briefly(tmp_path / place):
         pass
     assert not (tmp_path / "elsewhere").exists()
 
@@ -372,7 +377,7 @@ def test_a_lock_that_the_system_refuses_is_an_error_and_no_lock(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fcntl, "flock", Flock("ENOLCK"))
-    with pytest.raises(StoreError, match="No locks available") as caught, held_briefly(path):
+    with pytest.raises(StoreError, match="No locks available") as caught, hold_lock_briefly(path):
         pass
     assert "NFS" in str(caught.value.hint)
 
@@ -394,16 +399,16 @@ def test_a_brief_lock_that_is_kept_is_an_error_of_ours(
     holder = holders(path, HOLD_BRIEFLY)
     monkeypatch.setattr(locks, "_BRIEF_SECONDS", 0.1)
     expected = f"for a short step by process {holder.pid} on .*, which holds {path}"
-    with pytest.raises(DeadlineExceeded, match=expected), held_briefly(path):
+    with pytest.raises(DeadlineExceeded, match=expected), hold_lock_briefly(path):
         pass
     holder.kill()
     holder.wait()
-    with held_briefly(path):
+    with hold_lock_briefly(path):
         pass
 
 
 def test_an_error_inside_of_a_brief_lock_is_not_taken_for_the_locks(path: Path) -> None:
-    with pytest.raises(TimeoutError, match="of another kind"), held_briefly(path):
+    with pytest.raises(TimeoutError, match="of another kind"), hold_lock_briefly(path):
         raise TimeoutError(errno.ETIMEDOUT, "of another kind")
-    with held_briefly(path):
+    with hold_lock_briefly(path):
         pass

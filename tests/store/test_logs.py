@@ -23,7 +23,7 @@ from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.store import logs
 from xinference_venv.store.log_writer import LogWriter
-from xinference_venv.store.logs import LogPart, log_path, logs_of, make_room, read_on, text_of
+from xinference_venv.store.logs import LogPart, delete_old_logs, log_path, logs_of, read_on, text_of
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store
 
@@ -222,7 +222,7 @@ def test_beyond_the_number_the_oldest_go(store: Store, monkeypatch: pytest.Monke
     monkeypatch.setattr(logs, "LOGS_KEPT", 3)
     for number in range(5):
         write(store, number, ending=f"{READY.line}\n")
-    make_room(store.layout, store.disk)
+    delete_old_logs(store.layout, store.disk)
     assert jobs(store) == ["job-4", "job-3", "job-2"]
     assert len(list(store.layout.logs.iterdir())) == 3
 
@@ -231,7 +231,7 @@ def test_beyond_the_bytes_the_oldest_go(store: Store, monkeypatch: pytest.Monkey
     monkeypatch.setattr(logs, "LOGS_BYTES", 30_000)
     for number in range(5):
         write(store, number, "x" * 9_000 + "\n", ending=f"{READY.line}\n")
-    make_room(store.layout, store.disk)
+    delete_old_logs(store.layout, store.disk)
     assert jobs(store) == ["job-4", "job-3", "job-2"]
 
 
@@ -246,7 +246,7 @@ def test_what_is_being_written_does_not_go(store: Store, monkeypatch: pytest.Mon
     write(store, 3, owner=ended_process())
     write(store, 4, ending=f"{READY.line}\n")
     log_path(store.layout, write(store, 5)).write_text(json.dumps({"of": "a later version"}))
-    make_room(store.layout, store.disk)
+    delete_old_logs(store.layout, store.disk)
     assert jobs(store) == ["job-1", "job-0"]
     assert len(list(store.layout.logs.iterdir())) == 2
 

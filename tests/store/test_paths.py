@@ -16,10 +16,10 @@ from xinference_venv.planning.request import (
     check_model_name,
     check_python_version,
 )
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 
 ROOT = Path("/home/somebody/.xinference/virtualenv")
-LAYOUT = Layout(ROOT)
+LAYOUT = StorePaths(ROOT)
 
 # What a path could be led astray by, beside any text at all.
 PIECES = [".", "..", "...", "/", "//", "\\", "~", "\0", "\n", " ", "-", "a", "é", "v3", "v4"]

@@ -78,7 +78,7 @@ def test_a_key_that_is_used_or_attached_anew_keeps_what_a_later_version_noted(
     assert used.items() >= LATER.items()
     assert used["host_fingerprint"] == "another host"
     other = publish(store, lock_of("torch"))
-    store.attach(key_record(KEY, other.env_id))
+    store.point_key(key_record(KEY, other.env_id))
     again = json.loads(key_path(store).read_bytes())
     assert again == {**key_record(KEY, other.env_id).to_dict(), **LATER}
 
@@ -86,7 +86,7 @@ def test_a_key_that_is_used_or_attached_anew_keeps_what_a_later_version_noted(
 def test_what_was_noted_of_a_key_that_was_removed_is_not_kept(store: Store) -> None:
     attached(store, "numpy")
     add_to(key_path(store), **LATER)
-    store.detach(KEY)
+    store.unlink_key(KEY)
     attached(store, "numpy")
     assert not json.loads(key_path(store).read_bytes()).keys() & LATER.keys()
 
@@ -143,7 +143,7 @@ def test_a_lease_that_was_cut_at_any_byte_counts_and_keeps_its_environment(
     store: Store, children: Callable[[], Any], holder: str
 ) -> None:
     env_id = attached(store, "numpy")
-    store.detach(KEY)
+    store.unlink_key(KEY)
     child = children()
     lease_by(store, env_id, child)
     [(lease, _)] = store.leases.of(env_id)

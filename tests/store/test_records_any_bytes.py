@@ -26,7 +26,7 @@ from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.lease import Holder
 from xinference_venv.planning.host import Accelerator, HostFacts, Interpreter
 from xinference_venv.service import host_facts as hosts_module
-from xinference_venv.service.host_facts import Hosts
+from xinference_venv.service.host_facts import HostFactsReader
 from xinference_venv.settings import Settings
 from xinference_venv.store.listing import entries_of
 from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME
@@ -34,7 +34,7 @@ from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.process_journal import ProcessJournal
 from xinference_venv.store.store import Store
 from xinference_venv.store.sweep import sweep
-from xinference_venv.uv.subprocess import ProcessDoor, Uv
+from xinference_venv.uv.subprocess import ProcessRunner, Uv
 
 KEY = key()
 
@@ -163,7 +163,7 @@ def process_file(store: Store, _: Path) -> File:
 
 
 def owner_file(store: Store, _: Path) -> File:
-    store.stage("a-job")
+    store.make_staging_folder("a-job")
     path = store.layout.staging / "a-job.owner"
 
     def read() -> object:
@@ -270,8 +270,8 @@ class Asking:
 
     async def facts(self) -> HostFacts:
         """What a worker that has just started finds out."""
-        uv = Uv(program="/nowhere/uv", door=ProcessDoor(environment={}, slots=1))
-        hosts = Hosts(store=self._store, uv=uv, settings=self._settings, environ={})
+        uv = Uv(program="/nowhere/uv", door=ProcessRunner(environment={}, slots=1))
+        hosts = HostFactsReader(store=self._store, uv=uv, settings=self._settings, environ={})
         return await hosts.facts()
 
 

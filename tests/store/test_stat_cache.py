@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from xinference_venv.store import stat_cache as remembered_module
-from xinference_venv.store.stat_cache import Remembered
+from xinference_venv.store.stat_cache import StatCache
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_file_is_read_once_until_it_changes(file: Path) -> None:
-    remembered: Remembered[str, str] = Remembered()
+    remembered: StatCache[str, str] = StatCache()
     reads = []
 
     def read(_: str, path: Path) -> str:
@@ -45,7 +45,7 @@ def test_a_file_is_read_once_until_it_changes(file: Path) -> None:
 
 
 def test_a_failure_is_not_remembered_nor_what_was_before_it(file: Path) -> None:
-    remembered: Remembered[str, str] = Remembered()
+    remembered: StatCache[str, str] = StatCache()
 
     def look() -> str:
         return remembered.get("key", lambda _: file, lambda _, path: path.read_text())
@@ -60,7 +60,7 @@ def test_a_failure_is_not_remembered_nor_what_was_before_it(file: Path) -> None:
 
 
 def test_what_changes_while_it_is_read_is_read_again(file: Path) -> None:
-    remembered: Remembered[str, str] = Remembered()
+    remembered: StatCache[str, str] = StatCache()
 
     def read(_: str, path: Path) -> str:
         found = path.read_text()
@@ -72,7 +72,7 @@ def test_what_changes_while_it_is_read_is_read_again(file: Path) -> None:
 
 
 def test_only_what_is_named_is_kept(file: Path) -> None:
-    remembered: Remembered[str, str] = Remembered()
+    remembered: StatCache[str, str] = StatCache()
     reads = []
 
     def read(key: str, path: Path) -> str:
@@ -91,7 +91,7 @@ def test_what_has_just_changed_is_not_remembered(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    remembered: Remembered[str, str] = Remembered()
+    remembered: StatCache[str, str] = StatCache()
     reads = []
 
     def read(_: str, path: Path) -> str:

@@ -83,12 +83,12 @@ def test_a_root_that_is_a_file_is_an_error(tmp_path: Path) -> None:
 
 
 def test_builds_take_turns_at_a_place_and_each_has_one_of_its_own(store: Store) -> None:
-    first, second = store.stage("place"), store.stage("place")
+    first, second = store.make_staging_folder("place"), store.make_staging_folder("place")
     assert [each.name for each in (first, second)] == ["place", "place-2"]
-    store.unstage("place")
-    assert store.stage("place") == first
+    store.delete_staging_folder("place")
+    assert store.make_staging_folder("place") == first
     (store.layout.staging / "place-3.owner").write_text("{}")
-    assert store.stage("place").name == "place-4"
+    assert store.make_staging_folder("place").name == "place-4"
 
 
 def test_a_place_that_can_not_be_made_has_no_owner(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_place_that_can_not_be_made_has_no_owner(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "virtualenv", disk)
     disk.break_at(1, failing(errno.ENOSPC))
     with pytest.raises(StoreError):
-        store.stage("place")
+        store.make_staging_folder("place")
     assert disk.done[1].startswith("make_directory")
     assert tree(store.layout.staging) == []
 
@@ -263,7 +263,7 @@ def test_an_environment_is_kept_for_its_key_whatever_that_is_called(
     sweep(store)
     assert not store.delete_if_unused(env_id)
     assert envs(store) == [env_id]
-    store.detach(of)
+    store.unlink_key(of)
     assert store.delete_if_unused(env_id)
 
 
@@ -271,11 +271,11 @@ def test_detaching_removes_what_is_empty_and_nothing_else(store: Store) -> None:
     keys = [key("m", "vllm"), key("m", "vllm", "3.12"), key("other", None)]
     for each in keys:
         attached(store, "numpy", of=each)
-    store.detach(keys[0])
-    store.detach(keys[0])
+    store.unlink_key(keys[0])
+    store.unlink_key(keys[0])
     assert {each for each, _ in store.links()} == set(keys[1:])
-    store.detach(keys[1])
-    store.detach(keys[2])
+    store.unlink_key(keys[1])
+    store.unlink_key(keys[2])
     assert sorted(each.name for each in store.layout.root.iterdir()) == ["store"]
     assert tree(store.layout.keys) == []
 
@@ -288,7 +288,7 @@ def test_a_link_to_elsewhere_means_no_environment(store: Store, target: str) -> 
     assert store.env_of(KEY) is None
     assert list(store.links()) == []
     sweep(store)
-    store.detach(KEY)
+    store.unlink_key(KEY)
     assert not link.is_symlink()
     assert Path("/etc").is_dir()
     assert store.layout.envs.is_dir()
@@ -338,7 +338,7 @@ def test_touching_a_key_that_was_detached_meanwhile_does_not_attach_it_again(
     attached(store, "numpy")
     record = store.key_record(KEY)
     assert record is not None
-    store.detach(KEY)
+    store.unlink_key(KEY)
     for fingerprint in ("a host", "another host"):
         store.touch(record, host_fingerprint=fingerprint)
         assert store.key_record(KEY) is None
@@ -363,7 +363,7 @@ def test_an_environment_goes_when_neither_key_nor_lease_needs_it(
     child = children()
     lease_by(store, env_id, child)
     assert not store.delete_if_unused(env_id)
-    store.detach(KEY)
+    store.unlink_key(KEY)
     assert not store.delete_if_unused(env_id)
     assert store.env_record(env_id).env_id == env_id
     end(child)
@@ -378,9 +378,9 @@ def test_an_environment_goes_when_neither_key_nor_lease_needs_it(
 def test_an_environment_that_a_second_key_means_stays(store: Store) -> None:
     env_id = attached(store, "numpy")
     attached(store, "numpy", of=key("other"))
-    store.detach(KEY)
+    store.unlink_key(KEY)
     assert not store.delete_if_unused(env_id)
-    store.detach(key("other"))
+    store.unlink_key(key("other"))
     assert store.delete_if_unused(env_id)
 
 
@@ -390,7 +390,7 @@ def test_a_broken_environment_that_is_in_use_is_not_deleted(
     env_id = attached(store, "numpy")
     lease_by(store, env_id, children())
     (store.layout.env(env_id) / RECORD_NAME).unlink()
-    store.detach(KEY)
+    store.unlink_key(KEY)
     sweep(store)
     assert envs(store) == [env_id]
 

@@ -51,9 +51,9 @@ def test_a_sweep_deletes_what_nobody_needs_and_keeps_the_rest(
     child = children()
     used = attached(store, "torch", of=key("second"))
     lease_by(store, used, child)
-    store.detach(key("second"))
+    store.unlink_key(key("second"))
     unused = attached(store, "scipy", of=key("third"))
-    store.detach(key("third"))
+    store.unlink_key(key("third"))
     (store.layout.trash / "grave" / "deep").mkdir(parents=True)
     assert unused in envs(store)
     sweep(store)
@@ -81,7 +81,7 @@ def test_a_build_that_runs_is_not_swept(store: Store) -> None:
     sweep(other)
     assert (env / "bin" / "python").exists()
     assert oct(env.parent.stat().st_mode)[-3:] == "700"
-    store.unstage("running")
+    store.delete_staging_folder("running")
     assert rubbish(store) == []
 
 
@@ -138,7 +138,7 @@ def test_a_crash_between_the_record_and_the_link_of_a_key_keeps_the_old_meaning(
 
     dying = replace(store, disk=Dying())
     with pytest.raises(SystemExit):
-        dying.attach(key_record(KEY, new))
+        dying.point_key(key_record(KEY, new))
     assert store.env_of(KEY) == old
     # What is noted is not of this environment, so the next launch does not trust it.
     assert store.key_record(KEY) is None
@@ -148,7 +148,7 @@ def test_a_crash_between_moving_to_the_trash_and_deleting_is_finished_by_a_sweep
     store: Store,
 ) -> None:
     env_id = attached(store, "numpy")
-    store.detach(KEY)
+    store.unlink_key(KEY)
 
     class Dying(Disk):
         def delete(self, path: Path) -> None:
@@ -184,7 +184,7 @@ def test_an_environment_that_is_published_again_after_its_removal_is_read_anew(
 ) -> None:
     env_id = attached(store, "numpy")
     first = store.env_record(env_id)
-    store.detach(KEY)
+    store.unlink_key(KEY)
     store.delete_if_unused(env_id)
     made = lock_of("numpy")
     record = replace(env_record(made), size_bytes=99)

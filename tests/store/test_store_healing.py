@@ -57,7 +57,7 @@ def test_the_files_of_the_broken_one_go_with_its_last_user(
     child = children()
     old = broken_in_use(store, child)
     lease = publish(store, lock_of("numpy"), job_id="healing")
-    store.attach(key_record(KEY, lease.env_id))
+    store.point_key(key_record(KEY, lease.env_id))
     assert store.env_of(KEY) == lease.env_id
     assert not store.delete_if_unused(old)
     sweep(store)

@@ -40,8 +40,8 @@ from xinference_venv.inventory.lease import ProcessIdentity
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock
-from xinference_venv.store.disk_usage import measured, usages_of
-from xinference_venv.store.gc import bury
+from xinference_venv.store.disk_usage import measure, usages_of
+from xinference_venv.store.gc import move_to_trash
 from xinference_venv.store.listing import entries_of
 from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME
 from xinference_venv.store.process_identity import this_process
@@ -136,7 +136,7 @@ class StoreMachine(RuleBasedStateMachine):
         """Stage and publish; the content of the files is of this build alone."""
         self.builds += 1
         content = f"build {self.builds}"
-        staged = self.store.stage(f"job-{self.builds}") / "env"
+        staged = self.store.make_staging_folder(f"job-{self.builds}") / "env"
         for file in FILES:
             (staged / file).parent.mkdir(parents=True, exist_ok=True)
             (staged / file).write_text(content)
@@ -148,7 +148,7 @@ class StoreMachine(RuleBasedStateMachine):
             interpreter=interpreter_facts(REAL_PYTHON),
         )
         lease = self.store.publish(staged, record, lock, model_name="m", process=process)
-        self.store.unstage(f"job-{self.builds}")
+        self.store.delete_staging_folder(f"job-{self.builds}")
         self.published = lease.env_id, lease.lease_id
         return lease.env_id
 
@@ -156,7 +156,7 @@ class StoreMachine(RuleBasedStateMachine):
         """The steps of a launch, as a worker does them."""
         env_id = self.build(LOCKS[name], process)
         previous = self.store.env_of(of)
-        self.store.attach(key_record(of, env_id))
+        self.store.point_key(key_record(of, env_id))
         if previous is not None and previous != env_id:
             self.store.delete_if_unused(previous)
 
@@ -257,13 +257,13 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(percent=st.sampled_from([0, 50, 100]))
     def evict(self, percent: int) -> None:
-        usages = measured(self.store, usages_of(self.store, ()), lambda: False)
+        usages = measure(self.store, usages_of(self.store, ()), lambda: False)
         limit = sum(each.added_bytes for each in usages) * percent // 100
         plan = plan_eviction(usages, EvictionPolicy(max_bytes=limit), now=time.time())
         for each in plan.evict:
             env_id = each.usage.env_id
             assert not self.model.used(env_id)
-            self.store.disk.delete(bury(self.store, each.usage))
+            self.store.disk.delete(move_to_trash(self.store, each.usage))
             self.model.keys = {of: env for of, env in self.model.keys.items() if env != env_id}
             self.model.envs.pop(env_id, None)
         # What nobody needs goes whatever the limit, and all that is not in use for none.

@@ -21,8 +21,8 @@ from tests.store.conftest import (
     rubbish,
     tree,
 )
-from xinference_venv.store.atomic import place_beside
-from xinference_venv.store.locks import held, held_if_free
+from xinference_venv.store.atomic import temporary_path
+from xinference_venv.store.locks import hold_lock, hold_lock_if_free
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store
 from xinference_venv.store.sweep import sweep, sweep_stale_records, sweep_temporary_files
@@ -33,15 +33,15 @@ KEY = key()
 
 def of_the_dead(path: Path) -> Path:
     """A place beside, by a process with this pid that lived before this one."""
-    beside = place_beside(path)
+    temporary = temporary_path(path)
     start = this_process().start
-    return beside.with_name(beside.name.replace(f"-{start}-", f"-{int(start) - 1}-"))
+    return temporary.with_name(temporary.name.replace(f"-{start}-", f"-{int(start) - 1}-"))
 
 
 def of_another_host(path: Path) -> Path:
-    beside = place_beside(path)
-    where = beside.name.rpartition(".")[2].partition("-")[0]
-    return beside.with_name(beside.name.replace(where, "0" * len(where)))
+    temporary = temporary_path(path)
+    where = temporary.name.rpartition(".")[2].partition("-")[0]
+    return temporary.with_name(temporary.name.replace(where, "0" * len(where)))
 
 
 def places(store: Store, env_id: str) -> list[Path]:
@@ -84,7 +84,7 @@ def test_what_the_living_and_other_hosts_make_stays(store: Store, env_id: str) -
     made = []
     for path in places(store, env_id):
         path.parent.mkdir(parents=True, exist_ok=True)
-        made += [place_beside(path), of_another_host(path)]
+        made += [temporary_path(path), of_another_host(path)]
     for path in made:
         path.write_text("{")
     sweep_temporary_files(store.layout, store.disk)
@@ -143,7 +143,7 @@ async def test_leases_of_an_environment_that_somebody_works_on_are_left_to_him(
 ) -> None:
     env_id = attached(store, "numpy")
     store.take_lease(env_id, model_name="m", model_uid=None, process=ended_process())
-    async with held(store.env_lock(env_id), purpose="test", deadline=0):
+    async with hold_lock(store.env_lock(env_id), purpose="test", deadline=0):
         sweep_stale_records(store)
         assert len(os.listdir(store.layout.leases_of(env_id))) == 1
     sweep_stale_records(store)
@@ -158,7 +158,7 @@ def test_the_record_of_a_key_goes_with_its_link_and_not_before(store: Store) -> 
     write_key_record(store, "not-ours.json")
     (store.layout.key_link(key("unmanaged", None)) / "bin").mkdir(parents=True)
     write_key_record(store, f"{key('unmanaged', None).digest}.json")
-    with held_if_free(store.key_lock(stray)):
+    with hold_lock_if_free(store.key_lock(stray)):
         # Somebody attaches it right now.
         sweep(store)
         assert f"{stray.digest}.json" in tree(store.layout.keys)
@@ -170,14 +170,14 @@ def test_the_record_of_a_key_goes_with_its_link_and_not_before(store: Store) -> 
 
 def test_locks_of_what_is_gone_are_deleted_unless_somebody_holds_them(store: Store) -> None:
     env_id = attached(store, "numpy")
-    with held_if_free(store.key_lock(KEY)), held_if_free(store.build_lock(env_id)):
+    with hold_lock_if_free(store.key_lock(KEY)), hold_lock_if_free(store.build_lock(env_id)):
         pass
     sweep(store)
     needed = sorted(each.name for each in (store.env_lock(env_id), store.key_lock(KEY)))
     assert set(locks(store)) >= {*needed, store.build_lock(env_id).name}
-    store.detach(KEY)
+    store.unlink_key(KEY)
     assert store.delete_if_unused(env_id)
-    with held_if_free(store.env_lock(env_id)), held_if_free(store.key_lock(key("new"))):
+    with hold_lock_if_free(store.env_lock(env_id)), hold_lock_if_free(store.key_lock(key("new"))):
         sweep(store)
         held_ones = [store.env_lock(env_id).name, store.key_lock(key("new")).name]
         assert set(locks(store)) >= {*held_ones}
@@ -189,7 +189,7 @@ def test_locks_of_what_is_gone_are_deleted_unless_somebody_holds_them(store: Sto
 def test_a_build_of_a_process_that_can_not_be_judged_is_deleted_after_some_days(
     store: Store,
 ) -> None:
-    folder = store.stage("job")
+    folder = store.make_staging_folder("job")
     owner = folder.with_name("job.owner")
     elsewhere = replace(this_process(), namespace="another")
     owner.write_text(json.dumps(elsewhere.to_dict()))

@@ -26,7 +26,7 @@ from xinference_venv.planning.sources import PackageSources
 from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.uv.argv import scrubbed_environment
 from xinference_venv.uv.resolver import Resolver, write_stubs
-from xinference_venv.uv.subprocess import ProcessDoor, Uv
+from xinference_venv.uv.subprocess import ProcessRunner, Uv
 
 
 def this_interpreter() -> Interpreter:
@@ -99,7 +99,7 @@ class Bench:
 def uv(environ: dict[str, str]) -> Uv:
     """The real uv, which gives up at the first failure of the network."""
     environment = scrubbed_environment(environ, cache_dir=environ["UV_CACHE_DIR"])
-    door = ProcessDoor(environment={**environment, "UV_HTTP_RETRIES": "0"}, slots=2)
+    door = ProcessRunner(environment={**environment, "UV_HTTP_RETRIES": "0"}, slots=2)
     return Uv(program=find_uv_bin(), door=door)
 
 

@@ -25,7 +25,7 @@ from xinference_venv.planning.pylock import Resolution
 from xinference_venv.planning.sources import PackageSources
 from xinference_venv.settings import InheritMode
 from xinference_venv.store.envs.inspect import inspect_env, site_packages_of
-from xinference_venv.uv.installer import Builder, dealt, with_credentials
+from xinference_venv.uv.installer import Builder, split_into_stretches, with_credentials
 
 pytestmark = pytest.mark.uv
 
@@ -276,7 +276,7 @@ def test_all_are_installed_whatever_their_sizes_and_the_largest_are_in_no_one_st
 ) -> None:
     packages = [{"name": name} for name in found]
     sizes = {name: size for name, size in found.items() if size is not None}
-    order = [each["name"] for each in dealt(packages, sizes)]
+    order = [each["name"] for each in split_into_stretches(packages, sizes)]
     assert sorted(order) == sorted(found)
     stretch = -(-len(order) // 4)
     largest = sorted(sizes, key=lambda name: -sizes[name])[:4]

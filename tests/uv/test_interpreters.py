@@ -28,19 +28,19 @@ from xinference_venv.uv.interpreters import (
     probe_interpreter,
     version_manager_directories,
 )
-from xinference_venv.uv.subprocess import ProcessDoor, Uv
+from xinference_venv.uv.subprocess import ProcessRunner, Uv
 
 REAL_PYTHON = os.path.realpath(sys.executable)
 
 
 @pytest.fixture
-def door(environ: dict[str, str]) -> ProcessDoor:
+def door(environ: dict[str, str]) -> ProcessRunner:
     environment = argv.scrubbed_environment(environ, cache_dir=environ["UV_CACHE_DIR"])
-    return ProcessDoor(environment=environment, slots=2)
+    return ProcessRunner(environment=environment, slots=2)
 
 
 @pytest.fixture
-async def venv(door: ProcessDoor, tmp_path: Path) -> Path:
+async def venv(door: ProcessRunner, tmp_path: Path) -> Path:
     """A fresh environment of the running interpreter."""
     env = tmp_path / "venv"
     uv = Uv(program=find_uv_bin(), door=door)
@@ -68,7 +68,7 @@ def program(folder: Path, name: str, script: str) -> str:
 # An interpreter says what it is
 
 
-async def test_the_running_interpreter_says_what_it_is(door: ProcessDoor) -> None:
+async def test_the_running_interpreter_says_what_it_is(door: ProcessRunner) -> None:
     found = await probe_interpreter(door, sys.executable)
     assert found.executable == sys.executable
     assert found.base_executable == REAL_PYTHON
@@ -80,7 +80,7 @@ async def test_the_running_interpreter_says_what_it_is(door: ProcessDoor) -> Non
 
 
 async def test_the_search_path_has_no_standard_library_and_no_working_directory(
-    door: ProcessDoor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    door: ProcessRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     found = await probe_interpreter(door, sys.executable)
@@ -94,12 +94,12 @@ async def test_python_path_and_python_home_of_this_process_do_not_count(
 ) -> None:
     ambient = {**environ, "PYTHONPATH": str(tmp_path), "PYTHONHOME": "/nowhere"}
     environment = argv.scrubbed_environment(ambient, cache_dir=None)
-    found = await probe_interpreter(ProcessDoor(environment=environment, slots=1), sys.executable)
+    found = await probe_interpreter(ProcessRunner(environment=environment, slots=1), sys.executable)
     assert str(tmp_path) not in found.search_path
 
 
 async def test_an_environment_names_the_interpreter_it_was_made_from(
-    door: ProcessDoor, venv: Path
+    door: ProcessRunner, venv: Path
 ) -> None:
     python = str(venv / "bin" / "python")
     host = await probe_interpreter(door, sys.executable)
@@ -111,7 +111,7 @@ async def test_an_environment_names_the_interpreter_it_was_made_from(
 
 
 async def test_folders_that_a_pth_adds_are_in_the_search_path_in_order(
-    door: ProcessDoor, venv: Path, tmp_path: Path
+    door: ProcessRunner, venv: Path, tmp_path: Path
 ) -> None:
     for name in ("project", "other"):
         (tmp_path / name).mkdir()
@@ -122,7 +122,7 @@ async def test_folders_that_a_pth_adds_are_in_the_search_path_in_order(
     assert found.search_path == (str(site), str(tmp_path / "project"), str(tmp_path / "other"))
 
 
-async def test_packages_of_the_interpreter_are_not_asked(door: ProcessDoor, venv: Path) -> None:
+async def test_packages_of_the_interpreter_are_not_asked(door: ProcessRunner, venv: Path) -> None:
     poison = "raise SystemExit('imported a package of the host')"
     for name in ("packaging.py", "numpy.py", "torch.py"):
         (site_packages(venv) / name).write_text(poison)
@@ -131,7 +131,7 @@ async def test_packages_of_the_interpreter_are_not_asked(door: ProcessDoor, venv
 
 
 async def test_an_interpreter_that_prints_at_its_start_is_understood(
-    door: ProcessDoor, venv: Path
+    door: ProcessRunner, venv: Path
 ) -> None:
     (site_packages(venv) / "chatty.pth").write_text("import sys; print('{\\n[ready]')\n")
     python = str(venv / "bin" / "python")
@@ -152,7 +152,7 @@ async def test_an_interpreter_that_prints_at_its_start_is_understood(
     ],
 )
 async def test_a_broken_interpreter_is_named_with_its_words(
-    door: ProcessDoor, tmp_path: Path, script: str, words: str
+    door: ProcessRunner, tmp_path: Path, script: str, words: str
 ) -> None:
     broken = program(tmp_path, "python3", script)
     with pytest.raises(PythonNotFound) as caught:
@@ -163,7 +163,7 @@ async def test_a_broken_interpreter_is_named_with_its_words(
 
 @pytest.mark.parametrize("what", ["absent", "a directory", "not executable", "no program"])
 async def test_what_is_no_interpreter_is_named(
-    door: ProcessDoor, tmp_path: Path, what: str
+    door: ProcessRunner, tmp_path: Path, what: str
 ) -> None:
     path = tmp_path / "python"
     if what == "a directory":
@@ -191,7 +191,7 @@ def saying(tmp_path: Path) -> Callable[[Sequence[dict[str, Any]]], Uv]:
         answer = tmp_path / "answer.json"
         answer.write_text(json.dumps(entries))
         fake = program(tmp_path, "uv", f"cat {answer}")
-        return Uv(program=fake, door=ProcessDoor(environment={"PATH": "/usr/bin:/bin"}, slots=1))
+        return Uv(program=fake, door=ProcessRunner(environment={"PATH": "/usr/bin:/bin"}, slots=1))
 
     return make
 
@@ -241,11 +241,11 @@ async def test_other_implementations_and_variants_are_no_answer(
 
 @pytest.mark.uv
 async def test_an_absent_version_is_an_error_that_lists_those_that_are_there(
-    door: ProcessDoor, tmp_path: Path
+    door: ProcessRunner, tmp_path: Path
 ) -> None:
     program(tmp_path / "bin", "python3.9", "echo python3.9: command not found >&2; exit 127")
     environment = {**door.environment, "PATH": f"{tmp_path / 'bin'}:{Path(REAL_PYTHON).parent}"}
-    uv = Uv(program=find_uv_bin(), door=ProcessDoor(environment=environment, slots=1))
+    uv = Uv(program=find_uv_bin(), door=ProcessRunner(environment=environment, slots=1))
     with pytest.raises(PythonNotFound) as caught:
         await find(uv, "3.9")
     assert caught.value.message.startswith("Python 3.9 is not on this host; found: ")
@@ -260,7 +260,7 @@ async def test_an_absent_version_is_an_error_that_lists_those_that_are_there(
 async def test_a_download_that_fails_says_why(tmp_path: Path) -> None:
     script = 'case "$2" in list) echo "[]";; *) echo "error: no network" >&2; exit 2;; esac'
     fake = program(tmp_path, "uv", script)
-    uv = Uv(program=fake, door=ProcessDoor(environment={"PATH": "/usr/bin:/bin"}, slots=1))
+    uv = Uv(program=fake, door=ProcessRunner(environment={"PATH": "/usr/bin:/bin"}, slots=1))
     with pytest.raises(PythonNotFound, match="could not be downloaded: no network"):
         await find_python(uv, "3.12", allow_download=True, on_line=lambda _: None)
     assert uv.calls == 2
@@ -309,7 +309,7 @@ def test_a_named_uv_that_is_no_program_is_an_error(tmp_path: Path, what: str) ->
 
 
 async def test_an_environment_is_right_when_it_sees_what_it_should(
-    door: ProcessDoor, venv: Path
+    door: ProcessRunner, venv: Path
 ) -> None:
     site = site_packages(venv)
     fake_distribution(site, "Ham.Eggs", "1.0")
@@ -327,7 +327,7 @@ async def test_an_environment_is_right_when_it_sees_what_it_should(
 
 
 async def test_an_environment_whose_interpreter_is_gone_is_wrong(
-    door: ProcessDoor, tmp_path: Path
+    door: ProcessRunner, tmp_path: Path
 ) -> None:
     python = program(tmp_path, "python", "echo no encodings module >&2; exit 1")
     assert await check_environment(door, python, seen=[], unseen=[], deadline=30) == [
@@ -336,7 +336,7 @@ async def test_an_environment_whose_interpreter_is_gone_is_wrong(
 
 
 async def test_an_environment_that_hangs_at_its_start_is_ended(
-    door: ProcessDoor, venv: Path
+    door: ProcessRunner, venv: Path
 ) -> None:
     (site_packages(venv) / "hang.pth").write_text("import time; time.sleep(1000)\n")
     with pytest.raises(DeadlineExceeded):
@@ -360,7 +360,7 @@ def interpreter_over(*search_path: Path) -> Interpreter:
 
 
 async def test_cuda_is_what_the_driver_and_the_host_torch_say(
-    door: ProcessDoor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    door: ProcessRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(
         tmp_path / "bin",
@@ -377,7 +377,7 @@ async def test_cuda_is_what_the_driver_and_the_host_torch_say(
 
 
 async def test_a_driver_that_finds_no_device_is_no_accelerator(
-    door: ProcessDoor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    door: ProcessRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(tmp_path / "bin", "nvidia-smi", "echo No devices were found; exit 6")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")

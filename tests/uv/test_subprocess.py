@@ -22,7 +22,7 @@ from xinference_venv.observability.registry import Spread
 from xinference_venv.store.process_identity import process_start
 from xinference_venv.uv import subprocess as process_module
 from xinference_venv.uv.argv import UvCommand
-from xinference_venv.uv.subprocess import TAIL_LINES, ProcessDoor, Uv
+from xinference_venv.uv.subprocess import TAIL_LINES, ProcessRunner, Uv
 
 # Says the pids of a family of three on stderr, one of them a grandchild; none minds SIGTERM
 # but the head, if it is told to.
@@ -75,8 +75,8 @@ class Ears:
 
 
 @pytest.fixture
-def door() -> ProcessDoor:
-    return ProcessDoor(environment={"PATH": os.environ["PATH"]}, slots=2)
+def door() -> ProcessRunner:
+    return ProcessRunner(environment={"PATH": os.environ["PATH"]}, slots=2)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_module, "_TERMINATE_SECONDS", 0.2)
 
 
-async def test_output_exit_status_and_tail_are_returned(door: ProcessDoor) -> None:
+async def test_output_exit_status_and_tail_are_returned(door: ProcessRunner) -> None:
     script = "import sys; print('out'); print('one\\ntwo', file=sys.stderr); sys.exit(3)"
     finished = await door.run(python(script), deadline=30)
     assert (finished.exit_status, finished.output, finished.tail) == (3, "out\n", ("one", "two"))
@@ -93,7 +93,7 @@ async def test_output_exit_status_and_tail_are_returned(door: ProcessDoor) -> No
 
 @pytest.mark.parametrize("head", ["polite", "stubborn"])
 async def test_a_deadline_kills_the_whole_family(
-    door: ProcessDoor, impatient: None, head: str
+    door: ProcessRunner, impatient: None, head: str
 ) -> None:
     ears = Ears(3)
     with pytest.raises(DeadlineExceeded, match=r"took longer than 1 s and was ended") as caught:
@@ -105,7 +105,7 @@ async def test_a_deadline_kills_the_whole_family(
 
 @pytest.mark.parametrize("head", ["polite", "stubborn"])
 async def test_a_cancelled_call_returns_when_the_whole_family_is_dead(
-    door: ProcessDoor, impatient: None, head: str
+    door: ProcessRunner, impatient: None, head: str
 ) -> None:
     ears = Ears(3)
     running = asyncio.create_task(door.run(python(FAMILY, head), deadline=60, on_line=ears))
@@ -117,7 +117,7 @@ async def test_a_cancelled_call_returns_when_the_whole_family_is_dead(
 
 
 async def test_cancelling_again_and_again_does_not_let_the_family_live(
-    door: ProcessDoor, impatient: None
+    door: ProcessRunner, impatient: None
 ) -> None:
     ears = Ears(3)
     running = asyncio.create_task(door.run(python(FAMILY, "stubborn"), deadline=60, on_line=ears))
@@ -130,7 +130,7 @@ async def test_cancelling_again_and_again_does_not_let_the_family_live(
 
 
 async def test_what_a_process_leaves_behind_in_its_group_is_killed_at_its_end(
-    door: ProcessDoor,
+    door: ProcessRunner,
 ) -> None:
     script = """
 import os, signal, sys, time
@@ -148,7 +148,7 @@ if os.fork() == 0:
 
 
 async def test_a_daemon_that_keeps_the_pipes_open_can_not_outwait_the_deadline(
-    door: ProcessDoor, impatient: None, tmp_path: Path
+    door: ProcessRunner, impatient: None, tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "life")
     life = os.open(tmp_path / "life", os.O_RDWR)
@@ -160,7 +160,7 @@ async def test_a_daemon_that_keeps_the_pipes_open_can_not_outwait_the_deadline(
         os.close(life)
 
 
-async def test_so_many_run_at_once_as_there_are_slots(door: ProcessDoor, tmp_path: Path) -> None:
+async def test_so_many_run_at_once_as_there_are_slots(door: ProcessRunner, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "gate")
     script = "import os, sys; os.write(2, b'here\\n'); open(sys.argv[1]).read()"
     started: list[int] = []
@@ -172,7 +172,7 @@ async def test_so_many_run_at_once_as_there_are_slots(door: ProcessDoor, tmp_pat
         started.append(pid)
         most = max(most, len(started) - len(ended))
 
-    door = ProcessDoor(environment={}, slots=2, started=start, ended=ended.append)
+    door = ProcessRunner(environment={}, slots=2, started=start, ended=ended.append)
     ears = Ears(2)
     running = [
         asyncio.create_task(
@@ -202,7 +202,7 @@ async def test_runs_of_uv_are_measured_by_command_and_those_that_fail_count(
     program = tmp_path / "uv"
     program.write_text("#!/bin/sh\n[ $1 = venv ] || exit 7\n")
     program.chmod(0o755)
-    door = ProcessDoor(environment={}, slots=1)
+    door = ProcessRunner(environment={}, slots=1)
     uv = Uv(program=str(program), door=door).counting()
     await uv(UvCommand(arguments=("venv", "/a/folder")), deadline=30)
     for words in (("pip", "install", "a-package"), ("--version",)):
@@ -215,7 +215,7 @@ async def test_runs_of_uv_are_measured_by_command_and_those_that_fail_count(
     assert failed == [["pip install"], ["version"]]
 
 
-def measured(door: ProcessDoor) -> dict[tuple[str, ...], float]:
+def measured(door: ProcessRunner) -> dict[tuple[str, ...], float]:
     """The numbers of a door by name and labels; of a histogram, how many values it has."""
     return {
         (each.metric.name, *each.labels): sum(each.value.counts)
@@ -234,7 +234,7 @@ def _keep_opening(gate: Path, running: list[asyncio.Task[object]]) -> None:
 
 async def test_a_caller_who_is_cancelled_in_the_queue_starts_nothing() -> None:
     started: list[int] = []
-    door = ProcessDoor(environment={}, slots=1, started=started.append)
+    door = ProcessRunner(environment={}, slots=1, started=started.append)
     ears = Ears(1)
     script = "import os, time; os.write(2, b'here\\n'); time.sleep(1000)"
     first = asyncio.create_task(door.run(python(script), deadline=60, on_line=ears))
@@ -252,7 +252,7 @@ async def test_a_caller_who_is_cancelled_in_the_queue_starts_nothing() -> None:
 
 async def test_started_and_ended_hear_of_every_end(impatient: None) -> None:
     heard: list[tuple[str, int]] = []
-    door = ProcessDoor(
+    door = ProcessRunner(
         environment={},
         slots=1,
         started=lambda pid: heard.append(("started", pid)),
@@ -279,13 +279,13 @@ async def test_a_process_that_can_not_be_noted_is_ended_at_once() -> None:
         pids.append(pid)
         raise StoreError("the disk is full")
 
-    door = ProcessDoor(environment={}, slots=1, started=note)
+    door = ProcessRunner(environment={}, slots=1, started=note)
     with pytest.raises(StoreError, match="the disk is full"):
         await door.run(python("import time; time.sleep(1000)"), deadline=60)
     assert [process_start(pid) for pid in pids] == [None]
 
 
-async def test_a_process_is_ended_when_nobody_can_hear_its_lines(door: ProcessDoor) -> None:
+async def test_a_process_is_ended_when_nobody_can_hear_its_lines(door: ProcessRunner) -> None:
     pids: list[int] = []
 
     def deaf(line: str) -> None:
@@ -306,7 +306,7 @@ sys.stderr.write("with hunter22 and %68unter22 alone\\n")
 sys.stderr.flush()
 time.sleep(1000)
 """
-    door = ProcessDoor(environment={}, slots=1)
+    door = ProcessRunner(environment={}, slots=1)
     ears = Ears(2)
     with pytest.raises(DeadlineExceeded) as caught:
         await door.run(
@@ -324,7 +324,7 @@ time.sleep(1000)
 
 
 async def test_a_very_long_line_is_left_out_whole_and_the_others_are_heard(
-    door: ProcessDoor,
+    door: ProcessRunner,
 ) -> None:
     script = """
 import os, sys
@@ -347,7 +347,7 @@ write(b"after\\nlast without an end")
     assert list(finished.tail) == ears.lines
 
 
-async def test_bytes_that_are_no_text_are_heard_all_the_same(door: ProcessDoor) -> None:
+async def test_bytes_that_are_no_text_are_heard_all_the_same(door: ProcessRunner) -> None:
     script = r"""
 import sys
 sys.stderr.buffer.write(b"caf\xe9 \xff\xfe\0 \xf0\x9f\x98\r\nnext\n")
@@ -359,13 +359,13 @@ sys.stdout.buffer.write(b"\xff{}")
     assert finished.output == "\ufffd{}"
 
 
-async def test_the_tail_is_the_last_lines_alone(door: ProcessDoor) -> None:
+async def test_the_tail_is_the_last_lines_alone(door: ProcessRunner) -> None:
     script = "import sys\nfor n in range(200): print(n, file=sys.stderr)"
     finished = await door.run(python(script), deadline=30)
     assert list(finished.tail) == [str(n) for n in range(200 - TAIL_LINES, 200)]
 
 
-async def test_much_output_on_both_pipes_blocks_nobody(door: ProcessDoor) -> None:
+async def test_much_output_on_both_pipes_blocks_nobody(door: ProcessRunner) -> None:
     script = """
 import sys
 for _ in range(200):
@@ -377,7 +377,7 @@ for _ in range(200):
 
 
 async def test_the_working_directory_is_the_root_unless_another_is_given(
-    door: ProcessDoor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    door: ProcessRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     script = "import os; print(os.getcwd())"
@@ -390,13 +390,13 @@ async def test_the_environment_is_the_given_one_and_nothing_of_our_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OF_OUR_OWN", "secret")
-    door = ProcessDoor(environment={"ONE": "1", "TWO": "2"}, slots=1)
+    door = ProcessRunner(environment={"ONE": "1", "TWO": "2"}, slots=1)
     script = "import os; print(sorted((k, v) for k, v in os.environ.items() if k != 'LC_CTYPE'))"
     finished = await door.run(python(script), deadline=30, more_environment={"TWO": "two"})
     assert finished.output == "[('ONE', '1'), ('TWO', 'two')]\n"
 
 
-async def test_nobody_can_ask_a_question_on_a_terminal(door: ProcessDoor) -> None:
+async def test_nobody_can_ask_a_question_on_a_terminal(door: ProcessRunner) -> None:
     finished = await door.run(python("import sys; print(repr(sys.stdin.read()))"), deadline=30)
     assert finished.output == "''\n"
 
@@ -409,7 +409,7 @@ def uv(uv_cache: Path) -> Iterator[Uv]:
         "UV_HTTP_RETRIES": "0",
         "NO_COLOR": "1",
     }
-    yield Uv(program=find_uv_bin(), door=ProcessDoor(environment=environment, slots=1))
+    yield Uv(program=find_uv_bin(), door=ProcessRunner(environment=environment, slots=1))
 
 
 @pytest.mark.uv
@@ -464,7 +464,7 @@ async def test_a_uv_that_fails_silently_is_still_an_error_with_words(tmp_path: P
     silent = tmp_path / "uv"
     silent.write_text("#!/bin/sh\nexit 7\n")
     silent.chmod(0o755)
-    uv = Uv(program=str(silent), door=ProcessDoor(environment={}, slots=1))
+    uv = Uv(program=str(silent), door=ProcessRunner(environment={}, slots=1))
     with pytest.raises(UvFailed, match="uv ended with exit status 7 and said nothing"):
         await uv(UvCommand(arguments=()), deadline=30)
 
@@ -473,7 +473,7 @@ async def test_a_uv_that_is_killed_is_an_error_that_tells_the_signal(tmp_path: P
     dying = tmp_path / "uv"
     dying.write_text("#!/bin/sh\nkill -9 $$\n")
     dying.chmod(0o755)
-    uv = Uv(program=str(dying), door=ProcessDoor(environment={}, slots=1))
+    uv = Uv(program=str(dying), door=ProcessRunner(environment={}, slots=1))
     with pytest.raises(UvFailed, match=r"uv was ended by signal 9 \(Killed\)") as caught:
         await uv(UvCommand(arguments=()), deadline=30)
     assert caught.value.details["exit_status"] == -9

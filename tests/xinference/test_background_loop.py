@@ -8,14 +8,14 @@ import threading
 import pytest
 
 from xinference_venv.errors import JobCancelled
-from xinference_venv.xinference.background_loop import Running
+from xinference_venv.xinference.background_loop import BackgroundCall
 
 
 def test_the_result_is_the_works() -> None:
     async def work() -> int:
         return 7
 
-    assert Running(work, "it").result() == 7
+    assert BackgroundCall(work, "it").result() == 7
 
 
 def test_the_error_is_the_works() -> None:
@@ -23,7 +23,7 @@ def test_the_error_is_the_works() -> None:
         raise LookupError("no such thing")
 
     with pytest.raises(LookupError, match="no such thing"):
-        Running(work, "it").result()
+        BackgroundCall(work, "it").result()
 
 
 def test_a_thread_that_runs_a_loop_can_wait_too() -> None:
@@ -31,7 +31,7 @@ def test_a_thread_that_runs_a_loop_can_wait_too() -> None:
         return 7
 
     async def waits() -> int:
-        return Running(work, "it").result()
+        return BackgroundCall(work, "it").result()
 
     assert asyncio.run(waits()) == 7
 
@@ -47,7 +47,7 @@ def test_cancelling_waits_for_the_works_own_end() -> None:
             await asyncio.sleep(0.01)
             cleaned.set()
 
-    running = Running(work, "the work")
+    running = BackgroundCall(work, "the work")
     begun.wait()
     running.cancel()
     assert cleaned.is_set()
@@ -59,7 +59,7 @@ def test_what_has_ended_is_not_cancelled() -> None:
     async def work() -> int:
         return 7
 
-    running = Running(work, "it")
+    running = BackgroundCall(work, "it")
     assert running.result() == 7
     running.cancel()
     assert running.result() == 7

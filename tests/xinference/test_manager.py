@@ -21,7 +21,7 @@ from tests.scenarios.steps import asking
 from tests.wheels import build_wheel
 from tests.xinference.conftest import Place
 from xinference_venv.client import Client
-from xinference_venv.uv.subprocess import ProcessDoor
+from xinference_venv.uv.subprocess import ProcessRunner
 from xinference_venv.xinference.carry_over import SETUP_MARK
 
 pytestmark = pytest.mark.uv
@@ -68,7 +68,7 @@ def test_a_relaunch_starts_no_process(place: Place, monkeypatch: pytest.MonkeyPa
     async def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a process was to be started")
 
-    monkeypatch.setattr(ProcessDoor, "run", refuse)
+    monkeypatch.setattr(ProcessRunner, "run", refuse)
     place.launch("lantern<2", 'oil ; #engine# == "vllm"')
 
 

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class Membership:
+class Heartbeats:
     """The worker's side; `snapshot` tells what a heartbeat carries."""
 
     registration: Registration

@@ -46,7 +46,7 @@ class Ask(Protocol):
 
 
 @dataclass(kw_only=True, eq=False)
-class Following:
+class LaunchTracker:
     """One launch; `is_gone` tells whether a worker was given up."""
 
     job_id: str
@@ -72,7 +72,7 @@ class Following:
         ask: Ask,
         is_gone: Callable[[str], bool],
         failed: Mapping[str, VirtualEnvError],
-    ) -> Following:
+    ) -> LaunchTracker:
         """Follow the jobs of these workers (address, incarnation); `failed` ones never began."""
         replicas = {}
         for address, incarnation in members:

@@ -224,7 +224,7 @@ class VirtualEnvSupervisorActor(SupervisorJobs):
     async def measure(self) -> dict[str, Any]:
         """``{"supervisor": its own, "list": those of each worker, "unreachable": [...]}``.
 
-        All as `Measures`; the metric that a worker is up is 0 for those that did not answer.
+        All as `MetricRegistry`; the metric that a worker is up is 0 for those that did not answer.
         """
         told: list[dict[str, Any]] = []
         silent: list[dict[str, Any]] = []
@@ -233,7 +233,7 @@ class VirtualEnvSupervisorActor(SupervisorJobs):
             answer = await self._gather(None, "measure", deadline=_MEASURE_SECONDS)
             told, silent = answer["list"], answer["unreachable"]
         own = measures_of_supervisor(
-            self._fleet,
+            self._cluster,
             self._measures,
             answered={each["worker_address"] for each in told},
             complete=self._is_complete,
@@ -243,6 +243,6 @@ class VirtualEnvSupervisorActor(SupervisorJobs):
 
     async def list_models(self, worker_ip: str | None = None) -> list[dict[str, Any]]:
         """The models of one worker's catalogue, of one that is alive if it can be chosen."""
-        [member] = self._fleet.choose([worker_ip] if worker_ip else [], 1, self._now())
+        [member] = self._cluster.choose([worker_ip] if worker_ip else [], 1, self._now())
         answer: list[dict[str, Any]] = await self._ask(member, "list_models")
         return answer

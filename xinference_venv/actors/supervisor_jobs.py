@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from xinference_venv.actors.heartbeat import SUPERVISOR_UID as SUPERVISOR_UID
-from xinference_venv.actors.launch_tracker import Following
+from xinference_venv.actors.launch_tracker import LaunchTracker
 from xinference_venv.actors.supervisor_workers import ASK_SECONDS, SupervisorWorkers
 from xinference_venv.errors import (
     InvalidInput,
@@ -20,7 +20,7 @@ from xinference_venv.errors import (
     VirtualEnvError,
 )
 from xinference_venv.inventory.cluster_state import Member, WorkerState
-from xinference_venv.inventory.replicas import LockSource, Surveyed, assign_sources
+from xinference_venv.inventory.replicas import LockSource, SurveyAnswer, assign_sources
 
 _SURVEY_SECONDS = 30.0
 _SPARE_SECONDS = 5.0
@@ -35,7 +35,7 @@ class SupervisorJobs(SupervisorWorkers):
 
     def __init__(self) -> None:
         super().__init__()
-        self._launches: dict[str, Following] = {}
+        self._launches: dict[str, LaunchTracker] = {}
 
     # Jobs
 
@@ -64,12 +64,12 @@ class SupervisorJobs(SupervisorWorkers):
             workers, count = (worker_ip,), count or 1
         elif not workers and not everywhere:
             count = count or 1
-        chosen = self._fleet.choose(list(workers), count, self._now())
+        chosen = self._cluster.choose(list(workers), count, self._now())
         if require is not None and not 1 <= require <= len(chosen):
             raise InvalidInput(
                 f"{require} ready workers are required, of {len(chosen)} that are chosen"
             )
-        if len(self._fleet.members) == 1:
+        if len(self._cluster.members) == 1:
             member = chosen[0]
             job_id = await self._ask(member, "prepare", request)
             return f"{job_id}@{member.registration.address}"
@@ -108,7 +108,7 @@ class SupervisorJobs(SupervisorWorkers):
 
     async def plan(self, request: dict[str, Any], worker_ip: str | None = None) -> dict[str, Any]:
         """What a launch would do on a worker, resolved and not built."""
-        [member] = self._fleet.choose([worker_ip] if worker_ip else [], 1, self._now())
+        [member] = self._cluster.choose([worker_ip] if worker_ip else [], 1, self._now())
         answer: dict[str, Any] = await self._ask(member, "plan", request, deadline=_PLAN_SECONDS)
         return {**answer, "worker_address": member.registration.address}
 
@@ -126,7 +126,7 @@ class SupervisorJobs(SupervisorWorkers):
         if len(failed) == len(chosen):
             # Bad input is bad everywhere: there is nothing to follow.
             raise next(iter(failed.values()))
-        surveyed = [each for each in surveys if isinstance(each, Surveyed)]
+        surveyed = [each for each in surveys if isinstance(each, SurveyAnswer)]
         refresh = request.get("refresh") is True
         others = []
         if not refresh and any(each.wants_lock for each in surveyed):
@@ -166,28 +166,30 @@ class SupervisorJobs(SupervisorWorkers):
         self._follow(job_id, members, require, failed)
         return job_id
 
-    async def _survey_others(self, chosen: list[Member], request: dict[str, Any]) -> list[Surveyed]:
+    async def _survey_others(
+        self, chosen: list[Member], request: dict[str, Any]
+    ) -> list[SurveyAnswer]:
         """The workers that are not part of a launch: some may have a lock to give."""
         now = self._now()
         named = {member.registration.address for member in chosen}
         others = [
             member
-            for address, member in self._fleet.members.items()
+            for address, member in self._cluster.members.items()
             if address not in named and member.state(now) is WorkerState.ALIVE
         ]
         told = await asyncio.gather(
             *(self._survey(each, request, _SPARE_SECONDS) for each in others)
         )
-        return [each for each in told if isinstance(each, Surveyed)]
+        return [each for each in told if isinstance(each, SurveyAnswer)]
 
     async def _survey(
         self, member: Member, request: dict[str, Any], deadline: float
-    ) -> Surveyed | VirtualEnvError:
+    ) -> SurveyAnswer | VirtualEnvError:
         try:
             answer = await self._ask(member, "survey", request, deadline=deadline)
         except VirtualEnvError as error:
             return error
-        return Surveyed(
+        return SurveyAnswer(
             address=member.registration.address,
             incarnation=member.registration.incarnation,
             group=answer["group"],
@@ -200,11 +202,11 @@ class SupervisorJobs(SupervisorWorkers):
         members: Sequence[LockSource],
         require: int,
         failed: dict[str, VirtualEnvError],
-    ) -> Following:
+    ) -> LaunchTracker:
         ended = [each for each, launch in self._launches.items() if launch.has_ended]
         for each in ended[: max(0, len(ended) - _LAUNCHES_KEPT)]:
             del self._launches[each]
-        following = Following.start(
+        following = LaunchTracker.start(
             job_id,
             [(each.address, each.incarnation) for each in members],
             require=require,
@@ -215,11 +217,11 @@ class SupervisorJobs(SupervisorWorkers):
         self._launches[job_id] = following
         return following
 
-    async def _following(self, job_id: str) -> Following:
+    async def _following(self, job_id: str) -> LaunchTracker:
         """The launch, found again through its workers after a restart; raises `UnknownJob`."""
         while job_id not in self._launches:
             knowing = []
-            if self._fleet.members:
+            if self._cluster.members:
                 told = await self._gather(None, "members_of", job_id, missing=UnknownJob)
                 knowing = [each for each in told["list"] if each["members"]]
             if job_id in self._launches:
@@ -235,7 +237,7 @@ class SupervisorJobs(SupervisorWorkers):
         return self._launches[job_id]
 
     def _is_gone(self, incarnations: Mapping[str, str], address: str) -> bool:
-        member = self._fleet.members.get(address)
+        member = self._cluster.members.get(address)
         if member is None:
             return self._is_complete
         if member.registration.incarnation != incarnations[address]:
@@ -243,13 +245,13 @@ class SupervisorJobs(SupervisorWorkers):
         return member.state(self._now()) is WorkerState.GONE
 
     async def _member_of(self, job: str, address: str) -> Member:
-        while address not in self._fleet.members:
+        while address not in self._cluster.members:
             if not await self._may_return():
                 raise UnknownJob(
                     f"there is no job {job!r}",
-                    {"hint": f"its worker is not registered; workers are: {self._fleet.listed}"},
+                    {"hint": f"its worker is not registered; workers are: {self._cluster.listed}"},
                 )
-        return self._fleet.members[address]
+        return self._cluster.members[address]
 
     async def stop(self) -> None:
         """Follow no launch any more; the workers go on, and a new supervisor follows again."""

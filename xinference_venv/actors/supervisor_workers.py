@@ -23,13 +23,13 @@ from xinference_venv.errors import (
 )
 from xinference_venv.inventory.cluster_state import (
     HEARTBEAT_SECONDS,
-    Fleet,
+    ClusterState,
     Member,
     Registration,
     WorkerState,
 )
 from xinference_venv.observability import metrics
-from xinference_venv.observability.registry import Measures
+from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.service.collect_metrics import timed_question
 
 ASK_SECONDS = 30.0
@@ -43,8 +43,8 @@ class SupervisorWorkers(xo.StatelessActor):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self._fleet = Fleet()
-        self._measures = Measures()
+        self._cluster = ClusterState()
+        self._measures = MetricRegistry()
         self._began = self._now()
 
     async def answer(
@@ -60,31 +60,31 @@ class SupervisorWorkers(xo.StatelessActor):  # type: ignore[misc]
 
         Raises `IncompatibleVersion`, and `InvalidInput` for an incarnation that was replaced.
         """
-        self._fleet.register(Registration.from_dict(registration), self._now())
-        self._measures.keep_only("worker", self._fleet.members)
+        self._cluster.register(Registration.from_dict(registration), self._now())
+        self._measures.keep_only("worker", self._cluster.members)
 
     async def heartbeat(self, address: str, incarnation: str, snapshot: dict[str, Any]) -> bool:
         """Note that a worker lives; False when it has to register (again)."""
         now = self._now()
-        self._fleet.forget(now)
-        known = self._fleet.heartbeat(address, incarnation, snapshot, now)
+        self._cluster.forget(now)
+        known = self._cluster.heartbeat(address, incarnation, snapshot, now)
         if known:
             self._measures.add(metrics.HEARTBEATS, address)
         return known
 
     async def leave_worker(self, address: str, incarnation: str) -> None:
         """Take out a worker that ends."""
-        self._fleet.leave(address, incarnation)
+        self._cluster.leave(address, incarnation)
 
     async def list_workers(self) -> list[dict[str, Any]]:
         """The workers: address, state, host name, release, incarnation, snapshot and its age."""
         now = self._now()
-        return [member.describe(now) for _, member in sorted(self._fleet.members.items())]
+        return [member.describe(now) for _, member in sorted(self._cluster.members.items())]
 
     @property
     def _is_complete(self) -> bool:
         """Whether all who live had the time to register since this supervisor was started."""
-        members = self._fleet.members.values()
+        members = self._cluster.members.values()
         local = bool(members) and all(each.registration.heartbeat is None for each in members)
         return local or self._now() - self._began > _RETURN_SECONDS
 
@@ -116,10 +116,10 @@ class SupervisorWorkers(xo.StatelessActor):  # type: ignore[misc]
         answer, but that what was asked can't be meant, or that all of them failed, is raised.
         With `complete` false workers may be there that have not registered again yet.
         """
-        if deed and worker_ip not in self._fleet.members:
+        if deed and worker_ip not in self._cluster.members:
             while await self._may_return():
                 continue
-        members = self._fleet.select(worker_ip)
+        members = self._cluster.select(worker_ip)
 
         async def ask(member: Member) -> Any:
             try:
@@ -145,7 +145,7 @@ class SupervisorWorkers(xo.StatelessActor):  # type: ignore[misc]
                 told += answer
             else:
                 told.append({**answer, "worker_address": member.registration.address})
-        complete = self._is_complete or worker_ip in self._fleet.members
+        complete = self._is_complete or worker_ip in self._cluster.members
         return {"list": told, "unreachable": unreachable, "complete": complete}
 
     async def _ask(
@@ -205,10 +205,10 @@ class SupervisorWorkers(xo.StatelessActor):  # type: ignore[misc]
 
     def _at(self, address: str) -> Member:
         """The worker at an address; raises `NotFound`."""
-        member = self._fleet.members.get(address)
+        member = self._cluster.members.get(address)
         if member is None:
             raise NotFound(
-                f"there is no worker at {address!r}", {"hint": f"there are: {self._fleet.listed}"}
+                f"there is no worker at {address!r}", {"hint": f"there are: {self._cluster.listed}"}
             )
         return member
 

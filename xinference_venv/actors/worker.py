@@ -18,7 +18,7 @@ from typing import Any
 import xoscar as xo
 
 from xinference_venv.actors import rpc
-from xinference_venv.actors.heartbeat import Membership
+from xinference_venv.actors.heartbeat import Heartbeats
 from xinference_venv.actors.lock_client import WORKER_UID as WORKER_UID
 from xinference_venv.actors.lock_client import LockSources
 from xinference_venv.diagnosis.diagnose import examine
@@ -45,7 +45,7 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         self._environ = environ
         self._service = WorkerService(store=store, uv=uv, settings=settings, environ=environ)
         self._incarnation = uuid.uuid4().hex
-        self._membership: Membership | None = None
+        self._membership: Heartbeats | None = None
         self._keeping: asyncio.Task[None] | None = None
 
     async def __post_create__(self) -> None:
@@ -242,7 +242,7 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         return replace(await examine(self._environ), worker_address=self.address).to_dict()
 
     async def measure(self) -> dict[str, Any]:
-        """What this worker counted since its start, and what there is now, as `Measures`."""
+        """What this worker counted since its start, and what there is now, as `MetricRegistry`."""
         return await self._service.measure()
 
     async def list_models(self) -> list[dict[str, Any]]:
@@ -283,7 +283,7 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         One comes every `heartbeat` seconds. Retries for `patience` seconds while nothing answers
         there. Raises `IncompatibleVersion`, `WorkerUnavailable` and `DeadlineExceeded`.
         """
-        membership = Membership(
+        membership = Heartbeats(
             registration=Registration.from_dict(await self.registration(heartbeat=heartbeat)),
             supervisor=supervisor,
             snapshot=self._service.snapshot,

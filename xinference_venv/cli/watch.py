@@ -22,7 +22,7 @@ from xinference_venv.cli.render import environments
 from xinference_venv.cli.render.cluster import unreachable, workers_of
 from xinference_venv.cli.session import Stopped
 from xinference_venv.errors import DeadlineExceeded, NotFound, WorkerUnavailable
-from xinference_venv.inventory.watch_state import Change, Kind, Look, Watching
+from xinference_venv.inventory.watch_state import Change, Kind, Snapshot, WatchState
 
 if TYPE_CHECKING:
     from xinference_venv.client import Client
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Who takes longer to answer is said not to, and asked again.
 _ANSWER_SECONDS = 10.0
 _NOBODY: dict[str, Any] = {"list": [], "unreachable": []}
-_Shown = Callable[[Watching, Sequence[Change]], None]
+_Shown = Callable[[WatchState, Sequence[Change]], None]
 
 
 @click.command()
@@ -59,14 +59,14 @@ def watch(model: str | None, interval: float, as_json: bool) -> int:
         shown = _lines()
     try:
         with shown as show:
-            with_client(lambda client: _watch(client, Watching(model=model), interval, show))
+            with_client(lambda client: _watch(client, WatchState(model=model), interval, show))
     except Stopped as stopped:
         # That is how one stops to look.
         return 128 + stopped.number
     return 0
 
 
-async def _watch(client: Client, watching: Watching, interval: float, show: _Shown) -> None:
+async def _watch(client: Client, watching: WatchState, interval: float, show: _Shown) -> None:
     while True:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
@@ -80,19 +80,19 @@ async def _watch(client: Client, watching: Watching, interval: float, show: _Sho
         await asyncio.sleep(interval)
 
 
-async def _look(client: Client, model: str | None) -> Look:
+async def _look(client: Client, model: str | None) -> Snapshot:
     workers = await client.supervisor.list_workers()
     if not workers:
-        return Look(workers=(), jobs=_NOBODY, environments=_NOBODY)
+        return Snapshot(workers=(), jobs=_NOBODY, environments=_NOBODY)
     jobs, environments = await asyncio.gather(
         client.supervisor.list_jobs(), client.supervisor.list_virtual_envs(model)
     )
-    return Look(workers=tuple(workers), jobs=jobs, environments=environments)
+    return Snapshot(workers=tuple(workers), jobs=jobs, environments=environments)
 
 
 @contextmanager
 def _documents() -> Iterator[_Shown]:
-    def show(_: Watching, changes: Sequence[Change]) -> None:
+    def show(_: WatchState, changes: Sequence[Change]) -> None:
         for each in changes:
             click.echo(json.dumps({"at": time.time(), **each.to_dict()}))
 
@@ -101,7 +101,7 @@ def _documents() -> Iterator[_Shown]:
 
 @contextmanager
 def _lines() -> Iterator[_Shown]:
-    def show(_: Watching, changes: Sequence[Change]) -> None:
+    def show(_: WatchState, changes: Sequence[Change]) -> None:
         for each in changes:
             at = datetime.now().astimezone().isoformat(timespec="seconds")
             click.echo(f"{at} {printable(str(each))}")
@@ -113,13 +113,13 @@ def _lines() -> Iterator[_Shown]:
 def _view(*, workers: bool) -> Iterator[_Shown]:
     with Live(console=environments.open_console(), auto_refresh=False) as live:
 
-        def show(watching: Watching, _: Sequence[Change]) -> None:
+        def show(watching: WatchState, _: Sequence[Change]) -> None:
             live.update(Group(*_parts(watching, time.time(), workers)), refresh=True)
 
         yield show
 
 
-def _parts(watching: Watching, now: float, workers: bool) -> list[RenderableType]:
+def _parts(watching: WatchState, now: float, workers: bool) -> list[RenderableType]:
     parts: list[RenderableType] = []
     if watching.silence is not None:
         parts += [Text(f"{watching.silence}; trying on", style="bold red"), Text()]

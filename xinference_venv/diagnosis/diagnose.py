@@ -65,14 +65,14 @@ from xinference_venv.store.host_files import (
     SHARED_MEMORY_HINT,
     free_bytes,
     may_write,
-    nearest,
+    nearest_existing,
     same_file_system,
     shared_memory_fault,
 )
 from xinference_venv.store.keys import names_in
 from xinference_venv.store.store import Store
 from xinference_venv.uv.interpreters import find_uv, installed_pythons, probe_interpreter
-from xinference_venv.uv.subprocess import ProcessDoor, Uv
+from xinference_venv.uv.subprocess import ProcessRunner, Uv
 
 _PROGRAM = "xinference_venv"
 
@@ -193,7 +193,7 @@ class _Host:
     def disk(self) -> list[Check]:
         """Whether the home and uv's cache lie where environments can be made, with room."""
         found = probe_file_system(self._root, self._cache)
-        place, cache = Path(found.place), nearest(self._cache)
+        place, cache = Path(found.place), nearest_existing(self._cache)
         checks = [*file_system_checks(found, str(self._cache))]
         checks.append(space_check("free space", str(place), free_bytes(place)))
         if not same_file_system(cache, place):
@@ -241,10 +241,10 @@ class _Host:
             name = None
         return user_check(uid, name, home, usable=may_write(home))
 
-    def _door(self) -> ProcessDoor:
+    def _door(self) -> ProcessRunner:
         """A door of its own: one of a worker may be taken by its builds for an hour."""
         environment = uv_environment(self.places, self.ambient)
-        return ProcessDoor(environment=environment, slots=2)
+        return ProcessRunner(environment=environment, slots=2)
 
 
 def _needed(name: str) -> SpecifierSet:

@@ -19,7 +19,7 @@ from xinference_venv.diagnosis.host_checks import FileSystem
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.lease import Holder, judge
 from xinference_venv.store.atomic import Disk
-from xinference_venv.store.host_files import nearest
+from xinference_venv.store.host_files import nearest_existing
 from xinference_venv.store.keys import names_in
 from xinference_venv.store.locks import LockNote, check_locking
 from xinference_venv.store.process_identity import process_start, this_process
@@ -27,7 +27,7 @@ from xinference_venv.store.process_identity import process_start, this_process
 
 def probe_file_system(folder: Path, cache: Path) -> FileSystem:
     """Try out what environments need; blocks on the disk."""
-    place = nearest(folder)
+    place = nearest_existing(folder)
     try:
         trial = Path(tempfile.mkdtemp(prefix=".xinference-venv-doctor-", dir=place))
     except OSError as error:
@@ -43,7 +43,7 @@ def probe_file_system(folder: Path, cache: Path) -> FileSystem:
             links=_links(trial, file),
             # The system refuses this of every file of a file system that is mounted noexec.
             executable=None if os.access(file, os.X_OK) else "it is mounted noexec",
-            cache=_cache_links(trial, nearest(cache)),
+            cache=_cache_links(trial, nearest_existing(cache)),
             ignores_case=(trial / "A-FILE").exists(),
         )
     except OSError as error:

@@ -86,7 +86,7 @@ class Member:
 
 
 @dataclass(kw_only=True)
-class Fleet:
+class ClusterState:
     """All workers by address. What it forgets at a restart, the next heartbeats bring back.
 
     `members` are in the order in which they were heard, the last one at the end.

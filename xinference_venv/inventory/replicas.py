@@ -41,7 +41,7 @@ class Replica(Record, name="replica"):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Surveyed:
+class SurveyAnswer:
     """A worker that was asked which group of equal hosts it belongs to for a request.
 
     `group` is None where no environment is wanted; `standing`: a launch would find it made.
@@ -59,7 +59,7 @@ class Surveyed:
 
 
 def assign_sources(
-    job_id: str, chosen: Iterable[Surveyed], others: Iterable[Surveyed], *, refresh: bool
+    job_id: str, chosen: Iterable[SurveyAnswer], others: Iterable[SurveyAnswer], *, refresh: bool
 ) -> dict[str, tuple[LockSource, ...]]:
     """Whom each chosen worker asks for the lock, in this order, before it resolves itself.
 

@@ -72,7 +72,7 @@ class Change(Record, name="change"):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Look:
+class Snapshot:
     """The answers of one look: of `list_workers`, `list_jobs` and `list_virtual_envs`."""
 
     workers: tuple[Mapping[str, Any], ...]
@@ -81,18 +81,18 @@ class Look:
 
 
 @dataclass(kw_only=True)
-class Watching:
+class WatchState:
     """What is known; jobs that had ended before the first look are nobody's news."""
 
     model: str | None = None
     things: dict[tuple[Kind, str | None, str], Thing] = field(default_factory=dict)
-    look: Look | None = None
+    look: Snapshot | None = None
     """The last one that was answered."""
     _old_jobs: set[str] = field(default_factory=set)
     _returned: bool = False
     """Whether the supervisor may be a new one, which nobody has registered with yet."""
 
-    def saw(self, look: Look) -> list[Change]:
+    def saw(self, look: Snapshot) -> list[Change]:
         """What a look tells; what is of workers that did not answer stays as it was."""
         jobs = [each for each in look.jobs["list"] if self.model in (None, each["model_name"])]
         if self.look is None:

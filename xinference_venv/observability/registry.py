@@ -64,7 +64,7 @@ class _Family:
 
 
 @dataclass(kw_only=True, slots=True)
-class Measures:
+class MetricRegistry:
     """All that one process has measured; not for several threads at once."""
 
     _families: dict[str, _Family] = field(default_factory=dict)
@@ -113,7 +113,7 @@ class Measures:
                 }
 
     @classmethod
-    def merged(cls, *parts: Measures) -> Self:
+    def merged(cls, *parts: MetricRegistry) -> Self:
         """The sum of several, which stay as they are."""
         whole = cls()
         for part in parts:

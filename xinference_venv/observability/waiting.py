@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from xinference_venv.observability import metrics
-from xinference_venv.observability.registry import Measures
+from xinference_venv.observability.registry import MetricRegistry
 
 
 @asynccontextmanager
 async def counted_waiting(
-    measures: Measures, resource: str, lock: AbstractAsyncContextManager[None]
+    measures: MetricRegistry, resource: str, lock: AbstractAsyncContextManager[None]
 ) -> AsyncIterator[None]:
     """Enter a lock; a wait that fails or is cancelled has no duration."""
     async with AsyncExitStack() as held:

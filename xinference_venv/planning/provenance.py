@@ -82,7 +82,7 @@ def chains(edges: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def explained(
+def explain_distributions(
     distributions: Iterable[LockedDistribution],
     edges: Mapping[str, Collection[str]],
     *,

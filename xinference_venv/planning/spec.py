@@ -94,7 +94,7 @@ def _identity(text: str) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Surroundings:
+class PlanningFacts:
     """All that a spec depends on beside the request itself."""
 
     catalog: Catalog
@@ -112,7 +112,7 @@ def wants_environment(request: LaunchRequest, settings: Settings) -> bool:
 
 
 def plan_spec(
-    request: LaunchRequest, around: Surroundings, *, find_links: tuple[str, ...]
+    request: LaunchRequest, around: PlanningFacts, *, find_links: tuple[str, ...]
 ) -> EnvSpec | None:
     """The spec of a request, or None when there is nothing to install.
 
@@ -169,7 +169,7 @@ def _catalog_block(request: LaunchRequest, catalog: Catalog) -> ModelVirtualEnv:
     return catalog.model(request.model_name).virtualenv
 
 
-def _marker_facts(request: LaunchRequest, around: Surroundings) -> MarkerFacts:
+def _marker_facts(request: LaunchRequest, around: PlanningFacts) -> MarkerFacts:
     settings, accelerator = around.settings, around.host.accelerator
     cuda_version = settings.cuda_version or accelerator.cuda_version
     cuda_arch = settings.cuda_arch or accelerator.cuda_arch
@@ -210,7 +210,7 @@ def _with_roots(
 def _sources(
     block: ModelVirtualEnv,
     engine: EngineEntry | None,
-    around: Surroundings,
+    around: PlanningFacts,
     find_links: tuple[str, ...],
     lines: tuple[RequirementLine, ...],
 ) -> PackageSources:

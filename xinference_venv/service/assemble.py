@@ -45,7 +45,7 @@ from xinference_venv.uv.subprocess import Uv
 _T = TypeVar("_T")
 
 
-class Saying(Protocol):
+class ReportProgress(Protocol):
     """Tells whoever waits how far a build is; see `Job.say`."""
 
     def __call__(self, phase: Phase, message: str, **progress: int | None) -> None: ...
@@ -72,7 +72,7 @@ class Assembly:
     spec: EnvSpec
     host: HostFacts
     deadline: float
-    say: Saying
+    say: ReportProgress
     note: Callable[[str], None]
 
     def builder(self, folder: Path, env: Path) -> Builder:
@@ -149,7 +149,7 @@ class Assembly:
             total_bytes=sum(sizes.values()),
         )
         placed = with_places(lock, str(self.store.layout.wheels))
-        room = check_room(placed, builder, self.store.layout.root)
+        room = check_free_space(placed, builder, self.store.layout.root)
         links = await in_phase(Phase.INSTALLING, room)
         site_packages = site_packages_of(staged)
         await in_phase(Phase.INSTALLING, builder.install(placed, on_line))
@@ -269,7 +269,7 @@ def free_at(place: str) -> int:
     return free_bytes(path)
 
 
-async def check_room(
+async def check_free_space(
     lock: EnvLock, builder: Builder, home: Path, free: Callable[[str], int] = free_at
 ) -> bool:
     """Raises `StoreError` when what a lock installs certainly does not fit.

@@ -33,9 +33,15 @@ from xinference_venv.inventory.eviction import (
     plan_eviction,
 )
 from xinference_venv.observability import metrics
-from xinference_venv.service.launch_service import Launches
-from xinference_venv.store.disk_usage import measured, recorded_bytes, usages_of
-from xinference_venv.store.gc import Leftover, bury, clear_away, leftovers, note_use
+from xinference_venv.service.launch_service import LaunchService
+from xinference_venv.store.disk_usage import measure, recorded_bytes, usages_of
+from xinference_venv.store.gc import (
+    UnneededFile,
+    delete_unneeded,
+    find_unneeded,
+    move_to_trash,
+    record_use,
+)
 from xinference_venv.store.host_files import free_bytes, total_bytes
 from xinference_venv.store.keys import key_places
 from xinference_venv.store.legacy.layouts import old_directories
@@ -75,10 +81,10 @@ class _Skipped(Record, name="skipped environment"):
 
 
 @dataclass(kw_only=True)
-class Care:
+class GarbageCollector:
     """The garbage collection of one worker; `standing` is the policy it keeps to by itself."""
 
-    launches: Launches
+    launches: LaunchService
     standing: EvictionPolicy
     _alone: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _wanted: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -121,14 +127,14 @@ class Care:
         """
         async with self._alone:
             usages = await self._usages()
-            usages = await _while_awaited(measured, self._store, usages)
+            usages = await _while_awaited(measure, self._store, usages)
             plan = plan_eviction(usages, policy, now=time.time())
-            found = await _while_awaited(leftovers, self._store, time.time())
+            found = await _while_awaited(find_unneeded, self._store, time.time())
             evicted, skipped = await self._would_evict(plan) if dry_run else await self._evict(plan)
             cleared = found
             if not dry_run:
-                await finish_in_thread(note_use, self._store, usages)
-                cleared = await finish_in_thread(clear_away, self._store, found)
+                await finish_in_thread(record_use, self._store, usages)
+                cleared = await finish_in_thread(delete_unneeded, self._store, found)
             cache, pruned, failure = await self._cache(prune=prune_uv_cache and not dry_run)
             old = await asyncio.to_thread(self._old_directories)
             unmanaged = await _while_awaited(weigh, old)
@@ -139,7 +145,7 @@ class Care:
             "evict": [each.to_dict() for each in evicted],
             "skipped": [each.to_dict() for each in skipped],
             "in_use": [usage.to_dict() for usage in plan.in_use],
-            "leftovers": [_leftover(each) for each in cleared],
+            "leftovers": [_unneeded_file(each) for each in cleared],
             "bytes_before": plan.bytes_before,
             "bytes_after": plan.bytes_before - gone,
             "freed_bytes": freed + sum(each.size_bytes for each in cleared),
@@ -171,7 +177,7 @@ class Care:
 
     async def _measure(self) -> dict[str, Any]:
         async with self._alone:
-            usages = await _while_awaited(measured, self._store, await self._usages())
+            usages = await _while_awaited(measure, self._store, await self._usages())
             cache, *_ = await self._cache(prune=False)
             old = await asyncio.to_thread(self._old_directories)
             unmanaged = await _while_awaited(weigh, old)
@@ -201,10 +207,10 @@ class Care:
 
     async def _apply(self) -> None:
         usages = await self._usages()
-        await finish_in_thread(note_use, self._store, usages)
+        await finish_in_thread(record_use, self._store, usages)
         limit = self.standing.max_bytes
         if limit is not None and not await asyncio.to_thread(self._surely_fit, usages, limit):
-            usages = await _while_awaited(measured, self._store, usages)
+            usages = await _while_awaited(measure, self._store, usages)
             await asyncio.to_thread(self._remember, usages)
         evicted, skipped = await self._evict(plan_eviction(usages, self.standing, now=time.time()))
         for gone in evicted:
@@ -257,8 +263,8 @@ class Care:
             env = self._store.layout.env(each.usage.env_id)
             weight = await _while_awaited(weigh, [env])
             try:
-                grave = await self._bury(each.usage)
-                await finish_in_thread(self._store.disk.delete, grave)
+                trashed = await self._move_to_trash(each.usage)
+                await finish_in_thread(self._store.disk.delete, trashed)
             except DeadlineExceeded:
                 why = "a launch or a removal of it is under way"
                 skipped.append(_Skipped(eviction=each, why=why))
@@ -271,15 +277,15 @@ class Care:
                 measures.add(metrics.EVICTED_BYTES, reason, by=weight.own_bytes)
         return evicted, skipped
 
-    async def _bury(self, usage: EnvUsage) -> Path:
+    async def _move_to_trash(self, usage: EnvUsage) -> Path:
         """Alone with all keys of an environment; a launch that has one of them goes before."""
         async with AsyncExitStack() as locks:
             # In one order, so that no two collections wait for each other.
             for key in sorted(usage.keys, key=lambda key: key.digest):
                 await locks.enter_async_context(
-                    self.launches.holding(key, "eviction", deadline=0.0, on_wait=ignore)
+                    self.launches.hold_key(key, "eviction", deadline=0.0, on_wait=ignore)
                 )
-            return await finish_in_thread(bury, self._store, usage)
+            return await finish_in_thread(move_to_trash, self._store, usage)
 
     async def _cache(self, *, prune: bool) -> tuple[Weight, Weight, VirtualEnvError | None]:
         """What uv's cache takes, what was pruned of it, and why it could not be pruned."""
@@ -320,7 +326,7 @@ async def _while_awaited(work: Callable[..., _T], *arguments: Any) -> _T:
         raise
 
 
-def _leftover(found: Leftover) -> dict[str, Any]:
+def _unneeded_file(found: UnneededFile) -> dict[str, Any]:
     return {"kind": found.kind, "path": str(found.path), "size_bytes": found.size_bytes}
 
 

@@ -31,7 +31,7 @@ _FORMAT = 2
 
 
 @dataclass(kw_only=True)
-class Hosts:
+class HostFactsReader:
     """Facts of the host interpreter and of others that were asked for."""
 
     store: Store

@@ -19,7 +19,7 @@ from xinference_venv.errors import DeadlineExceeded, JobCancelled, StoreError, V
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.request import LaunchRequest
-from xinference_venv.service.launch_service import Launches
+from xinference_venv.service.launch_service import LaunchService
 from xinference_venv.store.envs.verify import broken_at_a_glance, check_env, due_envs
 from xinference_venv.store.store import Store
 
@@ -50,11 +50,11 @@ NOT_LOOKED_AT = Finding(faults=None)
 
 
 @dataclass(kw_only=True)
-class Checks:
+class IntegrityChecker:
     """The checks of one worker."""
 
     store: Store
-    launches: Launches
+    launches: LaunchService
     _stopped: threading.Event = field(default_factory=threading.Event)
     _task: asyncio.Task[None] | None = None
 

@@ -24,7 +24,7 @@ from xinference_venv.inventory.lease import Lease
 from xinference_venv.observability import metrics
 from xinference_venv.observability.logging import context_about
 from xinference_venv.observability.metrics import Source
-from xinference_venv.observability.registry import Measures
+from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.spec import EnvSpec
@@ -160,7 +160,7 @@ class Build:
 
 
 @dataclass(kw_only=True)
-class Board:
+class JobRegistry:
     """All jobs of a worker, the ended ones up to a bound."""
 
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -194,8 +194,8 @@ class Board:
         return [job for job in self.jobs.values() if not job.journal.phase.is_last]
 
 
-def accounted(
-    job: Job, work: Coroutine[Any, Any, None], measures: Measures, worker: str
+def start_job_task(
+    job: Job, work: Coroutine[Any, Any, None], measures: MetricRegistry, worker: str
 ) -> asyncio.Task[None]:
     """Run the work of a job as a task, whose lines in the log name job, model and worker."""
     context = context_about(job=job.job_id, model=job.request.model_name, worker=worker)
@@ -205,7 +205,7 @@ def accounted(
     return task
 
 
-def _end(job: Job, measures: Measures, _: asyncio.Task[None]) -> None:
+def _end(job: Job, measures: MetricRegistry, _: asyncio.Task[None]) -> None:
     outcome = job.journal.phase
     if not outcome.is_last:
         # It was cancelled before its first step.

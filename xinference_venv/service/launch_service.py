@@ -25,7 +25,7 @@ from xinference_venv.errors import (
     VirtualEnvError,
 )
 from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
-from xinference_venv.observability.registry import Measures
+from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.observability.waiting import counted_waiting
 from xinference_venv.planning.catalog import Catalog
 from xinference_venv.planning.host import HostFacts, Interpreter
@@ -35,23 +35,23 @@ from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.sources import check_launch_find_links
 from xinference_venv.planning.spec import (
     EnvSpec,
-    Surroundings,
+    PlanningFacts,
     describe,
     plan_spec,
     wants_environment,
 )
 from xinference_venv.service.assemble import in_phase
 from xinference_venv.service.build_log import BuildLog, log_failure
-from xinference_venv.service.host_facts import Hosts
-from xinference_venv.service.jobs import Board, Build, Job, accounted
-from xinference_venv.service.prepare import Preparation, staged
+from xinference_venv.service.host_facts import HostFactsReader
+from xinference_venv.service.jobs import Build, Job, JobRegistry, start_job_task
+from xinference_venv.service.prepare import Preparation, staging_folder
 from xinference_venv.settings import Settings
 from xinference_venv.store.catalog import load_catalog
 from xinference_venv.store.envs.launcher import LAUNCHER_NAME
 from xinference_venv.store.host_files import real_directory
 from xinference_venv.store.lease_admin import release_unbound
 from xinference_venv.store.legacy.layouts import check_free
-from xinference_venv.store.locks import held
+from xinference_venv.store.locks import hold_lock
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store
 from xinference_venv.uv.subprocess import Uv
@@ -69,7 +69,7 @@ async def no_lock_elsewhere(_: Callable[[str], None]) -> EnvLock | None:
 
 
 @dataclass(kw_only=True)
-class Launches:
+class LaunchService:
     """The jobs of a worker and the builds they share; `address` names the worker in errors.
 
     `on_built` is called after each build.
@@ -78,10 +78,10 @@ class Launches:
     store: Store
     uv: Uv
     settings: Settings
-    hosts: Hosts
+    hosts: HostFactsReader
     address: str = ""
-    board: Board = field(default_factory=Board)
-    measures: Measures = field(default_factory=Measures)
+    registry: JobRegistry = field(default_factory=JobRegistry)
+    measures: MetricRegistry = field(default_factory=MetricRegistry)
     builds: dict[tuple[EnvKey, str], Build] = field(default_factory=dict)
     on_built: Callable[[], None] = lambda: None
     _key_locks: dict[EnvKey, asyncio.Lock] = field(
@@ -97,10 +97,10 @@ class Launches:
         ask: AskLock = no_lock_elsewhere,
     ) -> Job:
         """Start a job; `ask` may find a lock elsewhere when there is none here."""
-        job = self.board.open(request, job_id)
+        job = self.registry.open(request, job_id)
         job.ask = ask
         job.say(Phase.QUEUED, f"queued for {request.model_name}")
-        job.task = accounted(job, self._run(job, given), self.measures, self.address)
+        job.task = start_job_task(job, self._run(job, given), self.measures, self.address)
         return job
 
     async def cancel(self, job: Job) -> None:
@@ -111,7 +111,7 @@ class Launches:
 
     async def stop(self) -> None:
         """Cancel every job and wait until its uv has ended."""
-        await asyncio.gather(*(self.cancel(job) for job in self.board.running()))
+        await asyncio.gather(*(self.cancel(job) for job in self.registry.running()))
 
     def catalog(self) -> Catalog:
         """The built-in models and the users' own; blocks on the disk."""
@@ -128,7 +128,7 @@ class Launches:
             lock = await asyncio.to_thread(self.store.lock_of, known.env_id)
             if lock is not None:
                 return {"enabled": True, "spec": describe(spec), "lock": lock.to_dict()}
-        async with staged(self.store, spec.interpreter) as folder:
+        async with staging_folder(self.store, spec.interpreter) as folder:
             lock = await in_phase(Phase.RESOLVING, preparation.resolve(folder))
         return {"enabled": True, "spec": describe(spec), "lock": lock.to_dict()}
 
@@ -141,7 +141,7 @@ class Launches:
         return host, await asyncio.to_thread(self._plan, request, host, interpreter)
 
     @asynccontextmanager
-    async def holding(
+    async def hold_key(
         self, key: EnvKey, purpose: str, *, deadline: float, on_wait: Callable[[str], None]
     ) -> AsyncIterator[None]:
         """Be the only one, in this process and among those that share the home, with this key.
@@ -159,7 +159,7 @@ class Launches:
                 f"waited {deadline:g} s for another launch or a removal of {key}"
             ) from None
         try:
-            async with held(
+            async with hold_lock(
                 self.store.key_lock(key),
                 purpose=f"{purpose} of {key}",
                 deadline=deadline,
@@ -267,7 +267,7 @@ class Launches:
             if given is None:
                 # Before the key is held: who is asked may share the home, and need the key.
                 given = await job.ask(lambda line: build.say(Phase.RESOLVING, line))
-            holding = self.holding(
+            holding = self.hold_key(
                 spec.key,
                 "launch",
                 deadline=float(self.settings.build_timeout),
@@ -367,7 +367,7 @@ class Launches:
             places = [each.removeprefix("file://") for each in request.virtualenv.find_links]
             local = [each for each in places if "://" not in each]
             check_launch_find_links(local, allowed, real_directory)
-        around = Surroundings(
+        around = PlanningFacts(
             catalog=self.catalog(),
             host=host,
             interpreter=interpreter,

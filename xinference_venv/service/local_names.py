@@ -13,7 +13,7 @@ from xinference_venv.planning.request import ModelVirtualEnv
 from xinference_venv.settings import Settings
 from xinference_venv.store.catalog import built_in_catalog, load_catalog, read_model_spec
 from xinference_venv.store.keys import key_places
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 
 
 def local_model_names(settings: Settings | None) -> list[str]:
@@ -28,7 +28,7 @@ def local_model_names(settings: Settings | None) -> list[str]:
 def local_environment_keys(settings: Settings) -> list[EnvKey]:
     """The keys that have an environment in this machine's home; none where it can't be read."""
     try:
-        return [each.key for each in key_places(Layout(Path(settings.virtualenv_dir)))]
+        return [each.key for each in key_places(StorePaths(Path(settings.virtualenv_dir)))]
     except OSError:
         return []
 

@@ -14,14 +14,14 @@ from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.service.jobs import Job
-from xinference_venv.service.launch_service import Launches
+from xinference_venv.service.launch_service import LaunchService
 
 
 @dataclass(frozen=True, kw_only=True)
 class LockSharing:
     """The locks of one worker's launches."""
 
-    launches: Launches
+    launches: LaunchService
 
     async def survey(self, request: LaunchRequest) -> dict[str, Any]:
         """See `WorkerService.survey`."""

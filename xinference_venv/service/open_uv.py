@@ -9,7 +9,7 @@ from xinference_venv.store.process_journal import ProcessJournal
 from xinference_venv.store.store import Store
 from xinference_venv.uv.argv import scrubbed_environment
 from xinference_venv.uv.interpreters import find_uv, version_manager_directories
-from xinference_venv.uv.subprocess import ProcessDoor, Uv
+from xinference_venv.uv.subprocess import ProcessRunner, Uv
 
 
 def open_uv(places: Places, store: Store, ambient: Mapping[str, str]) -> Uv:
@@ -20,7 +20,7 @@ def open_uv(places: Places, store: Store, ambient: Mapping[str, str]) -> Uv:
     journal = ProcessJournal(layout=store.layout, disk=store.disk)
     journal.sweep()
     environment = uv_environment(places, ambient)
-    door = ProcessDoor(
+    door = ProcessRunner(
         environment={**environment, **journal.variables},
         slots=places.settings.uv_processes,
         started=journal.started,

@@ -20,8 +20,13 @@ from pathlib import Path
 
 from xinference_venv.errors import InvalidInput, StoreError
 from xinference_venv.settings import Settings
-from xinference_venv.store.host_files import SHARED_MEMORY, may_write, nearest, same_file_system
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.host_files import (
+    SHARED_MEMORY,
+    may_write,
+    nearest_existing,
+    same_file_system,
+)
+from xinference_venv.store.paths import StorePaths
 
 NO_HOME = "/nonexistent"
 """The home directory of who has none, as Debian calls it: nothing is read or written there."""
@@ -72,7 +77,7 @@ def places_with(settings: Settings, environ: Mapping[str, str]) -> Places:
         settings=settings,
         user_home=user_home(environ),
         uv_cache=_uv_cache(settings, environ),
-        temporary=temporary_folder(environ) or str(Layout(root).temporary),
+        temporary=temporary_folder(environ) or str(StorePaths(root).temporary),
     )
 
 
@@ -129,13 +134,13 @@ def _uv_cache(settings: Settings, environ: Mapping[str, str]) -> str:
     default = Path(environ.get("XDG_CACHE_HOME") or Path(user_home(environ), ".cache"), "uv")
     if _is_ours(default) and same_file_system(default, root):
         return str(default)
-    ours = Layout(root).uv_cache
+    ours = StorePaths(root).uv_cache
     return f"{ours}-{os.geteuid()}" if _is_anothers(ours) else str(ours)
 
 
 def _is_ours(folder: Path) -> bool:
     """Whether a folder is of this user and may be written to, or can be made so."""
-    place = nearest(folder)
+    place = nearest_existing(folder)
     return may_write(str(place)) and (
         (place != folder and os.geteuid() != 0) or not _is_anothers(place)
     )
@@ -179,7 +184,7 @@ def socket_folder_fault(folder: str) -> str | None:
     """Why sockets can't lie in a folder, or None when they can."""
     if len(os.fsencode(folder)) > SOCKET_FOLDER_BYTES:
         return "its path is too long for that of a socket"
-    if not may_write(str(nearest(Path(folder)))):
+    if not may_write(str(nearest_existing(Path(folder)))):
         return "this user may not write there"
     return None
 

@@ -23,12 +23,12 @@ from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.lease import Lease
 from xinference_venv.observability import metrics
 from xinference_venv.observability.metrics import Source
-from xinference_venv.observability.registry import Measures
+from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.observability.waiting import counted_waiting
 from xinference_venv.planning.host import HostFacts, Interpreter
 from xinference_venv.planning.lock import EnvLock, locked_distributions
 from xinference_venv.planning.overlay import host_part, still_sound
-from xinference_venv.planning.provenance import explained
+from xinference_venv.planning.provenance import explain_distributions
 from xinference_venv.planning.pylock import Resolution
 from xinference_venv.planning.source_builds import BuiltWheel, with_built
 from xinference_venv.planning.spec import EnvSpec
@@ -37,8 +37,8 @@ from xinference_venv.service.jobs import Build
 from xinference_venv.store.envs.inspect import (
     Inspection,
 )
-from xinference_venv.store.envs.verify import content_is_doubted, lease_of_lock, note_own_files
-from xinference_venv.store.locks import held
+from xinference_venv.store.envs.verify import content_is_doubted, lease_of_lock, write_own_files
+from xinference_venv.store.locks import hold_lock
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store, interpreter_facts
 from xinference_venv.uv.resolver import Resolver, write_stubs
@@ -66,7 +66,7 @@ class Preparation:
     host: HostFacts
     deadline: float
     build: Build | None = None
-    measures: Measures = field(default_factory=Measures)
+    measures: MetricRegistry = field(default_factory=MetricRegistry)
 
     def say(self, phase: Phase, message: str, **progress: int | None) -> None:
         """Tell the jobs of the build; without one (a dry run) nobody listens."""
@@ -120,7 +120,7 @@ class Preparation:
                 f"the lock given for {self.spec.key} is not of a host equal to this one",
                 {"hint": "launch without it, so that it is resolved here"},
             )
-        async with staged(self.store, self.spec.interpreter) as folder:
+        async with staging_folder(self.store, self.spec.interpreter) as folder:
             return await self._make(folder, given, refresh=refresh)
 
     async def _make(self, folder: Path, given: EnvLock | None, *, refresh: bool) -> Lease:
@@ -213,7 +213,9 @@ class Preparation:
     async def _explain(self, resolved: _Resolved) -> EnvLock:
         edges = await resolved.resolver.explain(resolved.resolution)
         reasons = self.spec.reasons()
-        why = explained(resolved.lock.distributions, edges, reasons=reasons, host=self.host)
+        why = explain_distributions(
+            resolved.lock.distributions, edges, reasons=reasons, host=self.host
+        )
         return replace(resolved.lock, distributions=why)
 
     async def _resolve(self, folder: Path) -> _Resolved:
@@ -261,7 +263,7 @@ class Preparation:
         Who waits here holds its key's lock, and who holds the lock of a build waits for no key,
         so no two wait for each other.
         """
-        lock_of_build = held(
+        lock_of_build = hold_lock(
             self.store.build_lock(lock.env_id),
             purpose=f"the build of the same packages for {self.spec.key}",
             deadline=self.deadline,
@@ -315,7 +317,7 @@ class Preparation:
             created=time.time(),
             interpreter=interpreter_facts(self.spec.interpreter.base_executable),
         )
-        note_own_files(self.store.disk, staged, inspection.own_files)
+        write_own_files(self.store.disk, staged, inspection.own_files)
         model = self.spec.key.model_name
         return self.store.publish(staged, record, lock, model_name=model, process=this_process())
 
@@ -324,7 +326,7 @@ class Preparation:
         now = time.time()
         request = None if self.build is None else self.build.request
         previous = self.store.env_of(self.spec.key)
-        self.store.attach(
+        self.store.point_key(
             KeyRecord(
                 key=self.spec.key,
                 env_id=env_id,
@@ -341,7 +343,7 @@ class Preparation:
 
 
 @asynccontextmanager
-async def staged(store: Store, interpreter: Interpreter) -> AsyncIterator[Path]:
+async def staging_folder(store: Store, interpreter: Interpreter) -> AsyncIterator[Path]:
     """A private folder to build in for an interpreter; nothing of it stays in the end.
 
     Builds for one interpreter take turns at the same paths: uv starts every interpreter that it
@@ -351,8 +353,8 @@ async def staged(store: Store, interpreter: Interpreter) -> AsyncIterator[Path]:
     place = digest_of(interpreter_facts(interpreter.base_executable))[:16]
     taken: list[Path] = []
     try:
-        await finish_in_thread(lambda: taken.append(store.stage(place)))
+        await finish_in_thread(lambda: taken.append(store.make_staging_folder(place)))
         yield taken[0]
     finally:
         for folder in taken:
-            await finish_in_thread(store.unstage, folder.name)
+            await finish_in_thread(store.delete_staging_folder, folder.name)

@@ -22,10 +22,10 @@ from xinference_venv.observability.logging import context_about
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.service.collect_metrics import measures_of_worker
-from xinference_venv.service.garbage_collector import Care
-from xinference_venv.service.host_facts import Hosts
-from xinference_venv.service.integrity_checker import NOT_LOOKED_AT, Checks
-from xinference_venv.service.launch_service import AskLock, Launches, no_lock_elsewhere
+from xinference_venv.service.garbage_collector import GarbageCollector
+from xinference_venv.service.host_facts import HostFactsReader
+from xinference_venv.service.integrity_checker import NOT_LOOKED_AT, IntegrityChecker
+from xinference_venv.service.launch_service import AskLock, LaunchService, no_lock_elsewhere
 from xinference_venv.service.lock_server import LockSharing
 from xinference_venv.settings import Settings
 from xinference_venv.store.host_files import free_bytes
@@ -54,17 +54,17 @@ class WorkerService:
         self.address = ""
         self.started = time.time()
         self._store = store
-        self._launches = Launches(
+        self._launches = LaunchService(
             store=store,
             uv=uv,
             settings=settings,
-            hosts=Hosts(store=store, uv=uv, settings=settings, environ=environ),
+            hosts=HostFactsReader(store=store, uv=uv, settings=settings, environ=environ),
         )
         self._sharing = LockSharing(launches=self._launches)
-        self._checks = Checks(store=store, launches=self._launches)
+        self._integrity = IntegrityChecker(store=store, launches=self._launches)
         standing = EvictionPolicy(max_bytes=settings.max_bytes, older_than=settings.max_unused)
-        self._care = Care(launches=self._launches, standing=standing)
-        self._launches.on_built = self._care.look_soon
+        self._garbage = GarbageCollector(launches=self._launches, standing=standing)
+        self._launches.on_built = self._garbage.look_soon
         self._detached: set[str] = set()
         self._reaper: asyncio.Task[None] | None = None
 
@@ -73,20 +73,20 @@ class WorkerService:
         self.address = self._launches.address = address
         await asyncio.to_thread(sweep, self._store)
         context = context_about(worker=address)
-        context.run(self._checks.start)
-        context.run(self._care.start)
+        context.run(self._integrity.start)
+        context.run(self._garbage.start)
 
     async def stop(self) -> None:
         """Cancel every job and wait until its uv has ended."""
         await self._launches.stop()
-        await self._checks.stop()
-        await self._care.stop()
+        await self._integrity.stop()
+        await self._garbage.stop()
         if self._reaper is not None:
             self._reaper.cancel()
 
     async def snapshot(self) -> dict[str, Any]:
         """What a heartbeat says of this host: jobs that run, and bytes that are free."""
-        running = self._launches.board.running()
+        running = self._launches.registry.running()
         free = await asyncio.to_thread(free_bytes, self._store.layout.root)
         return {"jobs": len(running), "free_bytes": free}
 
@@ -119,14 +119,14 @@ class WorkerService:
         Long-polling: returns after `timeout` seconds at most. It never cancels the job, whatever
         happens to the caller. Raises `UnknownJob`.
         """
-        return await self._launches.board.find(job_id).events(since, timeout)
+        return await self._launches.registry.find(job_id).events(since, timeout)
 
     async def cancel(self, job_id: str) -> None:
         """Cancel a job: uv is ended, nothing stays. One that has ended is left as it is.
 
         A build that other jobs wait for goes on for these. Returns when it is done.
         """
-        await self._launches.cancel(self._launches.board.find(job_id))
+        await self._launches.cancel(self._launches.registry.find(job_id))
 
     async def plan(self, request: LaunchRequest) -> dict[str, Any]:
         """What a launch would do, resolved and not built: `enabled`, `spec`, `lock`."""
@@ -139,7 +139,7 @@ class WorkerService:
         one of the cluster.
         """
         listed = []
-        for job in reversed(self._launches.board.jobs.values()):
+        for job in reversed(self._launches.registry.jobs.values()):
             named = job.job_id if job.of_cluster else f"{job.job_id}@{self.address}"
             listed.append({**job.describe(), "job_id": named, "worker_address": self.address})
         return listed
@@ -196,7 +196,7 @@ class WorkerService:
 
         Long-polling: returns after `timeout` seconds at most. Raises `UnknownJob`.
         """
-        job = self._launches.board.find(job_id)
+        job = self._launches.registry.find(job_id)
         lock = await self._sharing.of_job(job, timeout)
         return {
             "lock": None if lock is None else lock.to_dict(),
@@ -205,7 +205,7 @@ class WorkerService:
 
     async def members_of(self, job_id: str) -> dict[str, Any]:
         """Who takes part in a launch on several workers; raises `UnknownJob`."""
-        return dict(self._launches.board.find(job_id).members)
+        return dict(self._launches.registry.find(job_id).members)
 
     # Inventory
 
@@ -260,7 +260,7 @@ class WorkerService:
     async def _remove(self, planned: EnvEntry, force: bool) -> EnvEntry | None:
         """Remove one entry if, alone with its key, it still may; else it is returned as it is."""
         key = planned.key
-        async with self._launches.holding(
+        async with self._launches.hold_key(
             key, "removal", deadline=_REMOVAL_SECONDS, on_wait=ignore
         ):
             only = Selection(model_name=key.model_name)
@@ -319,7 +319,7 @@ class WorkerService:
         left are not looked at, and have no `faults` (null).
         """
         before = await self._entries(selection)
-        found = await self._checks.verify(before, hashes=hashes, repair=repair)
+        found = await self._integrity.verify(before, hashes=hashes, repair=repair)
         entries = await self._entries(selection)
         return [
             {**self._addressed(entry), **found.get(entry.key, NOT_LOOKED_AT).to_dict()}
@@ -334,23 +334,25 @@ class WorkerService:
         prune_uv_cache: bool = False,
         dry_run: bool = False,
     ) -> dict[str, Any]:
-        """Let go what no key and no process needs, and what goes beyond the limits; see `Care`.
+        """Delete what no key and no process needs, and what exceeds the limits.
+
+        See `GarbageCollector`.
 
         `max_bytes` is for all environments together, `older_than` in seconds since a launch.
         What is in use stays. Raises `InvalidInput`.
         """
         policy = EvictionPolicy(max_bytes=max_bytes, older_than=older_than)
-        return await self._care.collect(policy, prune_uv_cache=prune_uv_cache, dry_run=dry_run)
+        return await self._garbage.collect(policy, prune_uv_cache=prune_uv_cache, dry_run=dry_run)
 
     async def disk_usage(self, timeout: float) -> dict[str, Any]:
-        """What is on this host's disk, in bytes; see `Care.disk_usage`. Changes nothing.
+        """What is on this host's disk, in bytes; changes nothing.
 
-        Raises `DeadlineExceeded` after `timeout` seconds.
+        See `GarbageCollector.disk_usage`. Raises `DeadlineExceeded` after `timeout` seconds.
         """
-        return await self._care.disk_usage(timeout)
+        return await self._garbage.disk_usage(timeout)
 
     async def measure(self) -> dict[str, Any]:
-        """What this worker counted since its start, and what there is now, as `Measures`."""
+        """What this worker counted since its start, and what there is now, as `MetricRegistry`."""
         return (await measures_of_worker(self._launches, self.started)).to_dict()
 
     async def list_models(self) -> list[dict[str, Any]]:

@@ -65,21 +65,21 @@ class Disk:
     def write(self, path: Path, content: bytes, *, durable: bool, mode: int = 0o644) -> None:
         """Write a file whole; `durable` ones survive a power cut once this returns."""
         check_no_link_above(path)
-        beside = place_beside(path)
+        temporary = temporary_path(path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
-            opened = _in_new_directory(beside, lambda: os.open(beside, flags, mode))
+            opened = _in_new_directory(temporary, lambda: os.open(temporary, flags, mode))
             with os.fdopen(opened, "wb") as file:
                 file.write(content)
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
-            beside.replace(path)
+            temporary.replace(path)
             if durable:
                 self.flush(path.parent)
         except OSError as error:
             with suppress(OSError):
-                beside.unlink()
+                temporary.unlink()
             raise _failure("write", path, error) from error
 
     def append(self, path: Path, content: bytes) -> None:
@@ -99,18 +99,18 @@ class Disk:
     def copy(self, source: Path, target: Path) -> None:
         """Copy a file whole; it survives a power cut once this returns."""
         check_no_link_above(target)
-        beside = place_beside(target)
+        temporary = temporary_path(target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with source.open("rb") as original, beside.open("xb") as file:
+            with source.open("rb") as original, temporary.open("xb") as file:
                 shutil.copyfileobj(original, file)
                 file.flush()
                 os.fsync(file.fileno())
-            beside.replace(target)
+            temporary.replace(target)
             self.flush(target.parent)
         except OSError as error:
             with suppress(OSError):
-                beside.unlink()
+                temporary.unlink()
             raise _failure("write", target, error) from error
 
     def write_json(self, path: Path, value: Mapping[str, Any], *, durable: bool) -> None:
@@ -125,10 +125,10 @@ class Disk:
         damaged file nothing is kept.
         """
         try:
-            standing = self.read_json(path)
+            current = self.read_json(path)
         except InvalidRecord:
-            standing = None
-        kept = standing if isinstance(standing, dict) else {}
+            current = None
+        kept = current if isinstance(current, dict) else {}
         self.write_json(path, {**kept, **value}, durable=durable)
 
     def touch(self, path: Path) -> None:
@@ -158,18 +158,18 @@ class Disk:
     def swap_link(self, link: Path, target: Path) -> None:
         """Point a link at a target in one step; what is there must be a link or nothing."""
         check_no_link_above(link)
-        beside = place_beside(link)
+        temporary = temporary_path(link)
         try:
             if os.path.lexists(link) and not link.is_symlink():
                 raise StoreError(
                     f"{link} is a directory that this program did not make",
                     {"hint": "remove it with `xinference-venv remove`, or move it away"},
                 )
-            _in_new_directory(beside, lambda: beside.symlink_to(target))
-            beside.replace(link)
+            _in_new_directory(temporary, lambda: temporary.symlink_to(target))
+            temporary.replace(link)
         except OSError as error:
             with suppress(OSError):
-                beside.unlink()
+                temporary.unlink()
             raise _failure("link", link, error) from error
 
     def rename(self, source: Path, target: Path) -> None:
@@ -215,24 +215,24 @@ class Disk:
             return False
         return True
 
-    def bury(self, path: Path, trash: Path) -> Path | None:
+    def move_to_trash(self, path: Path, trash: Path) -> Path | None:
         """Move a directory to the trash, where it is at the path returned; None if it is gone."""
-        grave = trash / uuid.uuid4().hex
-        check_no_link_above(path, grave)
+        trashed = trash / uuid.uuid4().hex
+        check_no_link_above(path, trashed)
         try:
             trash.mkdir(parents=True, exist_ok=True)
-            path.rename(grave)
+            path.rename(trashed)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise _failure("remove", path, error) from error
-        return grave
+        return trashed
 
     def discard(self, path: Path, trash: Path) -> None:
         """Delete a directory by way of the trash; one that is gone is fine."""
-        grave = self.bury(path, trash)
-        if grave is not None:
-            self.delete(grave)
+        trashed = self.move_to_trash(path, trash)
+        if trashed is not None:
+            self.delete(trashed)
 
     def delete(self, path: Path) -> None:
         """Delete a file or a tree that nobody can find any more; links are not followed."""
@@ -298,7 +298,7 @@ def hint_for(error: OSError) -> str | None:
     return None if error.errno is None else _HINTS.get(error.errno)
 
 
-def place_beside(path: Path) -> Path:
+def temporary_path(path: Path) -> Path:
     """A new place in the same folder, hidden, with a name that says which process uses it."""
     maker = this_process()
     unique = uuid.uuid4().hex[:8]

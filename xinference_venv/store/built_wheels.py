@@ -14,7 +14,7 @@ from xinference_venv._util.records import Record
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.planning.source_builds import BuiltWheel
 from xinference_venv.store.atomic import Disk
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 
 _RECORD_NAME = "built.json"
 
@@ -31,7 +31,7 @@ class _Built(Record, name="built wheel"):
 class BuiltWheels:
     """The built wheels of one store; every method blocks on the disk."""
 
-    layout: Layout
+    layout: StorePaths
     disk: Disk
 
     def keep(self, wheel: Path, build: str) -> BuiltWheel:

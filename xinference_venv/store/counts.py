@@ -20,7 +20,7 @@ from xinference_venv.store.store import Store
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Census:
+class StoreCounts:
     """Environments by state, the keys that find one, and the leases that count, by holder.
 
     `recorded_bytes` is what the environments took when they were built, each by itself;
@@ -34,7 +34,7 @@ class Census:
     free_bytes: int
 
 
-def census_of(store: Store) -> Census:
+def count_store(store: Store) -> StoreCounts:
     """Count what is there; blocks on the disk, for some microseconds an environment."""
     places = list(store.key_places())
     meant = {place.env_id for place in places if place.env_id is not None}
@@ -55,7 +55,7 @@ def census_of(store: Store) -> Census:
         for env_id in names_in(str(store.layout.leases))
         for _, holder in store.leases.of(env_id)
     )
-    return Census(
+    return StoreCounts(
         environments=environments,
         keys=sum(1 for place in places if place.env_id is not None),
         leases=leases,

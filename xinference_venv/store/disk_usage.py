@@ -48,7 +48,7 @@ def last_used(store: Store, env_id: str, keys: Iterable[EnvKey]) -> float:
     return max(times, default=0.0)
 
 
-def measured(store: Store, usages: Iterable[EnvUsage], stop: Stop) -> list[EnvUsage]:
+def measure(store: Store, usages: Iterable[EnvUsage], stop: Stop) -> list[EnvUsage]:
     """The same in `walk_order`, with their bytes.
 
     Of files with more than one name the inodes are remembered, of others nothing.

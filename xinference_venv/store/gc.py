@@ -17,7 +17,7 @@ from xinference_venv.inventory.eviction import EnvUsage
 from xinference_venv.inventory.inventory import held_by
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.store.disk_usage import last_used
-from xinference_venv.store.locks import held_briefly
+from xinference_venv.store.locks import hold_lock_briefly
 from xinference_venv.store.store import Store
 from xinference_venv.store.tree_size import Stop, weigh
 
@@ -26,7 +26,7 @@ _KEPT_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Leftover:
+class UnneededFile:
     """A file or folder of the store that nothing needs; `kind` says what it was."""
 
     kind: str
@@ -34,7 +34,7 @@ class Leftover:
     size_bytes: int
 
 
-def bury(store: Store, planned: EnvUsage) -> Path:
+def move_to_trash(store: Store, planned: EnvUsage) -> Path:
     """Take an environment from its keys, whose locks the caller holds, and to the trash.
 
     Returns its grave, which is to be deleted when the locks are free again. Raises `InUse` when
@@ -43,8 +43,8 @@ def bury(store: Store, planned: EnvUsage) -> Path:
     """
     env_id = planned.env_id
     env = store.layout.env(env_id)
-    grave = store.layout.trash / uuid.uuid4().hex
-    with held_briefly(store.env_lock(env_id)):
+    trashed = store.layout.trash / uuid.uuid4().hex
+    with hold_lock_briefly(store.env_lock(env_id)):
         keys = [key for key, named in store.links() if named == env_id]
         if set(keys) != set(planned.keys):
             raise InUse("other keys mean it by now than when this was planned")
@@ -53,13 +53,13 @@ def bury(store: Store, planned: EnvUsage) -> Path:
         if last_used(store, env_id, keys) != planned.last_used:
             raise InUse("it was launched after this was planned")
         for key in keys:
-            store.detach(key)
+            store.unlink_key(key)
         if os.path.lexists(env):
-            store.disk.rename(env, grave)
-    return grave
+            store.disk.rename(env, trashed)
+    return trashed
 
 
-def note_use(store: Store, usages: Iterable[EnvUsage]) -> None:
+def record_use(store: Store, usages: Iterable[EnvUsage]) -> None:
     """Let the keys of environments that processes use be used now.
 
     What ran until a moment ago is not unused, however long ago it was launched.
@@ -71,7 +71,7 @@ def note_use(store: Store, usages: Iterable[EnvUsage]) -> None:
                 store.touch(record, host_fingerprint=record.host_fingerprint)
 
 
-def leftovers(store: Store, now: float, stop: Stop) -> list[Leftover]:
+def find_unneeded(store: Store, now: float, stop: Stop) -> list[UnneededFile]:
     """Built wheels, states of hosts and stubs that nothing needs, at the time `now`.
 
     Needed are the states over which keys were launched, the present ones of this host's
@@ -91,10 +91,12 @@ def leftovers(store: Store, now: float, stop: Stop) -> list[Leftover]:
     for path in sorted(layout.stubs.iterdir()):
         if path.name not in digests and _is_old(path, now):
             found.append(("stubs of a host", path))
-    return [Leftover(kind=kind, path=path, size_bytes=_size(path, stop)) for kind, path in found]
+    return [
+        UnneededFile(kind=kind, path=path, size_bytes=_size(path, stop)) for kind, path in found
+    ]
 
 
-def clear_away(store: Store, found: Iterable[Leftover]) -> list[Leftover]:
+def delete_unneeded(store: Store, found: Iterable[UnneededFile]) -> list[UnneededFile]:
     """Delete leftovers, built wheels only while nobody builds; returned are those that are gone."""
     store.sweep_wheels()
     found = list(found)

@@ -29,10 +29,10 @@ def real_directory(path: str) -> str | None:
 
 def same_file_system(one: Path, other: Path) -> bool:
     """Whether two places are on one file system; of what is not there, its nearest parent is."""
-    return nearest(one).stat().st_dev == nearest(other).stat().st_dev
+    return nearest_existing(one).stat().st_dev == nearest_existing(other).stat().st_dev
 
 
-def nearest(path: Path) -> Path:
+def nearest_existing(path: Path) -> Path:
     """The path itself if it is there, else the nearest one above it that is."""
     # Of what may not be looked at, `Path.exists` raises.
     while not os.path.exists(path) and path != path.parent:

@@ -13,8 +13,8 @@ from functools import partial
 from typing import NamedTuple
 
 from xinference_venv.planning.key import EnvKey
-from xinference_venv.store.paths import Layout
-from xinference_venv.store.stat_cache import Remembered
+from xinference_venv.store.paths import StorePaths
+from xinference_venv.store.stat_cache import StatCache
 
 # Stands for a Python version where nothing tells it.
 UNKNOWN = "unknown"
@@ -36,15 +36,15 @@ class KeyPlace(NamedTuple):
 
 # What stands in a folder, by name: places of keys, and names of folders to look into.
 _Contents = tuple[KeyPlace | str, ...]
-KeyFolders = Remembered[str, _Contents]
+KeyFolders = StatCache[str, _Contents]
 
 
-def key_places(layout: Layout, folders: KeyFolders | None = None) -> Iterator[KeyPlace]:
+def key_places(layout: StorePaths, folders: KeyFolders | None = None) -> Iterator[KeyPlace]:
     """Every key that has a place, by name. Paths are strings: there may be thousands.
 
     `folders` remember what stands where, so that only what has changed is read.
     """
-    walk = _Walk(envs=str(layout.envs), folders=Remembered() if folders is None else folders)
+    walk = _Walk(envs=str(layout.envs), folders=StatCache() if folders is None else folders)
     for version, levels in (("v4", 3), ("v3", 2)):
         if is_directory(folder := os.path.join(layout.root, version)):
             yield from walk.places(folder, (), levels)

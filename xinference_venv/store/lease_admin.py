@@ -15,7 +15,7 @@ from xinference_venv.errors import InvalidInput, InvalidRecord
 from xinference_venv.inventory.lease import Holder, Lease, LeaseEntry, ProcessIdentity
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
-from xinference_venv.store.locks import held_briefly
+from xinference_venv.store.locks import hold_lock_briefly
 from xinference_venv.store.store import Store
 
 
@@ -35,13 +35,13 @@ class ReleaseReport(Record, name="report of a release"):
 
 def bind_lease(store: Store, env_id: str, lease_id: str, process: ProcessIdentity) -> Lease:
     """Hand a lease to the process that uses the environment; raises `NotFound`."""
-    with held_briefly(store.env_lock(env_id)):
+    with hold_lock_briefly(store.env_lock(env_id)):
         return store.leases.bind(env_id, lease_id, process)
 
 
 def release_unbound(store: Store, taken: Lease) -> None:
     """Give a lease back if it is still held by who took it; a damaged one is left."""
-    with held_briefly(store.env_lock(taken.env_id)):
+    with hold_lock_briefly(store.env_lock(taken.env_id)):
         try:
             current = store.leases.find(taken.env_id, taken.lease_id)
         except InvalidRecord:
@@ -87,7 +87,7 @@ def release_leases(store: Store, lease_ids: Sequence[str], *, force: bool) -> Re
             absent.append(lease_id)
             continue
         env_id = entry.lease.env_id
-        with held_briefly(store.env_lock(env_id)):
+        with hold_lock_briefly(store.env_lock(env_id)):
             # It may have been bound, or have ended, in between.
             now = {each.lease_id: holder for each, holder in store.leases.of(env_id)}
             if now.get(lease_id) is Holder.ALIVE and not force:

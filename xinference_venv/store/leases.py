@@ -16,7 +16,7 @@ from xinference_venv.errors import InvalidRecord, NotFound, StoreError
 from xinference_venv.inventory.lease import Holder, Lease, ProcessIdentity, judge
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.keys import is_directory
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.process_identity import process_start, this_process
 
 
@@ -27,7 +27,7 @@ class Leases:
     Who takes, binds or prunes leases holds the lock of their environment.
     """
 
-    layout: Layout
+    layout: StorePaths
     disk: Disk
 
     def take(

@@ -36,7 +36,7 @@ def entries_of(store: Store, wanted: Selection = _EVERY) -> list[EnvEntry]:
         if place.env_id is not None and wanted.matches(place.key):
             leases = store.leases.of(place.env_id) if place.env_id in leased else []
             entries.append(_entry(store, place, place.env_id, leases, sharing[place.env_id]))
-    store.remember_only(sharing.keys(), {place.key for place in places})
+    store.cache_only(sharing.keys(), {place.key for place in places})
     return sorted(entries, key=lambda entry: entry.path)
 
 

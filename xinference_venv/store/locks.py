@@ -22,7 +22,7 @@ from xinference_venv._util.records import Record
 from xinference_venv._util.tasks import ignore
 from xinference_venv.errors import DeadlineExceeded, InvalidRecord, StoreError
 from xinference_venv.inventory.lease import Holder, ProcessIdentity, judge
-from xinference_venv.store.atomic import check_no_link_above, hint_for, place_beside
+from xinference_venv.store.atomic import check_no_link_above, hint_for, temporary_path
 from xinference_venv.store.process_identity import process_start, this_process
 
 _POLL_SECONDS = 0.05
@@ -51,7 +51,7 @@ def check_locking(folder: Path, flock: Callable[[int, int], None] = fcntl.flock)
     Seen from one host; whether a network file system tells others is not asked.
     """
     # Of this call alone: who probes beside it must not be in its way.
-    path = place_beside(folder / "probe")
+    path = temporary_path(folder / "probe")
     flags = os.O_RDWR | os.O_CREAT
     try:
         first = os.open(path, flags | os.O_EXCL, 0o644)
@@ -100,7 +100,7 @@ def _fault(first: int, second: int, flock: Callable[[int, int], None]) -> str | 
 
 
 @asynccontextmanager
-async def held(
+async def hold_lock(
     path: Path, *, purpose: str, deadline: float, on_wait: Callable[[str], None] = ignore
 ) -> AsyncIterator[None]:
     """Hold the lock at `path`; waits at most `deadline` seconds, and says for whom.
@@ -125,7 +125,7 @@ async def held(
 
 
 @contextmanager
-def held_briefly(path: Path) -> Iterator[None]:
+def hold_lock_briefly(path: Path) -> Iterator[None]:
     """Hold a lock that nobody keeps for longer than a few disk operations; blocks the thread."""
     until = time.monotonic() + _BRIEF_SECONDS
     while (lock := _try(path)) is None:
@@ -140,7 +140,7 @@ def held_briefly(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def held_if_free(path: Path) -> Iterator[bool]:
+def hold_lock_if_free(path: Path) -> Iterator[bool]:
     """Hold a lock if nobody else does; tells whether it is held."""
     lock = _try(path)
     if lock is None:

@@ -1,6 +1,6 @@
 """The writing of one log: bounded, redacted, a few times a second at most.
 
-Comes in: lines, as a build says them, and how it ended. Comes out: a file in `Layout.logs`.
+Comes in: lines, as a build says them, and how it ended. Comes out: a file in `StorePaths.logs`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from xinference_venv.errors import StoreError
 from xinference_venv.inventory.job_log import LogEnding, LogHeader, spoken
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.store.atomic import Disk
-from xinference_venv.store.logs import log_path, make_room, new_log_id
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.logs import delete_old_logs, log_path, new_log_id
+from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.process_identity import this_process
 
 HEAD_BYTES = 3 << 20
@@ -38,7 +38,7 @@ class LogWriter:
     `add` only touches memory; `flush` and `end` may run in another thread.
     """
 
-    layout: Layout
+    layout: StorePaths
     disk: Disk
     key: EnvKey
     job_id: str
@@ -60,7 +60,7 @@ class LogWriter:
         self.log_id = new_log_id(self.job_id, now)
         header = LogHeader(key=self.key, job_id=self.job_id, started=now, owner=this_process())
         self.disk.write(self._path, _bytes(header.line), durable=False)
-        make_room(self.layout, self.disk)
+        delete_old_logs(self.layout, self.disk)
 
     def add(self, text: str) -> None:
         """Add lines, which are in the file after the next `flush` or at the end."""

@@ -23,7 +23,7 @@ from xinference_venv.inventory.lease import judge
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.keys import names_in
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.process_identity import process_start, this_process
 
 LOGS_KEPT = 500
@@ -52,7 +52,7 @@ def new_log_id(job_id: str, now: float) -> str:
     return f"{stamp}-{job_id}"
 
 
-def log_path(layout: Layout, log_id: str) -> Path:
+def log_path(layout: StorePaths, log_id: str) -> Path:
     """Where a log lies; raises `InvalidName` for what can be no log's name."""
     if not _LOG_ID.fullmatch(log_id):
         raise InvalidName(
@@ -62,7 +62,7 @@ def log_path(layout: Layout, log_id: str) -> Path:
     return layout.logs / f"{log_id}{_SUFFIX}"
 
 
-def logs_of(layout: Layout, wanted: Selection) -> Iterator[JobLog]:
+def logs_of(layout: StorePaths, wanted: Selection) -> Iterator[JobLog]:
     """The logs of matching keys, the newest first; what can't be read as one is left out."""
     for log_id in reversed(_log_ids(layout)):
         with suppress(OSError, InvalidRecord):
@@ -80,7 +80,7 @@ def text_of(log: JobLog) -> str:
     return _without_ending(content).decode("utf-8", "replace")
 
 
-def read_on(layout: Layout, log_id: str, offset: int) -> LogPart:
+def read_on(layout: StorePaths, log_id: str, offset: int) -> LogPart:
     """The text from `offset` on, in bytes: `PART_BYTES` of whole lines at most.
 
     Raises `InvalidName`, and `NotFound` when the log is gone.
@@ -112,7 +112,7 @@ def read_on(layout: Layout, log_id: str, offset: int) -> LogPart:
     )
 
 
-def make_room(layout: Layout, disk: Disk) -> None:
+def delete_old_logs(layout: StorePaths, disk: Disk) -> None:
     """Delete the oldest logs beyond `LOGS_KEPT` and `LOGS_BYTES`, but none that is being written.
 
     Those that are written at the same time may grow beyond the bound until the next one is opened.
@@ -127,7 +127,7 @@ def make_room(layout: Layout, disk: Disk) -> None:
                 disk.unlink(path)
 
 
-def _log_ids(layout: Layout) -> list[str]:
+def _log_ids(layout: StorePaths) -> list[str]:
     """All logs, the oldest first."""
     names = (name.removesuffix(_SUFFIX) for name in names_in(str(layout.logs)))
     return [name for name in names if _LOG_ID.fullmatch(name)]

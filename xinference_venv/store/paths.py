@@ -22,7 +22,7 @@ LAYER_NAME = "inherited"
 
 
 @dataclass(frozen=True)
-class Layout:
+class StorePaths:
     """Paths below `root`, the ``virtualenv`` directory of a home."""
 
     root: Path
@@ -48,7 +48,7 @@ class Layout:
         return self._entry(self.wheels, sha256)
 
     @staticmethod
-    def beside(env_id: str, number: int) -> str:
+    def alternative_id(env_id: str, number: int) -> str:
         """The name of another environment of the same lock; 0 gives the lock's own."""
         return f"{env_id}x{number}" if number else env_id
 

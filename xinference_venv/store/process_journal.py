@@ -21,7 +21,7 @@ from xinference_venv._util.records import Record, digest_of
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.inventory.lease import Holder, ProcessIdentity, judge
 from xinference_venv.store.atomic import Disk
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.process_identity import identify, process_start, this_process
 
 _OWNER_VARIABLE = "XINFERENCE_VENV_OWNER"
@@ -41,7 +41,7 @@ class _Note(Record, name="process note"):
 class ProcessJournal:
     """The journal of one store."""
 
-    layout: Layout
+    layout: StorePaths
     disk: Disk
 
     @property

@@ -23,7 +23,7 @@ SETTLED_NANOSECONDS = 2_000_000_000
 
 
 @dataclass(kw_only=True, slots=True)
-class Remembered(Generic[_K, _T]):
+class StatCache(Generic[_K, _T]):
     """Values by key, each read from a file or a folder of its own."""
 
     _kept: dict[_K, tuple[str, Stamp, _T]] = field(default_factory=dict, init=False)

@@ -33,11 +33,11 @@ from xinference_venv.store.keys import (
     names_in,
 )
 from xinference_venv.store.leases import Leases
-from xinference_venv.store.legacy.layouts import remove_old, taking_over
-from xinference_venv.store.locks import check_locking, held_briefly
-from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME, Layout
+from xinference_venv.store.legacy.layouts import remove_old, replacing_old
+from xinference_venv.store.locks import check_locking, hold_lock_briefly
+from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME, StorePaths
 from xinference_venv.store.process_identity import process_start, this_process
-from xinference_venv.store.stat_cache import Remembered
+from xinference_venv.store.stat_cache import StatCache
 
 _STAGING_SECONDS = 7 * 86_400.0
 
@@ -46,20 +46,20 @@ _STAGING_SECONDS = 7 * 86_400.0
 class Store:
     """All that is under one ``virtualenv`` directory; every method blocks on the disk."""
 
-    layout: Layout
+    layout: StorePaths
     disk: Disk
     leases: Leases
     wheels: BuiltWheels
-    _env_records: Remembered[str, EnvRecord] = field(default_factory=Remembered, init=False)
-    _key_records: Remembered[EnvKey, KeyRecord] = field(default_factory=Remembered, init=False)
-    _key_folders: KeyFolders = field(default_factory=Remembered, init=False)
+    _env_records: StatCache[str, EnvRecord] = field(default_factory=StatCache, init=False)
+    _key_records: StatCache[EnvKey, KeyRecord] = field(default_factory=StatCache, init=False)
+    _key_folders: KeyFolders = field(default_factory=StatCache, init=False)
 
     @classmethod
     def open(cls, root: Path, disk: Disk | None = None) -> Store:
         """The store at `root`, made if it is not there; raises `StoreError`."""
         disk = disk or Disk()
         disk.make_directory(root)
-        layout = Layout(root.resolve())
+        layout = StorePaths(root.resolve())
         for folder in layout.folders:
             check_no_link_above(folder / "any")
             disk.make_directory(folder)
@@ -131,19 +131,19 @@ class Store:
         except InvalidRecord:
             return None
 
-    def remember_only(self, env_ids: Collection[str], keys: Collection[EnvKey]) -> None:
+    def cache_only(self, env_ids: Collection[str], keys: Collection[EnvKey]) -> None:
         """Forget what was read of all others."""
         self._env_records.keep_only(env_ids)
         self._key_records.keep_only(keys)
 
     # Changing
 
-    def stage(self, name: str) -> Path:
+    def make_staging_folder(self, name: str) -> Path:
         """A private folder for one build, owned by this process: of this name, or of one that
         begins with it where another build has that.
         """
         # A sweep of built wheels has ended before this build looks for one, or sees that it builds.
-        with held_briefly(self._staging_lock):
+        with hold_lock_briefly(self._staging_lock):
             taken = set(names_in(str(self.layout.staging)))
             numbered = (f"{name}-{number}" for number in itertools.count(2))
             free = next(
@@ -161,7 +161,7 @@ class Store:
                 raise
         return folder
 
-    def unstage(self, name: str) -> None:
+    def delete_staging_folder(self, name: str) -> None:
         """Delete what is left of a build, by the name of its folder."""
         folder = self.layout.staging / name
         self.disk.discard(folder, self.layout.trash)
@@ -191,9 +191,9 @@ class Store:
         The lease keeps it until a key means it.
         """
         for number in itertools.count():
-            env_id = self.layout.beside(record.env_id, number)
+            env_id = self.layout.alternative_id(record.env_id, number)
             try:
-                with held_briefly(self.env_lock(env_id)):
+                with hold_lock_briefly(self.env_lock(env_id)):
                     try:
                         self.env_record(env_id)
                     except InvalidRecord:
@@ -213,14 +213,14 @@ class Store:
                 raise
         raise AssertionError("there is always a next number")
 
-    def attach(self, record: KeyRecord) -> None:
+    def point_key(self, record: KeyRecord) -> None:
         """Make a key mean an environment; the caller holds the key's lock.
 
         What an older version left in its place goes; `InUse` while a process uses that.
         """
         link = self.layout.key_link(record.key)
         target = self.layout.env(record.env_id)
-        with taking_over(self.layout, self.disk, record.key):
+        with replacing_old(self.layout, self.disk, record.key):
             self.disk.rewrite_json(self._key_path(record.key), record.to_dict(), durable=True)
             self.disk.swap_link(link, Path(os.path.relpath(target, link.parent)))
         self.disk.flush(link.parent)
@@ -240,7 +240,7 @@ class Store:
         self, env_id: str, *, model_name: str, model_uid: str | None, process: ProcessIdentity
     ) -> Lease:
         """A lease on an environment that is whole; `InvalidRecord` says when it is not."""
-        with held_briefly(self.env_lock(env_id)):
+        with hold_lock_briefly(self.env_lock(env_id)):
             self.env_record(env_id)
             self.leases.prune(env_id)
             return self.leases.take(
@@ -255,7 +255,7 @@ class Store:
         self.leases.release(env_id, lease_id)
         self.delete_if_unused(env_id)
 
-    def detach(self, key: EnvKey) -> None:
+    def unlink_key(self, key: EnvKey) -> None:
         """Make a key mean nothing; the caller holds the key's lock."""
         link = self.layout.key_link(key)
         self.disk.unlink(link)
@@ -267,7 +267,7 @@ class Store:
     def delete_if_unused(self, env_id: str) -> bool:
         """Delete an environment that no key and no lease needs; tells whether it is gone."""
         env = self.layout.env(env_id)
-        with held_briefly(self.env_lock(env_id)):
+        with hold_lock_briefly(self.env_lock(env_id)):
             if any(named == env_id for _, named in self.links()):
                 return False
             if self.leases.prune(env_id):
@@ -317,7 +317,7 @@ class Store:
         unneeded = set(self.unneeded_wheels())
         if not unneeded:
             return
-        with held_briefly(self._staging_lock):
+        with hold_lock_briefly(self._staging_lock):
             if not any(self.layout.staging.iterdir()):
                 # What was being built meanwhile is published by now.
                 unneeded -= self._built_wheels_of(self._env_ids() - known)
@@ -404,10 +404,10 @@ def remove_entry(store: Store, entry: EnvEntry) -> bool:
     if entry.env_id is None or store.env_of(entry.key) != entry.env_id:
         return False
     # Who takes a lease holds the same lock, so it is taken before this or of nothing.
-    with held_briefly(store.env_lock(entry.env_id)):
+    with hold_lock_briefly(store.env_lock(entry.env_id)):
         if not entry.leases and not entry.shared_with:
             holders = [lease for lease, _ in store.leases.of(entry.env_id)]
             if holders:
                 raise held_by(str(entry.key), holders)
-        store.detach(entry.key)
+        store.unlink_key(entry.key)
     return store.delete_if_unused(entry.env_id)

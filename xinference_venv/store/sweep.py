@@ -13,8 +13,8 @@ from pathlib import Path
 from xinference_venv.inventory.lease import Holder
 from xinference_venv.store.atomic import Disk, maker_of
 from xinference_venv.store.keys import folders_in, key_places, names_in
-from xinference_venv.store.locks import held_if_free
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.locks import hold_lock_if_free
+from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.store import Store
 
 # Nobody takes as long to write a file, not even a process of a host that can't be asked.
@@ -36,7 +36,7 @@ def sweep(store: Store) -> None:
     sweep_stale_records(store)
 
 
-def sweep_temporary_files(layout: Layout, disk: Disk) -> None:
+def sweep_temporary_files(layout: StorePaths, disk: Disk) -> None:
     """Delete what dead processes made beside its place, and the folders of keys without a key."""
     for folder in _folders(layout):
         for name in names_in(folder):
@@ -49,7 +49,7 @@ def sweep_temporary_files(layout: Layout, disk: Disk) -> None:
         disk.remove_empty(Path(folder))
 
 
-def _folders(layout: Layout) -> Iterator[str]:
+def _folders(layout: StorePaths) -> Iterator[str]:
     """Every folder in which something is made beside, but those of a build."""
     yield from map(str, layout.folders)
     for parent in (layout.envs, layout.leases, layout.wheels):
@@ -78,7 +78,7 @@ def _is_stale(path: Path) -> bool:
 def sweep_stale_records(store: Store) -> None:
     """Delete stale leases, key records and locks, each under the lock of who would need it."""
     for env_id in store.leases.env_ids():
-        with held_if_free(store.env_lock(env_id)) as free:
+        with hold_lock_if_free(store.env_lock(env_id)) as free:
             if free:
                 store.leases.prune(env_id)
     known = _key_digests(store)
@@ -93,7 +93,7 @@ def _sweep_key_records(store: Store, known: set[str]) -> None:
         digest = name.removesuffix(".json")
         if digest in known or not _DIGEST.fullmatch(digest):
             continue
-        with held_if_free(layout.locks / f"key-{digest}.lock") as free:
+        with hold_lock_if_free(layout.locks / f"key-{digest}.lock") as free:
             if free and digest not in _key_digests(store):
                 store.disk.unlink(layout.keys / name)
 
@@ -105,7 +105,7 @@ def _sweep_locks(store: Store, known: set[str]) -> None:
         kind, _, subject = name.removesuffix(".lock").partition("-")
         if kind not in ("key", "env", "build") or subject in known:
             continue
-        with held_if_free(layout.locks / name) as free:
+        with hold_lock_if_free(layout.locks / name) as free:
             if free:
                 store.disk.unlink(layout.locks / name)
 

@@ -67,7 +67,7 @@ class Builder:
         urls = self._urls_with_credentials()
         file = self.scratch / "pylock.install.toml"
         document = with_credentials(lock.pylock(), urls)
-        document["packages"] = dealt(document["packages"], lock.sizes)
+        document["packages"] = split_into_stretches(document["packages"], lock.sizes)
         file.write_text(tomli_w.dumps(document), "utf-8")
         return argv.install(
             lock=str(file),
@@ -131,7 +131,9 @@ class Builder:
         return [url for url in (*direct, *places) if strip_credentials(url) != url]
 
 
-def dealt(packages: Sequence[Mapping[str, Any]], sizes: Mapping[str, int]) -> list[Any]:
+def split_into_stretches(
+    packages: Sequence[Mapping[str, Any]], sizes: Mapping[str, int]
+) -> list[Any]:
     """Packages in an order of which every stretch has about as many bytes.
 
     uv links them to an environment in stretches, one for each processor; where all the large ones

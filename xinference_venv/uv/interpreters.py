@@ -22,7 +22,7 @@ from xinference_venv._util.records import Record
 from xinference_venv.errors import InvalidRecord, PythonNotFound, UvFailed, UvNotFound
 from xinference_venv.planning.host import Accelerator, Interpreter
 from xinference_venv.uv import argv
-from xinference_venv.uv.subprocess import Finished, ProcessDoor, Uv
+from xinference_venv.uv.subprocess import Finished, ProcessRunner, Uv
 
 _PROBE_SECONDS = 60.0
 _INSTALL_SECONDS = 900.0
@@ -87,7 +87,7 @@ def version_manager_directories(environ: Mapping[str, str], home: str) -> list[s
     return list(filter(os.path.isdir, folders))
 
 
-async def probe_interpreter(door: ProcessDoor, python: str) -> Interpreter:
+async def probe_interpreter(door: ProcessRunner, python: str) -> Interpreter:
     """Ask an interpreter what it is; raises `PythonNotFound` when it can't say."""
     lent = Path(packaging.__file__).parents[1]
     try:
@@ -158,7 +158,7 @@ def _matching(there: Mapping[str, str], wanted: str) -> list[str]:
     return [each for each in there if each == wanted or each.startswith(f"{wanted}.")]
 
 
-async def probe_accelerator(door: ProcessDoor, interpreter: Interpreter) -> Accelerator:
+async def probe_accelerator(door: ProcessRunner, interpreter: Interpreter) -> Accelerator:
     """CUDA by `nvidia-smi` and by the host torch's own version file; NPU by its device file.
 
     torch is not imported: that takes seconds, and its context stays on the GPU.
@@ -228,7 +228,7 @@ print("checked")
 
 
 async def check_environment(
-    door: ProcessDoor,
+    door: ProcessRunner,
     python: str,
     *,
     seen: Iterable[str],
@@ -256,7 +256,7 @@ def _answer(finished: Finished) -> str:
 
 
 async def import_modules(
-    door: ProcessDoor, python: str, modules: Iterable[str], *, deadline: float
+    door: ProcessRunner, python: str, modules: Iterable[str], *, deadline: float
 ) -> str | None:
     """Import modules in a fresh interpreter; the traceback of what failed, or None."""
     code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"

@@ -23,7 +23,7 @@ from xinference_venv._util.redact import redact_text
 from xinference_venv._util.tasks import finish, ignore
 from xinference_venv.errors import DeadlineExceeded, UvFailed, UvNotFound
 from xinference_venv.observability import metrics
-from xinference_venv.observability.registry import Measures
+from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.observability.waiting import counted_waiting
 from xinference_venv.uv.argv import UvCommand, prune_cache
 from xinference_venv.uv.argv import version as version_command
@@ -50,7 +50,7 @@ class Finished:
 
 
 @dataclass(kw_only=True)
-class ProcessDoor:
+class ProcessRunner:
     """Runs subprocesses, at most `slots` at a time, in the given environment.
 
     `started` and `ended` hear of each process by pid: the owner journals them, so that what a
@@ -61,7 +61,7 @@ class ProcessDoor:
     slots: int
     started: Callable[[int], None] = ignore
     ended: Callable[[int], None] = ignore
-    measures: Measures = field(default_factory=Measures)
+    measures: MetricRegistry = field(default_factory=MetricRegistry)
     _gate: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -133,7 +133,7 @@ class Uv:
     """uv behind the door: the program, the words of its failures, and a count of its calls."""
 
     program: str
-    door: ProcessDoor
+    door: ProcessRunner
     calls: int = 0
     _versions: list[str] = field(default_factory=list)
 

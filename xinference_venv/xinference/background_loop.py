@@ -17,7 +17,7 @@ from xinference_venv.errors import JobCancelled
 _T = TypeVar("_T")
 
 
-class Running(Generic[_T]):
+class BackgroundCall(Generic[_T]):
     """A piece of work that has begun; `what` it is stands in the error when it is cancelled."""
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, _T]], what: str) -> None:

@@ -19,8 +19,8 @@ from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.pip_config import PipConfig
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.sources import PackageSources
-from xinference_venv.planning.spec import EnvSpec, Surroundings, plan_spec
-from xinference_venv.service.host_facts import Hosts
+from xinference_venv.planning.spec import EnvSpec, PlanningFacts, plan_spec
+from xinference_venv.service.host_facts import HostFactsReader
 from xinference_venv.service.open_uv import open_uv
 from xinference_venv.service.places import find_places
 from xinference_venv.settings import InheritMode, Settings
@@ -86,7 +86,7 @@ class Engine:
     settings: Settings
     store: Store
     uv: Uv
-    hosts: Hosts
+    hosts: HostFactsReader
 
     @classmethod
     async def open(cls, environ: Mapping[str, str]) -> Self:
@@ -95,7 +95,7 @@ class Engine:
         store = await asyncio.to_thread(Store.open, places.root)
         uv = await asyncio.to_thread(open_uv, places, store, environ)
         settings = places.settings
-        hosts = Hosts(store=store, uv=uv, settings=settings, environ=environ)
+        hosts = HostFactsReader(store=store, uv=uv, settings=settings, environ=environ)
         return cls(settings=settings, store=store, uv=uv, hosts=hosts)
 
     def check_place(self, path: Path) -> None:
@@ -161,7 +161,7 @@ class Planner:
         settings = self.engine.settings
         same = self.interpreter.minor_version == self.host.interpreter.minor_version
         needs = application_needs(self.host) if same else {}
-        around = Surroundings(
+        around = PlanningFacts(
             catalog=built_in_catalog(),
             host=self.host,
             interpreter=self.interpreter,

@@ -21,7 +21,7 @@ from xinference_venv.errors import NotFound
 from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.uv.interpreters import find_uv
 from xinference_venv.xinference import operations
-from xinference_venv.xinference.background_loop import Running
+from xinference_venv.xinference.background_loop import BackgroundCall
 from xinference_venv.xinference.builtin_errors import built_in_errors
 from xinference_venv.xinference.engine import InstallOptions
 
@@ -39,7 +39,7 @@ class InPlaceEnvManager(VirtualEnvManager):  # type: ignore[misc]
 
     def __init__(self, env_path: Path) -> None:
         super().__init__(env_path)
-        self._running: set[Running[Any]] = set()
+        self._running: set[BackgroundCall[Any]] = set()
 
     @classmethod
     def is_available(cls) -> bool:
@@ -99,8 +99,8 @@ class InPlaceEnvManager(VirtualEnvManager):  # type: ignore[misc]
         """What to install on this host for packages with placeholders and markers."""
         with built_in_errors("Could not read the packages"):
             options = InstallOptions.of(variables, skip_installed=False)
-            asked = Running(
-                lambda: operations.processed(os.environ, packages, options), "reading them"
+            asked = BackgroundCall(
+                lambda: operations.process_packages(os.environ, packages, options), "reading them"
             )
             return asked.result()
 
@@ -128,7 +128,7 @@ class InPlaceEnvManager(VirtualEnvManager):  # type: ignore[misc]
 
     def _do(self, verb: str, what: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         with built_in_errors(f"Could not {verb} {self.env_path}"):
-            running = Running(what, "it")
+            running = BackgroundCall(what, "it")
             self._running.add(running)
             try:
                 return running.result()

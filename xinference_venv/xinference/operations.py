@@ -25,12 +25,12 @@ from xinference_venv.planning.overlay import still_sound
 from xinference_venv.planning.requirements import Origin
 from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.settings import InheritMode
-from xinference_venv.store.locks import held
+from xinference_venv.store.locks import hold_lock
 from xinference_venv.store.process_scan import users_of
 from xinference_venv.uv.interpreters import probe_interpreter
 from xinference_venv.xinference.carry_over import SETUP_MARK, contents_of, own_distributions
 from xinference_venv.xinference.engine import Engine, InstallOptions, Planner
-from xinference_venv.xinference.rebuild import Change, Standing
+from xinference_venv.xinference.rebuild import Change, CurrentEnvironment
 from xinference_venv.xinference.record import RECORD_NAME, Call, InPlaceRecord, still_asked
 
 _log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ async def create(
             # Without its interpreter nothing of it can be used.
             await asyncio.to_thread(_delete, engine, path)
         spec = engine.bare(host, await _chosen_interpreter(engine, host, python))
-        standing = Standing(path=path, record=None, own=())
+        standing = CurrentEnvironment(path=path, record=None, own=())
         await Change(engine=engine, spec=spec, host=host, standing=standing).run(None)
 
 
@@ -72,7 +72,7 @@ async def install(
             _log.info("%s has all of it already", path)
             return
         own = await asyncio.to_thread(own_distributions, path, interpreter)
-        standing = Standing(path=path, record=record, own=own)
+        standing = CurrentEnvironment(path=path, record=record, own=own)
         try:
             await _change(standing, planner, packages, spec.digest)
         except ResolutionFailed as error:
@@ -83,7 +83,7 @@ async def install(
             await _change(standing, planner, relaxed, spec.digest)
 
 
-async def processed(
+async def process_packages(
     environ: Mapping[str, str], packages: Sequence[str], options: InstallOptions
 ) -> list[str]:
     """What is to be installed on this host for packages with placeholders and markers."""
@@ -107,7 +107,7 @@ async def _alone(path: Path, environ: Mapping[str, str], purpose: str) -> AsyncI
     engine = await Engine.open(environ)
     engine.check_place(path)
     lock = engine.store.layout.locks / f"in-place-{digest_of(str(path))[:32]}"
-    async with held(
+    async with hold_lock(
         lock,
         purpose=f"{purpose} of {path}",
         deadline=float(engine.settings.build_timeout),
@@ -117,7 +117,7 @@ async def _alone(path: Path, environ: Mapping[str, str], purpose: str) -> AsyncI
 
 
 async def _change(
-    standing: Standing, planner: Planner, packages: Sequence[str], digest: str
+    standing: CurrentEnvironment, planner: Planner, packages: Sequence[str], digest: str
 ) -> None:
     """Install packages beside what earlier calls asked for; `digest` stands for the call."""
     spec = planner.spec(packages)
@@ -166,7 +166,7 @@ async def _follow_host(engine: Engine, path: Path, host: HostFacts) -> None:
     else:
         spec = engine.bare(host, _as_of_now(record.interpreter, host))
         own = await asyncio.to_thread(own_distributions, path, spec.interpreter)
-        standing = Standing(path=path, record=record, own=own)
+        standing = CurrentEnvironment(path=path, record=record, own=own)
         await Change(engine=engine, spec=spec, host=host, standing=standing).run(None)
 
 

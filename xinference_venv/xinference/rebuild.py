@@ -25,7 +25,7 @@ from xinference_venv.planning.requirements import Origin, RequirementLine
 from xinference_venv.planning.source_builds import with_built
 from xinference_venv.planning.spec import PROCESS_DISTRIBUTION, EnvSpec
 from xinference_venv.service.assemble import Assembly, in_phase, raise_faults
-from xinference_venv.service.prepare import staged
+from xinference_venv.service.prepare import staging_folder
 from xinference_venv.settings import InheritMode
 from xinference_venv.store.envs.inspect import inspect_env, site_packages_of
 from xinference_venv.store.process_scan import users_of
@@ -54,7 +54,7 @@ _WRITTEN_IN_PLACE = frozenset({"vllm", "vllm-spark2-5-plugin"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class CurrentEnvironment:
     """What an environment is: its record, if the drop-in made it, and what it has of its own."""
 
     path: Path
@@ -91,7 +91,7 @@ class Change:
     engine: Engine
     spec: EnvSpec
     host: HostFacts
-    standing: Standing
+    standing: CurrentEnvironment
 
     @property
     def path(self) -> Path:
@@ -120,7 +120,7 @@ class Change:
         store = self.engine.store
         # What crashes left: nobody else may ever open this store.
         await finish_in_thread(sweep, store)
-        async with staged(store, self.spec.interpreter) as folder:
+        async with staging_folder(store, self.spec.interpreter) as folder:
             plan = await in_phase(Phase.RESOLVING, self._plan(folder, call))
             for warning in plan.lock.warnings:
                 _log.warning("%s", warning)

@@ -23,7 +23,7 @@ from tests.observability.test_metrics import dashboard, expressions, names_in
 from tests.rest.fakes import ADDRESS, FakeSupervisor, app_of, browser
 from tests.wheels import build_wheel
 from xinference_venv.observability.metrics import OF_SUPERVISOR, OF_WORKER, STARTED, UP
-from xinference_venv.observability.registry import Kind, Measures
+from xinference_venv.observability.registry import Kind, MetricRegistry
 
 OPEN_METRICS = "application/openmetrics-text"
 PASSWORD = "pass-word-of-the-index"
@@ -222,7 +222,7 @@ def scraped() -> FakeSupervisor:
     """A supervisor that tells every metric there is."""
     parts = []
     for known in (OF_SUPERVISOR, OF_WORKER):
-        part = Measures()
+        part = MetricRegistry()
         for metric in known.values():
             labels = [f"a {name}" for name in metric.labels]
             if metric.kind is Kind.HISTOGRAM:
@@ -272,11 +272,11 @@ async def test_the_buckets_of_a_histogram_count_all_that_is_not_above_them() -> 
 
 
 async def test_what_a_worker_of_a_later_release_says_more_is_left_out() -> None:
-    later = Measures()
+    later = MetricRegistry()
     later.set(STARTED, value=1.0)
     data = through_json(later.to_dict())
     data["families"].append({**data["families"][0], "name": "xinference_venv_of_later"})
-    own = Measures()
+    own = MetricRegistry()
     own.set(UP, ADDRESS, value=1.0)
     told = {**data, "worker_address": ADDRESS}
     answer = {"supervisor": own.to_dict(), "list": [told], "unreachable": []}

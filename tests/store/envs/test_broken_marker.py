@@ -14,14 +14,19 @@ from tests.store.conftest import attached
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.store.atomic import Disk
-from xinference_venv.store.envs.broken_marker import FAULTS_KEPT, BrokenMark, bounded, read_mark
+from xinference_venv.store.envs.broken_marker import (
+    FAULTS_KEPT,
+    BrokenMarker,
+    bounded,
+    read_broken_marker,
+)
 from xinference_venv.store.listing import entries_of
 from xinference_venv.store.paths import BROKEN_NAME, LOCK_NAME
 from xinference_venv.store.store import Store
 
-MARK = BrokenMark(found=1_700_000_000.0, faults=("a.py is missing", "b.py too"), hashes=False)
+MARK = BrokenMarker(found=1_700_000_000.0, faults=("a.py is missing", "b.py too"), hashes=False)
 marks = st.builds(
-    BrokenMark,
+    BrokenMarker,
     found=st.floats(0, 1e11),
     faults=st.lists(st.text(max_size=5)).map(tuple),
     hashes=st.booleans(),
@@ -29,8 +34,8 @@ marks = st.builds(
 
 
 @given(marks)
-def test_a_mark_comes_back_from_json(mark: BrokenMark) -> None:
-    assert BrokenMark.from_dict(through_json(mark.to_dict())) == mark
+def test_a_mark_comes_back_from_json(mark: BrokenMarker) -> None:
+    assert BrokenMarker.from_dict(through_json(mark.to_dict())) == mark
 
 
 def test_a_mark_is_read_whole_or_refused() -> None:
@@ -64,7 +69,7 @@ def test_a_mark_that_can_not_be_read_still_says_that_it_is_broken(
     (store.layout.env(env_id) / BROKEN_NAME).write_text(content)
     with pytest.raises(InvalidRecord, match="marked as broken"):
         store.env_record(env_id)
-    mark = read_mark(store.disk, store.layout.env(env_id))
+    mark = read_broken_marker(store.disk, store.layout.env(env_id))
     assert mark is not None
     assert mark.hashes
 
@@ -95,7 +100,7 @@ def test_an_environment_without_its_lock_or_its_interpreter_is_broken(store: Sto
 
 
 def test_no_environment_has_no_mark(tmp_path: Path) -> None:
-    assert read_mark(Disk(), tmp_path / "none") is None
+    assert read_broken_marker(Disk(), tmp_path / "none") is None
 
 
 def test_many_faults_are_counted_and_not_all_told() -> None:

@@ -27,7 +27,7 @@ from xinference_venv.store.envs.verify import (
     content_is_doubted,
     due_envs,
     lease_of_lock,
-    note_own_files,
+    write_own_files,
 )
 from xinference_venv.store.paths import (
     BROKEN_NAME,
@@ -46,7 +46,7 @@ Children = Callable[[], subprocess.Popen[bytes]]
 def publish(store: Store, *names: str, job_id: str = "job") -> str:
     """The id of an environment that is whole in every file, and that nobody uses."""
     lock = lock_of(*names)
-    env = store.stage(job_id) / "env"
+    env = store.make_staging_folder(job_id) / "env"
     for name in names:
         module = name.replace("-", "_")
         fake_distribution(env / SITE, name, "1.0", files={f"{module}/__init__.py": "x = 1\n"})
@@ -60,7 +60,7 @@ def publish(store: Store, *names: str, job_id: str = "job") -> str:
     (env / LAYER_NAME / "0" / "of_the_host.py").symlink_to(host / "of_the_host.py")
     inspection = inspect_env(env, env / SITE)
     assert inspection.faults == ()
-    note_own_files(store.disk, env, inspection.own_files)
+    write_own_files(store.disk, env, inspection.own_files)
     record = EnvRecord.of(
         lock,
         size_bytes=inspection.size_bytes,
@@ -69,8 +69,8 @@ def publish(store: Store, *names: str, job_id: str = "job") -> str:
         interpreter=interpreter_facts(REAL_PYTHON),
     )
     lease = store.publish(env, record, lock, model_name="a-model", process=this_process())
-    store.unstage(job_id)
-    store.attach(key_record(key(job_id), lease.env_id))
+    store.delete_staging_folder(job_id)
+    store.point_key(key_record(key(job_id), lease.env_id))
     store.leases.release(lease.env_id, lease.lease_id)
     return lease.env_id
 

@@ -217,7 +217,7 @@ def key_place(store: Store) -> Path:
 
 def attach(store: Store) -> str:
     lease = publish(store, lock_of("numpy"))
-    store.attach(key_record(key(), lease.env_id))
+    store.point_key(key_record(key(), lease.env_id))
     return lease.env_id
 
 
@@ -284,7 +284,7 @@ def test_what_can_not_be_deleted_does_not_prevent_a_launch(
 
     with monkeypatch.context() as patched:
         patched.setattr(Disk, "delete", fail)
-        patched.setattr(Store, "unstage", lambda *_: None)
+        patched.setattr(Store, "delete_staging_folder", lambda *_: None)
         assert store.env_of(key()) is None
         env_id = attach(store)
     assert store.env_of(key()) == env_id

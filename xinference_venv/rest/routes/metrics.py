@@ -1,7 +1,7 @@
 """The metrics of the whole cluster, as Prometheus scrapes them: one place for all workers.
 
-Comes in: the `Measures` of the supervisor and of each worker that answered in time. Comes out:
-Prometheus's text, or OpenMetrics where that is asked for. Nothing is kept between two scrapes.
+Comes in: the `MetricRegistry` of the supervisor and of each worker that answered in time. Comes
+out: Prometheus's text, or OpenMetrics where that is asked for. Nothing is kept between two scrapes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from prometheus_client.utils import floatToGoString
 from starlette.responses import Response
 
 from xinference_venv.observability.metrics import OF_SUPERVISOR, OF_WORKER
-from xinference_venv.observability.registry import Kind, Measures, Metric, Sample, Spread
+from xinference_venv.observability.registry import Kind, Metric, MetricRegistry, Sample, Spread
 from xinference_venv.rest.base import Route, Supervisor
 from xinference_venv.rest.tokens import Scope
 
@@ -40,10 +40,10 @@ async def scrape(request: Request, supervisor: Supervisor) -> Response:
 
 def registry_of(answer: Mapping[str, Any]) -> CollectorRegistry:
     """A registry of what a supervisor's `measure` says; raises `InvalidRecord`."""
-    samples = list(Measures.from_dict(answer["supervisor"], OF_SUPERVISOR).samples())
+    samples = list(MetricRegistry.from_dict(answer["supervisor"], OF_SUPERVISOR).samples())
     for each in answer["list"]:
         address = each["worker_address"]
-        for sample in Measures.from_dict(each, OF_WORKER).samples():
+        for sample in MetricRegistry.from_dict(each, OF_WORKER).samples():
             samples.append(_of(address, sample))
     registry = CollectorRegistry()
     registry.register(_Cluster(samples))

@@ -20,7 +20,7 @@ FAULTS_KEPT = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BrokenMark(Record, name="mark of a broken environment", version=1):
+class BrokenMarker(Record, name="mark of a broken environment", version=1):
     """What is wrong with an environment, and when it was found, in seconds since the epoch.
 
     `hashes` says whether contents were compared: then only a look that compares them too can
@@ -32,14 +32,16 @@ class BrokenMark(Record, name="mark of a broken environment", version=1):
     hashes: bool = True
 
 
-def read_mark(disk: Disk, env: str | Path) -> BrokenMark | None:
+def read_broken_marker(disk: Disk, env: str | Path) -> BrokenMarker | None:
     """The mark of an environment, or None; one that can't be read still says that it is broken."""
     path = Path(env, BROKEN_NAME)
     try:
         data = disk.read_json(path)
-        return None if data is None else BrokenMark.from_dict(data)
+        return None if data is None else BrokenMarker.from_dict(data)
     except InvalidRecord as error:
-        return BrokenMark(found=0.0, faults=(f"it is marked as broken, and {error}",), hashes=True)
+        return BrokenMarker(
+            found=0.0, faults=(f"it is marked as broken, and {error}",), hashes=True
+        )
 
 
 def missing_part(env: str) -> str | None:
@@ -61,7 +63,7 @@ def fault_at_a_glance(disk: Disk, env: str) -> str | None:
     """
     if (missing := missing_part(env)) is not None:
         return missing
-    mark = read_mark(disk, env) if _is_there(f"{env}/{BROKEN_NAME}") else None
+    mark = read_broken_marker(disk, env) if _is_there(f"{env}/{BROKEN_NAME}") else None
     if mark is None:
         return None
     return mark.faults[0] if mark.faults else "it is marked as broken"

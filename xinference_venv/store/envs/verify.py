@@ -22,10 +22,15 @@ from xinference_venv.inventory.env import EnvRecord
 from xinference_venv.inventory.lease import Lease, ProcessIdentity
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.store.atomic import Disk
-from xinference_venv.store.envs.broken_marker import BrokenMark, bounded, missing_part, read_mark
+from xinference_venv.store.envs.broken_marker import (
+    BrokenMarker,
+    bounded,
+    missing_part,
+    read_broken_marker,
+)
 from xinference_venv.store.envs.inspect import Inspection, inspect_env, site_packages_of
 from xinference_venv.store.keys import names_in
-from xinference_venv.store.locks import held_briefly
+from xinference_venv.store.locks import hold_lock_briefly
 from xinference_venv.store.paths import BROKEN_NAME, LAYER_NAME, LOCK_NAME, OWN_FILES_NAME
 from xinference_venv.store.store import Store
 
@@ -75,10 +80,10 @@ def check_env(
         # Where it leads nothing is ours, to be read or to be marked.
         return (f"{env} is a link",)
     while (looked_at := _identity(env)) is not None:
-        mark = read_mark(store.disk, env)
+        mark = read_broken_marker(store.disk, env)
         hashes = hashes or (mark is not None and mark.hashes)
         faults = bounded(list(_faults(store, env_id, hashes, pause)))
-        with held_briefly(store.env_lock(env_id)):
+        with hold_lock_briefly(store.env_lock(env_id)):
             if _identity(env) == looked_at:
                 return _noted(store, env, faults, hashes)
     return None
@@ -91,7 +96,7 @@ class _OwnFiles(Record, name=OWN_FILES_NAME, version=1):
     sizes: Mapping[str, int]
 
 
-def note_own_files(disk: Disk, env: Path, sizes: Mapping[str, int]) -> None:
+def write_own_files(disk: Disk, env: Path, sizes: Mapping[str, int]) -> None:
     """Write into a staged environment what it has that no package brought: bytes by path."""
     disk.write_json(env / OWN_FILES_NAME, _OwnFiles(sizes=sizes).to_dict(), durable=True)
 
@@ -116,13 +121,15 @@ def content_is_doubted(store: Store, env_id: str) -> bool:
 
     All are linked from one cache of uv's, so the next one may have them too.
     """
-    marks = (read_mark(store.disk, store.layout.env(each)) for each in _ids_of(store, env_id))
+    marks = (
+        read_broken_marker(store.disk, store.layout.env(each)) for each in _ids_of(store, env_id)
+    )
     return any(mark is not None and mark.hashes for mark in marks)
 
 
 def _ids_of(store: Store, env_id: str) -> list[str]:
     """The id that a lock gives, and those of the environments beside, in order."""
-    prefix = store.layout.beside(env_id, 1)[:-1]
+    prefix = store.layout.alternative_id(env_id, 1)[:-1]
     beside = [name for name in names_in(str(store.layout.envs)) if name.startswith(prefix)]
     return [env_id, *sorted(beside, key=lambda name: (len(name), name))]
 
@@ -132,7 +139,7 @@ def _noted(store: Store, env: Path, faults: tuple[str, ...], hashes: bool) -> tu
     disk, path = store.disk, env / BROKEN_NAME
     try:
         if faults:
-            mark = BrokenMark(found=time.time(), faults=faults, hashes=hashes)
+            mark = BrokenMarker(found=time.time(), faults=faults, hashes=hashes)
             disk.write_json(path, mark.to_dict(), durable=True)
         else:
             disk.unlink(path)

@@ -32,7 +32,7 @@ from xinference_venv.store.keys import (
     is_directory,
 )
 from xinference_venv.store.legacy.sizes import sizes_of
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.process_scan import users_of
 
 _NO_MODELS = frozenset({"store", "models", "v2", "v3", "v4"})
@@ -55,7 +55,7 @@ class OldDirectory:
     is_link: bool
 
 
-def old_directories(layout: Layout, places: Iterable[KeyPlace]) -> Iterator[OldDirectory]:
+def old_directories(layout: StorePaths, places: Iterable[KeyPlace]) -> Iterator[OldDirectory]:
     """All that is there; `places` are the key places of the same layout."""
     for key, path, env_id in places:
         if env_id is None and ((is_link := os.path.islink(path)) or os.path.isdir(path)):
@@ -77,7 +77,7 @@ def old_directories(layout: Layout, places: Iterable[KeyPlace]) -> Iterator[OldD
 
 
 def old_entries(
-    layout: Layout, disk: Disk, places: Iterable[KeyPlace], wanted: Selection
+    layout: StorePaths, disk: Disk, places: Iterable[KeyPlace], wanted: Selection
 ) -> list[EnvEntry]:
     """The entries of what a filter means, with their users; only then the system is asked.
 
@@ -114,7 +114,7 @@ def python_of(env: Path) -> str | None:
     return found[1] if found else None
 
 
-def remove_old(layout: Layout, disk: Disk, path: Path) -> None:
+def remove_old(layout: StorePaths, disk: Disk, path: Path) -> None:
     """Remove what an older version left, of a link the link alone, and what is empty then."""
     layout.inside(path)
     if os.path.islink(path):
@@ -126,7 +126,7 @@ def remove_old(layout: Layout, disk: Disk, path: Path) -> None:
             break
 
 
-def check_free(layout: Layout, key: EnvKey) -> None:
+def check_free(layout: StorePaths, key: EnvKey) -> None:
     """Raise `InUse` while a process uses what an older version left in the place of a key's link.
 
     The directory would have to be renamed, and that is never done under a process. `StoreError`
@@ -146,7 +146,7 @@ def check_free(layout: Layout, key: EnvKey) -> None:
 
 
 @contextmanager
-def taking_over(layout: Layout, disk: Disk, key: EnvKey) -> Iterator[None]:
+def replacing_old(layout: StorePaths, disk: Disk, key: EnvKey) -> Iterator[None]:
     """Make the place of a key's link free for what is done meanwhile; the caller holds its lock.
 
     The old directory is put back when that fails, and else deleted. Raises
@@ -154,18 +154,18 @@ def taking_over(layout: Layout, disk: Disk, key: EnvKey) -> Iterator[None]:
     """
     check_free(layout, key)
     path = layout.key_link(key)
-    grave = disk.bury(path, layout.trash) if is_directory(str(path)) else None
+    trashed = disk.move_to_trash(path, layout.trash) if is_directory(str(path)) else None
     taken_over = False
     try:
         yield
         taken_over = True
     finally:
-        if grave is not None and not taken_over:
-            disk.rename(grave, path)
-    if grave is not None:
+        if trashed is not None and not taken_over:
+            disk.rename(trashed, path)
+    if trashed is not None:
         # What can't be deleted now is rubbish, and no reason not to launch.
         with suppress(StoreError):
-            disk.delete(grave)
+            disk.delete(trashed)
 
 
 def _may_be_used(path: Path) -> bool:

@@ -16,13 +16,13 @@ from typing import Any
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.store.atomic import Disk, stamp_of
 from xinference_venv.store.envs.inspect import site_packages_of
-from xinference_venv.store.paths import Layout
+from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.tree_size import weigh
 
 MEASURING_SECONDS = 1.0
 
 
-def sizes_of(layout: Layout, disk: Disk, directories: Collection[Path]) -> dict[Path, int]:
+def sizes_of(layout: StorePaths, disk: Disk, directories: Collection[Path]) -> dict[Path, int]:
     """Bytes by directory; what would be measured after `MEASURING_SECONDS` is absent."""
     if not directories:
         return {}
@@ -51,7 +51,7 @@ def _telling(directory: Path) -> tuple[Path, ...]:
     return directory, directory / "bin", site_packages_of(directory)
 
 
-def _kept(layout: Layout, disk: Disk) -> dict[str, Any]:
+def _kept(layout: StorePaths, disk: Disk) -> dict[str, Any]:
     try:
         data = disk.read_json(layout.old_sizes)
     except InvalidRecord:
