@@ -56,7 +56,7 @@ FRONT_ENDS = frozenset({"cli", "rest"})
 PROCESS_DOOR = "uv/subprocess.py"
 
 ALLOWED_BROAD_EXCEPT: tuple[str, ...] = (
-    "service/launch_service.py: Launches._run",
+    "service/launch_service.py: LaunchService._run",
     "runtime/remote_actor.py: _runner_class.Runner.create",
 )
 """Edges of a process, as ``actors/worker.py: VirtualEnvWorkerActor.run``."""
