@@ -37,6 +37,7 @@ from benchmarks.ambient import model_block, scrub_environment, uv_cache
 from benchmarks.common import aligned
 from xinference_venv.actors.cluster import create_worker, supervisor_pool
 from xinference_venv.actors.rpc import PROBE_SECONDS
+from xinference_venv.actors.wire_key import ensure_key
 from xinference_venv.actors.worker import WORKER_UID
 from xinference_venv.client import Client
 from xinference_venv.inventory.cluster_state import Registration
@@ -104,6 +105,7 @@ def main(arguments: Sequence[str]) -> int:
     cache = uv_cache()
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=cache.parent) as scratch:
         scrub_environment(cache)
+        ensure_key()
         os.environ[ALLOWED_ROOTS_VARIABLE] = ",".join(
             place for place in block.find_links if place.startswith("/")
         )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -152,6 +153,8 @@ async def worker_process(host: str, supervisor: str) -> AsyncIterator[asyncio.su
 
 async def serve(paths: list[str]) -> None:
     """The supervisor's process: launch, ask, stop."""
+    # Who reaches a port without the key can't run code there; an operator sets one for all hosts.
+    os.environ.setdefault("XOSCAR_AUTH_KEY", secrets.token_hex(32))
     pool = await xo.create_actor_pool(address="127.0.0.1", n_process=0, auto_recover=False)
     address = pool.external_address
     client = Client(supervisor=await create_supervisor(address), worker=None, pool=None)

@@ -8,6 +8,8 @@ a process with a home and a loopback address of its own. Prints what happens, an
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
 import sys
 import tempfile
 import time
@@ -229,6 +231,7 @@ async def clean_up(client: Client) -> None:
 
 async def main() -> None:
     """Run the demo, with every actor in a process of its own."""
+    os.environ.setdefault("XOSCAR_AUTH_KEY", secrets.token_hex(32))
     with tempfile.TemporaryDirectory() as folder:
         async with (
             supervisor_process() as supervisor,

@@ -11,9 +11,18 @@ import pytest_asyncio
 
 from tests.index import Index
 from xinference_venv.client import Client, local_client
+from xinference_venv.settings import WIRE_KEY_VARIABLE
 
 _OF_INSTALLERS = ("PIP_", "UV_", "XINFERENCE_", "XOSCAR_")
 _OF_PYTHON = frozenset({"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV"})
+
+
+@pytest.fixture(autouse=True, scope="session")
+def wire_key() -> Iterator[str]:
+    """The key of all processes of the tests, as an operator sets it for a cluster."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(WIRE_KEY_VARIABLE, "the-key-of-these-tests")
+        yield "the-key-of-these-tests"
 
 
 @pytest.fixture
@@ -32,7 +41,7 @@ def uv_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def environ(tmp_path: Path, uv_cache: Path) -> dict[str, str]:
+def environ(tmp_path: Path, uv_cache: Path, wire_key: str) -> dict[str, str]:
     """The variables of this process without what configures installers, and homes of our own."""
     kept = {
         name: value
@@ -47,6 +56,7 @@ def environ(tmp_path: Path, uv_cache: Path) -> dict[str, str]:
         "XINFERENCE_HOME": str(home / "xinference"),
         "UV_CACHE_DIR": str(uv_cache),
         "PIP_CONFIG_FILE": os.devnull,
+        WIRE_KEY_VARIABLE: wire_key,
     }
 
 

@@ -248,9 +248,10 @@ def error_from_dict(data: Mapping[str, Any]) -> VirtualEnvError:
 
     A code of another release gives the root, which keeps it in its details and passes it on.
     """
-    by_code = {
-        each.__dict__["code"]: each for each in _tree(VirtualEnvError) if "code" in each.__dict__
-    }
+    by_code: dict[str, type[VirtualEnvError]] = {}
+    for each in _tree(VirtualEnvError):
+        # Not the classes that xoscar derives of ours for errors of other processes.
+        by_code.setdefault(each.code, each)
     code = str(data.get("code", VirtualEnvError.code))
     given = data.get("details")
     details = dict(given) if isinstance(given, Mapping) else {}

@@ -16,6 +16,8 @@ from xinference_venv._util.humanize import parse_duration, parse_size, quoted
 from xinference_venv._util.names import check_distribution_names
 from xinference_venv.errors import InvalidInput, InvalidName
 
+WIRE_KEY_VARIABLE = "XOSCAR_AUTH_KEY"
+"""xoscar's variable for the key that signs what actors say to each other."""
 ALLOWED_ROOTS_VARIABLE = "XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS"
 _T = TypeVar("_T")
 

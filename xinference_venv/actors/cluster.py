@@ -14,6 +14,7 @@ from typing import Any
 import xoscar as xo
 
 from xinference_venv.actors.supervisor import SUPERVISOR_UID, VirtualEnvSupervisorActor
+from xinference_venv.actors.wire_key import ensure_key, require_key
 from xinference_venv.actors.worker import WORKER_UID, VirtualEnvWorkerActor
 from xinference_venv.errors import InvalidInput
 from xinference_venv.inventory.cluster_state import HEARTBEAT_SECONDS
@@ -82,11 +83,13 @@ async def create_worker(
 
 
 @asynccontextmanager
-async def supervisor_pool(address: str) -> AsyncIterator[Any]:
+async def supervisor_pool(address: str, *, insecure: bool = False) -> AsyncIterator[Any]:
     """A supervisor in a pool of its own at `address` (``HOST:PORT``); destroyed at the end.
 
-    Raises `InvalidInput` when nothing can listen there.
+    Raises `InvalidInput` when nothing can listen there, and without ``XOSCAR_AUTH_KEY`` unless it
+    is `insecure`: then whoever reaches the address can run code as this user.
     """
+    require_key(address, insecure=insecure)
     pool = await _pool(address)
     try:
         supervisor = await create_supervisor(pool.external_address)
@@ -106,13 +109,15 @@ async def worker_pool(
     environ: Mapping[str, str] | None = None,
     *,
     heartbeat: float = HEARTBEAT_SECONDS,
+    insecure: bool = False,
 ) -> AsyncIterator[Any]:
     """A worker in a pool of its own at `address`, a member of the supervisor's cluster.
 
     It waits a while for a supervisor that does not answer yet. At the end it leaves the cluster,
     its jobs are cancelled, and their uv has ended. Raises what `create_worker` does, and
-    `InvalidInput` when nothing can listen at the address.
+    `InvalidInput` when nothing can listen at the address, or without a key as `supervisor_pool`.
     """
+    require_key(address, insecure=insecure)
     pool = await _pool(address)
     try:
         worker = await create_worker(
@@ -133,7 +138,11 @@ async def worker_pool(
 
 @asynccontextmanager
 async def local_cluster(environ: Mapping[str, str] | None = None) -> AsyncIterator[LocalCluster]:
-    """Both actors in this process, on the loopback address only; stops what runs at the end."""
+    """Both actors in this process, on the loopback address only; stops what runs at the end.
+
+    A process without ``XOSCAR_AUTH_KEY`` gets a random one.
+    """
+    ensure_key()
     pool = await _pool(LOOPBACK)
     try:
         supervisor = await create_supervisor(pool.external_address)

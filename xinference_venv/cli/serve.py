@@ -24,7 +24,6 @@ from xinference_venv.cli.web_server import WEB_PORT, WebServer, web_options
 if TYPE_CHECKING:
     from xinference_venv.rest.server import Served
 import ipaddress
-import os
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -72,7 +71,6 @@ def web(
 
 
 SUPERVISOR_PORT = 9797
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,9 +88,17 @@ _host = click.option(
     help="The address that the others of the cluster reach this process at.",
 )
 
+_insecure = click.option(
+    "--insecure",
+    is_flag=True,
+    help="Start without XOSCAR_AUTH_KEY: whoever reaches the port, other users of this machine"
+    " included, can then run code as this user.",
+)
+
 
 @click.command()
 @_host
+@_insecure
 @click.option("--port", type=click.IntRange(0, 65535), default=SUPERVISOR_PORT, show_default=True)
 @click.option(
     "--web-port",
@@ -110,6 +116,7 @@ _host = click.option(
 @json_option
 def supervisor(
     host: str,
+    insecure: bool,
     port: int,
     web_port: int | None,
     web_host: str,
@@ -132,7 +139,7 @@ def supervisor(
     async def pool() -> AsyncIterator[_Supervising]:
         from xinference_venv.client import Client, supervisor_pool
 
-        async with supervisor_pool(f"{host}:{port}") as actor:
+        async with supervisor_pool(f"{host}:{port}", insecure=insecure) as actor:
             if web is None:
                 yield _Supervising(address=actor.address)
                 return
@@ -154,12 +161,20 @@ def supervisor(
     help=f"Where the supervisor of the cluster listens; {SUPERVISOR_VARIABLE} says it for good.",
 )
 @_host
+@_insecure
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="By default one that is free."
 )
 @log_option
 @json_option
-def worker(supervisor_address: str, host: str, port: int, log_format: str, as_json: bool) -> int:
+def worker(
+    supervisor_address: str,
+    host: str,
+    insecure: bool,
+    port: int,
+    log_format: str,
+    as_json: bool,
+) -> int:
     """Run the worker of this host until SIGTERM or Ctrl-C; its jobs are cancelled then.
 
     At its start it waits up to a minute for a supervisor that does not answer. Later it waits for
@@ -171,27 +186,20 @@ def worker(supervisor_address: str, host: str, port: int, log_format: str, as_js
     def pool() -> AbstractAsyncContextManager[Any]:
         from xinference_venv.client import worker_pool
 
-        return worker_pool(f"{host}:{port}", supervisor_address)
+        return worker_pool(f"{host}:{port}", supervisor_address, insecure=insecure)
 
     serve(pool, lambda started: say_address("worker", started.address, as_json))
     return 0
 
 
 def _check_host(host: str) -> None:
-    """Refuse what others could not reach, warn of what others could abuse."""
+    """Refuse what others could not reach."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        address = None
-    if address is not None and address.is_unspecified:
+        return
+    if address.is_unspecified:
         raise InvalidInput(
             f"--host {host} is no address that others can reach this process at",
             {"hint": "name one address of this machine, best of a private network"},
-        )
-    local = host == "localhost" or (address is not None and address.is_loopback)
-    if not local and not os.environ.get("XOSCAR_AUTH_KEY"):
-        _log.warning(
-            "who reaches %s can run code here: set the same XOSCAR_AUTH_KEY for every process of"
-            " the cluster, and keep it off public networks",
-            host,
         )

@@ -21,6 +21,8 @@ from contextlib import (
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from xinference_venv._util.own_process import forbid_inspection, hide_variables
+from xinference_venv._util.redact import redact_text
 from xinference_venv.cli.render.cluster import ClusterOutcome
 from xinference_venv.cli.render.environments import LaunchOutcome
 from xinference_venv.errors import DeadlineExceeded, InvalidInput, NotFound, WorkerUnavailable
@@ -28,6 +30,7 @@ from xinference_venv.inventory.jobs import JobEvent, PreparedEnvironment
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.runtime.actor_spec import ActorClass
 from xinference_venv.service.places import SOCKET_VARIABLE, socket_folder
+from xinference_venv.settings import WIRE_KEY_VARIABLE
 
 if TYPE_CHECKING:
     from xinference_venv.client import Client
@@ -49,6 +52,7 @@ def with_client(work: Callable[[Client], Awaitable[_T]], *, supervisor: str | No
 
     The client is of the `supervisor` at an address, by default of actors of this process.
     """
+    _keep_secrets()
     with _sockets_of_our_own():
         # xoscar takes most of a second to import, which nobody who asks for help should wait for.
         from xinference_venv.client import connect, local_client
@@ -78,8 +82,24 @@ def serve(
             ready(kept)
             await asyncio.Event().wait()
 
+    _keep_secrets()
     with _sockets_of_our_own(), suppress(Stopped):
         asyncio.run(_until_stopped(keep()))
+
+
+def _keep_secrets() -> None:
+    """Keep the key and the passwords of indexes from the code that builds of packages run.
+
+    That runs as the same user, so it may read what the system shows of this process.
+    """
+    hide_variables(
+        [
+            name
+            for name, value in os.environ.items()
+            if name == WIRE_KEY_VARIABLE or redact_text(value) != value
+        ]
+    )
+    forbid_inspection()
 
 
 @contextmanager

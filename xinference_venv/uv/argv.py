@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 
 from xinference_venv.planning.pylock import strip_credentials
 from xinference_venv.planning.sources import PackageSources
+from xinference_venv.settings import WIRE_KEY_VARIABLE
 
 # What of uv's own variables says how to reach the network or where interpreters are, and not
 # what to resolve.
@@ -31,7 +32,7 @@ _KEPT_UV_VARIABLES = frozenset(
 # Commands of uv that have commands of their own.
 _GROUPS = (("cache",), ("pip",), ("python",))
 _DROPPED_PREFIXES = ("UV_", "PIP_", "PYTHON", "CONDA_")
-_DROPPED_VARIABLES = frozenset({"VIRTUAL_ENV", "XOSCAR_AUTH_KEY", "__PYVENV_LAUNCHER__"})
+_DROPPED_VARIABLES = frozenset({"VIRTUAL_ENV", WIRE_KEY_VARIABLE, "__PYVENV_LAUNCHER__"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,67 @@
+"""What Linux lets a process decide about itself: who may look into it, whose children it adopts.
+
+Elsewhere than on Linux all of it does nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+# linux/prctl.h
+_SET_DUMPABLE = 4
+_SET_CHILD_SUBREAPER = 36
+# Fields of /proc/PID/stat behind the name of the program, which is the second one; see proc(5).
+_ENV_START, _ENV_END = 50 - 3, 51 - 3
+
+
+def hide_variables(names: Collection[str]) -> None:
+    """Take the values of variables out of ``/proc/PID/environ``; this process keeps them.
+
+    The kernel shows the memory in which it handed the variables over at the start, whatever
+    became of them since, to every process of the same user. Call it before there are threads.
+    """
+    hidden = [name for name in names if name in os.environ]
+    if not hidden or sys.platform != "linux":
+        return
+    for name in hidden:
+        # The C library reads it from a copy from now on.
+        os.environ[name] = os.environ[name]
+    fields = Path("/proc/self/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    start, end = int(fields[_ENV_START]), int(fields[_ENV_END])
+    if not 0 < start < end:
+        # The system does not tell.
+        return
+    place = start
+    for entry in ctypes.string_at(start, end - start).split(b"\0"):
+        variable, _, value = entry.partition(b"=")
+        if os.fsdecode(variable) in hidden:
+            ctypes.memset(place + len(variable) + 1, 0, len(value))
+        place += len(entry) + 1
+
+
+def forbid_inspection() -> None:
+    """Keep other processes of the same user out of this one's memory and ``/proc/PID``.
+
+    It writes no core dumps then. Processes with CAP_SYS_PTRACE, root's by default, get in.
+    """
+    _prctl(_SET_DUMPABLE, 0)
+
+
+def adopt_orphans() -> bool:
+    """Become the parent of descendants whose own parent ends; whether the system does that.
+
+    Without it the first process of the system adopts them, and nobody knows any more whose they
+    were.
+    """
+    return _prctl(_SET_CHILD_SUBREAPER, 1)
+
+
+def _prctl(option: int, value: int) -> bool:
+    if sys.platform != "linux":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    return int(libc.prctl(option, value, 0, 0, 0)) == 0
