@@ -18,7 +18,7 @@ from xinference_venv.inventory.env import EnvRecord, KeyRecord
 from xinference_venv.inventory.inventory import EnvEntry, RemovalPlan
 from xinference_venv.inventory.job_log import LogEnding, LogHeader
 from xinference_venv.inventory.jobs import JobEvent, PreparedEnvironment
-from xinference_venv.inventory.lease import Lease, ProcessIdentity
+from xinference_venv.inventory.lease import JudgedLease, Lease, ProcessIdentity
 from xinference_venv.inventory.replicas import Replica
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock, LockedDistribution
@@ -46,6 +46,7 @@ _GROUPS: dict[str, dict[type, str]] = {
         PreparedEnvironment: "",
         Replica: "",
         EnvEntry: "",
+        JudgedLease: "",
         RemovalPlan: "",
     },
 }
