@@ -130,7 +130,7 @@ async def test_with_patience_it_waits_and_says_so_once(
 
 
 async def test_what_waiting_does_not_help_is_raised_at_once(play: Play) -> None:
-    for error in (IncompatibleVersion("protocol"), InvalidInput("was started anew since")):
+    for error in (IncompatibleVersion("protocol"), InvalidInput("was restarted since")):
         supervisor = play(error)
         with pytest.raises(type(error)):
             await member().join(60)
@@ -160,7 +160,7 @@ async def test_a_supervisor_that_is_away_is_asked_on_and_said_once_and_once_that
     async with keeping(member()):
         await supervisor.asked(7)
     assert supervisor.heard[:6] == [*["heartbeat"] * 4, "register_worker", "heartbeat"]
-    assert caplog.messages == [f"{AWAY}; trying on", "the supervisor at s:1 is back"]
+    assert caplog.messages == [f"{AWAY}; retrying", "the supervisor at s:1 is back"]
 
 
 async def test_a_supervisor_of_another_release_is_asked_on_for_it_may_be_replaced(
@@ -170,16 +170,16 @@ async def test_a_supervisor_of_another_release_is_asked_on_for_it_may_be_replace
     async with keeping(member()):
         await supervisor.asked(4)
     assert supervisor.heard[:3] == ["heartbeat", "register_worker", "heartbeat"]
-    assert "another protocol; trying on" in caplog.messages
+    assert "another protocol; retrying" in caplog.messages
 
 
 async def test_one_whose_place_another_incarnation_took_gives_up(
     play: Play, caplog: pytest.LogCaptureFixture
 ) -> None:
-    play(False, InvalidInput("it was started anew since"))
+    play(False, InvalidInput("it was restarted since"))
     async with asyncio.timeout(20):
         await member().keep()
-    assert caplog.messages == ["given up: it was started anew since"]
+    assert caplog.messages == ["given up: it was restarted since"]
 
 
 async def test_who_leaves_says_so_and_a_supervisor_that_is_gone_is_fine(play: Play) -> None:

@@ -79,7 +79,7 @@ def test_what_is_not_there_is_said(run: Run, env: Path) -> None:
     ran = run("verify", "toy", "--engine", "vllm", "--json")
     assert (ran.code, ran.json["error"]["code"]) == (3, "not_found")
     assert run("remove", "toy").code == 0
-    assert run("verify").out == "There is no such environment.\n"
+    assert run("verify").out == "No environment found.\n"
 
 
 def test_what_older_versions_left_is_not_checked(run: Run, environ: Mapping[str, Any]) -> None:

@@ -166,7 +166,7 @@ def test_on_a_terminal_there_is_one_view(watch: Watch) -> None:
         watched = watch(output=theirs, TERM="xterm", COLUMNS="100")
         os.close(theirs)
         watched.output = ours
-        said = watched.until(lambda said: "There is no such environment." in said)
+        said = watched.until(lambda said: "No environment found." in said)
         assert "No job runs." in said
         watched.process.send_signal(signal.SIGTERM)
         assert watched.process.wait(PATIENCE_SECONDS) == 143

@@ -107,7 +107,7 @@ def test_a_newer_incarnation_takes_the_place_of_the_older_and_never_the_other_wa
     fleet = fleet_of("10.0.0.1:7000")
     newer = registration(incarnation="second", started=200.0)
     fleet.register(newer, 5.0)
-    with pytest.raises(InvalidInput, match="was started anew since"):
+    with pytest.raises(InvalidInput, match="was restarted since"):
         fleet.register(registration(), 6.0)
     assert not fleet.heartbeat("10.0.0.1:7000", "first", {}, 6.0)
     assert fleet.members["10.0.0.1:7000"].registration == newer

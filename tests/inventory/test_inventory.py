@@ -232,7 +232,7 @@ def test_what_is_being_built_has_an_entry_without_an_environment() -> None:
 def test_a_user_of_a_directory_is_told_with_what_told_of_it() -> None:
     made = directory_user()
     check_record(made, may_be_absent={"told_by"})
-    assert str(made) == "process 7 (python -m old), told by its command line, memory map"
+    assert str(made) == "process 7 (python -m old), seen in its command line, memory map"
 
 
 @pytest.mark.parametrize("name", ["two words", "a+b", "line\nbreak", "\udcff", "x" * 255, "..."])

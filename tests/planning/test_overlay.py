@@ -79,7 +79,7 @@ def test_what_is_installed_before_it_does_not_keep_a_compiled_partner_from_count
     each = distribution("vision", "1.0", "torch", compiled=True)
     facts = host(replace(NUMPY, compiled=True), SIX, other, each)
     installed = {before: "1.26.9", "torch": "2.9.0"}
-    assert "it was compiled beside torch 2.8.0" in hidden_by(installed, facts)["vision"]
+    assert "it was compiled together with torch 2.8.0" in hidden_by(installed, facts)["vision"]
 
 
 def test_what_is_shadowed_or_hidden_is_not_shown() -> None:
@@ -305,7 +305,7 @@ def test_compiled_neighbours_go_with_another_minor_version(
 
 def test_the_reason_of_compiled_neighbours_names_both_versions() -> None:
     hidden = hidden_by({"torch": "2.5.0"}, COMPILED)
-    assert hidden["torchvision"].startswith("it was compiled beside torch 2.4.1, ")
+    assert hidden["torchvision"].startswith("it was compiled together with torch 2.4.1, ")
     assert hidden["torchvision"].endswith(" 2.5.0")
 
 

@@ -51,7 +51,7 @@ SECTIONS: Mapping[str, tuple[BadInput, ...]] = {
             job="4711",
             error=errors.UnknownJob,
             message="there is no job '4711'",
-            hint="it ended long ago, or every worker of it was started anew",
+            hint="it ended long ago, or all its workers were restarted",
         ),
     ),
     "Requirements": (
@@ -65,7 +65,7 @@ SECTIONS: Mapping[str, tuple[BadInput, ...]] = {
         bad_package(
             "An unknown placeholder",
             "#host_numpy#",
-            "there is no such placeholder",
+            "unknown placeholder",
             "Known are #system_NAME# and #ENGINE_dependencies#.",
         ),
         bad_package(
@@ -90,7 +90,7 @@ SECTIONS: Mapping[str, tuple[BadInput, ...]] = {
             "An option of pip",
             "--index-url=https://index.example/simple/",
             "it is an option of pip",
-            "Indexes and find-links have fields of their own, beside the packages.",
+            "Indexes and find-links have fields of their own, apart from the packages.",
         ),
         bad_package(
             "A second line",
@@ -290,7 +290,7 @@ SECTIONS: Mapping[str, tuple[BadInput, ...]] = {
             environ={"XINFERENCE_VIRTUAL_ENV_HOST_PYTHON": "/usr/no-such-python"},
             error=errors.PythonNotFound,
             message="the interpreter /usr/no-such-python does not work: …",
-            hint="start it by hand, or name another one",
+            hint="start it in a shell to see why, or name another one",
         ),
     ),
 }

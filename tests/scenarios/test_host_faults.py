@@ -66,7 +66,7 @@ async def test_an_environment_whose_interpreter_was_removed_is_broken_and_heals_
         with pytest.raises(PythonNotFound) as caught:
             await client.prepare(request)
     assert f"the interpreter {program} does not work" in caught.value.message
-    assert caught.value.hint == "start it by hand, or name another one"
+    assert caught.value.hint == "start it in a shell to see why, or name another one"
 
     environ["XINFERENCE_VIRTUAL_ENV_HOST_PYTHON"] = sys.executable
     async with local_client(environ) as client:
@@ -117,7 +117,7 @@ async def test_a_uv_that_went_is_named_and_what_is_built_needs_none(
             await client.prepare(new)
         for error, why in ((gone.value, "No such file"), (closed.value, "Permission denied")):
             assert f"uv could not be started: {program}: {why}" in error.message
-            assert error.hint == "install the uv package anew, or set XOSCAR_UV_PATH"
+            assert error.hint == "reinstall the uv package, or set XOSCAR_UV_PATH"
         again = await client.prepare(old)
         assert (again.env_id, again.uv_calls) == (first.env_id, 0)
         await client.release(again)

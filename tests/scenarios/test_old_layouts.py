@@ -239,7 +239,7 @@ async def test_a_launch_is_refused_while_a_process_uses_the_old_directory(
     old = old_env(layout.root / "v3" / "glow" / MINOR)
     async with running(str(old / "bin" / "python"), program=LATE) as process:
         index.requests.clear()
-        with pytest.raises(InUse, match=f"process {process.pid} .*told by its command line") as no:
+        with pytest.raises(InUse, match=f"process {process.pid} .*seen in its command line") as no:
             await client.prepare(asking(index, "lantern==1.0"))
         assert [each["pid"] for each in no.value.details["users"]] == [process.pid]
         assert "another engine" in str(no.value.hint)

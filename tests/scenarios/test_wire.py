@@ -189,7 +189,7 @@ def test_what_an_earlier_release_can_not_do_is_said(serving: Daemons, run: Run) 
     worker = serving.worker(supervisor, patch=EARLIER)
     expected = {
         ("leases",): f"'list_leases' is not known at {worker.address}",
-        ("gc",): f"'collect_garbage' is not asked like this at {worker.address}",
+        ("gc",): f"'collect_garbage' does not accept these arguments at {worker.address}",
         ("verify",): f"'verify_virtual_env' is not known at {supervisor.address}",
     }
     for words, message in expected.items():

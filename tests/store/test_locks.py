@@ -339,7 +339,7 @@ FAULTS = {
     "EINVAL": "Invalid argument",
     "excludes nobody": "two can lock one file at once",
     "never lets go": "a file that was unlocked can't be locked again",
-    "always held": "a file that nobody has locked can't be locked",
+    "always held": "an unlocked file can't be locked",
 }
 
 

@@ -250,7 +250,7 @@ def test_a_command_is_shown_on_one_line_without_secrets_and_not_whole(
     )
     assert user.command.isprintable()
     assert len(user.command) == 200
-    assert str(user) == f"process 100 ({user.command}), told by its command line"
+    assert str(user) == f"process 100 ({user.command}), seen in its command line"
     user.command.encode()
 
 

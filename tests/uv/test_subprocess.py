@@ -465,7 +465,7 @@ async def test_a_uv_that_fails_silently_is_still_an_error_with_words(tmp_path: P
     silent.write_text("#!/bin/sh\nexit 7\n")
     silent.chmod(0o755)
     uv = Uv(program=str(silent), door=ProcessRunner(environment={}, slots=1))
-    with pytest.raises(UvFailed, match="uv ended with exit status 7 and said nothing"):
+    with pytest.raises(UvFailed, match="uv ended with exit status 7 and without output"):
         await uv(UvCommand(arguments=()), deadline=30)
 
 

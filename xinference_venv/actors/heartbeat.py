@@ -74,7 +74,7 @@ class Heartbeats:
                     self._lost = False
             except (WorkerUnavailable, DeadlineExceeded, IncompatibleVersion) as error:
                 if not self._lost:
-                    logger.warning("%s; trying on", error)
+                    logger.warning("%s; retrying", error)
                     self._lost = True
             except InvalidInput as error:
                 logger.error("given up: %s", error)

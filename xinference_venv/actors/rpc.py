@@ -176,7 +176,7 @@ async def answer(
             inspect.signature(asked).bind(*arguments, **named)
         except TypeError as error:
             raise _of_another_release(
-                f"{method!r} is not asked like this at {actor.address}: {error}"
+                f"{method!r} does not accept these arguments at {actor.address}: {error}"
             ) from None
         return {"value": await asked(*arguments, **named), "error": None}
     except VirtualEnvError as error:

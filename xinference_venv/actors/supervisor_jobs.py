@@ -60,7 +60,9 @@ class SupervisorJobs(SupervisorWorkers):
         """
         if worker_ip is not None:
             if workers or everywhere:
-                raise InvalidInput("either one worker is named, or several are, or all are meant")
+                raise InvalidInput(
+                    "name one worker, or several, or ask for all: these exclude each other"
+                )
             workers, count = (worker_ip,), count or 1
         elif not workers and not everywhere:
             count = count or 1
@@ -232,7 +234,7 @@ class SupervisorJobs(SupervisorWorkers):
             elif not await self._may_return():
                 raise UnknownJob(
                     f"there is no job {job_id!r}",
-                    {"hint": "it ended long ago, or every worker of it was started anew"},
+                    {"hint": "it ended long ago, or all its workers were restarted"},
                 )
         return self._launches[job_id]
 

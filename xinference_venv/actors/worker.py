@@ -258,7 +258,7 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         if incarnation != self._incarnation:
             error = WorkerUnavailable(
                 f"the worker at {self.address} was restarted",
-                {"hint": "what was asked was meant for the one before; ask again"},
+                {"hint": "the request was for the process before the restart; send it again"},
             )
             return {"value": None, "error": error.to_dict()}
         return await rpc.answer(self, method, arguments, named)

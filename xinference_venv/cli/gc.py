@@ -32,7 +32,7 @@ from xinference_venv.planning.key import EnvKey
     "--older-than",
     metavar="D",
     callback=lambda _, __, text: None if text is None else parse_duration(text),
-    help="Let go what was not used for so long, like 30d or 12h.",
+    help="Evict what was not used for so long, like 30d or 12h.",
 )
 @click.option("--prune-uv-cache", is_flag=True, help="Run `uv cache prune` as well.")
 @click.option("--dry-run", is_flag=True, help="Only show what would go.")
@@ -95,7 +95,7 @@ def _why(evicted: Mapping[str, Any], report: Mapping[str, Any], now: float) -> s
     used = f"last used {age_text(evicted['last_used'], now)}"
     match EvictionReason(evicted["reason"]):
         case EvictionReason.UNNEEDED:
-            return "which no model means and no process uses"
+            return "which no model refers to and no process uses"
         case EvictionReason.UNUSED:
             return used
         case EvictionReason.OVER_LIMIT:

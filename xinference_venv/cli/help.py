@@ -53,7 +53,7 @@ CLUSTER_VARIABLES = (
 EXIT_CODES = (
     ("0", "done"),
     ("1", "an error without a code of its own; of `verify` and `doctor`: something is wrong"),
-    ("2", "the input can't be meant"),
+    ("2", "invalid input"),
     ("3", "what was named does not exist"),
     ("4", "refused, since it is in use"),
     ("5", "the environment or its process could not be made"),

@@ -178,8 +178,8 @@ def _refusal(answer: Mapping[str, Any]) -> InUse | None:
         {
             "holders": [lease.to_dict() for _, entry in refused for lease in entry.leases],
             "users": users,
-            "hint": "end what uses it; an unmanaged one can't be let go of before"
+            "hint": "end what uses it; an unmanaged one can't be removed before"
             if users
-            else "end what uses it, or let go of it with --force",
+            else "end what uses it, or remove it with --force",
         },
     )

@@ -63,7 +63,7 @@ from xinference_venv.settings import InheritMode
     "--must-import",
     metavar="NAME",
     multiple=True,
-    help="A distribution that must be importable beside what is asked for.",
+    help="A distribution that must be importable together with what is requested.",
 )
 @click.option(
     "--import-check",
@@ -71,7 +71,7 @@ from xinference_venv.settings import InheritMode
     multiple=True,
     help="A module that a fresh interpreter must import before anything is published.",
 )
-@click.option("--refresh", is_flag=True, help="Resolve anew, even if nothing has changed.")
+@click.option("--refresh", is_flag=True, help="Resolve again, even if nothing has changed.")
 @click.option(
     "--spec",
     type=click.Path(path_type=Path),

@@ -27,7 +27,7 @@ from xinference_venv.inventory.inventory import EnvEntry
 @click.argument("model", shell_complete=completion_candidates.models, required=False)
 @selection
 @click.option("--hashes", is_flag=True, help="Compare the contents of all files as well.")
-@click.option("--repair", is_flag=True, help="Make what is broken anew, as it was launched.")
+@click.option("--repair", is_flag=True, help="Rebuild what is broken, as it was launched.")
 @json_option
 def verify(
     model: str | None,
@@ -71,7 +71,7 @@ def _verified(answer: Mapping[str, Any], workers: bool) -> list[RenderableType]:
     for each in answer["list"]:
         heading, *rest = _lines(each)
         lines += [where_of(each, workers) + heading, *rest]
-    return list(map(Text, lines or ["There is no such environment."]))
+    return list(map(Text, lines or ["No environment found."]))
 
 
 def _lines(finding: Mapping[str, Any]) -> list[str]:

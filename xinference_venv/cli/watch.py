@@ -122,7 +122,7 @@ def _view(*, workers: bool) -> Iterator[_Shown]:
 def _parts(watching: WatchState, now: float, workers: bool) -> list[RenderableType]:
     parts: list[RenderableType] = []
     if watching.silence is not None:
-        parts += [Text(f"{watching.silence}; trying on", style="bold red"), Text()]
+        parts += [Text(f"{watching.silence}; retrying", style="bold red"), Text()]
     look = watching.look
     if look is None:
         return [*parts, Text("waiting for the first answer")]

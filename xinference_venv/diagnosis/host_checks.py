@@ -135,7 +135,7 @@ def conflict_checks(host: HostFacts) -> list[Check]:
             warning(
                 "host metadata",
                 f"{counted(len(host.skipped), 'thing')} can't be read: {some(host.skipped)}",
-                "what can't be read is not inherited: install these packages anew",
+                "what can't be read is not inherited: reinstall these packages",
             )
         )
     return checks
@@ -159,7 +159,7 @@ def xoscar_check(host: HostFacts, wanted: SpecifierSet) -> Check:
 def space_check(name: str, path: str, free: int) -> Check:
     """Of the bytes that are free at a place for environments."""
     found = f"{size_text(free)} free at {path}"
-    hint = "free some space; `xinference-venv gc` deletes what nobody needs"
+    hint = "free some space; `xinference-venv gc` deletes what is not needed"
     if free < _NO_BYTES:
         return failed(name, found, hint)
     if free < _LITTLE_BYTES:
@@ -173,7 +173,7 @@ def clock_check(offsets: Mapping[str, float]) -> Check:
     One index may be wrong by itself: what most say counts.
     """
     if not offsets:
-        return ok("clock", "nobody to compare it with: no index answered with the time")
+        return ok("clock", "not compared: no index answered with the time")
     ahead = median(offsets.values())
     if abs(ahead) <= CLOCK_SECONDS:
         return ok("clock", f"within a minute of {', '.join(sorted(offsets))}")
@@ -238,7 +238,7 @@ def shared_memory_check(fault: str | None, hint: str) -> Check:
 def owner_check(path: str, *, root: bool, open_places: Sequence[str]) -> Check:
     """Of who else may change environments: `open_places` are folders that anybody may write to."""
     if not open_places:
-        return ok("owner", f"nobody else may change what is at {path}")
+        return ok("owner", f"only this user may write to {path}")
     found = f"anybody on this host may write to {', '.join(open_places)}"
     hint = f"chmod o-w {' '.join(open_places)}"
     if root:
@@ -264,9 +264,9 @@ def leases_check(count: int, unjudged: Sequence[str]) -> Check:
         return ok("leases", f"{counted(count, 'lease')}, all of processes that live")
     return warning(
         "leases",
-        f"of {len(unjudged)} of {counted(count, 'lease')} nobody can say whether the holder lives:"
+        f"of {len(unjudged)} of {counted(count, 'lease')} it is unknown whether the holder lives:"
         f" {some(unjudged)}",
-        "they keep their environments; `xinference-venv leases` lists them, `release` lets go",
+        "they keep their environments; `xinference-venv leases` lists them, `release` ends them",
     )
 
 

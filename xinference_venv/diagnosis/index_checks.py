@@ -23,11 +23,11 @@ class Silence(StrEnum):
     TLS = "its certificate or encryption is not accepted"
     TIMEOUT = "no answer in time"
     CONNECTION = "no connection"
-    ABSENT = "there is no such folder or file"
+    ABSENT = "no such folder or file"
 
 
 _HINTS = {
-    Silence.NAME: "see to the spelling, and to DNS (/etc/resolv.conf) and proxies (HTTPS_PROXY)",
+    Silence.NAME: "check the spelling, DNS (/etc/resolv.conf) and proxies (HTTPS_PROXY)",
     Silence.TLS: "name the authority's certificate in SSL_CERT_FILE, or the host as trusted-host",
     Silence.TIMEOUT: "see whether a firewall or a proxy (HTTPS_PROXY, NO_PROXY) is in between",
     Silence.CONNECTION: "see whether it runs, to the port, and to proxies (HTTPS_PROXY, NO_PROXY)",
@@ -98,20 +98,22 @@ def index_check(place: Place, answer: IndexAnswer) -> Check:
     found = f"{place.shown} answered {answer.status} after {duration_text(answer.elapsed)}"
     match answer.status:
         case 401 | 403 | 407 if "@" in urlsplit(place.url).netloc:
-            return failed(place.what, found, "see to the credentials in its URL: it refuses them")
+            return failed(
+                place.what, found, "check the credentials in its URL: the index refuses them"
+            )
         case 401 | 403 | 407:
             return warning(
                 place.what, found, "it wants credentials: put them into its URL or into ~/.netrc"
             )
         case 404 | 410:
             return warning(
-                place.what, found, "see to its path: that of an index mostly ends with /simple/"
+                place.what, found, "check its path: that of an index usually ends with /simple/"
             )
         case 405 | 501:
             # It does not know HEAD, and it is there.
             return ok(place.what, found)
         case status if status >= 400:
-            return failed(place.what, found, "it is there and does not work: ask who runs it")
+            return failed(place.what, found, "it answers and does not work: ask its administrator")
     return ok(place.what, found)
 
 

@@ -111,7 +111,7 @@ class ClusterState:
             and there.registration.incarnation != registration.incarnation
             and there.registration.started > registration.started
         ):
-            raise InvalidInput(f"the worker at {registration.address} was started anew since")
+            raise InvalidInput(f"the worker at {registration.address} was restarted since")
         if there is not None and there.registration.incarnation == registration.incarnation:
             there.registration, there.heard = registration, now
         else:

@@ -21,7 +21,7 @@ class EvictionReason(StrEnum):
     """Why an environment goes."""
 
     UNNEEDED = "unneeded"
-    """No key means it and no process uses it."""
+    """No key refers to it and no process uses it."""
     UNUSED = "unused"
     """None of its keys was launched for longer than the policy allows."""
     OVER_LIMIT = "over limit"

@@ -31,7 +31,7 @@ class DirectoryUser(Record, name="user of a directory"):
     told_by: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"process {self.pid} ({self.command}), told by its {', '.join(self.told_by)}"
+        return f"process {self.pid} ({self.command}), seen in its {', '.join(self.told_by)}"
 
 
 def used_by(what: str, users: Sequence[DirectoryUser], *, hint: str, so: str = "") -> InUse:

@@ -26,7 +26,7 @@ class Source(StrEnum):
     HOST = "host"
     """No environment was wanted: the host's interpreter."""
     RELAUNCH = "relaunch"
-    """Its key meant the right one already: nothing was resolved or built."""
+    """Its key referred to the right one already: nothing was resolved or built."""
     JOINED = "joined"
     """An equal launch was building it."""
     SHARED = "shared"
@@ -135,11 +135,13 @@ UP = _gauge("worker_up", "1 when the worker answered this scrape, else 0.", "wor
 INFO = _gauge("worker_info", "1, with what the worker is.", "worker", "host_name", "release")
 STATE = _gauge(
     "worker_state",
-    "1 for what the silence of the worker means: alive, suspect or gone; 0 for the others.",
+    "1 for the worker's state by its last heartbeat: alive, suspect or gone; 0 for the others.",
     *("worker", "state"),
 )
 HEARTBEATS = _counter("heartbeats_total", "Heartbeats of the worker that were received.", "worker")
-HEARD = _gauge("worker_heard_seconds", "How long ago the worker was heard.", "worker")
+HEARD = _gauge(
+    "worker_heard_seconds", "How long ago the last heartbeat of the worker arrived.", "worker"
+)
 RPC_SECONDS = _seconds(
     "rpc",
     "How long the worker took to answer the supervisor. `wait`, `lock_of_job` and `standing_lock`"

@@ -72,7 +72,7 @@ def _breaks(
     if each.compiled:
         for name in _compiled_partners(each, installed, host):
             yield (
-                f"it was compiled beside {name} {host.versions[name]},"
+                f"it was compiled together with {name} {host.versions[name]},"
                 f" the environment has {installed[name]}"
             )
 

@@ -205,7 +205,7 @@ class ModelVirtualEnv(Record, name="virtualenv"):
     index_strategy: str | None = None
     no_build_isolation: bool = False
     must_import: tuple[str, ...] = field(default=(), metadata=read_by(_distributions))
-    """Distributions (normalized names) that must be importable, beside what is asked for."""
+    """Distributions (normalized names) that must be importable together with what is requested."""
     import_check: tuple[str, ...] = field(default=(), metadata=read_by(_modules))
     """Modules that a fresh interpreter must import before the environment is published."""
 
@@ -248,7 +248,7 @@ class LaunchRequest(Record, name="launch request"):
     import_check: tuple[str, ...] = field(default=(), metadata=read_by(_modules))
     """As in the block; what either names counts."""
     refresh: bool = False
-    """Resolve anew even if nothing changed."""
+    """Resolve again even if nothing changed."""
 
     @classmethod
     def refusal(cls, error: Misplaced) -> InvalidInput:

@@ -284,13 +284,13 @@ def _split(written: str) -> tuple[str, str | None]:
 def _plain_line(requirement: str, origin: Origin, written: str) -> RequirementLine:
     if requirement.startswith("#"):
         raise InvalidRequirement(
-            "there is no such placeholder",
+            "unknown placeholder",
             {"hint": "Known are #system_NAME# and #ENGINE_dependencies#."},
         )
     if requirement.startswith("-"):
         raise InvalidRequirement(
             "it is an option of pip",
-            {"hint": "Indexes and find-links have fields of their own, beside the packages."},
+            {"hint": "Indexes and find-links have fields of their own, apart from the packages."},
         )
     if _BARE_URL.match(requirement):
         _check_url(requirement)

@@ -35,7 +35,7 @@ class EnvSpec:
 
     `inherit` is the mode that applies: another Python minor version than the host's inherits
     nothing, whatever was asked for. With `skip_installed` the host's packages serve where they
-    fit. `roots` are distributions that must be importable beside what is asked for, `alone`
+    fit. `roots` are distributions that must be importable together with what is requested, `alone`
     those of the host that stay visible whatever becomes of their requirements. `import_check`
     are modules that a fresh interpreter must import before anything is published.
     """

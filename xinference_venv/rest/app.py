@@ -49,7 +49,7 @@ ROUTES: tuple[Route, ...] = (
 _ANYWHERE = {
     400: "The request can't be read, or its Host is not ours.",
     413: "The body is too large.",
-    422: "What is asked for can't be meant: `details` say what is wrong.",
+    422: "Invalid input: `details` say what is wrong.",
     429: "Too many requests: `Retry-After` says for how many seconds to wait.",
     500: "Something failed that should not; `code` says what.",
     502: "A part of the cluster is of a release that can't work with the others.",
@@ -134,7 +134,7 @@ def _responses(route: Route, *, guarded: bool) -> dict[int | str, dict[str, Any]
         ok["content"] = {
             EventStream.media_type: {"itemSchema": {"type": "object", "properties": event}}
         }
-        found[204] = {"description": "It has ended, and the end was told."}
+        found[204] = {"description": "It has ended, and the last event was sent."}
     else:
         ok["model"] = route.reply
         if "unreachable" in route.reply.model_fields:

@@ -58,7 +58,7 @@ def removed(answer: Mapping[str, Any], *, dry_run: bool) -> Json:
                 "users": [user.to_dict() for entry in refused for user in entry.users],
                 "reports": answer["list"],
                 "unreachable": answer["unreachable"],
-                "hint": "end what uses it, or let go of what a lease holds with force=true",
+                "hint": "end what uses it, or remove what leases hold with force=true",
             },
         )
     return gathered(answer, result=not refused and is_whole(answer))

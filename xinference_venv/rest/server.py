@@ -46,7 +46,7 @@ def check_exposure(host: str, tokens: Tokens | None) -> None:
     """Raises `InvalidInput` where strangers could do anything."""
     if tokens is None and not is_loopback(host):
         raise InvalidInput(
-            f"without tokens, whoever reaches {host} could remove every environment",
+            f"without tokens, anyone who can reach {host} could remove every environment",
             {"hint": "give a --token-file, or listen on 127.0.0.1"},
         )
 

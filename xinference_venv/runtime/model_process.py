@@ -129,7 +129,7 @@ async def start_model_process(
         raise ModelStartFailed(
             f"the process of {label} did not start: {error}",
             {
-                "hint": f"try by hand: {environment.python} -c 'import xoscar'"
+                "hint": f"try in a shell: {environment.python} -c 'import xoscar'"
                 if shared_memory_fault() is None
                 else SHARED_MEMORY_HINT
             },

@@ -70,7 +70,7 @@ async def create_actor(process: ModelProcess, actor: ActorClass, *, uid: str) ->
     except (ConnectionError, EOFError, xo.ServerClosed) as error:
         raise ModelStartFailed(
             f"the process {process.pid} ended while {actor} was created in it",
-            {"hint": "what it said itself stands above"},
+            {"hint": "its own output is above"},
         ) from error
     if failure is not None:
         missing = f"ModuleNotFoundError: No module named {actor.module.partition('.')[0]!r}"

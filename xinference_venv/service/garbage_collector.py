@@ -199,7 +199,7 @@ class GarbageCollector:
                 async with self._alone:
                     await self._apply()
             except (VirtualEnvError, OSError) as error:
-                _log.warning("the standing policy of eviction could not be applied: %s", error)
+                _log.warning("the eviction policy could not be applied: %s", error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_EVERY_SECONDS):
                     await self._wanted.wait()

@@ -185,7 +185,7 @@ class JobRegistry:
         if job_id not in self.jobs:
             raise UnknownJob(
                 f"there is no job {job_id!r}",
-                {"hint": "it ended long ago, or the worker was started anew"},
+                {"hint": "it ended long ago, or the worker was restarted"},
             )
         return self.jobs[job_id]
 

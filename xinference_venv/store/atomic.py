@@ -27,7 +27,7 @@ from xinference_venv.inventory.lease import Holder, ProcessIdentity, judge
 from xinference_venv.store.process_identity import process_start, this_process
 
 _ATTEMPTS = 1000
-_FULL = "free some space on this file system; `xinference-venv gc` deletes what nobody needs"
+_FULL = "free some space on this file system; `xinference-venv gc` deletes what is not needed"
 _CLOSED = "this user must be able to write there: see the folder's owner, mode and file system"
 _HINTS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL),
@@ -235,7 +235,7 @@ class Disk:
             self.delete(trashed)
 
     def delete(self, path: Path) -> None:
-        """Delete a file or a tree that nobody can find any more; links are not followed."""
+        """Delete a file or a tree that nothing refers to any more; links are not followed."""
         check_no_link_above(path)
         try:
             if path.is_symlink() or not path.is_dir():
@@ -306,7 +306,7 @@ def temporary_path(path: Path) -> Path:
 
 
 def maker_of(name: str) -> Holder | None:
-    """Whether the process lives that made something beside; None for any other name."""
+    """Whether the process that made a temporary name lives; None for any other name."""
     found = _TEMPORARY_NAME.fullmatch(name)
     if found is None:
         return None

@@ -37,10 +37,10 @@ class StoreCounts:
 def count_store(store: Store) -> StoreCounts:
     """Count what is there; blocks on the disk, for some microseconds an environment."""
     places = list(store.key_places())
-    meant = {place.env_id for place in places if place.env_id is not None}
+    linked = {place.env_id for place in places if place.env_id is not None}
     environments: Counter[EnvState] = Counter()
     size = 0
-    for env_id in {*meant, *names_in(str(store.layout.envs))}:
+    for env_id in {*linked, *names_in(str(store.layout.envs))}:
         with suppress(InvalidRecord, StoreError):
             size += store.record_of(env_id).size_bytes
         try:

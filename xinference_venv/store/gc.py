@@ -1,6 +1,6 @@
-"""Garbage taken away: environments that a plan lets go, and what no environment needs.
+"""Garbage collection on disk: environments that a plan evicts, and files that none needs.
 
-Comes in: one entry of an `EvictionPlan`. Comes out: a grave in the trash, or why it stays.
+Comes in: one entry of an `EvictionPlan`. Comes out: its place in the trash, or why it stays.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class UnneededFile:
 def move_to_trash(store: Store, planned: EnvUsage) -> Path:
     """Take an environment from its keys, whose locks the caller holds, and to the trash.
 
-    Returns its grave, which is to be deleted when the locks are free again. Raises `InUse` when
+    Returns its place in the trash, to be deleted when the locks are free again. Raises `InUse` when
     it is not as it was planned any more: a process or another key needs it, or it was launched.
-    Nobody can lease it meanwhile, so it is found whole or not at all.
+    No process can lease it meanwhile, so it is found whole or not at all.
     """
     env_id = planned.env_id
     env = store.layout.env(env_id)
@@ -47,7 +47,7 @@ def move_to_trash(store: Store, planned: EnvUsage) -> Path:
     with hold_lock_briefly(store.env_lock(env_id)):
         keys = [key for key, named in store.links() if named == env_id]
         if set(keys) != set(planned.keys):
-            raise InUse("other keys mean it by now than when this was planned")
+            raise InUse("the keys that refer to it have changed since this was planned")
         if leases := store.leases.of(env_id):
             raise held_by("it", [lease for lease, _ in leases])
         if last_used(store, env_id, keys) != planned.last_used:
@@ -97,7 +97,7 @@ def find_unneeded(store: Store, now: float, stop: Stop) -> list[UnneededFile]:
 
 
 def delete_unneeded(store: Store, found: Iterable[UnneededFile]) -> list[UnneededFile]:
-    """Delete leftovers, built wheels only while nobody builds; returned are those that are gone."""
+    """Delete unneeded files, built wheels only while no build runs; returns those that are gone."""
     store.sweep_wheels()
     found = list(found)
     for each in found:
@@ -113,7 +113,7 @@ def _present_hosts(store: Store) -> Iterator[HostFacts]:
             saved: Any = store.disk.read_json(path)
             yield HostFacts.from_dict(saved["answer"])
         except (InvalidRecord, KeyError, TypeError):
-            # An interpreter that is no host, or it is asked anew.
+            # An interpreter that is no host, or it is probed again.
             continue
 
 

@@ -106,7 +106,7 @@ class _Walk:
             below = (*names, entry.name)
             if levels == 1:
                 # Models and engines may begin with a dot; no version does, but links do that are
-                # being made beside.
+                # being made at the same time.
                 if not entry.name.startswith("."):
                     key = _key(below[0], below[1] if len(below) == 3 else None, below[-1])
                     contents.append(KeyPlace(key, entry.path, env_of_link(entry.path, self.envs)))

@@ -1,4 +1,4 @@
-"""Who holds which environment: leases bound to processes, listed for people, let go of by hand.
+"""Who holds which environment: leases bound to processes, listed and released by an operator.
 
 Comes in: ids and processes that callers name. Comes out: what became of the leases. Each change
 of a lease is made under the lock of its environment.
@@ -53,9 +53,9 @@ def release_unbound(store: Store, taken: Lease) -> None:
 
 
 def lease_entries(store: Store, wanted: Selection) -> list[LeaseEntry]:
-    """The leases that count, of the environments that a wanted key means.
+    """The leases that count, of the environments that a wanted key refers to.
 
-    An environment that no key means is known by the model that its lease names, and by its
+    An environment without a key is known by the model that its lease names, and by its
     Python; which engine it was for is not.
     """
     meaning: dict[str, list[EnvKey]] = defaultdict(list)

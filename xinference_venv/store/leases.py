@@ -119,7 +119,7 @@ def _is_no_folder(path: Path) -> bool:
 
 
 def _ids_in(folder: Path) -> list[str]:
-    """The ids of the leases in a folder; raises `StoreError` when that can't be told."""
+    """The ids of the leases in a folder; raises `StoreError` when it can't be read."""
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
@@ -136,12 +136,12 @@ def _ids_in(folder: Path) -> list[str]:
 
 
 def _unreadable(env_id: str, lease_id: str) -> Lease:
-    nobody = ProcessIdentity(host="unknown", boot="", pid=0, start="")
+    unknown = ProcessIdentity(host="unknown", boot="", pid=0, start="")
     return Lease(
         lease_id=lease_id,
         env_id=env_id,
         model_name="unreadable lease",
         model_uid=None,
-        process=nobody,
+        process=unknown,
         created=0.0,
     )

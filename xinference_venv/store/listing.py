@@ -29,7 +29,7 @@ def entries_of(store: Store, wanted: Selection = _EVERY) -> list[EnvEntry]:
     for key, _, env_id in places:
         if env_id is not None:
             sharing[env_id].append(key)
-    # Most environments are in nobody's use, and have no folder of leases.
+    # Most environments are not in use, and have no folder of leases.
     leased = frozenset(names_in(str(store.layout.leases)))
     entries = old_entries(store.layout, store.disk, places, wanted)
     for place in places:
@@ -48,7 +48,7 @@ def packages_of(store: Store, entry: EnvEntry) -> list[dict[str, Any]]:
     """
     there = {each.name: each for each in installed_in(Path(entry.real_path))}
     if entry.env_id is None:
-        why = "it was there when nobody noted why"
+        why = "it was there before reasons were recorded"
         distributions = [
             LockedDistribution(name=each.name, role=Role.INSTALLED, version=each.version, why=why)
             for each in there.values()

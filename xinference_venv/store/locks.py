@@ -50,7 +50,7 @@ def check_locking(folder: Path, flock: Callable[[int, int], None] = fcntl.flock)
 
     Seen from one host; whether a network file system tells others is not asked.
     """
-    # Of this call alone: who probes beside it must not be in its way.
+    # A path of this call alone: probes that run at the same time must not collide.
     path = temporary_path(folder / "probe")
     flags = os.O_RDWR | os.O_CREAT
     try:
@@ -88,7 +88,7 @@ def _fault(first: int, second: int, flock: Callable[[int, int], None]) -> str | 
 
     try:
         if not taken(first):
-            return "a file that nobody has locked can't be locked"
+            return "an unlocked file can't be locked"
         if taken(second):
             return "two can lock one file at once"
         flock(first, fcntl.LOCK_UN)
@@ -108,12 +108,12 @@ async def hold_lock(
     Raises `DeadlineExceeded`, which names the holder as far as it is known.
     """
     until = time.monotonic() + deadline
-    told = ""
+    reported = ""
     while (lock := _try(path)) is None:
         holder = _holder(path)
-        if not told or holder not in (told, _NAMELESS):
+        if not reported or holder not in (reported, _NAMELESS):
             on_wait(f"waiting for {holder}")
-            told = holder
+            reported = holder
         if time.monotonic() >= until:
             raise DeadlineExceeded(
                 f"waited {deadline:g} s for {holder}",
@@ -126,7 +126,7 @@ async def hold_lock(
 
 @contextmanager
 def hold_lock_briefly(path: Path) -> Iterator[None]:
-    """Hold a lock that nobody keeps for longer than a few disk operations; blocks the thread."""
+    """Hold a lock that is never kept for longer than a few disk operations; blocks the thread."""
     until = time.monotonic() + _BRIEF_SECONDS
     while (lock := _try(path)) is None:
         if time.monotonic() >= until:
@@ -141,7 +141,7 @@ def hold_lock_briefly(path: Path) -> Iterator[None]:
 
 @contextmanager
 def hold_lock_if_free(path: Path) -> Iterator[bool]:
-    """Hold a lock if nobody else does; tells whether it is held."""
+    """Hold a lock if it is free; yields whether it is held."""
     lock = _try(path)
     if lock is None:
         yield False
@@ -177,7 +177,7 @@ def _try(path: Path) -> int | None:
 
 @contextmanager
 def _kept(lock: int, purpose: str) -> Iterator[None]:
-    """Keep a lock that is held, with its holder's name in its file, and let go of it at the end."""
+    """Keep a lock with its holder's name in its file, and release it at the end."""
     try:
         note = LockNote(process=this_process(), purpose=purpose)
         _note(lock, json.dumps(note.to_dict()))

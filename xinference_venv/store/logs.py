@@ -29,7 +29,7 @@ from xinference_venv.store.process_identity import process_start, this_process
 LOGS_KEPT = 500
 LOGS_BYTES = 256 << 20
 PART_BYTES = 64 << 10
-# A log of another host that does not grow for so long is nobody's any more: no job takes longer.
+# A log of another host that does not grow for so long is abandoned: no job takes longer.
 ABANDONED_SECONDS = 7 * 86_400.0
 _LINE_BYTES = 8 << 10
 _LOG_ID = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}-[A-Za-z0-9_-]{1,64}")
@@ -95,7 +95,8 @@ def read_on(layout: StorePaths, log_id: str, offset: int) -> LogPart:
             at_end = not file.read(1)
     except (FileNotFoundError, InvalidRecord):
         raise NotFound(
-            f"there is no log {log_id!r}", {"hint": "it may have made room for newer ones"}
+            f"there is no log {log_id!r}",
+            {"hint": "it may have been deleted in favour of newer ones"},
         ) from None
     if at_end:
         content = _without_ending(content)

@@ -54,7 +54,7 @@ class StorePaths:
 
     @staticmethod
     def own_id(env_id: str) -> str:
-        """The id that the lock of an environment gives, also of one beside the lock's own."""
+        """The id that the lock of an environment gives, also for one with an alternative id."""
         return env_id.partition("x")[0]
 
     def _entry(self, folder: Path, name: str) -> Path:
@@ -113,7 +113,7 @@ class StorePaths:
 
     @property
     def logs(self) -> Path:
-        """What uv said, a file for each job."""
+        """The output of uv, a file for each job."""
         return self.store / "logs"
 
     @cached_property

@@ -86,7 +86,7 @@ class ProcessJournal:
         """The processes of dead workers, by what they were started with.
 
         A worker may die before it notes what it has started. All that changes the disk is
-        staged, so without anything staged nobody has to look.
+        staged, so without anything staged there is nothing to look for.
         """
         if not any(self.layout.staging.iterdir()):
             return []

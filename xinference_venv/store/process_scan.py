@@ -24,7 +24,7 @@ from xinference_venv._util.redact import HIDDEN, redact_text
 from xinference_venv.inventory.inventory import DirectoryUser
 
 PROC = Path("/proc")
-# Paths of libraries and programs, and the program that a shell was told to start ("_").
+# Paths of libraries and programs, and the program that a shell was to start ("_").
 VARIABLES = ("VIRTUAL_ENV", "PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "_")
 _SHOWN_LENGTH = 200
 _MOST_LINKS = 40
@@ -71,14 +71,14 @@ def users_of(directories: Collection[Path], proc: Path = PROC) -> Survey:
     unknown = []
     resolve = cache(os.path.realpath)
     for process in _processes(proc, places) if places else ():
-        told: dict[str, list[str]] = defaultdict(list)
+        evidence: dict[str, list[str]] = defaultdict(list)
         for how, paths in _evidence(process, resolve):
             for place in {place for path in paths for place in _containing(path, places)}:
-                told[place].append(how)
-        for place, ways in told.items():
+                evidence[place].append(how)
+        for place, ways in evidence.items():
             shown = _printable_command(process.command or ())
             users[place].append(DirectoryUser(pid=process.pid, command=shown, told_by=tuple(ways)))
-        if not told and not process.judged:
+        if not evidence and not process.judged:
             unknown.append(process.pid)
     return Survey(
         users={each: tuple(users[place]) for each, place in real.items() if place in users},
@@ -193,15 +193,15 @@ def _words(content: bytes) -> tuple[str, ...]:
 def _processes_by_psutil() -> Iterator[_Process]:
     for process in psutil.process_iter():
         try:
-            told = process.as_dict(["cmdline", "cwd", "environ"], ad_value=None)
+            facts = process.as_dict(["cmdline", "cwd", "environ"], ad_value=None)
         except psutil.NoSuchProcess:
             continue
         yield _Process(
             pid=process.pid,
-            command=None if told["cmdline"] is None else tuple(told["cmdline"]),
-            directory=told["cwd"],
-            variables=told["environ"],
-            mapped=None if told["environ"] is None else frozenset(),
+            command=None if facts["cmdline"] is None else tuple(facts["cmdline"]),
+            directory=facts["cwd"],
+            variables=facts["environ"],
+            mapped=None if facts["environ"] is None else frozenset(),
         )
 
 

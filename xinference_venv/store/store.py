@@ -80,16 +80,16 @@ class Store:
         return env_of_link(link, str(self.layout.envs)) if is_real(folder) else None
 
     def key_record(self, key: EnvKey) -> KeyRecord | None:
-        """What the key last meant, while its link still means it."""
+        """What the key last referred to, while its link still does."""
         env_id = self.env_of(key)
         return None if env_id is None else self.key_record_of(key, env_id)
 
     def key_record_of(self, key: EnvKey, env_id: str) -> KeyRecord | None:
-        """What the key last meant, if that was the environment that its link is known to mean."""
+        """The record of a key, if it is of the environment that its link is known to lead to."""
         try:
             record = self._key_records.get(key, self._key_path, self._read_key_record)
         except (InvalidRecord, StoreError, FileNotFoundError):
-            # It only annotates the link; the next launch writes it anew.
+            # It only annotates the link; the next launch writes it again.
             return None
         return record if record.env_id == env_id else None
 
@@ -98,7 +98,7 @@ class Store:
         return key_places(self.layout, self._key_folders)
 
     def links(self) -> Iterator[tuple[EnvKey, str]]:
-        """Every key that means an environment, with the environment's id."""
+        """Every key that refers to an environment, with the environment's id."""
         for key, _, env_id in self.key_places():
             if env_id is not None:
                 yield key, env_id
@@ -187,8 +187,8 @@ class Store:
         """Give a built environment its final place, record included, in one step.
 
         An environment of this id that is whole stays, and the staged one is not needed. A broken
-        one makes way, but not while somebody runs in it: then the new one gets an id beside it.
-        The lease keeps it until a key means it.
+        one makes way, but not while a process runs in it: then the new one gets an alternative id.
+        The lease keeps it until a key refers to it.
         """
         for number in itertools.count():
             env_id = self.layout.alternative_id(record.env_id, number)
@@ -208,13 +208,13 @@ class Store:
                         env_id, model_name=model_name, model_uid=None, process=process
                     )
             except StoreError:
-                # What got its place and no lease is nobody's.
+                # What got its place and no lease is not needed.
                 self.delete_if_unused(env_id)
                 raise
         raise AssertionError("there is always a next number")
 
     def point_key(self, record: KeyRecord) -> None:
-        """Make a key mean an environment; the caller holds the key's lock.
+        """Point the key's link at an environment; the caller holds the key's lock.
 
         What an older version left in its place goes; `InUse` while a process uses that.
         """
@@ -256,7 +256,7 @@ class Store:
         self.delete_if_unused(env_id)
 
     def unlink_key(self, key: EnvKey) -> None:
-        """Make a key mean nothing; the caller holds the key's lock."""
+        """Unlink a key from its environment; the caller holds the key's lock."""
         link = self.layout.key_link(key)
         self.disk.unlink(link)
         self.disk.unlink(self._key_path(key))
@@ -370,7 +370,7 @@ class Store:
             return False
         holder = judge(owner, this_process(), process_start)
         if holder is Holder.UNKNOWN:
-            # A build that takes longer only fails, and could not be told from one that is gone.
+            # A build that takes longer only fails, and could not be distinguished from one that is gone.
             return noted > time.time() - _STAGING_SECONDS
         return holder is Holder.ALIVE
 
@@ -392,9 +392,9 @@ def remove_entry(store: Store, entry: EnvEntry) -> bool:
     """Remove one planned entry, whose key's lock the caller holds.
 
     Tells whether the files are gone too; those of an environment that a process or another key
-    needs stay. A link that means another environment by now is not the one that was planned,
+    needs stay. A link that leads to another environment by now is not the one that was planned,
     and is left. Raises `InUse` for an environment that a launch took since it was planned as
-    used by nobody: the launch wins.
+    unused: the launch wins.
     """
     if entry.state is EnvState.UNMANAGED:
         if env_of_link(entry.path, str(store.layout.envs)) is not None:

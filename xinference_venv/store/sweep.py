@@ -1,4 +1,4 @@
-"""The sweep at a start: what crashes left is deleted, and records that mean nothing any more.
+"""The sweep at a start: what crashes left is deleted, and records that refer to nothing.
 
 Comes in: a store. What living processes own, or may own, stays.
 """
@@ -17,7 +17,7 @@ from xinference_venv.store.locks import hold_lock_if_free
 from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.store import Store
 
-# Nobody takes as long to write a file, not even a process of a host that can't be asked.
+# No process takes as long to write a file, not even one of a host that can't be asked.
 _STALE_SECONDS = 86400.0
 _DIGEST = re.compile("[0-9a-f]{32}")
 
@@ -37,7 +37,7 @@ def sweep(store: Store) -> None:
 
 
 def sweep_temporary_files(layout: StorePaths, disk: Disk) -> None:
-    """Delete what dead processes made beside its place, and the folders of keys without a key."""
+    """Delete the temporary files of ended processes, and the folders of keys without a key."""
     for folder in _folders(layout):
         for name in names_in(folder):
             maker = maker_of(name) if name.startswith(".") else None
@@ -50,7 +50,7 @@ def sweep_temporary_files(layout: StorePaths, disk: Disk) -> None:
 
 
 def _folders(layout: StorePaths) -> Iterator[str]:
-    """Every folder in which something is made beside, but those of a build."""
+    """Every folder in which temporary files are made, but those of a build."""
     yield from map(str, layout.folders)
     for parent in (layout.envs, layout.leases, layout.wheels):
         yield from (f"{parent}/{name}" for name in folders_in(str(parent)))

@@ -80,7 +80,7 @@ def regular_files(folder: str | Path, stop: Stop) -> Iterator[os.stat_result]:
     folders = [] if os.path.islink(folder) else [os.fspath(folder)]
     while folders:
         if stop():
-            raise JobCancelled("nobody waits for the measuring any more")
+            raise JobCancelled("the measuring was cancelled")
         try:
             with os.scandir(folders.pop()) as entries:
                 found = list(entries)

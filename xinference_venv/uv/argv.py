@@ -258,7 +258,7 @@ def look_up(made: UvCommand) -> UvCommand:
 
 
 def prune_cache() -> UvCommand:
-    """Delete from uv's cache what nobody can find any more."""
+    """Delete from uv's cache what nothing refers to any more."""
     return UvCommand(arguments=("cache", "prune", "--no-config"))
 
 

@@ -30,7 +30,7 @@ _UNPACKED_SOURCE = "src"
 
 @dataclass(kw_only=True)
 class Builder:
-    """One build, of an environment at `env`; `scratch` is a private folder beside it."""
+    """One build, of an environment at `env`; `scratch` is a private folder for it."""
 
     uv: Uv
     spec: EnvSpec
@@ -146,7 +146,7 @@ def split_into_stretches(
 def built_wheel(env: Path, name: str) -> Path:
     """The wheel, in uv's cache, of a distribution that was installed as links into the cache.
 
-    uv keeps a wheel that it built beside a link to what it unpacked of it. Raises `BuildFailed`.
+    uv keeps a wheel that it built next to a link to what it unpacked of it. Raises `BuildFailed`.
     """
     for linked in env.glob("lib/python*/site-packages/*.dist-info/WHEEL"):
         if canonicalize_name(linked.parent.name.partition("-")[0]) != name:

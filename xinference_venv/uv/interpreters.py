@@ -99,7 +99,7 @@ async def probe_interpreter(door: ProcessRunner, python: str) -> Interpreter:
         words = str(error)
     raise PythonNotFound(
         f"the interpreter {python} does not work: {words}",
-        {"hint": "start it by hand, or name another one"},
+        {"hint": "start it in a shell to see why, or name another one"},
     )
 
 

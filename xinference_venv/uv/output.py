@@ -45,7 +45,7 @@ class InstallProgress:
     _done_bytes: int = 0
 
     def read(self, line: str) -> Progress | None:
-        """What this line means, or None when it means nothing for the progress."""
+        """The step that this line reports, or None when it reports none."""
         if found := _DOWNLOADING.match(line) or _BUILDING.match(line):
             return self._step(Phase.DOWNLOADING, line)
         if found := _DOWNLOADED.match(line):

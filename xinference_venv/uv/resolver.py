@@ -12,7 +12,7 @@ The passes, each only when the one before has no solution:
 A solution that does without a package instead of keeping the host's version of it is none: some
 ancient release that declares no requirements always fits.
 
-What comes out is judged by `overlay`: an inherited distribution that could not be shown beside
+What comes out is judged by `overlay`: an inherited distribution that could not be shown together with
 what is to be installed is resolved afresh, without its stub, until all that is inherited can be.
 """
 
@@ -76,7 +76,7 @@ class Resolver:
     """The host distributions that may not serve, each with the reason."""
 
     async def resolve(self) -> tuple[Resolution, Mapping[str, str]]:
-        """The resolution, and the host distributions to hide beside it, each with the reason.
+        """The resolution, and the host distributions to hide with it, each with the reason.
 
         Raises `ResolutionFailed` with uv's own explanation.
         """
@@ -108,7 +108,7 @@ class Resolver:
                 await cancel(resolving)
 
     def _ahead(self) -> Resolver | None:
-        """A resolver, beside this one, with the roots afresh that the request will likely break.
+        """A resolver that runs at the same time, with the roots afresh that the request will likely break.
 
         Without stubs the request often replaces what a root of the host requires, which only
         its solution tells: so both questions are asked at once.
@@ -137,7 +137,9 @@ class Resolver:
                 f" since {self._fresh[name]}"
                 for name in unusable
             )
-            message = f"{reasons}; and installing it beside what is asked for fails:\n{error}"
+            message = (
+                f"{reasons}; and installing it together with what is requested fails:\n{error}"
+            )
         hint = way_out(str(error), over_host=self.spec.sees_host, unusable=bool(unusable))
         return ResolutionFailed(
             message, {**({} if hint is None else {"hint": hint}), **error.details}

@@ -1,6 +1,6 @@
 """The only door to subprocesses: bounded, with a deadline, killed as a group, redacted.
 
-What goes in is an argument vector, what comes out is what the process said. Who starts a
+What goes in is an argument vector, what comes out is the output of the process. Who starts a
 process here owns it: cancelling the call, or its deadline, ends the whole process group before
 the call returns.
 """
@@ -184,7 +184,7 @@ class Uv:
         except OSError as error:
             raise UvNotFound(
                 f"uv could not be started: {self.program}: {error.strerror or error}",
-                {"hint": "install the uv package anew, or set XOSCAR_UV_PATH"},
+                {"hint": "reinstall the uv package, or set XOSCAR_UV_PATH"},
             ) from error
         self.door.measures.observe(metrics.UV_SECONDS, command.name, value=finished.seconds)
         if finished.exit_status != 0:
@@ -212,7 +212,7 @@ def _words(finished: Finished) -> str:
         if line.lstrip().startswith(("error:", "×")):
             return "\n".join(tail[start:]).strip().removeprefix("error: ")
     words = "\n".join(tail).strip()
-    return words or f"uv ended with exit status {finished.exit_status} and said nothing"
+    return words or f"uv ended with exit status {finished.exit_status} and without output"
 
 
 def _hint(finished: Finished) -> str | None:
@@ -252,7 +252,7 @@ async def _read_lines(stream: asyncio.StreamReader, hear: Callable[[str], None])
                 hear(line.decode("utf-8", "replace").rstrip("\r"))
             skipping = False
         if len(rest) > _LINE_LIMIT or skipping:
-            # Half of it could be half of a credential, which nobody would recognize.
+            # Half of it could be half of a credential, which redaction would not recognize.
             if not skipping:
                 hear(f"(a line of more than {_LINE_LIMIT} bytes is left out)")
             rest, skipping = b"", True
@@ -277,7 +277,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         await _until(lambda: process.returncode is not None)
     _signal_group(process.pid, signal.SIGKILL)
     await _until(lambda: process.returncode is not None and not _group_lives(process.pid))
-    # asyncio has no public way to let go of pipes that somebody else may hold open.
+    # asyncio has no public way to close pipes that another process may hold open.
     process._transport.close()  # type: ignore[attr-defined]
 
 
@@ -285,7 +285,7 @@ async def _until(happened: Callable[[], bool]) -> None:
     """Wait until something has happened, for `_TERMINATE_SECONDS` at most."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_TERMINATE_SECONDS):
-            while not happened():  # noqa: ASYNC110 (nobody is told when another's child ends)
+            while not happened():  # noqa: ASYNC110 (there is no event for the end of another process's child)
                 await asyncio.sleep(_POLL_SECONDS)
 
 

@@ -205,7 +205,7 @@ def _delete(engine: Engine, path: Path) -> None:
     if not path.exists():
         return
     if not (path / "pyvenv.cfg").exists():
-        raise StoreError(f"{path} is no virtual environment", {"hint": "remove it by hand"})
+        raise StoreError(f"{path} is no virtual environment", {"hint": "remove it yourself"})
     users = users_of([path]).users.get(path, ())
     if users:
         raise used_by(str(path), users, hint="unload the models that run in it first")

@@ -148,7 +148,7 @@ def test_a_listing_says_where_unmanaged_ones_are_and_who_uses_them() -> None:
         "unmanaged: /home/v2/x, a link to /srv",
         "processes that may not be looked at, and may use them or not: 3",
     ]
-    assert old.hindrance == "in use by process 7 (python -m old), told by its memory map"
+    assert old.hindrance == "in use by process 7 (python -m old), seen in its memory map"
 
 
 def test_a_narrow_terminal_folds_and_hides_nothing() -> None:

@@ -94,7 +94,7 @@ def _cause(replica: Replica) -> str:
 
 def workers_of(listed: Iterable[Mapping[str, Any]]) -> list[RenderableType]:
     """The workers of a cluster; jobs and free disk are as of when each was last heard."""
-    table = new_table("Worker", "Host", "State", "Release", "Jobs", "Free disk", "Last heard")
+    table = new_table("Worker", "Host", "State", "Release", "Jobs", "Free disk", "Last heartbeat")
     for each in listed:
         snapshot = each["snapshot"] or {}
         age = each["snapshot_age"]

@@ -129,7 +129,7 @@ def listed(answer: Mapping[str, Any], now: float, *, workers: bool = False) -> l
     if not entries and answer["unreachable"]:
         return [Text("No worker that answered has such an environment.")]
     if not entries:
-        return [Text("There is no such environment. Make one: xinference-venv launch MODEL")]
+        return [Text("No environment found. Make one: xinference-venv launch MODEL")]
     table = new_table(
         *(["Worker"] if workers else []),
         *("Model", "Engine", "Python", "State", "Size", "Packages", "In use by", "Last used"),

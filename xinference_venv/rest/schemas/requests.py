@@ -97,7 +97,7 @@ ModelEngine = Annotated[
 ]
 PythonVersion = Annotated[
     _PythonVersion | None,
-    Query(description="Only of this Python; 3.12 means 3.12.1 too."),
+    Query(description="Only of this Python; 3.12 matches 3.12.1 too."),
     _described(pattern=_PYTHON),
 ]
 WorkerIp = Annotated[

@@ -59,7 +59,7 @@ def missing_part(env: str) -> str | None:
 def fault_at_a_glance(disk: Disk, env: str) -> str | None:
     """Why an environment is broken, in a few microseconds while it is not; None when it is whole.
 
-    Its record is somebody else's to read.
+    Its record is read elsewhere.
     """
     if (missing := missing_part(env)) is not None:
         return missing

@@ -13,7 +13,7 @@ from xinference_venv.planning.host import Interpreter
 from xinference_venv.store.atomic import Disk
 
 LAUNCHER_NAME = "xinference-venv-python"
-# Names that the launcher is to unset, beside its own list: given by who starts the process.
+# Further names that the launcher unsets, given by whoever starts the process.
 UNSET_VARIABLE = "XINFERENCE_VENV_UNSET"
 
 _SCRIPT = """\

@@ -1,7 +1,7 @@
 """A close look at the environments of a store, and what follows from it.
 
 Comes in: the id of an environment. Comes out: what is wrong with it, which a mark inside it says
-from then on, until it is made anew or a look as close finds nothing. The time of an environment's
+from then on, until it is rebuilt or an equally close check finds nothing. The time of an environment's
 directory is when it was last looked at like this, or built.
 """
 
@@ -73,7 +73,7 @@ def check_env(
 
     It is marked accordingly. With `hashes`, or when only that can take a mark back, contents are
     compared. `pause` is called again and again, as `inspect_env` says. Faults of one that was
-    removed or made anew meanwhile are nobody's.
+    removed or rebuilt meanwhile are dropped.
     """
     env = store.layout.env(env_id)
     if env.is_symlink():
@@ -104,7 +104,7 @@ def write_own_files(disk: Disk, env: Path, sizes: Mapping[str, int]) -> None:
 def lease_of_lock(store: Store, env_id: str, *, model_name: str, process: ProcessIdentity) -> Lease:
     """A lease on a whole environment of the lock that gives this id; raises `InvalidRecord`.
 
-    It is the lock's own, or one that was made beside that while it was broken and in use.
+    It is the lock's own, or one with an alternative id, made while that was broken and in use.
     """
     ids = _ids_of(store, env_id)
     for each in ids:
@@ -128,10 +128,10 @@ def content_is_doubted(store: Store, env_id: str) -> bool:
 
 
 def _ids_of(store: Store, env_id: str) -> list[str]:
-    """The id that a lock gives, and those of the environments beside, in order."""
+    """The id that a lock gives, and its alternatives that exist, in order."""
     prefix = store.layout.alternative_id(env_id, 1)[:-1]
-    beside = [name for name in names_in(str(store.layout.envs)) if name.startswith(prefix)]
-    return [env_id, *sorted(beside, key=lambda name: (len(name), name))]
+    others = [name for name in names_in(str(store.layout.envs)) if name.startswith(prefix)]
+    return [env_id, *sorted(others, key=lambda name: (len(name), name))]
 
 
 def _noted(store: Store, env: Path, faults: tuple[str, ...], hashes: bool) -> tuple[str, ...]:

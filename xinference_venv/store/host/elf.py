@@ -21,7 +21,7 @@ from elftools.elf.elffile import ELFFile
 from xinference_venv.store.atomic import Stamp, stamp_of
 
 # What a manylinux wheel may expect of every system (PEP 513, 571, 599 and 600): that some
-# distribution ships a copy binds nobody else to it.
+# distribution ships a copy binds no other one to it.
 _OF_THE_SYSTEM = frozenset(
     {
         *("libc.so.6", "libm.so.6", "libdl.so.2", "librt.so.1", "libpthread.so.0"),
@@ -96,7 +96,7 @@ def _read_dynamic(path: str, stamp: Stamp) -> Dynamic | None:
     try:
         with open(path, "rb") as stream:
             found = _entries(ELFFile(stream))
-    # Beside its own errors, pyelftools raises these over damaged files.
+    # Besides its own errors, pyelftools raises these over damaged files.
     except (ELFError, OSError, ValueError, LookupError, OverflowError, AssertionError):
         return None
     run_path = found["DT_RUNPATH"] or found["DT_RPATH"]

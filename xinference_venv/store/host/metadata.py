@@ -74,7 +74,7 @@ def _requirements(distribution: PathDistribution, place: str, skipped: list[str]
 
 
 def _text(place: str, name: str, skipped: list[str]) -> str | None:
-    """The text of a file beside the metadata, None where there is none or it can't be read."""
+    """The text of a file of the metadata folder; None where it is absent or can't be read."""
     try:
         return Path(place, name).read_text("utf-8")
     except (FileNotFoundError, NotADirectoryError):

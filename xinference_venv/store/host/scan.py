@@ -29,7 +29,7 @@ _SCRIPT_FOLDERS = ("bin/", "Scripts/")
 _DATA_FILES = 1000
 
 
-# Wheels ship these by mistake; nobody imports them, so nobody is split by sharing one.
+# Wheels ship these by mistake; they are not imported, so sharing one splits no namespace.
 _STRAY_PACKAGES = frozenset({"docs", "examples", "test", "tests"})
 
 

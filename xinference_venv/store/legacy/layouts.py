@@ -163,7 +163,7 @@ def replacing_old(layout: StorePaths, disk: Disk, key: EnvKey) -> Iterator[None]
         if trashed is not None and not taken_over:
             disk.rename(trashed, path)
     if trashed is not None:
-        # What can't be deleted now is rubbish, and no reason not to launch.
+        # What can't be deleted now stays in the trash, and is no reason not to launch.
         with suppress(StoreError):
             disk.delete(trashed)
 

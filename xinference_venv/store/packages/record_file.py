@@ -1,7 +1,7 @@
 """The one reader of RECORD (PEP 376, PEP 627), as tolerant as pip and uv are.
 
 Comes in: the text of a RECORD, or a location and the name of a metadata folder in it. Comes out:
-a row for each file, and which files a distribution has, told apart by whether they lie inside
+a row for each file, and which files a distribution has, distinguished by whether they lie inside
 the location. Rows may repeat, name directories, have no digest or no size or a wrong one,
 hexadecimal digests, ``./`` in paths, CRLF at their ends: pip and uv install all of that.
 """
