@@ -39,8 +39,8 @@ def web_options(command: _Command) -> _Command:
         "--token-file",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="File of access tokens: lines 'sha256:DIGEST SCOPE...'; see docs/rest.md. Needed unless"
-        " it listens on the loopback address.",
+        help="File of access tokens: lines 'sha256:DIGEST SCOPE...'; see docs/rest.md. Needed"
+        " unless it listens on the loopback address.",
     )(command)
 
 
