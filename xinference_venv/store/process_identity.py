@@ -18,7 +18,7 @@ _PIDS_OF_THE_MACHINE = 0xEFFFFFFC
 
 @cache
 def _boot() -> str:
-    """A name for this boot of the system, so that a pid of an earlier one is not mistaken for it."""
+    """A name for this boot of the system, so that pids of earlier ones differ."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:

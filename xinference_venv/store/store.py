@@ -370,7 +370,7 @@ class Store:
             return False
         holder = judge(owner, this_process(), process_start)
         if holder is Holder.UNKNOWN:
-            # A build that takes longer only fails, and could not be distinguished from one that is gone.
+            # A build that takes longer only fails; it looks the same as one that is gone.
             return noted > time.time() - _STAGING_SECONDS
         return holder is Holder.ALIVE
 

@@ -12,7 +12,7 @@ The passes, each only when the one before has no solution:
 A solution that does without a package instead of keeping the host's version of it is none: some
 ancient release that declares no requirements always fits.
 
-What comes out is judged by `overlay`: an inherited distribution that could not be shown together with
+What comes out is judged by `overlay`: an inherited distribution that could not be shown with
 what is to be installed is resolved afresh, without its stub, until all that is inherited can be.
 """
 
@@ -108,7 +108,7 @@ class Resolver:
                 await cancel(resolving)
 
     def _ahead(self) -> Resolver | None:
-        """A resolver that runs at the same time, with the roots afresh that the request will likely break.
+        """A second resolver, with the roots afresh that the request will likely break.
 
         Without stubs the request often replaces what a root of the host requires, which only
         its solution tells: so both questions are asked at once.

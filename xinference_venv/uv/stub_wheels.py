@@ -2,7 +2,7 @@
 
 A stub carries the interpreter's best tag and a huge build tag: with less, an index wheel of the
 same version wins and uv reads the index's metadata instead of the host's. The build tag is also
-how an inherited distribution is recognized in a lock. Stubs are for resolving only, never installed.
+how a lock knows an inherited distribution. Stubs are for resolving only, never installed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A close look at the environments of a store, and what follows from it.
 
 Comes in: the id of an environment. Comes out: what is wrong with it, which a mark inside it says
-from then on, until it is rebuilt or an equally close check finds nothing. The time of an environment's
+from then on, until it is rebuilt or an equally close check finds nothing. The time of its
 directory is when it was last looked at like this, or built.
 """
 
