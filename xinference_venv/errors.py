@@ -22,6 +22,7 @@ VirtualEnvError                 error
 │   └── ModelStartFailed        model_start_failed
 ├── StoreError                  store_error
 ├── DeadlineExceeded            deadline_exceeded
+│   └── NoProgress              no_progress
 ├── JobCancelled                job_cancelled
 ├── WorkerUnavailable           worker_unavailable
 └── IncompatibleVersion         incompatible_version
@@ -214,6 +215,12 @@ class DeadlineExceeded(VirtualEnvError):
 
     code = "deadline_exceeded"
     exit_code = 7
+
+
+class NoProgress(DeadlineExceeded):
+    """It got nowhere for too long and was ended."""
+
+    code = "no_progress"
 
 
 class WorkerUnavailable(VirtualEnvError):

@@ -60,6 +60,8 @@ class Settings:
     """``XINFERENCE_VIRTUAL_ENV_UV_PROCESSES``: so many uv run at once at most."""
     build_timeout: int
     """``XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT``: seconds that one environment may take."""
+    patience: int
+    """``XINFERENCE_VIRTUAL_ENV_PATIENCE``: seconds without progress after which a process ends."""
     inherit: InheritMode
     """``XINFERENCE_VIRTUAL_ENV_INHERIT``: what counts where a launch says nothing."""
     must_import: tuple[str, ...]
@@ -110,8 +112,9 @@ class Settings:
             find_links_allowed_roots=read.paths(ALLOWED_ROOTS_VARIABLE),
             uv_path=read.path("XOSCAR_UV_PATH"),
             uv_cache_dir=read.path("UV_CACHE_DIR"),
-            uv_processes=read.integer(f"{option}UV_PROCESSES", default=2, maximum=64),
+            uv_processes=read.integer(f"{option}UV_PROCESSES", default=3, maximum=64),
             build_timeout=read.integer(f"{option}BUILD_TIMEOUT", default=3600, maximum=604_800),
+            patience=read.integer(f"{option}PATIENCE", default=120, maximum=604_800),
             inherit=read.inherit_mode(f"{option}INHERIT") or InheritMode.HOST,
             must_import=read.names(f"{option}MUST_IMPORT"),
             must_import_alone=read.names(f"{option}MUST_IMPORT_ALONE"),

@@ -16,7 +16,7 @@ from uv import find_uv_bin
 from tests.index import dead_port
 from tests.tls import self_signed, serving
 from tests.uv.conftest import Bench
-from xinference_venv.errors import DeadlineExceeded, StoreError, UvFailed
+from xinference_venv.errors import DeadlineExceeded, NoProgress, StoreError, UvFailed
 from xinference_venv.observability import metrics
 from xinference_venv.observability.registry import Spread
 from xinference_venv.store.process_identity import process_start
@@ -203,7 +203,7 @@ async def test_runs_of_uv_are_measured_by_command_and_those_that_fail_count(
     program.write_text("#!/bin/sh\n[ $1 = venv ] || exit 7\n")
     program.chmod(0o755)
     door = ProcessRunner(environment={}, slots=1)
-    uv = Uv(program=str(program), door=door).counting()
+    uv = Uv(program=str(program), door=door).of_job("glow", lambda *_: None)
     await uv(UvCommand(arguments=("venv", "/a/folder")), deadline=30)
     for words in (("pip", "install", "a-package"), ("--version",)):
         with pytest.raises(UvFailed):
@@ -391,7 +391,11 @@ async def test_the_environment_is_the_given_one_and_nothing_of_our_own(
 ) -> None:
     monkeypatch.setenv("OF_OUR_OWN", "secret")
     door = ProcessRunner(environment={"ONE": "1", "TWO": "2"}, slots=1)
-    script = "import os; print(sorted((k, v) for k, v in os.environ.items() if k != 'LC_CTYPE'))"
+    # The interpreter sets the first one, and the second one names the run.
+    script = (
+        "import os; more = ('LC_CTYPE', 'XINFERENCE_VENV_RUN');"
+        "print(sorted((k, v) for k, v in os.environ.items() if k not in more))"
+    )
     finished = await door.run(python(script), deadline=30, more_environment={"TWO": "two"})
     assert finished.output == "[('ONE', '1'), ('TWO', 'two')]\n"
 
@@ -485,3 +489,83 @@ async def test_pruning_leaves_what_can_be_found(bench: Bench, uv_cache: Path) ->
     dangling.mkdir(parents=True)
     await bench.uv.prune_cache(deadline=60)
     assert not dangling.exists()
+
+
+async def test_a_process_that_has_ended_does_not_wait_for_pipes_that_its_children_keep(
+    door: ProcessRunner, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "life")
+    life = os.open(tmp_path / "life", os.O_RDWR)
+    ears = Ears(1)
+    try:
+        async with asyncio.timeout(20):
+            script = DAEMON + "\nos.write(1, b'done')"
+            ran = door.run(python(script, str(tmp_path / "life")), deadline=60, on_line=ears)
+            finished = await ran
+    finally:
+        os.close(life)
+    assert (finished.exit_status, finished.output) == (0, "done")
+
+
+async def test_what_escapes_from_the_session_of_a_run_ends_with_it(
+    door: ProcessRunner, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "life")
+    life = os.open(tmp_path / "life", os.O_RDWR)
+    ears = Ears(1)
+    try:
+        await door.run(python(DAEMON, str(tmp_path / "life")), deadline=60, on_line=ears)
+        assert len(ears.lines) == 1
+        assert ears.living() == []
+    finally:
+        os.close(life)
+
+
+async def test_a_process_that_makes_no_progress_is_ended_and_the_reason_given(
+    impatient: None,
+) -> None:
+    door = ProcessRunner(environment={}, slots=1, patience=0.4)
+    # It wakes up and looks, as one does that gets a byte now and then.
+    script = "import time\nwhile True: time.sleep(0.1)"
+    with pytest.raises(NoProgress, match=r"no progress for 0\.4 s while resolving") as caught:
+        await door.run(python(script), deadline=60, doing="resolving", resolving=True)
+    assert "PATIENCE" in str(caught.value.hint)
+
+
+async def test_a_process_that_says_something_or_computes_is_let_go_on() -> None:
+    door = ProcessRunner(environment={}, slots=2, patience=1.0)
+    talks = "import os, time\nfor _ in range(20): os.write(2, b'.'); time.sleep(0.1)"
+    computes = "import time\nend = time.monotonic() + 2\nwhile time.monotonic() < end: pass"
+    both = (door.run(python(script), deadline=60) for script in (talks, computes))
+    assert [each.exit_status for each in await asyncio.gather(*both)] == [0, 0]
+
+
+async def test_one_that_installs_may_wait_for_another_that_goes_on(impatient: None) -> None:
+    door = ProcessRunner(environment={}, slots=2, patience=0.8)
+    talks = "import os, time\nfor _ in range(20): os.write(2, b'.'); time.sleep(0.1)"
+    waits = "import time; time.sleep(1.6)"
+    both = (door.run(python(script), deadline=60) for script in (talks, waits))
+    assert [each.exit_status for each in await asyncio.gather(*both)] == [0, 0]
+
+
+async def test_a_job_hears_what_it_waits_for_and_gets_its_place(door: ProcessRunner) -> None:
+    heard: list[tuple[bool, str]] = []
+    ears = Ears(1)
+    slow = door.of_job("glow", lambda *_: None)
+    other = door.of_job("lamp", lambda *said: heard.append(said))
+    script = "import os, time; os.write(2, b'here\\n'); time.sleep(1000)"
+    first = asyncio.create_task(
+        slow.run(python(script), deadline=60, on_line=ears, doing="resolving", resolving=True)
+    )
+    await ears.full.wait()
+    second = asyncio.create_task(
+        other.run(python("pass"), deadline=60, doing="resolving", resolving=True)
+    )
+    # Installing goes on meanwhile.
+    assert (await other.run(python("pass"), deadline=60)).exit_status == 0
+    assert not second.done()
+    assert heard == [(True, "waiting for one of 2 places for processes; taken by glow (resolving)")]
+    first.cancel()
+    assert (await second).exit_status == 0
+    with pytest.raises(asyncio.CancelledError):
+        await first

@@ -1,4 +1,4 @@
-"""What Linux lets a process decide about itself: who may look into it, whose children it adopts.
+"""What Linux lets a process decide about itself: who may look into it.
 
 Elsewhere than on Linux all of it does nothing.
 """
@@ -13,7 +13,6 @@ from pathlib import Path
 
 # linux/prctl.h
 _SET_DUMPABLE = 4
-_SET_CHILD_SUBREAPER = 36
 # Fields of /proc/PID/stat behind the name of the program, which is the second one; see proc(5).
 _ENV_START, _ENV_END = 50 - 3, 51 - 3
 
@@ -51,17 +50,6 @@ def forbid_inspection() -> None:
     _prctl(_SET_DUMPABLE, 0)
 
 
-def adopt_orphans() -> bool:
-    """Become the parent of descendants whose own parent ends; whether the system does that.
-
-    Without it the first process of the system adopts them, and nobody knows any more whose they
-    were.
-    """
-    return _prctl(_SET_CHILD_SUBREAPER, 1)
-
-
-def _prctl(option: int, value: int) -> bool:
-    if sys.platform != "linux":
-        return False
-    libc = ctypes.CDLL(None, use_errno=True)
-    return int(libc.prctl(option, value, 0, 0, 0)) == 0
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)

@@ -28,7 +28,11 @@ VARIABLES = (
         "those of the host that are shown whatever becomes of their own requirements",
     ),
     ("XINFERENCE_VIRTUAL_ENV_SPEC_DIR", "folder of your own models (default: virtualenv/models)"),
-    ("XINFERENCE_VIRTUAL_ENV_UV_PROCESSES", "so many uv run at once (default: 2)"),
+    ("XINFERENCE_VIRTUAL_ENV_UV_PROCESSES", "so many uv run at once (default: 3)"),
+    (
+        "XINFERENCE_VIRTUAL_ENV_PATIENCE",
+        "seconds without progress after which a uv is ended (default: 120)",
+    ),
     ("XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT", "seconds for one environment (default: 3600)"),
     (
         "XINFERENCE_VIRTUAL_ENV_MAX_BYTES",

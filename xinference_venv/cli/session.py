@@ -52,7 +52,7 @@ def with_client(work: Callable[[Client], Awaitable[_T]], *, supervisor: str | No
 
     The client is of the `supervisor` at an address, by default of actors of this process.
     """
-    _keep_secrets()
+    _guard_process()
     with _sockets_of_our_own():
         # xoscar takes most of a second to import, which nobody who asks for help should wait for.
         from xinference_venv.client import connect, local_client
@@ -82,15 +82,16 @@ def serve(
             ready(kept)
             await asyncio.Event().wait()
 
-    _keep_secrets()
+    _guard_process()
     with _sockets_of_our_own(), suppress(Stopped):
         asyncio.run(_until_stopped(keep()))
 
 
-def _keep_secrets() -> None:
-    """Keep the key and the passwords of indexes from the code that builds of packages run.
+def _guard_process() -> None:
+    """Guard this process against the code that builds of packages run.
 
-    That runs as the same user, so it may read what the system shows of this process.
+    That runs as the same user, so it may read what the system shows of this process: not the key
+    nor the passwords of indexes.
     """
     hide_variables(
         [

@@ -386,9 +386,14 @@ class LaunchService:
 
     def preparation(self, spec: EnvSpec, host: HostFacts, build: Build | None) -> Preparation:
         """The preparation of a spec, with a count of its own of the uv processes it takes."""
+
+        def on_wait(resolving: bool, reason: str) -> None:
+            if build is not None:
+                build.say(Phase.RESOLVING if resolving else Phase.INSTALLING, reason)
+
         return Preparation(
             store=self.store,
-            uv=self.uv.counting(),
+            uv=self.uv.of_job(str(spec.key), on_wait),
             spec=spec,
             host=host,
             deadline=float(self.settings.build_timeout),

@@ -25,6 +25,7 @@ def open_uv(places: Places, store: Store, ambient: Mapping[str, str]) -> Uv:
         slots=places.settings.uv_processes,
         started=journal.started,
         ended=journal.ended,
+        patience=float(places.settings.patience),
     )
     if places.temporary == str(store.layout.temporary):
         store.disk.make_directory(store.layout.temporary, mode=0o700)

@@ -1,8 +1,8 @@
-"""The only door to subprocesses: bounded, with a deadline, killed as a group, redacted.
+"""The only door to subprocesses: bounded, with deadlines, killed with all they started, redacted.
 
 What goes in is an argument vector, what comes out is the output of the process. Who starts a
-process here owns it: cancelling the call, or its deadline, ends the whole process group before
-the call returns.
+process here owns it: cancelling the call, or a deadline, ends the whole process group before
+the call returns, and what escaped from it where the system tells of that.
 """
 
 from __future__ import annotations
@@ -11,17 +11,21 @@ import asyncio
 import os
 import signal
 import time
+import uuid
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from itertools import count
 from types import MappingProxyType
 
 import psutil
 
 from xinference_venv._util.redact import redact_text
 from xinference_venv._util.tasks import finish, ignore
-from xinference_venv.errors import DeadlineExceeded, UvFailed, UvNotFound
+from xinference_venv.errors import DeadlineExceeded, NoProgress, UvFailed, UvNotFound
+from xinference_venv.inventory.slots import Ask, SlotState
+from xinference_venv.inventory.stalls import Done, StallWatch
 from xinference_venv.observability import metrics
 from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.observability.waiting import counted_waiting
@@ -34,6 +38,19 @@ _OUTPUT_LIMIT = 32 << 20
 _TERMINATE_SECONDS = 3.0
 _POLL_SECONDS = 0.005
 _VERSION_SECONDS = 60.0
+# So long what is still in the pipes of a process that has ended is read. Children of it may hold
+# them open for ever.
+_PIPE_SECONDS = 1.0
+_LOOK_SECONDS = 0.2
+_DOING = {
+    "pip compile": "resolving",
+    "pip install": "installing",
+    "venv": "making an empty environment",
+    "python install": "installing an interpreter",
+}
+_OTHER_JOB = "the worker itself"
+# Names each run to what it starts, whatever session or group that makes for itself.
+_RUN_VARIABLE = "XINFERENCE_VENV_RUN"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,12 +66,68 @@ class Finished:
     tail: tuple[str, ...]
 
 
+class _StalledError(Exception):
+    """A process made no progress."""
+
+
+def _ignore_wait(resolving: bool, reason: str) -> None:
+    """Nothing follows what is waited for."""
+
+
+@dataclass(kw_only=True)
+class Places:
+    """The places of one worker for processes; see `SlotState` for who comes first."""
+
+    state: SlotState
+    watches: list[StallWatch] = field(default_factory=list)
+    """Of the processes that run and resolve nothing: one may wait for what another one does."""
+    _tickets: Iterable[int] = field(default_factory=count)
+    _waiting: dict[int, tuple[asyncio.Future[None], Callable[[str], None]]] = field(
+        default_factory=dict
+    )
+
+    @asynccontextmanager
+    async def place(self, ask: Ask, on_wait: Callable[[str], None]) -> AsyncIterator[None]:
+        """Take a place; `on_wait` hears what it waits for, and again when that changes."""
+        ticket = next(iter(self._tickets))
+        free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[ticket] = (free, _when_new(on_wait))
+        try:
+            self._go_on(self.state.asked(ticket, ask))
+            await free
+            yield
+        finally:
+            self._waiting.pop(ticket, None)
+            self._go_on(self.state.left(ticket))
+
+    def _go_on(self, granted: Sequence[int]) -> None:
+        for ticket in granted:
+            free, _ = self._waiting.pop(ticket)
+            if not free.done():
+                free.set_result(None)
+        for ticket, (_, on_wait) in list(self._waiting.items()):
+            if (reason := self.state.reason(ticket)) is not None:
+                on_wait(reason)
+
+
+def _when_new(on_wait: Callable[[str], None]) -> Callable[[str], None]:
+    heard: list[str] = []
+
+    def hear(reason: str) -> None:
+        if heard[-1:] != [reason]:
+            heard.append(reason)
+            on_wait(reason)
+
+    return hear
+
+
 @dataclass(kw_only=True)
 class ProcessRunner:
     """Runs subprocesses, at most `slots` at a time, in the given environment.
 
     `started` and `ended` hear of each process by pid: the owner journals them, so that what a
-    crash left behind can be swept. `measures` counts them.
+    crash left behind can be swept. `measures` counts them. A process that makes no progress for
+    `patience` seconds is ended.
     """
 
     environment: Mapping[str, str]
@@ -62,10 +135,21 @@ class ProcessRunner:
     started: Callable[[int], None] = ignore
     ended: Callable[[int], None] = ignore
     measures: MetricRegistry = field(default_factory=MetricRegistry)
-    _gate: asyncio.Semaphore = field(init=False)
+    patience: float = 120.0
+    job: str = _OTHER_JOB
+    on_wait: Callable[[bool, str], None] = _ignore_wait
+    places: Places | None = None
 
     def __post_init__(self) -> None:
-        self._gate = asyncio.Semaphore(self.slots)
+        if self.places is None:
+            self.places = Places(state=SlotState(places=self.slots))
+
+    def of_job(self, job: str, on_wait: Callable[[bool, str], None]) -> ProcessRunner:
+        """The same runner, with the same places, for the processes of a job.
+
+        `on_wait` hears whether one that resolves waits, and what for.
+        """
+        return replace(self, job=job, on_wait=on_wait)
 
     async def run(
         self,
@@ -76,56 +160,114 @@ class ProcessRunner:
         more_environment: Mapping[str, str] = MappingProxyType({}),
         secrets: frozenset[str] = frozenset(),
         working_directory: str = "/",
+        doing: str = "looking at an interpreter",
+        resolving: bool = False,
     ) -> Finished:
         """Run a command to its end; `deadline` is in seconds from when it starts.
 
-        Every line of stderr goes to `on_line`, redacted. Raises `DeadlineExceeded`; a failing
-        exit status is the caller's to judge. The working directory is the root by default, so
-        that no file of the caller's folder is picked up.
+        Every line of stderr goes to `on_line`, redacted. Raises `DeadlineExceeded` and
+        `NoProgress`; a failing exit status is the caller's to judge. The working directory is the
+        root by default, so that no file of the caller's folder is picked up. `doing` says in a
+        few words what for, to whoever waits for the place.
         """
-        async with counted_waiting(self.measures, "slot", self._gate):
+        assert self.places is not None
+        ask = Ask(job=self.job, doing=doing, resolving=resolving)
+        place = self.places.place(ask, lambda reason: self.on_wait(resolving, reason))
+        async with counted_waiting(self.measures, "slot", place):
             began = time.monotonic()
+            mark = uuid.uuid4().hex
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                env={**self.environment, **more_environment},
+                env={**self.environment, **more_environment, _RUN_VARIABLE: mark},
                 cwd=working_directory,
                 start_new_session=True,
             )
-            tail: deque[str] = deque(maxlen=TAIL_LINES)
-
-            def hear(line: str) -> None:
-                shown = redact_text(line, secrets)
-                tail.append(shown)
-                on_line(shown)
-
-            assert process.stdout is not None and process.stderr is not None
+            said = _Output(secrets=secrets, on_line=on_line)
             self.measures.add(metrics.SUBPROCESSES)
+            name = os.path.basename(command[0])
             try:
                 self.started(process.pid)
                 async with asyncio.timeout(deadline):
-                    output, _, status = await asyncio.gather(
-                        _read_all(process.stdout), _read_lines(process.stderr, hear), process.wait()
-                    )
+                    await self._until_ended(process, said, resolving=resolving)
             except TimeoutError:
                 raise DeadlineExceeded(
-                    f"{os.path.basename(command[0])} took longer than {deadline:g} s and was ended",
-                    {"command": _redacted_command(command, secrets), "output": "\n".join(tail)},
+                    f"{name} took longer than {deadline:g} s and was ended",
+                    said.details(command),
+                ) from None
+            except _StalledError:
+                raise NoProgress(
+                    f"{name} made no progress for {self.patience:g} s while {doing}, and was ended",
+                    {
+                        **said.details(command),
+                        "hint": "`xinference-venv doctor` says whether the index answers, and how"
+                        " fast; XINFERENCE_VIRTUAL_ENV_PATIENCE sets how many seconds are waited",
+                    },
                 ) from None
             finally:
                 try:
-                    await _end_group(process)
+                    await _end_group(process, mark)
                 finally:
                     self.measures.add(metrics.SUBPROCESSES, by=-1.0)
                     self.ended(process.pid)
+            assert process.returncode is not None
             return Finished(
-                exit_status=status,
+                exit_status=process.returncode,
                 seconds=time.monotonic() - began,
-                output=output,
-                tail=tuple(tail),
+                output=said.output.decode("utf-8", "replace"),
+                tail=tuple(said.tail),
             )
+
+    async def _until_ended(
+        self, process: asyncio.subprocess.Process, said: _Output, *, resolving: bool
+    ) -> None:
+        """Read what a process says until it has ended; raises `_StalledError`.
+
+        Its pipes are read to their ends, but no longer than `_PIPE_SECONDS` after its own: children
+        that outlive it may have them.
+        """
+        assert process.stdout is not None and process.stderr is not None
+        assert self.places is not None
+        reading = asyncio.gather(said.read_output(process.stdout), said.read_lines(process.stderr))
+        watch = StallWatch(since=time.monotonic())
+        if not resolving:
+            self.places.watches.append(watch)
+        look_at = watch.since + self.patience / 4
+        try:
+            while process.returncode is None and not reading.done():
+                await asyncio.wait([reading], timeout=_LOOK_SECONDS)
+                if (now := time.monotonic()) < look_at:
+                    continue
+                look_at = now + self.patience / 4
+                done = await asyncio.to_thread(_done_by, process.pid, said.size)
+                if watch.looked(done, now) >= self.patience and not self._others_go_on(watch, now):
+                    raise _StalledError
+            if not reading.done():
+                await asyncio.wait([reading], timeout=_PIPE_SECONDS)
+            else:
+                reading.result()
+                await process.wait()
+            if reading.done():
+                # Raises what a listener did.
+                reading.result()
+        finally:
+            if not resolving:
+                self.places.watches.remove(watch)
+            reading.cancel()
+            await asyncio.wait([reading])
+            if not reading.cancelled():
+                # It is raised above, or by the deadline.
+                reading.exception()
+
+    def _others_go_on(self, watch: StallWatch, now: float) -> bool:
+        """Whether what installs may wait for another one: uv locks what it puts into its cache."""
+        assert self.places is not None
+        watches = self.places.watches
+        return any(each is watch for each in watches) and any(
+            now - each.since < self.patience for each in watches if each is not watch
+        )
 
 
 @dataclass(kw_only=True)
@@ -137,9 +279,9 @@ class Uv:
     calls: int = 0
     _versions: list[str] = field(default_factory=list)
 
-    def counting(self) -> Uv:
-        """The same uv with a count of its own."""
-        return replace(self, calls=0)
+    def of_job(self, job: str, on_wait: Callable[[bool, str], None]) -> Uv:
+        """The same uv for one job, with a count of its own; see `ProcessRunner.of_job`."""
+        return replace(self, calls=0, door=self.door.of_job(job, on_wait))
 
     async def version(self) -> str:
         """What uv says its version is; asked once."""
@@ -174,7 +316,12 @@ class Uv:
                 more_environment=command.environment,
                 secrets=command.secrets,
                 working_directory=working_directory,
+                doing=_DOING.get(command.name, f"running uv {command.name}"),
+                resolving=command.name == "pip compile",
             )
+        except NoProgress:
+            self.door.measures.add(metrics.UV_FAILURES, command.name)
+            raise
         except DeadlineExceeded as error:
             self.door.measures.add(metrics.UV_FAILURES, command.name)
             raise error.with_details(
@@ -235,50 +382,130 @@ def _redacted_command(argv: Sequence[str], secrets: frozenset[str]) -> list[str]
     return [redact_text(each, secrets) for each in argv]
 
 
-async def _read_all(stream: asyncio.StreamReader) -> str:
-    content = bytearray()
-    while chunk := await stream.read(1 << 16):
-        if len(content) < _OUTPUT_LIMIT:
-            content += chunk
-    return content.decode("utf-8", "replace")
+@dataclass(kw_only=True)
+class _Output:
+    """The output of a process up to now; every line of stderr goes to `on_line`, redacted."""
+
+    secrets: frozenset[str]
+    on_line: Callable[[str], None]
+    output: bytearray = field(default_factory=bytearray)
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
+    size: int = 0
+
+    def details(self, command: Sequence[str]) -> dict[str, object]:
+        """What an error says of a process."""
+        return {
+            "command": _redacted_command(command, self.secrets),
+            "output": "\n".join(self.tail),
+        }
+
+    async def read_output(self, stream: asyncio.StreamReader) -> None:
+        """Keep what comes, up to a bound."""
+        while chunk := await stream.read(1 << 16):
+            self.size += len(chunk)
+            if len(self.output) < _OUTPUT_LIMIT:
+                self.output += chunk
+
+    async def read_lines(self, stream: asyncio.StreamReader) -> None:
+        """Hear every line that comes."""
+        rest, skipping = b"", False
+        try:
+            while chunk := await stream.read(1 << 16):
+                self.size += len(chunk)
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    if not skipping:
+                        self._hear(line)
+                    skipping = False
+                if len(rest) > _LINE_LIMIT or skipping:
+                    # Half of it could be half of a credential, which redaction would not recognize.
+                    if not skipping:
+                        self._hear(b"(a line of more than %d bytes is left out)" % _LINE_LIMIT)
+                    rest, skipping = b"", True
+        finally:
+            # The last line may have no end, or its end may never come.
+            if rest:
+                self._hear(rest)
+
+    def _hear(self, line: bytes) -> None:
+        shown = redact_text(line.decode("utf-8", "replace").rstrip("\r"), self.secrets)
+        self.tail.append(shown)
+        self.on_line(shown)
 
 
-async def _read_lines(stream: asyncio.StreamReader, hear: Callable[[str], None]) -> None:
-    rest, skipping = b"", False
-    while chunk := await stream.read(1 << 16):
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if not skipping:
-                hear(line.decode("utf-8", "replace").rstrip("\r"))
-            skipping = False
-        if len(rest) > _LINE_LIMIT or skipping:
-            # Half of it could be half of a credential, which redaction would not recognize.
-            if not skipping:
-                hear(f"(a line of more than {_LINE_LIMIT} bytes is left out)")
-            rest, skipping = b"", True
-    if rest:
-        hear(rest.decode("utf-8", "replace").rstrip("\r"))
+def _done_by(pid: int, heard: int) -> Done:
+    """What a process and its descendants have done, as far as the system tells."""
+    written, cpu = 0, 0.0
+    with suppress(psutil.Error):
+        head = psutil.Process(pid)
+        for process in (head, *head.children(recursive=True)):
+            with suppress(psutil.Error, AttributeError):
+                cpu += sum(process.cpu_times()[:4])
+                written += process.io_counters().write_chars
+    return Done(heard=heard, written=written, cpu=cpu)
 
 
-async def _end_group(process: asyncio.subprocess.Process) -> None:
+async def _end_group(process: asyncio.subprocess.Process, mark: str) -> None:
     """End what is left of the process's group, first politely; returns when all of it is dead.
+
+    What has the `mark` of the run among its variables is ended, too, wherever it went.
 
     It runs when the caller is being cancelled, and goes on to its end however often that is.
     """
-    ending = asyncio.ensure_future(_end(process))
+    ending = asyncio.ensure_future(_end(process, mark))
     await finish(ending)
     ending.result()
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: asyncio.subprocess.Process, mark: str) -> None:
     # `process.wait()` would wait for whoever holds the pipes, be it outside of the group.
     if process.returncode is None:
         _signal_group(process.pid, signal.SIGTERM)
         await _until(lambda: process.returncode is not None)
     _signal_group(process.pid, signal.SIGKILL)
     await _until(lambda: process.returncode is not None and not _group_lives(process.pid))
+    await asyncio.to_thread(_end_escaped, process.pid, mark)
     # asyncio has no public way to close pipes that another process may hold open.
     process._transport.close()  # type: ignore[attr-defined]
+
+
+def _end_escaped(head: int, mark: str) -> None:
+    """End what left the group and session of a run, like the server of a compiler cache.
+
+    It has the run's variable, unless it took that away. We do not adopt it by
+    ``PR_SET_CHILD_SUBREAPER``: the orphans of model processes would be adopted as well, and nothing
+    could tell or reap them.
+    """
+    while found := [each for each in _younger(head) if _variable(each) == mark]:
+        for process in found:
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(found, timeout=_TERMINATE_SECONDS)
+
+
+def _younger(head: int) -> list[psutil.Process]:
+    """The processes with greater pids: to look at all would take as long as a run of uv.
+
+    Where pids begin again at the lowest one meanwhile, some are missed.
+    """
+    found = []
+    for pid in psutil.pids():
+        if pid > head:
+            with suppress(psutil.Error):
+                found.append(psutil.Process(pid))
+    return found
+
+
+def _variable(process: psutil.Process) -> str | None:
+    """The mark of the run that a living process belongs to, as far as the system tells."""
+    try:
+        return None if _ended(process) else process.environ().get(_RUN_VARIABLE)
+    except (psutil.Error, OSError):
+        return None
+
+
+def _ended(process: psutil.Process) -> bool:
+    return bool(process.status() == psutil.STATUS_ZOMBIE)
 
 
 async def _until(happened: Callable[[], bool]) -> None:

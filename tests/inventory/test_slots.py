@@ -1,0 +1,97 @@
+"""Who runs, who waits and for what, when jobs share a few places."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xinference_venv.inventory.slots import Ask, SlotState
+
+
+def ask(job: str, doing: str = "installing") -> Ask:
+    return Ask(job=job, doing=doing, resolving=doing == "resolving")
+
+
+def test_who_asks_while_there_are_places_starts_at_once() -> None:
+    slots = SlotState(places=2)
+    assert slots.asked(1, ask("a")) == [1]
+    assert slots.asked(2, ask("a")) == [2]
+    assert slots.asked(3, ask("b")) == []
+    assert slots.left(1) == [3]
+
+
+def test_resolving_never_takes_the_last_place() -> None:
+    slots = SlotState(places=3)
+    assert slots.asked(1, ask("slow", "resolving")) == [1]
+    assert slots.asked(2, ask("slower", "resolving")) == [2]
+    assert slots.asked(3, ask("third", "resolving")) == []
+    assert slots.asked(4, ask("ready", "installing")) == [4]
+    assert slots.left(4) == []
+    assert slots.left(1) == [3]
+
+
+def test_with_one_place_what_is_resolved_comes_before_what_is_to_be() -> None:
+    slots = SlotState(places=1)
+    assert slots.asked(1, ask("a", "resolving")) == [1]
+    assert slots.asked(2, ask("b", "resolving")) == []
+    assert slots.asked(3, ask("c", "verifying")) == []
+    assert slots.left(1) == [3]
+    assert slots.left(3) == [2]
+
+
+def test_a_job_that_has_places_waits_for_one_that_has_none() -> None:
+    slots = SlotState(places=2)
+    slots.asked(1, ask("greedy"))
+    slots.asked(2, ask("greedy"))
+    slots.asked(3, ask("greedy"))
+    slots.asked(4, ask("modest"))
+    assert slots.left(1) == [4]
+    assert slots.left(2) == [3]
+
+
+def test_who_waits_is_told_for_whom_and_what_they_do() -> None:
+    slots = SlotState(places=2)
+    slots.asked(1, ask("glow", "resolving"))
+    slots.asked(2, ask("lamp", "resolving"))
+    assert slots.reason(1) is None
+    assert slots.reason(2) == "waiting for one of 2 places for processes; taken by glow (resolving)"
+    slots.asked(3, ask("wick", "resolving"))
+    assert "; 1 ahead" in str(slots.reason(3))
+    slots.left(3)
+    assert slots.reason(3) is None
+
+
+def test_one_that_is_withdrawn_takes_no_place() -> None:
+    slots = SlotState(places=1)
+    slots.asked(1, ask("a"))
+    slots.asked(2, ask("b"))
+    slots.asked(3, ask("c"))
+    assert slots.left(2) == []
+    assert slots.left(1) == [3]
+
+
+@given(
+    places=st.integers(1, 4),
+    events=st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans()), max_size=40),
+)
+def test_no_place_is_free_while_one_that_may_have_it_waits_and_all_come_through(
+    places: int, events: list[tuple[str, bool, bool]]
+) -> None:
+    slots = SlotState(places=places)
+    running: set[int] = set()
+    begun: set[int] = set()
+    for ticket, (job, resolving, ends) in enumerate(events):
+        doing = "resolving" if resolving else "installing"
+        granted = slots.asked(ticket, ask(job, doing))
+        if ends and running:
+            granted += slots.left(first := min(running))
+            running.remove(first)
+        running.update(granted)
+        begun.update(granted)
+        assert len(running) <= places
+    while running:
+        running.remove(first := min(running))
+        granted = slots.left(first)
+        running.update(granted)
+        begun.update(granted)
+    assert begun == set(range(len(events)))

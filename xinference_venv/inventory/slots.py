@@ -1,0 +1,74 @@
+"""Which processes may run now: places that jobs share fairly, as a state.
+
+Events come in: a process asks for a place, one has ended or was withdrawn. Instructions go out: the
+tickets that may start. Jobs with fewer places come first, among equals who asked first. Resolving,
+which may wait for a slow index for long, never takes the last place: it stays for verifying and
+installing what is resolved.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from xinference_venv._util.humanize import counted
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ask:
+    """A process that is to run: `job` names whose it is, `doing` says for what."""
+
+    job: str
+    doing: str
+    resolving: bool = False
+
+
+@dataclass(kw_only=True)
+class SlotState:
+    """`places` that may be taken at once; tickets are the caller's own numbers, in rising order."""
+
+    places: int
+    _running: dict[int, Ask] = field(default_factory=dict)
+    _waiting: dict[int, Ask] = field(default_factory=dict)
+
+    def asked(self, ticket: int, ask: Ask) -> list[int]:
+        """A process asks for a place; the tickets that may start now, perhaps this one."""
+        self._waiting[ticket] = ask
+        return self._grant()
+
+    def left(self, ticket: int) -> list[int]:
+        """A process has ended, or does not want to start any more; the tickets that may start."""
+        self._waiting.pop(ticket, None)
+        self._running.pop(ticket, None)
+        return self._grant()
+
+    def reason(self, ticket: int) -> str | None:
+        """What a ticket waits for, in words; None when it does not wait."""
+        if (ask := self._waiting.get(ticket)) is None:
+            return None
+        holders = [each for each in self._running.values() if each.resolving or not ask.resolving]
+        names = sorted({f"{each.job} ({each.doing})" for each in holders})
+        ahead = sum(1 for other in self._waiting if other < ticket)
+        taken = f"waiting for one of {counted(self.places, 'place')} for processes"
+        held = f"; taken by {', '.join(names)}" if names else ""
+        return f"{taken}{held}; {ahead} ahead" if ahead else f"{taken}{held}"
+
+    def _grant(self) -> list[int]:
+        granted = []
+        while (ticket := self._next()) is not None:
+            self._running[ticket] = self._waiting.pop(ticket)
+            granted.append(ticket)
+        return granted
+
+    def _next(self) -> int | None:
+        if len(self._running) >= self.places:
+            return None
+        resolving = sum(each.resolving for each in self._running.values())
+        may_resolve = resolving < max(1, self.places - 1)
+        held = Counter(each.job for each in self._running.values())
+        candidates = [
+            (held[ask.job], ask.resolving, ticket)
+            for ticket, ask in self._waiting.items()
+            if may_resolve or not ask.resolving
+        ]
+        return min(candidates)[2] if candidates else None
