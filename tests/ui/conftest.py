@@ -20,6 +20,7 @@ from selenium.webdriver.chrome.webdriver import WebDriver
 
 from tests.ui.browser import Browser
 from tests.ui.cluster import Cluster, cluster
+from xinference_venv.settings import WIRE_KEY_VARIABLE
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = (
@@ -53,7 +54,9 @@ def driver() -> Iterator[WebDriver]:
 
 
 @pytest.fixture(scope="module")
-def module_environ(tmp_path_factory: pytest.TempPathFactory, uv_cache: Path) -> dict[str, str]:
+def module_environ(
+    tmp_path_factory: pytest.TempPathFactory, uv_cache: Path, wire_key: str
+) -> dict[str, str]:
     """The variables of this process without what configures installers."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith(_OF_INSTALLERS)}
     home = tmp_path_factory.mktemp("home")
@@ -63,6 +66,7 @@ def module_environ(tmp_path_factory: pytest.TempPathFactory, uv_cache: Path) -> 
         "XINFERENCE_HOME": str(home / "xinference"),
         "UV_CACHE_DIR": str(uv_cache),
         "PIP_CONFIG_FILE": os.devnull,
+        WIRE_KEY_VARIABLE: wire_key,
     }
 
 

@@ -127,7 +127,7 @@ def test_what_is_in_use_is_refused_with_who_uses_it_and_force_is_a_second_choice
     [entry] = running.environments("held")
     pid = entry["leases"][0]["process"]["pid"]
     page.open()
-    page.wait(lambda: next(row for row in page.rows() if row[MODEL] == "held")[USERS] != "–")
+    page.wait(lambda: any(row[MODEL] == "held" and row[USERS] != "–" for row in page.rows()))
     _open_removal(page, entry)
     page.shows("Nothing is removed: it is in use", "dialog")
     page.shows(f"process {pid}", "dialog")

@@ -51,7 +51,7 @@ def test_a_worker_killed_while_somebody_looks_is_named_and_the_others_stay(
     page.shows(victim.address, ".notice.warn")
     page.open("workers")
     page.wait(lambda: victim.address in page.text("tbody"))
-    page.wait(lambda: next(row[2] for row in page.rows() if row[0] == victim.address) != "alive")
+    page.wait(lambda: any(row[0] == victim.address and row[2] != "alive" for row in page.rows()))
 
 
 def test_a_server_that_ends_is_said_until_it_is_back(page: Browser, running: Cluster) -> None:
