@@ -91,7 +91,7 @@ class Client:
         return [Replica.from_dict(each) for each in answer["workers"]]
 
     async def _begun(self, prepare: Awaitable[str]) -> str:
-        """The id of a launch that begins; one that nobody waits for by then is cancelled."""
+        """The id of a launch that begins; one whose caller is gone by then is cancelled."""
         beginning = asyncio.ensure_future(prepare)
         try:
             return await asyncio.shield(beginning)

@@ -83,7 +83,7 @@ class VirtualEnvError(Exception):
 
 
 class InvalidInput(VirtualEnvError):
-    """What was asked for can't be meant: the input is named, and what is allowed."""
+    """Invalid input: the message names it, the hint says what is allowed."""
 
     code = "invalid_input"
     exit_code = 2

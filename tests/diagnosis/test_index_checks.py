@@ -7,8 +7,8 @@ import pytest
 from xinference_venv.diagnosis.checks import Verdict
 from xinference_venv.diagnosis.index_checks import (
     IndexAnswer,
+    IndexFailure,
     Place,
-    Silence,
     index_check,
     places_of,
 )
@@ -55,7 +55,7 @@ def test_a_trusted_host_is_one_with_or_without_its_port(trusted: str) -> None:
 
 def test_credentials_are_in_no_form_that_people_see() -> None:
     checks = [index_check(KEYED, IndexAnswer(status=status)) for status in (200, 401, 500)]
-    checks += [index_check(KEYED, IndexAnswer(silence=each)) for each in Silence]
+    checks += [index_check(KEYED, IndexAnswer(failure=each)) for each in IndexFailure]
     assert all(SECRET not in str(each.to_dict()) for each in checks)
     assert SECRET not in repr(KEYED)
 
@@ -83,9 +83,9 @@ def test_a_status_means_what_a_launch_would_make_of_it(
     assert (check.hint is None) is (verdict is Verdict.OK)
 
 
-@pytest.mark.parametrize("silence", Silence)
-def test_each_silence_is_told_apart_and_says_what_to_do(silence: Silence) -> None:
-    check = index_check(PLAIN, IndexAnswer(silence=silence, words="as the system says"))
+@pytest.mark.parametrize("silence", IndexFailure)
+def test_each_silence_is_told_apart_and_says_what_to_do(silence: IndexFailure) -> None:
+    check = index_check(PLAIN, IndexAnswer(failure=silence, words="as the system says"))
     assert check.verdict is Verdict.FAILED
     assert silence.value in check.found and "as the system says" in check.found
     assert check.hint

@@ -8,7 +8,7 @@ import pytest
 
 from tests.index import Index, black_hole, dead_port
 from tests.tls import HOURS, self_signed, serving
-from xinference_venv.diagnosis.index_checks import IndexAnswer, Place, Silence
+from xinference_venv.diagnosis.index_checks import IndexAnswer, IndexFailure, Place
 from xinference_venv.diagnosis.index_probe import answers_of
 
 SECRET = "opensesame"
@@ -26,7 +26,7 @@ async def answer_of(url: str, *, trusted: bool = False, deadline: float = 30.0) 
 
 async def test_an_index_that_works_answers_with_its_status_and_the_time(index: Index) -> None:
     answer = await answer_of(index.url)
-    assert (answer.status, answer.silence) == (200, None)
+    assert (answer.status, answer.failure) == (200, None)
     assert answer.ahead is not None and abs(answer.ahead) < 30
     assert index.requests == ["HEAD /simple/"]
 
@@ -56,29 +56,29 @@ async def test_credentials_are_sent_to_their_own_host_alone(index: Index, tmp_pa
 
 async def test_who_does_not_listen_refuses_the_connection() -> None:
     answer = await answer_of(f"http://me:{SECRET}@127.0.0.1:{dead_port()}/simple/")
-    assert answer.silence is Silence.CONNECTION
+    assert answer.failure is IndexFailure.CONNECTION
     assert SECRET not in answer.words
 
 
 async def test_who_swallows_packets_is_given_up_at_the_deadline() -> None:
     with black_hole() as port:
         answer = await answer_of(f"http://127.0.0.1:{port}/simple/", deadline=0.5)
-    assert answer.silence is Silence.TIMEOUT
+    assert answer.failure is IndexFailure.TIMEOUT
 
 
 async def test_who_takes_a_request_and_says_nothing_is_given_up_too(index: Index) -> None:
     index.hang("/simple/")
-    assert (await answer_of(index.url, deadline=0.5)).silence is Silence.TIMEOUT
+    assert (await answer_of(index.url, deadline=0.5)).failure is IndexFailure.TIMEOUT
 
 
 async def test_a_name_that_nobody_knows_is_told_from_a_dead_port() -> None:
     answer = await answer_of("http://nowhere.invalid/simple/")
-    assert answer.silence is Silence.NAME
+    assert answer.failure is IndexFailure.NAME
 
 
 async def test_who_speaks_no_tls_is_told(index: Index) -> None:
     answer = await answer_of(index.url.replace("http:", "https:"))
-    assert answer.silence is Silence.TLS
+    assert answer.failure is IndexFailure.TLS
 
 
 async def test_a_certificate_that_nobody_signed_is_refused_unless_its_host_is_trusted(
@@ -88,19 +88,19 @@ async def test_a_certificate_that_nobody_signed_is_refused_unless_its_host_is_tr
         url = f"https://127.0.0.1:{port}/simple/"
         refused = await answer_of(url)
         trusted = await answer_of(url, trusted=True)
-    assert (refused.silence, trusted.status) == (Silence.TLS, 200)
+    assert (refused.failure, trusted.status) == (IndexFailure.TLS, 200)
     assert "self-signed" in refused.words.replace("self signed", "self-signed")
 
 
 async def test_a_folder_is_there_or_not(tmp_path: Path) -> None:
     (tmp_path / "with space").mkdir()
     there = await answer_of((tmp_path / "with space").as_uri())
-    assert (there.status, there.silence) == (None, None)
-    assert (await answer_of((tmp_path / "absent").as_uri())).silence is Silence.ABSENT
+    assert (there.status, there.failure) == (None, None)
+    assert (await answer_of((tmp_path / "absent").as_uri())).failure is IndexFailure.ABSENT
 
 
 async def test_all_are_asked_at_once_and_answered_in_order(index: Index) -> None:
     index.hang("/simple/")
     places = [Place(what="index", url=url) for url in (index.url, f"{index.url}absent/")]
     slow, fast = await answers_of(places, 1.0)
-    assert (slow.silence, fast.status) == (Silence.TIMEOUT, 404)
+    assert (slow.failure, fast.status) == (IndexFailure.TIMEOUT, 404)

@@ -22,7 +22,7 @@ MIN_QUERY_SECRET_LENGTH = 8
 # A scheme is bounded so that a long word is not scanned from each of its letters.
 _URL = re.compile(r"""[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s"<>]*""")
 _USER_INFORMATION = re.compile(r"://([^/?#]*)@")
-# "https://user:pa/ss@host": a password that nobody encoded looks like a port without digits.
+# "https://user:pa/ss@host": a password that is not encoded looks like a port without digits.
 _BROKEN_USER_INFORMATION = re.compile(r"://[^/?#@:\[]*:(?![0-9]*(?:[/?#]|\Z))")
 _QUERY = re.compile(r"\?([^#]*)")
 _PARAMETER = re.compile(r"[^&;]+")

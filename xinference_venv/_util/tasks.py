@@ -29,7 +29,7 @@ async def finish(*tasks: asyncio.Future[Any]) -> None:
     if cancelled:
         for each in tasks:
             if not each.cancelled():
-                # It matters to nobody any more.
+                # Retrieved, so that asyncio does not report it as never retrieved.
                 each.exception()
         raise asyncio.CancelledError
 
@@ -49,8 +49,8 @@ async def cancel(*tasks: asyncio.Future[Any]) -> None:
 async def finish_in_thread(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
     """Do the work in a thread, to its end even when this is cancelled meanwhile.
 
-    A thread can't be cancelled. One that nobody waits for would go on while what it works on is
-    cleaned away, and make some of it anew; so the cancellation is raised when it has ended.
+    A thread can't be cancelled. One that is not waited for would go on while what it works on is
+    cleaned away, and make some of it again; so the cancellation is raised when it has ended.
     """
     task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
     await finish(task)

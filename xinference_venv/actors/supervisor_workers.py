@@ -113,7 +113,7 @@ class SupervisorWorkers(xo.StatelessActor):  # type: ignore[misc]
         what only tells something does not.
 
         An error `missing` of a worker means that it has nothing to say. Any other stands for its
-        answer, but that what was asked can't be meant, or that all of them failed, is raised.
+        answer, but invalid input, or that all of them failed, is raised.
         With `complete` false workers may be there that have not registered again yet.
         """
         if deed and worker_ip not in self._cluster.members:

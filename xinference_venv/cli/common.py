@@ -127,7 +127,7 @@ def check_worker_option() -> None:
 
 
 def check_found(answer: Mapping[str, Any], found: Sequence[object], what: str) -> None:
-    """Raises `NotFound`, or `WorkerUnavailable` while nobody can say what is not there."""
+    """Raises `NotFound`, or `WorkerUnavailable` while workers that did not answer may have it."""
     gathered.check_found(answer, found, what, hint="`xinference-venv list` shows what is")
 
 

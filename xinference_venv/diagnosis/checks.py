@@ -18,7 +18,7 @@ from xinference_venv.errors import VirtualEnvError
 CLOCK_SECONDS = 60.0
 """A clock that is further off than this gets a warning."""
 
-# So many findings of one kind are told one by one.
+# So many findings of one kind are listed one by one.
 _SHOWN = 5
 
 
@@ -84,17 +84,17 @@ def cluster_checks(diagnoses: Sequence[Diagnosis], sent: float) -> list[Check]:
     for each in diagnoses:
         releases[each.release].append(str(each.worker_address))
     off = {where: offset for where, offset in offsets.items() if abs(offset) > CLOCK_SECONDS}
-    told = [
+    differences = [
         f"{where} is {duration_text(abs(offset))} {'ahead' if offset > 0 else 'behind'}"
         for where, offset in sorted(off.items())
     ]
     return [
         warning(
             "clocks",
-            f"compared with the supervisor's host {', '.join(told)}",
+            f"compared with the supervisor's host {', '.join(differences)}",
             "set the clocks (NTP): ages and times of different hosts can't be compared",
         )
-        if told
+        if differences
         else ok("clocks", f"{counted(len(offsets), 'host')} within a minute of the supervisor's"),
         warning(
             "releases",

@@ -55,7 +55,7 @@ def probe_file_system(folder: Path, cache: Path) -> FileSystem:
 def open_to_all(path: Path) -> list[str]:
     """The path and the folders above it that anybody may change (mode o+w).
 
-    One with the sticky bit does not count: there nobody replaces what is another's.
+    One with the sticky bit does not count: there no user replaces another's files.
     """
     found = []
     for each in (path, *path.parents):

@@ -1,6 +1,6 @@
 """What the facts of a host mean for launches there.
 
-Comes in: facts that somebody who acts has found out. Comes out: a `Check` for each, with a
+Comes in: facts that the callers found out. Comes out: a `Check` for each, with a
 verdict, what was found in words, and what to do about it.
 """
 
@@ -26,7 +26,7 @@ _OPEN_FILES = 1024
 class FileSystem:
     """What was tried out at a place: None where it works, else why not.
 
-    `place` is the folder that is meant, or the nearest one above it that is there. `cache` says
+    `place` is the folder in question, or the nearest one above it that is there. `cache` says
     why files of uv's cache can't be linked from there. Nothing is known of the rest where it is
     not `writable`.
     """
@@ -77,16 +77,16 @@ def file_system_checks(found: FileSystem, cache: str) -> list[Check]:
     return checks
 
 
-def uv_check(path: str, said: str, wanted: SpecifierSet) -> Check:
+def uv_check(path: str, output: str, wanted: SpecifierSet) -> Check:
     """Of a uv at `path` that says of itself ``uv 0.13.1 (...)``."""
-    words = said.split()
+    words = output.split()
     found = f"{' '.join(words[:2])} at {path}"
     try:
         version = Version(words[1])
     except (IndexError, InvalidVersion):
         return failed(
             "uv",
-            f"{path} is no uv: asked for its version, it says {quoted(said)}",
+            f"{path} is no uv: asked for its version, it says {quoted(output)}",
             "correct XOSCAR_UV_PATH, or unset it to use the uv package's own",
         )
     if not wanted.contains(version, prereleases=True):
@@ -250,16 +250,16 @@ def environments_check(count: int, broken: Mapping[str, str]) -> Check:
     """Of the environments of a store, by a glance; `broken` says why by id."""
     if not broken:
         return ok("environments", f"{counted(count, 'environment')}, none broken at a glance")
-    told = some([f"{env_id[:12]}: {why}" for env_id, why in sorted(broken.items())])
+    reasons = some([f"{env_id[:12]}: {why}" for env_id, why in sorted(broken.items())])
     return warning(
         "environments",
-        f"{len(broken)} of {counted(count, 'environment')} broken: {told}",
+        f"{len(broken)} of {counted(count, 'environment')} broken: {reasons}",
         "launch the models again, or xinference-venv verify --repair",
     )
 
 
 def leases_check(count: int, unjudged: Sequence[str]) -> Check:
-    """Of the leases of a store; of the `unjudged` nobody here can say whether the holder lives."""
+    """Of the leases of a store; of the `unjudged` it is unknown here whether the holder lives."""
     if not unjudged:
         return ok("leases", f"{counted(count, 'lease')}, all of processes that live")
     return warning(

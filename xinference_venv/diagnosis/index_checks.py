@@ -1,7 +1,7 @@
 """What an index, or another place of packages, answered when it was asked whether it is there.
 
 Comes in: the sources of packages, later the answers. Comes out: which places are to be asked, and
-a `Check` for each answer that tells name, certificate, silence and refusal apart.
+a `Check` for each answer; name, certificate, timeout and refusal have hints of their own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from xinference_venv.diagnosis.checks import Check, failed, ok, warning
 from xinference_venv.planning.sources import PYPI, PackageSources
 
 
-class Silence(StrEnum):
+class IndexFailure(StrEnum):
     """Why there is no answer at all."""
 
     NAME = "its name can't be resolved"
@@ -27,11 +27,11 @@ class Silence(StrEnum):
 
 
 _HINTS = {
-    Silence.NAME: "check the spelling, DNS (/etc/resolv.conf) and proxies (HTTPS_PROXY)",
-    Silence.TLS: "name the authority's certificate in SSL_CERT_FILE, or the host as trusted-host",
-    Silence.TIMEOUT: "see whether a firewall or a proxy (HTTPS_PROXY, NO_PROXY) is in between",
-    Silence.CONNECTION: "see whether it runs, to the port, and to proxies (HTTPS_PROXY, NO_PROXY)",
-    Silence.ABSENT: "make it, or take it out of pip's configuration",
+    IndexFailure.NAME: "check the spelling, DNS (/etc/resolv.conf) and proxies (HTTPS_PROXY)",
+    IndexFailure.TLS: "name its certificate authority in SSL_CERT_FILE, or the host as trusted-host",
+    IndexFailure.TIMEOUT: "check firewalls and proxies (HTTPS_PROXY, NO_PROXY) on the way",
+    IndexFailure.CONNECTION: "check that it runs, the port, and proxies (HTTPS_PROXY, NO_PROXY)",
+    IndexFailure.ABSENT: "make it, or take it out of pip's configuration",
 }
 
 
@@ -56,14 +56,14 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IndexAnswer:
-    """A status of HTTP, None of a folder that is there, or the `silence` that came instead.
+    """A status of HTTP, None of a folder that is there, or the `failure` to get one.
 
-    `words` say more of a silence. `ahead` is how many seconds our clock is ahead of the answer's
+    `words` say more of a failure. `ahead` is how many seconds our clock is ahead of the answer's
     `Date`, `elapsed` how long it took.
     """
 
     status: int | None = None
-    silence: Silence | None = None
+    failure: IndexFailure | None = None
     words: str = ""
     ahead: float | None = None
     elapsed: float = 0.0
@@ -88,10 +88,10 @@ def places_of(sources: PackageSources) -> list[Place]:
 
 def index_check(place: Place, answer: IndexAnswer) -> Check:
     """What an answer means for launches."""
-    if answer.silence is not None:
+    if answer.failure is not None:
         words = f" ({answer.words})" if answer.words else ""
         return failed(
-            place.what, f"{place.shown}: {answer.silence.value}{words}", _HINTS[answer.silence]
+            place.what, f"{place.shown}: {answer.failure.value}{words}", _HINTS[answer.failure]
         )
     if answer.status is None:
         return ok(place.what, f"{place.shown} is there")

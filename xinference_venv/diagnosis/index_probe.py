@@ -24,7 +24,7 @@ from typing import TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from xinference_venv._util.redact import redact_text, secrets_of
-from xinference_venv.diagnosis.index_checks import IndexAnswer, Place, Silence
+from xinference_venv.diagnosis.index_checks import IndexAnswer, IndexFailure, Place
 
 _SECONDS = 5.0
 _T = TypeVar("_T")
@@ -38,13 +38,13 @@ async def answers_of(places: Sequence[Place], deadline: float = _SECONDS) -> lis
             async with asyncio.timeout(deadline):
                 return await _left_behind(lambda: _ask(place, deadline))
         except TimeoutError:
-            return _silent(Silence.TIMEOUT, f"{deadline:g} s")
+            return _no_answer(IndexFailure.TIMEOUT, f"{deadline:g} s")
 
     return await asyncio.gather(*map(ask, places))
 
 
 async def _left_behind(work: Callable[[], _T]) -> _T:
-    """Do the work in a thread that nobody waits for any more once this is cancelled.
+    """Do the work in a thread that is not waited for once this is cancelled.
 
     The end of the process would wait for those of `asyncio.to_thread`, and a resolver of names
     that does not answer can't be interrupted.
@@ -70,7 +70,7 @@ def _ask(place: Place, timeout: float) -> IndexAnswer:
     parts = urlsplit(place.url)
     if parts.scheme == "file":
         there = os.path.exists(unquote(parts.path))
-        return IndexAnswer() if there else _silent(Silence.ABSENT)
+        return IndexAnswer() if there else _no_answer(IndexFailure.ABSENT)
     user, at, host = parts.netloc.rpartition("@")
     url = urlunsplit(parts._replace(netloc=host))
     request = urllib.request.Request(url, method="HEAD")  # noqa: S310 (checked: http or https)
@@ -109,15 +109,15 @@ def _failure(reason: object, place: Place) -> IndexAnswer:
     shown = redact_text(words, secrets_of([place.url]))[:200]
     match reason:
         case ssl.SSLCertVerificationError():
-            return _silent(Silence.TLS, redact_text(reason.verify_message)[:200])
+            return _no_answer(IndexFailure.TLS, redact_text(reason.verify_message)[:200])
         case ssl.SSLError():
-            return _silent(Silence.TLS, shown)
+            return _no_answer(IndexFailure.TLS, shown)
         case socket.gaierror():
-            return _silent(Silence.NAME, shown)
+            return _no_answer(IndexFailure.NAME, shown)
         case TimeoutError():
-            return _silent(Silence.TIMEOUT, shown)
-    return _silent(Silence.CONNECTION, shown)
+            return _no_answer(IndexFailure.TIMEOUT, shown)
+    return _no_answer(IndexFailure.CONNECTION, shown)
 
 
-def _silent(silence: Silence, words: str = "") -> IndexAnswer:
-    return IndexAnswer(silence=silence, words=words)
+def _no_answer(failure: IndexFailure, words: str = "") -> IndexAnswer:
+    return IndexAnswer(failure=failure, words=words)

@@ -1,7 +1,7 @@
 """The workers of a cluster as the supervisor knows them: who registered, who was heard when.
 
 Comes in: registrations and heartbeats, with the time as an argument. Comes out: who is asked,
-what their silence means, which of them are alike. A state object, without loop, clock or wire.
+what missing heartbeats mean, which of them are alike. A state object, without loop, clock or wire.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FORGOTTEN_SECONDS = 24 * 3600.0
 
 
 class WorkerState(StrEnum):
-    """`SUSPECT`: some heartbeats did not come; `GONE`: so many that nobody waits for it."""
+    """`SUSPECT`: some heartbeats did not come; `GONE`: so many that it is not waited for."""
 
     ALIVE = "alive"
     SUSPECT = "suspect"
@@ -64,7 +64,7 @@ class Member:
     snapshot: Mapping[str, Any] | None = None
 
     def state(self, now: float) -> WorkerState:
-        """What its silence means."""
+        """Its state by the age of its last heartbeat."""
         if self.registration.heartbeat is None:
             return WorkerState.ALIVE
         missed = (now - self.heard) / self.registration.heartbeat
@@ -136,7 +136,7 @@ class ClusterState:
             del self.members[address]
 
     def forget(self, now: float) -> None:
-        """Take out the workers that nobody heard of for a day."""
+        """Take out the workers without a heartbeat for a day."""
         forgotten = []
         for address, member in self.members.items():
             if member.registration.heartbeat is None:
@@ -162,7 +162,7 @@ class ClusterState:
     def choose(self, wanted: list[str], count: int | None, now: float) -> list[Member]:
         """The workers of a launch: the named ones, `count` of these, the least busy first.
 
-        Nobody named means any. A worker that is gone is chosen only if it was named. Raises
+        No name means any. A worker that is gone is chosen only if it was named. Raises
         `NotFound` and `InvalidInput`.
         """
         if wanted:

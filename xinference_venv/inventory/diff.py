@@ -53,7 +53,7 @@ def parse_name(text: str) -> Selection:
 
 
 def is_meant(wanted: Selection, listed: Mapping[str, Any]) -> bool:
-    """Whether an environment of a listing, with its worker, is meant."""
+    """Whether an environment of a listing, with its worker, is named by it."""
     return wanted.matches(EnvKey.from_dict(listed)) and wanted.is_on(str(listed["worker_address"]))
 
 
@@ -71,8 +71,8 @@ def name_in(listed: Mapping[str, Any], *, worker: bool) -> str:
 def chosen(text: str, listed: Iterable[Mapping[str, Any]], *, workers: bool) -> Mapping[str, Any]:
     """The one environment of a listing of its model that a name means.
 
-    `workers` says whether candidates have to be told apart by their worker. Raises `InvalidInput`
-    when it means several, or one whose packages nobody knows; there must be one at least.
+    `workers` says whether candidates have to be named with their worker. Raises `InvalidInput`
+    when it matches several, or one whose packages are unknown; it must match at least one.
     """
     found = list(listed)
     if len(found) > 1:

@@ -25,7 +25,7 @@ class Need:
     packed_bytes: int
 
     def fits(self, free: int) -> bool:
-        """Whether so many free bytes may do. None at all may mean that nobody knows."""
+        """Whether so many free bytes may do. None at all may mean that it is unknown."""
         return free == 0 or free >= self.packed_bytes
 
 
@@ -49,7 +49,7 @@ def needs_of(
 
     `links` says that both are on one file system: then an environment is links into the cache,
     and only what has to be fetched takes space; else it is a copy of everything. `uncached` are
-    the names of what uv has to fetch; None while nobody asked it: all.
+    the names of what uv has to fetch; None while it was not asked: all.
     """
     fetched = packed_bytes(
         # uv does not say whether it has what comes by path or direct URL.

@@ -1,7 +1,7 @@
 """A built environment: under which key it is found, what it is, in which state.
 
 An `EnvKey` is what a launch asks for by name. An `EnvRecord` lies inside the environment that
-it describes and never changes. A `KeyRecord` says what a key's link last meant: it is written
+it describes and never changes. A `KeyRecord` says where a key's link last led: it is written
 before the link is swapped and counts only while it names the environment that the link names.
 """
 
@@ -28,7 +28,7 @@ class EnvState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class EnvRecord(Record, name="environment record", version=1):
-    """What stands in an environment's own record; its lock lies beside it.
+    """The record inside an environment; its lock is a file next to it.
 
     `installed` and `inherited` count the lock's distributions, `files` and `size_bytes` regular
     files of the environment itself, links not followed. `created` is in seconds since the epoch;
@@ -74,7 +74,7 @@ class EnvRecord(Record, name="environment record", version=1):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeyRecord(Record, name="key record", version=1):
-    """What a key meant when it was last launched; times are in seconds since the epoch.
+    """What a key referred to when it was last launched; times are in seconds since the epoch.
 
     `last_used` is the time of the record's own file. `host_fingerprint` is the state of the
     host for which the environment's lock was last found sound: the one it was locked over, or a

@@ -32,7 +32,7 @@ class EvictionReason(StrEnum):
 class EvictionPolicy:
     """What may stay: `max_bytes` for all environments, `older_than` seconds since a launch.
 
-    None means no limit. What nobody needs goes whatever the policy says.
+    None means no limit. What is not needed goes whatever the policy says.
     """
 
     max_bytes: int | None = None
@@ -51,7 +51,7 @@ class EvictionPolicy:
 class EnvUsage(Record, name="usage of an environment"):
     """One environment, who uses it, and what it takes.
 
-    `keys` are all that mean it, `leases` those that count, `busy` says that a launch of one of
+    `keys` are all that refer to it, `leases` those that count, `busy` says that a launch of one of
     its keys is under way. `last_used` is when the latest of its keys was launched, in seconds
     since the epoch. `size_bytes` are those of its own files; `shared_bytes` what of them an
     environment before it in `walk_order` has as well. Both are 0 until they are measured.
@@ -98,9 +98,9 @@ class EvictionPlan:
 
 
 def walk_order(usages: Iterable[EnvUsage]) -> list[EnvUsage]:
-    """In the order in which they are worth keeping: in use, lately used, needed by nobody.
+    """In the order in which they are worth keeping: in use, lately used, not needed.
 
-    Whatever a policy lets go is an end of this order, so the bytes that each one adds to those
+    Whatever a policy evicts is an end of this order, so the bytes that each one adds to those
     before it are the bytes that its going takes from the total.
     """
     return sorted(usages, key=lambda each: (not each.in_use, not each.keys, -each.last_used))
@@ -109,7 +109,7 @@ def walk_order(usages: Iterable[EnvUsage]) -> list[EnvUsage]:
 def plan_eviction(
     usages: Iterable[EnvUsage], policy: EvictionPolicy, *, now: float
 ) -> EvictionPlan:
-    """What a policy lets go at the time `now`, in seconds since the epoch.
+    """What a policy evicts at the time `now`, in seconds since the epoch.
 
     `usages` were measured in `walk_order`. The least recently used goes first, and nothing that
     is in use.

@@ -27,7 +27,7 @@ def silent_workers(answer: Mapping[str, Any]) -> str:
 def check_found(
     answer: Mapping[str, Any], found: Sequence[object], what: str, *, hint: str | None = None
 ) -> None:
-    """Raises `NotFound`, or `WorkerUnavailable` while nobody can say what is not there."""
+    """Raises `NotFound`, or `WorkerUnavailable` while workers that did not answer may have it."""
     if found:
         return
     if not is_whole(answer):

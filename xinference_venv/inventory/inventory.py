@@ -21,7 +21,7 @@ _USERS_NAMED = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DirectoryUser(Record, name="user of a directory"):
-    """A process that uses a directory without a lease, and what told so, like "memory map".
+    """A process that uses a directory without a lease, and how that was seen, like "memory map".
 
     `command` is its command line as people may see it: shortened, without credentials.
     """
@@ -61,11 +61,11 @@ class EnvEntry(Record, name="environment entry"):
     """One environment as a key finds it, or an unmanaged directory that an older version left.
 
     `size_bytes` counts the environment's own files, links not followed; None when unknown.
-    `shared_with` are the other keys that mean the same environment. Times are in seconds since
+    `shared_with` are the other keys that refer to the same environment. Times are in seconds since
     the epoch. `reason` says why a broken one is broken, or that an unmanaged one is a link.
 
     Of an unmanaged one, `layout` says which version left it (``v1`` to ``v4``), and `users` are
-    the processes that use it; nothing can be said of `unknown_users` others, whom the system
+    the processes that use it; nothing is known of `unknown_users` others, whom the system
     does not let us look at.
     """
 
@@ -90,7 +90,7 @@ class EnvEntry(Record, name="environment entry"):
 
     @property
     def use(self) -> str:
-        """Who uses it, in words; empty when nobody does."""
+        """Who uses it, in words; empty when it is unused."""
         holders = [*map(str, self.leases), *map(str, self.users)]
         return f"in use by {'; '.join(holders)}" if holders else ""
 

@@ -1,8 +1,8 @@
-"""The log of a job, as far as it can be said without its file: who writes it, how the job ended.
+"""The log of a job, apart from its file: who writes it, how the job ended.
 
 Comes in: the first and the last line of a log, and the judgement over its writer. Comes out: what
 the log is of and the outcome. A log is UTF-8 text: a line of JSON that says what it is of
-(`LogHeader`), what was said, and once the job has ended a line that says how (`LogEnding`).
+(`LogHeader`), the output, and once the job has ended a line that says how (`LogEnding`).
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class LogEnding(Record, name="ending of a log", version=1):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobLog(Record, name="log"):
-    """What is known of a log beside its text; `ended` is None while nothing says that it did."""
+    """What is known of a log besides its text; `ended` is None while the job runs."""
 
     header: LogHeader = field(metadata=inline())
     log_id: str

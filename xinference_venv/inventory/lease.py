@@ -105,7 +105,7 @@ def judge(
     if holder.host != here.host:
         return Holder.UNKNOWN
     if holder.namespace != here.namespace and holder.namespace and here.namespace:
-        # Another machine of the same name, or a container beside or before this one.
+        # Another machine of the same name, or another container, now or before.
         return Holder.UNKNOWN
     if holder.boot != here.boot:
         return Holder.GONE

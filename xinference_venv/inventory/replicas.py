@@ -21,7 +21,7 @@ _SOURCES = 3
 class LockSource(Record, name="lock source"):
     """A worker that has, or will have, the lock of a launch, as the job of that name.
 
-    Without a job it is asked for the lock of what its key means already.
+    Without a job it is asked for the lock of the environment that its key refers to already.
     """
 
     address: str
@@ -44,7 +44,7 @@ class Replica(Record, name="replica"):
 class SurveyAnswer:
     """A worker that was asked which group of equal hosts it belongs to for a request.
 
-    `group` is None where no environment is wanted; `standing`: a launch would find it made.
+    `group` is None where no environment is wanted; `standing`: the environment is ready there.
     """
 
     address: str
@@ -54,7 +54,7 @@ class SurveyAnswer:
 
     @property
     def wants_lock(self) -> bool:
-        """Whether it would resolve if nobody gave it a lock."""
+        """Whether it would resolve if it got no lock."""
         return self.group is not None and not self.standing
 
 
@@ -63,7 +63,7 @@ def assign_sources(
 ) -> dict[str, tuple[LockSource, ...]]:
     """Whom each chosen worker asks for the lock, in this order, before it resolves itself.
 
-    First those of its group where the model stands already, unless all is to be resolved anew;
+    First those of its group where the environment is ready, unless all is to be resolved again;
     then those of its group that were chosen before it. The first one of a group thus resolves,
     and the next takes its place should it die. A few are enough, however many there are.
     """
@@ -81,9 +81,9 @@ def assign_sources(
         if each.group is None:
             sources[each.address] = ()
             continue
-        standing = [source for source in running[each.group] if source.address != each.address]
+        equal = [source for source in running[each.group] if source.address != each.address]
         before = earlier.setdefault(each.group, [])
-        sources[each.address] = (*standing[:_SOURCES], *before)
+        sources[each.address] = (*equal[:_SOURCES], *before)
         if len(before) < _SOURCES:
             before.append(
                 LockSource(address=each.address, incarnation=each.incarnation, job_id=job_id)

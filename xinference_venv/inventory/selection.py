@@ -1,4 +1,4 @@
-"""Which environments are meant: by model, engine, Python version and worker, each of them or any.
+"""Which environments are selected: by model, engine, Python version, worker, each or any.
 
 Comes in: names that callers give, who may not be trusted. Comes out: a `Selection`, the first
 argument of all that lists, checks or removes.
@@ -17,7 +17,7 @@ from xinference_venv.planning.request import MAX_NAME_BYTES, check_python_versio
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Selection(Record, name="selection"):
-    """Which environments are meant, on which workers; None means any.
+    """Which environments are selected, on which workers; None means any.
 
     The engine ``""`` means environments without one. A Python version ``3.12`` means ``3.12.1``
     too. `worker` is an IP, which means every worker on it, or an address.
@@ -41,7 +41,7 @@ class Selection(Record, name="selection"):
             check_python_version(self.python_version)
 
     def matches(self, key: EnvKey) -> bool:
-        """Whether the environment of a key is meant, as far as its worker is not asked for."""
+        """Whether the environment of a key is selected, whatever its worker."""
         engine, python = self.model_engine, self.python_version
         return (
             (self.model_name is None or key.model_name == self.model_name)
@@ -54,7 +54,7 @@ class Selection(Record, name="selection"):
         )
 
     def is_on(self, worker_address: str) -> bool:
-        """Whether the worker at an address is meant."""
+        """Whether the worker at an address is selected."""
         return self.worker in (None, worker_address, worker_address.rpartition(":")[0])
 
 

@@ -37,7 +37,7 @@ class Event(StrEnum):
 class Thing(Record, name="watched thing"):
     """Something as it was last seen; `name` tells it from others of its kind on its worker.
 
-    People are told its `label`, its `state`, and the `text` that says more of that; `value` is all
+    People see its `label`, its `state`, and the `text` that says more of that; `value` is all
     that the actors say of it.
     """
 
@@ -82,7 +82,7 @@ class Snapshot:
 
 @dataclass(kw_only=True)
 class WatchState:
-    """What is known; jobs that had ended before the first look are nobody's news."""
+    """What is known; jobs that had ended before the first look are not reported."""
 
     model: str | None = None
     things: dict[tuple[Kind, str | None, str], Thing] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class WatchState:
     """The last one that was answered."""
     _old_jobs: set[str] = field(default_factory=set)
     _returned: bool = False
-    """Whether the supervisor may be a new one, which nobody has registered with yet."""
+    """Whether the supervisor may be a new one, which no worker has registered with yet."""
 
     def saw(self, look: Snapshot) -> list[Change]:
         """What a look tells; what is of workers that did not answer stays as it was."""
@@ -99,13 +99,13 @@ class WatchState:
             self._old_jobs = {each["job_id"] for each in jobs if Phase(each["phase"]).is_last}
         self.look = look
         self._returned = self._returned and not look.workers
-        silent = {
+        unreachable = {
             each["worker_address"]: str(each["error"]["message"])
             for each in (*look.jobs["unreachable"], *look.environments["unreachable"])
         }
         now = [
             _supervisor("answers", ""),
-            *(_worker(each, silent) for each in look.workers),
+            *(_worker(each, unreachable) for each in look.workers),
             *(_job(each) for each in jobs if each["job_id"] not in self._old_jobs),
             *map(_environment, look.environments["list"]),
         ]
@@ -115,13 +115,17 @@ class WatchState:
             each
             for each in self.things.values()
             if each.worker_address is not None
-            # Of a supervisor that was started anew, workers may not have registered yet.
-            and (not whole if each.worker_address not in there else _is_silent(each, silent))
+            # With a supervisor that was restarted, workers may not have registered yet.
+            and (
+                not whole
+                if each.worker_address not in there
+                else _is_unreachable(each, unreachable)
+            )
         ]
         return self._become([*now, *kept])
 
     def missed(self, why: str) -> list[Change]:
-        """What it tells that nobody answered: all else stays as it was."""
+        """An event that there was no answer: all else stays as it was."""
         self._returned = True
         others = [each for each in self.things.values() if each.kind is not Kind.SUPERVISOR]
         return self._become([_supervisor("does not answer", why), *others])
@@ -149,23 +153,23 @@ class WatchState:
         ]
 
 
-def _is_silent(thing: Thing, silent: Mapping[str, str]) -> bool:
+def _is_unreachable(thing: Thing, unreachable: Mapping[str, str]) -> bool:
     """Whether its worker did not answer, so that it is as it was, as far as anybody knows."""
-    return thing.kind is not Kind.WORKER and thing.worker_address in silent
+    return thing.kind is not Kind.WORKER and thing.worker_address in unreachable
 
 
 def _supervisor(state: str, why: str) -> Thing:
     return Thing(kind=Kind.SUPERVISOR, name="", label="", state=state, text=why)
 
 
-def _worker(listed: Mapping[str, Any], silent: Mapping[str, str]) -> Thing:
+def _worker(listed: Mapping[str, Any], unreachable: Mapping[str, str]) -> Thing:
     address = listed["worker_address"]
     return Thing(
         kind=Kind.WORKER,
         name=address,
         label=listed["host_name"],
         state=listed["state"],
-        text=silent.get(address, ""),
+        text=unreachable.get(address, ""),
         worker_address=address,
         value=listed,
     )

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from xinference_venv._util.humanize import printable
 from xinference_venv._util.redact import redact_text
 
-# What a record may say beside its message, by `extra`.
+# What a record may have besides its message, by `extra`.
 _MORE = ("outcome", "source", "duration_seconds", "code")
 _about: ContextVar[Mapping[str, str]] = ContextVar("about", default=MappingProxyType({}))
 
@@ -63,7 +63,7 @@ class _Json(logging.Formatter):
     """One object a line: ``time``, ``level``, ``logger``, ``message``, and what else is known."""
 
     def format(self, record: logging.LogRecord) -> str:
-        told: dict[str, object] = {
+        document: dict[str, object] = {
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -72,8 +72,8 @@ class _Json(logging.Formatter):
             **{name: vars(record)[name] for name in _MORE if name in vars(record)},
         }
         if record.exc_info:
-            told["exception"] = redact_text(self.formatException(record.exc_info))
-        return json.dumps(told)
+            document["exception"] = redact_text(self.formatException(record.exc_info))
+        return json.dumps(document)
 
 
 def _time(record: logging.LogRecord) -> str:
@@ -82,6 +82,6 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _word(value: str) -> str:
-    """A value that can be told from what follows it."""
+    """A value whose end can be seen."""
     value = printable(redact_text(value))
     return json.dumps(value) if " " in value or '"' in value else value

@@ -2,7 +2,7 @@
 
 Names and units follow Prometheus's conventions. No label holds what users make up (models,
 engines, jobs, packages), so the number of series is bounded by the number of workers: which model
-a number is about is said by the log, the lists of jobs and the environments.
+a number is about is in the log, the lists of jobs and the environments.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from xinference_venv._util.records import Record, digest_of
 
 @dataclass(frozen=True, kw_only=True)
 class Interpreter(Record, name="interpreter"):
-    """One Python interpreter, as it said of itself.
+    """One Python interpreter, as it describes itself.
 
     `executable` is the path to start it by, `base_executable` the real path of the interpreter
     that a virtual environment is made from. `tags` are its supported platform tags, best first
@@ -103,7 +103,7 @@ class Need:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accelerator(Record, name="accelerator"):
-    """What computes beside the CPU: versions as ``12.8``, architecture as ``sm_90``."""
+    """What computes besides the CPU: versions as ``12.8``, architecture as ``sm_90``."""
 
     has_cuda: bool = False
     cuda_version: str | None = None

@@ -10,7 +10,7 @@ interpreter, the engine, the accelerator); out goes whether the requirement coun
     operator    = "==" | "!=" | "<" | "<=" | ">" | ">=" | "~=" | "===" | "in" | "not" "in"
     operand     = variable | quoted text | "True" | "False"
 
-Of two operands beside each other one is a variable and one is not. The variables are those of
+Of two operands of a comparison one is a variable and one is not. The variables are those of
 PEP 508 except ``extra``, and
 
 ===================================================  ==============================================

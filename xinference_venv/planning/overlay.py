@@ -3,7 +3,7 @@
 Shown = installed + (host - hidden). Hidden is a least fixpoint: what the environment replaces;
 what is broken by that, by its requirements or by its compiled files; and whatever requires
 something hidden. Hiding costs nothing, so the rule is strict. What is hidden and yet reachable
-from the request has to be resolved afresh, beside the others.
+from the request has to be resolved afresh, with the others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def hidden_by(
     *,
     exempt: Collection[str] = (),
 ) -> dict[str, str]:
-    """The host distributions that are not to be shown beside `installed`, each with the reason.
+    """The host distributions that are not to be shown with `installed`, each with the reason.
 
     `installed` gives versions by name, None where unknown; `exempt` stays unless it is replaced.
     A requirement that the host by itself does not meet breaks nothing.
@@ -50,7 +50,7 @@ def _breaks(
     hidden: Mapping[str, str],
     host: HostFacts,
 ) -> Iterator[str]:
-    """Why a distribution can't be shown beside what is installed and what is hidden so far."""
+    """Why a distribution can't be shown with what is installed and what is hidden so far."""
     for need in host.needs[each.name]:
         if not need.allows(host.versions.get(need.name)) or need.name not in host.by_name:
             continue
@@ -85,8 +85,8 @@ def _compiled_partners(
     """Replaced compiled distributions of another minor version that it requires: the metadata
     of a wheel does not say which versions its extensions were built for.
 
-    Not those that require it: a replacement of theirs was resolved beside it, and hiding it
-    would have it resolved anew to whatever is newest, under everything else built on it.
+    Not those that require it: a replacement of theirs was resolved with it, and hiding it
+    would have it resolved again to whatever is newest, under everything else built on it.
     """
     required = {need.name for need in host.needs[each.name]}
     for name in installed:

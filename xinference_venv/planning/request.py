@@ -1,4 +1,4 @@
-"""The first stage: what somebody asked for, checked, and nothing more.
+"""The first stage: what a caller requested, checked, and nothing more.
 
 In comes untrusted input (the decoded JSON of a REST call, the words of a command line, a
 model's own ``virtualenv`` block); out goes a `LaunchRequest`, whose every value has the right
@@ -222,7 +222,7 @@ class ModelVirtualEnv(Record, name="virtualenv"):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaunchRequest(Record, name="launch request"):
-    """What a launch asks for, as it was said; ``None`` means that nothing was said.
+    """What a launch asks for, as it was given; ``None`` means that nothing was given.
 
     Build it with `from_dict`, which checks every value. Package lines are left out of
     ``repr``, since a direct URL can hold credentials.
@@ -262,7 +262,7 @@ class LaunchRequest(Record, name="launch request"):
     def to_keep(self) -> dict[str, Plain] | None:
         """Plain JSON values to launch the same again from, or None if any holds a credential.
 
-        Without what is of one launch alone: the uid, and that it resolves anew.
+        Without what is of one launch alone: the uid, and `refresh`.
         """
         data = replace(self, model_uid=None, refresh=False).to_dict()
         return data if all(redact_text(text) == text for text in _texts_in(data)) else None

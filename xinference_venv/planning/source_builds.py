@@ -212,7 +212,7 @@ def _entry(wheel: BuiltWheel, origin: Mapping[str, Any]) -> dict[str, Any]:
 def _origin(package: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The entry of what an entry was built from, or None; raises `InvalidRecord`.
 
-    A lock may come from another host, and what stands in a tool's table nobody has checked yet.
+    A lock may come from another host, and a tool's table in it is not checked yet.
     """
     table = package.get("tool", {}).get(TOOL, {})
     if not isinstance(table, Mapping) or _ORIGIN not in table:

@@ -1,7 +1,7 @@
 """The one policy of where an environment's packages come from.
 
 In come a model's own settings, its engine's, the inherited configuration of pip and the
-launch's find-links; out goes a `PackageSources`, which says all that uv is told about sources.
+launch's find-links; out goes a `PackageSources`, which says all that uv gets to know about sources.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def check_launch_find_links(
     existing directory, and None for anything else.
 
     Raises `InvalidSource`. It does not tell a missing directory from one that is not allowed,
-    so that nobody can explore the host by asking.
+    so that requests can't explore the host.
     """
     if not find_links:
         return ()

@@ -23,7 +23,7 @@ from xinference_venv.planning.requirements import Origin, RequirementLine, plan_
 from xinference_venv.planning.sources import PackageSources, combine_sources
 from xinference_venv.settings import InheritMode, Settings
 
-# What a model process needs beside its model's packages: it is an xoscar sub pool.
+# What a model process needs besides its model's packages: it is an xoscar sub pool.
 PROCESS_DISTRIBUTION = "xoscar"
 
 _CUDA_BUILD = re.compile(r"/cu([0-9]+)(?=/|$)")
@@ -59,7 +59,7 @@ class EnvSpec:
 
     @cached_property
     def digest(self) -> str:
-        """Equal for requests that mean the same environment; the key is no part of it."""
+        """Equal for requests of the same environment; the key is no part of it."""
         return digest_of(
             [
                 [_identity(line.text) for line in self.requirements],
@@ -88,14 +88,14 @@ class EnvSpec:
 
 
 def _identity(text: str) -> list[str]:
-    """A requirement without its credentials; a URL's query may say which file is meant."""
+    """A requirement without its credentials; a URL's query may name the file."""
     _, _, query = text.partition("?") if "://" in text else ("", "", "")
     return [redact_url(text), digest_of(query) if query else ""]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlanningFacts:
-    """All that a spec depends on beside the request itself."""
+    """All that a spec depends on besides the request itself."""
 
     catalog: Catalog
     host: HostFacts

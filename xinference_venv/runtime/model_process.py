@@ -46,7 +46,7 @@ def process_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
     `environ` is what the process inherits. `python` is a small program that becomes the
     interpreter: by itself it sets ``VIRTUAL_ENV``, ``PATH`` and ``PYTHONPYCACHEPREFIX`` and takes
-    ``PYTHONPATH`` away; here it is told what else must not reach a model.
+    ``PYTHONPATH`` away; here is what else must not reach a model.
     """
     return {UNSET_VARIABLE: " ".join(variables_to_unset(environ))}
 
@@ -116,7 +116,7 @@ async def start_model_process(
     started = False
     try:
         async with asyncio.timeout(deadline):
-            # Shielded: of a cancelled append xoscar forgets the child, and nobody reaps it.
+            # Shielded: of a cancelled append xoscar forgets the child, and never reaps it.
             address = await asyncio.shield(appending)
         handle = pool.sub_processes[address]
         await bind(worker, environment, handle.pid)

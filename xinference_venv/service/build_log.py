@@ -81,7 +81,7 @@ async def log_failure(
 ) -> None:
     """Keep a log of a job that failed before there was anything to build.
 
-    A request that can't be meant is no part of a model's history. The Python version of the key
+    An invalid request is no part of a model's history. The Python version of the key
     is not known yet, unless the request names it.
     """
     if isinstance(error, InvalidInput):

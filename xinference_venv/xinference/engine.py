@@ -53,7 +53,7 @@ class InstallOptions:
     def of(cls, given: Mapping[str, Any], *, skip_installed: bool) -> Self:
         """Read the arguments; one without a meaning is ignored, and the log says so.
 
-        `skip_installed` is what counts where nothing is said.
+        `skip_installed` is what counts where none is given.
         """
         known = {*_SOURCE_NAMES, *_ENGINE_NAMES, "skip_installed", "log"}
         for name in sorted(given.keys() - known):

@@ -46,6 +46,6 @@ def extension() -> _Extension:
 
 
 def with_extension(configured: str) -> str:
-    """The value of ``XINFERENCE_EXTENSIONS`` that names ours beside what it names already."""
+    """The value of ``XINFERENCE_EXTENSIONS`` that names ours after what it names already."""
     entries = [each.strip() for each in configured.split(",") if each.strip()]
     return ",".join(entries if EXTENSION in entries else [*entries, EXTENSION])

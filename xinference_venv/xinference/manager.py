@@ -64,7 +64,7 @@ class InPlaceEnvManager(VirtualEnvManager):  # type: ignore[misc]
 
         One that is there: ``ignore`` leaves it, ``clear`` replaces it, ``error`` raises
         `FileExistsError`. One that is left has what the host has become since, or, where that
-        takes an install, is told to Xinference as not set up.
+        takes an install, is reported to Xinference as not set up.
         """
         if exists not in _EXISTS:
             raise ValueError(
@@ -79,7 +79,7 @@ class InPlaceEnvManager(VirtualEnvManager):  # type: ignore[misc]
         )
 
     def install_packages(self, packages: list[str], **kwargs: Any) -> None:
-        """Install packages beside what is there, which stays unless they contradict it.
+        """Install packages in addition to what is there, which stays unless they contradict it.
 
         Keywords: `index_url`, `extra_index_url`, `find_links`, `trusted_host`, `index_strategy`,
         `no_build_isolation`; `skip_installed`, which has the host's packages serve where they

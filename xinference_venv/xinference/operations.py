@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 async def create(
     path: Path, environ: Mapping[str, str], python: str | None, *, clear: bool
 ) -> None:
-    """Make an environment at a path, or see to the one that is there."""
+    """Make an environment at a path, or bring the one that is there up to date."""
     async with _alone(path, environ, "the creation") as engine:
         host = await engine.hosts.facts()
         if (path / "pyvenv.cfg").exists():
@@ -49,8 +49,8 @@ async def create(
             # Without its interpreter nothing of it can be used.
             await asyncio.to_thread(_delete, engine, path)
         spec = engine.bare(host, await _chosen_interpreter(engine, host, python))
-        standing = CurrentEnvironment(path=path, record=None, own=())
-        await Change(engine=engine, spec=spec, host=host, standing=standing).run(None)
+        current = CurrentEnvironment(path=path, record=None, own=())
+        await Change(engine=engine, spec=spec, host=host, current=current).run(None)
 
 
 async def install(
@@ -72,15 +72,15 @@ async def install(
             _log.info("%s has all of it already", path)
             return
         own = await asyncio.to_thread(own_distributions, path, interpreter)
-        standing = CurrentEnvironment(path=path, record=record, own=own)
+        current = CurrentEnvironment(path=path, record=record, own=own)
         try:
-            await _change(standing, planner, packages, spec.digest)
+            await _change(current, planner, packages, spec.digest)
         except ResolutionFailed as error:
             relaxed = [relax_system_requirement(each) for each in packages]
             if relaxed == list(packages):
                 raise
             _log.warning("no solution with the host's versions, trying without: %s", error)
-            await _change(standing, planner, relaxed, spec.digest)
+            await _change(current, planner, relaxed, spec.digest)
 
 
 async def process_packages(
@@ -117,20 +117,20 @@ async def _alone(path: Path, environ: Mapping[str, str], purpose: str) -> AsyncI
 
 
 async def _change(
-    standing: CurrentEnvironment, planner: Planner, packages: Sequence[str], digest: str
+    current: CurrentEnvironment, planner: Planner, packages: Sequence[str], digest: str
 ) -> None:
-    """Install packages beside what earlier calls asked for; `digest` stands for the call."""
+    """Install packages together with what earlier calls asked for; `digest` stands for the call."""
     spec = planner.spec(packages)
     assert spec is not None
-    record = standing.record
-    visible = standing.seen(replace(spec, skip_installed=True), planner.host)
+    record = current.record
+    visible = current.seen(replace(spec, skip_installed=True), planner.host)
     held = () if record is None else still_asked(record.asked, spec.requirements, visible)
-    seen = standing.seen(spec, planner.host)
+    seen = current.seen(spec, planner.host)
     together = planner.spec(
         packages, earlier=[text for text in held if Requirement(text).name in seen.by_name]
     )
     assert together is not None
-    change = Change(engine=planner.engine, spec=together, host=planner.host, standing=standing)
+    change = Change(engine=planner.engine, spec=together, host=planner.host, current=current)
     await change.run(Call(digest=digest, lines=spec.requirements, held=held))
 
 
@@ -154,20 +154,20 @@ def _is_sound(engine: Engine, record: InPlaceRecord, host: HostFacts) -> bool:
 
 
 async def _follow_host(engine: Engine, path: Path, host: HostFacts) -> None:
-    """Let an environment that was made over another state of the host be made anew, or do it."""
+    """Let an environment that was made over another state of the host be rebuilt, or rebuild it."""
     record = await asyncio.to_thread(_read, engine, path)
     if record is None or await asyncio.to_thread(_is_sound, engine, record, host):
         return
     if (await asyncio.to_thread(users_of, [path])).users:
         _log.warning("the host of %s has changed, and processes run in it: it is left", path)
     elif record.calls:
-        # Its packages have to be resolved anew, with sources that only a caller knows.
+        # Its packages have to be resolved again, with sources that only a caller knows.
         await asyncio.to_thread(engine.store.disk.unlink, path / SETUP_MARK)
     else:
         spec = engine.bare(host, _as_of_now(record.interpreter, host))
         own = await asyncio.to_thread(own_distributions, path, spec.interpreter)
-        standing = CurrentEnvironment(path=path, record=record, own=own)
-        await Change(engine=engine, spec=spec, host=host, standing=standing).run(None)
+        current = CurrentEnvironment(path=path, record=record, own=own)
+        await Change(engine=engine, spec=spec, host=host, current=current).run(None)
 
 
 async def _chosen_interpreter(engine: Engine, host: HostFacts, python: str | None) -> Interpreter:

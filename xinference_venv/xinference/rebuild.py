@@ -86,17 +86,17 @@ class _Plan:
 
 @dataclass(kw_only=True)
 class Change:
-    """One change of the environment `standing`, to what `spec` says over this host."""
+    """One change of the environment `current`, to what `spec` says over this host."""
 
     engine: Engine
     spec: EnvSpec
     host: HostFacts
-    standing: CurrentEnvironment
+    current: CurrentEnvironment
 
     @property
     def path(self) -> Path:
         """The place of the environment."""
-        return self.standing.path
+        return self.current.path
 
     @property
     def assembly(self) -> Assembly:
@@ -118,7 +118,7 @@ class Change:
         process that runs in the environment.
         """
         store = self.engine.store
-        # What crashes left: nobody else may ever open this store.
+        # What crashes left: perhaps no worker ever opens this store.
         await finish_in_thread(sweep, store)
         async with staging_folder(store, self.spec.interpreter) as folder:
             plan = await in_phase(Phase.RESOLVING, self._plan(folder, call))
@@ -128,7 +128,7 @@ class Change:
             await asyncio.to_thread(self._check_users, plan)
             env = folder / "env"
             plan = replace(plan, lock=await self._build(plan, folder, env))
-            before = self.standing.record
+            before = self.current.record
             asked, calls = (before.asked, before.calls) if before is not None else ((), ())
             if call is not None:
                 asked, calls = with_call(before, call, plan.lock.installed)
@@ -146,10 +146,10 @@ class Change:
     # What it is to be
 
     async def _plan(self, folder: Path, call: Call | None) -> _Plan:
-        """Resolve until all that is needed of the host can be shown beside what is installed."""
+        """Resolve until all that is needed of the host can be shown with what is installed."""
         seen = without_missing(
-            self.standing.seen(self.spec, self.host),
-            [each.name for each in self.standing.own],
+            self.current.seen(self.spec, self.host),
+            [each.name for each in self.current.own],
             () if call is None else call.lines,
         )
         roots = self.spec.roots if self.spec.skip_installed else ()
@@ -165,7 +165,7 @@ class Change:
             resolution, lost = await self._resolved(spec, seen, folder)
             kept = tuple(
                 each
-                for each in self.standing.own
+                for each in self.current.own
                 if each.name not in resolution.installed and each.name not in lost
             )
             versions = {each.name: each.version for each in kept} | resolution.installed
@@ -176,7 +176,7 @@ class Change:
             again = sorted(needed & hidden.keys())
             if not again:
                 lock = await self._lock(resolution, kept, hidden)
-                gone = tuple(each for each in self.standing.own if each not in kept)
+                gone = tuple(each for each in self.current.own if each not in kept)
                 return _Plan(lock=lock, kept=kept, gone=gone)
             _log.info("resolving afresh, since the host's can't be shown: %s", ", ".join(again))
             asked = {line.name for line in spec.requirements}
@@ -275,7 +275,7 @@ class Change:
 
     def _changes(self, plan: _Plan) -> str:
         """What a process of now would not find as it was; empty when there is nothing."""
-        record = self.standing.record
+        record = self.current.record
         if record is None:
             return "what another program made there"
         if record.host_fingerprint != self.host.fingerprint:
