@@ -28,7 +28,7 @@ class IndexFailure(StrEnum):
 
 _HINTS = {
     IndexFailure.NAME: "check the spelling, DNS (/etc/resolv.conf) and proxies (HTTPS_PROXY)",
-    IndexFailure.TLS: "name its authority's certificate in SSL_CERT_FILE, or make it a trusted-host",
+    IndexFailure.TLS: "name its authority's certificate in SSL_CERT_FILE, or make it trusted-host",
     IndexFailure.TIMEOUT: "check firewalls and proxies (HTTPS_PROXY, NO_PROXY) on the way",
     IndexFailure.CONNECTION: "check that it runs, the port, and proxies (HTTPS_PROXY, NO_PROXY)",
     IndexFailure.ABSENT: "make it, or take it out of pip's configuration",
