@@ -130,7 +130,7 @@ def test_a_supervisor_that_goes_and_returns_is_told_and_nothing_else() -> None:
     before = look(jobs=(job("resolving"),), environments=(environment(),))
     watching.saw(before)
     assert told(watching.missed("no answer")) == [("supervisor", "changed", "does not answer")]
-    assert watching.silence == "no answer"
+    assert watching.why_unreachable == "no answer"
     assert watching.missed("no answer") == []
     # The new one does not know its worker yet.
     for complete, news in ((True, [("supervisor", "changed", "answers")]), (False, [])):
@@ -144,7 +144,7 @@ def test_once_it_answers_again_there_is_no_silence() -> None:
     watching = WatchState()
     watching.missed("no answer")
     watching.saw(look())
-    assert watching.silence is None
+    assert watching.why_unreachable is None
 
 
 def test_a_supervisor_that_never_answered_is_told() -> None:

@@ -68,12 +68,12 @@ class FakeSupervisor:
     def __getattr__(self, method: str) -> Callable[..., Any]:
         async def answer(*arguments: Any, **named: Any) -> Any:
             self.asked.append((method, arguments, named))
-            told = self.answers.get(method)
-            if told is None:
-                told = getattr(self, f"_{method}")(*arguments, **named)
-            if isinstance(told, VirtualEnvError):
-                raise told
-            return told
+            event_stream = self.answers.get(method)
+            if event_stream is None:
+                event_stream = getattr(self, f"_{method}")(*arguments, **named)
+            if isinstance(event_stream, VirtualEnvError):
+                raise event_stream
+            return event_stream
 
         return answer
 
@@ -183,15 +183,15 @@ class FakeSupervisor:
 
     def _diagnose(self, *_: Any) -> Any:
         checks = [ok("uv", "uv 0.13.9").to_dict(), failed("home", "full", "free some").to_dict()]
-        told = {"host_name": "a-host", "release": "0.1.0", "at": 1.0, "checks": checks}
-        return self.gathered({**told, "worker_address": ADDRESS}, cluster=[])
+        event_stream = {"host_name": "a-host", "release": "0.1.0", "at": 1.0, "checks": checks}
+        return self.gathered({**event_stream, "worker_address": ADDRESS}, cluster=[])
 
     def _measure(self) -> Any:
         up, started = MetricRegistry(), MetricRegistry()
         up.set(metrics.UP, ADDRESS, value=1.0)
         started.set(metrics.STARTED, value=1.0)
-        told = {**started.to_dict(), "worker_address": ADDRESS}
-        return {"supervisor": up.to_dict(), "list": [told], "unreachable": self.unreachable}
+        event_stream = {**started.to_dict(), "worker_address": ADDRESS}
+        return {"supervisor": up.to_dict(), "list": [event_stream], "unreachable": self.unreachable}
 
     def _log(self) -> dict[str, Any]:
         return {

@@ -69,9 +69,9 @@ async def test_what_is_malformed_is_named_and_not_repeated() -> None:
     async with browser(app_of(FakeSupervisor())) as ask:
         answer = await ask.post("/v1/virtualenvs", json=body)
     assert answer.status_code == 422
-    told = answer.json()
-    assert told["code"] == "invalid_input"
-    assert told["details"]["errors"][0]["where"] == "body.virtual_env_packages[1]"
+    event_stream = answer.json()
+    assert event_stream["code"] == "invalid_input"
+    assert event_stream["details"]["errors"][0]["where"] == "body.virtual_env_packages[1]"
     assert "hunter2" not in answer.text
 
 

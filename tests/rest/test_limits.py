@@ -21,13 +21,13 @@ async def _chunks(size: int) -> AsyncIterator[bytes]:
 async def test_a_body_that_is_too_large_is_refused_however_it_comes() -> None:
     supervisor = FakeSupervisor()
     async with browser(app_of(supervisor, limits=Limits(body_bytes=5000))) as ask:
-        told = await ask.post("/v1/virtualenvs/gc", content=b" " * 5001, headers=JSON)
+        event_stream = await ask.post("/v1/virtualenvs/gc", content=b" " * 5001, headers=JSON)
         untold = await ask.post("/v1/virtualenvs/gc", content=_chunks(6), headers=JSON)
         lied = {**JSON, "Content-Length": "9" * 5000}
         huge = await ask.post("/v1/virtualenvs/gc", content=b"{}", headers=lied)
         fits = await ask.post("/v1/virtualenvs/gc", content=b"{}" + b" " * 4998, headers=JSON)
-    assert [each.status_code for each in (told, untold, huge, fits)] == [413, 413, 413, 200]
-    assert told.json()["code"] == "too_large"
+    assert [each.status_code for each in (event_stream, untold, huge, fits)] == [413, 413, 413, 200]
+    assert event_stream.json()["code"] == "too_large"
     assert len(supervisor.asked) == 1
 
 

@@ -24,13 +24,13 @@ def _launch(server: Server, body: dict[str, Any]) -> None:
 
 def _search_params(item: dict[str, Any]) -> dict[str, str]:
     """The page's ``new URLSearchParams({...})`` of an environment that it shows."""
-    told = {
+    event_stream = {
         "model_name": item["model_name"],
         "model_engine": item["model_engine"],
         "python_version": item["python_version"],
         "worker_ip": item["actor_ip_address"],
     }
-    return {name: "null" if value is None else value for name, value in told.items()}
+    return {name: "null" if value is None else value for name, value in event_stream.items()}
 
 
 def _listed(server: Server, **params: str) -> list[dict[str, Any]]:

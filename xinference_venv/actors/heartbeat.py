@@ -1,6 +1,6 @@
 """A worker's membership in a cluster: it registers, sends heartbeats, registers again if forgotten.
 
-The supervisor may be started anew, or be out of reach, at any time: the worker goes on and tells
+The supervisor may be restarted, or be out of reach, at any time: the worker goes on and tells
 it again what it needs to know.
 """
 
@@ -39,7 +39,7 @@ class Heartbeats:
     _lost: bool = False
 
     async def join(self, patience: float = 0.0) -> None:
-        """Register; tries again for `patience` seconds while nobody answers.
+        """Register; tries again for `patience` seconds without an answer.
 
         Raises `IncompatibleVersion`, `WorkerUnavailable` and `DeadlineExceeded`.
         """

@@ -110,7 +110,7 @@ class LaunchTracker:
         }
 
     async def cancel(self) -> None:
-        """Cancel the jobs of all workers; returns when nothing of them is left, or silent."""
+        """Cancel the jobs of all workers; returns when nothing of them is left, or unreachable."""
         await self._cancel_running()
         if self._task is not None:
             await asyncio.wait([self._task])
@@ -152,7 +152,7 @@ class LaunchTracker:
         try:
             await self._follow_to_end(replica)
         except VirtualEnvError as error:
-            # What nobody expected to hear must end this part too: somebody waits for the launch.
+            # An unexpected error must end this part too: a caller waits for the launch.
             self._end(replica.worker_address, Phase.FAILED, error)
         if self.replicas[replica.worker_address].phase is not Phase.READY:
             await self._cancel_if_lost()
@@ -238,7 +238,7 @@ class LaunchTracker:
                     deadline=_POLL_SECONDS,
                 )
             except VirtualEnvError:
-                # Nobody binds it: the worker gives it back by itself.
+                # It is not bound: the worker gives it back by itself.
                 return
         error = JobCancelled(f"ready on {replica.worker_address}, given back: others failed")
         self.replicas[replica.worker_address] = replace(

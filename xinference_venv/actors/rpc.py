@@ -119,7 +119,7 @@ async def ask_worker(
 
     Values and errors come as plain JSON values, whatever release the worker is of.
     """
-    told = await call(
+    response = await call(
         address,
         uid,
         "answer",
@@ -130,9 +130,9 @@ async def ask_worker(
         deadline=deadline,
         here=here,
     )
-    if told["error"] is not None:
-        raise error_from_dict(told["error"]).with_details(host=address)
-    return told["value"]
+    if response["error"] is not None:
+        raise error_from_dict(response["error"]).with_details(host=address)
+    return response["value"]
 
 
 async def ask_supervisor(
@@ -145,7 +145,7 @@ async def ask_supervisor(
     **named: Any,
 ) -> Any:
     """As `ask_worker`, of the supervisor at an address, in whatever incarnation."""
-    told = await call(
+    response = await call(
         address,
         uid,
         "answer",
@@ -156,9 +156,9 @@ async def ask_supervisor(
         here=here,
         what=f"the supervisor at {address}",
     )
-    if told["error"] is not None:
-        raise error_from_dict(told["error"])
-    return told["value"]
+    if response["error"] is not None:
+        raise error_from_dict(response["error"])
+    return response["value"]
 
 
 async def answer(
@@ -180,11 +180,11 @@ async def answer(
             ) from None
         return {"value": await asked(*arguments, **named), "error": None}
     except VirtualEnvError as error:
-        told = error
+        response = error
     except OSError as error:
         # On the other side it would pass for one of the connection, or of a disk over there.
-        told = StoreError(str(error) or type(error).__name__)
-    return {"value": None, "error": told.to_dict()}
+        response = StoreError(str(error) or type(error).__name__)
+    return {"value": None, "error": response.to_dict()}
 
 
 def _of_another_release(message: str) -> IncompatibleVersion:

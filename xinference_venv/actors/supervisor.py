@@ -15,13 +15,13 @@ from xinference_venv.inventory.lease import Holder
 from xinference_venv.inventory.replicas import differing
 from xinference_venv.service.collect_metrics import measures_of_supervisor
 
-# For what may read every file of every environment, or build some anew.
+# For what may read every file of every environment, or rebuild some.
 _CARE_SECONDS = 3600.0
 # Prometheus waits ten seconds for all of it.
 _MEASURE_SECONDS = 5.0
 # uv and every interpreter may take a minute to answer.
 _DIAGNOSIS_SECONDS = 150.0
-# For a walk over all files that somebody looks at while it goes on.
+# For a walk over all files that an operator watches while it goes on.
 _WALK_SECONDS = 50.0
 
 
@@ -91,9 +91,9 @@ class VirtualEnvSupervisorActor(SupervisorJobs):
             python_version,
             dry_run=dry_run,
             force=force,
-            # A thousand environments take their time; a worker that is silent is told apart.
+            # A thousand environments take their time; heartbeats show a worker that is gone.
             deadline=_CARE_SECONDS,
-            deed=True,
+            changes_state=True,
         )
 
     async def logs(
@@ -148,7 +148,9 @@ class VirtualEnvSupervisorActor(SupervisorJobs):
             ]
         living = {each["lease_id"] for each in alive}
         others = [each for each in lease_ids if each not in living]
-        answer = await self._gather(worker_ip, "release_leases", others, force=force, deed=True)
+        answer = await self._gather(
+            worker_ip, "release_leases", others, force=force, changes_state=True
+        )
         refusals = [
             {
                 "released": [],
@@ -179,7 +181,7 @@ class VirtualEnvSupervisorActor(SupervisorJobs):
             prune_uv_cache=prune_uv_cache,
             dry_run=dry_run,
             deadline=_CARE_SECONDS,
-            deed=True,
+            changes_state=True,
         )
 
     async def verify_virtual_env(
@@ -202,7 +204,7 @@ class VirtualEnvSupervisorActor(SupervisorJobs):
             hashes=hashes,
             repair=repair,
             deadline=_CARE_SECONDS,
-            deed=True,
+            changes_state=True,
         )
 
     async def disk_usage(self, worker_ip: str | None = None) -> dict[str, Any]:
@@ -226,20 +228,20 @@ class VirtualEnvSupervisorActor(SupervisorJobs):
 
         All as `MetricRegistry`; the metric that a worker is up is 0 for those that did not answer.
         """
-        told: list[dict[str, Any]] = []
-        silent: list[dict[str, Any]] = []
+        replies: list[dict[str, Any]] = []
+        unreachable: list[dict[str, Any]] = []
         with suppress(VirtualEnvError):
-            # Where there is nobody, or nobody can tell, the supervisor's own numbers say so.
+            # Where there is no worker, or none answers, the supervisor's own numbers say so.
             answer = await self._gather(None, "measure", deadline=_MEASURE_SECONDS)
-            told, silent = answer["list"], answer["unreachable"]
+            replies, unreachable = answer["list"], answer["unreachable"]
         own = measures_of_supervisor(
             self._cluster,
             self._measures,
-            answered={each["worker_address"] for each in told},
+            answered={each["worker_address"] for each in replies},
             complete=self._is_complete,
             now=self._now(),
         )
-        return {"supervisor": own.to_dict(), "list": told, "unreachable": silent}
+        return {"supervisor": own.to_dict(), "list": replies, "unreachable": unreachable}
 
     async def list_models(self, worker_ip: str | None = None) -> list[dict[str, Any]]:
         """The models of one worker's catalogue, of one that is alive if it can be chosen."""

@@ -54,7 +54,7 @@ class SupervisorJobs(SupervisorWorkers):
 
         Equal hosts get one lock: one of them resolves, unless a worker of the cluster has the
         model running with these requirements; then its lock serves (a request to refresh
-        resolves anew). With fewer than `require` ready (all, by default), the launch fails and
+        resolves again). With fewer than `require` ready (all, by default), the launch fails and
         the leases of the others are given back. Returns the launch's id at once. Raises
         `NotFound` and `InvalidInput`.
         """
@@ -179,10 +179,10 @@ class SupervisorJobs(SupervisorWorkers):
             for address, member in self._cluster.members.items()
             if address not in named and member.state(now) is WorkerState.ALIVE
         ]
-        told = await asyncio.gather(
+        replies = await asyncio.gather(
             *(self._survey(each, request, _SPARE_SECONDS) for each in others)
         )
-        return [each for each in told if isinstance(each, SurveyAnswer)]
+        return [each for each in replies if isinstance(each, SurveyAnswer)]
 
     async def _survey(
         self, member: Member, request: dict[str, Any], deadline: float
@@ -224,8 +224,8 @@ class SupervisorJobs(SupervisorWorkers):
         while job_id not in self._launches:
             knowing = []
             if self._cluster.members:
-                told = await self._gather(None, "members_of", job_id, missing=UnknownJob)
-                knowing = [each for each in told["list"] if each["members"]]
+                replies = await self._gather(None, "members_of", job_id, missing=UnknownJob)
+                knowing = [each for each in replies["list"] if each["members"]]
             if job_id in self._launches:
                 break
             if knowing:

@@ -1,6 +1,6 @@
 """The part of the supervisor that knows the workers and asks them.
 
-It keeps nothing that it can't ask again: the workers register anew with the first heartbeat that
+It keeps nothing that it can't ask again: the workers register again with the first heartbeat that
 it does not know.
 """
 
@@ -33,13 +33,13 @@ from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.service.collect_metrics import timed_question
 
 ASK_SECONDS = 30.0
-# So long the workers of a supervisor that was started anew take to register again.
+# So long the workers of a restarted supervisor take to register again.
 _RETURN_SECONDS = 3 * HEARTBEAT_SECONDS
 _AGAIN_SECONDS = 0.1
 
 
 class SupervisorWorkers(xo.StatelessActor):  # type: ignore[misc]
-    """Workers. Stateless in xoscar's sense: calls run beside each other."""
+    """Workers. Stateless in xoscar's sense: calls run concurrently."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class SupervisorWorkers(xo.StatelessActor):  # type: ignore[misc]
     # Workers
 
     async def register_worker(self, registration: dict[str, Any]) -> None:
-        """Add a worker, or note that it was started anew.
+        """Add a worker, or note that it was restarted.
 
         Raises `IncompatibleVersion`, and `InvalidInput` for an incarnation that was replaced.
         """
@@ -104,19 +104,19 @@ class SupervisorWorkers(xo.StatelessActor):  # type: ignore[misc]
         *arguments: Any,
         deadline: float = ASK_SECONDS,
         missing: type[VirtualEnvError] | None = None,
-        deed: bool = False,
+        changes_state: bool = False,
         **named: Any,
     ) -> dict[str, Any]:
-        """Ask the selected workers at once; nobody's silence delays or hides another's answer.
+        """Ask the selected workers at once; one without an answer delays or hides no other's.
 
-        A `deed` is to be done by all of them, so it waits for those that may still register;
-        what only tells something does not.
+        A call that `changes_state` is to be done by all of them, so it waits for those that may
+        still register; what only reads does not.
 
         An error `missing` of a worker means that it has nothing to say. Any other stands for its
         answer, but invalid input, or that all of them failed, is raised.
         With `complete` false workers may be there that have not registered again yet.
         """
-        if deed and worker_ip not in self._cluster.members:
+        if changes_state and worker_ip not in self._cluster.members:
             while await self._may_return():
                 continue
         members = self._cluster.select(worker_ip)
@@ -136,17 +136,17 @@ class SupervisorWorkers(xo.StatelessActor):  # type: ignore[misc]
         if len(own) == len(members):
             raise own[0]
         now = self._now()
-        told: list[Any] = []
+        replies: list[Any] = []
         unreachable = []
         for member, answer in zip(members, answers, strict=True):
             if isinstance(answer, VirtualEnvError):
                 unreachable.append({**member.describe(now), "error": answer.to_dict()})
             elif isinstance(answer, list):
-                told += answer
+                replies += answer
             else:
-                told.append({**answer, "worker_address": member.registration.address})
+                replies.append({**answer, "worker_address": member.registration.address})
         complete = self._is_complete or worker_ip in self._cluster.members
-        return {"list": told, "unreachable": unreachable, "complete": complete}
+        return {"list": replies, "unreachable": unreachable, "complete": complete}
 
     async def _ask(
         self,
@@ -158,7 +158,7 @@ class SupervisorWorkers(xo.StatelessActor):  # type: ignore[misc]
     ) -> Any:
         """The answer of a worker; one that misses heartbeats has to show that it lives.
 
-        It may listen and stand still, and nobody should wait a whole deadline for that.
+        It may listen and stand still, and no caller should wait a whole deadline for that.
         """
         joined = member.registration
         ask = partial(self._ask_incarnation, joined.address, joined.incarnation)

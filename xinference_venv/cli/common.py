@@ -56,7 +56,7 @@ def json_option(command: _Command) -> _Command:
 
 
 def cluster_option(command: _Command) -> _Command:
-    """The option that says which cluster is meant; `with_client` knows its value."""
+    """The option that selects a cluster; `with_client` knows its value."""
     return click.option(
         "--supervisor",
         metavar="HOST:PORT",
@@ -104,7 +104,7 @@ def _remember(context: click.Context, option: click.Parameter, address: str | No
 
 
 def supervisor_address() -> str | None:
-    """The supervisor of the cluster that is meant, None without one."""
+    """The supervisor of the selected cluster, None without one."""
     found: str | None = click.get_current_context().meta.get(SUPERVISOR)
     return found
 
@@ -115,7 +115,7 @@ def on_cluster() -> bool:
 
 
 def with_client(work: Callable[[Client], Awaitable[_T]]) -> _T:
-    """The result of work with a client of the cluster that is meant, or of this process."""
+    """The result of work with a client of the selected cluster, or of this process."""
     check_worker_option()
     return session.with_client(work, supervisor=supervisor_address())
 
@@ -143,8 +143,8 @@ def show(
     document has both.
     """
     if as_json:
-        beside = {} if error is None else {"error": error.to_dict()}
-        click.echo(json.dumps({**value, **beside}, indent=2))
+        more = {} if error is None else {"error": error.to_dict()}
+        click.echo(json.dumps({**value, **more}, indent=2))
     else:
         print_parts(environments.open_console(), rendered())
         shown = environments.open_console(stderr=True)
@@ -155,11 +155,11 @@ def show(
 
 def say_address(what: str, address: str, as_json: bool, web: str | None = None) -> None:
     """Tell where a process that stays can be reached, as soon as it can; `web` is its page."""
-    beside = {} if web is None else {"web": web}
+    more = {} if web is None else {"web": web}
     if as_json:
-        click.echo(json.dumps({"process": what, "address": address, **beside}, indent=2))
+        click.echo(json.dumps({"process": what, "address": address, **more}, indent=2))
         return
-    for name, place in {what: address, **beside}.items():
+    for name, place in {what: address, **more}.items():
         click.echo(f"{name} at {place}")
 
 

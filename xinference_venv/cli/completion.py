@@ -19,7 +19,7 @@ def completion(shell: str) -> int:
       zsh   eval "$(xinference-venv completion zsh)"          in ~/.zshrc, after compinit
       fish  xinference-venv completion fish | source          in ~/.config/fish/config.fish
 
-    Models and workers are asked of the cluster that is meant, for half a second at most.
+    Models and workers are asked of the selected cluster, for half a second at most.
     """
     made = get_completion_class(shell)
     assert made is not None

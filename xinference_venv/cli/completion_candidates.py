@@ -1,6 +1,6 @@
 """Names for the completion of a shell: models and workers, quickly and without a word.
 
-Comes in: the variables of the process, and the cluster that is meant. Comes out: names, fewer
+Comes in: the variables of the process, and the selected cluster. Comes out: names, fewer
 of them where somebody does not answer in time; nothing raises.
 """
 

@@ -47,30 +47,30 @@ def diff(a: str, b: str, as_json: bool) -> int:
     to mean one. A part left empty means any, - no engine: qwen/-/3.11, or qwen///10.0.0.2 for the
     one on that worker.
     """
-    meant = (parse_name(a), parse_name(b))
-    listed = with_client(lambda client: _listed(client, meant))
+    named = (parse_name(a), parse_name(b))
+    listed = with_client(lambda client: _listed(client, named))
     one, other = (
         _chosen(text, name, answer)
-        for text, name, answer in zip((a, b), meant, listed, strict=True)
+        for text, name, answer in zip((a, b), named, listed, strict=True)
     )
     found = difference(_packages(one), _packages(other))
     unreachable = {
         each["worker_address"]: each for answer in listed for each in answer["unreachable"]
     }
-    told = {
+    document = {
         "a": _told(one),
         "b": _told(other),
         **found.to_dict(),
         "unreachable": list(unreachable.values()),
     }
-    return show(told, lambda: _rendered(one, other, found), as_json)
+    return show(document, lambda: _rendered(one, other, found), as_json)
 
 
-async def _listed(client: Client, meant: Sequence[Selection]) -> list[dict[str, Any]]:
+async def _listed(client: Client, named: Sequence[Selection]) -> list[dict[str, Any]]:
     """What the supervisor lists of the model of each name."""
     asked = (
         client.supervisor.list_virtual_env_packages(name.model_name, worker_ip=name.worker)
-        for name in meant
+        for name in named
     )
     return list(await asyncio.gather(*asked))
 

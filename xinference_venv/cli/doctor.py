@@ -15,7 +15,7 @@ from xinference_venv.cli.common import (
     show,
     with_client,
 )
-from xinference_venv.cli.render.cluster import silence
+from xinference_venv.cli.render.cluster import unreachable_error
 from xinference_venv.cli.render.diagnosis import diagnosed
 from xinference_venv.cli.session import examine_host
 from xinference_venv.diagnosis.checks import Check, Diagnosis, Verdict, worst
@@ -37,7 +37,7 @@ def doctor(worker_ip: str | None, as_json: bool) -> int:
         if on_cluster()
         else _of_this_host()
     )
-    code = show(answer, lambda: diagnosed(answer), as_json, silence(answer))
+    code = show(answer, lambda: diagnosed(answer), as_json, unreachable_error(answer))
     checks = [check for each in answer["list"] for check in Diagnosis.from_dict(each).checks]
     checks += map(Check.from_dict, answer["cluster"])
     return 1 if worst(checks) is Verdict.FAILED else code

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from xinference_venv._util.humanize import age_text, counted, parse_duration, parse_size, size_text
 from xinference_venv.cli.common import json_option, on_cluster, on_workers, show, with_client
-from xinference_venv.cli.render.cluster import silence
+from xinference_venv.cli.render.cluster import unreachable_error
 from xinference_venv.cli.render.environments import where_of
 from xinference_venv.errors import error_from_dict
 from xinference_venv.inventory.eviction import EvictionReason
@@ -60,7 +60,7 @@ def gc(
         answer,
         lambda: _collected(answer, time.time(), workers=on_cluster()),
         as_json,
-        silence(answer),
+        unreachable_error(answer),
     )
     failures = [report["uv_cache"]["error"] for report in answer["list"]]
     return max((error_from_dict(each).exit_code for each in failures if each), default=code)

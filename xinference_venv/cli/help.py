@@ -107,8 +107,8 @@ class HelpfulGroup(click.Group):
             if not close or "Did you mean" in error.message:
                 # Later releases of click say it themselves.
                 raise
-            meant = f"{error.message} Did you mean {' or '.join(close)}?"
-            raise click.UsageError(meant, ctx) from None
+            message = f"{error.message} Did you mean {' or '.join(close)}?"
+            raise click.UsageError(message, ctx) from None
 
 
 def _about(command: click.Command) -> str:

@@ -21,7 +21,7 @@ from xinference_venv.cli.common import (
     with_client,
 )
 from xinference_venv.cli.render import environments
-from xinference_venv.cli.render.cluster import differing, silence, workers_of
+from xinference_venv.cli.render.cluster import differing, unreachable_error, workers_of
 from xinference_venv.errors import InUse
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.planning.provenance import as_tree
@@ -104,9 +104,9 @@ def explain(
         )
     )
     check_found(answer, answer["list"], f"environment of {model!r}")
-    told = [{**each, **as_tree(each["packages"])} for each in answer["list"]]
+    listed = [{**each, **as_tree(each["packages"])} for each in answer["list"]]
     return show(
-        {**answer, "list": told},
+        {**answer, "list": listed},
         lambda: environments.explained(answer, workers=on_cluster()),
         as_json,
     )
@@ -148,7 +148,7 @@ def remove(
         parts = ("remove", "detach", "refuse")
         touched = [entry for report in answer["list"] for part in parts for entry in report[part]]
         check_found(answer, touched, f"environment of {model!r}")
-    error = (None if dry_run else _refusal(answer)) or silence(answer)
+    error = (None if dry_run else _refusal(answer)) or unreachable_error(answer)
     return show(answer, lambda: environments.removed(answer, workers=on_cluster()), as_json, error)
 
 

@@ -1,4 +1,4 @@
-"""`launch`: make the environment of a model, and run a model in it if told to."""
+"""`launch`: make the environment of a model, and run a model in it on request."""
 
 from __future__ import annotations
 
@@ -186,8 +186,8 @@ def launch(
         where = workers[0] if workers else None
         plan = with_client(lambda client: client.supervisor.plan(request.to_dict(), where))
         distributions = [] if plan["lock"] is None else plan["lock"]["distributions"]
-        told = {**plan, **as_tree(distributions)}
-        return show(told, lambda: environments.planned(plan, workers=on_cluster()), as_json)
+        document = {**plan, **as_tree(distributions)}
+        return show(document, lambda: environments.planned(plan, workers=on_cluster()), as_json)
     watching = nullcontext(ignore) if as_json else following(environments.open_console(stderr=True))
     if on_cluster():
         outcome = with_client(

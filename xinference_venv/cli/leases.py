@@ -1,4 +1,4 @@
-"""Who uses which environment, and how to let go of what is stuck: `leases`, `release`."""
+"""Who uses which environment, and how to release what is stuck: `leases`, `release`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from xinference_venv.cli.common import (
     with_client,
 )
 from xinference_venv.cli.render import environments
-from xinference_venv.cli.render.cluster import silence
+from xinference_venv.cli.render.cluster import unreachable_error
 from xinference_venv.errors import InUse, InvalidInput
 from xinference_venv.inventory import gathered
 from xinference_venv.inventory.lease import Holder, LeaseEntry
@@ -61,7 +61,7 @@ def leases(
 @on_workers
 @json_option
 def release(lease_ids: tuple[str, ...], force: bool, worker_ip: str | None, as_json: bool) -> int:
-    """Let go of leases whose process has ended where nobody could tell.
+    """Release leases whose process ended where that could not be seen.
 
     `xinference-venv leases` lists the ids; their first characters are enough. Nothing is released
     when any of the leases is held by a living process. An environment that neither a model nor a
@@ -70,7 +70,7 @@ def release(lease_ids: tuple[str, ...], force: bool, worker_ip: str | None, as_j
     answer = with_client(lambda client: _release(client, lease_ids, worker_ip, force=force))
     # A process may have got one of them in between.
     refusal = _refusal(LeaseEntry.from_dict(each) for each in _all(answer, "refused"))
-    return show(answer, lambda: _released(answer), as_json, refusal or silence(answer))
+    return show(answer, lambda: _released(answer), as_json, refusal or unreachable_error(answer))
 
 
 async def _release(
@@ -92,7 +92,7 @@ def _meant(named: Sequence[str], known: Mapping[str, Any]) -> list[LeaseEntry]:
     entries = map(LeaseEntry.from_dict, known["list"])
     judged_last = sorted(entries, key=lambda entry: entry.holder is Holder.ALIVE)
     there = {entry.lease.lease_id: entry for entry in judged_last}
-    meant: dict[str, LeaseEntry] = {}
+    selected: dict[str, LeaseEntry] = {}
     for name in named:
         if name in there:
             found = [name]
@@ -110,8 +110,8 @@ def _meant(named: Sequence[str], known: Mapping[str, Any]) -> list[LeaseEntry]:
         gathered.check_found(
             known, found, f"lease {name!r}", hint="`xinference-venv leases` lists them"
         )
-        meant[found[0]] = there[found[0]]
-    return list(meant.values())
+        selected[found[0]] = there[found[0]]
+    return list(selected.values())
 
 
 def _refusal(entries: Iterable[LeaseEntry]) -> InUse | None:
@@ -135,10 +135,10 @@ def _listed(answer: Mapping[str, Any], now: float, workers: bool) -> list[Render
         *(["Worker"] if workers else []),
         *("Lease", "Model", "Process", "Host", "Holder", "Since", "Environment"),
     )
-    for entry, told in zip(entries, answer["list"], strict=True):
+    for entry, row in zip(entries, answer["list"], strict=True):
         lease = entry.lease
         table.add_row(
-            *([printable(told["worker_address"])] if workers else []),
+            *([printable(row["worker_address"])] if workers else []),
             printable(lease.lease_id[:_SHOWN]),
             printable(lease.model_uid or lease.model_name),
             str(lease.process.pid),

@@ -1,4 +1,4 @@
-"""`logs`: what was said while environments were made, how each job ended, and what is said now."""
+"""`logs`: uv's output while environments were made, how each job ended, and what goes on now."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def logs(
     follow: bool,
     as_json: bool,
 ) -> int:
-    """Show what uv said while MODEL's environments were made, and how the jobs ended."""
+    """Show uv's output while MODEL's environments were made, and how the jobs ended."""
     if follow:
         if as_json or count > 1:
             raise click.UsageError("--follow excludes --json and --count.")

@@ -178,7 +178,7 @@ def worker(
     """Run the worker of this host until SIGTERM or Ctrl-C; its jobs are cancelled then.
 
     At its start it waits up to a minute for a supervisor that does not answer. Later it waits for
-    as long as it takes: it goes on, and registers again with one that is started anew.
+    as long as it takes: it goes on, and registers again with one that is restarted.
     """
     start_logging(log_format)
     _check_host(host)

@@ -1,4 +1,4 @@
-"""`verify`: is what is listed as ready really whole, and if not, make it anew."""
+"""`verify`: is what is listed as ready really whole, and if not, rebuild it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from xinference_venv.cli.common import (
     show,
     with_client,
 )
-from xinference_venv.cli.render.cluster import silence
+from xinference_venv.cli.render.cluster import unreachable_error
 from xinference_venv.cli.render.environments import where_of
 from xinference_venv.inventory.inventory import EnvEntry
 
@@ -40,7 +40,7 @@ def verify(
 ) -> int:
     """Check every file of the environments that are there: of all, or of those of MODEL.
 
-    What is broken is listed as broken from then on, and the next launch makes it anew.
+    What is broken is listed as broken from then on, and the next launch rebuilds it.
     """
     answer = with_client(
         lambda client: client.supervisor.verify_virtual_env(
@@ -49,7 +49,7 @@ def verify(
     )
     if model is not None:
         check_found(answer, answer["list"], f"environment of {model!r}")
-    code = show(answer, lambda: _verified(answer, on_cluster()), as_json, silence(answer))
+    code = show(answer, lambda: _verified(answer, on_cluster()), as_json, unreachable_error(answer))
     broken = [
         f"{where_of(each, on_cluster())}{EnvEntry.from_dict(each).key}"
         for each in answer["list"]

@@ -121,8 +121,8 @@ def _view(*, workers: bool) -> Iterator[_Shown]:
 
 def _parts(watching: WatchState, now: float, workers: bool) -> list[RenderableType]:
     parts: list[RenderableType] = []
-    if watching.silence is not None:
-        parts += [Text(f"{watching.silence}; retrying", style="bold red"), Text()]
+    if watching.why_unreachable is not None:
+        parts += [Text(f"{watching.why_unreachable}; retrying", style="bold red"), Text()]
     look = watching.look
     if look is None:
         return [*parts, Text("waiting for the first answer")]

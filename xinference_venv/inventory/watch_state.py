@@ -131,7 +131,7 @@ class WatchState:
         return self._become([_supervisor("does not answer", why), *others])
 
     @property
-    def silence(self) -> str | None:
+    def why_unreachable(self) -> str | None:
         """Why the supervisor does not answer, None while it does."""
         there = self.things.get((Kind.SUPERVISOR, None, ""))
         return there.text if there is not None and there.state != "answers" else None

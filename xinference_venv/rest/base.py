@@ -33,11 +33,13 @@ class Json(JSONResponse):
 
 def gathered(answer: Mapping[str, Any], **more: Any) -> Json:
     """What was gathered of several workers; those that did not answer are named in a header too."""
-    silent = ", ".join(
+    unreachable = ", ".join(
         printable(each["worker_address"]).encode("ascii", "backslashreplace").decode()
         for each in answer["unreachable"]
     )
-    return Json({**more, **answer}, headers={UNREACHABLE_HEADER: silent} if silent else None)
+    return Json(
+        {**more, **answer}, headers={UNREACHABLE_HEADER: unreachable} if unreachable else None
+    )
 
 
 def removed(answer: Mapping[str, Any], *, dry_run: bool) -> Json:

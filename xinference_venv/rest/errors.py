@@ -66,9 +66,10 @@ def add_handlers(app: FastAPI, methods: Mapping[str, Iterable[str]]) -> None:
 
     async def ours(_: Request, error: Exception) -> Response:
         assert isinstance(error, errors.VirtualEnvError)
-        told = error.to_dict()
+        document = error.to_dict()
         return Json(
-            body_of(told["code"], told["message"], told["details"]), status_code=status_of(error)
+            body_of(document["code"], document["message"], document["details"]),
+            status_code=status_of(error),
         )
 
     async def of_framework(request: Request, error: Exception) -> Response:

@@ -54,7 +54,7 @@ class Guard:
     """ASGI middleware that lets a request through, or answers 400, 403, 413 or 429.
 
     `hosts` are the names a request may call this server by (None: any): a page of another site
-    whose name is bound to this address anew has its own name in `Host`. A browser says in
+    whose name was rebound to this address has its own name in `Host`. A browser says in
     `Origin` which site makes it send something; none but our own may.
     """
 
@@ -114,8 +114,8 @@ class Guard:
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes | None:
         """The whole body, or None when it is too large; never more than the bound is kept."""
-        told = headers.get("content-length", "")
-        if told.isdecimal() and int(told[:18]) > _READ_BOUNDS * self._limits.body_bytes:
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length[:18]) > _READ_BOUNDS * self._limits.body_bytes:
             return None
         body = b""
         size = 0

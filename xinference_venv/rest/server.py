@@ -1,4 +1,4 @@
-"""The server: an application at an address of this host, until it is told to end."""
+"""The server: an application at an address of this host, until a signal ends it."""
 
 from __future__ import annotations
 

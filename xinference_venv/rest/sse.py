@@ -15,7 +15,7 @@ from xinference_venv.errors import VirtualEnvError
 END = "end"
 """The id of the last event."""
 HEARTBEAT_SECONDS = 15.0
-"""So often something is sent, so that nobody in between takes the connection for dead."""
+"""How often something is sent, so that no proxy takes the connection for dead."""
 RETRY_MILLISECONDS = 2000
 
 
@@ -28,7 +28,7 @@ class EventStream(StreamingResponse):
         super().__init__(content, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
-async def told(
+async def event_stream(
     supervisor: Any, job_id: str, since: int, answer: Mapping[str, Any]
 ) -> AsyncIterator[str]:
     """The events of a launch from its `answer` since a number on, until it ends."""

@@ -91,7 +91,7 @@ async def log_failure(
         model_engine=request.model_engine,
         python_version=request.python_version or "unknown",
     )
-    # What goes wrong here was not what the caller asked for, who has been told of the failure.
+    # What goes wrong here was not what the caller asked for, who gets the failure itself.
     with suppress(VirtualEnvError):
         async with BuildLog.of(store, key, job_id).kept():
             raise error

@@ -1,4 +1,4 @@
-"""What is measured when somebody asks: the counts of a process, and what there is at this moment.
+"""What is measured on request: the counts of a process, and what there is at this moment.
 
 Comes in: a worker's launches, or a supervisor's fleet. Comes out: their `MetricRegistry`.
 """

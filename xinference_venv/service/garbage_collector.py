@@ -1,4 +1,4 @@
-"""Keeping a store small: garbage collection on request, and by a standing policy.
+"""Keeping a store small: garbage collection on request, and by the settings' policy.
 
 Comes in: a policy. Comes out: a report of what went and what stayed. What goes is decided by
 `plan_eviction`; here are the locks, the threads and the time.
@@ -49,7 +49,7 @@ from xinference_venv.store.store import Store
 from xinference_venv.store.tree_size import Scale, Stop, Weight, weigh
 from xinference_venv.uv.subprocess import Uv
 
-# How often a standing policy is applied where nothing happens.
+# How often the policy is applied where nothing happens.
 _EVERY_SECONDS = 600.0
 
 _T = TypeVar("_T")
@@ -82,10 +82,10 @@ class _Skipped(Record, name="skipped environment"):
 
 @dataclass(kw_only=True)
 class GarbageCollector:
-    """The garbage collection of one worker; `standing` is the policy it keeps to by itself."""
+    """The garbage collection of one worker; `policy` is the policy it keeps to by itself."""
 
     launches: LaunchService
-    standing: EvictionPolicy
+    policy: EvictionPolicy
     _alone: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _wanted: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _task: asyncio.Task[None] | None = field(default=None, init=False)
@@ -102,12 +102,12 @@ class GarbageCollector:
         return self.launches.uv
 
     def start(self) -> None:
-        """Apply the standing policy from now on, where there is one."""
-        if self.standing != EvictionPolicy():
+        """Apply the policy from now on, where there is one."""
+        if self.policy != EvictionPolicy():
             self._task = asyncio.create_task(self._keep_to_policy())
 
     def look_soon(self) -> None:
-        """Apply the standing policy now, since there is something new."""
+        """Apply the policy now, since there is something new."""
         self._wanted.set()
 
     async def stop(self) -> None:
@@ -121,7 +121,7 @@ class GarbageCollector:
     async def collect(
         self, policy: EvictionPolicy, *, prune_uv_cache: bool, dry_run: bool
     ) -> dict[str, Any]:
-        """Let go what a policy lets go and what nothing needs; returns a report.
+        """Evict what a policy evicts, and delete what nothing needs; returns a report.
 
         A dry run changes nothing and reports what would go.
         """
@@ -208,11 +208,11 @@ class GarbageCollector:
     async def _apply(self) -> None:
         usages = await self._usages()
         await finish_in_thread(record_use, self._store, usages)
-        limit = self.standing.max_bytes
+        limit = self.policy.max_bytes
         if limit is not None and not await asyncio.to_thread(self._surely_fit, usages, limit):
             usages = await _while_awaited(measure, self._store, usages)
             await asyncio.to_thread(self._remember, usages)
-        evicted, skipped = await self._evict(plan_eviction(usages, self.standing, now=time.time()))
+        evicted, skipped = await self._evict(plan_eviction(usages, self.policy, now=time.time()))
         for gone in evicted:
             usage = gone.eviction.usage
             _log.info("evicted %s (%s): %s", usage.env_id, gone.eviction.reason, _names(usage))
@@ -227,7 +227,7 @@ class GarbageCollector:
         except InvalidRecord:
             return False
         if not known <= there.keys():
-            # What others shared with the one that is gone may be made anew, and be theirs alone.
+            # What others shared with the one that is gone may be rebuilt, and be theirs alone.
             known, total = frozenset(), 0
         return total + sum(size for which, size in there.items() if which not in known) <= limit
 
@@ -256,7 +256,7 @@ class GarbageCollector:
         return evicted, []
 
     async def _evict(self, plan: EvictionPlan) -> tuple[list[_Evicted], list[_Skipped]]:
-        """Let go what was planned, one by one, and never what is used by now."""
+        """Evict what was planned, one by one, and never what is used by now."""
         evicted = []
         skipped = []
         for each in plan.evict:
@@ -297,7 +297,7 @@ class GarbageCollector:
         try:
             await self._uv.prune_cache(deadline=float(self.launches.settings.build_timeout))
         except VirtualEnvError as error:
-            # What was done before it is to be told as well.
+            # What was done before it is reported as well.
             return before, Weight(), error
         after = await _while_awaited(weigh, [self._cache_path])
         # Others may have put something into it meanwhile.

@@ -1,4 +1,4 @@
-"""The host's facts for a worker: asked once, kept on disk, told unchanged by stamps."""
+"""The host's facts for a worker: asked once, kept on disk, known to be unchanged by stamps."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class HostFactsReader:
         return os.path.join(base, "lib", f"python{interpreter.minor_version}", "site-packages")
 
     async def _remembered(self, what: str, kind: Any, ask: Any) -> Any:
-        """The answer in memory, else on disk, while its stamps hold; else asked anew."""
+        """The answer in memory, else on disk, while its stamps hold; else asked again."""
         path = self.store.layout.hosts / f"probe-{digest_of(what)[:32]}.json"
         if what not in self._kept:
             self._kept[what] = await asyncio.to_thread(self._load, path, kind)

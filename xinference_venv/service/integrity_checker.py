@@ -1,6 +1,6 @@
 """The care for what stands: checks in the background, and verification and repair when asked.
 
-Comes in: a store, and launches to make anew what is broken. Goes out: marks in environments that
+Comes in: a store, and launches to rebuild what is broken. Goes out: marks in environments that
 are broken, warnings in the log, and for whoever asked what was found and what became of it.
 """
 
@@ -37,7 +37,7 @@ class Finding(Record, name="finding"):
     """What a verification found of one key's environment; no `faults` at all (None): it did not
     look.
 
-    `repaired` is None when there was nothing to repair, or nobody wanted it; when it is False,
+    `repaired` is None when there was nothing to repair, or it was not wanted; when it is False,
     `not_repaired` says why.
     """
 
@@ -72,7 +72,7 @@ class IntegrityChecker:
     async def verify(
         self, entries: Iterable[EnvEntry], *, hashes: bool, repair: bool
     ) -> dict[EnvKey, Finding]:
-        """Look closely at the environments of these keys, and make broken ones anew on request.
+        """Look closely at the environments of these keys, and rebuild broken ones on request.
 
         What is being built, was left by older versions, or is gone by now, is left out.
         """
@@ -105,7 +105,7 @@ class IntegrityChecker:
                 check_env, self.store, env_id, hashes=hashes, pause=pause
             )
         finally:
-            # A thread can't be cancelled: it is told.
+            # A thread can't be cancelled: it gets a signal.
             ended.set()
 
     async def _repair(self, key: EnvKey, hashes: bool) -> str | None:

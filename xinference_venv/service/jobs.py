@@ -45,7 +45,7 @@ class Job:
     """One caller's job; `logged` when it is part of a build, whose log is its log.
 
     `source` says where its environment came from, as far as a build tells. Once `given_up`, a
-    `lease` is for nobody.
+    `lease` has no user.
     """
 
     job_id: str
@@ -215,19 +215,19 @@ def _end(job: Job, measures: MetricRegistry, _: asyncio.Task[None]) -> None:
     measures.observe(metrics.JOB_SECONDS, outcome.value, source, value=seconds)
     for phase, spent in job.journal.seconds.items():
         measures.observe(metrics.PHASE_SECONDS, phase.value, value=spent)
-    told: dict[str, object] = {"outcome": outcome.value, "duration_seconds": round(seconds, 6)}
+    fields: dict[str, object] = {"outcome": outcome.value, "duration_seconds": round(seconds, 6)}
     if outcome is Phase.FAILED and job.error is not None:
         # One that this release does not know stands in the details.
         code = str(job.error.to_dict()["code"])
         measures.add(metrics.JOB_FAILURES, code)
-        told["code"] = code
+        fields["code"] = code
         text = "the launch failed after %.3f s: %s: %s"
-        _log.warning(text, seconds, code, job.error, extra=told)
+        _log.warning(text, seconds, code, job.error, extra=fields)
     elif outcome is Phase.READY:
-        told["source"] = source
-        _log.info("the launch is ready after %.3f s: %s", seconds, source, extra=told)
+        fields["source"] = source
+        _log.info("the launch is ready after %.3f s: %s", seconds, source, extra=fields)
     else:
-        _log.info("the launch was cancelled after %.3f s", seconds, extra=told)
+        _log.info("the launch was cancelled after %.3f s", seconds, extra=fields)
 
 
 def _source(job: Job) -> Source:

@@ -56,7 +56,7 @@ from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store
 from xinference_venv.uv.subprocess import Uv
 
-# From when a launch is ready until somebody must have bound its lease to a process.
+# From when a launch is ready until its lease must be bound to a process.
 UNBOUND_LEASE_SECONDS = 600.0
 
 
@@ -189,7 +189,7 @@ class LaunchService:
                 job.error = JobCancelled(f"the job for {job.request.model_name} was cancelled")
                 job.say(Phase.CANCELLED, str(job.error))
         except Exception as error:
-            # The edge of the job: an error nobody foresaw must reach whoever waits.
+            # The edge of the job: an unforeseen error must reach whoever waits.
             job.error = VirtualEnvError(f"{type(error).__name__}: {error}", {"host": self.address})
             job.say(Phase.FAILED, str(job.error))
             raise
@@ -207,16 +207,16 @@ class LaunchService:
             spec = self._plan(request, host, interpreter)
             if spec is None or given is not None or request.refresh:
                 return spec, None
-            return spec, self._standing(job, self.preparation(spec, host, None))
+            return spec, self._existing(job, self.preparation(spec, host, None))
 
         # One way to a thread and back for all that a relaunch takes.
-        spec, standing = await asyncio.to_thread(plan)
+        spec, existing = await asyncio.to_thread(plan)
         if spec is None:
             return self._host_itself(host)
-        return standing or await self._built(job, spec, host, given)
+        return existing or await self._built(job, spec, host, given)
 
-    def _standing(self, job: Job, preparation: Preparation) -> PreparedEnvironment | None:
-        """What the key means already, leased, when it is right and whole; blocks on the disk."""
+    def _existing(self, job: Job, preparation: Preparation) -> PreparedEnvironment | None:
+        """The environment of the key, leased, when it is right and whole; blocks on the disk."""
         known = preparation.known()
         if known is None or not self._lease(job, known.env_id):
             return None
@@ -255,7 +255,7 @@ class LaunchService:
         return await asyncio.to_thread(self._prepared, job, spec, uv_calls=calls)
 
     def _forget(self, together: tuple[EnvKey, str], build: Build, _: object = None) -> None:
-        """Let nobody join a build any more; a newer one in its place stays."""
+        """Let no job join a build any more; a newer one in its place stays."""
         if self.builds.get(together) is build:
             del self.builds[together]
 
@@ -277,9 +277,9 @@ class LaunchService:
                 preparation = self.preparation(spec, host, build)
                 if given is None and not job.request.refresh:
                     # Another process, or a job before this one, may have made it meanwhile.
-                    standing = await asyncio.to_thread(self._standing, job, preparation)
-                    if standing is not None and standing.env_id is not None:
-                        return standing.env_id, 0
+                    existing = await asyncio.to_thread(self._existing, job, preparation)
+                    if existing is not None and existing.env_id is not None:
+                        return existing.env_id, 0
                 taking = asyncio.to_thread(check_free, self.store.layout, spec.key)
                 await in_phase(Phase.QUEUED, taking)
                 keeping = await preparation.run(given, refresh=job.request.refresh)
@@ -318,7 +318,7 @@ class LaunchService:
             await finish_in_thread(release_unbound, self.store, job.lease)
 
     def _expire(self, job: Job) -> None:
-        """Give the lease of a ready job back if nobody binds it: who launched may have died."""
+        """Give the lease of a ready job back if it is not bound: the caller may have died."""
         if job.lease is not None:
             loop = asyncio.get_running_loop()
             loop.call_later(

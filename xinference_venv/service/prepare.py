@@ -69,7 +69,7 @@ class Preparation:
     measures: MetricRegistry = field(default_factory=MetricRegistry)
 
     def say(self, phase: Phase, message: str, **progress: int | None) -> None:
-        """Tell the jobs of the build; without one (a dry run) nobody listens."""
+        """Report to the jobs of the build; a dry run has none."""
         if self.build is not None:
             self.build.say(phase, message, **progress)
 
@@ -92,7 +92,7 @@ class Preparation:
         )
 
     def known(self) -> KeyRecord | None:
-        """What the key means already, when it is right for this spec and host.
+        """What the key refers to, when it is right for this spec and host.
 
         No subprocess, no network: spec and host unchanged, or the host changed in nothing that
         the environment shows.
@@ -108,9 +108,9 @@ class Preparation:
         return record
 
     async def run(self, given: EnvLock | None, *, refresh: bool) -> Lease:
-        """Make the environment and let the key mean it; `given` is a lock that is known already.
+        """Make the environment and point the key at it; `given` is a lock that is known already.
 
-        With `refresh` and none given it is resolved anew, whatever the key means now.
+        With `refresh` and none given it is resolved again, whatever the key refers to.
 
         Returns a lease of this process, which keeps the environment until the callers have
         their own. Raises `InvalidInput` for a given lock of another platform or host.
@@ -125,13 +125,13 @@ class Preparation:
 
     async def _make(self, folder: Path, given: EnvLock | None, *, refresh: bool) -> Lease:
         """The same in a private folder."""
-        beside: list[asyncio.Future[Any]] = []
+        tasks: list[asyncio.Future[Any]] = []
         env = folder / "env"
         builder = self.assembly.builder(folder, env)
         try:
             # Needs no lock, so it is made while there is none.
             emptying = asyncio.ensure_future(in_phase(Phase.INSTALLING, builder.make_empty()))
-            beside.append(emptying)
+            tasks.append(emptying)
             lock = given or (None if refresh else self._kept_lock())
             explaining = None
             if lock is None:
@@ -140,7 +140,7 @@ class Preparation:
                 lock = resolved.lock
                 # Nothing of the identity depends on the reasons.
                 explaining = asyncio.ensure_future(self._explain(resolved))
-                beside.append(explaining)
+                tasks.append(explaining)
             wheels = await in_phase(Phase.RESOLVING, self.assembly.wheels_for(lock, folder))
             lock = with_built(lock, wheels)
             self._tell(lock, explaining, wheels)
@@ -164,7 +164,7 @@ class Preparation:
                 self._count(filling, inspection)
                 return lease
         finally:
-            await cancel(*beside)
+            await cancel(*tasks)
 
     def _tell(
         self,
@@ -228,7 +228,7 @@ class Preparation:
         return _Resolved(lock=lock, resolver=resolver, resolution=resolution)
 
     def _stubs(self, folder: Path) -> Path:
-        """The stubs of this host; made once, beside their place, for all builds."""
+        """The stubs of this host; made once for all builds, and renamed to their place."""
         place = self.store.layout.stubs / self.host.digest
         if not place.is_dir():
             made = folder / "stubs"
@@ -272,7 +272,7 @@ class Preparation:
         return counted_waiting(self.measures, "packages", lock_of_build)
 
     async def _share(self, lock: EnvLock) -> Lease | None:
-        """Let the key mean an environment that is there already; None when there is none."""
+        """Point the key at an environment that is there already; None when there is none."""
         take = partial(
             lease_of_lock,
             self.store,
@@ -289,7 +289,7 @@ class Preparation:
         return lease
 
     async def _attached(self, take: Callable[[], Lease], *, check: bool) -> Lease:
-        """Let the key mean the environment that `take` takes a lease on; `check` its imports.
+        """Point the key at the environment that `take` takes a lease on; `check` its imports.
 
         When that fails or is cancelled, the lease is given back, and with it the environment if
         nothing else needs it.
@@ -322,7 +322,7 @@ class Preparation:
         return self.store.publish(staged, record, lock, model_name=model, process=this_process())
 
     def _attach(self, env_id: str) -> None:
-        """Let the key mean an environment, on which this process has a lease."""
+        """Point the key at an environment, on which this process has a lease."""
         now = time.time()
         request = None if self.build is None else self.build.request
         previous = self.store.env_of(self.spec.key)
@@ -338,7 +338,7 @@ class Preparation:
             )
         )
         if previous is not None and previous != env_id:
-            # Whoever runs in it holds a lease; without one nobody needs it any more.
+            # Whoever runs in it holds a lease; without one it is not needed any more.
             self.store.delete_if_unused(previous)
 
 

@@ -62,8 +62,8 @@ class WorkerService:
         )
         self._sharing = LockSharing(launches=self._launches)
         self._integrity = IntegrityChecker(store=store, launches=self._launches)
-        standing = EvictionPolicy(max_bytes=settings.max_bytes, older_than=settings.max_unused)
-        self._garbage = GarbageCollector(launches=self._launches, standing=standing)
+        policy = EvictionPolicy(max_bytes=settings.max_bytes, older_than=settings.max_unused)
+        self._garbage = GarbageCollector(launches=self._launches, policy=policy)
         self._launches.on_built = self._garbage.look_soon
         self._detached: set[str] = set()
         self._reaper: asyncio.Task[None] | None = None
@@ -168,7 +168,7 @@ class WorkerService:
     async def release_leases(
         self, lease_ids: Sequence[str], *, force: bool = False
     ) -> dict[str, Any]:
-        """Let go of leases by id: a `ReleaseReport`. Those of the living only with `force`."""
+        """Release leases by id: a `ReleaseReport`. Those of the living only with `force`."""
         report = await asyncio.to_thread(release_leases, self._store, lease_ids, force=force)
         return report.to_dict()
 
@@ -264,7 +264,7 @@ class WorkerService:
             key, "removal", deadline=_REMOVAL_SECONDS, on_wait=ignore
         ):
             only = Selection(model_name=key.model_name)
-            # Older versions may have left several directories that one key means.
+            # Older versions may have left several directories for one key.
             now = [each for each in await self._entries(only) if each.path == planned.path]
             again = plan_removal(now, key.__eq__, force=force)
             for entry in now:
@@ -312,7 +312,7 @@ class WorkerService:
         hashes: bool = False,
         repair: bool = False,
     ) -> list[dict[str, Any]]:
-        """Look closely at the matching environments, and with `repair` make broken ones anew.
+        """Look closely at the matching environments, and with `repair` rebuild broken ones.
 
         With `hashes` the contents of all files are compared. Each entry as it is then, with
         `faults`, `repaired` and `not_repaired` as `Finding` has them; those that older versions
@@ -376,7 +376,7 @@ class WorkerService:
         return {**entry.to_dict(), **address}
 
     def _watch_detached(self, env_id: str) -> None:
-        """Delete a detached environment when its last holder is gone, which nobody may tell."""
+        """Delete an environment without a key when its last holder is gone; no event says so."""
         self._detached.add(env_id)
         if self._reaper is None or self._reaper.done():
             self._reaper = asyncio.create_task(self._reap())

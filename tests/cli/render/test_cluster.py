@@ -7,8 +7,8 @@ from xinference_venv.cli.render.cluster import (
     ClusterOutcome,
     differing,
     launched_on,
-    silence,
     unreachable,
+    unreachable_error,
     workers_of,
 )
 from xinference_venv.errors import ResolutionFailed, WorkerUnavailable
@@ -107,8 +107,8 @@ def test_who_did_not_answer_is_named_with_its_state_and_the_age_of_its_snapshot(
 
 
 def test_the_silence_of_a_worker_is_an_error_for_what_everyone_has_to_do() -> None:
-    assert silence({"unreachable": []}) is None
-    error = silence(silent())
+    assert unreachable_error({"unreachable": []}) is None
+    error = unreachable_error(silent())
     assert error is not None
     assert (error.exit_code, "on b:2" in error.message) == (8, True)
 

@@ -12,12 +12,12 @@ async def test_the_scopes_of_a_token_are_told_and_none_of_an_unknown_one() -> No
     digest = hashlib.sha256(b"known").hexdigest()
     tokens = Tokens.parse(f"sha256:{digest} virtualenv:list virtualenv:delete")
     async with browser(app_of(FakeSupervisor(), tokens=tokens)) as ask:
-        told = {}
+        event_stream = {}
         for header in ("", "Bearer known", "Bearer other", "Basic known"):
             headers = {"Authorization": header} if header else {}
-            told[header] = (await ask.get("/v1/access", headers=headers)).json()["scopes"]
-    assert told.pop("Bearer known") == ["virtualenv:delete", "virtualenv:list"]
-    assert set(map(tuple, told.values())) == {()}
+            event_stream[header] = (await ask.get("/v1/access", headers=headers)).json()["scopes"]
+    assert event_stream.pop("Bearer known") == ["virtualenv:delete", "virtualenv:list"]
+    assert set(map(tuple, event_stream.values())) == {()}
 
 
 async def test_where_no_tokens_are_needed_anybody_has_every_scope() -> None:

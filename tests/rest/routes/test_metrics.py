@@ -79,9 +79,9 @@ class Scrape:
         """The values of what has these labels and one more, by that one; none that is 0."""
         found = {}
         for (each, have), value in self.values.items():
-            told = dict(have)
-            which = told.pop(label, None)
-            if each == f"xinference_venv_{name}" and told == labels and which and value:
+            event_stream = dict(have)
+            which = event_stream.pop(label, None)
+            if each == f"xinference_venv_{name}" and event_stream == labels and which and value:
                 found[which] = value
         return found
 
@@ -201,21 +201,21 @@ def test_the_log_of_a_worker_names_each_launch_and_shows_no_credential(serving: 
     eventually(lambda: len(records(worker)) >= 4, lambda: worker.said)
 
     assert PASSWORD not in worker.said
-    told: dict[str, list[dict[str, Any]]] = {"bad": [], "off": []}
+    event_stream: dict[str, list[dict[str, Any]]] = {"bad": [], "off": []}
     for record in records(worker):
         assert record["worker"] == worker.address
-        told[record["model"]].append(record)
+        event_stream[record["model"]].append(record)
     listed = serving.ask.get("/v1/jobs").json()["list"]
     for model, ends in (("bad", "failed"), ("off", "ready")):
         [job_id] = [each["job_id"] for each in listed if each["model_name"] == model]
-        begun, end = told[model]
+        begun, end = event_stream[model]
         assert begun["job"] == end["job"] == job_id
         assert (begun["message"], end["outcome"]) == ("the launch begins", ends)
         assert 0 <= end["duration_seconds"] < 600
-    assert told["bad"][1]["level"] == "warning"
-    assert told["bad"][1]["code"] == "resolution_failed"
-    assert "no-such-package" in told["bad"][1]["message"]
-    assert told["off"][1]["source"] == "host"
+    assert event_stream["bad"][1]["level"] == "warning"
+    assert event_stream["bad"][1]["code"] == "resolution_failed"
+    assert "no-such-package" in event_stream["bad"][1]["message"]
+    assert event_stream["off"][1]["source"] == "host"
 
 
 def scraped() -> FakeSupervisor:
@@ -278,8 +278,8 @@ async def test_what_a_worker_of_a_later_release_says_more_is_left_out() -> None:
     data["families"].append({**data["families"][0], "name": "xinference_venv_of_later"})
     own = MetricRegistry()
     own.set(UP, ADDRESS, value=1.0)
-    told = {**data, "worker_address": ADDRESS}
-    answer = {"supervisor": own.to_dict(), "list": [told], "unreachable": []}
+    event_stream = {**data, "worker_address": ADDRESS}
+    answer = {"supervisor": own.to_dict(), "list": [event_stream], "unreachable": []}
     async with browser(app_of(FakeSupervisor(measure=answer))) as ask:
         text = (await ask.get("/metrics")).text
     assert {each.name for each in read_text(text)} == {UP.name, STARTED.name}

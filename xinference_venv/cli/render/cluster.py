@@ -133,7 +133,7 @@ def unreachable(answer: Mapping[str, Any]) -> list[Text]:
     return list(map(Text, lines))
 
 
-def silence(answer: Mapping[str, Any]) -> WorkerUnavailable | None:
+def unreachable_error(answer: Mapping[str, Any]) -> WorkerUnavailable | None:
     """The error of a command that was to be done on every worker, while some did not answer."""
     if is_whole(answer):
         return None

@@ -240,9 +240,9 @@ def failed(error: VirtualEnvError) -> list[RenderableType]:
     shown = [f"error: {error.message.removeprefix('error: ')}"]
     if error.phase is not None:
         shown.append(f"phase: {error.phase}")
-    said = str(error.details.get("output") or "").strip()
-    if said and said not in error.message and error.message not in said:
-        shown.append(said)
+    output = str(error.details.get("output") or "").strip()
+    if output and output not in error.message and error.message not in output:
+        shown.append(output)
     if error.hint is not None:
         shown.append(f"hint: {error.hint}")
     return [Text(line) for line in shown]

@@ -27,7 +27,7 @@ _READY_SECONDS = 5.0
 
 
 async def list_workers(supervisor: Supervisor) -> Response:
-    """List the workers, each with its state and what its last heartbeat said."""
+    """List the workers, each with its state and what its last heartbeat had."""
     return Json({"list": await supervisor.list_workers()})
 
 

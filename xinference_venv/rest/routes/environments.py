@@ -109,8 +109,8 @@ def _as_xinference(entries: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _explained(entry: dict[str, Any]) -> dict[str, Any]:
-    told = {name: value for name, value in entry.items() if name != "packages"}
-    return {**told, **as_tree(entry["packages"])}
+    document = {name: value for name, value in entry.items() if name != "packages"}
+    return {**document, **as_tree(entry["packages"])}
 
 
 _PATH = "/v1/virtualenvs"

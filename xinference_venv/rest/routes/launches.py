@@ -19,7 +19,7 @@ from xinference_venv.rest.schemas.requests import (
     Wait,
     WorkerIp,
 )
-from xinference_venv.rest.sse import END, EventStream, told
+from xinference_venv.rest.sse import END, EventStream, event_stream
 from xinference_venv.rest.tokens import Scope
 
 
@@ -76,7 +76,7 @@ async def follow_job(
     since = int(last_event_id or 0)
     # Asked before the answer begins, so that an unknown job is an error like any other.
     answer = await supervisor.wait(job_id, since, 0.0)
-    return EventStream(told(supervisor, job_id, since, answer))
+    return EventStream(event_stream(supervisor, job_id, since, answer))
 
 
 async def cancel_job(supervisor: Supervisor, job_id: JobId) -> Response:

@@ -34,7 +34,7 @@ async def collect_garbage(supervisor: Supervisor, wanted: CollectRequest) -> Res
 
 
 async def verify_virtual_env(supervisor: Supervisor, wanted: VerifyRequest) -> Response:
-    """Look closely at environments, and make broken ones anew if told to."""
+    """Look closely at environments, and rebuild broken ones on request."""
     answer = await supervisor.verify_virtual_env(
         wanted.model_name,
         wanted.model_engine,
@@ -62,7 +62,7 @@ async def list_leases(
 async def release_lease(
     supervisor: Supervisor, lease_id: LeaseId, force: Force = False
 ) -> Response:
-    """Let go of a lease whose process has ended where nobody could tell.
+    """Release a lease whose process ended where that could not be seen.
 
     That of a living process is refused without `force`. An environment that neither a model nor a
     lease needs then is deleted.

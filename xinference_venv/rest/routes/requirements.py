@@ -1,4 +1,4 @@
-"""The route of requirements: whether a package line can be meant, while somebody writes it."""
+"""The route of requirements: whether a package line is valid, while it is typed."""
 
 from __future__ import annotations
 

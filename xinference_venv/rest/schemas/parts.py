@@ -34,7 +34,7 @@ class ErrorIn(Reply):
 
 
 class Worker(Reply):
-    """A worker; `snapshot` is what its last heartbeat said, `snapshot_age` is in seconds."""
+    """A worker; `snapshot` is of its last heartbeat, `snapshot_age` is in seconds."""
 
     worker_address: str
     state: WorkerState
@@ -253,7 +253,7 @@ class JobSummary(Reply):
 
 
 class CollectedReport(Reply):
-    """What a worker let go."""
+    """What a worker evicted or deleted."""
 
     worker_address: str
     dry_run: bool
@@ -301,7 +301,7 @@ class VerifiedEnvironment(Environment):
 
 
 class HeldLease(JudgedLease):
-    """A lease of a worker, and the keys that mean what it holds."""
+    """A lease of a worker, and the keys that refer to what it holds."""
 
     worker_address: str
     keys: list[Key]

@@ -209,7 +209,7 @@ class _Strict(_Body):
 
 
 class CollectRequest(_Strict):
-    """What goes beside what nothing needs: environments beyond `max_bytes` together, and those
+    """What goes besides what nothing needs: environments beyond `max_bytes` together, and those
     not launched for `older_than` seconds. What is in use stays.
     """
 
@@ -222,7 +222,7 @@ class CollectRequest(_Strict):
 
 class VerifyRequest(_Strict):
     """Which environments are looked at closely; with `hashes` the contents of all files are read,
-    with `repair` broken ones are made anew.
+    with `repair` broken ones are rebuilt.
     """
 
     model_name: _Directory | None = None

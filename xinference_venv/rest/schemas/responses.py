@@ -85,7 +85,7 @@ class Removal(Gathered):
 
 
 class Requirement(Reply):
-    """A package line that can be meant: its normalized `name`, where it tells one, and itself."""
+    """A valid package line: its normalized `name`, where it tells one, and itself."""
 
     name: str | None
     text: str

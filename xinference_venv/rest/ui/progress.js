@@ -35,7 +35,7 @@ export function know(state, answer) {
 
 // Take in one event.
 export function hear(state, event) {
-  // Numbers begin anew with a supervisor that was started anew: it tells all again.
+  // Numbers begin anew with a restarted supervisor: it tells all again.
   if (event.seq <= state.last) state.events = [];
   state.last = event.seq;
   state.events.push(event);
