@@ -220,7 +220,7 @@ async def test_a_method_that_the_other_side_does_not_offer_is_said(peer: str, me
 async def test_arguments_that_the_other_side_does_not_know_are_said(
     peer: str, arguments: tuple[int, ...], named: dict[str, int]
 ) -> None:
-    with pytest.raises(IncompatibleVersion, match="'add' is not asked like this"):
+    with pytest.raises(IncompatibleVersion, match="'add' does not accept these arguments"):
         await ask(peer, "add", *arguments, **named)
 
 

@@ -72,7 +72,7 @@ def test_workers_outlive_their_supervisor_and_register_with_the_next(
     assert supervisor.process.wait(60) == 0
     assert "Traceback" not in supervisor.said
     assert run("workers").code == 8
-    eventually(lambda: "trying on" in worker.said, lambda: worker.said)
+    eventually(lambda: "retrying" in worker.said, lambda: worker.said)
     port = int(supervisor.address.rpartition(":")[2])
     serving.supervisor(port)
     eventually(lambda: states(run) == {worker.address: "alive"}, lambda: worker.said)

@@ -538,7 +538,7 @@ async def test_what_is_compiled_and_no_index_has_is_named_when_it_can_not_be_kep
     with pytest.raises(ResolutionFailed) as caught:
         await client.prepare(asking(index, "torch==2.5.0", "inhouse", inherit="exact"))
     assert "the host's inhouse 1.0 can't be used" in str(caught.value)
-    assert "compiled beside torch 2.4.0" in str(caught.value)
+    assert "compiled together with torch 2.4.0" in str(caught.value)
     assert "2.5.0" in str(caught.value)
     assert "--inherit none" in str(caught.value.hint)
     assert left_behind(layout) == []

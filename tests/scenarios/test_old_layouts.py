@@ -314,7 +314,7 @@ async def test_the_command_line_shows_and_removes_them(
         assert refused.returncode == 4
         error = json.loads(refused.stdout)["error"]
         assert [each["pid"] for each in error["details"]["users"]] == [process.pid]
-        assert "can't be let go of" in error["details"]["hint"]
+        assert "can't be removed before" in error["details"]["hint"]
         assert f"process {process.pid} (" in error["message"]
     removed = await asyncio.to_thread(command, environ, "remove", "two\nlines")
     assert removed.returncode == 0
