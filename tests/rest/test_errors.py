@@ -31,6 +31,7 @@ STATUS = {
     errors.ModelStartFailed: 500,
     errors.StoreError: 500,
     errors.DeadlineExceeded: 504,
+    errors.NoProgress: 504,
     errors.WorkerUnavailable: 503,
     errors.IncompatibleVersion: 502,
     errors.JobCancelled: 409,

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import sys
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 # linux/prctl.h
 _SET_DUMPABLE = 4
+_OPEN_FILES = 65_536
 # Fields of /proc/PID/stat behind the name of the program, which is the second one; see proc(5).
 _ENV_START, _ENV_END = 50 - 3, 51 - 3
 
@@ -48,6 +51,20 @@ def forbid_inspection() -> None:
     It writes no core dumps then. Processes with CAP_SYS_PTRACE, root's by default, get in.
     """
     _prctl(_SET_DUMPABLE, 0)
+
+
+def raise_file_limit() -> None:
+    """Let this process open up to `_OPEN_FILES` files, if it may: each connection is one.
+
+    Not all that a system with a limit of a milliard allows: there are programs that close every
+    descriptor that they might have, one by one, and children inherit the limit.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        # Some systems refuse more than they say.
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _prctl(option: int, value: int) -> None:

@@ -21,7 +21,7 @@ from contextlib import (
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from xinference_venv._util.own_process import forbid_inspection, hide_variables
+from xinference_venv._util.own_process import forbid_inspection, hide_variables, raise_file_limit
 from xinference_venv._util.redact import redact_text
 from xinference_venv.cli.render.cluster import ClusterOutcome
 from xinference_venv.cli.render.environments import LaunchOutcome
@@ -83,6 +83,7 @@ def serve(
             await asyncio.Event().wait()
 
     _guard_process()
+    raise_file_limit()
     with _sockets_of_our_own(), suppress(Stopped):
         asyncio.run(_until_stopped(keep()))
 

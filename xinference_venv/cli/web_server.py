@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -89,12 +90,18 @@ def _read(path: Path) -> Tokens:
 
     try:
         with path.open(encoding="utf-8") as file:
-            mode = path.stat().st_mode
+            found = os.fstat(file.fileno())
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
         raise InvalidInput(f"the token file {str(path)!r} can't be read: {why}") from None
-    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if found.st_uid not in (0, os.geteuid()):
+        raise InvalidInput(
+            f"the token file {str(path)!r} belongs to user {found.st_uid}, who may give anybody a"
+            " token",
+            {"hint": f"it belongs to root or to who runs this: chown {os.geteuid()} {path}"},
+        )
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise InvalidInput(
             f"others may write to the token file {str(path)!r}, and give themselves a token",
             {"hint": f"chmod go-w {path}"},

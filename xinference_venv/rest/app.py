@@ -28,7 +28,7 @@ from xinference_venv.rest.routes import (
 )
 from xinference_venv.rest.routes.access import allowing
 from xinference_venv.rest.schemas.responses import ErrorReply
-from xinference_venv.rest.sse import EventStream
+from xinference_venv.rest.sse import EventStream, Streams
 from xinference_venv.rest.static_page import METHODS, PATHS, add_page
 from xinference_venv.rest.supervisor_proxy import Asking, GivingBack
 from xinference_venv.rest.tokens import Tokens
@@ -88,7 +88,8 @@ def create_app(
     app.state.supervisor = Asking(supervisor=client.supervisor)
     app.state.tokens = tokens
     app.state.giving_back = GivingBack(supervisor=client.supervisor)
-    app.add_middleware(Guard, limits=limits or Limits(), hosts=hosts, clock=clock)
+    app.state.streams = Streams()
+    app.add_middleware(Guard, limits=limits or Limits(), hosts=hosts, tokens=tokens, clock=clock)
     methods: dict[str, list[str]] = {path: list(METHODS) for path in PATHS}
     for route in ROUTES:
         methods.setdefault(route.path, []).append(route.method)

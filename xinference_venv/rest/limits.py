@@ -12,10 +12,11 @@ from http import HTTPStatus
 from math import ceil
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xinference_venv.rest.errors import refusal
+from xinference_venv.rest.tokens import Tokens
 
 _CLIENTS_KEPT = 10_000
 # Who still sends hears no answer: a body is read, and thrown away, up to so many bounds.
@@ -25,9 +26,13 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """Bounds of what one client may ask: bytes of a body, requests a second, and at once."""
+    """Bounds of what one client may ask: bytes of a body, requests a second, and at once.
+
+    `all_bodies_bytes` bounds the bodies of all clients that are being read.
+    """
 
     body_bytes: int = 4 << 20
+    all_bodies_bytes: int = 12 << 20
     rate: float = 50.0
     burst: int = 200
 
@@ -51,7 +56,9 @@ class Rates:
 
 
 class Guard:
-    """ASGI middleware that lets a request through, or answers 400, 403, 413 or 429.
+    """ASGI middleware that lets a request through, or answers 400, 401, 403, 413, 429 or 503.
+
+    With `tokens` nothing of a body is read that comes without one that is known.
 
     `hosts` are the names a request may call this server by (None: any): a page of another site
     whose name was rebound to this address has its own name in `Host`. A browser says in
@@ -64,18 +71,22 @@ class Guard:
         *,
         limits: Limits,
         hosts: Collection[str] | None,
+        tokens: Tokens | None,
         clock: Callable[[], float],
     ) -> None:
         self._app = app
         self._limits = limits
         self._hosts = hosts
+        self._tokens = tokens
         self._clock = clock
+        self._reading = 0
         self._rates = Rates(limits=limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        send = _with_headers(send)
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if self._hosts is not None and _name_of(host) not in self._hosts:
@@ -100,7 +111,26 @@ class Guard:
             )
             await refused(scope, receive, send)
             return
-        body = await self._body(headers, receive)
+        if _has_body(headers) and not self._is_known(headers):
+            refused = refusal(
+                HTTPStatus.UNAUTHORIZED,
+                "unauthorized",
+                "a body is read only with a token that is known",
+                {"WWW-Authenticate": "Bearer", "Connection": "close"},
+            )
+            await refused(scope, receive, send)
+            return
+        try:
+            body = await self._body(headers, receive)
+        except _TooManyBodiesError:
+            refused = refusal(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "busy",
+                "too many bodies are being read",
+                {"Retry-After": "5", "Connection": "close"},
+            )
+            await refused(scope, receive, send)
+            return
         if body is None:
             refused = refusal(
                 HTTPStatus(413),
@@ -117,17 +147,50 @@ class Guard:
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length[:18]) > _READ_BOUNDS * self._limits.body_bytes:
             return None
-        body = b""
+        body = bytearray()
         size = 0
         more = True
-        while more and size <= _READ_BOUNDS * self._limits.body_bytes:
-            message = await receive()
-            part = message.get("body", b"")
-            size += len(part)
-            if size <= self._limits.body_bytes:
-                body += part
-            more = message["type"] == "http.request" and message.get("more_body", False)
-        return body if size <= self._limits.body_bytes else None
+        try:
+            while more and size <= _READ_BOUNDS * self._limits.body_bytes:
+                message = await receive()
+                part = message.get("body", b"")
+                size += len(part)
+                if size <= self._limits.body_bytes:
+                    body += part
+                    self._reading += len(part)
+                    if self._reading > self._limits.all_bodies_bytes:
+                        raise _TooManyBodiesError
+                more = message["type"] == "http.request" and message.get("more_body", False)
+            return bytes(body) if size <= self._limits.body_bytes else None
+        finally:
+            self._reading -= len(body)
+
+    def _is_known(self, headers: Headers) -> bool:
+        if self._tokens is None:
+            return True
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        return kind.lower() == "bearer" and self._tokens.scopes_of(token.strip()) is not None
+
+
+class _TooManyBodiesError(Exception):
+    """What is being read of all bodies is more than the bound."""
+
+
+def _has_body(headers: Headers) -> bool:
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+
+
+def _with_headers(send: Send) -> Send:
+    """Send answers that browsers neither guess the type of nor keep."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers.setdefault("X-Content-Type-Options", "nosniff")
+            headers.setdefault("Cache-Control", "no-store")
+        await send(message)
+
+    return sending
 
 
 def _replaying(body: bytes, receive: Receive) -> Receive:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -13,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from xinference_venv.errors import InvalidInput
+from xinference_venv.rest.connections import BoundedConnection, Connections, RareLines
 from xinference_venv.rest.tokens import Tokens
 
 # So long those who were told that the server ends have to be gone.
@@ -60,8 +62,10 @@ def hosts_of(host: str) -> frozenset[str] | None:
 
 
 @asynccontextmanager
-async def served(app: FastAPI, host: str, port: int) -> AsyncIterator[Served]:
-    """Serve an application at an address; port 0 is one that is free.
+async def served(
+    app: FastAPI, host: str, port: int, *, connections: Connections | None = None
+) -> AsyncIterator[Served]:
+    """Serve an application at an address; port 0 is one that is free. `connections` has its bounds.
 
     Raises `InvalidInput` when nothing can listen there.
     """
@@ -73,9 +77,15 @@ async def served(app: FastAPI, host: str, port: int) -> AsyncIterator[Served]:
             f"can't listen at {host}:{port}: {error.strerror or error}",
             {"hint": "allowed is an address of this machine, with a port that is free"},
         ) from error
+    bounds = connections or Connections()
+    protocol = type("_Connection", (BoundedConnection,), {"bounds": bounds})
+    logging.getLogger("uvicorn.error").addFilter(rare := RareLines())
     with listening:
         config = uvicorn.Config(
             app,
+            http=protocol,
+            ws="none",
+            timeout_keep_alive=bounds.deadlines.idle,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -93,3 +103,4 @@ async def served(app: FastAPI, host: str, port: int) -> AsyncIterator[Served]:
             app.state.supervisor.closing.set()
             server.should_exit = True
             await asyncio.wait([serving])
+            logging.getLogger("uvicorn.error").removeFilter(rare)

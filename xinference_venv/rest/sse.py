@@ -5,7 +5,10 @@ lost the connection goes on where it was.
 from __future__ import annotations
 
 import json
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.responses import StreamingResponse
@@ -17,6 +20,35 @@ END = "end"
 HEARTBEAT_SECONDS = 15.0
 """How often something is sent, so that no proxy takes the connection for dead."""
 RETRY_MILLISECONDS = 2000
+LONGEST_SECONDS = 3600.0
+"""So long a stream lasts at most; the browser asks again, from where it was."""
+
+
+@dataclass(kw_only=True)
+class Streams:
+    """The streams that are open, at most `most`, and `most_of_peer` of one address."""
+
+    most: int = 200
+    most_of_peer: int = 50
+    _of_peer: Counter[str] = field(default_factory=Counter)
+
+    def admits(self, peer: str) -> bool:
+        """Whether one more may be opened by this address."""
+        return self._of_peer[peer] < self.most_of_peer and self._of_peer.total() < self.most
+
+    async def counted(self, peer: str, content: AsyncIterator[str]) -> AsyncIterator[str]:
+        """The stream, which counts while it is open, for `LONGEST_SECONDS` at most."""
+        self._of_peer[peer] += 1
+        until = time.monotonic() + LONGEST_SECONDS
+        try:
+            async for each in content:
+                yield each
+                if time.monotonic() > until:
+                    return
+        finally:
+            self._of_peer[peer] -= 1
+            if not self._of_peer[peer]:
+                del self._of_peer[peer]
 
 
 class EventStream(StreamingResponse):

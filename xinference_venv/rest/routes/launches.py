@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from xinference_venv.planning.provenance import as_tree
 from xinference_venv.rest.base import Json, Route, Supervisor, gathered
+from xinference_venv.rest.errors import refusal
 from xinference_venv.rest.schemas import responses
 from xinference_venv.rest.schemas.requests import (
     JobId,
@@ -19,7 +20,7 @@ from xinference_venv.rest.schemas.requests import (
     Wait,
     WorkerIp,
 )
-from xinference_venv.rest.sse import END, EventStream, event_stream
+from xinference_venv.rest.sse import END, EventStream, Streams, event_stream
 from xinference_venv.rest.tokens import Scope
 
 
@@ -65,7 +66,7 @@ async def show_job(
 
 
 async def follow_job(
-    supervisor: Supervisor, job_id: JobId, last_event_id: LastEventId = ""
+    request: Request, supervisor: Supervisor, job_id: JobId, last_event_id: LastEventId = ""
 ) -> Response:
     """Follow a launch by server-sent events: `job` for each event, `end` at the end.
 
@@ -74,9 +75,18 @@ async def follow_job(
     if last_event_id == END:
         return Response(status_code=HTTPStatus.NO_CONTENT)
     since = int(last_event_id or 0)
+    streams: Streams = request.app.state.streams
+    peer = request.client.host if request.client else ""
+    if not streams.admits(peer):
+        return refusal(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            "too_many_requests",
+            "too many launches are being followed",
+            {"Retry-After": "5"},
+        )
     # Asked before the answer begins, so that an unknown job is an error like any other.
     answer = await supervisor.wait(job_id, since, 0.0)
-    return EventStream(event_stream(supervisor, job_id, since, answer))
+    return EventStream(streams.counted(peer, event_stream(supervisor, job_id, since, answer)))
 
 
 async def cancel_job(supervisor: Supervisor, job_id: JobId) -> Response:

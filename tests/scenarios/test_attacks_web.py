@@ -1,0 +1,153 @@
+"""Clients of the web port that mean harm: the API goes on to answer the others."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.daemons import Daemon, daemons
+from tests.rest.conftest import Server, server
+
+__all__ = ["server"]
+"""The fixture of the tests of the API."""
+
+BODY = b"POST /v1/virtualenvs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3000000\r\n\r\n"
+
+
+@pytest.fixture
+def web(tmp_path: Path, environ: Mapping[str, str]) -> Iterator[Daemon]:
+    """A server for anybody on this machine, as a developer starts it."""
+    with daemons(tmp_path / "d", environ) as running:
+        yield running.start("web", "--port", "0", "--rate", "100000").ready()
+
+
+def _connect(web: Daemon) -> socket.socket:
+    host, _, port = web.address.removeprefix("http://").rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
+@contextmanager
+def _trickle(sockets: list[socket.socket]) -> Iterator[None]:
+    """Send a byte a second on every connection, meanwhile."""
+    stop = threading.Event()
+
+    def send() -> None:
+        while not stop.wait(1.0):
+            for each in sockets:
+                try:
+                    each.send(b"x")
+                except OSError:
+                    continue
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        sending.join()
+
+
+def _answers_within_a_second(web: Daemon, times: int) -> None:
+    for _ in range(times):
+        began = time.monotonic()
+        assert httpx.get(f"{web.address}/health", timeout=10).status_code == 200
+        assert time.monotonic() - began < 1.0
+
+
+def test_idle_connections_half_sent_bodies_and_slow_senders_hold_nobody_up(web: Daemon) -> None:
+    _answers_within_a_second(web, 2)
+    process = psutil.Process(web.process.pid)
+    before = process.memory_info().rss
+    sockets: list[socket.socket] = []
+    try:
+        for _ in range(1100):
+            sockets.append(_connect(web))
+        half = [_connect(web) for _ in range(200)]
+        sockets += half
+        for each in half:
+            each.settimeout(0.05)
+            try:
+                each.sendall(BODY + b"x" * 500_000)
+            except OSError:
+                continue
+        slow = [_connect(web) for _ in range(50)]
+        sockets += slow
+        for each in slow:
+            each.sendall(b"G")
+        with _trickle(slow):
+            for _ in range(5):
+                _answers_within_a_second(web, 2)
+                time.sleep(0.5)
+        grown = process.memory_info().rss - before
+        assert grown < 50 << 20, f"{grown >> 20} MiB"
+        assert process.num_fds() < 700
+    finally:
+        for each in sockets:
+            each.close()
+    assert len(web.said.splitlines()) <= 3, web.said
+    _answers_within_a_second(web, 2)
+
+
+def test_who_sends_no_request_in_time_is_cut(web: Daemon) -> None:
+    began = time.monotonic()
+    silent, slow = _connect(web), _connect(web)
+    with silent, slow:
+        slow.sendall(b"GET / HTTP/1.1\r\n")
+        with _trickle([slow]), selectors.DefaultSelector() as ended:
+            for each in (silent, slow):
+                ended.register(each, selectors.EVENT_READ)
+                while ended.select(timeout=30) == []:
+                    pytest.fail("it is held open")
+                with suppress(ConnectionResetError):
+                    assert each.recv(1) == b""
+                ended.unregister(each)
+    assert 5 < time.monotonic() - began < 25
+
+
+def test_a_flood_of_what_is_no_request_is_a_line_in_the_log(web: Daemon) -> None:
+    for _ in range(50):
+        with _connect(web) as sending:
+            sending.sendall(b"\x00\x01\x02\r\n\r\n")
+            sending.recv(100)
+    assert web.said.count("Invalid HTTP request") <= 1
+
+
+def test_a_body_is_not_read_before_the_token_is_known(server: Server) -> None:
+    for given in ({}, {"Authorization": "Bearer wrong"}):
+        with httpx.Client(base_url=server.url, headers=given, timeout=10) as ask:
+            # Were it read, what is no JSON would be answered by 422.
+            answer = ask.post("/v1/virtualenvs", content=b"x" * 5_000_000)
+        assert answer.status_code == 401
+        assert answer.headers["Connection"] == "close"
+
+
+def test_answers_are_neither_kept_nor_guessed_at_by_browsers(server: Server) -> None:
+    for path in ("/v1/virtualenvs", "/v1/unknown", "/health"):
+        headers = server.ask.get(path).headers
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="it takes root to give a file to another user")
+def test_a_token_file_of_another_user_is_refused(
+    tmp_path: Path, environ: Mapping[str, str]
+) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("sha256:" + "0" * 64 + " virtualenv:list\n")
+    os.chown(tokens, 65534, 65534)
+    tokens.chmod(0o600)
+    with daemons(tmp_path / "d", environ) as running:
+        refused = running.start("web", "--port", "0", "--token-file", str(tokens))
+        assert refused.process.wait(60) == 2
+        assert "belongs to user 65534" in refused.said
