@@ -86,7 +86,7 @@ def test_what_goes_is_named_with_the_reason_and_what_is_freed(say: Say) -> None:
         " 15.0 GiB: freed 1.00 GiB; 4.00 GiB stay, linked from uv's cache or elsewhere"
     )
     assert "older" in older and older.endswith("last used 9 days ago: freed 5.00 GiB")
-    assert lost.startswith("gone: environment [lost-0123456], which no model means")
+    assert lost.startswith("gone: environment [lost-0123456], which no model refers to")
     assert wheel == "gone: /s/wheels/0, a built wheel that nothing needs: freed 1.00 KiB"
     assert freed == "freed in all: 6.00 GiB"
     assert total == "environments: 20.0 GiB before, 20.0 GiB after, more than 15.0 GiB"
