@@ -10,26 +10,29 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import tomli_w
 
 from benchmarks.ambient import uv_program
 from benchmarks.common import aligned
 from benchmarks.hosts import planned
 from benchmarks.peer import XoscarPeer, xoscar_peer_of
 from xinference_venv.client import Client, local_client
-from xinference_venv.errors import UvFailed, VirtualEnvError
-from xinference_venv.planning.catalog import Catalog
-from xinference_venv.planning.lock import EnvLock, Role, locked_distributions
-from xinference_venv.planning.pip_config import PipConfig
+from xinference_venv.errors import VirtualEnvError
+from xinference_venv.planning.host import HostFacts
+from xinference_venv.planning.lock import EnvLock, Role
 from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
-from xinference_venv.planning.spec import PlanningFacts, plan_spec
 from xinference_venv.service.host_facts import HostFactsReader
 from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE, Settings
 from xinference_venv.store.store import Store
-from xinference_venv.uv.resolver import Resolver, write_stubs
+from xinference_venv.uv.resolver import write_stubs
+from xinference_venv.uv.stub_wheels import STUB_BUILD_TAG, stub_file_name
 from xinference_venv.uv.subprocess import ProcessRunner, Uv
 
 REQUESTS: tuple[tuple[str, ...], ...] = (
@@ -59,7 +62,6 @@ REQUESTS: tuple[tuple[str, ...], ...] = (
     ("transformers==4.37.2", "tiktoken==0.6.0", "accelerate"),
     ("gradio>=5",),
 )
-_DEADLINE_SECONDS = 300.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,11 +135,11 @@ async def compare(
                         request=tuple(packages),
                         ours=ours,
                         hidden=hidden,
-                        preferences=await alone.count(request),
+                        preferences=await asyncio.to_thread(alone.count, packages, block),
                         xoscar=await asyncio.to_thread(_by_xoscar, peer, folder, packages, block),
                     )
                 )
-    return rows, len(alone.around.host.distributions)
+    return rows, len(alone.host.distributions)
 
 
 async def _ours(client: Client, request: LaunchRequest) -> tuple[Count, int]:
@@ -169,36 +171,45 @@ def _by_xoscar(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _PreferencesAlone:
-    """Our resolver's last resort by itself: no pass before it, nothing judged after it."""
+    """uv with the host's versions as preferences, nothing else, and nothing judged after it."""
 
-    around: PlanningFacts
+    host: HostFacts
     stubs: Path
-    scratch: Path
-    uv: Uv
 
-    async def count(self, request: LaunchRequest) -> Count:
-        spec = plan_spec(request, self.around, find_links=())
-        assert spec is not None
-        resolver = Resolver(
-            uv=self.uv,
-            spec=spec,
-            host=self.around.host,
-            stubs=self.stubs,
-            scratch=self.scratch,
-            deadline=_DEADLINE_SECONDS,
-            say=lambda _: None,
-            note=lambda _: None,
-        )
+    def count(self, packages: Sequence[str], block: ModelVirtualEnv) -> Count:
+        lock = self.stubs.with_name("pylock.preferences.toml")
+        lock.write_text(tomli_w.dumps(self._seed()), "utf-8")
+        flags = ("--find-links", str(self.stubs), "--output-file", str(lock))
         try:
-            found = await resolver._attempt(spec.sources_without_backend(), seeded=True)
-        except UvFailed as error:
-            print(error, file=sys.stderr)
+            plan = planned(packages, block, *flags)
+        except subprocess.CalledProcessError as error:
+            print(error.stderr, file=sys.stderr)
             return Count(failure="no solution")
-        return Count(
-            packages=len(found.packages),
-            size=sum(each.size or 0 for each in locked_distributions(found, {})),
-            torch="torch" in found.installed,
-        )
+        document = tomllib.loads(lock.read_text("utf-8"))
+        own = {each["name"] for each in document["packages"] if STUB_BUILD_TAG not in str(each)}
+        sizes = [plan.sizes[name] or 0 for name in own]
+        return Count(packages=len(own), size=sum(sizes), torch="torch" in own)
+
+    def _seed(self) -> dict[str, object]:
+        tag = self.host.interpreter.best_tag
+        return {
+            "lock-version": "1.0",
+            "created-by": "xinference_venv",
+            "packages": [
+                {
+                    "name": each.name,
+                    "version": each.version,
+                    "wheels": [
+                        {
+                            "url": (self.stubs / stub_file_name(each, tag)).as_uri(),
+                            # Preferences are read by name and version alone.
+                            "hashes": {"sha256": "0" * 64},
+                        }
+                    ],
+                }
+                for each in self.host.distributions
+            ],
+        }
 
 
 async def _preferences_alone(environ: dict[str, str], folder: Path) -> _PreferencesAlone:
@@ -206,18 +217,10 @@ async def _preferences_alone(environ: dict[str, str], folder: Path) -> _Preferen
     uv = Uv(program=uv_program(), door=ProcessRunner(environment=environ, slots=1))
     store = Store.open(Path(settings.virtualenv_dir))
     host = await HostFactsReader(store=store, uv=uv, settings=settings, environ=environ).facts()
-    stubs, scratch = folder / "stubs", folder / "preferences"
+    stubs = folder / "stubs"
     stubs.mkdir()
-    scratch.mkdir()
     write_stubs(host, stubs)
-    around = PlanningFacts(
-        catalog=Catalog(engines={}, models={}),
-        host=host,
-        interpreter=host.interpreter,
-        pip=PipConfig(),
-        settings=settings,
-    )
-    return _PreferencesAlone(around=around, stubs=stubs, scratch=scratch, uv=uv)
+    return _PreferencesAlone(host=host, stubs=stubs)
 
 
 def _sum(counts: Sequence[Count]) -> str:

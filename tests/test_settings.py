@@ -29,6 +29,7 @@ DEFAULTS = Settings(
     max_bytes=None,
     max_unused=None,
     allow_source_builds=True,
+    max_age_gap=180 * 86400.0,
     python_downloads=False,
     spec_dir="/home/someone/.xinference/virtualenv/models",
     host_python=None,
@@ -55,6 +56,8 @@ VARIABLES = [
     ("XINFERENCE_VIRTUAL_ENV_MAX_BYTES", "20GiB", "max_bytes", 20 * 2**30),
     ("XINFERENCE_VIRTUAL_ENV_MAX_UNUSED", "30d", "max_unused", 30 * 86_400.0),
     ("XINFERENCE_VIRTUAL_ENV_ALLOW_SOURCES", "no", "allow_source_builds", False),
+    ("XINFERENCE_VIRTUAL_ENV_MAX_AGE_GAP", "30d", "max_age_gap", 30 * 86400.0),
+    ("XINFERENCE_VIRTUAL_ENV_MAX_AGE_GAP", "0s", "max_age_gap", 0.0),
     (
         "XINFERENCE_VIRTUAL_ENV_MUST_IMPORT",
         "Xinference, my.pkg",

@@ -39,7 +39,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 
 _PYPROJECT = """\
 [build-system]
-requires = []
+requires = {requires}
 build-backend = "backend"
 backend-path = ["."]
 """
@@ -86,12 +86,18 @@ def build_wheel(
 
 
 def build_sdist(
-    folder: Path, name: str, version: str, *, requires: Sequence[str] = (), backend: str = ""
+    folder: Path,
+    name: str,
+    version: str,
+    *,
+    requires: Sequence[str] = (),
+    backend: str = "",
+    build_requires: Sequence[str] = (),
 ) -> Path:
     """Write an sdist into ``folder`` that builds without network, by a backend of its own.
 
     ``backend`` is source text that is added to the backend's: a hook of PEP 517, or what is run
-    whenever it is imported.
+    whenever it is imported. ``build_requires`` are what the build needs.
 
     Its ``PKG-INFO`` is of metadata 2.1, which promises nothing about dependencies, so a resolver
     has to build it to learn them.
@@ -103,7 +109,7 @@ def build_sdist(
             "PKG-INFO": _metadata(name, version, requires),
             "backend.py": (_BACKEND + backend).encode(),
             f"prebuilt/{wheel.name}": wheel.read_bytes(),
-            "pyproject.toml": _PYPROJECT.encode(),
+            "pyproject.toml": _PYPROJECT.format(requires=list(build_requires)).encode(),
         }
     root = f"{_escaped(name)}-{version}"
     sdist = folder / f"{root}.tar.gz"

@@ -19,6 +19,7 @@ from xinference_venv.errors import InvalidInput, InvalidName
 WIRE_KEY_VARIABLE = "XOSCAR_AUTH_KEY"
 """xoscar's variable for the key that signs what actors say to each other."""
 ALLOWED_ROOTS_VARIABLE = "XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS"
+DEFAULT_MAX_AGE_GAP = 180 * 24 * 3600.0
 _T = TypeVar("_T")
 
 _TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
@@ -76,6 +77,9 @@ class Settings:
     """``XINFERENCE_VIRTUAL_ENV_MAX_UNUSED``: seconds after which one that is not launched goes."""
     allow_source_builds: bool
     """``XINFERENCE_VIRTUAL_ENV_ALLOW_SOURCES``."""
+    max_age_gap: float
+    """``XINFERENCE_VIRTUAL_ENV_MAX_AGE_GAP``: seconds that what is asked for may be older at most,
+    for the sake of the host's packages, than it would be without them."""
     python_downloads: bool
     """``XINFERENCE_VIRTUAL_ENV_PYTHON_DOWNLOADS``: uv may download an interpreter."""
     spec_dir: str
@@ -104,6 +108,7 @@ class Settings:
         read = _Variables(environ=environ)
         home = read.path("XINFERENCE_HOME") or _default_home(home_directory)
         option = "XINFERENCE_VIRTUAL_ENV_"
+        age_gap = read.parsed(f"{option}MAX_AGE_GAP", parse_duration, "durations like 180d or 0s")
         return cls(
             home=home,
             enable_virtual_env=read.boolean("XINFERENCE_ENABLE_VIRTUAL_ENV") is not False,
@@ -123,6 +128,7 @@ class Settings:
                 f"{option}MAX_UNUSED", parse_duration, "durations like 30d or 12h"
             ),
             allow_source_builds=read.boolean(f"{option}ALLOW_SOURCES") is not False,
+            max_age_gap=DEFAULT_MAX_AGE_GAP if age_gap is None else age_gap,
             python_downloads=read.boolean(f"{option}PYTHON_DOWNLOADS") is True,
             spec_dir=read.path(f"{option}SPEC_DIR") or f"{_virtualenv_dir(home)}/models",
             host_python=read.path(f"{option}HOST_PYTHON"),

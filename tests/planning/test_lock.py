@@ -42,12 +42,8 @@ upload-time = 2026-10-02T23:04:41Z, size = 22961, hashes = {{ sha256 = "{SHA256}
 [[packages]]
 name = "numpy"
 version = "2.4.6"
-wheels = [
-    {{ url = "https://files.example/02/numpy-2.4.6-cp311-cp311-manylinux_2_28_x86_64.whl", \
-size = 16918164, hashes = {{ sha256 = "{OTHER_SHA256}" }} }},
-    {{ url = "file:///stubs/numpy-2.4.6-99999999-cp311-cp311-manylinux_2_28_x86_64.whl", \
-hashes = {{ sha256 = "{SHA256}" }} }},
-]
+archive = {{ path = "/stubs/numpy-2.4.6-99999999-cp311-cp311-manylinux_2_36_x86_64.whl", \
+hashes = {{ sha256 = "{OTHER_SHA256}" }} }}
 
 [[packages]]
 name = "docopt"
@@ -182,7 +178,7 @@ def test_what_is_kept_is_a_lock_file_of_plain_values_without_credentials_and_stu
     assert STUB_BUILD_TAG not in shown
 
 
-def test_a_package_is_inherited_if_a_stub_stands_among_its_wheels() -> None:
+def test_a_package_is_inherited_if_a_stub_is_its_archive() -> None:
     resolution = read(UVS_LOCK)
     assert resolution.inherited == {"numpy": "2.4.6"}
     assert "numpy" not in resolution.installed
@@ -203,11 +199,11 @@ def test_a_stub_is_known_by_the_name_of_its_file_however_it_is_given() -> None:
         {"url": "file:///s/numpy-2.4.6%2Blocal-99999999-py3-none-any.whl"},
     ):
         version = "2.4.6+local" if "local" in str(place) else "2.4.6"
-        wheel = {**place, "hashes": {"sha256": SHA256}}
+        stub = {**place, "hashes": {"sha256": SHA256}}
         document = {
             "lock-version": "1.0",
             "created-by": "uv",
-            "packages": [{"name": "numpy", "version": version, "wheels": [wheel]}],
+            "packages": [{"name": "numpy", "version": version, "archive": stub}],
         }
         found = read_resolution(document, stub_build_tag=STUB_BUILD_TAG, tags=TAGS, indexes=())
         assert found == Resolution(packages=(), inherited={"numpy": version})

@@ -8,30 +8,9 @@ from hypothesis import strategies as st
 
 from tests.fakes import distribution, host, locked
 from xinference_venv.planning.lock import LockedDistribution, Role
-from xinference_venv.planning.provenance import (
-    REQUEST,
-    branches_of,
-    chains,
-    edges_of,
-    explain_distributions,
-)
+from xinference_venv.planning.provenance import branches_of, chains, explain_distributions
+from xinference_venv.planning.pylock import REQUEST
 
-ANNOTATED = """\
-flask==3.0
-    # via
-    #   -c /a scratch, of ours/constraints.txt
-    #   -r /a scratch, of ours/requirements.txt
-Jinja_2==3.1 ; sys_platform == 'linux'
-    # via flask
-via-media==1
-    # via
-    #   via-media
-    #   flask
-private @ https://user:secret@host.example/private-1.0-py3-none-any.whl
-    # via -r requirements.txt
-pinned==2.0
-    # via -c constraints.txt
-"""
 EDGES = {
     "flask": (REQUEST,),
     "jinja-2": ("flask",),
@@ -39,11 +18,6 @@ EDGES = {
     "private": (REQUEST,),
     "pinned": (),
 }
-
-
-def test_annotations_are_read_as_who_requires_what() -> None:
-    assert edges_of(ANNOTATED) == EDGES
-    assert edges_of("") == {}
 
 
 def test_a_chain_leads_from_the_request_to_each_distribution() -> None:

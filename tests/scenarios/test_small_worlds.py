@@ -116,8 +116,8 @@ def solutions(world: World, *, of_host_alone: bool = False) -> Iterator[dict[str
         for version, requires in world.host.get(name, {}).items():
             choices[name].append((version, [_relaxed(text, world) for text in requires]))
         for version, requires in world.index.get(name, {}).items():
-            # Of one version the host's copy counts, whatever the index says of its own.
-            if not of_host_alone and version not in world.host.get(name, {}):
+            # Where the host's copy of a version can't serve, the index's may.
+            if not of_host_alone:
                 choices[name].append((version, [Requirement(text) for text in requires]))
     for chosen in product(*choices.values()):
         there = {name: each for name, each in zip(NAMES, chosen, strict=True) if each is not None}

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from xinference_venv.planning.sources import PackageSources
 from xinference_venv.uv import argv
-from xinference_venv.uv.argv import UvCommand, scrubbed_environment
+from xinference_venv.uv.argv import ResolutionFiles, UvCommand, scrubbed_environment
+from xinference_venv.uv.output import LOG_OF_RESOLVER
 
 SECRET_INDEX = "https://user:secretpw@index.example/simple"
 SECRET_EXTRA = "https://token123@extra.example/simple"
@@ -24,14 +25,20 @@ SOURCES = PackageSources(
 )
 
 
+FILES = ResolutionFiles(requirements="/s/requirements.txt", constraints="/s/constraints.txt")
+
+
 def resolve(sources: PackageSources = SOURCES, **changes: Any) -> UvCommand:
-    return argv.resolve(
-        requirements="/s/requirements.txt",
-        output="/s/pylock.toml",
-        python="/usr/bin/python3.11",
-        sources=sources,
+    given: dict[str, Any] = {
+        "files": FILES,
+        "output": "/s/pylock.toml",
+        "python": "/usr/bin/python3.11",
         **changes,
-    )
+    }
+    return argv.resolve(sources=sources, **given)
+
+
+LOG = {"RUST_LOG": LOG_OF_RESOLVER}
 
 
 def install(sources: PackageSources = SOURCES, **changes: Any) -> UvCommand:
@@ -46,27 +53,14 @@ def build(sources: PackageSources = SOURCES, **changes: Any) -> UvCommand:
     )
 
 
-def explain(sources: PackageSources = SOURCES, **changes: Any) -> UvCommand:
-    return argv.explain(
-        requirements="/s/requirements.txt",
-        constraints="/s/constraints.txt",
-        python="/usr/bin/python3.11",
-        sources=sources,
-        **changes,
-    )
-
-
 def values_of(option: str, made: UvCommand) -> list[str]:
     return [value for name, value in itertools.pairwise(made.arguments) if name == option]
 
 
 EVERY = [
     resolve(),
-    resolve(stubs="/stubs", constraints="/s/constraints.txt"),
-    resolve(stubs="/stubs", stubs_only=True),
+    resolve(of_host_alone=True),
     resolve(PackageSources(no_index=True), allow_source_builds=False),
-    explain(stubs="/stubs"),
-    explain(stubs="/stubs", stubs_only=True),
     install(),
     install(PackageSources(), allow_source_builds=False),
     build(cache="/s/cache"),
@@ -113,16 +107,6 @@ def test_a_resolution_writes_a_lock_file_of_pep_751() -> None:
     assert values_of("--python", made) == ["/usr/bin/python3.11"]
 
 
-def test_an_explanation_resolves_the_same_without_network() -> None:
-    made, resolved = explain(stubs="/stubs"), resolve(stubs="/stubs")
-    assert "--offline" in made.arguments
-    assert values_of("--annotation-style", made) == ["split"]
-    assert values_of("--constraints", made) == ["/s/constraints.txt"]
-    assert made.environment == resolved.environment
-    for option in ("--find-links", "--torch-backend", "--index-strategy", "--python"):
-        assert values_of(option, made) == values_of(option, resolved)
-
-
 def test_the_sources_become_arguments_and_indexes_become_variables() -> None:
     made = resolve(secrets=frozenset({"secretpw"}))
     assert values_of("--allow-insecure-host", made) == ["index.example", "extra.example:8443"]
@@ -132,38 +116,45 @@ def test_the_sources_become_arguments_and_indexes_become_variables() -> None:
     assert made.environment == {
         "UV_DEFAULT_INDEX": SECRET_INDEX,
         "UV_INDEX": f"{SECRET_EXTRA} https://plain.example/simple",
+        **LOG,
     }
     assert made.secrets == {"secretpw"}
 
 
 def test_sources_that_say_nothing_leave_all_to_uv() -> None:
     made = resolve(PackageSources())
-    assert made.environment == {}
+    assert made.environment == LOG
     for option in ("--no-index", "--allow-insecure-host", "--index-strategy", "--torch-backend"):
         assert option not in made.arguments
-    for option in ("--no-build-isolation", "--find-links", "--constraints", "--only-binary"):
+    for option in ("--no-build-isolation", "--find-links", "--only-binary"):
         assert option not in made.arguments
 
 
-def test_with_stubs_alone_no_request_can_leave_the_machine() -> None:
-    made = resolve(stubs="/stubs", stubs_only=True)
-    assert made.environment == {}
+def test_of_the_host_alone_no_request_can_leave_the_machine() -> None:
+    made = resolve(of_host_alone=True)
+    assert made.environment == LOG
     assert "--no-index" in made.arguments
-    assert [place.removeprefix("file://") for place in values_of("--find-links", made)] == [
-        "/stubs"
-    ]
     assert "--torch-backend" not in made.arguments
 
 
 def test_without_an_index_none_is_asked() -> None:
     made = resolve(PackageSources(no_index=True))
     assert made.arguments.count("--no-index") == 1
-    assert made.environment == {}
+    assert made.environment == LOG
 
 
-def test_constraints_and_a_ban_on_sources_are_passed_on() -> None:
-    made = resolve(constraints="/s/constraints.txt", allow_source_builds=False)
-    assert values_of("--constraints", made) == ["/s/constraints.txt"]
+def test_the_files_of_a_resolution_and_a_ban_on_sources_are_passed_on() -> None:
+    files = ResolutionFiles(
+        requirements="/r", constraints="/c", overrides="/o", excludes="/e", build_constraints="/b"
+    )
+    made = resolve(files=files, allow_source_builds=False)
+    assert made.arguments[:3] == ("pip", "compile", "/r")
+    assert values_of("--constraints", made) == ["/c"]
+    assert values_of("--overrides", made) == ["/o"]
+    assert values_of("--excludes", made) == ["/e"]
+    assert values_of("--build-constraints", made) == ["/b"]
+    assert values_of("--build-constraints", build(build_constraints="/b")) == ["/b"]
+    assert "--overrides" not in resolve().arguments
     assert values_of("--only-binary", made) == [":all:"]
     assert values_of("--only-binary", install(allow_source_builds=False)) == [":all:"]
 

@@ -107,3 +107,26 @@ async def test_a_build_without_isolation_sees_the_host_while_it_is_resolved(
     sources = PackageSources(index_url=index.url, no_build_isolation=True)
     found = await bench.resolve("seeing", sources=sources)
     assert found.installed == {"seeing": "1.0"}
+
+
+# What a build sees
+
+
+BUILDING = "import lib\nassert lib.__version__ == '{version}', lib.__version__\n"
+
+
+@pytest.mark.parametrize("needed", ["lib", "lib==2.0", "lib>=1"])
+async def test_a_stub_of_the_host_never_reaches_a_build(
+    bench: Bench, wheels: Path, needed: str
+) -> None:
+    for version in ("1.0", "2.0"):
+        build_wheel(wheels, "lib", version)
+    backend = BUILDING.format(version="2.0")
+    build_sdist(wheels, "legacy", "1.0", backend=backend, build_requires=[needed])
+    host = [distribution("lib", "2.0"), distribution("other", "1.0")]
+    # With all of the host kept, where some of it gives way, and where it satisfies all but one.
+    build_wheel(wheels, "other", "2.0")
+    for lines in (["legacy"], ["legacy", "other>=2"], ["legacy", "lib"]):
+        found = await bench.resolve(*lines, host=host)
+        assert found.installed["legacy"] == "1.0"
+        assert "lib" not in found.installed

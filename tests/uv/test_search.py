@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes import SHA256, wheel_package
+from xinference_venv.errors import UvFailed
 from xinference_venv.planning.pylock import Resolution
 from xinference_venv.planning.source_builds import older_in, sources_by_choice
 from xinference_venv.uv.search import fewest_builds
@@ -22,7 +23,7 @@ def sdist(name: str, version: str) -> dict[str, Any]:
     return {"name": name, "version": version, "sdist": file}
 
 
-def world(newest: Mapping[str, str | None], built: Sequence[str]) -> Resolution | None:
+def world(newest: Mapping[str, str | None], built: Sequence[str]) -> Resolution | UvFailed:
     """The resolution of `NAMES`, of which each has a source of 2.0; `newest` are their wheels."""
     packages = []
     for name in NAMES:
@@ -30,7 +31,7 @@ def world(newest: Mapping[str, str | None], built: Sequence[str]) -> Resolution 
         if name in built:
             packages.append(sdist(name, "2.0"))
         elif version is None:
-            return None
+            return UvFailed(f"No solution found: {name} has no usable wheels")
         else:
             packages.append(wheel_package(name, version))
     return Resolution(packages=tuple(packages), inherited={})
@@ -39,12 +40,12 @@ def world(newest: Mapping[str, str | None], built: Sequence[str]) -> Resolution 
 def best(newest: Mapping[str, str | None]) -> tuple[Resolution, list[list[str]]]:
     asked: list[list[str]] = []
 
-    async def building(names: Sequence[str]) -> Resolution | None:
+    async def building(names: Sequence[str]) -> Resolution | UvFailed:
         asked.append(list(names))
         return world(newest, names)
 
     found = world(newest, [name for name in NAMES if newest[name] != "2.0"])
-    assert found is not None
+    assert isinstance(found, Resolution)
     return asyncio.run(fewest_builds(found, building, asked=NAMES)), asked
 
 

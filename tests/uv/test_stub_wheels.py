@@ -80,11 +80,11 @@ def test_equal_distributions_have_equal_stubs() -> None:
 @pytest.mark.parametrize("version", ["1.0", "2.8.0+cu128", "1!2.0.post1", "3.0rc1"])
 def test_a_stub_in_a_lock_is_told_as_inherited(version: str) -> None:
     of = distribution("my-pkg", version)
-    wheel = {"url": f"file:///stubs/{stub_file_name(of, TAG)}", "hashes": {"sha256": "0" * 64}}
+    stub = {"url": f"file:///stubs/{stub_file_name(of, TAG)}", "hashes": {"sha256": "0" * 64}}
     document = {
         "lock-version": "1.0",
         "created-by": "uv",
-        "packages": [{"name": "my-pkg", "version": version, "wheels": [wheel]}],
+        "packages": [{"name": "my-pkg", "version": version, "archive": stub}],
     }
     found = read_resolution(document, stub_build_tag=STUB_BUILD_TAG, tags=TAGS, indexes=())
     assert (found.inherited, found.packages) == ({"my-pkg": version}, ())

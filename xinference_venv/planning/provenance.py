@@ -1,29 +1,21 @@
 """Why each distribution of a lock is there: who requires it, from the request down.
 
-Comes in: a resolution as `uv pip compile` prints it with annotations, the reasons of what the
-request names, what the host's distributions require. Goes out: for each distribution of the
-lock the shortest chain of requirements that forced it, and the tree that they form.
+Comes in: who requires what in a resolution, the reasons of what the request names, what the
+host's distributions require. Goes out: for each distribution of the lock the shortest chain of
+requirements that forced it, and the tree that they form.
 """
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from packaging.utils import canonicalize_name
-
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.lock import LockedDistribution, Role
-
-REQUEST = "-r"
-"""Stands among those that require a distribution for the request itself."""
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_ARROW = " -> "
+from xinference_venv.planning.pylock import REQUEST
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,30 +29,6 @@ class Branch:
     parent: int | None
     distribution: LockedDistribution
     first: bool
-
-
-def edges_of(annotated: str) -> dict[str, tuple[str, ...]]:
-    """Who requires each distribution: normalized names, and `REQUEST` for a requirements file.
-
-    Reads what ``uv pip compile --annotation-style split`` prints. Constraints, which force
-    nothing to be there, are left out.
-    """
-    edges: dict[str, dict[str, None]] = {}
-    requirers: dict[str, None] = {}
-    for line in annotated.splitlines():
-        text = line.strip()
-        if (named := _NAME.match(text)) is not None:
-            requirers = edges.setdefault(canonicalize_name(named[0]), {})
-            continue
-        # The first of several has a line of its own below "# via", the only one has not.
-        requirer = text.removeprefix("# via").removeprefix("#").strip()
-        if (named := _NAME.match(requirer)) is not None:
-            requirers[canonicalize_name(named[0])] = None
-        elif requirer.startswith("-r "):
-            requirers[REQUEST] = None
-    return {
-        name: tuple(each for each in requirers if each != name) for name, requirers in edges.items()
-    }
 
 
 def chains(edges: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:

@@ -6,32 +6,102 @@ Comes in: the parsed document, which names stubs where the host serves. Comes ou
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import VERSION_PATTERN, Version
 
 from xinference_venv.errors import InvalidRecord, ResolutionFailed
+
+REQUEST = "-r"
+"""Stands among those that require a distribution for the request itself."""
+
+# As uv's resolver prints the bounds of versions.
+_BOUND = re.compile(
+    rf"\s*(?P<operator>>=|<=|==|>|<)\s*(?P<limit>{VERSION_PATTERN})(?P<locals>\+?)\s*",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dependency:
+    """What one distribution of a resolution requires of another.
+
+    `ranges` is the set of versions as uv's resolver prints it: ``>=1.0, <1.5 | >=2``, ``*``.
+    """
+
+    name: str
+    ranges: str
+
+    def allows(self, version: str) -> bool:
+        """Whether a version is in the set; where the set can't be read, it is."""
+        parsed = Version(version)
+        return any(
+            all(_in_bound(parsed, bound) for bound in part.split(","))
+            for part in self.ranges.split("|")
+        )
+
+
+def _in_bound(version: Version, bound: str) -> bool:
+    found = _BOUND.fullmatch(bound)
+    if found is None:
+        return True
+    limit = Version(found["limit"])
+    if found["locals"]:
+        # "2.0+" stands behind all local versions of 2.0, and is no version itself.
+        after = Version(version.public) > limit
+        return after if found["operator"].startswith(">") else not after
+    return {
+        ">=": version >= limit,
+        "<=": version <= limit,
+        ">": version > limit,
+        "<": version < limit,
+        "==": version == limit,
+    }[found["operator"]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resolution:
     """uv's lock file, taken apart: PEP 751 tables to install, and versions by inherited name.
 
-    `warnings` are what the lock must say of it.
+    `warnings` are what the lock must say of it. `uploaded` says when the file of a distribution
+    came to its index, where that tells. `requires` is what each requires of the others, and
+    under `REQUEST` what the request asks for.
     """
 
     packages: tuple[Mapping[str, Any], ...]
     inherited: Mapping[str, str]
     warnings: tuple[str, ...] = ()
+    uploaded: Mapping[str, datetime] = field(default_factory=dict)
+    requires: Mapping[str, tuple[Dependency, ...]] = field(default_factory=dict)
 
     @property
     def installed(self) -> dict[str, str | None]:
         """Version by name of what is to be installed."""
         return {package["name"]: package.get("version") for package in self.packages}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes to download by name, where known."""
+        sizes = {package["name"]: size_of(package) for package in self.packages}
+        return {name: size for name, size in sizes.items() if size is not None}
+
+    @property
+    def requirers(self) -> dict[str, tuple[str, ...]]:
+        """Who requires each distribution of it, `REQUEST` for the request."""
+        present = {*self.installed, *self.inherited}
+        found: dict[str, dict[str, None]] = {name: {} for name in sorted(present)}
+        for requirer in sorted(self.requires):
+            for dependency in self.requires[requirer]:
+                if dependency.name in found and requirer != dependency.name:
+                    found[dependency.name][requirer] = None
+        return {name: tuple(requirers) for name, requirers in found.items()}
 
 
 def read_resolution(
@@ -43,7 +113,7 @@ def read_resolution(
 ) -> Resolution:
     """Take uv's parsed lock file apart.
 
-    A package is inherited if and only if a wheel with the stub's build tag stands in its entry.
+    A package is inherited if and only if its entry is a file with the stub's build tag.
     Of the others one wheel is kept, the best by `tags`; dates, markers (decided already) and
     credentials go, and each gets the credential-free index of `indexes` that it most likely came
     from, without which uv caches it apart from ordinary use. Raises `ResolutionFailed` for a
@@ -55,18 +125,20 @@ def read_resolution(
         raise InvalidRecord(f"uv's lock file: {error}") from None
     packages: list[Mapping[str, Any]] = []
     inherited: dict[str, str] = {}
+    uploaded: dict[str, datetime] = {}
     for package in document["packages"]:
         if "directory" in package:
             raise ResolutionFailed(
                 f"{package['name']} is a local directory, which cannot be locked",
                 {"hint": "build a wheel of it and put that into a find-links folder"},
             )
-        wheels = package.get("wheels", [])
-        if any(_build_tag(wheel) == stub_build_tag for wheel in wheels):
+        if _build_tag(package.get("archive", {})) == stub_build_tag:
             inherited[package["name"]] = package["version"]
-        else:
-            packages.append(_clean(package, tags, indexes))
-    return Resolution(packages=tuple(packages), inherited=inherited)
+            continue
+        packages.append(_clean(package, tags, indexes))
+        if (time := _upload_time(package)) is not None:
+            uploaded[package["name"]] = time
+    return Resolution(packages=tuple(packages), inherited=inherited, uploaded=uploaded)
 
 
 def pylock_of(packages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -103,6 +175,13 @@ def _clean(
     if place.startswith(("http:", "https:")) and indexes:
         clean["index"] = _index_of(place, indexes)
     return clean
+
+
+def _upload_time(package: Mapping[str, Any]) -> datetime | None:
+    """When the first file of a package came to its index."""
+    files = [*package.get("wheels", []), package.get("sdist", {})]
+    times = [file["upload-time"] for file in files if isinstance(file.get("upload-time"), datetime)]
+    return min(times, default=None)
 
 
 def _clean_file(file: Mapping[str, Any]) -> dict[str, Any]:

@@ -104,6 +104,11 @@ class RequirementLine(Record, name="requirement line"):
     written: str = field(repr=False)
     """The line as its author wrote it."""
 
+    @property
+    def is_system_pin(self) -> bool:
+        """Whether it was written as ``#system_NAME#``."""
+        return _SYSTEM.match(self.written.strip()) is not None
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Requirements:

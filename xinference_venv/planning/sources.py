@@ -24,6 +24,10 @@ from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE
 PYPI = "https://pypi.org/simple"
 """What uv asks where nothing else is configured."""
 INDEX_STRATEGIES = ("first-index", "unsafe-first-match", "unsafe-best-match")
+TORCH_FAMILY = frozenset(
+    {"torch", "torchaudio", "torchcodec", "torchtext", "torchvision", "torchao", "xformers"}
+)
+"""What links against torch and has a build for each of its builds."""
 PUBLIC_HOSTS = frozenset(
     {
         "pypi.org",

@@ -21,11 +21,12 @@ from xinference_venv.planning.pip_config import PipConfig
 from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
 from xinference_venv.planning.requirements import Origin, RequirementLine, plan_requirements
 from xinference_venv.planning.sources import PackageSources, combine_sources
-from xinference_venv.settings import InheritMode, Settings
+from xinference_venv.settings import DEFAULT_MAX_AGE_GAP, InheritMode, Settings
 
 # What a model process needs besides its model's packages: it is an xoscar sub pool.
 PROCESS_DISTRIBUTION = "xoscar"
 
+_NO_BOUNDS: list[Any] = [DEFAULT_MAX_AGE_GAP, (), (), (), ()]
 _CUDA_BUILD = re.compile(r"/cu([0-9]+)(?=/|$)")
 
 
@@ -37,7 +38,8 @@ class EnvSpec:
     nothing, whatever was asked for. With `skip_installed` the host's packages serve where they
     fit. `roots` are distributions that must be importable together with what is requested, `alone`
     those of the host that stay visible whatever becomes of their requirements. `import_check`
-    are modules that a fresh interpreter must import before anything is published.
+    are modules that a fresh interpreter must import before anything is published. For the host's
+    sake nothing that is asked for is older by more than `max_age_gap` seconds.
     """
 
     key: EnvKey
@@ -50,6 +52,11 @@ class EnvSpec:
     alone: tuple[str, ...] = ()
     import_check: tuple[str, ...] = ()
     allow_source_builds: bool
+    max_age_gap: float = DEFAULT_MAX_AGE_GAP
+    constraints: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
+    build_constraints: tuple[str, ...] = ()
     warnings: tuple[str, ...]
 
     @property
@@ -71,8 +78,20 @@ class EnvSpec:
                 self.alone,
                 self.import_check,
                 self.allow_source_builds,
+                # What is as ever is left out, so that a new field changes no digest.
+                *([] if self._bounds == _NO_BOUNDS else self._bounds),
             ]
         )
+
+    @property
+    def _bounds(self) -> list[Any]:
+        return [
+            self.max_age_gap,
+            self.constraints,
+            self.overrides,
+            self.excludes,
+            self.build_constraints,
+        ]
 
     def sources_without_backend(self) -> PackageSources:
         """The sources for a resolution that leaves torch to the host."""
@@ -161,6 +180,7 @@ def plan_spec(
         alone=settings.must_import_alone if inherit is not InheritMode.NONE else (),
         import_check=tuple(dict.fromkeys((*block.import_check, *request.import_check))),
         allow_source_builds=around.settings.allow_source_builds,
+        max_age_gap=around.settings.max_age_gap,
         warnings=tuple(warnings),
     )
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from xinference_venv._util.records import digest_of
 from xinference_venv._util.tasks import cancel, finish_in_thread
@@ -29,8 +29,7 @@ from xinference_venv.planning.host import HostFacts, Interpreter
 from xinference_venv.planning.lock import EnvLock, locked_distributions
 from xinference_venv.planning.overlay import host_part, still_sound
 from xinference_venv.planning.provenance import explain_distributions
-from xinference_venv.planning.pylock import Resolution
-from xinference_venv.planning.source_builds import BuiltWheel, with_built
+from xinference_venv.planning.source_builds import with_built
 from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.service.assemble import Assembly, Filling, in_phase
 from xinference_venv.service.jobs import Build
@@ -41,19 +40,10 @@ from xinference_venv.store.envs.verify import content_is_doubted, lease_of_lock,
 from xinference_venv.store.locks import hold_lock
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store, interpreter_facts
-from xinference_venv.uv.resolver import Resolver, write_stubs
+from xinference_venv.uv.resolver import write_stubs
 from xinference_venv.uv.subprocess import Uv
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Resolved:
-    """A lock without reasons, and what it takes to find these out."""
-
-    lock: EnvLock
-    resolver: Resolver
-    resolution: Resolution
 
 
 @dataclass(kw_only=True)
@@ -125,25 +115,19 @@ class Preparation:
 
     async def _make(self, folder: Path, given: EnvLock | None, *, refresh: bool) -> Lease:
         """The same in a private folder."""
-        tasks: list[asyncio.Future[Any]] = []
         env = folder / "env"
         builder = self.assembly.builder(folder, env)
+        # Needs no lock, so it is made while there is none.
+        emptying = asyncio.ensure_future(in_phase(Phase.INSTALLING, builder.make_empty()))
         try:
-            # Needs no lock, so it is made while there is none.
-            emptying = asyncio.ensure_future(in_phase(Phase.INSTALLING, builder.make_empty()))
-            tasks.append(emptying)
             lock = given or (None if refresh else self._kept_lock())
-            explaining = None
             if lock is None:
                 self.say(Phase.RESOLVING, f"resolving {len(self.spec.requirements)} requirements")
-                resolved = await in_phase(Phase.RESOLVING, self._resolve(folder))
-                lock = resolved.lock
-                # Nothing of the identity depends on the reasons.
-                explaining = asyncio.ensure_future(self._explain(resolved))
-                tasks.append(explaining)
+                lock = await in_phase(Phase.RESOLVING, self.resolve(folder))
             wheels = await in_phase(Phase.RESOLVING, self.assembly.wheels_for(lock, folder))
             lock = with_built(lock, wheels)
-            self._tell(lock, explaining, wheels)
+            if self.build is not None:
+                self.build.know(lock)
             if (lease := await self._share(lock)) is not None:
                 return lease
             async with self._building(lock):
@@ -158,33 +142,12 @@ class Preparation:
                     Phase.VERIFYING, self.assembly.verify(lock, env, hashes=hashes)
                 )
                 self.say(Phase.PUBLISHING, "publishing")
-                lock = lock if explaining is None else with_built(await explaining, wheels)
                 publish = partial(self._publish, lock, env, inspection)
                 lease = await self._attached(publish, check=False)
                 self._count(filling, inspection)
                 return lease
         finally:
-            await cancel(*tasks)
-
-    def _tell(
-        self,
-        lock: EnvLock,
-        explaining: asyncio.Future[EnvLock] | None,
-        wheels: Sequence[BuiltWheel],
-    ) -> None:
-        """Let whoever asks for it have the lock, once its reasons are known."""
-        if self.build is None:
-            return
-        know = self.build.know
-        if explaining is None:
-            know(lock)
-            return
-
-        def explained_now(done: asyncio.Future[EnvLock]) -> None:
-            if not done.cancelled() and done.exception() is None:
-                know(with_built(done.result(), wheels))
-
-        explaining.add_done_callback(explained_now)
+            await cancel(emptying)
 
     def _kept_lock(self) -> EnvLock | None:
         """The lock of an environment that is broken now: it is healed to what it was."""
@@ -208,24 +171,17 @@ class Preparation:
 
     async def resolve(self, folder: Path) -> EnvLock:
         """The lock of the spec on this host, with its reasons; raises `ResolutionFailed`."""
-        return await self._explain(await self._resolve(folder))
-
-    async def _explain(self, resolved: _Resolved) -> EnvLock:
-        edges = await resolved.resolver.explain(resolved.resolution)
-        reasons = self.spec.reasons()
-        why = explain_distributions(
-            resolved.lock.distributions, edges, reasons=reasons, host=self.host
-        )
-        return replace(resolved.lock, distributions=why)
-
-    async def _resolve(self, folder: Path) -> _Resolved:
         stubs = await finish_in_thread(self._stubs, folder) if self.spec.skip_installed else None
-        resolver = self.assembly.resolver(self.host, stubs, folder)
-        resolution, hidden = await resolver.resolve()
+        resolution, hidden = await self.assembly.resolver(self.host, stubs, folder).resolve()
+        reasons = self.spec.reasons()
         not_shown = host_part(hidden, resolution.installed, self.host)
-        shown = locked_distributions(resolution, self.spec.reasons())
-        lock = await self.assembly.lock(resolution, (*shown, *not_shown))
-        return _Resolved(lock=lock, resolver=resolver, resolution=resolution)
+        distributions = explain_distributions(
+            (*locked_distributions(resolution, reasons), *not_shown),
+            resolution.requirers,
+            reasons=reasons,
+            host=self.host,
+        )
+        return await self.assembly.lock(resolution, distributions)
 
     def _stubs(self, folder: Path) -> Path:
         """The stubs of this host; made once for all builds, and renamed to their place."""

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from xinference_venv.planning.pylock import strip_credentials
 from xinference_venv.planning.sources import PackageSources
 from xinference_venv.settings import WIRE_KEY_VARIABLE
+from xinference_venv.uv.output import LOG_OF_RESOLVER
 
 # What of uv's own variables says how to reach the network or where interpreters are, and not
 # what to resolve.
@@ -112,95 +113,63 @@ def make_venv(*, path: str, python: str) -> UvCommand:
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResolutionFiles:
+    """Paths of the files that a resolution reads; None for what there is not.
+
+    `requirements` names the find-links, too. What is in `constraints`, of the host's stubs by
+    their URLs among others, counts for what is resolved and never for what a build needs.
+    """
+
+    requirements: str
+    constraints: str | None = None
+    overrides: str | None = None
+    excludes: str | None = None
+    build_constraints: str | None = None
+
+    def arguments(self) -> list[str]:
+        """The options that name the files."""
+        options = {
+            "--constraints": self.constraints,
+            "--overrides": self.overrides,
+            "--excludes": self.excludes,
+            "--build-constraints": self.build_constraints,
+        }
+        return [word for name, path in options.items() if path is not None for word in (name, path)]
+
+
 def resolve(
     *,
-    requirements: str,
+    files: ResolutionFiles,
     output: str,
     python: str,
     sources: PackageSources,
-    stubs: str | None = None,
-    constraints: str | None = None,
-    stubs_only: bool = False,
+    of_host_alone: bool = False,
     allow_source_builds: bool = True,
     built: Sequence[str] = (),
     secrets: frozenset[str] = frozenset(),
 ) -> UvCommand:
-    """Resolve a requirements file, which also names the find-links, into a PEP 751 lock file.
+    """Resolve a requirements file into a PEP 751 lock file, and say what requires what.
 
-    `stubs` is a folder with metadata-only wheels of the host; with `stubs_only` nothing else is
-    looked at and no request leaves the machine. An existing `output` gives preferences. What is
-    named in `built` is taken from source alone, also where nothing else may be.
+    With `of_host_alone` no index is asked and no request leaves the machine. An existing
+    `output` gives preferences. What is named in `built` is taken from source alone, also where
+    nothing else may be.
     """
-    return _compile(
-        *(requirements, "--format", "pylock.toml", "--output-file", output, "--no-annotate"),
-        *(argument for name in built for argument in ("--no-binary", name)),
-        python=python,
-        sources=sources,
-        stubs=stubs,
-        constraints=constraints,
-        stubs_only=stubs_only,
-        allow_source_builds=allow_source_builds,
-        secrets=secrets,
-    )
-
-
-def explain(
-    *,
-    requirements: str,
-    constraints: str,
-    python: str,
-    sources: PackageSources,
-    stubs: str | None = None,
-    stubs_only: bool = False,
-    allow_source_builds: bool = True,
-    secrets: frozenset[str] = frozenset(),
-) -> UvCommand:
-    """Print which package requires which, as annotations, for the versions of the constraints.
-
-    Resolves as `resolve` does, but from uv's cache alone: no request leaves the machine.
-    """
-    return _compile(
-        *(requirements, "--format", "requirements.txt", "--annotation-style", "split"),
-        *("--offline", "--quiet"),
-        python=python,
-        sources=sources,
-        stubs=stubs,
-        constraints=constraints,
-        stubs_only=stubs_only,
-        allow_source_builds=allow_source_builds,
-        secrets=secrets,
-    )
-
-
-def _compile(
-    *options: str,
-    python: str,
-    sources: PackageSources,
-    stubs: str | None,
-    constraints: str | None,
-    stubs_only: bool,
-    allow_source_builds: bool,
-    secrets: frozenset[str],
-) -> UvCommand:
     arguments = [
-        *("pip", "compile", *options, "--python", python, "--no-config", "--no-header"),
-        *("--no-progress", "--no-python-downloads"),
+        *("pip", "compile", files.requirements, "--format", "pylock.toml", "--output-file", output),
+        *("--python", python, "--no-config", "--no-header", "--no-annotate", "--no-progress"),
+        *("--no-python-downloads", *files.arguments()),
+        *(argument for name in built for argument in ("--no-binary", name)),
     ]
-    if constraints is not None:
-        arguments += ["--constraints", constraints]
-    if stubs is not None:
-        arguments += ["--find-links", find_links_url(stubs)]
-    if stubs_only:
-        arguments += ["--no-index"]
-    else:
-        arguments += _source_arguments(sources)
+    arguments += ["--no-index"] if of_host_alone else _source_arguments(sources)
     if not allow_source_builds:
         arguments += ["--only-binary", ":all:"]
     if sources.no_build_isolation:
         arguments += ["--no-build-isolation"]
+    environment = {} if of_host_alone else _source_environment(sources)
     return UvCommand(
         arguments=tuple(arguments),
-        environment={} if stubs_only else _source_environment(sources),
+        environment={**environment, "RUST_LOG": LOG_OF_RESOLVER},
         secrets=secrets,
     )
 
@@ -211,11 +180,13 @@ def install(
     python: str,
     sources: PackageSources,
     allow_source_builds: bool = True,
+    build_constraints: str | None = None,
     secrets: frozenset[str] = frozenset(),
 ) -> UvCommand:
     """Install exactly a PEP 751 lock file, hashes checked, nothing resolved.
 
-    The sources serve what a source distribution needs for being built.
+    The sources serve what a source distribution needs for being built, within the
+    `build_constraints` (a file's path).
     """
     arguments = [
         *("pip", "install", "--requirements", lock, "--python", python, "--no-config"),
@@ -230,6 +201,8 @@ def install(
         arguments += ["--only-binary", ":all:"]
     if sources.no_build_isolation:
         arguments += ["--no-build-isolation"]
+    if build_constraints is not None:
+        arguments += ["--build-constraints", build_constraints]
     return UvCommand(
         arguments=tuple(arguments), environment=_source_environment(sources), secrets=secrets
     )
@@ -240,6 +213,7 @@ def build(
     lock: str,
     python: str,
     sources: PackageSources,
+    build_constraints: str | None = None,
     cache: str | None = None,
     secrets: frozenset[str] = frozenset(),
 ) -> UvCommand:
@@ -247,7 +221,13 @@ def build(
 
     There the wheels that uv builds of them stay; `cache` is a folder to take instead of uv's own.
     """
-    made = install(lock=lock, python=python, sources=sources, secrets=secrets)
+    made = install(
+        lock=lock,
+        python=python,
+        sources=sources,
+        build_constraints=build_constraints,
+        secrets=secrets,
+    )
     place = () if cache is None else ("--cache-dir", cache)
     return replace(made, arguments=(*made.arguments, "--link-mode", "symlink", *place))
 

@@ -5,8 +5,14 @@ Comes in: the words. Comes out: whether it was the requirements, and a hint that
 
 from __future__ import annotations
 
+import re
+
 _NO_SOLUTION = ("No solution found", "unsatisfiable")
 _NOT_THERE = ("was not found in the package registry", "was not found in the provided")
+_MISSING = re.compile(
+    r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s+was\s+not\s+found\s+in\s+the\s"
+    r"|there\s+(?:is|are)\s+no\s+versions?\s+of\s+(?P<versioned>[A-Za-z0-9][A-Za-z0-9._-]*)"
+)
 _WHERE_TO_LOOK = (
     "see whether the name is right, and whether an index that is asked has it:"
     " `xinference-venv doctor` names them"
@@ -20,6 +26,12 @@ _WAYS_OUT = (
 def has_no_solution(words: str) -> bool:
     """Whether the requirements are what failed, rather than an index or uv itself."""
     return any(each in words for each in _NO_SOLUTION)
+
+
+def missing_in(words: str) -> frozenset[str]:
+    """The names of which no place that was asked has any version, or none that fits."""
+    found = _MISSING.finditer(words)
+    return frozenset(match["name"] or match["versioned"] for match in found)
 
 
 def way_out(words: str, *, over_host: bool, unusable: bool = False) -> str | None:

@@ -1,49 +1,71 @@
-"""Resolve a spec with uv, the host in sight: stubs alone, host versions hard, then soft.
+"""Resolve a spec with uv, the host in sight: as much of it is kept as soundness and the age of what
+is asked for allow, at the least cost.
 
-The passes, each only when the one before has no solution:
+uv sees the host's distributions as metadata-only wheels ("stubs"), which constraints name by
+their URLs. So they count for what is resolved and never for what a source needs to be built: From a
+find-links folder uv would take them for build requirements as well, without any code in them.
 
-1. the host's stubs without any index: when the host satisfies everything, nothing leaves the
-   machine;
-2. an index, with every host version as a hard constraint, but those that the request itself
-   contradicts;
-3. host versions as preferences; then the hard constraints that this solution kept, and of the
-   others as many as still allow a solution, so that as little as possible of the host gives way.
+1. When the host may satisfy everything: its stubs without any index; nothing leaves the machine.
+2. Every host version kept, but those that the request itself contradicts; and beside it, at the
+   same time, the request without the host, which tells what is newest and how large it is.
+3. Where the first has no solution, or brings what is asked for in an older version than is
+   allowed: the newest of what is asked for, with what of the host can serve beside it.
+4. Where that fails, or brings much: what else can be kept, by what the failures tell
+   (`planning/displacement.py`).
 
-A solution that does without a package instead of keeping the host's version of it is none: some
-ancient release that declares no requirements always fits.
-
-What comes out is judged by `overlay`: an inherited distribution that could not be shown with
-what is to be installed is resolved afresh, without its stub, until all that is inherited can be.
+What comes out is judged by `overlay`: an inherited distribution that could not be shown beside
+what is to be installed gives way for good, and the search goes on from there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
-
-import tomli_w
 
 from xinference_venv._util.redact import secrets_of
 from xinference_venv._util.tasks import cancel, ignore
 from xinference_venv.errors import ResolutionFailed, UvFailed
+from xinference_venv.planning.displacement import (
+    INSTALLER_TOOLS,
+    HostSearch,
+    Older,
+    cost_of,
+    displaced_by,
+    lowest_allowed,
+    names_in,
+    older_than,
+    older_warning,
+    too_old,
+)
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.overlay import hidden_by
-from xinference_venv.planning.provenance import edges_of
 from xinference_venv.planning.pylock import Resolution, read_resolution, strip_credentials
-from xinference_venv.planning.sources import PYPI, PackageSources
+from xinference_venv.planning.requirements import RequirementLine
+from xinference_venv.planning.sources import PYPI, TORCH_FAMILY, PackageSources
 from xinference_venv.planning.spec import PROCESS_DISTRIBUTION, EnvSpec
 from xinference_venv.settings import InheritMode
 from xinference_venv.uv import argv
-from xinference_venv.uv.resolution_errors import has_no_solution, way_out
-from xinference_venv.uv.satisfies import contradicted, may_be_satisfied
-from xinference_venv.uv.search import fewest_builds, keep_most
+from xinference_venv.uv.output import ResolverLog
+from xinference_venv.uv.resolution_errors import has_no_solution, missing_in, way_out
+from xinference_venv.uv.satisfies import contradicted, is_exact, may_be_satisfied
+from xinference_venv.uv.search import fewest_builds
 from xinference_venv.uv.stub_wheels import STUB_BUILD_TAG, stub_file_name, stub_wheel
 from xinference_venv.uv.subprocess import Uv
 
 _WITHOUT_LIST = "it has no list of its files"
+# What a second, slightly older solution is looked for: a package for accelerators, mostly.
+_DEAR_BYTES = 100_000_000
+_CHEAPER_PASSES = 2
+_FRESH_PASSES = 3
+_CAREFUL_FAILURES = 3
+# Far more than any real request took: each failure rules out what was tried.
+_MOST_FAILURES = 100
 
 
 def write_stubs(host: HostFacts, folder: Path) -> None:
@@ -54,6 +76,30 @@ def write_stubs(host: HostFacts, folder: Path) -> None:
             each, tag, host_versions=host.versions, markers=host.interpreter.markers
         )
         (folder / stub_file_name(each, tag)).write_bytes(content)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Found:
+    """A solution, and the host distributions whose versions were given."""
+
+    resolution: Resolution
+    kept: frozenset[str]
+    missing: frozenset[str] = frozenset()
+    """What other versions of what was found would need, and no place has."""
+
+
+# uv's words for an unknown extra of a stub.
+_EXTRA_OF_STUB = re.compile(
+    rf"The package `(?P<name>\S+) @ file:\S+?-(?P<version>[^-/]+)-{STUB_BUILD_TAG}-\S+`"
+    r" does not have an extra named `(?P<extra>[^`]+)`"
+)
+
+
+def readable(warning: str) -> str:
+    """A warning of uv without the places of our stubs."""
+    return _EXTRA_OF_STUB.sub(
+        r"the host's \g<name> \g<version> has no extra named `\g<extra>`", warning
+    )
 
 
 @dataclass(kw_only=True)
@@ -72,8 +118,11 @@ class Resolver:
     say: Callable[[str], None]
     note: Callable[[str], None]
 
-    _fresh: dict[str, str] = field(default_factory=dict, init=False)
+    _unusable: dict[str, str] = field(default_factory=dict, init=False)
     """The host distributions that may not serve, each with the reason."""
+    _relaxed: set[str] = field(default_factory=set, init=False)
+    """The names whose ``#system_NAME#`` gives way."""
+    _passes: int = field(default=0, init=False)
 
     async def resolve(self) -> tuple[Resolution, Mapping[str, str]]:
         """The resolution, and the host distributions to hide with it, each with the reason.
@@ -82,30 +131,48 @@ class Resolver:
         """
         if self.spec.inherit is InheritMode.EXACT:
             unknown = (each.name for each in self.host.distributions if not each.recorded)
-            self._fresh = dict.fromkeys(unknown, _WITHOUT_LIST)
+            self._unusable = dict.fromkeys(unknown, _WITHOUT_LIST)
+        while True:
+            try:
+                found = await (
+                    self._over_nothing() if self.stubs is None else self._with_backend(self._search)
+                )
+                break
+            except UvFailed as error:
+                named = self._system_pins_in(str(error))
+                if not named:
+                    raise self._unsolvable(error) from error
+                self.say(f"resolving without the placeholders of {', '.join(named)}")
+                self._relaxed |= {*named}
+        warnings = (*self._relaxed_warnings(found), *found.warnings)
+        found = replace(found, warnings=warnings)
+        return found, self._hidden_by(found)
+
+    # Without stubs: what of the host serves the process alone
+
+    async def _over_nothing(self) -> Resolution:
+        """The request by itself, and the roots of the process where the host's can't be shown."""
         ahead = self._ahead()
-        resolving = None if ahead is None else asyncio.ensure_future(ahead._resolve_with_backend())
+        resolving = None if ahead is None else asyncio.ensure_future(ahead._alone())
         try:
             while True:
-                try:
-                    if ahead and resolving and self._fresh.keys() == ahead._fresh.keys():
-                        found = await resolving
-                    else:
-                        found = await self._resolve_with_backend()
-                except UvFailed as error:
-                    raise self._unsolvable(error) from error
-                if not self.spec.sees_host:
-                    return found, {}
-                hidden = hidden_by(found.installed, self.host, exempt=self.spec.alone)
-                needed = {*found.inherited, *self.spec.roots} - found.installed.keys()
-                again = {name: hidden[name] for name in sorted(needed & hidden.keys())}
+                if ahead and resolving and self._unusable.keys() == ahead._unusable.keys():
+                    found = await resolving
+                else:
+                    found = await self._alone()
+                again = self._not_to_be_shown(found)
                 if not again:
-                    return found, hidden
-                self.say(f"resolving afresh, since the host's can't be shown: {', '.join(again)}")
-                self._fresh |= again
+                    return found
+                self._report(again)
         finally:
             if resolving is not None:
                 await cancel(resolving)
+
+    async def _alone(self) -> Resolution:
+        async def resolve(sources: PackageSources) -> _Found:
+            return _Found(resolution=await self._attempt(sources), kept=frozenset())
+
+        return await self._with_backend(resolve)
 
     def _ahead(self) -> Resolver | None:
         """A second resolver, with the roots afresh that the request will likely break.
@@ -113,203 +180,420 @@ class Resolver:
         Without stubs the request often replaces what a root of the host requires, which only
         its solution tells: so both questions are asked at once.
         """
-        if self.stubs is not None or not self.spec.sees_host:
+        if not self.spec.sees_host:
             return None
         asked = {line.name for line in self.spec.requirements}
-        fresh = {
+        again = {
             name: ""
             for name in self.spec.roots
             if name in self.host.by_name and not asked.isdisjoint(self.host.closure(name))
         }
-        if not fresh:
+        if not again:
             return None
         ahead = replace(self, scratch=self.scratch / "ahead", say=ignore)
-        ahead.scratch.mkdir()
-        ahead._fresh = {**self._fresh, **fresh}
+        ahead.scratch.mkdir(exist_ok=True)
+        ahead._unusable = {**self._unusable, **again}
+        ahead._relaxed = self._relaxed
         return ahead
 
-    def _unsolvable(self, error: UvFailed) -> ResolutionFailed:
-        unusable = [name for name in self._fresh if self._is_needed(name)]
-        message = str(error)
-        if unusable:
-            reasons = "; ".join(
-                f"the host's {name} {self.host.versions[name]} can't be used,"
-                f" since {self._fresh[name]}"
-                for name in unusable
-            )
-            message = (
-                f"{reasons}; and installing it together with what is requested fails:\n{error}"
-            )
-        hint = way_out(str(error), over_host=self.spec.sees_host, unusable=bool(unusable))
-        return ResolutionFailed(
-            message, {**({} if hint is None else {"hint": hint}), **error.details}
-        )
+    # What all ways have in common
 
-    def _is_needed(self, name: str) -> bool:
-        asked = {*self.spec.roots, *(line.name for line in self.spec.requirements)}
-        return name in asked or self._fresh[name] != _WITHOUT_LIST
-
-    async def _resolve_with_backend(self) -> Resolution:
-        found = await self._resolve(self.spec.sources_without_backend())
-        if self.spec.sources.torch_backend is not None and "torch" in found.installed:
+    async def _with_backend(
+        self, resolve: Callable[[PackageSources], Awaitable[_Found]]
+    ) -> Resolution:
+        """Resolve with torch's backend where something of torch's family is to be installed."""
+        sources = self.spec.sources_without_backend()
+        wanted = self.spec.sources.torch_backend is not None
+        if wanted and any(
+            line.name in TORCH_FAMILY and not self._may_serve(line)
+            for line in self.spec.requirements
+        ):
+            sources = self.spec.sources
+        found = await resolve(sources)
+        is_installed = not TORCH_FAMILY.isdisjoint(found.resolution.installed)
+        if wanted and sources.torch_backend is None and is_installed:
             # Asked only now: the backend's index is asked even for a torch of the host.
-            found = await self._resolve(self.spec.sources)
-            return await self._with_fewest_builds(found, self.spec.sources)
-        return await self._with_fewest_builds(found, self.spec.sources_without_backend())
+            sources = self.spec.sources
+            found = await resolve(sources)
+        return await self._with_fewest_builds(found, sources)
 
-    async def _with_fewest_builds(self, found: Resolution, sources: PackageSources) -> Resolution:
+    def _may_serve(self, line: RequirementLine) -> bool:
+        return self.stubs is not None and may_be_satisfied(line, self.host)
+
+    async def _with_fewest_builds(self, found: _Found, sources: PackageSources) -> Resolution:
         """The same with less of it built from source; what is inherited from the host stays."""
-        kept = [
-            name
-            for name in (self.host.by_name if self.stubs is not None else ())
-            if name not in found.installed and name not in self._fresh
-        ]
+        kept = found.kept - found.resolution.installed.keys()
 
-        async def building(names: Sequence[str]) -> Resolution | None:
+        async def building(names: Sequence[str]) -> Resolution | UvFailed:
             self.say(f"resolving with {', '.join(names) or 'nothing'} built from source")
-            return await self._try(sources, constrained=kept, built=names)
+            outcome = await self._try(sources, kept=kept, built=names)
+            return outcome if isinstance(outcome, UvFailed) else outcome.resolution
 
-        asked = {*self.spec.roots, *(line.name or "" for line in self.spec.requirements)}
-        return await fewest_builds(found, building, asked=asked)
+        return await fewest_builds(found.resolution, building, asked=self._asked())
 
-    async def _resolve(self, sources: PackageSources) -> Resolution:
-        if self.stubs is None:
-            return await self._attempt(sources)
-        if not self._fresh and all(
+    def _asked(self) -> set[str]:
+        return {*self.spec.roots, *(line.name or "" for line in self.spec.requirements)}
+
+    def _hidden_by(self, found: Resolution) -> Mapping[str, str]:
+        if not self.spec.sees_host:
+            return {}
+        return hidden_by(found.installed, self.host, exempt=self.spec.alone)
+
+    def _not_to_be_shown(self, found: Resolution) -> dict[str, str]:
+        """What is needed of the host and can't be shown beside the rest, each with the reason."""
+        hidden = self._hidden_by(found)
+        needed = {*found.inherited, *self.spec.roots} - found.installed.keys()
+        return {name: hidden[name] for name in sorted(needed & hidden.keys())}
+
+    def _report(self, again: Mapping[str, str]) -> None:
+        self.say(f"resolving again, since the host's can't be shown: {', '.join(again)}")
+        self._unusable |= again
+
+    # Over the host
+
+    async def _search(self, sources: PackageSources) -> _Found:
+        """What fits best over the host; raises `UvFailed` when nothing does."""
+        offered = frozenset(
+            name
+            for name, version in self.host.versions.items()
+            if name not in self._unusable and not contradicted(name, version, self._lines())
+        )
+        if not self._unusable and all(
             may_be_satisfied(line, self.host) for line in self.spec.requirements
         ):
             self.say("resolving with what the host has")
-            found = await self._try(sources, stubs_only=True)
-            if found is not None:
+            found = await self._try(sources, kept=offered, of_host_alone=True)
+            if not isinstance(found, UvFailed):
                 return found
-        self.say("resolving with every host version kept")
-        kept = [
-            name
-            for name in self.host.by_name
-            if name not in self._fresh
-            and not contradicted(name, self.host.versions[name], self.spec.requirements)
-        ]
-        found = await self._try(sources, constrained=kept)
-        if found is not None and len(kept) == len(self.host.by_name):
-            return found
+        alone = asyncio.ensure_future(self._without_host(sources))
+        try:
+            self.say("resolving with every host version kept")
+            first = await self._try(sources, kept=offered)
+            if not isinstance(first, UvFailed) and not first.resolution.installed:
+                return first
+            fresh = await alone
+        finally:
+            await cancel(alone)
+        if isinstance(fresh, UvFailed) and isinstance(first, UvFailed):
+            others = names_in(str(fresh)) & offered - self._asked()
+            if has_no_solution(str(fresh)) and not others:
+                raise fresh  # nothing of the host could help
+        alone_fits = None if isinstance(fresh, UvFailed) else fresh
+        try:
+            return await self._choose(sources, offered, first, alone_fits)
+        except UvFailed as error:
+            # Whatever was tried after it, the first explanation is of what was asked for.
+            if isinstance(first, UvFailed) and has_no_solution(str(error)):
+                raise first from None
+            raise
+
+    async def _choose(
+        self,
+        sources: PackageSources,
+        offered: frozenset[str],
+        first: _Found | UvFailed,
+        fresh: Resolution | None,
+    ) -> _Found:
+        """The best there is, by what keeping all of the host and none of it give."""
+        search = HostSearch(offered=offered, cost=cost_of(fresh, self.host))
+        displaced: frozenset[str] = frozenset()
+        if fresh is not None:
+            displaced = displaced_by(
+                fresh, self.host, offered=offered, asked=self._asked(), exempt=self.spec.alone
+            )
+        if isinstance(first, UvFailed):
+            if not search.learn(offered, str(first)):
+                raise first
+        else:
+            again = self._not_to_be_shown(first.resolution)
+            if again:
+                self._report(again)
+                search.give_up(again)
+            elif not self._should_be_newer(first.resolution, fresh, displaced):
+                return self._with_warnings(first, fresh, displaced)
         self.say("resolving with as many host versions kept as fit")
-        soft = await self._attempt(sources, seeded=True)
-        if found is not None and not _is_evasive(found, kept, soft):
-            return found
-        changed = soft.installed.keys() & set(kept)
-        solutions = [soft]
+        newest = await self._settle(sources, search, displaced)
+        if fresh is None:
+            return newest
+        lower = self._too_old(newest.resolution, fresh, newest.kept)
+        if lower:
+            floors = [f"{each.name}>={each.newest}" for each in lower.values()]
+            # An older one that works, with a warning, rather than none.
+            with suppress(UvFailed):
+                newest = await self._settle(sources, search, displaced, floors)
+        best = await self._cheaper(sources, search, newest, fresh) or newest
+        return self._with_warnings(best, fresh, displaced)
 
-        async def solvable(names: Sequence[str]) -> bool:
-            if len(names) == len(kept):
-                return False  # as the pass before found
-            found = await self._try(sources, constrained=names)
-            if found is None or _is_evasive(found, names, soft):
-                return False
-            solutions.append(found)
+    async def _settle(
+        self,
+        sources: PackageSources,
+        search: HostSearch,
+        displaced: frozenset[str],
+        floors: Sequence[str] = (),
+    ) -> _Found:
+        """A solution of which all that is inherited can be shown; raises `UvFailed`.
+
+        `displaced` is expected to give way, as long as what is learned doesn't say otherwise.
+        """
+        kept = search.next(displaced)
+        failures = 0
+        while True:
+            assert kept is not None  # what was learned until now can be satisfied
+            found = await self._try(sources, kept=kept, floors=floors)
+            if isinstance(found, UvFailed):
+                search.learn(kept, str(found))
+                failures += 1
+                if failures >= _CAREFUL_FAILURES:
+                    # One by one takes too long: all that stood in the way so far gives way.
+                    displaced |= search.named
+                kept = search.next(displaced)
+                if kept is None or failures > _MOST_FAILURES:
+                    raise found
+                continue
+            again = self._not_to_be_shown(found.resolution)
+            if not again:
+                return found
+            self._report(again)
+            search.give_up(again)
+            kept = kept - again.keys()
+
+    async def _cheaper(
+        self, sources: PackageSources, search: HostSearch, newest: _Found, fresh: Resolution
+    ) -> _Found | None:
+        """A solution with not quite the newest of what is asked for, and much less to download."""
+        dear = {
+            name
+            for name in search.offered - newest.kept
+            if name in newest.resolution.installed and search.cost(name) >= _DEAR_BYTES
+        }
+        loose = [
+            line.name
+            for line in self.spec.requirements
+            if line.name in newest.resolution.installed and not is_exact(line)
+        ]
+        if not dear or not loose:
+            return None
+        self.say(f"resolving with the host's {', '.join(sorted(dear))} kept")
+        floors = [
+            f"{name}>={lowest_allowed(version)}"
+            for name in loose
+            if (version := fresh.installed.get(name or "")) is not None
+        ]
+        displaced = (search.offered - newest.kept) - dear
+        kept: frozenset[str] | None = search.offered - displaced
+        for _ in range(_CHEAPER_PASSES):
+            if kept is None or not dear <= kept:
+                return None
+            found = await self._try(sources, kept=kept, floors=floors)
+            if isinstance(found, UvFailed):
+                search.learn(kept, str(found))
+                kept = search.next(displaced)
+                continue
+            if self._not_to_be_shown(found.resolution):
+                return None
+            if self._too_old(found.resolution, fresh, found.kept):
+                return None
+            ours, theirs = found.resolution.sizes, newest.resolution.sizes
+            return found if sum(ours.values()) < sum(theirs.values()) else None
+        return None
+
+    def _too_old(
+        self, found: Resolution, fresh: Resolution, kept: Collection[str]
+    ) -> dict[str, Older]:
+        limit = timedelta(seconds=self.spec.max_age_gap)
+        return too_old(fresh, found, asked=self._asked(), kept=kept, limit=limit)
+
+    def _should_be_newer(
+        self, found: Resolution, fresh: Resolution | None, displaced: Collection[str]
+    ) -> bool:
+        """Whether a solution that keeps all of the host is not good enough."""
+        if fresh is None:
+            return False
+        if self._too_old(found, fresh, self.host.by_name):
             return True
+        asked = self._asked()
+        is_older = any(name in asked for name in older_than(fresh, found))
+        return is_older and {*displaced} <= INSTALLER_TOOLS
 
-        stable = [name for name in kept if name not in changed]
-        await keep_most(stable, sorted(changed), solvable)
-        return solutions[-1]
+    def _with_warnings(
+        self, found: _Found, fresh: Resolution | None, displaced: Collection[str]
+    ) -> _Found:
+        """The same with a warning for all that is asked for and older than without the host."""
+        if fresh is None:
+            return found
+        asked = self._asked()
+        keeping = sorted({*displaced} & found.resolution.inherited.keys())
+        warnings = [
+            older_warning(each, keeping, self.host)
+            for name, each in sorted(older_than(fresh, found.resolution).items())
+            if name in asked
+        ]
+        every = (*found.resolution.warnings, *warnings)
+        return replace(found, resolution=replace(found.resolution, warnings=every))
+
+    async def _without_host(self, sources: PackageSources) -> Resolution | UvFailed:
+        """What there would be without the host, or why that has no solution.
+
+        What the request pins to the host's very version is the host's there, too, and so is what
+        no index has.
+        """
+        kept = frozenset(
+            line.name
+            for line in self._lines()
+            if line.name in self.host.by_name
+            and line.name not in self._unusable
+            and is_exact(line)
+            and may_be_satisfied(line, self.host)
+        )
+        offered = self.host.by_name.keys() - self._unusable.keys()
+        outcome: _Found | UvFailed | None = None
+        for _ in range(_FRESH_PASSES):
+            outcome = await self._try(sources, kept=kept, roots=False)
+            only_here = (
+                missing_in(str(outcome)) if isinstance(outcome, UvFailed) else outcome.missing
+            )
+            if not only_here & offered - kept:
+                break
+            kept |= only_here & offered
+        assert outcome is not None  # it is tried at least once
+        return outcome if isinstance(outcome, UvFailed) else outcome.resolution
+
+    # One pass
 
     async def _try(
         self,
         sources: PackageSources,
         *,
-        stubs_only: bool = False,
-        constrained: Sequence[str] = (),
+        kept: Collection[str],
+        floors: Sequence[str] = (),
+        of_host_alone: bool = False,
         built: Sequence[str] | None = None,
-    ) -> Resolution | None:
-        """One pass; None when it has no solution. Any other failure is the caller's."""
+        roots: bool = True,
+    ) -> _Found | UvFailed:
+        """One pass, or why it has no solution. Any other failure is the caller's."""
         try:
-            return await self._attempt(
-                sources, stubs_only=stubs_only, constrained=constrained, built=built
+            return await self._attempt_found(
+                sources,
+                kept=kept,
+                floors=floors,
+                of_host_alone=of_host_alone,
+                built=built,
+                roots=roots,
             )
         except UvFailed as error:
-            if stubs_only or has_no_solution(str(error)):
-                return None
+            # Without the roots it only tells what would be newest, so nothing of it is fatal.
+            if of_host_alone or not roots or has_no_solution(str(error)):
+                return error
             raise
 
-    async def _attempt(
+    async def _attempt(self, sources: PackageSources) -> Resolution:
+        return (await self._attempt_found(sources, kept=())).resolution
+
+    async def _attempt_found(
         self,
         sources: PackageSources,
         *,
-        stubs_only: bool = False,
-        constrained: Sequence[str] = (),
-        seeded: bool = False,
+        kept: Collection[str],
+        floors: Sequence[str] = (),
+        of_host_alone: bool = False,
         built: Sequence[str] | None = None,
-    ) -> Resolution:
+        roots: bool = True,
+    ) -> _Found:
         """One pass; `built` is all that may be built from source, None for anything."""
-        output = self.scratch / "pylock.resolution.toml"
-        requirements = self.scratch / "requirements.txt"
-        constraints = self.scratch / "constraints.txt"
-        requirements.write_text(self._requirements_text(sources, stubs_only=stubs_only), "utf-8")
-        pins = [f"{name}=={self.host.versions[name]}" for name in constrained]
-        constraints.write_text("\n".join(pins), "utf-8")
-        output.unlink(missing_ok=True)
-        if seeded:
-            output.write_text(tomli_w.dumps(self._seed()), "utf-8")
+        self._passes += 1
+        folder = self.scratch / f"pass-{self._passes}"
+        folder.mkdir()
+        output = folder / "pylock.resolution.toml"
+        log = ResolverLog()
+
+        def hear(line: str) -> None:
+            if not log.read(line):
+                self.note(line)
+
         await self.uv(
             argv.resolve(
-                requirements=str(requirements),
+                files=self._write_files(
+                    folder, sources, kept=kept, floors=floors, look=not of_host_alone, roots=roots
+                ),
                 output=str(output),
                 python=self._python(),
                 sources=sources,
-                stubs=self._offered_stubs(),
-                constraints=str(constraints) if pins else None,
-                stubs_only=stubs_only,
+                of_host_alone=of_host_alone,
                 allow_source_builds=self.spec.allow_source_builds and built is None,
                 built=built or (),
                 secrets=self._secrets(sources),
             ),
             deadline=self.deadline,
-            on_line=self.note,
-            working_directory=str(self.scratch),
+            on_line=hear,
+            working_directory=str(folder),
         )
         indexes = [*sources.extra_index_urls, sources.index_url or PYPI]
-        return read_resolution(
+        found = read_resolution(
             tomllib.loads(output.read_text("utf-8")),
             stub_build_tag=STUB_BUILD_TAG,
             tags=self.spec.interpreter.tags,
             indexes=[strip_credentials(url) for url in indexes],
         )
+        return _Found(
+            resolution=replace(
+                found, requires=log.requires(found), warnings=tuple(map(readable, log.warnings))
+            ),
+            kept=frozenset(kept),
+            missing=frozenset(log.missing - found.installed.keys()),
+        )
 
-    async def explain(self, resolution: Resolution) -> Mapping[str, tuple[str, ...]]:
-        """Who requires each distribution of a resolution; see `edges_of`.
+    def _write_files(
+        self,
+        folder: Path,
+        sources: PackageSources,
+        *,
+        kept: Collection[str],
+        floors: Sequence[str],
+        look: bool,
+        roots: bool,
+    ) -> argv.ResolutionFiles:
+        """The files of a pass; they hold credentials, so the scratch folder is private."""
 
-        Resolves to the same once more, from uv's cache alone. A cache that lost meanwhile what
-        that takes is no reason to fail: nothing is known then, and the log says why.
-        """
-        of_host_alone = self.stubs is not None and not resolution.installed
-        sources = self.spec.sources
-        if "torch" not in resolution.installed:
-            sources = self.spec.sources_without_backend()
-        requirements = self.scratch / "requirements.txt"
-        constraints = self.scratch / "constraints.txt"
-        requirements.write_text(self._requirements_text(sources, stubs_only=of_host_alone), "utf-8")
-        versions = {**resolution.installed, **resolution.inherited}
-        pins = [f"{name}=={version}" for name, version in versions.items() if version is not None]
-        constraints.write_text("\n".join(pins), "utf-8")
-        try:
-            finished = await self.uv(
-                argv.explain(
-                    requirements=str(requirements),
-                    constraints=str(constraints),
-                    python=self.spec.interpreter.base_executable,
-                    sources=sources,
-                    stubs=self._offered_stubs(),
-                    stubs_only=of_host_alone,
-                    allow_source_builds=self.spec.allow_source_builds,
-                    secrets=self._secrets(sources),
-                ),
-                deadline=self.deadline,
-                on_line=self.note,
-                working_directory=str(self.scratch),
-            )
-        except UvFailed:
-            self.note("what requires what could not be found out")
-            return {}
-        return edges_of(finished.output)
+        def write(name: str, lines: Iterable[str]) -> str | None:
+            text = "".join(f"{line}\n" for line in lines)
+            if not text:
+                return None
+            path = folder / f"{name}.txt"
+            path.write_text(text, "utf-8")
+            return str(path)
+
+        spec = self.spec
+        links = map(argv.find_links_url, sources.find_links) if look else ()
+        asked = [self._root_text(name) for name in spec.roots if roots and self._is_asked(name)]
+        requirements = [
+            *(f"--find-links {place}" for place in links),
+            *(line.text for line in self._lines()),
+            *asked,
+        ]
+        stubs = [self._stub_line(name) for name in sorted(kept)]
+        return argv.ResolutionFiles(
+            requirements=write("requirements", requirements) or write("requirements", ["#"]) or "",
+            constraints=write("constraints", [*spec.constraints, *floors, *stubs]),
+            overrides=write("overrides", spec.overrides),
+            excludes=write("excludes", spec.excludes),
+            build_constraints=write("build-constraints", spec.build_constraints),
+        )
+
+    def _stub_line(self, name: str) -> str:
+        """A host distribution as the one that serves, by the place of its stub."""
+        assert self.stubs is not None
+        tag = self.host.interpreter.best_tag
+        stub = self.stubs / stub_file_name(self.host.by_name[name], tag)
+        return f"{name} @ {argv.find_links_url(str(stub))}"
+
+    def _lines(self) -> tuple[RequirementLine, ...]:
+        """What the request asks for, without the placeholders that gave way."""
+        return tuple(
+            replace(line, text=line.name)
+            if line.name is not None and line.name in self._relaxed and line.is_system_pin
+            else line
+            for line in self.spec.requirements
+        )
 
     def _python(self) -> str:
         """The interpreter; what is built without isolation sees the host's packages."""
@@ -327,64 +611,61 @@ class Resolver:
             ]
         )
 
-    def _offered_stubs(self) -> str | None:
-        """The folder of the stubs that may serve."""
-        if self.stubs is None or not self._fresh:
-            return None if self.stubs is None else str(self.stubs)
-        folder = self.scratch / "offered"
-        folder.mkdir(exist_ok=True)
-        tag = self.host.interpreter.best_tag
-        for each in self.host.distributions:
-            link = folder / stub_file_name(each, tag)
-            if each.name in self._fresh:
-                link.unlink(missing_ok=True)
-            elif not link.exists():
-                link.symlink_to(self.stubs / link.name)
-        return str(folder)
-
-    def _requirements_text(self, sources: PackageSources, *, stubs_only: bool) -> str:
-        """The requirements file; it holds credentials, so the scratch folder is private."""
-        places = [] if stubs_only else map(argv.find_links_url, sources.find_links)
-        lines = [f"--find-links {place}" for place in places]
-        lines += [line.text for line in self.spec.requirements]
-        lines += [self._root_text(name) for name in self.spec.roots if self._is_asked(name)]
-        return "\n".join(lines) + "\n"
-
     def _is_asked(self, name: str) -> bool:
         """Whether a root takes part: without stubs only if the host's copy does not serve."""
-        return self.stubs is not None or name in self._fresh or name not in self.host.by_name
+        return self.stubs is not None or name in self._unusable or name not in self.host.by_name
 
     def _root_text(self, name: str) -> str:
         """A model process talks to the host's own xoscar; any other root may be any version."""
         return f"{name}=={self.host.versions[name]}" if name == PROCESS_DISTRIBUTION else name
 
-    def _seed(self) -> dict[str, object]:
-        assert self.stubs is not None
-        tag = self.host.interpreter.best_tag
-        return {
-            "lock-version": "1.0",
-            "created-by": "xinference_venv",
-            "packages": [
-                {
-                    "name": each.name,
-                    "version": each.version,
-                    "wheels": [
-                        {
-                            "url": (self.stubs / stub_file_name(each, tag)).as_uri(),
-                            # Preferences are read by name and version alone.
-                            "hashes": {"sha256": "0" * 64},
-                        }
-                    ],
-                }
-                for each in self.host.distributions
-            ],
-        }
+    # What is said
 
+    def _system_pins_in(self, words: str) -> list[str]:
+        """The names of placeholders for the host's version that an explanation names."""
+        if not has_no_solution(words):
+            return []
+        named = names_in(words)
+        return sorted(
+            line.name
+            for line in self.spec.requirements
+            if line.is_system_pin and line.name is not None and line.name in named - self._relaxed
+        )
 
-def _is_evasive(found: Resolution, kept: Iterable[str], soft: Resolution) -> bool:
-    """Whether a solution keeps host versions by doing without the packages that they are of.
+    def _relaxed_warnings(self, found: Resolution) -> list[str]:
+        """Which placeholders gave way, and to what."""
+        warnings = []
+        for name in sorted(self._relaxed & found.installed.keys()):
+            version = self.host.versions[name]
+            requirers = [
+                f"{requirer} requires {name}{dependency.ranges}"
+                for requirer, dependencies in sorted(found.requires.items())
+                for dependency in dependencies
+                if dependency.name == name != requirer and not dependency.allows(version)
+            ]
+            why = ", ".join(dict.fromkeys(requirers)) or "nothing that is asked for fits it"
+            warnings.append(
+                f"#system_{name}#: the host's {name} {version} gives way to"
+                f" {found.installed[name]}, since {why}"
+            )
+        return warnings
 
-    Where the newest releases need a package, an ancient one that declares no requirements fits
-    whatever is kept. `soft` is the solution in which the host's versions are preferences only.
-    """
-    return any(name in soft.installed and name not in found.inherited for name in kept)
+    def _unsolvable(self, error: UvFailed) -> ResolutionFailed:
+        unusable = [name for name in self._unusable if self._is_needed(name)]
+        message = str(error)
+        if unusable:
+            reasons = "; ".join(
+                f"the host's {name} {self.host.versions[name]} can't be used,"
+                f" since {self._unusable[name]}"
+                for name in unusable
+            )
+            message = (
+                f"{reasons}; and installing it together with what is requested fails:\n{error}"
+            )
+        hint = way_out(str(error), over_host=self.spec.sees_host, unusable=bool(unusable))
+        return ResolutionFailed(
+            message, {**({} if hint is None else {"hint": hint}), **error.details}
+        )
+
+    def _is_needed(self, name: str) -> bool:
+        return name in self._asked() or self._unusable[name] != _WITHOUT_LIST

@@ -37,3 +37,16 @@ def contradicted(name: str, version: str, lines: Iterable[RequirementLine]) -> b
         if not requirement.specifier.contains(version, prereleases=True):
             return True
     return False
+
+
+def is_exact(line: RequirementLine) -> bool:
+    """Whether a requirement leaves no choice of the version."""
+    if _is_direct(line):
+        return True
+    try:
+        specifier = Requirement(line.text).specifier
+    except InvalidRequirement:
+        return True
+    return any(
+        each.operator in ("==", "===") and not each.version.endswith(".*") for each in specifier
+    )

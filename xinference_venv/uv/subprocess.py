@@ -429,7 +429,9 @@ class _Output:
 
     def _hear(self, line: bytes) -> None:
         shown = redact_text(line.decode("utf-8", "replace").rstrip("\r"), self.secrets)
-        self.tail.append(shown)
+        # What uv logs of its resolver explains no failure, and would push out what does.
+        if not shown.lstrip().startswith("DEBUG "):
+            self.tail.append(shown)
         self.on_line(shown)
 
 

@@ -10,13 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from packaging.requirements import Requirement
-from xoscar.virtualenv.core import relax_system_requirement
 
 from xinference_venv._util.records import digest_of
 from xinference_venv.errors import (
     InvalidRecord,
     NotFound,
-    ResolutionFailed,
     StoreError,
 )
 from xinference_venv.inventory.inventory import used_by
@@ -73,14 +71,7 @@ async def install(
             return
         own = await asyncio.to_thread(own_distributions, path, interpreter)
         current = CurrentEnvironment(path=path, record=record, own=own)
-        try:
-            await _change(current, planner, packages, spec.digest)
-        except ResolutionFailed as error:
-            relaxed = [relax_system_requirement(each) for each in packages]
-            if relaxed == list(packages):
-                raise
-            _log.warning("no solution with the host's versions, trying without: %s", error)
-            await _change(current, planner, relaxed, spec.digest)
+        await _change(current, planner, packages, spec.digest)
 
 
 async def process_packages(

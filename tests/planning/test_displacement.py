@@ -1,0 +1,230 @@
+"""Which distributions of the host give way: by what failures tell, by age and by bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes import distribution, host, wheel_package
+from xinference_venv.planning.displacement import (
+    HostSearch,
+    cost_of,
+    displaced_by,
+    lowest_allowed,
+    older_than,
+    older_warning,
+    too_old,
+)
+from xinference_venv.planning.pylock import Dependency, Resolution
+
+HALF_A_YEAR = timedelta(days=180)
+
+
+def resolution(
+    installed: Mapping[str, str],
+    inherited: Mapping[str, str] | None = None,
+    *,
+    days: Mapping[str, int] | None = None,
+    sizes: Mapping[str, int] | None = None,
+    requires: Mapping[str, Sequence[tuple[str, str]]] | None = None,
+) -> Resolution:
+    packages = []
+    for name, version in installed.items():
+        package = wheel_package(name, version)
+        package["wheels"][0]["size"] = (sizes or {}).get(name, 1000)
+        packages.append(package)
+    began = datetime(2025, 1, 1, tzinfo=UTC)
+    return Resolution(
+        packages=tuple(packages),
+        inherited=inherited or {},
+        uploaded={name: began + timedelta(days=day) for name, day in (days or {}).items()},
+        requires={
+            name: tuple(Dependency(name=other, ranges=ranges) for other, ranges in each)
+            for name, each in (requires or {}).items()
+        },
+    )
+
+
+# The search
+
+Conflicts = frozenset[frozenset[str]]
+NAMES = "abcdefgh"
+conflicts = st.frozensets(st.frozensets(st.sampled_from(NAMES), min_size=1, max_size=3), max_size=5)
+prices = st.fixed_dictionaries({name: st.integers(0, 5) for name in NAMES})
+
+
+def search(against: Conflicts, price: Mapping[str, int]) -> tuple[frozenset[str], int]:
+    """What is kept in the end where names of a conflict can't all be; and the passes it took."""
+    made = HostSearch(offered=frozenset(NAMES), cost=price.__getitem__)
+    passes = 0
+    while True:
+        kept = made.next(frozenset())
+        assert kept is not None
+        passes += 1
+        broken = next((each for each in sorted(map(sorted, against)) if {*each} <= kept), None)
+        if broken is None:
+            return kept, passes
+        words = ", ".join(f"{name}==1.0" for name in broken)
+        assert made.learn(kept, f"Because {words} and others, we can conclude nothing good.")
+
+
+@given(conflicts, prices)
+def test_what_gives_way_is_the_cheapest_that_will_do(
+    against: Conflicts, price: Mapping[str, int]
+) -> None:
+    kept, passes = search(against, price)
+    released = frozenset(NAMES) - kept
+    spent = sum(price[name] for name in released)
+    subsets: list[frozenset[str]] = [frozenset()]
+    for name in NAMES:
+        subsets += [each | {name} for each in subsets]
+    fitting = [each for each in subsets if all(conflict & each for conflict in against)]
+    assert spent == min(sum(price[name] for name in each) for each in fitting)
+    assert passes <= 2 ** len(against)
+
+
+def test_what_only_the_host_has_is_kept_after_all_where_nothing_else_serves() -> None:
+    made = HostSearch(
+        offered=frozenset({"inhouse", "numpy"}), cost={"inhouse": 0, "numpy": 5}.__getitem__
+    )
+    everything = made.next(frozenset())
+    assert everything == frozenset({"inhouse", "numpy"})
+    assert made.learn(everything, "inhouse==1.0 depends on numpy<2, and you require numpy>=2")
+    without = made.next(frozenset())
+    assert without == frozenset({"numpy"})
+    assert made.learn(without, "Because inhouse was not found in the package registry")
+    assert made.next(frozenset()) == frozenset({"inhouse"})
+
+
+def test_a_failure_that_names_nothing_of_the_host_ends_the_search() -> None:
+    made = HostSearch(offered=frozenset({"numpy"}), cost=lambda _: 0)
+    assert not made.learn(frozenset({"numpy"}), "app<2 is required and app>=2 as well")
+    assert made.next(frozenset()) is None
+
+
+def test_a_name_that_uv_breaks_over_two_lines_is_read() -> None:
+    made = HostSearch(offered=frozenset({"huggingface-hub", "hub"}), cost=lambda _: 0)
+    made.learn(made.offered, "Because transformers depends on huggingface-\n  hub>=1")
+    assert made.next(frozenset()) == frozenset({"hub"})
+
+
+# What can't serve beside the newest
+
+
+def test_what_the_newest_excludes_is_displaced_and_what_hangs_on_it_too() -> None:
+    facts = host(
+        distribution("numpy", "1.26.4", compiled=True),
+        distribution("scipy", "1.11.4", "numpy", compiled=True),
+        distribution("idna", "3.0"),
+        distribution("unrelated", "1.0", "numpy<2"),
+    )
+    fresh = resolution(
+        {"app": "2.0", "numpy": "2.3.0", "scipy": "1.16.0", "idna": "3.10"},
+        requires={
+            "app": [("numpy", ">=2"), ("scipy", "*"), ("idna", ">=3, <4")],
+            "scipy": [("numpy", ">=1.25")],
+        },
+    )
+    offered = frozenset(facts.by_name)
+    assert displaced_by(fresh, facts, offered=offered, asked=["app"]) == frozenset(
+        {"numpy", "scipy"}
+    )
+
+
+def test_where_everything_fits_nothing_is_displaced() -> None:
+    facts = host(distribution("numpy", "2.8.0a0+local.5"))
+    fresh = resolution(
+        {"app": "2.0", "numpy": "2.9"}, requires={"app": [("numpy", ">=2.0, <2.7 | >=2.8.dev0")]}
+    )
+    assert displaced_by(fresh, facts, offered=frozenset({"numpy"}), asked=["app"]) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("ranges", "version", "allowed"),
+    [
+        ("*", "1.0", True),
+        (">=1.0, <1.0+", "1.0", True),
+        (">=1.0, <1.0+", "1.0+cpu", True),
+        (">=1.0, <1.0+", "1.1", False),
+        ("<1.5 | >=1.5+", "1.5+cpu", False),
+        ("<1.5 | >=1.5+", "1.5.1", True),
+        (">=1.0, <2.dev0", "2.0rc1", False),
+        ("==1.0", "1.0", True),
+        ("what nobody expects", "1.0", True),
+    ],
+)
+def test_ranges_as_uv_prints_them_are_read(ranges: str, version: str, allowed: bool) -> None:
+    assert Dependency(name="lib", ranges=ranges).allows(version) is allowed
+
+
+# Age
+
+
+def test_what_is_asked_for_is_too_old_after_half_a_year() -> None:
+    fresh = resolution({"app": "2.0", "lib": "5.0"}, days={"app": 400, "lib": 400})
+    young = resolution({"app": "1.0", "lib": "1.0"}, days={"app": 300, "lib": 0})
+    old = resolution({"app": "1.9"}, days={"app": 100})
+    for found, expected in ((young, []), (old, ["app"])):
+        late = too_old(fresh, found, asked=["app"], kept=["numpy"], limit=HALF_A_YEAR)
+        assert sorted(late) == expected
+
+
+@pytest.mark.parametrize(
+    ("version", "late"),
+    [("2.9", False), ("2.7.5", False), ("2.6", True), ("1.9", True), ("1!0.1", False)],
+)
+def test_without_a_date_two_minor_versions_are_allowed(version: str, late: bool) -> None:
+    fresh, found = resolution({"app": "2.9"}), resolution({"app": version})
+    asked = too_old(fresh, found, asked=["app"], kept=[], limit=HALF_A_YEAR)
+    assert bool(asked) is late
+
+
+def test_an_ancient_release_that_requires_nothing_is_no_way_to_keep_the_host() -> None:
+    fresh = resolution({"app": "1.0", "parent": "9.0", "numpy": "2.0"})
+    evading = resolution({"app": "1.0", "parent": "0.1"})
+    keeping = resolution({"app": "1.0", "parent": "0.1"}, {"numpy": "1.0"})
+    for found, expected in ((evading, ["parent"]), (keeping, [])):
+        late = too_old(fresh, found, asked=["app"], kept=["numpy"], limit=HALF_A_YEAR)
+        assert sorted(late) == expected
+
+
+def test_the_lock_says_which_is_older_how_much_and_what_keeps_it() -> None:
+    fresh = resolution({"app": "2.0"}, days={"app": 130})
+    [older] = older_than(fresh, resolution({"app": "1.9"}, days={"app": 30})).values()
+    assert older_warning(older, ["numpy"], host(distribution("numpy", "1.26.4"))) == (
+        "app 1.9 is taken although there is 2.0, 100 days later, since the host's numpy 1.26.4"
+        " is kept; ask for app>=2.0 to have it, or launch with --inherit none"
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "lowest"),
+    [("2.9.1", "2.7"), ("1.1", "1.0"), ("1!3.5", "1!3.3"), ("2026.9", "2026.7")],
+)
+def test_two_minor_versions_down_is_allowed(version: str, lowest: str) -> None:
+    assert lowest_allowed(version) == lowest
+
+
+# Cost
+
+
+def test_it_costs_what_is_to_be_downloaded_and_what_hangs_on_it() -> None:
+    facts = host(
+        distribution("torch", "2.9.0", compiled=True),
+        distribution("torchvision", "0.24.0", "torch==2.9.0", compiled=True),
+        distribution("numpy", "1.26.4"),
+        distribution("setuptools", "65.0"),
+    )
+    fresh = resolution(
+        {"torch": "2.10.0", "torchvision": "0.25.0", "numpy": "2.3.0", "setuptools": "80.0"},
+        sizes={"torch": 900, "torchvision": 80, "numpy": 20, "setuptools": 10},
+    )
+    cost = cost_of(fresh, facts)
+    assert [cost(name) for name in ("torch", "torchvision", "numpy")] == [980, 80, 20]
+    # Nothing is kept for the installer tools of the host, and what nobody needs costs nothing.
+    assert [cost(name) for name in ("setuptools", "absent")] == [0, 0]
+    assert cost_of(None, facts)("torch") == 0

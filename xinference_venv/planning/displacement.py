@@ -1,0 +1,244 @@
+"""Which distributions of the host give way to a request, and what that is worth.
+
+Comes in: resolutions with the host's versions kept and without the host, what the resolver said
+where there was none, facts of the host. Goes out: the host distributions to keep next, and what
+of the request is older than it would be without the host.
+
+The search keeps as much of the host as has a solution. Each failure is a clause: of those host
+distributions that the resolver's explanation names, one that was kept has to give way, or one
+that gave way has to be kept. What satisfies all clauses at the least cost is tried next.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cache
+
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from xinference_venv.planning.host import HostFacts
+from xinference_venv.planning.overlay import hidden_by
+from xinference_venv.planning.pylock import Resolution
+
+INSTALLER_TOOLS = frozenset({"pip", "setuptools", "wheel"})
+"""Tools of the host's own environment: nothing is kept older for their sake."""
+
+_NAME = re.compile(r"[A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*")
+_MINOR_VERSIONS = 2
+_BRANCHES = 20_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Older:
+    """A version that is older than without the host; `by` is None where no index tells when."""
+
+    name: str
+    version: str
+    newest: str
+    by: timedelta | None
+
+    def exceeds(self, limit: timedelta) -> bool:
+        """Whether it is older than allowed: by time, else by two minor versions."""
+        if self.by is not None:
+            return self.by > limit
+        ours, theirs = Version(self.version), Version(self.newest)
+        if (ours.epoch, ours.major) != (theirs.epoch, theirs.major):
+            return True
+        return theirs.minor - ours.minor > _MINOR_VERSIONS
+
+
+def older_than(fresh: Resolution, found: Resolution) -> dict[str, Older]:
+    """What `found` installs in an older version than `fresh` does, by name."""
+    older = {}
+    for name, version in found.installed.items():
+        newest = fresh.installed.get(name)
+        if version is None or newest is None or Version(version) >= Version(newest):
+            continue
+        times = (found.uploaded.get(name), fresh.uploaded.get(name))
+        by = None if None in times else fresh.uploaded[name] - found.uploaded[name]
+        older[name] = Older(name=name, version=version, newest=newest, by=by)
+    return older
+
+
+def too_old(
+    fresh: Resolution,
+    found: Resolution,
+    *,
+    asked: Collection[str],
+    kept: Collection[str],
+    limit: timedelta,
+) -> dict[str, Older]:
+    """What makes a resolution unacceptable beside the one without the host, by name.
+
+    Of what is asked for nothing may be older than `limit`. Of the rest only what evades: an
+    ancient release that declares no requirements fits whatever is kept, so where the newest needs
+    a package of the host and `found` does without it, nothing at all may be older.
+    """
+    older = older_than(fresh, found)
+    present = {*found.installed, *found.inherited}
+    evades = any(name in fresh.installed and name not in present for name in kept)
+    return {
+        name: each
+        for name, each in older.items()
+        if (evades or name in asked) and each.exceeds(limit)
+    }
+
+
+def older_warning(older: Older, keeping: Iterable[str], host: HostFacts) -> str:
+    """What a lock says of something that is asked for and older than without the host."""
+    by = "" if older.by is None else f", {older.by.days} days later"
+    kept = ", ".join(f"{name} {host.versions[name]}" for name in keeping)
+    because = f"the host's {kept} {'are' if ', ' in kept else 'is'} kept" if kept else "it fits"
+    return (
+        f"{older.name} {older.version} is taken although there is {older.newest}{by}, since"
+        f" {because}; ask for {older.name}>={older.newest} to have it, or launch with"
+        " --inherit none"
+    )
+
+
+def lowest_allowed(version: str) -> str:
+    """The oldest version that is two minor versions from this one at most."""
+    parsed = Version(version)
+    epoch = f"{parsed.epoch}!" if parsed.epoch else ""
+    return f"{epoch}{parsed.major}.{max(parsed.minor - _MINOR_VERSIONS, 0)}"
+
+
+def names_in(explanation: str) -> set[str]:
+    """The normalized names, among other words, in what uv says of a failure."""
+    # uv breaks long lines, also behind the hyphen of a name.
+    text = re.sub(r"-\n\s*", "-", explanation)
+    return {canonicalize_name(each) for each in _NAME.findall(text)}
+
+
+def cost_of(fresh: Resolution | None, host: HostFacts) -> Callable[[str], int]:
+    """What it costs in bytes to download when a host distribution gives way, by name.
+
+    Its own wheel, and those of what else could not be shown then. Where the solution without the
+    host is not known, or does without it, that is nothing.
+    """
+    sizes = {} if fresh is None else fresh.sizes
+    versions = {} if fresh is None else fresh.installed
+
+    @cache
+    def cost(name: str) -> int:
+        if versions.get(name) is None or name in INSTALLER_TOOLS:
+            return 0
+        gone = {name, *hidden_by({name: versions[name]}, host)}
+        return sum(sizes.get(each, 0) for each in gone)
+
+    return cost
+
+
+def displaced_by(
+    fresh: Resolution,
+    host: HostFacts,
+    *,
+    offered: Collection[str],
+    asked: Collection[str],
+    exempt: Collection[str] = (),
+) -> frozenset[str]:
+    """Of the host distributions `offered`, those that can't serve beside the newest release of
+    what is `asked` for.
+
+    From what is asked for on, each is the host's where its version meets what was found so far,
+    else the one of `fresh`, the solution without the host.
+    """
+    displaced: set[str] = set()
+    while True:
+        serving = set(offered) - displaced
+        reached: set[str] = set()
+        waiting = list(asked)
+        while waiting:
+            name = waiting.pop()
+            if name in reached:
+                continue
+            reached.add(name)
+            if name in serving:
+                waiting += [need.name for need in host.needs[name] if need.name in host.by_name]
+                continue
+            for dependency in fresh.requires.get(name, ()):
+                other = dependency.name
+                if other in serving and not dependency.allows(host.versions[other]):
+                    serving.discard(other)
+                    displaced.add(other)
+                    reached.discard(other)
+                waiting.append(other)
+        installed = {n: v for n, v in fresh.installed.items() if n in reached - serving}
+        hidden = hidden_by(installed, host, exempt=exempt)
+        again = reached & serving & hidden.keys()
+        if not again:
+            return frozenset(displaced)
+        displaced |= again
+
+
+@dataclass(kw_only=True)
+class HostSearch:
+    """What of the host to keep next, by what was learned from failures.
+
+    `offered` are the host distributions that may serve, `cost` what it costs when one gives way.
+    """
+
+    offered: frozenset[str]
+    cost: Callable[[str], int]
+    _clauses: list[tuple[frozenset[str], frozenset[str]]] = field(default_factory=list, init=False)
+
+    def learn(self, kept: Collection[str], explanation: str) -> bool:
+        """Learn why nothing fits with `kept`; False when nothing of the host is concerned."""
+        concerned = self.offered & names_in(explanation)
+        self._clauses.append((concerned & frozenset(kept), concerned - frozenset(kept)))
+        return bool(concerned)
+
+    @property
+    def named(self) -> frozenset[str]:
+        """All that may give way and that a failure named."""
+        return frozenset().union(*(release for release, _ in self._clauses))
+
+    def give_up(self, names: Iterable[str]) -> None:
+        """These can't be shown beside what they would be beside: they give way for good."""
+        gone = frozenset(names)
+        self.offered -= gone
+        self._clauses = [
+            (release, keep - gone) for release, keep in self._clauses if release.isdisjoint(gone)
+        ]
+
+    def next(self, displaced: frozenset[str]) -> frozenset[str] | None:
+        """What to keep next; None when no choice satisfies what was learned.
+
+        What is expected to be `displaced` is not kept, unless that can't be.
+        """
+        released = self._cheapest(displaced & self.offered)
+        if released is None and displaced:
+            released = self._cheapest(frozenset())
+        return None if released is None else self.offered - released
+
+    def _cheapest(self, start: frozenset[str]) -> frozenset[str] | None:
+        """The cheapest to release, `start` among it, that satisfies all clauses."""
+        best: list[tuple[tuple[int, int], frozenset[str]]] = []
+        branches = 0
+
+        def branch(released: frozenset[str]) -> None:
+            nonlocal branches
+            branches += 1
+            price = (sum(map(self.cost, released)), len(released))
+            if best and (price >= best[0][0] or branches > _BRANCHES):
+                return
+            broken = next(
+                (
+                    release
+                    for release, keep in self._clauses
+                    if release.isdisjoint(released) and keep <= released
+                ),
+                None,
+            )
+            if broken is None:
+                best[:] = [(price, released)]
+                return
+            for each in sorted(broken, key=lambda name: (self.cost(name), name)):
+                branch(released | {each})
+
+        branch(start)
+        return best[0][1] if best else None
