@@ -30,6 +30,8 @@ _SHARED_OBJECT = re.compile(r"\.(so(\.\d+)*|pyd|dylib)$")
 _NOT_NORMAL = re.compile(r"(^|/)\.{0,2}(/|$)")
 # An editable project may lie in a folder with anything in it.
 _WALKED_FILES = 20_000
+# No system takes longer ones.
+_MOST_PATH_LENGTH = 32_767
 _CHUNK_BYTES = 1 << 20
 _ALGORITHMS = frozenset({"md5", "sha1", "sha224", "sha256", "sha384", "sha512"})
 _TO_QUOTE = re.compile(r'[,"\r\n]')
@@ -59,8 +61,10 @@ def parse_record(text: str) -> list[RecordRow]:
     for fields in _fields(text):
         # Some writers don't quote commas in paths.
         path = fields[0] if len(fields) < 4 else ",".join(fields[:-2])
-        if not path or path.endswith("/"):
+        if not path.strip() or path.endswith("/"):
             continue
+        if len(path) > _MOST_PATH_LENGTH:
+            raise ValueError(f"a path has {len(path)} characters")
         if _NOT_NORMAL.search(path):
             path = os.path.normpath(path)
         digest, size = (*fields[-2:],) if len(fields) > 2 else (*fields[1:], "", "")[:2]
