@@ -30,6 +30,7 @@ class FaultyDisk(Disk):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.done: list[str] = []
         self._at: int | None = None
         self._fault: Fault = dying

@@ -82,7 +82,7 @@ class FakeSupervisor:
         return {"list": list(entries), **whole, **more}
 
     def _list_virtual_envs(self, *_: Any) -> Any:
-        return self.gathered(addressed(fakes.entry()), differing=[])
+        return self.gathered(addressed(fakes.entry()), differing=[], skipped=[])
 
     def _list_virtual_env_packages(self, *_: Any) -> Any:
         packages = [{**fakes.locked("numpy").to_dict(), "size_bytes": 7}]

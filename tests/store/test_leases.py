@@ -20,6 +20,7 @@ from tests.fakes import process
 from tests.store.conftest import ended_process, identity_of, tree
 from xinference_venv.errors import InvalidRecord, NotFound, StoreError
 from xinference_venv.inventory.lease import Holder, Lease, ProcessIdentity
+from xinference_venv.store import atomic
 from xinference_venv.store.leases import Leases
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store
@@ -209,12 +210,12 @@ def test_a_lease_that_may_not_be_read_counts(
     def refuse(path: Path) -> bytes:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(atomic, "read_regular", refuse)
     assert [holder for _, holder in leases.prune(ENV)] == [Holder.UNKNOWN]
     assert leases.layout.lease(ENV, lease.lease_id).exists()
 
 
-def test_leases_that_can_not_be_listed_are_an_error_and_not_none(
+def test_leases_that_can_not_be_listed_count_and_are_named(
     leases: Leases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path) -> list[str]:
@@ -223,8 +224,10 @@ def test_leases_that_can_not_be_listed_are_an_error_and_not_none(
     take(leases, this_process())
     monkeypatch.setattr(os, "listdir", refuse)
     for look in (leases.of, leases.prune):
-        with pytest.raises(StoreError, match=r"could not read .*Permission denied"):
-            look(ENV)
+        assert [holder for _, holder in look(ENV)] == [Holder.UNKNOWN]
+    [skipped] = leases.disk.skipped.all()
+    assert skipped.path == str(leases.layout.leases_of(ENV))
+    assert "Permission denied" in skipped.reason
 
 
 @pytest.mark.parametrize("kind", ["link", "file"])

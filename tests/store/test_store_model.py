@@ -263,7 +263,9 @@ class StoreMachine(RuleBasedStateMachine):
         for each in plan.evict:
             env_id = each.usage.env_id
             assert not self.model.used(env_id)
-            self.store.disk.delete(move_to_trash(self.store, each.usage))
+            trashed = move_to_trash(self.store, each.usage)
+            assert trashed is not None
+            self.store.disk.delete(trashed)
             self.model.keys = {of: env for of, env in self.model.keys.items() if env != env_id}
             self.model.envs.pop(env_id, None)
         # What nobody needs goes whatever the limit, and all that is not in use for none.

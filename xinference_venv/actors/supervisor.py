@@ -51,14 +51,20 @@ class VirtualEnvSupervisorActor(SupervisorJobs):
         worker_ip: str | None = None,
         python_version: str | None = None,
     ) -> dict[str, Any]:
-        """``{"list": entries, "unreachable": [...], "differing": [...]}``.
+        """``{"list": entries, "unreachable": [...], "differing": [...], "skipped": [...]}``.
 
-        `differing` names the models whose replicas were not built from one lock.
+        `differing` names the models whose replicas were not built from one lock, `skipped` what
+        of the workers' stores could not be visited (`SkippedItem` with the worker's address).
         """
         answer = await self._gather(
             worker_ip, "list_virtual_envs", model_name, model_engine, python_version
         )
-        return {**answer, "differing": differing(answer["list"])}
+        skipped: list[dict[str, Any]] = []
+        if answer["list"] or not answer["unreachable"]:
+            # A worker of an earlier release does not know the question: it has nothing to say.
+            with suppress(VirtualEnvError):
+                skipped = (await self._gather(worker_ip, "list_skipped_items"))["list"]
+        return {**answer, "differing": differing(answer["list"]), "skipped": skipped}
 
     async def list_virtual_env_packages(
         self,

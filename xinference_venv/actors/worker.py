@@ -162,6 +162,10 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
             _selection(model_name, model_engine, python_version)
         )
 
+    async def list_skipped_items(self) -> list[dict[str, Any]]:
+        """What of this host's store could not be visited; see `WorkerService`."""
+        return await self._service.list_skipped_items()
+
     async def list_virtual_env_packages(
         self,
         model_name: str,

@@ -21,7 +21,7 @@ from xinference_venv.cli.common import (
     with_client,
 )
 from xinference_venv.cli.render import environments
-from xinference_venv.cli.render.cluster import differing, unreachable_error, workers_of
+from xinference_venv.cli.render.cluster import differing, skipped, unreachable_error, workers_of
 from xinference_venv.errors import InUse
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.planning.provenance import as_tree
@@ -60,7 +60,7 @@ def list_(
 
     def rendered() -> list[RenderableType]:
         listed = environments.listed(answer, time.time(), workers=on_cluster())
-        return [*listed, *differing(answer)]
+        return [*listed, *differing(answer), *skipped(answer, workers=on_cluster())]
 
     return show(answer, rendered, as_json)
 
@@ -174,7 +174,7 @@ def _refusal(answer: Mapping[str, Any]) -> InUse | None:
         return None
     users = [user.to_dict() for _, entry in refused for user in entry.users]
     return InUse(
-        "; ".join(f"{where}{entry.key} is {entry.hindrance}" for where, entry in refused),
+        "; ".join(f"{where}{environments.why_it_stays(entry)}" for where, entry in refused),
         {
             "holders": [lease.to_dict() for _, entry in refused for lease in entry.leases],
             "users": users,

@@ -34,6 +34,7 @@ from xinference_venv.diagnosis.host_checks import (
     owner_check,
     python_check,
     shared_memory_check,
+    skipped_check,
     sockets_check,
     space_check,
     temporary_check,
@@ -71,6 +72,7 @@ from xinference_venv.store.host_files import (
 )
 from xinference_venv.store.keys import names_in
 from xinference_venv.store.store import Store
+from xinference_venv.store.sweep import left_in_trash
 from xinference_venv.uv.interpreters import find_uv, installed_pythons, probe_interpreter
 from xinference_venv.uv.subprocess import ProcessRunner, Uv
 
@@ -208,6 +210,8 @@ class _Host:
         try:
             store = Store.open(self._root)
             broken = broken_at_a_glance(store)
+            # The walk keeps what of the keys can't be read.
+            list(store.key_places())
             leases = [each for env in store.leases.env_ids() for each in store.leases.of(env)]
         except VirtualEnvError as error:
             return [failed_by("environments", error)]
@@ -217,6 +221,7 @@ class _Host:
             environments_check(len(names_in(str(store.layout.envs))), broken),
             leases_check(len(leases), unjudged),
             locks_check(held, stopped),
+            skipped_check([*map(str, store.skipped.all()), *left_in_trash(store, time.time())]),
         ]
 
     def limits(self) -> list[Check]:

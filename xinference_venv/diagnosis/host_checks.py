@@ -258,6 +258,18 @@ def environments_check(count: int, broken: Mapping[str, str]) -> Check:
     )
 
 
+def skipped_check(skipped: Sequence[str]) -> Check:
+    """Of what of the store could not be read, judged or deleted, in words."""
+    if not skipped:
+        return ok("store", "all of it can be read")
+    return warning(
+        "store",
+        f"{counted(len(skipped), 'item')} skipped: {some(skipped)}",
+        "all else works; give these to this user (chown), take an immutable flag away"
+        " (chattr -i), or delete them by hand",
+    )
+
+
 def leases_check(count: int, unjudged: Sequence[str]) -> Check:
     """Of the leases of a store; of the `unjudged` it is unknown here whether the holder lives."""
     if not unjudged:

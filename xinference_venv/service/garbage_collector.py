@@ -264,7 +264,8 @@ class GarbageCollector:
             weight = await _while_awaited(weigh, [env])
             try:
                 trashed = await self._move_to_trash(each.usage)
-                await finish_in_thread(self._store.disk.delete, trashed)
+                if trashed is not None:
+                    await finish_in_thread(self._empty, trashed)
             except DeadlineExceeded:
                 why = "a launch or a removal of it is under way"
                 skipped.append(_Skipped(eviction=each, why=why))
@@ -277,7 +278,12 @@ class GarbageCollector:
                 measures.add(metrics.EVICTED_BYTES, reason, by=weight.own_bytes)
         return evicted, skipped
 
-    async def _move_to_trash(self, usage: EnvUsage) -> Path:
+    def _empty(self, trashed: Path) -> None:
+        """What can't be deleted stays in the trash, where nothing refers to it, and is reported."""
+        with self._store.skipped.visiting(trashed):
+            self._store.disk.delete(trashed)
+
+    async def _move_to_trash(self, usage: EnvUsage) -> Path | None:
         """Alone with all keys of an environment; a launch that has one of them goes before."""
         async with AsyncExitStack() as locks:
             # In one order, so that no two collections wait for each other.

@@ -115,7 +115,7 @@ class LaunchService:
 
     def catalog(self) -> Catalog:
         """The built-in models and the users' own; blocks on the disk."""
-        return load_catalog(Path(self.settings.spec_dir), [])
+        return load_catalog(Path(self.settings.spec_dir), [], self.store.skipped)
 
     async def plan(self, request: LaunchRequest) -> dict[str, Any]:
         """What a launch would do, resolved and not built: the spec, and the lock or None."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from xinference_venv._util.tasks import ignore
-from xinference_venv.errors import InUse, InvalidInput, NotFound
+from xinference_venv.errors import InUse, InvalidInput, NotFound, StoreError
 from xinference_venv.inventory.eviction import EvictionPolicy
 from xinference_venv.inventory.inventory import EnvEntry, building_entry, plan_removal
 from xinference_venv.inventory.selection import Selection
@@ -217,6 +217,11 @@ class WorkerService:
         entries = await self._entries(selection)
         return [self._addressed(entry) for entry in entries]
 
+    async def list_skipped_items(self) -> list[dict[str, Any]]:
+        """What of this host's store could not be visited, as `SkippedItem` with our address."""
+        found = await asyncio.to_thread(self._store.skipped.all)
+        return [{**each.to_dict(), "worker_address": self.address} for each in found]
+
     async def list_virtual_env_packages(
         self,
         selection: Selection,
@@ -249,7 +254,12 @@ class WorkerService:
         late: list[EnvEntry] = []
         if not dry_run and not plan.refuse:
             for entry in (*plan.remove, *plan.detach):
-                stays = await self._remove(entry, force)
+                try:
+                    stays = await self._remove(entry, force)
+                except StoreError as error:
+                    # One that the system does not let us remove keeps no other.
+                    self._store.skipped.keep(entry.path, error)
+                    stays = replace(entry, reason=str(error))
                 (done if stays is None else late).append(stays or entry)
         return {
             **replace(plan, refuse=(*plan.refuse, *late)).to_dict(),

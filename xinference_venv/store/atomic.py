@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -25,6 +26,7 @@ from xinference_venv._util.records import digest_of
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.lease import Holder, ProcessIdentity, judge
 from xinference_venv.store.process_identity import process_start, this_process
+from xinference_venv.store.visit import SkippedItems, read_regular
 
 _ATTEMPTS = 1000
 _FULL = "free some space on this file system; `xinference-venv gc` deletes what is not needed"
@@ -53,7 +55,13 @@ def stamp_of(path: str | Path) -> Stamp:
 
 
 class Disk:
-    """The operations; every failure of the system is a `StoreError` that names the path."""
+    """The operations; every failure of the system is a `StoreError` that names the path.
+
+    `skipped` is what could not be visited, read or deleted by those who visit many items.
+    """
+
+    def __init__(self) -> None:
+        self.skipped = SkippedItems()
 
     def make_directory(self, path: Path, mode: int = 0o755) -> None:
         """Make a directory and its parents; one that is there is left as it is."""
@@ -132,23 +140,32 @@ class Disk:
         self.write_json(path, {**kept, **value}, durable=durable)
 
     def touch(self, path: Path) -> None:
-        """Set a file's times to now; one that is gone is fine."""
+        """Set a file's times to now; one that is gone is fine.
+
+        Only its owner may: a file of another user is replaced by one with the same content.
+        """
         try:
             os.utime(path)
         except FileNotFoundError:
             return
+        except PermissionError as error:
+            if not path.is_file():
+                raise _failure("touch", path, error) from error
+            self.write(path, read_regular(path), durable=False)
         except OSError as error:
             raise _failure("touch", path, error) from error
 
     def read_json(self, path: Path) -> Any | None:
         """Read plain JSON values; None when there is no file, `InvalidRecord` when damaged."""
         try:
-            value = json.loads(path.read_bytes())
+            value = json.loads(read_regular(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, RecursionError, IsADirectoryError) as error:
             raise InvalidRecord(f"{path} is damaged: {error}") from None
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise InvalidRecord(f"{path} is damaged: {error.strerror}") from None
             raise _failure("read", path, error) from error
         if value is None:
             # It is there, so it must not pass for one that is not.
@@ -173,14 +190,38 @@ class Disk:
             raise _failure("link", link, error) from error
 
     def rename(self, source: Path, target: Path) -> None:
-        """Give a directory its final name; it survives a power cut once this returns."""
+        """Give a directory its final name; it survives a power cut once this returns.
+
+        Where the system can't rename it, a copy in the same folder gets the name in
+        one step: from another file system, or of a lower layer of an overlay (rename(2): EXDEV;
+        the kernel's filesystems/overlayfs.rst, "redirect_dir").
+        """
         check_no_link_above(source, target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            source.rename(target)
+            try:
+                source.rename(target)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                self._move_by_copy(source, target)
             self.flush(target.parent)
         except OSError as error:
             raise _failure("rename to", target, error) from error
+
+    def _move_by_copy(self, source: Path, target: Path) -> None:
+        copy = temporary_path(target)
+        try:
+            shutil.copytree(source, copy, symlinks=True)
+            copy.rename(target)
+        except shutil.Error as error:
+            shutil.rmtree(copy, ignore_errors=True)
+            # Its argument is a list of source, target and reason of each file.
+            raise OSError(errno.EIO, f"it can't be copied: {error.args[0][0][2]}") from error
+        except OSError:
+            shutil.rmtree(copy, ignore_errors=True)
+            raise
+        self.delete(source)
 
     def flush(self, directory: Path) -> None:
         """Let the names in a directory survive a power cut."""
@@ -216,7 +257,11 @@ class Disk:
         return True
 
     def move_to_trash(self, path: Path, trash: Path) -> Path | None:
-        """Move a directory to the trash, where it is at the path returned; None if it is gone."""
+        """Move a directory to the trash, where it is at the path returned; None if it is gone.
+
+        What the system can't move, a directory of a lower layer of an overlay, is deleted in its
+        place, its own files first: among them is the record without which nothing is whole.
+        """
         trashed = trash / uuid.uuid4().hex
         check_no_link_above(path, trashed)
         try:
@@ -225,34 +270,76 @@ class Disk:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _failure("remove", path, error) from error
+            if error.errno != errno.EXDEV:
+                raise _failure("remove", path, error) from error
+            self._delete_in_place(path)
+            return None
         return trashed
 
+    def _delete_in_place(self, path: Path) -> None:
+        for entry in self.skipped.entries(path):
+            if not entry.is_dir(follow_symlinks=False):
+                self.unlink(Path(entry.path))
+        self.delete(path)
+
     def discard(self, path: Path, trash: Path) -> None:
-        """Delete a directory by way of the trash; one that is gone is fine."""
+        """Delete a directory by way of the trash; one that is gone is fine.
+
+        What can't be deleted stays in the trash, and is kept in `skipped`.
+        """
         trashed = self.move_to_trash(path, trash)
         if trashed is not None:
-            self.delete(trashed)
+            with self.skipped.visiting(trashed):
+                self.delete(trashed)
 
     def delete(self, path: Path) -> None:
-        """Delete a file or a tree that nothing refers to any more; links are not followed."""
+        """Delete a file or a tree that nothing refers to any more; links are not followed.
+
+        All that can be deleted is. Of what can't, the error names the first.
+        """
         check_no_link_above(path)
         try:
             if path.is_symlink() or not path.is_dir():
                 path.unlink(missing_ok=True)
                 return
-            try:
-                shutil.rmtree(path)
-            except FileNotFoundError:
-                # Another process deletes the same: what it has left is for both.
-                self.delete(path)
-            except PermissionError:
-                # A directory that was made read-only keeps its entries: open it, try again.
-                for folder, _, _ in os.walk(path):
-                    Path(folder).chmod(stat.S_IRWXU)
-                shutil.rmtree(path)
         except OSError as error:
             raise _failure("delete", path, error) from error
+        if _delete_tree(path):
+            # A directory that was made read-only keeps its entries: open them, try again.
+            _open_directories(path)
+            if failures := _delete_tree(path):
+                failed, first = failures[0]
+                raise _failure("delete", failed, first) from first
+
+
+def _delete_tree(path: Path) -> list[tuple[Path, OSError]]:
+    """Delete what can be deleted of a tree; the rest, each with the system's word.
+
+    What another process deleted in between is gone, and no failure.
+    """
+    failures: list[tuple[Path, OSError]] = []
+
+    def keep(failed: str, error: BaseException) -> None:
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            failures.append((Path(failed), error))
+
+    if sys.version_info >= (3, 12):
+        shutil.rmtree(path, onexc=lambda _, failed, error: keep(failed, error))
+    else:
+        shutil.rmtree(path, onerror=lambda _, failed, about: keep(failed, about[1]))
+    return failures
+
+
+def _open_directories(path: Path) -> None:
+    """Let the owner change every directory of a tree, as far as the system lets us."""
+    with suppress(OSError):
+        path.chmod(stat.S_IRWXU)
+    for folder, folders, _ in os.walk(path):
+        for name in folders:
+            below = Path(folder, name)
+            with suppress(OSError):
+                if not below.is_symlink():
+                    below.chmod(stat.S_IRWXU)
 
 
 def check_no_link_above(*paths: Path) -> None:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xinference_venv._util.records import Record
-from xinference_venv.errors import InvalidRecord
+from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.planning.source_builds import BuiltWheel
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.paths import StorePaths
+from xinference_venv.store.visit import open_regular
 
 _RECORD_NAME = "built.json"
 
@@ -46,7 +47,8 @@ class BuiltWheels:
     def find(self, build: str, sha256: str | None) -> BuiltWheel | None:
         """A whole wheel that was built from this; of several, the one with the wanted hash."""
         folders = sorted(
-            self.layout.wheels.iterdir(), key=lambda folder: (folder.name != sha256, folder.name)
+            map(self.layout.wheels.joinpath, self.disk.skipped.names(self.layout.wheels)),
+            key=lambda folder: (folder.name != sha256, folder.name),
         )
         for folder in folders:
             try:
@@ -58,7 +60,7 @@ class BuiltWheels:
                     return BuiltWheel(
                         file_name=wheel.name, sha256=folder.name, size=wheel.stat().st_size
                     )
-            except (InvalidRecord, OSError, ValueError):
+            except (InvalidRecord, StoreError, OSError, ValueError):
                 # It is built again.
                 continue
         return None
@@ -66,9 +68,11 @@ class BuiltWheels:
     def delete(self, unneeded: Iterable[str]) -> None:
         """Delete the wheels with these sha256."""
         for sha256 in unneeded:
-            self.disk.discard(self.layout.built_wheels(sha256), self.layout.trash)
+            folder = self.layout.built_wheels(sha256)
+            with self.disk.skipped.visiting(folder):
+                self.disk.discard(folder, self.layout.trash)
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

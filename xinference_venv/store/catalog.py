@@ -20,6 +20,7 @@ from xinference_venv.planning.catalog import (
     model_entries,
     parse_model_spec,
 )
+from xinference_venv.store.visit import SkippedItems, read_regular
 
 BUILT_IN = "built-in"
 _DATA = resources.files("xinference_venv") / "catalog"
@@ -35,15 +36,28 @@ def built_in_catalog() -> Catalog:
     ).with_models(models)
 
 
-def load_catalog(spec_folder: Path | None, spec_files: Sequence[Path]) -> Catalog:
+def load_catalog(
+    spec_folder: Path | None, spec_files: Sequence[Path], skipped: SkippedItems | None = None
+) -> Catalog:
     """The built-in catalogue, then the folder's ``*.json`` in the order of their names, then files.
 
     Of models of one name the last one counts. The folder need not exist. Raises
-    `InvalidModelSpec`, which names the file, for one that can't be read or understood.
+    `InvalidModelSpec`, which names the file, for one that can't be read or understood; of the
+    folder, one that the system does not let us read is kept in `skipped` if that is given.
     """
     catalog = built_in_catalog()
     in_folder = () if spec_folder is None else sorted(spec_folder.glob("*.json"))
-    for path in (*in_folder, *spec_files):
+    for path in in_folder:
+        try:
+            models = read_model_spec(path)
+        except InvalidModelSpec as error:
+            if not isinstance(error.__cause__, OSError) or skipped is None:
+                raise
+            # What can't be read is no model of anybody's; the others are.
+            skipped.keep(path, error.__cause__)
+            continue
+        catalog = catalog.with_models(models)
+    for path in spec_files:
         catalog = catalog.with_models(read_model_spec(path))
     return catalog
 
@@ -51,7 +65,7 @@ def load_catalog(spec_folder: Path | None, spec_files: Sequence[Path]) -> Catalo
 def read_model_spec(path: Path) -> tuple[ModelEntry, ...]:
     """The models of a JSON file; raises `InvalidModelSpec` as `parse_model_spec` does."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular(path).decode("utf-8-sig")
     except OSError as error:
         raise InvalidModelSpec(
             f"The model specification {path} can't be read: {error.strerror}",

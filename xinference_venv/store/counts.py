@@ -14,7 +14,6 @@ from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.lease import Holder
 from xinference_venv.store.host_files import free_bytes
-from xinference_venv.store.keys import names_in
 from xinference_venv.store.legacy.layouts import old_directories
 from xinference_venv.store.store import Store
 
@@ -40,7 +39,7 @@ def count_store(store: Store) -> StoreCounts:
     linked = {place.env_id for place in places if place.env_id is not None}
     environments: Counter[EnvState] = Counter()
     size = 0
-    for env_id in {*linked, *names_in(str(store.layout.envs))}:
+    for env_id in {*linked, *store.skipped.names(store.layout.envs)}:
         with suppress(InvalidRecord, StoreError):
             size += store.record_of(env_id).size_bytes
         try:
@@ -51,9 +50,7 @@ def count_store(store: Store) -> StoreCounts:
             environments[EnvState.READY] += 1
     environments[EnvState.UNMANAGED] = sum(1 for _ in old_directories(store.layout, places))
     leases = Counter(
-        holder
-        for env_id in names_in(str(store.layout.leases))
-        for _, holder in store.leases.of(env_id)
+        holder for env_id in store.leases.env_ids() for _, holder in store.leases.of(env_id)
     )
     return StoreCounts(
         environments=environments,

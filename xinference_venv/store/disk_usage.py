@@ -14,7 +14,6 @@ from dataclasses import replace
 
 from xinference_venv.inventory.eviction import EnvUsage, walk_order
 from xinference_venv.planning.key import EnvKey
-from xinference_venv.store.keys import names_in
 from xinference_venv.store.store import Store
 from xinference_venv.store.tree_size import Inode, Stop, regular_files
 
@@ -32,7 +31,7 @@ def usages_of(store: Store, launching: Collection[EnvKey]) -> list[EnvUsage]:
             busy=any(key in launching for key in keys[env_id]),
             last_used=last_used(store, env_id, keys[env_id]),
         )
-        for env_id in sorted({*keys, *names_in(str(store.layout.envs))})
+        for env_id in sorted({*keys, *store.skipped.names(store.layout.envs)})
     ]
 
 

@@ -6,13 +6,12 @@ Comes in: one entry of an `EvictionPlan`. Comes out: its place in the trash, or 
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xinference_venv.errors import InUse, InvalidRecord
+from xinference_venv.errors import InUse, InvalidRecord, StoreError
 from xinference_venv.inventory.eviction import EnvUsage
 from xinference_venv.inventory.inventory import held_by
 from xinference_venv.planning.host import HostFacts
@@ -34,16 +33,16 @@ class UnneededFile:
     size_bytes: int
 
 
-def move_to_trash(store: Store, planned: EnvUsage) -> Path:
+def move_to_trash(store: Store, planned: EnvUsage) -> Path | None:
     """Take an environment from its keys, whose locks the caller holds, and to the trash.
 
-    Returns its place in the trash, to be deleted when the locks are free again. Raises `InUse` when
-    it is not as it was planned any more: a process or another key needs it, or it was launched.
-    No process can lease it meanwhile, so it is found whole or not at all.
+    Returns its place in the trash, to be deleted when the locks are free again, or None when
+    nothing is left to delete. Raises `InUse` when it is not as it was planned any more: a process
+    or another key needs it, or it was launched. No process can lease it meanwhile, so it
+    is found whole or not at all.
     """
     env_id = planned.env_id
     env = store.layout.env(env_id)
-    trashed = store.layout.trash / uuid.uuid4().hex
     with hold_lock_briefly(store.env_lock(env_id)):
         keys = [key for key, named in store.links() if named == env_id]
         if set(keys) != set(planned.keys):
@@ -54,9 +53,7 @@ def move_to_trash(store: Store, planned: EnvUsage) -> Path:
             raise InUse("it was launched after this was planned")
         for key in keys:
             store.unlink_key(key)
-        if os.path.lexists(env):
-            store.disk.rename(env, trashed)
-    return trashed
+        return store.disk.move_to_trash(env, store.layout.trash)
 
 
 def record_use(store: Store, usages: Iterable[EnvUsage]) -> None:
@@ -85,11 +82,14 @@ def find_unneeded(store: Store, now: float, stop: Stop) -> list[UnneededFile]:
         states.update([] if record is None else [record.host_fingerprint])
     digests = {facts.digest for facts in present}
     found = [("built wheel", layout.built_wheels(name)) for name in store.unneeded_wheels()]
-    for path in sorted(layout.hosts.glob("*.json")):
-        if path.stem not in states and not path.name.startswith("probe-") and _is_old(path, now):
+    for name in store.skipped.names(layout.hosts):
+        path = layout.hosts / name
+        is_state = path.suffix == ".json" and not name.startswith(("probe-", "."))
+        if is_state and path.stem not in states and _is_old(path, now):
             found.append(("state of a host", path))
-    for path in sorted(layout.stubs.iterdir()):
-        if path.name not in digests and _is_old(path, now):
+    for name in store.skipped.names(layout.stubs):
+        path = layout.stubs / name
+        if name not in digests and _is_old(path, now):
             found.append(("stubs of a host", path))
     return [
         UnneededFile(kind=kind, path=path, size_bytes=_size(path, stop)) for kind, path in found
@@ -98,11 +98,13 @@ def find_unneeded(store: Store, now: float, stop: Stop) -> list[UnneededFile]:
 
 def delete_unneeded(store: Store, found: Iterable[UnneededFile]) -> list[UnneededFile]:
     """Delete unneeded files, built wheels only while no build runs; returns those that are gone."""
-    store.sweep_wheels()
+    with store.skipped.visiting(store.layout.wheels):
+        store.sweep_wheels()
     found = list(found)
     for each in found:
         if each.path.parent != store.layout.wheels:
-            store.disk.discard(each.path, store.layout.trash)
+            with store.skipped.visiting(each.path):
+                store.disk.discard(each.path, store.layout.trash)
     return [each for each in found if not os.path.lexists(each.path)]
 
 
@@ -112,7 +114,7 @@ def _present_hosts(store: Store) -> Iterator[HostFacts]:
         try:
             saved: Any = store.disk.read_json(path)
             yield HostFacts.from_dict(saved["answer"])
-        except (InvalidRecord, KeyError, TypeError):
+        except (InvalidRecord, StoreError, KeyError, TypeError):
             # An interpreter that is no host, or it is probed again.
             continue
 

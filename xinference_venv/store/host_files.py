@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from xinference_venv.store.visit import read_regular
+
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 (where POSIX shared memory of Linux lies)
 
 
@@ -15,7 +17,7 @@ def read_present(paths: Iterable[str]) -> list[tuple[str, str]]:
     present = []
     for path in paths:
         try:
-            present.append((path, Path(path).read_text("utf-8", "replace")))
+            present.append((path, read_regular(path).decode("utf-8", "replace")))
         except OSError:
             continue
     return present

@@ -10,11 +10,13 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.stat_cache import StatCache
+from xinference_venv.store.visit import SkippedItems
 
 # Stands for a Python version where nothing tells it.
 UNKNOWN = "unknown"
@@ -39,12 +41,19 @@ _Contents = tuple[KeyPlace | str, ...]
 KeyFolders = StatCache[str, _Contents]
 
 
-def key_places(layout: StorePaths, folders: KeyFolders | None = None) -> Iterator[KeyPlace]:
+def key_places(
+    layout: StorePaths, folders: KeyFolders | None = None, skipped: SkippedItems | None = None
+) -> Iterator[KeyPlace]:
     """Every key that has a place, by name. Paths are strings: there may be thousands.
 
-    `folders` remember what stands where, so that only what has changed is read.
+    `folders` remember what stands where, so that only what has changed is read. A folder that
+    can't be read has none, and is kept in `skipped`.
     """
-    walk = _Walk(envs=str(layout.envs), folders=StatCache() if folders is None else folders)
+    walk = _Walk(
+        envs=str(layout.envs),
+        folders=StatCache() if folders is None else folders,
+        skipped=SkippedItems() if skipped is None else skipped,
+    )
     for version, levels in (("v4", 3), ("v3", 2)):
         if is_directory(folder := os.path.join(layout.root, version)):
             yield from walk.places(folder, (), levels)
@@ -74,9 +83,9 @@ def names_in(folder: str) -> list[str]:
         return []
 
 
-def folders_in(folder: str) -> list[str]:
-    """The directories in a directory by name, without links to any."""
-    return [entry.name for entry in _entries(folder) if entry.is_dir(follow_symlinks=False)]
+def folders_in(folder: str | Path, skipped: SkippedItems) -> list[str]:
+    """The paths of the directories in a directory by name, without links to any."""
+    return [each.path for each in skipped.entries(folder) if each.is_dir(follow_symlinks=False)]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -85,13 +94,17 @@ class _Walk:
 
     envs: str
     folders: KeyFolders
+    skipped: SkippedItems
     seen: set[str] = field(default_factory=set)
 
     def places(self, folder: str, names: tuple[str, ...], levels: int) -> Iterator[KeyPlace]:
         """The places so many levels below the directory of a version, a model or an engine."""
         self.seen.add(folder)
         read = partial(self._contents, names, levels)
-        for found in self.folders.get(folder, str, read):
+        contents: _Contents = ()
+        with self.skipped.visiting(folder):
+            contents = self.folders.get(folder, str, read)
+        for found in contents:
             if isinstance(found, KeyPlace):
                 yield found
             else:

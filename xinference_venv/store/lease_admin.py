@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from xinference_venv._util.records import Record
-from xinference_venv.errors import InvalidInput, InvalidRecord
+from xinference_venv.errors import InvalidInput, InvalidRecord, StoreError
 from xinference_venv.inventory.lease import Holder, Lease, LeaseEntry, ProcessIdentity
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
@@ -109,6 +109,6 @@ def _key_of(store: Store, lease: Lease) -> EnvKey:
     """What the key of a detached environment may have been."""
     try:
         python = store.env_record(lease.env_id).python_version
-    except InvalidRecord:
+    except (InvalidRecord, StoreError):
         python = ""
     return EnvKey(model_name=lease.model_name, model_engine=None, python_version=python)

@@ -78,7 +78,7 @@ class Leases:
 
     def env_ids(self) -> list[str]:
         """The environments that have leases, whoever holds them."""
-        return sorted(os.listdir(self.layout.leases))
+        return self.disk.skipped.names(self.layout.leases)
 
     def of(self, env_id: str) -> list[tuple[Lease, Holder]]:
         """The leases that count, whose holder is alive or unknown."""
@@ -102,11 +102,19 @@ class Leases:
             yield _unreadable(env_id, env_id), Holder.UNKNOWN
             return
         here = this_process()
-        for lease_id in _ids_in(folder):
+        try:
+            lease_ids = _ids_in(folder)
+        except StoreError as error:
+            # Its holders are unknown, so it may be in use.
+            self.disk.skipped.keep(folder, error)
+            yield _unreadable(env_id, env_id), Holder.UNKNOWN
+            return
+        for lease_id in lease_ids:
             try:
                 lease = self.find(env_id, lease_id)
-            except (InvalidRecord, StoreError):
+            except (InvalidRecord, StoreError) as error:
                 # Of a later version perhaps, or of another user: what can't be judged counts.
+                self.disk.skipped.keep(self.layout.lease(env_id, lease_id), error)
                 yield _unreadable(env_id, lease_id), Holder.UNKNOWN
                 continue
             if lease is not None:

@@ -15,7 +15,7 @@ from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import LockedDistribution, Role
 from xinference_venv.store.envs.contents import installed_in
-from xinference_venv.store.keys import KeyPlace, names_in
+from xinference_venv.store.keys import KeyPlace
 from xinference_venv.store.legacy.layouts import old_entries
 from xinference_venv.store.store import Store
 
@@ -30,7 +30,7 @@ def entries_of(store: Store, wanted: Selection = _EVERY) -> list[EnvEntry]:
         if env_id is not None:
             sharing[env_id].append(key)
     # Most environments are not in use, and have no folder of leases.
-    leased = frozenset(names_in(str(store.layout.leases)))
+    leased = store.leases.env_ids()
     entries = old_entries(store.layout, store.disk, places, wanted)
     for place in places:
         if place.env_id is not None and wanted.matches(place.key):

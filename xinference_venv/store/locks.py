@@ -24,6 +24,7 @@ from xinference_venv.errors import DeadlineExceeded, InvalidRecord, StoreError
 from xinference_venv.inventory.lease import Holder, ProcessIdentity, judge
 from xinference_venv.store.atomic import check_no_link_above, hint_for, temporary_path
 from xinference_venv.store.process_identity import process_start, this_process
+from xinference_venv.store.visit import read_regular
 
 _POLL_SECONDS = 0.05
 _BRIEF_SECONDS = 30.0
@@ -155,7 +156,7 @@ def _try(path: Path) -> int | None:
     check_no_link_above(path)
     while True:
         try:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            lock = _opened(path)
         except OSError as error:
             raise _failure(path, error) from error
         ours = False
@@ -173,6 +174,23 @@ def _try(path: Path) -> int | None:
                 os.close(lock)
         if ours:
             return lock
+
+
+def _opened(path: Path) -> int:
+    """Open a lock's file, made if it is not there; for reading alone where it can't be written.
+
+    flock(2) needs no more, but over NFS: so a file that another user has made, or one on a
+    read-only file system, can be locked as well.
+    """
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        try:
+            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            raise error from None
 
 
 @contextmanager
@@ -197,7 +215,7 @@ def _note(lock: int, text: str) -> None:
 def _holder(path: Path) -> str:
     """Who holds a lock, by the note in its file; a dead process that left its note does not."""
     try:
-        note = LockNote.from_dict(json.loads(path.read_bytes()))
+        note = LockNote.from_dict(json.loads(read_regular(path)))
     except (OSError, ValueError, RecursionError, InvalidRecord):
         return _NAMELESS
     if judge(note.process, this_process(), process_start) is Holder.GONE:

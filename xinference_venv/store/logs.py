@@ -25,6 +25,7 @@ from xinference_venv.store.atomic import Disk
 from xinference_venv.store.keys import names_in
 from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.process_identity import process_start, this_process
+from xinference_venv.store.visit import open_regular, read_regular
 
 LOGS_KEPT = 500
 LOGS_BYTES = 256 << 20
@@ -74,7 +75,7 @@ def logs_of(layout: StorePaths, wanted: Selection) -> Iterator[JobLog]:
 def text_of(log: JobLog) -> str:
     """The text of a log without its first line and its ending; empty when it is gone."""
     try:
-        content = Path(log.path).read_bytes().partition(b"\n")[2]
+        content = read_regular(log.path).partition(b"\n")[2]
     except FileNotFoundError:
         return ""
     return _without_ending(content).decode("utf-8", "replace")
@@ -88,7 +89,7 @@ def read_on(layout: StorePaths, log_id: str, offset: int) -> LogPart:
     path = log_path(layout, log_id)
     try:
         log = _described(path, log_id)
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = max(offset, len(file.readline(PART_BYTES)))
             file.seek(start)
             content = file.read(PART_BYTES)
@@ -135,7 +136,7 @@ def _log_ids(layout: StorePaths) -> list[str]:
 
 
 def _described(path: Path, log_id: str) -> JobLog:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         header = LogHeader.from_line(file.readline(_LINE_BYTES))
         # Judged first: what a dead writer has not written by now, it never will.
         writer = judge(header.owner, this_process(), process_start)

@@ -62,18 +62,11 @@ class ProcessJournal:
 
     def sweep(self) -> None:
         """End the groups whose owner is dead, and forget them; then none of them does anything."""
-        for path in self.layout.processes.glob("*.json"):
-            try:
-                note = _Note.from_dict(self.disk.read_json(path))
-            except InvalidRecord:
-                self.disk.unlink(path)
+        for name in self.disk.skipped.names(self.layout.processes):
+            if name.startswith(".") or not name.endswith(".json"):
                 continue
-            if _judged(note.owner) is not Holder.GONE:
-                continue
-            if _judged(note.process) is Holder.ALIVE:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(note.process.pid, signal.SIGKILL)
-            self.disk.unlink(path)
+            with self.disk.skipped.visiting(self.layout.processes / name):
+                self._end_if_orphaned(self.layout.processes / name)
         until = time.monotonic() + _END_SECONDS
         while (orphans := self._orphans()) and time.monotonic() < until:
             for pid in orphans:
@@ -82,13 +75,26 @@ class ProcessJournal:
                     os.killpg(os.getpgid(pid), signal.SIGKILL)
             time.sleep(_POLL_SECONDS)
 
+    def _end_if_orphaned(self, path: Path) -> None:
+        try:
+            note = _Note.from_dict(self.disk.read_json(path))
+        except InvalidRecord:
+            self.disk.unlink(path)
+            return
+        if _judged(note.owner) is not Holder.GONE:
+            return
+        if _judged(note.process) is Holder.ALIVE:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(note.process.pid, signal.SIGKILL)
+        self.disk.unlink(path)
+
     def _orphans(self) -> list[int]:
         """The processes of dead workers, by what they were started with.
 
         A worker may die before it notes what it has started. All that changes the disk is
         staged, so without anything staged there is nothing to look for.
         """
-        if not any(self.layout.staging.iterdir()):
+        if not os.listdir(self.layout.staging):
             return []
         found = []
         for process in psutil.process_iter():

@@ -38,6 +38,7 @@ from xinference_venv.store.locks import check_locking, hold_lock_briefly
 from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME, StorePaths
 from xinference_venv.store.process_identity import process_start, this_process
 from xinference_venv.store.stat_cache import StatCache
+from xinference_venv.store.visit import SkippedItems
 
 _STAGING_SECONDS = 7 * 86_400.0
 
@@ -73,6 +74,11 @@ class Store:
 
     # Looking
 
+    @property
+    def skipped(self) -> SkippedItems:
+        """What could not be visited."""
+        return self.disk.skipped
+
     def env_of(self, key: EnvKey) -> str | None:
         """The id of the environment that the key's link names, or None."""
         link = str(self.layout.key_link(key))
@@ -88,14 +94,14 @@ class Store:
         """The record of a key, if it is of the environment that its link is known to lead to."""
         try:
             record = self._key_records.get(key, self._key_path, self._read_key_record)
-        except (InvalidRecord, StoreError, FileNotFoundError):
+        except (InvalidRecord, StoreError, OSError):
             # It only annotates the link; the next launch writes it again.
             return None
         return record if record.env_id == env_id else None
 
     def key_places(self) -> Iterator[KeyPlace]:
         """Every key that has a place, and what stands there."""
-        return key_places(self.layout, self._key_folders)
+        return key_places(self.layout, self._key_folders, self.skipped)
 
     def links(self) -> Iterator[tuple[EnvKey, str]]:
         """Every key that refers to an environment, with the environment's id."""
@@ -169,11 +175,13 @@ class Store:
 
     def delete_unowned_staging(self) -> None:
         """Delete what builds staged whose processes are gone."""
-        for path in self.layout.staging.iterdir():
-            folder = path if path.is_dir() else path.with_suffix("")
-            if not self._owned(folder):
-                self.disk.discard(folder, self.layout.trash)
-                self.disk.unlink(_owner_path(folder))
+        for entry in self.skipped.entries(self.layout.staging):
+            path = Path(entry.path)
+            with self.skipped.visiting(path):
+                folder = path if path.is_dir() else path.with_suffix("")
+                if not self._owned(folder):
+                    self.disk.discard(folder, self.layout.trash)
+                    self.disk.unlink(_owner_path(folder))
 
     def publish(
         self,
@@ -305,7 +313,7 @@ class Store:
 
     def unneeded_wheels(self) -> list[str]:
         """The sha256 of each built wheel that no lock of an environment needs."""
-        there = {folder.name for folder in self.layout.wheels.iterdir()}
+        there = set(self.skipped.names(self.layout.wheels))
         return sorted(there - self._built_wheels_of(self._env_ids())) if there else []
 
     def sweep_wheels(self) -> None:
@@ -318,7 +326,7 @@ class Store:
         if not unneeded:
             return
         with hold_lock_briefly(self._staging_lock):
-            if not any(self.layout.staging.iterdir()):
+            if not os.listdir(self.layout.staging):
                 # What was being built meanwhile is published by now.
                 unneeded -= self._built_wheels_of(self._env_ids() - known)
                 self.wheels.delete(unneeded)
@@ -328,7 +336,7 @@ class Store:
         return {sha for lock in locks if lock is not None for sha in built_hashes(lock).values()}
 
     def _env_ids(self) -> set[str]:
-        return {env.name for env in self.layout.envs.iterdir()}
+        return set(self.skipped.names(self.layout.envs))
 
     @property
     def _staging_lock(self) -> Path:

@@ -12,59 +12,77 @@ from pathlib import Path
 
 from xinference_venv.inventory.lease import Holder
 from xinference_venv.store.atomic import Disk, maker_of
-from xinference_venv.store.keys import folders_in, key_places, names_in
+from xinference_venv.store.keys import folders_in, key_places
 from xinference_venv.store.locks import hold_lock_if_free
 from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.store import Store
+from xinference_venv.store.visit import SkippedItems
 
 # No process takes as long to write a file, not even one of a host that can't be asked.
 _STALE_SECONDS = 86400.0
+_TRASH_SECONDS = 2.0
 _DIGEST = re.compile("[0-9a-f]{32}")
 
 
 def sweep(store: Store) -> None:
     """Delete what crashes left: staging of dead owners, trash, environments without use."""
     sweep_temporary_files(store.layout, store.disk)
-    for trashed in store.layout.trash.iterdir():
-        store.disk.delete(trashed)
+    visiting = store.skipped.visiting
+    for trashed in store.skipped.entries(store.layout.trash):
+        with visiting(trashed.path):
+            store.disk.delete(Path(trashed.path))
     store.delete_unowned_staging()
     named = {env_id for _, env_id in store.links()}
-    for env in store.layout.envs.iterdir():
+    for env in store.skipped.entries(store.layout.envs):
         if env.name not in named:
-            store.delete_if_unused(env.name)
-    store.sweep_wheels()
+            with visiting(env.path):
+                store.delete_if_unused(env.name)
+    with visiting(store.layout.wheels):
+        store.sweep_wheels()
     sweep_stale_records(store)
+
+
+def left_in_trash(store: Store, now: float) -> list[str]:
+    """What lies in the trash for longer than a deletion takes to begin: what can't be deleted.
+
+    `now` is in seconds since the epoch.
+    """
+    return [
+        f"{entry.path} was removed, and can't be deleted"
+        for entry in store.skipped.entries(store.layout.trash)
+        # A rename sets it.
+        if entry.stat(follow_symlinks=False).st_ctime < now - _TRASH_SECONDS
+    ]
 
 
 def sweep_temporary_files(layout: StorePaths, disk: Disk) -> None:
     """Delete the temporary files of ended processes, and the folders of keys without a key."""
-    for folder in _folders(layout):
-        for name in names_in(folder):
+    for folder in _folders(layout, disk.skipped):
+        for name in disk.skipped.names(folder):
             maker = maker_of(name) if name.startswith(".") else None
             path = Path(folder, name)
             if maker is Holder.GONE or (maker is Holder.UNKNOWN and _is_stale(path)):
-                disk.unlink(path)
-    for folder in _folders_of_keys(layout.root):
+                with disk.skipped.visiting(path):
+                    disk.delete(path)
+    for folder in _folders_of_keys(layout.root, disk.skipped):
         # Whoever makes a link there makes the folder again if it has to.
         disk.remove_empty(Path(folder))
 
 
-def _folders(layout: StorePaths) -> Iterator[str]:
+def _folders(layout: StorePaths, skipped: SkippedItems) -> Iterator[str]:
     """Every folder in which temporary files are made, but those of a build."""
     yield from map(str, layout.folders)
     for parent in (layout.envs, layout.leases, layout.wheels):
-        yield from (f"{parent}/{name}" for name in folders_in(str(parent)))
-    yield from _folders_of_keys(layout.root)
+        yield from folders_in(parent, skipped)
+    yield from _folders_of_keys(layout.root, skipped)
 
 
-def _folders_of_keys(root: Path) -> Iterator[str]:
+def _folders_of_keys(root: Path, skipped: SkippedItems) -> Iterator[str]:
     """The folders of the links of keys, each before the one that it lies in."""
-    for model in folders_in(f"{root}/v4"):
-        for engine in folders_in(f"{root}/v4/{model}"):
-            yield f"{root}/v4/{model}/{engine}"
-        yield f"{root}/v4/{model}"
-    for model in folders_in(f"{root}/v3"):
-        yield f"{root}/v3/{model}"
+    for model in folders_in(f"{root}/v4", skipped):
+        yield from folders_in(model, skipped)
+        yield model
+    yield from folders_in(f"{root}/v3", skipped)
     yield from (f"{root}/v4", f"{root}/v3")
 
 
@@ -78,22 +96,28 @@ def _is_stale(path: Path) -> bool:
 def sweep_stale_records(store: Store) -> None:
     """Delete stale leases, key records and locks, each under the lock of who would need it."""
     for env_id in store.leases.env_ids():
-        with hold_lock_if_free(store.env_lock(env_id)) as free:
+        with (
+            store.skipped.visiting(store.layout.leases_of(env_id)),
+            hold_lock_if_free(store.env_lock(env_id)) as free,
+        ):
             if free:
                 store.leases.prune(env_id)
     known = _key_digests(store)
     _sweep_key_records(store, known)
-    _sweep_locks(store, known.union(names_in(str(store.layout.envs))))
+    _sweep_locks(store, known.union(store.skipped.names(store.layout.envs)))
 
 
 def _sweep_key_records(store: Store, known: set[str]) -> None:
     """A crash in the middle of an attaching or a detaching leaves the record without its link."""
     layout = store.layout
-    for name in names_in(str(layout.keys)):
+    for name in store.skipped.names(layout.keys):
         digest = name.removesuffix(".json")
         if digest in known or not _DIGEST.fullmatch(digest):
             continue
-        with hold_lock_if_free(layout.locks / f"key-{digest}.lock") as free:
+        with (
+            store.skipped.visiting(layout.keys / name),
+            hold_lock_if_free(layout.locks / f"key-{digest}.lock") as free,
+        ):
             if free and digest not in _key_digests(store):
                 store.disk.unlink(layout.keys / name)
 
@@ -101,14 +125,17 @@ def _sweep_key_records(store: Store, known: set[str]) -> None:
 def _sweep_locks(store: Store, known: set[str]) -> None:
     """The locks of what is not there; who waits for one takes a new one, see `locks`."""
     layout = store.layout
-    for name in names_in(str(layout.locks)):
+    for name in store.skipped.names(layout.locks):
         kind, _, subject = name.removesuffix(".lock").partition("-")
         if kind not in ("key", "env", "build") or subject in known:
             continue
-        with hold_lock_if_free(layout.locks / name) as free:
+        with (
+            store.skipped.visiting(layout.locks / name),
+            hold_lock_if_free(layout.locks / name) as free,
+        ):
             if free:
                 store.disk.unlink(layout.locks / name)
 
 
 def _key_digests(store: Store) -> set[str]:
-    return {place.key.digest for place in key_places(store.layout)}
+    return {place.key.digest for place in key_places(store.layout, skipped=store.skipped)}

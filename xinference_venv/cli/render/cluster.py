@@ -18,6 +18,7 @@ from xinference_venv.errors import WorkerUnavailable, error_from_dict
 from xinference_venv.inventory.gathered import is_whole, silent_workers
 from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
 from xinference_venv.inventory.replicas import Replica
+from xinference_venv.inventory.skipped import SkippedItem
 from xinference_venv.planning.key import EnvKey
 
 _NONE = "-"
@@ -119,6 +120,15 @@ def differing(answer: Mapping[str, Any]) -> list[Text]:
             for digest, addresses in each["locks"].items()
         )
         shown.append(Text(f"replicas differ: {EnvKey.from_dict(each)}: {locks}"))
+    return shown
+
+
+def skipped(answer: Mapping[str, Any], *, workers: bool) -> list[Text]:
+    """What of the stores could not be read, judged or deleted, each with its path and reason."""
+    shown = []
+    for each in answer["skipped"]:
+        where = f"{each['worker_address']}: " if workers else ""
+        shown.append(Text(f"skipped: {where}{printable(str(SkippedItem.from_dict(each)))}"))
     return shown
 
 

@@ -214,7 +214,9 @@ def removed(answer: Mapping[str, Any], *, workers: bool = False) -> list[Rendera
         for entry in map(EnvEntry.from_dict, report["refuse"]):
             refused = True
             if report["dry_run"]:
-                shown.append(f"{where}would be refused: {entry.key}, {entry.hindrance}")
+                shown.append(
+                    f"{where}would be refused: {entry.key}, {entry.hindrance or entry.reason}"
+                )
     if not shown and not refused:
         shown.append("There is nothing to remove.")
     return list(map(Text, shown))
@@ -289,3 +291,10 @@ def new_table(*titles: str) -> Table:
     for title in titles:
         table.add_column(title, overflow="fold")
     return table
+
+
+def why_it_stays(entry: EnvEntry) -> str:
+    """Why an environment could not be removed: who uses it, or what the system said."""
+    if entry.hindrance:
+        return f"{entry.key} is {entry.hindrance}"
+    return f"{entry.key}: {printable(entry.reason or 'it could not be removed')}"

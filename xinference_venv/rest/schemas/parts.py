@@ -139,6 +139,14 @@ class Differing(Key):
     locks: dict[str, list[str]]
 
 
+class Skipped(Reply):
+    """A file or folder of a worker's store that could not be read, judged or deleted, and why."""
+
+    path: str
+    reason: str
+    worker_address: str
+
+
 class Distribution(Reply):
     """A distribution's part in an environment; `why` is the chain that brought it."""
 

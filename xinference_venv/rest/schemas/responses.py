@@ -30,6 +30,7 @@ from xinference_venv.rest.schemas.parts import (
     RemovalReport,
     Replica,
     Reply,
+    Skipped,
     VerifiedEnvironment,
     WholeLog,
     Worker,
@@ -54,6 +55,7 @@ class Environments(Gathered):
 
     list: Sequence[Environment]
     differing: Sequence[Differing]
+    skipped: Sequence[Skipped]
 
 
 class Packages(Gathered):

@@ -5,7 +5,7 @@ import { badge, button, copyButton, gated } from "./controls.js";
 import { h, repeat } from "./dom.js";
 import { ago, holders, keyText, size } from "./format.js";
 import { count, t } from "./i18n.js";
-import { differingNotice, errorNotice, noticeBoard, partialNotice } from "./notices.js";
+import { differingNotice, errorNotice, noticeBoard, partialNotice, skippedNotice } from "./notices.js";
 import { removal } from "./removal.js";
 import { table } from "./table.js";
 
@@ -116,7 +116,7 @@ export function showEnvironments(place, values, signal) {
       const answer = await get("virtualenvs", {}, signal);
       all = answer.list;
       offer([...all, ...answer.unreachable].map((each) => each.worker_address));
-      board.show(partialNotice(answer), differingNotice(answer.differing));
+      board.show(partialNotice(answer), differingNotice(answer.differing), skippedNotice(answer.skipped));
       draw();
     } catch (error) {
       if (error.name !== "AbortError" && error.code !== "offline") board.show(errorNotice(error));

@@ -105,6 +105,26 @@ export function differingNotice(differing) {
   );
 }
 
+// Files and folders of stores that could not be visited.
+export function skippedNotice(skipped) {
+  if (!skipped?.length) {
+    return [];
+  }
+  return [
+    notice(
+      "info",
+      h("p", { class: "strong" }, t("skipped.title")),
+      h(
+        "ul",
+        {},
+        ...skipped.map((each) =>
+          h("li", {}, h("code", {}, each.path), `: ${each.reason} (${each.worker_address})`),
+        ),
+      ),
+    ),
+  ];
+}
+
 // Where notices stand: they are replaced only when they say something else, so that nothing
 // jumps and a screen reader hears each once.
 export function noticeBoard() {

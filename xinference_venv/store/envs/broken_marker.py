@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xinference_venv._util.records import Record
-from xinference_venv.errors import InvalidRecord
+from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.paths import BROKEN_NAME, LOCK_NAME
 
@@ -38,7 +38,7 @@ def read_broken_marker(disk: Disk, env: str | Path) -> BrokenMarker | None:
     try:
         data = disk.read_json(path)
         return None if data is None else BrokenMarker.from_dict(data)
-    except InvalidRecord as error:
+    except (InvalidRecord, StoreError) as error:
         return BrokenMarker(
             found=0.0, faults=(f"it is marked as broken, and {error}",), hashes=True
         )

@@ -43,10 +43,10 @@ _WITHOUT_LINKS = frozenset({"bin", "lib", "lib64", "pycache"})
 def broken_at_a_glance(store: Store) -> dict[str, str]:
     """Every environment that its record or a few looks show to be broken, by id, and why."""
     broken = {}
-    for env_id in names_in(str(store.layout.envs)):
+    for env_id in store.skipped.names(store.layout.envs):
         try:
             store.env_record(env_id)
-        except InvalidRecord as error:
+        except (InvalidRecord, StoreError) as error:
             # It may have been removed meanwhile.
             if os.path.lexists(store.layout.env(env_id)):
                 broken[env_id] = str(error)
