@@ -55,6 +55,7 @@ def test_a_later_model_replaces_an_earlier_one_of_its_name() -> None:
     assert later.model("magika-1").origin == "second"
     assert later.model("other").origin == "built-in"
     assert earlier.model("magika-1").origin == "built-in"
+    assert later.engines == ENGINES
 
 
 def test_a_specification_is_one_model_or_a_list_and_other_keys_are_ignored() -> None:
@@ -93,8 +94,8 @@ def test_a_specification_is_one_model_or_a_list_and_other_keys_are_ignored() -> 
         ('[{"model_name": "a"}, {}]', "[1].model_name is missing"),
         ('{"model_name": 3}', "model name"),
         ('{"model_name": ".."}', "model name"),
-        ('{"model_name": "a", "model_type": 3}', "model_type"),
-        ('{"model_name": "a", "model_description": []}', "model_description"),
+        ('{"model_name": "a", "model_type": 3}', "model_type is of type int"),
+        ('{"model_name": "a", "model_description": []}', "model_description is of type list"),
         ('{"model_name": "a", "virtualenv": []}', "virtualenv"),
         ('[{"model_name": "a", "virtualenv": {"packages": "b"}}]', "[0].virtualenv.packages"),
         ('{"model_name": "a", "virtualenv": {"packages": [3]}}', "virtualenv.packages[0]"),

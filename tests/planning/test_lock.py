@@ -312,6 +312,16 @@ def test_a_resolution_says_why_each_distribution_is_in_it() -> None:
     assert by["markupsafe"].why == "required by another package"
     assert by["markupsafe"].size == 22961
     assert by["from-git"].size is None
+    [unexplained] = locked_distributions(Resolution(packages=(), inherited={"six": "1.17"}), {})
+    assert unexplained.why == "required by another package"
+
+
+def test_the_size_of_an_archive_is_known_where_the_lock_file_says_it() -> None:
+    archive = {"url": "https://a.example/a.zip", "size": 7, "hashes": {"sha256": SHA256}}
+    [sized] = locked_distributions(
+        Resolution(packages=({"name": "a", "archive": archive},), inherited={}), {}
+    )
+    assert sized.size == 7
 
 
 @pytest.mark.parametrize(

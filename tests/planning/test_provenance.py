@@ -151,11 +151,13 @@ def test_a_step_is_the_requirement_where_it_is_known_and_else_the_version() -> N
 def test_what_is_shadowed_is_so_because_of_what_forced_the_installed_one() -> None:
     shadowed = locked("fsspec", Role.SHADOWED, version="2023.1", why="another one")
     hidden = locked("old", Role.HIDDEN, version="0.1", why="it requires fsspec<2024")
-    why = why_of(*INSTALLED, *INHERITED, shadowed, hidden)
+    inherited_too = locked("torch", Role.HIDDEN, version="2.8.0", why="it requires fsspec<2024")
+    why = why_of(*INSTALLED, *INHERITED, shadowed, hidden, inherited_too)
     assert why["fsspec", Role.SHADOWED] == (
         "2025.1 is installed: model: accelerate>=1 -> fsspec==2025.1"
     )
     assert why["old", Role.HIDDEN] == "it requires fsspec<2024"
+    assert why["torch", Role.HIDDEN] == "it requires fsspec<2024"
 
 
 def test_what_is_required_is_told_of_each_and_what_is_not_in_the_lock_is_left_out() -> None:

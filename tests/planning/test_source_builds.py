@@ -112,6 +112,12 @@ def test_the_warning_says_why_each_is_built() -> None:
     assert source_warnings(resolution(VCS, wheel_package("app")), None) == (
         f"tool is built from source: it is asked for as https://git.example/tool@{COMMIT}",
     )
+    local = {"name": "direct", "archive": {"path": "/srv/direct-1.tar.gz"}}
+    direct = archive("https://files.example/direct-1.tar.gz")
+    assert source_warnings(resolution(local, direct), None) == (
+        "direct is built from source: it is asked for as /srv/direct-1.tar.gz",
+        "direct is built from source: it is asked for as https://files.example/direct-1.tar.gz",
+    )
     assert source_warnings(resolution(wheel_package("app")), None) == ()
 
 
@@ -178,6 +184,16 @@ def test_a_build_is_known_by_source_and_platform_and_by_what_it_sees_unless_isol
     assert len({beside(each) for each in (before, other_lib, elsewhere, other_host)}) == 4
 
 
+def test_a_builds_digest_is_the_same_in_every_process_and_version() -> None:
+    # Another one would build every wheel again.
+    assert build_digest(SDIST, lock(SDIST), isolated=True) == (
+        "c6f49e5e71ccdf31707638714721d1593f6ee7e3d8f7afd4a6c80f679d5bef2b"
+    )
+    assert build_digest(SDIST, lock(SDIST, wheel_package("lib")), isolated=False) == (
+        "5021610e2905fd229b6d229c6839982ceae77481302e7683bfdaf84b3d8a1975"
+    )
+
+
 @pytest.mark.parametrize(
     ("origin", "words"),
     [
@@ -202,6 +218,9 @@ def test_a_built_entry_has_one_wheel_with_its_sha256() -> None:
         forged = {**made.packages[0], "wheels": wheels}
         with pytest.raises(InvalidRecord, match="more or less than a wheel"):
             built_hashes(replace(made, packages=(forged,)))
+    unbuilt = {**SDIST, "tool": made.packages[0]["tool"]}
+    with pytest.raises(InvalidRecord, match="more or less than a wheel"):
+        built_hashes(replace(made, packages=(unbuilt,)))
 
 
 def test_what_stands_in_the_tables_of_other_tools_is_left_alone() -> None:

@@ -328,14 +328,16 @@ def test_any_other_folder_is_refused_in_the_same_words(folders: Path, place: str
 )
 def test_what_is_no_absolute_path_is_refused_before_the_disk_is_asked(place: str) -> None:
     asked: list[str] = []
-    with pytest.raises(InvalidSource, match="no absolute path"):
+    with pytest.raises(InvalidSource, match="no absolute path") as caught:
         check_launch_find_links(["/first", place], ["/"], asked.append)
+    assert "XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS" in str(caught.value.hint)
     assert asked == []
 
 
 def test_without_allowed_roots_no_folder_is_allowed(folders: Path) -> None:
-    with pytest.raises(InvalidSource, match="not allowed on this host"):
+    with pytest.raises(InvalidSource, match="not allowed on this host") as caught:
         check_launch_find_links([f"{folders}/allowed"], [], resolve)
+    assert "XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS" in str(caught.value.hint)
     with pytest.raises(InvalidSource):
         check_launch_find_links([f"{folders}/allowed"], [f"{folders}/gone"], resolve)
     assert check_launch_find_links([], [], resolve) == ()

@@ -431,7 +431,9 @@ def test_what_means_another_environment_makes_another_digest(other: EnvSpec) -> 
 def test_a_query_that_names_another_file_makes_another_digest() -> None:
     one = spec(line("pkg @ https://host.example/a.tar.gz?sha=1", "pkg"))
     other = spec(line("pkg @ https://host.example/a.tar.gz?sha=2", "pkg"))
-    assert one.digest != other.digest
+    more = spec(line("pkg @ https://host.example/a.tar.gz?sha=2?x", "pkg"))
+    another = spec(line("pkg @ https://host.example/a.tar.gz?sha=3?x", "pkg"))
+    assert len({each.digest for each in (one, other, more, another)}) == 4
 
 
 def test_a_digest_is_the_same_in_every_process_and_version() -> None:

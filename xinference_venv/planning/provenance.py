@@ -95,7 +95,7 @@ def explain_distributions(
             requires=tuple(required.get(each.name, ())),
         )
         if _is_present(each)
-        else replace(each, why=_why_not(each, present.get(each.name), why))
+        else replace(each, why=_why_not(each, present, why))
         for each in every
     )
 
@@ -174,9 +174,9 @@ def _requirements_of(each: LockedDistribution, host: HostFacts) -> dict[str, str
 
 
 def _why_not(
-    each: LockedDistribution, instead: LockedDistribution | None, why: Mapping[str, str]
+    each: LockedDistribution, present: Mapping[str, LockedDistribution], why: Mapping[str, str]
 ) -> str:
     """Why a distribution of the host is not shown: what is installed instead, and its chain."""
-    if each.role is not Role.SHADOWED or instead is None or each.name not in why:
+    if each.role is not Role.SHADOWED or each.name not in why:
         return each.why
-    return f"{instead.version or 'another one'} is installed: {why[each.name]}"
+    return f"{present[each.name].version or 'another one'} is installed: {why[each.name]}"

@@ -214,7 +214,7 @@ def _origin(package: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
     A lock may come from another host, and a tool's table in it is not checked yet.
     """
-    table = package.get("tool", {}).get(TOOL, {})
+    table = package.get("tool", {}).get(TOOL)
     if not isinstance(table, Mapping) or _ORIGIN not in table:
         return None
     origin = table[_ORIGIN]

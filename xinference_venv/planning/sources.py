@@ -137,12 +137,12 @@ def combine_sources(
 def check_launch_find_links(
     find_links: Sequence[str],
     allowed_roots: Sequence[str],
-    resolve: Callable[[str], str | None],
+    real_path: Callable[[str], str | None],
 ) -> tuple[str, ...]:
     """Return the real paths of the folders that a launch wants to find packages in.
 
     Each must be the absolute path of an existing directory that, symbolic links resolved, is
-    one of the allowed roots or lies inside one. ``resolve`` returns the real path of an
+    one of the allowed roots or lies inside one. ``real_path`` returns the real path of an
     existing directory, and None for anything else.
 
     Raises `InvalidSource`. It does not tell a missing directory from one that is not allowed,
@@ -161,9 +161,10 @@ def check_launch_find_links(
                 f"Find-links folder {_quoted_source(place)} is no absolute path",
                 {"hint": f"{ALLOWED_ROOTS_VARIABLE} names the folders that are allowed."},
             )
-    roots = [PurePosixPath(root) for root in map(resolve, allowed_roots) if root is not None]
+    roots = [PurePosixPath(root) for root in map(real_path, allowed_roots) if root is not None]
     found = []
-    for place, real in zip(find_links, map(resolve, find_links), strict=True):
+    for place in find_links:
+        real = real_path(place)
         if real is None or not any(PurePosixPath(real).is_relative_to(root) for root in roots):
             raise InvalidSource(
                 f"Find-links folder {_quoted_source(place)} is not an existing directory in an"

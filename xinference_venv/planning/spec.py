@@ -108,7 +108,7 @@ class EnvSpec:
 
 def _identity(text: str) -> list[str]:
     """A requirement without its credentials; a URL's query may name the file."""
-    _, _, query = text.partition("?") if "://" in text else ("", "", "")
+    _, _, query = text.partition("?")
     return [redact_url(text), digest_of(query) if query else ""]
 
 
