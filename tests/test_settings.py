@@ -18,6 +18,7 @@ DEFAULTS = Settings(
     skip_installed=True,
     offline_install=False,
     find_links_allowed_roots=(),
+    allowed_hosts=(),
     uv_path=None,
     uv_cache_dir=None,
     uv_processes=3,

@@ -20,10 +20,12 @@ WIRE_KEY_VARIABLE = "XOSCAR_AUTH_KEY"
 """xoscar's variable for the key that signs what actors say to each other."""
 ALLOWED_ROOTS_VARIABLE = "XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS"
 DEFAULT_MAX_AGE_GAP = 180 * 24 * 3600.0
+ALLOWED_HOSTS_VARIABLE = "XINFERENCE_VIRTUAL_ENV_ALLOWED_HOSTS"
 _T = TypeVar("_T")
 
 _TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
 _FALSE_WORDS = frozenset({"0", "false", "no", "off"})
+_HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|[0-9a-f:.]+")
 _CUDA_VERSION = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){1,2}")
 _CUDA_ARCHITECTURE = re.compile(r"sm_[0-9]{2,3}[a-z]?")
 
@@ -53,6 +55,9 @@ class Settings:
     """``XINFERENCE_VIRTUAL_ENV_OFFLINE_INSTALL``: never ask a public index."""
     find_links_allowed_roots: tuple[str, ...]
     """``XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS``, separated by colons or commas."""
+    allowed_hosts: tuple[str, ...]
+    """``XINFERENCE_VIRTUAL_ENV_ALLOWED_HOSTS``, separated by commas: the only hosts whose indexes,
+    find-links, archives and repositories a request may name. Empty: not restricted."""
     uv_path: str | None
     """``XOSCAR_UV_PATH``: the uv to use instead of the one that was installed with us."""
     uv_cache_dir: str | None
@@ -115,6 +120,7 @@ class Settings:
             skip_installed=read.boolean(f"{option}SKIP_INSTALLED") is not False,
             offline_install=read.boolean(f"{option}OFFLINE_INSTALL") is True,
             find_links_allowed_roots=read.paths(ALLOWED_ROOTS_VARIABLE),
+            allowed_hosts=read.hosts(ALLOWED_HOSTS_VARIABLE),
             uv_path=read.path("XOSCAR_UV_PATH"),
             uv_cache_dir=read.path("UV_CACHE_DIR"),
             uv_processes=read.integer(f"{option}UV_PROCESSES", default=3, maximum=64),
@@ -174,6 +180,13 @@ class _Variables:
     def paths(self, name: str) -> tuple[str, ...]:
         entries = re.split("[:,]", self.text(name) or "")
         return tuple(_absolute(name, entry.strip()) for entry in entries if entry.strip())
+
+    def hosts(self, name: str) -> tuple[str, ...]:
+        value = self.text(name) or ""
+        found = tuple(each.strip().lower() for each in value.split(",") if each.strip())
+        if all(_HOST.fullmatch(each) for each in found):
+            return found
+        raise _invalid(name, value, "names or addresses of hosts, separated by commas")
 
     def names(self, name: str) -> tuple[str, ...]:
         value = self.text(name) or ""

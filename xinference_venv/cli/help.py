@@ -28,6 +28,10 @@ VARIABLES = (
         "those of the host that are shown whatever becomes of their own requirements",
     ),
     ("XINFERENCE_VIRTUAL_ENV_SPEC_DIR", "folder of your own models (default: virtualenv/models)"),
+    (
+        "XINFERENCE_VIRTUAL_ENV_ALLOWED_HOSTS",
+        "the only hosts that a request may name, separated by commas",
+    ),
     ("XINFERENCE_VIRTUAL_ENV_UV_PROCESSES", "so many uv run at once (default: 3)"),
     (
         "XINFERENCE_VIRTUAL_ENV_PATIENCE",

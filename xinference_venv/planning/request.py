@@ -249,6 +249,8 @@ class LaunchRequest(Record, name="launch request"):
     """As in the block; what either names counts."""
     refresh: bool = False
     """Resolve again even if nothing changed."""
+    restricted: bool = False
+    """Whether it may name only hosts that the worker's own configuration names, and PyPI."""
 
     @classmethod
     def refusal(cls, error: Misplaced) -> InvalidInput:

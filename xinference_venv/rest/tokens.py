@@ -26,6 +26,9 @@ class Scope(StrEnum):
     """See what is there."""
     CREATE = "virtualenv:create"
     """Prepare, plan and cancel launches, verify and repair."""
+    SOURCES = "virtualenv:sources"
+    """Let launches name any host that the worker's settings allow, not only those of its own
+    configuration and PyPI."""
     DELETE = "virtualenv:delete"
     """Remove environments, collect garbage, release leases."""
 

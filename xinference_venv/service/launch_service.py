@@ -27,11 +27,14 @@ from xinference_venv.errors import (
 from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
 from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.observability.waiting import counted_waiting
+from xinference_venv.planning.allowed_sources import AllowedSources, allowed_hosts, place_of
 from xinference_venv.planning.catalog import Catalog
 from xinference_venv.planning.host import HostFacts, Interpreter
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock
+from xinference_venv.planning.pip_config import PipConfig
 from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.planning.requirements import Origin
 from xinference_venv.planning.sources import check_launch_find_links
 from xinference_venv.planning.spec import (
     EnvSpec,
@@ -375,6 +378,8 @@ class LaunchService:
             settings=self.settings,
         )
         spec = plan_spec(request, around, find_links=find_links)
+        if spec is not None:
+            self._allowed(request, around.pip).check(_places_named(request, spec))
         for place in () if spec is None else spec.sources.find_links:
             path = place.removeprefix("file://")
             if "://" not in path and real_directory(path) is None:
@@ -383,6 +388,15 @@ class LaunchService:
                     {"hint": "it comes from the model's block or from pip's configuration"},
                 )
         return spec
+
+    def _allowed(self, request: LaunchRequest, pip: PipConfig | None) -> AllowedSources:
+        """What a request may name on this host."""
+        settings = self.settings
+        return AllowedSources(
+            roots=settings.find_links_allowed_roots,
+            hosts=allowed_hosts(settings.allowed_hosts, pip, restricted=request.restricted),
+            resolve=real_directory,
+        )
 
     def preparation(self, spec: EnvSpec, host: HostFacts, build: Build | None) -> Preparation:
         """The preparation of a spec, with a count of its own of the uv processes it takes."""
@@ -407,3 +421,15 @@ class LaunchService:
             request=job.request,
             log=BuildLog.of(self.store, spec.key, job.job_id),
         )
+
+
+def _places_named(request: LaunchRequest, spec: EnvSpec) -> list[str]:
+    """The URLs that a request names by itself, not by the model or engine of the catalogue."""
+    origins = {Origin.LAUNCH}
+    places = []
+    if (block := request.virtualenv) is not None:
+        origins.add(Origin.MODEL)
+        indexes = (block.index_url or "", *block.extra_index_url)
+        places = [each for each in (*indexes, *block.find_links) if "://" in each]
+    lines = (place_of(each) for each in spec.requirements if each.origin in origins)
+    return [*places, *filter(None, lines)]

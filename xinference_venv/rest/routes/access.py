@@ -32,14 +32,23 @@ def allowing(tokens: Tokens, scope: Scope) -> Callable[..., Awaitable[None]]:
     return check
 
 
+async def scopes_of(request: Request) -> frozenset[Scope]:
+    """What the token of a request allows: all where none is needed, nothing without."""
+    tokens: Tokens | None = request.app.state.tokens
+    if tokens is None:
+        return frozenset(Scope)
+    given = await _bearer(request)
+    return (None if given is None else tokens.scopes_of(given.credentials)) or frozenset()
+
+
+async def may_name_any_source(request: Request) -> bool:
+    """Whether launches of this request may name sources that the worker does not know."""
+    return Scope.SOURCES in await scopes_of(request)
+
+
 async def show_access(request: Request) -> Response:
     """Tell what the token of this request allows: all where none is needed, nothing without."""
-    tokens: Tokens | None = request.app.state.tokens
-    scopes: frozenset[Scope] | None = frozenset(Scope)
-    if tokens is not None:
-        given = await _bearer(request)
-        scopes = None if given is None else tokens.scopes_of(given.credentials)
-    return Json({"scopes": sorted(scopes or ())})
+    return Json({"scopes": sorted(await scopes_of(request))})
 
 
 ROUTES = (

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from xinference_venv.planning.provenance import as_tree
 from xinference_venv.rest.base import Json, Route, Supervisor, gathered
 from xinference_venv.rest.errors import refusal
+from xinference_venv.rest.routes.access import may_name_any_source
 from xinference_venv.rest.schemas import responses
 from xinference_venv.rest.schemas.requests import (
     JobId,
@@ -32,7 +33,7 @@ async def prepare_virtual_env(
     That prepares workers for the launches to come: nothing is left in use.
     """
     job_id = await supervisor.prepare(
-        launch.request(),
+        launch.request(restricted=not await may_name_any_source(request)),
         workers=launch.workers,
         count=launch.count,
         everywhere=launch.everywhere,
@@ -46,9 +47,13 @@ async def prepare_virtual_env(
     )
 
 
-async def plan_virtual_env(supervisor: Supervisor, launch: PlanRequest) -> Response:
+async def plan_virtual_env(
+    request: Request, supervisor: Supervisor, launch: PlanRequest
+) -> Response:
     """Resolve a launch on one worker and say what it would install, inherit and hide."""
-    planned = await supervisor.plan(launch.request(), launch.worker_ip)
+    planned = await supervisor.plan(
+        launch.request(restricted=not await may_name_any_source(request)), launch.worker_ip
+    )
     distributions = [] if planned["lock"] is None else planned["lock"]["distributions"]
     return Json({**planned, **as_tree(distributions)})
 

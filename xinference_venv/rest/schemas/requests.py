@@ -172,10 +172,10 @@ class Launch(_Body):
     import_check: _Modules | None = None
     refresh: bool | None = None
 
-    def request(self) -> dict[str, Any]:
-        """The launch as the actors take it; raises `InvalidInput`."""
+    def request(self, *, restricted: bool) -> dict[str, Any]:
+        """The launch as the actors take it, `restricted` or not; raises `InvalidInput`."""
         given = self.model_dump(exclude_none=True, include=set(Launch.model_fields))
-        return LaunchRequest.from_dict(given).to_dict()
+        return LaunchRequest.from_dict({**given, "restricted": restricted}).to_dict()
 
 
 class RequirementText(_Body):

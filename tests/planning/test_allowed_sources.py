@@ -1,0 +1,80 @@
+"""What a request may name, and that refusals tell nothing of what exists."""
+
+from __future__ import annotations
+
+import pytest
+
+from xinference_venv.errors import InvalidSource
+from xinference_venv.planning.allowed_sources import AllowedSources, allowed_hosts
+from xinference_venv.planning.pip_config import PipConfig
+
+_FOLDERS = {"/srv/wheels", "/srv/wheels/sub", "/srv", "/etc", "/"}
+_LINKS = {"/srv/wheels/link": "/etc"}
+
+
+def _real(path: str) -> str | None:
+    """A host with a few folders, one of them by a link; `..` is not walked."""
+    path = _LINKS.get(path.rstrip("/"), path.rstrip("/")) or "/"
+    return path if path in _FOLDERS else None
+
+
+def allowing(*hosts: str) -> AllowedSources:
+    return AllowedSources(roots=("/srv/wheels",), hosts=frozenset(hosts), resolve=_real)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "file:///srv/wheels",
+        "file:///srv/wheels/a-1.0-py3-none-any.whl",
+        "git+file:///srv/wheels/sub@main",
+        "git+file:///srv/wheels/sub",
+        "https://index.example/simple",
+        "git+https://user:word@index.example/a/b.git@v1",
+    ],
+)
+def test_what_lies_in_an_allowed_folder_or_host_is_allowed(place: str) -> None:
+    allowing("index.example").check([place])
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "file:///etc/passwd",
+        "file:///etc",
+        "file:///srv/wheels/link/passwd",
+        "file:///srv",
+        "file:///%65tc/passwd",
+        "git+file:///srv@main",
+        "https://other.example/simple",
+        "git+ssh://git@other.example/a/b",
+        "https://index.example.evil/simple",
+        "http://169.254.169.254/latest",
+    ],
+)
+def test_what_lies_elsewhere_is_refused(place: str) -> None:
+    with pytest.raises(InvalidSource):
+        allowing("index.example").check([place])
+
+
+def test_a_refusal_does_not_tell_what_exists() -> None:
+    words = set()
+    for name in ("/etc/passwd", "/etc/nothing", "/nowhere/x"):
+        with pytest.raises(InvalidSource) as caught:
+            allowing().check([f"file://{name}"])
+        words.add(str(caught.value).replace(name, ""))
+    assert len(words) == 1
+
+
+def test_a_refusal_shows_no_credential() -> None:
+    with pytest.raises(InvalidSource) as caught:
+        allowing().check(["https://user:word@other.example/simple"])
+    assert "word" not in str(caught.value)
+
+
+def test_hosts_are_those_of_the_operator_else_of_pip_and_pypi_for_restricted_requests() -> None:
+    pip = PipConfig(index_url="https://mirror.example/simple", find_links=("/srv/wheels",))
+    assert allowed_hosts(("a",), pip, restricted=False) == frozenset({"a"})
+    assert allowed_hosts((), pip, restricted=False) is None
+    found = allowed_hosts((), pip, restricted=True)
+    assert found == frozenset({"mirror.example", "pypi.org", "files.pythonhosted.org"})

@@ -1,0 +1,90 @@
+"""Which places a request may name: those that the operator of the host allows.
+
+Comes in: the URLs and paths of a request, and what is allowed. Comes out: nothing, or a refusal,
+whose text is the same for what does not exist and for what is not allowed: requests must not be
+a way to find out what there is on the host or in its network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from xinference_venv._util.redact import redact_url
+from xinference_venv.errors import InvalidSource
+from xinference_venv.planning.pip_config import PipConfig
+from xinference_venv.planning.requirements import RequirementLine
+from xinference_venv.settings import ALLOWED_HOSTS_VARIABLE, ALLOWED_ROOTS_VARIABLE
+
+PYPI_HOSTS = frozenset({"pypi.org", "files.pythonhosted.org"})
+_MAX_SHOWN = 200
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AllowedSources:
+    """What requests may name: local places inside `roots`, and these `hosts` (None: any).
+
+    `resolve` returns the real path of an existing directory, and None for anything else.
+    """
+
+    roots: Sequence[str]
+    hosts: frozenset[str] | None
+    resolve: Callable[[str], str | None]
+
+    def check(self, places: Iterable[str]) -> None:
+        """Raise `InvalidSource` for the first place that is not allowed."""
+        for place in places:
+            parts = urlsplit(place)
+            if parts.scheme.rpartition("+")[2] == "file":
+                if not self._is_inside(parts.scheme, unquote(parts.path)):
+                    raise InvalidSource(
+                        f"{_shown(place)} does not exist in an allowed folder",
+                        {"hint": f"{ALLOWED_ROOTS_VARIABLE} names the folders that are allowed"},
+                    )
+            elif self.hosts is not None and (parts.hostname or "") not in self.hosts:
+                raise InvalidSource(
+                    f"{_shown(place)} is on a host that requests may not name",
+                    {
+                        "hint": f"{ALLOWED_HOSTS_VARIABLE} names the hosts that are allowed; a"
+                        " token with the scope virtualenv:sources may name any where it is not set"
+                    },
+                )
+
+    def _is_inside(self, scheme: str, path: str) -> bool:
+        """Whether a folder, or the folder of a file, lies in a root."""
+        if scheme.startswith("git+"):
+            # `@` begins the revision.
+            name = path.rsplit("/", 1)[-1]
+            path = path.removesuffix(f"@{name.rpartition('@')[2]}") if "@" in name else path
+        roots = [real for root in self.roots if (real := self.resolve(root)) is not None]
+        real = self.resolve(path) or self.resolve(str(PurePosixPath(path).parent))
+        return real is not None and any(PurePosixPath(real).is_relative_to(each) for each in roots)
+
+
+def allowed_hosts(
+    configured: Sequence[str], pip: PipConfig | None, *, restricted: bool
+) -> frozenset[str] | None:
+    """The hosts that a request may name; None: any.
+
+    Those that are `configured`; where none are, a `restricted` request may name those of pip's
+    configuration and PyPI.
+    """
+    if configured:
+        return frozenset(configured)
+    if not restricted:
+        return None
+    places = () if pip is None else (pip.index_url or "", *pip.extra_index_url, *pip.find_links)
+    return PYPI_HOSTS | {host for each in places if (host := urlsplit(each).hostname)}
+
+
+def place_of(line: RequirementLine) -> str | None:
+    """The URL that a requirement names, if any."""
+    _, at, url = line.text.rpartition(" @ ")
+    found = url if at else line.text
+    return found.strip() if "://" in found or found.startswith("file:") else None
+
+
+def _shown(place: str) -> str:
+    return repr(redact_url(place)[:_MAX_SHOWN])
