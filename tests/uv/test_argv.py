@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import tomllib
 from typing import Any
 
 import pytest
@@ -107,23 +108,26 @@ def test_a_resolution_writes_a_lock_file_of_pep_751() -> None:
     assert values_of("--python", made) == ["/usr/bin/python3.11"]
 
 
-def test_the_sources_become_arguments_and_indexes_become_variables() -> None:
+def test_the_sources_become_arguments_and_indexes_a_configuration() -> None:
     made = resolve(secrets=frozenset({"secretpw"}))
     assert values_of("--allow-insecure-host", made) == ["index.example", "extra.example:8443"]
     assert values_of("--index-strategy", made) == ["unsafe-best-match"]
     assert values_of("--torch-backend", made) == ["cu128"]
     assert "--no-build-isolation" in made.arguments
-    assert made.environment == {
-        "UV_DEFAULT_INDEX": SECRET_INDEX,
-        "UV_INDEX": f"{SECRET_EXTRA} https://plain.example/simple",
-        **LOG,
+    assert made.environment == LOG
+    assert tomllib.loads(made.configuration) == {
+        "index": [
+            {"url": SECRET_EXTRA},
+            {"url": "https://plain.example/simple"},
+            {"url": SECRET_INDEX, "default": True},
+        ]
     }
     assert made.secrets == {"secretpw"}
 
 
 def test_sources_that_say_nothing_leave_all_to_uv() -> None:
     made = resolve(PackageSources())
-    assert made.environment == LOG
+    assert (made.environment, made.configuration) == (LOG, "")
     for option in ("--no-index", "--allow-insecure-host", "--index-strategy", "--torch-backend"):
         assert option not in made.arguments
     for option in ("--no-build-isolation", "--find-links", "--only-binary"):

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
+import tomli_w
+
 from xinference_venv.planning.pylock import strip_credentials
 from xinference_venv.planning.sources import PackageSources
 from xinference_venv.settings import WIRE_KEY_VARIABLE
@@ -40,10 +42,12 @@ _DROPPED_VARIABLES = frozenset({"VIRTUAL_ENV", WIRE_KEY_VARIABLE, "__PYVENV_LAUN
 class UvCommand:
     """A uv command without the program itself; `secrets` must never be shown.
 
-    Indexes go by `environment`, since everybody on a host can read argument vectors.
+    Indexes go by `configuration`, the text of a uv.toml that takes the place of ``--no-config``:
+    everybody on a host can read argument vectors, and what uv builds has its environment.
     """
 
     arguments: tuple[str, ...]
+    configuration: str = field(default="", repr=False)
     environment: Mapping[str, str] = field(default_factory=dict)
     secrets: frozenset[str] = frozenset()
 
@@ -166,10 +170,10 @@ def resolve(
         arguments += ["--only-binary", ":all:"]
     if sources.no_build_isolation:
         arguments += ["--no-build-isolation"]
-    environment = {} if of_host_alone else _source_environment(sources)
     return UvCommand(
         arguments=tuple(arguments),
-        environment={**environment, "RUST_LOG": LOG_OF_RESOLVER},
+        configuration="" if of_host_alone else _index_configuration(sources),
+        environment={"RUST_LOG": LOG_OF_RESOLVER},
         secrets=secrets,
     )
 
@@ -204,7 +208,7 @@ def install(
     if build_constraints is not None:
         arguments += ["--build-constraints", build_constraints]
     return UvCommand(
-        arguments=tuple(arguments), environment=_source_environment(sources), secrets=secrets
+        arguments=tuple(arguments), configuration=_index_configuration(sources), secrets=secrets
     )
 
 
@@ -252,13 +256,11 @@ def find_links_url(place: str) -> str:
     return url.replace("{", "%7B").replace("}", "%7D")
 
 
-def _source_environment(sources: PackageSources) -> dict[str, str]:
-    environment = {}
+def _index_configuration(sources: PackageSources) -> str:
+    indexes: list[dict[str, object]] = [{"url": url} for url in sources.extra_index_urls]
     if sources.index_url is not None:
-        environment["UV_DEFAULT_INDEX"] = sources.index_url
-    if sources.extra_index_urls:
-        environment["UV_INDEX"] = " ".join(sources.extra_index_urls)
-    return environment
+        indexes.append({"url": sources.index_url, "default": True})
+    return tomli_w.dumps({"index": indexes}) if indexes else ""
 
 
 def _source_arguments(sources: PackageSources) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.pylock import pylock_of, strip_credentials
 from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.uv import argv
+from xinference_venv.uv.git_credentials import git_logins, git_variables
 from xinference_venv.uv.output import uncached_name
 from xinference_venv.uv.subprocess import Uv
 
@@ -79,8 +80,16 @@ class Builder:
 
     async def _run(self, asked: argv.UvCommand, on_line: Callable[[str], None]) -> None:
         await self.uv(
-            asked, deadline=self.deadline, on_line=on_line, working_directory=str(self.scratch)
+            self._with_git(asked),
+            deadline=self.deadline,
+            on_line=on_line,
+            working_directory=str(self.scratch),
         )
+
+    def _with_git(self, command: argv.UvCommand) -> argv.UvCommand:
+        logins = git_logins(line.text for line in self.spec.requirements)
+        variables = git_variables(logins, self.scratch, self.uv.door.environment)
+        return replace(command, environment={**command.environment, **variables})
 
     async def build_wheels(
         self,
@@ -101,13 +110,15 @@ class Builder:
         names = [package["name"] for package in sources]
         try:
             await self.uv(
-                argv.build(
-                    lock=str(file),
-                    python=str(self.env / "bin" / "python"),
-                    sources=self.spec.sources_without_backend(),
-                    # uv's own cache does not know what a build saw.
-                    cache=None if isolated else str(self.scratch / "cache"),
-                    secrets=secrets_of(urls),
+                self._with_git(
+                    argv.build(
+                        lock=str(file),
+                        python=str(self.env / "bin" / "python"),
+                        sources=self.spec.sources_without_backend(),
+                        # uv's own cache does not know what a build saw.
+                        cache=None if isolated else str(self.scratch / "cache"),
+                        secrets=secrets_of(urls),
+                    )
                 ),
                 deadline=self.deadline,
                 on_line=on_line,
@@ -196,7 +207,10 @@ def with_credentials(document: Mapping[str, Any], urls: list[str]) -> dict[str, 
     def walk(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {
-                key: completed(each) if key == "url" and isinstance(each, str) else walk(each)
+                key: completed(each)
+                if key == "url" and isinstance(each, str)
+                # git has those of repositories by itself.
+                else (each if key == "vcs" else walk(each))
                 for key, each in value.items()
             }
         if isinstance(value, list | tuple):

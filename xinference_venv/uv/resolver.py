@@ -51,6 +51,7 @@ from xinference_venv.planning.sources import PYPI, TORCH_FAMILY, PackageSources
 from xinference_venv.planning.spec import PROCESS_DISTRIBUTION, EnvSpec
 from xinference_venv.settings import InheritMode
 from xinference_venv.uv import argv
+from xinference_venv.uv.git_credentials import git_logins, git_variables, without_git_login
 from xinference_venv.uv.output import ResolverLog
 from xinference_venv.uv.resolution_errors import has_no_solution, missing_in, way_out
 from xinference_venv.uv.satisfies import contradicted, is_exact, may_be_satisfied
@@ -510,19 +511,22 @@ class Resolver:
             if not log.read(line):
                 self.note(line)
 
-        await self.uv(
-            argv.resolve(
-                files=self._write_files(
-                    folder, sources, kept=kept, floors=floors, look=not of_host_alone, roots=roots
-                ),
-                output=str(output),
-                python=self._python(),
-                sources=sources,
-                of_host_alone=of_host_alone,
-                allow_source_builds=self.spec.allow_source_builds and built is None,
-                built=built or (),
-                secrets=self._secrets(sources),
+        command = argv.resolve(
+            files=self._write_files(
+                folder, sources, kept=kept, floors=floors, look=not of_host_alone, roots=roots
             ),
+            output=str(output),
+            python=self._python(),
+            sources=sources,
+            of_host_alone=of_host_alone,
+            allow_source_builds=self.spec.allow_source_builds and built is None,
+            built=built or (),
+            secrets=self._secrets(sources),
+        )
+        logins = git_logins(line.text for line in self.spec.requirements)
+        git = git_variables(logins, folder, self.uv.door.environment)
+        await self.uv(
+            replace(command, environment={**command.environment, **git}),
             deadline=self.deadline,
             on_line=hear,
             working_directory=str(folder),
@@ -567,7 +571,7 @@ class Resolver:
         asked = [self._root_text(name) for name in spec.roots if roots and self._is_asked(name)]
         requirements = [
             *(f"--find-links {place}" for place in links),
-            *(line.text for line in self._lines()),
+            *(without_git_login(line.text) for line in self._lines()),
             *asked,
         ]
         stubs = [self._stub_line(name) for name in sorted(kept)]

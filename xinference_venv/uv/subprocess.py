@@ -160,6 +160,7 @@ class ProcessRunner:
         more_environment: Mapping[str, str] = MappingProxyType({}),
         secrets: frozenset[str] = frozenset(),
         working_directory: str = "/",
+        configuration: str = "",
         doing: str = "looking at an interpreter",
         resolving: bool = False,
     ) -> Finished:
@@ -168,7 +169,8 @@ class ProcessRunner:
         Every line of stderr goes to `on_line`, redacted. Raises `DeadlineExceeded` and
         `NoProgress`; a failing exit status is the caller's to judge. The working directory is the
         root by default, so that no file of the caller's folder is picked up. `doing` says in a
-        few words what for, to whoever waits for the place.
+        few words what for, to whoever waits for the place. A `configuration` is what the
+        argument ``--no-config`` is exchanged for: a file that can be read once.
         """
         assert self.places is not None
         ask = Ask(job=self.job, doing=doing, resolving=resolving)
@@ -176,14 +178,11 @@ class ProcessRunner:
         async with counted_waiting(self.measures, "slot", place):
             began = time.monotonic()
             mark = uuid.uuid4().hex
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env={**self.environment, **more_environment, _RUN_VARIABLE: mark},
-                cwd=working_directory,
-                start_new_session=True,
+            process = await self._start(
+                command,
+                configuration,
+                {**self.environment, **more_environment, _RUN_VARIABLE: mark},
+                working_directory,
             )
             said = _Output(secrets=secrets, on_line=on_line)
             self.measures.add(metrics.SUBPROCESSES)
@@ -219,6 +218,39 @@ class ProcessRunner:
                 output=said.output.decode("utf-8", "replace"),
                 tail=tuple(said.tail),
             )
+
+    async def _start(
+        self,
+        command: Sequence[str],
+        configuration: str,
+        environment: Mapping[str, str],
+        working_directory: str,
+    ) -> asyncio.subprocess.Process:
+        reading: list[int] = []
+        if configuration:
+            # What the process starts inherits the pipe, but not what was read from it.
+            end, writing = os.pipe()
+            reading.append(end)
+            with os.fdopen(writing, "wb") as stream:
+                os.set_blocking(writing, False)
+                stream.write(configuration.encode())
+            exchanged = ["--config-file", f"/dev/fd/{end}"]
+            at = command.index("--no-config")
+            command = [*command[:at], *exchanged, *command[at + 1 :]]
+        try:
+            return await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=environment,
+                cwd=working_directory,
+                start_new_session=True,
+                pass_fds=reading,
+            )
+        finally:
+            for each in reading:
+                os.close(each)
 
     async def _until_ended(
         self, process: asyncio.subprocess.Process, said: _Output, *, resolving: bool
@@ -316,6 +348,7 @@ class Uv:
                 more_environment=command.environment,
                 secrets=command.secrets,
                 working_directory=working_directory,
+                configuration=command.configuration,
                 doing=_DOING.get(command.name, f"running uv {command.name}"),
                 resolving=command.name == "pip compile",
             )
