@@ -19,7 +19,7 @@ def _real(path: str) -> str | None:
 
 
 def allowing(*hosts: str) -> AllowedSources:
-    return AllowedSources(roots=("/srv/wheels",), hosts=frozenset(hosts), resolve=_real)
+    return AllowedSources(roots=("/srv/wheels",), hosts=frozenset(hosts), real_path=_real)
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,12 @@ _MAX_SHOWN = 200
 class AllowedSources:
     """What requests may name: local places inside `roots`, and these `hosts` (None: any).
 
-    `resolve` returns the real path of an existing directory, and None for anything else.
+    `real_path` returns the real path of an existing directory, and None for anything else.
     """
 
     roots: Sequence[str]
     hosts: frozenset[str] | None
-    resolve: Callable[[str], str | None]
+    real_path: Callable[[str], str | None]
 
     def check(self, places: Iterable[str]) -> None:
         """Raise `InvalidSource` for the first place that is not allowed."""
@@ -58,8 +58,8 @@ class AllowedSources:
             # `@` begins the revision.
             name = path.rsplit("/", 1)[-1]
             path = path.removesuffix(f"@{name.rpartition('@')[2]}") if "@" in name else path
-        roots = [real for root in self.roots if (real := self.resolve(root)) is not None]
-        real = self.resolve(path) or self.resolve(str(PurePosixPath(path).parent))
+        roots = [real for root in self.roots if (real := self.real_path(root)) is not None]
+        real = self.real_path(path) or self.real_path(str(PurePosixPath(path).parent))
         return real is not None and any(PurePosixPath(real).is_relative_to(each) for each in roots)
 
 

@@ -395,7 +395,7 @@ class LaunchService:
         return AllowedSources(
             roots=settings.find_links_allowed_roots,
             hosts=allowed_hosts(settings.allowed_hosts, pip, restricted=request.restricted),
-            resolve=real_directory,
+            real_path=real_directory,
         )
 
     def preparation(self, spec: EnvSpec, host: HostFacts, build: Build | None) -> Preparation:
