@@ -60,6 +60,7 @@ def test_what_does_not_fit_is_refused_with_numbers_and_a_way_out() -> None:
     error = caught.value
     assert error.message == ("the environment needs about 5.22 GiB in /srv/home, 1.12 GiB are free")
     assert "gc" in str(error.hint) and "--prune-uv-cache" in str(error.hint)
+    assert error.details["needed_bytes"] == 5_600_000_000
     assert error.details["free_bytes"] == 1_200_000_000
 
 
@@ -69,6 +70,9 @@ def test_each_place_is_looked_at() -> None:
     with pytest.raises(StoreError, match="in /cache"):
         check_space(needs, free.__getitem__)
     free["/cache"] = 5
+    check_space(needs, free.__getitem__)
+    # Some file systems say nothing of what is free.
+    free["/home"] = 0
     check_space(needs, free.__getitem__)
 
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes import check_record, key, lock, through_json, wheel_package
+from tests.fakes import check_record, key, lock, locked, through_json, wheel_package
 from xinference_venv.inventory.env import EnvRecord, KeyRecord
 from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.lock import Role
 
 texts = st.text(max_size=5)
 keys = st.builds(EnvKey, model_name=texts, model_engine=st.none() | texts, python_version=texts)
@@ -61,6 +64,25 @@ def test_records_are_read_whole_or_refused() -> None:
     check_record(key(), may_be_absent=("model_engine",))
     check_record(KEY_RECORD, may_be_absent=("version", "request"))
     check_record(RECORD, may_be_absent=("version", "warnings"))
+
+
+def test_the_record_of_an_environment_says_what_its_lock_says_and_what_was_measured() -> None:
+    made = lock(wheel_package("numpy"), warnings=("numpy is old",))
+    host_part = (locked("six", Role.INHERITED), locked("torch", Role.INHERITED))
+    made = replace(made, distributions=(*made.distributions, *host_part))
+    record = EnvRecord.of(made, size_bytes=5, files=7, created=1.5, interpreter={"size": 10})
+    assert record == EnvRecord(
+        env_id=made.env_id,
+        lock_digest=made.digest,
+        python_version="3.11.7",
+        installed=1,
+        inherited=2,
+        warnings=("numpy is old",),
+        size_bytes=5,
+        files=7,
+        created=1.5,
+        interpreter={"size": 10},
+    )
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,11 @@ def test_the_least_recently_used_goes_until_the_rest_fits() -> None:
 
 
 def test_what_was_not_used_for_long_goes_whatever_it_takes() -> None:
-    made = plan(usage("a", used=1, size=0), usage("b", used=31, size=0), older_than=30 * DAY)
+    just, over = usage("a", used=30, size=0), usage("b", used=31, size=0)
+    made = plan(just, over, older_than=30 * DAY)
     assert went(made) == [("b", EvictionReason.UNUSED)]
+    made = plan(replace(just, busy=True), replace(over, busy=True), older_than=30 * DAY)
+    assert [each.env_id for each in made.in_use] == ["b"]
 
 
 @pytest.mark.parametrize("use", [{"leases": (fakes.lease(),)}, {"busy": True}])
@@ -101,8 +104,9 @@ def test_a_plan_is_plain_json() -> None:
 @pytest.mark.parametrize("limit", [-1, math.nan, math.inf, True])
 def test_a_limit_is_a_number_from_0_on(limit: float) -> None:
     for name in ("max_bytes", "older_than"):
-        with pytest.raises(InvalidInput, match=f"Invalid {name}"):
+        with pytest.raises(InvalidInput, match=f"Invalid {name}") as caught:
             EvictionPolicy(**{name: limit})  # type: ignore[arg-type]
+        assert caught.value.hint
 
 
 usages = st.lists(

@@ -14,7 +14,9 @@ from xinference_venv.inventory.inventory import (
     EnvEntry,
     RemovalPlan,
     building_entry,
+    held_by,
     plan_removal,
+    used_by,
 )
 from xinference_venv.inventory.lease import Holder, JudgedLease
 from xinference_venv.inventory.selection import Selection, check_directory_name
@@ -233,6 +235,31 @@ def test_a_user_of_a_directory_is_told_with_what_told_of_it() -> None:
     made = directory_user()
     check_record(made, may_be_absent={"told_by"})
     assert str(made) == "process 7 (python -m old), seen in its command line, memory map"
+
+
+def test_who_uses_an_environment_is_named_and_what_is_being_built_says_so() -> None:
+    used = entry(A, lease(), lease("second"), users=(directory_user(),))
+    holders = "a-model (process 100 on a-host); a-model (process 100 on a-host)"
+    assert used.use == used.hindrance == f"in use by {holders}; {directory_user()}"
+    assert entry(A).use == entry(A).hindrance == ""
+    assert replace(used, state=EnvState.BUILDING).hindrance == "being built"
+
+
+@pytest.mark.parametrize(("count", "named", "more"), [(5, 5, ""), (7, 5, "; and 2 more")])
+def test_the_users_of_a_directory_are_named_up_to_five(count: int, named: int, more: str) -> None:
+    users = [directory_user(pid) for pid in range(count)]
+    error = used_by("/old", users, hint="stop them", so=", which would fail")
+    first = "; ".join(map(str, users[:named]))
+    assert error.message == f"/old is in use by {first}{more}, which would fail"
+    assert error.details["users"] == [each.to_dict() for each in users]
+    assert error.hint == "stop them"
+
+
+def test_the_holders_of_leases_are_named_in_the_error_of_a_change() -> None:
+    leases = [lease(), lease("second", model_uid="a-model-0")]
+    error = held_by("a-model", leases)
+    assert error.message == f"a-model is in use by {leases[0]}; {leases[1]}"
+    assert error.details["holders"] == [each.to_dict() for each in leases]
 
 
 @pytest.mark.parametrize("name", ["two words", "a+b", "line\nbreak", "\udcff", "x" * 255, "..."])

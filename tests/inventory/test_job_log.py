@@ -80,7 +80,9 @@ def test_an_ending_counts_whatever_became_of_the_writer(writer: Holder) -> None:
 
 def test_the_message_of_an_ending_is_short_and_without_secrets() -> None:
     message = "https://user:hunter22@index.example/ failed" + "x" * 10_000
-    error = LogEnding.failed("uv_failed", message, ended=0.0).error
+    ending = LogEnding.failed("uv_failed", message, ended=4.0)
+    assert (ending.outcome, ending.ended) == (Outcome.FAILED, 4.0)
+    error = ending.error
     assert error is not None
     assert error["message"].startswith("https://****@index.example/ failed")
     assert len(error["message"]) == 1000

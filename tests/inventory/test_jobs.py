@@ -105,6 +105,34 @@ def test_who_asks_gets_each_event_after_the_number_it_has(count: int, seen: int)
     assert [event.seq for event in journal.since(seen)] == list(range(max(seen, 0) + 1, count + 1))
 
 
+def test_the_seconds_of_each_phase_add_up_to_the_last_event() -> None:
+    journal = JobJournal()
+    journal.add(10.0, Phase.RESOLVING, "resolving")
+    assert journal.seconds == {}
+    journal.add(12.5, Phase.INSTALLING, "installing")
+    journal.add(13.0, Phase.RESOLVING, "resolving again")
+    # The clock was set back, which takes nothing away.
+    journal.add(9.0, Phase.RESOLVING, "resolving")
+    journal.add(9.5, Phase.READY, "ready")
+    assert journal.seconds == {Phase.RESOLVING: 3.0, Phase.INSTALLING: 0.5}
+
+
+def test_an_event_has_its_time_its_words_and_its_progress() -> None:
+    event = JobJournal().add(
+        1.5, Phase.DOWNLOADING, "downloading", done=1, total=2, done_bytes=3, total_bytes=4
+    )
+    assert event == JobEvent(
+        seq=1,
+        at=1.5,
+        phase=Phase.DOWNLOADING,
+        message="downloading",
+        done=1,
+        total=2,
+        done_bytes=3,
+        total_bytes=4,
+    )
+
+
 def test_a_talkative_job_keeps_its_first_and_its_latest_events() -> None:
     journal = JobJournal()
     journal.add(0.0, Phase.QUEUED, "queued")

@@ -8,6 +8,7 @@ from tests.fakes import check_record, key, lease, process, through_json
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.inventory.lease import (
     Holder,
+    JudgedLease,
     Lease,
     LeaseEntry,
     ProcessIdentity,
@@ -139,6 +140,13 @@ def test_a_lease_that_is_bound_changes_its_process_alone() -> None:
     assert bound.process == process(200)
     assert bound.bound_to(first.process) == first
     assert first.process == process()
+
+
+def test_a_judged_lease_is_the_lease_with_how_its_holder_was_judged() -> None:
+    held = lease(model_uid="a-model-0")
+    judged = JudgedLease.of(held, Holder.UNKNOWN)
+    assert judged.holder is Holder.UNKNOWN
+    assert Lease.from_dict(judged.to_dict()) == held
 
 
 def test_a_lease_names_its_model_and_process() -> None:

@@ -25,6 +25,7 @@ def test_an_engine_is_meant_however_it_is_written() -> None:
 )
 def test_a_worker_is_meant_by_its_ip_or_its_address(worker: str | None, is_on: bool) -> None:
     assert Selection(worker=worker).is_on("10.0.0.1:4000") is is_on
+    assert Selection(worker="[::1]").is_on("[::1]:4000")
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\0b", "a" * 256])

@@ -61,6 +61,16 @@ def test_who_waits_is_told_for_whom_and_what_they_do() -> None:
     assert slots.reason(3) is None
 
 
+def test_who_is_to_resolve_waits_for_those_who_resolve_and_anyone_else_for_all() -> None:
+    slots = SlotState(places=2)
+    slots.asked(1, ask("glow", "resolving"))
+    slots.asked(2, ask("lamp", "installing"))
+    slots.asked(3, ask("wick", "resolving"))
+    assert str(slots.reason(3)).endswith("; taken by glow (resolving)")
+    slots.asked(4, ask("lens", "installing"))
+    assert "; taken by glow (resolving), lamp (installing)" in str(slots.reason(4))
+
+
 def test_one_that_is_withdrawn_takes_no_place() -> None:
     slots = SlotState(places=1)
     slots.asked(1, ask("a"))

@@ -33,3 +33,6 @@ def test_a_child_whose_work_is_counted_no_more_does_not_hide_that_of_the_next() 
     watch.looked(Done(cpu=50.0), 30.0)
     watch.looked(Done(cpu=1.0), 60.0)
     assert watch.looked(Done(cpu=1.1), 90.0) == 0.0
+    watch.looked(Done(cpu=1.1, written=1 << 20), 120.0)
+    watch.looked(Done(cpu=1.1, written=10), 150.0)
+    assert watch.looked(Done(cpu=1.1, written=10 + (1 << 16)), 180.0) == 0.0
