@@ -25,7 +25,7 @@ def test_every_error_is_public() -> None:
 
 
 def test_a_name_that_is_not_there_is_no_attribute() -> None:
-    with pytest.raises(AttributeError, match="has no attribute 'Fleet'"):
+    with pytest.raises(AttributeError, match="has no attribute 'ClusterState'"):
         _ = xinference_venv.ClusterState
 
 
