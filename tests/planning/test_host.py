@@ -161,6 +161,47 @@ def test_distributions_are_found_by_name_with_their_exact_versions() -> None:
     assert facts.versions == {"torch": "2.8.0+cu128", "numpy": "1.26.4"}
 
 
+def needed_by(name: str, facts: HostFacts) -> list[str]:
+    return [need.name for need in facts.needs[name]]
+
+
+def test_an_extra_that_is_asked_for_brings_its_own_requirements_and_no_others() -> None:
+    facts = host(
+        distribution("app", "1.0", "web[fast]", "absent[more]", "core"),
+        distribution("web", "1.0", "core", "wheel ; extra == 'fast'", "lint ; extra == 'dev'"),
+        distribution("core"),
+    )
+    assert needed_by("app", facts) == ["web", "absent", "core", "wheel"]
+    assert needed_by("web", facts) == ["core"]
+
+
+def test_extras_that_ask_for_each_other_are_followed_once() -> None:
+    facts = host(
+        distribution("app", "1.0", "left[all]"),
+        distribution("left", "1.0", "right[all] ; extra == 'all'"),
+        distribution("right", "1.0", "left[all] ; extra == 'all'", "core ; extra == 'all'"),
+    )
+    assert needed_by("app", facts) == ["left", "right", "left", "core"]
+
+
+def test_the_closure_of_a_distribution_is_all_that_it_requires_as_far_as_it_is_here() -> None:
+    facts = host(
+        distribution("app", "1.0", "web", "absent"),
+        distribution("web", "1.0", "core"),
+        distribution("core", "1.0", "app"),
+        distribution("other", "1.0", "core"),
+    )
+    assert facts.closure("app") == {"app", "web", "core"}
+    assert facts.closure("absent") == set()
+
+
+def test_a_pre_release_that_is_installed_meets_what_its_number_meets() -> None:
+    facts = host(distribution("app", "1.0", "torch>=2.7"))
+    [need] = facts.needs["app"]
+    assert need.allows("2.8.0a0+34c6371d24.nv25.8")
+    assert not need.allows("2.7.0a0")
+
+
 @pytest.mark.parametrize(
     ("version", "minor"), [("3.11.7", "3.11"), ("3.9.0", "3.9"), ("3.14.0rc1", "3.14")]
 )

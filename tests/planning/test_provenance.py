@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 
 from tests.fakes import distribution, host, locked
 from xinference_venv.planning.lock import LockedDistribution, Role
-from xinference_venv.planning.provenance import branches_of, chains, explain_distributions
+from xinference_venv.planning.provenance import (
+    as_tree,
+    branches_of,
+    chains,
+    explain_distributions,
+)
 from xinference_venv.planning.pylock import REQUEST
 
 EDGES = {
@@ -167,6 +172,18 @@ def test_what_is_required_is_told_of_each_and_what_is_not_in_the_lock_is_left_ou
     assert (b.asked, b.requires) == (True, ("c",))
     assert (c.asked, c.requires) == (False, ())
     assert (d.asked, d.why) == (False, locked("d").why)
+
+
+def test_a_listing_becomes_the_tree_and_what_is_not_shown() -> None:
+    a, b = locked("a", asked=True, requires=("b",)), locked("b", Role.INHERITED)
+    hidden, shadowed = locked("c", Role.HIDDEN), locked("a", Role.SHADOWED)
+    assert as_tree([each.to_dict() for each in (hidden, b, shadowed, a)]) == {
+        "tree": [
+            {**a.to_dict(), "parent": None, "first": True},
+            {**b.to_dict(), "parent": 0, "first": True},
+        ],
+        "not_shown": [shadowed.to_dict(), hidden.to_dict()],
+    }
 
 
 def test_what_nothing_is_known_of_keeps_its_reason_and_stands_at_the_top() -> None:

@@ -189,6 +189,53 @@ def test_a_wrong_value_in_a_virtualenv_block_is_named(key: str, value: object, w
     assert str(caught.value.hint).startswith("Allowed ")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "wrong"),
+    [
+        ("virtual_env_packages", ["x"] * 1001, "virtual_env_packages has 1001 items"),
+        ("virtual_env_packages", ["x", "x" * 4097], "virtual_env_packages[1] has 4097 characters"),
+        (
+            "virtualenv",
+            {"index_url": "x" * 4097},
+            "virtualenv.index_url has 4097 characters",
+        ),
+    ],
+)
+def test_what_is_too_large_is_named_with_its_place(key: str, value: object, wrong: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        LaunchRequest.from_dict({"model_name": "m", key: value})
+    assert caught.value.message == wrong
+    assert caught.value.hint
+
+
+def test_lists_and_texts_may_be_as_large_as_is_allowed() -> None:
+    packages = ["x" * 4096] * 1000
+    request = LaunchRequest.from_dict({"model_name": "m", "virtual_env_packages": packages})
+    assert request.virtual_env_packages == tuple(packages)
+
+
+@pytest.mark.parametrize("read", [ModelVirtualEnv.from_dict, LaunchRequest.from_dict])
+def test_what_must_be_importable_is_read_in_its_normal_form_each_name_once(
+    read: Callable[[dict[str, Any]], ModelVirtualEnv | LaunchRequest],
+) -> None:
+    made = read(
+        {
+            "model_name": "m",
+            "must_import": ["Flash_Attn", "flash-attn", "apex"],
+            "import_check": ["torch.nn", "apex", "torch.nn"],
+        }
+    )
+    assert made.must_import == ("flash-attn", "apex")
+    assert made.import_check == ("torch.nn", "apex")
+
+
+@pytest.mark.parametrize("name", ["", "a-b", "a..b", ".a", "os; x", "a b"])
+def test_what_no_module_can_be_called_is_refused(name: str) -> None:
+    with pytest.raises(InvalidName, match="Invalid module name") as caught:
+        LaunchRequest.from_dict({"model_name": "m", "import_check": ["torch", name]})
+    assert caught.value.hint
+
+
 def test_a_virtualenv_block_that_is_no_object_is_refused() -> None:
     with pytest.raises(InvalidModelSpec, match="virtualenv is of type list"):
         LaunchRequest.from_dict({"model_name": "m", "virtualenv": []})

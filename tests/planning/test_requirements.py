@@ -19,6 +19,7 @@ from xinference_venv.planning.requirements import (
     Requirements,
     merge_lines,
     plan_requirements,
+    read_line,
 )
 
 WHEEL = "https://example.org/en_core_web_sm-3.8.0-py3-none-any.whl"
@@ -86,6 +87,36 @@ def test_a_line_becomes_what_uv_reads_and_tells_its_name(
     assert plan(written).lines == (
         RequirementLine(text=text, name=name, origin=Origin.MODEL, written=written),
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "name", "shown"),
+    [
+        (" Foo[a]>=1 ;has_cuda", "foo", "Foo[a]>=1 ; has_cuda"),
+        ("#system_Tor_ch#", "tor-ch", "#system_Tor_ch#"),
+        ("#system_torch# ; #engine# == 'vllm'", "torch", "#system_torch# ; #engine# == 'vllm'"),
+        ("#unknown_dependencies#", None, "#unknown_dependencies#"),
+        ("https://h/main.zip", None, "https://h/main.zip"),
+        ("x @ https://u:hunter22@h/x-1.zip", "x", "x @ https://****@h/x-1.zip"),
+    ],
+)
+def test_a_line_is_read_for_its_author_without_host_catalogue_and_credentials(
+    written: str, name: str | None, shown: str
+) -> None:
+    assert read_line(written) == (name, shown)
+
+
+@pytest.mark.parametrize("written", ["foo==", "foo ; nonsense", "#sytem_numpy#"])
+def test_a_line_that_is_wrong_is_named_to_its_author(written: str) -> None:
+    with pytest.raises(InvalidRequirement) as caught:
+        read_line(written)
+    assert caught.value.message.startswith(f"Invalid requirement {written!r}: ")
+    assert caught.value.hint
+
+
+def test_a_system_pin_is_known_by_what_was_written() -> None:
+    planned = plan(" #System_numpy#", f"torch=={HOST['torch']}")
+    assert [each.is_system_pin for each in planned.lines] == [True, False]
 
 
 def test_a_line_whose_marker_does_not_hold_vanishes_and_replaces_nothing() -> None:

@@ -20,6 +20,8 @@ from xinference_venv.planning.source_builds import (
     origins_of,
     serves_instead,
     source_warnings,
+    sources_by_choice,
+    sources_by_request,
     with_built,
     with_places,
     without_sources,
@@ -66,6 +68,13 @@ def built_lock() -> EnvLock:
 )
 def test_a_source_is_what_no_wheel_serves(package: dict[str, Any], expected: bool) -> None:
     assert is_source(package) is expected
+
+
+def test_a_source_is_chosen_from_an_index_or_asked_for_by_its_url() -> None:
+    direct = archive("https://files.example/direct-1.0.tar.gz")
+    found = resolution(SDIST, VCS, wheel_package("lib"), direct, numpy="2.0")
+    assert sources_by_choice(found) == ["deep-speed"]
+    assert sources_by_request(found) == ["tool", "direct"]
 
 
 def test_older_is_told_by_version_wherever_it_comes_from() -> None:

@@ -241,6 +241,41 @@ def test_a_request_that_names_xoscar_has_the_last_word(version: str) -> None:
     assert planned.roots == ()
 
 
+MUST_IMPORT = {
+    "XINFERENCE_VIRTUAL_ENV_MUST_IMPORT": "apex",
+    "XINFERENCE_VIRTUAL_ENV_MUST_IMPORT_ALONE": "the-app",
+}
+
+
+def test_what_must_be_importable_are_roots_whoever_says_so() -> None:
+    asked = request(
+        virtualenv={
+            "packages": ["six"],
+            "must_import": ["flash-attn", "apex"],
+            "import_check": ["flash_attn", "torch"],
+        },
+        must_import=["six", "torchaudio"],
+        import_check=["torchaudio", "torch"],
+    )
+    here = settings(**MUST_IMPORT)
+    planned = plan(asked, around(settings=here))
+    # What the request installs needs no copy of the host's.
+    assert planned.roots == ("xoscar", "apex", "flash-attn", "torchaudio")
+    assert planned.import_check == ("flash_attn", "torch", "torchaudio")
+    assert planned.alone == ("the-app",)
+    # Where the host is not seen, they are installed, xoscar alone in the host's version.
+    other = plan(asked, around(settings=here, interpreter=interpreter("3.12.1")))
+    assert asked_of_uv(other) == ["six", "xoscar==0.12.2", "apex", "flash-attn", "torchaudio"]
+    assert {each.origin for each in other.requirements[1:]} == {Origin.PROCESS}
+    assert (other.roots, other.alone) == ((), ())
+
+
+def test_a_host_without_xoscar_asks_for_none() -> None:
+    bare = host(distribution("numpy", "1.26.4"))
+    assert plan(request(), around(host=bare)).roots == ()
+    assert "xoscar" not in str(asked_of_uv(plan(request(inherit="none"), around(host=bare))))
+
+
 def test_markers_see_the_interpreter_that_the_environment_is_for() -> None:
     packages = ["old ; python_version < '3.12'", "new ; python_version >= '3.12'"]
     asked = request(virtualenv={"packages": packages})
@@ -422,6 +457,8 @@ def test_credentials_of_sources_are_no_part_of_the_digest() -> None:
         replace(SPEC, skip_installed=False),
         replace(SPEC, roots=()),
         replace(SPEC, allow_source_builds=False),
+        replace(SPEC, alone=("the-app",)),
+        replace(SPEC, import_check=("torch",)),
     ],
 )
 def test_what_means_another_environment_makes_another_digest(other: EnvSpec) -> None:
