@@ -13,8 +13,8 @@ from enum import StrEnum
 from typing import Self, TypeVar
 
 from xinference_venv._util.humanize import parse_duration, parse_size, quoted
-from xinference_venv._util.names import check_distribution_names
-from xinference_venv.errors import InvalidInput, InvalidName
+from xinference_venv._util.names import check_distribution_names, check_version_bounds
+from xinference_venv.errors import InvalidInput, InvalidName, InvalidRequirement
 
 WIRE_KEY_VARIABLE = "XOSCAR_AUTH_KEY"
 """xoscar's variable for the key that signs what actors say to each other."""
@@ -85,6 +85,15 @@ class Settings:
     max_age_gap: float
     """``XINFERENCE_VIRTUAL_ENV_MAX_AGE_GAP``: seconds that what is asked for may be older at most,
     for the sake of the host's packages, than it would be without them."""
+    constraints: tuple[str, ...]
+    """``XINFERENCE_VIRTUAL_ENV_CONSTRAINTS``, separated by white space: versions that whatever is
+    resolved must have, like ``numpy<3``."""
+    overrides: tuple[str, ...]
+    """``XINFERENCE_VIRTUAL_ENV_OVERRIDES``: requirements that replace all others of their names."""
+    exclude: tuple[str, ...]
+    """``XINFERENCE_VIRTUAL_ENV_EXCLUDE``, separated by commas: distributions never installed."""
+    build_constraints: tuple[str, ...]
+    """``XINFERENCE_VIRTUAL_ENV_BUILD_CONSTRAINTS``: versions that builds must use."""
     python_downloads: bool
     """``XINFERENCE_VIRTUAL_ENV_PYTHON_DOWNLOADS``: uv may download an interpreter."""
     spec_dir: str
@@ -135,6 +144,10 @@ class Settings:
             ),
             allow_source_builds=read.boolean(f"{option}ALLOW_SOURCES") is not False,
             max_age_gap=DEFAULT_MAX_AGE_GAP if age_gap is None else age_gap,
+            constraints=read.bounds(f"{option}CONSTRAINTS"),
+            overrides=read.bounds(f"{option}OVERRIDES"),
+            exclude=read.names(f"{option}EXCLUDE"),
+            build_constraints=read.bounds(f"{option}BUILD_CONSTRAINTS"),
             python_downloads=read.boolean(f"{option}PYTHON_DOWNLOADS") is True,
             spec_dir=read.path(f"{option}SPEC_DIR") or f"{_virtualenv_dir(home)}/models",
             host_python=read.path(f"{option}HOST_PYTHON"),
@@ -194,6 +207,14 @@ class _Variables:
             return check_distribution_names(filter(None, re.split(r"[,\s]+", value)))
         except InvalidName as error:
             raise _invalid(name, value, "names of distributions, separated by commas") from error
+
+    def bounds(self, name: str) -> tuple[str, ...]:
+        value = self.text(name) or ""
+        try:
+            return check_version_bounds(value.split())
+        except InvalidRequirement:
+            allowed = "names with versions and without blanks, like numpy<3 setuptools<81"
+            raise _invalid(name, value, allowed) from None
 
     def matching(self, name: str, pattern: re.Pattern[str], allowed: str) -> str | None:
         value = self.text(name)

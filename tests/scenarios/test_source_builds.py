@@ -22,7 +22,7 @@ from tests.scenarios.steps import (
 )
 from tests.wheels import build_sdist, build_wheel, corrupt, git_repository
 from xinference_venv.client import Client, local_client
-from xinference_venv.errors import BuildFailed
+from xinference_venv.errors import BuildFailed, VirtualEnvError
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.request import LaunchRequest
@@ -341,3 +341,43 @@ async def ended(client: Client, job: str) -> dict[str, Any]:
         answer: dict[str, Any] = await client.worker.wait(job, 1 << 30, 10.0)
         if answer["result"] is not None or answer["error"] is not None:
             return answer
+
+
+# What builds see and may use
+
+
+@pytest.mark.usefixtures("wheels")
+async def test_a_build_without_isolation_sees_the_other_packages_of_the_request(
+    client: Client, index: Index, tmp_path: Path
+) -> None:
+    """As of flash-attn beside torch: its metadata can't even be read without them."""
+    build_wheel(tmp_path / "wheels", "tors", "2.0")
+    build_sdist(tmp_path / "wheels", "flashy", "1.0", requires=["tors"], backend="import tors\n")
+    request = asking(index, "tors", "flashy")
+    block = {**(request.to_dict()["virtualenv"] or {}), "no_build_isolation": True}  # type: ignore[dict-item]
+    made = await client.prepare(
+        LaunchRequest.from_dict({"model_name": "glow", "virtualenv": block})
+    )
+    assert await says(made.python, version_of("flashy")) == "1.0"
+
+
+@pytest.mark.usefixtures("wheels")
+async def test_a_build_uses_what_the_build_constraints_allow(
+    client: Client, index: Index, tmp_path: Path
+) -> None:
+    for version in ("80.0", "81.0"):
+        build_wheel(tmp_path / "wheels", "setuptools", version)
+    build_sdist(
+        tmp_path / "wheels",
+        "legacy",
+        "1.0",
+        backend="import setuptools\nassert setuptools.__version__ == '80.0'\n",
+        build_requires=["setuptools"],
+    )
+    with pytest.raises(VirtualEnvError, match="legacy"):
+        await client.prepare(asking(index, "legacy"))
+    made = await client.prepare(asking(index, "legacy", build_constraints=["setuptools<81"]))
+    assert await says(made.python, version_of("legacy")) == "1.0"
+    # A pin of a build tool among the packages is meant for their builds, too.
+    made = await client.prepare(asking(index, "legacy", "setuptools>=70,<81"))
+    assert await says(made.python, version_of("setuptools")) == "80.0"

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,19 @@ class Bench:
         **changes: Any,
     ) -> Resolution:
         """The resolution of these lines over a host with these distributions."""
+        return await self.resolve_lines(
+            tuple(map(line, lines)), host=host, sources=sources, **changes
+        )
+
+    async def resolve_lines(
+        self,
+        lines: Sequence[RequirementLine],
+        *,
+        host: Sequence[HostDistribution] = (),
+        sources: PackageSources | None = None,
+        **changes: Any,
+    ) -> Resolution:
+        """The same of lines that are read already."""
         self._resolved += 1
         scratch = self.folder / f"resolution-{self._resolved}"
         scratch.mkdir(parents=True)
@@ -81,7 +94,7 @@ class Bench:
         stubs.mkdir()
         facts = fakes.host(*host, interpreter=this_interpreter())
         write_stubs(facts, stubs)
-        spec = self.spec(lines, sources, **changes)
+        spec = replace(self.spec((), sources, **changes), requirements=tuple(lines))
         resolver = Resolver(
             uv=self.uv,
             spec=spec,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -11,7 +12,7 @@ import pytest
 
 from tests.fakes import distribution
 from tests.index import Index, dead_port
-from tests.uv.conftest import Bench, this_interpreter
+from tests.uv.conftest import Bench, line, this_interpreter
 from tests.wheels import build_sdist, build_wheel
 from xinference_venv.errors import DeadlineExceeded, ResolutionFailed
 from xinference_venv.planning.pylock import Resolution
@@ -438,3 +439,97 @@ async def test_a_forbidden_index_is_not_asked_for_what_the_host_has_not(
     with pytest.raises(ResolutionFailed, match="lib"):
         await bench.resolve("lib", sources=PackageSources(no_index=True))
     assert index.requests == []
+
+
+# Bounds, and what uv only says in its log
+
+
+async def test_constraints_overrides_and_exclusions_hold_for_whatever_is_resolved(
+    bench: Bench, wheels: Path
+) -> None:
+    for version in ("1.0", "2.0"):
+        build_wheel(wheels, "lib", version)
+        build_wheel(wheels, "tool", version)
+    build_wheel(wheels, "app", "1.0", requires=["lib", "tool<2", "heavy"])
+    host = [distribution("lib", "2.0")]
+    found = await bench.resolve(
+        "app", host=host, constraints=("lib<2",), overrides=("tool>=2",), excludes=("heavy",)
+    )
+    assert installed(found) == {"app": "1.0", "lib": "1.0", "tool": "2.0"}
+
+
+async def test_an_unknown_extra_is_a_warning(bench: Bench, wheels: Path) -> None:
+    build_wheel(wheels, "lib", "1.0")
+    found = await bench.resolve("lib[full]")
+    assert found.warnings == ("The package `lib==1.0` does not have an extra named `full`",)
+    host = [distribution("lib", "2.0+local")]
+    build_wheel(wheels, "app", "1.0", requires=["lib[full]"])
+    found = await bench.resolve("app", host=host)
+    assert found.warnings == ("the host's lib 2.0+local has no extra named `full`",)
+
+
+# Placeholders
+
+
+async def test_a_placeholder_gives_way_to_what_contradicts_it(bench: Bench, wheels: Path) -> None:
+    for version in ("2.3", "2.4"):
+        build_wheel(wheels, "numpy", version)
+    build_wheel(wheels, "vllm", "0.11", requires=["numpy<2.4"])
+    pinned = replace(line("numpy==2.4"), written="#system_numpy#")
+    spec_lines = (pinned, line("vllm>=0.11"))
+    found = await bench.resolve_lines(spec_lines, host=[distribution("numpy", "2.4")])
+    assert installed(found) == {"numpy": "2.3", "vllm": "0.11"}
+    assert found.warnings == (
+        "#system_numpy#: the host's numpy 2.4 gives way to 2.3, since vllm requires numpy<2.4",
+    )
+
+
+# Age
+
+
+async def test_what_is_asked_for_is_not_made_ancient_to_keep_the_host(
+    bench: Bench, wheels: Path
+) -> None:
+    build_wheel(wheels, "datasets", "2.14")
+    build_wheel(wheels, "datasets", "4.4", requires=["dill>=0.4", "fsspec"])
+    build_wheel(wheels, "dill", "0.4")
+    host = [distribution("dill", "0.3"), distribution("fsspec", "2025.1")]
+    found = await bench.resolve("datasets", host=host)
+    assert installed(found) == {"datasets": "4.4", "dill": "0.4"}
+    assert inherited(found) == {"fsspec": "2025.1"}
+
+
+async def test_what_is_slightly_older_to_keep_the_host_is_a_warning(
+    bench: Bench, wheels: Path
+) -> None:
+    build_wheel(wheels, "app", "1.0", requires=["lib"])
+    build_wheel(wheels, "app", "1.1", requires=["lib>=2"])
+    build_wheel(wheels, "lib", "2.0")
+    found = await bench.resolve("app", host=[distribution("lib", "1.0")])
+    assert installed(found) == {"app": "1.0"}
+    assert found.warnings == (
+        "app 1.0 is taken although there is 1.1, since the host's lib 1.0 is kept; ask for"
+        " app>=1.1 to have it, or launch with --inherit none",
+    )
+    found = await bench.resolve("app", host=[distribution("lib", "1.0")], max_age_gap=-1.0)
+    assert installed(found) == {"app": "1.0"}  # without dates two minor versions are allowed
+
+
+async def test_nothing_is_kept_older_for_the_installer_tools_of_the_host(
+    bench: Bench, wheels: Path
+) -> None:
+    build_wheel(wheels, "app", "1.0", requires=["setuptools"])
+    build_wheel(wheels, "app", "1.1", requires=["setuptools>=80"])
+    build_wheel(wheels, "setuptools", "80.0")
+    found = await bench.resolve("app", host=[distribution("setuptools", "65.0")])
+    assert installed(found) == {"app": "1.1", "setuptools": "80.0"}
+
+
+# Passes
+
+
+async def test_a_plain_request_takes_two_processes_of_uv(bench: Bench, wheels: Path) -> None:
+    build_wheel(wheels, "app", "1.0", requires=["lib"])
+    build_wheel(wheels, "lib", "2.0")
+    await bench.resolve("app", host=[distribution("lib", "1.0")])
+    assert bench.uv.calls == 2

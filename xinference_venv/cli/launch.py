@@ -60,6 +60,33 @@ from xinference_venv.settings import InheritMode
     help="How much of the host the model sees: all that fits, exactly what it needs, or nothing.",
 )
 @click.option(
+    "--constraint",
+    "constraints",
+    metavar="BOUND",
+    multiple=True,
+    help="Versions that whatever is installed must have, like 'numpy<3'. Can be repeated.",
+)
+@click.option(
+    "--override",
+    "overrides",
+    metavar="BOUND",
+    multiple=True,
+    help="A requirement that replaces every other one of its name. Can be repeated.",
+)
+@click.option(
+    "--exclude",
+    metavar="NAME",
+    multiple=True,
+    help="A distribution that is left out, whatever requires it. Can be repeated.",
+)
+@click.option(
+    "--build-constraint",
+    "build_constraints",
+    metavar="BOUND",
+    multiple=True,
+    help="Versions of what builds from source use, like 'setuptools<81'. Can be repeated.",
+)
+@click.option(
     "--must-import",
     metavar="NAME",
     multiple=True,
@@ -129,6 +156,10 @@ def launch(
     packages: tuple[str, ...],
     find_links: tuple[str, ...],
     inherit: str | None,
+    constraints: tuple[str, ...],
+    overrides: tuple[str, ...],
+    exclude: tuple[str, ...],
+    build_constraints: tuple[str, ...],
     must_import: tuple[str, ...],
     import_check: tuple[str, ...],
     refresh: bool,
@@ -177,6 +208,10 @@ def launch(
             "virtual_env_packages": packages,
             "virtual_env_find_links": find_links,
             "inherit": inherit,
+            "constraints": constraints,
+            "overrides": overrides,
+            "exclude": exclude,
+            "build_constraints": build_constraints,
             "must_import": must_import,
             "import_check": import_check,
             "refresh": refresh,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import cast
 
 from xinference_venv._util.humanize import quoted
-from xinference_venv._util.names import check_distribution_names
+from xinference_venv._util.names import check_distribution_names, check_version_bounds
 from xinference_venv._util.records import Misplaced, Plain, Record, read_as, read_by
 from xinference_venv._util.redact import redact_text
 from xinference_venv.errors import (
@@ -157,6 +157,10 @@ def _distributions(value: object) -> tuple[str, ...]:
     return check_distribution_names(_texts(value))
 
 
+def _bounds(value: object) -> tuple[str, ...]:
+    return check_version_bounds(_texts(value))
+
+
 def _modules(value: object) -> tuple[str, ...]:
     return check_modules(_texts(value))
 
@@ -204,6 +208,14 @@ class ModelVirtualEnv(Record, name="virtualenv"):
     trusted_host: tuple[str, ...] = field(default=(), repr=False, metadata=read_by(_text_or_texts))
     index_strategy: str | None = None
     no_build_isolation: bool = False
+    constraints: tuple[str, ...] = field(default=(), metadata=read_by(_bounds))
+    """Versions that whatever is resolved must have, asked for or not."""
+    overrides: tuple[str, ...] = field(default=(), metadata=read_by(_bounds))
+    """Requirements that replace every other one of their names."""
+    exclude: tuple[str, ...] = field(default=(), metadata=read_by(_distributions))
+    """Distributions that are left out, whatever requires them."""
+    build_constraints: tuple[str, ...] = field(default=(), metadata=read_by(_bounds))
+    """Versions that what a source needs for being built must have."""
     must_import: tuple[str, ...] = field(default=(), metadata=read_by(_distributions))
     """Distributions (normalized names) that must be importable together with what is requested."""
     import_check: tuple[str, ...] = field(default=(), metadata=read_by(_modules))
@@ -243,6 +255,14 @@ class LaunchRequest(Record, name="launch request"):
     """Requirements that replace the model's of the same name, not yet parsed."""
     virtual_env_find_links: tuple[str, ...] = field(default=(), repr=False)
     inherit: InheritMode | None = field(default=None, metadata=read_by(_inherit_mode))
+    constraints: tuple[str, ...] = field(default=(), metadata=read_by(_bounds))
+    """Versions that whatever is resolved must have, asked for or not."""
+    overrides: tuple[str, ...] = field(default=(), metadata=read_by(_bounds))
+    """Requirements that replace every other one of their names."""
+    exclude: tuple[str, ...] = field(default=(), metadata=read_by(_distributions))
+    """Distributions that are left out, whatever requires them."""
+    build_constraints: tuple[str, ...] = field(default=(), metadata=read_by(_bounds))
+    """Versions that what a source needs for being built must have."""
     must_import: tuple[str, ...] = field(default=(), metadata=read_by(_distributions))
     """As in the block; what either names counts."""
     import_check: tuple[str, ...] = field(default=(), metadata=read_by(_modules))

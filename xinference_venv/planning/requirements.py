@@ -105,6 +105,11 @@ class RequirementLine(Record, name="requirement line"):
     """The line as its author wrote it."""
 
     @property
+    def is_direct(self) -> bool:
+        """Whether it names a place. Without a marker only a URL has a colon."""
+        return ":" in self.text
+
+    @property
     def is_system_pin(self) -> bool:
         """Whether it was written as ``#system_NAME#``."""
         return _SYSTEM.match(self.written.strip()) is not None

@@ -7,7 +7,7 @@ built wheels, each with the source that it was built from, so that another host 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -140,15 +140,22 @@ def built_hashes(lock: EnvLock) -> dict[str, str]:
     }
 
 
-def build_digest(origin: Mapping[str, Any], lock: EnvLock, *, isolated: bool) -> str:
-    """Equal for builds that give the same wheel: source, platform and, unless isolated, all that
-    the build sees.
+def build_digest(
+    origin: Mapping[str, Any],
+    lock: EnvLock,
+    *,
+    isolated: bool,
+    build_constraints: Sequence[str] = (),
+) -> str:
+    """Equal for builds that give the same wheel: source, platform, bounds and, unless isolated, all
+    that the build sees.
     """
     seen: list[Any] = []
     if not isolated:
         rest = without_sources(lock).packages
         seen = [lock.host_digest, sorted(identity_of(package) for package in rest)]
-    return digest_of([identity_of(origin), lock.platform_digest, seen])
+    bounds = [sorted(build_constraints)] if build_constraints else []
+    return digest_of([identity_of(origin), lock.platform_digest, seen, *bounds])
 
 
 def without_sources(lock: EnvLock) -> EnvLock:

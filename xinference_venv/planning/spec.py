@@ -7,9 +7,14 @@ Comes in: `LaunchRequest`, the catalogue, `HostFacts`, the target `Interpreter`.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from xinference_venv._util.records import digest_of
 from xinference_venv._util.redact import redact_url
@@ -25,6 +30,14 @@ from xinference_venv.settings import DEFAULT_MAX_AGE_GAP, InheritMode, Settings
 
 # What a model process needs besides its model's packages: it is an xoscar sub pool.
 PROCESS_DISTRIBUTION = "xoscar"
+# What only builds need: a version of it in a request is one for its builds.
+BUILD_TOOLS = frozenset(
+    {
+        *("cmake", "cython", "flit-core", "hatchling", "maturin", "meson", "meson-python"),
+        *("ninja", "pdm-backend", "poetry-core", "pybind11", "scikit-build", "scikit-build-core"),
+        *("setuptools", "setuptools-rust", "setuptools-scm", "wheel"),
+    }
+)
 
 _NO_BOUNDS: list[Any] = [DEFAULT_MAX_AGE_GAP, (), (), (), ()]
 _CUDA_BUILD = re.compile(r"/cu([0-9]+)(?=/|$)")
@@ -181,8 +194,38 @@ def plan_spec(
         import_check=tuple(dict.fromkeys((*block.import_check, *request.import_check))),
         allow_source_builds=around.settings.allow_source_builds,
         max_age_gap=around.settings.max_age_gap,
+        constraints=_together(settings.constraints, block.constraints, request.constraints),
+        overrides=_latest(settings.overrides, block.overrides, request.overrides),
+        excludes=_together(settings.exclude, block.exclude, request.exclude),
+        build_constraints=_together(
+            settings.build_constraints,
+            block.build_constraints,
+            request.build_constraints,
+            # A pin of a build tool is meant for the builds of the request as well.
+            (
+                line.text
+                for line in lines
+                if line.name in BUILD_TOOLS and not line.is_direct and line.text != line.name
+            ),
+        ),
         warnings=tuple(warnings),
     )
+
+
+def _together(*lists: Iterable[str]) -> tuple[str, ...]:
+    """All that is in any of the lists, once."""
+    return tuple(dict.fromkeys(chain.from_iterable(lists)))
+
+
+def _latest(*lists: Iterable[str]) -> tuple[str, ...]:
+    """Of each name the requirements of the last list that has any."""
+    chosen: dict[str, list[str]] = {}
+    for each in lists:
+        by_name: dict[str, list[str]] = {}
+        for line in each:
+            by_name.setdefault(canonicalize_name(Requirement(line).name), []).append(line)
+        chosen |= by_name
+    return tuple(chain.from_iterable(chosen.values()))
 
 
 def _catalog_block(request: LaunchRequest, catalog: Catalog) -> ModelVirtualEnv:

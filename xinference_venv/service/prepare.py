@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from xinference_venv._util.records import digest_of
 from xinference_venv._util.tasks import cancel, finish_in_thread
-from xinference_venv.errors import InvalidInput, InvalidRecord, StoreError
+from xinference_venv.errors import InvalidInput, InvalidRecord, ResolutionFailed, StoreError
 from xinference_venv.inventory.env import EnvRecord, KeyRecord
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.lease import Lease
@@ -40,6 +40,7 @@ from xinference_venv.store.envs.verify import content_is_doubted, lease_of_lock,
 from xinference_venv.store.locks import hold_lock
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store, interpreter_facts
+from xinference_venv.uv.resolution_errors import failed_builds
 from xinference_venv.uv.resolver import write_stubs
 from xinference_venv.uv.subprocess import Uv
 
@@ -172,7 +173,20 @@ class Preparation:
     async def resolve(self, folder: Path) -> EnvLock:
         """The lock of the spec on this host, with its reasons; raises `ResolutionFailed`."""
         stubs = await finish_in_thread(self._stubs, folder) if self.spec.skip_installed else None
-        resolution, hidden = await self.assembly.resolver(self.host, stubs, folder).resolve()
+        resolver = self.assembly.resolver(self.host, stubs, folder)
+        try:
+            resolution, hidden = await resolver.resolve()
+        except ResolutionFailed as error:
+            others = self._without(failed_builds(str(error)))
+            if others is None:
+                raise
+            # What a build without isolation imports may be among the request's other packages.
+            resolver = replace(
+                resolver,
+                scratch=await self._subfolder(folder, "with-others"),
+                build_python=await self._install_others(others, folder),
+            )
+            resolution, hidden = await resolver.resolve()
         reasons = self.spec.reasons()
         not_shown = host_part(hidden, resolution.installed, self.host)
         distributions = explain_distributions(
@@ -182,6 +196,32 @@ class Preparation:
             host=self.host,
         )
         return await self.assembly.lock(resolution, distributions)
+
+    def _without(self, names: Collection[str]) -> EnvSpec | None:
+        """The spec of the request's other packages, where builds see them and there are any."""
+        if not names or not self.spec.sources.no_build_isolation:
+            return None
+        others = tuple(line for line in self.spec.requirements if line.name not in names)
+        if not others or len(others) == len(self.spec.requirements):
+            return None
+        return replace(self.spec, requirements=others)
+
+    async def _install_others(self, others: EnvSpec, folder: Path) -> str:
+        """An environment with the request's other packages and the host; its interpreter."""
+        self.say(Phase.RESOLVING, "installing the other packages for a build without isolation")
+        place = await self._subfolder(folder, "others")
+        preparation = replace(self, spec=others, build=None)
+        lock = await preparation.resolve(place)
+        lock = with_built(lock, await preparation.assembly.wheels_for(lock, place))
+        builder = preparation.assembly.builder(place, place / "env")
+        await builder.make_empty()
+        await preparation.assembly.fill(lock, builder)
+        return str(place / "env" / "bin" / "python")
+
+    async def _subfolder(self, folder: Path, name: str) -> Path:
+        made = folder / name
+        await finish_in_thread(self.store.disk.make_directory, made)
+        return made
 
     def _stubs(self, folder: Path) -> Path:
         """The stubs of this host; made once for all builds, and renamed to their place."""

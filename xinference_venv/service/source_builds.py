@@ -46,7 +46,15 @@ class SourceBuilding:
         if not origins:
             return []
         isolated = not self.builder.spec.sources.no_build_isolation
-        builds = {name: build_digest(origins[name], lock, isolated=isolated) for name in origins}
+        builds = {
+            name: build_digest(
+                origins[name],
+                lock,
+                isolated=isolated,
+                build_constraints=self.builder.spec.build_constraints,
+            )
+            for name in origins
+        }
         hashes = built_hashes(lock)
         found = await asyncio.gather(
             *(

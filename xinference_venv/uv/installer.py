@@ -115,6 +115,7 @@ class Builder:
                         lock=str(file),
                         python=str(self.env / "bin" / "python"),
                         sources=self.spec.sources_without_backend(),
+                        build_constraints=self._build_constraints(),
                         # uv's own cache does not know what a build saw.
                         cache=None if isolated else str(self.scratch / "cache"),
                         secrets=secrets_of(urls),
@@ -134,6 +135,14 @@ class Builder:
                 },
             ) from error
         return {name: await asyncio.to_thread(built_wheel, self.env, name) for name in names}
+
+    def _build_constraints(self) -> str | None:
+        """The file that bounds what builds use, if anything does."""
+        if not self.spec.build_constraints:
+            return None
+        file = self.scratch / "build-constraints.txt"
+        file.write_text("".join(f"{line}\n" for line in self.spec.build_constraints), "utf-8")
+        return str(file)
 
     def _urls_with_credentials(self) -> list[str]:
         sources = self.spec.sources

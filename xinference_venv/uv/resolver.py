@@ -28,6 +28,9 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from xinference_venv._util.redact import secrets_of
 from xinference_venv._util.tasks import cancel, ignore
 from xinference_venv.errors import ResolutionFailed, UvFailed
@@ -46,7 +49,7 @@ from xinference_venv.planning.displacement import (
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.overlay import hidden_by
 from xinference_venv.planning.pylock import Resolution, read_resolution, strip_credentials
-from xinference_venv.planning.requirements import RequirementLine
+from xinference_venv.planning.requirements import Origin, RequirementLine
 from xinference_venv.planning.sources import PYPI, TORCH_FAMILY, PackageSources
 from xinference_venv.planning.spec import PROCESS_DISTRIBUTION, EnvSpec
 from xinference_venv.settings import InheritMode
@@ -118,6 +121,8 @@ class Resolver:
     deadline: float
     say: Callable[[str], None]
     note: Callable[[str], None]
+    build_python: str | None = None
+    """The interpreter whose packages a build without isolation sees, if not the host's."""
 
     _unusable: dict[str, str] = field(default_factory=dict, init=False)
     """The host distributions that may not serve, each with the reason."""
@@ -257,11 +262,11 @@ class Resolver:
         offered = frozenset(
             name
             for name, version in self.host.versions.items()
-            if name not in self._unusable and not contradicted(name, version, self._lines())
+            if name not in self._unusable
+            and name not in self.spec.excludes
+            and not contradicted(name, version, (*self._lines(), *self._bounds()))
         )
-        if not self._unusable and all(
-            may_be_satisfied(line, self.host) for line in self.spec.requirements
-        ):
+        if not self._unusable and all(may_be_satisfied(line, self.host) for line in self._lines()):
             self.say("resolving with what the host has")
             found = await self._try(sources, kept=offered, of_host_alone=True)
             if not isinstance(found, UvFailed):
@@ -599,8 +604,24 @@ class Resolver:
             for line in self.spec.requirements
         )
 
+    def _bounds(self) -> list[RequirementLine]:
+        """Constraints and overrides that apply here, as what they mean for the host's versions."""
+        bounds = map(Requirement, (*self.spec.constraints, *self.spec.overrides))
+        return [
+            RequirementLine(
+                text=f"{each.name}{each.specifier}",
+                name=canonicalize_name(each.name),
+                origin=Origin.LAUNCH,
+                written=str(each),
+            )
+            for each in bounds
+            if each.marker is None or each.marker.evaluate(dict(self.spec.interpreter.markers))
+        ]
+
     def _python(self) -> str:
         """The interpreter; what is built without isolation sees the host's packages."""
+        if self.build_python is not None:
+            return self.build_python
         if self.spec.sources.no_build_isolation and self.spec.sees_host:
             return self.host.interpreter.executable
         return self.spec.interpreter.base_executable

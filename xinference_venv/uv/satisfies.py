@@ -13,14 +13,9 @@ from xinference_venv.planning.requirements import RequirementLine
 def may_be_satisfied(line: RequirementLine, host: HostFacts) -> bool:
     """Whether the host could serve a requirement."""
     name = line.name
-    if name is None or name not in host.by_name or _is_direct(line):
+    if name is None or name not in host.by_name or line.is_direct:
         return False
     return not contradicted(name, host.versions[name], [line])
-
-
-def _is_direct(line: RequirementLine) -> bool:
-    # A line has no marker any more, so only a URL has a colon; "file:/path" is one, too.
-    return ":" in line.text
 
 
 def contradicted(name: str, version: str, lines: Iterable[RequirementLine]) -> bool:
@@ -28,7 +23,7 @@ def contradicted(name: str, version: str, lines: Iterable[RequirementLine]) -> b
     for line in lines:
         if line.name != name:
             continue
-        if _is_direct(line):
+        if line.is_direct:
             return True
         try:
             requirement = Requirement(line.text)
@@ -41,7 +36,7 @@ def contradicted(name: str, version: str, lines: Iterable[RequirementLine]) -> b
 
 def is_exact(line: RequirementLine) -> bool:
     """Whether a requirement leaves no choice of the version."""
-    if _is_direct(line):
+    if line.is_direct:
         return True
     try:
         specifier = Requirement(line.text).specifier

@@ -148,6 +148,10 @@ class VirtualEnvBlock(_Body):
     trusted_host: _OneOrMore | None = None
     index_strategy: _Text | None = None
     no_build_isolation: bool | None = None
+    constraints: _Texts | None = None
+    overrides: _Texts | None = None
+    exclude: _Distributions | None = None
+    build_constraints: _Texts | None = None
     must_import: _Distributions | None = None
     import_check: _Modules | None = None
 
@@ -168,6 +172,10 @@ class Launch(_Body):
     virtual_env_packages: _Texts | None = None
     virtual_env_find_links: _Texts | None = None
     inherit: Literal["host", "exact", "none"] | None = None
+    constraints: _Texts | None = None
+    overrides: _Texts | None = None
+    exclude: _Distributions | None = None
+    build_constraints: _Texts | None = None
     must_import: _Distributions | None = None
     import_check: _Modules | None = None
     refresh: bool | None = None
