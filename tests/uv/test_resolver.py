@@ -211,11 +211,11 @@ async def test_an_extra_of_a_host_package_brings_what_it_lacks_and_nothing_else(
 async def test_what_a_model_process_needs_of_the_host_is_inherited(
     bench: Bench, wheels: Path
 ) -> None:
-    build_wheel(wheels, "app", "1.0", requires=["cloudpickle>=2"])
-    build_wheel(wheels, "cloudpickle", "2.0")
+    build_wheel(wheels, "app", "1.0", requires=["cloudpickle>=1.5"])
+    build_wheel(wheels, "cloudpickle", "1.5")
     host = [distribution("xoscar", "0.9", "cloudpickle"), distribution("cloudpickle", "1.0")]
     found = await bench.resolve("app", host=host, roots=("xoscar",))
-    assert installed(found) == {"app": "1.0", "cloudpickle": "2.0"}
+    assert installed(found) == {"app": "1.0", "cloudpickle": "1.5"}
     assert inherited(found) == {"xoscar": "0.9"}
 
 
@@ -466,6 +466,26 @@ async def test_an_unknown_extra_is_a_warning(bench: Bench, wheels: Path) -> None
     build_wheel(wheels, "app", "1.0", requires=["lib[full]"])
     found = await bench.resolve("app", host=host)
     assert found.warnings == ("the host's lib 2.0+local has no extra named `full`",)
+
+
+# The wire
+
+
+async def test_what_cannot_talk_to_the_worker_is_refused_with_the_reason(
+    bench: Bench, wheels: Path
+) -> None:
+    build_wheel(wheels, "cloudpickle", "2.2.1")
+    build_wheel(wheels, "cloudpickle", "3.2")
+    build_wheel(wheels, "xoscar", "0.12.3")
+    build_wheel(wheels, "xoscar", "0.13.0")
+    host = [distribution("cloudpickle", "3.1"), distribution("xoscar", "0.12.2", "cloudpickle")]
+    for pin in ("cloudpickle==2.2.1", "xoscar==0.13.0"):
+        with pytest.raises(ResolutionFailed) as caught:
+            await bench.resolve(pin, host=host)
+        name = pin.partition("=")[0]
+        assert f"which has {name}" in caught.value.message
+    found = await bench.resolve("cloudpickle==3.2", "xoscar==0.12.3", host=host)
+    assert installed(found) == {"cloudpickle": "3.2", "xoscar": "0.12.3"}
 
 
 # Placeholders

@@ -15,6 +15,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from xinference_venv._util.records import digest_of
 from xinference_venv._util.redact import redact_url
@@ -30,6 +31,9 @@ from xinference_venv.settings import DEFAULT_MAX_AGE_GAP, InheritMode, Settings
 
 # What a model process needs besides its model's packages: it is an xoscar sub pool.
 PROCESS_DISTRIBUTION = "xoscar"
+# What writes and reads the messages between a worker and its model processes, and how many parts
+# of the version must agree.
+WIRE_DISTRIBUTIONS = {"xoscar": 2, "cloudpickle": 1}
 # What only builds need: a version of it in a request is one for its builds.
 BUILD_TOOLS = frozenset(
     {
@@ -210,6 +214,13 @@ def plan_spec(
         ),
         warnings=tuple(warnings),
     )
+
+
+def wire_bound(name: str, version: str, parts: int) -> str:
+    """The versions of a distribution that understand this one."""
+    parsed = Version(version)
+    epoch = f"{parsed.epoch}!" if parsed.epoch else ""
+    return f"{name}=={epoch}{'.'.join(map(str, parsed.release[:parts]))}.*"
 
 
 def _together(*lists: Iterable[str]) -> tuple[str, ...]:

@@ -51,7 +51,12 @@ from xinference_venv.planning.overlay import hidden_by
 from xinference_venv.planning.pylock import Resolution, read_resolution, strip_credentials
 from xinference_venv.planning.requirements import Origin, RequirementLine
 from xinference_venv.planning.sources import PYPI, TORCH_FAMILY, PackageSources
-from xinference_venv.planning.spec import PROCESS_DISTRIBUTION, EnvSpec
+from xinference_venv.planning.spec import (
+    PROCESS_DISTRIBUTION,
+    WIRE_DISTRIBUTIONS,
+    EnvSpec,
+    wire_bound,
+)
 from xinference_venv.settings import InheritMode
 from xinference_venv.uv import argv
 from xinference_venv.uv.git_credentials import git_logins, git_variables, without_git_login
@@ -582,7 +587,9 @@ class Resolver:
         stubs = [self._stub_line(name) for name in sorted(kept)]
         return argv.ResolutionFiles(
             requirements=write("requirements", requirements) or write("requirements", ["#"]) or "",
-            constraints=write("constraints", [*spec.constraints, *floors, *stubs]),
+            constraints=write(
+                "constraints", [*spec.constraints, *self._wire_bounds(), *floors, *stubs]
+            ),
             overrides=write("overrides", spec.overrides),
             excludes=write("excludes", spec.excludes),
             build_constraints=write("build-constraints", spec.build_constraints),
@@ -675,6 +682,16 @@ class Resolver:
             )
         return warnings
 
+    def _wire_bounds(self) -> list[str]:
+        """Versions with which a model process and the worker understand each other."""
+        if PROCESS_DISTRIBUTION not in self.host.by_name:
+            return []
+        return [
+            wire_bound(name, self.host.versions[name], parts)
+            for name, parts in WIRE_DISTRIBUTIONS.items()
+            if name in self.host.by_name
+        ]
+
     def _unsolvable(self, error: UvFailed) -> ResolutionFailed:
         unusable = [name for name in self._unusable if self._is_needed(name)]
         message = str(error)
@@ -687,6 +704,14 @@ class Resolver:
             message = (
                 f"{reasons}; and installing it together with what is requested fails:\n{error}"
             )
+        named = names_in(str(error))
+        for bound in self._wire_bounds():
+            name = canonicalize_name(Requirement(bound).name)
+            if name in named:
+                message += (
+                    f"\n{bound} is required since a model process and its worker, which has {name}"
+                    f" {self.host.versions[name]}, send each other what {name} writes"
+                )
         hint = way_out(str(error), over_host=self.spec.sees_host, unusable=bool(unusable))
         return ResolutionFailed(
             message, {**({} if hint is None else {"hint": hint}), **error.details}
