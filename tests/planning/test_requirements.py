@@ -127,7 +127,7 @@ def test_a_line_whose_marker_does_not_hold_vanishes_and_replaces_nothing() -> No
 def test_markers_see_the_launched_engine() -> None:
     line = 'mlx-whisper ; #engine# == "MLX"'
     assert texts(plan(line, engine="mlx")) == ["mlx-whisper"]
-    assert texts(plan(line, engine="vllm")) == []
+    assert "mlx-whisper" not in texts(plan(line, engine="vllm"))
     assert texts(plan(line)) == []
 
 
@@ -289,7 +289,7 @@ def test_an_unknown_engine_is_answered_with_the_known_ones() -> None:
 
 
 def test_an_unknown_engine_behind_a_marker_that_does_not_hold_does_no_harm() -> None:
-    assert texts(plan('#flag_dependencies# ; #engine# == "flag"', engine="vllm")) == []
+    assert texts(plan("six", '#flag_dependencies# ; #engine# == "flag"', engine="vllm")) == ["six"]
 
 
 def test_too_many_lines_are_refused() -> None:

@@ -37,6 +37,7 @@ from xinference_venv.planning.spec import (
     wants_environment,
 )
 from xinference_venv.settings import InheritMode
+from xinference_venv.store.catalog import built_in_catalog
 
 HOST = host(
     distribution("xoscar", "0.12.2"),
@@ -319,7 +320,9 @@ PLAIN_INDEX = "https://wheels.example/custom/simple"
     [
         ("12.8", ("https://wheels.example/cu128/", PLAIN_INDEX)),
         ("12.8.1", ("https://wheels.example/cu128/", PLAIN_INDEX)),
+        ("12.9", ("https://wheels.example/cu128/", PLAIN_INDEX)),
         ("13.0", ("https://wheels.example/cu130", PLAIN_INDEX)),
+        ("13.2", ("https://wheels.example/cu130", PLAIN_INDEX)),
         ("12.4", (PLAIN_INDEX,)),
         (None, (PLAIN_INDEX,)),
     ],
@@ -339,8 +342,45 @@ def test_an_engine_that_adds_no_package_adds_no_index() -> None:
     planned = plan(request("a-model", model_engine="vllm"))
     assert planned.sources.extra_index_urls == ()
     assert planned.sources.index_strategy is None
-    replaced = plan(request("for-vllm", model_engine="vllm", virtual_env_packages=["vllm==0.9"]))
-    assert replaced.sources.extra_index_urls == ()
+
+
+CUDA_13 = replace(HOST, accelerator=Accelerator(has_cuda=True, cuda_version="13.0"))
+
+
+def test_who_names_the_engine_itself_has_its_indexes() -> None:
+    asked = request("for-vllm", model_engine="vllm", virtual_env_packages=["vllm==0.9"])
+    replaced = plan(asked, around(host=CUDA_13))
+    assert replaced.sources.extra_index_urls == ("https://wheels.example/cu130", PLAIN_INDEX)
+
+
+def test_a_models_index_for_another_cuda_is_not_asked() -> None:
+    block = {"packages": ["six"], "extra_index_url": ["https://a.example/cu130", PLAIN_INDEX]}
+    asked = request("unknown", virtualenv=block)
+    assert plan(asked, around(host=CUDA_13)).sources.extra_index_urls == (
+        "https://a.example/cu130",
+        PLAIN_INDEX,
+    )
+    for accelerator in (Accelerator(), Accelerator(has_cuda=True, cuda_version="12.8")):
+        surroundings = around(host=replace(HOST, accelerator=accelerator))
+        assert plan(asked, surroundings).sources.extra_index_urls == (PLAIN_INDEX,)
+
+
+def test_an_engine_of_which_the_model_says_nothing_has_its_own_packages() -> None:
+    packages = ["#vllm_dependencies# ; #engine# == 'other'", "six ; #engine# == 'other'"]
+    asked = request("unknown", model_engine="vllm", virtualenv={"packages": packages})
+    assert asked_of_uv(plan(asked)) == ["vllm==0.10"]
+
+
+def test_llama_cpp_on_cuda_takes_the_builds_for_cuda() -> None:
+    for version, build in (("12.8", "cu128"), ("12.9", "cu128"), ("13.2", "cu132"), ("13.0", None)):
+        accelerator = Accelerator(has_cuda=True, cuda_version=version)
+        surroundings = around(
+            host=replace(HOST, accelerator=accelerator), catalog=built_in_catalog()
+        )
+        asked = request("unknown", model_engine="llama.cpp", virtualenv={})
+        urls = plan(asked, surroundings).sources.extra_index_urls
+        wanted = () if build is None else (f"https://xorbitsai.github.io/xllamacpp/whl/{build}",)
+        assert urls == wanted
 
 
 def test_the_sources_are_the_models_then_pips_with_the_launchs_find_links_first() -> None:

@@ -30,8 +30,16 @@ class EngineEntry:
     formats: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Requirement lines that a model format needs in addition, by its name in lower case."""
     extra_index_urls: tuple[str, ...] = ()
+    distributions: tuple[str, ...] = ()
+    """What the engine itself is called where that is not its name: ``tensorrt_llm``."""
     index_strategy: str | None = None
     """A value of uv's ``--index-strategy``."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The normalized names by which a model may ask for the engine itself."""
+        own = canonicalize_name(self.name)
+        return frozenset({own, *(map(canonicalize_name, self.distributions))})
 
 
 def find_engine(engines: Mapping[str, EngineEntry], name: str | None) -> EngineEntry | None:

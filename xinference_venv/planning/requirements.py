@@ -135,8 +135,8 @@ def plan_requirements(
 ) -> Requirements:
     """Expand, decide and merge all lines of a launch.
 
-    The engine's own set counts where a placeholder asks for it, or when the model has no
-    packages at all; what it needs for the model's format counts always. An engine that the
+    The engine's own set counts where a placeholder asks for it, or when nothing of the
+    model's applies to it; what it needs for the model's format counts always. An engine that the
     catalogue doesn't know has no set. ``host_versions`` is by normalized name; the engine that
     markers see is ``engine``. Raises `InvalidRequirement`, which names the line and its place.
     """
@@ -147,13 +147,14 @@ def plan_requirements(
         facts=replace(facts, engine=engine),
         host_versions=host_versions,
     )
+    of_model = [*reader.lines(model_packages, Origin.MODEL)]
     needs: list[str] = []
     if launched is not None:
-        needs += () if model_packages else launched.packages
+        needs += () if of_model else launched.packages
         needs += launched.formats.get((model_format or "").lower(), ())
     read = [
         *reader.lines(needs, Origin.ENGINE),
-        *reader.lines(model_packages, Origin.MODEL),
+        *of_model,
         *reader.lines(launch_packages, Origin.LAUNCH),
     ]
     lines = merge_lines(line for line, _ in read)

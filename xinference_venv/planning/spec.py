@@ -289,9 +289,11 @@ def _sources(
     lines: tuple[RequirementLine, ...],
 ) -> PackageSources:
     cuda = around.settings.cuda_version or around.host.accelerator.cuda_version
-    from_engine = engine is not None and any(line.origin is Origin.ENGINE for line in lines)
+    from_engine = engine is not None and any(
+        line.origin is Origin.ENGINE or line.name in engine.names for line in lines
+    )
     sources = combine_sources(
-        model=block,
+        model=replace(block, extra_index_url=_fitting(block.extra_index_url, cuda)),
         engine_extra_index_urls=_fitting(engine.extra_index_urls, cuda)
         if engine is not None and from_engine
         else (),
@@ -306,11 +308,34 @@ def _sources(
 
 
 def _fitting(urls: tuple[str, ...], cuda_version: str | None) -> tuple[str, ...]:
-    """An engine's indexes of builds for one CUDA version serve only hosts with that version."""
-    build = "".join(cuda_version.split(".")[:2]) if cuda_version else None
+    """The indexes without those of builds for a CUDA that the host does not have.
+
+    A driver runs builds for its own and for earlier minor versions; of several indexes that differ
+    in that alone, the one with the latest serves.
+    """
+    driver = _cuda_build(cuda_version)
+    serving: dict[str, tuple[int, int]] = {}
+    for url in urls:
+        if (found := _CUDA_BUILD.search(url)) is None:
+            continue
+        build = (int(found[1][:-1] or 0), int(found[1][-1]))
+        if driver is not None and build[0] == driver[0] and build <= driver:
+            family = _CUDA_BUILD.sub("", url)
+            serving[family] = max(serving.get(family, build), build)
     return tuple(
-        url for url in urls if (found := _CUDA_BUILD.search(url)) is None or found[1] == build
+        url
+        for url in urls
+        if (found := _CUDA_BUILD.search(url)) is None
+        or serving.get(_CUDA_BUILD.sub("", url)) == (int(found[1][:-1] or 0), int(found[1][-1]))
     )
+
+
+def _cuda_build(version: str | None) -> tuple[int, int] | None:
+    """Major and minor version of ``12.8`` or ``12.8.1``."""
+    if version is None:
+        return None
+    major, _, rest = version.partition(".")
+    return int(major), int(rest.partition(".")[0] or 0)
 
 
 def _torch_backend(host: HostFacts) -> str | None:

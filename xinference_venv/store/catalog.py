@@ -88,6 +88,7 @@ def _engine_entry(name: str, data: Mapping[str, Any]) -> EngineEntry:
         name=name,
         packages=tuple(data["packages"]),
         formats={key: tuple(lines) for key, lines in data.get("formats", {}).items()},
+        distributions=tuple(data.get("distributions", ())),
         extra_index_urls=tuple(data.get("extra_index_urls", ())),
         index_strategy=data.get("index_strategy"),
     )
