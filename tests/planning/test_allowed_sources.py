@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.fakes import line
 from xinference_venv.errors import InvalidSource
-from xinference_venv.planning.allowed_sources import AllowedSources, allowed_hosts
+from xinference_venv.planning.allowed_sources import AllowedSources, allowed_hosts, place_of
 from xinference_venv.planning.pip_config import PipConfig
 
 _FOLDERS = {"/srv/wheels", "/srv/wheels/sub", "/srv", "/etc", "/"}
@@ -53,8 +54,29 @@ def test_what_lies_in_an_allowed_folder_or_host_is_allowed(place: str) -> None:
     ],
 )
 def test_what_lies_elsewhere_is_refused(place: str) -> None:
+    with pytest.raises(InvalidSource) as caught:
+        allowing("index.example").check(["https://index.example/simple", place])
+    assert caught.value.hint
+
+
+def test_where_no_host_is_named_any_is_allowed_but_no_other_folder() -> None:
+    anywhere = AllowedSources(roots=("/gone", "/srv/wheels"), hosts=None, real_path=_real)
+    anywhere.check(["https://other.example/simple", "file:///srv/wheels"])
     with pytest.raises(InvalidSource):
-        allowing("index.example").check([place])
+        anywhere.check(["file:///etc"])
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("numpy>=1.26", None),
+        ("pkg @ https://index.example/pkg.zip", "https://index.example/pkg.zip"),
+        ("git+https://index.example/a.git@v1", "git+https://index.example/a.git@v1"),
+        ("file:/srv/wheels/a-1.0-py3-none-any.whl", "file:/srv/wheels/a-1.0-py3-none-any.whl"),
+    ],
+)
+def test_the_place_of_a_requirement_is_its_url(text: str, place: str | None) -> None:
+    assert place_of(line(text)) == place
 
 
 def test_a_refusal_does_not_tell_what_exists() -> None:
@@ -78,3 +100,13 @@ def test_hosts_are_those_of_the_operator_else_of_pip_and_pypi_for_restricted_req
     assert allowed_hosts((), pip, restricted=False) is None
     found = allowed_hosts((), pip, restricted=True)
     assert found == frozenset({"mirror.example", "pypi.org", "files.pythonhosted.org"})
+    extra = PipConfig(
+        extra_index_url=("https://extra.example/simple",), find_links=("https://links.example/",)
+    )
+    found = allowed_hosts((), extra, restricted=True)
+    assert found == frozenset(
+        {"extra.example", "links.example", "pypi.org", "files.pythonhosted.org"}
+    )
+    assert allowed_hosts((), None, restricted=True) == frozenset(
+        {"pypi.org", "files.pythonhosted.org"}
+    )

@@ -201,6 +201,51 @@ def test_the_lock_says_which_is_older_how_much_and_what_keeps_it() -> None:
     )
 
 
+def test_without_dates_and_without_what_is_kept_the_lock_says_what_it_knows() -> None:
+    facts = host(distribution("numpy", "1.26.4"), distribution("torch", "2.8.0"))
+    [older] = older_than(resolution({"app": "2.0"}), resolution({"app": "1.9"})).values()
+    asked = "; ask for app>=2.0 to have it, or launch with --inherit none"
+    begin = "app 1.9 is taken although there is 2.0, since"
+    assert older_warning(older, [], facts) == f"{begin} it fits{asked}"
+    assert older_warning(older, ["numpy", "torch"], facts) == (
+        f"{begin} the host's numpy 1.26.4, torch 2.8.0 are kept{asked}"
+    )
+
+
+def test_only_what_both_have_in_known_versions_is_older() -> None:
+    found = resolution({"app": "1.9", "same": "2.0", "newer": "3.0", "only": "1.0"})
+    fresh = resolution({"app": "2.0", "same": "2.0", "newer": "2.0"}, days={"app": 7})
+    assert [(each.name, each.by) for each in older_than(fresh, found).values()] == [("app", None)]
+
+
+def test_just_as_old_as_the_limit_is_not_too_old() -> None:
+    fresh, found = (
+        resolution({"app": "2.0"}, days={"app": 180}),
+        resolution({"app": "1.0"}, days={"app": 0}),
+    )
+    [older] = older_than(fresh, found).values()
+    assert not older.exceeds(HALF_A_YEAR)
+    assert older.exceeds(timedelta(days=179))
+
+
+def test_what_gives_way_for_good_is_not_offered_again_and_its_failures_are_settled() -> None:
+    made = HostSearch(offered=frozenset({"a", "b", "c"}), cost=lambda _: 1)
+    made.learn(made.offered, "a and b can't be together")
+    made.learn(frozenset({"c"}), "c without b does not work")
+    assert made.named == frozenset({"a", "b", "c"})
+    made.give_up(["b"])
+    assert made.offered == frozenset({"a", "c"})
+    # The first failure needs nothing more; the second one only that `c` gives way.
+    assert made.next(frozenset()) == frozenset({"a"})
+
+
+def test_what_is_expected_to_be_displaced_is_not_kept_unless_that_can_not_be() -> None:
+    made = HostSearch(offered=frozenset({"a", "b"}), cost=lambda _: 1)
+    assert made.next(frozenset({"a", "absent"})) == frozenset({"b"})
+    made.learn(frozenset({"b"}), "a is not in the package registry")
+    assert made.next(frozenset({"a"})) == frozenset({"a", "b"})
+
+
 @pytest.mark.parametrize(
     ("version", "lowest"),
     [("2.9.1", "2.7"), ("1.1", "1.0"), ("1!3.5", "1!3.3"), ("2026.9", "2026.7")],

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import tomllib
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,7 +14,13 @@ from packaging.pylock import Pylock
 from tests.fakes import SHA256, TAGS, check_record, lock, locked, through_json, wheel_package
 from xinference_venv.errors import InvalidRecord, ResolutionFailed
 from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role, locked_distributions
-from xinference_venv.planning.pylock import Resolution, read_resolution, strip_credentials
+from xinference_venv.planning.pylock import (
+    REQUEST,
+    Dependency,
+    Resolution,
+    read_resolution,
+    strip_credentials,
+)
 from xinference_venv.settings import InheritMode
 
 STUB_BUILD_TAG = "99999999"
@@ -246,6 +253,35 @@ def test_the_kept_wheel_has_no_better_one_beside_it(there: list[str], tags: list
     kept = read_wheels(*(f"pkg-1.0-{tag}.whl" for tag in there), tags=tuple(tags))
     best = min(there, key=tags.index)
     assert kept["wheels"][0]["url"].endswith(f"pkg-1.0-{best}.whl")
+
+
+def test_a_resolution_knows_the_bytes_and_the_first_upload_of_what_its_lock_file_tells() -> None:
+    resolution = read(UVS_LOCK)
+    assert resolution.sizes == {"markupsafe": 22961, "docopt": 25901}
+    assert resolution.uploaded == {
+        "markupsafe": datetime(2026, 10, 2, 23, 4, 41, tzinfo=UTC),
+        "docopt": datetime(2014, 6, 16, 11, 18, 57, tzinfo=UTC),
+    }
+
+
+def test_who_requires_a_distribution_are_the_others_of_the_resolution_and_the_request() -> None:
+    def needs(*names: str) -> tuple[Dependency, ...]:
+        return tuple(Dependency(name=name, ranges="*") for name in names)
+
+    resolution = Resolution(
+        packages=(wheel_package("web"), wheel_package("app")),
+        inherited={"core": "1.0"},
+        requires={
+            "web": needs("core", "web"),
+            "app": needs("core", "web", "core", "absent"),
+            REQUEST: needs("app", "web"),
+        },
+    )
+    assert resolution.requirers == {
+        "app": (REQUEST,),
+        "core": ("app", "web"),
+        "web": (REQUEST, "app"),
+    }
 
 
 def test_a_local_directory_is_refused_with_the_way_out() -> None:
