@@ -253,6 +253,7 @@ def test_the_users_of_a_directory_are_named_up_to_five(count: int, named: int, m
     assert error.message == f"/old is in use by {first}{more}, which would fail"
     assert error.details["users"] == [each.to_dict() for each in users]
     assert error.hint == "stop them"
+    assert used_by("/old", users[:1], hint="").message == f"/old is in use by {users[0]}"
 
 
 def test_the_holders_of_leases_are_named_in_the_error_of_a_change() -> None:

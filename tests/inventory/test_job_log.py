@@ -35,6 +35,14 @@ def test_a_header_and_an_ending_are_read_from_their_lines() -> None:
     assert LogEnding.from_line(FAILED.line.encode()) == FAILED
 
 
+@pytest.mark.parametrize("line", [b"", b"no JSON", b"\xff", b"[" * 100_000])
+def test_what_is_no_json_is_no_header_and_no_ending(line: bytes) -> None:
+    with pytest.raises(InvalidRecord, match="header of a log: it is no JSON"):
+        LogHeader.from_line(line)
+    assert LogEnding.from_line(b"#ended " + line) is None
+    assert LogEnding.from_line(b"#ended {}") is None
+
+
 @given(st.binary())
 def test_any_bytes_are_a_header_or_refused(line: bytes) -> None:
     with suppress(InvalidRecord):
@@ -84,5 +92,6 @@ def test_the_message_of_an_ending_is_short_and_without_secrets() -> None:
     assert (ending.outcome, ending.ended) == (Outcome.FAILED, 4.0)
     error = ending.error
     assert error is not None
+    assert error["code"] == "uv_failed"
     assert error["message"].startswith("https://****@index.example/ failed")
     assert len(error["message"]) == 1000

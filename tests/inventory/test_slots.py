@@ -71,6 +71,13 @@ def test_who_is_to_resolve_waits_for_those_who_resolve_and_anyone_else_for_all()
     assert "; taken by glow (resolving), lamp (installing)" in str(slots.reason(4))
 
 
+def test_who_may_resolve_but_has_no_place_waits_for_all() -> None:
+    slots = SlotState(places=1)
+    slots.asked(1, ask("lamp", "installing"))
+    slots.asked(2, ask("wick", "resolving"))
+    assert slots.reason(2) == "waiting for one of 1 place for processes; taken by lamp (installing)"
+
+
 def test_one_that_is_withdrawn_takes_no_place() -> None:
     slots = SlotState(places=1)
     slots.asked(1, ask("a"))

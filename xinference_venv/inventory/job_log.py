@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Self
 
 from xinference_venv._util.records import Record, inline
 from xinference_venv._util.redact import redact_text
@@ -60,7 +60,11 @@ class LogHeader(Record, name="header of a log", version=1):
     @classmethod
     def from_line(cls, line: bytes) -> Self:
         """The way back from a line; raises `InvalidRecord`."""
-        return cls.from_dict(_parsed("header of a log", line))
+        try:
+            data = json.loads(line)
+        except (ValueError, RecursionError):
+            raise InvalidRecord("header of a log: it is no JSON") from None
+        return cls.from_dict(data)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,8 +95,8 @@ class LogEnding(Record, name="ending of a log", version=1):
         if not line.startswith(_ENDING_MARK.encode()):
             return None
         try:
-            return cls.from_dict(_parsed("ending of a log", line[len(_ENDING_MARK) :]))
-        except InvalidRecord:
+            return cls.from_dict(json.loads(line[len(_ENDING_MARK) :]))
+        except (InvalidRecord, ValueError, RecursionError):
             return None
 
 
@@ -130,10 +134,3 @@ class JobLog(Record, name="log"):
 def spoken(line: str) -> str:
     """A line of a build as it may stand in a log, where it can't be taken for the ending."""
     return f" {line}" if line.startswith(_ENDING_MARK) else line
-
-
-def _parsed(what: str, line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        raise InvalidRecord(f"{what}: it is no JSON") from None

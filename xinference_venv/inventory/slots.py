@@ -46,12 +46,19 @@ class SlotState:
         """What a ticket waits for, in words; None when it does not wait."""
         if (ask := self._waiting.get(ticket)) is None:
             return None
-        holders = [each for each in self._running.values() if each.resolving or not ask.resolving]
+        # Who may not resolve yet waits for one that resolves; anyone else for any place at all.
+        any_place = not ask.resolving or self._may_resolve
+        holders = [each for each in self._running.values() if any_place or each.resolving]
         names = sorted({f"{each.job} ({each.doing})" for each in holders})
         ahead = sum(1 for other in self._waiting if other < ticket)
-        taken = f"waiting for one of {counted(self.places, 'place')} for processes"
-        held = f"; taken by {', '.join(names)}" if names else ""
-        return f"{taken}{held}; {ahead} ahead" if ahead else f"{taken}{held}"
+        places = f"waiting for one of {counted(self.places, 'place')} for processes"
+        taken = f"{places}; taken by {', '.join(names)}"
+        return f"{taken}; {ahead} ahead" if ahead else taken
+
+    @property
+    def _may_resolve(self) -> bool:
+        resolving = sum(each.resolving for each in self._running.values())
+        return resolving < max(1, self.places - 1)
 
     def _grant(self) -> list[int]:
         granted = []
@@ -63,8 +70,7 @@ class SlotState:
     def _next(self) -> int | None:
         if len(self._running) >= self.places:
             return None
-        resolving = sum(each.resolving for each in self._running.values())
-        may_resolve = resolving < max(1, self.places - 1)
+        may_resolve = self._may_resolve
         held = Counter(each.job for each in self._running.values())
         candidates = [
             (held[ask.job], ask.resolving, ticket)
