@@ -468,6 +468,28 @@ async def test_an_unknown_extra_is_a_warning(bench: Bench, wheels: Path) -> None
     assert found.warnings == ("the host's lib 2.0+local has no extra named `full`",)
 
 
+# What is built as torch is
+
+
+async def test_companions_of_torch_come_in_the_build_of_the_hosts_torch(
+    bench: Bench, wheels: Path
+) -> None:
+    build_wheel(wheels, "torchvision", "0.28.0", requires=["torch==2.13.0"])
+    build_wheel(wheels, "torch", "2.13.0")
+    host = [distribution("torch", "2.13.0+cpu")]
+    with pytest.raises(ResolutionFailed) as caught:
+        await bench.resolve("torchvision", host=host)
+    assert "torch 2.13.0+cpu works only with torchvision==0.28.0+cpu" in caught.value.message
+    assert "download.pytorch.org/whl/cpu" in str(caught.value.hint)
+    build_wheel(wheels, "torchvision", "0.28.0+cpu", requires=["torch==2.13.0"])
+    found = await bench.resolve("torchvision", host=host)
+    assert installed(found) == {"torchvision": "0.28.0+cpu"}
+    assert inherited(found) == {"torch": "2.13.0+cpu"}
+    # A build that no index names so is of whoever made the host's torch.
+    found = await bench.resolve("torchvision==0.28.0", host=[distribution("torch", "2.13.0")])
+    assert inherited(found) == {"torch": "2.13.0"}
+
+
 # The wire
 
 

@@ -28,6 +28,8 @@ TORCH_FAMILY = frozenset(
     {"torch", "torchaudio", "torchcodec", "torchtext", "torchvision", "torchao", "xformers"}
 )
 """What links against torch and has a build for each of its builds."""
+BUILT_AS_TORCH = frozenset({"torchaudio", "torchvision"})
+"""What works only with a torch of the same build, which the local version (``+cpu``) names."""
 PUBLIC_HOSTS = frozenset(
     {
         "pypi.org",

@@ -30,6 +30,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from xinference_venv._util.redact import secrets_of
 from xinference_venv._util.tasks import cancel, ignore
@@ -50,7 +51,12 @@ from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.overlay import hidden_by
 from xinference_venv.planning.pylock import Resolution, read_resolution, strip_credentials
 from xinference_venv.planning.requirements import Origin, RequirementLine
-from xinference_venv.planning.sources import PYPI, TORCH_FAMILY, PackageSources
+from xinference_venv.planning.sources import (
+    BUILT_AS_TORCH,
+    PYPI,
+    TORCH_FAMILY,
+    PackageSources,
+)
 from xinference_venv.planning.spec import (
     PROCESS_DISTRIBUTION,
     WIRE_DISTRIBUTIONS,
@@ -133,6 +139,8 @@ class Resolver:
     """The host distributions that may not serve, each with the reason."""
     _relaxed: set[str] = field(default_factory=set, init=False)
     """The names whose ``#system_NAME#`` gives way."""
+    _builds: tuple[str, ...] = field(default=(), init=False)
+    """Pins of what has to be built as the host's torch is."""
     _passes: int = field(default=0, init=False)
 
     async def resolve(self) -> tuple[Resolution, Mapping[str, str]]:
@@ -226,7 +234,47 @@ class Resolver:
             # Asked only now: the backend's index is asked even for a torch of the host.
             sources = self.spec.sources
             found = await resolve(sources)
+        found = await self._with_builds_as_torch(found, sources, resolve)
         return await self._with_fewest_builds(found, sources)
+
+    async def _with_builds_as_torch(
+        self,
+        found: _Found,
+        sources: PackageSources,
+        resolve: Callable[[PackageSources], Awaitable[_Found]],
+    ) -> _Found:
+        """The same with what is installed next to the host's torch in builds like that.
+
+        The public index has builds for CUDA: next to a torch ``+cpu`` they fail at import. Raises
+        `ResolutionFailed` where no index has the builds.
+        """
+        torch = found.resolution.inherited.get("torch", "0")
+        build = Version(torch).local
+        pins = [
+            f"{name}=={Version(version).public}+{build}"
+            for name, version in sorted(found.resolution.installed.items())
+            if name in BUILT_AS_TORCH
+            and version is not None
+            and build is not None
+            and Version(version).local != build
+        ]
+        if not pins:
+            return found
+        self.say(f"resolving with {', '.join(pins)}, as the host's torch {torch} is built")
+        self._builds = tuple(pins)
+        try:
+            return await resolve(sources)
+        except UvFailed as error:
+            raise ResolutionFailed(
+                f"the host's torch {torch} works only with {' and '.join(pins)}, which no index"
+                f" that is asked has:\n{error}",
+                {
+                    "hint": f"add https://download.pytorch.org/whl/{build} or a mirror of it to the"
+                    " extra index URLs, install the package on the host, or launch with"
+                    " --inherit none",
+                    **error.details,
+                },
+            ) from error
 
     def _may_serve(self, line: RequirementLine) -> bool:
         return self.stubs is not None and may_be_satisfied(line, self.host)
@@ -588,7 +636,8 @@ class Resolver:
         return argv.ResolutionFiles(
             requirements=write("requirements", requirements) or write("requirements", ["#"]) or "",
             constraints=write(
-                "constraints", [*spec.constraints, *self._wire_bounds(), *floors, *stubs]
+                "constraints",
+                [*spec.constraints, *self._wire_bounds(), *self._builds, *floors, *stubs],
             ),
             overrides=write("overrides", spec.overrides),
             excludes=write("excludes", spec.excludes),
