@@ -36,12 +36,12 @@ import xoscar as xo
 from benchmarks.ambient import model_block, scrub_environment, uv_cache
 from benchmarks.common import aligned
 from xinference_venv.actors.cluster import create_worker, supervisor_pool
-from xinference_venv.actors.rpc import PROBE_SECONDS
+from xinference_venv.actors.rpc import PROBE_SECONDS, WORKER_UID
 from xinference_venv.actors.wire_key import ensure_key
-from xinference_venv.actors.worker import WORKER_UID
 from xinference_venv.client import Client
 from xinference_venv.inventory.cluster_state import Registration
 from xinference_venv.inventory.replicas import Replica
+from xinference_venv.inventory.selection import EVERY
 from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
 from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE
 
@@ -169,13 +169,13 @@ async def _asking(
         times: list[list[float]] = [[], [], []]
         for number in range(rounds + 1):
             no_op = await _milliseconds(supervisor.list_jobs)
-            listing = await _milliseconds(supervisor.list_virtual_envs)
+            listing = await _milliseconds(lambda: supervisor.list_virtual_envs(EVERY))
             plain = 0.0 if dead else await _milliseconds(lambda: _listed_plainly(members))
             if number:
                 for each, taken in zip(times, (no_op, listing, plain), strict=True):
                     each.append(taken)
-        answer = await supervisor.list_virtual_envs()
-        named = sorted(each["worker_address"] for each in answer["unreachable"])
+        answer = await supervisor.list_virtual_envs(EVERY)
+        named = sorted(each.status.worker_address for each in answer.unreachable)
         assert named == sorted(each.address for each in dead)
         no_op, listing, plain = map(median, times)
         return Asked(
@@ -221,12 +221,12 @@ async def _launching(
     anew = replace(request, refresh=True)
     addresses = [each.address for each in workers]
     async with _supervisor(workers) as supervisor:
-        client = Client(supervisor=supervisor, worker=None, pool=None)
+        client = Client(supervisor=supervisor)
 
         async def launch(wanted: LaunchRequest, *where: str) -> int:
             replicas = await client.prepare_on(wanted, workers=where)
             await _release(supervisor, replicas)
-            return sum((each.result or {})["uv_calls"] for each in replicas)
+            return sum(each.result.uv_calls for each in replicas if each.result is not None)
 
         async def apart(wanted: LaunchRequest) -> int:
             return sum(await asyncio.gather(*(launch(wanted, each) for each in addresses)))
@@ -266,8 +266,9 @@ async def _repeated(launch: Callable[[], Awaitable[int]]) -> int:
 async def _release(supervisor: Any, replicas: Sequence[Replica]) -> None:
     """Give the leases back, as ended models do."""
     for each in replicas:
-        result = each.result or {}
-        await supervisor.release_lease(each.worker_address, result["env_id"], result["lease_id"])
+        assert each.result is not None
+        env_id, lease_id = each.result.env_id, each.result.lease_id
+        await supervisor.release_lease(each.worker_address, env_id, lease_id)
 
 
 # The cluster
@@ -278,7 +279,7 @@ async def _supervisor(members: Sequence[Registration]) -> AsyncIterator[Any]:
     """A supervisor in this process that knows these workers."""
     async with supervisor_pool(f"{_LOOPBACK}:0") as supervisor:
         for each in members:
-            await supervisor.register_worker(each.to_dict())
+            await supervisor.register_worker(each)
         await asyncio.sleep(20 * _HEARTBEAT_SECONDS)
         yield supervisor
 

@@ -41,8 +41,8 @@ from benchmarks.ambient import (
 )
 from benchmarks.common import Contestant, Figure, figures, table, take_turns
 from xinference_venv.client import Client, local_client
-from xinference_venv.errors import error_from_dict
 from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
 from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE
@@ -99,31 +99,32 @@ class Ours:
 
     async def release(self) -> None:
         """Give back all leases, as ended models do."""
-        for entry in await self.client.entries(model_name=_MODEL):
+        for entry in await self.client.entries(Selection(model_name=_MODEL)):
             for lease in entry.leases:
-                await self.client.worker.release_lease(entry.env_id, lease.lease_id)
+                await self.client.worker.release_lease(lease.env_id, lease.lease_id)
 
     async def remove(self) -> None:
         """Leave nothing of the model."""
         await self.release()
-        await self.client.supervisor.remove_virtual_env(model_name=_MODEL)
+        await self.client.supervisor.remove_virtual_env(Selection(model_name=_MODEL))
 
     async def lock(self) -> EnvLock:
         """The lock of the request."""
-        plan = await self.client.worker.plan(self.request.to_dict())
-        return EnvLock.from_dict(plan["lock"])
+        plan = await self.client.worker.plan(self.request)
+        assert plan.lock is not None
+        return plan.lock
 
     async def _launch_with(self, lock: EnvLock) -> PreparedEnvironment:
         worker = self.client.worker
-        job = await worker.prepare(self.request.to_dict(), lock.to_dict())
+        job = await worker.prepare(self.request, lock)
         seen = 0
         while True:
             answer = await worker.wait(job, seen)
-            if answer["error"] is not None:
-                raise error_from_dict(answer["error"])
-            if answer["result"] is not None:
-                return PreparedEnvironment.from_dict(answer["result"])
-            seen = answer["events"][-1]["seq"]
+            if answer.error is not None:
+                raise answer.error.error()
+            if answer.result is not None:
+                return answer.result
+            seen = answer.events[-1].seq
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

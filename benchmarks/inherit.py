@@ -36,7 +36,7 @@ from benchmarks.hosts import make_host, planned
 from benchmarks.imports import Imports, Judged, judge, try_imports
 from benchmarks.peer import XoscarPeer, xoscar_peer_of
 from xinference_venv.client import Client, local_client
-from xinference_venv.planning.lock import EnvLock
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
 from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE, InheritMode
 
@@ -197,14 +197,15 @@ class Bench:
             return Path(prepared.real_path), prepared.python
 
         async def clear() -> None:
-            for entry in await client.entries(model_name=_MODEL):
+            for entry in await client.entries(Selection(model_name=_MODEL)):
                 for lease in entry.leases:
-                    await client.worker.release_lease(entry.env_id, lease.lease_id)
-            await client.supervisor.remove_virtual_env(model_name=_MODEL)
+                    await client.worker.release_lease(lease.env_id, lease.lease_id)
+            await client.supervisor.remove_virtual_env(Selection(model_name=_MODEL))
 
         async def plan(packages: Sequence[str]) -> int:
-            told = await client.worker.plan(asked(packages).to_dict())
-            return sum(EnvLock.from_dict(told["lock"]).sizes.values())
+            told = await client.worker.plan(asked(packages))
+            assert told.lock is not None
+            return sum(told.lock.sizes.values())
 
         return Way(name=f"ours, {mode.value}", make=make, clear=clear, plan=plan)
 

@@ -26,7 +26,7 @@ from benchmarks.peer import XoscarPeer, xoscar_peer_of
 from xinference_venv.client import Client, local_client
 from xinference_venv.errors import VirtualEnvError
 from xinference_venv.planning.host import HostFacts
-from xinference_venv.planning.lock import EnvLock, Role
+from xinference_venv.planning.lock import Role
 from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
 from xinference_venv.service.host_facts import HostFactsReader
 from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE, Settings
@@ -144,11 +144,12 @@ async def compare(
 
 async def _ours(client: Client, request: LaunchRequest) -> tuple[Count, int]:
     try:
-        told = await client.worker.plan(request.to_dict())
+        told = await client.worker.plan(request)
     except VirtualEnvError as error:
         print(error, file=sys.stderr)
         return Count(failure="no solution"), 0
-    lock = EnvLock.from_dict(told["lock"])
+    assert told.lock is not None
+    lock = told.lock
     count = Count(
         packages=len(lock.installed),
         size=sum(lock.sizes.values()),

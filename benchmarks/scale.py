@@ -20,6 +20,7 @@ from statistics import median
 
 from benchmarks.common import aligned
 from benchmarks.simulated import REQUEST, SimulatedCluster, simulate
+from xinference_venv.inventory.selection import EVERY
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -50,7 +51,7 @@ async def _measure(count: int, rounds: int) -> Sequence[str]:
         await cluster.beat()
         beats.append(time.process_time() - start)
         start = time.process_time()
-        await cluster.supervisor.list_virtual_envs()
+        await cluster.supervisor.list_virtual_envs(EVERY)
         lists.append(time.process_time() - start)
     await cluster.beat()
     start = time.process_time()

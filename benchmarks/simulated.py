@@ -13,25 +13,49 @@ import selectors
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+from xinference_venv._util.records import Plain
 from xinference_venv.actors import rpc
+from xinference_venv.actors.launch_tracker import ClusterLaunches
+from xinference_venv.actors.protocols import WorkerProtocol
 from xinference_venv.actors.supervisor import VirtualEnvSupervisorActor
+from xinference_venv.actors.worker_clients import WorkerClients
 from xinference_venv.errors import (
     InstallFailed,
     JobCancelled,
     VirtualEnvError,
     WorkerUnavailable,
 )
-from xinference_venv.inventory.cluster_state import HEARTBEAT_SECONDS, PROTOCOL, Registration
+from xinference_venv.inventory.cluster_state import (
+    HEARTBEAT_SECONDS,
+    PROTOCOL,
+    Registration,
+    WorkerSnapshot,
+)
+from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.failure import Failure
+from xinference_venv.inventory.inventory import EnvEntry, RemovalPlan
 from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
 from xinference_venv.inventory.replicas import LockSource
+from xinference_venv.inventory.reports import (
+    Environment,
+    JobReport,
+    Participants,
+    RemovalReport,
+    Survey,
+)
+from xinference_venv.inventory.selection import Selection
+from xinference_venv.observability.cluster_measures import WorkerMeasures
 from xinference_venv.observability.metrics import STARTED
 from xinference_venv.observability.registry import MetricRegistry
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.service.collect_metrics import timed_question
 from xinference_venv.service.jobs import Job, JobRegistry
 
-REQUEST = LaunchRequest(model_name="glow").to_dict()
+REQUEST = LaunchRequest(model_name="glow")
 _DELAYS = (0.002, 0.3)
 _BUILD_SECONDS = (1.0, 5.0)
 _LOCK_SECONDS = 25.0
@@ -90,7 +114,7 @@ class SimulatedWorker:
     removals: int = 0
     board: JobRegistry = field(default_factory=JobRegistry)
 
-    async def registration(self) -> dict[str, Any]:
+    async def registration(self, *, heartbeat: float | None = None) -> Registration:
         """See the worker's own."""
         return Registration(
             address=self.address,
@@ -100,7 +124,7 @@ class SimulatedWorker:
             release="0.1.0",
             host_name=f"host-{self.address}",
             heartbeat=HEARTBEAT_SECONDS,
-        ).to_dict()
+        )
 
     def restart(self) -> None:
         """Be started anew: its jobs are gone, and what it is asked must mean the new one."""
@@ -110,35 +134,36 @@ class SimulatedWorker:
         self.incarnation, self.board = "second", JobRegistry()
 
     async def answer(
-        self, incarnation: str, method: str, arguments: Sequence[Any], named: Mapping[str, Any]
-    ) -> Any:
+        self, incarnation: str, method: str, arguments: Mapping[str, Plain]
+    ) -> rpc.Answer:
         """What the supervisor, or another worker, asks of one incarnation."""
         await asyncio.sleep(self.delay)
         if self.silent:
             await asyncio.Event().wait()
         if incarnation != self.incarnation:
-            raise WorkerUnavailable(f"the worker at {self.address} was restarted")
-        return await getattr(self, method)(*arguments, **named)
+            error = WorkerUnavailable(f"the worker at {self.address} was restarted")
+            return rpc.Answer(error=Failure.of(error))
+        answered = await rpc.answer(self, WorkerProtocol, method, [], arguments, where=self.address)
+        return rpc.Answer.from_dict(answered)
 
-    async def survey(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def survey(self, request: LaunchRequest) -> Survey:
         """See the worker's own."""
-        return {"group": self.group, "standing": self.standing}
+        return Survey(group=self.group, standing=self.standing)
 
     async def prepare(
         self,
-        request: dict[str, Any],
+        request: LaunchRequest,
+        lock: EnvLock | None = None,
         *,
         job_id: str,
-        lock_sources: Sequence[dict[str, Any]],
-        members: Sequence[dict[str, Any]],
-        require: int,
+        lock_sources: tuple[LockSource, ...],
+        participants: Participants,
     ) -> str:
         """Start a job that asks for the lock as a worker does, and takes a while to build."""
-        job = self.board.open(LaunchRequest.from_dict(request), job_id)
-        job.members = {"members": list(members), "require": require}
+        job = self.board.open(request, job_id)
+        job.participants = participants
         job.say(Phase.QUEUED, "queued")
-        sources = tuple(map(LockSource.from_dict, lock_sources))
-        job.task = asyncio.create_task(self._build(job, sources))
+        job.task = asyncio.create_task(self._build(job, lock_sources))
         return job_id
 
     async def _build(self, job: Job, sources: Sequence[LockSource]) -> None:
@@ -173,26 +198,29 @@ class SimulatedWorker:
     async def _lock(self, sources: Sequence[LockSource]) -> str:
         for each in sources:
             try:
-                digest: str = await self.cluster.ask(
-                    each.address, each.incarnation, "lock_of", each.job_id, deadline=_LOCK_SECONDS
-                )
-                return digest
+                digest = self.cluster.workers[each.address].lock_of(each.incarnation, each.job_id)
+                return await rpc.within(_LOCK_SECONDS, digest, f"the worker at {each.address}")
             except VirtualEnvError:
                 continue
         self.cluster.resolutions[self.group] += 1
         await asyncio.sleep(self.chance.uniform(*_BUILD_SECONDS))
         return f"lock-of-{self.group}"
 
-    async def lock_of(self, job_id: str | None) -> str:
-        """The lock of a job once it is there, or of what stands."""
+    async def lock_of(self, incarnation: str, job_id: str | None) -> str:
+        """The lock of a job once it is there, or of what is made already."""
+        await asyncio.sleep(self.delay)
+        if self.silent:
+            await asyncio.Event().wait()
+        if incarnation != self.incarnation:
+            raise WorkerUnavailable(f"the worker at {self.address} was restarted")
         if job_id is None:
             return f"lock-of-{self.group}"
         await self.cluster.resolved[job_id, self.address].wait()
         return f"lock-of-{self.group}"
 
-    async def wait(self, job_id: str, since: int, timeout: float) -> dict[str, Any]:
+    async def wait(self, job_id: str, since: int, timeout: float) -> JobReport:
         """See the worker's own."""
-        return await self.board.find(job_id).events(since, timeout)
+        return await self.board.find(job_id).report(since, timeout)
 
     async def cancel(self, job_id: str) -> None:
         """See the worker's own."""
@@ -201,67 +229,73 @@ class SimulatedWorker:
             job.task.cancel()
             await asyncio.wait([job.task])
 
-    async def members_of(self, job_id: str) -> dict[str, Any]:
+    async def members_of(self, job_id: str) -> Participants:
         """See the worker's own."""
-        return dict(self.board.find(job_id).members)
+        return self.board.find(job_id).participants
 
     async def release_lease(self, env_id: str, lease_id: str) -> None:
         """See the worker's own."""
         self.cluster.leases.discard(lease_id)
 
-    async def list_virtual_envs(self, *wanted: str | None) -> list[dict[str, Any]]:
+    async def list_virtual_envs(self, selection: Selection) -> tuple[Environment, ...]:
         """One environment, as the real listing has it."""
-        return [
-            {
-                "model_name": "glow",
-                "model_engine": None,
-                "python_version": "3.11",
-                "state": "ready",
-                "lock_digest": f"lock-of-{self.group}",
-                "worker_address": self.address,
-            }
-        ]
+        entry = EnvEntry(
+            key=EnvKey(model_name="glow", model_engine=None, python_version="3.11"),
+            path="/v3/glow/3.11",
+            real_path="/store/envs/env",
+            state=EnvState.READY,
+            lock_digest=f"lock-of-{self.group}",
+        )
+        return (Environment.at(self.address, entry),)
 
-    async def measure(self) -> dict[str, Any]:
+    async def measure(self) -> WorkerMeasures:
         """That it was started is all it knows."""
         measures = MetricRegistry()
         measures.set(STARTED, value=0.0)
-        return measures.to_dict()
+        return WorkerMeasures(measures=measures.report(), worker_address=self.address)
 
     async def remove_virtual_env(
-        self, *wanted: str | None, dry_run: bool, force: bool
-    ) -> dict[str, Any]:
+        self, selection: Selection, *, dry_run: bool = False, force: bool = False
+    ) -> RemovalReport:
         """A report of one environment that is gone."""
         self.removals += 1
-        return {"remove": [], "refuse": [], "done": ["glow"], "dry_run": dry_run}
+        return RemovalReport(
+            plan=RemovalPlan(remove=(), detach=(), refuse=()),
+            done=await self.list_virtual_envs(selection),
+            dry_run=dry_run,
+            worker_address=self.address,
+        )
 
 
-class _Supervisor(VirtualEnvSupervisorActor):
-    """The real one, whose questions go to simulated workers."""
+class _Clients(WorkerClients):
+    """The real ones, whose questions go to simulated workers."""
 
     def __init__(self, cluster: SimulatedCluster) -> None:
         super().__init__()
         self._simulated = cluster
 
-    async def _ask_incarnation(
-        self,
-        address: str,
-        incarnation: str,
-        method: str,
-        *arguments: Any,
-        deadline: float,
-        **named: Any,
-    ) -> Any:
-        return await self._simulated.ask(
-            address, incarnation, method, *arguments, deadline=deadline, **named
-        )
+    def _send(self, address: str, incarnation: str, deadline: float) -> rpc.Send:
+        async def send(method: str, arguments: dict[str, Plain]) -> Plain:
+            with timed_question(self.measures, address, method):
+                return await self._simulated.ask(address, incarnation, method, arguments, deadline)
+
+        return send
+
+
+class _Supervisor(VirtualEnvSupervisorActor):
+    """The real one, with simulated workers."""
+
+    def __init__(self, cluster: SimulatedCluster) -> None:
+        super().__init__()
+        self._workers = _Clients(cluster)
+        self._launches = ClusterLaunches(self._workers)
 
 
 @dataclass(kw_only=True, eq=False)
 class SimulatedCluster:
     """The workers by address, and what they did; `asked` counts the questions by method."""
 
-    supervisor: Any = None
+    supervisor: VirtualEnvSupervisorActor = field(init=False)
     workers: dict[str, SimulatedWorker] = field(default_factory=dict)
     asked: Counter[str] = field(default_factory=Counter)
     resolutions: Counter[str] = field(default_factory=Counter)
@@ -310,14 +344,16 @@ class SimulatedCluster:
         address: str,
         incarnation: str,
         method: str,
-        *arguments: Any,
+        arguments: Mapping[str, Plain],
         deadline: float,
-        **named: Any,
-    ) -> Any:
-        """As `rpc.ask_worker`, with the same deadline, but no wire."""
+    ) -> Plain:
+        """As `rpc.to_worker` sends, with the same deadline, but no wire."""
         self.asked[method] += 1
-        answer = self.workers[address].answer(incarnation, method, arguments, named)
-        return await rpc.within(deadline, answer, f"the worker at {address}")
+        answer = self.workers[address].answer(incarnation, method, arguments)
+        answered = await rpc.within(deadline, answer, f"the worker at {address}")
+        if answered.error is not None:
+            raise answered.error.error()
+        return cast(Plain, answered.value)
 
     async def beat(self) -> None:
         """Let every worker that is not silent send one heartbeat, and register if told to."""
@@ -326,7 +362,7 @@ class SimulatedCluster:
                 await self._beat(each)
 
     async def _beat(self, worker: SimulatedWorker) -> None:
-        snapshot = {"jobs": len(worker.board.running()), "free_bytes": 1 << 40}
+        snapshot = WorkerSnapshot(jobs=len(worker.board.running()), free_bytes=1 << 40)
         if not await self.supervisor.heartbeat(worker.address, worker.incarnation, snapshot):
             await self.supervisor.register_worker(await worker.registration())
 
@@ -343,12 +379,12 @@ class SimulatedCluster:
         await asyncio.gather(*map(keep, self.workers.values()))
 
     async def follow(self, job: str) -> tuple[dict[str, Any], int]:
-        """The last answer about a launch, and how many it took."""
+        """The last answer about a launch, as plain JSON values, and how many it took."""
         since, polls = 0, 0
         while True:
             answer = await self.supervisor.wait(job, since)
             polls += 1
-            if answer["events"]:
-                since = answer["events"][-1]["seq"]
-            if answer["error"] is not None or answer["result"] is not None:
-                return answer, polls
+            if answer.events:
+                since = answer.events[-1].seq
+            if answer.has_ended:
+                return answer.to_dict(), polls

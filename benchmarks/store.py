@@ -33,9 +33,10 @@ import psutil
 import xoscar as xo
 
 from benchmarks.common import aligned
-from xinference_venv.actors.worker import WORKER_UID
+from xinference_venv.actors.rpc import WORKER_UID
 from xinference_venv.client import local_client
 from xinference_venv.inventory.env import EnvRecord, KeyRecord
+from xinference_venv.inventory.selection import EVERY
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.settings import InheritMode
@@ -217,8 +218,10 @@ async def _measure(
         async with _worker_elsewhere(environ) as elsewhere:
             rows = await _take_turns(
                 {
-                    "listing, warm": worker.list_virtual_envs,
-                    "listing, warm, worker in another process": elsewhere.list_virtual_envs,
+                    "listing, warm": lambda: worker.list_virtual_envs(EVERY),
+                    "listing, warm, worker in another process": lambda: elsewhere.list_virtual_envs(
+                        EVERY
+                    ),
                     "listing, cold": lambda: _listed_cold(root),
                     "peer: names and paths": lambda: asyncio.to_thread(names_and_paths, root),
                     "peer: with a size for each": lambda: asyncio.to_thread(with_sizes, root),
@@ -226,7 +229,7 @@ async def _measure(
                 rounds,
                 {"listing, warm": LISTING_MILLISECONDS},
             )
-        memory = await _memory_of(worker.list_virtual_envs)
+        memory = await _memory_of(lambda: worker.list_virtual_envs(EVERY))
         print("sweeping, weighing, removing", file=sys.stderr)
         rows += await _take_turns(
             {

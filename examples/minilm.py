@@ -30,7 +30,7 @@ from rich.table import Table
 from xinference_venv._util.humanize import size_text
 from xinference_venv.client import Client, local_client
 from xinference_venv.inventory.jobs import PreparedEnvironment
-from xinference_venv.planning.lock import EnvLock
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
 from xinference_venv.settings import InheritMode
 
@@ -112,8 +112,8 @@ async def planned_host(torch: str, environ: Mapping[str, str]) -> list[str]:
 
 async def planned_versions(client: Client, request: LaunchRequest) -> dict[str, str | None]:
     """What a launch would install; ends the example when it holds what is for CUDA."""
-    plan = await client.worker.plan(request.to_dict())
-    installed = EnvLock.from_dict(plan["lock"]).installed
+    plan = await client.worker.plan(request)
+    installed = {} if plan.lock is None else plan.lock.installed
     cuda = sorted(name for name in installed if name.startswith(("nvidia-", "cuda-", "triton")))
     if cuda:
         raise SystemExit(
@@ -142,7 +142,7 @@ async def run(client: Client, host: Path) -> None:
     CONSOLE.print(f"  ready after {time.monotonic() - start:.1f} s")
     sizes = Table("model", "bytes of its own", "installed", "inherited", "calls of uv")
     for name, environment in zip(names, environments, strict=True):
-        entry = (await client.entries(model_name=name))[0]
+        entry = (await client.entries(Selection(model_name=name)))[0]
         calls = str(environment.uv_calls)
         counts = (str(entry.installed), str(entry.inherited))
         sizes.add_row(name, size_text(entry.size_bytes), *counts, calls)

@@ -70,10 +70,9 @@ class ServingWorker(xo.StatelessActor):  # type: ignore[misc]
         self._client = client
         self._processes: dict[str, ModelProcess] = {}
 
-    async def start_model(self, model_name: str, environment: dict[str, Any]) -> str:
+    async def start_model(self, model_name: str, environment: PreparedEnvironment) -> str:
         """Start a model in a prepared environment of this host; returns its actor's address."""
-        prepared = PreparedEnvironment.from_dict(environment)
-        process = await self._client.start(prepared, label=model_name)
+        process = await self._client.start(environment, label=model_name)
         self._processes[model_name] = process
         await xo.create_actor(FileTypeModel, address=process.address, uid=model_name)
         return process.address
@@ -157,7 +156,8 @@ async def serve(paths: list[str]) -> None:
     os.environ.setdefault("XOSCAR_AUTH_KEY", secrets.token_hex(32))
     pool = await xo.create_actor_pool(address="127.0.0.1", n_process=0, auto_recover=False)
     address = pool.external_address
-    client = Client(supervisor=await create_supervisor(address), worker=None, pool=None)
+    supervisor = await create_supervisor(address)
+    client = Client(supervisor=supervisor)
     serving = await xo.create_actor(ServingSupervisor, client, address=address, uid="serving")
     async with worker_process(HOSTS[0], address), worker_process(HOSTS[1], address):
         launches = [serving.launch_model(name, len(HOSTS)) for name in MODELS]
@@ -171,7 +171,7 @@ async def serve(paths: list[str]) -> None:
             await serving.stop_model(name)
         for entry in await client.entries():
             print(f"{entry.path}: {len(entry.leases)} in use, from lock {entry.lock_digest}")
-    await client.supervisor.stop()
+    await supervisor.stop()
     await pool.stop()
 
 

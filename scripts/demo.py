@@ -23,6 +23,7 @@ from rich.table import Table
 
 from xinference_venv.client import Client, local_client
 from xinference_venv.inventory.jobs import JobEvent, PreparedEnvironment
+from xinference_venv.inventory.selection import EVERY, Selection
 from xinference_venv.planning.request import LaunchRequest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -143,23 +144,23 @@ async def launch(client: Client, names: Sequence[str]) -> dict[str, PreparedEnvi
 
 async def show_list(client: Client) -> int:
     """Print the environments; returns how many there are."""
-    answer = await client.supervisor.list_virtual_envs()
-    expect(not answer["unreachable"], "every worker answers")
+    answer = await client.supervisor.list_virtual_envs(EVERY)
+    expect(not answer.unreachable, "every worker answers")
     table = Table("model", "Python", "state", "MiB", "own", "from the host", "in use by")
-    for entry in answer["list"]:
-        users = ", ".join(f"{x['model_uid']} ({x['process']['pid']})" for x in entry["leases"])
-        row = [entry["model_name"], entry["python"], entry["state"]]
-        row += [f"{entry['size_bytes'] / 2**20:.1f}", str(entry["installed"])]
-        table.add_row(*row, str(entry["inherited"]), users or "-")
+    for entry in (each.entry for each in answer.list):
+        users = ", ".join(f"{x.model_uid} ({x.process.pid})" for x in entry.leases)
+        row = [entry.key.model_name, str(entry.python), entry.state.value]
+        row += [f"{(entry.size_bytes or 0) / 2**20:.1f}", str(entry.installed)]
+        table.add_row(*row, str(entry.inherited), users or "-")
     CONSOLE.print(table)
-    return len(answer["list"])
+    return len(answer.list)
 
 
 async def run(client: Client, folder: Path) -> None:
     """The whole story."""
     names = list(NUMPY_MAJOR)
     for name in names:
-        await client.supervisor.remove_virtual_env(name, force=True)
+        await client.supervisor.remove_virtual_env(Selection(model_name=name), force=True)
 
     CONSOLE.rule("launch both at once")
     environments = await launch(client, names)
@@ -205,18 +206,18 @@ async def run(client: Client, folder: Path) -> None:
     expect(await show_list(client) == 2, "two environments are listed")
 
     CONSOLE.rule("try to remove one that is in use")
-    report = (await client.supervisor.remove_virtual_env(names[0]))["list"][0]
-    holders = [lease["process"]["pid"] for entry in report["refuse"] for lease in entry["leases"]]
+    [report] = (await client.supervisor.remove_virtual_env(Selection(model_name=names[0]))).list
+    holders = [lease.process.pid for entry in report.plan.refuse for lease in entry.leases]
     CONSOLE.print(f"  refused: {names[0]} is used by process {', '.join(map(str, holders))}")
-    expect(holders == [processes[0].pid] and not report["done"], "removal in use is refused")
+    expect(holders == [processes[0].pid] and not report.done, "removal in use is refused")
 
     CONSOLE.rule("stop the models, remove, list again")
     for process in processes:
         await process.stop()
     for name in names:
-        report = (await client.supervisor.remove_virtual_env(name))["list"][0]
-        CONSOLE.print(f"  removed: {', '.join(entry['path'] for entry in report['done'])}")
-        expect(len(report["done"]) == 1, f"{name} is removed")
+        [report] = (await client.supervisor.remove_virtual_env(Selection(model_name=name))).list
+        CONSOLE.print(f"  removed: {', '.join(each.entry.path for each in report.done)}")
+        expect(len(report.done) == 1, f"{name} is removed")
     expect(await show_list(client) == 0, "nothing is listed any more")
 
 

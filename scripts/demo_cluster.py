@@ -26,6 +26,7 @@ from serving_cluster import HOSTS, WORKER_UID, worker_process
 from xinference_venv.client import Client, connect
 from xinference_venv.inventory.jobs import JobEvent, Phase
 from xinference_venv.inventory.replicas import Replica
+from xinference_venv.inventory.selection import EVERY, Selection
 from xinference_venv.planning.request import LaunchRequest
 
 NAMES = tuple(NUMPY_MAJOR)
@@ -88,9 +89,9 @@ async def launch(client: Client, *, resolutions: int) -> dict[str, list[Replica]
 
 
 def result_of(replica: Replica) -> dict[str, Any]:
-    """What a ready replica got."""
+    """What a ready replica got, as plain JSON values."""
     expect(replica.result is not None, f"the launch is ready on {replica.worker_address}")
-    return dict(replica.result or {})
+    return {} if replica.result is None else replica.result.to_dict()
 
 
 def show_locks(launched: dict[str, list[Replica]]) -> None:
@@ -132,9 +133,10 @@ async def run_models(launched: dict[str, list[Replica]], folder: Path) -> None:
         CONSOLE.print(f"  files: {kinds}; all {len(labels)} right")
 
 
-async def show_list(client: Client, worker_ip: str | None = None) -> dict[str, Any]:
+async def show_list(client: Client, worker: str | None = None) -> dict[str, Any]:
     """Print the environments of the cluster, and who did not answer; returns the answer."""
-    answer: dict[str, Any] = await client.supervisor.list_virtual_envs(worker_ip=worker_ip)
+    listed = await client.supervisor.list_virtual_envs(Selection(worker=worker))
+    answer: dict[str, Any] = listed.to_dict()
     table = Table("worker", "model", "Python", "state", "MiB", "own", "from the host", "in use")
     for entry in answer["list"]:
         row = [entry["worker_address"], entry["model_name"], entry["python"], entry["state"]]
@@ -157,7 +159,8 @@ def show_silent(answer: dict[str, Any]) -> None:
 
 async def remove(client: Client, host: str) -> list[str]:
     """Remove everything on a host; returns the paths."""
-    answer = await client.supervisor.remove_virtual_env(worker_ip=host)
+    removed = await client.supervisor.remove_virtual_env(Selection(worker=host))
+    answer: dict[str, Any] = removed.to_dict()
     show_silent(answer)
     paths = [entry["path"] for report in answer["list"] for entry in report["done"]]
     for path in paths:
@@ -174,7 +177,7 @@ async def stop_models(addresses: Sequence[str]) -> None:
 
 async def run(client: Client, folder: Path, to_be_killed: asyncio.subprocess.Process) -> None:
     """The story as long as both workers live, and of the death of one."""
-    await client.supervisor.remove_virtual_env(force=True)
+    await client.supervisor.remove_virtual_env(EVERY, force=True)
 
     CONSOLE.rule("launch both models on both workers")
     launched = await launch(client, resolutions=1)
@@ -203,11 +206,11 @@ async def run(client: Client, folder: Path, to_be_killed: asyncio.subprocess.Pro
     expect(not answer["unreachable"] and not answer["differing"], "the answer is whole")
 
     CONSOLE.rule("try to remove one that is in use")
-    reports = (await client.supervisor.remove_virtual_env(NAMES[0]))["list"]
+    reports = (await client.supervisor.remove_virtual_env(Selection(model_name=NAMES[0]))).list
     for report in reports:
-        pids = [x["process"]["pid"] for each in report["refuse"] for x in each["leases"]]
-        CONSOLE.print(f"  refused by {report['worker_address']}: used by process {pids[0]}")
-        expect(len(pids) == 1 and not report["done"], "removal in use is refused")
+        pids = [x.process.pid for each in report.plan.refuse for x in each.leases]
+        CONSOLE.print(f"  refused by {report.worker_address}: used by process {pids[0]}")
+        expect(len(pids) == 1 and not report.done, "removal in use is refused")
     expect(len(reports) == len(HOSTS), "every worker refuses")
 
     CONSOLE.rule(f"kill -9 the worker on {HOST_OF_THE_KILLED}, list")

@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from xinference_venv.rest.schemas.cli_json import DOCUMENTS, schema_of
+from xinference_venv.cli.schemas import DOCUMENTS, schema_of
 
 
 def main(folder: Path) -> None:

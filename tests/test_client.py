@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from xinference_venv.actors.protocols import SupervisorProtocol
 from xinference_venv.client import Client
 from xinference_venv.errors import InvalidInput
 from xinference_venv.planning.request import LaunchRequest
@@ -33,7 +34,7 @@ class SlowSupervisor:
 @pytest.mark.parametrize("several", [False, True])
 async def test_a_launch_that_begins_while_its_caller_goes_away_is_cancelled(several: bool) -> None:
     supervisor = SlowSupervisor()
-    client = Client(supervisor=supervisor, worker=None, pool=None)
+    client = Client(supervisor=cast(SupervisorProtocol, supervisor))
     launch = client.prepare_on(REQUEST, everywhere=True) if several else client.prepare(REQUEST)
     calling = asyncio.ensure_future(launch)
     await supervisor.asked.wait()
@@ -50,7 +51,7 @@ async def test_a_launch_that_begins_while_its_caller_goes_away_is_cancelled(seve
 async def test_a_launch_that_never_begins_leaves_nothing_to_cancel() -> None:
     supervisor = SlowSupervisor()
     calling = asyncio.ensure_future(
-        Client(supervisor=supervisor, worker=None, pool=None).prepare(REQUEST)
+        Client(supervisor=cast(SupervisorProtocol, supervisor)).prepare(REQUEST)
     )
     await supervisor.asked.wait()
     calling.cancel()

@@ -19,12 +19,14 @@ from xinference_venv.actors import rpc
 from xinference_venv.actors.cluster import create_worker, local_cluster
 from xinference_venv.actors.cluster import supervisor_pool as supervisor_pool
 from xinference_venv.actors.cluster import worker_pool as worker_pool
-from xinference_venv.actors.heartbeat import SUPERVISOR_UID
+from xinference_venv.actors.protocols import SupervisorProtocol as SupervisorProtocol
+from xinference_venv.actors.protocols import WorkerReference
 from xinference_venv.diagnosis.diagnose import examine as examine
-from xinference_venv.errors import VirtualEnvError, WorkerUnavailable, error_from_dict
+from xinference_venv.errors import InvalidInput, VirtualEnvError, WorkerUnavailable
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.jobs import JobEvent, PreparedEnvironment
 from xinference_venv.inventory.replicas import Replica
+from xinference_venv.inventory.selection import EVERY, Selection
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.runtime.actor_spec import ActorClass
 from xinference_venv.runtime.model_process import ModelProcess, start_model_process
@@ -40,12 +42,22 @@ _AGAIN_SECONDS = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """A way to a supervisor; `pool` and `worker` are those of this process, for its models."""
+    """A way to a supervisor; `pool` and `own_worker` are those of this process, for its models."""
 
-    supervisor: Any
-    worker: Any
-    pool: Any
+    supervisor: SupervisorProtocol
+    own_worker: WorkerReference | None = None
+    pool: Any = None
     _processes: list[ModelProcess] = field(default_factory=list, init=False)
+
+    @property
+    def worker(self) -> WorkerReference:
+        """The worker of this process; raises `InvalidInput` for a client that has none."""
+        if self.own_worker is None:
+            raise InvalidInput(
+                "this client has no worker of its own",
+                {"hint": "only the worker's own process starts models and binds their leases"},
+            )
+        return self.own_worker
 
     async def prepare(
         self,
@@ -55,13 +67,13 @@ class Client:
     ) -> PreparedEnvironment:
         """Launch and wait for the end; cancelling this call cancels the job.
 
-        On the host of this client's `worker`, if it has one, else wherever the supervisor
+        On the host of this client's own worker, if it has one, else wherever the supervisor
         chooses. Raises the job's own error.
         """
-        here = None if self.worker is None else self.worker.address
-        job = await self._begun(self.supervisor.prepare(request.to_dict(), here))
-        answer = await self._follow(job, on_event)
-        return PreparedEnvironment.from_dict(answer["result"])
+        here = () if self.own_worker is None else (self.own_worker.address,)
+        job = await self._begun(self.supervisor.prepare(request, workers=here, count=1))
+        result, _ = await self._follow(job, on_event)
+        return result
 
     async def prepare_on(
         self,
@@ -80,15 +92,15 @@ class Client:
         """
         job = await self._begun(
             self.supervisor.prepare(
-                request.to_dict(),
-                workers=workers,
+                request,
+                workers=tuple(workers),
                 count=count,
                 everywhere=everywhere,
                 require=require,
             )
         )
-        answer = await self._follow(job, on_event)
-        return [Replica.from_dict(each) for each in answer["workers"]]
+        _, replicas = await self._follow(job, on_event)
+        return list(replicas)
 
     async def _begun(self, prepare: Awaitable[str]) -> str:
         """The id of a launch that begins; one whose caller is gone by then is cancelled."""
@@ -100,14 +112,16 @@ class Client:
                 await self.supervisor.cancel(await beginning)
             raise
 
-    async def _follow(self, job: str, on_event: Callable[[JobEvent], None]) -> dict[str, Any]:
-        """Follow a launch to its last answer, through a restart of the supervisor if need be."""
+    async def _follow(
+        self, job: str, on_event: Callable[[JobEvent], None]
+    ) -> tuple[PreparedEnvironment, tuple[Replica, ...]]:
+        """Follow a launch to its end, through a restart of the supervisor if need be."""
         seen = 0
         lost_since: float | None = None
         try:
             while True:
                 try:
-                    answer: dict[str, Any] = await self.supervisor.wait(job, seen, _POLL_SECONDS)
+                    answer = await self.supervisor.wait(job, seen, _POLL_SECONDS)
                 except WorkerUnavailable:
                     lost_since = lost_since or time.monotonic()
                     if time.monotonic() - lost_since > _RESTART_SECONDS:
@@ -115,14 +129,13 @@ class Client:
                     await asyncio.sleep(_AGAIN_SECONDS)
                     continue
                 lost_since = None
-                for data in answer["events"]:
-                    event = JobEvent.from_dict(data)
+                for event in answer.events:
                     seen = event.seq
                     on_event(event)
-                if answer["error"] is not None:
-                    raise error_from_dict(answer["error"])
-                if answer["result"] is not None:
-                    return answer
+                if answer.error is not None:
+                    raise answer.error.error()
+                if answer.result is not None:
+                    return answer.result, answer.workers
         except asyncio.CancelledError:
             await asyncio.shield(self.supervisor.cancel(job))
             raise
@@ -151,42 +164,32 @@ class Client:
 
     async def release(self, environment: PreparedEnvironment) -> None:
         """Give the lease of a prepared environment back."""
-        if environment.lease_id is not None:
-            await self.supervisor.release_lease(
-                environment.worker_address, environment.env_id, environment.lease_id
-            )
+        where, env_id, lease_id = (
+            environment.worker_address,
+            environment.env_id,
+            environment.lease_id,
+        )
+        if where is not None and env_id is not None and lease_id is not None:
+            await self.supervisor.release_lease(where, env_id, lease_id)
 
-    async def entries(self, **wanted: str | None) -> list[EnvEntry]:
+    async def entries(self, selection: Selection = EVERY) -> list[EnvEntry]:
         """The environments that match; for the whole answer ask the supervisor."""
-        answer = await self.supervisor.list_virtual_envs(**wanted)
-        return [EnvEntry.from_dict(each) for each in answer["list"]]
+        answer = await self.supervisor.list_virtual_envs(selection)
+        return [each.entry for each in answer.list]
 
 
-class RemoteSupervisor:
-    """A supervisor in another process: its methods, each with a deadline and our errors."""
+def supervisor_at(address: str) -> SupervisorProtocol:
+    """The supervisor at an address, in another process: its methods, each with a deadline.
 
-    def __init__(self, address: str) -> None:
-        self._address = address
-
-    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
-        async def ask(*arguments: Any, **named: Any) -> Any:
-            return await rpc.ask_supervisor(
-                self._address,
-                SUPERVISOR_UID,
-                method,
-                *arguments,
-                deadline=_ANSWER_SECONDS,
-                here="",
-                **named,
-            )
-
-        return ask
+    They raise our errors, `WorkerUnavailable` when nothing answers there.
+    """
+    return rpc.supervisor_by(rpc.to_supervisor(address, deadline=_ANSWER_SECONDS))
 
 
 @asynccontextmanager
 async def connect(supervisor: str) -> AsyncIterator[Client]:
     """A client of the supervisor at an address; models are started by the workers' own hosts."""
-    yield Client(supervisor=RemoteSupervisor(supervisor), worker=None, pool=None)
+    yield Client(supervisor=supervisor_at(supervisor))
 
 
 @asynccontextmanager
@@ -200,7 +203,7 @@ async def worker_client(
     jobs are cancelled.
     """
     worker = await create_worker(pool.external_address, environ, supervisor=supervisor)
-    client = Client(supervisor=RemoteSupervisor(supervisor), worker=worker, pool=pool)
+    client = Client(supervisor=supervisor_at(supervisor), own_worker=worker, pool=pool)
     try:
         yield client
     finally:
@@ -213,7 +216,7 @@ async def worker_client(
 async def local_client(environ: Mapping[str, str] | None = None) -> AsyncIterator[Client]:
     """A client of actors that live in this process, on the loopback address only."""
     async with local_cluster(environ) as cluster:
-        client = Client(supervisor=cluster.supervisor, worker=cluster.worker, pool=cluster.pool)
+        client = Client(supervisor=cluster.supervisor, own_worker=cluster.worker, pool=cluster.pool)
         try:
             yield client
         finally:

@@ -13,7 +13,7 @@ from xinference_venv.rest.app import ROUTES, create_app
 
 def rest_api() -> str:
     """A section for each route, then one for each shape."""
-    app = create_app(Client(supervisor=None, worker=None, pool=None), tokens=None)
+    app = create_app(Client(supervisor=None), tokens=None)
     described = app.openapi()
     operations = {
         (path, method.upper()): operation

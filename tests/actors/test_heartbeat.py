@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from tests.inventory.test_cluster_state import registration
+from xinference_venv._util.records import Plain
 from xinference_venv.actors import heartbeat, rpc
 from xinference_venv.actors.heartbeat import Heartbeats
 from xinference_venv.errors import (
@@ -20,10 +21,13 @@ from xinference_venv.errors import (
     VirtualEnvError,
     WorkerUnavailable,
 )
+from xinference_venv.inventory.cluster_state import WorkerSnapshot
 
 WORKER = registration()
 AWAY = WorkerUnavailable("the supervisor at s:1 can't be reached")
 Outcome = bool | None | VirtualEnvError
+
+SNAPSHOT = {"jobs": 3, "free_bytes": None}
 
 
 class Supervisor:
@@ -35,17 +39,20 @@ class Supervisor:
         self.told: list[tuple[Any, ...]] = []
         self.waiting: list[tuple[int, asyncio.Event]] = []
 
-    async def ask(self, address: str, uid: str, method: str, *arguments: Any, **named: Any) -> Any:
-        assert (address, named["here"]) == ("s:1", WORKER.address)
+    def sender(self, address: str, *, deadline: float, here: str) -> rpc.Send:
+        assert (address, here) == ("s:1", WORKER.address)
+        return self.ask
+
+    async def ask(self, method: str, arguments: dict[str, Plain]) -> Plain:
         self.heard.append(method)
-        self.told.append(arguments)
+        self.told.append(tuple(arguments.values()))
         for count, event in self.waiting:
             if len(self.heard) >= count:
                 event.set()
         outcome = self.outcomes.pop(0) if self.outcomes else True
         if isinstance(outcome, VirtualEnvError):
             raise outcome
-        return outcome
+        return outcome if method == "heartbeat" else None
 
     async def asked(self, count: int) -> None:
         """Wait until it was asked so many times."""
@@ -72,7 +79,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Play:
 
     def play(*outcomes: Outcome) -> Supervisor:
         supervisor = Supervisor(*outcomes)
-        monkeypatch.setattr(rpc, "ask_supervisor", supervisor.ask)
+        monkeypatch.setattr(rpc, "to_supervisor", supervisor.sender)
         return supervisor
 
     return play
@@ -86,8 +93,8 @@ class _Asyncio:
 
 
 def member() -> Heartbeats:
-    async def snapshot() -> Mapping[str, Any]:
-        return {"jobs": 3}
+    async def snapshot() -> WorkerSnapshot:
+        return WorkerSnapshot(jobs=3)
 
     return Heartbeats(registration=WORKER, supervisor="s:1", snapshot=snapshot)
 
@@ -142,7 +149,7 @@ async def test_heartbeats_carry_a_snapshot_and_go_on(play: Play) -> None:
     async with keeping(member()):
         await supervisor.asked(3)
     assert set(supervisor.heard) == {"heartbeat"}
-    assert supervisor.told[0] == (WORKER.address, WORKER.incarnation, {"jobs": 3})
+    assert supervisor.told[0] == (WORKER.address, WORKER.incarnation, SNAPSHOT)
 
 
 async def test_who_is_not_known_any_more_registers_again(play: Play) -> None:

@@ -11,9 +11,15 @@ from typing import Any
 import pytest
 
 from benchmarks.simulated import REQUEST, SimulatedCluster, simulate
-from xinference_venv.actors.supervisor_workers import ASK_SECONDS
+from tests.plain import plain
+from xinference_venv.actors.worker_clients import ASK_SECONDS
 from xinference_venv.errors import InstallFailed, NotFound, UnknownJob, error_from_dict
-from xinference_venv.inventory.cluster_state import FORGOTTEN_SECONDS, HEARTBEAT_SECONDS
+from xinference_venv.inventory.cluster_state import (
+    FORGOTTEN_SECONDS,
+    HEARTBEAT_SECONDS,
+    WorkerState,
+)
+from xinference_venv.inventory.selection import EVERY, Selection
 from xinference_venv.service.jobs import ENDED_JOBS_KEPT
 
 WORKERS = 1000
@@ -42,7 +48,7 @@ def test_a_listing_takes_one_deadline_and_names_exactly_the_silent_ones() -> Non
         cluster = await SimulatedCluster.start(WORKERS, silent=30)
         async with beating(cluster):
             start = elapsed(0)
-            answer = await cluster.supervisor.list_virtual_envs()
+            answer = plain(await cluster.supervisor.list_virtual_envs(EVERY))
             assert elapsed(start) <= ASK_SECONDS
         assert addresses(answer["unreachable"]) == cluster.silent
         assert {each["error"]["code"] for each in answer["unreachable"]} == {"deadline_exceeded"}
@@ -55,7 +61,7 @@ def test_a_listing_takes_one_deadline_and_names_exactly_the_silent_ones() -> Non
 def test_a_removal_never_says_yes_for_a_silent_worker() -> None:
     async def run() -> None:
         cluster = await SimulatedCluster.start(WORKERS, silent=30)
-        answer = await cluster.supervisor.remove_virtual_env("glow")
+        answer = plain(await cluster.supervisor.remove_virtual_env(Selection(model_name="glow")))
         assert addresses(answer["unreachable"]) == cluster.silent
         assert addresses(answer["list"]) == sorted(
             each.address for each in cluster.workers.values() if each.removals == 1
@@ -121,11 +127,17 @@ def test_a_launch_on_one_worker_that_has_the_environment_asks_no_other() -> None
         cluster = await SimulatedCluster.start(WORKERS)
         first, second, *_ = cluster.workers
         async with beating(cluster):
-            await cluster.follow(await cluster.supervisor.prepare(REQUEST, first))
+            await cluster.follow(
+                await cluster.supervisor.prepare(REQUEST, workers=(first,), count=1)
+            )
             assert cluster.asked["survey"] == WORKERS
-            await cluster.follow(await cluster.supervisor.prepare(REQUEST, first))
+            await cluster.follow(
+                await cluster.supervisor.prepare(REQUEST, workers=(first,), count=1)
+            )
             assert cluster.asked["survey"] == WORKERS + 1
-            await cluster.follow(await cluster.supervisor.prepare(REQUEST, second))
+            await cluster.follow(
+                await cluster.supervisor.prepare(REQUEST, workers=(second,), count=1)
+            )
         assert cluster.resolutions.total() == 1
 
     simulate(run())
@@ -137,7 +149,7 @@ def test_a_worker_that_forgets_old_jobs_knows_every_new_one() -> None:
         first = next(iter(cluster.workers))
         async with beating(cluster):
             for _ in range(ENDED_JOBS_KEPT + 5):
-                job = await cluster.supervisor.prepare(REQUEST, first)
+                job = await cluster.supervisor.prepare(REQUEST, workers=(first,), count=1)
                 answer, _ = await cluster.follow(job)
                 assert answer["error"] is None
         assert len(cluster.workers[first].board.jobs) == ENDED_JOBS_KEPT + 1
@@ -157,7 +169,7 @@ def test_workers_that_are_started_anew_in_the_middle_fail_and_are_named() -> Non
         failed = [each for each in answer["workers"] if each["phase"] == "failed"]
         assert addresses(failed) == sorted(each.address for each in restarted)
         listed = await cluster.supervisor.list_workers()
-        assert Counter(each["incarnation"] for each in listed) == {"first": 980, "second": 20}
+        assert Counter(each.incarnation for each in listed) == {"first": 980, "second": 20}
 
     simulate(run())
 
@@ -167,7 +179,7 @@ def test_a_launch_is_found_again_by_a_supervisor_that_was_restarted_in_the_middl
         cluster = await SimulatedCluster.start(WORKERS)
         async with beating(cluster):
             job = await cluster.supervisor.prepare(REQUEST, everywhere=True)
-            await cluster.supervisor.wait(job)
+            plain(await cluster.supervisor.wait(job))
             await cluster.supervisor.stop()
             cluster.restart_supervisor()
             # Asked at once, while no worker has registered yet.
@@ -187,8 +199,8 @@ def test_a_restarted_supervisor_knows_all_workers_after_one_round_of_heartbeats(
         async with beating(cluster):
             await asyncio.sleep(HEARTBEAT_SECONDS)
             listed = await cluster.supervisor.list_workers()
-        assert addresses(listed) == sorted(cluster.workers)
-        assert {each["state"] for each in listed} == {"alive"}
+        assert [each.worker_address for each in listed] == sorted(cluster.workers)
+        assert {each.state for each in listed} == {WorkerState.ALIVE}
 
     simulate(run())
 
@@ -198,7 +210,7 @@ def test_a_job_that_nobody_knows_is_unknown_also_to_a_supervisor_that_has_just_s
         cluster = await SimulatedCluster.start(10)
         async with beating(cluster):
             with pytest.raises(UnknownJob):
-                await cluster.supervisor.wait("nonsense")
+                plain(await cluster.supervisor.wait("nonsense"))
 
     simulate(run())
 
@@ -215,7 +227,7 @@ def test_heartbeats_that_come_late_make_suspects_and_silence_makes_them_gone() -
             for _ in range(10):
                 await asyncio.sleep(HEARTBEAT_SECONDS)
                 for each in await cluster.supervisor.list_workers():
-                    seen.setdefault(each["worker_address"], set()).add(each["state"])
+                    seen.setdefault(each.worker_address, set()).add(each.state.value)
         assert seen.pop(late.address) == {"alive", "suspect"}
         assert seen.pop(quiet.address) == {"gone"}
         assert set.union(*seen.values()) == {"alive"}
@@ -233,6 +245,7 @@ def test_workers_that_nobody_heard_of_for_a_day_are_forgotten_by_the_next_heartb
         for each in others:
             each.silent = True
         await cluster.beat()
-        assert addresses(await cluster.supervisor.list_workers()) == [first.address]
+        [left] = await cluster.supervisor.list_workers()
+        assert left.worker_address == first.address
 
     simulate(run())

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import key
+from tests.plain import plain
 from xinference_venv.client import Client
 from xinference_venv.errors import InvalidInput, InvalidName, NotFound
 from xinference_venv.inventory.job_log import LogEnding, Outcome
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.store.log_writer import LogWriter
 from xinference_venv.store.store import Store
 
@@ -27,17 +29,20 @@ def writer(environ: Mapping[str, str]) -> LogWriter:
 async def test_a_log_that_is_listed_can_be_read_on(client: Client, writer: LogWriter) -> None:
     writer.add("Resolved 3 packages")
     writer.flush()
-    [log] = (await client.supervisor.logs("a-model"))["list"]
+    [log] = plain(await client.supervisor.logs(Selection(model_name="a-model")))["list"]
     assert (log["text"], log["outcome"], log["ended"]) == ("Resolved 3 packages\n", "running", None)
     at = (log["worker_address"], log["log_id"])
-    first = await client.supervisor.read_log(*at)
+    first = plain(await client.supervisor.read_log(*at))
     writer.add("Installed 3 packages")
     writer.end(LogEnding(outcome=Outcome.READY, ended=10.0))
-    second = await client.supervisor.read_log(*at, first["offset"])
+    second = plain(await client.supervisor.read_log(*at, first["offset"]))
     assert (first["text"], first["ended"]) == ("Resolved 3 packages\n", False)
     assert (second["text"], second["ended"]) == ("Installed 3 packages\n", True)
     assert second["log"]["outcome"] == "ready"
-    assert (await client.supervisor.logs("a-model"))["list"][0]["ended"] == 10.0
+    assert (
+        plain(await client.supervisor.logs(Selection(model_name="a-model")))["list"][0]["ended"]
+        == 10.0
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from tests import fakes
+from tests.plain import of_json
 from xinference_venv.cli import gc as gc_module
 from xinference_venv.cli import main
 from xinference_venv.errors import UvFailed
 from xinference_venv.inventory.eviction import EnvUsage
+from xinference_venv.inventory.gathered import Gathered
+from xinference_venv.inventory.reports import CollectionReport
 
 GIB = 2**30
 
@@ -62,7 +65,7 @@ def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """Run `gc` over a report that a worker gave; exit code and output."""
 
     def say(given: Mapping[str, Any], *words: str) -> tuple[int, str]:
-        answer = {"list": [given], "unreachable": []}
+        answer = of_json(Gathered[CollectionReport], {"list": [given]})
         monkeypatch.setattr(gc_module, "with_client", lambda _: answer)
         code = main(["gc", *words])
         return code, capsys.readouterr().out

@@ -20,7 +20,7 @@ from tests.daemons import PATIENCE_SECONDS, STARTED_NOW, Daemons, daemons
 from tests.index import Index
 from tests.wheels import build_wheel
 from xinference_venv.cli.main import commands
-from xinference_venv.rest.schemas.cli_json import DOCUMENTS, schema_of
+from xinference_venv.cli.schemas import DOCUMENTS, schema_of
 
 run = test_main.run
 start = test_main.start

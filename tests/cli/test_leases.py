@@ -21,7 +21,12 @@ from tests.store.conftest import attached, ended_process, envs
 from xinference_venv.cli import leases as leases_module
 from xinference_venv.cli import main
 from xinference_venv.errors import WorkerUnavailable
+from xinference_venv.inventory.cluster_state import WorkerState, WorkerStatus
+from xinference_venv.inventory.failure import Failure
+from xinference_venv.inventory.gathered import Gathered, UnreachableWorker
 from xinference_venv.inventory.lease import Holder, LeaseEntry, ProcessIdentity
+from xinference_venv.inventory.reports import ReleaseReport, WorkerLease
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.store.process_identity import identify
 from xinference_venv.store.store import Store
 
@@ -210,23 +215,32 @@ class Supervisor:
     """Of workers that don't agree, or don't answer."""
 
     def __init__(self, *entries: LeaseEntry, silent: bool = False) -> None:
-        error = WorkerUnavailable("no answer").to_dict()
-        self.unreachable = [{"worker_address": "host-b:1", "error": error}] if silent else []
+        error = Failure.of(WorkerUnavailable("no answer"))
+        status = WorkerStatus(
+            worker_address="host-b:1",
+            state=WorkerState.GONE,
+            host_name="host-b",
+            release="0.1.0",
+            incarnation="first",
+            snapshot=None,
+            snapshot_age=None,
+        )
+        gone = UnreachableWorker(status=status, error=error)
+        self.unreachable = (gone,) if silent else ()
         self.entries = entries
         self.asked: list[list[str]] = []
 
-    async def list_leases(self, worker_ip: str | None = None) -> dict[str, Any]:
-        listed = [each.to_dict() for each in self.entries]
-        return {"list": listed, "unreachable": self.unreachable}
+    async def list_leases(self, selection: Selection) -> Gathered[WorkerLease]:
+        listed = tuple(WorkerLease(entry=each, worker_address="a:1") for each in self.entries)
+        return Gathered(list=listed, unreachable=self.unreachable)
 
     async def release_leases(
-        self, ids: list[str], worker_ip: str | None, *, force: bool
-    ) -> dict[str, Any]:
-        self.asked.append(ids)
-        refused = [] if force else [replace(each, holder=Holder.ALIVE) for each in self.entries]
-        report: dict[str, Any] = {"released": [], "absent": [], "deleted": []}
-        report["refused"] = [each.to_dict() for each in refused]
-        return {"list": [report], "unreachable": self.unreachable}
+        self, lease_ids: tuple[str, ...], *, worker: str | None, force: bool
+    ) -> Gathered[ReleaseReport]:
+        self.asked.append(list(lease_ids))
+        alive = tuple(replace(each, holder=Holder.ALIVE) for each in self.entries)
+        report = ReleaseReport(refused=() if force else alive, worker_address="a:1")
+        return Gathered(list=(report,), unreachable=self.unreachable)
 
 
 def with_supervisor(monkeypatch: pytest.MonkeyPatch, supervisor: Supervisor) -> None:
@@ -274,5 +288,5 @@ def test_while_a_worker_does_not_answer_nobody_says_that_there_is_no_such_lease(
     assert "these did not answer: host-b:1" in said.err
     said = say("release", FIRST, "--force")
     assert (said.code, said.out) == (8, "They have been released already.\n")
-    assert "unreachable: host-b:1: no answer\n" in said.err
+    assert "unreachable: host-b:1 (gone, no snapshot yet): no answer\n" in said.err
     assert "error: not known to be done on host-b:1" in said.err

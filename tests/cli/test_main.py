@@ -497,4 +497,6 @@ def test_the_documented_keys_of_a_launch_are_those_it_prints() -> None:
         elapsed=0.0,
     )
     section = DOCUMENTATION.read_text().partition("### `launch --json`")[2].partition("###")[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(outcome.to_dict())
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(
+        outcome.document().to_dict()
+    )

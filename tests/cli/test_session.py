@@ -13,6 +13,7 @@ from xinference_venv.errors import InvalidInput
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.jobs import JobEvent, PreparedEnvironment
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.runtime.actor_spec import ActorClass
@@ -31,7 +32,7 @@ class FakeClient:
     async def prepare(self, request: LaunchRequest, *, on_event: Any) -> PreparedEnvironment:
         return ENVIRONMENT
 
-    async def entries(self, **wanted: str) -> list[EnvEntry]:
+    async def entries(self, selection: Selection) -> list[EnvEntry]:
         key = EnvKey(model_name="toy", model_engine=None, python_version="3.1")
         return [
             EnvEntry(key=key, path=path, real_path="/r", state=EnvState.READY, python="3.1.4")

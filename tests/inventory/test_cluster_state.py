@@ -13,6 +13,7 @@ from xinference_venv.inventory.cluster_state import (
     PROTOCOL,
     ClusterState,
     Registration,
+    WorkerSnapshot,
     WorkerState,
 )
 
@@ -89,17 +90,17 @@ def test_a_heartbeat_brings_a_worker_back_and_carries_its_snapshot() -> None:
     fleet = fleet_of("10.0.0.1:7000")
     [member] = fleet.members.values()
     assert member.state(100.0) is WorkerState.GONE
-    assert member.describe(100.0)["snapshot_age"] is None
-    assert fleet.heartbeat("10.0.0.1:7000", "first", {"jobs": 3}, 100.0)
+    assert member.describe(100.0).snapshot_age is None
+    assert fleet.heartbeat("10.0.0.1:7000", "first", WorkerSnapshot(jobs=3), 100.0)
     assert member.state(101.0) is WorkerState.ALIVE
     described = member.describe(101.5)
-    assert (described["snapshot"], described["snapshot_age"]) == ({"jobs": 3}, 1.5)
+    assert (described.snapshot, described.snapshot_age) == (WorkerSnapshot(jobs=3), 1.5)
 
 
 def test_a_heartbeat_of_a_worker_or_incarnation_that_is_not_known_asks_it_to_register() -> None:
     fleet = fleet_of("10.0.0.1:7000")
-    assert not fleet.heartbeat("10.0.0.2:7000", "first", {}, 1.0)
-    assert not fleet.heartbeat("10.0.0.1:7000", "second", {}, 1.0)
+    assert not fleet.heartbeat("10.0.0.2:7000", "first", WorkerSnapshot(), 1.0)
+    assert not fleet.heartbeat("10.0.0.1:7000", "second", WorkerSnapshot(), 1.0)
     assert fleet.members["10.0.0.1:7000"].heard == 0.0
 
 
@@ -109,16 +110,16 @@ def test_a_newer_incarnation_takes_the_place_of_the_older_and_never_the_other_wa
     fleet.register(newer, 5.0)
     with pytest.raises(InvalidInput, match="was restarted since"):
         fleet.register(registration(), 6.0)
-    assert not fleet.heartbeat("10.0.0.1:7000", "first", {}, 6.0)
+    assert not fleet.heartbeat("10.0.0.1:7000", "first", WorkerSnapshot(), 6.0)
     assert fleet.members["10.0.0.1:7000"].registration == newer
 
 
 def test_registering_again_keeps_the_snapshot_and_counts_as_heard() -> None:
     fleet = fleet_of("10.0.0.1:7000")
-    fleet.heartbeat("10.0.0.1:7000", "first", {"jobs": 1}, 1.0)
+    fleet.heartbeat("10.0.0.1:7000", "first", WorkerSnapshot(jobs=1), 1.0)
     fleet.register(registration(), 50.0)
     [member] = fleet.members.values()
-    assert (member.heard, member.snapshot) == (50.0, {"jobs": 1})
+    assert (member.heard, member.snapshot) == (50.0, WorkerSnapshot(jobs=1))
 
 
 @pytest.mark.parametrize("protocol", [PROTOCOL - 1, PROTOCOL + 1])
@@ -159,8 +160,8 @@ def test_an_ip_means_all_workers_on_it_and_an_address_one() -> None:
 
 def test_the_least_busy_are_chosen_first_and_the_living_before_the_suspect() -> None:
     fleet = fleet_of("10.0.0.1:7000", "10.0.0.2:7000", "10.0.0.3:7000")
-    fleet.heartbeat("10.0.0.1:7000", "first", {"jobs": 5}, 10.0)
-    fleet.heartbeat("10.0.0.3:7000", "first", {"jobs": 2}, 10.0)
+    fleet.heartbeat("10.0.0.1:7000", "first", WorkerSnapshot(jobs=5), 10.0)
+    fleet.heartbeat("10.0.0.3:7000", "first", WorkerSnapshot(jobs=2), 10.0)
     assert chosen(fleet, [], 1, now=11.0) == ["10.0.0.3:7000"]
     assert chosen(fleet, [], 3, now=11.0) == ["10.0.0.3:7000", "10.0.0.1:7000", "10.0.0.2:7000"]
     assert chosen(fleet, ["10.0.0.2"], 1, now=11.0) == ["10.0.0.2:7000"]
@@ -168,7 +169,7 @@ def test_the_least_busy_are_chosen_first_and_the_living_before_the_suspect() -> 
 
 def test_a_worker_that_is_gone_is_chosen_only_by_name() -> None:
     fleet = fleet_of("10.0.0.1:7000", "10.0.0.2:7000")
-    fleet.heartbeat("10.0.0.1:7000", "first", {}, 1000.0)
+    fleet.heartbeat("10.0.0.1:7000", "first", WorkerSnapshot(), 1000.0)
     assert chosen(fleet, [], None, now=1000.0) == ["10.0.0.1:7000"]
     assert chosen(fleet, ["10.0.0.2"], None, now=1000.0) == ["10.0.0.2:7000"]
 

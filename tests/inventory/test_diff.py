@@ -8,8 +8,16 @@ import pytest
 
 from tests import fakes
 from xinference_venv.errors import InvalidInput
-from xinference_venv.inventory.diff import Change, chosen, difference, is_meant, name_in, parse_name
+from xinference_venv.inventory.diff import (
+    Change,
+    check_one,
+    difference,
+    is_meant,
+    name_in,
+    parse_name,
+)
 from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.reports import Environment
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.lock import LockedDistribution, Role
 
@@ -20,9 +28,9 @@ def listed(
     python: str = "3.11",
     worker: str = "10.0.0.1:4000",
     **changes: Any,
-) -> dict[str, Any]:
+) -> Environment:
     entry = fakes.entry(fakes.key(model, engine, python), **{"env_id": "an-env", **changes})
-    return {**entry.to_dict(), "worker_address": worker, "packages": []}
+    return Environment.at(worker, entry)
 
 
 @pytest.mark.parametrize(
@@ -83,18 +91,18 @@ def test_the_name_that_is_shown_means_its_environment_alone(engine: str | None) 
 
 def test_a_name_that_means_several_names_the_candidates() -> None:
     with pytest.raises(InvalidInput) as caught:
-        chosen("a-model", [listed(), listed(engine=None)], workers=False)
+        check_one("a-model", [listed(), listed(engine=None)], workers=False)
     assert caught.value.hint == "name one of: a-model/-/3.11, a-model/vllm/3.11"
     replicas = [listed(), listed(worker="10.0.0.2:4000")]
     with pytest.raises(InvalidInput) as caught:
-        chosen("a-model", replicas, workers=True)
+        check_one("a-model", replicas, workers=True)
     assert "a-model/vllm/3.11/10.0.0.2:4000" in str(caught.value.hint)
 
 
 def test_what_has_no_known_packages_is_refused() -> None:
     entry = listed(state=EnvState.UNMANAGED, env_id=None)
     with pytest.raises(InvalidInput, match="it is unmanaged"):
-        chosen("a-model", [entry], workers=False)
+        check_one("a-model", [entry], workers=False)
 
 
 def package(name: str, version: str | None, role: Role = Role.INSTALLED) -> LockedDistribution:

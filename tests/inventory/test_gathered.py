@@ -1,22 +1,32 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from xinference_venv.errors import NotFound, WorkerUnavailable
-from xinference_venv.inventory.gathered import check_found, is_whole, silent_workers
+from xinference_venv.errors import NotFound, StoreError, WorkerUnavailable
+from xinference_venv.inventory.cluster_state import WorkerState, WorkerStatus
+from xinference_venv.inventory.failure import Failure
+from xinference_venv.inventory.gathered import Gathered, UnreachableWorker, check_found
 
-SILENT = {"unreachable": [{"worker_address": "10.0.0.1:7000"}], "complete": True}
-JUST_STARTED: dict[str, Any] = {"unreachable": [], "complete": False}
-WHOLE: dict[str, Any] = {"unreachable": [], "complete": True}
+_WORKER = WorkerStatus(
+    worker_address="10.0.0.1:7000",
+    state=WorkerState.GONE,
+    host_name="a-host",
+    release="0.1.0",
+    incarnation="first",
+    snapshot=None,
+    snapshot_age=None,
+)
+_UNREACHABLE = UnreachableWorker(status=_WORKER, error=Failure.of(StoreError("full")))
+SILENT: Gathered[str] = Gathered(list=(), unreachable=(_UNREACHABLE,))
+JUST_STARTED: Gathered[str] = Gathered(list=(), complete=False)
+WHOLE: Gathered[str] = Gathered(list=())
 
 
 def test_an_answer_is_whole_when_nobody_is_missing_in_it() -> None:
-    assert is_whole(WHOLE)
-    assert is_whole({"unreachable": []})
-    assert not is_whole(SILENT)
-    assert not is_whole(JUST_STARTED)
+    assert WHOLE.is_whole
+    assert Gathered[str].from_dict({"list": []}).is_whole
+    assert not SILENT.is_whole
+    assert not JUST_STARTED.is_whole
 
 
 @pytest.mark.parametrize(
@@ -27,9 +37,9 @@ def test_an_answer_is_whole_when_nobody_is_missing_in_it() -> None:
     ],
 )
 def test_nothing_is_said_to_be_absent_while_somebody_is_missing(
-    answer: dict[str, Any], named: str
+    answer: Gathered[str], named: str
 ) -> None:
-    assert silent_workers(answer) == named
+    assert answer.missing == named
     with pytest.raises(WorkerUnavailable, match=f"has a matching lease; .*{named}"):
         check_found(answer, [], "lease")
 

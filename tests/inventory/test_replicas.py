@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,13 +13,13 @@ from xinference_venv.errors import (
     StoreError,
     VirtualEnvError,
 )
+from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.replicas import (
     LockSource,
     Replica,
     SurveyAnswer,
     assign_sources,
-    differing,
     error_of,
     is_lost,
     phase_of,
@@ -44,7 +42,7 @@ def failed(*errors: VirtualEnvError) -> list[Replica]:
             worker_address=f"10.0.0.{number}:7000",
             incarnation="first",
             phase=Phase.FAILED,
-            error=error.to_dict(),
+            error=Failure.of(error),
         )
         for number, error in enumerate(errors)
     ]
@@ -124,40 +122,6 @@ def test_that_others_were_cancelled_is_a_consequence_and_no_reason() -> None:
     assert type(error_of(failed(JobCancelled("stopped")))) is JobCancelled
 
 
-def entry(worker: str, digest: str | None, state: str = "ready", **other: Any) -> dict[str, Any]:
-    return {
-        "model_name": "m",
-        "model_engine": None,
-        "python_version": "3.11",
-        "state": state,
-        "lock_digest": digest,
-        "worker_address": worker,
-        **other,
-    }
-
-
-@pytest.mark.parametrize(
-    "entries",
-    [
-        [],
-        [entry("a", "1")],
-        [entry("a", "1"), entry("b", "1")],
-        [entry("a", "1"), entry("b", "2", state="broken")],
-        [entry("a", "1"), entry("b", None, state="unmanaged")],
-        [entry("a", "1"), entry("b", "2", model_name="other")],
-        [entry("a", "1"), entry("b", "2", python_version="3.12")],
-    ],
-)
-def test_replicas_of_one_lock_do_not_differ(entries: Sequence[dict[str, Any]]) -> None:
-    assert differing(entries) == []
-
-
-def test_replicas_of_several_locks_are_named_with_their_workers() -> None:
-    [found] = differing([entry("a", "1"), entry("b", "2"), entry("c", "1")])
-    assert found["model_name"] == "m"
-    assert found["locks"] == {"1": ["a", "c"], "2": ["b"]}
-
-
 def surveyed(address: str, group: str | None = "g", *, standing: bool = False) -> SurveyAnswer:
     return SurveyAnswer(address=address, incarnation="first", group=group, standing=standing)
 
@@ -218,15 +182,3 @@ def test_the_incarnation_of_who_is_asked_is_known() -> None:
     assert {each.incarnation for sources in found.values() for each in sources} == {"first"}
     found = assign_sources("job", [surveyed("a"), surveyed("b")], [], refresh=False)
     assert [each.incarnation for each in found["b"]] == ["first"]
-
-
-def test_an_environment_that_is_not_ready_does_not_keep_those_after_it_from_being_compared() -> (
-    None
-):
-    [found] = differing([entry("z", "3", state="broken"), entry("a", "1"), entry("b", "2")])
-    assert found == {
-        "model_name": "m",
-        "model_engine": None,
-        "python_version": "3.11",
-        "locks": {"1": ["a"], "2": ["b"]},
-    }

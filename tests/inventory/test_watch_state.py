@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from tests import fakes
+from tests.plain import of_json
+from xinference_venv.inventory.cluster_state import WorkerStatus
 from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.gathered import Gathered
+from xinference_venv.inventory.reports import Environments, JobSummary
 from xinference_venv.inventory.watch_state import Change, Event, Kind, Snapshot, WatchState
 
 FIRST, SECOND = "10.0.0.1:4000", "10.0.0.2:4000"
@@ -17,6 +21,7 @@ def worker(address: str = FIRST, state: str = "alive", age: float = 0.1) -> dict
         "state": state,
         "host_name": "a-host",
         "release": "0.1.0",
+        "incarnation": "first",
         "snapshot": None,
         "snapshot_age": age,
     }
@@ -30,13 +35,16 @@ def job(phase: str, address: str = FIRST, **changes: Any) -> dict[str, Any]:
         "model_engine": "vllm",
         "phase": phase,
         "message": f"it is {phase}",
+        "started": None,
+        "changed": None,
+        "error": None,
     }
     return {**made, **changes}
 
 
 def environment(address: str = FIRST, *leases: Any, **changes: Any) -> dict[str, Any]:
     entry = fakes.entry(None, *leases, **changes)
-    return {**entry.to_dict(), "worker_address": address}
+    return {**entry.to_dict(), "actor_ip_address": address, "worker_address": address}
 
 
 def look(
@@ -46,12 +54,15 @@ def look(
     silent: tuple[str, ...] = (),
     complete: bool = True,
 ) -> Snapshot:
-    gone = [{**worker(each, "gone"), "error": {"message": "no answer"}} for each in silent]
+    gone = [
+        {**worker(each, "gone"), "error": {"code": "error", "message": "no answer"}}
+        for each in silent
+    ]
     whole = {"unreachable": gone, "complete": complete}
     return Snapshot(
-        workers=workers or (worker(),),
-        jobs={"list": list(jobs), **whole},
-        environments={"list": list(environments), **whole},
+        workers=of_json(tuple[WorkerStatus, ...], workers or (worker(),)),
+        jobs=of_json(Gathered[JobSummary], {"list": list(jobs), **whole}),
+        environments=of_json(Environments, {"list": list(environments), **whole}),
     )
 
 

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from tests.fakes import through_json
 from xinference_venv.errors import InvalidRecord
-from xinference_venv.observability.registry import Kind, Metric, MetricRegistry, Spread
+from xinference_venv.observability.registry import (
+    Kind,
+    MeasuresReport,
+    Metric,
+    MetricRegistry,
+    Spread,
+)
 
 EVENTS = Metric(name="events_total", kind=Kind.COUNTER, help="Events.", labels=("kind",))
 LEVEL = Metric(name="level", kind=Kind.GAUGE, help="A level.")
@@ -25,7 +31,9 @@ def values(measures: MetricRegistry) -> dict[tuple[str, tuple[str, ...]], Any]:
 
 
 def read(measures: MetricRegistry) -> MetricRegistry:
-    return MetricRegistry.from_dict(through_json(measures.to_dict()), KNOWN)
+    return MetricRegistry.of(
+        MeasuresReport.from_dict(through_json(measures.report().to_dict())), KNOWN
+    )
 
 
 # Whole numbers, which add up to the same in any order.
@@ -116,7 +124,7 @@ def test_merging_is_adding_in_any_order_and_changes_no_part(
 def test_what_another_release_says_more_or_means_otherwise_is_left_out() -> None:
     measures = MetricRegistry()
     measures.add(EVENTS, "a")
-    data = through_json(measures.to_dict())
+    data = through_json(measures.report().to_dict())
     known = data["families"][0]
     data["families"] += [
         {**known, "name": "unheard_of_total"},
@@ -126,7 +134,7 @@ def test_what_another_release_says_more_or_means_otherwise_is_left_out() -> None
     known["unit"] = "events"
     known["series"][0]["exemplar"] = {"trace": 1}
     data["uptime"] = 3
-    assert read(measures) == MetricRegistry.from_dict(through_json(data), KNOWN)
+    assert read(measures) == MetricRegistry.of(MeasuresReport.from_dict(through_json(data)), KNOWN)
 
 
 @pytest.mark.parametrize(
@@ -142,23 +150,23 @@ def test_what_another_release_says_more_or_means_otherwise_is_left_out() -> None
 def test_a_damaged_number_is_refused(damage: dict[str, Any]) -> None:
     measures = MetricRegistry()
     measures.add(EVENTS, "a")
-    data = through_json(measures.to_dict())
+    data = through_json(measures.report().to_dict())
     data["families"][0]["series"][0].update(damage)
     with pytest.raises(InvalidRecord):
-        MetricRegistry.from_dict(data, KNOWN)
+        MetricRegistry.of(MeasuresReport.from_dict(data), KNOWN)
 
 
 @pytest.mark.parametrize("counts", [[1, 0], [1, 0, 0, 0], ["many", 0, 0], [True, 0, 0], None])
 def test_a_histogram_that_does_not_count_its_buckets_is_refused(counts: Any) -> None:
     measures = MetricRegistry()
     measures.observe(TOOK, "work", value=1.0)
-    data = through_json(measures.to_dict())
+    data = through_json(measures.report().to_dict())
     data["families"][0]["series"][0]["counts"] = counts
     with pytest.raises(InvalidRecord):
-        MetricRegistry.from_dict(data, KNOWN)
+        MetricRegistry.of(MeasuresReport.from_dict(data), KNOWN)
 
 
 @pytest.mark.parametrize("data", [None, [], {"families": 1}, {"families": [1]}, {"families": [{}]}])
 def test_what_are_no_measures_is_refused(data: object) -> None:
     with pytest.raises(InvalidRecord):
-        MetricRegistry.from_dict(data, KNOWN)
+        MetricRegistry.of(MeasuresReport.from_dict(data), KNOWN)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.fakes import distribution, host, locked
 from xinference_venv.planning.lock import LockedDistribution, Role
 from xinference_venv.planning.provenance import (
-    as_tree,
+    Tree,
     branches_of,
     chains,
     explain_distributions,
@@ -177,7 +177,7 @@ def test_what_is_required_is_told_of_each_and_what_is_not_in_the_lock_is_left_ou
 def test_a_listing_becomes_the_tree_and_what_is_not_shown() -> None:
     a, b = locked("a", asked=True, requires=("b",)), locked("b", Role.INHERITED)
     hidden, shadowed = locked("c", Role.HIDDEN), locked("a", Role.SHADOWED)
-    assert as_tree([each.to_dict() for each in (hidden, b, shadowed, a)]) == {
+    assert Tree.of((hidden, b, shadowed, a)).to_dict() == {
         "tree": [
             {**a.to_dict(), "parent": None, "first": True},
             {**b.to_dict(), "parent": 0, "first": True},

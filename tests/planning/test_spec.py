@@ -537,7 +537,7 @@ def test_a_dry_run_shows_the_spec_in_plain_values_without_credentials() -> None:
         sources=PackageSources(index_url="https://user:one@index.example/simple"),
         warnings=("w",),
     )
-    shown = describe(made)
+    shown: dict[str, Any] = describe(made).to_dict()
     assert json.loads(json.dumps(shown)) == shown
     assert "user:one" not in json.dumps(shown)
     assert shown["key"] == key().to_dict()

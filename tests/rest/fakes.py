@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_type_hints
 
 import httpx
 from fastapi import FastAPI
 
 from tests import fakes
+from tests.plain import of_json
+from xinference_venv.actors.protocols import SupervisorProtocol
 from xinference_venv.client import Client
 from xinference_venv.diagnosis.checks import failed, ok
 from xinference_venv.errors import VirtualEnvError, WorkerUnavailable
@@ -68,12 +70,13 @@ class FakeSupervisor:
     def __getattr__(self, method: str) -> Callable[..., Any]:
         async def answer(*arguments: Any, **named: Any) -> Any:
             self.asked.append((method, arguments, named))
-            event_stream = self.answers.get(method)
-            if event_stream is None:
-                event_stream = getattr(self, f"_{method}")(*arguments, **named)
-            if isinstance(event_stream, VirtualEnvError):
-                raise event_stream
-            return event_stream
+            told = self.answers.get(method)
+            if told is None:
+                told = getattr(self, f"_{method}")(*arguments, **named)
+            if isinstance(told, VirtualEnvError):
+                raise told
+            hint = get_type_hints(getattr(SupervisorProtocol, method))["return"]
+            return told if hint is type(None) else of_json(hint, told)
 
         return answer
 
@@ -137,7 +140,12 @@ class FakeSupervisor:
             **dict.fromkeys(("bytes_before", "bytes_after", "freed_bytes"), 0),
             "dry_run": False,
             "max_bytes": None,
-            **{name: {} for name in ("unmanaged", "uv_cache")},
+            "unmanaged": {"count": 0, "size_bytes": 0},
+            "uv_cache": {
+                "path": None,
+                "error": None,
+                **dict.fromkeys(("size_bytes", "shared_bytes", "pruned_bytes"), 0),
+            },
         }
         return self.gathered({**report, "worker_address": ADDRESS})
 
@@ -190,8 +198,12 @@ class FakeSupervisor:
         up, started = MetricRegistry(), MetricRegistry()
         up.set(metrics.UP, ADDRESS, value=1.0)
         started.set(metrics.STARTED, value=1.0)
-        event_stream = {**started.to_dict(), "worker_address": ADDRESS}
-        return {"supervisor": up.to_dict(), "list": [event_stream], "unreachable": self.unreachable}
+        told = {**started.report().to_dict(), "worker_address": ADDRESS}
+        return {
+            "supervisor": up.report().to_dict(),
+            "list": [told],
+            "unreachable": self.unreachable,
+        }
 
     def _log(self) -> dict[str, Any]:
         return {
@@ -214,7 +226,7 @@ class FakeSupervisor:
 
 
 def app_of(supervisor: Any, **options: Any) -> FastAPI:
-    client = Client(supervisor=supervisor, worker=None, pool=None)
+    client = Client(supervisor=supervisor)
     return create_app(client, **{"tokens": None, **options})
 
 

@@ -21,14 +21,18 @@ from typing import Any
 from uv import find_uv_bin
 
 from tests.index import Index
+from tests.plain import plain
 from tests.scenarios.hosts import Host
 from tests.scenarios.steps import asking
 from tests.wheels import build_wheel
 from xinference_venv.actors.cluster import supervisor_pool, worker_pool
+from xinference_venv.actors.wire_key import ensure_key
 from xinference_venv.cli.session import serve
 from xinference_venv.client import Client, connect
 from xinference_venv.inventory.replicas import Replica
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.settings import WIRE_KEY_VARIABLE
 from xinference_venv.store.paths import StorePaths
 
 # Suspected after three of them, gone after fifteen.
@@ -216,7 +220,7 @@ class Cluster:
     async def members(self) -> dict[str, dict[str, Any]]:
         """What the supervisor says of each worker, by address."""
         listed = await self.client.supervisor.list_workers()
-        return {each["worker_address"]: each for each in listed}
+        return {each.worker_address: plain(each) for each in listed}
 
     async def until(self, worker: Served, *states: str) -> dict[str, Any]:
         """Wait until the supervisor takes a worker for one of these; what it says of it then."""
@@ -239,7 +243,7 @@ class Cluster:
 
     async def leases(self, model: str) -> list[str]:
         """The addresses of the workers at which a model has a lease, one for each."""
-        answer = await self.client.supervisor.list_leases(model)
+        answer = plain(await self.client.supervisor.list_leases(Selection(model_name=model)))
         assert answer["unreachable"] == []
         return sorted(each["worker_address"] for each in answer["list"])
 
@@ -255,7 +259,10 @@ async def cluster(
     async with AsyncExitStack() as stack:
         # xoscar makes its sockets there, and the path of a socket has to be short.
         sockets = stack.enter_context(tempfile.TemporaryDirectory())
+        # One for all processes of the cluster, this one included.
+        ensure_key()
         environ = {
+            WIRE_KEY_VARIABLE: os.environ[WIRE_KEY_VARIABLE],
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
             "PIP_CONFIG_FILE": os.devnull,

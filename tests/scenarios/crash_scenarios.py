@@ -9,9 +9,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.plain import plain
 from xinference_venv.client import Client, local_client
 from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.runtime.model_process import bind
 from xinference_venv.store.atomic import temporary_path
 from xinference_venv.store.process_identity import this_process
 
@@ -151,7 +154,7 @@ async def _with_client(world: World, home: Path, work: Callable[[Client], Awaita
 
 
 async def _bind(client: Client, world: World, environment: PreparedEnvironment) -> None:
-    await client.worker.bind_lease(environment.env_id, environment.lease_id, world.holder)
+    await bind(client.worker, environment, world.holder)
 
 
 # What is done
@@ -186,15 +189,15 @@ async def _lease(client: Client, world: World) -> None:
 
 
 async def _remove(client: Client, _: World) -> None:
-    await client.supervisor.remove_virtual_env(MODEL)
+    plain(await client.supervisor.remove_virtual_env(Selection(model_name=MODEL)))
 
 
 async def _remove_in_use(client: Client, _: World) -> None:
-    await client.supervisor.remove_virtual_env(HELD, force=True)
+    plain(await client.supervisor.remove_virtual_env(Selection(model_name=HELD), force=True))
 
 
 async def _collect_garbage(client: Client, _: World) -> None:
-    await client.supervisor.collect_garbage(max_bytes=0)
+    plain(await client.supervisor.collect_garbage(max_bytes=0))
 
 
 async def _nothing(_client: Client, _world: World) -> None:

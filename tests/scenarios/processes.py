@@ -19,9 +19,9 @@ from pathlib import Path
 
 import xoscar as xo
 
+from tests.plain import plain
 from xinference_venv.actors.cluster import local_cluster
-from xinference_venv.actors.supervisor import SUPERVISOR_UID
-from xinference_venv.actors.worker import WORKER_UID
+from xinference_venv.actors.rpc import SUPERVISOR_UID, WORKER_UID
 from xinference_venv.client import Client
 from xinference_venv.planning.request import LaunchRequest
 
@@ -53,8 +53,7 @@ async def worker_process(environ: Mapping[str, str]) -> AsyncIterator[WorkerProc
             address = await _line(process)
             client = Client(
                 supervisor=await xo.actor_ref(address=address, uid=SUPERVISOR_UID),
-                worker=await xo.actor_ref(address=address, uid=WORKER_UID),
-                pool=None,
+                own_worker=await xo.actor_ref(address=address, uid=WORKER_UID),
             )
             yield WorkerProcess(pid=process.pid, address=address, client=client, process=process)
         finally:
@@ -106,11 +105,11 @@ async def _work() -> None:
 
 async def _call(address: str, request: str) -> None:
     supervisor = await xo.actor_ref(address=address, uid=SUPERVISOR_UID)
-    job = await supervisor.prepare(json.loads(request))
+    job = await supervisor.prepare(LaunchRequest.from_dict(json.loads(request)))
     print(job, flush=True)
     seen = 0
     while True:
-        answer = await supervisor.wait(job, seen, 60.0)
+        answer = plain(await supervisor.wait(job, seen, 60.0))
         seen = answer["events"][-1]["seq"]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.index import Index
+from tests.plain import plain
 from xinference_venv.client import Client
 from xinference_venv.inventory.jobs import PreparedEnvironment
 from xinference_venv.planning.request import LaunchRequest
@@ -88,7 +89,7 @@ async def requested(index: Index, pattern: str) -> None:
 async def outcome(client: Client, job: str) -> dict[str, Any]:
     """Wait for a job's end and return its last answer."""
     while True:
-        answer: dict[str, Any] = await client.supervisor.wait(job, 1 << 30, 10.0)
+        answer: dict[str, Any] = plain(await client.supervisor.wait(job, 1 << 30, 10.0))
         if answer["result"] is not None or answer["error"] is not None:
             return answer
 

@@ -18,13 +18,16 @@ from pathlib import Path
 
 import xoscar as xo
 
+from tests.plain import plain
 from tests.scenarios.checker import check_environment, check_home
 from tests.scenarios.processes import WorkerProcess, worker_process
 from tests.scenarios.steps import files_of, uv_processes
 from tests.scenarios.storm_plan import SOLVABLE, Kind, Operation
 from xinference_venv.errors import NotFound, UnknownJob, VirtualEnvError, WorkerUnavailable
 from xinference_venv.inventory.jobs import JobEvent, PreparedEnvironment
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.runtime.model_process import bind
 from xinference_venv.store.paths import StorePaths
 
 AT_ONCE = 6
@@ -265,7 +268,7 @@ class Storm:
             raise WorkerUnavailable(f"{path} is gone") from None
         bound = False
         try:
-            await worker.client.worker.bind_lease(prepared.env_id, prepared.lease_id, process.pid)
+            await bind(worker.client.worker, prepared, process.pid)
             bound = True
         except NotFound as error:
             raise WorkerUnavailable(f"the lease ended: {error}") from None
@@ -284,8 +287,10 @@ class Storm:
         return "serving"
 
     async def _remove(self, worker: WorkerProcess, operation: Operation) -> str:
-        answer = await worker.client.supervisor.remove_virtual_env(
-            operation.model, force=operation.kind is Kind.FORCE
+        answer = plain(
+            await worker.client.supervisor.remove_virtual_env(
+                Selection(model_name=operation.model), force=operation.kind is Kind.FORCE
+            )
         )
         [report] = answer["list"]
         if report["done"]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.index import Index
+from tests.plain import plain
 from tests.scenarios.bad_input import page
 from tests.scenarios.bad_input_kinds import HOME, INDEX, BadInput
 from tests.scenarios.bad_input_table import SECTIONS
@@ -30,7 +31,7 @@ async def _ask(case: BadInput, environ: dict[str, str], index: Index) -> None:
     }
     async with local_client(environ | dict(case.environ)) as client:
         if case.job is not None:
-            await client.supervisor.wait(case.job)
+            plain(await client.supervisor.wait(case.job))
         await client.prepare(LaunchRequest.from_dict(request))
 
 

@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from tests.plain import lock_of, plain, result_of
 from tests.scenarios.cluster import Cluster, cluster, loopback
 from tests.wheels import build_wheel
 from xinference_venv.errors import InstallFailed, InvalidInput, NotFound, ResolutionFailed
 from xinference_venv.inventory.jobs import Phase
+from xinference_venv.inventory.selection import Selection
 
 pytestmark = [pytest.mark.uv, pytest.mark.asyncio(loop_scope="module")]
 
@@ -29,7 +31,7 @@ async def test_eight_workers_launch_with_one_resolution_one_lock_and_eight_lease
 
     addresses = sorted(each.address for each in eight.workers)
     assert sorted(replicas) == addresses
-    results = [dict(each.result or {}) for each in replicas.values()]
+    results = [result_of(each) for each in replicas.values()]
     assert {each.phase for each in replicas.values()} == {Phase.READY}
     assert len({each["lock_digest"] for each in results}) == 1
     assert len({each["env_id"] for each in results}) == 1
@@ -37,13 +39,13 @@ async def test_eight_workers_launch_with_one_resolution_one_lock_and_eight_lease
     assert eight.index.requests.count("GET /simple/lantern/") == 1
     assert len({each["lease_id"] for each in results}) == 8
     assert await eight.leases("glow") == addresses
-    listed = await eight.client.supervisor.list_virtual_envs("glow")
+    listed = plain(await eight.client.supervisor.list_virtual_envs(Selection(model_name="glow")))
     assert sorted(each["worker_address"] for each in listed["list"]) == addresses
     assert listed["differing"] == listed["unreachable"] == []
 
     eight.forget_calls()
     again = await eight.launch(request, everywhere=True)
-    assert [each.result and each.result["uv_calls"] for each in again.values()] == [0] * 8
+    assert [each.result and each.result.uv_calls for each in again.values()] == [0] * 8
     assert [each.uv_calls for each in eight.workers] == [[]] * 8
     assert eight.index.requests == []
     assert await eight.leases("glow") == sorted(addresses * 2)
@@ -108,8 +110,8 @@ async def test_a_launch_that_requires_seven_of_eight_is_ready_and_names_the_one_
     failed = replicas.pop(broken.address)
     assert failed.phase is Phase.FAILED
     assert failed.error is not None
-    assert failed.error["code"] == "install_failed"
-    assert failed.error["details"]["phase"] == "installing"
+    assert failed.error.code == "install_failed"
+    assert failed.error.details["phase"] == "installing"
     assert {each.phase for each in replicas.values()} == {Phase.READY}
     assert await eight.leases("lenient") == sorted(replicas)
 
@@ -121,22 +123,22 @@ async def test_a_later_replica_gets_the_lock_of_those_that_run_until_a_refresh(
     request = eight.asking("lantern", model="glow")
     first = eight.workers[0]
     before = await eight.launch(request, everywhere=True)
-    digest = (before[first.address].result or {})["lock_digest"]
+    digest = lock_of(before[first.address])
     build_wheel(eight.wheels, "lantern", "2.0", requires=["wick"])
     beside = await eight.add(first.ip)
 
     eight.forget_calls()
     later = await eight.launch(request, workers=[first.ip])
     assert sorted(later) == sorted([first.address, beside.address])
-    assert {(each.result or {})["lock_digest"] for each in later.values()} == {digest}
+    assert {lock_of(each) for each in later.values()} == {digest}
     assert not any(each.resolved for each in eight.workers)
 
     newer = eight.asking("lantern", model="glow", refresh=True)
     refreshed = await eight.launch(newer, workers=[beside.address])
     assert beside.resolved
-    other_digest = (refreshed[beside.address].result or {})["lock_digest"]
+    other_digest = lock_of(refreshed[beside.address])
     assert other_digest != digest
-    listed = await eight.client.supervisor.list_virtual_envs("glow")
+    listed = plain(await eight.client.supervisor.list_virtual_envs(Selection(model_name="glow")))
     [differing] = listed["differing"]
     assert differing["model_name"] == "glow"
     assert {key: sorted(value) for key, value in differing["locks"].items()} == {
@@ -145,6 +147,6 @@ async def test_a_later_replica_gets_the_lock_of_those_that_run_until_a_refresh(
     }
 
     everywhere = await eight.launch(newer, everywhere=True)
-    assert {(each.result or {})["lock_digest"] for each in everywhere.values()} == {other_digest}
-    listed = await eight.client.supervisor.list_virtual_envs("glow")
+    assert {lock_of(each) for each in everywhere.values()} == {other_digest}
+    listed = plain(await eight.client.supervisor.list_virtual_envs(Selection(model_name="glow")))
     assert listed["differing"] == []

@@ -9,7 +9,7 @@ import asyncio
 import os
 import subprocess
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -19,16 +19,18 @@ import pytest
 import pytest_asyncio
 
 from tests.index import black_hole
+from tests.plain import lock_of, plain, result_of
 from tests.scenarios.cluster import HEARTBEAT_SECONDS, Cluster, Served, cluster, loopback
 from tests.scenarios.steps import eventually, left_behind, requested, uv_processes
 from tests.wheels import build_wheel
+from xinference_venv._util.records import Record
 from xinference_venv.actors import rpc
-from xinference_venv.actors.supervisor_workers import ASK_SECONDS
-from xinference_venv.actors.worker import WORKER_UID
+from xinference_venv.actors.worker_clients import ASK_SECONDS
 from xinference_venv.errors import JobCancelled, WorkerUnavailable
 from xinference_venv.inventory.cluster_state import PROTOCOL, Registration
 from xinference_venv.inventory.jobs import JobEvent, Phase
 from xinference_venv.inventory.replicas import Replica
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE
 
@@ -98,10 +100,10 @@ def _check_seven(replicas: dict[str, Replica], killed: Served) -> None:
     failed = replicas[killed.address]
     assert (failed.phase, failed.result) == (Phase.FAILED, None)
     assert failed.error is not None
-    assert failed.error["code"] == WorkerUnavailable.code
-    assert killed.address in failed.error["message"]
+    assert failed.error.code == WorkerUnavailable.code
+    assert killed.address in failed.error.message
     assert [each.phase for each in ready.values()] == [Phase.READY] * 7
-    assert len({(each.result or {})["lock_digest"] for each in ready.values()}) == 1
+    assert len({lock_of(each) for each in ready.values()}) == 1
 
 
 async def test_the_worker_that_resolves_is_killed_and_the_next_one_resolves_for_all(
@@ -147,16 +149,20 @@ async def test_a_worker_is_killed_while_it_installs_and_the_other_seven_are_read
     # What the kill left was swept at the start.
     assert not any(follower.layout.staging.iterdir())
     ready = await eight.launch(request, everywhere=True)
-    assert len({(each.result or {})["lock_digest"] for each in ready.values()}) == 1
+    assert len({lock_of(each) for each in ready.values()}) == 1
 
 
 async def test_a_stopped_worker_is_named_with_its_snapshots_age_and_delays_nobody(
     eight: Cluster, package: str
 ) -> None:
     await eight.launch(eight.asking(package, model="still"), everywhere=True)
-    for replica in (await eight.client.supervisor.list_leases("still"))["list"]:
-        await eight.client.supervisor.release_leases(
-            [replica["lease_id"]], replica["worker_address"], force=True
+    for replica in plain(await eight.client.supervisor.list_leases(Selection(model_name="still")))[
+        "list"
+    ]:
+        plain(
+            await eight.client.supervisor.release_leases(
+                (replica["lease_id"],), worker=replica["worker_address"], force=True
+            )
         )
     stopped, *others = eight.workers
     answering = sorted(each.address for each in others)
@@ -164,13 +170,14 @@ async def test_a_stopped_worker_is_named_with_its_snapshots_age_and_delays_nobod
     try:
         # The first is asked before the supervisor suspects anything, the last long after.
         supervisor = eight.client.supervisor
-        for ask in (
+        asks: list[Callable[[Selection], Awaitable[Record]]] = [
             supervisor.list_virtual_envs,
             supervisor.list_virtual_env_packages,
             supervisor.remove_virtual_env,
-        ):
+        ]
+        for ask in asks:
             async with asyncio.timeout(_NOT_DELAYED_SECONDS):
-                answer = await ask("still")
+                answer = plain(await ask(Selection(model_name="still")))
             assert sorted(each["worker_address"] for each in answer["list"]) == answering
             [silent] = answer["unreachable"]
             assert silent["worker_address"] == stopped.address
@@ -186,7 +193,7 @@ async def test_a_stopped_worker_is_named_with_its_snapshots_age_and_delays_nobod
 
     member = await eight.until(stopped, "alive")
     assert member["incarnation"] == incarnation
-    listed = await eight.client.supervisor.list_virtual_envs("still")
+    listed = plain(await eight.client.supervisor.list_virtual_envs(Selection(model_name="still")))
     assert [each["worker_address"] for each in listed["list"]] == [stopped.address]
     assert listed["unreachable"] == []
 
@@ -205,10 +212,12 @@ async def test_an_address_that_swallows_what_is_sent_delays_nobody_beyond_a_prob
             host_name="hole",
             heartbeat=ASK_SECONDS,
         )
-        await eight.client.supervisor.register_worker(swallowing.to_dict())
+        await eight.client.supervisor.register_worker(swallowing)
         try:
             async with asyncio.timeout(_NOT_DELAYED_SECONDS):
-                answer = await eight.client.supervisor.list_virtual_envs("hole")
+                answer = plain(
+                    await eight.client.supervisor.list_virtual_envs(Selection(model_name="hole"))
+                )
                 # It is chosen, since it was heard of a moment ago, and fails alone.
                 replicas = await eight.launch(
                     eight.asking(package, model="hole"), everywhere=True, require=8
@@ -262,7 +271,7 @@ async def test_a_worker_is_started_anew_on_its_port_in_a_launch_and_answers_no_o
     restarted, other = eight.workers[:2]
     # A launch that was ready before, whose lease a process of the host has bound.
     ready = await eight.launch(eight.asking("wick", model="kept"), workers=[restarted.address])
-    result = dict(ready[restarted.address].result or {})
+    result = result_of(ready[restarted.address])
     await eight.client.supervisor.bind_lease(
         restarted.address, result["env_id"], result["lease_id"], os.getpid()
     )
@@ -292,9 +301,8 @@ async def test_a_worker_is_started_anew_on_its_port_in_a_launch_and_answers_no_o
     assert replicas[other.address].phase is Phase.READY
     assert (await eight.members())[restarted.address]["incarnation"] != old
     with pytest.raises(WorkerUnavailable, match="was restarted"):
-        await rpc.ask_worker(
-            restarted.address, WORKER_UID, old, "list_jobs", deadline=ASK_SECONDS, here=""
-        )
+        send = rpc.to_worker(restarted.address, old, deadline=ASK_SECONDS, here="")
+        await rpc.worker_by(send).list_jobs()
     assert await eight.leases("kept") == [restarted.address]
     assert await eight.leases("anew") == [other.address]
     await eight.client.supervisor.release_lease(
@@ -353,7 +361,7 @@ async def test_a_cancelled_launch_leaves_nothing_on_any_worker(
             await launch
     assert [set(left_behind(each.layout)) for each in three] == before
     assert await eight.leases("cancelled") == []
-    jobs = await eight.client.supervisor.list_jobs()
+    jobs = plain(await eight.client.supervisor.list_jobs())
     told = [each["error"]["code"] for each in jobs["list"] if each["model_name"] == "cancelled"]
     assert told == [JobCancelled.code] * 3
     eight.index.release()
@@ -425,8 +433,10 @@ async def test_a_cluster_that_is_split_in_two_says_who_is_missing_and_heals_by_i
     far.hold_installing(False)
     await heard.from_each([near], Phase.READY)
     async with asyncio.timeout(_NOT_DELAYED_SECONDS):
-        listed = await supervisor.list_virtual_envs("both")
-        planned = await supervisor.remove_virtual_env("both", dry_run=True)
+        listed = plain(await supervisor.list_virtual_envs(Selection(model_name="both")))
+        planned = plain(
+            await supervisor.remove_virtual_env(Selection(model_name="both"), dry_run=True)
+        )
     for answer in (listed, planned):
         assert [each["worker_address"] for each in answer["list"]] == [near.address]
         [silent] = answer["unreachable"]
@@ -442,6 +452,6 @@ async def test_a_cluster_that_is_split_in_two_says_who_is_missing_and_heals_by_i
         near.address: Phase.READY,
         far.address: Phase.READY,
     }
-    listed = await supervisor.list_virtual_envs("both")
+    listed = plain(await supervisor.list_virtual_envs(Selection(model_name="both")))
     assert {each["worker_address"] for each in listed["list"]} == set(replicas)
     assert listed["unreachable"] == listed["differing"] == []

@@ -17,12 +17,14 @@ import pytest
 
 from tests.faulty_disk import FaultyDisk, failing
 from tests.index import Index
+from tests.plain import plain
 from tests.scenarios.hosts import Host
 from tests.scenarios.steps import asking, environments, left_behind, says, version_of
 from tests.store.conftest import ended_process, rubbish
 from tests.wheels import build_wheel
 from xinference_venv.client import Client, local_client
 from xinference_venv.errors import InstallFailed, StoreError, VirtualEnvError
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.store import store as store_module
 from xinference_venv.store.leases import Leases
@@ -56,7 +58,9 @@ async def attempt(client: Client, request: LaunchRequest) -> VirtualEnvError | N
 
 
 async def remove_all(client: Client) -> None:
-    answer = await client.supervisor.remove_virtual_env("glow", force=True)
+    answer = plain(
+        await client.supervisor.remove_virtual_env(Selection(model_name="glow"), force=True)
+    )
     assert answer["list"][0]["refuse"] == []
 
 

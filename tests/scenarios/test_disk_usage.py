@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.index import Index
+from tests.plain import plain
 from tests.scenarios.steps import asking, files_of
 from tests.wheels import build_wheel
 from xinference_venv.client import Client
@@ -41,7 +42,7 @@ async def test_environments_what_they_share_and_the_cache_are_measured(
     await client.prepare(asking(index, "green", "shared", model="green"))
     before = files_of(layout.root)
 
-    answer = await client.supervisor.disk_usage()
+    answer = plain(await client.supervisor.disk_usage())
 
     assert answer["unreachable"] == []
     [report] = answer["list"]

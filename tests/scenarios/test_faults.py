@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.index import Index
+from tests.plain import plain
 from tests.scenarios.processes import caller_process, worker_process
 from tests.scenarios.steps import (
     alive,
@@ -89,12 +91,12 @@ async def test_a_cancelled_job_leaves_the_one_that_joined_it_running(
     client: Client, index: Index, layout: StorePaths
 ) -> None:
     index.hang(WHEEL)
-    request = asking(index, "lantern==1.0").to_dict()
+    request = asking(index, "lantern==1.0")
     first = await client.supervisor.prepare(request)
     await requested(index, WHEEL)
     second = await client.supervisor.prepare(request)
     # Its first event is that it is queued; the second one, that it has joined.
-    await client.supervisor.wait(second, 1, 10.0)
+    plain(await client.supervisor.wait(second, 1, 10.0))
     [uv] = uv_processes(layout)
 
     await client.supervisor.cancel(first)
@@ -113,7 +115,7 @@ async def test_the_last_cancelled_job_of_a_build_ends_it(
     client: Client, index: Index, layout: StorePaths
 ) -> None:
     index.hang(WHEEL)
-    request = asking(index, "lantern==1.0").to_dict()
+    request = asking(index, "lantern==1.0")
     jobs = [await client.supervisor.prepare(request) for _ in range(2)]
     await requested(index, WHEEL)
     [uv] = uv_processes(layout)
@@ -144,7 +146,7 @@ async def test_a_caller_that_dies_neither_ends_nor_leaks_its_job(
         assert answer["phase"] == "ready"
         assert entry.state == "ready"
         assert await says(answer["result"]["python"], version_of("lantern")) == "1.0"
-        await worker.client.worker.release_lease(entry.env_id, answer["result"]["lease_id"])
+        await worker.client.worker.release_lease(str(entry.env_id), answer["result"]["lease_id"])
         [entry] = await worker.client.entries()
         assert entry.leases == ()
 
@@ -156,12 +158,12 @@ async def test_a_worker_killed_in_an_install_leaves_nothing_to_the_next_one(
     index.hang(WHEEL)
     request = asking(index, "lantern==1.0")
     async with worker_process(environ) as worker:
-        job = await worker.client.supervisor.prepare(request.to_dict())
+        job = await worker.client.supervisor.prepare(request)
         await requested(index, WHEEL)
         [uv] = uv_processes(layout)
         await worker.kill()
         with pytest.raises((ConnectionError, UnknownJob, WorkerUnavailable)):
-            await worker.client.supervisor.wait(job)
+            plain(await worker.client.supervisor.wait(job))
     assert alive(uv)
     assert list(layout.staging.iterdir())
 
@@ -199,7 +201,7 @@ async def test_errors_cross_processes_whole(
     async with worker_process(environ) as worker:
         with pytest.raises(ResolutionFailed) as failed:
             await worker.client.prepare(asking(index, "lantern==3.0"))
-        request = asking(index, "lantern").to_dict() | {"model_name": ".."}
+        request = replace(asking(index, "lantern"), model_name="..")
         with pytest.raises(InvalidName) as refused:
             await worker.client.supervisor.prepare(request)
         assert await worker.client.entries() == []

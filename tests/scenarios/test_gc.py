@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.index import Index
+from tests.plain import plain
 from tests.scenarios.steps import asking, environments, eventually, files_of
 from tests.wheels import build_wheel
 from xinference_venv.client import Client, local_client
@@ -48,7 +49,7 @@ def cache(environ: dict[str, str], tmp_path: Path) -> Path:
 
 async def collect(client: Client, **how: Any) -> dict[str, Any]:
     """Ask the supervisor to collect; the report of the one worker."""
-    answer = await client.supervisor.collect_garbage(**how)
+    answer = plain(await client.supervisor.collect_garbage(**how))
     assert answer["unreachable"] == []
     [report] = answer["list"]
     return dict(report)

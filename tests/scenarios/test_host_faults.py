@@ -16,6 +16,7 @@ import pytest
 from uv import find_uv_bin
 
 from tests.index import Index
+from tests.plain import plain
 from tests.scenarios.hosts import Host, ran
 from tests.scenarios.steps import asking, environments, left_behind, says, version_of
 from tests.wheels import build_wheel
@@ -24,6 +25,7 @@ from xinference_venv.client import Client, local_client
 from xinference_venv.errors import PythonNotFound, UvNotFound
 from xinference_venv.inventory.env import KeyRecord
 from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.inventory.selection import EVERY, Selection
 from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME, StorePaths
 
 pytestmark = [pytest.mark.uv, pytest.mark.usefixtures("wheels")]
@@ -140,7 +142,7 @@ async def test_a_clock_that_was_set_back_does_no_harm(
     async with local_client(environ) as client:
         [entry] = await client.entries()
         assert (entry.state, entry.created, entry.last_used) == ("ready", later, later)
-        answer = await client.supervisor.list_virtual_envs()
+        answer = await client.supervisor.list_virtual_envs(EVERY)
         assert list(render_environments.listed(answer, time.time()))
         second = await client.prepare(request)
         assert (second.env_id, second.uv_calls) == (first.env_id, 0)
@@ -149,7 +151,7 @@ async def test_a_clock_that_was_set_back_does_no_harm(
         assert [lease.lease_id for lease in entry.leases] == [second.lease_id]
         await client.release(second)
         _set_times(layout, first, later)
-        await client.supervisor.remove_virtual_env("glow")
+        plain(await client.supervisor.remove_virtual_env(Selection(model_name="glow")))
         assert left_behind(layout) == []
 
 
@@ -185,7 +187,7 @@ async def test_a_home_with_spaces_and_letters_of_every_kind_works_throughout(
         again = await client.prepare(request)
         assert again.uv_calls == 0
         await client.release(again)
-        answer = await client.supervisor.remove_virtual_env("glow")
+        answer = plain(await client.supervisor.remove_virtual_env(Selection(model_name="glow")))
         assert [each["real_path"] for each in answer["list"][0]["done"]] == [prepared.real_path]
     assert left_behind(layout) == []
 
@@ -212,7 +214,7 @@ async def test_a_record_that_was_cut_is_healed_by_the_next_launch(
         path.write_bytes(content[:length])
         if name == LOCK_NAME:
             # At a glance its content is not looked at.
-            await client.supervisor.verify_virtual_env("glow")
+            plain(await client.supervisor.verify_virtual_env(Selection(model_name="glow")))
         [entry] = await client.entries()
         assert (entry.state == "ready") == (name == "key"), (name, length)
         prepared = await client.prepare(request)
@@ -223,5 +225,5 @@ async def test_a_record_that_was_cut_is_healed_by_the_next_launch(
         assert path.read_bytes() != content[:length]
         if name == "key":
             assert KeyRecord.from_dict(json.loads(path.read_bytes())).env_id == prepared.env_id
-        packages = await client.worker.list_virtual_env_packages("glow")
-        assert "lantern" in {each["name"] for each in packages[0]["packages"]}
+        packages = await client.worker.list_virtual_env_packages(Selection(model_name="glow"))
+        assert "lantern" in {each.name for each in packages[0].distributions}

@@ -16,6 +16,7 @@ import pytest
 
 from tests.fakes import through_json
 from tests.index import Index, black_hole
+from tests.plain import plain
 from tests.scenarios.steps import asking, environments, left_behind, says, version_of
 from tests.wheels import corrupt
 from xinference_venv.client import Client, local_client
@@ -26,6 +27,7 @@ from xinference_venv.errors import (
     ResolutionFailed,
     VirtualEnvError,
 )
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.store.paths import StorePaths
 
@@ -156,7 +158,7 @@ async def test_a_wheel_that_was_changed_and_mended_is_installed(
     client: Client, index: Index, layout: StorePaths, wheels: Path
 ) -> None:
     # The index announces the hash of its first sight.
-    await client.supervisor.plan(asking(index, "lantern==1.0").to_dict())
+    plain(await client.supervisor.plan(asking(index, "lantern==1.0")))
     wheel = wheels / "lantern-1.0-py3-none-any.whl"
     corrupt(wheel)
     error = await refusal(client, asking(index, "lantern==1.0"))
@@ -221,7 +223,7 @@ async def test_uv_killed_at_any_moment_leaves_nothing_and_the_next_launch_succee
             prepared = await client.prepare(request)
         assert await says(prepared.python, version_of("lantern")) == "1.0"
         await client.release(prepared)
-        await client.supervisor.remove_virtual_env("glow")
+        plain(await client.supervisor.remove_virtual_env(Selection(model_name="glow")))
         assert left_behind(layout) == []
     assert failed > 2
 

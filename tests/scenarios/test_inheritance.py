@@ -12,6 +12,7 @@ import pytest
 from uv import find_uv_bin
 
 from tests.index import Index, dead_port
+from tests.plain import plain
 from tests.scenarios.hosts import Host, findable, lock_of, of_role, ran, visible
 from tests.scenarios.steps import (
     asking,
@@ -24,6 +25,7 @@ from tests.scenarios.steps import (
 from tests.wheels import build_sdist, build_wheel
 from xinference_venv.client import Client, local_client
 from xinference_venv.errors import ResolutionFailed, VerificationFailed
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.lock import Role
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.store.paths import StorePaths
@@ -394,7 +396,7 @@ async def test_an_import_hook_of_the_host_that_would_win_is_refused_unless_it_is
     assert await says(inherited.python, version_of("lantern")) == "1.0"
     env = await client.prepare(asking(index, "lantern>=2"))
     assert await says(env.python, version_of("lantern")) == "2.0"
-    await client.supervisor.remove_virtual_env("glow", force=True)
+    plain(await client.supervisor.remove_virtual_env(Selection(model_name="glow"), force=True))
     for each in (inherited, env):
         await client.release(each)
 

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.index import Index
+from tests.plain import plain
 from tests.scenarios.hosts import another_python
 from tests.scenarios.processes import worker_process
 from tests.scenarios.steps import (
@@ -31,6 +32,8 @@ from tests.scenarios.steps import (
 from tests.wheels import build_wheel, fake_distribution
 from xinference_venv.client import Client, local_client
 from xinference_venv.inventory.jobs import JobEvent, Phase
+from xinference_venv.inventory.selection import Selection
+from xinference_venv.planning.lock import EnvLock
 from xinference_venv.store.paths import StorePaths
 
 pytestmark = pytest.mark.uv
@@ -79,10 +82,12 @@ async def test_uv_learns_of_the_interpreter_of_new_environments_once(
 async def test_a_lock_of_another_host_or_platform_is_refused(
     client: Client, index: Index, layout: StorePaths, other: str
 ) -> None:
-    request = asking(index, "lantern==1.0").to_dict()
-    lock = (await client.worker.plan(request))["lock"]
+    request = asking(index, "lantern==1.0")
+    lock = (await client.worker.plan(request)).lock
+    assert lock is not None
 
-    refused = await client.worker.prepare(request, {**lock, other: "0" * 64})
+    changed = EnvLock.from_dict({**lock.to_dict(), other: "0" * 64})
+    refused = await client.worker.prepare(request, changed)
     assert (await outcome_at(client, refused))["error"]["code"] == "invalid_input"
     assert environments(layout) == []
 
@@ -96,7 +101,7 @@ async def outcome_at(client: Client, job: str) -> dict[str, Any]:
     answer: dict[str, Any] = {"result": None, "error": None, "events": []}
     while answer["result"] is None and answer["error"] is None:
         seen = answer["events"][-1]["seq"] if answer["events"] else 0
-        answer = await client.worker.wait(job, seen)
+        answer = plain(await client.worker.wait(job, seen))
     return answer
 
 
@@ -189,7 +194,7 @@ async def test_two_workers_on_one_home_make_one_build(
     index.hang(wheel)
     heard: list[JobEvent] = []
     async with worker_process(environ) as other:
-        job = await other.client.supervisor.prepare(request.to_dict())
+        job = await other.client.supervisor.prepare(request)
         await requested(index, wheel)
         launch = asyncio.create_task(client.prepare(request, on_event=heard.append))
         await eventually(lambda: len(heard) > 1)
@@ -253,7 +258,9 @@ async def test_an_upgrade_of_what_is_inherited_is_resolved_anew(
     assert second.env_id != first.env_id
     assert await says(second.python, version_of("wick")) == "1.1"
     assert environments(layout) == sorted([str(first.env_id), str(second.env_id)])
-    [listed] = (await client.supervisor.list_virtual_env_packages("glow"))["list"]
+    [listed] = plain(
+        await client.supervisor.list_virtual_env_packages(Selection(model_name="glow"))
+    )["list"]
     [wick] = [each for each in listed["packages"] if each["name"] == "wick"]
     assert (wick["role"], wick["version"]) == ("inherited", "1.1")
 
@@ -264,9 +271,7 @@ async def test_another_python_inherits_nothing_and_gets_xoscar(
 ) -> None:
     other = await another_python(client, index)
     build_wheel(wheels, "xoscar", version("xoscar"))
-    job = await client.supervisor.prepare(
-        asking(index, "lantern==1.0", python_version=other).to_dict()
-    )
+    job = await client.supervisor.prepare(asking(index, "lantern==1.0", python_version=other))
     answer = await outcome(client, job)
 
     result = answer["result"]
@@ -278,7 +283,9 @@ async def test_another_python_inherits_nothing_and_gets_xoscar(
     ]
     assert await says(result["python"], version_of("xoscar")) == version("xoscar")
     assert not (layout.env(result["env_id"]) / "inherited").exists()
-    [listed] = (await client.supervisor.list_virtual_env_packages("glow"))["list"]
+    [listed] = plain(
+        await client.supervisor.list_virtual_env_packages(Selection(model_name="glow"))
+    )["list"]
     assert {each["name"]: each["role"] for each in listed["packages"]} == dict.fromkeys(
         ("lantern", "wick", "xoscar"), "installed"
     )

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from tests.index import Index
+from tests.plain import plain
 from tests.wheels import build_wheel
 from xinference_venv.client import Client, local_client
 from xinference_venv.observability.metrics import OF_WORKER, PREFIX
-from xinference_venv.observability.registry import MetricRegistry
+from xinference_venv.observability.registry import MeasuresReport, MetricRegistry
 from xinference_venv.planning.request import LaunchRequest
 
 pytestmark = pytest.mark.uv
@@ -26,10 +27,10 @@ def asking(index: Index) -> LaunchRequest:
 
 async def measured(client: Client) -> dict[tuple[str, ...], Any]:
     """What the one worker of a client measures, by name and labels; nothing that is 0."""
-    [told] = (await client.supervisor.measure())["list"]
+    [told] = plain(await client.supervisor.measure())["list"]
     return {
         (each.metric.name.removeprefix(PREFIX), *each.labels): each.value
-        for each in MetricRegistry.from_dict(told, OF_WORKER).samples()
+        for each in MetricRegistry.of(MeasuresReport.from_dict(told), OF_WORKER).samples()
         if each.value
     }
 

@@ -17,11 +17,13 @@ import pytest
 import xoscar as xo
 
 from tests.index import Index
+from tests.plain import plain
 from tests.scenarios.steps import alive, asking, eventually
 from tests.wheels import build_wheel
 from xinference_venv.client import Client
 from xinference_venv.errors import DeadlineExceeded, ModelStartFailed, NotFound
 from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.runtime.model_process import ModelProcess, start_model_process
 from xinference_venv.store.paths import StorePaths
 
@@ -138,7 +140,9 @@ async def test_two_models_that_contradict_each_other_run_at_once(
     assert [report["wanted"] for report in reports] == [None, "light"]
     holders = [lease.process.pid for entry in await client.entries() for lease in entry.leases]
     assert holders == [first.pid, second.pid]
-    refused = (await client.supervisor.remove_virtual_env("bulb-1"))["list"][0]["refuse"]
+    refused = plain(await client.supervisor.remove_virtual_env(Selection(model_name="bulb-1")))[
+        "list"
+    ][0]["refuse"]
     assert refused[0]["leases"][0]["process"]["pid"] == first.pid
 
     os.kill(first.pid, signal.SIGKILL)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.index import Index
+from tests.plain import plain, selected
 from tests.scenarios.steps import asking, environments, files_of, left_behind, requested
 from xinference_venv.client import Client
 from xinference_venv.errors import InUse, InvalidName, StoreError, VirtualEnvError
@@ -70,13 +71,13 @@ async def running(
 
 
 async def remove(client: Client, *names: str | None, **how: Any) -> dict[str, Any]:
-    answer = await client.supervisor.remove_virtual_env(*names, **how)
+    answer = plain(await client.supervisor.remove_virtual_env(selected(*names), **how))
     [report] = answer["list"]
     return dict(report)
 
 
 async def listed(client: Client, *names: str | None) -> list[EnvEntry]:
-    answer = await client.supervisor.list_virtual_envs(*names[:2], python_version=names[2])
+    answer = plain(await client.supervisor.list_virtual_envs(selected(*names)))
     return [EnvEntry.from_dict(each) for each in answer["list"]]
 
 

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from tests.index import Index
+from tests.plain import plain, selected
 from tests.scenarios.steps import asking, environments, eventually, files_of, requested
 from xinference_venv.client import Client
 from xinference_venv.inventory.inventory import RemovalPlan, plan_removal
 from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.runtime.model_process import bind
 from xinference_venv.service import worker_service
 from xinference_venv.store.paths import StorePaths
 
@@ -25,7 +27,7 @@ WHEEL = "/files/lantern-2.0-*.whl"
 
 async def _remove(client: Client, *names: str | None, **how: Any) -> dict[str, Any]:
     """Ask the supervisor to remove; the report of the one worker."""
-    answer = await client.supervisor.remove_virtual_env(*names, **how)
+    answer = plain(await client.supervisor.remove_virtual_env(selected(*names), **how))
     assert answer["unreachable"] == []
     [report] = answer["list"]
     return dict(report)
@@ -44,7 +46,7 @@ async def _holder(
         environment.python, "-c", "input()", stdin=asyncio.subprocess.PIPE
     )
     try:
-        await client.worker.bind_lease(environment.env_id, environment.lease_id, process.pid)
+        await bind(client.worker, environment, process.pid)
         yield process
     finally:
         if process.returncode is None:

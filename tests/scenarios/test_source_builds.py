@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.index import Index
+from tests.plain import plain
 from tests.scenarios.steps import (
     asking,
     eventually,
@@ -24,6 +25,7 @@ from tests.wheels import build_sdist, build_wheel, corrupt, git_repository
 from xinference_venv.client import Client, local_client
 from xinference_venv.errors import BuildFailed, VirtualEnvError
 from xinference_venv.inventory.jobs import Phase
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME, StorePaths
@@ -173,7 +175,7 @@ async def test_a_lock_of_another_host_is_built_here_and_says_what_was_built(
         "UV_CACHE_DIR": str(tmp_path / "another cache"),
     }
     async with local_client({**environ, **away}) as other:
-        job = await other.worker.prepare(request.to_dict(), there)
+        job = await other.worker.prepare(request, EnvLock.from_dict(there))
         answer = await ended(other, job)
         assert answer["error"] is None
     elsewhere = StorePaths(Path(away["XINFERENCE_HOME"], "virtualenv"))
@@ -252,8 +254,8 @@ async def test_a_build_that_fails_tells_its_own_words_and_leaves_nothing(
     assert error.phase == Phase.RESOLVING
     assert "XINFERENCE_VIRTUAL_ENV_ALLOW_SOURCES=0" in str(error.hint)
     assert left_behind(layout) == built(layout) == []
-    [log] = await client.worker.logs("glow")
-    assert "no coal, no heat" in log["text"]
+    [log] = await client.worker.logs(Selection(model_name="glow"))
+    assert "no coal, no heat" in log.text
 
 
 @pytest.mark.usefixtures("wheels")
@@ -264,7 +266,7 @@ async def test_a_launch_cancelled_while_it_builds_ends_the_build(
     slow = f"Path({str(begun)!r}).touch(); import time; time.sleep(600)"
     backend = _SEEING.replace("import wick, zipfile", slow)
     build_sdist(tmp_path / "wheels", "kiln", "1.0", backend=backend)
-    job = await client.supervisor.prepare(asking(index, "kiln").to_dict())
+    job = await client.supervisor.prepare(asking(index, "kiln"))
     await eventually(begun.exists, 60)
     assert uv_processes(layout)
     await client.supervisor.cancel(job)
@@ -284,7 +286,7 @@ async def test_nothing_is_built_for_a_plan_nor_where_sources_are_forbidden(
 ) -> None:
     build_sdist(tmp_path / "wheels", "stone", "2.0")
     build_wheel(tmp_path / "wheels", "stone", "1.0")
-    plan = await client.worker.plan(asking(index, "stone").to_dict())
+    plan = plain(await client.worker.plan(asking(index, "stone")))
     assert "sdist" in entry_of(plan["lock"], "stone")
     assert plan["lock"]["warnings"] == [
         "stone 2.0 is built from source: the newest wheel that fits is of 1.0"
@@ -303,7 +305,7 @@ async def test_a_wheel_that_no_lock_needs_is_swept_and_one_that_is_needed_is_not
     for name in ("kept", "unkept"):
         build_sdist(tmp_path / "wheels", name, "1.0")
         await client.release(await client.prepare(asking(index, name, model=f"model-{name}")))
-    await client.supervisor.remove_virtual_env("model-unkept")
+    plain(await client.supervisor.remove_virtual_env(Selection(model_name="model-unkept")))
     store = Store.open(layout.root)
     building = store.make_staging_folder("a-job")
     sweep(store)
@@ -338,7 +340,7 @@ async def test_an_environment_with_a_built_wheel_is_healed_without_a_build(
 async def ended(client: Client, job: str) -> dict[str, Any]:
     """The last answer of a job of the worker's own."""
     while True:
-        answer: dict[str, Any] = await client.worker.wait(job, 1 << 30, 10.0)
+        answer = plain(await client.worker.wait(job, 1 << 30, 10.0))
         if answer["result"] is not None or answer["error"] is not None:
             return answer
 

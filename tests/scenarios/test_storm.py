@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.index import Index
+from tests.plain import plain
 from tests.scenarios.checker import check_home
 from tests.scenarios.steps import asking, eventually, left_behind
 from tests.scenarios.storm import Storm
 from tests.scenarios.storm_plan import MODELS, SOLVABLE, build_wheels, plan_storm
 from xinference_venv.client import local_client
+from xinference_venv.inventory.selection import EVERY
 from xinference_venv.store.paths import StorePaths
 
 OPERATIONS = int(os.environ.get("STORM_OPERATIONS", "200"))
@@ -67,7 +69,7 @@ async def test_after_a_storm_every_environment_is_whole_and_nothing_is_left(
             await client.release(await client.prepare(request))
         assert len(await client.entries()) == len(MODELS)
         await _assert_clean(storm.home)
-        await client.supervisor.remove_virtual_env()
+        plain(await client.supervisor.remove_virtual_env(EVERY))
         assert left_behind(layout) == []
         await _assert_clean(storm.home)
 

@@ -14,6 +14,7 @@ import pytest
 from uv import find_uv_bin
 
 from tests.index import Index
+from tests.plain import plain
 from tests.scenarios.processes import WorkerProcess, worker_process
 from tests.scenarios.steps import (
     alive,
@@ -69,7 +70,7 @@ def _installs(uv_calls: Path) -> int:
 
 
 async def _start(client: Client, request: LaunchRequest) -> str:
-    return str(await client.supervisor.prepare(request.to_dict()))
+    return str(await client.supervisor.prepare(request))
 
 
 async def _heard(client: Client, job: str, words: str) -> str:
@@ -77,7 +78,7 @@ async def _heard(client: Client, job: str, words: str) -> str:
     seen = 0
     async with asyncio.timeout(30):
         while True:
-            answer = await client.supervisor.wait(job, seen, 10.0)
+            answer = plain(await client.supervisor.wait(job, seen, 10.0))
             for event in answer["events"]:
                 seen = event["seq"]
                 if words in event["message"]:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.index import Index
+from tests.plain import plain, selected
 from tests.scenarios.hosts import Host
 from tests.scenarios.steps import (
     asking,
@@ -33,6 +34,7 @@ from xinference_venv.client import Client, local_client
 from xinference_venv.errors import VerificationFailed
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.runtime.model_process import bind
 from xinference_venv.service import integrity_checker
 from xinference_venv.store.paths import (
     BROKEN_NAME,
@@ -97,7 +99,7 @@ KINDS: dict[str, tuple[Damage, str]] = {
 
 
 async def verify(client: Client, *names: str, **how: Any) -> list[dict[str, Any]]:
-    answer = await client.supervisor.verify_virtual_env(*names, **how)
+    answer = plain(await client.supervisor.verify_virtual_env(selected(*names), **how))
     assert answer["unreachable"] == []
     found: list[dict[str, Any]] = answer["list"]
     return found
@@ -122,7 +124,7 @@ async def held(client: Client, environment: PreparedEnvironment) -> AsyncIterato
     assert process.stdout is not None
     assert await process.stdout.readline() == b"\n"
     try:
-        await client.worker.bind_lease(environment.env_id, environment.lease_id, process.pid)
+        await bind(client.worker, environment, process.pid)
         yield
     finally:
         process.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,12 +14,14 @@ from tests.cli import test_main
 from tests.cli.test_main import Run, kinds
 from tests.daemons import STARTED_NOW, Daemons, daemons
 from tests.index import Index
+from tests.plain import plain
 from tests.scenarios.steps import asking
 from tests.wheels import build_wheel
 from xinference_venv import errors
 from xinference_venv.client import Client, connect
 from xinference_venv.errors import IncompatibleVersion, VirtualEnvError
 from xinference_venv.inventory.jobs import Phase
+from xinference_venv.planning.request import LaunchRequest
 
 run = test_main.run
 _T = TypeVar("_T")
@@ -28,8 +31,10 @@ FAILING = """
 from xinference_venv.actors.worker import VirtualEnvWorkerActor
 from xinference_venv.errors import error_from_dict
 
+import json
+
 async def plan(self, request):
-    raise error_from_dict(request["error"])
+    raise error_from_dict(json.loads(request.virtualenv.packages[0]))
 
 VirtualEnvWorkerActor.plan = plan
 """
@@ -68,17 +73,19 @@ for kind in (
     saying_more(kind)
 """
 # A release that could not do as much.
-EARLIER = """
-from xinference_venv.actors.supervisor import VirtualEnvSupervisorActor
-from xinference_venv.actors.worker import VirtualEnvWorkerActor
+EARLIER_SUPERVISOR = """
+from xinference_venv.actors.protocols import SupervisorProtocol
 
-del VirtualEnvWorkerActor.list_leases
-del VirtualEnvSupervisorActor.verify_virtual_env
+del SupervisorProtocol.verify_virtual_env
+"""
+EARLIER_WORKER = """
+from xinference_venv.actors.protocols import WorkerProtocol
 
-async def collect_garbage(self, *, dry_run=False):
-    return {}
+del WorkerProtocol.list_leases
 
-VirtualEnvWorkerActor.collect_garbage = collect_garbage
+async def collect_garbage(self, *, dry_run: bool = False) -> None: ...
+
+WorkerProtocol.collect_garbage = collect_garbage
 """
 
 
@@ -114,7 +121,9 @@ def test_every_error_crosses_the_wire_whole(serving: Daemons) -> None:
 
     async def raised(client: Client, sent: Mapping[str, Any]) -> VirtualEnvError:
         try:
-            await client.supervisor.plan({"error": sent})
+            block = {"packages": [json.dumps(sent)]}
+            request = {"model_name": "m", "virtualenv": block}
+            await client.supervisor.plan(LaunchRequest.from_dict(request))
         except VirtualEnvError as error:
             return error
         raise AssertionError("nothing was raised")
@@ -159,21 +168,21 @@ def test_what_a_later_release_says_more_is_no_harm(
     build_wheel(tmp_path / "wheels", "lantern", "1.0")
     supervisor = serving.supervisor()
     later = serving.worker(supervisor, "127.0.0.2", patch=LATER_NOUNS)
-    plain = serving.worker(supervisor, "127.0.0.3")
-    request = {**asking(index, "lantern").to_dict(), "of_a_later_release": {"deep": [1]}}
+    other = serving.worker(supervisor, "127.0.0.3")
+    request = asking(index, "lantern")
     told: list[dict[str, Any]] = []
 
     async def launch(client: Client) -> dict[str, Any]:
         job = await client.supervisor.prepare(request, everywhere=True)
         while True:
-            answer: dict[str, Any] = await client.supervisor.wait(job, 0, 10.0)
+            answer = plain(await client.supervisor.wait(job, 0, 10.0))
             if Phase(answer["phase"]).is_last:
                 told.extend(answer["events"])
                 return answer
 
     answer = with_client(supervisor.address, launch)
     assert (answer["phase"], answer["error"]) == ("ready", None)
-    said = [each["message"] for each in told if each["worker_address"] == plain.address]
+    said = [each["message"] for each in told if each["worker_address"] == other.address]
     assert f"asking the worker at {later.address} for its lock" in said
     assert not any("resolving 1 requirement" in each for each in said)
     assert len({each["result"]["lock_digest"] for each in answer["workers"]}) == 1
@@ -181,12 +190,12 @@ def test_what_a_later_release_says_more_is_no_harm(
         ran = run(*words, "--supervisor", supervisor.address)
         assert (ran.code, ran.err.replace(STARTED_NOW, "")) == (0, "")
         assert later.address in ran.out
-        assert plain.address in ran.out
+        assert other.address in ran.out
 
 
 def test_what_an_earlier_release_can_not_do_is_said(serving: Daemons, run: Run) -> None:
-    supervisor = serving.supervisor(patch=EARLIER)
-    worker = serving.worker(supervisor, patch=EARLIER)
+    supervisor = serving.supervisor(patch=EARLIER_SUPERVISOR)
+    worker = serving.worker(supervisor, patch=EARLIER_WORKER)
     expected = {
         ("leases",): f"'list_leases' is not known at {worker.address}",
         ("gc",): f"'collect_garbage' does not accept these arguments at {worker.address}",

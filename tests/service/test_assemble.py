@@ -14,6 +14,7 @@ from uv import find_uv_bin
 
 from tests import fakes
 from tests.index import Index
+from tests.plain import plain
 from tests.scenarios.steps import asking, left_behind
 from tests.uv.conftest import Bench, bench, uv
 from tests.wheels import build_wheel
@@ -147,13 +148,13 @@ async def test_a_launch_on_a_full_disk_is_refused_and_one_that_fits_is_not(
     layout = StorePaths(small_disk / "virtualenv")
 
     async def launch(*packages: str) -> dict[str, Any]:
-        request = asking(index, *packages).to_dict()
-        plan = (await client.worker.plan(request))["lock"]
-        given = {**plan, "packages": sized(plan["packages"], wheels)}
+        request = asking(index, *packages)
+        lock = plain(await client.worker.plan(request))["lock"]
+        given = EnvLock.from_dict({**lock, "packages": sized(lock["packages"], wheels)})
         job = await client.worker.prepare(request, given)
         seen = 0
         while True:
-            answer: dict[str, Any] = await client.worker.wait(job, seen)
+            answer = plain(await client.worker.wait(job, seen))
             seen = answer["events"][-1]["seq"]
             if answer["error"] or answer["result"]:
                 return answer

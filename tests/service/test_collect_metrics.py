@@ -6,9 +6,11 @@ import asyncio
 from typing import Any
 
 from benchmarks.simulated import SimulatedCluster, simulate
+from tests.plain import plain
 from xinference_venv.errors import DeadlineExceeded, NotFound, WorkerUnavailable
+from xinference_venv.observability.cluster_measures import WorkerMeasures
 from xinference_venv.observability.metrics import OF_SUPERVISOR
-from xinference_venv.observability.registry import MetricRegistry, Spread
+from xinference_venv.observability.registry import MeasuresReport, MetricRegistry, Spread
 from xinference_venv.service.collect_metrics import timed_question
 
 # Less than the ten seconds that Prometheus waits.
@@ -17,7 +19,9 @@ SCRAPE_SECONDS = 6.0
 
 def of(answer: dict[str, Any], name: str) -> dict[tuple[str, ...], Any]:
     """The values of a supervisor's own metric by their labels."""
-    samples = MetricRegistry.from_dict(answer["supervisor"], OF_SUPERVISOR).samples()
+    samples = MetricRegistry.of(
+        MeasuresReport.from_dict(answer["supervisor"]), OF_SUPERVISOR
+    ).samples()
     return {
         each.labels: each.value for each in samples if each.metric.name == f"xinference_venv_{name}"
     }
@@ -27,7 +31,7 @@ def test_silent_workers_are_named_down_and_delay_no_scrape() -> None:
     async def run() -> None:
         cluster = await SimulatedCluster.start(200, silent=5)
         began = asyncio.get_running_loop().time()
-        answer = await cluster.supervisor.measure()
+        answer = plain(await cluster.supervisor.measure())
         assert asyncio.get_running_loop().time() - began < SCRAPE_SECONDS
         down = [address for (address,), up in of(answer, "worker_up").items() if not up]
         assert sorted(down) == cluster.silent
@@ -40,18 +44,18 @@ def test_silent_workers_are_named_down_and_delay_no_scrape() -> None:
 def test_a_supervisor_without_workers_and_one_whose_workers_know_no_metrics_still_measure() -> None:
     async def run() -> None:
         cluster = await SimulatedCluster.start(0)
-        alone = await cluster.supervisor.measure()
+        alone = plain(await cluster.supervisor.measure())
         assert (alone["list"], of(alone, "cluster_complete")) == ([], {(): 0.0})
         cluster = await SimulatedCluster.start(2)
         for worker in cluster.workers.values():
             worker.measure = _unknown  # type: ignore[method-assign]
-        answer = await cluster.supervisor.measure()
+        answer = plain(await cluster.supervisor.measure())
         assert list(of(answer, "worker_up").values()) == [0.0, 0.0]
 
     simulate(run())
 
 
-async def _unknown() -> dict[str, Any]:
+async def _unknown() -> WorkerMeasures:
     raise NotFound("'measure' is not known here")
 
 
@@ -60,10 +64,12 @@ def test_heartbeats_are_counted_and_a_worker_that_left_is_measured_no_more() -> 
         cluster = await SimulatedCluster.start(3)
         await cluster.beat()
         await cluster.beat()
-        assert set(of(await cluster.supervisor.measure(), "heartbeats_total").values()) == {2.0}
+        assert set(of(plain(await cluster.supervisor.measure()), "heartbeats_total").values()) == {
+            2.0
+        }
         address, worker = next(iter(cluster.workers.items()))
         await cluster.supervisor.leave_worker(address, worker.incarnation)
-        answer = await cluster.supervisor.measure()
+        answer = plain(await cluster.supervisor.measure())
         for name in ("heartbeats_total", "worker_up", "worker_info", "worker_state"):
             found = of(answer, name)
             assert found

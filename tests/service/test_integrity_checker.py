@@ -17,8 +17,9 @@ from tests.fakes import entry, key
 from tests.store.conftest import attached
 from xinference_venv.errors import DeadlineExceeded, JobCancelled
 from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.reports import NOT_LOOKED_AT, Finding
 from xinference_venv.service import integrity_checker as checker_module
-from xinference_venv.service.integrity_checker import NOT_LOOKED_AT, Finding, IntegrityChecker
+from xinference_venv.service.integrity_checker import IntegrityChecker
 from xinference_venv.store.envs.verify import check_env
 from xinference_venv.store.paths import BROKEN_NAME
 from xinference_venv.store.store import Store

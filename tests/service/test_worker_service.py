@@ -41,8 +41,8 @@ async def ended(service: WorkerService, job_id: str) -> str:
     """The phase of a job at its end."""
     while True:
         answer = await service.wait(job_id, 1 << 30, 10.0)
-        if answer["result"] is not None or answer["error"] is not None:
-            return str(answer["phase"])
+        if answer.has_ended:
+            return answer.phase
 
 
 @pytest.mark.uv
@@ -52,17 +52,17 @@ async def test_an_environment_is_made_listed_and_removed_without_an_actor(
     build_wheel(tmp_path / "wheels", "wick", "1.0")
     job_id = service.prepare(asking(index, "wick"))
     assert await ended(service, job_id) == "ready"
-    assert [each["job_id"] for each in await service.list_jobs()] == [f"{job_id}@{ADDRESS}"]
+    assert [each.job_id for each in await service.list_jobs()] == [f"{job_id}@{ADDRESS}"]
 
     [lease] = await service.list_leases(Selection(model_name="glow"))
-    await service.release_lease(lease["env_id"], lease["lease_id"])
-    [entry] = await service.list_virtual_envs(Selection())
-    assert (entry["model_name"], entry["worker_address"]) == ("glow", ADDRESS)
-    assert await service.list_virtual_envs(Selection(model_name="another")) == []
+    await service.release_lease(lease.entry.lease.env_id, lease.entry.lease.lease_id)
+    [listed] = await service.list_virtual_envs(Selection())
+    assert (listed.entry.key.model_name, listed.worker_address) == ("glow", ADDRESS)
+    assert await service.list_virtual_envs(Selection(model_name="another")) == ()
 
     report = await service.remove_virtual_env(Selection(model_name="glow"))
-    assert [each["path"] for each in report["done"]] == [entry["path"]]
-    assert await service.list_virtual_envs(Selection()) == []
+    assert report.done == (listed,)
+    assert await service.list_virtual_envs(Selection()) == ()
 
 
 async def test_what_is_not_there_is_an_error(service: WorkerService) -> None:
@@ -80,5 +80,5 @@ async def test_a_heartbeat_carries_the_jobs_that_run_and_the_bytes_that_are_free
     service: WorkerService,
 ) -> None:
     told = await service.snapshot()
-    assert told["jobs"] == 0
-    assert told["free_bytes"] > 0
+    assert told.jobs == 0
+    assert told.free_bytes

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from tests.fakes import key
 from tests.store.conftest import end, ended_process, identity_of
 from xinference_venv.errors import InvalidName, NotFound
-from xinference_venv.inventory.job_log import LogEnding, LogHeader, Outcome
+from xinference_venv.inventory.job_log import LogEnding, LogHeader, LogPart, Outcome
 from xinference_venv.inventory.lease import ProcessIdentity
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.store import logs
 from xinference_venv.store.log_writer import LogWriter
-from xinference_venv.store.logs import LogPart, delete_old_logs, log_path, logs_of, read_on, text_of
+from xinference_venv.store.logs import delete_old_logs, log_path, logs_of, read_on, text_of
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store
 

@@ -14,6 +14,7 @@ import httpx
 
 from tests.daemons import Daemon, Daemons, daemons, eventually
 from tests.index import Index
+from tests.plain import result_of
 from tests.wheels import build_wheel
 from xinference_venv.client import connect
 from xinference_venv.planning.request import LaunchRequest
@@ -109,7 +110,7 @@ def hold(running: Cluster, model: str) -> None:
         async with connect(running.supervisor.address) as client:
             body = {"model_name": model, "virtualenv": {"packages": ["lantern==1.0"]}}
             [replica] = await client.prepare_on(LaunchRequest.from_dict(body))
-            taken = replica.result or {}
+            taken = result_of(replica)
             await client.supervisor.bind_lease(
                 replica.worker_address, taken["env_id"], taken["lease_id"], os.getpid()
             )

@@ -72,7 +72,7 @@ class Record:
     know are ignored. A key that is absent or null means the field's default, or None where the
     hint allows it. Understood are strings, integers, finite numbers, booleans, enumerations,
     other records, ``X | None``, ``tuple[X, ...]``, ``Mapping[str, X]`` and ``object``, which is
-    left as it is.
+    left as it is. A record may be generic: ``Gathered[Lease]`` is read as such.
     """
 
     __slots__ = ()
@@ -106,7 +106,7 @@ class Record:
     def from_dict(cls, data: object) -> Self:
         """Read plain JSON values; raises `InvalidRecord`, or what the class has as `refusal`."""
         try:
-            return cast(Self, _read_record(cls, data))
+            return cast(Self, _read_record(cls, _fields_of(cls), data))
         except Misplaced as error:
             raise cls.refusal(error) from None
 
@@ -201,8 +201,9 @@ def _fields_of(cls: type[Record]) -> tuple[_Field, ...]:
     return _FIELDS[cls]
 
 
-def _find_fields(cls: type[Record]) -> tuple[_Field, ...]:
-    hints = typing.get_type_hints(cls)
+def _find_fields(cls: type[Record], arguments: tuple[object, ...] = ()) -> tuple[_Field, ...]:
+    """The fields of a class; `arguments` are those of a generic one."""
+    hints = record_hints(cls, arguments)
     return tuple(
         _Field(
             name=each.name,
@@ -217,12 +218,31 @@ def _find_fields(cls: type[Record]) -> tuple[_Field, ...]:
     )
 
 
-def _read_record(cls: type[Record], data: object) -> Record:
+def record_hints(cls: type[Record], arguments: tuple[object, ...] = ()) -> dict[str, object]:
+    """The type hints of a record's fields by name; `arguments` are those of a generic class."""
+    known = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
+    for base in getattr(cls, "__orig_bases__", ()):
+        parameters = getattr(typing.get_origin(base), "__parameters__", ())
+        known.update(zip(parameters, typing.get_args(base), strict=False))
+    return {name: _resolved(hint, known) for name, hint in typing.get_type_hints(cls).items()}
+
+
+def _resolved(hint: object, known: Mapping[object, object]) -> object:
+    """A hint with the type variables replaced that are known."""
+    if isinstance(hint, TypeVar):
+        return known.get(hint, hint)
+    inner = getattr(hint, "__parameters__", ())
+    if not inner or isinstance(hint, type):
+        return hint
+    return cast("Any", hint)[tuple(known.get(each, each) for each in inner)]
+
+
+def _read_record(cls: type[Record], fields: tuple[_Field, ...], data: object) -> Record:
     if not isinstance(data, Mapping):
         raise Misplaced.of("a mapping", data)
     _check_version(cls, data)
     values = {}
-    for field in _fields_of(cls):
+    for field in fields:
         if field.is_inline:
             values[field.name] = field.read(data)
             continue
@@ -269,7 +289,9 @@ def _writer(hint: object) -> _Writer | None:
         return _write_items(_writer(arguments[0]))
     if origin in (Mapping, dict):
         return _write_mapping(_writer(arguments[1]))
-    if isinstance(hint, type) and issubclass(hint, Record):
+    if isinstance(hint, TypeVar):
+        return to_plain
+    if _is_record(hint) or _is_record(origin):
         return lambda value: value.to_dict()
     if isinstance(hint, type) and issubclass(hint, Enum):
         return lambda value: value.value
@@ -300,9 +322,26 @@ def _reader(hint: object) -> _Reader:
         return _read_items(origin, _reader(arguments[0]), expected)
     if origin in (Mapping, dict):
         return _read_mapping(_reader(arguments[0]), _reader(arguments[1]))
+    if _is_record(origin):
+        fields = _find_fields(origin, arguments)
+        return lambda data: _read_record(origin, fields, data)
+    if hint is types.NoneType:
+        return _read_nothing
     if isinstance(hint, type):
         return _read_type(hint)
+    if isinstance(hint, TypeVar):
+        # Of a generic class that is only written.
+        return lambda data: data
     raise TypeError(f"no record can have a field of type {hint}")
+
+
+def _is_record(kind: object) -> typing.TypeGuard[type[Record]]:
+    return isinstance(kind, type) and issubclass(kind, Record)
+
+
+def _read_nothing(data: object) -> None:
+    if data is not None:
+        raise Misplaced.of("null", data)
 
 
 def _read_type(kind: type) -> _Reader:
@@ -310,7 +349,7 @@ def _read_type(kind: type) -> _Reader:
         if "refusal" in vars(kind):
             # Its errors are its own, wherever it lies.
             return kind.from_dict
-        return lambda data: _read_record(kind, data)
+        return lambda data: _read_record(kind, _fields_of(kind), data)
     if issubclass(kind, Enum):
         return lambda data: _read_choice(kind, data)
     if kind is float:

@@ -9,13 +9,15 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import xoscar as xo
 
-from xinference_venv.actors.supervisor import SUPERVISOR_UID, VirtualEnvSupervisorActor
+from xinference_venv.actors.protocols import SupervisorReference, WorkerReference
+from xinference_venv.actors.rpc import SUPERVISOR_UID, WORKER_UID
+from xinference_venv.actors.supervisor import VirtualEnvSupervisorActor
 from xinference_venv.actors.wire_key import ensure_key, require_key
-from xinference_venv.actors.worker import WORKER_UID, VirtualEnvWorkerActor
+from xinference_venv.actors.worker import VirtualEnvWorkerActor
 from xinference_venv.errors import InvalidInput
 from xinference_venv.inventory.cluster_state import HEARTBEAT_SECONDS
 from xinference_venv.service.open_uv import open_uv
@@ -33,13 +35,14 @@ class LocalCluster:
     """Both actors in one process; `pool` starts the model processes."""
 
     pool: Any
-    supervisor: Any
-    worker: Any
+    supervisor: SupervisorReference
+    worker: WorkerReference
 
 
-async def create_supervisor(address: str) -> Any:
+async def create_supervisor(address: str) -> SupervisorReference:
     """Create the supervisor in the pool at `address`; returns a reference."""
-    return await xo.create_actor(VirtualEnvSupervisorActor, address=address, uid=SUPERVISOR_UID)
+    actor = await xo.create_actor(VirtualEnvSupervisorActor, address=address, uid=SUPERVISOR_UID)
+    return cast(SupervisorReference, actor)
 
 
 async def create_worker(
@@ -49,7 +52,7 @@ async def create_worker(
     supervisor: str | None = None,
     patience: float = 0.0,
     heartbeat: float = HEARTBEAT_SECONDS,
-) -> Any:
+) -> WorkerReference:
     """Create the worker of this host in the pool at `address`; returns a reference.
 
     Settings are read once, here, from `environ` (this process's environment by default). With
@@ -62,7 +65,7 @@ async def create_worker(
     places = await asyncio.to_thread(find_places, ambient)
     store = await asyncio.to_thread(Store.open, places.root)
     uv = await asyncio.to_thread(open_uv, places, store, ambient)
-    worker = await xo.create_actor(
+    worker: WorkerReference = await xo.create_actor(
         VirtualEnvWorkerActor,
         store=store,
         uv=uv,
@@ -83,7 +86,9 @@ async def create_worker(
 
 
 @asynccontextmanager
-async def supervisor_pool(address: str, *, insecure: bool = False) -> AsyncIterator[Any]:
+async def supervisor_pool(
+    address: str, *, insecure: bool = False
+) -> AsyncIterator[SupervisorReference]:
     """A supervisor in a pool of its own at `address` (``HOST:PORT``); destroyed at the end.
 
     Raises `InvalidInput` when nothing can listen there, and without ``XOSCAR_AUTH_KEY`` unless it
@@ -110,7 +115,7 @@ async def worker_pool(
     *,
     heartbeat: float = HEARTBEAT_SECONDS,
     insecure: bool = False,
-) -> AsyncIterator[Any]:
+) -> AsyncIterator[WorkerReference]:
     """A worker in a pool of its own at `address`, a member of the supervisor's cluster.
 
     It waits a while for a supervisor that does not answer yet. At the end it leaves the cluster,

@@ -9,20 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from xinference_venv.actors import rpc
+from xinference_venv.actors.protocols import SupervisorProtocol
 from xinference_venv.errors import (
     DeadlineExceeded,
     IncompatibleVersion,
     InvalidInput,
     WorkerUnavailable,
 )
-from xinference_venv.inventory.cluster_state import HEARTBEAT_SECONDS, Registration
+from xinference_venv.inventory.cluster_state import HEARTBEAT_SECONDS, Registration, WorkerSnapshot
 
-SUPERVISOR_UID = "xinference_venv_supervisor"
 _ANSWER_SECONDS = 5.0
 _AGAIN_SECONDS = 0.5
 
@@ -35,7 +34,7 @@ class Heartbeats:
 
     registration: Registration
     supervisor: str
-    snapshot: Callable[[], Awaitable[Mapping[str, Any]]]
+    snapshot: Callable[[], Awaitable[WorkerSnapshot]]
     _lost: bool = False
 
     async def join(self, patience: float = 0.0) -> None:
@@ -47,7 +46,7 @@ class Heartbeats:
         waiting = False
         while True:
             try:
-                await self._tell("register_worker", self.registration.to_dict())
+                await self._supervisor.register_worker(self.registration)
                 return
             except (WorkerUnavailable, DeadlineExceeded) as error:
                 if time.monotonic() >= until:
@@ -62,12 +61,12 @@ class Heartbeats:
         """Send heartbeats until cancelled, or until another incarnation took this one's place."""
         while True:
             try:
-                if not await self._tell(
-                    "heartbeat",
+                known = await self._supervisor.heartbeat(
                     self.registration.address,
                     self.registration.incarnation,
-                    dict(await self.snapshot()),
-                ):
+                    await self.snapshot(),
+                )
+                if not known:
                     await self.join()
                 if self._lost:
                     logger.info("the supervisor at %s is back", self.supervisor)
@@ -84,18 +83,16 @@ class Heartbeats:
     async def leave(self) -> None:
         """Tell the supervisor that this worker ends; a supervisor that is gone is fine."""
         try:
-            await self._tell(
-                "leave_worker", self.registration.address, self.registration.incarnation
+            await self._supervisor.leave_worker(
+                self.registration.address, self.registration.incarnation
             )
         except (WorkerUnavailable, DeadlineExceeded) as error:
             logger.warning("%s", error)
 
-    async def _tell(self, method: str, *arguments: Any) -> Any:
-        return await rpc.ask_supervisor(
-            self.supervisor,
-            SUPERVISOR_UID,
-            method,
-            *arguments,
-            deadline=_ANSWER_SECONDS,
-            here=self.registration.address,
+    @property
+    def _supervisor(self) -> SupervisorProtocol:
+        return rpc.supervisor_by(
+            rpc.to_supervisor(
+                self.supervisor, deadline=_ANSWER_SECONDS, here=self.registration.address
+            )
         )

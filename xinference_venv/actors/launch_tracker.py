@@ -1,17 +1,20 @@
-"""A launch on several workers, followed from the supervisor: events joined, the policy applied.
+"""Launches on several workers, followed from the supervisor: events joined, the policy applied.
 
-What is known here can be asked again of the workers, who all know who else takes part; so a
-supervisor that was started anew follows on.
+What is known here can be asked again of the workers, who know who else takes part; so a
+supervisor that was restarted follows on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from functools import partial
 
+from xinference_venv.actors.protocols import WorkerProtocol
+from xinference_venv.actors.worker_clients import WorkerClients, now
 from xinference_venv.errors import (
     DeadlineExceeded,
     JobCancelled,
@@ -19,8 +22,20 @@ from xinference_venv.errors import (
     VirtualEnvError,
     WorkerUnavailable,
 )
+from xinference_venv.inventory.cluster_state import Member, WorkerState
+from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.jobs import EVENTS_KEPT, JobEvent, Phase
-from xinference_venv.inventory.replicas import Replica, error_of, is_lost, phase_of
+from xinference_venv.inventory.replicas import (
+    LockSource,
+    Replica,
+    SurveyAnswer,
+    assign_sources,
+    error_of,
+    is_lost,
+    phase_of,
+)
+from xinference_venv.inventory.reports import JobReport, Participants
+from xinference_venv.planning.request import LaunchRequest
 
 _POLL_SECONDS = 20.0
 _ANSWER_SECONDS = 5.0
@@ -29,20 +44,15 @@ _AGAIN_SECONDS = 0.25
 _TOGETHER_SECONDS = 0.1
 # So long a worker that can't be reached may come back: a network that was split heals.
 _GRACE_SECONDS = 10.0
+_SURVEY_SECONDS = 30.0
+_SPARE_SECONDS = 5.0
+# So many of a launch's workers know all the others: enough to find it again after a restart.
+_WITNESSES = 8
+_LAUNCHES_KEPT = 200
 
 
-class Ask(Protocol):
-    """Asks one incarnation of a worker; see `rpc.ask_worker`."""
-
-    def __call__(
-        self,
-        address: str,
-        incarnation: str,
-        method: str,
-        *arguments: Any,
-        deadline: float,
-        **named: Any,
-    ) -> Awaitable[Any]: ...
+ToWorker = Callable[[str, str, float], WorkerProtocol]
+"""The worker at an address, in one incarnation, asked with a deadline in seconds."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -51,7 +61,7 @@ class LaunchTracker:
 
     job_id: str
     require: int
-    ask: Ask
+    to_worker: ToWorker
     is_gone: Callable[[str], bool]
     replicas: dict[str, Replica]
     events: list[JobEvent] = field(default_factory=list)
@@ -69,7 +79,7 @@ class LaunchTracker:
         members: Iterable[tuple[str, str]],
         *,
         require: int,
-        ask: Ask,
+        to_worker: ToWorker,
         is_gone: Callable[[str], bool],
         failed: Mapping[str, VirtualEnvError],
     ) -> LaunchTracker:
@@ -78,9 +88,11 @@ class LaunchTracker:
         for address, incarnation in members:
             replica = Replica(worker_address=address, incarnation=incarnation)
             if address in failed:
-                replica = replace(replica, phase=Phase.FAILED, error=failed[address].to_dict())
+                replica = replace(replica, phase=Phase.FAILED, error=Failure.of(failed[address]))
             replicas[address] = replica
-        launch = cls(job_id=job_id, require=require, ask=ask, is_gone=is_gone, replicas=replicas)
+        launch = cls(
+            job_id=job_id, require=require, to_worker=to_worker, is_gone=is_gone, replicas=replicas
+        )
         for address, error in failed.items():
             launch._say(address, Phase.FAILED, error.message)
         launch._task = asyncio.create_task(launch._follow_all())
@@ -91,7 +103,7 @@ class LaunchTracker:
         """Whether every replica has, and the policy was applied."""
         return self._ended is not None
 
-    async def wait(self, since: int, timeout: float) -> dict[str, Any]:
+    async def wait(self, since: int, timeout: float) -> JobReport:
         """The events after number `since` and how it stands; waits for the first new one."""
         if not self._after(since) and not self.has_ended:
             await _wait_for(self._changed, timeout)
@@ -100,14 +112,14 @@ class LaunchTracker:
         phase = self._ended or phase_of(replicas, self.require)
         ready = [each for each in replicas if each.phase is Phase.READY]
         failed = self._ended in (Phase.FAILED, Phase.CANCELLED)
-        return {
-            "job_id": self.job_id,
-            "phase": phase.value if self.has_ended or not phase.is_last else Phase.PUBLISHING.value,
-            "events": [event.to_dict() for event in self._after(since)],
-            "result": dict(ready[0].result or {}) if self._ended is Phase.READY else None,
-            "error": error_of(replicas).to_dict() if failed else None,
-            "workers": [each.to_dict() for each in replicas],
-        }
+        return JobReport(
+            job_id=self.job_id,
+            phase=phase if self.has_ended or not phase.is_last else Phase.PUBLISHING,
+            events=tuple(self._after(since)),
+            result=ready[0].result if self._ended is Phase.READY else None,
+            error=Failure.of(error_of(replicas)) if failed else None,
+            workers=tuple(replicas),
+        )
 
     async def cancel(self) -> None:
         """Cancel the jobs of all workers; returns when nothing of them is left, or unreachable."""
@@ -168,14 +180,8 @@ class LaunchTracker:
         silent_since: float | None = None
         while not self.replicas[address].phase.is_last:
             try:
-                answer = await self.ask(
-                    address,
-                    replica.incarnation,
-                    "wait",
-                    self.job_id,
-                    since,
-                    _POLL_SECONDS,
-                    deadline=_POLL_SECONDS + _ANSWER_SECONDS,
+                answer = await self._worker(replica, _POLL_SECONDS + _ANSWER_SECONDS).wait(
+                    self.job_id, since, _POLL_SECONDS
                 )
             except (WorkerUnavailable, DeadlineExceeded) as error:
                 now = asyncio.get_running_loop().time()
@@ -195,29 +201,21 @@ class LaunchTracker:
                 )
                 return
             silent_since = None
-            for data in answer["events"]:
-                event = JobEvent.from_dict(data)
+            for event in answer.events:
                 since = event.seq
                 self._add(replace(event, worker_address=address))
-            phase = Phase(answer["phase"])
             self.replicas[address] = replace(
                 self.replicas[address],
-                phase=phase,
-                result=answer["result"],
-                error=answer["error"],
+                phase=answer.phase,
+                result=answer.result,
+                error=answer.error,
             )
             self._wake()
 
     async def _cancel_running(self) -> None:
         async def cancel(replica: Replica) -> None:
             try:
-                await self.ask(
-                    replica.worker_address,
-                    replica.incarnation,
-                    "cancel",
-                    self.job_id,
-                    deadline=_POLL_SECONDS,
-                )
+                await self._worker(replica, _POLL_SECONDS).cancel(self.job_id)
             except VirtualEnvError as error:
                 self._end(replica.worker_address, Phase.FAILED, error)
 
@@ -226,29 +224,28 @@ class LaunchTracker:
 
     async def _give_back(self, replica: Replica) -> None:
         """Give the lease of a ready replica back, since the launch failed elsewhere."""
-        result = replica.result or {}
-        if result.get("lease_id") is not None:
+        result = replica.result
+        if result is not None and result.env_id is not None and result.lease_id is not None:
+            worker = self._worker(replica, _POLL_SECONDS)
             try:
-                await self.ask(
-                    replica.worker_address,
-                    replica.incarnation,
-                    "release_lease",
-                    result["env_id"],
-                    result["lease_id"],
-                    deadline=_POLL_SECONDS,
-                )
+                await worker.release_lease(result.env_id, result.lease_id)
             except VirtualEnvError:
                 # It is not bound: the worker gives it back by itself.
                 return
         error = JobCancelled(f"ready on {replica.worker_address}, given back: others failed")
         self.replicas[replica.worker_address] = replace(
-            replica, phase=Phase.CANCELLED, result=None, error=error.to_dict()
+            replica, phase=Phase.CANCELLED, result=None, error=Failure.of(error)
         )
+
+    def _worker(self, replica: Replica, deadline: float) -> WorkerProtocol:
+        return self.to_worker(replica.worker_address, replica.incarnation, deadline)
 
     def _end(self, address: str, phase: Phase, error: VirtualEnvError) -> None:
         if self.replicas[address].phase.is_last:
             return
-        self.replicas[address] = replace(self.replicas[address], phase=phase, error=error.to_dict())
+        self.replicas[address] = replace(
+            self.replicas[address], phase=phase, error=Failure.of(error)
+        )
         self._say(address, phase, error.message)
 
     def _say(self, address: str, phase: Phase, message: str) -> None:
@@ -265,6 +262,155 @@ class LaunchTracker:
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+class ClusterLaunches:
+    """The launches on several workers that were started here, or found again through these."""
+
+    def __init__(self, workers: WorkerClients) -> None:
+        self._workers = workers
+        self._launches: dict[str, LaunchTracker] = {}
+
+    async def launch(self, request: LaunchRequest, chosen: list[Member], require: int) -> str:
+        """Start the jobs of a launch on several workers, or on one of several; returns its id."""
+        job_id = uuid.uuid4().hex
+        surveys = await asyncio.gather(
+            *(self._survey(each, request, _SURVEY_SECONDS) for each in chosen)
+        )
+        failed = {
+            member.registration.address: survey
+            for member, survey in zip(chosen, surveys, strict=True)
+            if isinstance(survey, VirtualEnvError)
+        }
+        if len(failed) == len(chosen):
+            # Bad input is bad everywhere: there is nothing to follow.
+            raise next(iter(failed.values()))
+        surveyed = [each for each in surveys if isinstance(each, SurveyAnswer)]
+        refresh = request.refresh
+        others = []
+        if not refresh and any(each.wants_lock for each in surveyed):
+            others = await self._survey_others(chosen, request)
+        sources = assign_sources(job_id, surveyed, others, refresh=refresh)
+        members = [
+            LockSource(
+                address=member.registration.address,
+                incarnation=member.registration.incarnation,
+                job_id=job_id,
+            )
+            for member in chosen
+        ]
+
+        healthy = [each.address for each in members if each.address not in failed]
+        witnesses = set(healthy[:_WITNESSES])
+
+        async def start(member: Member) -> None:
+            address = member.registration.address
+            if address in failed:
+                return
+            knows_all = members if address in witnesses else []
+            try:
+                await self._workers.of(member).prepare(
+                    request,
+                    job_id=job_id,
+                    lock_sources=sources[address],
+                    participants=Participants(members=tuple(knows_all), require=require),
+                )
+            except VirtualEnvError as error:
+                failed[address] = error
+
+        await asyncio.gather(*map(start, chosen))
+        self._follow(job_id, members, require, failed)
+        return job_id
+
+    async def _survey_others(
+        self, chosen: list[Member], request: LaunchRequest
+    ) -> list[SurveyAnswer]:
+        """The workers that are not part of a launch: some may have a lock to give."""
+        at = now()
+        named = {member.registration.address for member in chosen}
+        others = [
+            member
+            for address, member in self._workers.cluster.members.items()
+            if address not in named and member.state(at) is WorkerState.ALIVE
+        ]
+        told = await asyncio.gather(
+            *(self._survey(each, request, _SPARE_SECONDS) for each in others)
+        )
+        return [each for each in told if isinstance(each, SurveyAnswer)]
+
+    async def _survey(
+        self, member: Member, request: LaunchRequest, deadline: float
+    ) -> SurveyAnswer | VirtualEnvError:
+        try:
+            answer = await self._workers.of(member, deadline=deadline).survey(request)
+        except VirtualEnvError as error:
+            return error
+        return SurveyAnswer(
+            address=member.registration.address,
+            incarnation=member.registration.incarnation,
+            group=answer.group,
+            standing=answer.standing,
+        )
+
+    def _follow(
+        self,
+        job_id: str,
+        members: Sequence[LockSource],
+        require: int,
+        failed: dict[str, VirtualEnvError],
+    ) -> LaunchTracker:
+        ended = [each for each, launch in self._launches.items() if launch.has_ended]
+        for each in ended[: max(0, len(ended) - _LAUNCHES_KEPT)]:
+            del self._launches[each]
+        following = LaunchTracker.start(
+            job_id,
+            [(each.address, each.incarnation) for each in members],
+            require=require,
+            to_worker=self._to_worker,
+            is_gone=partial(self._is_gone, {each.address: each.incarnation for each in members}),
+            failed=failed,
+        )
+        self._launches[job_id] = following
+        return following
+
+    async def find(self, job_id: str) -> LaunchTracker:
+        """The launch, found again through its workers after a restart; raises `UnknownJob`."""
+        while job_id not in self._launches:
+            knowing = []
+            if self._workers.cluster.members:
+                told = await self._workers.gather(
+                    None, lambda worker: _participants_of(worker, job_id), missing=UnknownJob
+                )
+                knowing = [each for each in told.list if each.members]
+            if job_id in self._launches:
+                break
+            if knowing:
+                self._follow(job_id, knowing[0].members, knowing[0].require, {})
+            elif not await self._workers.may_return():
+                raise UnknownJob(
+                    f"there is no job {job_id!r}",
+                    {"hint": "it ended long ago, or all its workers were restarted"},
+                )
+        return self._launches[job_id]
+
+    def _is_gone(self, incarnations: Mapping[str, str], address: str) -> bool:
+        member = self._workers.cluster.members.get(address)
+        if member is None:
+            return self._workers.is_complete
+        if member.registration.incarnation != incarnations[address]:
+            return True
+        return member.state(now()) is WorkerState.GONE
+
+    async def stop(self) -> None:
+        """Follow no launch any more; the workers go on, and a new supervisor follows again."""
+        await asyncio.gather(*(launch.stop() for launch in self._launches.values()))
+
+    def _to_worker(self, address: str, incarnation: str, deadline: float) -> WorkerProtocol:
+        return self._workers.incarnation(address, incarnation, deadline=deadline)
+
+
+async def _participants_of(worker: WorkerProtocol, job_id: str) -> tuple[Participants]:
+    return (await worker.members_of(job_id),)
 
 
 async def _wait_for(event: asyncio.Event, timeout: float) -> None:

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from xinference_venv.actors import rpc
 from xinference_venv.errors import (
     ResolutionFailed,
     UnknownJob,
     VirtualEnvError,
-    error_from_dict,
 )
 from xinference_venv.inventory.replicas import LockSource
+from xinference_venv.inventory.reports import LockAnswer
 from xinference_venv.planning.lock import EnvLock
+from xinference_venv.planning.request import LaunchRequest
 
-WORKER_UID = "xinference_venv_worker"
 _POLL_SECONDS = 20.0
 _ANSWER_SECONDS = 5.0
 _START_SECONDS = 5.0
@@ -33,7 +32,7 @@ _AGAIN_SECONDS = 0.05
 class LockSources:
     """The sources of one launch in the order in which they are asked; `here` is this worker."""
 
-    request: Mapping[str, Any]
+    request: LaunchRequest
     sources: Sequence[LockSource]
     here: str
 
@@ -55,29 +54,28 @@ class LockSources:
     async def _lock_of(self, source: LockSource) -> EnvLock:
         until = time.monotonic() + _START_SECONDS
         while True:
-            method, argument = (
-                ("standing_lock", dict(self.request))
-                if source.job_id is None
-                else ("lock_of_job", source.job_id)
-            )
             try:
-                answer = await rpc.ask_worker(
-                    source.address,
-                    WORKER_UID,
-                    source.incarnation,
-                    method,
-                    argument,
-                    _POLL_SECONDS,
-                    deadline=_POLL_SECONDS + _ANSWER_SECONDS,
-                    here=self.here,
-                )
+                answer = await self._ask(source)
             except UnknownJob:
                 # All jobs of a launch are started at once; that one may be on its way.
                 if time.monotonic() > until:
                     raise
                 await asyncio.sleep(_AGAIN_SECONDS)
                 continue
-            if answer["error"] is not None:
-                raise error_from_dict(answer["error"])
-            if answer["lock"] is not None:
-                return EnvLock.from_dict(answer["lock"])
+            if answer.error is not None:
+                raise answer.error.error()
+            if answer.lock is not None:
+                return answer.lock
+
+    async def _ask(self, source: LockSource) -> LockAnswer:
+        worker = rpc.worker_by(
+            rpc.to_worker(
+                source.address,
+                source.incarnation,
+                deadline=_POLL_SECONDS + _ANSWER_SECONDS,
+                here=self.here,
+            )
+        )
+        if source.job_id is None:
+            return await worker.standing_lock(self.request)
+        return await worker.lock_of_job(source.job_id, _POLL_SECONDS)

@@ -1,4 +1,8 @@
-"""Calls to other processes with a deadline: probed first, mapped to our errors.
+"""Calls to other processes with a deadline: probed first, typed by a Protocol, with our errors.
+
+Arguments, values and errors cross as plain JSON values, so that no release has to unpickle what
+another one sends: `remote` makes an object whose methods encode and send, `answer` decodes on the
+other side and calls.
 
 xoscar waits for ever on a stopped peer, and holds one lock while it connects, so one dead host
 would delay the calls to all others: the address is probed before any call that may connect.
@@ -8,25 +12,44 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, partial
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import TypeAlias, TypeVar, cast, get_type_hints
 
 import xoscar as xo
 
+from xinference_venv._util.records import Plain, Record, from_plain, to_plain
+from xinference_venv.actors.protocols import SupervisorProtocol, WorkerProtocol
 from xinference_venv.errors import (
     DeadlineExceeded,
     IncompatibleVersion,
+    InvalidRecord,
     StoreError,
     VirtualEnvError,
     WorkerUnavailable,
     error_from_dict,
 )
+from xinference_venv.inventory.failure import Failure
 
+SUPERVISOR_UID = "xinference_venv_supervisor"
+WORKER_UID = "xinference_venv_worker"
 PROBE_SECONDS = 1.0
 _CANCEL_AGAIN_SECONDS = 0.5
 _T = TypeVar("_T")
+
+Send: TypeAlias = "Callable[[str, dict[str, Plain]], Awaitable[Plain]]"
+"""Sends the name and the arguments of a method, and returns the value of its answer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer(Record, name="answer"):
+    """What a method gave: a value, or the error that it raised."""
+
+    value: object = None
+    error: Failure | None = None
 
 
 async def within(deadline: float, work: Awaitable[_T], what: str) -> _T:
@@ -47,7 +70,7 @@ async def within(deadline: float, work: Awaitable[_T], what: str) -> _T:
     return task.result()
 
 
-def _abandon(task: asyncio.Future[Any]) -> None:
+def _abandon(task: asyncio.Future[_T]) -> None:
     """Cancel a call, and once more: the first time xoscar only asks the peer to acknowledge it."""
     task.add_done_callback(_ignore_outcome)
     task.cancel()
@@ -68,33 +91,28 @@ async def probe(address: str, what: str) -> None:
         await writer.wait_closed()
 
 
-async def call(
+async def ask(
     address: str,
     uid: str,
-    method: str,
-    *arguments: Any,
+    *arguments: Plain,
     deadline: float,
     here: str,
-    what: str | None = None,
-    **named: Any,
-) -> Any:
-    """Call a method of an actor within `deadline` seconds; `here` is the caller's own address.
+    what: str,
+) -> Answer:
+    """The `answer` of an actor, within `deadline` seconds.
 
-    `what` names the callee in errors. Raises the callee's own `VirtualEnvError`,
-    `DeadlineExceeded`, or `WorkerUnavailable`, and `TypeError` before anything is sent when an
-    argument is no plain JSON value.
+    `here` is the caller's own address, `what` names the callee in errors. Raises
+    `DeadlineExceeded` and `WorkerUnavailable`.
     """
-    what = what or f"the worker at {address}"
-    _check_plain([arguments, named], method)
     if address != here:
         await probe(address, what)
 
-    async def ask() -> Any:
+    async def call() -> object:
         reference = await xo.actor_ref(address=address, uid=uid)
-        return await getattr(reference, method)(*arguments, **named)
+        return await reference.answer(*arguments)
 
     try:
-        return await within(deadline, ask(), what)
+        return Answer.from_dict(await within(deadline, call(), what))
     except VirtualEnvError as error:
         # xoscar raises a class of its own making, whose words begin with an address and a pid.
         raise error_from_dict(error.to_dict()) from error
@@ -105,86 +123,158 @@ async def call(
         ) from error
 
 
-async def ask_worker(
-    address: str,
-    uid: str,
-    incarnation: str,
-    method: str,
-    *arguments: Any,
-    deadline: float,
-    here: str,
-    **named: Any,
-) -> Any:
-    """The answer of this very incarnation of a worker; raises what the worker says went wrong.
+def to_worker(address: str, incarnation: str, *, deadline: float, here: str) -> Send:
+    """Sends to this very incarnation of a worker; its errors name its address as their host."""
 
-    Values and errors come as plain JSON values, whatever release the worker is of.
-    """
-    response = await call(
-        address,
-        uid,
-        "answer",
-        incarnation,
-        method,
-        list(arguments),
-        named,
-        deadline=deadline,
-        here=here,
-    )
-    if response["error"] is not None:
-        raise error_from_dict(response["error"]).with_details(host=address)
-    return response["value"]
+    async def send(method: str, arguments: dict[str, Plain]) -> Plain:
+        answered = await ask(
+            address,
+            WORKER_UID,
+            incarnation,
+            method,
+            [],
+            arguments,
+            deadline=deadline,
+            here=here,
+            what=f"the worker at {address}",
+        )
+        if answered.error is not None:
+            raise answered.error.error().with_details(host=address)
+        return cast(Plain, answered.value)
+
+    return send
 
 
-async def ask_supervisor(
-    address: str,
-    uid: str,
-    method: str,
-    *arguments: Any,
-    deadline: float,
-    here: str,
-    **named: Any,
-) -> Any:
-    """As `ask_worker`, of the supervisor at an address, in whatever incarnation."""
-    response = await call(
-        address,
-        uid,
-        "answer",
-        method,
-        list(arguments),
-        named,
-        deadline=deadline,
-        here=here,
-        what=f"the supervisor at {address}",
-    )
-    if response["error"] is not None:
-        raise error_from_dict(response["error"])
-    return response["value"]
+def to_supervisor(address: str, *, deadline: float, here: str = "") -> Send:
+    """Sends to the supervisor at an address, in whatever incarnation."""
+
+    async def send(method: str, arguments: dict[str, Plain]) -> Plain:
+        answered = await ask(
+            address,
+            SUPERVISOR_UID,
+            method,
+            [],
+            arguments,
+            deadline=deadline,
+            here=here,
+            what=f"the supervisor at {address}",
+        )
+        if answered.error is not None:
+            raise answered.error.error()
+        return cast(Plain, answered.value)
+
+    return send
+
+
+def supervisor_by(send: Send) -> SupervisorProtocol:
+    """A supervisor in another process."""
+    return cast(SupervisorProtocol, remote(SupervisorProtocol, send))
+
+
+def worker_by(send: Send) -> WorkerProtocol:
+    """A worker in another process."""
+    return cast(WorkerProtocol, remote(WorkerProtocol, send))
+
+
+def remote(protocol: type, send: Send) -> object:
+    """An object with the methods of a Protocol, to be cast to it: each call is sent."""
+    return _Remote(protocol, send)
+
+
+class _Remote:
+    """An object with the methods of a Protocol, each of which is sent."""
+
+    def __init__(self, protocol: type, send: Send) -> None:
+        self._protocol = protocol
+        self._send = send
+
+    def __getattr__(self, method: str) -> Callable[..., Coroutine[None, None, object]]:
+        declared = _methods_of(self._protocol).get(method)
+        if declared is None:
+            raise AttributeError(method)
+        return partial(self._call, method, declared)
+
+    async def _call(
+        self, method: str, declared: _Method, /, *arguments: object, **named: object
+    ) -> object:
+        bound = declared.signature.bind(*arguments, **named).arguments
+        value = await self._send(method, {name: to_plain(each) for name, each in bound.items()})
+        try:
+            return from_plain(declared.returns, value, f"the answer to {method!r}")
+        except InvalidRecord as error:
+            raise _of_another_release(f"{error.message}: it can't be read here") from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Method:
+    """A method of a Protocol, as it is sent: without ``self``."""
+
+    signature: inspect.Signature
+    hints: Mapping[str, object]
+    returns: object
+
+
+@cache
+def _methods_of(protocol: type) -> dict[str, _Method]:
+    found = {}
+    for name, function in vars(protocol).items():
+        if not name.startswith("_") and inspect.iscoroutinefunction(function):
+            signature = inspect.signature(function)
+            _, *parameters = signature.parameters.values()
+            hints = get_type_hints(function)
+            found[name] = _Method(
+                signature=signature.replace(parameters=parameters),
+                hints=hints,
+                returns=hints.pop("return"),
+            )
+    return found
 
 
 async def answer(
-    actor: Any, method: str, arguments: Sequence[Any], named: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What a method of an actor of this process gives: `value` and `error`, one of them None.
+    actor: object,
+    protocol: type,
+    method: str,
+    arguments: Sequence[Plain],
+    named: Mapping[str, Plain],
+    *,
+    where: str,
+) -> dict[str, Plain]:
+    """What a method of an actor of this process gives, as an `Answer`.
 
-    Plain JSON values both, so that no release has to unpickle what another one raises.
+    Only methods of the Protocol may be asked. `where` names the actor in errors.
     """
     try:
-        asked = None if method.startswith("_") else getattr(actor, method, None)
-        if asked is None or not inspect.iscoroutinefunction(asked):
-            raise _of_another_release(f"{method!r} is not known at {actor.address}")
-        try:
-            inspect.signature(asked).bind(*arguments, **named)
-        except TypeError as error:
-            raise _of_another_release(
-                f"{method!r} does not accept these arguments at {actor.address}: {error}"
-            ) from None
-        return {"value": await asked(*arguments, **named), "error": None}
+        value = await _called(actor, protocol, method, arguments, named, where)
+        return Answer(value=to_plain(value)).to_dict()
     except VirtualEnvError as error:
-        response = error
+        raised = error
     except OSError as error:
         # On the other side it would pass for one of the connection, or of a disk over there.
-        response = StoreError(str(error) or type(error).__name__)
-    return {"value": None, "error": response.to_dict()}
+        raised = StoreError(str(error) or type(error).__name__)
+    return Answer(error=Failure.of(raised)).to_dict()
+
+
+async def _called(
+    actor: object,
+    protocol: type,
+    method: str,
+    arguments: Sequence[Plain],
+    named: Mapping[str, Plain],
+    where: str,
+) -> object:
+    declared = _methods_of(protocol).get(method)
+    if declared is None:
+        raise _of_another_release(f"{method!r} is not known at {where}")
+    try:
+        bound = declared.signature.bind(*arguments, **named)
+    except TypeError as error:
+        raise _of_another_release(
+            f"{method!r} does not accept these arguments at {where}: {error}"
+        ) from None
+    for name, value in bound.arguments.items():
+        bound.arguments[name] = from_plain(declared.hints[name], value, f"{name!r} of {method!r}")
+    function: Callable[..., Awaitable[object]] = getattr(actor, method)
+    return await function(*bound.args, **bound.kwargs)
 
 
 def _of_another_release(message: str) -> IncompatibleVersion:
@@ -194,20 +284,6 @@ def _of_another_release(message: str) -> IncompatibleVersion:
     )
 
 
-def _check_plain(value: object, method: str) -> None:
-    """Raises `TypeError` for what a peer might not be able to unpickle.
-
-    That would drop the connection, and fail every call in flight on it.
-    """
-    if isinstance(value, dict):
-        _check_plain([*value, *value.values()], method)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            _check_plain(each, method)
-    elif type(value) not in (str, int, float, bool, type(None)):
-        raise TypeError(f"{method} is asked with a {type(value).__name__}, no plain JSON value")
-
-
-def _ignore_outcome(task: asyncio.Future[Any]) -> None:
+def _ignore_outcome(task: asyncio.Future[_T]) -> None:
     if not task.cancelled():
         task.exception()

@@ -1,256 +1,393 @@
-"""The supervisor: one actor for the cluster, which asks the workers and joins what they say."""
+"""The supervisor: one actor for the cluster, which asks the workers and joins what they say.
+
+It keeps nothing that it can't ask again: workers register again, and those of a launch know who
+else takes part.
+"""
 
 from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import Any
+from dataclasses import replace
 
-from xinference_venv.actors.heartbeat import SUPERVISOR_UID as SUPERVISOR_UID
-from xinference_venv.actors.supervisor_jobs import SupervisorJobs
-from xinference_venv.actors.supervisor_workers import ASK_SECONDS
-from xinference_venv.diagnosis.checks import Diagnosis, cluster_checks
-from xinference_venv.errors import VirtualEnvError
+import xoscar as xo
+
+from xinference_venv._util.records import Plain
+from xinference_venv.actors import rpc
+from xinference_venv.actors.launch_tracker import ClusterLaunches
+from xinference_venv.actors.protocols import SupervisorProtocol, WorkerProtocol
+from xinference_venv.actors.worker_clients import ASK_SECONDS, WorkerClients, now
+from xinference_venv.diagnosis.checks import Diagnoses, cluster_checks
+from xinference_venv.errors import InvalidInput, UnknownJob, VirtualEnvError
+from xinference_venv.inventory.cluster_state import (
+    Member,
+    Registration,
+    WorkerSnapshot,
+    WorkerStatus,
+)
+from xinference_venv.inventory.gathered import Gathered
+from xinference_venv.inventory.job_log import LogPart
 from xinference_venv.inventory.lease import Holder
-from xinference_venv.inventory.replicas import differing
+from xinference_venv.inventory.replicas import Replica
+from xinference_venv.inventory.reports import (
+    CollectionReport,
+    DiskUsage,
+    EnvironmentPackages,
+    Environments,
+    JobReport,
+    JobSummary,
+    LaunchPlan,
+    ReleaseReport,
+    RemovalReport,
+    VerifiedEnvironment,
+    WholeLog,
+    WorkerLease,
+    WorkerSkippedItem,
+    differing,
+)
+from xinference_venv.inventory.selection import Selection
+from xinference_venv.observability.cluster_measures import ClusterMeasures, WorkerMeasures
+from xinference_venv.planning.catalog import ListedModel
+from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.service.collect_metrics import measures_of_supervisor
 
-# For what may read every file of every environment, or rebuild some.
-_CARE_SECONDS = 3600.0
+_PLAN_SECONDS = 3600.0
+# For a call that may read every file of every environment, or rebuild some.
+_MAINTENANCE_SECONDS = 3600.0
 # Prometheus waits ten seconds for all of it.
 _MEASURE_SECONDS = 5.0
 # uv and every interpreter may take a minute to answer.
 _DIAGNOSIS_SECONDS = 150.0
-# For a walk over all files that an operator watches while it goes on.
+# For a walk over all files whose end a caller waits for.
 _WALK_SECONDS = 50.0
 
 
-class VirtualEnvSupervisorActor(SupervisorJobs):
-    """The environments of all workers: `SupervisorJobs` makes them, this lists and removes them.
+class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
+    """The environments of all workers. Stateless in xoscar's sense: calls run concurrently.
 
     What is asked of several workers is answered as far as they answer: `unreachable` names the
-    others, each with the reason, its state, and how old its last snapshot is.
+    others, each with the reason, its state, and how old its last snapshot is. `worker` is an IP,
+    which means all workers on it, or an address; None means all of the cluster.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._workers = WorkerClients()
+        self._launches = ClusterLaunches(self._workers)
+
+    async def __post_create__(self) -> None:
+        """Learn the own address, which needs no probe."""
+        self._workers.address = self.address
+
+    async def stop(self) -> None:
+        """Follow no launch any more; the workers go on, and a new supervisor follows again."""
+        await self._launches.stop()
+
+    async def answer(
+        self, method: str, arguments: list[Plain], named: dict[str, Plain]
+    ) -> dict[str, Plain]:
+        """Call a method for a worker or a client, of whatever release; see `rpc.answer`."""
+        return await rpc.answer(
+            self, SupervisorProtocol, method, arguments, named, where=self.address
+        )
+
+    # LaunchService
+
+    async def prepare(
+        self,
+        request: LaunchRequest,
+        *,
+        workers: tuple[str, ...] = (),
+        count: int | None = None,
+        everywhere: bool = False,
+        require: int | None = None,
+    ) -> str:
+        """Start a launch: by default on one worker, the least busy; on the named `workers` (each
+        an IP, which means all on it, or an address), on `count` of these or of all, or
+        `everywhere`.
+
+        Equal hosts get one lock: one of them resolves, unless a worker of the cluster has the
+        model running with these requirements; then its lock serves (a request to refresh
+        resolves again). With fewer than `require` ready (all, by default), the launch fails and
+        the leases of the others are given back. Returns the launch's id at once. Raises
+        `NotFound` and `InvalidInput`.
+        """
+        if not workers and not everywhere:
+            count = count or 1
+        chosen = self._workers.cluster.choose(list(workers), count, now())
+        if require is not None and not 1 <= require <= len(chosen):
+            raise InvalidInput(
+                f"{require} ready workers are required, of {len(chosen)} that are chosen"
+            )
+        if len(self._workers.cluster.members) == 1:
+            [member] = chosen
+            job_id = await self._workers.of(member).prepare(request)
+            return f"{job_id}@{member.registration.address}"
+        return await self._launches.launch(request, chosen, require or len(chosen))
+
+    async def wait(self, job: str, since: int = 0, timeout: float = 30.0) -> JobReport:
+        """A launch's new events, result or error; see `VirtualEnvWorkerActor.wait`.
+
+        `workers` says of each worker how it fares: phase, result, error.
+        """
+        job_id, address = _job(job)
+        if address is None:
+            return await (await self._launches.find(job_id)).wait(since, timeout)
+        member = await self._member_of(job, address)
+        worker = self._workers.of(member, deadline=timeout + ASK_SECONDS)
+        answer = await worker.wait(job_id, since, timeout)
+        replica = Replica(
+            worker_address=address,
+            incarnation=member.registration.incarnation,
+            phase=answer.phase,
+            result=answer.result,
+            error=answer.error,
+        )
+        return replace(answer, job_id=job, workers=(replica,))
+
+    async def cancel(self, job: str) -> None:
+        """Cancel a launch; returns when nothing of it is left."""
+        job_id, address = _job(job)
+        if address is None:
+            await (await self._launches.find(job_id)).cancel()
+        else:
+            await self._workers.of(await self._member_of(job, address)).cancel(job_id)
+
+    async def list_jobs(self, worker: str | None = None) -> Gathered[JobSummary]:
+        """What runs, or ended not long ago."""
+        return await self._workers.gather(worker, lambda each: each.list_jobs())
+
+    async def plan(self, request: LaunchRequest, worker: str | None = None) -> LaunchPlan:
+        """What a launch would do on a worker, resolved and not built."""
+        return await self._any(worker, deadline=_PLAN_SECONDS).plan(request)
 
     # Leases
 
     async def bind_lease(self, worker_address: str, env_id: str, lease_id: str, pid: int) -> None:
         """Hand a lease to a process of the worker's host."""
-        await self._ask(self._at(worker_address), "bind_lease", env_id, lease_id, pid)
+        await self._workers.at(worker_address).bind_lease(env_id, lease_id, pid)
 
     async def release_lease(self, worker_address: str, env_id: str, lease_id: str) -> None:
         """Give a lease back."""
-        await self._ask(self._at(worker_address), "release_lease", env_id, lease_id)
+        await self._workers.at(worker_address).release_lease(env_id, lease_id)
 
-    # Inventory
-
-    async def list_virtual_envs(
-        self,
-        model_name: str | None = None,
-        model_engine: str | None = None,
-        worker_ip: str | None = None,
-        python_version: str | None = None,
-    ) -> dict[str, Any]:
-        """``{"list": entries, "unreachable": [...], "differing": [...], "skipped": [...]}``.
-
-        `differing` names the models whose replicas were not built from one lock, `skipped` what
-        of the workers' stores could not be visited (`SkippedItem` with the worker's address).
-        """
-        answer = await self._gather(
-            worker_ip, "list_virtual_envs", model_name, model_engine, python_version
-        )
-        skipped: list[dict[str, Any]] = []
-        if answer["list"] or not answer["unreachable"]:
-            # A worker of an earlier release does not know the question: it has nothing to say.
-            with suppress(VirtualEnvError):
-                skipped = (await self._gather(worker_ip, "list_skipped_items"))["list"]
-        return {**answer, "differing": differing(answer["list"]), "skipped": skipped}
-
-    async def list_virtual_env_packages(
-        self,
-        model_name: str,
-        model_engine: str | None = None,
-        python_version: str | None = None,
-        worker_ip: str | None = None,
-    ) -> dict[str, Any]:
-        """As `list_virtual_envs`, each entry with its packages."""
-        return await self._gather(
-            worker_ip, "list_virtual_env_packages", model_name, model_engine, python_version
-        )
-
-    async def remove_virtual_env(
-        self,
-        model_name: str | None = None,
-        model_engine: str | None = None,
-        python_version: str | None = None,
-        worker_ip: str | None = None,
-        *,
-        dry_run: bool = False,
-        force: bool = False,
-    ) -> dict[str, Any]:
-        """``{"list": a report for each worker, "unreachable": [...]}``; see the worker's."""
-        return await self._gather(
-            worker_ip,
-            "remove_virtual_env",
-            model_name,
-            model_engine,
-            python_version,
-            dry_run=dry_run,
-            force=force,
-            # A thousand environments take their time; heartbeats show a worker that is gone.
-            deadline=_CARE_SECONDS,
-            changes_state=True,
-        )
-
-    async def logs(
-        self,
-        model_name: str,
-        model_engine: str | None = None,
-        python_version: str | None = None,
-        worker_ip: str | None = None,
-        count: int = 1,
-    ) -> dict[str, Any]:
-        """``{"list": logs, "unreachable": [...]}``: the newest of each worker."""
-        return await self._gather(
-            worker_ip, "logs", model_name, model_engine, python_version, count
-        )
-
-    async def read_log(self, worker_address: str, log_id: str, offset: int = 0) -> dict[str, Any]:
-        """More of one log of a worker; see `VirtualEnvWorkerActor.read_log`."""
-        answer: dict[str, Any] = await self._ask(
-            self._at(worker_address), "read_log", log_id, offset
-        )
-        return answer
-
-    # Care
-
-    async def list_leases(
-        self,
-        model_name: str | None = None,
-        model_engine: str | None = None,
-        python_version: str | None = None,
-        worker_ip: str | None = None,
-    ) -> dict[str, Any]:
-        """``{"list": leases, "unreachable": [...]}``: who uses which environment."""
-        return await self._gather(
-            worker_ip, "list_leases", model_name, model_engine, python_version
+    async def list_leases(self, selection: Selection) -> Gathered[WorkerLease]:
+        """Who uses which environment."""
+        return await self._workers.gather(
+            selection.worker, lambda worker: worker.list_leases(selection)
         )
 
     async def release_leases(
-        self, lease_ids: list[str], worker_ip: str | None = None, *, force: bool = False
-    ) -> dict[str, Any]:
-        """``{"list": a report for each worker, "unreachable": [...]}``; see the worker's.
+        self, lease_ids: tuple[str, ...], *, worker: str | None = None, force: bool = False
+    ) -> Gathered[ReleaseReport]:
+        """Release leases by id; those of living processes only with `force`.
 
         Of hosts that share a home only one can judge a lease: what any worker calls alive, none
         releases without `force`.
         """
-        alive: list[dict[str, Any]] = []
+        alive: list[WorkerLease] = []
         if not force:
-            leases = (await self.list_leases())["list"]
+            leases = (await self.list_leases(Selection())).list
             alive = [
                 each
                 for each in leases
-                if each["lease_id"] in lease_ids and each["holder"] == Holder.ALIVE
+                if each.entry.lease.lease_id in lease_ids and each.entry.holder is Holder.ALIVE
             ]
-        living = {each["lease_id"] for each in alive}
-        others = [each for each in lease_ids if each not in living]
-        answer = await self._gather(
-            worker_ip, "release_leases", others, force=force, changes_state=True
+        living = {each.entry.lease.lease_id for each in alive}
+        others = tuple(each for each in lease_ids if each not in living)
+        answer = await self._workers.gather_each(
+            worker, lambda each: each.release_leases(others, force=force), mutating=True
         )
-        refusals = [
-            {
-                "released": [],
-                "refused": [each],
-                "absent": [],
-                "deleted": [],
-                "worker_address": each["worker_address"],
-            }
+        refusals = (
+            ReleaseReport(refused=(each.entry,), worker_address=each.worker_address)
             for each in alive
-        ]
-        return {**answer, "list": [*answer["list"], *refusals]}
+        )
+        return replace(answer, list=(*answer.list, *refusals))
+
+    # Environments
+
+    async def list_virtual_envs(self, selection: Selection) -> Environments:
+        """The environments that match.
+
+        `differing` names the models whose replicas were not built from one lock, `skipped` what
+        of the workers' stores could not be visited.
+        """
+        answer = await self._workers.gather(
+            selection.worker, lambda worker: worker.list_virtual_envs(selection)
+        )
+        skipped: tuple[WorkerSkippedItem, ...] = ()
+        if answer.list or not answer.unreachable:
+            # A worker of an earlier release does not know the method: it has nothing to list.
+            with suppress(VirtualEnvError):
+                skipped = (
+                    await self._workers.gather(
+                        selection.worker, lambda worker: worker.list_skipped_items()
+                    )
+                ).list
+        return Environments(
+            list=answer.list,
+            unreachable=answer.unreachable,
+            complete=answer.complete,
+            differing=differing(answer.list),
+            skipped=skipped,
+        )
+
+    async def list_virtual_env_packages(
+        self, selection: Selection
+    ) -> Gathered[EnvironmentPackages]:
+        """The environments that match, each with its packages."""
+        return await self._workers.gather(
+            selection.worker, lambda worker: worker.list_virtual_env_packages(selection)
+        )
+
+    async def remove_virtual_env(
+        self, selection: Selection, *, dry_run: bool = False, force: bool = False
+    ) -> Gathered[RemovalReport]:
+        """Remove the environments that match; each worker removes all of its own, or none."""
+        return await self._workers.gather_each(
+            selection.worker,
+            lambda worker: worker.remove_virtual_env(selection, dry_run=dry_run, force=force),
+            # A thousand environments take their time; a worker that is gone is noticed earlier.
+            deadline=_MAINTENANCE_SECONDS,
+            mutating=True,
+        )
+
+    async def verify_virtual_env(
+        self, selection: Selection, *, hashes: bool = False, repair: bool = False
+    ) -> Gathered[VerifiedEnvironment]:
+        """Check the environments that match, and with `repair` rebuild broken ones."""
+        return await self._workers.gather(
+            selection.worker,
+            lambda worker: worker.verify_virtual_env(selection, hashes=hashes, repair=repair),
+            deadline=_MAINTENANCE_SECONDS,
+            mutating=True,
+        )
 
     async def collect_garbage(
         self,
-        worker_ip: str | None = None,
         *,
+        worker: str | None = None,
         max_bytes: int | None = None,
         older_than: float | None = None,
         prune_uv_cache: bool = False,
         dry_run: bool = False,
-    ) -> dict[str, Any]:
-        """``{"list": a report for each worker, "unreachable": [...]}``; see the worker's."""
-        return await self._gather(
-            worker_ip,
-            "collect_garbage",
-            max_bytes=max_bytes,
-            older_than=older_than,
-            prune_uv_cache=prune_uv_cache,
-            dry_run=dry_run,
-            deadline=_CARE_SECONDS,
-            changes_state=True,
+    ) -> Gathered[CollectionReport]:
+        """Delete what nothing needs, and what goes beyond the limits; see the worker's."""
+        return await self._workers.gather_each(
+            worker,
+            lambda each: each.collect_garbage(
+                max_bytes=max_bytes,
+                older_than=older_than,
+                prune_uv_cache=prune_uv_cache,
+                dry_run=dry_run,
+            ),
+            deadline=_MAINTENANCE_SECONDS,
+            mutating=True,
         )
 
-    async def verify_virtual_env(
-        self,
-        model_name: str | None = None,
-        model_engine: str | None = None,
-        python_version: str | None = None,
-        worker_ip: str | None = None,
-        *,
-        hashes: bool = False,
-        repair: bool = False,
-    ) -> dict[str, Any]:
-        """``{"list": a finding for each environment, "unreachable": [...]}``."""
-        return await self._gather(
-            worker_ip,
-            "verify_virtual_env",
-            model_name,
-            model_engine,
-            python_version,
-            hashes=hashes,
-            repair=repair,
-            deadline=_CARE_SECONDS,
-            changes_state=True,
+    # What there is
+
+    async def logs(self, selection: Selection, count: int = 1) -> Gathered[WholeLog]:
+        """The newest `count` logs of each worker."""
+        return await self._workers.gather(
+            selection.worker, lambda worker: worker.logs(selection, count)
         )
 
-    async def disk_usage(self, worker_ip: str | None = None) -> dict[str, Any]:
-        """``{"list": what is on the disk of each worker, "unreachable": [...]}``."""
-        return await self._gather(
-            worker_ip, "disk_usage", _WALK_SECONDS, deadline=_WALK_SECONDS + ASK_SECONDS
+    async def read_log(self, worker_address: str, log_id: str, offset: int = 0) -> LogPart:
+        """More of one log of a worker; see `VirtualEnvWorkerActor.read_log`."""
+        return await self._workers.at(worker_address).read_log(log_id, offset)
+
+    async def disk_usage(self, worker: str | None = None) -> Gathered[DiskUsage]:
+        """What is on the disk of each worker."""
+        return await self._workers.gather_each(
+            worker,
+            lambda each: each.disk_usage(_WALK_SECONDS),
+            deadline=_WALK_SECONDS + ASK_SECONDS,
         )
 
-    async def diagnose(self, worker_ip: str | None = None) -> dict[str, Any]:
-        """``{"list": a `Diagnosis` of each host, "cluster": checks, "unreachable": [...]}``.
+    async def diagnose(self, worker: str | None = None) -> Diagnoses:
+        """What is wrong with each host.
 
         The checks of the cluster compare the hosts: their clocks and releases.
         """
         sent = time.time()
-        answer = await self._gather(worker_ip, "diagnose", deadline=_DIAGNOSIS_SECONDS)
-        compared = cluster_checks(list(map(Diagnosis.from_dict, answer["list"])), sent)
-        return {**answer, "cluster": [each.to_dict() for each in compared]}
-
-    async def measure(self) -> dict[str, Any]:
-        """``{"supervisor": its own, "list": those of each worker, "unreachable": [...]}``.
-
-        All as `MetricRegistry`; the metric that a worker is up is 0 for those that did not answer.
-        """
-        replies: list[dict[str, Any]] = []
-        unreachable: list[dict[str, Any]] = []
-        with suppress(VirtualEnvError):
-            # Where there is no worker, or none answers, the supervisor's own numbers say so.
-            answer = await self._gather(None, "measure", deadline=_MEASURE_SECONDS)
-            replies, unreachable = answer["list"], answer["unreachable"]
-        own = measures_of_supervisor(
-            self._cluster,
-            self._measures,
-            answered={each["worker_address"] for each in replies},
-            complete=self._is_complete,
-            now=self._now(),
+        answer = await self._workers.gather_each(
+            worker, lambda each: each.diagnose(), deadline=_DIAGNOSIS_SECONDS
         )
-        return {"supervisor": own.to_dict(), "list": replies, "unreachable": unreachable}
+        return Diagnoses(
+            list=answer.list,
+            unreachable=answer.unreachable,
+            complete=answer.complete,
+            cluster=tuple(cluster_checks(answer.list, sent)),
+        )
 
-    async def list_models(self, worker_ip: str | None = None) -> list[dict[str, Any]]:
+    async def measure(self) -> ClusterMeasures:
+        """The measures of the supervisor and of each worker.
+
+        The metric that a worker is up is 0 for those that did not answer.
+        """
+        answer: Gathered[WorkerMeasures] = Gathered(list=())
+        with suppress(VirtualEnvError):
+            # Without a worker, or one that can answer, the supervisor's own numbers say so.
+            answer = await self._workers.gather_each(
+                None, lambda each: each.measure(), deadline=_MEASURE_SECONDS
+            )
+        own = measures_of_supervisor(
+            self._workers.cluster,
+            self._workers.measures,
+            answered={each.worker_address for each in answer.list},
+            complete=self._workers.is_complete,
+            now=now(),
+        )
+        return ClusterMeasures(
+            supervisor=own.report(), list=answer.list, unreachable=answer.unreachable
+        )
+
+    async def list_models(self, worker: str | None = None) -> tuple[ListedModel, ...]:
         """The models of one worker's catalogue, of one that is alive if it can be chosen."""
-        [member] = self._cluster.choose([worker_ip] if worker_ip else [], 1, self._now())
-        answer: list[dict[str, Any]] = await self._ask(member, "list_models")
-        return answer
+        return await self._any(worker).list_models()
+
+    # Workers
+
+    async def list_workers(self) -> tuple[WorkerStatus, ...]:
+        """The workers, by address."""
+        at = now()
+        members = self._workers.cluster.members
+        return tuple(member.describe(at) for _, member in sorted(members.items()))
+
+    async def register_worker(self, registration: Registration) -> None:
+        """Add a worker, or note that it was restarted.
+
+        Raises `IncompatibleVersion`, and `InvalidInput` for an incarnation that was replaced.
+        """
+        self._workers.register(registration)
+
+    async def heartbeat(self, address: str, incarnation: str, snapshot: WorkerSnapshot) -> bool:
+        """Note that a worker lives; False when it has to register (again)."""
+        return self._workers.heartbeat(address, incarnation, snapshot)
+
+    async def leave_worker(self, address: str, incarnation: str) -> None:
+        """Take out a worker that ends."""
+        self._workers.cluster.leave(address, incarnation)
+
+    def _any(self, worker: str | None, *, deadline: float = ASK_SECONDS) -> WorkerProtocol:
+        """The least busy worker, of those at an IP or an address if one is given."""
+        named = [] if worker is None else [worker]
+        [member] = self._workers.cluster.choose(named, 1, now())
+        return self._workers.of(member, deadline=deadline)
+
+    async def _member_of(self, job: str, address: str) -> Member:
+        cluster = self._workers.cluster
+        while address not in cluster.members:
+            if not await self._workers.may_return():
+                raise UnknownJob(
+                    f"there is no job {job!r}",
+                    {"hint": f"its worker is not registered; workers are: {cluster.listed}"},
+                )
+        return cluster.members[address]
+
+
+def _job(job: str) -> tuple[str, str | None]:
+    """The id of a launch, and the worker's address when it is on one alone."""
+    job_id, _, address = job.partition("@")
+    return job_id, address or None

@@ -1,8 +1,7 @@
 """The worker: one actor for each host, a thin shell over its `WorkerService`.
 
 What the supervisor asks comes through `answer`, for one incarnation of the worker; a launch
-pipeline of the same host calls the other methods directly. What comes and goes are plain JSON
-values, so callers of another version of us, or of none, read the same thing.
+pipeline of the same process calls the other methods directly.
 """
 
 from __future__ import annotations
@@ -10,23 +9,46 @@ from __future__ import annotations
 import asyncio
 import platform
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
 
 import xoscar as xo
 
+from xinference_venv._util.records import Plain
 from xinference_venv.actors import rpc
 from xinference_venv.actors.heartbeat import Heartbeats
-from xinference_venv.actors.lock_client import WORKER_UID as WORKER_UID
 from xinference_venv.actors.lock_client import LockSources
+from xinference_venv.actors.protocols import WorkerProtocol
+from xinference_venv.diagnosis.checks import Diagnosis
 from xinference_venv.diagnosis.diagnose import examine
 from xinference_venv.errors import WorkerUnavailable
 from xinference_venv.inventory.cluster_state import HEARTBEAT_SECONDS, PROTOCOL, Registration
+from xinference_venv.inventory.failure import Failure
+from xinference_venv.inventory.job_log import LogPart
 from xinference_venv.inventory.replicas import LockSource
+from xinference_venv.inventory.reports import (
+    CollectionReport,
+    DiskUsage,
+    Environment,
+    EnvironmentPackages,
+    JobReport,
+    JobSummary,
+    LaunchPlan,
+    LockAnswer,
+    Participants,
+    ReleaseReport,
+    RemovalReport,
+    Survey,
+    VerifiedEnvironment,
+    WholeLog,
+    WorkerLease,
+    WorkerSkippedItem,
+)
 from xinference_venv.inventory.selection import Selection
+from xinference_venv.observability.cluster_measures import WorkerMeasures
 from xinference_venv.observability.logging import context_about
+from xinference_venv.planning.catalog import ListedModel
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.service.worker_service import WorkerService
@@ -52,41 +74,29 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         """Clear away what a crash left."""
         await self._service.start(self.address)
 
-    # Jobs
+    # LaunchService
 
     async def prepare(
         self,
-        request: dict[str, Any],
-        lock: dict[str, Any] | None = None,
+        request: LaunchRequest,
+        lock: EnvLock | None = None,
         *,
         job_id: str | None = None,
-        lock_sources: Sequence[dict[str, Any]] = (),
-        members: Sequence[dict[str, Any]] = (),
-        require: int = 1,
+        lock_sources: tuple[LockSource, ...] = (),
+        participants: Participants | None = None,
     ) -> str:
-        """Start to make the environment of a `LaunchRequest`; returns the job's id at once.
+        """Start to make the environment of a request; returns the job's id at once.
 
-        `lock` is an `EnvLock` that is known already, made on a host equal to this one;
-        `lock_sources` are workers (`LockSource`) to ask for one before it is resolved here. In a
-        launch on several workers the jobs have one id; `members` (`LockSource` as well) and
-        `require` are what a supervisor that was restarted has to know. Raises `InvalidInput` for
-        a request that can't be read.
+        `lock` is one that is known already, made on a host equal to this one; `lock_sources` are
+        workers to ask for one before it is resolved here. In a launch on several workers the jobs
+        have one id; `participants` is what a supervisor that was restarted has to know.
         """
-        sources = LockSources(
-            request=request,
-            sources=tuple(map(LockSource.from_dict, lock_sources)),
-            here=self.address,
-        )
+        sources = LockSources(request=request, sources=lock_sources, here=self.address)
         return self._service.prepare(
-            LaunchRequest.from_dict(request),
-            None if lock is None else EnvLock.from_dict(lock),
-            job_id=job_id,
-            ask=sources.lock,
-            members=members,
-            require=require,
+            request, lock, job_id=job_id, ask=sources.lock, participants=participants
         )
 
-    async def wait(self, job_id: str, since: int = 0, timeout: float = 30.0) -> dict[str, Any]:
+    async def wait(self, job_id: str, since: int = 0, timeout: float = 30.0) -> JobReport:
         """A job's events after number `since`, its result or error; waits for the first event.
 
         Long-polling: returns after `timeout` seconds at most. It never cancels the job, whatever
@@ -95,14 +105,17 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         return await self._service.wait(job_id, since, timeout)
 
     async def cancel(self, job_id: str) -> None:
-        """Cancel a job: uv is ended, nothing stays. One that has ended is left as it is."""
+        """Cancel a job: uv is ended, nothing stays. One that has ended is left as it is.
+
+        A build that other jobs wait for goes on for these. Returns when it is done.
+        """
         await self._service.cancel(job_id)
 
-    async def plan(self, request: dict[str, Any]) -> dict[str, Any]:
-        """What a launch would do, resolved and not built: `enabled`, `spec`, `lock`."""
-        return await self._service.plan(LaunchRequest.from_dict(request))
+    async def plan(self, request: LaunchRequest) -> LaunchPlan:
+        """What a launch would do, resolved and not built."""
+        return await self._service.plan(request)
 
-    async def list_jobs(self) -> list[dict[str, Any]]:
+    async def list_jobs(self) -> tuple[JobSummary, ...]:
         """The jobs that run or ended not long ago, the newest first."""
         return await self._service.list_jobs()
 
@@ -116,94 +129,65 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         """Give a lease back; one that is gone is fine."""
         await self._service.release_lease(env_id, lease_id)
 
-    async def list_leases(
-        self,
-        model_name: str | None = None,
-        model_engine: str | None = None,
-        python_version: str | None = None,
-    ) -> list[dict[str, Any]]:
-        """Who uses the matching environments, as `LeaseEntry` with this worker's address."""
-        return await self._service.list_leases(_selection(model_name, model_engine, python_version))
+    async def list_leases(self, selection: Selection) -> tuple[WorkerLease, ...]:
+        """Who uses the matching environments."""
+        return await self._service.list_leases(selection)
 
     async def release_leases(
-        self, lease_ids: Sequence[str], *, force: bool = False
-    ) -> dict[str, Any]:
-        """Release leases by id: a `ReleaseReport`. Those of the living only with `force`."""
+        self, lease_ids: tuple[str, ...], *, force: bool = False
+    ) -> ReleaseReport:
+        """Release leases by id; those of living processes only with `force`."""
         return await self._service.release_leases(lease_ids, force=force)
 
     # Locks for other workers
 
-    async def survey(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Which group of equal hosts this one belongs to for a request, and whether it is ready."""
-        return await self._service.survey(LaunchRequest.from_dict(request))
+    async def survey(self, request: LaunchRequest) -> Survey:
+        """Which group of equal hosts this one belongs to for a request, and whether it is ready.
 
-    async def standing_lock(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
-        """The lock of what a launch would find made: `lock` and `error`, one of them None."""
-        return await self._service.standing_lock(LaunchRequest.from_dict(request), timeout)
+        `group` is equal where one lock serves, None where no environment is wanted; `standing`
+        says that a launch would find its environment made.
+        """
+        return await self._service.survey(request)
 
-    async def lock_of_job(self, job_id: str, timeout: float) -> dict[str, Any]:
-        """The lock of a job once it is resolved: `lock` and `error`, both None while it is not."""
+    async def standing_lock(self, request: LaunchRequest) -> LockAnswer:
+        """The lock of what a launch would find made."""
+        return await self._service.standing_lock(request)
+
+    async def lock_of_job(self, job_id: str, timeout: float) -> LockAnswer:
+        """The lock of a job once it is resolved, or its error; waits up to `timeout` seconds."""
         return await self._service.lock_of_job(job_id, timeout)
 
-    async def members_of(self, job_id: str) -> dict[str, Any]:
+    async def members_of(self, job_id: str) -> Participants:
         """Who takes part in a launch on several workers; raises `UnknownJob`."""
         return await self._service.members_of(job_id)
 
     # Environments
 
-    async def list_virtual_envs(
-        self,
-        model_name: str | None = None,
-        model_engine: str | None = None,
-        python_version: str | None = None,
-    ) -> list[dict[str, Any]]:
-        """The environments of this host, as `EnvEntry` with this worker's address."""
-        return await self._service.list_virtual_envs(
-            _selection(model_name, model_engine, python_version)
-        )
+    async def list_virtual_envs(self, selection: Selection) -> tuple[Environment, ...]:
+        """The matching environments of this host."""
+        return await self._service.list_virtual_envs(selection)
 
-    async def list_skipped_items(self) -> list[dict[str, Any]]:
+    async def list_skipped_items(self) -> tuple[WorkerSkippedItem, ...]:
         """What of this host's store could not be visited; see `WorkerService`."""
         return await self._service.list_skipped_items()
 
     async def list_virtual_env_packages(
-        self,
-        model_name: str,
-        model_engine: str | None = None,
-        python_version: str | None = None,
-    ) -> list[dict[str, Any]]:
-        """The packages of each matching environment: the entry, and its `packages_of`."""
-        return await self._service.list_virtual_env_packages(
-            _selection(model_name, model_engine, python_version)
-        )
+        self, selection: Selection
+    ) -> tuple[EnvironmentPackages, ...]:
+        """The matching environments, each with its packages."""
+        return await self._service.list_virtual_env_packages(selection)
 
     async def remove_virtual_env(
-        self,
-        model_name: str | None = None,
-        model_engine: str | None = None,
-        python_version: str | None = None,
-        *,
-        dry_run: bool = False,
-        force: bool = False,
-    ) -> dict[str, Any]:
+        self, selection: Selection, *, dry_run: bool = False, force: bool = False
+    ) -> RemovalReport:
         """Remove the matching environments; see `WorkerService.remove_virtual_env`."""
-        return await self._service.remove_virtual_env(
-            _selection(model_name, model_engine, python_version), dry_run=dry_run, force=force
-        )
+        return await self._service.remove_virtual_env(selection, dry_run=dry_run, force=force)
 
     async def verify_virtual_env(
-        self,
-        model_name: str | None = None,
-        model_engine: str | None = None,
-        python_version: str | None = None,
-        *,
-        hashes: bool = False,
-        repair: bool = False,
-    ) -> list[dict[str, Any]]:
+        self, selection: Selection, *, hashes: bool = False, repair: bool = False
+    ) -> tuple[VerifiedEnvironment, ...]:
         """Check the matching environments; see `WorkerService.verify_virtual_env`."""
-        return await self._service.verify_virtual_env(
-            _selection(model_name, model_engine, python_version), hashes=hashes, repair=repair
-        )
+        return await self._service.verify_virtual_env(selection, hashes=hashes, repair=repair)
 
     async def collect_garbage(
         self,
@@ -212,7 +196,7 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         older_than: float | None = None,
         prune_uv_cache: bool = False,
         dry_run: bool = False,
-    ) -> dict[str, Any]:
+    ) -> CollectionReport:
         """Delete what nothing needs; see `WorkerService.collect_garbage`."""
         return await self._service.collect_garbage(
             max_bytes=max_bytes,
@@ -223,52 +207,46 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
 
     # What there is
 
-    async def logs(
-        self,
-        model_name: str,
-        model_engine: str | None = None,
-        python_version: str | None = None,
-        count: int = 1,
-    ) -> list[dict[str, Any]]:
-        """The newest `count` logs of a model's jobs, as `JobLog` with their text."""
-        return await self._service.logs(_selection(model_name, model_engine, python_version), count)
+    async def logs(self, selection: Selection, count: int = 1) -> tuple[WholeLog, ...]:
+        """The newest `count` logs of the jobs of matching environments, with their text."""
+        return await self._service.logs(selection, count)
 
-    async def read_log(self, log_id: str, offset: int = 0) -> dict[str, Any]:
+    async def read_log(self, log_id: str, offset: int = 0) -> LogPart:
         """A log's text from `offset` (in bytes) on; see `WorkerService.read_log`."""
         return await self._service.read_log(log_id, offset)
 
-    async def disk_usage(self, timeout: float) -> dict[str, Any]:
+    async def disk_usage(self, timeout: float) -> DiskUsage:
         """What is on this host's disk, in bytes. Raises `DeadlineExceeded`."""
         return await self._service.disk_usage(timeout)
 
-    async def diagnose(self) -> dict[str, Any]:
-        """What is wrong with this host, as `Diagnosis`; see `examine`."""
-        return replace(await examine(self._environ), worker_address=self.address).to_dict()
+    async def diagnose(self) -> Diagnosis:
+        """What is wrong with this host; see `examine`."""
+        return replace(await examine(self._environ), worker_address=self.address)
 
-    async def measure(self) -> dict[str, Any]:
-        """What this worker counted since its start, and what there is now, as `MetricRegistry`."""
+    async def measure(self) -> WorkerMeasures:
+        """What this worker counted since its start, and what there is now."""
         return await self._service.measure()
 
-    async def list_models(self) -> list[dict[str, Any]]:
+    async def list_models(self) -> tuple[ListedModel, ...]:
         """The models of this host's catalogue."""
         return await self._service.list_models()
 
     # The cluster
 
     async def answer(
-        self, incarnation: str, method: str, arguments: list[Any], named: dict[str, Any]
-    ) -> dict[str, Any]:
+        self, incarnation: str, method: str, arguments: list[Plain], named: dict[str, Plain]
+    ) -> dict[str, Plain]:
         """Call a method for a caller that means this very incarnation; see `rpc.answer`."""
         if incarnation != self._incarnation:
             error = WorkerUnavailable(
                 f"the worker at {self.address} was restarted",
                 {"hint": "the request was for the process before the restart; send it again"},
             )
-            return {"value": None, "error": error.to_dict()}
-        return await rpc.answer(self, method, arguments, named)
+            return rpc.Answer(error=Failure.of(error)).to_dict()
+        return await rpc.answer(self, WorkerProtocol, method, arguments, named, where=self.address)
 
-    async def registration(self, *, heartbeat: float | None = HEARTBEAT_SECONDS) -> dict[str, Any]:
-        """What this worker says of itself when it joins a cluster; see `Registration`."""
+    async def registration(self, *, heartbeat: float | None = HEARTBEAT_SECONDS) -> Registration:
+        """What this worker says of itself when it joins a cluster."""
         return Registration(
             address=self.address,
             incarnation=self._incarnation,
@@ -277,7 +255,7 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
             release=version("xinference_venv"),
             host_name=platform.node(),
             heartbeat=heartbeat,
-        ).to_dict()
+        )
 
     async def join(
         self, supervisor: str, patience: float = 0.0, *, heartbeat: float = HEARTBEAT_SECONDS
@@ -288,7 +266,7 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         there. Raises `IncompatibleVersion`, `WorkerUnavailable` and `DeadlineExceeded`.
         """
         membership = Heartbeats(
-            registration=Registration.from_dict(await self.registration(heartbeat=heartbeat)),
+            registration=await self.registration(heartbeat=heartbeat),
             supervisor=supervisor,
             snapshot=self._service.snapshot,
         )
@@ -304,11 +282,3 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         if self._membership is not None:
             await self._membership.leave()
         await self._service.stop()
-
-
-def _selection(
-    model_name: str | None, model_engine: str | None, python_version: str | None
-) -> Selection:
-    return Selection(
-        model_name=model_name, model_engine=model_engine, python_version=python_version
-    )

@@ -12,19 +12,25 @@ import click
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from xinference_venv._util.records import Record
 from xinference_venv.cli import completion_candidates, session
 from xinference_venv.cli.completion_candidates import SUPERVISOR
 from xinference_venv.cli.help import SUPERVISOR_VARIABLE
 from xinference_venv.cli.render import environments
-from xinference_venv.cli.render.cluster import unreachable
+from xinference_venv.cli.render.cluster import unreachable, unreachable_workers
+from xinference_venv.cli.render.documents import Serving, WebPage
 from xinference_venv.errors import InvalidInput, VirtualEnvError
 from xinference_venv.inventory import gathered
+from xinference_venv.inventory.diff import EnvironmentDifference
+from xinference_venv.inventory.gathered import Gathered
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.observability.logging import LogFormat, formatter_of
 
 if TYPE_CHECKING:
     from xinference_venv.client import Client
 
 
+_T = TypeVar("_T")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -45,9 +51,6 @@ def start_logging(log_format: str) -> None:
     handler.setFormatter(formatter_of(LogFormat(log_format)))
     logging.basicConfig(handlers=[handler])
     logging.getLogger("xinference_venv").setLevel(logging.INFO)
-
-
-_T = TypeVar("_T")
 
 
 def json_option(command: _Command) -> _Command:
@@ -81,10 +84,19 @@ def on_workers(command: _Command) -> _Command:
 
 
 def selection(command: _Command) -> _Command:
-    """The options that narrow a model's environments."""
+    """The options that narrow a model's environments; `selected` makes a `Selection` of them."""
     command = on_workers(command)
     command = click.option("--python-version", help="Only of this Python, like 3.11.")(command)
     return click.option("--engine", help="Only of this engine, like vllm.")(command)
+
+
+def selected(
+    model: str | None, engine: str | None, python_version: str | None, worker: str | None
+) -> Selection:
+    """What an argument and the options of `selection` mean."""
+    return Selection(
+        model_name=model, model_engine=engine, python_version=python_version, worker=worker
+    )
 
 
 def check_address(
@@ -126,13 +138,13 @@ def check_worker_option() -> None:
         raise click.UsageError("--worker is for a cluster: name its --supervisor.")
 
 
-def check_found(answer: Mapping[str, Any], found: Sequence[object], what: str) -> None:
-    """Raises `NotFound`, or `WorkerUnavailable` while workers that did not answer may have it."""
+def check_found(answer: Gathered[_T], found: Sequence[object], what: str) -> None:
+    """Raises `NotFound`, or `WorkerUnavailable` while nobody can say what is not there."""
     gathered.check_found(answer, found, what, hint="`xinference-venv list` shows what is")
 
 
 def show(
-    value: Mapping[str, Any],
+    value: Record | Mapping[str, object],
     rendered: Callable[[], Sequence[RenderableType]],
     as_json: bool,
     error: VirtualEnvError | None = None,
@@ -143,23 +155,28 @@ def show(
     document has both.
     """
     if as_json:
-        more = {} if error is None else {"error": error.to_dict()}
-        click.echo(json.dumps({**value, **more}, indent=2))
+        document = value.to_dict() if isinstance(value, Record) else value
+        beside = {} if error is None else {"error": error.to_dict()}
+        click.echo(json.dumps({**document, **beside}, indent=2))
     else:
         print_parts(environments.open_console(), rendered())
         shown = environments.open_console(stderr=True)
-        print_parts(shown, unreachable(value) if "unreachable" in value else [])
+        if isinstance(value, Gathered):
+            print_parts(shown, unreachable(value))
+        elif isinstance(value, EnvironmentDifference):
+            print_parts(shown, unreachable_workers(value.unreachable))
         print_parts(shown, [] if error is None else environments.failed(error))
     return 0 if error is None else error.exit_code
 
 
 def say_address(what: str, address: str, as_json: bool, web: str | None = None) -> None:
     """Tell where a process that stays can be reached, as soon as it can; `web` is its page."""
-    more = {} if web is None else {"web": web}
+    page = {} if web is None else WebPage(web=web).to_dict()
     if as_json:
-        click.echo(json.dumps({"process": what, "address": address, **more}, indent=2))
+        document = {**Serving(process=what, address=address).to_dict(), **page}
+        click.echo(json.dumps(document, indent=2))
         return
-    for name, place in {what: address, **more}.items():
+    for name, place in {what: address, **page}.items():
         click.echo(f"{name} at {place}")
 
 

@@ -10,10 +10,13 @@ import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from xinference_venv.errors import InvalidInput, VirtualEnvError
+from xinference_venv.inventory.cluster_state import WorkerStatus
 from xinference_venv.inventory.diff import name_of
+from xinference_venv.inventory.reports import Environment
+from xinference_venv.inventory.selection import EVERY
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.service.local_names import local_environment_keys, local_model_names
 from xinference_venv.service.places import read_settings
@@ -26,6 +29,7 @@ from collections.abc import Iterable
 import click
 from click.shell_completion import CompletionItem
 
+_T = TypeVar("_T")
 SECONDS = 0.5
 """So long a shell waits for a supervisor."""
 
@@ -45,7 +49,7 @@ def worker_names(supervisor: str | None) -> list[str]:
     """The addresses of a cluster's workers, and the IPs that several of them share."""
     if supervisor is None:
         return []
-    addresses = {each["worker_address"] for each in _asked(supervisor, _workers)}
+    addresses = {each.worker_address for each in _asked(supervisor, _workers)}
     return sorted(addresses | {each.rpartition(":")[0] for each in addresses})
 
 
@@ -62,37 +66,32 @@ def _environments(
     """The keys of environments, each with its worker on a cluster."""
     if supervisor is not None:
         listed = _asked(supervisor, _listed)
-        return [(EnvKey.from_dict(each), each["worker_address"]) for each in listed]
+        return [(each.entry.key, each.worker_address) for each in listed]
     settings = _settings(environ)
     if settings is None:
         return []
     return [(key, None) for key in local_environment_keys(settings)]
 
 
-async def _listed(client: Client) -> list[dict[str, Any]]:
-    answer = await client.supervisor.list_virtual_envs()
-    found: list[dict[str, Any]] = answer["list"]
-    return found
+async def _listed(client: Client) -> tuple[Environment, ...]:
+    return (await client.supervisor.list_virtual_envs(EVERY)).list
 
 
-async def _workers(client: Client) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = await client.supervisor.list_workers()
-    return found
+async def _workers(client: Client) -> tuple[WorkerStatus, ...]:
+    return await client.supervisor.list_workers()
 
 
-def _asked(
-    supervisor: str, ask: Callable[[Client], Awaitable[list[dict[str, Any]]]]
-) -> list[dict[str, Any]]:
+def _asked(supervisor: str, ask: Callable[[Client], Awaitable[tuple[_T, ...]]]) -> tuple[_T, ...]:
     """What a supervisor says in time, else nothing."""
     host, _, port = supervisor.rpartition(":")
     try:
         # Importing xoscar takes as long as nobody should wait for one that is not there.
         socket.create_connection((host, int(port)), timeout=SECONDS).close()
     except (OSError, ValueError):
-        return []
+        return ()
     from xinference_venv.client import connect
 
-    async def work() -> list[dict[str, Any]]:
+    async def work() -> tuple[_T, ...]:
         # What xoscar leaves behind of a call that was given up would be told in the shell.
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         async with connect(supervisor) as client, asyncio.timeout(SECONDS):
@@ -101,7 +100,7 @@ def _asked(
     try:
         return asyncio.run(work())
     except (VirtualEnvError, TimeoutError, OSError):
-        return []
+        return ()
 
 
 SUPERVISOR = "xinference_venv.supervisor"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import RenderableType
@@ -19,15 +19,17 @@ from xinference_venv.inventory.diff import (
     Change,
     Changed,
     Difference,
+    EnvironmentDifference,
     Package,
-    chosen,
+    check_one,
     difference,
     is_meant,
     name_in,
     parse_name,
 )
+from xinference_venv.inventory.gathered import Gathered
+from xinference_venv.inventory.reports import Environment, EnvironmentPackages
 from xinference_venv.inventory.selection import Selection
-from xinference_venv.planning.lock import LockedDistribution
 
 if TYPE_CHECKING:
     from xinference_venv.client import Client
@@ -53,50 +55,47 @@ def diff(a: str, b: str, as_json: bool) -> int:
         _chosen(text, name, answer)
         for text, name, answer in zip((a, b), named, listed, strict=True)
     )
-    found = difference(_packages(one), _packages(other))
+    found = difference(one.distributions, other.distributions)
     unreachable = {
-        each["worker_address"]: each for answer in listed for each in answer["unreachable"]
+        each.status.worker_address: each for answer in listed for each in answer.unreachable
     }
-    document = {
-        "a": _told(one),
-        "b": _told(other),
-        **found.to_dict(),
-        "unreachable": list(unreachable.values()),
-    }
-    return show(document, lambda: _rendered(one, other, found), as_json)
+    document = EnvironmentDifference(
+        a=one.environment,
+        b=other.environment,
+        difference=found,
+        unreachable=tuple(unreachable.values()),
+    )
+    return show(document, lambda: _rendered(one.environment, other.environment, found), as_json)
 
 
-async def _listed(client: Client, named: Sequence[Selection]) -> list[dict[str, Any]]:
+async def _listed(
+    client: Client, meant: Sequence[Selection]
+) -> list[Gathered[EnvironmentPackages]]:
     """What the supervisor lists of the model of each name."""
     asked = (
-        client.supervisor.list_virtual_env_packages(name.model_name, worker_ip=name.worker)
-        for name in named
+        client.supervisor.list_virtual_env_packages(
+            Selection(model_name=name.model_name, worker=name.worker)
+        )
+        for name in meant
     )
     return list(await asyncio.gather(*asked))
 
 
-def _chosen(text: str, name: Selection, answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    candidates = sorted({name_in(each, worker=on_cluster()) for each in answer["list"]})
-    found = [each for each in answer["list"] if is_meant(name, each)]
+def _chosen(
+    text: str, name: Selection, answer: Gathered[EnvironmentPackages]
+) -> EnvironmentPackages:
+    every = [each.environment for each in answer.list]
+    candidates = sorted({name_in(each, worker=on_cluster()) for each in every})
+    found = [each for each in answer.list if is_meant(name, each.environment)]
     hint = f"there are: {', '.join(candidates)}" if candidates else "`xinference-venv list` tells"
     gathered.check_found(answer, found, f"environment of {text!r}", hint=hint)
-    return chosen(text, found, workers=on_cluster())
+    check_one(text, [each.environment for each in found], workers=on_cluster())
+    return found[0]
 
 
-def _packages(listed: Mapping[str, Any]) -> list[LockedDistribution]:
-    return [LockedDistribution.from_dict(each) for each in listed["packages"]]
-
-
-def _told(listed: Mapping[str, Any]) -> dict[str, Any]:
-    """An environment as `list` tells it: its packages are what is compared."""
-    return {name: value for name, value in listed.items() if name != "packages"}
-
-
-def _rendered(
-    one: Mapping[str, Any], other: Mapping[str, Any], found: Difference
-) -> list[RenderableType]:
+def _rendered(one: Environment, other: Environment, found: Difference) -> list[RenderableType]:
     shown: list[RenderableType] = [
-        Text(f"{letter} {printable(name_in(each, worker=on_cluster()))}: {each['path']}")
+        Text(f"{letter} {printable(name_in(each, worker=on_cluster()))}: {each.entry.path}")
         for letter, each in (("A", one), ("B", other))
     ]
     if found.changes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import click
 
@@ -18,7 +17,7 @@ from xinference_venv.cli.common import (
 from xinference_venv.cli.render.cluster import unreachable_error
 from xinference_venv.cli.render.diagnosis import diagnosed
 from xinference_venv.cli.session import examine_host
-from xinference_venv.diagnosis.checks import Check, Diagnosis, Verdict, worst
+from xinference_venv.diagnosis.checks import Diagnoses, Verdict, worst
 
 
 @click.command()
@@ -38,12 +37,10 @@ def doctor(worker_ip: str | None, as_json: bool) -> int:
         else _of_this_host()
     )
     code = show(answer, lambda: diagnosed(answer), as_json, unreachable_error(answer))
-    checks = [check for each in answer["list"] for check in Diagnosis.from_dict(each).checks]
-    checks += map(Check.from_dict, answer["cluster"])
-    return 1 if worst(checks) is Verdict.FAILED else code
+    checks = [check for each in answer.list for check in each.checks]
+    return 1 if worst([*checks, *answer.cluster]) is Verdict.FAILED else code
 
 
-def _of_this_host() -> dict[str, Any]:
+def _of_this_host() -> Diagnoses:
     """Without any actor: what is wrong may be that none can be started."""
-    found = examine_host(dict(os.environ))
-    return {"list": [found.to_dict()], "cluster": [], "unreachable": [], "complete": True}
+    return Diagnoses(list=(examine_host(dict(os.environ)),))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import click
 from rich.console import RenderableType
@@ -14,10 +12,9 @@ from xinference_venv._util.humanize import age_text, counted, parse_duration, pa
 from xinference_venv.cli.common import json_option, on_cluster, on_workers, show, with_client
 from xinference_venv.cli.render.cluster import unreachable_error
 from xinference_venv.cli.render.environments import where_of
-from xinference_venv.errors import error_from_dict
-from xinference_venv.inventory.eviction import EvictionReason
-from xinference_venv.inventory.lease import Lease
-from xinference_venv.planning.key import EnvKey
+from xinference_venv.inventory.eviction import EnvUsage, Eviction, EvictionReason
+from xinference_venv.inventory.gathered import Gathered
+from xinference_venv.inventory.reports import CollectionReport
 
 
 @click.command()
@@ -49,7 +46,7 @@ def gc(
     """Clear away what nothing needs and what goes beyond the limits; never what is in use."""
     answer = with_client(
         lambda client: client.supervisor.collect_garbage(
-            worker_ip,
+            worker=worker_ip,
             max_bytes=max_bytes,
             older_than=older_than,
             prune_uv_cache=prune_uv_cache,
@@ -62,15 +59,15 @@ def gc(
         as_json,
         unreachable_error(answer),
     )
-    failures = [report["uv_cache"]["error"] for report in answer["list"]]
-    return max((error_from_dict(each).exit_code for each in failures if each), default=code)
+    failures = [report.uv_cache.error for report in answer.list]
+    return max((each.error().exit_code for each in failures if each is not None), default=code)
 
 
 def _collected(
-    answer: Mapping[str, Any], now: float, *, workers: bool = False
+    answer: Gathered[CollectionReport], now: float, *, workers: bool = False
 ) -> list[RenderableType]:
     shown: list[str] = []
-    for report in answer["list"]:
+    for report in answer.list:
         went = _went(report, now)
         went = went or ["There is nothing to clear away."]
         where = where_of(report, workers)
@@ -78,22 +75,25 @@ def _collected(
     return list(map(Text, shown))
 
 
-def _went(report: Mapping[str, Any], now: float) -> list[str]:
-    gone, frees = ("would go", "would free") if report["dry_run"] else ("gone", "freed")
+def _went(report: CollectionReport, now: float) -> list[str]:
+    gone, frees = ("would go", "would free") if report.dry_run else ("gone", "freed")
     shown = []
-    for each in report["evict"]:
-        freed, linked = size_text(each["freed_bytes"]), each["linked_bytes"]
+    for each in report.evict:
+        freed, linked = size_text(each.freed_bytes), each.linked_bytes
         stays = f"; {size_text(linked)} stay, linked from uv's cache or elsewhere" if linked else ""
-        shown.append(f"{gone}: {_named(each)}, {_why(each, report, now)}: {frees} {freed}{stays}")
-    for each in report["leftovers"]:
-        size = size_text(each["size_bytes"])
-        shown.append(f"{gone}: {each['path']}, a {each['kind']} that nothing needs: {frees} {size}")
+        shown.append(
+            f"{gone}: {_named(each.eviction.usage)}, {_why(each.eviction, report, now)}:"
+            f" {frees} {freed}{stays}"
+        )
+    for left in report.leftovers:
+        size = size_text(left.size_bytes)
+        shown.append(f"{gone}: {left.path}, a {left.kind} that nothing needs: {frees} {size}")
     return shown
 
 
-def _why(evicted: Mapping[str, Any], report: Mapping[str, Any], now: float) -> str:
-    used = f"last used {age_text(evicted['last_used'], now)}"
-    match EvictionReason(evicted["reason"]):
+def _why(evicted: Eviction, report: CollectionReport, now: float) -> str:
+    used = f"last used {age_text(evicted.usage.last_used, now)}"
+    match evicted.reason:
         case EvictionReason.UNNEEDED:
             return "which no model refers to and no process uses"
         case EvictionReason.UNUSED:
@@ -102,42 +102,42 @@ def _why(evicted: Mapping[str, Any], report: Mapping[str, Any], now: float) -> s
             return f"{used}, to come down to {_limit(report)}"
 
 
-def _stayed(report: Mapping[str, Any]) -> list[str]:
+def _stayed(report: CollectionReport) -> list[str]:
     shown = []
-    for each in report["in_use"]:
-        users = [str(Lease.from_dict(lease)) for lease in each["leases"]]
+    for each in report.in_use:
+        users = list(map(str, each.leases))
         use = "in use by " + "; ".join(users) if users else "being launched"
-        shown.append(f"kept: {_named(each)}, {size_text(each['size_bytes'])}: {use}")
-    return shown + [f"kept: {_named(each)}: {each['why']}" for each in report["skipped"]]
+        shown.append(f"kept: {_named(each)}, {size_text(each.size_bytes)}: {use}")
+    return shown + [f"kept: {_named(each.eviction.usage)}: {each.why}" for each in report.skipped]
 
 
-def _totals(report: Mapping[str, Any]) -> list[str]:
-    after, cache, left = report["bytes_after"], report["uv_cache"], report["unmanaged"]
-    would = "would be " if report["dry_run"] else ""
-    over = report["max_bytes"] is not None and after > report["max_bytes"]
+def _totals(report: CollectionReport) -> list[str]:
+    after, cache, left = report.bytes_after, report.uv_cache, report.unmanaged
+    would = "would be " if report.dry_run else ""
+    over = report.max_bytes is not None and after > report.max_bytes
     limit = f", more than {_limit(report)}" if over else ""
-    before = size_text(report["bytes_before"])
+    before = size_text(report.bytes_before)
     shown = [
-        f"{would}freed in all: {size_text(report['freed_bytes'])}",
+        f"{would}freed in all: {size_text(report.freed_bytes)}",
         f"environments: {before} before, {size_text(after)} after{limit}",
     ]
-    if left["count"]:
-        what = counted(left["count"], "environment")
-        size = size_text(left["size_bytes"])
+    if left.count:
+        what = counted(left.count, "environment")
+        size = size_text(left.size_bytes)
         shown.append(f"not collected: {what} of older versions, {size}")
-    if cache["path"] is not None:
-        pruned = f"{size_text(cache['pruned_bytes'])} pruned, " if cache["pruned_bytes"] else ""
-        size, shared = size_text(cache["size_bytes"]), size_text(cache["shared_bytes"])
+    if cache.usage.path is not None:
+        pruned = f"{size_text(cache.pruned_bytes)} pruned, " if cache.pruned_bytes else ""
+        size, shared = size_text(cache.usage.size_bytes), size_text(cache.usage.shared_bytes)
         shown.append(f"uv's cache: {pruned}{size}, {shared} of it linked from environments")
-    if cache["error"] is not None:
-        shown.append(f"uv's cache could not be pruned: {error_from_dict(cache['error'])}")
+    if cache.error is not None:
+        shown.append(f"uv's cache could not be pruned: {cache.error.error()}")
     return shown
 
 
-def _limit(report: Mapping[str, Any]) -> str:
-    return size_text(report["max_bytes"])
+def _limit(report: CollectionReport) -> str:
+    return size_text(report.max_bytes)
 
 
-def _named(usage: Mapping[str, Any]) -> str:
-    keys = ", ".join(str(EnvKey.from_dict(key)) for key in usage["keys"])
-    return f"{keys or 'environment'} [{usage['env_id'][:12]}]"
+def _named(usage: EnvUsage) -> str:
+    keys = ", ".join(map(str, usage.keys))
+    return f"{keys or 'environment'} [{usage.env_id[:12]}]"

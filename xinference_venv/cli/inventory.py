@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import click
 from rich.console import RenderableType
 
+from xinference_venv._util.records import to_plain
 from xinference_venv.cli import completion_candidates
 from xinference_venv.cli.common import (
     check_found,
@@ -16,6 +15,7 @@ from xinference_venv.cli.common import (
     json_option,
     on_cluster,
     on_workers,
+    selected,
     selection,
     show,
     with_client,
@@ -23,8 +23,9 @@ from xinference_venv.cli.common import (
 from xinference_venv.cli.render import environments
 from xinference_venv.cli.render.cluster import differing, skipped, unreachable_error, workers_of
 from xinference_venv.errors import InUse
-from xinference_venv.inventory.inventory import EnvEntry
-from xinference_venv.planning.provenance import as_tree
+from xinference_venv.inventory.gathered import Gathered
+from xinference_venv.inventory.reports import ExplainedPackages, RemovalReport
+from xinference_venv.planning.provenance import Tree
 
 
 @click.command()
@@ -39,7 +40,8 @@ def workers(as_json: bool) -> int:
     if not on_cluster():
         raise click.UsageError("Name the --supervisor of the cluster.")
     listed = with_client(lambda client: client.supervisor.list_workers())
-    return show({"list": listed}, lambda: workers_of(listed), as_json)
+    document = {"list": to_plain(listed)}
+    return show(document, lambda: workers_of(listed), as_json)
 
 
 @click.command("list")
@@ -54,9 +56,8 @@ def list_(
     as_json: bool,
 ) -> int:
     """List the environments that are there: all, or those of MODEL."""
-    answer = with_client(
-        lambda client: client.supervisor.list_virtual_envs(model, engine, worker_ip, python_version)
-    )
+    wanted = selected(model, engine, python_version, worker_ip)
+    answer = with_client(lambda client: client.supervisor.list_virtual_envs(wanted))
 
     def rendered() -> list[RenderableType]:
         listed = environments.listed(answer, time.time(), workers=on_cluster())
@@ -77,12 +78,9 @@ def packages(
     as_json: bool,
 ) -> int:
     """List the packages of MODEL's environments, each with where it is from and why."""
-    answer = with_client(
-        lambda client: client.supervisor.list_virtual_env_packages(
-            model, engine, python_version, worker_ip
-        )
-    )
-    check_found(answer, answer["list"], f"environment of {model!r}")
+    wanted = selected(model, engine, python_version, worker_ip)
+    answer = with_client(lambda client: client.supervisor.list_virtual_env_packages(wanted))
+    check_found(answer, answer.list, f"environment of {model!r}")
     return show(answer, lambda: environments.packages_of(answer, workers=on_cluster()), as_json)
 
 
@@ -98,18 +96,17 @@ def explain(
     as_json: bool,
 ) -> int:
     """Show what brought each package of MODEL's environments, and what of the host is not shown."""
-    answer = with_client(
-        lambda client: client.supervisor.list_virtual_env_packages(
-            model, engine, python_version, worker_ip
-        )
+    wanted = selected(model, engine, python_version, worker_ip)
+    answer = with_client(lambda client: client.supervisor.list_virtual_env_packages(wanted))
+    check_found(answer, answer.list, f"environment of {model!r}")
+    explained = Gathered(
+        list=tuple(
+            ExplainedPackages(listed=each, tree=Tree.of(each.distributions)) for each in answer.list
+        ),
+        unreachable=answer.unreachable,
+        complete=answer.complete,
     )
-    check_found(answer, answer["list"], f"environment of {model!r}")
-    listed = [{**each, **as_tree(each["packages"])} for each in answer["list"]]
-    return show(
-        {**answer, "list": listed},
-        lambda: environments.explained(answer, workers=on_cluster()),
-        as_json,
-    )
+    return show(explained, lambda: environments.explained(answer, workers=on_cluster()), as_json)
 
 
 @click.command()
@@ -139,14 +136,12 @@ def remove(
     """
     if (model is None) is not everything:
         raise click.UsageError("Give either MODEL or --all.")
+    wanted = selected(model, engine, python_version, worker_ip)
     answer = with_client(
-        lambda client: client.supervisor.remove_virtual_env(
-            model, engine, python_version, worker_ip, dry_run=dry_run, force=force
-        )
+        lambda client: client.supervisor.remove_virtual_env(wanted, dry_run=dry_run, force=force)
     )
     if model is not None:
-        parts = ("remove", "detach", "refuse")
-        touched = [entry for report in answer["list"] for part in parts for entry in report[part]]
+        touched = [entry for report in answer.list for entry in report.matching]
         check_found(answer, touched, f"environment of {model!r}")
     error = (None if dry_run else _refusal(answer)) or unreachable_error(answer)
     return show(answer, lambda: environments.removed(answer, workers=on_cluster()), as_json, error)
@@ -161,14 +156,14 @@ def models(worker_ip: str | None, as_json: bool) -> int:
     On a cluster, those that one of its workers knows.
     """
     entries = with_client(lambda client: client.supervisor.list_models(worker_ip))
-    return show({"list": entries}, lambda: environments.models(entries), as_json)
+    return show({"list": to_plain(entries)}, lambda: environments.models(entries), as_json)
 
 
-def _refusal(answer: Mapping[str, Any]) -> InUse | None:
+def _refusal(answer: Gathered[RemovalReport]) -> InUse | None:
     refused = [
-        (environments.where_of(report, on_cluster()), EnvEntry.from_dict(each))
-        for report in answer["list"]
-        for each in report["refuse"]
+        (environments.where_of(report, on_cluster()), each)
+        for report in answer.list
+        for each in report.plan.refuse
     ]
     if not refused:
         return None

@@ -20,7 +20,6 @@ from xinference_venv.cli.render import environments
 from xinference_venv.cli.render.cluster import launched_on
 from xinference_venv.cli.render.progress import following
 from xinference_venv.cli.session import launch_model, launch_on_workers
-from xinference_venv.planning.provenance import as_tree
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.runtime.actor_spec import ActorClass
 from xinference_venv.service.local_names import virtualenv_block
@@ -219,10 +218,10 @@ def launch(
     )
     if dry_run:
         where = workers[0] if workers else None
-        plan = with_client(lambda client: client.supervisor.plan(request.to_dict(), where))
-        distributions = [] if plan["lock"] is None else plan["lock"]["distributions"]
-        document = {**plan, **as_tree(distributions)}
-        return show(document, lambda: environments.planned(plan, workers=on_cluster()), as_json)
+        plan = with_client(lambda client: client.supervisor.plan(request, where))
+        return show(
+            plan.explained(), lambda: environments.planned(plan, workers=on_cluster()), as_json
+        )
     watching = nullcontext(ignore) if as_json else following(environments.open_console(stderr=True))
     if on_cluster():
         outcome = with_client(
@@ -236,13 +235,13 @@ def launch(
                 following=watching,
             )
         )
-        show(outcome.to_dict(), lambda: launched_on(outcome), as_json)
+        show(outcome.document(), lambda: launched_on(outcome), as_json)
         if outcome.not_ready and not as_json:
             click.echo(f"warning: not ready on {', '.join(outcome.not_ready)}", err=True)
         return 0
 
     def tell(outcome: environments.LaunchOutcome) -> None:
-        show(outcome.to_dict(), lambda: environments.launched(outcome), as_json)
+        show(outcome.document(), lambda: environments.launched(outcome), as_json)
 
     status = with_client(
         lambda client: launch_model(client, request, following=watching, show=tell, actor=actor)

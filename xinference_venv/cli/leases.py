@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import RenderableType
@@ -17,6 +17,7 @@ from xinference_venv.cli.common import (
     json_option,
     on_cluster,
     on_workers,
+    selected,
     selection,
     show,
     with_client,
@@ -25,7 +26,10 @@ from xinference_venv.cli.render import environments
 from xinference_venv.cli.render.cluster import unreachable_error
 from xinference_venv.errors import InUse, InvalidInput
 from xinference_venv.inventory import gathered
+from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.lease import Holder, LeaseEntry
+from xinference_venv.inventory.reports import ReleaseReport, WorkerLease
+from xinference_venv.inventory.selection import Selection
 
 if TYPE_CHECKING:
     from xinference_venv.client import Client
@@ -48,10 +52,12 @@ def leases(
 ) -> int:
     """List who uses which environment: all leases, or those on MODEL's environments."""
     answer = with_client(
-        lambda client: client.supervisor.list_leases(model, engine, python_version, worker_ip)
+        lambda client: client.supervisor.list_leases(
+            selected(model, engine, python_version, worker_ip)
+        )
     )
     if model is not None:
-        check_found(answer, answer["list"], f"lease on an environment of {model!r}")
+        check_found(answer, answer.list, f"lease on an environment of {model!r}")
     return show(answer, lambda: _listed(answer, time.time(), on_cluster()), as_json)
 
 
@@ -69,27 +75,26 @@ def release(lease_ids: tuple[str, ...], force: bool, worker_ip: str | None, as_j
     """
     answer = with_client(lambda client: _release(client, lease_ids, worker_ip, force=force))
     # A process may have got one of them in between.
-    refusal = _refusal(LeaseEntry.from_dict(each) for each in _all(answer, "refused"))
+    refusal = _refusal(each for report in answer.list for each in report.refused)
     return show(answer, lambda: _released(answer), as_json, refusal or unreachable_error(answer))
 
 
 async def _release(
     client: Client, named: Sequence[str], worker_ip: str | None, *, force: bool
-) -> dict[str, Any]:
-    known = await client.supervisor.list_leases(worker_ip=worker_ip)
+) -> Gathered[ReleaseReport]:
+    known = await client.supervisor.list_leases(Selection(worker=worker_ip))
     entries = _meant(named, known)
     refusal = None if force else _refusal(entries)
     if refusal is not None:
         raise refusal
-    ids = [entry.lease.lease_id for entry in entries]
-    answer: dict[str, Any] = await client.supervisor.release_leases(ids, worker_ip, force=force)
-    return answer
+    ids = tuple(entry.lease.lease_id for entry in entries)
+    return await client.supervisor.release_leases(ids, worker=worker_ip, force=force)
 
 
-def _meant(named: Sequence[str], known: Mapping[str, Any]) -> list[LeaseEntry]:
+def _meant(named: Sequence[str], known: Gathered[WorkerLease]) -> list[LeaseEntry]:
     """The leases that ids or the beginnings of ids mean; raises when one means none or several."""
     # Workers that share a home know the same leases, and not all of them can judge a holder.
-    entries = map(LeaseEntry.from_dict, known["list"])
+    entries = (each.entry for each in known.list)
     judged_last = sorted(entries, key=lambda entry: entry.holder is Holder.ALIVE)
     there = {entry.lease.lease_id: entry for entry in judged_last}
     selected: dict[str, LeaseEntry] = {}
@@ -127,18 +132,17 @@ def _refusal(entries: Iterable[LeaseEntry]) -> InUse | None:
     )
 
 
-def _listed(answer: Mapping[str, Any], now: float, workers: bool) -> list[RenderableType]:
-    entries = list(map(LeaseEntry.from_dict, answer["list"]))
-    if not entries:
+def _listed(answer: Gathered[WorkerLease], now: float, workers: bool) -> list[RenderableType]:
+    if not answer.list:
         return [Text("No environment is in use.")]
     table = environments.new_table(
         *(["Worker"] if workers else []),
         *("Lease", "Model", "Process", "Host", "Holder", "Since", "Environment"),
     )
-    for entry, row in zip(entries, answer["list"], strict=True):
-        lease = entry.lease
+    for each in answer.list:
+        entry, lease = each.entry, each.entry.lease
         table.add_row(
-            *([printable(row["worker_address"])] if workers else []),
+            *([printable(each.worker_address)] if workers else []),
             printable(lease.lease_id[:_SHOWN]),
             printable(lease.model_uid or lease.model_name),
             str(lease.process.pid),
@@ -150,16 +154,15 @@ def _listed(answer: Mapping[str, Any], now: float, workers: bool) -> list[Render
     return [table]
 
 
-def _released(answer: Mapping[str, Any]) -> list[RenderableType]:
+def _released(answer: Gathered[ReleaseReport]) -> list[RenderableType]:
     lines = [
         f"released: {entry.lease.lease_id[:_SHOWN]} of {entry.lease}"
-        for entry in map(LeaseEntry.from_dict, _all(answer, "released"))
+        for report in answer.list
+        for entry in report.released
     ]
-    lines += [f"deleted: the environment {each}" for each in _all(answer, "deleted")]
-    if not lines and not _all(answer, "refused"):
+    lines += [
+        f"deleted: the environment {each}" for report in answer.list for each in report.deleted
+    ]
+    if not lines and not any(report.refused for report in answer.list):
         lines = ["They have been released already."]
     return list(map(Text, lines))
-
-
-def _all(answer: Mapping[str, Any], part: str) -> list[Any]:
-    return [each for report in answer["list"] for each in report[part]]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import RenderableType
@@ -17,13 +16,17 @@ from xinference_venv.cli.common import (
     check_found,
     json_option,
     on_cluster,
+    selected,
     selection,
     show,
     with_client,
 )
 from xinference_venv.cli.render.environments import where_of
 from xinference_venv.cli.session import Stopped
+from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.job_log import JobLog, Outcome
+from xinference_venv.inventory.reports import WholeLog
+from xinference_venv.inventory.selection import Selection
 
 if TYPE_CHECKING:
     from xinference_venv.client import Client
@@ -54,54 +57,47 @@ def logs(
     follow: bool,
     as_json: bool,
 ) -> int:
-    """Show uv's output while MODEL's environments were made, and how the jobs ended."""
+    """Show what uv said while MODEL's environments were made, and how the jobs ended."""
+    wanted = selected(model, engine, python_version, worker_ip)
     if follow:
         if as_json or count > 1:
             raise click.UsageError("--follow excludes --json and --count.")
         try:
-            with_client(lambda client: _follow(client, model, engine, python_version, worker_ip))
+            with_client(lambda client: _follow(client, wanted))
         except Stopped as stopped:
             # That is how one stops to look; the job goes on.
             return 128 + stopped.number
         return 0
-    answer = with_client(
-        lambda client: client.supervisor.logs(model, engine, python_version, worker_ip, count=count)
-    )
-    check_found(answer, answer["list"], f"log of {model!r}")
+    answer = with_client(lambda client: client.supervisor.logs(wanted, count))
+    check_found(answer, answer.list, f"log of {model!r}")
     return show(answer, lambda: _render_logs(answer, time.time(), on_cluster()), as_json)
 
 
-async def _follow(
-    client: Client,
-    model: str,
-    engine: str | None,
-    python_version: str | None,
-    worker_ip: str | None,
-) -> None:
+async def _follow(client: Client, wanted: Selection) -> None:
     """Print the newest log as it grows, until its job has ended or the process of it died."""
-    answer = await client.supervisor.logs(model, engine, python_version, worker_ip)
-    check_found(answer, answer["list"], f"log of {model!r}")
-    newest = max(answer["list"], key=lambda each: float(each["started"]))
-    log, offset, ended = JobLog.from_dict(newest), 0, False
+    answer = await client.supervisor.logs(wanted)
+    check_found(answer, answer.list, f"log of {wanted.model_name!r}")
+    newest = max(answer.list, key=lambda each: each.log.header.started)
+    log, offset, ended = newest.log, 0, False
     click.echo(f"== {where_of(newest, on_cluster())}{log.header.key}: {log.path}")
     while not ended:
-        part = await client.supervisor.read_log(newest["worker_address"], log.log_id, offset)
-        click.echo(_plain(part["text"]), nl=False)
-        log, ended = JobLog.from_dict(part["log"]), part["ended"]
-        if part["offset"] == offset and not ended:
+        part = await client.supervisor.read_log(newest.worker_address, log.log_id, offset)
+        click.echo(_plain(part.text), nl=False)
+        log, ended = part.log, part.ended
+        if part.offset == offset and not ended:
             await asyncio.sleep(_POLL_SECONDS)
-        offset = part["offset"]
+        offset = part.offset
     click.echo(f"== {_state(log, time.time())}")
 
 
-def _render_logs(answer: Mapping[str, Any], now: float, workers: bool) -> list[RenderableType]:
+def _render_logs(answer: Gathered[WholeLog], now: float, workers: bool) -> list[RenderableType]:
     shown: list[RenderableType] = []
-    for each in answer["list"]:
-        log = JobLog.from_dict(each)
+    for each in answer.list:
+        log = each.log
         began = age_text(log.header.started, now)
         where = where_of(each, workers)
         shown.append(Text(f"== {where}{log.header.key}, {began}: {_state(log, now)}: {log.path}"))
-        shown.append(Text(_plain(each["text"]).removesuffix("\n")))
+        shown.append(Text(_plain(each.text).removesuffix("\n")))
     return shown
 
 

@@ -143,7 +143,7 @@ def supervisor(
             if web is None:
                 yield _Supervising(address=actor.address)
                 return
-            async with web.over(Client(supervisor=actor, worker=None, pool=None)) as served:
+            async with web.over(Client(supervisor=actor)) as served:
                 yield _Supervising(address=actor.address, web=served.address)
 
     serve(pool, lambda started: say_address("supervisor", started.address, as_json, started.web))

@@ -27,6 +27,7 @@ from xinference_venv.cli.render.cluster import ClusterOutcome
 from xinference_venv.cli.render.environments import LaunchOutcome
 from xinference_venv.errors import DeadlineExceeded, InvalidInput, NotFound, WorkerUnavailable
 from xinference_venv.inventory.jobs import JobEvent, PreparedEnvironment
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.runtime.actor_spec import ActorClass
 from xinference_venv.service.places import SOCKET_VARIABLE, socket_folder
@@ -170,9 +171,7 @@ async def launch_on_workers(
             on_event=on_event,
         )
     results = [each.result for each in replicas if each.result is not None]
-    await asyncio.gather(
-        *(_give_back(client, PreparedEnvironment.from_dict(each)) for each in results)
-    )
+    await asyncio.gather(*(_give_back(client, each) for each in results))
     return ClusterOutcome(
         model_name=request.model_name,
         model_engine=request.model_engine,
@@ -204,7 +203,7 @@ async def launch_model(
     began = time.monotonic()
     with following as on_event:
         environment = await client.prepare(request, on_event=on_event)
-    entries = await client.entries(model_name=request.model_name)
+    entries = await client.entries(Selection(model_name=request.model_name))
     outcome = LaunchOutcome(
         model_name=request.model_name,
         model_engine=request.model_engine,

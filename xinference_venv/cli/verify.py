@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import click
 from rich.console import RenderableType
 from rich.text import Text
@@ -14,13 +11,15 @@ from xinference_venv.cli.common import (
     check_found,
     json_option,
     on_cluster,
+    selected,
     selection,
     show,
     with_client,
 )
 from xinference_venv.cli.render.cluster import unreachable_error
 from xinference_venv.cli.render.environments import where_of
-from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.inventory.gathered import Gathered
+from xinference_venv.inventory.reports import VerifiedEnvironment
 
 
 @click.command()
@@ -44,16 +43,16 @@ def verify(
     """
     answer = with_client(
         lambda client: client.supervisor.verify_virtual_env(
-            model, engine, python_version, worker_ip, hashes=hashes, repair=repair
+            selected(model, engine, python_version, worker_ip), hashes=hashes, repair=repair
         )
     )
     if model is not None:
-        check_found(answer, answer["list"], f"environment of {model!r}")
+        check_found(answer, answer.list, f"environment of {model!r}")
     code = show(answer, lambda: _verified(answer, on_cluster()), as_json, unreachable_error(answer))
     broken = [
-        f"{where_of(each, on_cluster())}{EnvEntry.from_dict(each).key}"
-        for each in answer["list"]
-        if _is_broken(each)
+        f"{where_of(each.environment, on_cluster())}{each.environment.entry.key}"
+        for each in answer.list
+        if each.is_broken
     ]
     if broken:
         click.echo(f"error: broken: {'; '.join(broken)}", err=True)
@@ -62,26 +61,22 @@ def verify(
     return 1 if broken else code
 
 
-def _is_broken(finding: Mapping[str, Any]) -> bool:
-    return bool(finding["faults"]) and not finding["repaired"]
-
-
-def _verified(answer: Mapping[str, Any], workers: bool) -> list[RenderableType]:
+def _verified(answer: Gathered[VerifiedEnvironment], workers: bool) -> list[RenderableType]:
     lines = []
-    for each in answer["list"]:
+    for each in answer.list:
         heading, *rest = _lines(each)
-        lines += [where_of(each, workers) + heading, *rest]
+        lines += [where_of(each.environment, workers) + heading, *rest]
     return list(map(Text, lines or ["No environment found."]))
 
 
-def _lines(finding: Mapping[str, Any]) -> list[str]:
-    entry = EnvEntry.from_dict(finding)
-    if finding["faults"] is None:
+def _lines(verified: VerifiedEnvironment) -> list[str]:
+    entry, finding = verified.environment.entry, verified.finding
+    if finding.faults is None:
         return [f"{entry.key}: not checked, it is {entry.state}"]
-    if not finding["faults"]:
+    if not finding.faults:
         return [f"{entry.key}: ok"]
-    lines = [f"{entry.key}: {'repaired, it was broken' if finding['repaired'] else 'broken'}"]
-    lines += [f"  {fault}" for fault in finding["faults"]]
-    if finding["not_repaired"] is not None:
-        lines.append(f"  not repaired: {finding['not_repaired']}")
+    lines = [f"{entry.key}: {'repaired, it was broken' if finding.repaired else 'broken'}"]
+    lines += [f"  {fault}" for fault in finding.faults]
+    if finding.not_repaired is not None:
+        lines.append(f"  not repaired: {finding.not_repaired}")
     return lines

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Group, RenderableType
@@ -20,8 +20,12 @@ from xinference_venv.cli import completion_candidates
 from xinference_venv.cli.common import cluster_option, on_cluster, with_client
 from xinference_venv.cli.render import environments
 from xinference_venv.cli.render.cluster import unreachable, workers_of
+from xinference_venv.cli.render.documents import Watched
 from xinference_venv.cli.session import Stopped
 from xinference_venv.errors import DeadlineExceeded, NotFound, WorkerUnavailable
+from xinference_venv.inventory.gathered import Gathered
+from xinference_venv.inventory.reports import Environments
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.inventory.watch_state import Change, Kind, Snapshot, WatchState
 
 if TYPE_CHECKING:
@@ -29,7 +33,6 @@ if TYPE_CHECKING:
 
 # Who takes longer to answer is said not to, and asked again.
 _ANSWER_SECONDS = 10.0
-_NOBODY: dict[str, Any] = {"list": [], "unreachable": []}
 _Shown = Callable[[WatchState, Sequence[Change]], None]
 
 
@@ -83,18 +86,19 @@ async def _watch(client: Client, watching: WatchState, interval: float, show: _S
 async def _look(client: Client, model: str | None) -> Snapshot:
     workers = await client.supervisor.list_workers()
     if not workers:
-        return Snapshot(workers=(), jobs=_NOBODY, environments=_NOBODY)
+        return Snapshot(workers=(), jobs=Gathered(list=()), environments=Environments(list=()))
     jobs, environments = await asyncio.gather(
-        client.supervisor.list_jobs(), client.supervisor.list_virtual_envs(model)
+        client.supervisor.list_jobs(),
+        client.supervisor.list_virtual_envs(Selection(model_name=model)),
     )
-    return Snapshot(workers=tuple(workers), jobs=jobs, environments=environments)
+    return Snapshot(workers=workers, jobs=jobs, environments=environments)
 
 
 @contextmanager
 def _documents() -> Iterator[_Shown]:
     def show(_: WatchState, changes: Sequence[Change]) -> None:
         for each in changes:
-            click.echo(json.dumps({"at": time.time(), **each.to_dict()}))
+            click.echo(json.dumps(Watched(at=time.time(), change=each).to_dict()))
 
     yield show
 

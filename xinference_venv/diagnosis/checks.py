@@ -14,6 +14,7 @@ from enum import StrEnum
 from xinference_venv._util.humanize import counted, duration_text
 from xinference_venv._util.records import Record
 from xinference_venv.errors import VirtualEnvError
+from xinference_venv.inventory.gathered import Gathered
 
 CLOCK_SECONDS = 60.0
 """A clock that is further off than this gets a warning."""
@@ -53,6 +54,13 @@ class Diagnosis(Record, name="diagnosis"):
     release: str
     at: float
     checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diagnoses(Gathered[Diagnosis], name="diagnoses"):
+    """What is wrong with each host; `cluster` are the checks that compare them."""
+
+    cluster: tuple[Check, ...] = ()
 
 
 def ok(name: str, found: str) -> Check:

@@ -7,15 +7,13 @@ what missing heartbeats mean, which of them are alike. A state object, without l
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from xinference_venv._util.records import Record
 from xinference_venv.errors import IncompatibleVersion, InvalidInput, NotFound
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised when a worker of the release before could not be asked any more."""
 HEARTBEAT_SECONDS = 2.0
 # Heartbeats that fail to come until a worker is suspected, and until it is given up.
@@ -55,13 +53,34 @@ class Registration(Record, name="worker registration"):
         return self.address.rpartition(":")[0]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerSnapshot(Record, name="snapshot of a worker"):
+    """What a heartbeat says of its host: jobs that run, and bytes that are free on its disk."""
+
+    jobs: int = 0
+    free_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerStatus(Record, name="status of a worker"):
+    """A worker; `snapshot` is what its last heartbeat said, `snapshot_age` is in seconds."""
+
+    worker_address: str
+    state: WorkerState
+    host_name: str
+    release: str
+    incarnation: str
+    snapshot: WorkerSnapshot | None
+    snapshot_age: float | None
+
+
 @dataclass(kw_only=True)
 class Member:
     """A registered worker; `heard` is when it last was, on the supervisor's monotonic clock."""
 
     registration: Registration
     heard: float
-    snapshot: Mapping[str, Any] | None = None
+    snapshot: WorkerSnapshot | None = None
 
     def state(self, now: float) -> WorkerState:
         """Its state by the age of its last heartbeat."""
@@ -72,17 +91,17 @@ class Member:
             return WorkerState.ALIVE
         return WorkerState.SUSPECT if missed < _GONE_AFTER else WorkerState.GONE
 
-    def describe(self, now: float) -> dict[str, Any]:
-        """Plain JSON values; `snapshot_age` in seconds."""
-        return {
-            "worker_address": self.registration.address,
-            "state": self.state(now).value,
-            "host_name": self.registration.host_name,
-            "release": self.registration.release,
-            "incarnation": self.registration.incarnation,
-            "snapshot": None if self.snapshot is None else dict(self.snapshot),
-            "snapshot_age": None if self.snapshot is None else now - self.heard,
-        }
+    def describe(self, now: float) -> WorkerStatus:
+        """The worker as it is listed."""
+        return WorkerStatus(
+            worker_address=self.registration.address,
+            state=self.state(now),
+            host_name=self.registration.host_name,
+            release=self.registration.release,
+            incarnation=self.registration.incarnation,
+            snapshot=self.snapshot,
+            snapshot_age=None if self.snapshot is None else now - self.heard,
+        )
 
 
 @dataclass(kw_only=True)
@@ -119,7 +138,7 @@ class ClusterState:
         self.members.move_to_end(registration.address)
 
     def heartbeat(
-        self, address: str, incarnation: str, snapshot: Mapping[str, Any], now: float
+        self, address: str, incarnation: str, snapshot: WorkerSnapshot, now: float
     ) -> bool:
         """Note that a worker lives; False when it is not known and has to register."""
         member = self.members.get(address)
@@ -194,5 +213,5 @@ class ClusterState:
 
 
 def _busy(member: Member) -> tuple[int, str]:
-    running = (member.snapshot or {}).get("jobs")
-    return (running if isinstance(running, int) else 0, member.registration.address)
+    running = 0 if member.snapshot is None else member.snapshot.jobs
+    return (running, member.registration.address)

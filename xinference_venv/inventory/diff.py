@@ -6,14 +6,14 @@ package by package.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
-from xinference_venv._util.records import Record
+from xinference_venv._util.records import Record, inline
 from xinference_venv.errors import InvalidInput
-from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.inventory.gathered import UnreachableWorker
+from xinference_venv.inventory.reports import Environment
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import LockedDistribution, Role
@@ -52,9 +52,9 @@ def parse_name(text: str) -> Selection:
     )
 
 
-def is_meant(wanted: Selection, listed: Mapping[str, Any]) -> bool:
-    """Whether an environment of a listing, with its worker, is named by it."""
-    return wanted.matches(EnvKey.from_dict(listed)) and wanted.is_on(str(listed["worker_address"]))
+def is_meant(wanted: Selection, environment: Environment) -> bool:
+    """Whether an environment of a worker is meant."""
+    return wanted.matches(environment.entry.key) and wanted.is_on(environment.worker_address)
 
 
 def name_of(key: EnvKey, worker: str | None) -> str:
@@ -63,29 +63,26 @@ def name_of(key: EnvKey, worker: str | None) -> str:
     return "/".join(parts if worker is None else [*parts, worker])
 
 
-def name_in(listed: Mapping[str, Any], *, worker: bool) -> str:
-    """The whole name of an environment of a listing; `worker` says whether that is part of it."""
-    return name_of(EnvKey.from_dict(listed), str(listed["worker_address"]) if worker else None)
+def name_in(environment: Environment, *, worker: bool) -> str:
+    """The whole name of an environment; `worker` says whether its worker is part of it."""
+    return name_of(environment.entry.key, environment.worker_address if worker else None)
 
 
-def chosen(text: str, listed: Iterable[Mapping[str, Any]], *, workers: bool) -> Mapping[str, Any]:
-    """The one environment of a listing of its model that a name means.
+def check_one(text: str, found: Sequence[Environment], *, workers: bool) -> None:
+    """Check that a name means one environment of those found, whose packages are known.
 
-    `workers` says whether candidates have to be named with their worker. Raises `InvalidInput`
-    when it matches several, or one whose packages are unknown; it must match at least one.
+    `workers` says whether the names of candidates need their worker. Raises `InvalidInput`.
     """
-    found = list(listed)
     if len(found) > 1:
         named = {name_in(each, worker=workers) for each in found}
         raise InvalidInput(
             f"{text!r} means {len(found)} environments",
             {"hint": f"name one of: {', '.join(sorted(named))}"},
         )
-    [only] = found
-    entry = EnvEntry.from_dict(only)
-    if entry.env_id is None:
-        raise InvalidInput(f"nothing is known of the packages of {text!r}: it is {entry.state}")
-    return only
+    for each in found:
+        if each.entry.env_id is None:
+            state = each.entry.state
+            raise InvalidInput(f"nothing is known of the packages of {text!r}: it is {state}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,6 +109,16 @@ class Difference(Record, name="difference"):
 
     changes: tuple[Changed, ...]
     same: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvironmentDifference(Record, name="difference of two environments"):
+    """From environment a to environment b; `unreachable` may have had others of these names."""
+
+    a: Environment
+    b: Environment
+    difference: Difference = field(metadata=inline())
+    unreachable: tuple[UnreachableWorker, ...]
 
 
 def difference(a: Iterable[LockedDistribution], b: Iterable[LockedDistribution]) -> Difference:

@@ -1,39 +1,65 @@
 """What a supervisor's answer, joined from many workers, allows to say: all of it, or not yet.
 
-Comes in: ``{"list": ..., "unreachable": ..., "complete": ...}``. Comes out: whether anybody is
-missing in it, and the error that says so.
+Comes in: what the workers answered, and who did not. Comes out: a `Gathered` answer, whether any
+worker is missing in it, and the error that says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
+from xinference_venv._util.records import Record, inline
 from xinference_venv.errors import NotFound, WorkerUnavailable
+from xinference_venv.inventory.cluster_state import WorkerStatus
+from xinference_venv.inventory.failure import Failure
 
+T = TypeVar("T")
 _NOT_BACK = "those that have not registered with the new supervisor yet"
 
 
-def is_whole(answer: Mapping[str, Any]) -> bool:
-    """Whether all workers have answered, as far as anybody knows."""
-    return not answer["unreachable"] and bool(answer.get("complete", True))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnreachableWorker(Record, name="unreachable worker"):
+    """A worker that did not answer, and why."""
+
+    status: WorkerStatus = field(metadata=inline())
+    error: Failure
 
 
-def silent_workers(answer: Mapping[str, Any]) -> str:
-    """Who did not answer, in words; only of an answer that is not whole."""
-    return ", ".join(each["worker_address"] for each in answer["unreachable"]) or _NOT_BACK
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gathered(Record, Generic[T], name="answer of a cluster"):
+    """What was asked of several workers, and those of them that did not answer.
+
+    `complete` is false while workers may not have registered again with a new supervisor.
+    """
+
+    list: tuple[T, ...]
+    unreachable: tuple[UnreachableWorker, ...] = ()
+    complete: bool = True
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all workers have answered, as far as anybody knows."""
+        return not self.unreachable and self.complete
+
+    @property
+    def missing(self) -> str:
+        """Who did not answer, in words; only of an answer that is not whole."""
+        named = ", ".join(each.status.worker_address for each in self.unreachable)
+        return named or _NOT_BACK
 
 
 def check_found(
-    answer: Mapping[str, Any], found: Sequence[object], what: str, *, hint: str | None = None
+    answer: Gathered[T], found: Sequence[object], what: str, *, hint: str | None = None
 ) -> None:
     """Raises `NotFound`, or `WorkerUnavailable` while workers that did not answer may have it."""
     if found:
         return
-    if not is_whole(answer):
+    if not answer.is_whole:
         raise WorkerUnavailable(
             f"no worker that answered has a matching {what};"
-            f" these did not answer: {silent_workers(answer)}",
-            {"unreachable": answer["unreachable"]},
+            f" these did not answer: {answer.missing}",
+            {"unreachable": [each.to_dict() for each in answer.unreachable]},
         )
     raise NotFound(f"there is no {what} that matches", {} if hint is None else {"hint": hint})

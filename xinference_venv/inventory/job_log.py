@@ -131,6 +131,16 @@ class JobLog(Record, name="log"):
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogPart(Record, name="part of a log"):
+    """Some text of a log, and from where to read on; `ended` says that nothing will follow."""
+
+    log: JobLog
+    text: str
+    offset: int
+    ended: bool
+
+
 def spoken(line: str) -> str:
     """A line of a build as it may stand in a log, where it can't be taken for the ending."""
     return f" {line}" if line.startswith(_ENDING_MARK) else line

@@ -6,13 +6,13 @@ back, and the error that names every worker that failed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from xinference_venv._util.records import Record
-from xinference_venv.errors import BuildFailed, JobCancelled, VirtualEnvError, error_from_dict
-from xinference_venv.inventory.jobs import Phase
+from xinference_venv.errors import BuildFailed, JobCancelled, VirtualEnvError
+from xinference_venv.inventory.failure import Failure
+from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
 
 _SOURCES = 3
 
@@ -31,13 +31,13 @@ class LockSource(Record, name="lock source"):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replica(Record, name="replica"):
-    """One worker's part in a launch; `result` is of `PreparedEnvironment`, `error` of an error."""
+    """One worker's part in a launch."""
 
     worker_address: str
     incarnation: str
     phase: Phase = Phase.QUEUED
-    result: Mapping[str, Any] | None = None
-    error: Mapping[str, Any] | None = None
+    result: PreparedEnvironment | None = None
+    error: Failure | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,9 +112,7 @@ def phase_of(replicas: Sequence[Replica], require: int) -> Phase:
 def error_of(replicas: Iterable[Replica]) -> VirtualEnvError:
     """The error of a launch that failed: each worker with its own, of their class if it is one."""
     named = [
-        (each.worker_address, error_from_dict(each.error))
-        for each in replicas
-        if each.error is not None
+        (each.worker_address, each.error.error()) for each in replicas if each.error is not None
     ]
     # That the others were cancelled is a consequence, no reason.
     reasons = [pair for pair in named if not isinstance(pair[1], JobCancelled)] or named
@@ -134,24 +132,3 @@ def error_of(replicas: Iterable[Replica]) -> VirtualEnvError:
             ],
         },
     )
-
-
-def differing(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The keys of a cluster's listing whose ready replicas were not built from one lock.
-
-    Each with the workers of every lock digest: hosts that differ in platform or packages, or a
-    launch that was refreshed on some of them.
-    """
-    found: dict[tuple[str, str | None, str], dict[str, list[str]]] = {}
-    for entry in entries:
-        if entry["state"] != "ready" or not entry.get("lock_digest"):
-            continue
-        key = (entry["model_name"], entry["model_engine"], entry["python_version"])
-        found.setdefault(key, {}).setdefault(entry["lock_digest"], []).append(
-            entry["worker_address"]
-        )
-    return [
-        {"model_name": name, "model_engine": engine, "python_version": python, "locks": locks}
-        for (name, engine, python), locks in found.items()
-        if len(locks) > 1
-    ]

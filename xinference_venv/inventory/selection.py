@@ -58,6 +58,10 @@ class Selection(Record, name="selection"):
         return self.worker in (None, worker_address, worker_address.rpartition(":")[0])
 
 
+EVERY = Selection()
+"""All environments of all workers."""
+
+
 def check_directory_name(value: object, what: str) -> str:
     """Return the name if a directory can have it, whatever a launch allows; raises `InvalidName`.
 

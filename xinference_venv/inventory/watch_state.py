@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from xinference_venv._util.records import Record, inline
-from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.inventory.cluster_state import WorkerStatus
+from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.jobs import Phase
+from xinference_venv.inventory.reports import Environment, Environments, JobSummary
 
 
 class Kind(StrEnum):
@@ -47,7 +48,7 @@ class Thing(Record, name="watched thing"):
     label: str
     state: str
     text: str = ""
-    value: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    value: Mapping[str, object] = field(default_factory=dict, compare=False)
 
     @property
     def identity(self) -> tuple[Kind, str | None, str]:
@@ -75,9 +76,9 @@ class Change(Record, name="change"):
 class Snapshot:
     """The answers of one look: of `list_workers`, `list_jobs` and `list_virtual_envs`."""
 
-    workers: tuple[Mapping[str, Any], ...]
-    jobs: Mapping[str, Any]
-    environments: Mapping[str, Any]
+    workers: tuple[WorkerStatus, ...]
+    jobs: Gathered[JobSummary]
+    environments: Environments
 
 
 @dataclass(kw_only=True)
@@ -94,23 +95,23 @@ class WatchState:
 
     def saw(self, look: Snapshot) -> list[Change]:
         """What a look tells; what is of workers that did not answer stays as it was."""
-        jobs = [each for each in look.jobs["list"] if self.model in (None, each["model_name"])]
+        jobs = [each for each in look.jobs.list if self.model in (None, each.model_name)]
         if self.look is None:
-            self._old_jobs = {each["job_id"] for each in jobs if Phase(each["phase"]).is_last}
+            self._old_jobs = {each.job_id for each in jobs if each.phase.is_last}
         self.look = look
         self._returned = self._returned and not look.workers
         unreachable = {
-            each["worker_address"]: str(each["error"]["message"])
-            for each in (*look.jobs["unreachable"], *look.environments["unreachable"])
+            each.status.worker_address: each.error.message
+            for each in (*look.jobs.unreachable, *look.environments.unreachable)
         }
         now = [
             _supervisor("answers", ""),
             *(_worker(each, unreachable) for each in look.workers),
-            *(_job(each) for each in jobs if each["job_id"] not in self._old_jobs),
-            *map(_environment, look.environments["list"]),
+            *(_job(each) for each in jobs if each.job_id not in self._old_jobs),
+            *map(_environment, look.environments.list),
         ]
-        there = {each["worker_address"] for each in look.workers}
-        whole = look.environments.get("complete", True) and not self._returned
+        there = {each.worker_address for each in look.workers}
+        whole = look.environments.complete and not self._returned
         kept = [
             each
             for each in self.things.values()
@@ -162,34 +163,33 @@ def _supervisor(state: str, why: str) -> Thing:
     return Thing(kind=Kind.SUPERVISOR, name="", label="", state=state, text=why)
 
 
-def _worker(listed: Mapping[str, Any], unreachable: Mapping[str, str]) -> Thing:
-    address = listed["worker_address"]
+def _worker(listed: WorkerStatus, unreachable: Mapping[str, str]) -> Thing:
     return Thing(
         kind=Kind.WORKER,
-        name=address,
-        label=listed["host_name"],
-        state=listed["state"],
-        text=unreachable.get(address, ""),
-        worker_address=address,
-        value=listed,
+        name=listed.worker_address,
+        label=listed.host_name,
+        state=listed.state.value,
+        text=unreachable.get(listed.worker_address, ""),
+        worker_address=listed.worker_address,
+        value=listed.to_dict(),
     )
 
 
-def _job(listed: Mapping[str, Any]) -> Thing:
-    engine = listed["model_engine"]
+def _job(listed: JobSummary) -> Thing:
+    engine = listed.model_engine
     return Thing(
         kind=Kind.JOB,
-        name=listed["job_id"],
-        label=listed["model_name"] if engine is None else f"{listed['model_name']} ({engine})",
-        state=listed["phase"],
-        text=listed["message"],
-        worker_address=listed["worker_address"],
-        value=listed,
+        name=listed.job_id,
+        label=listed.model_name if engine is None else f"{listed.model_name} ({engine})",
+        state=listed.phase.value,
+        text=listed.message,
+        worker_address=listed.worker_address,
+        value=listed.to_dict(),
     )
 
 
-def _environment(listed: Mapping[str, Any]) -> Thing:
-    entry = EnvEntry.from_dict(listed)
+def _environment(listed: Environment) -> Thing:
+    entry = listed.entry
     made = "" if entry.env_id is None else f" [{entry.env_id[:12]}]"
     return Thing(
         kind=Kind.ENVIRONMENT,
@@ -197,6 +197,6 @@ def _environment(listed: Mapping[str, Any]) -> Thing:
         label=f"{entry.key}{made}",
         state=entry.state.value,
         text=entry.use,
-        worker_address=listed["worker_address"],
-        value=listed,
+        worker_address=listed.worker_address,
+        value=listed.to_dict(),
     )

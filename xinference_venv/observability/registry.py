@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
-from xinference_venv._util.records import Plain, Record
+from xinference_venv._util.records import Record
 from xinference_venv.errors import InvalidRecord
 
 
@@ -128,11 +128,11 @@ class MetricRegistry:
                     whole.add(sample.metric, *sample.labels, by=sample.value)
         return whole
 
-    def to_dict(self) -> dict[str, Plain]:
-        """Plain JSON values; `from_dict` reads them."""
-        return _Written(
+    def report(self) -> MeasuresReport:
+        """What crosses to other processes; `of` reads it."""
+        return MeasuresReport(
             families=tuple(
-                _WrittenFamily(
+                MetricReport(
                     name=family.metric.name,
                     kind=family.metric.kind.value,
                     labels=family.metric.labels,
@@ -144,16 +144,16 @@ class MetricRegistry:
                 )
                 for family in self._families.values()
             )
-        ).to_dict()
+        )
 
     @classmethod
-    def from_dict(cls, data: object, known: Mapping[str, Metric]) -> Self:
+    def of(cls, report: MeasuresReport, known: Mapping[str, Metric]) -> Self:
         """Read the metrics that are `known` by name; raises `InvalidRecord`.
 
         What another release knows, or means otherwise, is left out.
         """
         read = cls()
-        for family in _Written.from_dict(data).families:
+        for family in report.families:
             metric = known.get(family.name)
             if metric is None or not family.is_of(metric):
                 continue
@@ -178,7 +178,7 @@ class MetricRegistry:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _WrittenFamily(Record, name="metric"):
+class MetricReport(Record, name="metric"):
     """A metric with its series, whose form depends on its kind."""
 
     name: str
@@ -197,8 +197,10 @@ class _WrittenFamily(Record, name="metric"):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Written(Record, name="measures"):
-    families: tuple[_WrittenFamily, ...]
+class MeasuresReport(Record, name="measures"):
+    """All that one process has measured, as it crosses to others."""
+
+    families: tuple[MetricReport, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,26 +9,44 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import Self
 
+from xinference_venv._util.records import Record, inline
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.lock import LockedDistribution, Role
 from xinference_venv.planning.pylock import REQUEST
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Branch:
+class Branch(Record, name="branch"):
     """A place in the tree of what requires what.
 
     `parent` is the position in the list of branches of what stands above, None at the top.
     What a distribution requires stands below its `first` branch only.
     """
 
+    distribution: LockedDistribution = field(metadata=inline())
     parent: int | None
-    distribution: LockedDistribution
     first: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tree(Record, name="tree"):
+    """Distributions as the `tree` of what requires what, and what of the host is `not_shown`."""
+
+    tree: tuple[Branch, ...]
+    not_shown: tuple[LockedDistribution, ...]
+
+    @classmethod
+    def of(cls, distributions: Iterable[LockedDistribution]) -> Self:
+        """The tree of the distributions of a lock."""
+        every = sorted(distributions)
+        return cls(
+            tree=tuple(branches_of(every)),
+            not_shown=tuple(each for each in every if not _is_present(each)),
+        )
 
 
 def chains(edges: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
@@ -133,20 +151,6 @@ def branches_of(distributions: Iterable[LockedDistribution]) -> list[Branch]:
             add(name, None)
             grow(len(branches) - 1)
     return branches
-
-
-def as_tree(packages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The packages of a listing as the `tree` of what requires what, and what is `not_shown`.
-
-    In: `LockedDistribution` as plain JSON values. In the tree each has its `parent`, the position
-    of the branch above, and whether it is its `first`. Raises `InvalidRecord`.
-    """
-    every = sorted(map(LockedDistribution.from_dict, packages))
-    tree = [
-        {**each.distribution.to_dict(), "parent": each.parent, "first": each.first}
-        for each in branches_of(every)
-    ]
-    return {"tree": tree, "not_shown": [each.to_dict() for each in every if not _is_present(each)]}
 
 
 def _required(edges: Mapping[str, Collection[str]]) -> dict[str, list[str]]:

@@ -11,13 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
-from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from xinference_venv._util.records import digest_of
+from xinference_venv._util.records import Record, digest_of
 from xinference_venv._util.redact import redact_url
 from xinference_venv.planning.catalog import Catalog, EngineEntry, find_engine
 from xinference_venv.planning.host import HostFacts, Interpreter
@@ -43,7 +42,7 @@ BUILD_TOOLS = frozenset(
     }
 )
 
-_NO_BOUNDS: list[Any] = [DEFAULT_MAX_AGE_GAP, (), (), (), ()]
+_NO_BOUNDS: list[object] = [DEFAULT_MAX_AGE_GAP, (), (), (), ()]
 _CUDA_BUILD = re.compile(r"/cu([0-9]+)(?=/|$)")
 
 
@@ -101,7 +100,7 @@ class EnvSpec:
         )
 
     @property
-    def _bounds(self) -> list[Any]:
+    def _bounds(self) -> list[object]:
         return [
             self.max_age_gap,
             self.constraints,
@@ -344,17 +343,38 @@ def _torch_backend(host: HostFacts) -> str | None:
     return local if local == "cpu" or (local.startswith("cu") and local[2:].isdigit()) else None
 
 
-def describe(spec: EnvSpec) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedRequirement(Record, name="planned requirement"):
+    """A line of the request, without credentials, and where it comes from."""
+
+    requirement: str
+    origin: Origin
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpecSummary(Record, name="summary of a spec"):
     """What a dry run shows of a spec, without credentials."""
-    return {
-        "key": spec.key.to_dict(),
-        "python": spec.interpreter.version,
-        "inherit": spec.inherit.value,
-        "skip_installed": spec.skip_installed,
-        "requirements": [
-            {"requirement": redact_url(line.text), "origin": line.origin.value}
+
+    key: EnvKey
+    python: str
+    inherit: InheritMode
+    skip_installed: bool
+    requirements: tuple[PlannedRequirement, ...]
+    sources: PackageSources
+    warnings: tuple[str, ...]
+
+
+def describe(spec: EnvSpec) -> SpecSummary:
+    """What a dry run shows of a spec, without credentials."""
+    return SpecSummary(
+        key=spec.key,
+        python=spec.interpreter.version,
+        inherit=spec.inherit,
+        skip_installed=spec.skip_installed,
+        requirements=tuple(
+            PlannedRequirement(requirement=redact_url(line.text), origin=line.origin)
             for line in spec.requirements
-        ],
-        "sources": spec.sources.redacted().to_dict(),
-        "warnings": list(spec.warnings),
-    }
+        ),
+        sources=spec.sources.redacted(),
+        warnings=spec.warnings,
+    )

@@ -15,7 +15,7 @@ from fastapi import Depends, FastAPI
 from starlette.responses import Response
 
 from xinference_venv.rest.base import UNREACHABLE_HEADER, Json, Route
-from xinference_venv.rest.errors import add_handlers
+from xinference_venv.rest.errors import ErrorReply, add_handlers
 from xinference_venv.rest.limits import Guard, Limits
 from xinference_venv.rest.routes import (
     access,
@@ -27,7 +27,7 @@ from xinference_venv.rest.routes import (
     requirements,
 )
 from xinference_venv.rest.routes.access import allowing
-from xinference_venv.rest.schemas.responses import ErrorReply
+from xinference_venv.rest.schemas.of_records import model_of
 from xinference_venv.rest.sse import EventStream, Streams
 from xinference_venv.rest.static_page import METHODS, PATHS, add_page
 from xinference_venv.rest.supervisor_proxy import Asking, GivingBack
@@ -118,14 +118,18 @@ def _add(app: FastAPI, route: Route, tokens: Tokens | None) -> None:
 def _responses(route: Route, *, guarded: bool) -> dict[int | str, dict[str, Any]]:
     """The answers of a route as OpenAPI describes them."""
     found: dict[int | str, dict[str, Any]] = {
-        status: {"model": ErrorReply, "description": text} for status, text in _ANYWHERE.items()
+        status: {"model": model_of(ErrorReply), "description": text}
+        for status, text in _ANYWHERE.items()
     }
     for status in route.refused:
-        found[status] = {"model": ErrorReply, "description": _SOMEWHERE[status]}
+        found[status] = {"model": model_of(ErrorReply), "description": _SOMEWHERE[status]}
     if guarded:
-        found[401] = {"model": ErrorReply, "description": "No token, or one that is not known."}
+        found[401] = {
+            "model": model_of(ErrorReply),
+            "description": "No token, or one that is not known.",
+        }
     # Beside a token that lacks the scope: a browser's page of another site.
-    found[403] = {"model": ErrorReply, "description": "This may not be asked for."}
+    found[403] = {"model": model_of(ErrorReply), "description": "This may not be asked for."}
     ok: dict[str, Any] = {"description": route.status.phrase}
     if route.texts:
         ok["content"] = {each: {"schema": {"type": "string"}} for each in route.texts}
@@ -137,8 +141,9 @@ def _responses(route: Route, *, guarded: bool) -> dict[int | str, dict[str, Any]
         }
         found[204] = {"description": "It has ended, and the last event was sent."}
     else:
-        ok["model"] = route.reply
-        if "unreachable" in route.reply.model_fields:
+        model = model_of(route.reply, more=route.more, perhaps=route.perhaps)
+        ok["model"] = model
+        if "unreachable" in model.model_fields:
             ok["headers"] = {
                 UNREACHABLE_HEADER: {
                     "description": "The workers that did not answer; `unreachable` says more.",

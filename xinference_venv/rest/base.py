@@ -6,19 +6,20 @@ Comes in: what the supervisor says. Comes out: a response, or the error that say
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
-from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
 from xinference_venv._util.humanize import printable
+from xinference_venv._util.records import Plain, Record
+from xinference_venv.client import SupervisorProtocol
 from xinference_venv.errors import InUse
-from xinference_venv.inventory.gathered import check_found, is_whole
-from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.inventory.gathered import Gathered, T, check_found
+from xinference_venv.inventory.reports import RemovalReport
 from xinference_venv.rest.tokens import Scope
 
 UNREACHABLE_HEADER = "X-Virtualenv-Unreachable"
@@ -31,46 +32,56 @@ class Json(JSONResponse):
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
-def gathered(answer: Mapping[str, Any], **more: Any) -> Json:
-    """What was gathered of several workers; those that did not answer are named in a header too."""
-    unreachable = ", ".join(
-        printable(each["worker_address"]).encode("ascii", "backslashreplace").decode()
-        for each in answer["unreachable"]
-    )
-    return Json(
-        {**more, **answer}, headers={UNREACHABLE_HEADER: unreachable} if unreachable else None
-    )
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result(Record, name="result"):
+    """Whether all that was asked for is done, or would be."""
+
+    result: bool
 
 
-def removed(answer: Mapping[str, Any], *, dry_run: bool) -> Json:
+def gathered(answer: Gathered[T], *more: Record) -> Json:
+    """What was gathered of several workers; those that did not answer are named in a header too.
+
+    The keys of further records are among its own.
+    """
+    silent = ", ".join(
+        printable(each.status.worker_address).encode("ascii", "backslashreplace").decode()
+        for each in answer.unreachable
+    )
+    content: dict[str, Plain] = {}
+    for each in (*more, answer):
+        content.update(each.to_dict())
+    return Json(content, headers={UNREACHABLE_HEADER: silent} if silent else None)
+
+
+def removed(answer: Gathered[RemovalReport], *, dry_run: bool) -> Json:
     """What a removal came to, or would: `result` says whether all that matches is gone.
 
     Raises `NotFound`, `WorkerUnavailable` and, unless it is a dry run, `InUse` with the holders;
     workers that refused nothing have removed theirs, which `reports` of its details tell.
     """
-    parts = ("remove", "detach", "refuse")
-    matching = [entry for report in answer["list"] for part in parts for entry in report[part]]
+    matching = [entry for report in answer.list for entry in report.matching]
     check_found(answer, matching, "environment")
-    refused = [EnvEntry.from_dict(entry) for report in answer["list"] for entry in report["refuse"]]
+    refused = [entry for report in answer.list for entry in report.plan.refuse]
     if refused and not dry_run:
         raise InUse(
             "; ".join(f"{entry.key} is {entry.hindrance}" for entry in refused),
             {
                 "holders": [lease.to_dict() for entry in refused for lease in entry.leases],
                 "users": [user.to_dict() for entry in refused for user in entry.users],
-                "reports": answer["list"],
-                "unreachable": answer["unreachable"],
+                "reports": [report.to_dict() for report in answer.list],
+                "unreachable": [each.to_dict() for each in answer.unreachable],
                 "hint": "end what uses it, or remove what leases hold with force=true",
             },
         )
-    return gathered(answer, result=not refused and is_whole(answer))
+    return gathered(answer, Result(result=not refused and answer.is_whole))
 
 
-async def _supervisor(request: Request) -> Any:
-    return request.app.state.supervisor
+async def _supervisor(request: Request) -> SupervisorProtocol:
+    return cast(SupervisorProtocol, request.app.state.supervisor)
 
 
-Supervisor = Annotated[Any, Depends(_supervisor)]
+Supervisor = Annotated[SupervisorProtocol, Depends(_supervisor)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +96,11 @@ class Route:
     path: str
     endpoint: Callable[..., Awaitable[Response]]
     scope: Scope | None
-    reply: type[BaseModel] | None
+    reply: type[Record] | None
+    more: type[Record] | None = None
+    """What else is among the keys of the reply."""
+    perhaps: type[Record] | None = None
+    """What may be among them."""
     texts: tuple[str, ...] = ()
     status: HTTPStatus = HTTPStatus.OK
     refused: tuple[int, ...] = ()

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from xinference_venv import errors
+from xinference_venv._util.records import Plain, Record
 from xinference_venv.rest.base import Json
 
 STATUSES: Mapping[type[errors.VirtualEnvError], HTTPStatus] = {
@@ -42,16 +43,30 @@ def status_of(error: errors.VirtualEnvError) -> HTTPStatus:
     return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
 
 
-def body_of(code: str, message: str, details: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The body of an error; `detail`, in words, is where clients of Xinference look."""
-    details = dict(details or {})
-    hint = details.get("hint")
-    return {
-        "code": code,
-        "message": message,
-        "details": details,
-        "detail": f"{message} ({hint})" if hint else message,
-    }
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ErrorReply(Record, name="error of the API"):
+    """What went wrong: `code` for programs, `message` for people, `details` that say more.
+
+    `detail`, the message with what to do about it, is where clients of Xinference look.
+    """
+
+    code: str
+    message: str
+    details: Mapping[str, object]
+    detail: str
+
+
+def body_of(
+    code: str, message: str, details: Mapping[str, object] | None = None
+) -> dict[str, Plain]:
+    """The body of an error."""
+    hint = (details or {}).get("hint")
+    return ErrorReply(
+        code=code,
+        message=message,
+        details=details or {},
+        detail=f"{message} ({hint})" if hint else message,
+    ).to_dict()
 
 
 def refusal(

@@ -9,11 +9,12 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from starlette.responses import StreamingResponse
 
+from xinference_venv.client import SupervisorProtocol
 from xinference_venv.errors import VirtualEnvError
+from xinference_venv.inventory.reports import JobReport
 
 END = "end"
 """The id of the last event."""
@@ -61,16 +62,16 @@ class EventStream(StreamingResponse):
 
 
 async def event_stream(
-    supervisor: Any, job_id: str, since: int, answer: Mapping[str, Any]
+    supervisor: SupervisorProtocol, job_id: str, since: int, answer: JobReport
 ) -> AsyncIterator[str]:
     """The events of a launch from its `answer` since a number on, until it ends."""
     yield f"retry: {RETRY_MILLISECONDS}\n\n"
     while True:
-        for event in answer["events"]:
-            since = event["seq"]
-            yield _event("job", str(since), event)
-        if answer["result"] is not None or answer["error"] is not None:
-            how = {name: each for name, each in answer.items() if name != "events"}
+        for event in answer.events:
+            since = event.seq
+            yield _event("job", str(since), event.to_dict())
+        if answer.has_ended:
+            how = {name: each for name, each in answer.to_dict().items() if name != "events"}
             yield _event(END, END, how)
             return
         try:
@@ -78,10 +79,10 @@ async def event_stream(
         except VirtualEnvError as error:
             yield _event("lost", str(since), error.to_dict())
             return
-        if not answer["events"]:
+        if not answer.events:
             yield ": still there\n\n"
 
 
-def _event(kind: str, number: str, data: Mapping[str, Any]) -> str:
+def _event(kind: str, number: str, data: Mapping[str, object]) -> str:
     # JSON in ASCII has no line break, which would end the data.
     return f"event: {kind}\nid: {number}\ndata: {json.dumps(data)}\n\n"

@@ -8,14 +8,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from xinference_venv.client import SupervisorProtocol
 from xinference_venv.errors import VirtualEnvError, WorkerUnavailable
+from xinference_venv.inventory.jobs import PreparedEnvironment
 
 
 @dataclass(kw_only=True, eq=False)
 class Asking:
     """A supervisor's methods, which raise `WorkerUnavailable` once `closing` is set."""
 
-    supervisor: Any
+    supervisor: SupervisorProtocol
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
@@ -42,7 +44,7 @@ _POLL_SECONDS = 20.0
 class GivingBack:
     """Follows launches to their end; what it does not reach the workers give back later."""
 
-    supervisor: Any
+    supervisor: SupervisorProtocol
     _running: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     def after(self, job_id: str) -> None:
@@ -52,18 +54,18 @@ class GivingBack:
         task.add_done_callback(self._running.discard)
 
     async def _follow(self, job_id: str) -> None:
-        answer: dict[str, Any] = {"events": [], "result": None, "error": None}
         since = 0
         with suppress(VirtualEnvError):
-            while answer["result"] is None and answer["error"] is None:
+            while True:
                 answer = await self.supervisor.wait(job_id, since, _POLL_SECONDS)
-                since = max([since, *(event["seq"] for event in answer["events"])])
-            results = [each["result"] for each in answer["workers"] if each["result"] is not None]
+                if answer.has_ended:
+                    break
+                since = max([since, *(event.seq for event in answer.events)])
+            results = [each.result for each in answer.workers if each.result is not None]
             await asyncio.gather(*map(self._give_back, results))
 
-    async def _give_back(self, result: dict[str, Any]) -> None:
-        if result["lease_id"] is not None:
+    async def _give_back(self, result: PreparedEnvironment) -> None:
+        where, env_id, lease_id = result.worker_address, result.env_id, result.lease_id
+        if where is not None and env_id is not None and lease_id is not None:
             with suppress(VirtualEnvError):
-                await self.supervisor.release_lease(
-                    result["worker_address"], result["env_id"], result["lease_id"]
-                )
+                await self.supervisor.release_lease(where, env_id, lease_id)

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 import xoscar as xo
@@ -51,6 +51,14 @@ def process_variables(environ: Mapping[str, str]) -> dict[str, str]:
     return {UNSET_VARIABLE: " ".join(variables_to_unset(environ))}
 
 
+class LeaseHolder(Protocol):
+    """Whoever gives leases to processes of this host: a reference to the worker's actor."""
+
+    async def bind_lease(self, env_id: str, lease_id: str, pid: int) -> None: ...
+
+    async def release_lease(self, env_id: str, lease_id: str) -> None: ...
+
+
 @dataclass(kw_only=True, eq=False)
 class ModelProcess:
     """A running model process: actors are created at its `address`."""
@@ -60,7 +68,7 @@ class ModelProcess:
     environment: PreparedEnvironment
     _handle: Any
     _pool: Any
-    _worker: Any
+    _worker: LeaseHolder
     _watcher: asyncio.Task[None] | None = field(default=None)
 
     async def ended(self) -> int:
@@ -84,7 +92,7 @@ class ModelProcess:
 
 async def start_model_process(
     pool: Any,
-    worker: Any,
+    worker: LeaseHolder,
     environment: PreparedEnvironment,
     *,
     label: str,
@@ -149,21 +157,21 @@ async def start_model_process(
     return process
 
 
-async def bind(worker: Any, environment: PreparedEnvironment, pid: int) -> None:
+async def bind(worker: LeaseHolder, environment: PreparedEnvironment, pid: int) -> None:
     """Bind the environment's lease to a process; the host's own interpreter has none."""
-    if environment.lease_id is not None:
+    if environment.env_id is not None and environment.lease_id is not None:
         await worker.bind_lease(environment.env_id, environment.lease_id, pid)
 
 
-async def release(worker: Any, environment: PreparedEnvironment) -> None:
+async def release(worker: LeaseHolder, environment: PreparedEnvironment) -> None:
     """Give the environment's lease back; the host's own interpreter has none."""
-    if environment.lease_id is not None:
+    if environment.env_id is not None and environment.lease_id is not None:
         await worker.release_lease(environment.env_id, environment.lease_id)
 
 
 async def _abandon(
     pool: Any,
-    worker: Any,
+    worker: LeaseHolder,
     environment: PreparedEnvironment,
     mark: str,
     appending: asyncio.Future[str],

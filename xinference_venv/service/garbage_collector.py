@@ -14,9 +14,8 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
-from xinference_venv._util.records import Record, inline
 from xinference_venv._util.tasks import finish_in_thread, ignore
 from xinference_venv.errors import (
     DeadlineExceeded,
@@ -31,6 +30,17 @@ from xinference_venv.inventory.eviction import (
     EvictionPlan,
     EvictionPolicy,
     plan_eviction,
+)
+from xinference_venv.inventory.failure import Failure
+from xinference_venv.inventory.reports import (
+    CacheUsage,
+    CollectionReport,
+    DiskUsage,
+    Evicted,
+    Leftover,
+    PrunedCache,
+    Skipped,
+    Unmanaged,
 )
 from xinference_venv.observability import metrics
 from xinference_venv.service.launch_service import LaunchService
@@ -56,30 +66,6 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Evicted(Record, name="evicted environment"):
-    """What went, and what it weighed just before."""
-
-    eviction: Eviction = field(metadata=inline())
-    freed_bytes: int
-    linked_bytes: int
-
-    @classmethod
-    def of(cls, eviction: Eviction, weight: Weight) -> Self:
-        """What goes, or went, with its weight."""
-        return cls(
-            eviction=eviction, freed_bytes=weight.own_bytes, linked_bytes=weight.linked_bytes
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Skipped(Record, name="skipped environment"):
-    """What stays against the plan, and why."""
-
-    eviction: Eviction = field(metadata=inline())
-    why: str
-
-
 @dataclass(kw_only=True)
 class GarbageCollector:
     """The garbage collection of one worker; `policy` is the policy it keeps to by itself."""
@@ -89,7 +75,7 @@ class GarbageCollector:
     _alone: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _wanted: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _task: asyncio.Task[None] | None = field(default=None, init=False)
-    _measuring: asyncio.Task[dict[str, Any]] | None = field(default=None, init=False)
+    _measuring: asyncio.Task[DiskUsage] | None = field(default=None, init=False)
     # Environments that were measured together, and what they took: they never change.
     _known: tuple[frozenset[tuple[str, float]], int] = field(default=(frozenset(), 0), init=False)
 
@@ -120,8 +106,8 @@ class GarbageCollector:
 
     async def collect(
         self, policy: EvictionPolicy, *, prune_uv_cache: bool, dry_run: bool
-    ) -> dict[str, Any]:
-        """Evict what a policy evicts, and delete what nothing needs; returns a report.
+    ) -> CollectionReport:
+        """Let go what a policy lets go and what nothing needs; returns a report.
 
         A dry run changes nothing and reports what would go.
         """
@@ -140,27 +126,26 @@ class GarbageCollector:
             unmanaged = await _while_awaited(weigh, old)
         freed = sum(each.freed_bytes for each in evicted) + pruned.own_bytes
         gone = sum(each.eviction.usage.added_bytes for each in evicted)
-        return {
-            "dry_run": dry_run,
-            "evict": [each.to_dict() for each in evicted],
-            "skipped": [each.to_dict() for each in skipped],
-            "in_use": [usage.to_dict() for usage in plan.in_use],
-            "leftovers": [_unneeded_file(each) for each in cleared],
-            "bytes_before": plan.bytes_before,
-            "bytes_after": plan.bytes_before - gone,
-            "freed_bytes": freed + sum(each.size_bytes for each in cleared),
-            "max_bytes": policy.max_bytes,
-            "unmanaged": {"count": len(old), "size_bytes": unmanaged.size_bytes},
-            "uv_cache": {
-                "path": self._cache_path,
-                "size_bytes": cache.size_bytes,
-                "shared_bytes": cache.linked_bytes,
-                "pruned_bytes": pruned.size_bytes,
-                "error": None if failure is None else failure.to_dict(),
-            },
-        }
+        return CollectionReport(
+            dry_run=dry_run,
+            evict=tuple(evicted),
+            skipped=tuple(skipped),
+            in_use=plan.in_use,
+            leftovers=tuple(map(_leftover, cleared)),
+            bytes_before=plan.bytes_before,
+            bytes_after=plan.bytes_before - gone,
+            freed_bytes=freed + sum(each.size_bytes for each in cleared),
+            max_bytes=policy.max_bytes,
+            unmanaged=Unmanaged(count=len(old), size_bytes=unmanaged.size_bytes),
+            uv_cache=PrunedCache(
+                usage=self._cache_usage(cache),
+                pruned_bytes=pruned.size_bytes,
+                error=None if failure is None else Failure.of(failure),
+            ),
+            worker_address=self.launches.address,
+        )
 
-    async def disk_usage(self, timeout: float) -> dict[str, Any]:
+    async def disk_usage(self, timeout: float) -> DiskUsage:
         """What is on the disk, measured by one walk for all who ask at once; changes nothing.
 
         Raises `DeadlineExceeded` after `timeout` seconds; the walk goes on for who asks again.
@@ -175,23 +160,20 @@ class GarbageCollector:
             )
         return self._measuring.result()
 
-    async def _measure(self) -> dict[str, Any]:
+    async def _measure(self) -> DiskUsage:
         async with self._alone:
             usages = await _while_awaited(measure, self._store, await self._usages())
             cache, *_ = await self._cache(prune=False)
             old = await asyncio.to_thread(self._old_directories)
             unmanaged = await _while_awaited(weigh, old)
-        return {
-            "environments": [usage.to_dict() for usage in usages],
-            "unmanaged": {"count": len(old), "size_bytes": unmanaged.size_bytes},
-            "uv_cache": {
-                "path": self._cache_path,
-                "size_bytes": cache.size_bytes,
-                "shared_bytes": cache.linked_bytes,
-            },
-            "free_bytes": await asyncio.to_thread(free_bytes, self._store.layout.root),
-            "total_bytes": await asyncio.to_thread(total_bytes, self._store.layout.root),
-        }
+        return DiskUsage(
+            environments=tuple(usages),
+            unmanaged=Unmanaged(count=len(old), size_bytes=unmanaged.size_bytes),
+            uv_cache=self._cache_usage(cache),
+            free_bytes=await asyncio.to_thread(free_bytes, self._store.layout.root),
+            total_bytes=await asyncio.to_thread(total_bytes, self._store.layout.root),
+            worker_address=self.launches.address,
+        )
 
     async def _keep_to_policy(self) -> None:
         while True:
@@ -241,7 +223,7 @@ class GarbageCollector:
         launching = {build.spec.key for build in self.launches.builds.values()}
         return await asyncio.to_thread(usages_of, self._store, launching)
 
-    async def _would_evict(self, plan: EvictionPlan) -> tuple[list[_Evicted], list[_Skipped]]:
+    async def _would_evict(self, plan: EvictionPlan) -> tuple[list[Evicted], list[Skipped]]:
         """What `_evict` would do: the going of each frees what those before it left."""
         scale = Scale()
         freed_before = 0
@@ -251,12 +233,12 @@ class GarbageCollector:
             freed = (await _while_awaited(scale.put, env)).own_bytes
             size = each.usage.size_bytes
             weight = Weight(size_bytes=size, linked_bytes=size - (freed - freed_before))
-            evicted.append(_Evicted.of(each, weight))
+            evicted.append(_evicted(each, weight))
             freed_before = freed
         return evicted, []
 
-    async def _evict(self, plan: EvictionPlan) -> tuple[list[_Evicted], list[_Skipped]]:
-        """Evict what was planned, one by one, and never what is used by now."""
+    async def _evict(self, plan: EvictionPlan) -> tuple[list[Evicted], list[Skipped]]:
+        """Let go what was planned, one by one, and never what is used by now."""
         evicted = []
         skipped = []
         for each in plan.evict:
@@ -268,11 +250,11 @@ class GarbageCollector:
                     await finish_in_thread(self._empty, trashed)
             except DeadlineExceeded:
                 why = "a launch or a removal of it is under way"
-                skipped.append(_Skipped(eviction=each, why=why))
+                skipped.append(Skipped(eviction=each, why=why))
             except (InUse, StoreError) as error:
-                skipped.append(_Skipped(eviction=each, why=str(error)))
+                skipped.append(Skipped(eviction=each, why=str(error)))
             else:
-                evicted.append(_Evicted.of(each, weight))
+                evicted.append(_evicted(each, weight))
                 measures, reason = self.launches.measures, each.reason.value
                 measures.add(metrics.EVICTIONS, reason)
                 measures.add(metrics.EVICTED_BYTES, reason, by=weight.own_bytes)
@@ -311,6 +293,13 @@ class GarbageCollector:
         freed = min(size, max(0, before.own_bytes - after.own_bytes))
         return after, Weight(size_bytes=size, linked_bytes=size - freed), None
 
+    def _cache_usage(self, weight: Weight) -> CacheUsage:
+        return CacheUsage(
+            path=self._cache_path,
+            size_bytes=weight.size_bytes,
+            shared_bytes=weight.linked_bytes,
+        )
+
     @property
     def _cache_path(self) -> str | None:
         return self._uv.door.environment.get("UV_CACHE_DIR")
@@ -332,8 +321,14 @@ async def _while_awaited(work: Callable[..., _T], *arguments: Any) -> _T:
         raise
 
 
-def _unneeded_file(found: UnneededFile) -> dict[str, Any]:
-    return {"kind": found.kind, "path": str(found.path), "size_bytes": found.size_bytes}
+def _evicted(eviction: Eviction, weight: Weight) -> Evicted:
+    return Evicted(
+        eviction=eviction, freed_bytes=weight.own_bytes, linked_bytes=weight.linked_bytes
+    )
+
+
+def _leftover(found: UnneededFile) -> Leftover:
+    return Leftover(kind=found.kind, path=str(found.path), size_bytes=found.size_bytes)
 
 
 def _names(usage: EnvUsage) -> str:

@@ -13,10 +13,10 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from xinference_venv._util.records import Record
 from xinference_venv._util.tasks import finish_in_thread
 from xinference_venv.errors import DeadlineExceeded, JobCancelled, StoreError, VirtualEnvError
 from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.inventory.reports import Finding
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.service.launch_service import LaunchService
@@ -30,23 +30,6 @@ _FIRST_SECONDS = 10.0
 _ROUND_SECONDS = 24 * 3600.0
 # After each distribution: launches of the same process have the processor to themselves again.
 _PAUSE_SECONDS = 0.005
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding(Record, name="finding"):
-    """What a verification found of one key's environment; no `faults` at all (None): it did not
-    look.
-
-    `repaired` is None when there was nothing to repair, or it was not wanted; when it is False,
-    `not_repaired` says why.
-    """
-
-    faults: tuple[str, ...] | None
-    repaired: bool | None = None
-    not_repaired: str | None = None
-
-
-NOT_LOOKED_AT = Finding(faults=None)
 
 
 @dataclass(kw_only=True)

@@ -12,15 +12,17 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from xinference_venv._util.humanize import quoted
 from xinference_venv.errors import InvalidInput, UnknownJob, VirtualEnvError
+from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.jobs import JobJournal, Phase, PreparedEnvironment
 from xinference_venv.inventory.lease import Lease
+from xinference_venv.inventory.reports import JobReport, JobSummary, Participants
 from xinference_venv.observability import metrics
 from xinference_venv.observability.logging import context_about
 from xinference_venv.observability.metrics import Source
@@ -38,6 +40,15 @@ _log.addHandler(logging.NullHandler())
 ENDED_JOBS_KEPT = 200
 # It becomes the name of a folder.
 _JOB_ID = re.compile("[0-9a-f]{32}")
+
+
+AskLock = Callable[[Callable[[str], None]], Awaitable[EnvLock | None]]
+"""Asks other workers for a lock; is given what to report progress with."""
+
+
+async def no_lock_elsewhere(_: Callable[[str], None]) -> EnvLock | None:
+    """The source of locks of a worker that has no cluster to ask."""
+    return None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -59,8 +70,8 @@ class Job:
     source: Source | None = None
     task: asyncio.Task[None] | None = None
     lock: EnvLock | None = None
-    ask: Any = None
-    members: Mapping[str, Any] = field(default_factory=dict)
+    ask: AskLock = no_lock_elsewhere
+    participants: Participants = field(default_factory=Participants)
     of_cluster: bool = False
     """Whether its id was given, for the jobs of one launch on other workers have it too."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -85,34 +96,39 @@ class Job:
         except TimeoutError:
             pass
 
-    def describe(self) -> dict[str, Any]:
-        """Plain JSON values: what is launched, how far it is, how it ended."""
-        events = self.journal.events
-        return {
-            "job_id": self.job_id,
-            "model_name": self.request.model_name,
-            "model_engine": self.request.model_engine,
-            "phase": self.journal.phase.value,
-            "message": events[-1].message if events else "",
-            "started": events[0].at if events else None,
-            "changed": events[-1].at if events else None,
-            "error": None if self.error is None else self.error.to_dict(),
-        }
+    def describe(self, worker_address: str) -> JobSummary:
+        """What is launched, how far it is, how it ended.
 
-    async def events(self, since: int, timeout: float) -> dict[str, Any]:
+        Its id is what the supervisor calls it: with the worker's address when it is the only one
+        of the cluster.
+        """
+        events = self.journal.events
+        return JobSummary(
+            job_id=self.job_id if self.of_cluster else f"{self.job_id}@{worker_address}",
+            worker_address=worker_address,
+            model_name=self.request.model_name,
+            model_engine=self.request.model_engine,
+            phase=self.journal.phase,
+            message=events[-1].message if events else "",
+            started=events[0].at if events else None,
+            changed=events[-1].at if events else None,
+            error=None if self.error is None else Failure.of(self.error),
+        )
+
+    async def report(self, since: int, timeout: float) -> JobReport:
         """The events after number `since`; waits at most `timeout` seconds for the first one.
 
         That a job was queued is no news to who queued it, and not worth an answer of its own.
         """
         if not self.journal.since(max(since, 1)) and not self.journal.phase.is_last:
             await self.change(timeout)
-        return {
-            "job_id": self.job_id,
-            "phase": self.journal.phase.value,
-            "events": [event.to_dict() for event in self.journal.since(since)],
-            "result": None if self.result is None else self.result.to_dict(),
-            "error": None if self.error is None else self.error.to_dict(),
-        }
+        return JobReport(
+            job_id=self.job_id,
+            phase=self.journal.phase,
+            events=tuple(self.journal.since(since)),
+            result=self.result,
+            error=None if self.error is None else Failure.of(self.error),
+        )
 
 
 @dataclass(kw_only=True, eq=False)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from xinference_venv._util.tasks import cancel, finish_in_thread, ignore
 from xinference_venv.errors import (
@@ -25,6 +24,7 @@ from xinference_venv.errors import (
     VirtualEnvError,
 )
 from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
+from xinference_venv.inventory.reports import LaunchPlan
 from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.observability.waiting import counted_waiting
 from xinference_venv.planning.allowed_sources import AllowedSources, allowed_hosts, place_of
@@ -46,7 +46,14 @@ from xinference_venv.planning.spec import (
 from xinference_venv.service.assemble import in_phase
 from xinference_venv.service.build_log import BuildLog, log_failure
 from xinference_venv.service.host_facts import HostFactsReader
-from xinference_venv.service.jobs import Build, Job, JobRegistry, start_job_task
+from xinference_venv.service.jobs import (
+    AskLock,
+    Build,
+    Job,
+    JobRegistry,
+    no_lock_elsewhere,
+    start_job_task,
+)
 from xinference_venv.service.prepare import Preparation, staging_folder
 from xinference_venv.settings import Settings
 from xinference_venv.store.catalog import load_catalog
@@ -61,14 +68,6 @@ from xinference_venv.uv.subprocess import Uv
 
 # From when a launch is ready until its lease must be bound to a process.
 UNBOUND_LEASE_SECONDS = 600.0
-
-
-AskLock = Callable[[Callable[[str], None]], Awaitable[EnvLock | None]]
-
-
-async def no_lock_elsewhere(_: Callable[[str], None]) -> EnvLock | None:
-    """The source of locks of a worker that has no cluster to ask."""
-    return None
 
 
 @dataclass(kw_only=True)
@@ -120,20 +119,28 @@ class LaunchService:
         """The built-in models and the users' own; blocks on the disk."""
         return load_catalog(Path(self.settings.spec_dir), [], self.store.skipped)
 
-    async def plan(self, request: LaunchRequest) -> dict[str, Any]:
+    async def plan(self, request: LaunchRequest) -> LaunchPlan:
         """What a launch would do, resolved and not built: the spec, and the lock or None."""
         host, spec = await self.specify(request)
         if spec is None:
-            return {"enabled": False, "spec": None, "lock": None}
+            return self._planned(None, None)
         preparation = self.preparation(spec, host, None)
         known = None if request.refresh else await asyncio.to_thread(preparation.known)
         if known is not None:
             lock = await asyncio.to_thread(self.store.lock_of, known.env_id)
             if lock is not None:
-                return {"enabled": True, "spec": describe(spec), "lock": lock.to_dict()}
+                return self._planned(spec, lock)
         async with staging_folder(self.store, spec.interpreter) as folder:
             lock = await in_phase(Phase.RESOLVING, preparation.resolve(folder))
-        return {"enabled": True, "spec": describe(spec), "lock": lock.to_dict()}
+        return self._planned(spec, lock)
+
+    def _planned(self, spec: EnvSpec | None, lock: EnvLock | None) -> LaunchPlan:
+        return LaunchPlan(
+            enabled=spec is not None,
+            spec=None if spec is None else describe(spec),
+            lock=lock,
+            worker_address=self.address,
+        )
 
     async def specify(self, request: LaunchRequest) -> tuple[HostFacts, EnvSpec | None]:
         """The host as it is now, and what a request means on it; None: no environment."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from xinference_venv._util.records import digest_of
 from xinference_venv.inventory.env import KeyRecord
+from xinference_venv.inventory.reports import Survey
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.request import LaunchRequest
@@ -23,15 +23,15 @@ class LockSharing:
 
     launches: LaunchService
 
-    async def survey(self, request: LaunchRequest) -> dict[str, Any]:
+    async def survey(self, request: LaunchRequest) -> Survey:
         """See `WorkerService.survey`."""
         host, spec = await self.launches.specify(request)
         if spec is None:
-            return {"group": None, "standing": False}
+            return Survey(group=None, standing=False)
         seen = host.digest if spec.sees_host else None
         group = digest_of([spec.digest, spec.interpreter.platform_digest, seen])
         known = await asyncio.to_thread(self._known, host, spec)
-        return {"group": group, "standing": known is not None}
+        return Survey(group=group, standing=known is not None)
 
     async def standing(self, request: LaunchRequest) -> EnvLock | None:
         """The lock of what a launch would find made."""

@@ -1,7 +1,7 @@
 """What a worker does on its host: prepare, list, check and remove environments, for many callers.
 
 Comes in: requests, names and ids, from whoever may ask (the actor of this host, a test). Comes out:
-plain JSON values. It knows no actors: the locks of other workers come through a function.
+reports. It knows no actors: the locks of other workers come through a function.
 """
 
 from __future__ import annotations
@@ -11,21 +11,45 @@ import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from xinference_venv._util.tasks import ignore
 from xinference_venv.errors import InUse, InvalidInput, NotFound, StoreError
+from xinference_venv.inventory.cluster_state import WorkerSnapshot
 from xinference_venv.inventory.eviction import EvictionPolicy
+from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.inventory import EnvEntry, building_entry, plan_removal
+from xinference_venv.inventory.job_log import LogPart
+from xinference_venv.inventory.reports import (
+    NOT_LOOKED_AT,
+    CollectionReport,
+    DiskUsage,
+    Environment,
+    EnvironmentPackages,
+    JobReport,
+    JobSummary,
+    LaunchPlan,
+    LockAnswer,
+    Participants,
+    ReleaseReport,
+    RemovalReport,
+    Survey,
+    VerifiedEnvironment,
+    WholeLog,
+    WorkerLease,
+    WorkerSkippedItem,
+)
 from xinference_venv.inventory.selection import Selection
+from xinference_venv.observability.cluster_measures import WorkerMeasures
 from xinference_venv.observability.logging import context_about
+from xinference_venv.planning.catalog import ListedModel
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.service.collect_metrics import measures_of_worker
 from xinference_venv.service.garbage_collector import GarbageCollector
 from xinference_venv.service.host_facts import HostFactsReader
-from xinference_venv.service.integrity_checker import NOT_LOOKED_AT, IntegrityChecker
-from xinference_venv.service.launch_service import AskLock, LaunchService, no_lock_elsewhere
+from xinference_venv.service.integrity_checker import IntegrityChecker
+from xinference_venv.service.jobs import AskLock, no_lock_elsewhere
+from xinference_venv.service.launch_service import LaunchService
 from xinference_venv.service.lock_server import LockSharing
 from xinference_venv.settings import Settings
 from xinference_venv.store.host_files import free_bytes
@@ -84,11 +108,11 @@ class WorkerService:
         if self._reaper is not None:
             self._reaper.cancel()
 
-    async def snapshot(self) -> dict[str, Any]:
+    async def snapshot(self) -> WorkerSnapshot:
         """What a heartbeat says of this host: jobs that run, and bytes that are free."""
         running = self._launches.registry.running()
         free = await asyncio.to_thread(free_bytes, self._store.layout.root)
-        return {"jobs": len(running), "free_bytes": free}
+        return WorkerSnapshot(jobs=len(running), free_bytes=free)
 
     # Jobs
 
@@ -99,27 +123,25 @@ class WorkerService:
         *,
         job_id: str | None = None,
         ask: AskLock = no_lock_elsewhere,
-        members: Sequence[dict[str, Any]] = (),
-        require: int = 1,
+        participants: Participants | None = None,
     ) -> str:
         """Start to make the environment of a request; returns the job's id at once.
 
         `lock` is one that is known already, made on a host equal to this one; `ask` may find one
         elsewhere before it is resolved here. In a launch on several workers the jobs have one id;
-        `members` (`LockSource`) and `require` are what a supervisor that was restarted has to
-        know.
+        `participants` is what a supervisor that was restarted has to know.
         """
         job = self._launches.start(request, lock, job_id=job_id, ask=ask)
-        job.members = {"members": list(members), "require": require}
+        job.participants = participants or Participants()
         return job.job_id
 
-    async def wait(self, job_id: str, since: int = 0, timeout: float = 30.0) -> dict[str, Any]:
+    async def wait(self, job_id: str, since: int = 0, timeout: float = 30.0) -> JobReport:
         """A job's events after number `since`, its result or error; waits for the first event.
 
         Long-polling: returns after `timeout` seconds at most. It never cancels the job, whatever
         happens to the caller. Raises `UnknownJob`.
         """
-        return await self._launches.registry.find(job_id).events(since, timeout)
+        return await self._launches.registry.find(job_id).report(since, timeout)
 
     async def cancel(self, job_id: str) -> None:
         """Cancel a job: uv is ended, nothing stays. One that has ended is left as it is.
@@ -128,21 +150,14 @@ class WorkerService:
         """
         await self._launches.cancel(self._launches.registry.find(job_id))
 
-    async def plan(self, request: LaunchRequest) -> dict[str, Any]:
-        """What a launch would do, resolved and not built: `enabled`, `spec`, `lock`."""
+    async def plan(self, request: LaunchRequest) -> LaunchPlan:
+        """What a launch would do, resolved and not built."""
         return await self._launches.plan(request)
 
-    async def list_jobs(self) -> list[dict[str, Any]]:
-        """The jobs that run or ended not long ago, the newest first.
-
-        `job_id` is what the supervisor calls it: with the worker's address when it is the only
-        one of the cluster.
-        """
-        listed = []
-        for job in reversed(self._launches.registry.jobs.values()):
-            named = job.job_id if job.of_cluster else f"{job.job_id}@{self.address}"
-            listed.append({**job.describe(), "job_id": named, "worker_address": self.address})
-        return listed
+    async def list_jobs(self) -> tuple[JobSummary, ...]:
+        """The jobs that run or ended not long ago, the newest first."""
+        jobs = reversed(self._launches.registry.jobs.values())
+        return tuple(job.describe(self.address) for job in jobs)
 
     # Leases
 
@@ -157,24 +172,26 @@ class WorkerService:
         """Give a lease back; one that is gone is fine."""
         await asyncio.to_thread(self._store.release_lease, env_id, lease_id)
 
-    async def list_leases(
-        self,
-        selection: Selection,
-    ) -> list[dict[str, Any]]:
-        """Who uses the matching environments, as `LeaseEntry` with this worker's address."""
+    async def list_leases(self, selection: Selection) -> tuple[WorkerLease, ...]:
+        """Who uses the matching environments."""
         entries = await asyncio.to_thread(lease_entries, self._store, selection)
-        return [{**entry.to_dict(), "worker_address": self.address} for entry in entries]
+        return tuple(WorkerLease(entry=each, worker_address=self.address) for each in entries)
 
     async def release_leases(
         self, lease_ids: Sequence[str], *, force: bool = False
-    ) -> dict[str, Any]:
-        """Release leases by id: a `ReleaseReport`. Those of the living only with `force`."""
-        report = await asyncio.to_thread(release_leases, self._store, lease_ids, force=force)
-        return report.to_dict()
+    ) -> ReleaseReport:
+        """Release leases by id; those of living processes only with `force`."""
+        return await asyncio.to_thread(
+            release_leases,
+            self._store,
+            lease_ids,
+            force=force,
+            worker_address=self.address,
+        )
 
     # Locks for other workers
 
-    async def survey(self, request: LaunchRequest) -> dict[str, Any]:
+    async def survey(self, request: LaunchRequest) -> Survey:
         """Which group of equal hosts this one belongs to for a request, and whether it is ready.
 
         `group` is equal where one lock serves, None where no environment is wanted; `standing`
@@ -182,59 +199,49 @@ class WorkerService:
         """
         return await self._sharing.survey(request)
 
-    async def standing_lock(self, request: LaunchRequest, timeout: float) -> dict[str, Any]:
-        """The lock of what a launch would find made: `lock` and `error`, one of them None."""
+    async def standing_lock(self, request: LaunchRequest) -> LockAnswer:
+        """The lock of what a launch would find made."""
         lock = await self._sharing.standing(request)
-        error = NotFound("the environment is not there any more")
-        return {
-            "lock": None if lock is None else lock.to_dict(),
-            "error": error.to_dict() if lock is None else None,
-        }
+        gone = NotFound("the environment is not there any more")
+        return LockAnswer(lock=lock, error=Failure.of(gone) if lock is None else None)
 
-    async def lock_of_job(self, job_id: str, timeout: float) -> dict[str, Any]:
-        """The lock of a job once it is resolved: `lock` and `error`, both None while it is not.
+    async def lock_of_job(self, job_id: str, timeout: float) -> LockAnswer:
+        """The lock of a job once it is resolved, or its error.
 
         Long-polling: returns after `timeout` seconds at most. Raises `UnknownJob`.
         """
         job = self._launches.registry.find(job_id)
         lock = await self._sharing.of_job(job, timeout)
-        return {
-            "lock": None if lock is None else lock.to_dict(),
-            "error": None if job.error is None else job.error.to_dict(),
-        }
+        return LockAnswer(lock=lock, error=None if job.error is None else Failure.of(job.error))
 
-    async def members_of(self, job_id: str) -> dict[str, Any]:
+    async def members_of(self, job_id: str) -> Participants:
         """Who takes part in a launch on several workers; raises `UnknownJob`."""
-        return dict(self._launches.registry.find(job_id).members)
+        return self._launches.registry.find(job_id).participants
 
     # Inventory
 
-    async def list_virtual_envs(
-        self,
-        selection: Selection,
-    ) -> list[dict[str, Any]]:
-        """The environments of this host, as `EnvEntry` with this worker's address."""
-        entries = await self._entries(selection)
-        return [self._addressed(entry) for entry in entries]
+    async def list_virtual_envs(self, selection: Selection) -> tuple[Environment, ...]:
+        """The environments of this host."""
+        return tuple(map(self._addressed, await self._entries(selection)))
 
-    async def list_skipped_items(self) -> list[dict[str, Any]]:
-        """What of this host's store could not be visited, as `SkippedItem` with our address."""
+    async def list_skipped_items(self) -> tuple[WorkerSkippedItem, ...]:
+        """What of this host's store could not be visited."""
         found = await asyncio.to_thread(self._store.skipped.all)
-        return [{**each.to_dict(), "worker_address": self.address} for each in found]
+        return tuple(WorkerSkippedItem(item=each, worker_address=self.address) for each in found)
 
     async def list_virtual_env_packages(
-        self,
-        selection: Selection,
-    ) -> list[dict[str, Any]]:
-        """The packages of each matching environment: the entry, and its `packages_of`."""
-        entries = await self._entries(selection)
-        return [
-            {
-                **self._addressed(entry),
-                "packages": await asyncio.to_thread(packages_of, self._store, entry),
-            }
-            for entry in entries
-        ]
+        self, selection: Selection
+    ) -> tuple[EnvironmentPackages, ...]:
+        """The packages of each matching environment."""
+        return tuple(
+            [
+                EnvironmentPackages(
+                    environment=self._addressed(entry),
+                    packages=await asyncio.to_thread(packages_of, self._store, entry),
+                )
+                for entry in await self._entries(selection)
+            ]
+        )
 
     async def remove_virtual_env(
         self,
@@ -242,7 +249,7 @@ class WorkerService:
         *,
         dry_run: bool = False,
         force: bool = False,
-    ) -> dict[str, Any]:
+    ) -> RemovalReport:
         """Remove the matching environments as `plan_removal` decides.
 
         Returns the plan, and as `done` the entries whose key is gone now. Nothing is removed
@@ -261,11 +268,12 @@ class WorkerService:
                     self._store.skipped.keep(entry.path, error)
                     stays = replace(entry, reason=str(error))
                 (done if stays is None else late).append(stays or entry)
-        return {
-            **replace(plan, refuse=(*plan.refuse, *late)).to_dict(),
-            "done": [self._addressed(entry) for entry in done],
-            "dry_run": dry_run,
-        }
+        return RemovalReport(
+            plan=replace(plan, refuse=(*plan.refuse, *late)),
+            done=tuple(map(self._addressed, done)),
+            dry_run=dry_run,
+            worker_address=self.address,
+        )
 
     async def _remove(self, planned: EnvEntry, force: bool) -> EnvEntry | None:
         """Remove one entry if, alone with its key, it still may; else it is returned as it is."""
@@ -290,30 +298,27 @@ class WorkerService:
                     self._watch_detached(entry.env_id)
         return None
 
-    async def logs(
-        self,
-        selection: Selection,
-        count: int = 1,
-    ) -> list[dict[str, Any]]:
-        """The newest `count` logs of a model's jobs, as `JobLog` with their text."""
+    async def logs(self, selection: Selection, count: int = 1) -> tuple[WholeLog, ...]:
+        """The newest `count` logs of the jobs of matching environments, with their text."""
 
-        def read() -> list[dict[str, Any]]:
+        def read() -> tuple[WholeLog, ...]:
             newest = itertools.islice(logs_of(self._store.layout, selection), count)
-            return [{**each.to_dict(), "text": text_of(each)} for each in newest]
+            return tuple(
+                WholeLog(log=each, text=text_of(each), worker_address=self.address)
+                for each in newest
+            )
 
-        found = await asyncio.to_thread(read)
-        return [{**each, "worker_address": self.address} for each in found]
+        return await asyncio.to_thread(read)
 
-    async def read_log(self, log_id: str, offset: int = 0) -> dict[str, Any]:
-        """A log's text from `offset` on, as `LogPart`; ask again from its `offset` until `ended`.
+    async def read_log(self, log_id: str, offset: int = 0) -> LogPart:
+        """A log's text from `offset` on; ask again from its `offset` until `ended`.
 
         Offsets are in bytes, 0 is the beginning. Raises `InvalidInput`, and `NotFound` when the
         log is gone.
         """
         if offset < 0:
             raise InvalidInput(f"invalid offset {offset}", {"hint": "allowed are 0 and more"})
-        part = await asyncio.to_thread(read_on, self._store.layout, log_id, offset)
-        return part.to_dict()
+        return await asyncio.to_thread(read_on, self._store.layout, log_id, offset)
 
     async def verify_virtual_env(
         self,
@@ -321,8 +326,8 @@ class WorkerService:
         *,
         hashes: bool = False,
         repair: bool = False,
-    ) -> list[dict[str, Any]]:
-        """Look closely at the matching environments, and with `repair` rebuild broken ones.
+    ) -> tuple[VerifiedEnvironment, ...]:
+        """Look closely at the matching environments, and with `repair` make broken ones anew.
 
         With `hashes` the contents of all files are compared. Each entry as it is then, with
         `faults`, `repaired` and `not_repaired` as `Finding` has them; those that older versions
@@ -331,10 +336,12 @@ class WorkerService:
         before = await self._entries(selection)
         found = await self._integrity.verify(before, hashes=hashes, repair=repair)
         entries = await self._entries(selection)
-        return [
-            {**self._addressed(entry), **found.get(entry.key, NOT_LOOKED_AT).to_dict()}
+        return tuple(
+            VerifiedEnvironment(
+                environment=self._addressed(entry), finding=found.get(entry.key, NOT_LOOKED_AT)
+            )
             for entry in entries
-        ]
+        )
 
     async def collect_garbage(
         self,
@@ -343,7 +350,7 @@ class WorkerService:
         older_than: float | None = None,
         prune_uv_cache: bool = False,
         dry_run: bool = False,
-    ) -> dict[str, Any]:
+    ) -> CollectionReport:
         """Delete what no key and no process needs, and what exceeds the limits.
 
         See `GarbageCollector`.
@@ -354,21 +361,22 @@ class WorkerService:
         policy = EvictionPolicy(max_bytes=max_bytes, older_than=older_than)
         return await self._garbage.collect(policy, prune_uv_cache=prune_uv_cache, dry_run=dry_run)
 
-    async def disk_usage(self, timeout: float) -> dict[str, Any]:
+    async def disk_usage(self, timeout: float) -> DiskUsage:
         """What is on this host's disk, in bytes; changes nothing.
 
         See `GarbageCollector.disk_usage`. Raises `DeadlineExceeded` after `timeout` seconds.
         """
         return await self._garbage.disk_usage(timeout)
 
-    async def measure(self) -> dict[str, Any]:
-        """What this worker counted since its start, and what there is now, as `MetricRegistry`."""
-        return (await measures_of_worker(self._launches, self.started)).to_dict()
+    async def measure(self) -> WorkerMeasures:
+        """What this worker counted since its start, and what there is now."""
+        measures = await measures_of_worker(self._launches, self.started)
+        return WorkerMeasures(measures=measures.report(), worker_address=self.address)
 
-    async def list_models(self) -> list[dict[str, Any]]:
+    async def list_models(self) -> tuple[ListedModel, ...]:
         """The models of this host's catalogue."""
         catalog = await asyncio.to_thread(self._launches.catalog)
-        return [each.listed.to_dict() for each in catalog.models.values()]
+        return tuple(each.listed for each in catalog.models.values())
 
     async def _entries(self, selection: Selection) -> list[EnvEntry]:
         entries = await asyncio.to_thread(entries_of, self._store, selection)
@@ -380,10 +388,8 @@ class WorkerService:
         waiting = [entry for entry in building if entry.path not in there]
         return [entry for entry in (*entries, *waiting) if selection.matches(entry.key)]
 
-    def _addressed(self, entry: EnvEntry) -> dict[str, Any]:
-        # Xinference's name for the same: what narrows a question to this worker.
-        address = {"actor_ip_address": self.address, "worker_address": self.address}
-        return {**entry.to_dict(), **address}
+    def _addressed(self, entry: EnvEntry) -> Environment:
+        return Environment.at(self.address, entry)
 
     def _watch_detached(self, env_id: str) -> None:
         """Delete an environment without a key when its last holder is gone; no event says so."""

@@ -8,29 +8,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from xinference_venv._util.records import Record
 from xinference_venv.errors import InvalidInput, InvalidRecord, StoreError
 from xinference_venv.inventory.lease import Holder, Lease, LeaseEntry, ProcessIdentity
+from xinference_venv.inventory.reports import ReleaseReport
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.store.locks import hold_lock_briefly
 from xinference_venv.store.store import Store
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReleaseReport(Record, name="report of a release"):
-    """What became of leases that were to be released.
-
-    `refused` are held by living processes; `deleted` are the ids of environments that nothing
-    needed any more.
-    """
-
-    released: tuple[LeaseEntry, ...]
-    refused: tuple[LeaseEntry, ...]
-    absent: tuple[str, ...]
-    deleted: tuple[str, ...]
 
 
 def bind_lease(store: Store, env_id: str, lease_id: str, process: ProcessIdentity) -> Lease:
@@ -70,7 +56,9 @@ def lease_entries(store: Store, wanted: Selection) -> list[LeaseEntry]:
     return entries
 
 
-def release_leases(store: Store, lease_ids: Sequence[str], *, force: bool) -> ReleaseReport:
+def release_leases(
+    store: Store, lease_ids: Sequence[str], *, force: bool, worker_address: str = ""
+) -> ReleaseReport:
     """Release leases whose holder can't be judged, with `force` those of the living as well.
 
     Raises `InvalidInput` for what is no list of ids. An environment that neither key nor lease
@@ -102,6 +90,7 @@ def release_leases(store: Store, lease_ids: Sequence[str], *, force: bool) -> Re
         refused=tuple(refused),
         absent=tuple(absent),
         deleted=tuple(deleted),
+        worker_address=worker_address,
     )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from itertools import starmap
 from pathlib import Path
-from typing import Any
 
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.env import EnvRecord, EnvState
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.lease import Holder, JudgedLease, Lease
+from xinference_venv.inventory.reports import Package
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import LockedDistribution, Role
@@ -40,8 +40,8 @@ def entries_of(store: Store, wanted: Selection = _EVERY) -> list[EnvEntry]:
     return sorted(entries, key=lambda entry: entry.path)
 
 
-def packages_of(store: Store, entry: EnvEntry) -> list[dict[str, Any]]:
-    """The distributions of an entry's lock, as plain JSON values; `size_bytes` is what one of its
+def packages_of(store: Store, entry: EnvEntry) -> tuple[Package, ...]:
+    """The distributions of an entry's lock; `size_bytes` is what one of its
     own takes there, None for those of the host.
 
     What an older version made has no lock: then they are what is found there.
@@ -58,7 +58,9 @@ def packages_of(store: Store, entry: EnvEntry) -> list[dict[str, Any]]:
         distributions = [] if lock is None else list(lock.distributions)
     own = {each.name for each in distributions if each.role is Role.INSTALLED}
     sizes = {name: each.size_bytes for name, each in there.items() if name in own}
-    return [{**each.to_dict(), "size_bytes": sizes.get(each.name)} for each in distributions]
+    return tuple(
+        Package(distribution=each, size_bytes=sizes.get(each.name)) for each in distributions
+    )
 
 
 def _entry(

@@ -10,15 +10,13 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from xinference_venv._util.humanize import quoted
-from xinference_venv._util.records import Record
 from xinference_venv.errors import InvalidName, InvalidRecord, NotFound, StoreError
-from xinference_venv.inventory.job_log import JobLog, LogEnding, LogHeader, Outcome
+from xinference_venv.inventory.job_log import JobLog, LogEnding, LogHeader, LogPart, Outcome
 from xinference_venv.inventory.lease import judge
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.store.atomic import Disk
@@ -35,16 +33,6 @@ ABANDONED_SECONDS = 7 * 86_400.0
 _LINE_BYTES = 8 << 10
 _LOG_ID = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}-[A-Za-z0-9_-]{1,64}")
 _SUFFIX = ".log"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LogPart(Record, name="part of a log"):
-    """Some text of a log, and from where to read on; `ended` says that nothing will follow."""
-
-    log: JobLog
-    text: str
-    offset: int
-    ended: bool
 
 
 def new_log_id(job_id: str, now: float) -> str:

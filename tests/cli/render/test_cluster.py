@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.cli.render.test_environments import printed
+from tests.plain import of_json
 from xinference_venv.cli.render.cluster import (
     ClusterOutcome,
     differing,
@@ -12,8 +13,12 @@ from xinference_venv.cli.render.cluster import (
     workers_of,
 )
 from xinference_venv.errors import ResolutionFailed, WorkerUnavailable
+from xinference_venv.inventory.cluster_state import WorkerStatus
+from xinference_venv.inventory.failure import Failure
+from xinference_venv.inventory.gathered import Gathered, UnreachableWorker
 from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
 from xinference_venv.inventory.replicas import Replica
+from xinference_venv.inventory.reports import Environments
 
 LOCK = "0123456789abcdef" * 4
 
@@ -25,16 +30,14 @@ def ready(address: str, **more: Any) -> Replica:
         lease_id="l1",
         lock_digest=LOCK,
     )
-    return Replica(
-        worker_address=address, incarnation="i", phase=Phase.READY, result=made.to_dict()
-    )
+    return Replica(worker_address=address, incarnation="i", phase=Phase.READY, result=made)
 
 
 FAILED = Replica(
     worker_address="b:2",
     incarnation="i",
     phase=Phase.FAILED,
-    error=ResolutionFailed("no solution", {"phase": "resolving"}).to_dict(),
+    error=Failure.of(ResolutionFailed("no solution", {"phase": "resolving"})),
 )
 
 
@@ -42,9 +45,15 @@ def outcome(*replicas: Replica) -> ClusterOutcome:
     return ClusterOutcome(model_name="toy", model_engine=None, replicas=replicas, elapsed=2.0)
 
 
-def silent(**more: Any) -> dict[str, Any]:
-    error = WorkerUnavailable("no answer").to_dict()
-    return {"unreachable": [{"worker_address": "b:2", "error": error, **more}]}
+def status(**more: Any) -> WorkerStatus:
+    told = {"worker_address": "b:2", "host_name": "box", "release": "0.1.0", "incarnation": "i"}
+    given: WorkerStatus = of_json(WorkerStatus, {**told, "state": "alive", **more})
+    return given
+
+
+def silent(**more: Any) -> Gathered[str]:
+    error = Failure.of(WorkerUnavailable("no answer"))
+    return Gathered(list=(), unreachable=(UnreachableWorker(status=status(**more), error=error),))
 
 
 def test_a_launch_shows_each_worker_ready_or_failed_with_phase_and_cause() -> None:
@@ -62,7 +71,7 @@ def test_a_launch_without_environment_names_the_hosts_interpreter() -> None:
 
 
 def test_the_document_of_a_launch_has_no_lease_for_none_is_left() -> None:
-    described = outcome(ready("a:1"), FAILED).to_dict()
+    described: dict[str, Any] = outcome(ready("a:1"), FAILED).document().to_dict()
     first, second = described["workers"]
     assert first["environment"]["lock_digest"] == LOCK
     assert "lease_id" not in first["environment"]
@@ -72,15 +81,9 @@ def test_the_document_of_a_launch_has_no_lease_for_none_is_left() -> None:
 
 
 def test_the_workers_are_shown_with_what_they_last_told() -> None:
-    told = {
-        "worker_address": "a:1",
-        "host_name": "box",
-        "state": "suspect",
-        "release": "0.1.0",
-        "snapshot": {"jobs": 2, "free_bytes": 2048},
-        "snapshot_age": 7.25,
-    }
-    new = {**told, "worker_address": "b:2", "snapshot": None, "snapshot_age": None}
+    snapshot = {"jobs": 2, "free_bytes": 2048}
+    told = status(worker_address="a:1", state="suspect", snapshot=snapshot, snapshot_age=7.25)
+    new = status(state="suspect")
     lines = printed(workers_of([told, new])).splitlines()
     assert lines[1].split() == [
         "a:1",
@@ -99,7 +102,6 @@ def test_the_workers_are_shown_with_what_they_last_told() -> None:
 
 
 def test_who_did_not_answer_is_named_with_its_state_and_the_age_of_its_snapshot() -> None:
-    assert printed(unreachable(silent())) == "unreachable: b:2: no answer"
     shown = printed(unreachable(silent(state="gone", snapshot_age=90.0)))
     assert shown == "unreachable: b:2 (gone, last snapshot 1 min 30 s old): no answer"
     shown = printed(unreachable(silent(state="alive", snapshot_age=None)))
@@ -107,7 +109,7 @@ def test_who_did_not_answer_is_named_with_its_state_and_the_age_of_its_snapshot(
 
 
 def test_the_silence_of_a_worker_is_an_error_for_what_everyone_has_to_do() -> None:
-    assert unreachable_error({"unreachable": []}) is None
+    assert unreachable_error(Gathered(list=())) is None
     error = unreachable_error(silent())
     assert error is not None
     assert (error.exit_code, "on b:2" in error.message) == (8, True)
@@ -115,8 +117,9 @@ def test_the_silence_of_a_worker_is_an_error_for_what_everyone_has_to_do() -> No
 
 def test_replicas_that_differ_are_named_with_their_workers() -> None:
     key = {"model_name": "toy", "model_engine": "vllm", "python_version": "3.11"}
+    locks = {LOCK: ["a:1", "c:3"], "f" * 64: ["b:2"]}
     shown = printed(
-        differing({"differing": [{**key, "locks": {LOCK: ["a:1", "c:3"], "f" * 64: ["b:2"]}}]})
+        differing(of_json(Environments, {"list": [], "differing": [{**key, "locks": locks}]}))
     )
     assert shown == (
         "replicas differ: toy (Python 3.11, engine vllm):"

@@ -2,20 +2,36 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
 
 from tests.fakes import locked
+from tests.plain import of_json
 from xinference_venv.cli.render import environments
-from xinference_venv.errors import ResolutionFailed, VirtualEnvError
+from xinference_venv.cli.render.documents import ModelAddress
+from xinference_venv.errors import ResolutionFailed, VirtualEnvError, WorkerUnavailable
+from xinference_venv.inventory.cluster_state import WorkerStatus
 from xinference_venv.inventory.env import EnvState
-from xinference_venv.inventory.inventory import DirectoryUser, EnvEntry
+from xinference_venv.inventory.failure import Failure
+from xinference_venv.inventory.gathered import Gathered, UnreachableWorker
+from xinference_venv.inventory.inventory import DirectoryUser, EnvEntry, RemovalPlan
 from xinference_venv.inventory.jobs import PreparedEnvironment
 from xinference_venv.inventory.lease import JudgedLease, ProcessIdentity
+from xinference_venv.inventory.reports import (
+    Environment,
+    EnvironmentPackages,
+    LaunchPlan,
+    Package,
+    RemovalReport,
+)
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role
+from xinference_venv.planning.requirements import Origin
+from xinference_venv.planning.sources import PackageSources
+from xinference_venv.planning.spec import PlannedRequirement, SpecSummary
 from xinference_venv.settings import InheritMode
 
 LEASE = JudgedLease(
@@ -62,8 +78,8 @@ def printed(parts: list[Any], width: int = 200) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
-def answer(*entries: EnvEntry) -> dict[str, Any]:
-    return {"list": [each.to_dict() for each in entries], "unreachable": []}
+def answer(*entries: EnvEntry) -> Gathered[Environment]:
+    return Gathered(list=tuple(Environment.at("a:1", each) for each in entries))
 
 
 def test_a_launch_says_where_what_and_how_long() -> None:
@@ -85,7 +101,7 @@ def test_a_launch_with_a_process_says_how_to_reach_it() -> None:
     running = replace(OUTCOME, address="127.0.0.1:1234", pid=42)
     shown = printed(environments.launched(running))
     assert "  address      127.0.0.1:1234\n  pid          42\n  uid          toy\n" in shown
-    assert running.to_dict()["process"] == {"address": "127.0.0.1:1234", "pid": 42, "uid": "toy"}
+    assert running.document().process == ModelAddress(address="127.0.0.1:1234", pid=42, uid="toy")
 
 
 def test_a_launch_without_an_environment_says_so() -> None:
@@ -107,15 +123,22 @@ def test_a_listing_shows_names_as_they_are_and_who_uses_what() -> None:
 
 def test_an_empty_listing_says_how_to_make_one() -> None:
     assert "xinference-venv launch MODEL" in printed(environments.listed(answer(), 0.0))
-    partial: dict[str, Any] = {"list": [], "unreachable": [{}]}
+    error = Failure.of(WorkerUnavailable("no answer"))
+    status = of_json(
+        WorkerStatus,
+        {
+            **dict.fromkeys(("worker_address", "host_name", "release", "incarnation"), "x"),
+            "state": "gone",
+        },
+    )
+    silent = UnreachableWorker(status=status, error=error)
+    partial: Gathered[Environment] = Gathered(list=(), unreachable=(silent,))
     assert printed(environments.listed(partial, 0.0)).startswith("No worker that answered has such")
 
 
 def test_a_listing_of_a_cluster_names_the_worker_of_each() -> None:
     broken = replace(ENTRY, state=EnvState.BROKEN, reason="the interpreter is gone")
-    of_cluster = {
-        "list": [{**broken.to_dict(), "worker_address": address} for address in ("a:1", "b:2")]
-    }
+    of_cluster = Gathered(list=tuple(Environment.at(each, broken) for each in ("a:1", "b:2")))
     lines = printed(environments.listed(of_cluster, 0.0, workers=True)).splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["Worker", "a:1", "b:2"]
     assert lines[3].startswith(f"a:1: {broken.key} is broken")
@@ -177,12 +200,17 @@ def test_a_plan_shows_origins_roles_and_totals() -> None:
         uv_version="uv 1",
         warnings=("beware",),
     )
-    spec = {
-        "key": {"model_name": "toy"},
-        "python": "3.11.7",
-        "requirements": [{"requirement": "a[x]>1", "origin": "launch"}],
-    }
-    shown = printed(environments.planned({"spec": spec, "lock": lock.to_dict()}))
+    spec = SpecSummary(
+        key=ENTRY.key,
+        python="3.11.7",
+        inherit=InheritMode.HOST,
+        skip_installed=True,
+        requirements=(PlannedRequirement(requirement="a[x]>1", origin=Origin.LAUNCH),),
+        sources=PackageSources(),
+        warnings=(),
+    )
+    plan = LaunchPlan(enabled=True, spec=spec, lock=lock, worker_address="a:1")
+    shown = printed(environments.planned(plan))
     assert "a[x]>1       launch" in shown
     assert "Installed in the environment: 2 packages, 2.00 KiB and 1 unknown" in shown
     assert "Inherited from the host: 1 package" in shown
@@ -193,11 +221,12 @@ def test_a_plan_shows_origins_roles_and_totals() -> None:
 
 def test_an_explanation_says_of_what_it_knows_nothing() -> None:
     foreign = replace(ENTRY, state=EnvState.UNMANAGED)
-    listed = [
-        {**ENTRY.to_dict(), "packages": [each.to_dict() for each in (locked("a", size=10),)]},
-        {**foreign.to_dict(), "packages": []},
-    ]
-    shown = printed(environments.explained({"list": listed, "unreachable": []})).splitlines()
+    packages = (Package(distribution=locked("a", size=10), size_bytes=10),)
+    listed = (
+        EnvironmentPackages(environment=Environment.at("a:1", ENTRY), packages=packages),
+        EnvironmentPackages(environment=Environment.at("a:1", foreign), packages=()),
+    )
+    shown = printed(environments.explained(Gathered(list=listed))).splitlines()
     assert shown[0] == f"{ENTRY.key}: {ENTRY.path}"
     assert shown[4] == "a 1.0, 10 B (model: it was asked for)"
     assert shown[-1] == "nothing is known of its packages: it is unmanaged"
@@ -205,14 +234,19 @@ def test_an_explanation_says_of_what_it_knows_nothing() -> None:
 
 def test_a_plan_without_an_environment_says_so() -> None:
     assert "No environment would be made" in printed(
-        environments.planned({"spec": None, "lock": None})
+        environments.planned(LaunchPlan(enabled=False, spec=None, lock=None, worker_address="a:1"))
     )
 
 
-def report(dry_run: bool, **parts: list[EnvEntry]) -> dict[str, Any]:
-    listed = {part: [each.to_dict() for each in parts.get(part, [])] for part in PARTS}
-    gone = [] if dry_run else [*listed["remove"], *listed["detach"]]
-    return {"list": [{**listed, "done": gone, "dry_run": dry_run}], "unreachable": []}
+def report(
+    dry_run: bool, worker: str = "a", done: Sequence[EnvEntry] | None = None, **parts: EnvEntry
+) -> Gathered[RemovalReport]:
+    listed = {part: (parts[part],) if part in parts else () for part in PARTS}
+    gone = (*listed["remove"], *listed["detach"]) if done is None else done
+    plan = RemovalPlan(**listed)
+    made = () if dry_run else tuple(Environment.at(worker, each) for each in gone)
+    only = RemovalReport(plan=plan, done=made, dry_run=dry_run, worker_address=worker)
+    return Gathered(list=(only,))
 
 
 PARTS = ("remove", "detach", "refuse")
@@ -220,7 +254,7 @@ PARTS = ("remove", "detach", "refuse")
 
 def test_a_removal_says_what_became_of_each() -> None:
     other = replace(ENTRY, path="/home/v4/toy/vllm/3.12")
-    shown = printed(environments.removed(report(False, remove=[ENTRY], detach=[other])))
+    shown = printed(environments.removed(report(False, remove=ENTRY, detach=other)))
     assert shown.splitlines() == [
         "removed: [red]toy (Python 3.11, engine vllm), 3.00 MiB",
         "detached: [red]toy (Python 3.11, engine vllm); its files stay until the last holder is"
@@ -229,7 +263,7 @@ def test_a_removal_says_what_became_of_each() -> None:
 
 
 def test_a_dry_removal_says_what_would_become_of_each() -> None:
-    shown = printed(environments.removed(report(True, remove=[ENTRY], refuse=[ENTRY])))
+    shown = printed(environments.removed(report(True, remove=ENTRY, refuse=ENTRY)))
     assert shown.splitlines() == [
         "would be removed: [red]toy (Python 3.11, engine vllm), 3.00 MiB",
         "would be refused: [red]toy (Python 3.11, engine vllm), in use by toy-0"
@@ -238,14 +272,12 @@ def test_a_dry_removal_says_what_would_become_of_each() -> None:
 
 
 def test_where_a_worker_refused_only_what_is_gone_is_said() -> None:
-    one, two = report(False, remove=[ENTRY]), report(False, remove=[ENTRY], refuse=[ENTRY])
-    two["list"][0]["done"] = []
-    reports = [
-        {**each["list"][0], "worker_address": name} for name, each in (("a", one), ("b", two))
-    ]
-    shown = printed(environments.removed({"list": reports}, workers=True))
+    one = report(False, remove=ENTRY)
+    two = report(False, "b", (), remove=ENTRY, refuse=ENTRY)
+    both = Gathered(list=(*one.list, *two.list))
+    shown = printed(environments.removed(both, workers=True))
     assert shown == "a: removed: [red]toy (Python 3.11, engine vllm), 3.00 MiB"
-    assert environments.removed({"list": reports[1:]}) == []
+    assert environments.removed(two) == []
 
 
 def test_an_environment_that_is_being_built_says_so() -> None:

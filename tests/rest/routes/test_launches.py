@@ -12,7 +12,9 @@ from tests.daemons import eventually
 from tests.rest.conftest import Server
 from tests.rest.fakes import FakeSupervisor, app_of, browser, event
 from xinference_venv.errors import WorkerUnavailable
-from xinference_venv.rest.schemas import responses
+from xinference_venv.inventory.gathered import Gathered
+from xinference_venv.inventory.reports import CollectionReport, JobReport
+from xinference_venv.rest.schemas.of_records import model_of
 
 pytestmark = pytest.mark.uv
 
@@ -57,7 +59,7 @@ def test_a_launch_from_its_request_to_its_removal(server: Server) -> None:
     ended = ask.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": "end"})
     assert ended.status_code == 204
     assert [each["job_id"] for each in ask.get("/v1/jobs").json()["list"]] == [job_id]
-    responses.Job.model_validate_json(ask.get(f"/v1/jobs/{job_id}").content, strict=True)
+    model_of(JobReport).model_validate_json(ask.get(f"/v1/jobs/{job_id}").content, strict=True)
 
     # Nothing is left in use.
     eventually(lambda: ask.get("/v1/leases").json()["list"] == [])
@@ -83,7 +85,7 @@ def test_a_launch_from_its_request_to_its_removal(server: Server) -> None:
     assert ask.delete("/v1/virtualenvs", params=model).json()["result"] is True
     assert ask.delete("/v1/virtualenvs", params=model).status_code == 404
     collected = ask.post("/v1/virtualenvs/gc", json={})
-    responses.Collected.model_validate_json(collected.content, strict=True)
+    model_of(Gathered[CollectionReport]).model_validate_json(collected.content, strict=True)
 
 
 def test_what_has_no_solution_fails_with_uvs_own_words(server: Server) -> None:

@@ -229,7 +229,7 @@ def scraped() -> FakeSupervisor:
                 part.observe(metric, *labels, value=metric.buckets[0])
             else:
                 part.add(metric, *labels, by=2.0)
-        parts.append(part.to_dict())
+        parts.append(part.report().to_dict())
     own, of_worker = parts
     answer = {
         "supervisor": own,
@@ -274,12 +274,12 @@ async def test_the_buckets_of_a_histogram_count_all_that_is_not_above_them() -> 
 async def test_what_a_worker_of_a_later_release_says_more_is_left_out() -> None:
     later = MetricRegistry()
     later.set(STARTED, value=1.0)
-    data = through_json(later.to_dict())
+    data = through_json(later.report().to_dict())
     data["families"].append({**data["families"][0], "name": "xinference_venv_of_later"})
     own = MetricRegistry()
     own.set(UP, ADDRESS, value=1.0)
-    event_stream = {**data, "worker_address": ADDRESS}
-    answer = {"supervisor": own.to_dict(), "list": [event_stream], "unreachable": []}
+    told = {**data, "worker_address": ADDRESS}
+    answer = {"supervisor": own.report().to_dict(), "list": [told], "unreachable": []}
     async with browser(app_of(FakeSupervisor(measure=answer))) as ask:
         text = (await ask.get("/metrics")).text
     assert {each.name for each in read_text(text)} == {UP.name, STARTED.name}

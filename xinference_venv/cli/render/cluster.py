@@ -5,26 +5,29 @@ Comes in: nouns and the supervisor's answers. Goes out: text and tables of rich.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from xinference_venv._util.humanize import counted, duration_text, printable, size_text
+from xinference_venv.cli.render.documents import (
+    LaunchedEnvironment,
+    LaunchedOnWorkers,
+    LaunchedWorker,
+)
 from xinference_venv.cli.render.environments import new_table
-from xinference_venv.errors import WorkerUnavailable, error_from_dict
-from xinference_venv.inventory.gathered import is_whole, silent_workers
+from xinference_venv.errors import WorkerUnavailable
+from xinference_venv.inventory.cluster_state import WorkerStatus
+from xinference_venv.inventory.gathered import Gathered, T, UnreachableWorker
 from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
 from xinference_venv.inventory.replicas import Replica
-from xinference_venv.inventory.skipped import SkippedItem
-from xinference_venv.planning.key import EnvKey
+from xinference_venv.inventory.reports import Environments
 
 _NONE = "-"
 # What is shown of a lock's digest.
 _SHOWN = 12
-_OF_A_REPLICA = ("enabled", "python", "env_id", "path", "real_path", "lock_digest", "uv_calls")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,22 +39,22 @@ class ClusterOutcome:
     replicas: tuple[Replica, ...]
     elapsed: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, with the keys that the documentation of the command line promises."""
-        return {
-            "model_name": self.model_name,
-            "model_engine": self.model_engine,
-            "workers": [
-                {
-                    "worker_address": each.worker_address,
-                    "state": each.phase.value,
-                    "environment": None if each.result is None else _environment(each.result),
-                    "error": each.error,
-                }
+    def document(self) -> LaunchedOnWorkers:
+        """What is printed of it with ``--json``."""
+        return LaunchedOnWorkers(
+            model_name=self.model_name,
+            model_engine=self.model_engine,
+            workers=tuple(
+                LaunchedWorker(
+                    worker_address=each.worker_address,
+                    state=each.phase,
+                    environment=None if each.result is None else _environment(each.result),
+                    error=each.error,
+                )
                 for each in self.replicas
-            ],
-            "elapsed_seconds": round(self.elapsed, 3),
-        }
+            ),
+            elapsed_seconds=round(self.elapsed, 3),
+        )
 
     @property
     def not_ready(self) -> list[str]:
@@ -59,9 +62,17 @@ class ClusterOutcome:
         return [each.worker_address for each in self.replicas if each.phase is not Phase.READY]
 
 
-def _environment(result: Mapping[str, Any]) -> dict[str, Any]:
-    prepared = PreparedEnvironment.from_dict(result).to_dict()
-    return {**{key: prepared[key] for key in _OF_A_REPLICA}, "warnings": prepared["warnings"]}
+def _environment(result: PreparedEnvironment) -> LaunchedEnvironment:
+    return LaunchedEnvironment(
+        enabled=result.enabled,
+        python=result.python,
+        env_id=result.env_id,
+        path=result.path,
+        real_path=result.real_path,
+        lock_digest=result.lock_digest,
+        uv_calls=result.uv_calls,
+        warnings=result.warnings,
+    )
 
 
 def launched_on(outcome: ClusterOutcome) -> list[RenderableType]:
@@ -76,7 +87,7 @@ def launched_on(outcome: ClusterOutcome) -> list[RenderableType]:
         if each.result is None:
             table.add_row(each.worker_address, each.phase.value, _NONE, _NONE, _cause(each))
             continue
-        made = PreparedEnvironment.from_dict(each.result)
+        made = each.result
         lock = (made.lock_digest or _NONE)[:_SHOWN]
         where = made.path or f"the host's interpreter, {made.python}"
         table.add_row(each.worker_address, each.phase.value, lock, str(made.uv_calls), where)
@@ -89,73 +100,77 @@ def launched_on(outcome: ClusterOutcome) -> list[RenderableType]:
 def _cause(replica: Replica) -> str:
     if replica.error is None:
         return _NONE
-    error = error_from_dict(replica.error)
+    error = replica.error.error()
     return error.message if error.phase is None else f"{error.phase}: {error.message}"
 
 
-def workers_of(listed: Iterable[Mapping[str, Any]]) -> list[RenderableType]:
+def workers_of(listed: Iterable[WorkerStatus]) -> list[RenderableType]:
     """The workers of a cluster; jobs and free disk are as of when each was last heard."""
     table = new_table("Worker", "Host", "State", "Release", "Jobs", "Free disk", "Last heartbeat")
     for each in listed:
-        snapshot = each["snapshot"] or {}
-        age = each["snapshot_age"]
+        snapshot, age = each.snapshot, each.snapshot_age
         table.add_row(
-            printable(each["worker_address"]),
-            printable(each["host_name"]),
-            each["state"],
-            printable(each["release"]),
-            str(snapshot.get("jobs", _NONE)),
-            size_text(snapshot.get("free_bytes")),
+            printable(each.worker_address),
+            printable(each.host_name),
+            each.state.value,
+            printable(each.release),
+            _NONE if snapshot is None else str(snapshot.jobs),
+            size_text(None if snapshot is None else snapshot.free_bytes),
             _NONE if age is None else f"{duration_text(age)} ago",
         )
     return [table] if table.row_count else [Text("No worker is registered.")]
 
 
-def differing(answer: Mapping[str, Any]) -> list[Text]:
+def differing(answer: Environments) -> list[Text]:
     """The models of a listing whose replicas were not built from one lock."""
     shown = []
-    for each in answer["differing"]:
+    for each in answer.differing:
         locks = "; ".join(
             f"lock {digest[:_SHOWN]} on {', '.join(addresses)}"
-            for digest, addresses in each["locks"].items()
+            for digest, addresses in each.locks.items()
         )
-        shown.append(Text(f"replicas differ: {EnvKey.from_dict(each)}: {locks}"))
+        shown.append(Text(f"replicas differ: {each.key}: {locks}"))
     return shown
 
 
-def skipped(answer: Mapping[str, Any], *, workers: bool) -> list[Text]:
+def skipped(answer: Environments, *, workers: bool) -> list[Text]:
     """What of the stores could not be read, judged or deleted, each with its path and reason."""
     shown = []
-    for each in answer["skipped"]:
-        where = f"{each['worker_address']}: " if workers else ""
-        shown.append(Text(f"skipped: {where}{printable(str(SkippedItem.from_dict(each)))}"))
+    for each in answer.skipped:
+        where = f"{each.worker_address}: " if workers else ""
+        shown.append(Text(f"skipped: {where}{printable(str(each.item))}"))
     return shown
 
 
-def unreachable(answer: Mapping[str, Any]) -> list[Text]:
+def unreachable(answer: Gathered[T]) -> list[Text]:
     """The workers that did not answer: their state, how old what they last told is, and why."""
-    lines = [
-        f"unreachable: {each['worker_address']}{_standing(each)}: {error_from_dict(each['error'])}"
-        for each in answer["unreachable"]
+    lines = unreachable_workers(answer.unreachable)
+    if not answer.complete:
+        lines.append(Text("the supervisor was started just now: workers may be missing here"))
+    return lines
+
+
+def unreachable_workers(workers: Iterable[UnreachableWorker]) -> list[Text]:
+    """Workers that did not answer: their state, how old what they last told is, and why."""
+    return [
+        Text(
+            f"unreachable: {each.status.worker_address} ({each.status.state},"
+            f" {_snapshot_age(each.status)}): {each.error.error()}"
+        )
+        for each in workers
     ]
-    if not answer.get("complete", True):
-        lines.append("the supervisor was started just now: workers may be missing here")
-    return list(map(Text, lines))
 
 
-def unreachable_error(answer: Mapping[str, Any]) -> WorkerUnavailable | None:
+def unreachable_error(answer: Gathered[T]) -> WorkerUnavailable | None:
     """The error of a command that was to be done on every worker, while some did not answer."""
-    if is_whole(answer):
+    if answer.is_whole:
         return None
     return WorkerUnavailable(
-        f"not known to be done on {silent_workers(answer)}: no answer from there",
+        f"not known to be done on {answer.missing}: no answer from there",
         {"hint": "the others have answered; do it again when these are back"},
     )
 
 
-def _standing(member: Mapping[str, Any]) -> str:
-    if "state" not in member:
-        return ""
-    age = member["snapshot_age"]
-    snapshot = "no snapshot yet" if age is None else f"last snapshot {duration_text(age)} old"
-    return f" ({member['state']}, {snapshot})"
+def _snapshot_age(worker: WorkerStatus) -> str:
+    age = worker.snapshot_age
+    return "no snapshot yet" if age is None else f"last snapshot {duration_text(age)} old"

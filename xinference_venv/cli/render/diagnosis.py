@@ -5,29 +5,28 @@ Comes in: the answer of whoever examined hosts. Goes out: text and tables of ric
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from xinference_venv._util.humanize import counted, printable
 from xinference_venv.cli.render.environments import new_table
-from xinference_venv.diagnosis.checks import Check, Diagnosis, Verdict
+from xinference_venv.diagnosis.checks import Check, Diagnoses, Verdict
 
 _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "bold red"}
 
 
-def diagnosed(answer: Mapping[str, Any]) -> list[RenderableType]:
+def diagnosed(answer: Diagnoses) -> list[RenderableType]:
     """Each host with its checks, then what shows when they are compared, then the sum."""
     shown: list[RenderableType] = []
     every: list[Check] = []
-    for each in map(Diagnosis.from_dict, answer["list"]):
+    for each in answer.list:
         where = "" if each.worker_address is None else f"{printable(each.worker_address)}: "
         shown += [Text(f"{where}{printable(each.host_name)}, release {printable(each.release)}")]
         shown += [_table(each.checks), Text()]
         every += each.checks
-    compared = list(map(Check.from_dict, answer["cluster"]))
+    compared = answer.cluster
     if compared:
         shown += [Text("all hosts, compared"), _table(compared), Text()]
     return [*shown, Text(_sum([*every, *compared]))]

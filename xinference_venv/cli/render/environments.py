@@ -6,22 +6,31 @@ somebody else prints.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from xinference_venv._util.humanize import age_text, duration_text, printable, size_text
+from xinference_venv.cli.render.documents import Launched, ModelAddress
 from xinference_venv.cli.render.tree import explanation
 from xinference_venv.errors import VirtualEnvError
 from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.jobs import PreparedEnvironment
 from xinference_venv.inventory.lease import Holder, JudgedLease
-from xinference_venv.planning.lock import EnvLock, LockedDistribution
+from xinference_venv.inventory.reports import (
+    Environment,
+    EnvironmentPackages,
+    LaunchPlan,
+    RemovalReport,
+)
+from xinference_venv.planning.catalog import ListedModel
+from xinference_venv.planning.lock import LockedDistribution
 
 # Nothing that goes to a file or a pipe is folded or cut.
 _UNBOUNDED = 100_000
@@ -43,29 +52,29 @@ class LaunchOutcome:
     address: str | None = None
     pid: int | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, with the keys that the documentation of the command line promises."""
+    def document(self) -> Launched:
+        """What is printed of it with ``--json``."""
         environment, entry = self.environment, self.entry
         process = None
-        if self.pid is not None:
-            process = {"address": self.address, "pid": self.pid, "uid": self.model_name}
-        return {
-            "model_name": self.model_name,
-            "model_engine": self.model_engine,
-            "enabled": environment.enabled,
-            "python": environment.python,
-            "python_version": None if entry is None else entry.python,
-            "env_id": environment.env_id,
-            "path": environment.path,
-            "real_path": environment.real_path,
-            "size_bytes": None if entry is None else entry.size_bytes,
-            "installed": 0 if entry is None else entry.installed,
-            "inherited": 0 if entry is None else entry.inherited,
-            "warnings": list(environment.warnings),
-            "uv_calls": environment.uv_calls,
-            "elapsed_seconds": round(self.elapsed, 3),
-            "process": process,
-        }
+        if self.pid is not None and self.address is not None:
+            process = ModelAddress(address=self.address, pid=self.pid, uid=self.model_name)
+        return Launched(
+            model_name=self.model_name,
+            model_engine=self.model_engine,
+            enabled=environment.enabled,
+            python=environment.python,
+            python_version=None if entry is None else entry.python,
+            env_id=environment.env_id,
+            path=environment.path,
+            real_path=environment.real_path,
+            size_bytes=None if entry is None else entry.size_bytes,
+            installed=0 if entry is None else entry.installed,
+            inherited=0 if entry is None else entry.inherited,
+            warnings=environment.warnings,
+            uv_calls=environment.uv_calls,
+            elapsed_seconds=round(self.elapsed, 3),
+            process=process,
+        )
 
 
 def open_console(*, stderr: bool = False) -> Console:
@@ -101,32 +110,33 @@ def launched(outcome: LaunchOutcome) -> list[RenderableType]:
     return [Text("\n".join([heading, *lines])), *_warnings(environment.warnings)]
 
 
-def planned(plan: Mapping[str, Any], *, workers: bool = False) -> list[RenderableType]:
+def planned(plan: LaunchPlan, *, workers: bool = False) -> list[RenderableType]:
     """What a launch would do: requirements with their origin, what each of them brings.
 
     With `workers` the one is named that would do it.
     """
-    spec = plan["spec"]
-    if spec is None:
+    spec, lock = plan.spec, plan.lock
+    if spec is None or lock is None:
         return [Text("No environment would be made: the host's interpreter serves.")]
-    lock = EnvLock.from_dict(plan["lock"])
     requirements = new_table("Requirement", "Origin")
-    for line in spec["requirements"]:
-        requirements.add_row(line["requirement"], line["origin"])
+    for line in spec.requirements:
+        requirements.add_row(line.requirement, line.origin.value)
     shown: list[RenderableType] = [
         Text(
-            f"{where_of(plan, workers)}Plan for {spec['key']['model_name']}, Python"
-            f" {spec['python']}; nothing was made"
+            f"{where_of(plan, workers)}Plan for {spec.key.model_name}, Python"
+            f" {spec.python}; nothing was made"
         ),
         requirements,
     ]
     return [*shown, *explanation(lock.distributions), *_warnings(lock.warnings)]
 
 
-def listed(answer: Mapping[str, Any], now: float, *, workers: bool = False) -> list[RenderableType]:
+def listed(
+    answer: Gathered[Environment], now: float, *, workers: bool = False
+) -> list[RenderableType]:
     """The environments of a listing, each with its worker if `workers` is set."""
-    entries = [EnvEntry.from_dict(each) for each in answer["list"]]
-    if not entries and answer["unreachable"]:
+    entries = [each.entry for each in answer.list]
+    if not entries and answer.unreachable:
         return [Text("No worker that answered has such an environment.")]
     if not entries:
         return [Text("No environment found. Make one: xinference-venv launch MODEL")]
@@ -134,7 +144,7 @@ def listed(answer: Mapping[str, Any], now: float, *, workers: bool = False) -> l
         *(["Worker"] if workers else []),
         *("Model", "Engine", "Python", "State", "Size", "Packages", "In use by", "Last used"),
     )
-    for entry, where in zip(entries, _where(answer["list"], workers), strict=True):
+    for entry, where in zip(entries, _where(answer.list, workers), strict=True):
         users = [
             *map(_holder, entry.leases),
             *(f"pid {user.pid}" for user in entry.users),
@@ -152,7 +162,7 @@ def listed(answer: Mapping[str, Any], now: float, *, workers: bool = False) -> l
         )
     broken = [
         Text(f"{where}{entry.key} is broken: {entry.reason}")
-        for entry, where in zip(entries, _where(answer["list"], workers), strict=True)
+        for entry, where in zip(entries, _where(answer.list, workers), strict=True)
         if entry.state is EnvState.BROKEN
     ]
     return [table, *broken, *_unmanaged(entries)]
@@ -172,37 +182,46 @@ def _linked(entry: EnvEntry) -> str:
     return "" if entry.reason is None else f", {printable(entry.reason)}"
 
 
-def packages_of(answer: Mapping[str, Any], *, workers: bool = False) -> list[RenderableType]:
+def packages_of(
+    answer: Gathered[EnvironmentPackages], *, workers: bool = False
+) -> list[RenderableType]:
     """The packages of each environment, named with its worker if `workers` is set."""
     shown: list[RenderableType] = []
-    for each, where in zip(answer["list"], _where(answer["list"], workers), strict=True):
-        entry = EnvEntry.from_dict(each)
-        shown += [Text(f"{where}{entry.key}: {entry.path}"), _distributions(_packages(each))]
+    for each in answer.list:
+        shown += [_heading(each.environment, workers), _distributions(sorted(each.distributions))]
     return shown
 
 
-def explained(answer: Mapping[str, Any], *, workers: bool = False) -> list[RenderableType]:
+def explained(
+    answer: Gathered[EnvironmentPackages], *, workers: bool = False
+) -> list[RenderableType]:
     """Of each environment what brought its packages, and what of the host it does not show."""
     shown: list[RenderableType] = []
-    for each, where in zip(answer["list"], _where(answer["list"], workers), strict=True):
-        entry = EnvEntry.from_dict(each)
-        shown.append(Text(f"{where}{entry.key}: {entry.path}"))
+    for each in answer.list:
+        entry = each.environment.entry
+        shown.append(_heading(each.environment, workers))
         if entry.state is EnvState.READY:
-            shown += explanation(_packages(each))
+            shown += explanation(sorted(each.distributions))
         else:
             shown.append(Text(f"nothing is known of its packages: it is {entry.state}"))
     return shown
 
 
-def removed(answer: Mapping[str, Any], *, workers: bool = False) -> list[RenderableType]:
+def _heading(environment: Environment, workers: bool) -> Text:
+    entry = environment.entry
+    return Text(f"{where_of(environment, workers)}{entry.key}: {entry.path}")
+
+
+def removed(answer: Gathered[RemovalReport], *, workers: bool = False) -> list[RenderableType]:
     """What a removal did, or with a dry run would do; what was refused is an error, not here."""
     shown: list[str] = []
     refused = False
-    for report in answer["list"]:
-        where, would = where_of(report, workers), "would be " if report["dry_run"] else ""
-        detached = {each["path"] for each in report["detach"]}
-        gone = [*report["remove"], *report["detach"]] if report["dry_run"] else report["done"]
-        for entry in map(EnvEntry.from_dict, gone):
+    for report in answer.list:
+        plan, dry_run = report.plan, report.dry_run
+        where, would = where_of(report, workers), "would be " if dry_run else ""
+        detached = {each.path for each in plan.detach}
+        done = (each.entry for each in report.done)
+        for entry in (*plan.remove, *plan.detach) if dry_run else done:
             if entry.path in detached:
                 shown.append(
                     f"{where}{would}detached: {entry.key}; its files stay until the last holder"
@@ -211,9 +230,9 @@ def removed(answer: Mapping[str, Any], *, workers: bool = False) -> list[Rendera
             else:
                 size = size_text(entry.size_bytes)
                 shown.append(f"{where}{would}removed: {entry.key}, {size}")
-        for entry in map(EnvEntry.from_dict, report["refuse"]):
+        for entry in plan.refuse:
             refused = True
-            if report["dry_run"]:
+            if dry_run:
                 shown.append(
                     f"{where}would be refused: {entry.key}, {entry.hindrance or entry.reason}"
                 )
@@ -222,16 +241,16 @@ def removed(answer: Mapping[str, Any], *, workers: bool = False) -> list[Rendera
     return list(map(Text, shown))
 
 
-def models(entries: Iterable[Mapping[str, Any]]) -> list[RenderableType]:
+def models(entries: Iterable[ListedModel]) -> list[RenderableType]:
     """The models of the catalogue."""
     table = new_table("Model", "Type", "Packages", "Origin", "Description")
     for each in entries:
         table.add_row(
-            each["model_name"],
-            each["model_type"] or _NONE,
-            ", ".join(each["packages"]),
-            each["origin"],
-            each["description"] or "",
+            each.model_name,
+            each.model_type or _NONE,
+            ", ".join(each.packages),
+            each.origin,
+            each.description or "",
         )
     return [table]
 
@@ -250,22 +269,25 @@ def failed(error: VirtualEnvError) -> list[RenderableType]:
     return [Text(line) for line in shown]
 
 
-def where_of(report: Mapping[str, Any], workers: bool) -> str:
+class OfWorker(Protocol):
+    """A report of one worker."""
+
+    @property
+    def worker_address(self) -> str: ...
+
+
+def where_of(report: OfWorker, workers: bool) -> str:
     """What a line begins with that is of one worker's report: its address if `workers` is set."""
-    return f"{printable(report['worker_address'])}: " if workers else ""
+    return f"{printable(report.worker_address)}: " if workers else ""
 
 
-def _where(reports: Iterable[Mapping[str, Any]], workers: bool) -> list[str]:
+def _where(reports: Iterable[OfWorker], workers: bool) -> list[str]:
     return [where_of(each, workers) for each in reports]
 
 
 def _holder(lease: JudgedLease) -> str:
     judged = " (unknown)" if lease.holder is Holder.UNKNOWN else ""
     return f"{lease.model_uid or lease.model_name}, pid {lease.process.pid}{judged}"
-
-
-def _packages(listed: Mapping[str, Any]) -> list[LockedDistribution]:
-    return sorted(LockedDistribution.from_dict(each) for each in listed["packages"])
 
 
 def _distributions(distributions: Iterable[LockedDistribution]) -> Table:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import HTTPException, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.responses import Response
 
+from xinference_venv._util.records import Record
 from xinference_venv.rest.base import Json, Route
-from xinference_venv.rest.schemas import responses
 from xinference_venv.rest.tokens import Scope, Tokens
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Access(Record, name="access"):
+    """The scopes of who asks: those of the token, all where no tokens are needed."""
+
+    scopes: tuple[Scope, ...]
+
 
 _bearer = HTTPBearer(auto_error=False, description="A token of the token file.")
 
@@ -48,11 +57,7 @@ async def may_name_any_source(request: Request) -> bool:
 
 async def show_access(request: Request) -> Response:
     """Tell what the token of this request allows: all where none is needed, nothing without."""
-    return Json({"scopes": sorted(await scopes_of(request))})
+    return Json(Access(scopes=tuple(sorted(await scopes_of(request)))).to_dict())
 
 
-ROUTES = (
-    Route(
-        method="GET", path="/v1/access", endpoint=show_access, scope=None, reply=responses.Access
-    ),
-)
+ROUTES = (Route(method="GET", path="/v1/access", endpoint=show_access, scope=None, reply=Access),)

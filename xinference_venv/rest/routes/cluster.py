@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from starlette.responses import Response
 
+from xinference_venv._util.records import Record, to_plain
+from xinference_venv.diagnosis.checks import Diagnoses
 from xinference_venv.errors import DeadlineExceeded, WorkerUnavailable
-from xinference_venv.inventory.cluster_state import WorkerState
+from xinference_venv.inventory.cluster_state import WorkerState, WorkerStatus
+from xinference_venv.inventory.gathered import Gathered
+from xinference_venv.inventory.job_log import LogPart
+from xinference_venv.inventory.reports import DiskUsage, WholeLog
+from xinference_venv.planning.catalog import ListedModel
 from xinference_venv.rest.base import Json, Route, Supervisor, gathered
-from xinference_venv.rest.schemas import responses
 from xinference_venv.rest.schemas.requests import (
     Count,
     LogId,
@@ -19,6 +25,7 @@ from xinference_venv.rest.schemas.requests import (
     PythonVersion,
     WorkerAddress,
     WorkerIp,
+    selected,
 )
 from xinference_venv.rest.tokens import Scope
 
@@ -26,14 +33,47 @@ from xinference_venv.rest.tokens import Scope
 _READY_SECONDS = 5.0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workers(Record, name="workers"):
+    """The workers of the cluster."""
+
+    list: tuple[WorkerStatus, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Models(Record, name="models"):
+    """The models of one worker's catalogue."""
+
+    list: tuple[ListedModel, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Alive(Record, name="health"):
+    """The process lives: `status` is ``alive``."""
+
+    status: str = "alive"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ready(Record, name="readiness"):
+    """Launches can be asked for: so many workers are there, so many of them alive.
+
+    `status` is ``ready``.
+    """
+
+    status: str = "ready"
+    workers: int
+    alive: int
+
+
 async def list_workers(supervisor: Supervisor) -> Response:
-    """List the workers, each with its state and what its last heartbeat had."""
-    return Json({"list": await supervisor.list_workers()})
+    """List the workers, each with its state and what its last heartbeat said."""
+    return Json(Workers(list=await supervisor.list_workers()).to_dict())
 
 
 async def list_models(supervisor: Supervisor, worker_ip: WorkerIp = None) -> Response:
     """List the models that are known: those that one of the workers knows."""
-    return Json({"list": await supervisor.list_models(worker_ip)})
+    return Json(Models(list=await supervisor.list_models(worker_ip)).to_dict())
 
 
 async def disk_usage(supervisor: Supervisor, worker_ip: WorkerIp = None) -> Response:
@@ -56,7 +96,7 @@ async def list_logs(
 ) -> Response:
     """List the newest logs of a model's launches, with their text."""
     return gathered(
-        await supervisor.logs(model_name, model_engine, python_version, worker_ip, count)
+        await supervisor.logs(selected(model_name, model_engine, python_version, worker_ip), count)
     )
 
 
@@ -64,12 +104,13 @@ async def read_log(
     supervisor: Supervisor, log_id: LogId, worker_address: WorkerAddress, offset: Offset = 0
 ) -> Response:
     """Read on in a log of a worker: ask again from the `offset` of the answer until `ended`."""
-    return Json(await supervisor.read_log(worker_address, log_id, offset))
+    part = await supervisor.read_log(worker_address, log_id, offset)
+    return Json(part.to_dict())
 
 
 async def health() -> Response:
     """Tell that this process lives."""
-    return Json({"status": "alive"})
+    return Json(Alive().to_dict())
 
 
 async def ready(supervisor: Supervisor) -> Response:
@@ -81,11 +122,11 @@ async def ready(supervisor: Supervisor) -> Response:
         raise DeadlineExceeded(
             f"the supervisor did not answer within {_READY_SECONDS:g} s"
         ) from None
-    states = [each["state"] for each in workers]
-    if all(each == WorkerState.GONE for each in states):
-        raise WorkerUnavailable("there is no worker", {"workers": workers})
+    states = [each.state for each in workers]
+    if all(each is WorkerState.GONE for each in states):
+        raise WorkerUnavailable("there is no worker", {"workers": to_plain(workers)})
     alive = states.count(WorkerState.ALIVE)
-    return Json({"status": "ready", "workers": len(states), "alive": alive})
+    return Json(Ready(workers=len(states), alive=alive).to_dict())
 
 
 ROUTES = (
@@ -94,14 +135,14 @@ ROUTES = (
         path="/v1/workers",
         endpoint=list_workers,
         scope=Scope.LIST,
-        reply=responses.Workers,
+        reply=Workers,
     ),
     Route(
         method="GET",
         path="/v1/models",
         endpoint=list_models,
         scope=Scope.LIST,
-        reply=responses.Models,
+        reply=Models,
         refused=(404,),
     ),
     Route(
@@ -109,7 +150,7 @@ ROUTES = (
         path="/v1/disk",
         endpoint=disk_usage,
         scope=Scope.LIST,
-        reply=responses.Disk,
+        reply=Gathered[DiskUsage],
         refused=(404,),
     ),
     Route(
@@ -117,7 +158,7 @@ ROUTES = (
         path="/v1/diagnosis",
         endpoint=diagnose,
         scope=Scope.LIST,
-        reply=responses.Diagnoses,
+        reply=Diagnoses,
         refused=(404,),
     ),
     Route(
@@ -125,7 +166,7 @@ ROUTES = (
         path="/v1/logs",
         endpoint=list_logs,
         scope=Scope.LIST,
-        reply=responses.Logs,
+        reply=Gathered[WholeLog],
         refused=(404,),
     ),
     Route(
@@ -133,9 +174,9 @@ ROUTES = (
         path="/v1/logs/{log_id}",
         endpoint=read_log,
         scope=Scope.LIST,
-        reply=responses.LogPart,
+        reply=LogPart,
         refused=(404,),
     ),
-    Route(method="GET", path="/health", endpoint=health, scope=None, reply=responses.Alive),
-    Route(method="GET", path="/ready", endpoint=ready, scope=None, reply=responses.Ready),
+    Route(method="GET", path="/health", endpoint=health, scope=None, reply=Alive),
+    Route(method="GET", path="/ready", endpoint=ready, scope=None, reply=Ready),
 )

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from starlette.responses import Response
 
-from xinference_venv.inventory.gathered import check_found
+from xinference_venv._util.records import Record, inline
+from xinference_venv.client import SupervisorProtocol
+from xinference_venv.inventory.gathered import Gathered, check_found
+from xinference_venv.inventory.reports import (
+    EnvironmentPackages,
+    Environments,
+    ExplainedEnvironment,
+    RemovalReport,
+)
+from xinference_venv.inventory.selection import Selection
+from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import Role
-from xinference_venv.planning.provenance import as_tree
-from xinference_venv.rest.base import Route, Supervisor, gathered, removed
-from xinference_venv.rest.schemas import responses
-from xinference_venv.rest.schemas.parts import OwnPackage
+from xinference_venv.planning.provenance import Tree
+from xinference_venv.rest.base import Result, Route, Supervisor, gathered, removed
 from xinference_venv.rest.schemas.requests import (
     DryRun,
     Force,
@@ -20,6 +29,7 @@ from xinference_venv.rest.schemas.requests import (
     NeededModelName,
     PythonVersion,
     WorkerIp,
+    selected,
 )
 from xinference_venv.rest.tokens import Scope
 
@@ -33,7 +43,9 @@ async def list_virtual_envs(
 ) -> Response:
     """List environments: all, or those that match."""
     return gathered(
-        await supervisor.list_virtual_envs(model_name, model_engine, worker_ip, python_version)
+        await supervisor.list_virtual_envs(
+            selected(model_name, model_engine, python_version, worker_ip)
+        )
     )
 
 
@@ -45,8 +57,10 @@ async def list_virtual_env_packages(
     worker_ip: WorkerIp = None,
 ) -> Response:
     """List the packages of a model's environments, each with where it is from and why."""
-    answer = await _packages(supervisor, model_name, model_engine, python_version, worker_ip)
-    return gathered(answer, **_as_xinference(answer["list"]))
+    answer = await _packages(
+        supervisor, selected(model_name, model_engine, python_version, worker_ip)
+    )
+    return gathered(answer, *_as_xinference(answer.list))
 
 
 async def explain_virtual_env(
@@ -57,8 +71,18 @@ async def explain_virtual_env(
     worker_ip: WorkerIp = None,
 ) -> Response:
     """Explain a model's environments: the tree of what requires what, and what is not shown."""
-    answer = await _packages(supervisor, model_name, model_engine, python_version, worker_ip)
-    return gathered({**answer, "list": [_explained(each) for each in answer["list"]]})
+    answer = await _packages(
+        supervisor, selected(model_name, model_engine, python_version, worker_ip)
+    )
+    explained = Gathered(
+        list=tuple(
+            ExplainedEnvironment(environment=each.environment, tree=Tree.of(each.distributions))
+            for each in answer.list
+        ),
+        unreachable=answer.unreachable,
+        complete=answer.complete,
+    )
+    return gathered(explained)
 
 
 async def remove_virtual_env(
@@ -76,41 +100,59 @@ async def remove_virtual_env(
     matches is gone: a worker that does not answer may still have some.
     """
     answer = await supervisor.remove_virtual_env(
-        model_name, model_engine, python_version, worker_ip, dry_run=dry_run, force=force
+        selected(model_name, model_engine, python_version, worker_ip),
+        dry_run=dry_run,
+        force=force,
     )
     return removed(answer, dry_run=dry_run)
 
 
 async def _packages(
-    supervisor: Any,
-    model_name: str,
-    model_engine: str | None,
-    python_version: str | None,
-    worker_ip: str | None,
-) -> dict[str, Any]:
-    answer: dict[str, Any] = await supervisor.list_virtual_env_packages(
-        model_name, model_engine, python_version, worker_ip
-    )
-    check_found(answer, answer["list"], "environment")
+    supervisor: SupervisorProtocol, selection: Selection
+) -> Gathered[EnvironmentPackages]:
+    answer = await supervisor.list_virtual_env_packages(selection)
+    check_found(answer, answer.list, "environment")
     return answer
 
 
-def _as_xinference(entries: list[dict[str, Any]]) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnPackage(Record, name="own package"):
+    """A package that was installed into an environment, as Xinference tells it."""
+
+    name: str
+    version: str | None
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnPackages(Record, name="own packages"):
+    """What Xinference says of the packages of one environment: which it is, and its own."""
+
+    key: EnvKey = field(metadata=inline())
+    worker_ip: str
+    packages: tuple[OwnPackage, ...]
+
+
+def _as_xinference(listed: Sequence[EnvironmentPackages]) -> list[OwnPackages]:
     """What Xinference says of the packages of one environment; nothing of several."""
-    if len(entries) != 1:
-        return {}
-    [entry] = entries
-    own = [each for each in entry["packages"] if each["role"] == Role.INSTALLED]
-    return {
-        **{name: entry[name] for name in ("model_name", "model_engine", "python_version")},
-        "worker_ip": entry["actor_ip_address"],
-        "packages": [{name: each.get(name) for name in OwnPackage.model_fields} for each in own],
-    }
-
-
-def _explained(entry: dict[str, Any]) -> dict[str, Any]:
-    document = {name: value for name, value in entry.items() if name != "packages"}
-    return {**document, **as_tree(entry["packages"])}
+    if len(listed) != 1:
+        return []
+    [only] = listed
+    return [
+        OwnPackages(
+            key=only.environment.entry.key,
+            worker_ip=only.environment.actor_ip_address,
+            packages=tuple(
+                OwnPackage(
+                    name=each.distribution.name,
+                    version=each.distribution.version,
+                    size_bytes=each.size_bytes,
+                )
+                for each in only.packages
+                if each.distribution.role is Role.INSTALLED
+            ),
+        )
+    ]
 
 
 _PATH = "/v1/virtualenvs"
@@ -120,7 +162,7 @@ ROUTES = (
         path=_PATH,
         endpoint=list_virtual_envs,
         scope=Scope.LIST,
-        reply=responses.Environments,
+        reply=Environments,
         refused=(404,),
     ),
     Route(
@@ -128,7 +170,8 @@ ROUTES = (
         path=_PATH,
         endpoint=remove_virtual_env,
         scope=Scope.DELETE,
-        reply=responses.Removal,
+        reply=Gathered[RemovalReport],
+        more=Result,
         refused=(404, 409),
     ),
     Route(
@@ -136,7 +179,8 @@ ROUTES = (
         path=f"{_PATH}/packages",
         endpoint=list_virtual_env_packages,
         scope=Scope.LIST,
-        reply=responses.Packages,
+        reply=Gathered[EnvironmentPackages],
+        perhaps=OwnPackages,
         refused=(404,),
     ),
     Route(
@@ -144,7 +188,7 @@ ROUTES = (
         path=f"{_PATH}/explain",
         endpoint=explain_virtual_env,
         scope=Scope.LIST,
-        reply=responses.Explained,
+        reply=Gathered[ExplainedEnvironment],
         refused=(404,),
     ),
 )

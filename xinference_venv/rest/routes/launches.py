@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from fastapi import Request
 from starlette.responses import Response
 
-from xinference_venv.planning.provenance import as_tree
+from xinference_venv._util.records import Record
+from xinference_venv.inventory.gathered import Gathered
+from xinference_venv.inventory.reports import ExplainedPlan, JobReport, JobSummary
 from xinference_venv.rest.base import Json, Route, Supervisor, gathered
 from xinference_venv.rest.errors import refusal
 from xinference_venv.rest.routes.access import may_name_any_source
-from xinference_venv.rest.schemas import responses
 from xinference_venv.rest.schemas.requests import (
     JobId,
     LastEventId,
@@ -25,6 +27,13 @@ from xinference_venv.rest.sse import END, EventStream, Streams, event_stream
 from xinference_venv.rest.tokens import Scope
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accepted(Record, name="accepted launch"):
+    """A launch that has begun; `GET /v1/jobs/{job_id}` tells how it goes."""
+
+    job_id: str
+
+
 async def prepare_virtual_env(
     request: Request, supervisor: Supervisor, launch: PrepareRequest
 ) -> Response:
@@ -34,14 +43,14 @@ async def prepare_virtual_env(
     """
     job_id = await supervisor.prepare(
         launch.request(restricted=not await may_name_any_source(request)),
-        workers=launch.workers,
+        workers=tuple(launch.workers),
         count=launch.count,
         everywhere=launch.everywhere,
         require=launch.require,
     )
     request.app.state.giving_back.after(job_id)
     return Json(
-        {"job_id": job_id},
+        Accepted(job_id=job_id).to_dict(),
         status_code=HTTPStatus.ACCEPTED,
         headers={"Location": f"/v1/jobs/{job_id}"},
     )
@@ -54,8 +63,7 @@ async def plan_virtual_env(
     planned = await supervisor.plan(
         launch.request(restricted=not await may_name_any_source(request)), launch.worker_ip
     )
-    distributions = [] if planned["lock"] is None else planned["lock"]["distributions"]
-    return Json({**planned, **as_tree(distributions)})
+    return Json(planned.explained().to_dict())
 
 
 async def list_jobs(supervisor: Supervisor, worker_ip: WorkerIp = None) -> Response:
@@ -67,7 +75,7 @@ async def show_job(
     supervisor: Supervisor, job_id: JobId, since: Since = 0, wait: Wait = 0.0
 ) -> Response:
     """Show how a launch fares; `since` and `wait` make it a long poll."""
-    return Json(await supervisor.wait(job_id, since, wait))
+    return Json((await supervisor.wait(job_id, since, wait)).to_dict())
 
 
 async def follow_job(
@@ -97,7 +105,7 @@ async def follow_job(
 async def cancel_job(supervisor: Supervisor, job_id: JobId) -> Response:
     """Cancel a launch; answers when nothing of it is left. One that has ended stays as it is."""
     await supervisor.cancel(job_id)
-    return Json(await supervisor.wait(job_id, 0, 0.0))
+    return Json((await supervisor.wait(job_id, 0, 0.0)).to_dict())
 
 
 ROUTES = (
@@ -106,7 +114,7 @@ ROUTES = (
         path="/v1/virtualenvs",
         endpoint=prepare_virtual_env,
         scope=Scope.CREATE,
-        reply=responses.Accepted,
+        reply=Accepted,
         status=HTTPStatus.ACCEPTED,
         refused=(404, 409),
     ),
@@ -115,7 +123,7 @@ ROUTES = (
         path="/v1/virtualenvs/plan",
         endpoint=plan_virtual_env,
         scope=Scope.CREATE,
-        reply=responses.Planned,
+        reply=ExplainedPlan,
         refused=(404, 409),
     ),
     Route(
@@ -123,7 +131,7 @@ ROUTES = (
         path="/v1/jobs",
         endpoint=list_jobs,
         scope=Scope.LIST,
-        reply=responses.Jobs,
+        reply=Gathered[JobSummary],
         refused=(404,),
     ),
     Route(
@@ -131,7 +139,7 @@ ROUTES = (
         path="/v1/jobs/{job_id}",
         endpoint=show_job,
         scope=Scope.LIST,
-        reply=responses.Job,
+        reply=JobReport,
         refused=(404,),
     ),
     Route(
@@ -147,7 +155,7 @@ ROUTES = (
         path="/v1/jobs/{job_id}",
         endpoint=cancel_job,
         scope=Scope.CREATE,
-        reply=responses.Job,
+        reply=JobReport,
         refused=(404,),
     ),
 )

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
+from xinference_venv._util.records import to_plain
 from xinference_venv.errors import InUse
-from xinference_venv.inventory.gathered import check_found, is_whole
-from xinference_venv.rest.base import Route, Supervisor, gathered
-from xinference_venv.rest.schemas import responses
+from xinference_venv.inventory.gathered import Gathered, check_found
+from xinference_venv.inventory.reports import (
+    CollectionReport,
+    ReleaseReport,
+    VerifiedEnvironment,
+    WorkerLease,
+)
+from xinference_venv.inventory.selection import EVERY
+from xinference_venv.rest.base import Result, Route, Supervisor, gathered
 from xinference_venv.rest.schemas.requests import (
     CollectRequest,
     Force,
@@ -17,6 +24,7 @@ from xinference_venv.rest.schemas.requests import (
     PythonVersion,
     VerifyRequest,
     WorkerIp,
+    selected,
 )
 from xinference_venv.rest.tokens import Scope
 
@@ -24,7 +32,7 @@ from xinference_venv.rest.tokens import Scope
 async def collect_garbage(supervisor: Supervisor, wanted: CollectRequest) -> Response:
     """Clear away what nothing needs, and what goes beyond the limits; never what is in use."""
     answer = await supervisor.collect_garbage(
-        wanted.worker_ip,
+        worker=wanted.worker_ip,
         max_bytes=wanted.max_bytes,
         older_than=wanted.older_than,
         prune_uv_cache=wanted.prune_uv_cache,
@@ -36,10 +44,7 @@ async def collect_garbage(supervisor: Supervisor, wanted: CollectRequest) -> Res
 async def verify_virtual_env(supervisor: Supervisor, wanted: VerifyRequest) -> Response:
     """Look closely at environments, and rebuild broken ones on request."""
     answer = await supervisor.verify_virtual_env(
-        wanted.model_name,
-        wanted.model_engine,
-        wanted.python_version,
-        wanted.worker_ip,
+        selected(wanted.model_name, wanted.model_engine, wanted.python_version, wanted.worker_ip),
         hashes=wanted.hashes,
         repair=wanted.repair,
     )
@@ -55,7 +60,7 @@ async def list_leases(
 ) -> Response:
     """List who uses which environment."""
     return gathered(
-        await supervisor.list_leases(model_name, model_engine, python_version, worker_ip)
+        await supervisor.list_leases(selected(model_name, model_engine, python_version, worker_ip))
     )
 
 
@@ -67,18 +72,21 @@ async def release_lease(
     That of a living process is refused without `force`. An environment that neither a model nor a
     lease needs then is deleted.
     """
-    known = await supervisor.list_leases()
-    there = [each for each in known["list"] if each["lease_id"] == lease_id]
+    known = await supervisor.list_leases(EVERY)
+    there = [each for each in known.list if each.entry.lease.lease_id == lease_id]
     check_found(known, there, "lease")
-    answer = await supervisor.release_leases([lease_id], force=force)
-    refused = [each for report in answer["list"] for each in report["refused"]]
+    answer = await supervisor.release_leases((lease_id,), force=force)
+    refused = [each for report in answer.list for each in report.refused]
     if refused:
         raise InUse(
             f"lease {lease_id} is held by a living process",
-            {"holders": refused, "hint": "end that process, or release it with force=true"},
+            {
+                "holders": to_plain(refused),
+                "hint": "end that process, or release it with force=true",
+            },
         )
-    gone = any(report["released"] for report in answer["list"]) or is_whole(answer)
-    return gathered(answer, result=gone)
+    gone = any(report.released for report in answer.list) or answer.is_whole
+    return gathered(answer, Result(result=gone))
 
 
 ROUTES = (
@@ -87,7 +95,7 @@ ROUTES = (
         path="/v1/virtualenvs/gc",
         endpoint=collect_garbage,
         scope=Scope.DELETE,
-        reply=responses.Collected,
+        reply=Gathered[CollectionReport],
         refused=(404,),
     ),
     Route(
@@ -95,7 +103,7 @@ ROUTES = (
         path="/v1/virtualenvs/verify",
         endpoint=verify_virtual_env,
         scope=Scope.CREATE,
-        reply=responses.Verified,
+        reply=Gathered[VerifiedEnvironment],
         refused=(404,),
     ),
     Route(
@@ -103,7 +111,7 @@ ROUTES = (
         path="/v1/leases",
         endpoint=list_leases,
         scope=Scope.LIST,
-        reply=responses.Leases,
+        reply=Gathered[WorkerLease],
         refused=(404,),
     ),
     Route(
@@ -111,7 +119,8 @@ ROUTES = (
         path="/v1/leases/{lease_id}",
         endpoint=release_lease,
         scope=Scope.DELETE,
-        reply=responses.Released,
+        reply=Gathered[ReleaseReport],
+        more=Result,
         refused=(404, 409),
     ),
 )

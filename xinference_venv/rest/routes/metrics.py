@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from fastapi import Request
 from prometheus_client import CollectorRegistry
@@ -24,6 +23,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 from starlette.responses import Response
 
+from xinference_venv.observability.cluster_measures import ClusterMeasures
 from xinference_venv.observability.metrics import OF_SUPERVISOR, OF_WORKER
 from xinference_venv.observability.registry import Kind, Metric, MetricRegistry, Sample, Spread
 from xinference_venv.rest.base import Route, Supervisor
@@ -38,12 +38,12 @@ async def scrape(request: Request, supervisor: Supervisor) -> Response:
     return Response(text, headers={"Content-Type": media_type})
 
 
-def registry_of(answer: Mapping[str, Any]) -> CollectorRegistry:
+def registry_of(answer: ClusterMeasures) -> CollectorRegistry:
     """A registry of what a supervisor's `measure` says; raises `InvalidRecord`."""
-    samples = list(MetricRegistry.from_dict(answer["supervisor"], OF_SUPERVISOR).samples())
-    for each in answer["list"]:
-        address = each["worker_address"]
-        for sample in MetricRegistry.from_dict(each, OF_WORKER).samples():
+    samples = list(MetricRegistry.of(answer.supervisor, OF_SUPERVISOR).samples())
+    for each in answer.list:
+        address = each.worker_address
+        for sample in MetricRegistry.of(each.measures, OF_WORKER).samples():
             samples.append(_of(address, sample))
     registry = CollectorRegistry()
     registry.register(_Cluster(samples))

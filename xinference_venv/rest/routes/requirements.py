@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from starlette.responses import Response
 
+from xinference_venv._util.records import Record
 from xinference_venv.planning.requirements import read_line
 from xinference_venv.rest.base import Json, Route
-from xinference_venv.rest.schemas import responses
 from xinference_venv.rest.schemas.requests import RequirementText
 from xinference_venv.rest.tokens import Scope
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Requirement(Record, name="requirement"):
+    """A package line that can be meant: its normalized `name`, where it tells one, and itself."""
+
+    name: str | None
+    text: str
 
 
 async def check_requirement(wanted: RequirementText) -> Response:
@@ -17,7 +27,7 @@ async def check_requirement(wanted: RequirementText) -> Response:
     It is not part of a URL, which logs keep: it may hold a credential, which the answer hides.
     """
     name, text = read_line(wanted.text)
-    return Json({"name": name, "text": text})
+    return Json(Requirement(name=name, text=text).to_dict())
 
 
 ROUTES = (
@@ -26,6 +36,6 @@ ROUTES = (
         path="/v1/requirements",
         endpoint=check_requirement,
         scope=Scope.LIST,
-        reply=responses.Requirement,
+        reply=Requirement,
     ),
 )

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Header, Path, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from xinference_venv.inventory.selection import check_directory_name
+from xinference_venv.inventory.selection import Selection, check_directory_name
 from xinference_venv.planning.request import (
     MAX_NAME_BYTES,
     MAX_TEXT_LENGTH,
@@ -133,6 +133,21 @@ LastEventId = Annotated[
 ]
 
 
+def selected(
+    model_name: str | None,
+    model_engine: str | None,
+    python_version: str | None,
+    worker_ip: str | None,
+) -> Selection:
+    """What the parameters of a request select."""
+    return Selection(
+        model_name=model_name,
+        model_engine=model_engine,
+        python_version=python_version,
+        worker=worker_ip,
+    )
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(strict=True, protected_namespaces=())
 
@@ -180,10 +195,10 @@ class Launch(_Body):
     import_check: _Modules | None = None
     refresh: bool | None = None
 
-    def request(self, *, restricted: bool) -> dict[str, Any]:
+    def request(self, *, restricted: bool) -> LaunchRequest:
         """The launch as the actors take it, `restricted` or not; raises `InvalidInput`."""
         given = self.model_dump(exclude_none=True, include=set(Launch.model_fields))
-        return LaunchRequest.from_dict({**given, "restricted": restricted}).to_dict()
+        return LaunchRequest.from_dict({**given, "restricted": restricted})
 
 
 class RequirementText(_Body):

@@ -1,0 +1,250 @@
+"""What supervisor and worker answer, typed: every method that goes over the wire.
+
+The actors implement these; client, REST API and the actors themselves call them, in one process
+by reference, across processes through `rpc.remote`. All arguments and answers are plain values or
+records.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from xinference_venv.diagnosis.checks import Diagnoses, Diagnosis
+from xinference_venv.inventory.cluster_state import (
+    HEARTBEAT_SECONDS,
+    Registration,
+    WorkerSnapshot,
+    WorkerStatus,
+)
+from xinference_venv.inventory.gathered import Gathered
+from xinference_venv.inventory.job_log import LogPart
+from xinference_venv.inventory.replicas import LockSource
+from xinference_venv.inventory.reports import (
+    CollectionReport,
+    DiskUsage,
+    Environment,
+    EnvironmentPackages,
+    Environments,
+    JobReport,
+    JobSummary,
+    LaunchPlan,
+    LockAnswer,
+    Participants,
+    ReleaseReport,
+    RemovalReport,
+    Survey,
+    VerifiedEnvironment,
+    WholeLog,
+    WorkerLease,
+    WorkerSkippedItem,
+)
+from xinference_venv.inventory.selection import Selection
+from xinference_venv.observability.cluster_measures import ClusterMeasures, WorkerMeasures
+from xinference_venv.planning.catalog import ListedModel
+from xinference_venv.planning.lock import EnvLock
+from xinference_venv.planning.request import LaunchRequest
+
+
+class SupervisorProtocol(Protocol):
+    """The environments of all workers.
+
+    What is asked of several workers is answered as far as they answer: `Gathered.unreachable`
+    names the others. `worker` is an IP, which means all workers on it, or an address.
+    """
+
+    # LaunchService
+
+    async def prepare(
+        self,
+        request: LaunchRequest,
+        *,
+        workers: tuple[str, ...] = (),
+        count: int | None = None,
+        everywhere: bool = False,
+        require: int | None = None,
+    ) -> str: ...
+
+    async def wait(self, job: str, since: int = 0, timeout: float = 30.0) -> JobReport: ...
+
+    async def cancel(self, job: str) -> None: ...
+
+    async def list_jobs(self, worker: str | None = None) -> Gathered[JobSummary]: ...
+
+    async def plan(self, request: LaunchRequest, worker: str | None = None) -> LaunchPlan: ...
+
+    # Leases
+
+    async def bind_lease(
+        self, worker_address: str, env_id: str, lease_id: str, pid: int
+    ) -> None: ...
+
+    async def release_lease(self, worker_address: str, env_id: str, lease_id: str) -> None: ...
+
+    async def list_leases(self, selection: Selection) -> Gathered[WorkerLease]: ...
+
+    async def release_leases(
+        self, lease_ids: tuple[str, ...], *, worker: str | None = None, force: bool = False
+    ) -> Gathered[ReleaseReport]: ...
+
+    # Environments
+
+    async def list_virtual_envs(self, selection: Selection) -> Environments: ...
+
+    async def list_virtual_env_packages(
+        self, selection: Selection
+    ) -> Gathered[EnvironmentPackages]: ...
+
+    async def remove_virtual_env(
+        self, selection: Selection, *, dry_run: bool = False, force: bool = False
+    ) -> Gathered[RemovalReport]: ...
+
+    async def verify_virtual_env(
+        self, selection: Selection, *, hashes: bool = False, repair: bool = False
+    ) -> Gathered[VerifiedEnvironment]: ...
+
+    async def collect_garbage(
+        self,
+        *,
+        worker: str | None = None,
+        max_bytes: int | None = None,
+        older_than: float | None = None,
+        prune_uv_cache: bool = False,
+        dry_run: bool = False,
+    ) -> Gathered[CollectionReport]: ...
+
+    # What there is
+
+    async def logs(self, selection: Selection, count: int = 1) -> Gathered[WholeLog]: ...
+
+    async def read_log(self, worker_address: str, log_id: str, offset: int = 0) -> LogPart: ...
+
+    async def disk_usage(self, worker: str | None = None) -> Gathered[DiskUsage]: ...
+
+    async def diagnose(self, worker: str | None = None) -> Diagnoses: ...
+
+    async def measure(self) -> ClusterMeasures: ...
+
+    async def list_models(self, worker: str | None = None) -> tuple[ListedModel, ...]: ...
+
+    # Workers
+
+    async def list_workers(self) -> tuple[WorkerStatus, ...]: ...
+
+    async def register_worker(self, registration: Registration) -> None: ...
+
+    async def heartbeat(self, address: str, incarnation: str, snapshot: WorkerSnapshot) -> bool: ...
+
+    async def leave_worker(self, address: str, incarnation: str) -> None: ...
+
+
+class WorkerProtocol(Protocol):
+    """The environments of one host. Of a `Selection` the worker counts for nothing here."""
+
+    # LaunchService
+
+    async def prepare(
+        self,
+        request: LaunchRequest,
+        lock: EnvLock | None = None,
+        *,
+        job_id: str | None = None,
+        lock_sources: tuple[LockSource, ...] = (),
+        participants: Participants | None = None,
+    ) -> str: ...
+
+    async def wait(self, job_id: str, since: int = 0, timeout: float = 30.0) -> JobReport: ...
+
+    async def cancel(self, job_id: str) -> None: ...
+
+    async def list_jobs(self) -> tuple[JobSummary, ...]: ...
+
+    async def plan(self, request: LaunchRequest) -> LaunchPlan: ...
+
+    # Leases
+
+    async def bind_lease(self, env_id: str, lease_id: str, pid: int) -> None: ...
+
+    async def release_lease(self, env_id: str, lease_id: str) -> None: ...
+
+    async def list_leases(self, selection: Selection) -> tuple[WorkerLease, ...]: ...
+
+    async def release_leases(
+        self, lease_ids: tuple[str, ...], *, force: bool = False
+    ) -> ReleaseReport: ...
+
+    # Locks for other workers
+
+    async def survey(self, request: LaunchRequest) -> Survey: ...
+
+    async def standing_lock(self, request: LaunchRequest) -> LockAnswer: ...
+
+    async def lock_of_job(self, job_id: str, timeout: float) -> LockAnswer: ...
+
+    async def members_of(self, job_id: str) -> Participants: ...
+
+    # Environments
+
+    async def list_virtual_envs(self, selection: Selection) -> tuple[Environment, ...]: ...
+
+    async def list_skipped_items(self) -> tuple[WorkerSkippedItem, ...]: ...
+
+    async def list_virtual_env_packages(
+        self, selection: Selection
+    ) -> tuple[EnvironmentPackages, ...]: ...
+
+    async def remove_virtual_env(
+        self, selection: Selection, *, dry_run: bool = False, force: bool = False
+    ) -> RemovalReport: ...
+
+    async def verify_virtual_env(
+        self, selection: Selection, *, hashes: bool = False, repair: bool = False
+    ) -> tuple[VerifiedEnvironment, ...]: ...
+
+    async def collect_garbage(
+        self,
+        *,
+        max_bytes: int | None = None,
+        older_than: float | None = None,
+        prune_uv_cache: bool = False,
+        dry_run: bool = False,
+    ) -> CollectionReport: ...
+
+    # What there is
+
+    async def logs(self, selection: Selection, count: int = 1) -> tuple[WholeLog, ...]: ...
+
+    async def read_log(self, log_id: str, offset: int = 0) -> LogPart: ...
+
+    async def disk_usage(self, timeout: float) -> DiskUsage: ...
+
+    async def diagnose(self) -> Diagnosis: ...
+
+    async def measure(self) -> WorkerMeasures: ...
+
+    async def list_models(self) -> tuple[ListedModel, ...]: ...
+
+    async def registration(
+        self, *, heartbeat: float | None = HEARTBEAT_SECONDS
+    ) -> Registration: ...
+
+
+class SupervisorReference(SupervisorProtocol, Protocol):
+    """A reference to the supervisor's actor, in this process."""
+
+    @property
+    def address(self) -> str: ...
+
+    async def stop(self) -> None: ...
+
+
+class WorkerReference(WorkerProtocol, Protocol):
+    """A reference to the worker's actor, in this process."""
+
+    @property
+    def address(self) -> str: ...
+
+    async def join(
+        self, supervisor: str, patience: float = 0.0, *, heartbeat: float = HEARTBEAT_SECONDS
+    ) -> None: ...
+
+    async def stop(self) -> None: ...

@@ -1,0 +1,369 @@
+"""What workers answer: environments with their worker, and what became of a removal or a check.
+
+Each is a `Record`: the same plain values on the wire, in the REST API and in ``--json``. Times are
+in seconds since the epoch, sizes in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from xinference_venv._util.records import Record, inline
+from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.eviction import EnvUsage, Eviction
+from xinference_venv.inventory.failure import Failure
+from xinference_venv.inventory.gathered import Gathered
+from xinference_venv.inventory.inventory import EnvEntry, RemovalPlan
+from xinference_venv.inventory.job_log import JobLog
+from xinference_venv.inventory.jobs import JobEvent, Phase, PreparedEnvironment
+from xinference_venv.inventory.lease import LeaseEntry
+from xinference_venv.inventory.replicas import LockSource, Replica
+from xinference_venv.inventory.skipped import SkippedItem
+from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.lock import EnvLock, LockedDistribution
+from xinference_venv.planning.provenance import Tree
+from xinference_venv.planning.spec import SpecSummary
+
+# Environments
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Environment(Record, name="environment"):
+    """An environment of a worker; `actor_ip_address` is its address as Xinference names it."""
+
+    entry: EnvEntry = field(metadata=inline())
+    actor_ip_address: str
+    worker_address: str
+
+    @classmethod
+    def at(cls, worker_address: str, entry: EnvEntry) -> Self:
+        """An entry of the worker at an address."""
+        return cls(entry=entry, actor_ip_address=worker_address, worker_address=worker_address)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Differing(Record, name="differing replicas"):
+    """A model whose replicas were not built from one lock: the workers of each lock's digest."""
+
+    key: EnvKey = field(metadata=inline())
+    locks: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerSkippedItem(Record, name="skipped item of a worker"):
+    """A file or folder of a worker's store that could not be read, judged or deleted, and why."""
+
+    item: SkippedItem = field(metadata=inline())
+    worker_address: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Environments(Gathered[Environment], name="environments"):
+    """The environments of all workers that answered."""
+
+    differing: tuple[Differing, ...] = ()
+    skipped: tuple[WorkerSkippedItem, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Package(Record, name="package of an environment"):
+    """A distribution of an environment; `size_bytes` is what one of its own takes there."""
+
+    distribution: LockedDistribution = field(metadata=inline())
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvironmentPackages(Record, name="packages of an environment"):
+    """An environment with its packages."""
+
+    environment: Environment = field(metadata=inline())
+    packages: tuple[Package, ...]
+
+    @property
+    def distributions(self) -> tuple[LockedDistribution, ...]:
+        """The packages as the lock has them."""
+        return tuple(each.distribution for each in self.packages)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExplainedEnvironment(Record, name="explained environment"):
+    """An environment: the tree of what is there, and what of the host it does not show."""
+
+    environment: Environment = field(metadata=inline())
+    tree: Tree = field(metadata=inline())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExplainedPackages(Record, name="explained packages"):
+    """An environment with its packages, and the tree of what requires what."""
+
+    listed: EnvironmentPackages = field(metadata=inline())
+    tree: Tree = field(metadata=inline())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RemovalReport(Record, name="removal report"):
+    """What a worker removes, detaches (files stay for who uses them) and refuses; what is done."""
+
+    plan: RemovalPlan = field(metadata=inline())
+    done: tuple[Environment, ...]
+    dry_run: bool
+    worker_address: str
+
+    @property
+    def matching(self) -> tuple[EnvEntry, ...]:
+        """All entries that the removal is about."""
+        return (*self.plan.remove, *self.plan.detach, *self.plan.refuse)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding(Record, name="finding"):
+    """What a verification found of one key's environment; no `faults` at all (None): it did not
+    look.
+
+    `repaired` is None when there was nothing to repair, or it was not asked for; when False,
+    `not_repaired` says why.
+    """
+
+    faults: tuple[str, ...] | None
+    repaired: bool | None = None
+    not_repaired: str | None = None
+
+
+NOT_LOOKED_AT = Finding(faults=None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerifiedEnvironment(Record, name="verified environment"):
+    """An environment as it is after its verification, and what that found."""
+
+    environment: Environment = field(metadata=inline())
+    finding: Finding = field(metadata=inline())
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it has faults that were not repaired."""
+        return bool(self.finding.faults) and not self.finding.repaired
+
+
+def differing(entries: Iterable[Environment]) -> tuple[Differing, ...]:
+    """The keys of a cluster's listing whose ready replicas were not built from one lock.
+
+    Each with the workers of every lock digest: hosts that differ in platform or packages, or a
+    launch that was refreshed on some of them.
+    """
+    found: dict[EnvKey, dict[str, tuple[str, ...]]] = {}
+    for each in entries:
+        digest = each.entry.lock_digest
+        if each.entry.state is EnvState.READY and digest:
+            locks = found.setdefault(each.entry.key, {})
+            locks[digest] = (*locks.get(digest, ()), each.worker_address)
+    return tuple(Differing(key=key, locks=locks) for key, locks in found.items() if len(locks) > 1)
+
+
+# Jobs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobReport(Record, name="job"):
+    """A launch: its phase and new events, at its end the result or the error.
+
+    `workers` are the parts of the workers, where a supervisor tells.
+    """
+
+    job_id: str
+    phase: Phase
+    events: tuple[JobEvent, ...]
+    result: PreparedEnvironment | None
+    error: Failure | None
+    workers: tuple[Replica, ...] = ()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is a result or an error."""
+        return self.result is not None or self.error is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobSummary(Record, name="job of a worker"):
+    """A launch as one of its workers tells it; times are of its first and last event."""
+
+    job_id: str
+    worker_address: str
+    model_name: str
+    model_engine: str | None
+    phase: Phase
+    message: str
+    started: float | None
+    changed: float | None
+    error: Failure | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaunchPlan(Record, name="plan of a launch"):
+    """What a launch would do; `spec` and `lock` are None where no environment is wanted."""
+
+    enabled: bool
+    spec: SpecSummary | None
+    lock: EnvLock | None
+    worker_address: str
+
+    def explained(self) -> ExplainedPlan:
+        """The plan with the tree of its lock."""
+        lock = self.lock
+        return ExplainedPlan(plan=self, tree=Tree.of(() if lock is None else lock.distributions))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExplainedPlan(Record, name="explained plan of a launch"):
+    """What a launch would do; `tree` and `not_shown` explain the lock, as an environment's."""
+
+    plan: LaunchPlan = field(metadata=inline())
+    tree: Tree = field(metadata=inline())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Survey(Record, name="survey"):
+    """Which group of equal hosts a worker belongs to for a request; see `SurveyAnswer`."""
+
+    group: str | None
+    standing: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LockAnswer(Record, name="lock of another worker"):
+    """A lock, or why there is none; neither while it is not known yet."""
+
+    lock: EnvLock | None = None
+    error: Failure | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Participants(Record, name="participants of a launch"):
+    """Who takes part in a launch on several workers, and how many must become ready."""
+
+    members: tuple[LockSource, ...] = ()
+    require: int = 1
+
+
+# Leases and logs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerLease(Record, name="lease of a worker"):
+    """A lease of a worker, and the keys that mean what it holds."""
+
+    entry: LeaseEntry = field(metadata=inline())
+    worker_address: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReleaseReport(Record, name="release report"):
+    """What became of leases that were to be released.
+
+    `refused` are held by living processes; `deleted` are the ids of environments that nothing
+    needed any more.
+    """
+
+    released: tuple[LeaseEntry, ...] = ()
+    refused: tuple[LeaseEntry, ...] = ()
+    absent: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    worker_address: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WholeLog(Record, name="whole log"):
+    """A log of a worker with its text."""
+
+    log: JobLog = field(metadata=inline())
+    text: str
+    worker_address: str
+
+
+# Disk
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evicted(Record, name="evicted environment"):
+    """What went, or would; `linked_bytes` of it stay, since other names lead to them."""
+
+    eviction: Eviction = field(metadata=inline())
+    freed_bytes: int
+    linked_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Skipped(Record, name="skipped environment"):
+    """What stays against the plan, and why."""
+
+    eviction: Eviction = field(metadata=inline())
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Leftover(Record, name="leftover"):
+    """A file or folder of the store that nothing needs; `kind` says what it was."""
+
+    kind: str
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unmanaged(Record, name="unmanaged directories"):
+    """What older versions left, which is never collected."""
+
+    count: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CacheUsage(Record, name="usage of uv's cache"):
+    """uv's cache; `shared_bytes` of it are linked from environments. Without a path: none."""
+
+    path: str | None
+    size_bytes: int
+    shared_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrunedCache(Record, name="pruned cache of uv"):
+    """uv's cache after it was pruned, if it was; `error` says why it could not be."""
+
+    usage: CacheUsage = field(metadata=inline())
+    pruned_bytes: int
+    error: Failure | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CollectionReport(Record, name="collection report"):
+    """What a worker's collection of garbage deleted (or would), what stays, and the bytes."""
+
+    dry_run: bool
+    evict: tuple[Evicted, ...]
+    skipped: tuple[Skipped, ...]
+    in_use: tuple[EnvUsage, ...]
+    leftovers: tuple[Leftover, ...]
+    bytes_before: int
+    bytes_after: int
+    freed_bytes: int
+    max_bytes: int | None
+    unmanaged: Unmanaged
+    uv_cache: PrunedCache
+    worker_address: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiskUsage(Record, name="disk usage"):
+    """What a worker's disk holds."""
+
+    environments: tuple[EnvUsage, ...]
+    unmanaged: Unmanaged
+    uv_cache: CacheUsage
+    free_bytes: int
+    total_bytes: int
+    worker_address: str
