@@ -183,6 +183,9 @@ def test_what_does_not_match_is_left_out_of_the_plan() -> None:
     plan = plan_removal([entry(A, USED)], Selection(model_name="another-model").matches, force=True)
     assert not (plan.remove or plan.detach or plan.refuse)
     assert plan == RemovalPlan(remove=(), detach=(), refuse=())
+    unused, other = entry(A), entry(OTHER)
+    plan = plan_removal([other, unused], Selection(model_name="a-model").matches, force=False)
+    assert plan == RemovalPlan(remove=(unused,), detach=(), refuse=())
 
 
 def test_a_plan_names_the_holders_that_stand_in_the_way_and_no_others() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes import key
+from xinference_venv._util.humanize import quoted
 from xinference_venv.errors import InvalidName, InvalidPythonVersion
 from xinference_venv.inventory.selection import Selection
 
@@ -30,8 +31,10 @@ def test_a_worker_is_meant_by_its_ip_or_its_address(worker: str | None, is_on: b
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\0b", "a" * 256])
 def test_what_no_directory_can_be_called_is_refused_by_its_place(name: str) -> None:
-    with pytest.raises(InvalidName, match="Invalid model name"):
+    with pytest.raises(InvalidName, match="Invalid model name") as caught:
         Selection(model_name=name)
+    assert quoted(name) in caught.value.message
+    assert "1 to 255 bytes" in str(caught.value.hint)
     with pytest.raises(InvalidName, match="Invalid model name"):
         Selection.from_dict({"model_name": name})
     if name:

@@ -117,7 +117,7 @@ def plan_eviction(
     order = walk_order(usages)
     before = after = sum(each.added_bytes for each in order)
     limit = before if policy.max_bytes is None else policy.max_bytes
-    oldest = float("-inf") if policy.older_than is None else now - policy.older_than
+    oldest = -math.inf if policy.older_than is None else now - policy.older_than
     evict = []
     for usage in reversed(order):
         if usage.in_use:
