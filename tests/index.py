@@ -13,6 +13,7 @@ import hashlib
 import html
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -200,6 +201,10 @@ class Index:
     def replace(self, pattern: str, body: bytes) -> None:
         """Answer with this HTML, as a proxy does that wants a login first."""
         self._add(_Replace(pattern=pattern, body=body))
+
+    def serve_tls(self, context: ssl.SSLContext) -> None:
+        """Speak TLS from now on; ``url`` begins with ``https`` then."""
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def heal(self) -> None:
         """End all faults; credentials, once required, stay required."""

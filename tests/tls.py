@@ -32,6 +32,25 @@ def self_signed(folder: Path) -> ssl.SSLContext:
     return context
 
 
+def signed_by_an_authority(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """What it takes to serve as 127.0.0.1, and the certificate of the authority that signed it."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("makes certificates with openssl")
+    authority, key, leaf = (str(folder / name) for name in ("ca.pem", "ca.key", "leaf.pem"))
+    new = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    made = [*new, "-subj", "/CN=a company", "-keyout", key, "-out", authority]
+    subprocess.run(made, check=True, capture_output=True)
+    signed = ["-CA", authority, "-CAkey", key, "-addext", "subjectAltName=IP:127.0.0.1"]
+    signed += ["-addext", "basicConstraints=critical,CA:FALSE"]
+    signed += ["-addext", "extendedKeyUsage=serverAuth"]
+    command = [*new, *signed, "-subj", "/CN=127.0.0.1", "-keyout", "-", "-out", "-"]
+    Path(leaf).write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(leaf)
+    return context, Path(authority)
+
+
 class Late(BaseHTTPRequestHandler):
     """Answers with a date of some hours ago."""
 

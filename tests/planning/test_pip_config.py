@@ -13,7 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xinference_venv.errors import InvalidSource
-from xinference_venv.planning.pip_config import PipConfig, parse_pip_config, pip_config_paths
+from xinference_venv.planning.pip_config import (
+    PipConfig,
+    PipConnection,
+    parse_pip_config,
+    pip_config_paths,
+)
 
 # What pip itself makes of its files and variables, told by its own modules.
 WHAT_PIP_READS = """
@@ -22,7 +27,8 @@ sys.prefix = sys.argv[1]
 from pip._internal.commands import create_command
 from pip._internal.configuration import OVERRIDE_ORDER, Configuration
 options = create_command("install").parser.get_default_values()
-names = ("index_url", "extra_index_urls", "find_links", "trusted_hosts", "no_index")
+names = ("index_url", "extra_index_urls", "find_links", "trusted_hosts", "no_index", "cert",
+         "client_cert", "pre")
 by_kind = dict(Configuration(isolated=False).iter_config_files())
 files = [file for kind in OVERRIDE_ORDER for file in by_kind.get(kind, ())]
 print(json.dumps([files, {name: getattr(options, name) for name in names}]))
@@ -97,6 +103,8 @@ def assert_same_as_pip(machine: Machine) -> PipConfig:
         find_links=tuple(options["find_links"]),
         trusted_host=tuple(options["trusted_hosts"]),
         no_index=bool(options["no_index"]),
+        pre=bool(options["pre"]),
+        connection=PipConnection(cert=options["cert"], client_cert=options["client_cert"]),
     )
     return config
 
@@ -327,3 +335,60 @@ def test_the_representation_shows_no_credentials() -> None:
     config = parse_pip_config([], variables)
     assert (config.index_url, config.extra_index_url, config.find_links) == (url, (url,), (url,))
     assert "hunter22" not in repr(config)
+
+
+KEYS = {
+    "cert": "/etc/ca.pem",
+    "client-cert": "/etc/me.pem",
+    "proxy": "http://user:secret@proxy:3128",
+    "timeout": "2.5",
+    "retries": "7",
+    "keyring-provider": "subprocess",
+}
+
+
+@pytest.mark.parametrize("way", ["file", "variable"])
+def test_how_pip_reaches_indexes_is_said_in_variables_of_uv(way: str) -> None:
+    text = "[global]\n" + "".join(f"{key} = {value}\n" for key, value in KEYS.items())
+    variables = {f"PIP_{key.upper().replace('-', '_')}": value for key, value in KEYS.items()}
+    config = (
+        parse_pip_config([("/etc/pip.conf", text)], {})
+        if way == "file"
+        else parse_pip_config([], variables)
+    )
+    assert config.connection.uv_variables(keyring=False) == {
+        "SSL_CERT_FILE": "/etc/ca.pem",
+        "SSL_CLIENT_CERT": "/etc/me.pem",
+        "HTTP_PROXY": KEYS["proxy"],
+        "HTTPS_PROXY": KEYS["proxy"],
+        "ALL_PROXY": KEYS["proxy"],
+        "UV_HTTP_TIMEOUT": "2",
+        "UV_HTTP_RETRIES": "7",
+        "UV_KEYRING_PROVIDER": "subprocess",
+    }
+    assert "secret" not in repr(config)
+
+
+@pytest.mark.parametrize(("provider", "there"), [("auto", True), ("auto", False), ("import", True)])
+def test_a_keyring_that_pip_would_find_is_asked_by_its_program(provider: str, there: bool) -> None:
+    config = parse_pip_config([], {"PIP_KEYRING_PROVIDER": provider})
+    variables = config.connection.uv_variables(keyring=there)
+    assert variables == ({"UV_KEYRING_PROVIDER": "subprocess"} if there else {})
+
+
+def test_what_pip_may_choose_is_read_and_what_has_no_counterpart_is_named() -> None:
+    variables = {
+        "PIP_PRE": "1",
+        "PIP_NO_BINARY": "a,:none:,b",
+        "PIP_ONLY_BINARY": ":all:",
+        "PIP_CONSTRAINT": "/etc/one.txt https://user:pw@host/two.txt",
+        "PIP_REQUIRE_HASHES": "yes",
+        "PIP_NO_DEPS": "no",
+        "PIP_PREFER_BINARY": "1",
+    }
+    config = parse_pip_config([], variables)
+    assert (config.pre, config.no_binary, config.only_binary) == (True, ("b",), (":all:",))
+    assert config.constraint[0] == "/etc/one.txt"
+    named = " ".join(config.not_honoured)
+    assert "require-hashes" in named and "prefer-binary" in named and "no-deps" not in named
+    assert "two.txt" in named and "pw" not in named

@@ -168,7 +168,9 @@ async def _pool(address: str) -> Any:
         # Recovering a pool forgets the interpreter it was started with.
         return await xo.create_actor_pool(address=address, n_process=0, auto_recover=False)
     except OSError as error:
-        if error.errno not in _NO_ADDRESS_OF_OURS and not isinstance(error, socket.gaierror):
+        # That of asyncio from Python 3.13 on has none: "could not bind on any address out of".
+        known = error.errno is None or error.errno in _NO_ADDRESS_OF_OURS
+        if not known and not isinstance(error, socket.gaierror):
             raise
         raise InvalidInput(
             f"can't listen at {address}: {error.strerror or error}",

@@ -76,6 +76,20 @@ for _each in _COMMANDS:
     commands.add_command(_each)
 
 
+def _open_standard_streams() -> None:
+    """Lead those that were closed to nowhere: else the next file that is opened gets their place.
+
+    Python has no object for them then (CPython: `sys.stdout` is None).
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (for good)
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (for good)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default this process's; returns the exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
@@ -83,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # xoscar asks for the home directory when it is imported, which fails for a user who has none
     # (xoscar/constants.py).
     os.environ["HOME"] = os.environ.get("HOME") or user_home(os.environ)
+    _open_standard_streams()
     # An unusual name on a terminal without UTF-8 is no reason to fail.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

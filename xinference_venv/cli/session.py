@@ -1,7 +1,7 @@
 """The work of one command with the actors of this process, from its start to its end or a signal.
 
-Comes in: what is to be done with a client. Comes out: its result; after SIGINT or SIGTERM,
-`Stopped`, once nothing of it goes on.
+Comes in: what is to be done with a client. Comes out: its result; after SIGINT, SIGTERM
+or SIGHUP `Stopped`, once nothing of it goes on.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Stopped(Exception):
 
 
 def with_client(work: Callable[[Client], Awaitable[_T]], *, supervisor: str | None = None) -> _T:
-    """The result of work with a client; SIGINT and SIGTERM cancel it and raise `Stopped`.
+    """The result of work with a client; SIGINT, SIGTERM and SIGHUP cancel it and raise `Stopped`.
 
     The client is of the `supervisor` at an address, by default of actors of this process.
     """
@@ -76,7 +76,7 @@ def examine_host(environ: Mapping[str, str]) -> Diagnosis:
 def serve(
     opened: Callable[[], AbstractAsyncContextManager[Any]], ready: Callable[[Any], None]
 ) -> None:
-    """Keep what is opened until SIGINT or SIGTERM, and end it cleanly; `ready` hears of it."""
+    """Keep what is opened until SIGINT, SIGTERM or SIGHUP, and end it; `ready` hears of it."""
 
     async def keep() -> None:
         async with opened() as kept:
@@ -129,7 +129,11 @@ async def _until_stopped(work: Awaitable[_T]) -> _T:
         if not stopped.done():
             stopped.set_result(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # A terminal that is closed sends SIGHUP; nohup(1) has it ignored, and so it stays.
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
         loop.add_signal_handler(number, stop, number)
     task = asyncio.ensure_future(work)
     either: list[asyncio.Future[Any]] = [task, stopped]
@@ -137,7 +141,7 @@ async def _until_stopped(work: Awaitable[_T]) -> _T:
     if not task.done():
         task.cancel()
         await asyncio.wait([task])
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in numbers:
             # The process ends with the first one's status, whatever comes until it has.
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from xinference_venv._util.redact import redact_url
 from xinference_venv.errors import InvalidSource
 
 _NO_FILES = "/dev/null"
@@ -21,6 +22,46 @@ _INDEX_KEYS = frozenset({"index-url", "pypi-url"})
 _IGNORED_VARIABLES = frozenset({"version", "help"})
 _TRUE_WORDS = frozenset({"y", "yes", "t", "true", "on", "1"})
 _FALSE_WORDS = frozenset({"n", "no", "f", "false", "off", "0"})
+
+
+# What changes what `pip install` does and has no counterpart in a launch.
+_WITHOUT_COUNTERPART = (
+    *("require-hashes", "no-deps", "ignore-requires-python", "prefer-binary", "config-settings"),
+    *("uploaded-prior-to", "use-deprecated", "group", "requirement", "platform", "abi"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PipConnection:
+    """How pip reaches indexes; None where it says nothing. `repr` shows no credentials."""
+
+    cert: str | None = None
+    client_cert: str | None = None
+    proxy: str | None = field(default=None, repr=False)
+    timeout: str | None = None
+    retries: str | None = None
+    keyring_provider: str | None = None
+
+    def uv_variables(self, *, keyring: bool) -> dict[str, str]:
+        """The same for uv, as its variables; `keyring` says whether that program is there.
+
+        uv knows pip's provider ``subprocess`` alone, which is what ``auto`` and ``import`` come to
+        where the program is installed.
+        """
+        found = {
+            "SSL_CERT_FILE": self.cert,
+            "SSL_CLIENT_CERT": self.client_cert,
+            "HTTP_PROXY": self.proxy,
+            "HTTPS_PROXY": self.proxy,
+            "ALL_PROXY": self.proxy,
+            "UV_HTTP_TIMEOUT": self.timeout,
+            "UV_HTTP_RETRIES": self.retries,
+            "UV_KEYRING_PROVIDER": "subprocess"
+            if self.keyring_provider == "subprocess"
+            or (keyring and self.keyring_provider in ("auto", "import"))
+            else None,
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +74,18 @@ class PipConfig:
     """Absolute paths and URLs."""
     trusted_host: tuple[str, ...] = field(default=(), repr=False)
     no_index: bool = False
+    connection: PipConnection = field(default_factory=lambda: PipConnection())
+    constraint: tuple[str, ...] = field(default=(), repr=False)
+    """Absolute paths and URLs of files with constraints."""
+    constraints: tuple[str, ...] = ()
+    """The lines of these files, once somebody has read them."""
+    pre: bool = False
+    no_binary: tuple[str, ...] = ()
+    """Names to take from source alone, or ``:all:``."""
+    only_binary: tuple[str, ...] = ()
+    """Names to take from wheels alone, or ``:all:``."""
+    not_honoured: tuple[str, ...] = ()
+    """Keys that `pip install` would honour and a launch does not."""
 
 
 def pip_config_paths(
@@ -95,13 +148,49 @@ def parse_pip_config(files: Sequence[tuple[str, str]], environ: Mapping[str, str
         for key, value in sections[section].items():
             if value:
                 values["index-url" if key in _INDEX_KEYS else key] = value
+    constraint = tuple(_absolute_find_links(values.get("constraint", ""), environ))
     return PipConfig(
         index_url=_index_url(values.get("index-url")),
         extra_index_url=tuple(values.get("extra-index-url", "").split()),
         find_links=tuple(_absolute_find_links(values.get("find-links", ""), environ)),
         trusted_host=tuple(values.get("trusted-host", "").split()),
         no_index=_boolean(values.get("no-index", "no")),
+        connection=PipConnection(
+            cert=values.get("cert"),
+            client_cert=values.get("client-cert"),
+            proxy=values.get("proxy"),
+            timeout=_whole_number(values.get("timeout") or values.get("default-timeout")),
+            retries=_whole_number(values.get("retries")),
+            keyring_provider=values.get("keyring-provider"),
+        ),
+        constraint=constraint,
+        pre=_boolean(values.get("pre", "no"), "pre"),
+        no_binary=_formats(values.get("no-binary", "")),
+        only_binary=_formats(values.get("only-binary", "")),
+        not_honoured=tuple(
+            key for key in _WITHOUT_COUNTERPART if values.get(key, "no").lower() not in _FALSE_WORDS
+        )
+        + tuple(f"constraint of {redact_url(each)}" for each in constraint if ":" in each),
     )
+
+
+def _whole_number(value: str | None) -> str | None:
+    """Uv takes whole seconds only, where pip also takes ``2.5``."""
+    try:
+        return None if value is None else str(max(1, round(float(value))))
+    except ValueError:
+        return None
+
+
+def _formats(value: str) -> tuple[str, ...]:
+    """The names of ``no-binary`` and ``only-binary``; ``:none:`` empties what was named before."""
+    names: list[str] = []
+    for name in value.replace(",", " ").split():
+        if name == ":none:":
+            names.clear()
+        else:
+            names.append(name)
+    return tuple(dict.fromkeys(names))
 
 
 def _global_directories(environ: Mapping[str, str], platform: str) -> list[PurePosixPath]:
@@ -179,11 +268,11 @@ def _absolute_find_links(value: str, environ: Mapping[str, str]) -> Iterator[str
             yield place
 
 
-def _boolean(value: str) -> bool:
+def _boolean(value: str, key: str = "no-index") -> bool:
     word = value.lower()
     if word in _TRUE_WORDS | _FALSE_WORDS:
         return word in _TRUE_WORDS
     raise InvalidSource(
-        "pip's configuration has no boolean word for no-index",
+        f"pip's configuration has no boolean word for {key}",
         {"hint": "Allowed are yes, no, true, false, on, off, 1 and 0."},
     )

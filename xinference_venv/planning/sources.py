@@ -71,6 +71,18 @@ class PackageSources(Record, name="package sources"):
     no_build_isolation: bool = False
     torch_backend: str | None = None
     """The build of torch, like ``cu128``, as uv's ``--torch-backend`` names it."""
+    prerelease: bool = False
+    """Pre-releases are taken like any other release."""
+    no_binary: tuple[str, ...] = ()
+    only_binary: tuple[str, ...] = ()
+
+    def identity(self) -> dict[str, object]:
+        """What a spec's digest is made of: without credentials, and without what says nothing
+        and was not known to earlier releases, whose digests stay.
+        """
+        added = ("prerelease", "no_binary", "only_binary")
+        known = self.redacted().to_dict()
+        return {name: each for name, each in known.items() if each or name not in added}
 
     def redacted(self) -> Self:
         """Return the same sources without credentials."""
@@ -127,6 +139,9 @@ def combine_sources(
         index_strategy=index_strategy,
         no_index=inherited.no_index and not model.index_url,
         no_build_isolation=model.no_build_isolation,
+        prerelease=inherited.pre,
+        no_binary=inherited.no_binary,
+        only_binary=inherited.only_binary,
     )
     _check(sources)
     if offline:

@@ -86,7 +86,7 @@ class EnvSpec:
         return digest_of(
             [
                 [_identity(line.text) for line in self.requirements],
-                self.sources.redacted().to_dict(),
+                self.sources.identity(),
                 self.interpreter.platform_digest,
                 self.inherit.value,
                 self.skip_installed,
@@ -178,6 +178,8 @@ def plan_spec(
                 f" Python {host.interpreter.minor_version}"
             )
         inherit = InheritMode.NONE
+    pip = around.pip if block.inherit_pip_config else PipConfig()
+    warnings += [f"pip's setting {key} is not honoured" for key in pip.not_honoured]
     settings = around.settings
     must_import = (*settings.must_import, *block.must_import, *request.must_import)
     lines, roots = _with_roots(planned.lines, must_import, host, inherit)
@@ -197,7 +199,9 @@ def plan_spec(
         import_check=tuple(dict.fromkeys((*block.import_check, *request.import_check))),
         allow_source_builds=around.settings.allow_source_builds,
         max_age_gap=around.settings.max_age_gap,
-        constraints=_together(settings.constraints, block.constraints, request.constraints),
+        constraints=_together(
+            settings.constraints, pip.constraints, block.constraints, request.constraints
+        ),
         overrides=_latest(settings.overrides, block.overrides, request.overrides),
         excludes=_together(settings.exclude, block.exclude, request.exclude),
         build_constraints=_together(

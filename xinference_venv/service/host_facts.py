@@ -6,7 +6,8 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,16 @@ def pip_config_of(environ: Mapping[str, str]) -> PipConfig:
         platform=sys.platform,
         present=os.path.exists,
     )
-    return parse_pip_config(read_present(paths), environ)
+    found = parse_pip_config(read_present(paths), environ)
+    # Of a URL uv reads the lines itself.
+    files = read_present(each for each in found.constraint if each.startswith("/"))
+    return replace(found, constraints=tuple(chain.from_iterable(map(_lines_of, files))))
+
+
+def _lines_of(file: tuple[str, str]) -> list[str]:
+    """The constraints of a file, without comments and options."""
+    lines = (line.partition(" #")[0].strip() for line in file[1].splitlines())
+    return [line for line in lines if line and not line.startswith(("#", "-"))]
 
 
 def _assemble(interpreter: Interpreter, scanned: Any, accelerator: Accelerator) -> HostFacts:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 
+from xinference_venv.errors import InvalidSource
+from xinference_venv.planning.pip_config import PipConnection
+from xinference_venv.service.host_facts import pip_config_of
 from xinference_venv.service.places import Places
 from xinference_venv.store.process_journal import ProcessJournal
 from xinference_venv.store.store import Store
@@ -33,9 +37,18 @@ def open_uv(places: Places, store: Store, ambient: Mapping[str, str]) -> Uv:
 
 
 def uv_environment(places: Places, ambient: Mapping[str, str]) -> dict[str, str]:
-    """The variables of uv, and of what it builds, for a process in these places."""
+    """The variables of uv, and of what it builds, for a process in these places.
+
+    How pip reaches its indexes counts where no variable of uv's own says it.
+    """
+    try:
+        connection = pip_config_of(ambient).connection
+    except InvalidSource:
+        # Each launch that inherits pip's configuration says what is wrong with it.
+        connection = PipConnection()
+    from_pip = connection.uv_variables(keyring=shutil.which("keyring") is not None)
     return scrubbed_environment(
-        ambient,
+        {**from_pip, **ambient},
         cache_dir=places.uv_cache,
         temporary=places.temporary,
         python_directories=version_manager_directories(ambient, places.user_home),

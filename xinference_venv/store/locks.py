@@ -75,6 +75,29 @@ def check_locking(folder: Path, flock: Callable[[int, int], None] = fcntl.flock)
         )
 
 
+def check_executable(folder: Path) -> None:
+    """Raises `StoreError` where programs can't be started, so that nothing is built for nothing.
+
+    The system refuses it of every file of a file system that is mounted ``noexec``.
+    """
+    path = temporary_path(folder / "program")
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700))
+    except OSError:
+        # What is wrong with the disk, the first file that matters says.
+        return
+    try:
+        executable = os.access(path, os.X_OK)
+    finally:
+        with suppress(OSError):
+            path.unlink()
+    if not executable:
+        raise StoreError(
+            f"the file system of {folder} is mounted noexec: no interpreter can be started there",
+            {"hint": "put XINFERENCE_HOME on a file system that is mounted without noexec"},
+        )
+
+
 def _fault(first: int, second: int, flock: Callable[[int, int], None]) -> str | None:
     """What is wrong with the locks of a file that was opened twice."""
 

@@ -25,6 +25,14 @@ _KEPT_UV_VARIABLES = frozenset(
         "UV_CONCURRENT_DOWNLOADS",
         "UV_HTTP_RETRIES",
         "UV_HTTP_TIMEOUT",
+        "UV_INSECURE_HOST",
+        "UV_KEYRING_PROVIDER",
+        "UV_CREDENTIALS_DIR",
+        "UV_GIT_LFS",
+        "UV_GITHUB_TOKEN",
+        "UV_LOCK_TIMEOUT",
+        "UV_REQUEST_TIMEOUT",
+        "UV_SKIP_WHEEL_FILENAME_CHECK",
         "UV_NATIVE_TLS",
         "UV_OFFLINE",
         "UV_PYTHON_INSTALL_DIR",
@@ -273,4 +281,10 @@ def _source_arguments(sources: PackageSources) -> list[str]:
         arguments += ["--index-strategy", sources.index_strategy]
     if sources.torch_backend is not None:
         arguments += ["--torch-backend", sources.torch_backend]
+    if sources.prerelease:
+        arguments += ["--prerelease", "allow"]
+    for name in sources.no_binary:
+        arguments += ["--no-binary", name]
+    for name in sources.only_binary:
+        arguments += ["--only-binary", name]
     return arguments

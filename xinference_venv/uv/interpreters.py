@@ -29,6 +29,7 @@ _INSTALL_SECONDS = 900.0
 
 # Runs in the interpreter in question. Our `packaging` is lent to it, after its own search path
 # was recorded: it may have an old one or none.
+_ANSWER = "xinference-venv answers "
 _PROBE = """
 import json, os, platform, sys, sysconfig
 own = [os.path.dirname(os.__file__), sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
@@ -39,7 +40,7 @@ sys.path.insert(0, lent)
 from packaging.markers import default_environment
 from packaging.tags import sys_tags
 base = getattr(sys, "_base_executable", None) or sys.executable
-print(json.dumps({
+print("xinference-venv answers " + json.dumps({
     "executable": sys.executable,
     "base_executable": os.path.realpath(base),
     "version": platform.python_version(),
@@ -251,8 +252,11 @@ async def check_environment(
 
 
 def _answer(finished: Finished) -> str:
-    """The last line: what runs at the start of an interpreter (``.pth``) may print its own."""
-    return finished.output.rstrip("\n").rpartition("\n")[2]
+    """The line of the answer: what runs at the start and at the end of an interpreter (``.pth``,
+    ``sitecustomize``) may print lines of its own.
+    """
+    marked = (line.partition(_ANSWER) for line in finished.output.splitlines())
+    return next((answer for _, found, answer in marked if found), "")
 
 
 async def import_modules(

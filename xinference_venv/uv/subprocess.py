@@ -37,6 +37,7 @@ _LINE_LIMIT = 1 << 20
 _OUTPUT_LIMIT = 32 << 20
 _TERMINATE_SECONDS = 3.0
 _POLL_SECONDS = 0.005
+_SYSTEM_CERTIFICATES = "UV_SYSTEM_CERTS"
 _VERSION_SECONDS = 60.0
 # So long what is still in the pipes of a process that has ended is read. Children of it may hold
 # them open for ever.
@@ -309,6 +310,8 @@ class Uv:
     program: str
     door: ProcessRunner
     calls: int = 0
+    trust: dict[str, str] = field(default_factory=dict)
+    """What uv is to trust since its own store did not suffice; shared by all jobs."""
     _versions: list[str] = field(default_factory=list)
 
     def of_job(self, job: str, on_wait: Callable[[bool, str], None]) -> Uv:
@@ -338,6 +341,30 @@ class Uv:
         working_directory: str = "/",
     ) -> Finished:
         """Run uv; raises `UvFailed` with uv's own words when it ends with an error."""
+        try:
+            return await self._run(command, deadline, on_line, working_directory)
+        except UvFailed as error:
+            if "invalid peer certificate" not in error.details.get("output", ""):
+                raise
+            if _SYSTEM_CERTIFICATES in self.door.environment or self.trust:
+                raise
+            on_line("the certificate is not known to uv: trying with those of the system")
+            # pip trusts the system's store, uv its own unless told otherwise; a company's
+            # authority is mostly in the first alone (astral-sh/uv, "TLS certificates").
+            self.trust[_SYSTEM_CERTIFICATES] = "1"
+            try:
+                return await self._run(command, deadline, on_line, working_directory)
+            except UvFailed:
+                self.trust.clear()
+                raise
+
+    async def _run(
+        self,
+        command: UvCommand,
+        deadline: float,
+        on_line: Callable[[str], None],
+        working_directory: str,
+    ) -> Finished:
         command_line = (self.program, *command.arguments)
         self.calls += 1
         try:
@@ -345,7 +372,7 @@ class Uv:
                 command_line,
                 deadline=deadline,
                 on_line=on_line,
-                more_environment=command.environment,
+                more_environment={**self.trust, **command.environment},
                 secrets=command.secrets,
                 working_directory=working_directory,
                 configuration=command.configuration,
