@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -219,3 +220,25 @@ def test_a_forked_child_is_another_process() -> None:
         [sys.executable, "-c", script], check=True, capture_output=True, text=True
     ).stdout
     assert output == "0\n"
+
+
+@pytest.mark.skipif(
+    os.getuid() != 0 or shutil.which("unshare") is None, reason="it takes root to make a namespace"
+)
+def test_a_process_that_lives_is_not_gone_for_one_of_another_time_namespace() -> None:
+    here = this_process()
+    code = (
+        "import json, sys; from xinference_venv.inventory.lease import *;"
+        "from xinference_venv.store.process_identity import *;"
+        "holder = ProcessIdentity.from_dict(json.loads(sys.argv[1]));"
+        "print(judge(holder, this_process(), process_start))"
+    )
+    command = ["unshare", "--time", "--boottime", "100000", "--fork", sys.executable, "-c", code]
+    ran = subprocess.run(
+        [*command, json.dumps(here.to_dict())], capture_output=True, text=True, check=False
+    )
+    if ran.returncode and "unshare" in ran.stderr:
+        pytest.skip(f"no time namespaces here: {ran.stderr.strip()}")
+    assert ran.stdout.strip() == "unknown"
+    # Who reads the same clock still tells a dead one.
+    assert judge(replace(here, start="1"), here, process_start) is Holder.GONE

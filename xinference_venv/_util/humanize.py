@@ -60,10 +60,17 @@ def counted(number: int, what: str) -> str:
 
 def printable(name: str) -> str:
     """A name that may hold anything, with what does not print (lines, controls) as escapes."""
+    if name.isprintable():
+        return name
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
         for each in name
     )
+
+
+def printable_lines(text: str) -> str:
+    """The same for text of several lines: ends of lines and tabs stay."""
+    return re.sub(r"[^\n\t]+", lambda match: printable(match[0]), text)
 
 
 def parse_size(text: str) -> int:

@@ -12,6 +12,7 @@ import click
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from xinference_venv._util.humanize import printable_lines
 from xinference_venv._util.records import Record
 from xinference_venv.cli import completion_candidates, session
 from xinference_venv.cli.completion_candidates import SUPERVISOR
@@ -143,6 +144,11 @@ def check_found(answer: Gathered[_T], found: Sequence[object], what: str) -> Non
     gathered.check_found(answer, found, what, hint="`xinference-venv list` shows what is")
 
 
+def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print text that may come from anywhere, with what does not print as escapes."""
+    click.echo(printable_lines(text), err=err, nl=nl)
+
+
 def show(
     value: Record | Mapping[str, object],
     rendered: Callable[[], Sequence[RenderableType]],
@@ -157,7 +163,7 @@ def show(
     if as_json:
         document = value.to_dict() if isinstance(value, Record) else value
         beside = {} if error is None else {"error": error.to_dict()}
-        click.echo(json.dumps({**document, **beside}, indent=2))
+        echo(json.dumps({**document, **beside}, indent=2))
     else:
         print_parts(environments.open_console(), rendered())
         shown = environments.open_console(stderr=True)
@@ -174,16 +180,16 @@ def say_address(what: str, address: str, as_json: bool, web: str | None = None) 
     page = {} if web is None else WebPage(web=web).to_dict()
     if as_json:
         document = {**Serving(process=what, address=address).to_dict(), **page}
-        click.echo(json.dumps(document, indent=2))
+        echo(json.dumps(document, indent=2))
         return
     for name, place in {what: address, **page}.items():
-        click.echo(f"{name} at {place}")
+        echo(f"{name} at {place}")
 
 
 def report(error: VirtualEnvError, as_json: bool) -> int:
     """Print an error where it belongs; returns its exit code."""
     if as_json:
-        click.echo(json.dumps({"error": error.to_dict()}, indent=2))
+        echo(json.dumps({"error": error.to_dict()}, indent=2))
     else:
         print_parts(environments.open_console(stderr=True), environments.failed(error))
     return error.exit_code

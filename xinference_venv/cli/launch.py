@@ -11,6 +11,7 @@ from xinference_venv._util.tasks import ignore
 from xinference_venv.cli import completion_candidates
 from xinference_venv.cli.common import (
     cluster_option,
+    echo,
     json_option,
     on_cluster,
     show,
@@ -237,7 +238,7 @@ def launch(
         )
         show(outcome.document(), lambda: launched_on(outcome), as_json)
         if outcome.not_ready and not as_json:
-            click.echo(f"warning: not ready on {', '.join(outcome.not_ready)}", err=True)
+            echo(f"warning: not ready on {', '.join(outcome.not_ready)}", err=True)
         return 0
 
     def tell(outcome: environments.LaunchOutcome) -> None:
@@ -247,5 +248,5 @@ def launch(
         lambda client: launch_model(client, request, following=watching, show=tell, actor=actor)
     )
     if status:
-        click.echo(f"error: the process of {model} ended with exit status {status}", err=True)
+        echo(f"error: the process of {model} ended with exit status {status}", err=True)
     return 1 if status else 0

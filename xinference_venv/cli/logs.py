@@ -14,6 +14,7 @@ from xinference_venv._util.humanize import age_text, duration_text
 from xinference_venv.cli import completion_candidates
 from xinference_venv.cli.common import (
     check_found,
+    echo,
     json_option,
     on_cluster,
     selected,
@@ -32,12 +33,6 @@ if TYPE_CHECKING:
     from xinference_venv.client import Client
 
 _POLL_SECONDS = 0.2
-# What a build printed must not move the cursor or colour the terminal.
-_CONTROL_CHARACTERS = {
-    code: "\N{REPLACEMENT CHARACTER}"
-    for code in (*range(0x20), *range(0x7F, 0xA0))
-    if chr(code) not in "\n\t"
-}
 
 
 @click.command()
@@ -79,15 +74,15 @@ async def _follow(client: Client, wanted: Selection) -> None:
     check_found(answer, answer.list, f"log of {wanted.model_name!r}")
     newest = max(answer.list, key=lambda each: each.log.header.started)
     log, offset, ended = newest.log, 0, False
-    click.echo(f"== {where_of(newest, on_cluster())}{log.header.key}: {log.path}")
+    echo(f"== {where_of(newest, on_cluster())}{log.header.key}: {log.path}")
     while not ended:
         part = await client.supervisor.read_log(newest.worker_address, log.log_id, offset)
-        click.echo(_plain(part.text), nl=False)
+        echo(part.text, nl=False)
         log, ended = part.log, part.ended
         if part.offset == offset and not ended:
             await asyncio.sleep(_POLL_SECONDS)
         offset = part.offset
-    click.echo(f"== {_state(log, time.time())}")
+    echo(f"== {_state(log, time.time())}")
 
 
 def _render_logs(answer: Gathered[WholeLog], now: float, workers: bool) -> list[RenderableType]:
@@ -97,7 +92,7 @@ def _render_logs(answer: Gathered[WholeLog], now: float, workers: bool) -> list[
         began = age_text(log.header.started, now)
         where = where_of(each, workers)
         shown.append(Text(f"== {where}{log.header.key}, {began}: {_state(log, now)}: {log.path}"))
-        shown.append(Text(_plain(each.text).removesuffix("\n")))
+        shown.append(Text(each.text.removesuffix("\n")))
     return shown
 
 
@@ -114,7 +109,3 @@ def _state(log: JobLog, now: float) -> str:
     ended = log.header.started if log.ended is None else log.ended
     why = "" if log.error is None else f" ({log.error.get('code')})"
     return f"{log.outcome} after {duration_text(ended - log.header.started)}{why}"
-
-
-def _plain(text: str) -> str:
-    return text.translate(_CONTROL_CHARACTERS)

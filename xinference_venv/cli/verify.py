@@ -9,6 +9,7 @@ from rich.text import Text
 from xinference_venv.cli import completion_candidates
 from xinference_venv.cli.common import (
     check_found,
+    echo,
     json_option,
     on_cluster,
     selected,
@@ -55,9 +56,9 @@ def verify(
         if each.is_broken
     ]
     if broken:
-        click.echo(f"error: broken: {'; '.join(broken)}", err=True)
+        echo(f"error: broken: {'; '.join(broken)}", err=True)
         if not repair:
-            click.echo("hint: launch again, or verify with --repair", err=True)
+            echo("hint: launch again, or verify with --repair", err=True)
     return 1 if broken else code
 
 

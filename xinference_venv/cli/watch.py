@@ -17,7 +17,7 @@ from rich.text import Text
 
 from xinference_venv._util.humanize import printable
 from xinference_venv.cli import completion_candidates
-from xinference_venv.cli.common import cluster_option, on_cluster, with_client
+from xinference_venv.cli.common import cluster_option, echo, on_cluster, with_client
 from xinference_venv.cli.render import environments
 from xinference_venv.cli.render.cluster import unreachable, workers_of
 from xinference_venv.cli.render.documents import Watched
@@ -98,7 +98,7 @@ async def _look(client: Client, model: str | None) -> Snapshot:
 def _documents() -> Iterator[_Shown]:
     def show(_: WatchState, changes: Sequence[Change]) -> None:
         for each in changes:
-            click.echo(json.dumps(Watched(at=time.time(), change=each).to_dict()))
+            echo(json.dumps(Watched(at=time.time(), change=each).to_dict()))
 
     yield show
 
@@ -108,7 +108,7 @@ def _lines() -> Iterator[_Shown]:
     def show(_: WatchState, changes: Sequence[Change]) -> None:
         for each in changes:
             at = datetime.now().astimezone().isoformat(timespec="seconds")
-            click.echo(f"{at} {printable(str(each))}")
+            echo(f"{at} {printable(str(each))}")
 
     yield show
 

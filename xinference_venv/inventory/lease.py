@@ -30,8 +30,9 @@ class ProcessIdentity(Record, name="process identity"):
 
     `start` is compared for equality only; it is in clock ticks since boot where the system
     tells them, so that setting the clock does not change it, and empty where the system hides
-    it. `namespace` names what the pid is counted in: a machine, whatever its host name and
-    through all its boots, or one run of a container; None where the system does not tell.
+    it. In a time namespace of its own (time_namespaces(7)), an ``@`` and the namespace follow.
+    `namespace` names what the pid is counted in: a machine, whatever its host name and through
+    all its boots, or one run of a container; None where the system does not tell.
     """
 
     host: str
@@ -114,4 +115,9 @@ def judge(
         return Holder.GONE
     if not (start and holder.start):
         return Holder.UNKNOWN
-    return Holder.ALIVE if start == holder.start else Holder.GONE
+    if start == holder.start:
+        return Holder.ALIVE
+    if start.partition("@")[2] != holder.start.partition("@")[2]:
+        # Each time namespace sees another start of one and the same process.
+        return Holder.UNKNOWN
+    return Holder.GONE

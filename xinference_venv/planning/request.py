@@ -287,6 +287,9 @@ class LaunchRequest(Record, name="launch request"):
         Without what is of one launch alone: the uid, and `refresh`.
         """
         data = replace(self, model_uid=None, refresh=False).to_dict()
+        if not self.restricted:
+            # As releases wrote it that did not restrict requests.
+            del data["restricted"]
         return data if all(redact_text(text) == text for text in _texts_in(data)) else None
 
 

@@ -14,6 +14,8 @@ from xinference_venv.inventory.lease import ProcessIdentity
 
 # Of the machine itself; a container has another one (PROC_PID_INIT_INO of Linux).
 _PIDS_OF_THE_MACHINE = 0xEFFFFFFC
+# The same of its clocks (PROC_TIME_INIT_INO).
+_TIME_OF_THE_MACHINE = 0xEFFFFFFA
 
 
 @cache
@@ -39,6 +41,16 @@ def _namespace() -> str | None:
     return f"{_boot()}:{inode}"
 
 
+@cache
+def _clock() -> str:
+    """What tells starts of this time namespace from those of others; empty in the machine's own."""
+    try:
+        inode = os.stat("/proc/self/ns/time").st_ino
+    except OSError:
+        return ""
+    return "" if inode == _TIME_OF_THE_MACHINE else f"@{_boot()}:{inode}"
+
+
 def _machine_id() -> str:
     try:
         return Path("/etc/machine-id").read_text("ascii").strip()
@@ -62,7 +74,7 @@ def process_start(pid: int) -> str | None:
             return "" if _answers(pid) else None
         return _start_by_psutil(pid)
     state, *fields = text.rpartition(")")[2].split()
-    return None if state in ("Z", "X") else fields[18]
+    return None if state in ("Z", "X") else f"{fields[18]}{_clock()}"
 
 
 def _answers(pid: int) -> bool:
@@ -96,7 +108,11 @@ def identify(pid: int) -> ProcessIdentity | None:
     if start is None:
         return None
     return ProcessIdentity(
-        host=platform.node(), boot=_boot(), pid=pid, start=start, namespace=_namespace()
+        host=platform.node(),
+        boot=_boot(),
+        pid=pid,
+        start=start,
+        namespace=_namespace(),
     )
 
 

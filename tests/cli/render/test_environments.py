@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from tests.fakes import locked
 from tests.plain import of_json
+from xinference_venv.cli.common import echo, print_parts
 from xinference_venv.cli.render import environments
 from xinference_venv.cli.render.documents import ModelAddress
-from xinference_venv.errors import ResolutionFailed, VirtualEnvError, WorkerUnavailable
+from xinference_venv.cli.render.environments import failed, open_console
+from xinference_venv.errors import ResolutionFailed, StoreError, VirtualEnvError, WorkerUnavailable
 from xinference_venv.inventory.cluster_state import WorkerStatus
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.failure import Failure
@@ -308,3 +313,21 @@ def test_uvs_words_are_not_repeated() -> None:
 
 def test_an_error_without_details_is_one_line() -> None:
     assert printed(environments.failed(VirtualEnvError("so it is"))) == "error: so it is"
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[31mred\u202e\x9b2J\rback"
+
+
+def test_text_from_outside_can_not_control_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    console = open_console()
+    table = Table(HOSTILE)
+    table.add_row(HOSTILE)
+    for each in (Text(HOSTILE), table, HOSTILE):
+        console.print(each)
+    print_parts(open_console(stderr=True), failed(StoreError(HOSTILE, {"output": HOSTILE})))
+    echo(f"{HOSTILE}\n\tend")
+    heard = capsys.readouterr()
+    said = heard.out + heard.err
+    assert not [each for each in said if not each.isprintable() and each not in "\n\t"]
+    assert "\\x1b]0;owned\\x07" in said
+    assert heard.out.endswith("\n\tend\n")

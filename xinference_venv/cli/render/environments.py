@@ -10,11 +10,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from rich.console import Console, RenderableType
+from rich.console import (
+    Console,
+    ConsoleOptions,
+    ConsoleRenderable,
+    RenderableType,
+    RenderHook,
+    RenderResult,
+)
+from rich.control import Control
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from xinference_venv._util.humanize import age_text, duration_text, printable, size_text
+from xinference_venv._util.humanize import (
+    age_text,
+    duration_text,
+    printable,
+    printable_lines,
+    size_text,
+)
 from xinference_venv.cli.render.documents import Launched, ModelAddress
 from xinference_venv.cli.render.tree import explanation
 from xinference_venv.errors import VirtualEnvError
@@ -77,9 +92,33 @@ class LaunchOutcome:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Printable:
+    """What it holds, with all text printable; rich's own control codes stay."""
+
+    held: ConsoleRenderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self.held, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(printable_lines(segment.text), segment.style)
+
+
+class _OnlyPrintable(RenderHook):
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [each if isinstance(each, Control) else _Printable(each) for each in renderables]
+
+
 def open_console(*, stderr: bool = False) -> Console:
-    """A console that prints text as it is: no markup, no emoji, no folding where nobody looks."""
+    """A console that prints text as it is: no markup, no emoji, no folding where nobody looks.
+
+    What of it would move the cursor, colour the terminal or change its title is shown as escapes:
+    names, logs and errors come from packages, indexes and other hosts.
+    """
     console = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    console.push_render_hook(_OnlyPrintable())
     if not console.is_terminal:
         console.width = _UNBOUNDED
     return console
