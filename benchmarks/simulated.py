@@ -44,6 +44,7 @@ from xinference_venv.inventory.reports import (
     Participants,
     RemovalReport,
     Survey,
+    WorkerSkippedItem,
 )
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.observability.cluster_measures import WorkerMeasures
@@ -247,6 +248,10 @@ class SimulatedWorker:
             lock_digest=f"lock-of-{self.group}",
         )
         return (Environment.at(self.address, entry),)
+
+    async def list_skipped_items(self) -> tuple[WorkerSkippedItem, ...]:
+        """Nothing of its store is odd."""
+        return ()
 
     async def measure(self) -> WorkerMeasures:
         """That it was started is all it knows."""

@@ -28,6 +28,7 @@ from xinference_venv.actors import rpc
 from xinference_venv.actors.worker_clients import ASK_SECONDS
 from xinference_venv.errors import JobCancelled, WorkerUnavailable
 from xinference_venv.inventory.cluster_state import PROTOCOL, Registration
+from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.jobs import JobEvent, Phase
 from xinference_venv.inventory.replicas import Replica
 from xinference_venv.inventory.selection import Selection
@@ -232,7 +233,7 @@ async def test_an_address_that_swallows_what_is_sent_delays_nobody_beyond_a_prob
     assert silent["error"]["code"] == "worker_unavailable"
     assert silent["error"]["message"].endswith("can't be reached: no answer")
     failed = replicas.pop(swallowing.address)
-    assert failed.error == silent["error"]
+    assert failed.error == Failure.from_dict(silent["error"])
     assert {each.phase for each in replicas.values()} == {Phase.READY}
 
 
