@@ -76,7 +76,7 @@ def test_the_records_of_a_host_are_read_whole_or_refused() -> None:
         TORCH,
         may_be_absent=(
             *("requires", "extras", "direct_url", "recorded", "entries", "data_files"),
-            *("scripts", "compiled", "bound_to", "shares"),
+            *("programs", "scripts", "compiled", "bound_to", "shares", "inode"),
         ),
     )
     check_record(CUDA, may_be_absent=("has_cuda", "cuda_version", "cuda_arch", "has_npu"))

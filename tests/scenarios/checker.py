@@ -30,7 +30,19 @@ LAUNCHER = "xinference-venv-python"
 AT_THE_TOP = frozenset({"v3", "v4", "store", "models"})
 IN_THE_STORE = frozenset(
     {
-        *("envs", "staging", "trash", "stubs", "wheels", "locks", "leases", "logs"),
+        *(
+            "envs",
+            "packages",
+            "joined",
+            "proofs",
+            "staging",
+            "trash",
+            "stubs",
+            "wheels",
+            "locks",
+            "leases",
+            "logs",
+        ),
         *("keys", "hosts", "processes", "uv-cache"),
     }
 )
@@ -86,6 +98,9 @@ def environment_of(link: Path) -> Path | None:
     with suppress(OSError):
         target = Path(os.path.normpath(link.parent / link.readlink()))
         store = next(each / "store" for each in link.parents if (each / "store").is_dir())
+        # Releases before views had the virtual environment itself there.
+        if target.name == "venv" and target.is_dir() and not target.is_symlink():
+            target = target.parent
         if target.parent == store / "envs" and target.is_dir() and not target.is_symlink():
             return target
     return None
@@ -159,7 +174,7 @@ def _faults(env: Path) -> Iterator[str]:
     if os.path.lexists(env / BROKEN):
         yield "it is marked as broken"
     for name in ("python", LAUNCHER):
-        if not os.access(env / "bin" / name, os.X_OK):
+        if not os.access(_venv(env) / "bin" / name, os.X_OK):
             yield f"bin/{name} can't be started"
     installed = {}
     for metadata in _distributions(env):
@@ -173,8 +188,16 @@ def _faults(env: Path) -> Iterator[str]:
             yield f"{name} is {there}, its lock says {wanted}"
 
 
+def _venv(env: Path) -> Path:
+    return env / "venv" if (env / "venv").is_dir() else env
+
+
 def _distributions(env: Path) -> list[Path]:
-    return sorted(env.glob("lib/python3.*/site-packages/*.dist-info"))
+    """The metadata of what is installed: in the view what leads into the store, not to the host."""
+    store = env.parent.parent.resolve()
+    shown = sorted(env.glob("view/lib/python3.*/site-packages/*.dist-info"))
+    own = [each for each in shown if each.resolve().is_relative_to(store)]
+    return own or sorted(env.glob("lib/python3.*/site-packages/*.dist-info"))
 
 
 def _file_faults(metadata: Path) -> Iterator[str]:
@@ -209,7 +232,7 @@ def _imports(env: Path) -> Iterator[str]:
             module = re.fullmatch(r"(\w+)(?:/__init__)?\.py", row[0])
             if module is not None:
                 versions[module[1]] = version
-    command = [str(env / "bin" / "python"), "-I", "-B", "-c", _IMPORT, *sorted(versions)]
+    command = [str(_venv(env) / "bin" / "python"), "-I", "-B", "-c", _IMPORT, *sorted(versions)]
     try:
         output = subprocess.run(
             command, cwd="/", env={}, capture_output=True, timeout=IMPORT_SECONDS, check=True
@@ -221,7 +244,7 @@ def _imports(env: Path) -> Iterator[str]:
         yield str(error)
         return
     for name, (version, file) in json.loads(output).items():
-        if not Path(file).resolve().is_relative_to(env.resolve()):
+        if not Path(file).resolve().is_relative_to(env.parent.parent.resolve()):
             yield f"{name} is imported from {file}"
         elif version not in (None, versions[name]):
             yield f"{name} says that it is {version}, not {versions[name]}"

@@ -145,8 +145,8 @@ class Storm:
     async def check_models(self) -> None:
         """What runs must have all its files, as they were, and find its modules there."""
         for model in list(self.models):
-            faults = await asyncio.to_thread(check_environment, model.path, imports=False)
-            there = await asyncio.to_thread(files_of, model.path)
+            faults = await asyncio.to_thread(check_environment, model.path.parent, imports=False)
+            there = await asyncio.to_thread(files_of, model.path.parent)
             faulty = [str(each) for each in faults]
             faulty += [name for name, was in model.files.items() if there.get(name) != was]
             for module in model.modules:
@@ -276,8 +276,8 @@ class Storm:
             if not bound:
                 process.kill()
                 await process.communicate()
-        files = await asyncio.to_thread(files_of, path)
-        own = [Path(name) for name in files if fnmatch(name, "lib/*/site-packages/[a-z]*.py")]
+        files = await asyncio.to_thread(files_of, path.parent)
+        own = [Path(name) for name in files if fnmatch(name, "view/lib/*/site-packages/[a-z]*.py")]
         modules = sorted(each.stem for each in own if each.parent.name == "site-packages")
         assert process.stdout is not None
         assert await process.stdout.readline() == b"up\n"
@@ -307,7 +307,7 @@ class Storm:
             if entry.state != "ready" or not holders:
                 continue
             faults = await asyncio.to_thread(
-                check_environment, Path(entry.real_path), imports=False
+                check_environment, Path(entry.real_path).parent, imports=False
             )
             if faults and any(model in self.models for model in holders):
                 self.failures.append(f"listed as ready and in use: {faults}")

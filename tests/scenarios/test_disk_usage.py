@@ -23,7 +23,7 @@ from xinference_venv.store.paths import StorePaths
 
 pytestmark = pytest.mark.uv
 
-SIZE = 400_000
+SIZE = 4_000_000
 
 
 @pytest.fixture(autouse=True)

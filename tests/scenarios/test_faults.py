@@ -259,10 +259,9 @@ async def test_a_file_changed_in_uvs_cache_is_not_published(
             await client.prepare(request)
         assert await client.entries() == []
 
-    assert "lantern.py has" in caught.value.message
-    assert "its RECORD says" in caught.value.message
+    assert "lantern has other content than its RECORD says" in caught.value.message
     assert "uv cache clean" in str(caught.value.hint)
-    assert caught.value.phase == "verifying"
+    assert caught.value.phase == "installing"
     assert left_behind(StorePaths(elsewhere / "virtualenv")) == []
 
 
@@ -280,7 +279,8 @@ async def test_a_damaged_environment_is_listed_as_broken_and_healed_to_what_it_w
 
     second = await client.prepare(request)
 
-    assert second.uv_calls > 0
+    # Its packages are whole: composing it again takes no uv.
+    assert second.uv_calls == 0
     assert environments(layout) == [second.env_id]
     [entry] = await client.entries()
     assert entry.state == "ready"

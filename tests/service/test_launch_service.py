@@ -17,9 +17,9 @@ from xinference_venv.store.store import Store
 class _Overtaken(Disk):
     """A disk on which somebody else is always the first to give a directory its name."""
 
-    def rename(self, source: Path, target: Path) -> None:
+    def rename(self, source: Path, target: Path, *, durable: bool = True) -> None:
         shutil.copytree(source, target)
-        super().rename(source, target)
+        super().rename(source, target, durable=durable)
 
 
 def test_two_builds_that_make_the_stubs_of_a_host_at_once_share_them(tmp_path: Path) -> None:

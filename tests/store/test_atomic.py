@@ -452,3 +452,21 @@ def test_the_makers_of_other_hosts_can_not_be_judged() -> None:
 )
 def test_any_other_name_is_nobodys(name: str) -> None:
     assert maker_of(name) is None
+
+
+@pytest.mark.parametrize("in_one_step", [True, False])
+def test_two_directories_change_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_one_step: bool
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "is").write_text(name)
+    if not in_one_step:
+        monkeypatch.setattr("xinference_venv.store.atomic._exchange", lambda *_: False)
+    Disk().exchange(tmp_path / "one", tmp_path / "two")
+    assert {each.name: (each / "is").read_text() for each in tmp_path.iterdir()} == {
+        "one": "two",
+        "two": "one",
+    }
+    with pytest.raises(StoreError, match="could not exchange"):
+        Disk().exchange(tmp_path / "one", tmp_path / "gone")

@@ -80,6 +80,15 @@ def read(path: Path) -> Any:
     return FILES[path].from_dict(json.loads(path.read_bytes()))
 
 
+def _known_then(written: Any, data: Any) -> Any:
+    """What is written, without the keys that a record did not have in that release."""
+    if isinstance(written, dict) and isinstance(data, dict):
+        return {key: _known_then(each, data[key]) for key, each in written.items() if key in data}
+    if isinstance(written, list) and isinstance(data, list) and len(written) == len(data):
+        return [_known_then(one, other) for one, other in zip(written, data, strict=True)]
+    return written
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: FILES[path].__name__)
 def test_each_record_is_written_as_it_was_read(path: Path) -> None:
     data = json.loads(path.read_bytes())
@@ -87,7 +96,7 @@ def test_each_record_is_written_as_it_was_read(path: Path) -> None:
     for key in of_the_worker:
         data.pop(key, None)
     written = FILES[path].from_dict(data).to_dict()
-    assert json.dumps(written) == json.dumps(data)
+    assert json.dumps(_known_then(written, data)) == json.dumps(data)
 
 
 def test_an_environment_is_what_it_was() -> None:

@@ -38,7 +38,7 @@ import os, signal, sys
 from pathlib import Path
 from xinference_venv.store.store import Store
 
-folder = Store.open(Path(sys.argv[1])).stage("job-of-the-dead")
+folder = Store.open(Path(sys.argv[1])).make_staging_folder("job-of-the-dead")
 (folder / "half").write_text("")
 os.kill(os.getpid(), signal.SIGKILL)
 """

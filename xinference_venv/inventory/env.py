@@ -33,7 +33,9 @@ class EnvRecord(Record, name="environment record", version=1):
     `installed` and `inherited` count the lock's distributions, `files` and `size_bytes` regular
     files of the environment itself, links not followed. `created` is in seconds since the epoch;
     `interpreter` holds facts of the base interpreter (path, size, modification time in
-    nanoseconds) by which a replaced one is noticed.
+    nanoseconds) by which a replaced one is noticed. `contents` is equal for environments that
+    show the same from the same places, empty for one without a view; `trees` and `joined` name
+    the trees of packages and the joined trees that its view leads into.
     """
 
     env_id: str
@@ -46,16 +48,23 @@ class EnvRecord(Record, name="environment record", version=1):
     files: int
     created: float
     interpreter: Mapping[str, Any]
+    contents: str = ""
+    trees: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
 
     @classmethod
     def of(
         cls,
         lock: EnvLock,
         *,
+        warnings: tuple[str, ...] = (),
         size_bytes: int,
         files: int,
         created: float,
         interpreter: Mapping[str, Any],
+        contents: str = "",
+        trees: tuple[str, ...] = (),
+        joined: tuple[str, ...] = (),
     ) -> Self:
         """The record of an environment that was built from a lock."""
         return cls(
@@ -64,11 +73,14 @@ class EnvRecord(Record, name="environment record", version=1):
             python_version=lock.python_version,
             installed=len(lock.with_role(Role.INSTALLED)),
             inherited=len(lock.with_role(Role.INHERITED)),
-            warnings=lock.warnings,
+            warnings=(*lock.warnings, *warnings),
             size_bytes=size_bytes,
             files=files,
             created=created,
             interpreter=interpreter,
+            contents=contents,
+            trees=trees,
+            joined=joined,
         )
 
 

@@ -7,7 +7,7 @@ Comes from the probe of an interpreter and the scan of its site directories; goe
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from packaging.requirements import Requirement
@@ -65,10 +65,11 @@ class HostDistribution(Record, name="host distribution"):
 
     Of its recorded files (`recorded` is false when it has no list of them): `entries` are the
     names in its location that it has files under, `data_files` the paths of those outside of
-    it, relative to the interpreter's prefix, scripts left out. `scripts` are its console
-    scripts, as ``name = module:attribute``. `compiled` says whether it has extension modules or
-    shared libraries, and `bound_to` which other distributions these load libraries from (by
-    RPATH or DT_NEEDED). `shares` names the distributions that own an ``__init__.py`` of its.
+    it, relative to the interpreter's prefix, and `programs` of those in ``bin``. `scripts` are
+    its console scripts, as ``name = module:attribute``. `compiled` says whether it has extension
+    modules or shared libraries, and `bound_to` which other distributions these load libraries
+    from (by RPATH or DT_NEEDED). `shares` names the distributions that own an ``__init__.py`` of
+    its. `inode` is that of its metadata: every install of it makes another one.
     """
 
     name: str
@@ -81,10 +82,12 @@ class HostDistribution(Record, name="host distribution"):
     recorded: bool = True
     entries: tuple[str, ...] = ()
     data_files: tuple[str, ...] = ()
+    programs: tuple[str, ...] = field(default=(), compare=False)
     scripts: tuple[str, ...] = ()
     compiled: bool = False
     bound_to: tuple[str, ...] = ()
     shares: tuple[str, ...] = ()
+    inode: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,6 +112,9 @@ class Accelerator(Record, name="accelerator"):
     cuda_version: str | None = None
     cuda_arch: str | None = None
     has_npu: bool = False
+
+
+_LATER = frozenset({"programs", "inode"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +170,11 @@ class HostFacts(Record, name="host facts"):
     def fingerprint(self) -> str:
         """Equal while nothing changed on this very host: places count."""
         ordered = sorted(self.distributions, key=lambda each: each.name)
-        places = [each.to_dict() for each in ordered]
+        # Hosts that earlier releases saved say nothing of these, and keep their names.
+        places = [
+            {key: each for key, each in one.to_dict().items() if key not in _LATER or each}
+            for one in ordered
+        ]
         return digest_of([self.digest, self.interpreter.search_path, places])
 
 

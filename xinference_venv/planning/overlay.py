@@ -120,14 +120,14 @@ def host_part(
 
 
 def hidden_names(lock: EnvLock) -> frozenset[str]:
-    """The host distributions that the environment's layer does not show."""
+    """The host distributions that the environment's view does not show."""
     return frozenset(
         each.name for each in lock.distributions if each.role in (Role.SHADOWED, Role.HIDDEN)
     )
 
 
 def shown_names(lock: EnvLock, host: HostFacts, alone: Collection[str]) -> frozenset[str]:
-    """The host distributions that the environment's layer shows."""
+    """The host distributions that the environment's view shows."""
     hidden = hidden_names(lock)
     if lock.inherit is InheritMode.HOST:
         return frozenset(host.by_name) - hidden
@@ -138,12 +138,19 @@ def shown_names(lock: EnvLock, host: HostFacts, alone: Collection[str]) -> froze
 def still_sound(lock: EnvLock, then: HostFacts, now: HostFacts) -> bool:
     """Whether an environment that was locked over the host `then` is right over the host `now`.
 
-    It is when all that its layer shows is still there, unmoved and unchanged; what was added to
-    the host since is simply not shown.
+    It is when all that its view shows is still there, unmoved, unchanged and not installed again;
+    what was added to the host since is simply not shown.
     """
     if now.interpreter.platform_digest != then.interpreter.platform_digest:
         return False
     hidden = hidden_names(lock)
     return all(
-        now.by_name.get(each.name) == each for each in then.distributions if each.name not in hidden
+        _is_same(each, now.by_name.get(each.name))
+        for each in then.distributions
+        if each.name not in hidden
     )
+
+
+def _is_same(then: HostDistribution, now: HostDistribution | None) -> bool:
+    # Facts that an older release kept have no inode.
+    return now is not None and now == then and then.inode in (0, now.inode)

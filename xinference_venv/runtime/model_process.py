@@ -45,8 +45,8 @@ def process_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables to start a prepared environment's `python` with, by whoever starts it.
 
     `environ` is what the process inherits. `python` is a small program that becomes the
-    interpreter: by itself it sets ``VIRTUAL_ENV``, ``PATH`` and ``PYTHONPYCACHEPREFIX`` and takes
-    ``PYTHONPATH`` away; here is what else must not reach a model.
+    interpreter: by itself it sets ``VIRTUAL_ENV`` and ``PATH`` and takes ``PYTHONPATH`` away; here
+    it is given what else must not reach a model.
     """
     return {UNSET_VARIABLE: " ".join(variables_to_unset(environ))}
 

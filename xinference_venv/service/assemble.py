@@ -1,66 +1,75 @@
-"""From a lock to a whole environment on disk: fill an empty one, and verify what was made.
+"""From a lock to an environment on disk: gather its packages, plan its view, compose, verify.
 
-Comes in: a lock, and a builder whose empty environment is staged. Comes out: the environment,
-with the layer of the host, and what an inspection of it found.
+Comes in: a lock, and a folder to stage in. Comes out: the environment, whole and verified.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
 
+from xinference_venv._util.records import digest_of, to_plain
 from xinference_venv._util.tasks import finish_in_thread
-from xinference_venv.errors import StoreError, UvFailed, VerificationFailed, VirtualEnvError
-from xinference_venv.inventory.disk_space import check_space, needs_of
+from xinference_venv.errors import VerificationFailed
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.host import HostFacts
+from xinference_venv.planning.joins import HostSite, Join, find_joins, install_order
 from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role
 from xinference_venv.planning.overlay import shown_names
+from xinference_venv.planning.package import JoinMember, JoinPlan, PackageRecord
 from xinference_venv.planning.pylock import Resolution
-from xinference_venv.planning.source_builds import BuiltWheel, with_places
+from xinference_venv.planning.source_builds import BuiltWheel
 from xinference_venv.planning.spec import EnvSpec
-from xinference_venv.service.source_builds import SourceBuilding
-from xinference_venv.settings import InheritMode
-from xinference_venv.store.envs.compose import add_scripts, link_data_files, make_layer, show_layer
-from xinference_venv.store.envs.inspect import (
-    Inspection,
-    inspect_env,
-    site_packages_of,
-    top_level_modules,
+from xinference_venv.planning.view import (
+    JoinedTree,
+    Place,
+    ViewPlan,
+    importable_name,
+    partition_host,
+    plan_view,
 )
-from xinference_venv.store.envs.launcher import LAUNCHER_NAME, write_launcher
-from xinference_venv.store.envs.placement import check_placement
-from xinference_venv.store.host_files import free_bytes, same_file_system
-from xinference_venv.store.store import Store
+from xinference_venv.service.phases import ReportProgress, in_phase
+from xinference_venv.service.source_builds import SourceBuilding
+from xinference_venv.service.unpack import Unpacking
+from xinference_venv.settings import InheritMode
+from xinference_venv.store.envs.compose import Composed, compose, library_of
+from xinference_venv.store.envs.launcher import LAUNCHER_NAME
+from xinference_venv.store.envs.proofs import is_proved, keep_proof
+from xinference_venv.store.host.looks import host_looks
+from xinference_venv.store.host.scan import prefix_of
+from xinference_venv.store.host.sites import host_part, read_sites
+from xinference_venv.store.paths import VENV_NAME
+from xinference_venv.store.store import Store, interpreter_facts
 from xinference_venv.uv.installer import Builder
 from xinference_venv.uv.interpreters import check_environment, import_modules
-from xinference_venv.uv.output import InstallProgress
 from xinference_venv.uv.resolver import Resolver
 from xinference_venv.uv.subprocess import Uv
 
-_T = TypeVar("_T")
-
-
-class ReportProgress(Protocol):
-    """Tells whoever waits how far a build is; see `Job.say`."""
-
-    def __call__(self, phase: Phase, message: str, **progress: int | None) -> None: ...
+MakeEnvironment = Callable[[EnvLock, Builder], Awaitable[None]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Filling:
-    """How an environment was filled: whether uv had all in its cache, and links to it.
+class Contents:
+    """What an environment is composed of: the plan of its view, and how its packages came.
 
-    `fetched_bytes` are those of wheels that it had to fetch, as far as it says.
+    `was_cached` and `fetched_bytes` say what uv had to fetch for those that were missing here,
+    `linked_bytes` and `copied_bytes` how these came into the store.
     """
 
+    plan: ViewPlan
     was_cached: bool
     fetched_bytes: int
-    links: bool
+    linked_bytes: int
+    copied_bytes: int
+
+    @property
+    def digest(self) -> str:
+        """Equal for environments that show the same from the same places."""
+        return digest_of(self.plan.to_dict())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,99 +117,131 @@ class Assembly:
             warnings=(*self.spec.warnings, *resolution.warnings),
         )
 
-    async def wheels_for(self, lock: EnvLock, folder: Path) -> Sequence[BuiltWheel]:
-        """A wheel for each source of a lock, built in `folder`; raises `BuildFailed`."""
+    async def wheels_for(
+        self, lock: EnvLock, folder: Path, make: MakeEnvironment | None = None
+    ) -> Sequence[BuiltWheel]:
+        """A wheel for each source of a lock, built in `folder`; raises `BuildFailed`.
+
+        What is built without isolation sees an environment that `make` makes, by default one
+        that is composed.
+        """
         building = SourceBuilding(
             store=self.store.wheels,
-            builder=self.builder(folder, folder / "build"),
-            fill=self.fill,
+            builder=self.builder(folder, folder / "build" / VENV_NAME),
+            make=make or self._make_for_builds,
             say=partial(self.say, Phase.RESOLVING),
             note=self.note,
         )
         return await building.wheels_for(lock)
 
-    async def fill(self, lock: EnvLock, builder: Builder) -> Filling:
-        """Put into an empty environment what the lock says, and the layer of the host."""
-        staged = builder.env
-        sizes = lock.sizes
-        total = len(lock.packages)
-        progress = InstallProgress(total=total, sizes=sizes)
+    async def gather(self, lock: EnvLock, folder: Path) -> Contents:
+        """Bring the packages of a lock into the store, and plan what an environment shows.
 
-        def on_line(line: str) -> None:
-            step = progress.read(line)
-            if step is None:
-                self.note(line)
-                return
-            self.say(
-                step.phase,
-                step.message,
-                done=step.done,
-                total=step.total,
-                done_bytes=step.done_bytes,
-                total_bytes=step.total_bytes,
-            )
-
-        self.say(
-            Phase.INSTALLING,
-            f"installing {total} packages" if total else "linking the host's packages",
-            done=0,
-            total=total,
-            done_bytes=0,
-            total_bytes=sum(sizes.values()),
-        )
-        placed = with_places(lock, str(self.store.layout.wheels))
-        room = check_free_space(placed, builder, self.store.layout.root)
-        links = await in_phase(Phase.INSTALLING, room)
-        site_packages = site_packages_of(staged)
-        await in_phase(Phase.INSTALLING, builder.install(placed, on_line))
-        # Nothing of the host and nothing of ours is there while wheels are installed: uv would
-        # write through links, and a wheel could have the launcher's name.
-        await in_phase(Phase.INSTALLING, asyncio.to_thread(check_placement, staged, site_packages))
-        await finish_in_thread(self._furnish, lock, staged)
-        if self.spec.sees_host:
-            await finish_in_thread(self._show_host, lock, staged)
-        return Filling(
-            was_cached=progress.was_cached, fetched_bytes=progress.fetched_bytes, links=links
-        )
-
-    def _furnish(self, lock: EnvLock, staged: Path) -> None:
-        """What of an environment is not uv's: the launcher and the layer of the host."""
-        write_launcher(self.store.disk, staged, self.spec.interpreter)
-        if self.spec.sees_host:
-            make_layer(
-                self.store.disk,
-                staged,
-                self.host,
-                shown_names(lock, self.host, self.spec.alone),
-                unowned=lock.inherit is InheritMode.HOST,
-            )
-
-    def _show_host(self, lock: EnvLock, staged: Path) -> None:
-        """Let the layer be seen, and add what of the host lies elsewhere."""
-        disk, interpreter = self.store.disk, self.host.interpreter
-        names = shown_names(lock, self.host, self.spec.alone)
-        shown = [each for each in self.host.distributions if each.name in names]
-        show_layer(disk, site_packages_of(staged), interpreter.search_path)
-        add_scripts(disk, staged, shown)
-        link_data_files(disk, staged, interpreter, shown)
-
-    async def verify(self, lock: EnvLock, staged: Path, *, hashes: bool) -> Inspection:
-        """Raises `VerificationFailed` unless disk, interpreter and lock agree.
-
-        With `hashes` the contents of all files are compared too.
+        All that is there already stays while `folder`, a private one of the staging, is there.
         """
-        await self.check_imports(staged)
-        own = top_level_modules(site_packages_of(staged))
-        inspection, faults = await asyncio.gather(
-            asyncio.to_thread(inspect_env, staged, site_packages_of(staged), hashes=hashes),
-            self.check_visible(lock, staged, own),
+        unpacking = Unpacking(
+            store=self.store,
+            uv=self.uv,
+            spec=self.spec,
+            deadline=self.deadline,
+            say=self.say,
+            note=self.note,
         )
-        installed = inspection.installed.keys()
-        faults = [*inspection.faults, *faults]
-        for name in sorted(installed - lock.installed.keys()):
-            faults.append(f"{name} is installed and not in the lock")
-        raise_faults(faults)
-        return inspection
+        packages = await in_phase(Phase.INSTALLING, unpacking.packages_for(lock, folder))
+        planning = finish_in_thread(self._plan, lock, packages, folder)
+        plan = await in_phase(Phase.INSTALLING, planning)
+        return Contents(
+            plan=plan,
+            was_cached=unpacking.was_cached,
+            fetched_bytes=unpacking.fetched_bytes,
+            linked_bytes=unpacking.linked_bytes,
+            copied_bytes=unpacking.copied_bytes,
+        )
+
+    async def compose(self, contents: Contents, env: Path) -> Composed:
+        """Make the environment of a plan at `env`; see `store.envs.compose`."""
+        self.say(Phase.INSTALLING, f"composing {len(contents.plan.links)} links")
+        made = finish_in_thread(
+            compose,
+            self.store.disk,
+            self.store.layout,
+            env,
+            contents.plan,
+            self.spec.interpreter,
+        )
+        return await in_phase(Phase.INSTALLING, made)
+
+    async def _make_for_builds(self, lock: EnvLock, builder: Builder) -> None:
+        contents = await self.gather(lock, builder.scratch)
+        await self.compose(contents, builder.env.parent)
+
+    def _plan(self, lock: EnvLock, packages: Sequence[PackageRecord], folder: Path) -> ViewPlan:
+        """What an environment of these packages shows; joined trees that it needs are made."""
+        visible: frozenset[str] = frozenset()
+        sites: tuple[HostSite, ...] = ()
+        loose = lock.inherit is InheritMode.HOST
+        if self.spec.sees_host:
+            visible = shown_names(lock, self.host, self.spec.alone)
+            sites = read_sites(self.host)
+        partition = partition_host(sites, self.host.distributions, visible, loose=loose)
+        ordered = install_order(packages)
+        disk, layout = self.store.disk, self.store.layout
+        looks = host_looks(disk, layout, self.host, visible, lock.installed.keys())
+        joined = [
+            self._join(join, visible, folder, loose=loose)
+            for join in find_joins(ordered, partition.merged, visible, looks)
+        ]
+        return plan_view(
+            ordered,
+            joined,
+            partition,
+            self.host.distributions,
+            visible,
+            loose=loose,
+            host_prefix=prefix_of(self.host.interpreter),
+            library=os.path.dirname(library_of(self.spec.interpreter)),
+        )
+
+    def _join(
+        self, join: Join, visible: Collection[str], folder: Path, *, loose: bool
+    ) -> JoinedTree:
+        # Of two owners of one path the later member wins: what is installed comes after the host,
+        # and of the host what is found first on its search path comes last.
+        parts = [host_part(self.host, share, visible, loose=loose) for share in reversed(join.host)]
+        members = (
+            *(JoinMember(host=part) for part in parts),
+            *(JoinMember(tree=tree) for tree in join.packages),
+        )
+        plan = JoinPlan(members=members)
+        return JoinedTree(
+            folder=plan.folder,
+            record=self.store.joined.make(plan, folder),
+            packages=join.packages,
+            locations=tuple(share.location for share in join.host),
+            reasons=join.reasons,
+        )
+
+    async def verify(self, lock: EnvLock, contents: Contents, env: Path) -> None:
+        """Raises `VerificationFailed` unless what the interpreter sees is what the lock says.
+
+        What was proved once of the same trees over the same host takes no process again.
+        """
+        roles = sorted([each.name, each.role.value] for each in lock.distributions)
+        interpreter = interpreter_facts(self.spec.interpreter.base_executable)
+        proof = digest_of(
+            [
+                *(contents.digest, roles, list(self.spec.import_check)),
+                *(self.host.fingerprint, to_plain(interpreter)),
+            ]
+        )
+        if await asyncio.to_thread(is_proved, self.store.layout, proof):
+            return
+        venv = env / VENV_NAME
+        await self.check_imports(venv)
+        links = (each for each in contents.plan.links if each.place is not Place.HOST)
+        own = {name for each in links if (name := importable_name(each.name)) is not None}
+        raise_faults(await self.check_visible(lock, venv, sorted(own)))
+        await asyncio.to_thread(keep_proof, self.store.disk, self.store.layout, proof)
 
     async def check_visible(
         self, lock: EnvLock, env: Path, own: Collection[str] = ()
@@ -251,47 +292,3 @@ def raise_faults(faults: Sequence[str]) -> None:
                 " run `uv cache clean` for the package named, and launch again",
             },
         )
-
-
-async def in_phase(phase: Phase, work: Awaitable[_T]) -> _T:
-    """Let an error say in which phase it happened."""
-    try:
-        return await work
-    except VirtualEnvError as error:
-        raise error.with_details(phase=phase.value) from error
-
-
-def free_at(place: str) -> int:
-    """Bytes that are free at a place, which need not be there yet."""
-    path = Path(place)
-    while not path.exists():
-        path = path.parent
-    return free_bytes(path)
-
-
-async def check_free_space(
-    lock: EnvLock, builder: Builder, home: Path, free: Callable[[str], int] = free_at
-) -> bool:
-    """Raises `StoreError` when what a lock installs certainly does not fit.
-
-    Costs no subprocess while it fits whatever uv has in its cache. Returns whether uv links what
-    it installs to its cache, rather than copying it.
-    """
-    cache = builder.uv.door.environment.get("UV_CACHE_DIR", str(home))
-    links = await asyncio.to_thread(same_file_system, Path(cache), home)
-
-    def check(uncached: frozenset[str] | None) -> None:
-        needs = needs_of(lock.packages, home=str(home), cache=cache, links=links, uncached=uncached)
-        check_space(needs, free)
-
-    try:
-        await asyncio.to_thread(check, None)
-    except StoreError:
-        # Perhaps most of it is there already.
-        try:
-            uncached = await builder.uncached(lock)
-        except UvFailed:
-            # The install itself will say what is wrong.
-            return links
-        await asyncio.to_thread(check, uncached)
-    return links

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,6 +57,12 @@ from xinference_venv.store.gc import (
 from xinference_venv.store.host_files import free_bytes, total_bytes
 from xinference_venv.store.keys import key_places
 from xinference_venv.store.legacy.layouts import old_directories
+from xinference_venv.store.packages.retention import (
+    UnneededTree,
+    record_tree_use,
+    remove_trees,
+    unneeded_trees,
+)
 from xinference_venv.store.store import Store
 from xinference_venv.store.tree_size import Scale, Stop, Weight, weigh
 from xinference_venv.uv.subprocess import Uv
@@ -117,10 +125,13 @@ class GarbageCollector:
             plan = plan_eviction(usages, policy, now=time.time())
             found = await _while_awaited(find_unneeded, self._store, time.time())
             evicted, skipped = await self._would_evict(plan) if dry_run else await self._evict(plan)
+            trees = await self._unneeded_trees(plan, policy)
             cleared = found
             if not dry_run:
                 await finish_in_thread(record_use, self._store, usages)
+                await finish_in_thread(record_tree_use, self._store)
                 cleared = await finish_in_thread(delete_unneeded, self._store, found)
+                trees = await finish_in_thread(remove_trees, self._store, trees)
             cache, pruned, failure = await self._cache(prune=prune_uv_cache and not dry_run)
             old = await asyncio.to_thread(self._old_directories)
             unmanaged = await _while_awaited(weigh, old)
@@ -131,10 +142,12 @@ class GarbageCollector:
             evict=tuple(evicted),
             skipped=tuple(skipped),
             in_use=plan.in_use,
-            leftovers=tuple(map(_leftover, cleared)),
+            leftovers=(*map(_leftover, cleared), *map(_unneeded_tree, trees)),
             bytes_before=plan.bytes_before,
             bytes_after=plan.bytes_before - gone,
-            freed_bytes=freed + sum(each.size_bytes for each in cleared),
+            freed_bytes=freed
+            + sum(each.size_bytes for each in cleared)
+            + sum(each.own_bytes for each in trees),
             max_bytes=policy.max_bytes,
             unmanaged=Unmanaged(count=len(old), size_bytes=unmanaged.size_bytes),
             uv_cache=PrunedCache(
@@ -190,11 +203,16 @@ class GarbageCollector:
     async def _apply(self) -> None:
         usages = await self._usages()
         await finish_in_thread(record_use, self._store, usages)
+        await finish_in_thread(record_tree_use, self._store)
         limit = self.policy.max_bytes
         if limit is not None and not await asyncio.to_thread(self._surely_fit, usages, limit):
             usages = await _while_awaited(measure, self._store, usages)
             await asyncio.to_thread(self._remember, usages)
-        evicted, skipped = await self._evict(plan_eviction(usages, self.policy, now=time.time()))
+        plan = plan_eviction(usages, self.policy, now=time.time())
+        evicted, skipped = await self._evict(plan)
+        trees = await self._unneeded_trees(plan, self.policy)
+        for tree in await finish_in_thread(remove_trees, self._store, trees):
+            _log.info("removed the %s %s, which nothing needs", tree.kind, tree.path.name)
         for gone in evicted:
             usage = gone.eviction.usage
             _log.info("evicted %s (%s): %s", usage.env_id, gone.eviction.reason, _names(usage))
@@ -222,6 +240,21 @@ class GarbageCollector:
     async def _usages(self) -> list[EnvUsage]:
         launching = {build.spec.key for build in self.launches.builds.values()}
         return await asyncio.to_thread(usages_of, self._store, launching)
+
+    async def _unneeded_trees(
+        self, plan: EvictionPlan, policy: EvictionPolicy
+    ) -> list[UnneededTree]:
+        """The trees that nothing needs once a plan is carried out, and that go by a policy."""
+        limit = math.inf if policy.max_bytes is None else policy.max_bytes
+        return await _while_awaited(
+            partial(
+                unneeded_trees,
+                now=time.time(),
+                room_bytes=limit - plan.bytes_after,
+                without={each.usage.env_id for each in plan.evict},
+            ),
+            self._store,
+        )
 
     async def _would_evict(self, plan: EvictionPlan) -> tuple[list[Evicted], list[Skipped]]:
         """What `_evict` would do: the going of each frees what those before it left."""
@@ -329,6 +362,10 @@ def _evicted(eviction: Eviction, weight: Weight) -> Evicted:
 
 def _leftover(found: UnneededFile) -> Leftover:
     return Leftover(kind=found.kind, path=str(found.path), size_bytes=found.size_bytes)
+
+
+def _unneeded_tree(found: UnneededTree) -> Leftover:
+    return Leftover(kind=found.kind, path=str(found.path), size_bytes=found.own_bytes)
 
 
 def _names(usage: EnvUsage) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterable
@@ -21,6 +22,7 @@ from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.service.launch_service import LaunchService
 from xinference_venv.store.envs.verify import broken_at_a_glance, check_env, due_envs
+from xinference_venv.store.packages.retention import remove_additions
 from xinference_venv.store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -61,8 +63,9 @@ class IntegrityChecker:
         """
         env_ids = {each.key: each.env_id for each in entries if each.env_id is not None}
         faults = {}
+        began = time.time()
         for env_id in dict.fromkeys(env_ids.values()):
-            faults[env_id] = await self._checked(env_id, hashes)
+            faults[env_id] = await self._checked(env_id, hashes, since=began)
         found = {
             key: seen for key, env_id in env_ids.items() if (seen := faults[env_id]) is not None
         }
@@ -76,7 +79,9 @@ class IntegrityChecker:
             )
         return findings
 
-    async def _checked(self, env_id: str, hashes: bool) -> tuple[str, ...] | None:
+    async def _checked(
+        self, env_id: str, hashes: bool, since: float = math.inf
+    ) -> tuple[str, ...] | None:
         ended = threading.Event()
 
         def pause() -> None:
@@ -85,7 +90,7 @@ class IntegrityChecker:
 
         try:
             return await asyncio.to_thread(
-                check_env, self.store, env_id, hashes=hashes, pause=pause
+                check_env, self.store, env_id, hashes=hashes, pause=pause, since=since
             )
         finally:
             # A thread can't be cancelled: it gets a signal.
@@ -137,16 +142,34 @@ class IntegrityChecker:
         broken = await asyncio.to_thread(broken_at_a_glance, self.store)
         for env_id, fault in broken.items():
             _warn(self.store, env_id, fault)
-        for env_id in await asyncio.to_thread(due_envs, self.store, time.time()):
+        began = time.time()
+        for env_id in await asyncio.to_thread(due_envs, self.store, began):
             try:
                 faults = await finish_in_thread(
-                    check_env, self.store, env_id, hashes=False, pause=self._rest
+                    check_env, self.store, env_id, hashes=False, pause=self._rest, since=began
                 )
             except (StoreError, DeadlineExceeded) as error:
                 _log.warning("an environment can't be checked: %s", error)
                 continue
             if faults and env_id not in broken:
                 _warn(self.store, env_id, "; ".join(faults))
+        for folder in await asyncio.to_thread(self.store.packages.folders):
+            await finish_in_thread(self._tidy, folder, began)
+
+    def _tidy(self, folder: str, since: float) -> None:
+        """Delete what processes wrote next to the modules of a package, when none uses it.
+
+        A look at the package since then is enough.
+        """
+        try:
+            found = self.store.packages.verify(folder, since=since, pause=self._rest).additions
+            removed = remove_additions(self.store, folder, found) if found else []
+        except (StoreError, DeadlineExceeded) as error:
+            _log.warning("a package can't be checked: %s", error)
+            return
+        for addition in found:
+            done = "deleted" if addition in removed else "left, since a process may use it"
+            _log.warning("%s was not brought by its package: %s", addition, done)
 
     def _rest(self) -> None:
         if self._stopped.wait(_PAUSE_SECONDS):

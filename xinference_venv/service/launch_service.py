@@ -43,7 +43,6 @@ from xinference_venv.planning.spec import (
     plan_spec,
     wants_environment,
 )
-from xinference_venv.service.assemble import in_phase
 from xinference_venv.service.build_log import BuildLog, log_failure
 from xinference_venv.service.host_facts import HostFactsReader
 from xinference_venv.service.jobs import (
@@ -54,6 +53,7 @@ from xinference_venv.service.jobs import (
     no_lock_elsewhere,
     start_job_task,
 )
+from xinference_venv.service.phases import in_phase
 from xinference_venv.service.prepare import Preparation, staging_folder
 from xinference_venv.settings import Settings
 from xinference_venv.store.catalog import load_catalog
@@ -345,7 +345,7 @@ class LaunchService:
         env_id = job.lease.env_id
         # Not whether it is whole: that was seen when it was leased.
         record = self.store.record_of(env_id)
-        real_path = self.store.layout.env(env_id)
+        real_path = self.store.venv_of(env_id)
         return PreparedEnvironment(
             enabled=True,
             python=str(real_path / "bin" / LAUNCHER_NAME),

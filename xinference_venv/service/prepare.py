@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from xinference_venv._util.records import digest_of
-from xinference_venv._util.tasks import cancel, finish_in_thread
+from xinference_venv._util.tasks import finish_in_thread
 from xinference_venv.errors import InvalidInput, InvalidRecord, ResolutionFailed, StoreError
 from xinference_venv.inventory.env import EnvRecord, KeyRecord
 from xinference_venv.inventory.jobs import Phase
@@ -31,12 +31,11 @@ from xinference_venv.planning.overlay import host_part, still_sound
 from xinference_venv.planning.provenance import explain_distributions
 from xinference_venv.planning.source_builds import with_built
 from xinference_venv.planning.spec import EnvSpec
-from xinference_venv.service.assemble import Assembly, Filling, in_phase
+from xinference_venv.service.assemble import Assembly, Contents
 from xinference_venv.service.jobs import Build
-from xinference_venv.store.envs.inspect import (
-    Inspection,
-)
-from xinference_venv.store.envs.verify import content_is_doubted, lease_of_lock, write_own_files
+from xinference_venv.service.phases import in_phase
+from xinference_venv.store.envs.compose import Composed
+from xinference_venv.store.envs.verify import lease_of_lock
 from xinference_venv.store.locks import check_executable, hold_lock
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store, interpreter_facts
@@ -111,44 +110,38 @@ class Preparation:
                 f"the lock given for {self.spec.key} is not of a host equal to this one",
                 {"hint": "launch without it, so that it is resolved here"},
             )
-        async with staging_folder(self.store, self.spec.interpreter) as folder:
-            return await self._make(folder, given, refresh=refresh)
+        interpreter = self.spec.interpreter
+        # Of its own: links into the store hold where an environment lies as deep as it will lie.
+        async with (
+            staging_folder(self.store, interpreter) as folder,
+            staging_folder(self.store, interpreter) as env,
+        ):
+            return await self._make(folder, env, given, refresh=refresh)
 
-    async def _make(self, folder: Path, given: EnvLock | None, *, refresh: bool) -> Lease:
-        """The same in a private folder."""
-        env = folder / "env"
-        builder = self.assembly.builder(folder, env)
-        # Needs no lock, so it is made while there is none.
-        emptying = asyncio.ensure_future(in_phase(Phase.INSTALLING, builder.make_empty()))
-        try:
-            lock = given or (None if refresh else self._kept_lock())
-            if lock is None:
-                self.say(Phase.RESOLVING, f"resolving {len(self.spec.requirements)} requirements")
-                lock = await in_phase(Phase.RESOLVING, self.resolve(folder))
-            wheels = await in_phase(Phase.RESOLVING, self.assembly.wheels_for(lock, folder))
-            lock = with_built(lock, wheels)
-            if self.build is not None:
-                self.build.know(lock)
-            if (lease := await self._share(lock)) is not None:
+    async def _make(
+        self, folder: Path, env: Path, given: EnvLock | None, *, refresh: bool
+    ) -> Lease:
+        """The same in two private folders, of which `env` becomes the environment."""
+        lock = given or (None if refresh else self._kept_lock())
+        if lock is None:
+            self.say(Phase.RESOLVING, f"resolving {len(self.spec.requirements)} requirements")
+            lock = await in_phase(Phase.RESOLVING, self.resolve(folder))
+        wheels = await in_phase(Phase.RESOLVING, self.assembly.wheels_for(lock, folder))
+        lock = with_built(lock, wheels)
+        if self.build is not None:
+            self.build.know(lock)
+        async with self._building(lock):
+            contents = await self.assembly.gather(lock, folder)
+            if (lease := await self._share(lock, contents)) is not None:
                 return lease
-            async with self._building(lock):
-                # Whoever built it until now may have made what is wanted here.
-                if (lease := await self._share(lock)) is not None:
-                    return lease
-                await emptying
-                filling = await self.assembly.fill(lock, builder)
-                self.say(Phase.VERIFYING, "verifying what was installed")
-                hashes = await asyncio.to_thread(content_is_doubted, self.store, lock.env_id)
-                inspection = await in_phase(
-                    Phase.VERIFYING, self.assembly.verify(lock, env, hashes=hashes)
-                )
-                self.say(Phase.PUBLISHING, "publishing")
-                publish = partial(self._publish, lock, env, inspection)
-                lease = await self._attached(publish, check=False)
-                self._count(filling, inspection)
-                return lease
-        finally:
-            await cancel(emptying)
+            composed = await self.assembly.compose(contents, env)
+            self.say(Phase.VERIFYING, "verifying what was composed")
+            await in_phase(Phase.VERIFYING, self.assembly.verify(lock, contents, env))
+            self.say(Phase.PUBLISHING, "publishing")
+            publish = partial(self._publish, lock, env, contents, composed)
+            lease = await self._attached(publish, check=False)
+            self._count(contents)
+            return lease
 
     def _kept_lock(self) -> EnvLock | None:
         """The lock of an environment that is broken now: it is healed to what it was."""
@@ -213,10 +206,9 @@ class Preparation:
         preparation = replace(self, spec=others, build=None)
         lock = await preparation.resolve(place)
         lock = with_built(lock, await preparation.assembly.wheels_for(lock, place))
-        builder = preparation.assembly.builder(place, place / "env")
-        await builder.make_empty()
-        await preparation.assembly.fill(lock, builder)
-        return str(place / "env" / "bin" / "python")
+        contents = await preparation.assembly.gather(lock, folder)
+        composed = await preparation.assembly.compose(contents, place / "env")
+        return str(composed.venv / "bin" / "python")
 
     async def _subfolder(self, folder: Path, name: str) -> Path:
         made = folder / name
@@ -240,14 +232,12 @@ class Preparation:
         self.store.disk.touch(place)
         return place
 
-    def _count(self, filling: Filling, inspection: Inspection) -> None:
+    def _count(self, contents: Contents) -> None:
         """Measure a build that is done."""
-        self._came_from(Source.WARM if filling.was_cached else Source.COLD)
-        own = sum(inspection.own_files.values())
-        linked = inspection.size_bytes - own if filling.links else 0
-        self.measures.add(metrics.DOWNLOADED, by=filling.fetched_bytes)
-        self.measures.add(metrics.INSTALLED, "linked", by=linked)
-        self.measures.add(metrics.INSTALLED, "copied", by=inspection.size_bytes - linked)
+        self._came_from(Source.WARM if contents.was_cached else Source.COLD)
+        self.measures.add(metrics.DOWNLOADED, by=contents.fetched_bytes)
+        self.measures.add(metrics.INSTALLED, "linked", by=contents.linked_bytes)
+        self.measures.add(metrics.INSTALLED, "copied", by=contents.copied_bytes)
 
     def _came_from(self, source: Source) -> None:
         if self.build is not None:
@@ -267,12 +257,13 @@ class Preparation:
         )
         return counted_waiting(self.measures, "packages", lock_of_build)
 
-    async def _share(self, lock: EnvLock) -> Lease | None:
+    async def _share(self, lock: EnvLock, contents: Contents) -> Lease | None:
         """Point the key at an environment that is there already; None when there is none."""
         take = partial(
             lease_of_lock,
             self.store,
             lock.env_id,
+            contents=contents.digest,
             model_name=self.spec.key.model_name,
             process=this_process(),
         )
@@ -296,7 +287,7 @@ class Preparation:
             await finish_in_thread(lambda: taken.append(take()))
             [lease] = taken
             if check:
-                await self.assembly.check_imports(self.store.layout.env(lease.env_id))
+                await self.assembly.check_imports(self.store.venv_of(lease.env_id))
             await finish_in_thread(self._attach, lease.env_id)
             attached = True
             return lease
@@ -305,15 +296,20 @@ class Preparation:
                 env_id, lease_id = taken[0].env_id, taken[0].lease_id
                 await finish_in_thread(self.store.release_lease, env_id, lease_id)
 
-    def _publish(self, lock: EnvLock, staged: Path, inspection: Inspection) -> Lease:
+    def _publish(
+        self, lock: EnvLock, staged: Path, contents: Contents, composed: Composed
+    ) -> Lease:
         record = EnvRecord.of(
             lock,
-            size_bytes=inspection.size_bytes,
-            files=inspection.files,
+            warnings=contents.plan.warnings,
+            size_bytes=composed.size_bytes,
+            files=len(composed.record.files),
             created=time.time(),
             interpreter=interpreter_facts(self.spec.interpreter.base_executable),
+            contents=contents.digest,
+            trees=contents.plan.trees,
+            joined=contents.plan.joined,
         )
-        write_own_files(self.store.disk, staged, inspection.own_files)
         model = self.spec.key.model_name
         return self.store.publish(staged, record, lock, model_name=model, process=this_process())
 

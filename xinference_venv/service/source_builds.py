@@ -26,13 +26,13 @@ from xinference_venv.uv.installer import Builder
 class SourceBuilding:
     """Builds what the store has no wheel of, with the builder of an environment for this alone.
 
-    `fill` installs a lock into a builder's empty environment: what is built without isolation
-    sees there what a model would see.
+    `make` makes a builder's environment of a lock: what is built without isolation sees there
+    what a model would see.
     """
 
     store: BuiltWheels
     builder: Builder
-    fill: Callable[[EnvLock, Builder], Awaitable[object]]
+    make: Callable[[EnvLock, Builder], Awaitable[object]]
     say: Callable[[str], None]
     note: Callable[[str], None]
 
@@ -66,9 +66,10 @@ class SourceBuilding:
         missing = sorted(origins.keys() - {wheel.name for wheel in wheels})
         if missing:
             self.say(f"building {', '.join(missing)} from source")
-            await self.builder.make_empty()
-            if not isolated:
-                await self.fill(without_sources(lock), self.builder)
+            if isolated:
+                await self.builder.make_empty()
+            else:
+                await self.make(without_sources(lock), self.builder)
             built = await self.builder.build_wheels(
                 [origins[name] for name in missing], isolated=isolated, on_line=self.note
             )

@@ -44,6 +44,7 @@ from xinference_venv.observability.logging import context_about
 from xinference_venv.planning.catalog import ListedModel
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.service.bytecode_compiler import BytecodeCompiler
 from xinference_venv.service.collect_metrics import measures_of_worker
 from xinference_venv.service.garbage_collector import GarbageCollector
 from xinference_venv.service.host_facts import HostFactsReader
@@ -88,7 +89,8 @@ class WorkerService:
         self._integrity = IntegrityChecker(store=store, launches=self._launches)
         policy = EvictionPolicy(max_bytes=settings.max_bytes, older_than=settings.max_unused)
         self._garbage = GarbageCollector(launches=self._launches, policy=policy)
-        self._launches.on_built = self._garbage.look_soon
+        self._compiler = BytecodeCompiler(store=store, door=uv.door)
+        self._launches.on_built = self._on_built
         self._detached: set[str] = set()
         self._reaper: asyncio.Task[None] | None = None
 
@@ -99,14 +101,20 @@ class WorkerService:
         context = context_about(worker=address)
         context.run(self._integrity.start)
         context.run(self._garbage.start)
+        context.run(self._compiler.start)
 
     async def stop(self) -> None:
         """Cancel every job and wait until its uv has ended."""
         await self._launches.stop()
         await self._integrity.stop()
         await self._garbage.stop()
+        await self._compiler.stop()
         if self._reaper is not None:
             self._reaper.cancel()
+
+    def _on_built(self) -> None:
+        self._garbage.look_soon()
+        self._compiler.look_soon()
 
     async def snapshot(self) -> WorkerSnapshot:
         """What a heartbeat says of this host: jobs that run, and bytes that are free."""

@@ -8,6 +8,7 @@ a symbolic link among the parents of a path: callers pass resolved paths.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
@@ -28,6 +29,8 @@ from xinference_venv.inventory.lease import Holder, ProcessIdentity, judge
 from xinference_venv.store.process_identity import process_start, this_process
 from xinference_venv.store.visit import SkippedItems, read_regular
 
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 _ATTEMPTS = 1000
 _FULL = "free some space on this file system; `xinference-venv gc` deletes what is not needed"
 _CLOSED = "this user must be able to write there: see the folder's owner, mode and file system"
@@ -189,25 +192,45 @@ class Disk:
                 temporary.unlink()
             raise _failure("link", link, error) from error
 
-    def rename(self, source: Path, target: Path) -> None:
-        """Give a directory its final name; it survives a power cut once this returns.
+    def rename(self, source: Path, target: Path, *, durable: bool = True) -> None:
+        """Give a directory its final name.
 
-        Where the system can't rename it, a copy in the same folder gets the name in
-        one step: from another file system, or of a lower layer of an overlay (rename(2): EXDEV;
-        the kernel's filesystems/overlayfs.rst, "redirect_dir").
+        A `durable` one survives a power cut once this returns. Where the system can't rename it,
+        a copy in the same folder gets the name in one step: from another file system, or of a
+        lower layer of an overlay (rename(2): EXDEV; the kernel's filesystems/overlayfs.rst,
+        "redirect_dir").
         """
         check_no_link_above(source, target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                source.rename(target)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                self._move_by_copy(source, target)
-            self.flush(target.parent)
+            self._rename_or_copy(source, target)
+            if durable:
+                self.flush(target.parent)
         except OSError as error:
             raise _failure("rename to", target, error) from error
+
+    def exchange(self, one: Path, other: Path) -> None:
+        """Let two directories of one file system change places; in one step where it can do that.
+
+        Where it can't, there is a moment in which the second one is not at its place.
+        """
+        check_no_link_above(one, other)
+        try:
+            if not _exchange(one, other):
+                aside = temporary_path(one)
+                self._rename_or_copy(other, aside)
+                self._rename_or_copy(one, other)
+                self._rename_or_copy(aside, one)
+        except OSError as error:
+            raise _failure("exchange", other, error) from error
+
+    def _rename_or_copy(self, source: Path, target: Path) -> None:
+        try:
+            source.rename(target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._move_by_copy(source, target)
 
     def _move_by_copy(self, source: Path, target: Path) -> None:
         copy = temporary_path(target)
@@ -370,6 +393,16 @@ def _in_new_directory(path: Path, make: Callable[[], _T]) -> _T:
         # Whoever removed the last entry of the directory has removed it in between.
     path.parent.mkdir(parents=True, exist_ok=True)
     return make()
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two paths as Linux can (``man 2 renameat2``); tells whether it did."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    done: int = rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    return done == 0
 
 
 def _failure(what: str, path: Path, error: OSError) -> StoreError:

@@ -11,7 +11,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
+from xinference_venv.errors import InvalidRecord
 from xinference_venv.inventory.eviction import EnvUsage, walk_order
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.store.store import Store
@@ -48,15 +50,21 @@ def last_used(store: Store, env_id: str, keys: Iterable[EnvKey]) -> float:
 
 
 def measure(store: Store, usages: Iterable[EnvUsage], stop: Stop) -> list[EnvUsage]:
-    """The same in `walk_order`, with their bytes.
+    """The same in `walk_order`, with their bytes, those of the trees that they show included.
 
     Of files with more than one name the inodes are remembered, of others nothing.
     """
     seen: set[Inode] = set()
+    trees: dict[Path, int] = {}
     weighed = []
     for usage in walk_order(usages):
-        here: set[Inode] = set()
         size = added = 0
+        for tree in trees_shown(store, usage.env_id):
+            if tree not in trees:
+                trees[tree] = _not_seen(tree, seen, stop)
+                added += trees[tree]
+            size += trees[tree]
+        here: set[Inode] = set()
         for found in regular_files(store.layout.env(usage.env_id), stop):
             inode = (found.st_dev, found.st_ino)
             if inode in here:
@@ -71,10 +79,46 @@ def measure(store: Store, usages: Iterable[EnvUsage], stop: Stop) -> list[EnvUsa
     return weighed
 
 
-def recorded_bytes(store: Store, usages: Iterable[EnvUsage]) -> dict[tuple[str, float], int]:
-    """What environments take at most, as their records say: by id and time of creation.
-
-    Raises `InvalidRecord` where one says nothing.
+def trees_shown(store: Store, env_id: str) -> list[Path]:
+    """The trees that an environment shows, packages before joined trees; none where its record
+    can't be read.
     """
-    records = (store.record_of(usage.env_id) for usage in usages)
-    return {(record.env_id, record.created): record.size_bytes for record in records}
+    try:
+        folders = store.trees_of(env_id)
+    except InvalidRecord:
+        return []
+    joined = frozenset(store.joined.folders())
+    layout = store.layout
+    return [
+        layout.joined_tree(folder) if folder in joined else layout.package(folder)
+        for folder in folders
+    ]
+
+
+def _not_seen(folder: Path, seen: set[Inode], stop: Stop) -> int:
+    """The bytes of a directory's files that were not seen yet."""
+    size = 0
+    for found in regular_files(folder, stop):
+        inode = (found.st_dev, found.st_ino)
+        if found.st_nlink == 1 or inode not in seen:
+            size += found.st_size
+            if found.st_nlink > 1:
+                seen.add(inode)
+    return size
+
+
+def recorded_bytes(store: Store, usages: Iterable[EnvUsage]) -> dict[tuple[str, float], int]:
+    """What environments and the trees that they show take at most, as their records say.
+
+    By id and time of creation of an environment, by the name of a tree's folder and 0. Bytecode
+    takes no more than the sources. Raises `InvalidRecord` where one says nothing.
+    """
+    found = {}
+    for usage in usages:
+        record = store.record_of(usage.env_id)
+        found[record.env_id, record.created] = record.size_bytes
+        for folder in record.trees:
+            found[folder, 0.0] = 2 * store.packages.size_of(folder)
+        for folder in record.joined:
+            found[folder, 0.0] = store.joined.size_of(folder)
+    return found

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xinference_venv.planning.key import EnvKey
-from xinference_venv.store.paths import StorePaths
+from xinference_venv.store.paths import VENV_NAME, StorePaths
 from xinference_venv.store.stat_cache import StatCache
 from xinference_venv.store.visit import SkippedItems
 
@@ -61,12 +61,17 @@ def key_places(
 
 
 def env_of_link(path: str, envs: str) -> str | None:
-    """The name of the environment in the folder `envs` that a link leads to, or None."""
+    """The name of the environment in the folder `envs` that a link leads to, or None.
+
+    It leads to the virtual environment in it, or, of an older release, to the environment itself.
+    """
     try:
         target = os.path.join(os.path.dirname(path), os.readlink(path))
     except (OSError, ValueError):
         return None
     parent, name = os.path.split(os.path.normpath(target))
+    if name == VENV_NAME and parent != envs:
+        parent, name = os.path.split(parent)
     return name if parent == envs else None
 
 

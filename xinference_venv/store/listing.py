@@ -14,6 +14,7 @@ from xinference_venv.inventory.reports import Package
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import LockedDistribution, Role
+from xinference_venv.planning.package import PackageRecord
 from xinference_venv.store.envs.contents import installed_in
 from xinference_venv.store.keys import KeyPlace
 from xinference_venv.store.legacy.layouts import old_entries
@@ -58,9 +59,23 @@ def packages_of(store: Store, entry: EnvEntry) -> tuple[Package, ...]:
         distributions = [] if lock is None else list(lock.distributions)
     own = {each.name for each in distributions if each.role is Role.INSTALLED}
     sizes = {name: each.size_bytes for name, each in there.items() if name in own}
+    if entry.env_id is not None:
+        sizes |= {
+            record.key.name: record.size_bytes for record in _packages_shown(store, entry.env_id)
+        }
     return tuple(
         Package(distribution=each, size_bytes=sizes.get(each.name)) for each in distributions
     )
+
+
+def _packages_shown(store: Store, env_id: str) -> list[PackageRecord]:
+    """The records of the packages that an environment's view leads to."""
+    try:
+        folders = store.trees_of(env_id)
+    except InvalidRecord:
+        return []
+    records = (store.packages.record(folder) for folder in folders)
+    return [record for record in records if record is not None]
 
 
 def _entry(
@@ -80,7 +95,7 @@ def _entry(
     return EnvEntry(
         key=place.key,
         path=place.path,
-        real_path=f"{store.layout.envs}/{env_id}",
+        real_path=str(store.venv_of(env_id)),
         state=EnvState.BROKEN if record is None else EnvState.READY,
         env_id=env_id,
         lock_digest=None if record is None else record.lock_digest,

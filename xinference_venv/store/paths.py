@@ -1,8 +1,8 @@
 """Where everything lies below the virtualenv directory; paths are computed, nothing is touched.
 
-v4/{model_name}/{model_engine}/{python_version} -> store/envs/{id}
-v3/{model_name}/{python_version} -> store/envs/{id}
-store/envs staging trash stubs wheels locks leases logs keys hosts processes
+v4/{model_name}/{model_engine}/{python_version} -> store/envs/{id}/venv
+v3/{model_name}/{python_version} -> store/envs/{id}/venv
+store/envs packages joined staging trash stubs wheels locks leases logs keys hosts processes
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ RECORD_NAME = "xinference-venv.json"
 LOCK_NAME = "xinference-venv.lock.json"
 OWN_FILES_NAME = "xinference-venv.files.json"
 BROKEN_NAME = "xinference-venv-broken.json"
+PACKAGE_RECORD_NAME = "xinference-venv.package.json"
+JOINED_RECORD_NAME = "xinference-venv.joined.json"
+NEEDS_NAME = "xinference-venv.needs.json"
+VIEW_RECORD_NAME = "xinference-venv.view.json"
 LAYER_NAME = "inherited"
+VENV_NAME = "venv"
+VIEW_NAME = "view"
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,10 @@ class StorePaths:
     def env(self, env_id: str) -> Path:
         """The directory of an environment."""
         return self._entry(self.envs, env_id)
+
+    def venv(self, env_id: str) -> Path:
+        """The virtual environment of an environment, which its key's link leads to."""
+        return self.env(env_id) / VENV_NAME
 
     def leases_of(self, env_id: str) -> Path:
         """The folder of an environment's leases."""
@@ -56,6 +66,14 @@ class StorePaths:
     def own_id(env_id: str) -> str:
         """The id that the lock of an environment gives, also for one with an alternative id."""
         return env_id.partition("x")[0]
+
+    def package(self, folder: str) -> Path:
+        """The tree of a package, by its folder's name."""
+        return self._entry(self.packages, folder)
+
+    def joined_tree(self, folder: str) -> Path:
+        """A joined tree, by its folder's name."""
+        return self._entry(self.joined, folder)
 
     def _entry(self, folder: Path, name: str) -> Path:
         """What a name means in a folder: never the folder itself, nor what lies deeper."""
@@ -80,6 +98,16 @@ class StorePaths:
     def envs(self) -> Path:
         """The environments, one directory each, named by id."""
         return self.store / "envs"
+
+    @cached_property
+    def packages(self) -> Path:
+        """The trees of packages, named by `PackageKey.folder`."""
+        return self.store / "packages"
+
+    @cached_property
+    def joined(self) -> Path:
+        """Joined trees, named by `JoinPlan.folder`."""
+        return self.store / "joined"
 
     @property
     def staging(self) -> Path:
@@ -142,6 +170,11 @@ class StorePaths:
         return self.store / "tmp"
 
     @property
+    def proofs(self) -> Path:
+        """What was proved of environments, an empty file for each."""
+        return self.store / "proofs"
+
+    @property
     def old_sizes(self) -> Path:
         """What was measured of the directories that older versions left."""
         return self.store / "old-sizes.json"
@@ -150,6 +183,8 @@ class StorePaths:
     def folders(self) -> tuple[Path, ...]:
         """Every folder that a store has."""
         return (
-            *(self.envs, self.staging, self.trash, self.stubs, self.wheels),
+            *(self.envs, self.packages, self.joined),
+            *(self.staging, self.trash, self.stubs, self.wheels),
             *(self.locks, self.leases, self.logs, self.keys, self.hosts, self.processes),
+            self.proofs,
         )

@@ -35,6 +35,8 @@ from xinference_venv.store.keys import (
 from xinference_venv.store.leases import Leases
 from xinference_venv.store.legacy.layouts import remove_old, replacing_old
 from xinference_venv.store.locks import check_locking, hold_lock_briefly
+from xinference_venv.store.packages.joined_tree import JoinedTrees
+from xinference_venv.store.packages.package_store import Looks, PackageStore
 from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME, StorePaths
 from xinference_venv.store.process_identity import process_start, this_process
 from xinference_venv.store.stat_cache import StatCache
@@ -51,6 +53,8 @@ class Store:
     disk: Disk
     leases: Leases
     wheels: BuiltWheels
+    packages: PackageStore
+    joined: JoinedTrees
     _env_records: StatCache[str, EnvRecord] = field(default_factory=StatCache, init=False)
     _key_records: StatCache[EnvKey, KeyRecord] = field(default_factory=StatCache, init=False)
     _key_folders: KeyFolders = field(default_factory=StatCache, init=False)
@@ -65,9 +69,12 @@ class Store:
             check_no_link_above(folder / "any")
             disk.make_directory(folder)
         check_locking(layout.locks)
+        packages = PackageStore(layout=layout, disk=disk, looks=Looks(disk=disk))
         return cls(
             layout=layout,
             disk=disk,
+            packages=packages,
+            joined=JoinedTrees(layout=layout, disk=disk, packages=packages),
             leases=Leases(layout=layout, disk=disk),
             wheels=BuiltWheels(layout=layout, disk=disk),
         )
@@ -128,6 +135,18 @@ class Store:
                 f"the interpreter {record.interpreter.get('path')} was removed or replaced"
             )
         return record
+
+    def venv_of(self, env_id: str) -> Path:
+        """The virtual environment of an environment; what an older release made is one itself."""
+        venv = self.layout.venv(env_id)
+        return venv if venv.is_dir() else self.layout.env(env_id)
+
+    def trees_of(self, env_id: str) -> tuple[str, ...]:
+        """The folders' names of the trees that an environment shows, however broken it is, packages
+        before joined trees; `InvalidRecord` when its record can't be read.
+        """
+        record = self._env_records.get(env_id, self._env_record_path, self._read_env_record)
+        return (*record.trees, *record.joined)
 
     def lock_of(self, env_id: str) -> EnvLock | None:
         """The lock of an environment, however broken that is, or None when it can't be read."""
@@ -194,18 +213,18 @@ class Store:
     ) -> Lease:
         """Give a built environment its final place, record included, in one step.
 
-        An environment of this id that is whole stays, and the staged one is not needed. A broken
-        one makes way, but not while a process runs in it: then the new one gets an alternative id.
-        The lease keeps it until a key refers to it.
+        An environment of this id that is whole and has the same contents stays, and the staged
+        one is not needed. A broken one makes way, but not while a process runs in it: then the new
+        one gets another id, as it does where one of other contents is. The lease keeps it until a
+        key refers to it.
         """
         for number in itertools.count():
             env_id = self.layout.alternative_id(record.env_id, number)
             try:
                 with hold_lock_briefly(self.env_lock(env_id)):
-                    try:
-                        self.env_record(env_id)
-                    except InvalidRecord:
-                        if self.leases.prune(env_id):
+                    there = self.contents_of(env_id)
+                    if there != record.contents:
+                        if there is not None or self.leases.prune(env_id):
                             continue
                         self.disk.write_json(staged / LOCK_NAME, lock.to_dict(), durable=True)
                         named = replace(record, env_id=env_id).to_dict()
@@ -221,13 +240,20 @@ class Store:
                 raise
         raise AssertionError("there is always a next number")
 
+    def contents_of(self, env_id: str) -> str | None:
+        """What an environment shows (`EnvRecord.contents`), None for one that is not whole."""
+        try:
+            return self.env_record(env_id).contents
+        except InvalidRecord:
+            return None
+
     def point_key(self, record: KeyRecord) -> None:
         """Point the key's link at an environment; the caller holds the key's lock.
 
         What an older version left in its place goes; `InUse` while a process uses that.
         """
         link = self.layout.key_link(record.key)
-        target = self.layout.env(record.env_id)
+        target = self.venv_of(record.env_id)
         with replacing_old(self.layout, self.disk, record.key):
             self.disk.rewrite_json(self._key_path(record.key), record.to_dict(), durable=True)
             self.disk.swap_link(link, Path(os.path.relpath(target, link.parent)))

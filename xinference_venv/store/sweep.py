@@ -72,7 +72,10 @@ def sweep_temporary_files(layout: StorePaths, disk: Disk) -> None:
 def _folders(layout: StorePaths, skipped: SkippedItems) -> Iterator[str]:
     """Every folder in which temporary files are made, but those of a build."""
     yield from map(str, layout.folders)
-    for parent in (layout.envs, layout.leases, layout.wheels):
+    for parent in (
+        *(layout.envs, layout.leases, layout.wheels),
+        *(layout.packages, layout.joined),
+    ):
         yield from folders_in(parent, skipped)
     yield from _folders_of_keys(layout.root, skipped)
 

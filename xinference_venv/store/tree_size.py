@@ -43,7 +43,7 @@ class Weight:
 class Scale:
     """Weighs one directory after the other, and says what they take together.
 
-    Remembered are only files of which some names were seen and others not.
+    StatCache are only files of which some names were seen and others not.
     """
 
     _size: int = 0

@@ -208,6 +208,7 @@ for place in sys.path:
         if kind in (".dist-info", ".egg-info"):
             name = stem.partition("-")[0].replace(".", "_").replace("_", "-").lower()
             found.add("-".join(filter(None, name.split("-"))))
+here = os.path.dirname(os.path.realpath(sys.prefix))
 seen, unseen, own = (set(names.split()) for names in sys.argv[1:])
 for name in sorted(seen - found):
     print("fault:", name, "is not visible to the interpreter")
@@ -222,7 +223,7 @@ for finder in sys.meta_path:
     for name in sorted(own):
         spec = finder.find_spec(name, None)
         origin = getattr(spec, "origin", None) or ""
-        if spec is not None and not origin.startswith(sys.prefix):
+        if spec is not None and not origin.startswith(here):
             print("fault:", name, "would come from", origin, "by an import hook of the host")
 print("checked")
 """

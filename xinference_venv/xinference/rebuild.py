@@ -24,7 +24,8 @@ from xinference_venv.planning.pylock import Resolution
 from xinference_venv.planning.requirements import Origin, RequirementLine
 from xinference_venv.planning.source_builds import with_built
 from xinference_venv.planning.spec import PROCESS_DISTRIBUTION, EnvSpec
-from xinference_venv.service.assemble import Assembly, in_phase, raise_faults
+from xinference_venv.service.assemble import Assembly, raise_faults
+from xinference_venv.service.phases import in_phase
 from xinference_venv.service.prepare import staging_folder
 from xinference_venv.settings import InheritMode
 from xinference_venv.store.envs.inspect import inspect_env, site_packages_of
@@ -37,6 +38,7 @@ from xinference_venv.xinference.carry_over import (
     unlink_from_cache,
 )
 from xinference_venv.xinference.engine import Engine, application_needs
+from xinference_venv.xinference.installation import Installation
 from xinference_venv.xinference.path_guard import write_guard
 from xinference_venv.xinference.record import (
     RECORD_NAME,
@@ -232,10 +234,10 @@ class Change:
     async def _build(self, plan: _Plan, folder: Path, staged: Path) -> EnvLock:
         """Make the whole new environment at `staged`, and verify it; what it is."""
         assembly = self.assembly
-        lock = with_built(plan.lock, await assembly.wheels_for(plan.lock, folder))
-        builder = assembly.builder(folder, staged)
-        await in_phase(Phase.INSTALLING, builder.make_empty())
-        await assembly.fill(lock, builder)
+        installation = Installation(assembly=assembly)
+        wheels = await assembly.wheels_for(plan.lock, folder, make=installation.make)
+        lock = with_built(plan.lock, wheels)
+        await installation.make(lock, assembly.builder(folder, staged))
         site = site_packages_of(staged)
         inspection = await asyncio.to_thread(inspect_env, staged, site)
         await finish_in_thread(self._furnish, plan, staged)

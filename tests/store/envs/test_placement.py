@@ -8,7 +8,7 @@ import pytest
 
 from tests.wheels import fake_distribution
 from xinference_venv.errors import InstallFailed
-from xinference_venv.store.envs.compose import PTH_NAME
+from xinference_venv.store.envs.layer import PTH_NAME
 from xinference_venv.store.envs.placement import check_placement, refusal
 
 BASE = "lib/python3.11/site-packages"

@@ -24,10 +24,8 @@ from xinference_venv.store.envs.verify import (
     CHECKED_SECONDS,
     broken_at_a_glance,
     check_env,
-    content_is_doubted,
     due_envs,
     lease_of_lock,
-    write_own_files,
 )
 from xinference_venv.store.paths import (
     BROKEN_NAME,
@@ -60,7 +58,8 @@ def publish(store: Store, *names: str, job_id: str = "job") -> str:
     (env / LAYER_NAME / "0" / "of_the_host.py").symlink_to(host / "of_the_host.py")
     inspection = inspect_env(env, env / SITE)
     assert inspection.faults == ()
-    write_own_files(store.disk, env, inspection.own_files)
+    own_files = {"version": 1, "sizes": dict(inspection.own_files)}
+    store.disk.write_json(env / OWN_FILES_NAME, own_files, durable=True)
     record = EnvRecord.of(
         lock,
         size_bytes=inspection.size_bytes,
@@ -162,10 +161,8 @@ def test_only_a_look_that_compares_contents_takes_back_what_such_a_look_found(
     env = store.layout.env(env_id)
     flip(env)
     assert look(store, env_id) == ()
-    assert not content_is_doubted(store, env_id)
     fault = f"{SITE}/numpy/__init__.py has other content than its RECORD says"
     assert look(store, env_id, hashes=True) == (fault,)
-    assert content_is_doubted(store, env_id)
     # It compares, whatever was asked for.
     assert look(store, env_id) == (fault,)
     with pytest.raises(InvalidRecord, match="has other content"):
@@ -314,11 +311,14 @@ def test_the_one_beside_a_broken_one_in_use_is_found_whole_by_the_lock(
     child = children()
     old = broken_in_use(store, child)
     with pytest.raises(InvalidRecord):
-        lease_of_lock(store, old, model_name="another", process=this_process())
+        lease_of_lock(store, old, contents="", model_name="another", process=this_process())
     beside = publish(store, "numpy", job_id="healing")
     assert beside == f"{old}x1"
     publish(store, "torch", job_id="torch")
-    assert lease_of_lock(store, old, model_name="another", process=this_process()).env_id == beside
+    assert (
+        lease_of_lock(store, old, contents="", model_name="another", process=this_process()).env_id
+        == beside
+    )
 
     # Broken and in use as well: the third one is found, also when the second one is gone.
     (store.layout.env(beside) / SITE / "numpy" / "__init__.py").unlink()
@@ -326,7 +326,10 @@ def test_the_one_beside_a_broken_one_in_use_is_found_whole_by_the_lock(
     third = publish(store, "numpy", job_id="healing again")
     assert third == f"{old}x2"
     shutil.rmtree(store.layout.env(beside))
-    assert lease_of_lock(store, old, model_name="another", process=this_process()).env_id == third
+    assert (
+        lease_of_lock(store, old, contents="", model_name="another", process=this_process()).env_id
+        == third
+    )
     end(child)
     assert look(store, third, hashes=True) == ()
 
@@ -340,15 +343,6 @@ def test_the_locks_own_environment_comes_before_those_beside(
     (store.layout.env(old) / SITE / "numpy" / "__init__.py").write_text("x = 1\n")
     assert look(store, old) == ()
     for _ in range(2):
-        lease = lease_of_lock(store, old, model_name="another", process=this_process())
+        lease = lease_of_lock(store, old, contents="", model_name="another", process=this_process())
         assert lease.env_id == old
     assert store.env_record(beside).env_id == beside
-
-
-def test_doubts_of_one_beside_count_for_the_lock(store: Store, children: Children) -> None:
-    old = broken_in_use(store, children())
-    beside = publish(store, "numpy", job_id="healing")
-    assert not content_is_doubted(store, old)
-    flip(store.layout.env(beside))
-    assert look(store, beside, hashes=True)
-    assert content_is_doubted(store, old)

@@ -14,7 +14,7 @@ from pathlib import Path
 from xinference_venv._util.records import Record
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.store.atomic import Disk
-from xinference_venv.store.paths import BROKEN_NAME, LOCK_NAME
+from xinference_venv.store.paths import BROKEN_NAME, LOCK_NAME, VENV_NAME
 
 FAULTS_KEPT = 20
 
@@ -51,9 +51,11 @@ def missing_part(env: str) -> str | None:
         return f"{env} is a link"
     if not _is_there(f"{env}/{LOCK_NAME}"):
         return f"{env}/{LOCK_NAME} is missing"
-    if not _is_there(f"{env}/bin/python"):
-        return f"{env}/bin/python leads to no interpreter"
-    return None
+    # Of an older release an environment is the virtual environment itself.
+    for venv in (f"{env}/{VENV_NAME}", env):
+        if _is_there(f"{venv}/bin/python"):
+            return None
+    return f"{env}/{VENV_NAME}/bin/python leads to no interpreter"
 
 
 def fault_at_a_glance(disk: Disk, env: str) -> str | None:

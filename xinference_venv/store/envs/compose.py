@@ -1,234 +1,310 @@
-"""The layer of links, ``inherited/``, through which an environment shows a part of the host.
+"""Make an environment of a plan: a virtual environment (PEP 405) and the view that it shows.
 
-Each entry of the host's search path has a folder in the layer. An entry of it that belongs to
-shown distributions alone becomes one link, one that belongs to hidden ones alone is left out,
-and a directory that belongs to both a real directory whose entries are decided each. The layer
-lies apart from the environment's own site-packages, since installers write through links that
-they meet there.
+Comes in: a `ViewPlan`, and a folder of the store's staging. Comes out there: ``venv``, with an
+interpreter, programs and data files, and ``view``, with one link for each name that can be
+imported. Nothing is started for it. The view lies apart from the environment's own
+site-packages, since installers write through links that they meet there. Links into the store
+are relative, so that a home can be moved; those to the host are absolute.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.utils import canonicalize_name
-
-from xinference_venv.errors import StoreError
-from xinference_venv.planning.host import HostDistribution, HostFacts, Interpreter
+from xinference_venv._util.records import Record
+from xinference_venv.errors import InvalidRecord, StoreError
+from xinference_venv.planning.host import Interpreter
+from xinference_venv.planning.view import (
+    VIEW_PTH_NAME,
+    Place,
+    PrefixFile,
+    Script,
+    ViewLink,
+    ViewPlan,
+)
 from xinference_venv.store.atomic import Disk
-from xinference_venv.store.packages.record_file import recorded_files
-from xinference_venv.store.paths import LAYER_NAME
+from xinference_venv.store.envs.launcher import write_launcher
+from xinference_venv.store.paths import VENV_NAME, VIEW_NAME, VIEW_RECORD_NAME, StorePaths
 
-# Sorts after the .pth files of packages, so that the environment's own come first.
-PTH_NAME = "zzzz-xinference-venv-inherited.pth"
-# How an environment shows another one whole, with the .pth files of that.
-_ADDS_SITE = re.compile(
-    r"""import[ \t]+site[ \t]*;[ \t]*site\.addsitedir\((['"])(?P<path>[^'"\\]+)\1\)[ \t]*"""
+# A program of the host that is larger than this is a link to it.
+_COPIED_BYTES = 4 << 20
+# Of what is no program, so much is copied where the file system has no hard links.
+_SMALL_BYTES = 64 << 10
+
+_CONFIGURATION = """\
+home = {home}
+implementation = CPython
+version_info = {version}
+include-system-site-packages = false
+relocatable = true
+"""
+
+# Runs in the interpreter before any package. `site.venv` sets PREFIXES back after this line ran
+# for the first time, and runs it again; then `site.getsitepackages()` names the view alone. The
+# real path: `sys.prefix` may be the link of a key, which leads to the next environment one day.
+_PTH = (
+    "import os, site, sys;"
+    " view = os.path.join(os.path.dirname(os.path.realpath(sys.prefix)), {view!r});"
+    " site.PREFIXES[:] = [view];"
+    " folder = os.path.join(view, *{library!r});"
+    " folder in sys.path or site.addsitedir(folder)\n"
 )
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Owner:
-    """A distribution with files in a location, and whether these are to be shown."""
-
-    distribution: HostDistribution
-    shown: bool
-
-    @cached_property
-    def files(self) -> list[str]:
-        """Its files inside its location, as far as they are known."""
-        return recorded_files(self.distribution.location, self.distribution)
-
-    @property
-    def entries(self) -> set[str]:
-        """The names in its location that it has files under."""
-        known = self.distribution.entries or {path.partition("/")[0] for path in self.files}
-        return {*known, self.distribution.metadata}
-
-
-_Owners = Mapping[str, Sequence[_Owner]]
-
-
-def make_layer(
-    disk: Disk, env: Path, host: HostFacts, shown: Collection[str], *, unowned: bool
-) -> None:
-    """Make the layer of an environment; nothing shows it before `show_layer`.
-
-    `shown` names the host distributions to show; `unowned` says whether what belongs to no
-    distribution is shown too.
-    """
-    locations = host.interpreter.search_path
-    try:
-        owners = {location: _owners_in(location, host, shown) for location in locations}
-        left_out = _only_added_by_hidden(owners) if unowned else set()
-        for number, location in enumerate(locations):
-            folder = env / LAYER_NAME / str(number)
-            disk.make_directory(folder)
-            if os.path.realpath(location) not in left_out:
-                _link_entries(location, str(folder), owners[location], "", unowned=unowned)
-    except OSError as error:
-        raise StoreError(f"could not link what the host has: {error}") from error
-
-
-def show_layer(disk: Disk, site_packages: Path, search_path: Sequence[str]) -> None:
-    """Let the environment's interpreter see its layer.
-
-    Only once the environment is complete: uv asks its interpreter, which would run whatever
-    the host's own ``.pth`` files run.
-    """
-    lines = [
-        "import os, site, sys; "
-        f"site.addsitedir(os.path.join(sys.prefix, {LAYER_NAME!r}, {str(number)!r}))\n"
-        for number in range(len(search_path))
-    ]
-    disk.write(site_packages / PTH_NAME, "".join(lines).encode(), durable=False)
-
-
-def _link_entries(source: str, target: str, owners: _Owners, prefix: str, *, unowned: bool) -> None:
-    """Link the entries of a directory that are to be shown; without any, `target` is not made.
-
-    `prefix` is the path of `source` below its location, with a slash at its end.
-    """
-    made = not prefix
-    with os.scandir(source) as entries:
-        for entry in entries:
-            name = entry.name
-            if name == "__pycache__":
-                # Bytecode is kept apart for model processes. That of other versions, which no
-                # RECORD names, must not keep a hidden package's folder: it could be imported.
-                continue
-            if name == PTH_NAME:
-                # Of a host that is an environment of ours: here it would show this very layer.
-                continue
-            own = owners.get(name, ())
-            kinds = {owner.shown for owner in own}
-            if len(kinds) == 2 and entry.is_dir():
-                path = f"{prefix}{name}/"
-                below = _owners_below(own, path)
-                rest = _shows_rest(own, unowned)
-                _link_entries(entry.path, f"{target}/{name}", below, path, unowned=rest)
-            elif (True in kinds if own else unowned) and not (
-                # The paths that it adds are entries of the search path themselves.
-                unowned and not prefix and _added_paths(entry)
-            ):
-                if not made:
-                    # It may be there, made with a directory below it.
-                    os.makedirs(target, exist_ok=True)
-                    made = True
-                os.symlink(entry.path, f"{target}/{name}")
-
-
-def _shows_rest(owners: Iterable[_Owner], unowned: bool) -> bool:
-    """Whether files that no list names are shown in a directory of shown and hidden owners.
-
-    One without a list of its files may own them: a shown one is given the benefit, a hidden
-    one makes hiding them sure.
-    """
-    without_list = [owner.shown for owner in owners if not owner.distribution.recorded]
-    return True in without_list or (unowned and False not in without_list)
-
-
-def _owners_below(owners: Iterable[_Owner], prefix: str) -> _Owners:
-    below: dict[str, list[_Owner]] = defaultdict(list)
-    for owner in owners:
-        names = {
-            path[len(prefix) :].partition("/")[0] for path in owner.files if path.startswith(prefix)
-        }
-        for name in names:
-            below[name].append(owner)
-    return below
-
-
-def _owners_in(location: str, host: HostFacts, shown: Collection[str]) -> _Owners:
-    """Who owns each entry of a location.
-
-    A later copy of a distribution, which the host's first one covers, belongs to it: where the
-    first is hidden it would come to light.
-    """
-    here = {each.metadata: each for each in host.distributions if each.location == location}
-    for entry in os.listdir(location):
-        stem, kind = os.path.splitext(entry)
-        first = host.by_name.get(canonicalize_name(stem.partition("-")[0]))
-        if first is not None and kind in (".dist-info", ".egg-info") and entry not in here:
-            here[entry] = replace(first, location=location, metadata=entry, entries=())
-    owners: dict[str, list[_Owner]] = defaultdict(list)
-    for each in here.values():
-        owner = _Owner(distribution=each, shown=each.name in shown)
-        for name in owner.entries:
-            owners[name].append(owner)
-    return owners
-
-
-def _only_added_by_hidden(owners: Mapping[str, _Owners]) -> set[str]:
-    """The real paths of locations that only ``.pth`` files of hidden distributions add."""
-    added: dict[bool, set[str]] = {True: set(), False: set()}
-    for location, own in owners.items():
-        with os.scandir(location) as entries:
-            for entry in entries:
-                hidden = any(not owner.shown for owner in own.get(entry.name, ()))
-                for path in _added_paths(entry):
-                    added[hidden].add(os.path.realpath(os.path.join(location, path)))
-    return added[True] - added[False]
-
-
-def _added_paths(entry: os.DirEntry[str]) -> list[str]:
-    """The paths that a ``.pth`` file adds, when it does nothing else."""
-    if not entry.name.endswith(".pth"):
-        return []
-    try:
-        lines = Path(entry.path).read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return []
-    paths = []
-    for line in lines:
-        if (added := _ADDS_SITE.fullmatch(line)) is not None:
-            paths.append(added["path"])
-        elif line.startswith(("import ", "import\t")):
-            return []
-        elif line.strip() and not line.startswith("#"):
-            paths.append(line.strip())
-    return paths
-
-
-# Finds the interpreter in its own directory, whatever the directory is called (as uv writes them).
-_SCRIPT = """\
+# Finds the interpreter by its own place, whatever the directory is called.
+_START = """\
 #!/bin/sh
 '''exec' "$(dirname -- "$(realpath -- "$0")")"/'python' "$0" "$@"
 ' '''
-import sys
-from {module} import {root}
-sys.exit({attribute}())
 """
+_CALL = _START + "import sys\nfrom {module} import {root}\nsys.exit({attribute}())\n"
+# A docstring or an import from __future__ must be the first of a program, so one that a package
+# brings is compiled by itself: https://github.com/astral-sh/uv/issues/8920
+_RUN = _START + "exec(compile({text!r}, __file__, 'exec', dont_inherit=True))\n"
+
+_ACTIVATE = """\
+# Use it with `. activate`; `deactivate` takes it back.
+VIRTUAL_ENV={venv}
+export VIRTUAL_ENV
+_XINFERENCE_VENV_PATH=$PATH
+PATH="$VIRTUAL_ENV/bin:$PATH"
+export PATH
+unset PYTHONHOME
+deactivate() {{
+    PATH=$_XINFERENCE_VENV_PATH
+    export PATH
+    unset VIRTUAL_ENV _XINFERENCE_VENV_PATH
+    unset -f deactivate
+}}
+"""
+_PYTHON_LINE = re.compile(rb"#!.*python[0-9.]*[ \t\r]*$")
 
 
-def add_scripts(disk: Disk, env: Path, shown: Iterable[HostDistribution]) -> None:
-    """Generate the console scripts of inherited distributions."""
-    for each in shown:
-        for script in each.scripts:
-            name, _, place = script.partition(" = ")
-            module, _, attribute = place.partition(":")
-            path = env / "bin" / name
-            if "/" in name or not attribute or path.exists():
-                continue
-            text = _SCRIPT.format(
-                module=module, root=attribute.partition(".")[0], attribute=attribute
-            )
-            disk.write(path, text.encode(), durable=False, mode=0o755)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViewRecord(Record, name="record of a view", version=1):
+    """What an environment was composed of: the plan, and its own files with their bytes.
+
+    `library` is ``lib/pythonX.Y/site-packages``, below the virtual environment and the view.
+    """
+
+    plan: ViewPlan
+    library: str
+    files: Mapping[str, int]
 
 
-def link_data_files(
-    disk: Disk, env: Path, host: Interpreter, shown: Iterable[HostDistribution]
-) -> None:
-    """Link the data files of inherited distributions at their places."""
-    prefix = Path(host.executable).parent.parent
-    for each in shown:
-        for name in each.data_files:
-            path, source = env / name, prefix / name
-            if not path.is_symlink() and not path.exists() and source.is_file():
-                disk.swap_link(path, source)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Composed:
+    """A composed environment: its virtual environment, and what it has by itself."""
+
+    venv: Path
+    view: Path
+    record: ViewRecord
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the environment's own files."""
+        return sum(self.record.files.values())
+
+
+def library_of(interpreter: Interpreter) -> str:
+    """Where packages lie below the prefix of a virtual environment."""
+    return f"lib/python{interpreter.minor_version}/site-packages"
+
+
+def compose(
+    disk: Disk, layout: StorePaths, env: Path, plan: ViewPlan, interpreter: Interpreter
+) -> Composed:
+    """Make the environment at `env`, which must not be there yet; raises `StoreError`.
+
+    Links into the store hold at every place that lies as deep in it as `env`.
+    """
+    library = library_of(interpreter)
+    try:
+        made = _Composition(disk=disk, layout=layout, env=env, library=library)
+        made.make_venv(interpreter)
+        made.make_view(plan)
+        made.make_prefix(plan)
+    except OSError as error:
+        raise StoreError(f"could not compose the environment {env}: {error}") from error
+    record = ViewRecord(plan=plan, library=library, files=dict(sorted(made.own_files())))
+    disk.write_json(env / VIEW_RECORD_NAME, record.to_dict(), durable=False)
+    return Composed(venv=env / VENV_NAME, view=env / VIEW_NAME / library, record=record)
+
+
+def read_view(disk: Disk, env: Path) -> ViewRecord | None:
+    """What an environment was composed of; None for one that has no view."""
+    data = disk.read_json(env / VIEW_RECORD_NAME)
+    return None if data is None else ViewRecord.from_dict(data)
+
+
+def view_faults(disk: Disk, layout: StorePaths, env: Path) -> Iterator[str]:
+    """What of a composed environment is not as it was made; its trees are not looked into."""
+    try:
+        record = read_view(disk, env)
+    except (InvalidRecord, StoreError) as error:
+        yield str(error)
+        return
+    if record is None:
+        yield f"{env / VIEW_RECORD_NAME} is missing"
+        return
+    folder = env / VIEW_NAME / record.library
+    for link in record.plan.links:
+        path = f"{folder}/{link.name}"
+        target = target_of(link, layout, folder)
+        try:
+            found = os.readlink(path)
+        except OSError:
+            yield f"{os.path.relpath(path, env)} is no link"
+            continue
+        if found != target:
+            yield f"{os.path.relpath(path, env)} leads to {found}, it was made for {target}"
+        elif not os.path.lexists(os.path.join(folder, target)):
+            owner = "the host" if link.place is Place.HOST else "the store"
+            yield f"{link.name} leads nowhere: {target} was removed from {owner}"
+    for name, size in record.files.items():
+        try:
+            found_size = os.lstat(env / name).st_size
+        except OSError:
+            yield f"{name} is missing"
+            continue
+        if found_size != size:
+            yield f"{name} has {found_size} bytes, it was built with {size}"
+
+
+def target_of(link: ViewLink, layout: StorePaths, folder: Path) -> str:
+    """Where a link of a view leads, which lies in `folder`."""
+    return os.path.join(_roots(layout, folder)[link.place].format(link.tree), link.name)
+
+
+def _roots(layout: StorePaths, folder: Path) -> dict[Place, str]:
+    return {
+        Place.PACKAGE: os.path.join(os.path.relpath(layout.packages, folder), "{}", "site"),
+        Place.JOINED: os.path.join(os.path.relpath(layout.joined, folder), "{}", "site"),
+        Place.HOST: "{}",
+    }
+
+
+class _Composition:
+    """One environment while it is made."""
+
+    def __init__(self, *, disk: Disk, layout: StorePaths, env: Path, library: str) -> None:
+        self._disk = disk
+        self._layout = layout
+        self._env = env
+        self._library = library
+        self._venv = env / VENV_NAME
+        self._view = env / VIEW_NAME
+        self._folders: set[str] = set()
+        self._files: list[str] = []
+
+    def make_venv(self, interpreter: Interpreter) -> None:
+        """Make an empty virtual environment, as `venv` would, with a launcher."""
+        site = self._venv / self._library
+        programs = self._venv / "bin"
+        os.makedirs(site)
+        os.makedirs(programs)
+        os.symlink(interpreter.base_executable, programs / "python")
+        os.symlink("python", programs / "python3")
+        os.symlink("python", programs / f"python{interpreter.minor_version}")
+        os.symlink("lib", self._venv / "lib64")
+        home = os.path.dirname(interpreter.base_executable)
+        text = _CONFIGURATION.format(home=home, version=interpreter.version)
+        self._write("pyvenv.cfg", text)
+        pth = _PTH.format(view=VIEW_NAME, library=tuple(self._library.split("/")))
+        self._write(f"{self._library}/{VIEW_PTH_NAME}", pth)
+        write_launcher(self._disk, self._venv, interpreter)
+        self._files += [f"bin/{name}" for name in os.listdir(programs) if name.startswith("xinf")]
+
+    def make_view(self, plan: ViewPlan) -> None:
+        """Make the links of the view."""
+        folder = self._view / self._library
+        os.makedirs(folder)
+        roots = _roots(self._layout, folder)
+        for link in plan.links:
+            target = os.path.join(roots[link.place].format(link.tree), link.name)
+            os.symlink(target, f"{folder}/{link.name}")
+        for written in plan.written:
+            (folder / written.name).write_text(written.text, "utf-8")
+        for name in {"bin", *(each.path.partition("/")[0] for each in plan.prefix_files)} - {"lib"}:
+            os.symlink(f"../{VENV_NAME}/{name}", self._view / name)
+
+    def make_prefix(self, plan: ViewPlan) -> None:
+        """Make the programs, scripts and data files."""
+        for file in plan.prefix_files:
+            self._make_folder(os.path.dirname(file.path))
+            if file.place is Place.HOST:
+                self._show_of_host(file)
+            else:
+                self._put(file)
+        for script in plan.scripts:
+            self._write(f"bin/{script.name}", _text_of(script), mode=0o755)
+
+    def own_files(self) -> Iterator[tuple[str, int]]:
+        """The regular files that were made, by their paths in the environment, with their bytes."""
+        for name in self._files:
+            yield f"{VENV_NAME}/{name}", os.lstat(self._venv / name).st_size
+
+    def _put(self, file: PrefixFile) -> None:
+        source = self._layout.package(file.tree) / "data" / file.path
+        target = self._venv / file.path
+        if file.python_script:
+            text = source.read_text("utf-8", "surrogateescape")
+            self._write(file.path, _RUN.format(text=text), mode=0o755)
+            return
+        try:
+            os.link(source, target)
+        except OSError:
+            # The file system has no hard links, no more of this file, or none of another user's.
+            if os.lstat(source).st_size > _SMALL_BYTES and not file.executable:
+                os.symlink(os.path.relpath(source, target.parent), target)
+                return
+            shutil.copy2(source, target)
+        self._files.append(file.path)
+
+    def _show_of_host(self, file: PrefixFile) -> None:
+        """A program of the host starts this environment's interpreter; all else is a link.
+
+        Never hard links: whoever wrote into one would write into the host's file.
+        """
+        source, target = Path(file.tree, file.path), self._venv / file.path
+        try:
+            size = os.stat(source).st_size
+        except OSError:
+            # Its owner's list of files is wrong.
+            return
+        if not file.executable or size > _COPIED_BYTES:
+            os.symlink(source, target)
+            return
+        content = source.read_bytes()
+        first, _, _ = content.partition(b"\n")
+        if _PYTHON_LINE.match(first):
+            text = content.decode("utf-8", "surrogateescape")
+            self._write(file.path, _RUN.format(text=text), mode=0o755)
+        else:
+            shutil.copy2(source, target)
+            self._files.append(file.path)
+
+    def _make_folder(self, name: str) -> None:
+        if name not in self._folders:
+            os.makedirs(self._venv / name, exist_ok=True)
+            self._folders.add(name)
+
+    def _write(self, name: str, text: str, mode: int = 0o644) -> None:
+        """Write a file of an environment that nobody knows yet."""
+        path = os.fspath(self._venv / name)
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(opened, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+        self._files.append(name)
+
+
+def _text_of(script: Script) -> str:
+    return _CALL.format(
+        module=script.module,
+        root=script.attribute.partition(".")[0],
+        attribute=script.attribute,
+    )

@@ -24,7 +24,9 @@ unset PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONEXECUTABLE __PYVENV_LAUNCHER__
 unset ${unset} {unset}
 export VIRTUAL_ENV="${{here%/bin}}"
 export PATH="$here:$PATH"
-export PYTHONPYCACHEPREFIX="$VIRTUAL_ENV/pycache"
+# Compiled code that numba would write next to modules, which other environments see too.
+: "${{NUMBA_CACHE_DIR:=$VIRTUAL_ENV/cache/numba}}"
+export NUMBA_CACHE_DIR
 {start}
 """
 

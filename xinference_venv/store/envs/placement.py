@@ -16,8 +16,8 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from xinference_venv.errors import InstallFailed
-from xinference_venv.store.envs.compose import PTH_NAME
 from xinference_venv.store.envs.launcher import LAUNCHER_NAME
+from xinference_venv.store.envs.layer import PTH_NAME
 from xinference_venv.store.packages.record_file import written_paths
 from xinference_venv.store.paths import (
     BROKEN_NAME,

@@ -7,6 +7,7 @@ directory is when it was last looked at like this, or built.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +29,7 @@ from xinference_venv.store.envs.broken_marker import (
     missing_part,
     read_broken_marker,
 )
+from xinference_venv.store.envs.compose import view_faults
 from xinference_venv.store.envs.inspect import Inspection, inspect_env, site_packages_of
 from xinference_venv.store.keys import names_in
 from xinference_venv.store.locks import hold_lock_briefly
@@ -67,13 +69,19 @@ def due_envs(store: Store, now: float) -> list[str]:
 
 
 def check_env(
-    store: Store, env_id: str, *, hashes: bool, pause: Callable[[], None]
+    store: Store,
+    env_id: str,
+    *,
+    hashes: bool,
+    pause: Callable[[], None],
+    since: float = math.inf,
 ) -> tuple[str, ...] | None:
     """What is wrong with an environment, a bounded number of faults; None when there is none.
 
     It is marked accordingly. With `hashes`, or when only that can take a mark back, contents are
     compared. `pause` is called again and again, as `inspect_env` says. Faults of one that was
-    removed or rebuilt meanwhile are dropped.
+    removed or rebuilt meanwhile are dropped. Of a tree of the store, which many environments may
+    show, a look as close at or after `since`, in seconds since the epoch, is enough.
     """
     env = store.layout.env(env_id)
     if env.is_symlink():
@@ -82,7 +90,7 @@ def check_env(
     while (looked_at := _identity(env)) is not None:
         mark = read_broken_marker(store.disk, env)
         hashes = hashes or (mark is not None and mark.hashes)
-        faults = bounded(list(_faults(store, env_id, hashes, pause)))
+        faults = bounded(list(_faults(store, env_id, hashes, pause, since)))
         with hold_lock_briefly(store.env_lock(env_id)):
             if _identity(env) == looked_at:
                 return _noted(store, env, faults, hashes)
@@ -91,40 +99,26 @@ def check_env(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _OwnFiles(Record, name=OWN_FILES_NAME, version=1):
-    """The bytes of each file that no package brought, by its path in the environment."""
+    """The bytes of each file that no package brought, by its path in the environment.
+
+    Environments of older releases have this record.
+    """
 
     sizes: Mapping[str, int]
 
 
-def write_own_files(disk: Disk, env: Path, sizes: Mapping[str, int]) -> None:
-    """Write into a staged environment what it has that no package brought: bytes by path."""
-    disk.write_json(env / OWN_FILES_NAME, _OwnFiles(sizes=sizes).to_dict(), durable=True)
+def lease_of_lock(
+    store: Store, env_id: str, *, contents: str, model_name: str, process: ProcessIdentity
+) -> Lease:
+    """A lease on a whole environment of the lock that gives this id and that has these contents.
 
-
-def lease_of_lock(store: Store, env_id: str, *, model_name: str, process: ProcessIdentity) -> Lease:
-    """A lease on a whole environment of the lock that gives this id; raises `InvalidRecord`.
-
-    It is the lock's own, or one with an alternative id, made while that was broken and in use.
+    It is the lock's own, or one that was made next to that while it was in use. Raises
+    `InvalidRecord` where there is none.
     """
-    ids = _ids_of(store, env_id)
-    for each in ids:
-        try:
+    for each in _ids_of(store, env_id):
+        if store.contents_of(each) == contents:
             return store.take_lease(each, model_name=model_name, model_uid=None, process=process)
-        except InvalidRecord:
-            if each == ids[-1]:
-                raise
-    raise AssertionError("a lock gives an id")
-
-
-def content_is_doubted(store: Store, env_id: str) -> bool:
-    """Whether an environment of the lock that gives this id was found to have other contents.
-
-    All are linked from one cache of uv's, so the next one may have them too.
-    """
-    marks = (
-        read_broken_marker(store.disk, store.layout.env(each)) for each in _ids_of(store, env_id)
-    )
-    return any(mark is not None and mark.hashes for mark in marks)
+    raise InvalidRecord(f"no environment of {env_id} has these contents")
 
 
 def _ids_of(store: Store, env_id: str) -> list[str]:
@@ -150,7 +144,9 @@ def _noted(store: Store, env: Path, faults: tuple[str, ...], hashes: bool) -> tu
     return faults
 
 
-def _faults(store: Store, env_id: str, hashes: bool, pause: Callable[[], None]) -> Iterator[str]:
+def _faults(
+    store: Store, env_id: str, hashes: bool, pause: Callable[[], None], since: float
+) -> Iterator[str]:
     env = store.layout.env(env_id)
     record: EnvRecord | None = None
     try:
@@ -171,6 +167,10 @@ def _faults(store: Store, env_id: str, hashes: bool, pause: Callable[[], None]) 
     ):
         yield f"{env / LOCK_NAME} is not the lock that it was built from"
         lock = None
+    if record is not None and record.contents:
+        yield from view_faults(store.disk, store.layout, env)
+        yield from _faults_of_trees(store, record, hashes, pause, since)
+        return
     try:
         inspection = inspect_env(env, site_packages_of(env), hashes=hashes, pause=pause)
     except OSError as error:
@@ -185,6 +185,16 @@ def _faults(store: Store, env_id: str, hashes: bool, pause: Callable[[], None]) 
         yield f"{LAYER_NAME}, the folder of links to the host's packages, is missing"
     pause()
     yield from _dangling_links(env)
+
+
+def _faults_of_trees(
+    store: Store, record: EnvRecord, hashes: bool, pause: Callable[[], None], since: float
+) -> Iterator[str]:
+    """What is wrong with the trees that a view leads into."""
+    for folder in record.trees:
+        yield from store.packages.verify(folder, hashes=hashes, since=since, pause=pause).faults
+    for folder in record.joined:
+        yield from store.joined.verify(folder, since=since, pause=pause).faults
 
 
 def _other_files(disk: Disk, env: Path, inspection: Inspection, built: int) -> Iterator[str]:

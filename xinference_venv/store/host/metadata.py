@@ -43,6 +43,7 @@ def read_metadata(location: str, entry: str, skipped: list[str]) -> HostDistribu
         name = canonicalize_name((metadata.get_all("Name") or [""])[0], validate=True)
         version = Version((metadata.get_all("Version") or [""])[0])
         requires = tuple(_requirements(distribution, place, skipped))
+        inode = os.stat(place).st_ino
     except (InvalidName, InvalidVersion):
         skipped.append(f"{place}: no valid name and version")
         return None
@@ -56,6 +57,7 @@ def read_metadata(location: str, entry: str, skipped: list[str]) -> HostDistribu
         extras=tuple(metadata.get_all("Provides-Extra") or ()),
         location=location,
         metadata=entry,
+        inode=inode,
         direct_url=_direct_url(_text(place, "direct_url.json", skipped), place, skipped),
         scripts=_scripts(_text(place, "entry_points.txt", skipped) or "", place, skipped),
     )

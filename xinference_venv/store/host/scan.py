@@ -162,6 +162,7 @@ def _with_files(
             recorded=files[name].recorded,
             entries=_entries(each.metadata, files[name]),
             data_files=tuple(islice(_data_files(files[name], locations, prefix), _DATA_FILES)),
+            programs=tuple(_programs(each, files[name], prefix)),
             compiled=bool(objects[name]),
             bound_to=bound[name],
             shares=shares[name],
@@ -212,3 +213,13 @@ def _data_files(files: FileList, locations: Iterable[str], prefix: str) -> Itera
             path.startswith(places) or relative.startswith(_SCRIPT_FOLDERS)
         ):
             yield relative
+
+
+def _programs(each: HostDistribution, files: FileList, prefix: str) -> Iterator[str]:
+    """Recorded files in ``bin`` that are no scripts of entry points, relative to the prefix."""
+    scripts = {text.partition(" = ")[0] for text in each.scripts}
+    folder = os.path.join(prefix, "bin", "")
+    for path in files.outside:
+        name = path.removeprefix(folder)
+        if path.startswith(folder) and "/" not in name and name not in scripts:
+            yield f"bin/{name}"

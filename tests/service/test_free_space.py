@@ -21,7 +21,7 @@ from tests.wheels import build_wheel
 from xinference_venv.client import local_client
 from xinference_venv.errors import StoreError
 from xinference_venv.planning.lock import EnvLock
-from xinference_venv.service.assemble import check_free_space, free_at
+from xinference_venv.service.free_space import check_free_space, free_at
 from xinference_venv.store.paths import StorePaths
 from xinference_venv.uv.installer import Builder
 from xinference_venv.uv.subprocess import ProcessRunner, Uv

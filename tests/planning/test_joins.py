@@ -1,0 +1,140 @@
+"""Which packages are joined, and why; and the order in which pip installs."""
+
+from __future__ import annotations
+
+from xinference_venv.planning.joins import HostName, HostShare, HostSite, find_joins, install_order
+from xinference_venv.planning.package import (
+    EntryKind,
+    LooksFor,
+    PackageKey,
+    PackageRecord,
+    TopLevelName,
+    Way,
+)
+
+SITE = "/srv/host/lib/python3.11/site-packages"
+
+
+def package(
+    name: str,
+    *directories: str,
+    files: tuple[str, ...] = (),
+    looks: tuple[LooksFor, ...] = (),
+    requires: tuple[str, ...] = (),
+) -> PackageRecord:
+    entries = [TopLevelName(name=each, kind=EntryKind.PACKAGE) for each in directories]
+    entries += [TopLevelName(name=each, kind=EntryKind.MODULE) for each in files]
+    metadata = f"{name}-1.0.dist-info"
+    entries.append(TopLevelName(name=metadata, kind=EntryKind.METADATA))
+    return PackageRecord(
+        key=PackageKey(name=name, version="1.0", digest="0" * 64),
+        metadata=metadata,
+        top_level=tuple(entries),
+        looks_for=looks,
+        requires=requires,
+        files=1,
+        size_bytes=1,
+        record_sha256="0" * 64,
+    )
+
+
+def looks_for(name: str, way: Way = Way.PARENT) -> LooksFor:
+    return LooksFor(name=name, way=way, path="a/b.py")
+
+
+def site(*names: HostName, location: str = SITE) -> HostSite:
+    return HostSite(location=location, names=names)
+
+
+def folder(name: str) -> str:
+    return package(name).key.folder
+
+
+def test_packages_of_their_own_are_not_joined() -> None:
+    records = [package("one", "one", files=("six.py",)), package("two", "two", files=("six.py",))]
+    assert find_joins(records, [], ()) == ()
+
+
+def test_packages_that_share_a_directory_are_joined() -> None:
+    records = [package("one", "google"), package("two", "google", "two"), package("three", "x")]
+    [join] = find_joins(records, [], ())
+    assert join.packages == (folder("one"), folder("two"))
+    assert join.host == ()
+    assert join.reasons == ("they share the directory google",)
+
+
+def test_what_shares_with_one_that_shares_is_of_the_same_group() -> None:
+    records = [package("one", "a"), package("two", "a", "b"), package("three", "b")]
+    [join] = find_joins(records, [], ())
+    assert join.packages == tuple(map(folder, ("one", "two", "three")))
+
+
+def test_a_package_is_joined_with_what_it_looks_for() -> None:
+    records = [
+        package("torch", "torch", looks=(looks_for("nvidia", Way.RUN_PATH),)),
+        package("cublas", "nvidia"),
+    ]
+    [join] = find_joins(records, [], ())
+    assert join.packages == (folder("torch"), folder("cublas"))
+    assert join.reasons == ("torch looks for nvidia by a run path of a library (a/b.py)",)
+
+
+def test_a_name_that_no_other_provides_joins_nothing() -> None:
+    looks = (looks_for("tests"), looks_for(".."), looks_for("one"))
+    assert find_joins([package("one", "one", looks=looks)], [], ()) == ()
+
+
+def test_a_half_of_the_host_goes_into_the_tree_and_only_that() -> None:
+    host = site(
+        HostName(name="google", is_directory=True, owners=("auth",)),
+        HostName(name="auth.py", is_directory=False, owners=("auth",)),
+    )
+    [join] = find_joins([package("cloud", "google")], [host], {"auth"})
+    assert join.host == (HostShare(location=SITE, names=("google",)),)
+    assert find_joins([package("cloud", "google")], [host], ()) == ()
+
+
+def test_a_directory_of_the_host_with_hidden_owners_is_taken_apart() -> None:
+    host = site(HostName(name="google", is_directory=True, owners=("auth", "cloud")))
+    assert find_joins([], [host], {"auth", "cloud"}) == ()
+    [join] = find_joins([], [host], {"auth"})
+    assert (join.packages, join.host) == ((), (HostShare(location=SITE, names=("google",)),))
+    assert join.reasons == ("not all that the host has in google is visible",)
+
+
+def test_two_site_directories_of_the_host_that_share_one_are_joined() -> None:
+    sites = [
+        site(HostName(name="google", is_directory=True, owners=("auth",))),
+        site(HostName(name="google", is_directory=True, owners=("cloud",)), location="/usr/lib"),
+    ]
+    [join] = find_joins([], sites, {"auth", "cloud"})
+    assert [share.location for share in join.host] == [SITE, "/usr/lib"]
+
+
+def test_what_belongs_to_no_distribution_joins_nothing() -> None:
+    host = site(HostName(name="tests", is_directory=True))
+    assert find_joins([package("one", "tests")], [host], {"auth"}) == ()
+
+
+def test_an_inherited_package_is_joined_with_an_installed_one_that_it_looks_for() -> None:
+    host = site(HostName(name="finder", is_directory=True, owners=("finder",)))
+    looks = {"finder": [looks_for("weights")]}
+    [join] = find_joins([package("weights", "weights")], [host], {"finder"}, looks)
+    assert join.packages == (folder("weights"),)
+    assert join.host == (HostShare(location=SITE, names=("finder",)),)
+
+
+def test_what_others_require_is_installed_first() -> None:
+    records = [
+        package("app", requires=("web", "absent")),
+        package("web", requires=("core",)),
+        package("core"),
+        package("also"),
+    ]
+    names = [record.key.name for record in install_order(records)]
+    assert names == ["core", "also", "web", "app"]
+
+
+def test_packages_that_require_each_other_come_by_name() -> None:
+    records = [package("a", requires=("b",)), package("b", requires=("a",)), package("c")]
+    assert [record.key.name for record in install_order(records)] == ["c", "b", "a"]

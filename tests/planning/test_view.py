@@ -1,0 +1,251 @@
+"""The plan of a view: what is shown, where it leads, and what is in the prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import pytest
+
+from tests.fakes import distribution
+from tests.planning.test_joins import SITE, folder, package
+from xinference_venv.planning.host import HostDistribution
+from xinference_venv.planning.joins import COVERED, HostName, HostSite
+from xinference_venv.planning.package import (
+    DataFile,
+    EntryPoint,
+    JoinedRecord,
+    JoinMember,
+    JoinPlan,
+    PackageRecord,
+    SharedPath,
+)
+from xinference_venv.planning.view import (
+    PATHS_NAME,
+    HostPartition,
+    JoinedTree,
+    Place,
+    ViewPlan,
+    import_name,
+    partition_host,
+    plan_view,
+)
+
+LIBRARY = "lib/python3.11"
+
+
+def plan(
+    *packages: PackageRecord,
+    joined: Sequence[JoinedTree] = (),
+    sites: Sequence[HostSite] = (),
+    distributions: Sequence[HostDistribution] = (),
+    visible: Collection[str] = (),
+    loose: bool = True,
+) -> ViewPlan:
+    return plan_view(
+        packages,
+        joined,
+        partition_host(sites, distributions, visible, loose=loose),
+        distributions,
+        visible,
+        loose=loose,
+        host_prefix="/srv/host",
+        library=LIBRARY,
+    )
+
+
+def shown(made: ViewPlan) -> dict[str, tuple[Place, str]]:
+    return {link.name: (link.place, link.tree) for link in made.links}
+
+
+def host_name(name: str, *owners: str) -> HostName:
+    return HostName(name=name, is_directory="." not in name, owners=owners)
+
+
+def joined_tree(*packages: PackageRecord, shared: Sequence[SharedPath] = ()) -> JoinedTree:
+    record = JoinedRecord(
+        plan=JoinPlan(members=tuple(JoinMember(tree=each.key.folder) for each in packages)),
+        top_level=tuple({one.name: one for each in packages for one in each.top_level}.values()),
+        shared_paths=tuple(shared),
+        files=1,
+        size_bytes=0,
+    )
+    return JoinedTree(
+        folder=record.plan.folder,
+        record=record,
+        packages=tuple(each.key.folder for each in packages),
+        locations=(),
+        reasons=("they share the directory ns",),
+    )
+
+
+def test_each_name_of_a_package_leads_into_its_tree() -> None:
+    made = plan(package("one", "one", files=("six.py",)))
+    assert shown(made) == {
+        name: (Place.PACKAGE, folder("one")) for name in ("one", "six.py", "one-1.0.dist-info")
+    }
+    assert (made.trees, made.joined, made.warnings) == ((folder("one"),), (), ())
+
+
+def test_of_two_owners_of_a_file_the_later_one_is_seen_and_it_is_said() -> None:
+    made = plan(package("one", files=("x.py",)), package("two", files=("x.py",)))
+    assert shown(made)["x.py"] == (Place.PACKAGE, folder("two"))
+    assert made.warnings == ("x.py is of two and of one too: that of two is seen",)
+
+
+def test_what_is_joined_leads_into_the_joined_tree_and_its_members_are_named() -> None:
+    one, two = package("one", "ns"), package("two", "ns", "two")
+    shared = SharedPath(path="ns/x.py", winner=folder("two"), losers=(folder("one"),))
+    tree = joined_tree(one, two, shared=[shared])
+    made = plan(one, two, package("three", "three"), joined=[tree])
+    assert shown(made)["ns"] == shown(made)["two"] == (Place.JOINED, tree.folder)
+    assert shown(made)["three"] == (Place.PACKAGE, folder("three"))
+    assert made.trees == tuple(sorted(map(folder, ("one", "two", "three"))))
+    assert made.joined == (tree.folder,)
+    assert made.warnings == ("ns/x.py is of two and of one too: that of two is seen",)
+
+
+def test_of_the_host_what_visible_distributions_own_is_shown_and_loose_entries() -> None:
+    site = HostSite(
+        location=SITE,
+        names=tuple(
+            host_name(*each)
+            for each in [
+                ("seen", "seen"),
+                ("seen-1.0.dist-info", "seen"),
+                ("hidden", "hidden"),
+                ("hidden-1.0.dist-info", "hidden"),
+                ("old-0.9.dist-info", COVERED),
+                ("broken-1.0.dist-info",),
+                ("loose.py",),
+                ("__pycache__",),
+                ("~eft",),
+                ("zzzz-xinference-venv-inherited.pth",),
+            ]
+        ),
+    )
+    made = plan(sites=[site], visible={"seen"})
+    assert sorted(shown(made)) == ["loose.py", "seen", "seen-1.0.dist-info"]
+    assert set(shown(made).values()) == {(Place.HOST, SITE)}
+    assert sorted(shown(plan(sites=[site], visible={"seen"}, loose=False))) == [
+        "seen",
+        "seen-1.0.dist-info",
+    ]
+
+
+def test_rivals_of_an_import_name_are_decided_by_what_comes_first() -> None:
+    host = HostSite(
+        location=SITE,
+        names=(host_name("drum.py", "drum"), host_name("fife", "fife"), host_name("fife.py")),
+    )
+    later = HostSite(location="/usr/lib", names=(host_name("fife.abi3.so", "more"),))
+    made = plan(package("drums", "drum"), sites=[host, later], visible={"drum", "fife", "more"})
+    assert sorted(shown(made)) == ["drum", "drums-1.0.dist-info", "fife"]
+
+
+def test_a_pth_file_of_the_host_keeps_its_code_and_its_folders_come_behind_the_view() -> None:
+    site = HostSite(
+        location=SITE,
+        names=(
+            host_name("code.pth", "code"),
+            host_name("mixed.pth", "code"),
+            host_name("seen.pth", "seen"),
+            host_name("hidden.pth", "hidden"),
+        ),
+        path_files={
+            "code.pth": "import code_hook\n",
+            "mixed.pth": "import mixed_hook\n../climbs\n",
+            "seen.pth": "/src/seen\n# a comment\n",
+            "hidden.pth": "/src/hidden\n",
+        },
+    )
+    folders = ["/src/seen", "/src/hidden", "/srv/host/lib/python3.11/climbs"]
+    sites = [site, *(HostSite(location=each, names=()) for each in folders)]
+    made = plan(sites=sites, visible={"code", "seen"})
+    assert sorted(shown(made)) == ["code.pth"]
+    assert {each.name: each.text for each in made.written} == {
+        "mixed.pth": "import mixed_hook\n",
+        PATHS_NAME: "/src/seen\n/srv/host/lib/python3.11/climbs\n",
+    }
+
+
+def test_a_folder_with_hidden_and_visible_projects_is_merged() -> None:
+    site = HostSite(
+        location=SITE, names=(host_name("two.pth", "one"),), path_files={"two.pth": "/src\n"}
+    )
+    project = HostSite(location="/src", names=(host_name("one", "one"), host_name("two", "two")))
+    distributions = [distribution(name, location="/src") for name in ("one", "two")]
+    made = plan(sites=[site, project], distributions=distributions, visible={"one"})
+    assert shown(made) == {"one": (Place.HOST, "/src")}
+    partition = partition_host([site, project], distributions, (), loose=True)
+    assert partition == HostPartition(merged=(site,), paths=())
+
+
+def test_programs_and_data_go_to_the_prefix_and_the_later_one_of_a_path_wins() -> None:
+    first = replace(
+        package("first"),
+        data_files=(DataFile(path="bin/tool", executable=True), DataFile(path="share/a.txt")),
+    )
+    second = replace(
+        package("second"), entry_points=(EntryPoint(name="tool", module="t", attribute="main"),)
+    )
+    inherited = distribution(
+        "third", data_files=("etc/third.conf",), programs=("bin/third",), scripts=("run = t:run",)
+    )
+    made = plan(first, second, distributions=[inherited], visible={"third"})
+    assert {each.path: (each.place, each.tree) for each in made.prefix_files} == {
+        "etc/third.conf": (Place.HOST, "/srv/host"),
+        "bin/third": (Place.HOST, "/srv/host"),
+        "share/a.txt": (Place.PACKAGE, folder("first")),
+    }
+    assert {each.name: (each.module, each.attribute) for each in made.scripts} == {
+        "tool": ("t", "main"),
+        "run": ("t", "run"),
+    }
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "pyvenv.cfg",
+        "bin/python",
+        "bin/python3.11",
+        "bin/activate",
+        "bin/xinference-venv-python",
+        "lib/python3.11/site-packages/zzzz-xinference-venv-view.pth",
+        "view/x.py",
+        "share/../../x",
+        "/etc/passwd",
+        "xinference-venv.json",
+    ],
+)
+def test_a_file_for_a_place_of_the_environments_own_is_left_out(path: str) -> None:
+    made = plan(replace(package("evil"), data_files=(DataFile(path=path),)))
+    assert made.prefix_files == ()
+    [warning] = made.warnings
+    assert warning.startswith(f"evil has a file for {path}, which is")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_directory", "expected"),
+    [
+        ("x", True, "x"),
+        ("x.libs", True, None),
+        ("x.py", False, "x"),
+        ("x.cpython-311-x86_64-linux-gnu.so", False, "x"),
+        ("x.pth", False, None),
+        ("LICENSE", False, None),
+    ],
+)
+def test_import_names(name: str, is_directory: bool, expected: str | None) -> None:
+    assert import_name(name, is_directory=is_directory) == expected
+
+
+def test_a_plan_goes_to_plain_values_and_back() -> None:
+    one = replace(
+        package("one", "ns"),
+        data_files=(DataFile(path="share/a"),),
+        entry_points=(EntryPoint(name="tool", module="t", attribute="main"),),
+    )
+    made = plan(one, joined=[joined_tree(one)])
+    assert ViewPlan.from_dict(made.to_dict()) == made

@@ -1,0 +1,183 @@
+"""What a lock needs is unpacked into the store by the real uv, once."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import lock
+from tests.index import Index
+from tests.uv.conftest import Bench
+from tests.wheels import build_wheel, corrupt
+from xinference_venv.errors import InstallFailed
+from xinference_venv.inventory.jobs import Phase
+from xinference_venv.planning.lock import EnvLock
+from xinference_venv.planning.package import PackageKey
+from xinference_venv.service.unpack import Unpacking
+from xinference_venv.settings import InheritMode
+from xinference_venv.store.packages.package_store import TreeCheck
+from xinference_venv.store.store import Store
+
+pytestmark = pytest.mark.uv
+
+
+@pytest.fixture
+def wheels(tmp_path: Path, index: Index) -> Path:
+    """The folder that the index serves."""
+    return tmp_path / "wheels"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "home" / "virtualenv")
+
+
+class Unpacks:
+    """Unpacks lines, each time as a build of its own."""
+
+    def __init__(self, bench: Bench, store: Store) -> None:
+        self.bench = bench
+        self.store = store
+        self.said: list[tuple[Phase, str]] = []
+        self.notes: list[str] = []
+
+    def unpacking(self) -> Unpacking:
+        return Unpacking(
+            store=self.store,
+            uv=replace(self.bench.uv, calls=0),
+            spec=self.bench.spec([]),
+            deadline=60,
+            say=lambda phase, message, **_: self.said.append((phase, message)),
+            note=self.notes.append,
+        )
+
+    async def lock(self, *lines: str) -> EnvLock:
+        resolution = await self.bench.resolve(*lines)
+        return lock(*resolution.packages, inherit=InheritMode.NONE)
+
+
+@pytest.fixture
+def unpacks(bench: Bench, store: Store) -> Unpacks:
+    return Unpacks(bench, store)
+
+
+async def test_what_the_store_lacks_is_installed_by_one_call_and_never_again(
+    unpacks: Unpacks, store: Store, wheels: Path
+) -> None:
+    build_wheel(wheels, "lamp", "1.0", requires=["wick"])
+    build_wheel(wheels, "wick", "1.0", entry_points={"wick": "wick:main"})
+    build_wheel(wheels, "oil", "1.0")
+    made = await unpacks.lock("lamp")
+    first = unpacks.unpacking()
+    records = await first.packages_for(made, store.make_staging_folder("one"))
+    assert [each.key for each in records] == [PackageKey.of(each) for each in made.packages]
+    # An empty environment, and the install.
+    assert first.uv.calls == 2
+    assert not first.was_cached
+    assert first.linked_bytes + first.copied_bytes == sum(each.size_bytes for each in records)
+    again = unpacks.unpacking()
+    assert await again.packages_for(made, store.make_staging_folder("two")) == records
+    assert (again.uv.calls, again.was_cached, again.linked_bytes, again.copied_bytes) == (
+        0,
+        True,
+        0,
+        0,
+    )
+    more = unpacks.unpacking()
+    both = await more.packages_for(
+        await unpacks.lock("lamp", "oil"), store.make_staging_folder("three")
+    )
+    assert {each.key.name for each in both} == {"lamp", "wick", "oil"}
+    assert set(records) < set(both)
+    assert more.linked_bytes + more.copied_bytes == next(
+        each.size_bytes for each in both if each.key.name == "oil"
+    )
+    assert (Phase.INSTALLING, "installing 1 packages") in unpacks.said
+    for record in both:
+        assert store.packages.verify(record.key.folder, hashes=True) == TreeCheck()
+
+
+async def test_two_owners_of_one_path_each_get_their_own_file(
+    unpacks: Unpacks, store: Store, wheels: Path
+) -> None:
+    for name in ("lampa", "lampb"):
+        build_wheel(wheels, name, "1.0", modules={"tests/__init__.py": f"# {name}\n"})
+    build_wheel(wheels, "wick", "1.0")
+    made = await unpacks.lock("lampa", "lampb", "wick")
+    records = await unpacks.unpacking().packages_for(made, store.make_staging_folder("one"))
+    found = {
+        each.key.name: store.layout.package(each.key.folder) / "site" / "tests" / "__init__.py"
+        for each in records
+    }
+    assert found["lampa"].read_text() == "# lampa\n"
+    assert found["lampb"].read_text() == "# lampb\n"
+    assert not found["wick"].exists()
+
+
+async def test_what_is_there_stays_for_the_build_that_named_it(
+    unpacks: Unpacks, store: Store, wheels: Path
+) -> None:
+    build_wheel(wheels, "lamp", "1.0")
+    made = await unpacks.lock("lamp")
+    folder = store.make_staging_folder("one")
+    [record] = await unpacks.unpacking().packages_for(made, folder)
+    assert store.packages.needed_by_builds() == {record.key.folder}
+    store.delete_staging_folder("one")
+    assert store.packages.needed_by_builds() == set()
+
+
+async def test_without_a_hash_of_the_index_the_content_is_the_key(
+    unpacks: Unpacks, store: Store, wheels: Path
+) -> None:
+    build_wheel(wheels, "lamp", "1.0")
+    made = await unpacks.lock("lamp")
+    [package] = made.packages
+    [wheel] = package["wheels"]
+    bare = replace(made, packages=({**package, "wheels": [{**wheel, "hashes": {}}]},))
+    assert PackageKey.of(bare.packages[0]) is None
+    try:
+        [record] = await unpacks.unpacking().packages_for(bare, store.make_staging_folder("one"))
+    except InstallFailed as error:
+        pytest.skip(f"this uv refuses a lock without hashes: {error}")
+    [again] = await unpacks.unpacking().packages_for(bare, store.make_staging_folder("two"))
+    assert again == record
+    assert len(store.packages.folders()) == 1
+
+
+async def test_a_wheel_that_was_exchanged_since_the_lock_leaves_nothing(
+    unpacks: Unpacks, store: Store, wheels: Path
+) -> None:
+    wheel = build_wheel(wheels, "lamp", "1.0")
+    made = await unpacks.lock("lamp")
+    corrupt(wheel)
+    with pytest.raises(InstallFailed, match="Hash mismatch") as caught:
+        await unpacks.unpacking().packages_for(made, store.make_staging_folder("one"))
+    assert caught.value.details["phase"] == "installing"
+    assert store.packages.folders() == []
+
+
+async def test_a_lock_that_installs_nothing_runs_nothing(unpacks: Unpacks, store: Store) -> None:
+    unpacking = unpacks.unpacking()
+    assert await unpacking.packages_for(lock(), store.make_staging_folder("one")) == ()
+    assert unpacking.uv.calls == 0
+
+
+async def test_two_that_unpack_the_same_at_once_share_it(
+    unpacks: Unpacks, store: Store, wheels: Path
+) -> None:
+    build_wheel(wheels, "lamp", "1.0", requires=["wick"])
+    build_wheel(wheels, "wick", "1.0")
+    made = await unpacks.lock("lamp")
+    # As another process does: with a store of its own.
+    other = Unpacks(unpacks.bench, Store.open(store.layout.root))
+    one, two = await asyncio.gather(
+        unpacks.unpacking().packages_for(made, store.make_staging_folder("one")),
+        other.unpacking().packages_for(made, store.make_staging_folder("two")),
+    )
+    assert [each.key for each in one] == [each.key for each in two]
+    assert len(store.packages.folders()) == 2
+    for record in one:
+        assert store.packages.verify(record.key.folder, hashes=True) == TreeCheck()

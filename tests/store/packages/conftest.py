@@ -1,0 +1,68 @@
+"""What the tests of the store of packages share: wheels that uv has installed, taken apart."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from uv import find_uv_bin
+
+from tests.store.conftest import make_venv
+from xinference_venv.planning.package import PackageKey, PackageRecord
+from xinference_venv.store.packages.package_tree import Split, split_environment
+from xinference_venv.store.store import Store
+
+
+class Unpack:
+    """Installs wheels with the real uv into an environment, and takes it apart."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.staging = store.make_staging_folder("job")
+        self.count = 0
+
+    def split(self, *wheels: Path, keys: Mapping[str, PackageKey] | None = None) -> Split:
+        """The trees of wheels, staged."""
+        self.count += 1
+        env = self.staging / f"env-{self.count}"
+        site = make_venv(env)
+        subprocess.run(
+            [
+                *(find_uv_bin(), "pip", "install", "--no-deps", "--no-index", "--no-config"),
+                *("--quiet", "--python", str(env / "bin" / "python"), *map(str, wheels)),
+            ],
+            check=True,
+            env={
+                "PATH": os.environ["PATH"],
+                "UV_CACHE_DIR": str(self.store.layout.root.parent / "uv-cache"),
+            },
+        )
+        names = {wheel.name.partition("-")[0].replace("_", "-") for wheel in wheels}
+        found = keys or {}
+        wanted = {name: found.get(name) for name in names}
+        return split_environment(env, site, wanted, self.staging / f"trees-{self.count}")
+
+    def add(self, *wheels: Path) -> dict[str, PackageRecord]:
+        """The packages of wheels, in the store."""
+        trees = self.split(*wheels).trees
+        self.store.packages.keep(self.staging, [tree.record.key.folder for tree in trees.values()])
+        return {each.key.name: each for each in self.store.packages.add(trees.values())}
+
+    def site(self, record: PackageRecord) -> Path:
+        """The ``site`` of a package in the store."""
+        return self.store.layout.package(record.key.folder) / "site"
+
+
+@pytest.fixture
+def unpack(store: Store) -> Unpack:
+    return Unpack(store)
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> Path:
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    return folder

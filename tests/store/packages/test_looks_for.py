@@ -1,0 +1,105 @@
+"""What sources look for outside of their own package, evaluated over their syntax trees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from xinference_venv.planning.package import ABOVE, LooksFor, Way
+from xinference_venv.store.packages.looks_for import looks_for
+
+_HEAD = (
+    "import os, os.path as osp, pathlib\n"
+    "from pathlib import Path\n"
+    "here = os.path.dirname(__file__)\n"
+)
+
+
+def found(tmp_path: Path, source: str, path: str = "finder/__init__.py") -> list[tuple[str, Way]]:
+    """What a module of the package ``finder`` looks for, without repetition."""
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text(_HEAD + source)
+    return [(each.name, each.way) for each in looks_for(tmp_path, [path], {"finder"})]
+
+
+@pytest.mark.parametrize(
+    ("source", "way"),
+    [
+        ("open(os.path.join(here, '..', 'weights', 'w.bin'))", Way.PARENT),
+        ("open(here + '/../weights/w.bin')", Way.PARENT),
+        ("open(f'{here}/../weights/w.bin')", Way.PARENT),
+        ("open(os.path.join(here, 'sub', '..', os.pardir, 'weights'))", Way.PARENT),
+        ("open(os.path.join(__path__[0], '..', 'weights'))", Way.PARENT),
+        ("x = Path(here) / '..' / 'weights'", Way.PARENT),
+        ("x = os.path.join(os.path.dirname(osp.realpath(here)), 'weights')", Way.REALPATH),
+        ("x = osp.abspath(osp.join(osp.realpath(here), '..', 'weights'))", Way.REALPATH),
+        ("x = Path(__file__).resolve().parents[1] / 'weights' / 'w.bin'", Way.RESOLVE),
+        ("x = pathlib.Path(here).resolve().parent.joinpath('weights', 'w')", Way.RESOLVE),
+        ("def f():\n    b = Path(here).resolve().parent\n    (b / 'weights').stat()", Way.RESOLVE),
+        (
+            "class A:\n    def f(self):\n        self.root = Path(here).resolve().parent\n"
+            "        return self.root / 'weights'",
+            Way.RESOLVE,
+        ),
+        ("if os.path.exists(os.path.join(here, '..', 'weights')):\n    pass", Way.PARENT),
+        ("import ctypes\nctypes.CDLL(os.path.join(here, '..', 'weights', 'lib.so'))", Way.PARENT),
+    ],
+)
+def test_a_path_that_the_system_resolves_looks_for_its_first_name(
+    tmp_path: Path, source: str, way: Way
+) -> None:
+    assert found(tmp_path, source) == [("weights", way)]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        # By text alone the view is not left.
+        "x = os.path.join(os.path.dirname(here), 'weights')",
+        "x = Path(__file__).parent.parent / 'weights'",
+        "x = Path(__file__).absolute().parents[1] / 'weights'",
+        "x = os.path.abspath(os.path.join(here, '..', 'weights'))",
+        "x = os.path.normpath(here + '/../weights')",
+        # What stays in the package, or is not known.
+        "x = os.path.join(here, '..', 'finder', 'data')",
+        "x = Path(__file__).resolve().parent / 'data'",
+        "x = Path(__file__).resolve().parents[1]",
+        "def f(name):\n    return Path(__file__).resolve().parents[1] / name",
+        "x = os.path.join('..', 'weights')",
+        "x = os.path.join(here, '..', '/weights')",
+        "x = os.path.realpath(os.getcwd()) + '/weights'",
+        # Text that only looks like it.
+        "'''os.path.join(here, '..', 'weights')'''",
+        "x = Path(__file__).resolve().parents[n] / 'weights'",
+    ],
+)
+def test_what_stays_in_the_view_or_in_the_package_looks_for_nothing(
+    tmp_path: Path, source: str
+) -> None:
+    assert found(tmp_path, source) == []
+
+
+def test_deeper_modules_climb_further(tmp_path: Path) -> None:
+    source = "x = Path(__file__).resolve().parents[2] / 'weights'"
+    assert found(tmp_path, source, "finder/sub/a.py") == [("weights", Way.RESOLVE)]
+
+
+def test_above_site_packages_has_no_name_of_its_own(tmp_path: Path) -> None:
+    assert found(tmp_path, "x = Path(__file__).resolve().parents[3] / 'lib'") == [
+        (ABOVE, Way.RESOLVE)
+    ]
+
+
+@pytest.mark.parametrize("source", ["def f(:\n", "x = 1\n" * 3 + "\0", "(" * 5000])
+def test_a_source_that_is_none_looks_for_nothing(tmp_path: Path, source: str) -> None:
+    text = "__file__ = '..'\nrealpath\n" + source
+    (tmp_path / "a.py").write_text(text)
+    assert looks_for(tmp_path, ["a.py", "gone.py"], set()) == ()
+
+
+def test_a_module_at_the_top_has_its_neighbours_one_step_up(tmp_path: Path) -> None:
+    (tmp_path / "single.py").write_text(_HEAD + "open(os.path.join(here, 'weights', '..', 'w'))\n")
+    assert looks_for(tmp_path, ["single.py"], {"single.py"}) == (
+        LooksFor(name="w", way=Way.PARENT, path="single.py"),
+    )

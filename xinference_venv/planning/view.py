@@ -1,0 +1,417 @@
+"""The plan of a view: the one folder of links that a model's process imports from.
+
+Comes in: the records of the packages of an environment, the joined trees, what the host's site
+directories have and which of it is visible. Comes out: a `ViewPlan`, which names for each entry
+of the view where it leads, and for each file of the environment's prefix where it comes from.
+
+The view behaves like one site-packages into which everything visible had been installed: what is
+installed first, then the host's site directories in the order of its search path. Of these a
+later one does not get a name, nor an import name, that an earlier one has.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from xinference_venv._util.records import Record
+from xinference_venv.planning.host import HostDistribution
+from xinference_venv.planning.joins import HostName, HostSite
+from xinference_venv.planning.package import (
+    DataFile,
+    EntryKind,
+    JoinedRecord,
+    PackageRecord,
+    TopLevelName,
+)
+
+# How a .pth file shows a whole site directory, with the .pth files of that.
+_ADDS_SITE = re.compile(
+    r"""import[ \t]+site[ \t]*;[ \t]*site\.addsitedir\((['"])(?P<path>[^'"\\]+)\1\)[ \t]*"""
+)
+_EXTENSION = re.compile(r"\.(so|pyd)$")
+_IMPORTS = ("import ", "import\t")
+# Sorts after the .pth files of packages.
+PATHS_NAME = "zzzz-xinference-venv-paths.pth"
+VIEW_PTH_NAME = "zzzz-xinference-venv-view.pth"
+_EDITABLE_LINK = ".egg-link"
+# What installers leave of what they could not remove, and bytecode, which lies in the trees.
+_NEVER_SHOWN = re.compile(r"__pycache__$|~|zzzz-xinference-venv-")
+_PREFIX_FOLDERS = frozenset({"bin", "share", "etc", "include", "man", "doc", "lib", "libexec"})
+_OWN_PROGRAMS = re.compile(r"bin/(python[0-9.]*|activate[.a-z]*|xinference-venv-.*)$")
+_SHOWN_PATHS = 5
+
+
+class Place(StrEnum):
+    """Where a link of a view leads: a package's tree, a joined tree, the host."""
+
+    PACKAGE = "package"
+    JOINED = "joined"
+    HOST = "host"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViewLink(Record, name="link of a view"):
+    """One entry of the view; `tree` is the name of a tree's folder or a directory of the host."""
+
+    name: str
+    place: Place
+    tree: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WrittenFile(Record, name="written file of a view"):
+    """A ``.pth`` file of the view that is written and no link."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrefixFile(Record, name="file of a prefix"):
+    """A file of the environment's prefix, by its path there.
+
+    `tree` is the folder of a package, or the host's prefix. The first line of a `python_script`
+    is to be the environment's own.
+    """
+
+    path: str
+    place: Place
+    tree: str
+    executable: bool
+    python_script: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Script(Record, name="script of an environment"):
+    """A program in ``bin`` that calls an entry point."""
+
+    name: str
+    module: str
+    attribute: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViewPlan(Record, name="plan of a view", version=1):
+    """What a view shows and where each of it is.
+
+    `trees` and `joined` name all that it leads into. `reasons` says of each joined tree why it
+    is one. `warnings` are for whoever launches.
+    """
+
+    links: tuple[ViewLink, ...]
+    written: tuple[WrittenFile, ...]
+    prefix_files: tuple[PrefixFile, ...]
+    scripts: tuple[Script, ...]
+    trees: tuple[str, ...]
+    joined: tuple[str, ...]
+    reasons: Mapping[str, tuple[str, ...]]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JoinedTree:
+    """A joined tree of this environment; `packages` are the folders of its members."""
+
+    folder: str
+    record: JoinedRecord
+    packages: tuple[str, ...]
+    locations: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostPartition:
+    """The host as a view sees it: its `merged` site directories and the `paths` behind the view,
+    both in the order of the search path.
+    """
+
+    merged: tuple[HostSite, ...]
+    paths: tuple[str, ...]
+
+
+def partition_host(
+    sites: Sequence[HostSite],
+    distributions: Iterable[HostDistribution],
+    visible: Collection[str],
+    *,
+    loose: bool,
+) -> HostPartition:
+    """Tell the host's site directories, which are merged into the view, from the folders that
+    ``.pth`` files of it add to the path (editable projects), which stay folders of the path.
+
+    One of these that has hidden distributions is merged if it has visible ones too, else left
+    out. `loose`: what belongs to no distribution is visible.
+    """
+    here: dict[str, set[str]] = defaultdict(set)
+    for each in distributions:
+        here[posixpath.normpath(each.location)].add(each.name)
+    added = _added_by(sites, visible, loose=loose)
+    merged, paths = [], []
+    for site in sites:
+        location = posixpath.normpath(site.location)
+        owners = here[location]
+        if location not in added or (owners & {*visible} and owners - {*visible}):
+            merged.append(site)
+        elif owners & {*visible} or (added[location] and not owners):
+            paths.append(site.location)
+    return HostPartition(merged=tuple(merged), paths=tuple(paths))
+
+
+def _added_by(
+    sites: Iterable[HostSite], visible: Collection[str], *, loose: bool
+) -> dict[str, bool]:
+    """The folders that lines of ``.pth`` files add, and whether a visible file adds each."""
+    added: dict[str, bool] = {}
+    for site in sites:
+        owned = {each.name: each for each in site.names}
+        for name, text in site.path_files.items():
+            entry = owned.get(name)
+            shown = entry is not None and _is_shown(entry, visible, loose=loose)
+            for line in _lines(text):
+                if not line.startswith(_IMPORTS):
+                    place = posixpath.normpath(posixpath.join(site.location, line))
+                    added[place] = added.get(place, False) or shown
+    return added
+
+
+def plan_view(
+    packages: Sequence[PackageRecord],
+    joined: Sequence[JoinedTree],
+    host: HostPartition,
+    distributions: Iterable[HostDistribution],
+    visible: Collection[str],
+    *,
+    loose: bool,
+    host_prefix: str,
+    library: str,
+) -> ViewPlan:
+    """The plan of a view; `packages` are in the order of the install.
+
+    `distributions` are the host's, `host_prefix` is where the host's programs and data files lie
+    below. `library` is the environment's own ``lib/pythonX.Y``, into which nothing is put.
+    """
+    entries = _Entries(joined={folder: tree for tree in joined for folder in tree.packages})
+    for record in packages:
+        entries.add_package(record)
+    for tree in joined:
+        entries.add_shared_paths(tree.record)
+    entries.close_installed()
+    for site in host.merged:
+        for tree in joined:
+            if not tree.packages and site.location in tree.locations[:1]:
+                entries.add_joined(tree)
+        entries.add_site(site, visible, loose=loose)
+    written = list(entries.written)
+    if host.paths:
+        text = "".join(f"{path}\n" for path in host.paths)
+        written.append(WrittenFile(name=PATHS_NAME, text=text))
+    prefix = _Prefix(library=library)
+    shown = [each for each in distributions if each.name in visible]
+    for each in shown:
+        prefix.add_host(each, host_prefix)
+    for record in packages:
+        prefix.add_package(record)
+    members = {folder for tree in joined for folder in tree.packages}
+    return ViewPlan(
+        links=tuple(entries.links[name] for name in sorted(entries.links)),
+        written=tuple(written),
+        prefix_files=tuple(prefix.files.values()),
+        scripts=tuple(prefix.scripts.values()),
+        trees=tuple(sorted({*(record.key.folder for record in packages), *members})),
+        joined=tuple(tree.folder for tree in joined),
+        reasons={tree.folder: tree.reasons for tree in joined},
+        warnings=(*_bounded(entries.warnings), *_bounded(prefix.warnings)),
+    )
+
+
+def import_name(name: str, *, is_directory: bool) -> str | None:
+    """The name by which an entry of a site directory is imported, or None."""
+    kind = EntryKind.NAMESPACE
+    if not is_directory:
+        extension = name.partition(".")[2]
+        kind = EntryKind.EXTENSION if _EXTENSION.search(name) else EntryKind.FILE
+        kind = EntryKind.MODULE if extension in ("py", "pyc") else kind
+    return TopLevelName(name=name, kind=kind).import_name
+
+
+def importable_name(name: str) -> str | None:
+    """The name by which an entry of a view may be imported, as far as its own name tells."""
+    found = import_name(name, is_directory="." not in name)
+    return found if found is not None and found.isidentifier() else None
+
+
+class _Entries:
+    """The entries of a view while they are decided, the first ones of a name first."""
+
+    def __init__(self, *, joined: Mapping[str, JoinedTree]) -> None:
+        self.links: dict[str, ViewLink] = {}
+        self.written: list[WrittenFile] = []
+        self.warnings: list[str] = []
+        self._joined = joined
+        self._owners: dict[str, str] = {}
+        self._names: dict[str, str] = {}
+        # The import names of earlier roots: those of one root are no rivals of each other.
+        self._taken: set[str] = set()
+
+    def add_package(self, record: PackageRecord) -> None:
+        """Show what an installed package has; it is in the way of no later one."""
+        self._names[record.key.folder] = record.key.name
+        tree = self._joined.get(record.key.folder)
+        if tree is not None:
+            self.add_joined(tree)
+            self._owners.update({each.name: record.key.name for each in record.top_level})
+            return
+        for each in record.top_level:
+            other = self._owners.get(each.name)
+            if other is not None and other != record.key.name:
+                self._warn(each.name, record.key.name, [other])
+            self._owners[each.name] = record.key.name
+            self.links[each.name] = ViewLink(
+                name=each.name, place=Place.PACKAGE, tree=record.key.folder
+            )
+
+    def add_joined(self, tree: JoinedTree) -> None:
+        """Show what a joined tree has."""
+        for each in tree.record.top_level:
+            imported = import_name(each.name, is_directory=True)
+            if not tree.packages and (each.name in self.links or imported in self._taken):
+                continue
+            self.links[each.name] = ViewLink(name=each.name, place=Place.JOINED, tree=tree.folder)
+
+    def add_shared_paths(self, record: JoinedRecord) -> None:
+        """Warn of what several packages of a joined tree own."""
+        for shared in record.shared_paths:
+            losers = [self._names.get(label, label) for label in shared.losers]
+            self._warn(shared.path, self._names.get(shared.winner, shared.winner), losers)
+
+    def close_installed(self) -> None:
+        """From now on nothing is shown that has an import name of what was installed."""
+        for name in self.links:
+            for is_directory in (True, False):
+                found = import_name(name, is_directory=is_directory)
+                if found is not None:
+                    self._taken.add(found)
+
+    def add_site(self, site: HostSite, visible: Collection[str], *, loose: bool) -> None:
+        """Show what is visible of a site directory of the host, beside all that came before."""
+        here: set[str] = set()
+        owned = sorted(site.names, key=lambda each: not each.owners)
+        for entry in owned:
+            imported = import_name(entry.name, is_directory=entry.is_directory)
+            is_free = entry.name not in self.links and imported not in self._taken
+            if not entry.owners:
+                is_free = is_free and imported not in here
+            if not is_free or not _is_shown(entry, visible, loose=loose):
+                continue
+            if imported is not None:
+                here.add(imported)
+            text = site.path_files.get(entry.name)
+            if text is not None and (changed := _without_paths(text)) is not None:
+                if changed:
+                    self.written.append(WrittenFile(name=entry.name, text=changed))
+                continue
+            self.links[entry.name] = ViewLink(name=entry.name, place=Place.HOST, tree=site.location)
+        self._taken |= here
+
+    def _warn(self, path: str, winner: str, losers: Iterable[str]) -> None:
+        names = ", ".join(losers)
+        self.warnings.append(f"{path} is of {winner} and of {names} too: that of {winner} is seen")
+
+
+class _Prefix:
+    """The files of an environment's prefix while they are decided; the later one of a path wins."""
+
+    def __init__(self, *, library: str) -> None:
+        self.files: dict[str, PrefixFile] = {}
+        self.scripts: dict[str, Script] = {}
+        self.warnings: list[str] = []
+        self._library = library
+
+    def add_package(self, record: PackageRecord) -> None:
+        """The data files and scripts of an installed package."""
+        for each in record.data_files:
+            if self._is_allowed(each.path):
+                self._put(each, Place.PACKAGE, record.key.folder)
+            else:
+                self.warnings.append(
+                    f"{record.key.name} has a file for {each.path}, which is the environment's"
+                    " own: it is left out"
+                )
+        for point in record.entry_points:
+            self._put_script(point.name, point.module, point.attribute)
+
+    def add_host(self, each: HostDistribution, prefix: str) -> None:
+        """The data files, programs and scripts of a visible distribution of the host."""
+        for path in each.data_files:
+            if self._is_allowed(path):
+                self._put(DataFile(path=path), Place.HOST, prefix)
+        for path in each.programs:
+            if self._is_allowed(path):
+                self._put(DataFile(path=path, executable=True), Place.HOST, prefix)
+        for text in each.scripts:
+            name, _, place = text.partition(" = ")
+            module, _, attribute = place.partition(":")
+            self._put_script(name, module, attribute)
+
+    def _put(self, file: DataFile, place: Place, tree: str) -> None:
+        self.files[file.path] = PrefixFile(
+            path=file.path,
+            place=place,
+            tree=tree,
+            executable=file.executable,
+            python_script=file.python_script,
+        )
+        self.scripts.pop(file.path.removeprefix("bin/"), None)
+
+    def _put_script(self, name: str, module: str, attribute: str) -> None:
+        if attribute and "/" not in name and self._is_allowed(f"bin/{name}"):
+            self.scripts[name] = Script(name=name, module=module, attribute=attribute)
+            self.files.pop(f"bin/{name}", None)
+
+    def _is_allowed(self, path: str) -> bool:
+        """Whether a path is no place of the environment's own."""
+        top, _, below = path.partition("/")
+        return (
+            bool(below)
+            and top in _PREFIX_FOLDERS
+            and posixpath.normpath(path) == path
+            and not f"{path}/".startswith(f"{self._library}/")
+            and not _OWN_PROGRAMS.match(path)
+        )
+
+
+def _is_shown(entry: HostName, visible: Collection[str], *, loose: bool) -> bool:
+    """Whether an entry of the host is visible."""
+    if _NEVER_SHOWN.match(entry.name) or entry.name.endswith(_EDITABLE_LINK):
+        return False
+    if entry.owners:
+        return entry.is_visible(visible)
+    return loose and not entry.is_metadata
+
+
+def _without_paths(text: str) -> str | None:
+    """The text of a ``.pth`` file without the folders that it adds; None when it adds none.
+
+    These are entries of the search path themselves.
+    """
+    lines = _lines(text)
+    kept = [line for line in lines if line.startswith(_IMPORTS) and not _ADDS_SITE.fullmatch(line)]
+    return None if len(kept) == len(lines) else "".join(f"{line}\n" for line in kept)
+
+
+def _lines(text: str) -> list[str]:
+    """The lines of a ``.pth`` file that do something."""
+    stripped = (line.rstrip() for line in text.splitlines())
+    return [line for line in stripped if line.strip() and not line.startswith("#")]
+
+
+def _bounded(warnings: Sequence[str]) -> list[str]:
+    """The first warnings, and how many more there are."""
+    if len(warnings) <= _SHOWN_PATHS:
+        return list(warnings)
+    return [*warnings[:_SHOWN_PATHS], f"and {len(warnings) - _SHOWN_PATHS} more like this"]

@@ -1,0 +1,25 @@
+"""How far a launch is: said to whoever waits, and noted in errors."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Protocol, TypeVar
+
+from xinference_venv.errors import VirtualEnvError
+from xinference_venv.inventory.jobs import Phase
+
+_T = TypeVar("_T")
+
+
+class ReportProgress(Protocol):
+    """Tells whoever waits how far a build is; see `Job.say`."""
+
+    def __call__(self, phase: Phase, message: str, **progress: int | None) -> None: ...
+
+
+async def in_phase(phase: Phase, work: Awaitable[_T]) -> _T:
+    """Let an error say in which phase it happened."""
+    try:
+        return await work
+    except VirtualEnvError as error:
+        raise error.with_details(phase=phase.value) from error

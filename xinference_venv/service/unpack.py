@@ -1,0 +1,169 @@
+"""The packages of a lock, each in a tree of its own in the store.
+
+Comes in: a lock, and the private folder of a build. Comes out: the record of each package, in the
+order of the lock. What the store lacks uv installs, all at once, into an environment that is
+thrown away; from there it is checked and moved into the store. With all there nothing runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from xinference_venv._util.tasks import finish_in_thread
+from xinference_venv.errors import InstallFailed
+from xinference_venv.inventory.jobs import Phase
+from xinference_venv.planning.lock import EnvLock
+from xinference_venv.planning.package import PackageKey, PackageRecord
+from xinference_venv.planning.source_builds import with_places
+from xinference_venv.planning.spec import EnvSpec
+from xinference_venv.service.free_space import check_free_space
+from xinference_venv.service.phases import ReportProgress, in_phase
+from xinference_venv.store.envs.inspect import site_packages_of
+from xinference_venv.store.envs.placement import check_placement
+from xinference_venv.store.packages.package_tree import split_environment
+from xinference_venv.store.store import Store
+from xinference_venv.uv.installer import Builder
+from xinference_venv.uv.output import InstallProgress
+from xinference_venv.uv.subprocess import Uv
+
+
+@dataclass(kw_only=True)
+class Unpacking:
+    """One build's packages; `deadline` is in seconds for each uv process.
+
+    After `packages_for`: whether uv had in its cache all that the store lacked, the bytes of
+    wheels that it had to fetch, as far as it says, and the bytes that were linked to its cache
+    and copied.
+    """
+
+    store: Store
+    uv: Uv
+    spec: EnvSpec
+    deadline: float
+    say: ReportProgress
+    note: Callable[[str], None]
+    was_cached: bool = field(default=True, init=False)
+    fetched_bytes: int = field(default=0, init=False)
+    linked_bytes: int = field(default=0, init=False)
+    copied_bytes: int = field(default=0, init=False)
+
+    async def packages_for(self, lock: EnvLock, folder: Path) -> tuple[PackageRecord, ...]:
+        """The package of each entry of a lock; the build at `folder` keeps them as it runs.
+
+        Raises `InstallFailed` with uv's words or the name of what is refused, `StoreError` where
+        it does not fit on the disk, `VerificationFailed` where a file is not what its RECORD says.
+        """
+        keys = {package["name"]: PackageKey.of(package) for package in lock.packages}
+        known = await asyncio.to_thread(self._known, keys, folder)
+        missing = [package for package in lock.packages if package["name"] not in known]
+        if missing:
+            unpack = self._unpack(replace(lock, packages=tuple(missing)), keys, folder)
+            known |= await in_phase(Phase.INSTALLING, unpack)
+        return tuple(known[package["name"]] for package in lock.packages)
+
+    def _known(
+        self, keys: Mapping[str, PackageKey | None], folder: Path
+    ) -> dict[str, PackageRecord]:
+        wanted = {name: key for name, key in keys.items() if key is not None}
+        # Named first: what is found from now on stays.
+        self.store.packages.keep(folder, [key.folder for key in wanted.values()])
+        found = {name: self.store.packages.get(key) for name, key in wanted.items()}
+        return {name: record for name, record in found.items() if record is not None}
+
+    async def _unpack(
+        self, lock: EnvLock, keys: Mapping[str, PackageKey | None], folder: Path
+    ) -> dict[str, PackageRecord]:
+        """Install what the store lacks, and move it there."""
+        names = {package["name"] for package in lock.packages}
+        sizes = {name: size for name, size in lock.sizes.items() if name in names}
+        total = len(names)
+        self.say(
+            Phase.INSTALLING,
+            f"installing {total} packages",
+            done=0,
+            total=total,
+            done_bytes=0,
+            total_bytes=sum(sizes.values()),
+        )
+        placed = with_places(lock, str(self.store.layout.wheels))
+        progress = InstallProgress(total=total, sizes=sizes)
+        links = await check_free_space(placed, self._builder(folder, 0), self.store.layout.root)
+        records, contested = await self._round(placed, keys, folder, 0, progress)
+        for number, name in enumerate(contested, 1):
+            # Of two owners of one path only one has its file, so each is installed by itself.
+            alone = tuple(each for each in placed.packages if each["name"] == name)
+            more, _ = await self._round(
+                replace(placed, packages=alone), keys, folder, number, progress
+            )
+            records |= more
+        size = sum(each.size_bytes for each in records.values())
+        self.was_cached = progress.was_cached
+        self.fetched_bytes = progress.fetched_bytes
+        self.linked_bytes, self.copied_bytes = (size, 0) if links else (0, size)
+        return records
+
+    async def _round(
+        self,
+        lock: EnvLock,
+        keys: Mapping[str, PackageKey | None],
+        folder: Path,
+        number: int,
+        progress: InstallProgress,
+    ) -> tuple[dict[str, PackageRecord], Sequence[str]]:
+        """Install a lock into an empty environment and take it apart; also who shares a path."""
+
+        def on_line(line: str) -> None:
+            step = progress.read(line)
+            if step is None:
+                self.note(line)
+                return
+            self.say(
+                step.phase,
+                step.message,
+                done=step.done,
+                total=step.total,
+                done_bytes=step.done_bytes,
+                total_bytes=step.total_bytes,
+            )
+
+        builder = self._builder(folder, number)
+        await builder.make_empty()
+        await builder.install(lock, on_line)
+        wanted = {package["name"]: keys[package["name"]] for package in lock.packages}
+        return await finish_in_thread(self._take_apart, builder.env, wanted, folder)
+
+    def _take_apart(
+        self, env: Path, keys: Mapping[str, PackageKey | None], folder: Path
+    ) -> tuple[dict[str, PackageRecord], Sequence[str]]:
+        site_packages = site_packages_of(env)
+        check_placement(env, site_packages)
+        into = folder / f"trees-of-{env.name}"
+        try:
+            split = split_environment(env, site_packages, keys, into)
+        except OSError as error:
+            # A wheel may have a file in the place of another one, even of its own RECORD.
+            raise InstallFailed(
+                f"{', '.join(sorted(keys))} can't be taken apart: {error}", {"errno": error.errno}
+            ) from error
+        trees = list(split.trees.values())
+        self.store.packages.keep(folder, [each.record.key.folder for each in trees])
+        for each in trees:
+            for note in each.record.notes:
+                self.note(f"{each.record.key.name}: {note}")
+        records = self.store.packages.add(trees)
+        # A build from source may have one of its own here, before the environment itself does.
+        for left in (env, into):
+            self.store.disk.discard(left, self.store.layout.trash)
+        return {each.key.name: each for each in records}, split.contested
+
+    def _builder(self, folder: Path, number: int) -> Builder:
+        return Builder(
+            uv=self.uv,
+            spec=self.spec,
+            env=folder / f"unpacked-{number}",
+            scratch=folder,
+            deadline=self.deadline,
+        )

@@ -1,0 +1,119 @@
+"""Bytecode of trees: compiled once per tree and minor version of Python, for all environments.
+
+Comes in: a store. Comes out: which trees an interpreter has not compiled yet, and the program that
+compiles them. Bytecode is checked by time and size of its source, so an edit is seen. A tree that
+was compiled has a mark; what processes compile themselves meanwhile is the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from xinference_venv.errors import InvalidRecord, StoreError
+from xinference_venv.store.keys import names_in
+from xinference_venv.store.packages.package_tree import BYTECODE, SITE, walk
+from xinference_venv.store.store import Store
+
+COMPILER = """\
+import compileall, os, py_compile, sys
+try:
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+except (AttributeError, OSError):
+    os.nice(19)
+for folder in sys.argv[1:]:
+    mode = py_compile.PycInvalidationMode.TIMESTAMP
+    compileall.compile_dir(folder, quiet=2, invalidation_mode=mode)
+    print(folder, file=sys.stderr, flush=True)
+"""
+"""Compiles folders at idle priority, and prints each to stderr when it is done.
+
+Sources that are none for this version of Python, templates among them, are left.
+"""
+
+_MARK = "xinference-venv.compiled"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Uncompiled:
+    """What an interpreter has not compiled yet: the folders of packages, and of joined trees, which
+    come after their members. `tag` stands for the interpreter in the names of bytecode.
+    """
+
+    interpreter: str
+    tag: str
+    packages: tuple[Path, ...]
+    joined: tuple[Path, ...]
+
+
+def uncompiled(store: Store) -> list[Uncompiled]:
+    """What there is to compile for the environments of a store."""
+    wanted: dict[tuple[str, str], tuple[set[Path], set[Path]]] = {}
+    for env_id in names_in(str(store.layout.envs)):
+        try:
+            record = store.record_of(env_id)
+        except (InvalidRecord, StoreError):
+            continue
+        tag = "cpython-" + "".join(record.python_version.split(".")[:2])
+        interpreter = str(record.interpreter.get("path"))
+        packages, joined = wanted.setdefault((interpreter, tag), (set(), set()))
+        packages.update(map(store.layout.package, record.trees))
+        joined.update(map(store.layout.joined_tree, record.joined))
+    found = [
+        Uncompiled(
+            interpreter=interpreter,
+            tag=tag,
+            packages=_without_mark(packages, tag),
+            joined=_without_mark(joined, tag),
+        )
+        for (interpreter, tag), (packages, joined) in wanted.items()
+    ]
+    return [each for each in found if each.packages or each.joined]
+
+
+def mark_compiled(store: Store, folder: Path, tag: str) -> None:
+    """Remember that a folder of packages was compiled; one that was removed is fine."""
+    with suppress(StoreError):
+        if folder.is_dir():
+            store.disk.write(_mark(folder.parent, tag), b"", durable=False)
+
+
+def share_bytecode(store: Store, folder: Path, tag: str) -> None:
+    """Give a joined tree the bytecode that its members have of the files that are theirs there.
+
+    Only next to the source that it is of: a shared folder of bytecode runs another owner's code.
+    """
+    record = store.joined.record(folder.parent.name)
+    for tree in () if record is None else record.plan.trees:
+        site = store.layout.package(tree) / SITE
+        for path, compiled in _bytecode(site, tag):
+            target = folder / compiled
+            with suppress(OSError):
+                if os.path.samefile(site / path, folder / path) and not target.exists():
+                    os.link(site / compiled, target)
+
+
+def _bytecode(site: Path, tag: str) -> Iterator[tuple[str, str]]:
+    """The sources that have bytecode of a version, and that bytecode."""
+    ending = f".{tag}.pyc"
+    with suppress(OSError):
+        for compiled, _ in walk(site):
+            folder, name = os.path.split(compiled)
+            if name.endswith(ending) and os.path.basename(folder) == BYTECODE:
+                source = os.path.join(os.path.dirname(folder), name.removesuffix(ending) + ".py")
+                yield source, compiled
+
+
+def _without_mark(trees: Iterable[Path], tag: str) -> tuple[Path, ...]:
+    return tuple(
+        tree / SITE
+        for tree in sorted(trees)
+        if tree.is_dir() and not os.path.lexists(_mark(tree, tag))
+    )
+
+
+def _mark(tree: Path, tag: str) -> Path:
+    return tree / f"{_MARK}.{tag}"

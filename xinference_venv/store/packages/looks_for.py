@@ -1,0 +1,319 @@
+"""What a package looks for outside of its own tree, by paths that the system resolves.
+
+Comes in: a folder of packages, and which files of it are one distribution's. Comes out: the
+top-level names that its sources and shared objects look for there, with the way and the file.
+
+In a view a package's directory is a link into its tree. Paths that are made by text alone
+(``dirname(dirname(__file__))``) stay in the view and find everything. Those that the kernel or
+``realpath`` resolves leave the view and arrive in the tree, where the neighbours are not: ``..``
+in a path that is opened, ``$ORIGIN/..`` in a run path, ``realpath`` and ``Path.resolve``. Sources
+are judged by evaluating what they compute from ``__file__`` over their syntax tree; what depends
+on a value that only the running program has is not known, and says nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from xinference_venv.planning.package import ABOVE, LooksFor, Way
+from xinference_venv.store.host.elf import read_dynamic
+
+# A source can only look outside by a path of its own and a step up.
+_OWN_PATH: Final = (b"__file__", b"__path__")
+_STEP: Final = re.compile(rb"""['"/]\.\.['"/]|pardir|realpath|\.resolve\(""")
+_SHARED_OBJECT = re.compile(r"\.so(\.\d+)*$")
+# Generated tables; what looks for a file is short.
+_MOST_SOURCE_BYTES = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """A path by its parts below the folder of packages.
+
+    `parts` may have ``..`` that was not resolved yet; `above` counts the directories by which
+    it lies above the folder. `way` is how it came to be real, None while it is text.
+    """
+
+    parts: tuple[str, ...]
+    above: int = 0
+    way: Way | None = None
+
+    def join(self, text: str) -> _Path | None:
+        """The path with more of it; None for what leads elsewhere."""
+        if text.startswith("/"):
+            return None
+        more = [part for part in text.split("/") if part not in ("", ".")]
+        return replace(self, parts=(*self.parts, *more))
+
+    def parent(self) -> _Path:
+        """The directory, by text alone."""
+        if self.parts:
+            return replace(self, parts=self.parts[:-1])
+        return replace(self, above=self.above + 1)
+
+    def collapse(self) -> _Path:
+        """The path without ``..``, by text alone, or from what is real by now."""
+        done = replace(self, parts=())
+        for part in self.parts:
+            done = done.parent() if part == ".." else replace(done, parts=(*done.parts, part))
+        return done
+
+    def resolve(self, way: Way) -> _Path:
+        """The real path."""
+        return replace(self.collapse(), way=self.way or way)
+
+    def reached(self) -> tuple[str, Way] | None:
+        """The top-level name at which the system arrives, and why not in the view."""
+        way = self.way or (Way.PARENT if ".." in self.parts else None)
+        collapsed = self.collapse()
+        if way is None or not collapsed.parts:
+            return None
+        return (ABOVE if collapsed.above else collapsed.parts[0]), way
+
+
+_Value = _Path | str | None
+_Scope = dict[str, _Value]
+
+
+def looks_for(root: Path, files: Iterable[str], own: Collection[str]) -> tuple[LooksFor, ...]:
+    """What the files, given relative to the folder of packages `root`, look for outside.
+
+    `own` are the top-level names of the distribution itself, which are at their place. Blocks
+    on the disk.
+    """
+    found: set[LooksFor] = set()
+    for path in files:
+        if path.endswith(".py"):
+            reached: Iterable[tuple[str, Way]] = _reached_by_source(root, path)
+        elif _SHARED_OBJECT.search(path):
+            reached = _reached_by_run_path(root, path)
+        else:
+            continue
+        for name, way in reached:
+            if name not in own:
+                found.add(LooksFor(name=name, way=way, path=path))
+    return tuple(sorted(found))
+
+
+def _reached_by_run_path(root: Path, path: str) -> Iterator[tuple[str, Way]]:
+    base = os.path.join(root, "")
+    dynamic = read_dynamic(base + path)
+    for folder in () if dynamic is None else dynamic.run_path:
+        if not folder.startswith(base):
+            # An absolute one of the machine that it was built on.
+            continue
+        place = _Path(()).join(folder.removeprefix(base))
+        reached = None if place is None else place.reached()
+        if reached is not None:
+            yield reached[0], Way.RUN_PATH
+
+
+def _reached_by_source(root: Path, path: str) -> list[tuple[str, Way]]:
+    try:
+        with open(os.path.join(root, path), "rb") as file:
+            source = file.read(_MOST_SOURCE_BYTES)
+    except OSError:
+        return []
+    if not any(each in source for each in _OWN_PATH) or _STEP.search(source) is None:
+        return []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    reading = _Reading(file=_Path(tuple(path.split("/"))))
+    try:
+        reading.statements(tree.body, {})
+    except RecursionError:
+        return []
+    return reading.reached
+
+
+@dataclass(slots=True)
+class _Reading:
+    """One source, evaluated as far as it computes paths from its own."""
+
+    file: _Path
+    reached: list[tuple[str, Way]] = field(default_factory=list)
+
+    def statements(self, body: Iterable[ast.stmt], scope: _Scope) -> None:
+        """Evaluate statements in their order; both branches of a condition count."""
+        for each in body:
+            self.statement(each, scope)
+
+    def statement(self, node: ast.stmt, scope: _Scope) -> None:
+        match node:
+            case ast.Assign(targets=targets, value=value):
+                found = self.value(value, scope)
+                for target in targets:
+                    if isinstance(target, ast.Name):
+                        scope[target.id] = found
+                    elif isinstance(target, ast.Attribute):
+                        scope[f".{target.attr}"] = found
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                scope[name] = self.value(value, scope)
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                inner = dict(scope)
+                for argument in ast.walk(node.args):
+                    if isinstance(argument, ast.arg):
+                        inner[argument.arg] = None
+                self.statements(node.body, inner)
+            case _:
+                for part in ast.iter_child_nodes(node):
+                    self.part(part, scope)
+
+    def part(self, node: ast.AST, scope: _Scope) -> None:
+        if isinstance(node, ast.stmt):
+            self.statement(node, scope)
+        elif isinstance(node, ast.expr):
+            self.value(node, scope)
+        else:
+            for each in ast.iter_child_nodes(node):
+                self.part(each, scope)
+
+    def value(self, node: ast.expr, scope: _Scope) -> _Value:
+        """What an expression is, where that can be known; and note where it leads.
+
+        What an operation on paths takes is not noted: ``abspath`` makes text of ``..``.
+        """
+        return self._note(self._value(node, scope))
+
+    def _note(self, found: _Value) -> _Value:
+        if isinstance(found, _Path) and (reached := found.reached()) is not None:
+            self.reached.append(reached)
+        return found
+
+    def _value(self, node: ast.expr, scope: _Scope) -> _Value:
+        match node:
+            case ast.Constant(value=str() as text):
+                return text
+            case ast.Name(id="__file__"):
+                return self.file
+            case ast.Name(id=name):
+                return scope.get(name)
+            case ast.Subscript(value=ast.Name(id="__path__")):
+                return self.file.parent()
+            case ast.Subscript(value=ast.Attribute(value=inner, attr="parents"), slice=index):
+                return self._ancestor(self._value(inner, scope), index)
+            case ast.Attribute(attr="pardir"):
+                return ".."
+            case ast.Attribute(attr="curdir"):
+                return "."
+            case ast.Attribute(attr="sep"):
+                return "/"
+            case ast.Attribute(value=inner, attr="parent"):
+                found = self._value(inner, scope)
+                # pathlib takes the last part away, whatever it is.
+                return found.parent() if isinstance(found, _Path) else None
+            case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name):
+                return scope.get(f".{name}")
+            case ast.BinOp(left=left, op=ast.Div(), right=right):
+                return _joined(self._value(left, scope), [self._value(right, scope)])
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                return _concatenated([self._value(left, scope), self._value(right, scope)])
+            case ast.JoinedStr(values=parts):
+                return _concatenated(
+                    [
+                        self._value(
+                            part.value if isinstance(part, ast.FormattedValue) else part, scope
+                        )
+                        for part in parts
+                    ]
+                )
+            case ast.Call():
+                return self._call(node, scope)
+            case _:
+                for part in ast.iter_child_nodes(node):
+                    self.part(part, scope)
+                return None
+
+    def _call(self, node: ast.Call, scope: _Scope) -> _Value:
+        for keyword in node.keywords:
+            self.value(keyword.value, scope)
+        arguments = [self._value(each, scope) for each in node.args]
+        first = arguments[0] if arguments else None
+        method = node.func if isinstance(node.func, ast.Attribute) else None
+        name = node.func.id if isinstance(node.func, ast.Name) else method.attr if method else ""
+        if name in _FUNCTIONS and isinstance(first, _Path):
+            return _FUNCTIONS[name](first, arguments[1:])
+        if method is not None:
+            inner = self._value(method.value, scope)
+            if isinstance(inner, _Path) and name in _METHODS:
+                return _METHODS[name](inner, arguments)
+            self._note(inner)
+        for each in arguments:
+            self._note(each)
+        return None
+
+    def _ancestor(self, found: _Value, index: ast.expr) -> _Value:
+        if not isinstance(found, _Path) or not isinstance(index, ast.Constant):
+            return None
+        if not isinstance(index.value, int) or not 0 <= index.value < 20:
+            return None
+        for _ in range(index.value + 1):
+            found = found.parent()
+        return found
+
+
+def _joined(start: _Value, more: Iterable[_Value]) -> _Value:
+    """A path and what is appended to it; what is not known ends it, and the rest says nothing."""
+    found = start
+    for each in more:
+        if not isinstance(found, _Path) or not isinstance(each, str):
+            return None
+        found = found.join(each)
+    return found
+
+
+def _concatenated(parts: Iterable[_Value]) -> _Value:
+    """A path or text with text behind it; the rest begins a name, or follows a slash."""
+    found: _Value = ""
+    for part in parts:
+        if isinstance(found, str) and isinstance(part, str):
+            found += part
+        elif found == "" and isinstance(part, _Path):
+            found = part
+        elif isinstance(found, _Path) and isinstance(part, str):
+            if part.startswith("/") or not found.parts:
+                found = found.join(part.lstrip("/"))
+            else:
+                first, *rest = part.split("/")
+                found = replace(found, parts=(*found.parts[:-1], found.parts[-1] + first))
+                found = found.join("/".join(rest))
+        else:
+            return None
+        if found is None:
+            return None
+    return found
+
+
+def _with_name(found: _Path, arguments: Sequence[_Value]) -> _Value:
+    return _joined(found.parent(), arguments)
+
+
+_Function = Callable[[_Path, Sequence[_Value]], _Value]
+
+# Of os.path, and what makes a path of a path.
+_FUNCTIONS: Final[Mapping[str, _Function]] = {
+    "dirname": lambda found, _: found.parent(),
+    "abspath": lambda found, _: found.collapse(),
+    "normpath": lambda found, _: found.collapse(),
+    "realpath": lambda found, _: found.resolve(Way.REALPATH),
+    **dict.fromkeys(("fspath", "str"), lambda found, _: found),
+    **dict.fromkeys(("join", "Path", "PurePath", "PosixPath"), _joined),
+}
+# Of a `pathlib.Path`.
+_METHODS: Final[Mapping[str, _Function]] = {
+    "joinpath": _joined,
+    "resolve": lambda found, _: found.resolve(Way.RESOLVE),
+    "with_name": _with_name,
+    **dict.fromkeys(("absolute", "as_posix", "expanduser"), lambda found, _: found),
+}

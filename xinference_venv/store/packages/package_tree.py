@@ -1,0 +1,557 @@
+"""From an environment that uv has just filled to the trees of its packages.
+
+Comes in: a private virtual environment, which nothing else uses, and the keys of what was
+installed into it. Comes out: a folder for each package with ``site`` (what goes into
+site-packages), ``data`` (what goes into the prefix) and its `PackageRecord`, every file checked
+against RECORD. Trees are made by renames; only what several packages share is taken apart.
+
+What RECORD gets wrong in ways that pip and uv accept is corrected, and noted. Refused by name is
+what could act where it must not: links that leave the tree, ``sitecustomize``, paths that are too
+long for tools to walk, files that are none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import stat
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint as DeclaredEntryPoint
+from importlib.metadata import PathDistribution
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from xinference_venv._util.records import digest_of
+from xinference_venv.errors import InstallFailed, VerificationFailed
+from xinference_venv.planning.package import (
+    DataFile,
+    EntryKind,
+    EntryPoint,
+    PackageKey,
+    PackageRecord,
+    TopLevelName,
+)
+from xinference_venv.store.packages.looks_for import looks_for
+from xinference_venv.store.packages.record_file import (
+    RecordRow,
+    digest_fits,
+    encode_digest,
+    format_record,
+    metadata_name,
+    read_record,
+)
+
+SITE = "site"
+DATA = "data"
+BYTECODE = "__pycache__"
+
+_MOST_PATH_LENGTH = 1000
+_LARGE_BYTES = 1024 * 1024
+_SHA256_DIGEST = re.compile("sha256=[A-Za-z0-9_-]{43}")
+# What Python runs at every start, whoever put it there.
+_CUSTOMIZATION = frozenset({"sitecustomize", "usercustomize"})
+# What differs from install to install of one wheel: nothing reads them in an environment.
+_OF_THE_INSTALL = frozenset({"REQUESTED", "uv_cache.json"})
+_DIRECTORY_MODE = 0o555
+_SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
+_LIB64 = re.compile(r"\Alib64(?=/)")
+# What uv puts in the place of ``#!python`` where a path would be too long or is relative.
+_TRAMPOLINE = re.compile(rb"\A#!/bin/sh\n'''exec' [^\n]*\n' '''\n")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StagedTree:
+    """A whole tree that is not in the store yet."""
+
+    folder: Path
+    record: PackageRecord
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """What became of an environment: its trees by name of the package.
+
+    `contested` are packages that own a path together: only the file of one of them is there, so
+    each has to be installed by itself.
+    """
+
+    trees: Mapping[str, StagedTree]
+    contested: tuple[str, ...]
+
+
+def split_environment(
+    env: Path, site_packages: Path, keys: Mapping[str, PackageKey | None], into: Path
+) -> Split:
+    """Move the packages of an environment into trees below `into`, which is made.
+
+    `keys` has each package that was to be installed, None where only its content tells the key.
+    Raises `InstallFailed` for what is refused, `VerificationFailed` where a file is not what its
+    RECORD says or other packages are there. Blocks on the disk.
+    """
+    found = {
+        each.name: each
+        for each in (
+            _Installed.read(metadata, env, site_packages)
+            for metadata in sorted(site_packages.glob("*.dist-info"))
+        )
+    }
+    if unexpected := sorted(found.keys() ^ keys.keys()):
+        raise VerificationFailed(
+            f"what was installed is not what was asked for: {', '.join(unexpected)}",
+            {"faults": unexpected},
+        )
+    contested = _contested(found.values())
+    trees = {name: into / name for name in found if name not in contested}
+    for name, tree in trees.items():
+        (tree / SITE).mkdir(parents=True)
+        (tree / DATA).mkdir()
+        found[name].move_data(env, tree / DATA)
+    _move(
+        str(site_packages),
+        {name: f"{tree}/{SITE}" for name, tree in trees.items()},
+        {name: each.site for name, each in found.items()},
+    )
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        made = pool.map(
+            lambda name: _Finishing(
+                tree=trees[name], env=env, key=keys[name], installed=found[name]
+            ).run(),
+            # The large ones first, so that none is left to one thread in the end.
+            sorted(trees, key=lambda name: -found[name].size_bytes),
+        )
+        finished = {each.record.key.name: each for each in made}
+    return Split(trees=finished, contested=tuple(sorted(contested)))
+
+
+# Who owns what
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Installed:
+    """A package as uv has left it: the rows of its RECORD by path below ``site`` and ``data``.
+
+    `elsewhere` are paths that lead out of the environment, where nothing was written;
+    `unpacked_ns` is when uv had unpacked the wheel, in nanoseconds since the epoch.
+    """
+
+    name: str
+    version: str
+    metadata: str
+    site: Mapping[str, RecordRow]
+    data: Mapping[str, RecordRow]
+    elsewhere: tuple[str, ...]
+    unpacked_ns: int
+
+    @classmethod
+    def read(cls, metadata: Path, env: Path, site_packages: Path) -> _Installed:
+        try:
+            rows = read_record(metadata)
+        except (OSError, ValueError) as error:
+            raise VerificationFailed(f"{metadata.name}: RECORD can't be read: {error}") from None
+        base = os.path.relpath(site_packages, env)
+        site, data, elsewhere = {}, {}, []
+        for row in rows:
+            if not row.path.startswith(("../", "/")):
+                site[row.path] = row
+                continue
+            path = _LIB64.sub("lib", os.path.normpath(os.path.join(base, row.path)))
+            if path.startswith(("../", "/")):
+                elsewhere.append(row.path)
+            elif path.startswith(f"{base}/"):
+                site[path[len(base) + 1 :]] = row
+            else:
+                data[path] = row
+        name, version = metadata_name(metadata.name)
+        return cls(
+            name=name,
+            version=version,
+            metadata=metadata.name,
+            site=site,
+            data=data,
+            elsewhere=tuple(elsewhere),
+            unpacked_ns=_modified_ns(metadata / "METADATA"),
+        )
+
+    @property
+    def size_bytes(self) -> int:
+        """What RECORD says of all files."""
+        return sum(row.size or 0 for row in (*self.site.values(), *self.data.values()))
+
+    def move_data(self, env: Path, target: Path) -> None:
+        """Move what goes into the prefix: file by file, since the environment has its folders."""
+        for path in self.data:
+            if os.path.lexists(env / path):
+                (target / path).parent.mkdir(parents=True, exist_ok=True)
+                (env / path).rename(target / path)
+
+
+def _contested(found: Collection[_Installed]) -> set[str]:
+    """The packages that own a path together with another one."""
+    owners: dict[str, str] = {}
+    contested: set[str] = set()
+    for each in found:
+        for path in (*each.site, *(f"../{path}" for path in each.data)):
+            first = owners.setdefault(path, each.name)
+            if first != each.name and f"{BYTECODE}/" not in path:
+                contested |= {first, each.name}
+    return contested
+
+
+def _move(source: str, targets: Mapping[str, str], paths: Mapping[str, Collection[str]]) -> None:
+    """Move what each package owns below a directory: what one alone owns is one rename.
+
+    `paths` are relative to `source`; who has no target stays where it is.
+    """
+    owners: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for name, own in paths.items():
+        for path in own:
+            entry, _, rest = path.partition("/")
+            owners[entry][name].append(rest)
+    for entry, below in owners.items():
+        place = f"{source}/{entry}"
+        if len(below) > 1:
+            if any("" in rests for rests in below.values()):
+                # One file of several: whoever owns it gets its own by another install.
+                continue
+            inner = {name: f"{targets[name]}/{entry}" for name in below if name in targets}
+            _move(place, inner, below)
+            continue
+        [name] = below
+        if name in targets and os.path.lexists(place):
+            os.makedirs(targets[name], exist_ok=True)
+            os.rename(place, f"{targets[name]}/{entry}")
+
+
+# One tree
+
+
+@dataclass(kw_only=True, slots=True)
+class _Finishing:
+    """A tree whose files are in place: checks them, writes RECORD and the package's own record."""
+
+    tree: Path
+    env: Path
+    key: PackageKey | None
+    installed: _Installed
+    notes: list[str] = field(default_factory=list)
+
+    def run(self) -> StagedTree:
+        site, data = self.tree / SITE, self.tree / DATA
+        entry_points = _entry_points(site / self.installed.metadata)
+        self._drop_what_is_made_for_each(entry_points)
+        scripts = {path for path in _scripts(data) if self._restore_first_line(data / path)}
+        files = self._check(site, self.installed.site)
+        data_rows = {**self.installed.data, **{path: RecordRow(path) for path in scripts}}
+        data_files = self._check(data, data_rows)
+        self._note_rows_without_file(files, data_files, entry_points)
+        key = self.key or self._key_of_content(files)
+        record_sha256 = self._write_record(files, data_files, entry_points)
+        record = PackageRecord(
+            key=key,
+            metadata=self.installed.metadata,
+            top_level=top_level_names(site),
+            data_files=tuple(
+                DataFile(
+                    path=path,
+                    executable=os.access(data / path, os.X_OK),
+                    python_script=path in scripts,
+                )
+                for path in sorted(data_files)
+            ),
+            entry_points=entry_points,
+            requires=_requires(site / self.installed.metadata),
+            looks_for=looks_for(site, sorted(files), set(os.listdir(site))),
+            files=len(files) + len(data_files) + 1,
+            size_bytes=sum(row.size or 0 for row in (*files.values(), *data_files.values()))
+            + (site / self.installed.metadata / "RECORD").stat().st_size,
+            record_sha256=record_sha256,
+            notes=tuple(self.notes),
+        )
+        close_directories(site)
+        close_directories(data)
+        return StagedTree(folder=self.tree, record=record)
+
+    def _drop_what_is_made_for_each(self, entry_points: Sequence[EntryPoint]) -> None:
+        for each in entry_points:
+            (self.tree / DATA / "bin" / each.name).unlink(missing_ok=True)
+        for name in _OF_THE_INSTALL:
+            (self.tree / SITE / self.installed.metadata / name).unlink(missing_ok=True)
+
+    def _restore_first_line(self, script: Path) -> bool:
+        """Give a script the first line that its wheel has, in a file of its own."""
+        content = script.read_bytes()
+        first, _, rest = content.partition(b"\n")
+        if (found := _TRAMPOLINE.match(content)) is not None:
+            rest = content[found.end() :]
+        elif not first.startswith(b"#!" + os.fsencode(self.env / "bin" / "python")):
+            return False
+        script.unlink()
+        script.write_bytes(b"#!python\n" + rest)
+        script.chmod(0o755)
+        return True
+
+    def _check(self, root: Path, rows: Mapping[str, RecordRow]) -> dict[str, RecordRow]:
+        """A row for every file below a directory but RECORD; raises what is wrong with one."""
+        checked = {}
+        for path, entry in walk(root):
+            self._refuse(root, path, entry)
+            if entry.is_symlink():
+                continue
+            found = entry.stat(follow_symlinks=False)
+            if BYTECODE in path.split("/") and path.endswith(".pyc"):
+                # It is compiled here, for the Python that runs it.
+                os.unlink(entry.path)
+                continue
+            if path == f"{self.installed.metadata}/RECORD":
+                continue
+            if stat.S_IMODE(found.st_mode) & _SPECIAL_BITS:
+                _copy_in_place(entry.path, stat.S_IMODE(found.st_mode) & 0o777)
+            row = rows.get(path)
+            if row is not None and self._is_as_unpacked(row, found):
+                checked[path] = row._replace(path=path)
+                continue
+            digest = _sha256(entry.path, found.st_size)
+            if row is None:
+                self._note(f"RECORD does not name {path}")
+            elif row.digest and not self._fits(row, entry.path, digest):
+                raise VerificationFailed(
+                    f"{self.installed.name} has other content than its RECORD says: {path}",
+                    {
+                        "faults": [path],
+                        "hint": "a file of uv's cache may have been changed in place:"
+                        f" run `uv cache clean {self.installed.name}`, and launch again",
+                    },
+                )
+            elif row.size is not None and row.size != found.st_size:
+                self._note(f"RECORD has {row.size} bytes for {path}, not {found.st_size}")
+            checked[path] = RecordRow(path, encode_digest(digest), found.st_size)
+        return checked
+
+    def _is_as_unpacked(self, row: RecordRow, found: os.stat_result) -> bool:
+        """Whether a large file needs no look at its content now: of gigabytes that takes seconds.
+
+        uv compared the wheel's hash when it unpacked it, the metadata last; who wrote into a file
+        in place did so later, unless that one hides it. The next check compares all contents.
+        """
+        return (
+            found.st_size > _LARGE_BYTES
+            and row.size == found.st_size
+            and _SHA256_DIGEST.fullmatch(row.digest) is not None
+            and found.st_mtime_ns <= self.installed.unpacked_ns
+        )
+
+    def _fits(self, row: RecordRow, path: str, sha256: bytes) -> bool:
+        algorithm, is_digest, _ = row.digest.partition("=")
+        if algorithm == "sha256" and is_digest:
+            return digest_fits(row.digest, algorithm, sha256)
+        if not is_digest or algorithm not in ("sha384", "sha512"):
+            return True
+        with open(path, "rb", buffering=0) as file:
+            other = hashlib.file_digest(file, algorithm).digest()
+        return digest_fits(row.digest, algorithm, other)
+
+    def _refuse(self, root: Path, path: str, entry: os.DirEntry[str]) -> None:
+        reason = None
+        top = path.partition("/")[0]
+        if len(path) > _MOST_PATH_LENGTH:
+            reason = f"paths have at most {_MOST_PATH_LENGTH} characters"
+        elif root.name == SITE and top.partition(".")[0] in _CUSTOMIZATION:
+            reason = "Python would run it at every start"
+        elif entry.is_symlink():
+            if not _stays_inside(root, path, os.readlink(entry.path)):
+                reason = "it is a link that leads out of the package"
+        elif not entry.is_file(follow_symlinks=False):
+            reason = "it is neither a file nor a directory"
+        if reason is not None:
+            shown = path if len(path) < 200 else f"{path[:200]}..."
+            raise InstallFailed(
+                f"{self.installed.name} is refused: it has {shown!r}, and {reason}",
+                {
+                    "package": self.installed.name,
+                    "path": shown,
+                    "hint": "ask for another version of it, or for a package without this file",
+                },
+            )
+
+    def _note_rows_without_file(
+        self,
+        files: Collection[str],
+        data_files: Collection[str],
+        entry_points: Sequence[EntryPoint],
+    ) -> None:
+        known = {*files, *(f"{self.installed.metadata}/{each}" for each in _OF_THE_INSTALL)}
+        known.add(f"{self.installed.metadata}/RECORD")
+        made = {f"bin/{each.name}" for each in entry_points}
+        for path in self.installed.site:
+            if path not in known and not path.endswith(".pyc"):
+                self._note(f"RECORD names {path}, which is not there")
+        for path in self.installed.data:
+            if path not in data_files and path not in made:
+                self._note(f"RECORD names {path}, which is not there")
+        for path in self.installed.elsewhere:
+            self._note(f"RECORD names {path}, which is outside of the environment")
+
+    def _note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def _key_of_content(self, files: Mapping[str, RecordRow]) -> PackageKey:
+        own = f"{self.installed.metadata}/INSTALLER"
+        content = sorted([path, row.digest] for path, row in files.items() if path != own)
+        return PackageKey(
+            name=self.installed.name, version=self.installed.version, digest=digest_of(content)
+        )
+
+    def _write_record(
+        self,
+        files: Mapping[str, RecordRow],
+        data_files: Mapping[str, RecordRow],
+        entry_points: Sequence[EntryPoint],
+    ) -> str:
+        """Write RECORD in a file of its own; programs that are made for each have bare rows."""
+        path = f"{self.installed.metadata}/RECORD"
+        climb = "../../../"
+        rows = [
+            *files.values(),
+            *(row._replace(path=f"{climb}{row.path}") for row in data_files.values()),
+            *(RecordRow(f"{climb}bin/{each.name}") for each in entry_points),
+            RecordRow(path),
+        ]
+        content = format_record(sorted(rows)).encode("utf-8", "surrogateescape")
+        record = self.tree / SITE / path
+        record.unlink(missing_ok=True)
+        record.write_bytes(content)
+        return hashlib.sha256(content).hexdigest()
+
+
+def walk(root: Path | str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Everything below a directory but directories, by relative path; links are not followed."""
+    folders = [""]
+    while folders:
+        prefix = folders.pop()
+        with os.scandir(os.path.join(root, prefix)) as entries:
+            for entry in entries:
+                path = f"{prefix}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{path}/")
+                else:
+                    yield path, entry
+
+
+def top_level_names(site: Path) -> tuple[TopLevelName, ...]:
+    """What is in a folder of packages, by name; bytecode is left out."""
+    found = []
+    with os.scandir(site) as entries:
+        for entry in entries:
+            if entry.name != BYTECODE:
+                kind = _kind(entry)
+                inner: Sequence[str] = ()
+                if kind is EntryKind.NAMESPACE:
+                    inner = sorted(name for name in os.listdir(entry.path) if name != BYTECODE)
+                found.append(TopLevelName(name=entry.name, kind=kind, entries=tuple(inner)))
+    return tuple(sorted(found, key=lambda each: each.name))
+
+
+def close_directories(root: Path) -> None:
+    """Give every directory with sources one for bytecode, and make all but these read-only.
+
+    So nothing changes a directory's time later: what is written beside modules can be noticed.
+    Files are made read-only where nobody else has their inode: a hard link shares its mode.
+    """
+    for folder, folders, names in os.walk(root):
+        if os.path.basename(folder) == BYTECODE:
+            continue
+        if BYTECODE not in folders and any(name.endswith(".py") for name in names):
+            os.mkdir(f"{folder}/{BYTECODE}")
+        for name in names:
+            found = os.lstat(f"{folder}/{name}")
+            if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+                os.chmod(f"{folder}/{name}", stat.S_IMODE(found.st_mode) & 0o555)
+        os.chmod(folder, _DIRECTORY_MODE)
+
+
+def _kind(entry: os.DirEntry[str]) -> EntryKind:
+    name = entry.name
+    if entry.is_dir():
+        if name.endswith(".dist-info"):
+            return EntryKind.METADATA
+        inner = os.listdir(entry.path)
+        regular = any(each.partition(".")[0] == "__init__" and _is_module(each) for each in inner)
+        return EntryKind.PACKAGE if regular else EntryKind.NAMESPACE
+    if name.endswith(".pth"):
+        return EntryKind.PTH
+    if name.endswith((".py", ".pyc")):
+        return EntryKind.MODULE
+    return EntryKind.EXTENSION if _is_module(name) else EntryKind.FILE
+
+
+def _is_module(name: str) -> bool:
+    return name.endswith((".py", ".pyc", ".so"))
+
+
+def _entry_points(metadata: Path) -> tuple[EntryPoint, ...]:
+    """The programs that a package declares; what is none is left out, as uv does."""
+    found = []
+    for each in PathDistribution(metadata).entry_points:
+        if each.group in ("console_scripts", "gui_scripts") and "/" not in each.name:
+            match = DeclaredEntryPoint.pattern.match(each.value)
+            if match is not None and match["attr"]:
+                found.append(
+                    EntryPoint(
+                        name=each.name,
+                        module=match["module"],
+                        attribute=match["attr"],
+                        gui=each.group == "gui_scripts",
+                    )
+                )
+    return tuple(found)
+
+
+def _requires(metadata: Path) -> tuple[str, ...]:
+    """The normalized names of what a package requires."""
+    names = set()
+    for line in PathDistribution(metadata).requires or ():
+        with suppress(InvalidRequirement):
+            names.add(canonicalize_name(Requirement(line).name))
+    return tuple(sorted(names))
+
+
+def _scripts(data: Path) -> list[str]:
+    try:
+        names = sorted(os.listdir(data / "bin"))
+    except FileNotFoundError:
+        return []
+    return [f"bin/{name}" for name in names if (data / "bin" / name).is_file()]
+
+
+def _stays_inside(root: Path, path: str, target: str) -> bool:
+    place = os.path.normpath(os.path.join(os.path.dirname(path), target))
+    return not target.startswith("/") and not place.startswith("..")
+
+
+def _sha256(path: str, size: int) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        if size > _LARGE_BYTES:
+            return hashlib.file_digest(file, "sha256").digest()
+        return hashlib.sha256(file.readall()).digest()
+
+
+def _modified_ns(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _copy_in_place(path: str, mode: int) -> None:
+    """Give a file an inode of its own with this mode."""
+    shutil.copyfile(path, f"{path}.xinference-venv")
+    os.chmod(f"{path}.xinference-venv", mode)
+    os.replace(f"{path}.xinference-venv", path)
