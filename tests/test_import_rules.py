@@ -52,6 +52,8 @@ layer("__main__", above="cli")
 PURE = frozenset({"planning", "inventory"})
 WITH_ACTORS = frozenset({"actors", "client", "runtime", "xinference"})
 FRONT_ENDS = frozenset({"cli", "rest"})
+WIRE_TYPES = f"{xinference_venv.__name__}.actors.protocols"
+"""What supervisor and worker answer, as types alone: it loads no actor."""
 
 PROCESS_DOOR = "uv/subprocess.py"
 
@@ -226,9 +228,10 @@ def xoscar_stays_with_the_actors(module: Module) -> Iterator[str]:
 
 def front_ends_reach_no_effect(module: Module) -> Iterator[str]:
     if module.part in FRONT_ENDS:
-        for line, part in module.parts_imported:
-            if part in {"actors", "store", "uv"}:
-                yield f"line {line}: {module.part} imports {part}; client and service lead there"
+        effects = {f"{xinference_venv.__name__}.{each}" for each in ("actors", "store", "uv")}
+        for line, name in module.imports:
+            if _within(name, effects) and not _within(name, {WIRE_TYPES}):
+                yield f"line {line}: {module.part} imports {name}; client and service lead there"
 
 
 def broad_excepts_are_listed(module: Module) -> Iterator[str]:

@@ -364,16 +364,26 @@ PLAIN = {
 SECRETS = ("https://me:hunter22@index.example/", "https://hunter22@index.example/")
 
 
+def without_restriction(request: LaunchRequest) -> dict[str, object]:
+    """The values of a request as releases wrote them that did not restrict any."""
+    return {key: value for key, value in request.to_dict().items() if key != "restricted"}
+
+
 def test_a_request_without_credentials_is_kept_as_it_was_said() -> None:
     request = LaunchRequest.from_dict(PLAIN)
     kept = request.to_keep()
-    assert kept == request.to_dict()
+    assert kept == without_restriction(request)
     assert LaunchRequest.from_dict(json.loads(json.dumps(kept))) == request
 
 
 def test_what_is_of_one_launch_alone_is_not_kept() -> None:
     request = LaunchRequest.from_dict({**PLAIN, "model_uid": "a-model-0", "refresh": True})
-    assert request.to_keep() == LaunchRequest.from_dict(PLAIN).to_dict()
+    assert request.to_keep() == without_restriction(LaunchRequest.from_dict(PLAIN))
+
+
+def test_that_a_request_is_restricted_is_kept() -> None:
+    kept = LaunchRequest.from_dict({**PLAIN, "restricted": True}).to_keep()
+    assert kept is not None and kept["restricted"] is True
 
 
 @pytest.mark.parametrize("url", [*SECRETS, "https://index.example/?token=hunter22"])

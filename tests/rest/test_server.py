@@ -11,6 +11,8 @@ import pytest
 
 from tests.rest.fakes import FakeSupervisor, app_of
 from xinference_venv.errors import InvalidInput
+from xinference_venv.inventory.jobs import Phase
+from xinference_venv.inventory.reports import JobReport
 from xinference_venv.rest.server import served
 
 
@@ -18,10 +20,9 @@ class Endless(FakeSupervisor):
     """A supervisor whose launch never ends."""
 
     def __getattr__(self, method: str) -> Any:
-        async def wait(job: str, since: int, timeout: float) -> dict[str, Any]:
+        async def wait(job: str, since: int, timeout: float) -> JobReport:
             await asyncio.sleep(timeout)
-            nothing: dict[str, Any] = {"result": None, "error": None, "workers": []}
-            return {"job_id": job, "phase": "queued", "events": [], **nothing}
+            return JobReport(job_id=job, phase=Phase.QUEUED, events=(), result=None, error=None)
 
         return wait
 

@@ -146,8 +146,8 @@ async def test_an_interpreter_that_prints_at_its_start_is_understood(
         ("exit 3", "exit status 3"),
         ("echo python3.9: command not found >&2; exit 127", "python3.9: command not found"),
         ("echo ready", "Expecting value"),
-        ("echo 3", "interpreter: it must be a mapping"),
-        ("echo '{\"executable\": 1}'", "'executable' must be a string"),
+        ("echo 3", "Expecting value"),
+        ("echo '{\"executable\": 1}'", "Expecting value"),
         ("true", "Expecting value"),
     ],
 )

@@ -29,7 +29,7 @@ def check_distribution_names(names: Iterable[str]) -> tuple[str, ...]:
 def check_version_bounds(lines: Iterable[str]) -> tuple[str, ...]:
     """Requirements (PEP 508) that bound versions, in their normal form.
 
-    A URL is none: it would bring a package from a place that nobody allowed. Raises
+    A URL is none: it would bring a package from a place that is not allowed. Raises
     `InvalidRequirement`.
     """
     checked = []

@@ -97,8 +97,8 @@ DOWNLOADED = _counter(
 )
 INSTALLED = _counter(
     "installed_bytes_total",
-    "Bytes of files put into environments: linked to uv's cache, or copied (where that is on"
-    " another file system, and files of our own).",
+    "Bytes of packages unpacked into the store: linked to uv's cache, or copied (where that is on"
+    " another file system).",
     "how",
 )
 ENVIRONMENTS = _gauge(

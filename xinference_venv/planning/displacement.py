@@ -72,7 +72,7 @@ def too_old(
     kept: Collection[str],
     limit: timedelta,
 ) -> dict[str, Older]:
-    """What makes a resolution unacceptable beside the one without the host, by name.
+    """What makes a resolution unacceptable next to the one without the host, by name.
 
     Of what is asked for nothing may be older than `limit`. Of the rest only what evades: an
     ancient release that declares no requirements fits whatever is kept, so where the newest needs
@@ -141,8 +141,8 @@ def displaced_by(
     asked: Collection[str],
     exempt: Collection[str] = (),
 ) -> frozenset[str]:
-    """Of the host distributions `offered`, those that can't serve beside the newest release of
-    what is `asked` for.
+    """Of the host distributions `offered`, those that can't serve together with the newest
+    release of what is `asked` for.
 
     From what is asked for on, each is the host's where its version meets what was found so far,
     else the one of `fresh`, the solution without the host.
@@ -198,7 +198,7 @@ class HostSearch:
         return frozenset().union(*(release for release, _ in self._clauses))
 
     def give_up(self, names: Iterable[str]) -> None:
-        """These can't be shown beside what they would be beside: they give way for good."""
+        """These can't be shown together with what is left: they give way for good."""
         gone = frozenset(names)
         self.offered -= gone
         self._clauses = [

@@ -3,7 +3,7 @@
 Comes in: the records of the packages of an environment, what the host's site directories have,
 and which of the host's distributions are visible. Comes out: a `Join` for each group of them.
 Joined are those that share a directory of one name, and those of which one looks, physically,
-for a name that another one provides. A name that nobody provides joins nothing.
+for a name that another one provides. A name that none provides joins nothing.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ ABOVE = ".."
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class LooksFor(Record, name="name looked for"):
-    """A top-level name that the file at `path` looks for beside its own package, or `ABOVE`."""
+    """A top-level name that the file at `path` looks for next to its own package, or `ABOVE`."""
 
     name: str
     way: Way

@@ -78,7 +78,7 @@ class PipConfig:
     constraint: tuple[str, ...] = field(default=(), repr=False)
     """Absolute paths and URLs of files with constraints."""
     constraints: tuple[str, ...] = ()
-    """The lines of these files, once somebody has read them."""
+    """The lines of these files, once they are read."""
     pre: bool = False
     no_binary: tuple[str, ...] = ()
     """Names to take from source alone, or ``:all:``."""

@@ -298,7 +298,7 @@ class _Entries:
                     self._taken.add(found)
 
     def add_site(self, site: HostSite, visible: Collection[str], *, loose: bool) -> None:
-        """Show what is visible of a site directory of the host, beside all that came before."""
+        """Show what is visible of a site directory of the host, next to all that came before."""
         here: set[str] = set()
         owned = sorted(site.names, key=lambda each: not each.owners)
         for entry in owned:

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from xinference_venv._util.humanize import printable
 from xinference_venv._util.records import Plain, Record
-from xinference_venv.client import SupervisorProtocol
+from xinference_venv.actors.protocols import SupervisorProtocol
 from xinference_venv.errors import InUse
 from xinference_venv.inventory.gathered import Gathered, T, check_found
 from xinference_venv.inventory.reports import RemovalReport

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from starlette.responses import StreamingResponse
 
-from xinference_venv.client import SupervisorProtocol
+from xinference_venv.actors.protocols import SupervisorProtocol
 from xinference_venv.errors import VirtualEnvError
 from xinference_venv.inventory.reports import JobReport
 

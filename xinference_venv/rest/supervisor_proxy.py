@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from xinference_venv.client import SupervisorProtocol
+from xinference_venv.actors.protocols import SupervisorProtocol
 from xinference_venv.errors import VirtualEnvError, WorkerUnavailable
 from xinference_venv.inventory.jobs import PreparedEnvironment
 

@@ -213,13 +213,13 @@ def with_credentials(document: Mapping[str, Any], urls: list[str]) -> dict[str, 
         login = logins.get((parts.scheme, parts.netloc))
         return urlunsplit(parts._replace(netloc=f"{login}@{parts.netloc}")) if login else url
 
-    def walk(value: Any) -> Any:
+    def walk(value: Any, *, of_git: bool = False) -> Any:
         if isinstance(value, Mapping):
             return {
-                key: completed(each)
+                # git has the logins of repositories by itself, but for the user of ssh.
+                key: (each if of_git and not each.startswith("ssh:") else completed(each))
                 if key == "url" and isinstance(each, str)
-                # git has those of repositories by itself.
-                else (each if key == "vcs" else walk(each))
+                else walk(each, of_git=key == "vcs")
                 for key, each in value.items()
             }
         if isinstance(value, list | tuple):

@@ -6,14 +6,14 @@ their URLs. So they count for what is resolved and never for what a source needs
 find-links folder uv would take them for build requirements as well, without any code in them.
 
 1. When the host may satisfy everything: its stubs without any index; nothing leaves the machine.
-2. Every host version kept, but those that the request itself contradicts; and beside it, at the
+2. Every host version kept, but those that the request itself contradicts; and alongside, at the
    same time, the request without the host, which tells what is newest and how large it is.
 3. Where the first has no solution, or brings what is asked for in an older version than is
-   allowed: the newest of what is asked for, with what of the host can serve beside it.
+   allowed: the newest of what is asked for, with what of the host can serve with it.
 4. Where that fails, or brings much: what else can be kept, by what the failures tell
    (`planning/displacement.py`).
 
-What comes out is judged by `overlay`: an inherited distribution that could not be shown beside
+What comes out is judged by `overlay`: an inherited distribution that could not be shown with
 what is to be installed gives way for good, and the search goes on from there.
 """
 
@@ -299,7 +299,7 @@ class Resolver:
         return hidden_by(found.installed, self.host, exempt=self.spec.alone)
 
     def _not_to_be_shown(self, found: Resolution) -> dict[str, str]:
-        """What is needed of the host and can't be shown beside the rest, each with the reason."""
+        """What is needed of the host and can't be shown with the rest, each with the reason."""
         hidden = self._hidden_by(found)
         needed = {*found.inherited, *self.spec.roots} - found.installed.keys()
         return {name: hidden[name] for name in sorted(needed & hidden.keys())}

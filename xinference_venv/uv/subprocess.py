@@ -349,7 +349,7 @@ class Uv:
             if _SYSTEM_CERTIFICATES in self.door.environment or self.trust:
                 raise
             on_line("the certificate is not known to uv: trying with those of the system")
-            # pip trusts the system's store, uv its own unless told otherwise; a company's
+            # pip trusts the system's store, uv its own unless set otherwise; a company's
             # authority is mostly in the first alone (astral-sh/uv, "TLS certificates").
             self.trust[_SYSTEM_CERTIFICATES] = "1"
             try:

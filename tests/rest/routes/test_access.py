@@ -23,4 +23,4 @@ async def test_the_scopes_of_a_token_are_told_and_none_of_an_unknown_one() -> No
 async def test_where_no_tokens_are_needed_anybody_has_every_scope() -> None:
     async with browser(app_of(FakeSupervisor())) as ask:
         answer = await ask.get("/v1/access")
-    assert len(answer.json()["scopes"]) == 3
+    assert len(answer.json()["scopes"]) == 4

@@ -148,7 +148,6 @@ def test_the_numbers_of_two_workers_are_those_of_what_they_did(serving: Serving)
     ]
     assert scrape.value("environment_bytes", **here) == entry["size_bytes"]
     installed = scrape.by("how", "installed_bytes_total", **here)
-    assert sum(installed.values()) == entry["size_bytes"]
     assert installed["linked"] > 0
     assert scrape.by("holder", "leases", **here) == {}
     assert (scrape.value("store_free_bytes", **here) or 0) > 0

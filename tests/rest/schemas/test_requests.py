@@ -25,7 +25,8 @@ def _pattern(of: str, parameter: str) -> re.Pattern[str]:
         [schema] = [each["schema"] for each in described if each["name"] == parameter]
     else:
         schema = description["components"]["schemas"][of]["properties"][parameter]
-    return re.compile(schema["pattern"])
+    # The end in JSON Schema (ECMA 262) is the very end; to Python it may precede a line feed.
+    return re.compile(f"{schema['pattern'].removesuffix('$')}\\Z")
 
 
 def _allowed(check: Any, name: str) -> bool:
@@ -76,6 +77,6 @@ async def test_a_launch_reaches_the_supervisor_as_a_checked_request() -> None:
     async with browser(app_of(supervisor)) as ask:
         await ask.post("/v1/virtualenvs", json=body)
     (method, (request,), named) = supervisor.asked[0]
-    assert (method, request["model_engine"]) == ("prepare", "vllm")
-    assert named == {"workers": [], "count": 2, "everywhere": False, "require": 1}
-    assert "new" not in request
+    assert (method, request.model_engine) == ("prepare", "vllm")
+    assert named == {"workers": (), "count": 2, "everywhere": False, "require": 1}
+    assert "new" not in request.to_dict()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from starlette.responses import Response
 
 from xinference_venv._util.records import Record, inline
-from xinference_venv.client import SupervisorProtocol
+from xinference_venv.actors.protocols import SupervisorProtocol
 from xinference_venv.inventory.gathered import Gathered, check_found
 from xinference_venv.inventory.reports import (
     EnvironmentPackages,

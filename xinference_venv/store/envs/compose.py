@@ -294,7 +294,7 @@ class _Composition:
             self._folders.add(name)
 
     def _write(self, name: str, text: str, mode: int = 0o644) -> None:
-        """Write a file of an environment that nobody knows yet."""
+        """Write a file of an environment that no process uses yet."""
         path = os.fspath(self._venv / name)
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(opened, "w", encoding="utf-8", errors="surrogateescape") as file:

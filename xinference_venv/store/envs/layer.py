@@ -196,7 +196,7 @@ def _added_paths(entry: os.DirEntry[str]) -> list[str]:
     return paths
 
 
-# Finds the interpreter beside itself, whatever the directory is called (as uv writes them).
+# Finds the interpreter in its own folder, whatever the directory is called (as uv writes them).
 _SCRIPT = """\
 #!/bin/sh
 '''exec' "$(dirname -- "$(realpath -- "$0")")"/'python' "$0" "$@"

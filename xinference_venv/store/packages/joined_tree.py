@@ -64,7 +64,7 @@ class JoinedTrees:
             return None
 
     def size_of(self, folder: str) -> int:
-        """The bytes at most that a joined tree takes beside its members, bytecode included.
+        """The bytes at most that a joined tree takes in addition to its members, bytecode included.
 
         Raises `InvalidRecord` where no record tells.
         """

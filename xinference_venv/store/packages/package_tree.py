@@ -462,8 +462,8 @@ def top_level_names(site: Path) -> tuple[TopLevelName, ...]:
 def close_directories(root: Path) -> None:
     """Give every directory with sources one for bytecode, and make all but these read-only.
 
-    So nothing changes a directory's time later: what is written beside modules can be noticed.
-    Files are made read-only where nobody else has their inode: a hard link shares its mode.
+    So nothing changes a directory's time later: what is written next to modules can be noticed.
+    Files are made read-only where no other name has their inode: a hard link shares its mode.
     """
     for folder, folders, names in os.walk(root):
         if os.path.basename(folder) == BYTECODE:
