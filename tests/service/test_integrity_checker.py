@@ -46,7 +46,7 @@ class Endless:
         self.ended = threading.Event()
 
     def __call__(
-        self, store: Store, env_id: str, *, hashes: bool, pause: Callable[[], None]
+        self, store: Store, env_id: str, *, hashes: bool, pause: Callable[[], None], since: float
     ) -> None:
         self.began.set()
         try:
@@ -62,7 +62,7 @@ async def test_a_check_ends_with_the_one_who_asked_for_it(
     endless = Endless()
     monkeypatch.setattr(checker_module, "check_env", endless)
     verifying = asyncio.create_task(checks.verify([entry(env_id="a")], hashes=True, repair=False))
-    await asyncio.to_thread(endless.began.wait)
+    assert await asyncio.to_thread(endless.began.wait, 10.0)
     verifying.cancel()
     with pytest.raises(asyncio.CancelledError):
         await verifying
@@ -75,7 +75,7 @@ async def test_checks_end_with_the_worker(
     endless = Endless()
     monkeypatch.setattr(checker_module, "check_env", endless)
     verifying = asyncio.create_task(checks.verify([entry(env_id="a")], hashes=True, repair=False))
-    await asyncio.to_thread(endless.began.wait)
+    assert await asyncio.to_thread(endless.began.wait, 10.0)
     await checks.stop()
     with pytest.raises(JobCancelled):
         await verifying
@@ -90,7 +90,7 @@ async def test_a_check_in_the_background_has_ended_when_the_worker_has(
     monkeypatch.setattr(checker_module, "check_env", endless)
     monkeypatch.setattr(checker_module, "_FIRST_SECONDS", 0.0)
     checks.start()
-    await asyncio.to_thread(endless.began.wait)
+    assert await asyncio.to_thread(endless.began.wait, 10.0)
     await checks.stop()
     assert endless.ended.is_set()
 

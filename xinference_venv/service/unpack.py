@@ -49,6 +49,7 @@ class Unpacking:
     fetched_bytes: int = field(default=0, init=False)
     linked_bytes: int = field(default=0, init=False)
     copied_bytes: int = field(default=0, init=False)
+    _links: bool = field(default=True, init=False)
 
     async def packages_for(self, lock: EnvLock, folder: Path) -> tuple[PackageRecord, ...]:
         """The package of each entry of a lock; the build at `folder` keeps them as it runs.
@@ -90,7 +91,6 @@ class Unpacking:
         )
         placed = with_places(lock, str(self.store.layout.wheels))
         progress = InstallProgress(total=total, sizes=sizes)
-        links = await check_free_space(placed, self._builder(folder, 0), self.store.layout.root)
         records, contested = await self._round(placed, keys, folder, 0, progress)
         for number, name in enumerate(contested, 1):
             # Of two owners of one path only one has its file, so each is installed by itself.
@@ -102,7 +102,7 @@ class Unpacking:
         size = sum(each.size_bytes for each in records.values())
         self.was_cached = progress.was_cached
         self.fetched_bytes = progress.fetched_bytes
-        self.linked_bytes, self.copied_bytes = (size, 0) if links else (0, size)
+        self.linked_bytes, self.copied_bytes = (size, 0) if self._links else (0, size)
         return records
 
     async def _round(
@@ -131,6 +131,9 @@ class Unpacking:
 
         builder = self._builder(folder, number)
         await builder.make_empty()
+        if number == 0:
+            # uv is asked over the empty environment what its cache lacks.
+            self._links = await check_free_space(lock, builder, self.store.layout.root)
         await builder.install(lock, on_line)
         wanted = {package["name"]: keys[package["name"]] for package in lock.packages}
         return await finish_in_thread(self._take_apart, builder.env, wanted, folder)
