@@ -38,7 +38,7 @@ def test_whole_environments_are_ok(run: Run, env: Path) -> None:
 
 
 def test_a_broken_one_is_named_with_its_faults_and_exit_code_1(run: Run, env: Path) -> None:
-    shutil.rmtree(next(env.glob("lib/python3.*/site-packages/toy_model")))
+    shutil.rmtree(next(env.parent.glob("view/lib/python3.*/site-packages/toy_model")).resolve())
     ran = run("verify")
     assert ran.code == 1
     heading, *faults = ran.out.splitlines()
@@ -68,7 +68,7 @@ def test_what_can_not_be_repaired_says_why(run: Run, env: Path, environ: Mapping
     (env / "pyvenv.cfg").unlink()
     ran = run("verify", "--repair")
     assert ran.code == 1
-    assert "  pyvenv.cfg is missing\n" in ran.out
+    assert "  venv/pyvenv.cfg is missing\n" in ran.out
     assert "  not repaired: its request was not kept, or had credentials: launch the" in ran.out
     assert "hint" not in ran.err
 

@@ -112,7 +112,7 @@ from xinference_venv.store.process_journal import ProcessJournal
 from xinference_venv.store.store import Store
 
 store = Store.open(Path(sys.argv[1]))
-store.stage("a-job")
+store.make_staging_folder("a-job")
 journal = ProcessJournal(layout=store.layout, disk=store.disk)
 head = subprocess.Popen(
     [sys.executable, "-I", "-c", "import time; time.sleep(1000)"],
