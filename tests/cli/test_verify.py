@@ -45,10 +45,10 @@ def test_a_broken_one_is_named_with_its_faults_and_exit_code_1(run: Run, env: Pa
     assert heading.startswith("toy (Python 3.")
     assert heading.endswith("): broken")
     assert faults
-    assert all(line.startswith("  lib/python3.") for line in faults)
+    assert all("toy_model" in line for line in faults), faults
     assert ran.err.startswith("error: broken: toy (Python 3.")
     assert "hint: launch again, or verify with --repair\n" in ran.err
-    assert "is broken: lib/python3." in run("list").out
+    assert "toy_model" in run("list").out
 
     raw = run("verify", "--json")
     assert raw.code == 1
