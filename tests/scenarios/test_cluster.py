@@ -36,7 +36,8 @@ async def test_eight_workers_launch_with_one_resolution_one_lock_and_eight_lease
     assert len({each["lock_digest"] for each in results}) == 1
     assert len({each["env_id"] for each in results}) == 1
     assert [each.resolved for each in eight.workers].count(True) == 1
-    assert eight.index.requests.count("GET /simple/lantern/") == 1
+    # One resolution asks twice at most: over the host and without it.
+    assert eight.index.requests.count("GET /simple/lantern/") in (1, 2)
     assert len({each["lease_id"] for each in results}) == 8
     assert await eight.leases("glow") == addresses
     listed = plain(await eight.client.supervisor.list_virtual_envs(Selection(model_name="glow")))
@@ -86,7 +87,7 @@ async def test_a_launch_that_requires_all_fails_with_one_worker_and_gives_the_le
     broken.break_installing()
     try:
         with pytest.raises(InstallFailed) as caught:
-            await eight.launch(eight.asking("wick", model="strict"), everywhere=True)
+            await eight.launch(eight.asking("shade", model="strict"), everywhere=True)
     finally:
         broken.break_installing(False)
 

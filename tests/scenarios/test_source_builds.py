@@ -28,6 +28,7 @@ from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE
 from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME, StorePaths
 from xinference_venv.store.store import Store
 from xinference_venv.store.sweep import sweep
@@ -192,13 +193,13 @@ async def test_a_lock_of_another_host_is_built_here_and_says_what_was_built(
 
 @pytest.mark.usefixtures("wheels")
 async def test_a_repository_and_an_archive_are_locked_as_wheels(
-    client: Client, index: Index, layout: StorePaths, tmp_path: Path
+    environ: dict[str, str], index: Index, layout: StorePaths, tmp_path: Path
 ) -> None:
     repository = git_repository(build_sdist(tmp_path, "tool", "1.0"), tmp_path / "repository")
     archive = build_sdist(tmp_path, "packed-up", "1.0")
-    made = await client.prepare(
-        asking(index, f"tool @ git+{repository.as_uri()}", f"packed-up @ {archive.as_uri()}")
-    )
+    lines = (f"tool @ git+{repository.as_uri()}", f"packed-up @ {archive.as_uri()}")
+    async with local_client({**environ, ALLOWED_ROOTS_VARIABLE: str(tmp_path)}) as client:
+        made = await client.prepare(asking(index, *lines))
 
     lock = lock_on_disk(layout, made.env_id)
     origins = {
