@@ -224,7 +224,7 @@ class GarbageCollector:
         known, total = self._known
         try:
             there = recorded_bytes(self._store, usages)
-        except InvalidRecord:
+        except (InvalidRecord, StoreError):
             return False
         if not known <= there.keys():
             # What others shared with the one that is gone may be rebuilt, and be theirs alone.
@@ -233,7 +233,7 @@ class GarbageCollector:
 
     def _remember(self, usages: list[EnvUsage]) -> None:
         """Keep what a walk has found, while every record can be read."""
-        with suppress(InvalidRecord):
+        with suppress(InvalidRecord, StoreError):
             there = frozenset(recorded_bytes(self._store, usages))
             self._known = (there, sum(usage.added_bytes for usage in usages))
 

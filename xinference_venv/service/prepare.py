@@ -269,7 +269,7 @@ class Preparation:
         )
         try:
             lease = await self._attached(take, check=True)
-        except InvalidRecord:
+        except (InvalidRecord, StoreError):
             return None
         self.say(Phase.PUBLISHING, "an environment with this lock is there already")
         self._came_from(Source.SHARED)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from xinference_venv.errors import InvalidRecord
+from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.eviction import EnvUsage, walk_order
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.store.store import Store
@@ -85,7 +85,7 @@ def trees_shown(store: Store, env_id: str) -> list[Path]:
     """
     try:
         folders = store.trees_of(env_id)
-    except InvalidRecord:
+    except (InvalidRecord, StoreError):
         return []
     joined = frozenset(store.joined.folders())
     layout = store.layout

@@ -72,7 +72,7 @@ def _packages_shown(store: Store, env_id: str) -> list[PackageRecord]:
     """The records of the packages that an environment's view leads to."""
     try:
         folders = store.trees_of(env_id)
-    except InvalidRecord:
+    except (InvalidRecord, StoreError):
         return []
     records = (store.packages.record(folder) for folder in folders)
     return [record for record in records if record is not None]

@@ -6,6 +6,7 @@ key; what publishes, leases or deletes an environment holds the lock of the envi
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import time
@@ -229,7 +230,13 @@ class Store:
                         self.disk.write_json(staged / LOCK_NAME, lock.to_dict(), durable=True)
                         named = replace(record, env_id=env_id).to_dict()
                         self.disk.write_json(staged / RECORD_NAME, named, durable=True)
-                        self.disk.discard(self.layout.env(env_id), self.layout.trash)
+                        try:
+                            self.disk.discard(self.layout.env(env_id), self.layout.trash)
+                        except StoreError as error:
+                            if error.details.get("errno") in (errno.EACCES, errno.EPERM):
+                                # Another user's: it stays, and the new one gets another id.
+                                continue
+                            raise
                         self.disk.rename(staged, self.layout.env(env_id))
                     return self.leases.take(
                         env_id, model_name=model_name, model_uid=None, process=process
@@ -244,7 +251,7 @@ class Store:
         """What an environment shows (`EnvRecord.contents`), None for one that is not whole."""
         try:
             return self.env_record(env_id).contents
-        except InvalidRecord:
+        except (InvalidRecord, StoreError):
             return None
 
     def point_key(self, record: KeyRecord) -> None:

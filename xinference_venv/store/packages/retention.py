@@ -37,7 +37,8 @@ class UnneededTree:
 def needed_trees(store: Store, *, without: Collection[str] = ()) -> set[str] | None:
     """The folders' names of the trees that must stay, also when the environments `without` go.
 
-    None where that can't be known: an environment that processes use has no readable record.
+    None where that can't be known: an environment that processes use has no readable record, or
+    one is another user's.
     """
     # Builds first: what is published meanwhile is among the environments, or still a build.
     needed = store.packages.needed_by_builds()
@@ -49,6 +50,8 @@ def needed_trees(store: Store, *, without: Collection[str] = ()) -> set[str] | N
         except InvalidRecord:
             if store.leases.of(env_id):
                 return None
+        except StoreError:
+            return None
     for folder in store.joined.folders():
         if folder in needed and (record := store.joined.record(folder)) is not None:
             needed.update(record.plan.trees)
@@ -154,7 +157,7 @@ def _is_used(store: Store, folder: str) -> bool:
     for env_id in names_in(str(store.layout.leases)):
         try:
             shown = folder in store.trees_of(env_id)
-        except InvalidRecord:
+        except (InvalidRecord, StoreError):
             shown = True
         if shown and store.leases.of(env_id):
             return True
