@@ -183,7 +183,9 @@ def test_one_launch_with_sudo_leaves_the_home_to_its_user(field: Field) -> None:
     check_all_else_goes_on(user)
     again = user.launch("lantern==1.0")
     assert again.status == 0, again.output
-    states = {each["model_name"]: each["state"] for each in user.run("list").document["list"]}
+    listed = user.run("list").document
+    assert "list" in listed, listed
+    states = {each["model_name"]: each["state"] for each in listed["list"]}
     assert states == {"glow": "ready", "theirs": "ready"}
 
 

@@ -140,7 +140,7 @@ class Store:
     def venv_of(self, env_id: str) -> Path:
         """The virtual environment of an environment; what an older release made is one itself."""
         venv = self.layout.venv(env_id)
-        return venv if venv.is_dir() else self.layout.env(env_id)
+        return venv if os.path.isdir(venv) else self.layout.env(env_id)
 
     def trees_of(self, env_id: str) -> tuple[str, ...]:
         """The folders' names of the trees that an environment shows, however broken it is, packages
@@ -237,6 +237,8 @@ class Store:
                                 # Another user's: it stays, and the new one gets another id.
                                 continue
                             raise
+                        # Private while it was staged; who shares the home sees it from now on.
+                        staged.chmod(0o755)
                         self.disk.rename(staged, self.layout.env(env_id))
                     return self.leases.take(
                         env_id, model_name=model_name, model_uid=None, process=process

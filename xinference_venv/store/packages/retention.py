@@ -41,7 +41,10 @@ def needed_trees(store: Store, *, without: Collection[str] = ()) -> set[str] | N
     one is another user's.
     """
     # Builds first: what is published meanwhile is among the environments, or still a build.
-    needed = store.packages.needed_by_builds()
+    try:
+        needed = store.packages.needed_by_builds()
+    except StoreError:
+        return None
     for env_id in names_in(str(store.layout.envs)):
         if env_id in without:
             continue
