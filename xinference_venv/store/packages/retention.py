@@ -128,7 +128,8 @@ def record_tree_use(store: Store) -> None:
     for folder in needed_trees(store) or ():
         for path in (store.layout.package(folder), store.layout.joined_tree(folder)):
             if path.is_dir():
-                store.disk.touch(path)
+                with store.skipped.visiting(path):
+                    store.disk.touch(path)
 
 
 def remove_additions(store: Store, folder: str, additions: Iterable[str]) -> list[str]:
