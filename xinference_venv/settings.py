@@ -132,7 +132,7 @@ class Settings:
             allowed_hosts=read.hosts(ALLOWED_HOSTS_VARIABLE),
             uv_path=read.path("XOSCAR_UV_PATH"),
             uv_cache_dir=read.path("UV_CACHE_DIR"),
-            uv_processes=read.integer(f"{option}UV_PROCESSES", default=3, maximum=64),
+            uv_processes=read.integer(f"{option}UV_PROCESSES", default=5, maximum=64),
             build_timeout=read.integer(f"{option}BUILD_TIMEOUT", default=3600, maximum=604_800),
             patience=read.integer(f"{option}PATIENCE", default=120, maximum=604_800),
             inherit=read.inherit_mode(f"{option}INHERIT") or InheritMode.HOST,

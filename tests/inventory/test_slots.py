@@ -112,3 +112,23 @@ def test_no_place_is_free_while_one_that_may_have_it_waits_and_all_come_through(
         running.update(granted)
         begun.update(granted)
     assert begun == set(range(len(events)))
+
+
+def test_a_second_place_to_resolve_in_leaves_one_for_another_job() -> None:
+    state = SlotState(places=5)
+    started = [
+        ticket
+        for number, job in enumerate(["slow", "slow", "tardy", "tardy", "good"])
+        for ticket in state.asked(number, Ask(job=job, doing="resolving", resolving=True))
+    ]
+    assert started == [0, 1, 2, 4]
+    assert state.left(4) == []
+    assert state.left(0) == [3]
+
+
+def test_a_job_that_resolves_alone_where_places_are_few_does_so_one_after_the_other() -> None:
+    state = SlotState(places=3)
+    ask = Ask(job="a", doing="resolving", resolving=True)
+    assert state.asked(0, ask) == [0]
+    assert state.asked(1, ask) == []
+    assert state.left(0) == [1]

@@ -31,8 +31,6 @@ def held(tmp_path: Path, index: Index) -> tuple[str, ...]:
 async def test_two_launches_from_a_slow_index_hold_up_none_of_a_good_one(
     environ: dict[str, str], index: Index, held: tuple[str, ...]
 ) -> None:
-    # A resolution takes up to two places: over the host, and without it.
-    environ["XINFERENCE_VIRTUAL_ENV_UV_PROCESSES"] = "6"
     async with local_client(environ) as client:
         slow = [asyncio.create_task(client.prepare(asking(index, n, model=n))) for n in held[:2]]
         for name in held[:2]:
@@ -50,7 +48,7 @@ async def test_who_waits_for_a_slow_index_of_others_hears_it_and_comes_next_when
     environ: dict[str, str], index: Index, held: tuple[str, ...], layout: StorePaths
 ) -> None:
     environ["XINFERENCE_VIRTUAL_ENV_PATIENCE"] = "2"
-    environ["XINFERENCE_VIRTUAL_ENV_UV_PROCESSES"] = "5"
+    environ["XINFERENCE_VIRTUAL_ENV_UV_PROCESSES"] = "3"
     heard: list[str] = []
     async with local_client(environ) as client:
         slow = [asyncio.create_task(client.prepare(asking(index, n, model=n))) for n in held[:2]]
@@ -63,6 +61,6 @@ async def test_who_waits_for_a_slow_index_of_others_hears_it_and_comes_next_when
         for ended in await asyncio.gather(*slow, return_exceptions=True):
             assert isinstance(ended, NoProgress)
             assert ended.details["phase"] == "resolving"
-        waiting = next(each for each in heard if each.startswith("waiting for one of 5 places"))
+        waiting = next(each for each in heard if each.startswith("waiting for one of 3 places"))
         assert "pitch" in waiting and "tar" in waiting and "(resolving)" in waiting
         assert len(left_behind(layout)) == 2

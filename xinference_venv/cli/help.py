@@ -32,7 +32,7 @@ VARIABLES = (
         "XINFERENCE_VIRTUAL_ENV_ALLOWED_HOSTS",
         "the only hosts that a request may name, separated by commas",
     ),
-    ("XINFERENCE_VIRTUAL_ENV_UV_PROCESSES", "so many uv run at once (default: 3)"),
+    ("XINFERENCE_VIRTUAL_ENV_UV_PROCESSES", "so many uv run at once (default: 5)"),
     (
         "XINFERENCE_VIRTUAL_ENV_PATIENCE",
         "seconds without progress after which a uv is ended (default: 120)",

@@ -3,7 +3,8 @@
 Events come in: a process asks for a place, one has ended or was withdrawn. Instructions go out: the
 tickets that may start. Jobs with fewer places come first, among equals who asked first. Resolving,
 which may wait for a slow index for long, never takes the last place: it stays for verifying and
-installing what is resolved.
+installing what is resolved. A job that resolves in two processes at once gets the second place only
+where one is left for another job to resolve in.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class SlotState:
         if (ask := self._waiting.get(ticket)) is None:
             return None
         # Who may not resolve yet waits for one that resolves; anyone else for any place at all.
-        any_place = not ask.resolving or self._may_resolve
+        any_place = not ask.resolving or self._free_to_resolve > 0
         holders = [each for each in self._running.values() if any_place or each.resolving]
         names = sorted({f"{each.job} ({each.doing})" for each in holders})
         ahead = sum(1 for other in self._waiting if other < ticket)
@@ -56,9 +57,14 @@ class SlotState:
         return f"{taken}; {ahead} ahead" if ahead else taken
 
     @property
-    def _may_resolve(self) -> bool:
+    def _free_to_resolve(self) -> int:
+        """So many more may resolve at once."""
         resolving = sum(each.resolving for each in self._running.values())
-        return resolving < max(1, self.places - 1)
+        return max(1, self.places - 1) - resolving
+
+    def _may_run(self, ask: Ask, held: Counter[str]) -> bool:
+        """Whether a place that is free is for this process, whose jobs have as many as `held`."""
+        return not ask.resolving or self._free_to_resolve > (1 if held[ask.job] else 0)
 
     def _grant(self) -> list[int]:
         granted = []
@@ -70,11 +76,10 @@ class SlotState:
     def _next(self) -> int | None:
         if len(self._running) >= self.places:
             return None
-        may_resolve = self._may_resolve
         held = Counter(each.job for each in self._running.values())
         candidates = [
             (held[ask.job], ask.resolving, ticket)
             for ticket, ask in self._waiting.items()
-            if may_resolve or not ask.resolving
+            if self._may_run(ask, held)
         ]
         return min(candidates)[2] if candidates else None
