@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -103,3 +106,28 @@ def test_a_module_at_the_top_has_its_neighbours_one_step_up(tmp_path: Path) -> N
     assert looks_for(tmp_path, ["single.py"], {"single.py"}) == (
         LooksFor(name="w", way=Way.PARENT, path="single.py"),
     )
+
+
+def test_many_threads_may_look_at_once(tmp_path: Path) -> None:
+    """CPython 3.11 mixes up the depths of syntax trees that several threads make, where a
+    collection of garbage lets another thread run in the middle of one.
+    """
+    source = "open(os.path.join(here, '..', 'weights'))\n" + "x = ((1,), (2,))\n" * 500
+    paths = [f"finder/m{number}.py" for number in range(16)]
+    (tmp_path / "finder").mkdir()
+    for path in paths:
+        (tmp_path / path).write_text(_HEAD + source)
+
+    def let_others_run(*_: object) -> None:
+        time.sleep(1e-6)
+
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(let_others_run)
+    gc.set_threshold(50)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            looks = threads.map(lambda path: looks_for(tmp_path, [path], {"finder"}), paths)
+            assert [each.name for found in looks for each in found] == ["weights"] * len(paths)
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(let_others_run)

@@ -16,8 +16,10 @@ from __future__ import annotations
 import ast
 import os
 import re
+import threading
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -31,6 +33,8 @@ _STEP: Final = re.compile(rb"""['"/]\.\.['"/]|pardir|realpath|\.resolve\(""")
 _SHARED_OBJECT = re.compile(r"\.so(\.\d+)*$")
 # Generated tables; what looks for a file is short.
 _MOST_SOURCE_BYTES = 2_000_000
+_PARSING = threading.Lock()
+_PARSE_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +128,7 @@ def _reached_by_source(root: Path, path: str) -> list[tuple[str, Way]]:
     if not any(each in source for each in _OWN_PATH) or _STEP.search(source) is None:
         return []
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(source)
+        tree = _parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     reading = _Reading(file=_Path(tuple(path.split("/"))))
@@ -135,6 +137,21 @@ def _reached_by_source(root: Path, path: str) -> list[tuple[str, Way]]:
     except RecursionError:
         return []
     return reading.reached
+
+
+def _parse(source: bytes) -> ast.Module:
+    """The syntax tree of a source; one at a time, whichever threads ask.
+
+    CPython counts the depth of a tree that it makes per interpreter, not per thread, and raises
+    `SystemError` where two threads meet (seen with 3.11.7; python/cpython issue 106905). The same
+    happens with a thread that is not ours, so that is tried again.
+    """
+    with _PARSING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(_PARSE_ATTEMPTS - 1):
+            with suppress(SystemError):
+                return ast.parse(source)
+        return ast.parse(source)
 
 
 @dataclass(slots=True)
