@@ -24,7 +24,7 @@ from rich.table import Table
 from serving_cluster import HOSTS, WORKER_UID, worker_process
 
 from xinference_venv.client import Client, connect
-from xinference_venv.inventory.jobs import JobEvent, Phase
+from xinference_venv.inventory.jobs import JobEvent, Phase, PreparedEnvironment
 from xinference_venv.inventory.replicas import Replica
 from xinference_venv.inventory.selection import EVERY, Selection
 from xinference_venv.planning.request import LaunchRequest
@@ -88,10 +88,11 @@ async def launch(client: Client, *, resolutions: int) -> dict[str, list[Replica]
     return dict(zip(NAMES, launched, strict=True))
 
 
-def result_of(replica: Replica) -> dict[str, Any]:
-    """What a ready replica got, as plain JSON values."""
+def result_of(replica: Replica) -> PreparedEnvironment:
+    """What a ready replica got."""
     expect(replica.result is not None, f"the launch is ready on {replica.worker_address}")
-    return {} if replica.result is None else replica.result.to_dict()
+    assert replica.result is not None
+    return replica.result
 
 
 def show_locks(launched: dict[str, list[Replica]]) -> None:
@@ -100,10 +101,10 @@ def show_locks(launched: dict[str, list[Replica]]) -> None:
     for name, replicas in launched.items():
         results = [result_of(each) for each in replicas]
         for replica, result in zip(replicas, results, strict=True):
-            row = [str(result["uv_calls"]), result["lock_digest"][:12], result["env_id"][:12]]
+            row = [str(result.uv_calls), str(result.lock_digest)[:12], str(result.env_id)[:12]]
             table.add_row(name, replica.worker_address, *row)
         expect(len(replicas) == len(HOSTS), f"{name} is on every worker")
-        expect(len({each["lock_digest"] for each in results}) == 1, f"{name} has one lock")
+        expect(len({each.lock_digest for each in results}) == 1, f"{name} has one lock")
     CONSOLE.print(table)
 
 
@@ -125,7 +126,7 @@ async def run_models(launched: dict[str, list[Replica]], folder: Path) -> None:
         for key, value in facts.items():
             CONSOLE.print(f"  {key}: {value}", highlight=False, soft_wrap=True)
         expect(address.startswith(f"{host_of(replica)}:"), f"{name} runs on its worker's host")
-        expect(facts["prefix"] == result_of(replica)["real_path"], f"environment of {name}")
+        expect(facts["prefix"] == result_of(replica).real_path, f"environment of {name}")
         expect(facts["numpy"].split(".")[0] == NUMPY_MAJOR[name], f"numpy of {name}")
         for path, found in zip(truth, labels, strict=True):
             expect(found == truth[path], f"{path.name} is {truth[path]}, not {found}")
@@ -190,14 +191,12 @@ async def run(client: Client, folder: Path, to_be_killed: asyncio.subprocess.Pro
     again = await launch(client, resolutions=0)
     show_locks(again)
     for name, replicas in again.items():
-        before = {each.worker_address: result_of(each)["env_id"] for each in launched[name]}
+        before = {each.worker_address: result_of(each).env_id for each in launched[name]}
         for replica in replicas:
             result = result_of(replica)
-            expect(result["uv_calls"] == 0, f"the relaunch of {name} takes no uv")
-            expect(result["env_id"] == before[replica.worker_address], f"environment of {name}")
-            await client.supervisor.release_lease(
-                replica.worker_address, result["env_id"], result["lease_id"]
-            )
+            expect(result.uv_calls == 0, f"the relaunch of {name} takes no uv")
+            expect(result.env_id == before[replica.worker_address], f"environment of {name}")
+            await client.release(result)
 
     CONSOLE.rule("list over the cluster")
     answer = await show_list(client)
