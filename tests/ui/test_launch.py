@@ -189,7 +189,7 @@ def test_a_launch_that_fails_says_why_and_what_to_do(page: Browser) -> None:
     page.one("#launch-start").click()
     page.shows("The requirements have no solution")
     page.shows("lantern==9", ".notice.bad")
-    page.shows("What uv says", ".notice.bad")
+    page.shows("Output of uv", ".notice.bad")
     assert _phase(page) == "failed"
     assert page.all(".steps .stopped")
 
