@@ -151,7 +151,7 @@ class Storm:
             faulty += [name for name, was in model.files.items() if there.get(name) != was]
             for module in model.modules:
                 place = await model.loads(module)
-                if not Path(place).is_relative_to(model.path):
+                if not Path(place).is_relative_to(model.path.parent):
                     faulty.append(f"{module} was imported from {place!r}")
             if faulty and model in self.models:
                 self.failures.append(f"{model.path} under process {model.process.pid}: {faulty}")
