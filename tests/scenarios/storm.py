@@ -35,9 +35,16 @@ OPERATION_SECONDS = 90.0
 # So long something that needs others to go on waits for them.
 PATIENCE_SECONDS = 2.0
 _ENDED = (ConnectionError, EOFError, xo.ServerClosed, WorkerUnavailable, UnknownJob)
-# How a build may fail when one of its processes was killed.
+# How a launch may fail when one of its processes was killed.
 _BUILD_CODES = frozenset(
-    {"uv_failed", "build_failed", "resolution_failed", "install_failed", "verification_failed"}
+    {
+        "python_not_found",
+        "uv_failed",
+        "build_failed",
+        "resolution_failed",
+        "install_failed",
+        "verification_failed",
+    }
 )
 # Imports a module when it is told to, and says from where.
 _MODEL = """

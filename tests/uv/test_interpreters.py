@@ -161,6 +161,23 @@ async def test_a_broken_interpreter_is_named_with_its_words(
     assert words in caught.value.message
 
 
+async def test_an_interpreter_that_was_killed_is_asked_once_more(
+    door: ProcessRunner, tmp_path: Path
+) -> None:
+    kills_itself_once = (
+        f'mkdir {tmp_path}/once 2>/dev/null && kill -KILL $$\nexec {sys.executable} "$@"'
+    )
+    asked = await probe_interpreter(door, program(tmp_path, "python3", kills_itself_once))
+    assert asked.version == platform.python_version()
+
+
+async def test_an_interpreter_that_is_killed_each_time_says_so(
+    door: ProcessRunner, tmp_path: Path
+) -> None:
+    with pytest.raises(PythonNotFound, match=r"it ended with signal 9 \(Killed\)"):
+        await probe_interpreter(door, program(tmp_path, "python3", "kill -KILL $$"))
+
+
 @pytest.mark.parametrize("what", ["absent", "a directory", "not executable", "no program"])
 async def test_what_is_no_interpreter_is_named(
     door: ProcessRunner, tmp_path: Path, what: str

@@ -89,13 +89,20 @@ def version_manager_directories(environ: Mapping[str, str], home: str) -> list[s
 
 
 async def probe_interpreter(door: ProcessRunner, python: str) -> Interpreter:
-    """Ask an interpreter what it is; raises `PythonNotFound` when it can't say."""
+    """Ask an interpreter what it is; raises `PythonNotFound` when it can't say.
+
+    One that a signal ends is asked once more: SIGKILL comes from outside (too little memory, an
+    administrator) and says nothing of the interpreter.
+    """
     lent = Path(packaging.__file__).parents[1]
     try:
-        finished = await door.run((python, "-c", _PROBE, str(lent)), deadline=_PROBE_SECONDS)
+        question = (python, "-c", _PROBE, str(lent))
+        finished = await door.run(question, deadline=_PROBE_SECONDS)
+        if finished.exit_status < 0:
+            finished = await door.run(question, deadline=_PROBE_SECONDS)
         if finished.exit_status == 0:
             return Interpreter.from_dict(json.loads(_answer(finished)))
-        words = finished.tail[-1] if finished.tail else f"exit status {finished.exit_status}"
+        words = finished.tail[-1] if finished.tail else f"it ended with {finished.ending}"
     except (OSError, json.JSONDecodeError, InvalidRecord) as error:
         words = str(error)
     raise PythonNotFound(
@@ -248,7 +255,8 @@ async def check_environment(
     # What runs at the start of an interpreter (``.pth``) may print lines of its own.
     lines = finished.output.splitlines()
     if finished.exit_status != 0 or "checked" not in lines:
-        return [f"the interpreter does not start: {' '.join(finished.tail[-3:])}"]
+        words = " ".join(finished.tail[-3:]) or f"it ended with {finished.ending}"
+        return [f"the interpreter does not start: {words}"]
     return [line.removeprefix("fault: ") for line in lines if line.startswith("fault: ")]
 
 
@@ -269,4 +277,4 @@ async def import_modules(
     finished = await door.run((python, "-B", "-c", code, *modules), deadline=deadline)
     if finished.exit_status == 0:
         return None
-    return "\n".join(finished.tail) or f"the interpreter ended with {finished.exit_status}"
+    return "\n".join(finished.tail) or f"the interpreter ended with {finished.ending}"

@@ -66,6 +66,14 @@ class Finished:
     output: str
     tail: tuple[str, ...]
 
+    @property
+    def ending(self) -> str:
+        """How it ended, as a noun: an exit status or a signal."""
+        if self.exit_status < 0:
+            number = -self.exit_status
+            return f"signal {number} ({signal.strsignal(number)})"
+        return f"exit status {self.exit_status}"
+
 
 class _StalledError(Exception):
     """A process made no progress."""
@@ -412,14 +420,13 @@ class Uv:
 def _words(finished: Finished) -> str:
     """What uv says of its error: all from the first line that marks it."""
     if finished.exit_status < 0:
-        number = -finished.exit_status
-        return f"uv was ended by signal {number} ({signal.strsignal(number)})"
+        return f"uv was ended by {finished.ending}"
     tail = finished.tail
     for start, line in enumerate(tail):
         if line.lstrip().startswith(("error:", "×")):
             return "\n".join(tail[start:]).strip().removeprefix("error: ")
     words = "\n".join(tail).strip()
-    return words or f"uv ended with exit status {finished.exit_status} and without output"
+    return words or f"uv ended with {finished.ending} and without output"
 
 
 def _hint(finished: Finished) -> str | None:
