@@ -49,7 +49,7 @@ def server(tmp_path: Path, environ: Mapping[str, str]) -> Iterator[Server]:
         "XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS": str(wheels),
     }
     with daemons(tmp_path / "d", environ) as running:
-        options = ("--port", "0", "--token-file", str(tokens), "--rate", "100000")
+        options = ("--port", "0", "--token-file", str(tokens))
         web = running.start("web", *options, **variables).ready()
         headers = {"Authorization": f"Bearer {TOKEN}"}
         with httpx.Client(base_url=web.address, headers=headers, timeout=60.0) as ask:

@@ -1,4 +1,4 @@
-"""The guard: whose requests, how many, how large."""
+"""The guard: whose requests, and how large."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.rest.fakes import FakeSupervisor, app_of, browser
-from xinference_venv.rest.limits import Limits, Rates
+from xinference_venv.rest.limits import Limits
 from xinference_venv.rest.server import hosts_of
 
 JSON = {"Content-Type": "application/json"}
@@ -31,34 +31,6 @@ async def test_a_body_that_is_too_large_is_refused_however_it_comes() -> None:
     assert len(supervisor.asked) == 1
 
 
-async def test_who_asks_too_often_is_told_how_long_to_wait() -> None:
-    now = 100.0
-    limits = Limits(rate=0.5, burst=2)
-    app = app_of(FakeSupervisor(), limits=limits, clock=lambda: now)
-    async with browser(app) as ask:
-        answers = [await ask.get("/health") for _ in range(3)]
-        assert [each.status_code for each in answers] == [200, 200, 429]
-        assert answers[-1].json()["code"] == "too_many_requests"
-        assert answers[-1].headers["Retry-After"] == "2"
-        now += 2.0
-        assert (await ask.get("/health")).status_code == 200
-
-
-def test_one_client_does_not_wait_for_another() -> None:
-    rates = Rates(limits=Limits(rate=1.0, burst=1))
-    assert rates.wait_for("a", 0.0) == 0.0
-    assert rates.wait_for("a", 0.0) == 1.0
-    assert rates.wait_for("b", 0.0) == 0.0
-    assert rates.wait_for("a", 1.0) == 0.0
-
-
-def test_no_number_of_clients_fills_the_memory() -> None:
-    rates = Rates(limits=Limits())
-    for number in range(20_000):
-        rates.wait_for(str(number), 0.0)
-    assert len(rates._buckets) == 10_000
-
-
 @pytest.mark.parametrize(
     ("host", "status"),
     [
@@ -80,6 +52,7 @@ async def test_on_the_loopback_address_only_its_own_names_are_answered(
     async with browser(app) as ask:
         answer = await ask.get("/v1/workers", headers={"Host": host})
     assert answer.status_code == status
+    assert answer.is_success or answer.json()["code"] == "unknown_host"
 
 
 def test_elsewhere_any_name_will_do() -> None:

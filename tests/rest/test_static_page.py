@@ -1,19 +1,22 @@
-"""The files of the page: who may load them, what a browser is told, what it keeps."""
+"""The files of the page: who may load them, what a browser may do, what it keeps."""
 
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import pytest
 
 from tests.rest.fakes import FakeSupervisor, app_of, browser
-from xinference_venv.rest.static_page import read_files
+from xinference_venv.rest import static_page
 from xinference_venv.rest.tokens import Tokens
 
+UI = Path(static_page.__file__).with_name("ui")
+FILES = sorted(path.name for path in UI.iterdir())
 NOBODY = Tokens.parse(f"sha256:{hashlib.sha256(b'x').hexdigest()} virtualenv:list")
 
 
-@pytest.mark.parametrize("path", ["/", *(f"/ui/{name}" for name in sorted(read_files()))])
+@pytest.mark.parametrize("path", ["/", *(f"/ui/{name}" for name in FILES)])
 async def test_anybody_may_load_a_file_and_it_loads_nothing_of_other_hosts(path: str) -> None:
     supervisor = FakeSupervisor()
     async with browser(app_of(supervisor, tokens=NOBODY)) as ask:
@@ -43,6 +46,20 @@ async def test_a_file_that_a_browser_has_is_not_sent_again() -> None:
     assert other.headers["cache-control"] == "no-cache"
 
 
+async def test_files_that_an_installer_linked_into_place_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "linked_rest" / "ui").mkdir(parents=True)
+    (tmp_path / "linked_rest" / "__init__.py").touch()
+    for name in FILES:
+        (tmp_path / "linked_rest" / "ui" / name).symlink_to(UI / name)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(static_page, "__package__", "linked_rest")
+    async with browser(app_of(FakeSupervisor())) as ask:
+        answers = [await ask.get(path) for path in ("/", "/ui/app.js")]
+    assert [each.status_code for each in answers] == [200, 200]
+
+
 @pytest.mark.parametrize(
     ("path", "media_type"),
     [
@@ -60,7 +77,11 @@ async def test_a_file_says_what_it_is(path: str, media_type: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/ui/", "/ui/none.js", "/ui/..%2Fpage.py", "/ui/%2e%2e/page.py", "/ui/.hidden"]
+    "path",
+    [
+        *("/ui", "/ui/", "/ui/none.js", "/ui/.hidden", "/ui/a%00b"),
+        *("/ui/..%2Ftokens.py", "/ui/%2e%2e/tokens.py", "/ui//etc/passwd", "/ui/%2Fetc%2Fpasswd"),
+    ],
 )
 async def test_what_is_no_file_of_the_page_is_not_found(path: str) -> None:
     async with browser(app_of(FakeSupervisor())) as ask:

@@ -28,7 +28,7 @@ BODY = b"POST /v1/virtualenvs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300
 def web(tmp_path: Path, environ: Mapping[str, str]) -> Iterator[Daemon]:
     """A server for anybody on this machine, as a developer starts it."""
     with daemons(tmp_path / "d", environ) as running:
-        yield running.start("web", "--port", "0", "--rate", "100000").ready()
+        yield running.start("web", "--port", "0").ready()
 
 
 def _connect(web: Daemon) -> socket.socket:

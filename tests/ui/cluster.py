@@ -87,7 +87,7 @@ def cluster(
         to = ("--supervisor", supervisor.address)
         # They come up at the same time.
         workers = [running.start("worker", *to, "--host", host, **variables) for host in hosts]
-        web = running.start("web", *to, "--port", "0", "--rate", "10000", *web_options)
+        web = running.start("web", *to, "--port", "0", *web_options)
         for each in (*workers, web):
             each.ready()
         with httpx.Client(base_url=web.address, timeout=60.0) as ask:

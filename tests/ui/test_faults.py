@@ -60,6 +60,6 @@ def test_a_server_that_ends_is_said_until_it_is_back(page: Browser, running: Clu
     port = running.web.address.rpartition(":")[2]
     running.web.end()
     page.shows("The server does not answer.", "#connection")
-    options = ("--port", port, "--rate", "10000", "--supervisor", running.supervisor.address)
+    options = ("--port", port, "--supervisor", running.supervisor.address)
     running.web = running.running.start("web", *options).ready()
     page.wait(lambda: not page.text("#connection"))

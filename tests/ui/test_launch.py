@@ -158,7 +158,7 @@ def test_a_lost_connection_is_said_and_the_launch_followed_on(
     running.web.end()
     page.shows("The connection to this launch was lost; trying again.")
     page.shows("The server does not answer.")
-    options = ("--port", port, "--rate", "10000", "--supervisor", running.supervisor.address)
+    options = ("--port", port, "--supervisor", running.supervisor.address)
     running.web = running.running.start("web", *options).ready()
     page.wait(lambda: "The connection to this launch was lost" not in page.text())
     running.index.release()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from xinference_venv.cli.common import (
+    check_address,
     cluster_option,
     json_option,
     log_option,
@@ -18,19 +21,13 @@ from xinference_venv.cli.common import (
     start_logging,
     supervisor_address,
 )
+from xinference_venv.cli.help import SUPERVISOR_VARIABLE
 from xinference_venv.cli.session import serve
 from xinference_venv.cli.web_server import WEB_PORT, WebServer, web_options
+from xinference_venv.errors import InvalidInput
 
 if TYPE_CHECKING:
     from xinference_venv.rest.server import Served
-import ipaddress
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Any
-
-from xinference_venv.cli.common import check_address
-from xinference_venv.cli.help import SUPERVISOR_VARIABLE
-from xinference_venv.errors import InvalidInput
 
 _log = logging.getLogger(__name__)
 
@@ -42,15 +39,13 @@ _log = logging.getLogger(__name__)
 @web_options
 @log_option
 @json_option
-def web(
-    host: str, port: int, token_file: Path | None, rate: float, log_format: str, as_json: bool
-) -> int:
+def web(host: str, port: int, token_file: Path | None, log_format: str, as_json: bool) -> int:
     """Serve the REST API and the web page until SIGTERM or Ctrl-C.
 
     Without --supervisor it manages the environments of this host, by itself. The supervisor of a
     cluster can serve them, too: `xinference-venv supervisor --web-port`.
     """
-    server = WebServer.configured(host=host, port=port, token_file=token_file, rate=rate)
+    server = WebServer.configured(host=host, port=port, token_file=token_file)
     supervisor = supervisor_address()
     start_logging(log_format)
 
@@ -121,7 +116,6 @@ def supervisor(
     web_port: int | None,
     web_host: str,
     token_file: Path | None,
-    rate: float,
     log_format: str,
     as_json: bool,
 ) -> int:
@@ -131,7 +125,7 @@ def supervisor(
     """
     web = None
     if web_port is not None:
-        web = WebServer.configured(host=web_host, port=web_port, token_file=token_file, rate=rate)
+        web = WebServer.configured(host=web_host, port=web_port, token_file=token_file)
     start_logging(log_format)
     _check_host(host)
 

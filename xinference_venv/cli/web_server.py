@@ -17,7 +17,6 @@ from xinference_venv.errors import InvalidInput
 
 if TYPE_CHECKING:
     from xinference_venv.client import Client
-    from xinference_venv.rest.limits import Limits
     from xinference_venv.rest.server import Served
     from xinference_venv.rest.tokens import Tokens
 
@@ -28,14 +27,7 @@ _NEEDED = ("fastapi", "prometheus_client", "uvicorn")
 
 
 def web_options(command: _Command) -> _Command:
-    """Who may ask, and how often."""
-    command = click.option(
-        "--rate",
-        type=click.FloatRange(min=0.0, min_open=True, max=1e6),
-        default=50.0,
-        show_default=True,
-        help="So many requests a second each client may send; four times as many at once.",
-    )(command)
+    """Who may ask for what."""
     return click.option(
         "--token-file",
         type=click.Path(path_type=Path),
@@ -47,16 +39,15 @@ def web_options(command: _Command) -> _Command:
 
 @dataclass(frozen=True, kw_only=True)
 class WebServer:
-    """A server that may be started: `host` and `port` to listen at, who may do what, how often."""
+    """A server that may be started: `host` and `port` to listen at, who may do what."""
 
     host: str
     port: int
     tokens: Tokens | None
-    limits: Limits
 
     @classmethod
-    def configured(cls, *, host: str, port: int, token_file: Path | None, rate: float) -> WebServer:
-        """A server of these options; `rate` is in requests a second.
+    def configured(cls, *, host: str, port: int, token_file: Path | None) -> WebServer:
+        """A server of these options.
 
         Raises `InvalidInput` where packages are missing, where strangers could do anything, and
         for a token file that is none, or that others may write to.
@@ -66,13 +57,11 @@ class WebServer:
                 "the REST API and the web page need packages that are not installed",
                 {"hint": "pip install 'xinference-venv[web]'"},
             )
-        from xinference_venv.rest.limits import Limits
         from xinference_venv.rest.server import check_exposure
 
         tokens = None if token_file is None else _read(token_file)
         check_exposure(host, tokens)
-        limits = Limits(rate=rate, burst=max(1, round(4 * rate)))
-        return cls(host=host, port=port, tokens=tokens, limits=limits)
+        return cls(host=host, port=port, tokens=tokens)
 
     @asynccontextmanager
     async def over(self, client: Client) -> AsyncIterator[Served]:
@@ -80,7 +69,7 @@ class WebServer:
         from xinference_venv.rest.app import create_app
         from xinference_venv.rest.server import hosts_of, served
 
-        app = create_app(client, tokens=self.tokens, hosts=hosts_of(self.host), limits=self.limits)
+        app = create_app(client, tokens=self.tokens, hosts=hosts_of(self.host))
         async with served(app, self.host, self.port) as server:
             yield server
 

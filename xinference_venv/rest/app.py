@@ -6,8 +6,7 @@ cluster can also mount in its own.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +49,6 @@ _ANYWHERE = {
     400: "The request can't be read, or its Host is not ours.",
     413: "The body is too large.",
     422: "Invalid input: `details` say what is wrong.",
-    429: "Too many requests: `Retry-After` says for how many seconds to wait.",
     500: "Something failed that should not; `code` says what.",
     502: "A part of the cluster is of a release that can't work with the others.",
     503: "The supervisor, or every worker that could tell, does not answer.",
@@ -59,6 +57,7 @@ _ANYWHERE = {
 _SOMEWHERE = {
     404: "What is named does not exist.",
     409: "It is in use (`details.holders`, `details.users`), or the requirements have no solution.",
+    429: "Too many launches are being followed: `Retry-After` says how many seconds to wait.",
 }
 
 
@@ -68,12 +67,11 @@ def create_app(
     tokens: Tokens | None,
     hosts: Collection[str] | None = None,
     limits: Limits | None = None,
-    clock: Callable[[], float] = time.monotonic,
 ) -> FastAPI:
     """The API over a client's supervisor.
 
     Without `tokens` anybody may do anything: bind it to the loopback address only, and name the
-    `hosts` by which a request may call it there. `clock` is monotonic, in seconds.
+    `hosts` by which a request may call it there.
     """
     app = FastAPI(
         title="xinference_venv",
@@ -89,7 +87,7 @@ def create_app(
     app.state.tokens = tokens
     app.state.giving_back = GivingBack(supervisor=client.supervisor)
     app.state.streams = Streams()
-    app.add_middleware(Guard, limits=limits or Limits(), hosts=hosts, tokens=tokens, clock=clock)
+    app.add_middleware(Guard, limits=limits or Limits(), hosts=hosts, tokens=tokens)
     methods: dict[str, list[str]] = {path: list(METHODS) for path in PATHS}
     for route in ROUTES:
         methods.setdefault(route.path, []).append(route.method)

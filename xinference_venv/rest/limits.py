@@ -1,15 +1,13 @@
-"""What stands before the application: whose requests, how many, how large.
+"""What stands before the application: whose requests, and how large.
 
 Comes in: every HTTP request. Comes out: the request, its body read up to a bound, or a refusal.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 from http import HTTPStatus
-from math import ceil
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -18,7 +16,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from xinference_venv.rest.errors import refusal
 from xinference_venv.rest.tokens import Tokens
 
-_CLIENTS_KEPT = 10_000
 # Who still sends hears no answer: a body is read, and thrown away, up to so many bounds.
 _READ_BOUNDS = 4
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -26,37 +23,14 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """Bounds of what one client may ask: bytes of a body, requests a second, and at once.
-
-    `all_bodies_bytes` bounds the bodies of all clients that are being read.
-    """
+    """Bounds of bodies, in bytes: of one, and of all together that are being read."""
 
     body_bytes: int = 4 << 20
     all_bodies_bytes: int = 12 << 20
-    rate: float = 50.0
-    burst: int = 200
-
-
-@dataclass(kw_only=True)
-class Rates:
-    """A bucket of tokens (each a request) for each client, filled `rate` times a second."""
-
-    limits: Limits
-    _buckets: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
-
-    def wait_for(self, client: str, now: float) -> float:
-        """Seconds until this client may ask; 0.0 when it may, which counts. `now` in seconds."""
-        left, at = self._buckets.pop(client, (float(self.limits.burst), now))
-        left = min(float(self.limits.burst), left + (now - at) * self.limits.rate)
-        allowed = left >= 1.0
-        self._buckets[client] = (left - 1.0 if allowed else left, now)
-        if len(self._buckets) > _CLIENTS_KEPT:
-            self._buckets.popitem(last=False)
-        return 0.0 if allowed else (1.0 - left) / self.limits.rate
 
 
 class Guard:
-    """ASGI middleware that lets a request through, or answers 400, 401, 403, 413, 429 or 503.
+    """ASGI middleware that lets a request through, or answers 400, 401, 403, 413 or 503.
 
     With `tokens` nothing of a body is read that comes without one that is known.
 
@@ -72,15 +46,12 @@ class Guard:
         limits: Limits,
         hosts: Collection[str] | None,
         tokens: Tokens | None,
-        clock: Callable[[], float],
     ) -> None:
         self._app = app
         self._limits = limits
         self._hosts = hosts
         self._tokens = tokens
-        self._clock = clock
         self._reading = 0
-        self._rates = Rates(limits=limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -88,20 +59,11 @@ class Guard:
             return
         send = _with_headers(send)
         headers = Headers(scope=scope)
+        # Most releases of Starlette's TrustedHostMiddleware refuse [::1], and all answer in plain
+        # text: https://github.com/Kludex/starlette/issues/3357
         host = headers.get("host", "")
         if self._hosts is not None and _name_of(host) not in self._hosts:
             refused = refusal(HTTPStatus.BAD_REQUEST, "unknown_host", "the Host is not ours")
-            await refused(scope, receive, send)
-            return
-        client = scope.get("client")
-        wait = self._rates.wait_for(client[0] if client else "", self._clock())
-        if wait:
-            refused = refusal(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                "too_many_requests",
-                "too many requests from this client",
-                {"Retry-After": str(ceil(wait))},
-            )
             await refused(scope, receive, send)
             return
         origin = headers.get("origin")

@@ -148,7 +148,7 @@ ROUTES = (
         endpoint=follow_job,
         scope=Scope.LIST,
         reply=None,
-        refused=(404,),
+        refused=(404, 429),
     ),
     Route(
         method="DELETE",
