@@ -14,11 +14,14 @@ from xinference_venv.inventory.inventory import (
     EnvEntry,
     RemovalPlan,
     building_entry,
-    held_by,
+    is_release_refused,
+    leases_error,
     plan_removal,
-    used_by,
+    release_error,
+    removal_error,
+    users_error,
 )
-from xinference_venv.inventory.lease import Holder, JudgedLease
+from xinference_venv.inventory.lease import Holder, JudgedLease, LeaseEntry
 from xinference_venv.inventory.selection import Selection, check_directory_name
 from xinference_venv.planning.key import EnvKey
 
@@ -251,19 +254,62 @@ def test_who_uses_an_environment_is_named_and_what_is_being_built_says_so() -> N
 @pytest.mark.parametrize(("count", "named", "more"), [(5, 5, ""), (7, 5, "; and 2 more")])
 def test_the_users_of_a_directory_are_named_up_to_five(count: int, named: int, more: str) -> None:
     users = [directory_user(pid) for pid in range(count)]
-    error = used_by("/old", users, hint="stop them", so=", which would fail")
+    error = users_error("/old", users, hint="stop them", consequence=", which would fail")
     first = "; ".join(map(str, users[:named]))
     assert error.message == f"/old is in use by {first}{more}, which would fail"
     assert error.details["users"] == [each.to_dict() for each in users]
     assert error.hint == "stop them"
-    assert used_by("/old", users[:1], hint="").message == f"/old is in use by {users[0]}"
+    assert users_error("/old", users[:1], hint="").message == f"/old is in use by {users[0]}"
 
 
 def test_the_holders_of_leases_are_named_in_the_error_of_a_change() -> None:
     leases = [lease(), lease("second", model_uid="a-model-0")]
-    error = held_by("a-model", leases)
+    error = leases_error("a-model", leases)
     assert error.message == f"a-model is in use by {leases[0]}; {leases[1]}"
     assert error.details["holders"] == [each.to_dict() for each in leases]
+
+
+def test_a_refused_removal_names_each_with_who_uses_it_or_why_it_stays() -> None:
+    old = entry(OTHER, state=EnvState.UNMANAGED, users=(directory_user(),))
+    stuck = entry(OTHER, reason="permission\ndenied")
+    building = entry(A, lease(), state=EnvState.BUILDING)
+    assert removal_error([], force="--force") is None
+    held = removal_error([("", entry(A, lease()))], force="--force")
+    assert held is not None
+    assert held.message == f"{A} is in use by {lease()}"
+    assert held.hint == "end what uses it, or remove it with --force"
+    assert held.details["holders"] == [JudgedLease.of(lease(), Holder.ALIVE).to_dict()]
+    each = [("one: ", old), ("two: ", stuck), ("", replace(stuck, reason=None)), ("", building)]
+    error = removal_error(each, force="--force")
+    assert error is not None
+    assert error.message == (
+        f"one: {OTHER} is in use by {directory_user()}; two: {OTHER}: permission\\ndenied;"
+        f" {OTHER}: it could not be removed; {A} is being built"
+    )
+    # No force removes it.
+    assert error.hint == "end what uses it; what an older version left can't be removed before"
+    assert error.details["users"] == [directory_user().to_dict()]
+
+
+def test_a_lease_is_released_unless_its_holder_lives_or_with_force() -> None:
+    refused = [each for each in (None, *Holder) if is_release_refused(each, force=False)]
+    assert refused == [Holder.ALIVE]
+    assert not is_release_refused(Holder.ALIVE, force=True)
+
+
+def test_a_refused_release_names_the_leases_by_what_is_enough_of_their_ids() -> None:
+    assert release_error([], force="--force") is None
+    entries = [
+        LeaseEntry(lease=lease(lease_id), holder=Holder.ALIVE)
+        for lease_id in ("0123456789abcdef", "short")
+    ]
+    error = release_error(entries, force="force=true")
+    assert error is not None
+    assert error.message == (
+        f"lease 0123456789ab is held by {lease()}; lease short is held by {lease()}"
+    )
+    assert error.details["holders"] == [each.to_dict() for each in entries]
+    assert error.hint == "end that process, or release the lease all the same with force=true"
 
 
 @pytest.mark.parametrize("name", ["two words", "a+b", "line\nbreak", "\udcff", "x" * 255, "..."])

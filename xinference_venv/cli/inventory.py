@@ -22,9 +22,9 @@ from xinference_venv.cli.common import (
 )
 from xinference_venv.cli.render import environments
 from xinference_venv.cli.render.cluster import differing, skipped, unreachable_error, workers_of
-from xinference_venv.errors import InUse
 from xinference_venv.inventory.gathered import Gathered
-from xinference_venv.inventory.reports import ExplainedPackages, RemovalReport
+from xinference_venv.inventory.inventory import removal_error
+from xinference_venv.inventory.reports import ExplainedPackages
 from xinference_venv.planning.provenance import Tree
 
 
@@ -143,7 +143,13 @@ def remove(
     if model is not None:
         touched = [entry for report in answer.list for entry in report.matching]
         check_found(answer, touched, f"environment of {model!r}")
-    error = (None if dry_run else _refusal(answer)) or unreachable_error(answer)
+    refused = [
+        (environments.where_of(report, on_cluster()), entry)
+        for report in answer.list
+        for entry in report.plan.refuse
+    ]
+    refusal = None if dry_run else removal_error(refused, force="--force")
+    error = refusal or unreachable_error(answer)
     return show(answer, lambda: environments.removed(answer, workers=on_cluster()), as_json, error)
 
 
@@ -157,24 +163,3 @@ def models(worker_ip: str | None, as_json: bool) -> int:
     """
     entries = with_client(lambda client: client.supervisor.list_models(worker_ip))
     return show({"list": to_plain(entries)}, lambda: environments.models(entries), as_json)
-
-
-def _refusal(answer: Gathered[RemovalReport]) -> InUse | None:
-    refused = [
-        (environments.where_of(report, on_cluster()), each)
-        for report in answer.list
-        for each in report.plan.refuse
-    ]
-    if not refused:
-        return None
-    users = [user.to_dict() for _, entry in refused for user in entry.users]
-    return InUse(
-        "; ".join(f"{where}{environments.why_it_stays(entry)}" for where, entry in refused),
-        {
-            "holders": [lease.to_dict() for _, entry in refused for lease in entry.leases],
-            "users": users,
-            "hint": "end what uses it; an unmanaged one can't be removed before"
-            if users
-            else "end what uses it, or remove it with --force",
-        },
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -24,9 +24,10 @@ from xinference_venv.cli.common import (
 )
 from xinference_venv.cli.render import environments
 from xinference_venv.cli.render.cluster import unreachable_error
-from xinference_venv.errors import InUse, InvalidInput
+from xinference_venv.errors import InvalidInput
 from xinference_venv.inventory import gathered
 from xinference_venv.inventory.gathered import Gathered
+from xinference_venv.inventory.inventory import is_release_refused, release_error, short_id
 from xinference_venv.inventory.lease import Holder, LeaseEntry
 from xinference_venv.inventory.reports import ReleaseReport, WorkerLease
 from xinference_venv.inventory.selection import Selection
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from xinference_venv.client import Client
 
 _SHORTEST_PREFIX = 6
-# What is shown of an id; as a prefix it names the lease.
-_SHOWN = 12
 
 
 @click.command()
@@ -75,7 +74,9 @@ def release(lease_ids: tuple[str, ...], force: bool, worker_ip: str | None, as_j
     """
     answer = with_client(lambda client: _release(client, lease_ids, worker_ip, force=force))
     # A process may have got one of them in between.
-    refusal = _refusal(each for report in answer.list for each in report.refused)
+    refusal = release_error(
+        [each for report in answer.list for each in report.refused], force="--force"
+    )
     return show(answer, lambda: _released(answer), as_json, refusal or unreachable_error(answer))
 
 
@@ -84,8 +85,8 @@ async def _release(
 ) -> Gathered[ReleaseReport]:
     known = await client.supervisor.list_leases(Selection(worker=worker_ip))
     entries = _meant(named, known)
-    refusal = None if force else _refusal(entries)
-    if refusal is not None:
+    alive = [each for each in entries if is_release_refused(each.holder, force=force)]
+    if (refusal := release_error(alive, force="--force")) is not None:
         raise refusal
     ids = tuple(entry.lease.lease_id for entry in entries)
     return await client.supervisor.release_leases(ids, worker=worker_ip, force=force)
@@ -119,19 +120,6 @@ def _meant(named: Sequence[str], known: Gathered[WorkerLease]) -> list[LeaseEntr
     return list(selected.values())
 
 
-def _refusal(entries: Iterable[LeaseEntry]) -> InUse | None:
-    alive = [entry.lease for entry in entries if entry.holder is not Holder.UNKNOWN]
-    if not alive:
-        return None
-    return InUse(
-        "; ".join(f"lease {each.lease_id[:_SHOWN]} is held by {each}" for each in alive),
-        {
-            "holders": [each.to_dict() for each in alive],
-            "hint": "end that process, or release the lease all the same with --force",
-        },
-    )
-
-
 def _listed(answer: Gathered[WorkerLease], now: float, workers: bool) -> list[RenderableType]:
     if not answer.list:
         return [Text("No environment is in use.")]
@@ -143,7 +131,7 @@ def _listed(answer: Gathered[WorkerLease], now: float, workers: bool) -> list[Re
         entry, lease = each.entry, each.entry.lease
         table.add_row(
             *([printable(each.worker_address)] if workers else []),
-            printable(lease.lease_id[:_SHOWN]),
+            printable(short_id(lease)),
             printable(lease.model_uid or lease.model_name),
             str(lease.process.pid),
             printable(lease.process.host),
@@ -156,7 +144,7 @@ def _listed(answer: Gathered[WorkerLease], now: float, workers: bool) -> list[Re
 
 def _released(answer: Gathered[ReleaseReport]) -> list[RenderableType]:
     lines = [
-        f"released: {entry.lease.lease_id[:_SHOWN]} of {entry.lease}"
+        f"released: {short_id(entry.lease)} of {entry.lease}"
         for report in answer.list
         for entry in report.released
     ]

@@ -1,7 +1,7 @@
-"""What is there, who uses it, what may go: entries and removal plans.
+"""What is there, who uses it, what may go: entries, removal plans, refusals while in use.
 
 Comes in: entries that the store and the worker's jobs gave. Comes out: listings and plans, which
-are values to look at before anything happens.
+are values to look at before anything happens, and the error of a change that is refused.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
+from xinference_venv._util.humanize import printable
 from xinference_venv._util.records import Record, inline
 from xinference_venv.errors import InUse
 from xinference_venv.inventory.env import EnvState
-from xinference_venv.inventory.lease import JudgedLease, Lease
+from xinference_venv.inventory.lease import Holder, JudgedLease, Lease, LeaseEntry
 from xinference_venv.planning.key import EnvKey
 
 _USERS_NAMED = 5
+_SHOWN_OF_ID = 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,28 +34,6 @@ class DirectoryUser(Record, name="user of a directory"):
 
     def __str__(self) -> str:
         return f"process {self.pid} ({self.command}), seen in its {', '.join(self.told_by)}"
-
-
-def used_by(what: str, users: Sequence[DirectoryUser], *, hint: str, so: str = "") -> InUse:
-    """The error of a change that is refused, since processes without a lease use a directory.
-
-    `what` names the directory, `so` says what the change would do to these processes.
-    """
-    named = [str(each) for each in users[:_USERS_NAMED]]
-    if len(users) > _USERS_NAMED:
-        named.append(f"and {len(users) - _USERS_NAMED} more")
-    return InUse(
-        f"{what} is in use by {'; '.join(named)}{so}",
-        {"users": [each.to_dict() for each in users], "hint": hint},
-    )
-
-
-def held_by(what: str, leases: Sequence[Lease]) -> InUse:
-    """The error of a change that is refused, since leases on an environment count."""
-    return InUse(
-        f"{what} is in use by {'; '.join(map(str, leases))}",
-        {"holders": [each.to_dict() for each in leases]},
-    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,3 +117,79 @@ def plan_removal(
 def building_entry(key: EnvKey, path: str) -> EnvEntry:
     """The entry of a key whose first environment is being built."""
     return EnvEntry(key=key, path=path, real_path=str(PurePath(path)), state=EnvState.BUILDING)
+
+
+def is_release_refused(holder: Holder | None, *, force: bool) -> bool:
+    """Whether a lease stays: its holder lives, and the release is not forced. None: it is gone."""
+    return holder is Holder.ALIVE and not force
+
+
+# The one place that words "refused, since it is in use"; `force` is how the caller says it.
+
+
+def users_error(
+    what: str, users: Sequence[DirectoryUser], *, hint: str, consequence: str = ""
+) -> InUse:
+    """The error of a change that is refused, since processes without a lease use a directory.
+
+    `what` names the directory, `consequence` what the change would do to these processes.
+    """
+    named = [str(each) for each in users[:_USERS_NAMED]]
+    if len(users) > _USERS_NAMED:
+        named.append(f"and {len(users) - _USERS_NAMED} more")
+    return InUse(
+        f"{what} is in use by {'; '.join(named)}{consequence}",
+        {"users": [each.to_dict() for each in users], "hint": hint},
+    )
+
+
+def leases_error(what: str, leases: Sequence[Lease]) -> InUse:
+    """The error of a change that is refused, since leases on an environment count."""
+    return InUse(
+        f"{what} is in use by {'; '.join(map(str, leases))}",
+        {"holders": [each.to_dict() for each in leases]},
+    )
+
+
+def removal_error(refused: Sequence[tuple[str, EnvEntry]], *, force: str) -> InUse | None:
+    """The error of a removal that leaves environments, or None; each comes with what its line
+    begins with, like its worker.
+    """
+    if not refused:
+        return None
+    users = [user.to_dict() for _, entry in refused for user in entry.users]
+    return InUse(
+        "; ".join(f"{where}{_why_it_stays(entry)}" for where, entry in refused),
+        {
+            "holders": [lease.to_dict() for _, entry in refused for lease in entry.leases],
+            "users": users,
+            "hint": "end what uses it; what an older version left can't be removed before"
+            if users
+            else f"end what uses it, or remove it with {force}",
+        },
+    )
+
+
+def _why_it_stays(entry: EnvEntry) -> str:
+    """Why an environment could not be removed: who uses it, or what the system said."""
+    if entry.hindrance:
+        return f"{entry.key} is {entry.hindrance}"
+    return f"{entry.key}: {printable(entry.reason or 'it could not be removed')}"
+
+
+def release_error(refused: Sequence[LeaseEntry], *, force: str) -> InUse | None:
+    """The error of a release of leases whose holders live, or None."""
+    if not refused:
+        return None
+    return InUse(
+        "; ".join(f"lease {short_id(each.lease)} is held by {each.lease}" for each in refused),
+        {
+            "holders": [each.to_dict() for each in refused],
+            "hint": f"end that process, or release the lease all the same with {force}",
+        },
+    )
+
+
+def short_id(lease: Lease) -> str:
+    """The beginning of a lease's id that people see; where a lease is named, it is enough."""
+    return lease.lease_id[:_SHOWN_OF_ID]

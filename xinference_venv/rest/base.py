@@ -17,8 +17,8 @@ from starlette.responses import JSONResponse, Response
 from xinference_venv._util.humanize import printable
 from xinference_venv._util.records import Plain, Record
 from xinference_venv.actors.protocols import SupervisorProtocol
-from xinference_venv.errors import InUse
 from xinference_venv.inventory.gathered import Gathered, T, check_found
+from xinference_venv.inventory.inventory import removal_error
 from xinference_venv.inventory.reports import RemovalReport
 from xinference_venv.rest.tokens import Scope
 
@@ -62,19 +62,18 @@ def removed(answer: Gathered[RemovalReport], *, dry_run: bool) -> Json:
     """
     matching = [entry for report in answer.list for entry in report.matching]
     check_found(answer, matching, "environment")
-    refused = [entry for report in answer.list for entry in report.plan.refuse]
-    if refused and not dry_run:
-        raise InUse(
-            "; ".join(f"{entry.key} is {entry.hindrance}" for entry in refused),
-            {
-                "holders": [lease.to_dict() for entry in refused for lease in entry.leases],
-                "users": [user.to_dict() for entry in refused for user in entry.users],
-                "reports": [report.to_dict() for report in answer.list],
-                "unreachable": [each.to_dict() for each in answer.unreachable],
-                "hint": "end what uses it, or remove what leases hold with force=true",
-            },
+    refused = [
+        (f"{printable(report.worker_address)}: " if len(answer.list) > 1 else "", entry)
+        for report in answer.list
+        for entry in report.plan.refuse
+    ]
+    refusal = removal_error(refused, force="force=true")
+    if refusal is not None and not dry_run:
+        raise refusal.with_details(
+            reports=[report.to_dict() for report in answer.list],
+            unreachable=[each.to_dict() for each in answer.unreachable],
         )
-    return gathered(answer, Result(result=not refused and answer.is_whole))
+    return gathered(answer, Result(result=refusal is None and answer.is_whole))
 
 
 async def _supervisor(request: Request) -> SupervisorProtocol:

@@ -13,7 +13,7 @@ from typing import Any
 
 from xinference_venv.errors import InUse, InvalidRecord, StoreError
 from xinference_venv.inventory.eviction import EnvUsage
-from xinference_venv.inventory.inventory import held_by
+from xinference_venv.inventory.inventory import leases_error
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.store.disk_usage import last_used
 from xinference_venv.store.locks import hold_lock_briefly
@@ -48,7 +48,7 @@ def move_to_trash(store: Store, planned: EnvUsage) -> Path | None:
         if set(keys) != set(planned.keys):
             raise InUse("the keys that refer to it have changed since this was planned")
         if leases := store.leases.of(env_id):
-            raise held_by("it", [lease for lease, _ in leases])
+            raise leases_error("it", [lease for lease, _ in leases])
         if last_used(store, env_id, keys) != planned.last_used:
             raise InUse("it was launched after this was planned")
         for key in keys:

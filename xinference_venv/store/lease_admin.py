@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from xinference_venv.errors import InvalidInput, InvalidRecord, StoreError
+from xinference_venv.inventory.inventory import is_release_refused
 from xinference_venv.inventory.lease import Holder, Lease, LeaseEntry, ProcessIdentity
 from xinference_venv.inventory.reports import ReleaseReport
 from xinference_venv.inventory.selection import Selection
@@ -78,7 +79,7 @@ def release_leases(
         with hold_lock_briefly(store.env_lock(env_id)):
             # It may have been bound, or have ended, in between.
             now = {each.lease_id: holder for each, holder in store.leases.of(env_id)}
-            if now.get(lease_id) is Holder.ALIVE and not force:
+            if is_release_refused(now.get(lease_id), force=force):
                 refused.append(replace(entry, holder=Holder.ALIVE))
                 continue
             store.leases.release(env_id, lease_id)

@@ -17,7 +17,7 @@ from typing import Any
 
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.env import EnvRecord, EnvState, KeyRecord
-from xinference_venv.inventory.inventory import EnvEntry, held_by
+from xinference_venv.inventory.inventory import EnvEntry, leases_error
 from xinference_venv.inventory.lease import Holder, Lease, ProcessIdentity, judge
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.key import EnvKey
@@ -451,6 +451,6 @@ def remove_entry(store: Store, entry: EnvEntry) -> bool:
         if not entry.leases and not entry.shared_with:
             holders = [lease for lease, _ in store.leases.of(entry.env_id)]
             if holders:
-                raise held_by(str(entry.key), holders)
+                raise leases_error(str(entry.key), holders)
         store.unlink_key(entry.key)
     return store.delete_if_unused(entry.env_id)

@@ -17,7 +17,7 @@ from xinference_venv.errors import (
     NotFound,
     StoreError,
 )
-from xinference_venv.inventory.inventory import used_by
+from xinference_venv.inventory.inventory import users_error
 from xinference_venv.planning.host import HostFacts, Interpreter
 from xinference_venv.planning.overlay import still_sound
 from xinference_venv.planning.requirements import Origin
@@ -199,5 +199,5 @@ def _delete(engine: Engine, path: Path) -> None:
         raise StoreError(f"{path} is no virtual environment", {"hint": "remove it yourself"})
     users = users_of([path]).users.get(path, ())
     if users:
-        raise used_by(str(path), users, hint="unload the models that run in it first")
+        raise users_error(str(path), users, hint="unload the models that run in it first")
     engine.store.disk.discard(path, engine.store.layout.trash)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xinference_venv._util.tasks import finish_in_thread
-from xinference_venv.inventory.inventory import used_by
+from xinference_venv.inventory.inventory import users_error
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.host import HostDistribution, HostFacts
 from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role, locked_distributions
@@ -266,10 +266,10 @@ class Change:
         """Whether processes run in the environment; raises `InUse` if they would lose anything."""
         users = users_of([self.path]).users.get(self.path, ())
         if users and (changes := self._changes(plan)):
-            raise used_by(
+            raise users_error(
                 str(self.path),
                 users,
-                so=f", and {changes} would be replaced under it",
+                consequence=f", and {changes} would be replaced under it",
                 hint="unload the models that run in it first; packages that only add to it can be"
                 " installed at any time",
             )

@@ -17,6 +17,7 @@ async def test_a_lease_of_a_living_process_is_refused() -> None:
         answer = await ask.delete("/v1/leases/a-lease")
     assert (answer.status_code, answer.json()["code"]) == (409, "in_use")
     assert answer.json()["details"]["holders"] == [lease]
+    assert answer.json()["message"] == f"lease a-lease is held by {fakes.lease()}"
 
 
 async def test_a_lease_that_is_not_there_is_404_and_503_while_nobody_can_say() -> None:

@@ -352,10 +352,3 @@ def new_table(*titles: str) -> Table:
     for title in titles:
         table.add_column(title, overflow="fold")
     return table
-
-
-def why_it_stays(entry: EnvEntry) -> str:
-    """Why an environment could not be removed: who uses it, or what the system said."""
-    if entry.hindrance:
-        return f"{entry.key} is {entry.hindrance}"
-    return f"{entry.key}: {printable(entry.reason or 'it could not be removed')}"

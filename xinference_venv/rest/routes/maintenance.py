@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from xinference_venv._util.records import to_plain
-from xinference_venv.errors import InUse
 from xinference_venv.inventory.gathered import Gathered, check_found
+from xinference_venv.inventory.inventory import release_error
 from xinference_venv.inventory.reports import (
     CollectionReport,
     ReleaseReport,
@@ -77,14 +76,8 @@ async def release_lease(
     check_found(known, there, "lease")
     answer = await supervisor.release_leases((lease_id,), force=force)
     refused = [each for report in answer.list for each in report.refused]
-    if refused:
-        raise InUse(
-            f"lease {lease_id} is held by a living process",
-            {
-                "holders": to_plain(refused),
-                "hint": "end that process, or release it with force=true",
-            },
-        )
+    if (refusal := release_error(refused, force="force=true")) is not None:
+        raise refusal
     gone = any(report.released for report in answer.list) or answer.is_whole
     return gathered(answer, Result(result=gone))
 

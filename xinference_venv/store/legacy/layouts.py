@@ -19,7 +19,7 @@ from pathlib import Path
 
 from xinference_venv.errors import StoreError
 from xinference_venv.inventory.env import EnvState
-from xinference_venv.inventory.inventory import EnvEntry, used_by
+from xinference_venv.inventory.inventory import EnvEntry, users_error
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.store.atomic import Disk, check_no_link_above
@@ -138,7 +138,7 @@ def check_free(layout: StorePaths, key: EnvKey) -> None:
         return
     users = users_of([path]).users.get(path, ())
     if users:
-        raise used_by(
+        raise users_error(
             f"{path}, which an older version left in the place of the environment of {key},",
             users,
             hint="end these processes, or launch under another engine or Python version",
