@@ -19,13 +19,10 @@ from xinference_venv.rest.base import Json, Route, Supervisor, gathered
 from xinference_venv.rest.schemas.requests import (
     Count,
     LogId,
-    ModelEngine,
-    NeededModelName,
     Offset,
-    PythonVersion,
+    SelectedOfModel,
     WorkerAddress,
     WorkerIp,
-    selected,
 )
 from xinference_venv.rest.tokens import Scope
 
@@ -88,16 +85,11 @@ async def diagnose(supervisor: Supervisor, worker_ip: WorkerIp = None) -> Respon
 
 async def list_logs(
     supervisor: Supervisor,
-    model_name: NeededModelName,
-    model_engine: ModelEngine = None,
-    python_version: PythonVersion = None,
-    worker_ip: WorkerIp = None,
+    selection: SelectedOfModel,
     count: Count = 1,
 ) -> Response:
     """List the newest logs of a model's launches, with their text."""
-    return gathered(
-        await supervisor.logs(selected(model_name, model_engine, python_version, worker_ip), count)
-    )
+    return gathered(await supervisor.logs(selection, count))
 
 
 async def read_log(

@@ -24,56 +24,35 @@ from xinference_venv.rest.base import Result, Route, Supervisor, gathered, remov
 from xinference_venv.rest.schemas.requests import (
     DryRun,
     Force,
-    ModelEngine,
-    ModelName,
-    NeededModelName,
-    PythonVersion,
-    WorkerIp,
-    selected,
+    Selected,
+    SelectedOfModel,
 )
 from xinference_venv.rest.tokens import Scope
 
 
 async def list_virtual_envs(
     supervisor: Supervisor,
-    model_name: ModelName = None,
-    model_engine: ModelEngine = None,
-    python_version: PythonVersion = None,
-    worker_ip: WorkerIp = None,
+    selection: Selected,
 ) -> Response:
     """List environments: all, or those that match."""
-    return gathered(
-        await supervisor.list_virtual_envs(
-            selected(model_name, model_engine, python_version, worker_ip)
-        )
-    )
+    return gathered(await supervisor.list_virtual_envs(selection))
 
 
 async def list_virtual_env_packages(
     supervisor: Supervisor,
-    model_name: NeededModelName,
-    model_engine: ModelEngine = None,
-    python_version: PythonVersion = None,
-    worker_ip: WorkerIp = None,
+    selection: SelectedOfModel,
 ) -> Response:
     """List the packages of a model's environments, each with where it is from and why."""
-    answer = await _packages(
-        supervisor, selected(model_name, model_engine, python_version, worker_ip)
-    )
+    answer = await _packages(supervisor, selection)
     return gathered(answer, *_as_xinference(answer.list))
 
 
 async def explain_virtual_env(
     supervisor: Supervisor,
-    model_name: NeededModelName,
-    model_engine: ModelEngine = None,
-    python_version: PythonVersion = None,
-    worker_ip: WorkerIp = None,
+    selection: SelectedOfModel,
 ) -> Response:
     """Explain a model's environments: the tree of what requires what, and what is not shown."""
-    answer = await _packages(
-        supervisor, selected(model_name, model_engine, python_version, worker_ip)
-    )
+    answer = await _packages(supervisor, selection)
     explained = Gathered(
         list=tuple(
             ExplainedEnvironment(environment=each.environment, tree=Tree.of(each.distributions))
@@ -87,10 +66,7 @@ async def explain_virtual_env(
 
 async def remove_virtual_env(
     supervisor: Supervisor,
-    model_name: NeededModelName,
-    model_engine: ModelEngine = None,
-    python_version: PythonVersion = None,
-    worker_ip: WorkerIp = None,
+    selection: SelectedOfModel,
     dry_run: DryRun = False,
     force: Force = False,
 ) -> Response:
@@ -100,7 +76,7 @@ async def remove_virtual_env(
     matches is gone: a worker that does not answer may still have some.
     """
     answer = await supervisor.remove_virtual_env(
-        selected(model_name, model_engine, python_version, worker_ip),
+        selection,
         dry_run=dry_run,
         force=force,
     )

@@ -18,12 +18,8 @@ from xinference_venv.rest.schemas.requests import (
     CollectRequest,
     Force,
     LeaseId,
-    ModelEngine,
-    ModelName,
-    PythonVersion,
+    Selected,
     VerifyRequest,
-    WorkerIp,
-    selected,
 )
 from xinference_venv.rest.tokens import Scope
 
@@ -43,24 +39,17 @@ async def collect_garbage(supervisor: Supervisor, wanted: CollectRequest) -> Res
 async def verify_virtual_env(supervisor: Supervisor, wanted: VerifyRequest) -> Response:
     """Look closely at environments, and rebuild broken ones on request."""
     answer = await supervisor.verify_virtual_env(
-        selected(wanted.model_name, wanted.model_engine, wanted.python_version, wanted.worker_ip),
-        hashes=wanted.hashes,
-        repair=wanted.repair,
+        wanted.selection(), hashes=wanted.hashes, repair=wanted.repair
     )
     return gathered(answer)
 
 
 async def list_leases(
     supervisor: Supervisor,
-    model_name: ModelName = None,
-    model_engine: ModelEngine = None,
-    python_version: PythonVersion = None,
-    worker_ip: WorkerIp = None,
+    selection: Selected,
 ) -> Response:
     """List who uses which environment."""
-    return gathered(
-        await supervisor.list_leases(selected(model_name, model_engine, python_version, worker_ip))
-    )
+    return gathered(await supervisor.list_leases(selection))
 
 
 async def release_lease(

@@ -1,24 +1,41 @@
 """What a request may say: its parameters, and its body as JSON.
 
-The types are checked here and told by the API's description; what a value means (which names are
-allowed, what is a requirement) is for the nouns that read it.
+Types are checked here and described by OpenAPI; what a value means (which names are allowed, what
+is a requirement) is for the nouns that read it. The body of a launch has the fields of these nouns.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import dataclasses
+import typing
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
-from fastapi import Header, Path, Query
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from fastapi import Depends, Header, Path, Query
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    create_model,
+)
 
+from xinference_venv._util.records import Record, record_hints
 from xinference_venv.inventory.selection import Selection, check_directory_name
 from xinference_venv.planning.request import (
     MAX_NAME_BYTES,
     MAX_TEXT_LENGTH,
     LaunchRequest,
+    ModelVirtualEnv,
     check_model_name,
     check_python_version,
 )
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 MAX_INTEGER = 2**53 - 1
 """What JSON readers of all languages take as it is."""
@@ -86,16 +103,16 @@ _Count = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
 _Bytes = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 
 # What may be left out of a query is described as what it is when it is there: no query has null.
-ModelName = Annotated[
+_SelectedModel = Annotated[
     _Directory | None, Query(description="Only of this model."), _name(_DIRECTORY)
 ]
-NeededModelName = Annotated[_Directory, Query(description="The model.")]
-ModelEngine = Annotated[
+_NeededModel = Annotated[_Directory, Query(description="The model.")]
+_SelectedEngine = Annotated[
     _Engine | None,
     Query(description="Only of this engine; empty, or `null`: only those without one."),
     _ENGINE,
 ]
-PythonVersion = Annotated[
+_SelectedPython = Annotated[
     _PythonVersion | None,
     Query(description="Only of this Python; 3.12 matches 3.12.1 too."),
     _described(pattern=_PYTHON),
@@ -133,13 +150,12 @@ LastEventId = Annotated[
 ]
 
 
-def selected(
-    model_name: str | None,
-    model_engine: str | None,
-    python_version: str | None,
-    worker_ip: str | None,
+async def _selection(
+    model_name: _SelectedModel = None,
+    model_engine: _SelectedEngine = None,
+    python_version: _SelectedPython = None,
+    worker_ip: WorkerIp = None,
 ) -> Selection:
-    """What the parameters of a request select."""
     return Selection(
         model_name=model_name,
         model_engine=model_engine,
@@ -148,52 +164,83 @@ def selected(
     )
 
 
+async def _selection_of_model(
+    model_name: _NeededModel,
+    model_engine: _SelectedEngine = None,
+    python_version: _SelectedPython = None,
+    worker_ip: WorkerIp = None,
+) -> Selection:
+    return await _selection(model_name, model_engine, python_version, worker_ip)
+
+
+Selected = Annotated[Selection, Depends(_selection)]
+"""What the parameters of a request select; without a model, those of all models."""
+SelectedOfModel = Annotated[Selection, Depends(_selection_of_model)]
+"""The same, of one model."""
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(strict=True, protected_namespaces=())
 
 
+_BodyT = TypeVar("_BodyT", bound=_Body)
+_TYPES: Mapping[str, object] = {
+    "version": Literal[1],
+    **dict.fromkeys(("model_name", "model_engine", "model_format", "model_uid"), _ModelName),
+    "python_version": _PythonVersion,
+    **dict.fromkeys(("extra_index_url", "find_links", "trusted_host"), _OneOrMore),
+    **dict.fromkeys(("exclude", "must_import"), _Distributions),
+    "import_check": _Modules,
+}
+"""Of fields that allow more or less than their type hint says."""
+
+
+def _with_fields_of(
+    record: type[Record], *, without: str = ""
+) -> Callable[[type[_BodyT]], type[_BodyT]]:
+    """A decorator: the body has the fields of a record, whose defaults are as good as null."""
+
+    def decorate(body: type[_BodyT]) -> type[_BodyT]:
+        hints = record_hints(record)
+        fields: dict[str, Any] = {}
+        for field in dataclasses.fields(cast("type[DataclassInstance]", record)):
+            allowed = cast(Any, _TYPES.get(field.name) or _type_of(hints[field.name]))
+            needed = field.default is dataclasses.MISSING
+            fields[field.name] = (allowed, ...) if needed else (allowed | None, None)
+        fields.pop(without, None)
+        return create_model(
+            body.__name__,
+            __base__=body,
+            __module__=body.__module__,
+            __doc__=body.__doc__,
+            **fields,
+        )
+
+    return decorate
+
+
+def _type_of(hint: object) -> object:
+    """What JSON may hold for a field of a record."""
+    kind = next(each for each in (*typing.get_args(hint), hint) if each is not type(None))
+    if typing.get_origin(hint) is tuple:
+        return _Texts
+    if kind is ModelVirtualEnv:
+        return VirtualEnvBlock
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return Literal[tuple(each.value for each in kind)]
+    return _Text if kind is str else kind
+
+
+@_with_fields_of(ModelVirtualEnv)
 class VirtualEnvBlock(_Body):
     """A model's ``virtualenv`` block, as Xinference has it."""
 
-    packages: _Texts | None = None
-    inherit_pip_config: bool | None = None
-    index_url: _Text | None = None
-    extra_index_url: _OneOrMore | None = None
-    find_links: _OneOrMore | None = None
-    trusted_host: _OneOrMore | None = None
-    index_strategy: _Text | None = None
-    no_build_isolation: bool | None = None
-    constraints: _Texts | None = None
-    overrides: _Texts | None = None
-    exclude: _Distributions | None = None
-    build_constraints: _Texts | None = None
-    must_import: _Distributions | None = None
-    import_check: _Modules | None = None
 
-
+@_with_fields_of(LaunchRequest, without="restricted")
 class Launch(_Body):
     """What a launch asks for. `virtualenv` is the model's own block; without it the catalogue is
     asked for the model. `virtual_env_packages` replace the model's of the same name.
     """
-
-    version: Literal[1] | None = None
-    model_name: _ModelName
-    model_engine: _ModelName | None = None
-    model_format: _ModelName | None = None
-    python_version: _PythonVersion | None = None
-    model_uid: _ModelName | None = None
-    virtualenv: VirtualEnvBlock | None = None
-    enable_virtual_env: bool | None = None
-    virtual_env_packages: _Texts | None = None
-    virtual_env_find_links: _Texts | None = None
-    inherit: Literal["host", "exact", "none"] | None = None
-    constraints: _Texts | None = None
-    overrides: _Texts | None = None
-    exclude: _Distributions | None = None
-    build_constraints: _Texts | None = None
-    must_import: _Distributions | None = None
-    import_check: _Modules | None = None
-    refresh: bool | None = None
 
     def request(self, *, restricted: bool) -> LaunchRequest:
         """The launch as the actors take it, `restricted` or not; raises `InvalidInput`."""
@@ -254,3 +301,12 @@ class VerifyRequest(_Strict):
     worker_ip: _Place | None = None
     hashes: bool = False
     repair: bool = False
+
+    def selection(self) -> Selection:
+        """Which environments these are."""
+        return Selection(
+            model_name=self.model_name,
+            model_engine=self.model_engine,
+            python_version=self.python_version,
+            worker=self.worker_ip,
+        )
