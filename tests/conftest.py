@@ -13,6 +13,8 @@ from tests.index import Index
 from xinference_venv.client import Client, local_client
 from xinference_venv.settings import WIRE_KEY_VARIABLE
 
+# Of the tests that make a condition of the field: docs/field.md lists them.
+_CONDITION = "condition"
 _OF_INSTALLERS = ("PIP_", "UV_", "XINFERENCE_", "XOSCAR_")
 _OF_PYTHON = frozenset({"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV"})
 
@@ -65,3 +67,22 @@ async def client(environ: Mapping[str, str]) -> AsyncIterator[Client]:
     """A client of both actors, in this process."""
     async with local_client(environ) as running:
         yield running
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many of the conditions that users meet in the field this run has made."""
+    found = {
+        outcome: {
+            report.nodeid.partition("[")[0]
+            for report in terminalreporter.getreports(outcome)
+            if _CONDITION in report.keywords
+        }
+        for outcome in ("passed", "failed", "skipped")
+    }
+    made = found["passed"] | found["failed"]
+    skipped = found["skipped"] - made
+    if made or skipped:
+        terminalreporter.write_line(
+            f"conditions of the field: {len(made)} made, {len(found['failed'])} of them failed;"
+            f" {len(skipped)} that this machine can't make"
+        )

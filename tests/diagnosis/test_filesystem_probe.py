@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -11,14 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from xinference_venv.diagnosis import filesystem_probe
 from xinference_venv.diagnosis.filesystem_probe import (
     lock_holders,
     open_to_all,
-    probe_file_system,
+    probe_home,
 )
 from xinference_venv.store.host_files import nearest_existing
-from xinference_venv.store.locks import check_locking
 
 HOLDER = """\
 import asyncio, sys
@@ -58,52 +57,51 @@ def test_an_ordinary_file_system_can_all_and_keeps_nothing(tmp_path: Path) -> No
     home, cache = tmp_path / "home", tmp_path / "cache"
     home.mkdir()
     cache.mkdir()
-    found = probe_file_system(home, cache)
+    found = probe_home(home, cache)
     assert (found.place, found.writable, found.cache) == (str(home), None, None)
-    assert (found.locks, found.links, found.executable) == (None, None, None)
-    assert not found.ignores_case
+    assert found.tried is not None and found.tried.faults == ()
+    assert not found.tried.ignores_case and found.tried.keeps_modes
     assert list(home.iterdir()) == list(cache.iterdir()) == []
 
 
 def test_of_a_home_that_is_not_there_the_nearest_folder_is_tried(tmp_path: Path) -> None:
-    found = probe_file_system(tmp_path / "a" / "b", tmp_path / "c")
+    found = probe_home(tmp_path / "a" / "b", tmp_path / "c")
     assert (found.place, found.writable) == (str(tmp_path), None)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_in_the_place_of_a_home_is_told(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("")
-    found = probe_file_system(tmp_path / "home" / "virtualenv", tmp_path)
+    found = probe_home(tmp_path / "home" / "virtualenv", tmp_path)
     assert (found.place, found.writable) == (str(tmp_path / "home"), "Not a directory")
 
 
 def test_a_read_only_file_system_is_told(mount: Mount, tmp_path: Path) -> None:
-    assert probe_file_system(mount("ro"), tmp_path).writable == "Read-only file system"
+    assert probe_home(mount("ro"), tmp_path).writable == "Read-only file system"
 
 
 def test_a_file_system_that_runs_nothing_is_told(mount: Mount, tmp_path: Path) -> None:
-    found = probe_file_system(mount("noexec"), tmp_path)
-    assert (found.writable, found.locks, found.executable) == (None, None, "it is mounted noexec")
+    found = probe_home(mount("noexec"), tmp_path)
+    assert found.writable is None
+    assert found.tried is not None and found.tried.faults == ("it is mounted noexec",)
 
 
 def test_a_cache_on_another_file_system_can_not_be_linked(mount: Mount, tmp_path: Path) -> None:
-    found = probe_file_system(tmp_path, mount("size=1m"))
-    assert found.links is None
+    found = probe_home(tmp_path, mount("size=1m"))
+    assert found.tried is not None and found.tried.hard_links is None
     assert found.cache is not None and "cross-device" in found.cache
 
 
 def test_a_full_file_system_is_told(mount: Mount, tmp_path: Path) -> None:
     place = mount("nr_inodes=2")
     (place / "the-last-one").write_text("")
-    assert probe_file_system(place, tmp_path).writable == "No space left on device"
+    assert probe_home(place, tmp_path).writable == "No space left on device"
 
 
 def test_locks_that_do_not_work_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        filesystem_probe, "check_locking", lambda at: check_locking(at, lambda *_: None)
-    )
-    found = probe_file_system(tmp_path, tmp_path)
-    assert found.locks is not None and "two can lock one file at once" in found.locks
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+    found = probe_home(tmp_path, tmp_path).tried
+    assert found is not None and "two can lock one file at once" in str(found.locks)
 
 
 def test_the_nearest_of_a_link_that_leads_nowhere_is_its_folder(tmp_path: Path) -> None:

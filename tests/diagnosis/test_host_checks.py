@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from packaging.specifiers import SpecifierSet
 
 from tests import fakes
 from xinference_venv.diagnosis import host_checks
-from xinference_venv.diagnosis.checks import Verdict
-from xinference_venv.diagnosis.host_checks import FileSystem
+from xinference_venv.diagnosis.checks import Check, Verdict
+from xinference_venv.diagnosis.host_checks import ProbedHome
+from xinference_venv.store.file_system import FileSystem
 
 GIB = 2**30
 WANTED = SpecifierSet(">=0.13")
@@ -120,33 +123,56 @@ def test_broken_environments_unjudged_leases_and_stopped_holders_are_warnings() 
     assert host_checks.locks_check(["build by 1"], ["build by 1"]).verdict is Verdict.WARNING
 
 
-def verdicts(found: FileSystem) -> dict[str, Verdict]:
-    return {each.name: each.verdict for each in host_checks.file_system_checks(found, "/cache")}
+def home(cache: str | None = None, **faults: Any) -> ProbedHome:
+    tried = FileSystem(place="/home", mounted=(1,), kind="ext4", **faults)
+    return ProbedHome(place="/home", writable=None, tried=tried, cache=cache)
+
+
+def checks_of(found: ProbedHome) -> dict[str, Check]:
+    return {each.name: each for each in host_checks.file_system_checks(found, "/cache")}
+
+
+def verdicts(found: ProbedHome) -> dict[str, Verdict]:
+    return {name: each.verdict for name, each in checks_of(found).items()}
 
 
 def test_a_file_system_that_can_all_is_well() -> None:
-    found = FileSystem(place="/home", writable=None)
-    assert verdicts(found) == {"home": Verdict.OK, "uv cache": Verdict.OK}
+    every = {"home": Verdict.OK, "file system": Verdict.OK, "uv cache": Verdict.OK}
+    assert verdicts(home()) == every
 
 
-@pytest.mark.parametrize(
-    "found",
-    [
-        FileSystem(place="/home", writable=None, locks="no"),
-        FileSystem(place="/home", writable=None, links="no"),
-        FileSystem(place="/home", writable=None, executable="no"),
-    ],
-)
-def test_what_environments_can_not_do_without_fails(found: FileSystem) -> None:
-    assert verdicts(found) == {"home": Verdict.FAILED, "uv cache": Verdict.OK}
+@pytest.mark.parametrize("fault", ["locks", "symbolic_links", "executes"])
+def test_what_environments_can_not_do_without_fails(fault: str) -> None:
+    assert verdicts(home(**{fault: "no"}))["home"] is Verdict.FAILED
 
 
 def test_copies_instead_of_links_and_names_without_case_are_warnings() -> None:
-    found = FileSystem(place="/home", writable=None, cache="Invalid cross-device link")
-    assert verdicts(found) == {"home": Verdict.OK, "uv cache": Verdict.WARNING}
-    found = FileSystem(place="/home", writable=None, ignores_case=True)
-    assert verdicts(found)["case"] is Verdict.WARNING
+    found = verdicts(home(cache="Invalid cross-device link"))
+    assert (found["home"], found["uv cache"]) == (Verdict.OK, Verdict.WARNING)
+    assert verdicts(home(ignores_case=True))["case"] is Verdict.WARNING
+
+
+def test_the_ways_of_a_file_system_are_said() -> None:
+    assert checks_of(home())["file system"].found == (
+        "ext4; folders are renamed; files are shared by hard links"
+    )
+    odd = home(hard_links="no", reflinks="no", exchange="no", keeps_deleted=True, keeps_modes=False)
+    said = checks_of(odd)["file system"].found
+    assert "copied" in said and "trash" in said and "modes" in said and "three renames" in said
+    assert "share blocks" in checks_of(home(hard_links="no"))["file system"].found
+
+
+def test_few_inodes_and_a_quota_are_said() -> None:
+    kinds = (Verdict.OK, Verdict.OK, Verdict.WARNING, Verdict.FAILED)
+    inodes = (None, 10**6, 50_000, 10)
+    assert tuple(host_checks.inodes_check("/home", each).verdict for each in inodes) == kinds
+    left = (None, 5 * 1024**3, 1024**2)
+    assert tuple(host_checks.quota_check("/home", each).verdict for each in left) == (
+        Verdict.OK,
+        Verdict.WARNING,
+        Verdict.FAILED,
+    )
 
 
 def test_of_a_place_that_is_not_writable_nothing_else_is_said() -> None:
-    assert verdicts(FileSystem(place="/home", writable="no")) == {"home": Verdict.FAILED}
+    assert verdicts(ProbedHome(place="/home", writable="no")) == {"home": Verdict.FAILED}

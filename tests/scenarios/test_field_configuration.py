@@ -16,7 +16,7 @@ from tests.scenarios.field import Field, open_field
 from tests.tls import signed_by_an_authority
 from tests.wheels import build_wheel
 
-pytestmark = [pytest.mark.uv, pytest.mark.usefixtures("wheels")]
+pytestmark = [pytest.mark.uv, pytest.mark.condition, pytest.mark.usefixtures("wheels")]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from tests.index import Index
 from tests.scenarios.field import STRANGER, Field, Said, open_field
 
-pytestmark = [pytest.mark.uv, pytest.mark.usefixtures("wheels")]
+pytestmark = [pytest.mark.uv, pytest.mark.condition, pytest.mark.usefixtures("wheels")]
 
 
 @pytest.fixture

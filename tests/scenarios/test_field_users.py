@@ -11,7 +11,7 @@ import pytest
 from tests.index import Index
 from tests.scenarios.field import STRANGER, Field, open_field
 
-pytestmark = [pytest.mark.uv, pytest.mark.usefixtures("wheels")]
+pytestmark = [pytest.mark.uv, pytest.mark.condition, pytest.mark.usefixtures("wheels")]
 
 
 @pytest.fixture

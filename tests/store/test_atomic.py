@@ -462,7 +462,7 @@ def test_two_directories_change_places(
         (tmp_path / name).mkdir()
         (tmp_path / name / "is").write_text(name)
     if not in_one_step:
-        monkeypatch.setattr("xinference_venv.store.atomic._exchange", lambda *_: False)
+        monkeypatch.setattr("xinference_venv.store.atomic.exchange_by_system", lambda *_: False)
     Disk().exchange(tmp_path / "one", tmp_path / "two")
     assert {each.name: (each / "is").read_text() for each in tmp_path.iterdir()} == {
         "one": "two",

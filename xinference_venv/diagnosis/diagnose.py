@@ -22,17 +22,20 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from xinference_venv.diagnosis.checks import Check, Diagnosis, failed_by, ok
-from xinference_venv.diagnosis.filesystem_probe import lock_holders, open_to_all, probe_file_system
+from xinference_venv.diagnosis.filesystem_probe import lock_holders, open_to_all, probe_home
 from xinference_venv.diagnosis.host_checks import (
+    LITTLE_BYTES,
     clock_check,
     conflict_checks,
     environments_check,
     file_system_checks,
+    inodes_check,
     leases_check,
     locks_check,
     open_files_check,
     owner_check,
     python_check,
+    quota_check,
     shared_memory_check,
     skipped_check,
     sockets_check,
@@ -65,8 +68,10 @@ from xinference_venv.store.host.scan import scan_distributions
 from xinference_venv.store.host_files import (
     SHARED_MEMORY_HINT,
     free_bytes,
+    free_inodes,
     may_write,
     nearest_existing,
+    quota_left,
     same_file_system,
     shared_memory_fault,
 )
@@ -194,12 +199,14 @@ class _Host:
 
     def disk(self) -> list[Check]:
         """Whether the home and uv's cache lie where environments can be made, with room."""
-        found = probe_file_system(self._root, self._cache)
+        found = probe_home(self._root, self._cache)
         place, cache = Path(found.place), nearest_existing(self._cache)
         checks = [*file_system_checks(found, str(self._cache))]
-        checks.append(space_check("free space", str(place), free_bytes(place)))
-        if not same_file_system(cache, place):
-            checks.append(space_check("free space", str(cache), free_bytes(cache)))
+        places = [place] if same_file_system(cache, place) else [place, cache]
+        for each in places:
+            checks.append(space_check("free space", str(each), free := free_bytes(each)))
+            checks.append(inodes_check(str(each), free_inodes(each)))
+            checks.append(quota_check(str(each), quota_left(each, min(free, LITTLE_BYTES))))
         root = os.geteuid() == 0
         return [*checks, owner_check(str(place), root=root, open_places=open_to_all(place))]
 

@@ -7,7 +7,6 @@ work, in words, and what else there is to know of the place. Nothing stays behin
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import tempfile
 from contextlib import suppress
@@ -15,41 +14,32 @@ from pathlib import Path
 
 import psutil
 
-from xinference_venv.diagnosis.host_checks import FileSystem
+from xinference_venv.diagnosis.host_checks import ProbedHome
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.lease import Holder, judge
 from xinference_venv.store.atomic import Disk
+from xinference_venv.store.file_system import try_file_system
 from xinference_venv.store.host_files import nearest_existing
 from xinference_venv.store.keys import names_in
-from xinference_venv.store.locks import LockNote, check_locking
+from xinference_venv.store.locks import LockNote
 from xinference_venv.store.process_identity import process_start, this_process
 
+_PREFIX = ".xinference-venv-doctor-"
 
-def probe_file_system(folder: Path, cache: Path) -> FileSystem:
+
+def probe_home(folder: Path, cache: Path) -> ProbedHome:
     """Try out what environments need; blocks on the disk."""
     place = nearest_existing(folder)
     try:
-        trial = Path(tempfile.mkdtemp(prefix=".xinference-venv-doctor-", dir=place))
-    except OSError as error:
-        return FileSystem(place=str(place), writable=error.strerror or str(error))
-    try:
-        file = trial / "a-file"
-        file.write_text("#!/bin/sh\n")
-        file.chmod(0o700)
-        return FileSystem(
+        tried = try_file_system(place)
+        return ProbedHome(
             place=str(place),
             writable=None,
-            locks=_locks(trial),
-            links=_links(trial, file),
-            # The system refuses this of every file of a file system that is mounted noexec.
-            executable=None if os.access(file, os.X_OK) else "it is mounted noexec",
-            cache=_cache_links(trial, nearest_existing(cache)),
-            ignores_case=(trial / "A-FILE").exists(),
+            tried=tried,
+            cache=_cache_links(place, nearest_existing(cache)),
         )
     except OSError as error:
-        return FileSystem(place=str(place), writable=error.strerror or str(error))
-    finally:
-        shutil.rmtree(trial, ignore_errors=True)
+        return ProbedHome(place=str(place), writable=error.strerror or str(error))
 
 
 def open_to_all(path: Path) -> list[str]:
@@ -88,39 +78,20 @@ def lock_holders(folder: Path) -> tuple[list[str], list[str]]:
     return held, stopped
 
 
-def _locks(trial: Path) -> str | None:
-    try:
-        check_locking(trial)
-    except StoreError as error:
-        return error.message
-    return None
-
-
-def _links(trial: Path, file: Path) -> str | None:
-    try:
-        (trial / "symbolic").symlink_to(file)
-    except OSError as error:
-        return f"symbolic links don't work: {error.strerror or error}"
-    return _hard_link(file, trial / "hard")
-
-
-def _hard_link(file: Path, link: Path) -> str | None:
-    try:
-        link.hardlink_to(file)
-    except OSError as error:
-        return f"hard links don't work: {error.strerror or error}"
-    return None
-
-
-def _cache_links(trial: Path, cache: Path) -> str | None:
+def _cache_links(place: Path, cache: Path) -> str | None:
     """Bind mounts of one file system can't be linked either, so only an attempt tells."""
     try:
-        descriptor, name = tempfile.mkstemp(prefix=".xinference-venv-doctor-", dir=cache)
+        descriptor, name = tempfile.mkstemp(prefix=_PREFIX, dir=cache)
     except OSError as error:
         return f"{cache} can't be written to: {error.strerror or error}"
     os.close(descriptor)
+    link = place / f"{os.path.basename(name)}-from-cache"
     try:
-        fault = _hard_link(Path(name), trial / "from-cache")
+        link.hardlink_to(name)
+    except OSError as error:
+        return f"hard links don't work: {error.strerror or error}"
+    else:
+        link.unlink()
+        return None
     finally:
         Path(name).unlink()
-    return fault

@@ -6,7 +6,7 @@ verdict, what was found in words, and what to do about it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -16,33 +16,36 @@ from packaging.version import InvalidVersion, Version
 from xinference_venv._util.humanize import counted, duration_text, quoted, size_text
 from xinference_venv.diagnosis.checks import CLOCK_SECONDS, Check, failed, ok, some, warning
 from xinference_venv.planning.host import HostFacts
+from xinference_venv.store.file_system import FileSystem
+from xinference_venv.store.host_files import NO_INODES
 
-_LITTLE_BYTES = 10 * 1024**3
+LITTLE_BYTES = 10 * 1024**3
+"""With less free space than this a launch may fail."""
 _NO_BYTES = 1024**3
+_FEW_INODES = 100_000
 _OPEN_FILES = 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FileSystem:
-    """What was tried out at a place: None where it works, else why not.
-
-    `place` is the folder in question, or the nearest one above it that is there. `cache` says
-    why files of uv's cache can't be linked from there. Nothing is known of the rest where it is
-    not `writable`.
+class ProbedHome:
+    """What was tried at a place: `place` is the folder in question, or the nearest one above it
+    that is there. `writable` says why nothing can be made there, None where something can; then
+    `tried` is what the file system can do, and `cache` why files of uv's cache can't be linked
+    from there.
     """
 
     place: str
     writable: str | None
-    locks: str | None = None
-    links: str | None = None
-    executable: str | None = None
+    tried: FileSystem | None = None
     cache: str | None = None
-    ignores_case: bool = False
 
 
-def file_system_checks(found: FileSystem, cache: str) -> list[Check]:
+_ELSEWHERE = "put XINFERENCE_HOME on another file system, best a local one"
+
+
+def file_system_checks(found: ProbedHome, cache: str) -> list[Check]:
     """Whether the file system of a home can hold environments, and shares files with uv's cache."""
-    if found.writable is not None:
+    if found.tried is None:
         return [
             failed(
                 "home",
@@ -50,19 +53,19 @@ def file_system_checks(found: FileSystem, cache: str) -> list[Check]:
                 "let this user write there, or name another folder in XINFERENCE_HOME",
             )
         ]
-    elsewhere = "put XINFERENCE_HOME on another file system, best a local one"
-    faults = [each for each in (found.locks, found.links, found.executable) if each is not None]
+    faults = found.tried.faults
     checks = [
-        failed("home", f"{found.place}: {'; '.join(faults)}", elsewhere)
+        failed("home", f"{found.place}: {'; '.join(faults)}", _ELSEWHERE)
         if faults
-        else ok("home", f"locks, links and programs work at {found.place}")
+        else ok("home", f"locks, links and programs work at {found.place}"),
+        ok("file system", "; ".join(_ways(found.tried))),
     ]
-    if found.ignores_case:
+    if found.tried.ignores_case:
         checks.append(
             warning(
                 "case",
                 f"{found.place} takes names in upper and lower case for one",
-                f"packages with files that differ in case alone break: {elsewhere}",
+                f"packages with files that differ in case alone break: {_ELSEWHERE}",
             )
         )
     checks.append(
@@ -75,6 +78,50 @@ def file_system_checks(found: FileSystem, cache: str) -> list[Check]:
         )
     )
     return checks
+
+
+def _ways(tried: FileSystem) -> Iterator[str]:
+    """How files and folders are moved, shared and deleted on a file system."""
+    yield tried.kind or "a file system that the system does not name"
+    yield (
+        "folders are renamed; those of an image's layers are copied, or deleted in their place"
+        if tried.has_layers
+        else "folders are renamed"
+    )
+    if tried.exchange is not None:
+        yield f"a folder is exchanged by three renames ({tried.exchange})"
+    if tried.hard_links is None:
+        yield "files are shared by hard links"
+    elif tried.reflinks is None:
+        yield f"files share blocks ({tried.hard_links})"
+    else:
+        yield f"files are copied, and links to large ones made ({tried.hard_links})"
+    if tried.keeps_deleted:
+        yield "what is deleted while it is open stays until it is closed, and then in the trash"
+    if not tried.keeps_modes:
+        yield "modes are not kept, so nothing is protected from being written to"
+
+
+def inodes_check(place: str, free: int | None) -> Check:
+    """Of how many more files the file system of a place can hold; None is no limit."""
+    if free is None:
+        return ok("free inodes", f"no limit at {place}")
+    found = f"{free} more files fit at {place}"
+    hint = "delete some, or put XINFERENCE_HOME on a file system with more inodes (`df -i`)"
+    if free < NO_INODES:
+        return failed("free inodes", found, hint)
+    if free < _FEW_INODES:
+        return warning("free inodes", f"{found}: a torch of its own takes 20,000 and more", hint)
+    return ok("free inodes", found)
+
+
+def quota_check(place: str, left: int | None) -> Check:
+    """Of what a quota leaves at a place; None where it leaves more than environments take."""
+    if left is None:
+        return ok("quota", f"none was met at {place}")
+    found = f"a quota leaves about {size_text(left)} at {place}, whatever else is free"
+    hint = "have it raised, or put XINFERENCE_HOME elsewhere"
+    return (failed if left < _NO_BYTES else warning)("quota", found, hint)
 
 
 def uv_check(path: str, output: str, wanted: SpecifierSet) -> Check:
@@ -162,7 +209,7 @@ def space_check(name: str, path: str, free: int) -> Check:
     hint = "free some space; `xinference-venv gc` deletes what is not needed"
     if free < _NO_BYTES:
         return failed(name, found, hint)
-    if free < _LITTLE_BYTES:
+    if free < LITTLE_BYTES:
         return warning(name, f"{found}: one with a torch of its own takes 5 GiB and more", hint)
     return ok(name, found)
 

@@ -79,3 +79,23 @@ def check_space(needs: Iterable[Need], free_at: Callable[[str], int]) -> None:
                     "free_bytes": free,
                 },
             )
+
+
+def check_quota(needs: Iterable[Need], left_at: Callable[[str, int], int]) -> None:
+    """Raises `StoreError` for what a quota certainly has no space for.
+
+    `left_at` tells for a place and a number of bytes how many of these a quota leaves.
+    """
+    for need in needs:
+        if (left := left_at(need.place, need.packed_bytes)) < need.packed_bytes:
+            about = round(need.packed_bytes * _UNPACKED_TO_PACKED)
+            raise StoreError(
+                f"the environment needs about {size_text(about)} in {need.place}, a quota leaves"
+                f" about {size_text(left)}, whatever else is free",
+                {
+                    "hint": "have the quota raised, put XINFERENCE_HOME elsewhere, or see what may"
+                    " go with `xinference-venv gc --max-bytes N --dry-run`",
+                    "needed_bytes": about,
+                    "free_bytes": left,
+                },
+            )

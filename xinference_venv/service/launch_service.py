@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from xinference_venv._util.tasks import cancel, finish_in_thread, ignore
 from xinference_venv.errors import (
@@ -56,6 +57,7 @@ from xinference_venv.service.jobs import (
 from xinference_venv.service.phases import in_phase
 from xinference_venv.service.prepare import Preparation, staging_folder
 from xinference_venv.settings import Settings
+from xinference_venv.store.atomic import store_error
 from xinference_venv.store.catalog import load_catalog
 from xinference_venv.store.envs.launcher import LAUNCHER_NAME
 from xinference_venv.store.host_files import real_directory
@@ -65,6 +67,8 @@ from xinference_venv.store.locks import hold_lock
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store
 from xinference_venv.uv.subprocess import Uv
+
+_T = TypeVar("_T")
 
 # From when a launch is ready until its lease must be bound to a process.
 UNBOUND_LEASE_SECONDS = 600.0
@@ -131,7 +135,8 @@ class LaunchService:
             if lock is not None:
                 return self._planned(spec, lock)
         async with staging_folder(self.store, spec.interpreter) as folder:
-            lock = await in_phase(Phase.RESOLVING, preparation.resolve(folder))
+            resolving = in_phase(Phase.RESOLVING, preparation.resolve(folder))
+            lock = await self._of_the_disk(resolving)
         return self._planned(spec, lock)
 
     def _planned(self, spec: EnvSpec | None, lock: EnvLock | None) -> LaunchPlan:
@@ -182,7 +187,7 @@ class LaunchService:
     async def _run(self, job: Job, given: EnvLock | None) -> None:
         """One job to its end, which is always an event."""
         try:
-            job.result = await self._result(job, given)
+            job.result = await self._of_the_disk(self._result(job, given))
             where = job.result.real_path or job.result.python
             job.say(Phase.READY, f"ready: {where}")
             self._expire(job)
@@ -203,6 +208,13 @@ class LaunchService:
             job.error = VirtualEnvError(f"{type(error).__name__}: {error}", {"host": self.address})
             job.say(Phase.FAILED, str(job.error))
             raise
+
+    async def _of_the_disk(self, work: Awaitable[_T]) -> _T:
+        """The same, with what the file system refuses as an error of ours."""
+        try:
+            return await work
+        except OSError as error:
+            raise store_error(error) from error
 
     async def _result(self, job: Job, given: EnvLock | None) -> PreparedEnvironment:
         request = job.request

@@ -9,9 +9,10 @@ from xinference_venv.errors import InvalidSource
 from xinference_venv.planning.pip_config import PipConnection
 from xinference_venv.service.host_facts import pip_config_of
 from xinference_venv.service.places import Places
+from xinference_venv.store.file_system import known_file_system
 from xinference_venv.store.process_journal import ProcessJournal
 from xinference_venv.store.store import Store
-from xinference_venv.uv.argv import scrubbed_environment
+from xinference_venv.uv.argv import LINK_MODE_VARIABLE, scrubbed_environment
 from xinference_venv.uv.interpreters import find_uv, version_manager_directories
 from xinference_venv.uv.subprocess import ProcessRunner, Uv
 
@@ -24,6 +25,9 @@ def open_uv(places: Places, store: Store, ambient: Mapping[str, str]) -> Uv:
     journal = ProcessJournal(layout=store.layout, disk=store.disk)
     journal.sweep()
     environment = uv_environment(places, ambient)
+    tried = known_file_system(store.layout.store, store.disk)
+    if tried is not None:
+        environment.setdefault(LINK_MODE_VARIABLE, tried.link_mode)
     door = ProcessRunner(
         environment={**environment, **journal.variables},
         slots=places.settings.uv_processes,

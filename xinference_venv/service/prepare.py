@@ -36,7 +36,7 @@ from xinference_venv.service.jobs import Build
 from xinference_venv.service.phases import in_phase
 from xinference_venv.store.envs.compose import Composed
 from xinference_venv.store.envs.verify import lease_of_lock
-from xinference_venv.store.locks import check_executable, hold_lock
+from xinference_venv.store.locks import hold_lock
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store, interpreter_facts
 from xinference_venv.uv.resolution_errors import failed_builds
@@ -346,7 +346,7 @@ async def staging_folder(store: Store, interpreter: Interpreter) -> AsyncIterato
     taken: list[Path] = []
     try:
         await finish_in_thread(lambda: taken.append(store.make_staging_folder(place)))
-        await asyncio.to_thread(check_executable, taken[0])
+        await asyncio.to_thread(store.file_system)
         yield taken[0]
     finally:
         for folder in taken:

@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 from xinference_venv._util.records import digest_of
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.lease import Holder, ProcessIdentity, judge
+from xinference_venv.store.host_files import NO_INODES, free_inodes
 from xinference_venv.store.process_identity import process_start, this_process
 from xinference_venv.store.visit import SkippedItems, read_regular
 
@@ -33,9 +34,18 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _ATTEMPTS = 1000
 _FULL = "free some space on this file system; `xinference-venv gc` deletes what is not needed"
+_NO_INODES_LEFT = (
+    "this file system has no inodes left for more files (`df -i`): delete some, `xinference-venv"
+    " gc` deletes what is not needed, or put XINFERENCE_HOME on another one"
+)
+_QUOTA = (
+    "the quota of this user or folder is used up (`quota`): have it raised, or free some space;"
+    " `xinference-venv gc` deletes what is not needed"
+)
 _CLOSED = "this user must be able to write there: see the folder's owner, mode and file system"
 _HINTS = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL),
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _QUOTA,
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _CLOSED),
 }
 _TEMPORARY_NAME = re.compile(
@@ -216,7 +226,7 @@ class Disk:
         """
         check_no_link_above(one, other)
         try:
-            if not _exchange(one, other):
+            if not exchange_by_system(one, other):
                 aside = temporary_path(one)
                 self._rename_or_copy(other, aside)
                 self._rename_or_copy(one, other)
@@ -395,7 +405,7 @@ def _in_new_directory(path: Path, make: Callable[[], _T]) -> _T:
     return make()
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def exchange_by_system(one: Path, other: Path) -> bool:
     """Exchange two paths as Linux can (``man 2 renameat2``); tells whether it did."""
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
@@ -406,15 +416,33 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _failure(what: str, path: Path, error: OSError) -> StoreError:
-    hint = hint_for(error)
+    hint = hint_for(error, path)
     return StoreError(
         f"could not {what} {path}: {error.strerror or error}",
         {"errno": error.errno, **({} if hint is None else {"hint": hint})},
     )
 
 
-def hint_for(error: OSError) -> str | None:
-    """What to do about an error of the system, when there is something to say."""
+def store_error(error: OSError) -> StoreError:
+    """An error of the system that nothing else has made one of ours of, with its path."""
+    path = error.filename2 or error.filename
+    where = "" if not isinstance(path, str | bytes) else f" at {os.fsdecode(path)}"
+    hint = hint_for(error)
+    return StoreError(
+        f"the file system refused something{where}: {error.strerror or error}",
+        {"errno": error.errno, **({} if hint is None else {"hint": hint})},
+    )
+
+
+def hint_for(error: OSError, path: Path | None = None) -> str | None:
+    """What to do about an error of the system at a path, when there is something to say."""
+    if path is None and isinstance(error.filename, str | bytes):
+        path = Path(os.fsdecode(error.filename))
+    if error.errno == errno.ENOSPC and path is not None:
+        # What was in the way may have been cleared away meanwhile.
+        left = free_inodes(path)
+        if left is not None and left < NO_INODES:
+            return _NO_INODES_LEFT
     return None if error.errno is None else _HINTS.get(error.errno)
 
 

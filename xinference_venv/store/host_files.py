@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
+import re
 import sys
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from xinference_venv.store.visit import read_regular
 
+# How a blank and its like are written in /proc/self/mountinfo.
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+NO_INODES = 1_000
+"""With fewer inodes than this left no environment can be made."""
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 (where POSIX shared memory of Linux lies)
 
 
@@ -46,6 +55,85 @@ def free_bytes(place: Path) -> int:
     """Bytes that are free for this user on the file system of a place."""
     found = os.statvfs(place)
     return found.f_bavail * found.f_frsize
+
+
+def free_inodes(place: Path) -> int | None:
+    """How many more files and folders this user can make at a place, or the nearest above it that
+    is there; None where the file system sets no limit, or does not tell.
+    """
+    try:
+        found = os.statvfs(nearest_existing(place))
+    except OSError:
+        return None
+    return found.f_favail if found.f_files else None
+
+
+def quota_left(place: Path, wanted: int) -> int | None:
+    """About how many bytes a quota leaves at a folder, None where it leaves `wanted` or more.
+
+    No figure of a file system tells of quotas, so it is tried: the space is allotted to a file
+    that has no name, and is free again at once.
+    """
+    # In memory this would take what it tries to find out.
+    if wanted <= 0 or (mount := mount_of(place)) is None or mount.kind in ("tmpfs", "ramfs"):
+        return None
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            if _allot(file.fileno(), wanted) != errno.EDQUOT:
+                return None
+            least, most = 0, wanted
+            while most - least > max(1 << 20, most // 16):
+                middle = (least + most) // 2
+                os.ftruncate(file.fileno(), 0)
+                if _allot(file.fileno(), middle):
+                    most = middle
+                else:
+                    least = middle
+    except OSError as error:
+        return 0 if error.errno == errno.EDQUOT else None
+    return least
+
+
+def _allot(file: int, size: int) -> int:
+    """Let a file have so many bytes of the disk (fallocate(2)); the system's error, or 0."""
+    try:
+        fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+    except (AttributeError, OSError):
+        return errno.ENOSYS
+    # What glibc's posix_fallocate does where a file system can't would write every block.
+    done: int = fallocate(file, 0, ctypes.c_int64(0), ctypes.c_int64(size))
+    return ctypes.get_errno() if done else 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mount:
+    """What is mounted at a place: the file system's name, and its options."""
+
+    kind: str
+    options: Mapping[str, str]
+
+
+def mount_of(place: Path) -> Mount | None:
+    """What a place lies on; None where the system does not tell."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return None
+    real = os.path.realpath(place)
+    found: tuple[int, Mount] | None = None
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        point = _ESCAPED.sub(lambda match: chr(int(match[1], 8)), before.split()[4])
+        inside = real == point or real.startswith(f"{point.rstrip('/')}/")
+        # Of several at one place the last one counts.
+        if inside and (found is None or len(point) >= found[0]):
+            kind, _, options = after.split(" ", 2)
+            pairs = (each.partition("=") for each in options.split(","))
+            found = (
+                len(point),
+                Mount(kind=kind, options={name: value for name, _, value in pairs}),
+            )
+    return None if found is None else found[1]
 
 
 def total_bytes(place: Path) -> int:

@@ -32,7 +32,9 @@ _BRIEF_POLL_SECONDS = 0.005
 _NAMELESS = "another process"
 # A lock that another one holds; some file systems say the second.
 _HELD_ERRORS = frozenset({errno.EWOULDBLOCK, errno.EACCES})
-_HINT = "put XINFERENCE_HOME on a file system with flock(2): a local one, or NFS from version 4 on"
+LOCK_HINT = (
+    "put XINFERENCE_HOME on a file system with flock(2): a local one, or NFS from version 4 on"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,19 +48,16 @@ class LockNote(Record, name="note of a lock's holder"):
         return f"{self.purpose} by process {self.process.pid} on {self.process.host}"
 
 
-def check_locking(folder: Path, flock: Callable[[int, int], None] = fcntl.flock) -> None:
-    """Raises `StoreError` unless a file in `folder` can be locked by one at a time.
+def lock_fault(folder: Path, flock: Callable[[int, int], None] = fcntl.flock) -> str | None:
+    """Why a file in `folder` can't be locked by one at a time, None where it can.
 
-    Seen from one host; whether a network file system tells others is not asked.
+    Seen from one host; whether a network file system tells others is not asked. Raises `OSError`
+    where no file can be made.
     """
     # A path of this call alone: probes that run at the same time must not collide.
     path = temporary_path(folder / "probe")
     flags = os.O_RDWR | os.O_CREAT
-    try:
-        first = os.open(path, flags | os.O_EXCL, 0o644)
-    except OSError:
-        # A full or read-only disk proves nothing; what is there can still be looked at.
-        return
+    first = os.open(path, flags | os.O_EXCL, 0o644)
     try:
         second = os.open(path, flags, 0o644)
         try:
@@ -69,33 +68,7 @@ def check_locking(folder: Path, flock: Callable[[int, int], None] = fcntl.flock)
         os.close(first)
         with suppress(OSError):
             path.unlink()
-    if fault is not None:
-        raise StoreError(
-            f"the file system of {folder} has no working locks: {fault}", {"hint": _HINT}
-        )
-
-
-def check_executable(folder: Path) -> None:
-    """Raises `StoreError` where programs can't be started, so that nothing is built for nothing.
-
-    The system refuses it of every file of a file system that is mounted ``noexec``.
-    """
-    path = temporary_path(folder / "program")
-    try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700))
-    except OSError:
-        # What is wrong with the disk, the first file that matters says.
-        return
-    try:
-        executable = os.access(path, os.X_OK)
-    finally:
-        with suppress(OSError):
-            path.unlink()
-    if not executable:
-        raise StoreError(
-            f"the file system of {folder} is mounted noexec: no interpreter can be started there",
-            {"hint": "put XINFERENCE_HOME on a file system that is mounted without noexec"},
-        )
+    return None if fault is None else f"{fault} (flock)"
 
 
 def _fault(first: int, second: int, flock: Callable[[int, int], None]) -> str | None:
@@ -249,5 +222,5 @@ def _holder(path: Path) -> str:
 def _failure(path: Path, error: OSError) -> StoreError:
     return StoreError(
         f"could not lock {path}: {error.strerror or error}",
-        {"errno": error.errno, "hint": hint_for(error) or _HINT},
+        {"errno": error.errno, "hint": hint_for(error) or LOCK_HINT},
     )

@@ -26,6 +26,7 @@ from xinference_venv.planning.source_builds import built_hashes
 from xinference_venv.store.atomic import Disk, check_no_link_above, is_real
 from xinference_venv.store.built_wheels import BuiltWheels
 from xinference_venv.store.envs.broken_marker import fault_at_a_glance
+from xinference_venv.store.file_system import FileSystem, known_file_system
 from xinference_venv.store.keys import (
     KeyFolders,
     KeyPlace,
@@ -35,7 +36,7 @@ from xinference_venv.store.keys import (
 )
 from xinference_venv.store.leases import Leases
 from xinference_venv.store.legacy.layouts import remove_old, replacing_old
-from xinference_venv.store.locks import check_locking, hold_lock_briefly
+from xinference_venv.store.locks import LOCK_HINT, hold_lock_briefly
 from xinference_venv.store.packages.joined_tree import JoinedTrees
 from xinference_venv.store.packages.package_store import Looks, PackageStore
 from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME, StorePaths
@@ -69,7 +70,12 @@ class Store:
         for folder in layout.folders:
             check_no_link_above(folder / "any")
             disk.make_directory(folder)
-        check_locking(layout.locks)
+        tried = known_file_system(layout.store, disk)
+        if tried is not None and tried.locks is not None:
+            raise StoreError(
+                f"the file system of {layout.store} has no working locks: {tried.locks}",
+                {"hint": LOCK_HINT},
+            )
         packages = PackageStore(layout=layout, disk=disk, looks=Looks(disk=disk))
         return cls(
             layout=layout,
@@ -81,6 +87,23 @@ class Store:
         )
 
     # Looking
+
+    def file_system(self) -> FileSystem | None:
+        """What the file system of the home can do as it is mounted now; None where that can't be
+        tried. Raises `StoreError` where no environment can be made, so that nothing is built for
+        nothing.
+        """
+        tried = known_file_system(self.layout.store, self.disk)
+        if tried is not None and tried.faults:
+            raise StoreError(
+                f"no environment can be made on the file system of {self.layout.store}:"
+                f" {'; '.join(tried.faults)}",
+                {
+                    "hint": "put XINFERENCE_HOME on a file system with locks and symbolic links"
+                    " that is mounted without noexec, best a local one"
+                },
+            )
+        return tried
 
     @property
     def skipped(self) -> SkippedItems:

@@ -40,6 +40,10 @@ _KEPT_UV_VARIABLES = frozenset(
         "UV_SYSTEM_CERTS",
     }
 )
+LINK_MODE_VARIABLE = "UV_LINK_MODE"
+"""How uv brings files from its cache to an environment."""
+# A tree of links into uv's cache would end with that.
+_LINK_MODES = frozenset({"clone", "copy", "hardlink"})
 # Commands of uv that have commands of their own.
 _GROUPS = (("cache",), ("pip",), ("python",))
 _DROPPED_PREFIXES = ("UV_", "PIP_", "PYTHON", "CONDA_")
@@ -85,6 +89,8 @@ def scrubbed_environment(
         if name in _KEPT_UV_VARIABLES
         or not (name.startswith(_DROPPED_PREFIXES) or name in _DROPPED_VARIABLES)
     }
+    if (mode := environ.get(LINK_MODE_VARIABLE)) in _LINK_MODES:
+        kept[LINK_MODE_VARIABLE] = mode
     # An empty entry would mean the working directory.
     path = [
         each for each in environ.get("PATH", "").split(":") if each and not each.endswith("/shims")

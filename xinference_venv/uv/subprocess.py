@@ -434,7 +434,15 @@ def _hint(finished: Finished) -> str | None:
     if finished.exit_status == -signal.SIGKILL:
         return "launch again; the system may have had too little memory, its log tells"
     if any("No space left on device" in line for line in finished.tail):
-        return "free some space on the file systems of the home and of uv's cache"
+        return (
+            "free some space, or some inodes, on the file systems of the home and of uv's cache:"
+            " `xinference-venv doctor` says which of them is missing"
+        )
+    if any("Disk quota exceeded" in line for line in finished.tail):
+        return (
+            "the quota of this user or folder is used up: have it raised, or free some space;"
+            " `xinference-venv gc` deletes what is not needed"
+        )
     if any("invalid peer certificate" in line for line in finished.tail):
         return (
             "name the file of your authority's certificate with SSL_CERT_FILE, or trust those of"

@@ -8,7 +8,6 @@ of the host is copied, times kept: a hard link to a file of the host would be wr
 from __future__ import annotations
 
 import errno
-import fcntl
 import filecmp
 import math
 import os
@@ -23,6 +22,7 @@ from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.planning.package import JoinedRecord, JoinPlan, SharedPath
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.envs.broken_marker import bounded
+from xinference_venv.store.file_system import share_blocks
 from xinference_venv.store.keys import names_in
 from xinference_venv.store.packages.package_store import PackageStore, TreeCheck, put_in_place
 from xinference_venv.store.packages.package_tree import (
@@ -40,8 +40,6 @@ MOST_COPIED_BYTES = 256 * 1024 * 1024
 """Up to this much of the host is copied into one joined tree."""
 
 _MOST_COPIED_PER_FILE = 16 * 1024 * 1024
-# The request of Linux that lets two files share their blocks.
-_FICLONE = 0x40049409
 _NO_HARD_LINK = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.ENOSYS})
 
 
@@ -301,24 +299,14 @@ def place_file(source: Path, target: Path, *, final: Path) -> int:
     else:
         return 0
     size = source.stat().st_size
-    if not _share_blocks(source, target):
+    try:
+        share_blocks(source, target)
+    except OSError:
         if size > _MOST_COPIED_PER_FILE:
             os.symlink(os.path.relpath(source, final.parent), target)
             return 0
         shutil.copy2(source, target)
     return size
-
-
-def _share_blocks(source: Path, target: Path) -> bool:
-    """Let a new file share the blocks of another one, where the file system can do that."""
-    try:
-        with source.open("rb") as original, target.open("xb") as made:
-            fcntl.ioctl(made, _FICLONE, original.fileno())
-    except OSError:
-        target.unlink(missing_ok=True)
-        return False
-    shutil.copystat(source, target)
-    return True
 
 
 def _is_as_placed(source: _Source, target: Path) -> bool:

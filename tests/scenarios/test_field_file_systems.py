@@ -1,0 +1,162 @@
+"""File systems that can't all: no inodes or a quota, no links, no case, shared blocks, layers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.index import Index
+from tests.scenarios.field import Field, Said, open_field
+from tests.wheels import build_wheel
+
+pytestmark = [pytest.mark.uv, pytest.mark.condition, pytest.mark.usefixtures("wheels")]
+
+HEAVY_BYTES = 8_000_000
+
+
+@pytest.fixture
+def field(index: Index, uv_cache: Path, wheels: Path) -> Iterator[Field]:
+    build_wheel(wheels, "heavy", "1.0", modules={"heavy/data.txt": "y" * HEAVY_BYTES})
+    with open_field(index, uv_cache) as opened:
+        opened.home.mkdir()
+        # uv's cache lies in the home then.
+        yield opened.having(UV_CACHE_DIR=None)
+
+
+def formatted(field: Field, program: str, *options: str) -> Path:
+    """An image of a file system; skips where it can't be made."""
+    if shutil.which(program) is None:
+        pytest.skip(f"makes a file system with {program}")
+    image = field.folder / "image"
+    with image.open("wb") as file:
+        file.truncate(400 << 20)
+    done = subprocess.run([program, *options, str(image)], capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"{program} failed: {done.stderr[-200:]}")
+    return image
+
+
+def mounted(field: Field, image: Path, script: str = "mount -o loop {image} {home}") -> Field:
+    """The field with an image in the place of its home; skips where it can't be mounted."""
+    made = field.under(script.format(image=image, home=field.home, folder=field.folder))
+    done = subprocess.run(
+        made.command("true"), env=dict(made.environ), capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        pytest.skip(f"this machine can't mount it: {done.stderr[-200:]}")
+    return made
+
+
+def checks(said: Said, name: str) -> list[dict[str, Any]]:
+    return [each for each in said.document["list"][0]["checks"] if each["name"] == name]
+
+
+@pytest.mark.parametrize("inodes", [60, 250])
+def test_a_file_system_without_inodes_is_named(field: Field, inodes: int) -> None:
+    small = field.under(f"mount -t tmpfs -o nr_inodes={inodes} none {field.home}")
+    said = small.launch("lantern==1.0", "wick")
+    assert said.status in (5, 6), said.output + said.errors
+    assert "No space left" in said.error["message"]
+    assert "inodes" in said.error["details"]["hint"]
+    assert "Traceback" not in said.errors
+    check = small.run("doctor").check("free inodes")
+    assert check["verdict"] == "failed" and "df -i" in check["hint"]
+
+
+QUOTA = """
+mkdir -p {folder}/whole
+mount -o loop {image} {folder}/whole
+if [ ! -d {folder}/whole/part ]; then
+  btrfs subvolume create {folder}/whole/part >/dev/null
+  btrfs quota enable {folder}/whole
+  btrfs qgroup limit 6M {folder}/whole/part
+fi
+mount --bind {folder}/whole/part {home}
+"""
+
+
+def test_a_quota_is_named_though_the_file_system_has_space(field: Field) -> None:
+    limited = mounted(field, formatted(field, "mkfs.btrfs", "-q"), QUOTA)
+    check = limited.run("doctor").check("quota")
+    assert check["verdict"] == "failed" and "a quota leaves about" in check["found"]
+    said = limited.launch("heavy==1.0")
+    assert said.status == 5, said.output
+    assert "quota" in said.error["message"] and "quota" in said.error["details"]["hint"]
+
+
+@pytest.mark.parametrize("program", ["mkfs.btrfs", "mkfs.xfs"])
+def test_where_files_can_share_blocks_sizes_are_those_of_the_disk(
+    field: Field, program: str
+) -> None:
+    image = formatted(field, program, "-q")
+    disk = mounted(field, image)
+    assert disk.launch("heavy==1.0").status == 0
+    assert "shared by hard links" in disk.run("doctor").check("file system")["found"]
+    # While uv's cache has the files, nothing but links goes; then all of them.
+    for kept, least, most in ((True, 0, 1 << 20), (False, HEAVY_BYTES, HEAVY_BYTES + (1 << 20))):
+        if not kept:
+            assert disk.launch("heavy==1.0").status == 0
+        before = used_bytes(disk if kept else disk.under(f"rm -r {field.store}/uv-cache"))
+        [report] = disk.run("gc", "--max-bytes", "0").document["list"]
+        assert least <= report["freed_bytes"] <= most
+        assert abs(before - used_bytes(disk) - report["freed_bytes"]) < 1 << 20
+
+
+def used_bytes(field: Field) -> int:
+    """What of the file system of a home is in use."""
+    counting = field.under(f"sync\ndf -B1 --output=used {field.home} | tail -n 1 >&2")
+    return int(counting.run("--version").errors.split()[0])
+
+
+EXFAT = "dev=$(losetup -f --show {image})\nmount.exfat-fuse $dev {home} >/dev/null 2>&1"
+
+
+def test_a_file_system_without_links_and_case_is_refused_before_anything_is_fetched(
+    field: Field, index: Index
+) -> None:
+    if shutil.which("mount.exfat-fuse") is None:
+        pytest.skip("mounts exFAT with mount.exfat-fuse")
+    image = formatted(field, "mkfs.exfat")
+    script = f"{EXFAT}\nlosetup -d $dev"
+    odd = mounted(field, image, script)
+    index.clear()
+    said = odd.launch("lantern==1.0")
+    assert said.status == 6, said.output
+    assert "symbolic links don't work" in said.error["message"]
+    assert "XINFERENCE_HOME" in said.error["details"]["hint"]
+    assert index.requests == []
+    doctor = odd.run("doctor")
+    assert doctor.check("home")["verdict"] == "failed"
+    assert doctor.check("case")["verdict"] == "warning"
+    assert "modes are not kept" in doctor.check("file system")["found"]
+
+
+def test_a_file_system_that_is_mounted_otherwise_is_tried_again(field: Field) -> None:
+    mount = f"mount --bind {field.home} {field.home}\n"
+    assert field.under(mount).launch("lantern==1.0").status == 0
+    kept = field.store / "file-system.json"
+    before = kept.stat().st_mtime_ns
+    assert field.under(mount).run("list").status == 0
+    assert kept.stat().st_mtime_ns == before
+    closed = field.under(f"{mount}mount -o remount,bind,noexec {field.home}")
+    said = closed.launch("lantern==2.0", model="shine")
+    assert said.status == 6 and "noexec" in said.error["message"]
+    assert field.launch("lantern==2.0", model="shine").status == 0
+
+
+def test_the_ways_of_the_home_s_file_system_are_said(field: Field) -> None:
+    scratch = field.folder / "scratch"
+    overlay = (
+        f"mkdir -p {scratch}\nmount -t tmpfs none {scratch}\nmkdir {scratch}/u {scratch}/w\n"
+        f"mount -t overlay none -o lowerdir={field.home},upperdir={scratch}/u,workdir={scratch}/w"
+        f" {field.home}"
+    )
+    found = field.under(overlay).run("doctor").check("file system")["found"]
+    assert found.startswith("overlay") and "layers" in found
+    assert os.listdir(field.home) == []
