@@ -1,8 +1,8 @@
 """The only door to subprocesses: bounded, with deadlines, killed with all they started, redacted.
 
 What goes in is an argument vector, what comes out is the output of the process. Who starts a
-process here owns it: cancelling the call, or a deadline, ends the whole process group before
-the call returns, and what escaped from it where the system tells of that.
+process here owns it: its end, cancelling the call, or a deadline, ends all that it started before
+the call returns; see `reaper`.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import asyncio
 import os
 import signal
 import time
-import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 from types import MappingProxyType
+from typing import Any
 
 import psutil
 
 from xinference_venv._util.redact import redact_text
-from xinference_venv._util.tasks import finish, ignore
+from xinference_venv._util.tasks import cancel, ignore
 from xinference_venv.errors import DeadlineExceeded, NoProgress, UvFailed, UvNotFound
 from xinference_venv.inventory.slots import Ask, SlotState
 from xinference_venv.inventory.stalls import Done, StallWatch
@@ -31,18 +31,17 @@ from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.observability.waiting import counted_waiting
 from xinference_venv.uv.argv import UvCommand, prune_cache
 from xinference_venv.uv.argv import version as version_command
+from xinference_venv.uv.reaped_process import CONFIGURATION_PATH, ReapedProcess
 
 TAIL_LINES = 60
 _LINE_LIMIT = 1 << 20
 _OUTPUT_LIMIT = 32 << 20
 _TERMINATE_SECONDS = 3.0
-_POLL_SECONDS = 0.005
 _SYSTEM_CERTIFICATES = "UV_SYSTEM_CERTS"
 _VERSION_SECONDS = 60.0
-# So long what is still in the pipes of a process that has ended is read. Children of it may hold
-# them open for ever.
+# So long what is still in the pipes of a process that has ended is read. Processes of others may
+# hold them open for ever.
 _PIPE_SECONDS = 1.0
-_LOOK_SECONDS = 0.2
 _DOING = {
     "pip compile": "resolving",
     "pip install": "installing",
@@ -50,8 +49,6 @@ _DOING = {
     "python install": "installing an interpreter",
 }
 _OTHER_JOB = "the worker itself"
-# Names each run to what it starts, whatever session or group that makes for itself.
-_RUN_VARIABLE = "XINFERENCE_VENV_RUN"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,17 +183,14 @@ class ProcessRunner:
         place = self.places.place(ask, lambda reason: self.on_wait(resolving, reason))
         async with counted_waiting(self.measures, "slot", place):
             began = time.monotonic()
-            mark = uuid.uuid4().hex
-            process = await self._start(
-                command,
-                configuration,
-                {**self.environment, **more_environment, _RUN_VARIABLE: mark},
-                working_directory,
+            process = self._ask_for(
+                command, configuration, {**self.environment, **more_environment}, working_directory
             )
             said = _Output(secrets=secrets, on_line=on_line)
             self.measures.add(metrics.SUBPROCESSES)
             name = os.path.basename(command[0])
             try:
+                await process.started()
                 self.started(process.pid)
                 async with asyncio.timeout(deadline):
                     await self._until_ended(process, said, resolving=resolving)
@@ -216,91 +210,82 @@ class ProcessRunner:
                 ) from None
             finally:
                 try:
-                    await _end_group(process, mark)
+                    await process.end()
                 finally:
                     self.measures.add(metrics.SUBPROCESSES, by=-1.0)
-                    self.ended(process.pid)
-            assert process.returncode is not None
+                    if process.pid:
+                        self.ended(process.pid)
+            assert process.exit_status is not None
             return Finished(
-                exit_status=process.returncode,
+                exit_status=process.exit_status,
                 seconds=time.monotonic() - began,
                 output=said.output.decode("utf-8", "replace"),
                 tail=tuple(said.tail),
             )
 
-    async def _start(
+    def _ask_for(
         self,
         command: Sequence[str],
         configuration: str,
         environment: Mapping[str, str],
         working_directory: str,
-    ) -> asyncio.subprocess.Process:
-        reading: list[int] = []
+    ) -> ReapedProcess:
+        reading: int | None = None
         if configuration:
             # What the process starts inherits the pipe, but not what was read from it.
-            end, writing = os.pipe()
-            reading.append(end)
+            reading, writing = os.pipe()
             with os.fdopen(writing, "wb") as stream:
                 os.set_blocking(writing, False)
                 stream.write(configuration.encode())
-            exchanged = ["--config-file", f"/dev/fd/{end}"]
             at = command.index("--no-config")
-            command = [*command[:at], *exchanged, *command[at + 1 :]]
+            command = [*command[:at], "--config-file", CONFIGURATION_PATH, *command[at + 1 :]]
         try:
-            return await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=environment,
-                cwd=working_directory,
-                start_new_session=True,
-                pass_fds=reading,
+            return ReapedProcess.ask_for(
+                command,
+                environment=environment,
+                working_directory=working_directory,
+                configuration=reading,
+                kill_after=_TERMINATE_SECONDS,
             )
         finally:
-            for each in reading:
-                os.close(each)
+            if reading is not None:
+                os.close(reading)
 
-    async def _until_ended(
-        self, process: asyncio.subprocess.Process, said: _Output, *, resolving: bool
-    ) -> None:
+    async def _until_ended(self, process: ReapedProcess, said: _Output, *, resolving: bool) -> None:
         """Read what a process says until it has ended; raises `_StalledError`.
 
-        Its pipes are read to their ends, but no longer than `_PIPE_SECONDS` after its own: children
-        that outlive it may have them.
+        Its pipes are read to their ends, but no longer than `_PIPE_SECONDS` after its own: what the
+        reaper could not end may have them.
         """
-        assert process.stdout is not None and process.stderr is not None
         assert self.places is not None
-        reading = asyncio.gather(said.read_output(process.stdout), said.read_lines(process.stderr))
+        reading = asyncio.gather(said.read_output(process.output), said.read_lines(process.errors))
+        ending = asyncio.ensure_future(process.ended())
         watch = StallWatch(since=time.monotonic())
         if not resolving:
             self.places.watches.append(watch)
         look_at = watch.since + self.patience / 4
+        waited: list[asyncio.Future[Any]] = [ending, reading]
         try:
-            while process.returncode is None and not reading.done():
-                await asyncio.wait([reading], timeout=_LOOK_SECONDS)
+            while not ending.done():
+                if reading.done():
+                    # Raises what a listener did.
+                    reading.result()
+                    waited = [ending]
+                timeout = max(0.0, look_at - time.monotonic())
+                await asyncio.wait(waited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
                 if (now := time.monotonic()) < look_at:
                     continue
                 look_at = now + self.patience / 4
                 done = await asyncio.to_thread(_done_by, process.pid, said.size)
                 if watch.looked(done, now) >= self.patience and not self._others_go_on(watch, now):
                     raise _StalledError
-            if not reading.done():
-                await asyncio.wait([reading], timeout=_PIPE_SECONDS)
-            else:
-                reading.result()
-                await process.wait()
+            await asyncio.wait([reading], timeout=_PIPE_SECONDS)
             if reading.done():
-                # Raises what a listener did.
                 reading.result()
         finally:
             if not resolving:
                 self.places.watches.remove(watch)
-            reading.cancel()
-            await asyncio.wait([reading])
-            if not reading.cancelled():
-                # It is raised above, or by the deadline.
-                reading.exception()
+            await cancel(ending, reading)
 
     def _others_go_on(self, watch: StallWatch, now: float) -> bool:
         """Whether what installs may wait for another one: uv locks what it puts into its cache."""
@@ -520,92 +505,3 @@ def _done_by(pid: int, heard: int) -> Done:
                 cpu += sum(process.cpu_times()[:4])
                 written += process.io_counters().write_chars
     return Done(heard=heard, written=written, cpu=cpu)
-
-
-async def _end_group(process: asyncio.subprocess.Process, mark: str) -> None:
-    """End what is left of the process's group, first politely; returns when all of it is dead.
-
-    What has the `mark` of the run among its variables is ended, too, wherever it went.
-
-    It runs when the caller is being cancelled, and goes on to its end however often that is.
-    """
-    ending = asyncio.ensure_future(_end(process, mark))
-    await finish(ending)
-    ending.result()
-
-
-async def _end(process: asyncio.subprocess.Process, mark: str) -> None:
-    # `process.wait()` would wait for whoever holds the pipes, be it outside of the group.
-    if process.returncode is None:
-        _signal_group(process.pid, signal.SIGTERM)
-        await _until(lambda: process.returncode is not None)
-    _signal_group(process.pid, signal.SIGKILL)
-    await _until(lambda: process.returncode is not None and not _group_lives(process.pid))
-    await asyncio.to_thread(_end_escaped, process.pid, mark)
-    # asyncio has no public way to close pipes that another process may hold open.
-    process._transport.close()  # type: ignore[attr-defined]
-
-
-def _end_escaped(head: int, mark: str) -> None:
-    """End what left the group and session of a run, like the server of a compiler cache.
-
-    It has the run's variable, unless it took that away. We do not adopt it by
-    ``PR_SET_CHILD_SUBREAPER``: the orphans of model processes would be adopted as well, and nothing
-    could tell or reap them.
-    """
-    while found := [each for each in _younger(head) if _variable(each) == mark]:
-        for process in found:
-            with suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(found, timeout=_TERMINATE_SECONDS)
-
-
-def _younger(head: int) -> list[psutil.Process]:
-    """The processes with greater pids: to look at all would take as long as a run of uv.
-
-    Where pids begin again at the lowest one meanwhile, some are missed.
-    """
-    found = []
-    for pid in psutil.pids():
-        if pid > head:
-            with suppress(psutil.Error):
-                found.append(psutil.Process(pid))
-    return found
-
-
-def _variable(process: psutil.Process) -> str | None:
-    """The mark of the run that a living process belongs to, as far as the system tells."""
-    try:
-        return None if _ended(process) else process.environ().get(_RUN_VARIABLE)
-    except (psutil.Error, OSError):
-        return None
-
-
-def _ended(process: psutil.Process) -> bool:
-    return bool(process.status() == psutil.STATUS_ZOMBIE)
-
-
-async def _until(happened: Callable[[], bool]) -> None:
-    """Wait until something has happened, for `_TERMINATE_SECONDS` at most."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_TERMINATE_SECONDS):
-            while not happened():  # noqa: ASYNC110 (there is no event for the end of another process's child)
-                await asyncio.sleep(_POLL_SECONDS)
-
-
-def _signal_group(group: int, ending: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, ending)
-
-
-def _group_lives(group: int) -> bool:
-    """Whether any process of the group can still act; what awaits its reaper can't."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    for process in psutil.process_iter():
-        with suppress(ProcessLookupError, psutil.Error):
-            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
-                return True
-    return False
