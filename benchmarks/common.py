@@ -7,6 +7,7 @@ so that whatever else the machine does meets all of them alike.
 from __future__ import annotations
 
 import os
+import resource
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -26,10 +27,14 @@ class Contestant:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timing:
-    """What one contestant took, in milliseconds a round, and the distributions it installed."""
+    """What one contestant took, in milliseconds a round, and the distributions it installed.
+
+    `processor` is the processors' time of this process and of its children that ended.
+    """
 
     name: str
     milliseconds: tuple[float, ...]
+    processor: tuple[float, ...]
     packages: int
 
     @property
@@ -43,6 +48,7 @@ class Timing:
             "name": self.name,
             "median_ms": self.median,
             "milliseconds": list(self.milliseconds),
+            "processor_ms": list(self.processor),
             "packages": self.packages,
         }
 
@@ -83,20 +89,28 @@ class Figure:
 async def take_turns(contestants: Sequence[Contestant], *, rounds: int) -> list[Timing]:
     """Let each contestant run once a round, in turns, after a round that warms all of them up."""
     times: dict[str, list[float]] = {each.name: [] for each in contestants}
+    busy: dict[str, list[float]] = {each.name: [] for each in contestants}
     packages: dict[str, int] = {}
     for round_number in range(rounds + 1):
         for each in contestants:
             # What one leaves to be written must not be paid by the next.
             os.sync()
-            start = time.perf_counter()
+            began, start = _processor_seconds(), time.perf_counter()
             env = await each.run()
             elapsed = time.perf_counter() - start
+            worked = _processor_seconds() - began
             packages[each.name] = _count_packages(env)
             await each.clear()
             if round_number:
                 times[each.name].append(elapsed * 1000)
+                busy[each.name].append(worked * 1000)
     return [
-        Timing(name=name, milliseconds=tuple(taken), packages=packages[name])
+        Timing(
+            name=name,
+            milliseconds=tuple(taken),
+            processor=tuple(busy[name]),
+            packages=packages[name],
+        )
         for name, taken in times.items()
     ]
 
@@ -118,10 +132,22 @@ def table(rows: Sequence[Figure]) -> str:
                 *(f"{row.ratio:.3f}", target, row.verdict),
                 f"{row.ours.packages} / {row.peer.packages}",
                 f"{_range(row.ours)} / {_range(row.peer)}",
+                f"{median(row.ours.processor):.0f} / {median(row.peer.processor):.0f}",
             )
         )
-    head = ("case", "ours", "peer", "peer's", "ratio", "target", "", "packages", "range")
-    return aligned(head, lines)
+    head = (
+        "case",
+        "ours",
+        "peer",
+        "peer's",
+        "ratio",
+        "target",
+        "",
+        "packages",
+        "range",
+        "processor",
+    )
+    return aligned((*head, "processor"), lines)
 
 
 def aligned(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -139,5 +165,12 @@ def _range(timing: Timing) -> str:
     return f"{min(timing.milliseconds):.1f}-{max(timing.milliseconds):.1f}"
 
 
+def _processor_seconds() -> float:
+    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
 def _count_packages(env: Path) -> int:
-    return len(list(env.glob("lib/python3.*/site-packages/*.dist-info")))
+    places = (env, env.parent / "view")
+    folders = "lib/python3.*/site-packages/*.dist-info"
+    return sum(len(list(each.glob(folders))) for each in places)

@@ -8,15 +8,11 @@ bind nothing.
 from __future__ import annotations
 
 import os
+import struct
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
-
-from elftools.common.exceptions import ELFError
-from elftools.elf.dynamic import DynamicSegment
-from elftools.elf.elffile import ELFFile
 
 from xinference_venv.store.atomic import Stamp, stamp_of
 
@@ -31,9 +27,18 @@ _OF_THE_SYSTEM = frozenset(
         *("libgobject-2.0.so.0", "libgthread-2.0.so.0", "libglib-2.0.so.0"),
     }
 )
-# A damaged file may seem to have millions of entries.
+# A damaged file may seem to have millions of entries, or names without an end.
 _DYNAMIC_ENTRIES = 10_000
+_NAME_BYTES = 4096
+_MOST_HEADER_BYTES = 1024
 _KEPT_ANSWERS = 50_000
+
+_MAGIC = b"\x7fELF"
+_PT_LOAD, _PT_DYNAMIC = 1, 2
+_DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 15, 29
+
+ReadAt = Callable[[int, int], bytes]
+"""The bytes of a file from an offset on, at most so many."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +53,7 @@ class Dynamic:
 
 def read_dynamic(path: str) -> Dynamic | None:
     """What the ELF file at `path` asks for; None for what is no sound ELF file or asks nothing."""
-    # A millisecond or two each, of thousands when one package of the host changed.
+    # Of thousands when one package of the host changed.
     return _read_dynamic(path, stamp_of(path)) if os.path.isfile(path) else None
 
 
@@ -91,31 +96,124 @@ def _provider(
     return next(iter(names)) if len(names) == 1 and library not in _OF_THE_SYSTEM else None
 
 
-@lru_cache(maxsize=_KEPT_ANSWERS)
-def _read_dynamic(path: str, stamp: Stamp) -> Dynamic | None:
+def parse_dynamic(read: ReadAt, origin: str) -> Dynamic | None:
+    """What the ELF file that is read asks for; it lies in the directory `origin`."""
     try:
-        with open(path, "rb") as stream:
-            found = _entries(ELFFile(stream))
-    # Besides its own errors, pyelftools raises these over damaged files.
-    except (ELFError, OSError, ValueError, LookupError, OverflowError, AssertionError):
+        found = _entries(read)
+    except (OSError, struct.error, ValueError, OverflowError):
         return None
-    run_path = found["DT_RUNPATH"] or found["DT_RPATH"]
+    if found is None:
+        return None
+    run_path = found[_DT_RUNPATH] or found[_DT_RPATH]
     return Dynamic(
-        needed=tuple(found["DT_NEEDED"]),
-        run_path=tuple(_directories(run_path, os.path.dirname(path))),
+        needed=tuple(found[_DT_NEEDED]),
+        run_path=tuple(_directories(run_path, origin)),
     )
 
 
-def _entries(file: ELFFile) -> Mapping[str, list[str]]:
-    """The strings of the first dynamic segment by kind, as they stand there."""
-    found: dict[str, list[str]] = defaultdict(list)
-    segment = next(file.iter_segments("PT_DYNAMIC"), None)
-    if isinstance(segment, DynamicSegment):
-        for entry in islice(segment.iter_tags(), _DYNAMIC_ENTRIES):
-            kind = entry.entry.d_tag
-            if kind in ("DT_NEEDED", "DT_RPATH", "DT_RUNPATH"):
-                found[kind].append(getattr(entry, kind.removeprefix("DT_").lower()))
+@lru_cache(maxsize=_KEPT_ANSWERS)
+def _read_dynamic(path: str, stamp: Stamp) -> Dynamic | None:
+    try:
+        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return parse_dynamic(
+            lambda offset, size: os.pread(opened, size, offset), os.path.dirname(path)
+        )
+    finally:
+        os.close(opened)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Layout:
+    """How the tables of a file are written: by its class (32 or 64 bits) and byte order.
+
+    Of a program header: its type, offset, virtual address and size in the file.
+    """
+
+    header: struct.Struct
+    header_offset: int
+    counts_offset: int
+    segment: struct.Struct
+    segment_fields: tuple[int, int, int, int]
+    entry: struct.Struct
+
+
+def _layout(identity: bytes) -> _Layout | None:
+    """The layout that the first bytes of an ELF file name."""
+    order = {1: "<", 2: ">"}.get(identity[5])
+    if identity[:4] != _MAGIC or order is None:
+        return None
+    if identity[4] == 2:
+        return _Layout(
+            header=struct.Struct(f"{order}Q"),
+            header_offset=0x20,
+            counts_offset=0x36,
+            segment=struct.Struct(f"{order}IIQQQQQQ"),
+            segment_fields=(0, 2, 3, 5),
+            entry=struct.Struct(f"{order}qQ"),
+        )
+    if identity[4] == 1:
+        return _Layout(
+            header=struct.Struct(f"{order}I"),
+            header_offset=0x1C,
+            counts_offset=0x2A,
+            segment=struct.Struct(f"{order}IIIIIIII"),
+            segment_fields=(0, 1, 2, 4),
+            entry=struct.Struct(f"{order}iI"),
+        )
+    return None
+
+
+def _entries(read: ReadAt) -> Mapping[int, list[str]] | None:
+    """The strings of the first dynamic segment by kind, as they stand there; None for no ELF."""
+    head = read(0, 64)
+    layout = _layout(head) if len(head) > 5 else None
+    if layout is None:
+        return None
+    (table,) = layout.header.unpack_from(head, layout.header_offset)
+    counts = struct.Struct(layout.header.format[0] + "HH")
+    size, count = counts.unpack_from(head, layout.counts_offset)
+    if not layout.segment.size <= size <= _MOST_HEADER_BYTES:
+        return None
+    segments = read(table, size * count)
+    loaded: list[tuple[int, int, int]] = []
+    dynamic: tuple[int, int] | None = None
+    for start in range(0, size * count, size):
+        fields = layout.segment.unpack_from(segments, start)
+        kind, offset, address, length = (fields[each] for each in layout.segment_fields)
+        if kind == _PT_LOAD:
+            loaded.append((offset, address, length))
+        elif kind == _PT_DYNAMIC and dynamic is None:
+            dynamic = offset, length
+    found: dict[int, list[str]] = defaultdict(list)
+    if dynamic is None:
+        return found
+    places: list[tuple[int, int]] = []
+    strings: int | None = None
+    content = read(dynamic[0], min(dynamic[1], _DYNAMIC_ENTRIES * layout.entry.size))
+    for start in range(0, len(content) - layout.entry.size + 1, layout.entry.size):
+        tag, value = layout.entry.unpack_from(content, start)
+        if tag == _DT_NULL:
+            break
+        if tag == _DT_STRTAB:
+            strings = _offset_of(value, loaded)
+        elif tag in (_DT_NEEDED, _DT_RPATH, _DT_RUNPATH):
+            places.append((tag, value))
+    if strings is not None:
+        for tag, place in places:
+            name = read(strings + place, _NAME_BYTES)
+            found[tag].append(os.fsdecode(name.partition(b"\0")[0]))
     return found
+
+
+def _offset_of(address: int, loaded: Iterable[tuple[int, int, int]]) -> int | None:
+    """Where in the file an address of the loaded program is."""
+    for offset, start, length in loaded:
+        if start <= address < start + length:
+            return offset + address - start
+    return None
 
 
 def _directories(run_paths: Iterable[str], origin: str) -> Iterator[str]:

@@ -25,10 +25,8 @@ from pathlib import Path
 from typing import Final
 
 from xinference_venv.planning.package import ABOVE, LooksFor, Way
-from xinference_venv.store.host.elf import read_dynamic
+from xinference_venv.store.host.elf import parse_dynamic, read_dynamic
 
-# A source can only look outside by a path of its own and a step up.
-_OWN_PATH: Final = (b"__file__", b"__path__")
 _STEP: Final = re.compile(rb"""['"/]\.\.['"/]|pardir|realpath|\.resolve\(""")
 _SHARED_OBJECT = re.compile(r"\.so(\.\d+)*$")
 # Generated tables; what looks for a file is short.
@@ -92,23 +90,35 @@ def looks_for(root: Path, files: Iterable[str], own: Collection[str]) -> tuple[L
     `own` are the top-level names of the distribution itself, which are at their place. Blocks
     on the disk.
     """
-    found: set[LooksFor] = set()
-    for path in files:
-        if path.endswith(".py"):
-            reached: Iterable[tuple[str, Way]] = _reached_by_source(root, path)
-        elif _SHARED_OBJECT.search(path):
-            reached = _reached_by_run_path(root, path)
-        else:
-            continue
-        for name, way in reached:
-            if name not in own:
-                found.add(LooksFor(name=name, way=way, path=path))
-    return tuple(sorted(found))
+    found = (each for path in files for each in looks_of(root, path))
+    return tuple(sorted({each for each in found if each.name not in own}))
 
 
-def _reached_by_run_path(root: Path, path: str) -> Iterator[tuple[str, Way]]:
+def looks_of(root: Path | str, path: str, content: bytes | None = None) -> Sequence[LooksFor]:
+    """What one file below `root` looks for, its own distribution's names among it.
+
+    `content` is the file's, where that was read already.
+    """
+    if path.endswith(".py"):
+        reached = _reached_by_source(root, path, content)
+    elif ".so" in path and _SHARED_OBJECT.search(path):
+        reached = list(_reached_by_run_path(root, path, content))
+    else:
+        return ()
+    return [LooksFor(name=name, way=way, path=path) for name, way in reached]
+
+
+def _reached_by_run_path(
+    root: Path | str, path: str, content: bytes | None
+) -> Iterator[tuple[str, Way]]:
     base = os.path.join(root, "")
-    dynamic = read_dynamic(base + path)
+    if content is None:
+        dynamic = read_dynamic(base + path)
+    else:
+        whole = content
+        dynamic = parse_dynamic(
+            lambda offset, size: whole[offset : offset + size], os.path.dirname(base + path)
+        )
     for folder in () if dynamic is None else dynamic.run_path:
         if not folder.startswith(base):
             # An absolute one of the machine that it was built on.
@@ -119,13 +129,14 @@ def _reached_by_run_path(root: Path, path: str) -> Iterator[tuple[str, Way]]:
             yield reached[0], Way.RUN_PATH
 
 
-def _reached_by_source(root: Path, path: str) -> list[tuple[str, Way]]:
+def _reached_by_source(root: Path | str, path: str, content: bytes | None) -> list[tuple[str, Way]]:
     try:
-        with open(os.path.join(root, path), "rb") as file:
-            source = file.read(_MOST_SOURCE_BYTES)
+        source = _read_source(os.path.join(root, path)) if content is None else content
     except OSError:
         return []
-    if not any(each in source for each in _OWN_PATH) or _STEP.search(source) is None:
+    has_own_path = b"__file__" in source or b"__path__" in source
+    # A source can only look outside by a path of its own and a step up.
+    if not has_own_path or _STEP.search(source) is None:
         return []
     try:
         tree = _parse(source)
@@ -137,6 +148,11 @@ def _reached_by_source(root: Path, path: str) -> list[tuple[str, Way]]:
     except RecursionError:
         return []
     return reading.reached
+
+
+def _read_source(file: str) -> bytes:
+    with open(file, "rb") as stream:
+        return stream.read(_MOST_SOURCE_BYTES)
 
 
 def _parse(source: bytes) -> ast.Module:

@@ -35,11 +35,12 @@ from xinference_venv.planning.package import (
     DataFile,
     EntryKind,
     EntryPoint,
+    LooksFor,
     PackageKey,
     PackageRecord,
     TopLevelName,
 )
-from xinference_venv.store.packages.looks_for import looks_for
+from xinference_venv.store.packages.looks_for import looks_of
 from xinference_venv.store.packages.record_file import (
     RecordRow,
     digest_fits,
@@ -61,6 +62,7 @@ _CUSTOMIZATION = frozenset({"sitecustomize", "usercustomize"})
 # What differs from install to install of one wheel: nothing reads them in an environment.
 _OF_THE_INSTALL = frozenset({"REQUESTED", "uv_cache.json"})
 _DIRECTORY_MODE = 0o555
+_FILE_MODE = 0o444
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _LIB64 = re.compile(r"\Alib64(?=/)")
 # What uv puts in the place of ``#!python`` where a path would be too long or is relative.
@@ -242,6 +244,8 @@ class _Finishing:
     key: PackageKey | None
     installed: _Installed
     notes: list[str] = field(default_factory=list)
+    _folders: list[str] = field(default_factory=list, init=False)
+    _looks: set[LooksFor] = field(default_factory=set, init=False)
 
     def run(self) -> StagedTree:
         site, data = self.tree / SITE, self.tree / DATA
@@ -254,6 +258,7 @@ class _Finishing:
         self._note_rows_without_file(files, data_files, entry_points)
         key = self.key or self._key_of_content(files)
         record_sha256 = self._write_record(files, data_files, entry_points)
+        own = set(os.listdir(site))
         record = PackageRecord(
             key=key,
             metadata=self.installed.metadata,
@@ -268,15 +273,15 @@ class _Finishing:
             ),
             entry_points=entry_points,
             requires=_requires(site / self.installed.metadata),
-            looks_for=looks_for(site, sorted(files), set(os.listdir(site))),
+            looks_for=tuple(sorted(each for each in self._looks if each.name not in own)),
             files=len(files) + len(data_files) + 1,
             size_bytes=sum(row.size or 0 for row in (*files.values(), *data_files.values()))
             + (site / self.installed.metadata / "RECORD").stat().st_size,
             record_sha256=record_sha256,
             notes=tuple(self.notes),
         )
-        close_directories(site)
-        close_directories(data)
+        for folder in self._folders:
+            os.chmod(folder, _DIRECTORY_MODE)
         return StagedTree(folder=self.tree, record=record)
 
     def _drop_what_is_made_for_each(self, entry_points: Sequence[EntryPoint]) -> None:
@@ -299,41 +304,77 @@ class _Finishing:
         return True
 
     def _check(self, root: Path, rows: Mapping[str, RecordRow]) -> dict[str, RecordRow]:
-        """A row for every file below a directory but RECORD; raises what is wrong with one."""
+        """A row for every file below a directory but RECORD; raises what is wrong with one.
+
+        Each file is read once, for its digest and for what it looks for. Every directory with
+        sources gets one for bytecode, see `close_directories`.
+        """
         checked = {}
-        for path, entry in walk(root):
-            self._refuse(root, path, entry)
-            if entry.is_symlink():
-                continue
-            found = entry.stat(follow_symlinks=False)
-            if BYTECODE in path.split("/") and path.endswith(".pyc"):
-                # It is compiled here, for the Python that runs it.
-                os.unlink(entry.path)
-                continue
-            if path == f"{self.installed.metadata}/RECORD":
-                continue
-            if stat.S_IMODE(found.st_mode) & _SPECIAL_BITS:
-                _copy_in_place(entry.path, stat.S_IMODE(found.st_mode) & 0o777)
-            row = rows.get(path)
-            if row is not None and self._is_as_unpacked(row, found):
-                checked[path] = row._replace(path=path)
-                continue
-            digest = _sha256(entry.path, found.st_size)
-            if row is None:
-                self._note(f"RECORD does not name {path}")
-            elif row.digest and not self._fits(row, entry.path, digest):
-                raise VerificationFailed(
-                    f"{self.installed.name} has other content than its RECORD says: {path}",
-                    {
-                        "faults": [path],
-                        "hint": "a file of uv's cache may have been changed in place:"
-                        f" run `uv cache clean {self.installed.name}`, and launch again",
-                    },
-                )
-            elif row.size is not None and row.size != found.st_size:
-                self._note(f"RECORD has {row.size} bytes for {path}, not {found.st_size}")
-            checked[path] = RecordRow(path, encode_digest(digest), found.st_size)
+        base = os.path.join(root, "")
+        is_site = root.name == SITE
+        record = f"{self.installed.metadata}/RECORD"
+        for prefix, folders, entries in _walk_folders(base):
+            is_bytecode = prefix.endswith(f"{BYTECODE}/")
+            has_sources = False
+            for entry in entries:
+                name = entry.name
+                path = prefix + name
+                self._refuse(root, path, entry)
+                if entry.is_symlink():
+                    continue
+                if is_bytecode and name.endswith(".pyc"):
+                    # It is compiled here, for the Python that runs it.
+                    os.unlink(entry.path)
+                    continue
+                if path == record:
+                    continue
+                row, content = self._check_file(path, entry, rows.get(path))
+                checked[path] = row
+                if is_site:
+                    self._looks.update(looks_of(root, path, content))
+                has_sources = has_sources or name.endswith(".py")
+            if has_sources and BYTECODE not in folders and not is_bytecode:
+                os.mkdir(f"{base}{prefix}{BYTECODE}")
+            if not is_bytecode:
+                self._folders.append(base + prefix)
         return checked
+
+    def _check_file(
+        self, path: str, entry: os.DirEntry[str], row: RecordRow | None
+    ) -> tuple[RecordRow, bytes | None]:
+        """The right row of a file, and its content unless that is large."""
+        found = entry.stat(follow_symlinks=False)
+        mode = stat.S_IMODE(found.st_mode)
+        if mode & _SPECIAL_BITS:
+            _copy_in_place(entry.path, mode & 0o555)
+        elif found.st_nlink == 1 and mode & 0o222:
+            # A hard link shares its mode with uv's cache.
+            os.chmod(entry.path, mode & 0o555)
+        if row is not None and self._is_as_unpacked(row, found):
+            return row._replace(path=path), None
+        content = None
+        if found.st_size > _LARGE_BYTES:
+            digest = _sha256_of(entry.path)
+        else:
+            content = _read(entry.path, found.st_size)
+            digest = hashlib.sha256(content).digest()
+        encoded = encode_digest(digest)
+        if row is None:
+            self._note(f"RECORD does not name {path}")
+        elif row == (path, encoded, found.st_size):
+            return row, content
+        elif row.digest and not self._fits(row, entry.path, digest):
+            raise VerificationFailed(
+                f"{self.installed.name} has other content than its RECORD says: {path}",
+                {
+                    "faults": [path],
+                    "hint": "a file of uv's cache may have been changed in place:"
+                    f" run `uv cache clean {self.installed.name}`, and launch again",
+                },
+            )
+        elif row.size is not None and row.size != found.st_size:
+            self._note(f"RECORD has {row.size} bytes for {path}, not {found.st_size}")
+        return RecordRow(path, encoded, found.st_size), content
 
     def _is_as_unpacked(self, row: RecordRow, found: os.stat_result) -> bool:
         """Whether a large file needs no look at its content now: of gigabytes that takes seconds.
@@ -428,21 +469,35 @@ class _Finishing:
         record = self.tree / SITE / path
         record.unlink(missing_ok=True)
         record.write_bytes(content)
+        record.chmod(_FILE_MODE)
         return hashlib.sha256(content).hexdigest()
 
 
 def walk(root: Path | str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Everything below a directory but directories, by relative path; links are not followed."""
-    folders = [""]
-    while folders:
-        prefix = folders.pop()
-        with os.scandir(os.path.join(root, prefix)) as entries:
+    for prefix, _, entries in _walk_folders(os.path.join(root, "")):
+        for entry in entries:
+            yield f"{prefix}{entry.name}", entry
+
+
+def _walk_folders(
+    base: str,
+) -> Iterator[tuple[str, Sequence[str], Sequence[os.DirEntry[str]]]]:
+    """Each directory below `base`, which ends with a slash, itself first: what its entries' paths
+    begin with, the names of its directories, its other entries.
+    """
+    prefixes = [""]
+    while prefixes:
+        prefix = prefixes.pop()
+        folders, others = [], []
+        with os.scandir(base + prefix) as entries:
             for entry in entries:
-                path = f"{prefix}{entry.name}"
                 if entry.is_dir(follow_symlinks=False):
-                    folders.append(f"{path}/")
+                    folders.append(entry.name)
+                    prefixes.append(f"{prefix}{entry.name}/")
                 else:
-                    yield path, entry
+                    others.append(entry)
+        yield prefix, folders, others
 
 
 def top_level_names(site: Path) -> tuple[TopLevelName, ...]:
@@ -536,11 +591,21 @@ def _stays_inside(root: Path, path: str, target: str) -> bool:
     return not target.startswith("/") and not place.startswith("..")
 
 
-def _sha256(path: str, size: int) -> bytes:
+def _read(path: str, size: int) -> bytes:
+    """The content of a file that has `size` bytes."""
+    opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        content = os.read(opened, size + 1)
+        while len(content) < size and (more := os.read(opened, size)):
+            content += more
+        return content
+    finally:
+        os.close(opened)
+
+
+def _sha256_of(path: str) -> bytes:
     with open(path, "rb", buffering=0) as file:
-        if size > _LARGE_BYTES:
-            return hashlib.file_digest(file, "sha256").digest()
-        return hashlib.sha256(file.readall()).digest()
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _modified_ns(file: Path) -> int:

@@ -61,7 +61,7 @@ def parse_record(text: str) -> list[RecordRow]:
     for fields in _fields(text):
         # Some writers don't quote commas in paths.
         path = fields[0] if len(fields) < 4 else ",".join(fields[:-2])
-        if not path.strip() or path.endswith("/"):
+        if not path.strip(" \t") or path.endswith("/"):
             continue
         if len(path) > _MOST_PATH_LENGTH:
             raise ValueError(f"a path has {len(path)} characters")
