@@ -135,18 +135,7 @@ def table(rows: Sequence[Figure]) -> str:
                 f"{median(row.ours.processor):.0f} / {median(row.peer.processor):.0f}",
             )
         )
-    head = (
-        "case",
-        "ours",
-        "peer",
-        "peer's",
-        "ratio",
-        "target",
-        "",
-        "packages",
-        "range",
-        "processor",
-    )
+    head = ("case", "ours", "peer", "peer's", "ratio", "target", "", "packages", "range")
     return aligned((*head, "processor"), lines)
 
 

@@ -361,7 +361,7 @@ class _Finishing:
         encoded = encode_digest(digest)
         if row is None:
             self._note(f"RECORD does not name {path}")
-        elif row == (path, encoded, found.st_size):
+        elif row.path == path and row.digest == encoded and row.size == found.st_size:
             return row, content
         elif row.digest and not self._fits(row, entry.path, digest):
             raise VerificationFailed(
