@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.plain import plain
 from xinference_venv._util.records import Plain
-from xinference_venv.actors import launch_tracker, rpc
+from xinference_venv.actors import rpc
 from xinference_venv.actors.launch_tracker import LaunchTracker
 from xinference_venv.actors.protocols import WorkerProtocol
 from xinference_venv.errors import (
-    DeadlineExceeded,
     JobCancelled,
     ResolutionFailed,
     StoreError,
@@ -25,6 +22,8 @@ from xinference_venv.errors import (
     WorkerUnavailable,
 )
 from xinference_venv.inventory.jobs import Phase
+from xinference_venv.inventory.launch_state import LaunchState
+from xinference_venv.inventory.replicas import Replica
 
 JOB = "j1"
 AWAY = WorkerUnavailable("no answer")
@@ -97,20 +96,21 @@ class Workers:
     def follow(
         self, *, require: int | None = None, failed: Mapping[str, VirtualEnvError] | None = None
     ) -> LaunchTracker:
-        return LaunchTracker.start(
-            JOB,
-            [(address, f"{address}-1") for address in self.said],
-            require=len(self.said) if require is None else require,
+        addresses = list(self.said)
+        launch = LaunchTracker(
+            job_id=JOB,
+            state=LaunchState(
+                require=len(addresses) if require is None else require,
+                replicas={
+                    each: Replica(worker_address=each, incarnation=f"{each}-1")
+                    for each in addresses
+                },
+            ),
             to_worker=self.to_worker,
             is_gone=self.gone.__contains__,
-            failed=failed or {},
         )
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_AGAIN_SECONDS", "_TOGETHER_SECONDS", "_GRACE_SECONDS"):
-        monkeypatch.setattr(launch_tracker, name, 0.0)
+        launch.start(failed or {})
+        return launch
 
 
 async def end_of(launch: LaunchTracker) -> dict[str, Any]:
@@ -183,30 +183,6 @@ async def test_a_worker_whose_job_never_began_counts_as_failed_at_once() -> None
     assert workers.calls == [("a", "cancel", (JOB,))]
 
 
-async def test_a_worker_that_is_silent_for_a_while_is_asked_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(launch_tracker, "_GRACE_SECONDS", 20.0)
-    workers = Workers(a=[AWAY, DeadlineExceeded("late"), AWAY, ready("a")])
-    assert (await end_of(workers.follow()))["phase"] == "ready"
-
-
-async def test_a_worker_that_refuses_for_too_long_fails_its_part() -> None:
-    answer = await end_of(Workers(a=[AWAY] * 100).follow())
-    assert (answer["phase"], answer["error"]["code"]) == ("failed", "worker_unavailable")
-
-
-async def test_a_worker_that_only_hangs_is_waited_for_until_it_is_given_up() -> None:
-    workers = Workers(a=[DeadlineExceeded("late")] * 100)
-    launch = workers.follow()
-    while len(workers.asked_since["a"]) < 10:  # noqa: ASYNC110 - what a fake was asked
-        await asyncio.sleep(0)
-    assert not launch.has_ended
-    workers.gone.add("a")
-    answer = await end_of(launch)
-    assert (answer["phase"], answer["error"]["code"]) == ("failed", "deadline_exceeded")
-
-
 async def test_a_worker_that_forgot_the_job_was_restarted() -> None:
     answer = await end_of(Workers(a=[UnknownJob("there is no job")]).follow())
     assert answer["error"]["code"] == "worker_unavailable"
@@ -261,44 +237,3 @@ async def test_to_stop_following_leaves_the_jobs_of_the_workers() -> None:
     await launch.stop()
     assert workers.calls == []
     assert not launch.has_ended
-
-
-OUTCOMES: Mapping[str, Callable[[str], Said]] = {
-    "ready": ready,
-    "failed": lambda _: fails(ResolutionFailed("no solution")),
-    "away": lambda _: AWAY,
-    "restarted": lambda _: UnknownJob("no job"),
-    "odd": lambda _: StoreError("the disk is full"),
-}
-
-
-@given(
-    outcomes=st.lists(st.sampled_from(sorted(OUTCOMES)), min_size=1, max_size=5),
-    pauses=st.lists(st.integers(0, 3), min_size=5, max_size=5),
-    data=st.data(),
-)
-def test_a_launch_is_ready_exactly_when_enough_are_and_else_keeps_no_lease(
-    outcomes: list[str], pauses: list[int], data: st.DataObject
-) -> None:
-    require = data.draw(st.integers(1, len(outcomes)))
-
-    async def run() -> None:
-        scripts: dict[str, list[Said]] = {}
-        for place, outcome in enumerate(outcomes):
-            address = f"w{place}"
-            before = [says(Phase.RESOLVING, "x")] * pauses[place]
-            scripts[address] = [*before, *[OUTCOMES[outcome](address)] * 50]
-        workers = Workers(**scripts)
-        answer = await end_of(workers.follow(require=require))
-        enough = outcomes.count("ready") >= require
-        assert answer["phase"] == ("ready" if enough else "failed")
-        assert (answer["error"] is None) is enough
-        kept = {each["worker_address"] for each in answer["workers"] if each["phase"] == "ready"}
-        if enough:
-            assert kept == {f"w{place}" for place, each in enumerate(outcomes) if each == "ready"}
-            assert workers.calls == []
-        else:
-            assert kept == set()
-        assert all(Phase(each["phase"]).is_last for each in answer["workers"])
-
-    asyncio.run(run())

@@ -37,6 +37,7 @@ from xinference_venv.store.paths import StorePaths
 
 # Suspected after three of them, gone after fifteen.
 HEARTBEAT_SECONDS = 0.4
+_GIVEN_BACK_SECONDS = 30.0
 # So long a process may take to start, or the supervisor to see what is only told by silence.
 PATIENCE_SECONDS = 60.0
 _ROOT = Path(__file__).parents[2]
@@ -246,6 +247,12 @@ class Cluster:
         answer = plain(await self.client.supervisor.list_leases(Selection(model_name=model)))
         assert answer["unreachable"] == []
         return sorted(each["worker_address"] for each in answer["list"])
+
+    async def no_leases(self, model: str) -> None:
+        """Wait until a model has no lease: those of a failed launch are given back one by one."""
+        async with asyncio.timeout(_GIVEN_BACK_SECONDS):
+            while await self.leases(model):  # noqa: ASYNC110 - what only the workers know
+                await asyncio.sleep(0.05)
 
 
 @asynccontextmanager

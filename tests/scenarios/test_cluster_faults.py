@@ -153,6 +153,42 @@ async def test_a_worker_is_killed_while_it_installs_and_the_other_seven_are_read
     assert len({lock_of(each) for each in ready.values()}) == 1
 
 
+async def test_a_worker_is_killed_and_those_that_download_for_the_failed_launch_keep_it(
+    eight: Cluster, package: str
+) -> None:
+    eight.index.hang(_wheel(package))
+    request = eight.asking(package, model="saved")
+    killed, *others = eight.workers[:3]
+    launch = asyncio.create_task(
+        eight.launch(request, workers=[each.address for each in (killed, *others)])
+    )
+    await _install([killed, *others])
+
+    await killed.kill()
+    # Nobody waits for what still hangs.
+    with pytest.raises(WorkerUnavailable):
+        await launch
+    await eight.restart(killed)
+    eight.index.release()
+
+    listed = {each.address: Phase.CANCELLED for each in others}
+    listed[killed.address] = Phase.FAILED
+    async with asyncio.timeout(ASK_SECONDS):
+        while await _phases(eight, "saved") != listed:  # noqa: ASYNC110 - what only the workers know
+            await asyncio.sleep(0.05)
+    await eight.no_leases("saved")
+    eight.forget_calls()
+    again = await eight.launch(request, workers=[each.address for each in others])
+    assert {each.phase for each in again.values()} == {Phase.READY}
+    assert not any(each.resolved or each.installs for each in others)
+
+
+async def _phases(cluster: Cluster, model: str) -> dict[str, Phase]:
+    """The phases of the jobs of a model, as they are listed."""
+    jobs = (await cluster.client.supervisor.list_jobs()).list
+    return {each.worker_address: each.phase for each in jobs if each.model_name == model}
+
+
 async def test_a_stopped_worker_is_named_with_its_snapshots_age_and_delays_nobody(
     eight: Cluster, package: str
 ) -> None:

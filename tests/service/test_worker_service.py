@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -9,13 +10,16 @@ import pytest
 import pytest_asyncio
 
 from tests.index import Index
+from tests.scenarios.steps import eventually
 from tests.wheels import build_wheel
 from xinference_venv.errors import InvalidName, NotFound, UnknownJob
+from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.service.open_uv import open_uv
 from xinference_venv.service.places import find_places
 from xinference_venv.service.worker_service import WorkerService
+from xinference_venv.store.locks import hold_lock_briefly
 from xinference_venv.store.store import Store
 
 ADDRESS = "here:1"
@@ -35,6 +39,13 @@ async def service(environ: Mapping[str, str]) -> AsyncIterator[WorkerService]:
 def asking(index: Index, *packages: str) -> LaunchRequest:
     block = {"packages": packages, "index_url": index.url, "inherit_pip_config": False}
     return LaunchRequest.from_dict({"model_name": "glow", "virtualenv": block})
+
+
+async def ready(service: WorkerService, request: LaunchRequest) -> str:
+    """The id of a job that has ended well."""
+    job_id = service.prepare(request)
+    assert await ended(service, job_id) == "ready"
+    return job_id
 
 
 async def ended(service: WorkerService, job_id: str) -> str:
@@ -82,3 +93,26 @@ async def test_a_heartbeat_carries_the_jobs_that_run_and_the_bytes_that_are_free
     told = await service.snapshot()
     assert told.jobs == 0
     assert told.free_bytes
+
+
+@pytest.mark.uv
+async def test_a_job_that_is_cancelled_while_it_waits_for_its_lease_leaves_none(
+    environ: Mapping[str, str], service: WorkerService, index: Index, tmp_path: Path
+) -> None:
+    build_wheel(tmp_path / "wheels", "wick", "1.0")
+    made = await service.wait(await ready(service, asking(index, "wick")), 0, 0.0)
+    assert made.result is not None
+    env_id, lease_id = str(made.result.env_id), str(made.result.lease_id)
+    await service.release_lease(env_id, lease_id)
+
+    store = Store.open(find_places(environ).root)
+    with hold_lock_briefly(store.env_lock(env_id)):
+        job_id = service.prepare(asking(index, "wick"))
+        taking = service._launches.registry.find(job_id).taking
+        await eventually(lambda: bool(taking))
+        # Twice: whoever cancels may do so again.
+        await asyncio.gather(service.cancel(job_id), service.cancel(job_id))
+        assert (await service.wait(job_id, 0, 0.0)).phase is Phase.CANCELLED
+        assert taking
+    await eventually(lambda: not taking)
+    await eventually(lambda: store.leases.of(env_id) == [])

@@ -1,4 +1,4 @@
-"""Launches on several workers, followed from the supervisor: events joined, the policy applied.
+"""Launches on several workers: their states' instructions are run, and fed what came of them.
 
 What is known here can be asked again of the workers, who know who else takes part; so a
 supervisor that was restarted follows on.
@@ -9,41 +9,39 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 
+from xinference_venv._util.tasks import cancel
 from xinference_venv.actors.protocols import WorkerProtocol
 from xinference_venv.actors.worker_clients import WorkerClients, now
 from xinference_venv.errors import (
     DeadlineExceeded,
-    JobCancelled,
     UnknownJob,
     VirtualEnvError,
     WorkerUnavailable,
 )
 from xinference_venv.inventory.cluster_state import Member, WorkerState
-from xinference_venv.inventory.failure import Failure
-from xinference_venv.inventory.jobs import EVENTS_KEPT, JobEvent, Phase
-from xinference_venv.inventory.replicas import (
-    LockSource,
-    Replica,
-    SurveyAnswer,
-    assign_sources,
-    error_of,
-    is_lost,
-    phase_of,
+from xinference_venv.inventory.launch_state import (
+    AskForNews,
+    CancelJob,
+    Instruction,
+    Instructions,
+    LaunchState,
+    ReleaseLease,
+    jobs_of_launches,
 )
-from xinference_venv.inventory.reports import JobReport, Participants
+from xinference_venv.inventory.replicas import LockSource, Replica, SurveyAnswer, assign_sources
+from xinference_venv.inventory.reports import JobReport, JobSummary, Participants
 from xinference_venv.planning.request import LaunchRequest
 
 _POLL_SECONDS = 20.0
 _ANSWER_SECONDS = 5.0
-_AGAIN_SECONDS = 0.25
+_CANCEL_SECONDS = 20.0
 # An answer says how every worker fares: what many say at about the same time goes into one.
 _TOGETHER_SECONDS = 0.1
-# So long a worker that can't be reached may come back: a network that was split heals.
-_GRACE_SECONDS = 10.0
 _SURVEY_SECONDS = 30.0
 _SPARE_SECONDS = 5.0
 # So many of a launch's workers know all the others: enough to find it again after a restart.
@@ -57,73 +55,42 @@ ToWorker = Callable[[str, str, float], WorkerProtocol]
 
 @dataclass(kw_only=True, eq=False)
 class LaunchTracker:
-    """One launch; `is_gone` tells whether a worker was given up."""
+    """Runs the instructions of one launch's state; `is_gone` says whether a worker was given up."""
 
     job_id: str
-    require: int
+    state: LaunchState
     to_worker: ToWorker
     is_gone: Callable[[str], bool]
-    replicas: dict[str, Replica]
-    events: list[JobEvent] = field(default_factory=list)
-    _next: int = 1
-    _ended: Phase | None = None
     _task: asyncio.Task[None] | None = None
-    _lost: bool = False
+    _questions: set[asyncio.Task[None]] = field(default_factory=set)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
 
-    @classmethod
-    def start(
-        cls,
-        job_id: str,
-        members: Iterable[tuple[str, str]],
-        *,
-        require: int,
-        to_worker: ToWorker,
-        is_gone: Callable[[str], bool],
-        failed: Mapping[str, VirtualEnvError],
-    ) -> LaunchTracker:
-        """Follow the jobs of these workers (address, incarnation); `failed` ones never began."""
-        replicas = {}
-        for address, incarnation in members:
-            replica = Replica(worker_address=address, incarnation=incarnation)
-            if address in failed:
-                replica = replace(replica, phase=Phase.FAILED, error=Failure.of(failed[address]))
-            replicas[address] = replica
-        launch = cls(
-            job_id=job_id, require=require, to_worker=to_worker, is_gone=is_gone, replicas=replicas
-        )
-        for address, error in failed.items():
-            launch._say(address, Phase.FAILED, error.message)
-        launch._task = asyncio.create_task(launch._follow_all())
-        return launch
+    def start(self, failed: Mapping[str, VirtualEnvError]) -> None:
+        """Follow the jobs of all workers; where they `failed` to start there is none."""
+        self._task = asyncio.create_task(self._follow(failed))
 
     @property
     def has_ended(self) -> bool:
-        """Whether every replica has, and the policy was applied."""
-        return self._ended is not None
+        """Whether the launch has its result or its error."""
+        return self.state.outcome is not None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no worker has anything left to do for it either."""
+        return self._task is not None and self._task.done()
 
     async def wait(self, since: int, timeout: float) -> JobReport:
-        """The events after number `since` and how it stands; waits for the first new one."""
-        if not self._after(since) and not self.has_ended:
+        """The events after number `since` and how it is going; waits for the first new one."""
+        if not self.state.report(self.job_id, since).events and not self.has_ended:
             await _wait_for(self._changed, timeout)
-        await _wait_for(self._over, min(timeout, _TOGETHER_SECONDS))
-        replicas = list(self.replicas.values())
-        phase = self._ended or phase_of(replicas, self.require)
-        ready = [each for each in replicas if each.phase is Phase.READY]
-        failed = self._ended in (Phase.FAILED, Phase.CANCELLED)
-        return JobReport(
-            job_id=self.job_id,
-            phase=phase if self.has_ended or not phase.is_last else Phase.PUBLISHING,
-            events=tuple(self._after(since)),
-            result=ready[0].result if self._ended is Phase.READY else None,
-            error=Failure.of(error_of(replicas)) if failed else None,
-            workers=tuple(replicas),
-        )
+        await _wait_for(self._ended, min(timeout, _TOGETHER_SECONDS))
+        return self.state.report(self.job_id, since)
 
     async def cancel(self) -> None:
         """Cancel the jobs of all workers; returns when nothing of them is left, or unreachable."""
-        await self._cancel_running()
+        self._run(self.state.cancel(at=time.time()))
         if self._task is not None:
             await asyncio.wait([self._task])
 
@@ -133,135 +100,62 @@ class LaunchTracker:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    def _after(self, since: int) -> list[JobEvent]:
-        # A number of before a restart is one that was not given yet: all is news then.
-        since = since if since < self._next else 0
-        return [event for event in self.events if event.seq > since]
-
-    async def _follow_all(self) -> None:
-        running = [
-            asyncio.create_task(self._follow(replica))
-            for replica in list(self.replicas.values())
-            if not replica.phase.is_last
-        ]
+    async def _follow(self, failed: Mapping[str, VirtualEnvError]) -> None:
         try:
-            await self._cancel_if_lost()
-            await asyncio.gather(*running)
+            self._run(self.state.begin(failed, at=time.time()))
+            await self._over.wait()
         finally:
-            for task in running:
-                task.cancel()
-        replicas = list(self.replicas.values())
-        if is_lost(replicas, self.require):
-            await asyncio.gather(
-                *(self._give_back(each) for each in replicas if each.phase is Phase.READY)
-            )
-        self._ended = phase_of(replicas, self.require)
-        self._over.set()
-        self._wake()
+            # What a worker that was given up still answers matters to nobody.
+            await cancel(*self._questions)
 
-    async def _follow(self, replica: Replica) -> None:
-        """Follow one worker's job, and end the launch with it where the policy says so."""
-        try:
-            await self._follow_to_end(replica)
-        except VirtualEnvError as error:
-            # An unexpected error must end this part too: a caller waits for the launch.
-            self._end(replica.worker_address, Phase.FAILED, error)
-        if self.replicas[replica.worker_address].phase is not Phase.READY:
-            await self._cancel_if_lost()
-
-    async def _cancel_if_lost(self) -> None:
-        if not self._lost and is_lost(list(self.replicas.values()), self.require):
-            self._lost = True
-            await self._cancel_running()
-
-    async def _follow_to_end(self, replica: Replica) -> None:
-        """Follow one worker's job to its end, or to that of the worker."""
-        address, since = replica.worker_address, 0
-        silent_since: float | None = None
-        while not self.replicas[address].phase.is_last:
-            try:
-                answer = await self._worker(replica, _POLL_SECONDS + _ANSWER_SECONDS).wait(
-                    self.job_id, since, _POLL_SECONDS
-                )
-            except (WorkerUnavailable, DeadlineExceeded) as error:
-                now = asyncio.get_running_loop().time()
-                silent_since = silent_since or now
-                refused = isinstance(error, WorkerUnavailable)
-                patience = now - silent_since
-                if self.is_gone(address) or (refused and patience > _GRACE_SECONDS):
-                    self._end(address, Phase.FAILED, error)
-                    return
-                await asyncio.sleep(_AGAIN_SECONDS)
-                continue
-            except UnknownJob:
-                self._end(
-                    address,
-                    Phase.FAILED,
-                    WorkerUnavailable(f"the worker at {address} was restarted during the launch"),
-                )
-                return
-            silent_since = None
-            for event in answer.events:
-                since = event.seq
-                self._add(replace(event, worker_address=address))
-            self.replicas[address] = replace(
-                self.replicas[address],
-                phase=answer.phase,
-                result=answer.result,
-                error=answer.error,
-            )
-            self._wake()
-
-    async def _cancel_running(self) -> None:
-        async def cancel(replica: Replica) -> None:
-            try:
-                await self._worker(replica, _POLL_SECONDS).cancel(self.job_id)
-            except VirtualEnvError as error:
-                self._end(replica.worker_address, Phase.FAILED, error)
-
-        running = [each for each in self.replicas.values() if not each.phase.is_last]
-        await asyncio.gather(*map(cancel, running))
-
-    async def _give_back(self, replica: Replica) -> None:
-        """Give the lease of a ready replica back, since the launch failed elsewhere."""
-        result = replica.result
-        if result is not None and result.env_id is not None and result.lease_id is not None:
-            worker = self._worker(replica, _POLL_SECONDS)
-            try:
-                await worker.release_lease(result.env_id, result.lease_id)
-            except VirtualEnvError:
-                # It is not bound: the worker gives it back by itself.
-                return
-        error = JobCancelled(f"ready on {replica.worker_address}, given back: others failed")
-        self.replicas[replica.worker_address] = replace(
-            replica, phase=Phase.CANCELLED, result=None, error=Failure.of(error)
-        )
-
-    def _worker(self, replica: Replica, deadline: float) -> WorkerProtocol:
-        return self.to_worker(replica.worker_address, replica.incarnation, deadline)
-
-    def _end(self, address: str, phase: Phase, error: VirtualEnvError) -> None:
-        if self.replicas[address].phase.is_last:
-            return
-        self.replicas[address] = replace(
-            self.replicas[address], phase=phase, error=Failure.of(error)
-        )
-        self._say(address, phase, error.message)
-
-    def _say(self, address: str, phase: Phase, message: str) -> None:
-        self._add(
-            JobEvent(seq=0, at=time.time(), phase=phase, message=message, worker_address=address)
-        )
-        self._wake()
-
-    def _add(self, event: JobEvent) -> None:
-        self.events.append(replace(event, seq=self._next))
-        self._next += 1
-        del self.events[: max(0, len(self.events) - EVENTS_KEPT)]
-
-    def _wake(self) -> None:
+    def _run(self, instructions: Instructions) -> None:
+        """Begin to carry out instructions, and let those who wait see what has changed."""
+        for each in instructions:
+            task = asyncio.create_task(self._carry_out(each))
+            self._questions.add(task)
+            task.add_done_callback(self._questions.discard)
+        if self.has_ended:
+            self._ended.set()
+        if self.state.is_over:
+            self._over.set()
         self._changed.set()
         self._changed = asyncio.Event()
+
+    async def _carry_out(self, instruction: Instruction) -> None:
+        match instruction:
+            case AskForNews():
+                self._run(await self._news(instruction))
+            case CancelJob(address=address):
+                try:
+                    await self._worker(address, _CANCEL_SECONDS).cancel(self.job_id)
+                except VirtualEnvError as error:
+                    self._run(self.state.failed(address, error, at=time.time()))
+            case ReleaseLease(address=address):
+                # One that is away gives it back by itself: it is not bound.
+                with suppress(VirtualEnvError):
+                    await self._worker(address, _CANCEL_SECONDS).release_lease(
+                        instruction.env_id, instruction.lease_id
+                    )
+                self._run(self.state.released(address, at=time.time()))
+
+    async def _news(self, question: AskForNews) -> Instructions:
+        """Ask a worker for its news, and what follows from the answer or from its absence."""
+        await asyncio.sleep(question.pause)
+        address = question.address
+        worker = self._worker(address, _POLL_SECONDS + _ANSWER_SECONDS)
+        try:
+            report = await worker.wait(self.job_id, question.since, _POLL_SECONDS)
+        except (WorkerUnavailable, DeadlineExceeded) as error:
+            gone = self.is_gone(address)
+            return self.state.unanswered(address, error, is_gone=gone, now=now(), at=time.time())
+        except UnknownJob:
+            return self.state.restarted(address, at=time.time())
+        except VirtualEnvError as error:
+            return self.state.failed(address, error, at=time.time())
+        return self.state.heard(address, report, at=time.time())
+
+    def _worker(self, address: str, deadline: float) -> WorkerProtocol:
+        return self.to_worker(address, self.state.replicas[address].incarnation, deadline)
 
 
 class ClusterLaunches:
@@ -358,20 +252,32 @@ class ClusterLaunches:
         members: Sequence[LockSource],
         require: int,
         failed: dict[str, VirtualEnvError],
+        *,
+        found: bool = False,
     ) -> LaunchTracker:
-        ended = [each for each, launch in self._launches.items() if launch.has_ended]
+        ended = [each for each, launch in self._launches.items() if launch.is_over]
         for each in ended[: max(0, len(ended) - _LAUNCHES_KEPT)]:
             del self._launches[each]
-        following = LaunchTracker.start(
-            job_id,
-            [(each.address, each.incarnation) for each in members],
-            require=require,
+        replicas = {
+            each.address: Replica(worker_address=each.address, incarnation=each.incarnation)
+            for each in members
+        }
+        following = LaunchTracker(
+            job_id=job_id,
+            state=LaunchState(
+                require=require, replicas=replicas, unheard=set(replicas) if found else set()
+            ),
             to_worker=self._to_worker,
             is_gone=partial(self._is_gone, {each.address: each.incarnation for each in members}),
-            failed=failed,
         )
+        following.start(failed)
         self._launches[job_id] = following
         return following
+
+    def known(self, rows: Sequence[JobSummary]) -> tuple[JobSummary, ...]:
+        """The jobs that workers list, as their launches ended for them."""
+        states = {job_id: launch.state for job_id, launch in self._launches.items()}
+        return jobs_of_launches(rows, states)
 
     async def find(self, job_id: str) -> LaunchTracker:
         """The launch, found again through its workers after a restart; raises `UnknownJob`."""
@@ -385,7 +291,7 @@ class ClusterLaunches:
             if job_id in self._launches:
                 break
             if knowing:
-                self._follow(job_id, knowing[0].members, knowing[0].require, {})
+                self._follow(job_id, knowing[0].members, knowing[0].require, {}, found=True)
             elif not await self._workers.may_return():
                 raise UnknownJob(
                     f"there is no job {job_id!r}",

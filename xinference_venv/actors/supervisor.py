@@ -154,8 +154,9 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
             await self._workers.of(await self._member_of(job, address)).cancel(job_id)
 
     async def list_jobs(self, worker: str | None = None) -> Gathered[JobSummary]:
-        """What runs, or ended not long ago."""
-        return await self._workers.gather(worker, lambda each: each.list_jobs())
+        """What runs, or ended not long ago, with the end that the launch as a whole gave it."""
+        answer = await self._workers.gather(worker, lambda each: each.list_jobs())
+        return replace(answer, list=self._launches.known(answer.list))
 
     async def plan(self, request: LaunchRequest, worker: str | None = None) -> LaunchPlan:
         """What a launch would do on a worker, resolved and not built."""

@@ -55,8 +55,8 @@ async def no_lock_elsewhere(_: Callable[[str], None]) -> EnvLock | None:
 class Job:
     """One caller's job; `logged` when it is part of a build, whose log is its log.
 
-    `source` says where its environment came from, as far as a build tells. Once `given_up`, a
-    `lease` has no user.
+    `source` says where its environment came from, as far as a build tells. `taking` is the work
+    in threads that may give it its `lease`.
     """
 
     job_id: str
@@ -65,7 +65,7 @@ class Job:
     result: PreparedEnvironment | None = None
     error: VirtualEnvError | None = None
     lease: Lease | None = None
-    given_up: bool = False
+    taking: set[asyncio.Future[Any]] = field(default_factory=set)
     logged: bool = False
     source: Source | None = None
     task: asyncio.Task[None] | None = None

@@ -7,6 +7,7 @@ right already takes neither.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -72,6 +73,11 @@ _T = TypeVar("_T")
 
 # From when a launch is ready until its lease must be bound to a process.
 UNBOUND_LEASE_SECONDS = 600.0
+# A job that ends waits for so long until its lease is given back, which then is tried on.
+_RETURN_SECONDS = 1.0
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -93,6 +99,7 @@ class LaunchService:
     _key_locks: dict[EnvKey, asyncio.Lock] = field(
         default_factory=lambda: defaultdict(asyncio.Lock)
     )
+    _returning: set[asyncio.Task[None]] = field(default_factory=set)
 
     def start(
         self,
@@ -118,6 +125,8 @@ class LaunchService:
     async def stop(self) -> None:
         """Cancel every job and wait until its uv has ended."""
         await asyncio.gather(*(self.cancel(job) for job in self.registry.running()))
+        # The leases of a process that has ended count no more.
+        await cancel(*self._returning)
 
     def catalog(self) -> Catalog:
         """The built-in models and the users' own; blocks on the disk."""
@@ -232,7 +241,7 @@ class LaunchService:
             return spec, self._existing(job, self.preparation(spec, host, None))
 
         # One way to a thread and back for all that a relaunch takes.
-        spec, existing = await asyncio.to_thread(plan)
+        spec, existing = await self._in_thread(job, plan)
         if spec is None:
             return self._host_itself(host)
         return existing or await self._built(job, spec, host, given)
@@ -269,7 +278,7 @@ class LaunchService:
                 self._forget(together, build)
                 await cancel(build.task)
             raise
-        if job.lease is None and not await asyncio.to_thread(self._lease, job, env_id):
+        if job.lease is None and not await self._in_thread(job, partial(self._lease, job, env_id)):
             raise NotFound(
                 f"the environment of {spec.key} was removed while it was launched",
                 {"hint": "launch again"},
@@ -299,7 +308,7 @@ class LaunchService:
                 preparation = self.preparation(spec, host, build)
                 if given is None and not job.request.refresh:
                     # Another process, or a job before this one, may have made it meanwhile.
-                    existing = await asyncio.to_thread(self._existing, job, preparation)
+                    existing = await self._in_thread(job, partial(self._existing, job, preparation))
                     if existing is not None and existing.env_id is not None:
                         return existing.env_id, 0
                 taking = asyncio.to_thread(check_free, self.store.layout, spec.key)
@@ -307,7 +316,9 @@ class LaunchService:
                 keeping = await preparation.run(given, refresh=job.request.refresh)
                 try:
                     for each in list(build.jobs):
-                        await asyncio.to_thread(self._lease, each, keeping.env_id)
+                        if each in build.jobs:
+                            # It may have been cancelled while another one got its lease.
+                            await self._in_thread(each, partial(self._lease, each, keeping.env_id))
                 finally:
                     await finish_in_thread(
                         self.store.release_lease, keeping.env_id, keeping.lease_id
@@ -326,30 +337,43 @@ class LaunchService:
             )
         except InvalidRecord:
             return False
-        if job.given_up:
-            release_unbound(self.store, job.lease)
         return True
 
-    async def _return_lease(self, job: Job) -> None:
-        """Give back the lease of a job that ends without a result.
+    async def _in_thread(self, job: Job, work: Callable[[], T]) -> T:
+        """Do work that may take the job's lease in a thread, which a job that ends waits for."""
+        taking = asyncio.ensure_future(asyncio.to_thread(work))
+        job.taking.add(taking)
+        taking.add_done_callback(job.taking.discard)
+        return await asyncio.shield(taking)
 
-        A thread that takes it just now can't be cancelled: it gives it back itself.
+    async def _return_lease(self, job: Job) -> None:
+        """Give back the lease of a job that ends without a result, at once if that is possible."""
+        returning = asyncio.create_task(self._give_back(job))
+        self._returning.add(returning)
+        returning.add_done_callback(self._returning.discard)
+        await asyncio.wait([returning], timeout=_RETURN_SECONDS)
+
+    async def _give_back(self, job: Job) -> None:
+        """Give back the lease that a job has, or is just now taking; one that is bound is left.
+
+        Who holds the lock of its environment may do so for long: it is tried until it succeeds.
         """
-        job.given_up = True
-        if job.lease is not None:
-            await finish_in_thread(release_unbound, self.store, job.lease)
+        if job.taking:
+            await asyncio.wait(job.taking)
+        while job.lease is not None:
+            try:
+                await asyncio.to_thread(release_unbound, self.store, job.lease)
+                job.lease = None
+            except VirtualEnvError as error:
+                _log.warning("a lease of %s is given back later: %s", job.job_id, error)
+                await asyncio.sleep(_RETURN_SECONDS)
 
     def _expire(self, job: Job) -> None:
         """Give the lease of a ready job back if it is not bound: the caller may have died."""
         if job.lease is not None:
             loop = asyncio.get_running_loop()
             loop.call_later(
-                UNBOUND_LEASE_SECONDS,
-                loop.run_in_executor,
-                None,
-                release_unbound,
-                self.store,
-                job.lease,
+                UNBOUND_LEASE_SECONDS, lambda: loop.create_task(self._return_lease(job))
             )
 
     def _prepared(self, job: Job, spec: EnvSpec, *, uv_calls: int) -> PreparedEnvironment:
