@@ -98,7 +98,7 @@ def simulate(work: Coroutine[Any, Any, _T]) -> _T:
 class SimulatedWorker:
     """Answers as a worker does, `delay` seconds after it was asked.
 
-    A `silent` one never answers; where a worker `fails`, so does the installing. `standing`: it
+    A `silent` one never answers; where a worker `fails`, so does the installing. `ready`: it
     has the model already. `removals` counts what it removed, `cancelled` the jobs.
     """
 
@@ -110,7 +110,7 @@ class SimulatedWorker:
     incarnation: str = "first"
     silent: bool = False
     fails: bool = False
-    standing: bool = False
+    ready: bool = False
     heartbeat_delay: float = 0.0
     removals: int = 0
     board: JobRegistry = field(default_factory=JobRegistry)
@@ -149,7 +149,7 @@ class SimulatedWorker:
 
     async def survey(self, request: LaunchRequest) -> Survey:
         """See the worker's own."""
-        return Survey(group=self.group, standing=self.standing)
+        return Survey(group=self.group, ready=self.ready)
 
     async def prepare(
         self,
@@ -171,14 +171,14 @@ class SimulatedWorker:
         try:
             job.say(Phase.RESOLVING, "resolving")
             lock_digest = f"lock-of-{self.group}"
-            if not self.standing:
+            if not self.ready:
                 lock_digest = await self._lock(sources)
             self.cluster.resolved[job.job_id, self.address].set()
             job.say(Phase.INSTALLING, "installing")
             await asyncio.sleep(self.chance.uniform(*_BUILD_SECONDS))
             if self.fails:
                 raise InstallFailed(f"the disk of {self.address} is full")
-            self.standing = True
+            self.ready = True
             job.result = PreparedEnvironment(
                 enabled=True,
                 python="/env/bin/python",

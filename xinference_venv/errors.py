@@ -139,7 +139,7 @@ class UnknownModel(NotFound):
 
 
 class UnknownJob(NotFound):
-    """No such job, or it ended too long ago to be remembered."""
+    """No such job, or it ended too long ago and was dropped."""
 
     code = "unknown_job"
 
@@ -238,7 +238,7 @@ class IncompatibleVersion(VirtualEnvError):
 
 
 class JobCancelled(VirtualEnvError):
-    """Somebody cancelled the job; nothing of it is left."""
+    """The job was cancelled; nothing of it is left."""
 
     code = "job_cancelled"
     exit_code = 130

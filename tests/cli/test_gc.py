@@ -39,7 +39,7 @@ def report(**changes: Any) -> dict[str, Any]:
         "evict": [],
         "skipped": [],
         "in_use": [],
-        "leftovers": [],
+        "unneeded": [],
         "bytes_before": 20 * GIB,
         "bytes_after": 20 * GIB,
         "freed_bytes": 0,
@@ -79,8 +79,8 @@ def test_what_goes_is_named_with_the_reason_and_what_is_freed(say: Say) -> None:
         usage("older", reason="unused", freed_bytes=5 * GIB, linked_bytes=0),
         usage("lost", reason="unneeded", freed_bytes=0, linked_bytes=0, keys=[]),
     ]
-    leftovers = [{"kind": "built wheel", "path": "/s/wheels/0", "size_bytes": 1024}]
-    given = report(evict=evict, leftovers=leftovers, freed_bytes=6 * GIB, max_bytes=15 * GIB)
+    unneeded = [{"kind": "built wheel", "path": "/s/wheels/0", "size_bytes": 1024}]
+    given = report(evict=evict, unneeded=unneeded, freed_bytes=6 * GIB, max_bytes=15 * GIB)
     code, out = say(given)
     assert code == 0
     old, older, lost, wheel, freed, total, cache = out.splitlines()

@@ -30,7 +30,7 @@ OTHER = key("another-model")
 
 
 def directory_user(pid: int = 7) -> DirectoryUser:
-    return DirectoryUser(pid=pid, command="python -m old", told_by=("command line", "memory map"))
+    return DirectoryUser(pid=pid, command="python -m old", seen_in=("command line", "memory map"))
 
 
 keys = st.builds(
@@ -239,7 +239,7 @@ def test_what_is_being_built_has_an_entry_without_an_environment() -> None:
 
 def test_a_user_of_a_directory_is_told_with_what_told_of_it() -> None:
     made = directory_user()
-    check_record(made, may_be_absent={"told_by"})
+    check_record(made, may_be_absent={"seen_in"})
     assert str(made) == "process 7 (python -m old), seen in its command line, memory map"
 
 

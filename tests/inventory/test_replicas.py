@@ -122,8 +122,8 @@ def test_that_others_were_cancelled_is_a_consequence_and_no_reason() -> None:
     assert type(error_of(failed(JobCancelled("stopped")))) is JobCancelled
 
 
-def surveyed(address: str, group: str | None = "g", *, standing: bool = False) -> SurveyAnswer:
-    return SurveyAnswer(address=address, incarnation="first", group=group, standing=standing)
+def surveyed(address: str, group: str | None = "g", *, ready: bool = False) -> SurveyAnswer:
+    return SurveyAnswer(address=address, incarnation="first", group=group, ready=ready)
 
 
 def asked(
@@ -150,8 +150,8 @@ def test_groups_of_unequal_hosts_ask_among_themselves() -> None:
 
 
 def test_where_the_model_stands_is_asked_first_unless_all_is_resolved_anew() -> None:
-    chosen = [surveyed("a"), surveyed("b", standing=True)]
-    others = [surveyed("c", standing=True), surveyed("d", "h", standing=True)]
+    chosen = [surveyed("a"), surveyed("b", ready=True)]
+    others = [surveyed("c", ready=True), surveyed("d", "h", ready=True)]
     assert asked(chosen, others) == {
         "a": [("b", None), ("c", None)],
         "b": [("c", None), ("a", "job")],
@@ -160,7 +160,7 @@ def test_where_the_model_stands_is_asked_first_unless_all_is_resolved_anew() -> 
 
 
 def test_of_many_workers_only_a_few_are_asked() -> None:
-    found = asked([surveyed(f"w{number:04}", standing=True) for number in range(1000)])
+    found = asked([surveyed(f"w{number:04}", ready=True) for number in range(1000)])
     assert max(map(len, found.values())) <= 6
     assert all(address not in dict(sources) for address, sources in found.items())
 
@@ -171,14 +171,14 @@ def test_a_worker_without_environment_does_not_keep_those_after_it_from_asking()
 
 
 def test_a_worker_asks_three_others_even_where_it_is_itself_among_the_first() -> None:
-    workers = [surveyed(each, standing=True) for each in "abcde"]
+    workers = [surveyed(each, ready=True) for each in "abcde"]
     found = asked(workers)
     assert [address for address, job in found["a"] if job is None] == ["b", "c", "d"]
     assert [address for address, job in found["e"] if job is None] == ["a", "b", "c"]
 
 
 def test_the_incarnation_of_who_is_asked_is_known() -> None:
-    found = assign_sources("job", [surveyed("a", standing=True), surveyed("b")], [], refresh=False)
+    found = assign_sources("job", [surveyed("a", ready=True), surveyed("b")], [], refresh=False)
     assert {each.incarnation for sources in found.values() for each in sources} == {"first"}
     found = assign_sources("job", [surveyed("a"), surveyed("b")], [], refresh=False)
     assert [each.incarnation for each in found["b"]] == ["first"]

@@ -136,7 +136,7 @@ class FakeSupervisor:
 
     def _collect_garbage(self, *_: Any, **__: Any) -> Any:
         report: dict[str, Any] = {
-            **{name: [] for name in ("evict", "skipped", "in_use", "leftovers")},
+            **{name: [] for name in ("evict", "skipped", "in_use", "unneeded")},
             **dict.fromkeys(("bytes_before", "bytes_after", "freed_bytes"), 0),
             "dry_run": False,
             "max_bytes": None,

@@ -109,7 +109,7 @@ async def test_the_least_recently_used_goes_and_never_what_is_leased(
     assert environments(layout) == sorted([str(leased.env_id), str(newest.env_id)])
 
     again = await collect(client, **room_for_two)
-    assert (again["evict"], again["leftovers"], again["freed_bytes"]) == ([], [], 0)
+    assert (again["evict"], again["unneeded"], again["freed_bytes"]) == ([], [], 0)
     assert again["bytes_before"] == report["bytes_after"]
 
     everything = await collect(client, max_bytes=0)
@@ -174,7 +174,7 @@ async def test_files_that_several_have_count_once_and_the_report_says_what_is_fr
     report = await collect(client, max_bytes=0)
     for made in (dry, report):
         # Packages that nothing shows any more go, too; the files themselves stay in uv's cache.
-        assert [each["kind"] for each in made["leftovers"]] == ["package"] * 3
+        assert [each["kind"] for each in made["unneeded"]] == ["package"] * 3
         assert made["freed_bytes"] < SIZE
         assert made["bytes_after"] == 0
     assert [each["freed_bytes"] for each in dry["evict"]] == [

@@ -86,30 +86,30 @@ class Use:
     """A way to run a process, in which OLD stands for the old environment, and what tells of it."""
 
     command: Sequence[str]
-    told_by: Sequence[str]
+    seen_in: Sequence[str]
     program: str = WAIT
     cwd: str = "/"
     environ: Mapping[str, str] | None = None
 
 
 USES = {
-    "absolute": Use(command=["OLD/bin/python"], told_by=["command line"]),
-    "relative": Use(command=["3/bin/python"], cwd="OLD/..", told_by=["command line"]),
-    "by a link": Use(command=["LINKS/python"], told_by=["command line"]),
-    "by a linked directory": Use(command=["LINKS/env/bin/python"], told_by=["command line"]),
-    "memory": Use(command=ELSEWHERE, program=f"{MAP}\n{WAIT}", cwd="OLD", told_by=["memory map"]),
+    "absolute": Use(command=["OLD/bin/python"], seen_in=["command line"]),
+    "relative": Use(command=["3/bin/python"], cwd="OLD/..", seen_in=["command line"]),
+    "by a link": Use(command=["LINKS/python"], seen_in=["command line"]),
+    "by a linked directory": Use(command=["LINKS/env/bin/python"], seen_in=["command line"]),
+    "memory": Use(command=ELSEWHERE, program=f"{MAP}\n{WAIT}", cwd="OLD", seen_in=["memory map"]),
     "variable": Use(
-        command=ELSEWHERE, environ={"VIRTUAL_ENV": "OLD"}, told_by=["variable VIRTUAL_ENV"]
+        command=ELSEWHERE, environ={"VIRTUAL_ENV": "OLD"}, seen_in=["variable VIRTUAL_ENV"]
     ),
     "path": Use(
         command=["python"],
         environ={"PATH": "OLD/bin:/usr/bin"},
-        told_by=["variable PATH"],
+        seen_in=["variable PATH"],
     ),
-    "working directory": Use(command=ELSEWHERE, cwd="OLD/bin", told_by=["working directory"]),
-    "neither": Use(command=ELSEWHERE, told_by=[]),
+    "working directory": Use(command=ELSEWHERE, cwd="OLD/bin", seen_in=["working directory"]),
+    "neither": Use(command=ELSEWHERE, seen_in=[]),
     "beside": Use(
-        command=ELSEWHERE, cwd="OLD/..", environ={"HOME": "OLD", "PATH": "OLD-2"}, told_by=[]
+        command=ELSEWHERE, cwd="OLD/..", environ={"HOME": "OLD", "PATH": "OLD-2"}, seen_in=[]
     ),
 }
 
@@ -139,8 +139,8 @@ async def test_who_counts_as_a_user(client: Client, layout: StorePaths, tmp_path
         [entry] = await listed(client, "glow", None, None)
         report = await remove(client, "glow", force=True)
 
-    told = {pids[each.pid]: list(each.told_by) for each in entry.users}
-    assert told == {name: list(use.told_by) for name, use in USES.items() if use.told_by}
+    told = {pids[each.pid]: list(each.seen_in) for each in entry.users}
+    assert told == {name: list(use.seen_in) for name, use in USES.items() if use.seen_in}
     assert report["done"] == []
     [refused] = report["refuse"]
     assert {pids[each["pid"]] for each in refused["users"]} == set(told)

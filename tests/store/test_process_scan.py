@@ -60,7 +60,7 @@ def system(tmp_path: Path) -> System:
 
 def told(system: System, old: Path) -> list[tuple[str, ...]]:
     """What told of each user of one directory."""
-    return [each.told_by for each in users_of([old], system.folder).users.get(old, ())]
+    return [each.seen_in for each in users_of([old], system.folder).users.get(old, ())]
 
 
 def test_a_process_that_has_nothing_to_do_with_a_directory_does_not_use_it(
@@ -211,7 +211,7 @@ def test_a_process_of_somebody_else_counts_only_by_its_command_line(
 
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
     survey = users_of([old], system.folder)
-    assert [(each.pid, each.told_by) for each in survey.users[old]] == [(100, ("command line",))]
+    assert [(each.pid, each.seen_in) for each in survey.users[old]] == [(100, ("command line",))]
     assert sorted(survey.unknown) == [101, 103]
 
 
@@ -303,7 +303,7 @@ def test_real_processes_are_told_apart(
     running(sys.executable)
     proc = Path("/proc") if system_tells == "proc" else tmp_path / "absent"
     survey = users_of([env], proc)
-    found = {each.pid: each.told_by for each in survey.users[env]}
+    found = {each.pid: each.seen_in for each in survey.users[env]}
     expected = {
         absolute: ("command line",),
         relative: ("command line", "working directory"),
@@ -322,9 +322,9 @@ def test_this_process_counts_when_it_is_inside_and_not_when_it_only_names_a_dire
     assert users_of([old]).users == {}
     monkeypatch.setattr(sys, "executable", str(old / "bin" / "python"))
     [user] = users_of([old]).users[old]
-    assert (user.pid, user.told_by) == (os.getpid(), ("command line",))
+    assert (user.pid, user.seen_in) == (os.getpid(), ("command line",))
     monkeypatch.undo()
     monkeypatch.chdir(old)
     assert users_of([old]).users[old] == (
-        DirectoryUser(pid=os.getpid(), command=user.command, told_by=("working directory",)),
+        DirectoryUser(pid=os.getpid(), command=user.command, seen_in=("working directory",)),
     )

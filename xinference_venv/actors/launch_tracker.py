@@ -227,10 +227,10 @@ class ClusterLaunches:
             for address, member in self._workers.cluster.members.items()
             if address not in named and member.state(at) is WorkerState.ALIVE
         ]
-        told = await asyncio.gather(
+        answers = await asyncio.gather(
             *(self._survey(each, request, _SPARE_SECONDS) for each in others)
         )
-        return [each for each in told if isinstance(each, SurveyAnswer)]
+        return [each for each in answers if isinstance(each, SurveyAnswer)]
 
     async def _survey(
         self, member: Member, request: LaunchRequest, deadline: float
@@ -243,7 +243,7 @@ class ClusterLaunches:
             address=member.registration.address,
             incarnation=member.registration.incarnation,
             group=answer.group,
-            standing=answer.standing,
+            ready=answer.ready,
         )
 
     def _follow(
@@ -284,10 +284,10 @@ class ClusterLaunches:
         while job_id not in self._launches:
             knowing = []
             if self._workers.cluster.members:
-                told = await self._workers.gather(
+                answer = await self._workers.gather(
                     None, lambda worker: _participants_of(worker, job_id), missing=UnknownJob
                 )
-                knowing = [each for each in told.list if each.members]
+                knowing = [each for each in answer.list if each.members]
             if job_id in self._launches:
                 break
             if knowing:

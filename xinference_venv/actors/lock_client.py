@@ -77,5 +77,5 @@ class LockSources:
             )
         )
         if source.job_id is None:
-            return await worker.standing_lock(self.request)
+            return await worker.ready_lock(self.request)
         return await worker.lock_of_job(source.job_id, _POLL_SECONDS)

@@ -144,14 +144,14 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
     async def survey(self, request: LaunchRequest) -> Survey:
         """Which group of equal hosts this one belongs to for a request, and whether it is ready.
 
-        `group` is equal where one lock serves, None where no environment is wanted; `standing`
+        `group` is equal where one lock serves, None where no environment is wanted; `ready`
         says that a launch would find its environment made.
         """
         return await self._service.survey(request)
 
-    async def standing_lock(self, request: LaunchRequest) -> LockAnswer:
+    async def ready_lock(self, request: LaunchRequest) -> LockAnswer:
         """The lock of what a launch would find made."""
-        return await self._service.standing_lock(request)
+        return await self._service.ready_lock(request)
 
     async def lock_of_job(self, job_id: str, timeout: float) -> LockAnswer:
         """The lock of a job once it is resolved, or its error; waits up to `timeout` seconds."""

@@ -219,5 +219,5 @@ def now() -> float:
 
 
 def _is_own(error: VirtualEnvError) -> bool:
-    """Whether a worker said what went wrong, rather than nothing."""
+    """Whether the error came from the worker itself: it did answer."""
     return not isinstance(error, WorkerUnavailable | DeadlineExceeded)

@@ -123,7 +123,7 @@ def supervisor_address() -> str | None:
 
 
 def on_cluster() -> bool:
-    """Whether it has to be said which worker something is on."""
+    """Whether output has to name the worker of each item."""
     return supervisor_address() is not None
 
 
@@ -140,7 +140,7 @@ def check_worker_option() -> None:
 
 
 def check_found(answer: Gathered[_T], found: Sequence[object], what: str) -> None:
-    """Raises `NotFound`, or `WorkerUnavailable` while nobody can say what is not there."""
+    """Raises `NotFound`, or `WorkerUnavailable` while that is not known for sure."""
     gathered.check_found(answer, found, what, hint="`xinference-venv list` shows what is")
 
 
@@ -157,13 +157,13 @@ def show(
 ) -> int:
     """Print a result on standard output, as JSON or for people; returns the exit code.
 
-    For people, who did not answer and what went wrong beside goes to standard error; the JSON
-    document has both.
+    For people, unreachable workers and the error go to standard error; the JSON document has
+    both.
     """
     if as_json:
         document = value.to_dict() if isinstance(value, Record) else value
-        beside = {} if error is None else {"error": error.to_dict()}
-        echo(json.dumps({**document, **beside}, indent=2))
+        failure = {} if error is None else {"error": error.to_dict()}
+        echo(json.dumps({**document, **failure}, indent=2))
     else:
         print_parts(environments.open_console(), rendered())
         shown = environments.open_console(stderr=True)

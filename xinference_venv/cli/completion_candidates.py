@@ -1,7 +1,7 @@
-"""Names for the completion of a shell: models and workers, quickly and without a word.
+"""Names for the completion of a shell: models and workers, quickly and without messages.
 
 Comes in: the variables of the process, and the selected cluster. Comes out: names, fewer
-of them where somebody does not answer in time; nothing raises.
+of them where a process does not answer in time; nothing raises.
 """
 
 from __future__ import annotations
@@ -82,17 +82,17 @@ async def _workers(client: Client) -> tuple[WorkerStatus, ...]:
 
 
 def _asked(supervisor: str, ask: Callable[[Client], Awaitable[tuple[_T, ...]]]) -> tuple[_T, ...]:
-    """What a supervisor says in time, else nothing."""
+    """The answer of a supervisor if it comes in time, else nothing."""
     host, _, port = supervisor.rpartition(":")
     try:
-        # Importing xoscar takes as long as nobody should wait for one that is not there.
+        # Importing xoscar takes too long to do it for a supervisor that is not there.
         socket.create_connection((host, int(port)), timeout=SECONDS).close()
     except (OSError, ValueError):
         return ()
     from xinference_venv.client import connect
 
     async def work() -> tuple[_T, ...]:
-        # What xoscar leaves behind of a call that was given up would be told in the shell.
+        # xoscar leaves a task of an abandoned call, whose error would be printed in the shell.
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         async with connect(supervisor) as client, asyncio.timeout(SECONDS):
             return await ask(client)

@@ -85,7 +85,7 @@ def _went(report: CollectionReport, now: float) -> list[str]:
             f"{gone}: {_named(each.eviction.usage)}, {_why(each.eviction, report, now)}:"
             f" {frees} {freed}{stays}"
         )
-    for left in report.leftovers:
+    for left in report.unneeded:
         size = size_text(left.size_bytes)
         shown.append(f"{gone}: {left.path}, a {left.kind} that nothing needs: {frees} {size}")
     return shown

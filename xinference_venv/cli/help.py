@@ -1,4 +1,4 @@
-"""What the help of the command line says beside its commands: environment variables, exit codes."""
+"""What the help of the command line has besides its commands: environment variables, exit codes."""
 
 from __future__ import annotations
 

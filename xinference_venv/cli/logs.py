@@ -52,7 +52,7 @@ def logs(
     follow: bool,
     as_json: bool,
 ) -> int:
-    """Show what uv said while MODEL's environments were made, and how the jobs ended."""
+    """Show uv's output while MODEL's environments were made, and how the jobs ended."""
     wanted = selected(model, engine, python_version, worker_ip)
     if follow:
         if as_json or count > 1:

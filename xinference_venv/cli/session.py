@@ -55,7 +55,7 @@ def with_client(work: Callable[[Client], Awaitable[_T]], *, supervisor: str | No
     """
     _guard_process()
     with _sockets_of_our_own():
-        # xoscar takes most of a second to import, which nobody who asks for help should wait for.
+        # xoscar takes most of a second to import, which is too long for --help.
         from xinference_venv.client import connect, local_client
 
         async def act() -> _T:
@@ -227,7 +227,7 @@ async def launch_model(
         try:
             return await process.ended()
         except asyncio.CancelledError:
-            # To be told to stop is the ordinary end of a model that runs.
+            # A signal is the ordinary end of a model that runs.
             return 0
     finally:
         await process.stop()

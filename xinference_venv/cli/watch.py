@@ -31,7 +31,7 @@ from xinference_venv.inventory.watch_state import Change, Kind, Snapshot, WatchS
 if TYPE_CHECKING:
     from xinference_venv.client import Client
 
-# Who takes longer to answer is said not to, and asked again.
+# Who takes longer is shown as unreachable, and asked again.
 _ANSWER_SECONDS = 10.0
 _Shown = Callable[[WatchState, Sequence[Change]], None]
 
@@ -51,8 +51,8 @@ def watch(model: str | None, interval: float, as_json: bool) -> int:
     """Show jobs, environments and who uses them as they change, of all or of MODEL, until Ctrl-C.
 
     On a terminal it is a view that changes, elsewhere a line for each change, and with --json a
-    JSON document on a line for each. A supervisor or a worker that goes and returns is said, and
-    watched on. Of this host alone, the jobs of other processes are not seen.
+    JSON document on a line for each. It goes on when a supervisor or a worker is
+    lost, and shows when it is back. Of this host alone, the jobs of other processes are not seen.
     """
     if as_json:
         shown = _documents()

@@ -63,7 +63,7 @@ class WorkerSnapshot(Record, name="snapshot of a worker"):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerStatus(Record, name="status of a worker"):
-    """A worker; `snapshot` is what its last heartbeat said, `snapshot_age` is in seconds."""
+    """A worker; `snapshot` is what its last heartbeat carried, `snapshot_age` is in seconds."""
 
     worker_address: str
     state: WorkerState

@@ -30,10 +30,10 @@ class DirectoryUser(Record, name="user of a directory"):
 
     pid: int
     command: str
-    told_by: tuple[str, ...] = ()
+    seen_in: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"process {self.pid} ({self.command}), seen in its {', '.join(self.told_by)}"
+        return f"process {self.pid} ({self.command}), seen in its {', '.join(self.seen_in)}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,7 +171,7 @@ def removal_error(refused: Sequence[tuple[str, EnvEntry]], *, force: str) -> InU
 
 
 def _why_it_stays(entry: EnvEntry) -> str:
-    """Why an environment could not be removed: who uses it, or what the system said."""
+    """Why an environment could not be removed: who uses it, or the error of the system."""
     if entry.hindrance:
         return f"{entry.key} is {entry.hindrance}"
     return f"{entry.key}: {printable(entry.reason or 'it could not be removed')}"

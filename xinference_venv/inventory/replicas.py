@@ -44,18 +44,18 @@ class Replica(Record, name="replica"):
 class SurveyAnswer:
     """A worker that was asked which group of equal hosts it belongs to for a request.
 
-    `group` is None where no environment is wanted; `standing`: the environment is ready there.
+    `group` is None where no environment is wanted; `ready`: its environment is built.
     """
 
     address: str
     incarnation: str
     group: str | None
-    standing: bool
+    ready: bool
 
     @property
     def wants_lock(self) -> bool:
         """Whether it would resolve if it got no lock."""
-        return self.group is not None and not self.standing
+        return self.group is not None and not self.ready
 
 
 def assign_sources(
@@ -72,7 +72,7 @@ def assign_sources(
     earlier: dict[str, list[LockSource]] = {}
     for each in (*chosen, *others):
         there = running.setdefault(each.group or "", [])
-        if each.standing and not refresh and len(there) <= _SOURCES:
+        if each.ready and not refresh and len(there) <= _SOURCES:
             there.append(
                 LockSource(address=each.address, incarnation=each.incarnation, job_id=None)
             )

@@ -230,7 +230,7 @@ class Survey(Record, name="survey"):
     """Which group of equal hosts a worker belongs to for a request; see `SurveyAnswer`."""
 
     group: str | None
-    standing: bool
+    ready: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -305,7 +305,7 @@ class Skipped(Record, name="skipped environment"):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Leftover(Record, name="leftover"):
+class UnneededItem(Record, name="unneeded item"):
     """A file or folder of the store that nothing needs; `kind` says what it was."""
 
     kind: str
@@ -347,7 +347,7 @@ class CollectionReport(Record, name="collection report"):
     evict: tuple[Evicted, ...]
     skipped: tuple[Skipped, ...]
     in_use: tuple[EnvUsage, ...]
-    leftovers: tuple[Leftover, ...]
+    unneeded: tuple[UnneededItem, ...]
     bytes_before: int
     bytes_after: int
     freed_bytes: int

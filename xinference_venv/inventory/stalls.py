@@ -18,8 +18,8 @@ _LEAST_CPU_SECONDS = 0.05
 class Done:
     """What a process and its children have done since they started.
 
-    `heard` are the bytes of output that it said, `written` those that it wrote, as far as the
-    system tells; `cpu` is in seconds.
+    `heard` are the bytes of output read from it, `written` those that it wrote to files, as far
+    as the system tells; `cpu` is in seconds.
     """
 
     heard: int = 0

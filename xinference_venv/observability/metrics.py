@@ -144,7 +144,7 @@ HEARD = _gauge(
 )
 RPC_SECONDS = _seconds(
     "rpc",
-    "How long the worker took to answer the supervisor. `wait`, `lock_of_job` and `standing_lock`"
+    "How long the worker took to answer the supervisor. `wait`, `lock_of_job` and `ready_lock`"
     " wait for something on purpose.",
     *("worker", "method"),
     buckets=_RPC_SECONDS,

@@ -1,6 +1,6 @@
 """Which distributions of the host give way to a request, and what that is worth.
 
-Comes in: resolutions with the host's versions kept and without the host, what the resolver said
+Comes in: resolutions with the host's versions kept and without the host, the resolver's explanation
 where there was none, facts of the host. Goes out: the host distributions to keep next, and what
 of the request is older than it would be without the host.
 

@@ -29,7 +29,7 @@ from xinference_venv.rest.routes.access import allowing
 from xinference_venv.rest.schemas.of_records import model_of
 from xinference_venv.rest.sse import EventStream, Streams
 from xinference_venv.rest.static_page import METHODS, PATHS, add_page
-from xinference_venv.rest.supervisor_proxy import Asking, GivingBack
+from xinference_venv.rest.supervisor_proxy import LeaseReturner, SupervisorProxy
 from xinference_venv.rest.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -83,9 +83,9 @@ def create_app(
         # Its redirections would go wherever `Host` says.
         redirect_slashes=False,
     )
-    app.state.supervisor = Asking(supervisor=client.supervisor)
+    app.state.supervisor = SupervisorProxy(supervisor=client.supervisor)
     app.state.tokens = tokens
-    app.state.giving_back = GivingBack(supervisor=client.supervisor)
+    app.state.lease_returner = LeaseReturner(supervisor=client.supervisor)
     app.state.streams = Streams()
     app.add_middleware(Guard, limits=limits or Limits(), hosts=hosts, tokens=tokens)
     methods: dict[str, list[str]] = {path: list(METHODS) for path in PATHS}
@@ -126,7 +126,7 @@ def _responses(route: Route, *, guarded: bool) -> dict[int | str, dict[str, Any]
             "model": model_of(ErrorReply),
             "description": "No token, or one that is not known.",
         }
-    # Beside a token that lacks the scope: a browser's page of another site.
+    # Also for a page of another site, whatever its token.
     found[403] = {"model": model_of(ErrorReply), "description": "This may not be asked for."}
     ok: dict[str, Any] = {"description": route.status.phrase}
     if route.texts:

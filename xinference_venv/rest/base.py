@@ -1,6 +1,6 @@
-"""Answers of the supervisor as HTTP answers: JSON, who is missing, what a removal comes to.
+"""Answers of the supervisor as HTTP answers: JSON, workers that are missing, results of removals.
 
-Comes in: what the supervisor says. Comes out: a response, or the error that says it better.
+Comes in: an answer of the supervisor. Comes out: a response, or an error with its status.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def gathered(answer: Gathered[T], *more: Record) -> Json:
 
     The keys of further records are among its own.
     """
-    silent = ", ".join(
+    unreachable = ", ".join(
         printable(each.status.worker_address).encode("ascii", "backslashreplace").decode()
         for each in answer.unreachable
     )
     content: dict[str, Plain] = {}
     for each in (*more, answer):
         content.update(each.to_dict())
-    return Json(content, headers={UNREACHABLE_HEADER: silent} if silent else None)
+    return Json(content, headers={UNREACHABLE_HEADER: unreachable} if unreachable else None)
 
 
 def removed(answer: Gathered[RemovalReport], *, dry_run: bool) -> Json:
@@ -88,7 +88,7 @@ class Route:
     """One row of the API: what is asked, the scope that it takes (None: anybody), the answers.
 
     Without a `reply` it answers with a text of one of the media types `texts`, or with server-sent
-    events. `refused` are the statuses of errors beside those that any route may have.
+    events. `refused` are the statuses of errors, besides those that any route may have.
     """
 
     method: str

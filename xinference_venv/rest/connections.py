@@ -2,7 +2,7 @@
 
 Comes in: every TCP connection, before anything of it is read. Comes out: requests whose head and
 body came in time. Who holds a connection without asking for anything loses it when another one
-needs the place, so that those who do nothing keep out nobody who asks.
+needs the place, so idle clients keep no active one out.
 """
 
 from __future__ import annotations

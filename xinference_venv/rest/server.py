@@ -17,7 +17,7 @@ from xinference_venv.errors import InvalidInput
 from xinference_venv.rest.connections import BoundedConnection, Connections, RareLines
 from xinference_venv.rest.tokens import Tokens
 
-# So long those who were told that the server ends have to be gone.
+# So long requests may still run after the server was asked to stop.
 _END_SECONDS = 2
 
 

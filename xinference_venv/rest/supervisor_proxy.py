@@ -1,4 +1,4 @@
-"""The supervisor as the endpoints ask it: who waits for an answer is told when the server ends."""
+"""The supervisor as endpoints ask it: when the server stops, what still waits gets an error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xinference_venv.inventory.jobs import PreparedEnvironment
 
 
 @dataclass(kw_only=True, eq=False)
-class Asking:
+class SupervisorProxy:
     """A supervisor's methods, which raise `WorkerUnavailable` once `closing` is set."""
 
     supervisor: SupervisorProtocol
@@ -41,8 +41,8 @@ _POLL_SECONDS = 20.0
 
 
 @dataclass(kw_only=True, eq=False)
-class GivingBack:
-    """Follows launches to their end; what it does not reach the workers give back later."""
+class LeaseReturner:
+    """Returns leases when launches have ended; workers return later what it does not reach."""
 
     supervisor: SupervisorProtocol
     _running: set[asyncio.Task[None]] = field(default_factory=set, init=False)

@@ -82,14 +82,14 @@ def _note_answer(measures: MetricRegistry, worker: str, method: str, began: floa
     measures.observe(metrics.RPC_SECONDS, worker, method, value=time.monotonic() - began)
 
 
-def _measures_of_store(census: StoreCounts, *, building: int) -> MetricRegistry:
+def _measures_of_store(counts: StoreCounts, *, building: int) -> MetricRegistry:
     found = MetricRegistry()
-    environments = {**census.environments, EnvState.BUILDING: building}
+    environments = {**counts.environments, EnvState.BUILDING: building}
     for state in EnvState:
         found.set(metrics.ENVIRONMENTS, state.value, value=environments.get(state, 0))
     for holder in (Holder.ALIVE, Holder.UNKNOWN):
-        found.set(metrics.LEASES, holder.value, value=census.leases.get(holder, 0))
-    found.set(metrics.KEYS, value=census.keys)
-    found.set(metrics.ENVIRONMENT_BYTES, value=census.recorded_bytes)
-    found.set(metrics.FREE_BYTES, value=census.free_bytes)
+        found.set(metrics.LEASES, holder.value, value=counts.leases.get(holder, 0))
+    found.set(metrics.KEYS, value=counts.keys)
+    found.set(metrics.ENVIRONMENT_BYTES, value=counts.recorded_bytes)
+    found.set(metrics.FREE_BYTES, value=counts.free_bytes)
     return found

@@ -39,10 +39,10 @@ from xinference_venv.inventory.reports import (
     CollectionReport,
     DiskUsage,
     Evicted,
-    Leftover,
     PrunedCache,
     Skipped,
     Unmanaged,
+    UnneededItem,
 )
 from xinference_venv.observability import metrics
 from xinference_venv.service.launch_service import LaunchService
@@ -115,7 +115,7 @@ class GarbageCollector:
     async def collect(
         self, policy: EvictionPolicy, *, prune_uv_cache: bool, dry_run: bool
     ) -> CollectionReport:
-        """Let go what a policy lets go and what nothing needs; returns a report.
+        """Evict what a policy evicts, and delete what nothing needs; returns a report.
 
         A dry run changes nothing and reports what would go.
         """
@@ -142,7 +142,7 @@ class GarbageCollector:
             evict=tuple(evicted),
             skipped=tuple(skipped),
             in_use=plan.in_use,
-            leftovers=(*map(_leftover, cleared), *map(_unneeded_tree, trees)),
+            unneeded=(*map(_unneeded_file, cleared), *map(_unneeded_tree, trees)),
             bytes_before=plan.bytes_before,
             bytes_after=plan.bytes_before - gone,
             freed_bytes=freed
@@ -220,7 +220,7 @@ class GarbageCollector:
             _log.info("kept %s: %s", kept.eviction.usage.env_id, kept.why)
 
     def _surely_fit(self, usages: list[EnvUsage], limit: int) -> bool:
-        """Whether records and the last walk tell that all fits, so that nobody need walk."""
+        """Whether records and the last walk show that all fits, so that no new walk is needed."""
         known, total = self._known
         try:
             there = recorded_bytes(self._store, usages)
@@ -257,7 +257,7 @@ class GarbageCollector:
         )
 
     async def _would_evict(self, plan: EvictionPlan) -> tuple[list[Evicted], list[Skipped]]:
-        """What `_evict` would do: the going of each frees what those before it left."""
+        """What `_evict` would do: each removal frees what those before it left."""
         scale = Scale()
         freed_before = 0
         evicted = []
@@ -271,7 +271,7 @@ class GarbageCollector:
         return evicted, []
 
     async def _evict(self, plan: EvictionPlan) -> tuple[list[Evicted], list[Skipped]]:
-        """Let go what was planned, one by one, and never what is used by now."""
+        """Evict what was planned, one by one, and never what is used by now."""
         evicted = []
         skipped = []
         for each in plan.evict:
@@ -360,12 +360,12 @@ def _evicted(eviction: Eviction, weight: Weight) -> Evicted:
     )
 
 
-def _leftover(found: UnneededFile) -> Leftover:
-    return Leftover(kind=found.kind, path=str(found.path), size_bytes=found.size_bytes)
+def _unneeded_file(found: UnneededFile) -> UnneededItem:
+    return UnneededItem(kind=found.kind, path=str(found.path), size_bytes=found.size_bytes)
 
 
-def _unneeded_tree(found: UnneededTree) -> Leftover:
-    return Leftover(kind=found.kind, path=str(found.path), size_bytes=found.own_bytes)
+def _unneeded_tree(found: UnneededTree) -> UnneededItem:
+    return UnneededItem(kind=found.kind, path=str(found.path), size_bytes=found.own_bytes)
 
 
 def _names(usage: EnvUsage) -> str:

@@ -165,7 +165,7 @@ class Build:
             job.source = job.source or source
 
     def join(self, job: Job) -> None:
-        """Let another job wait too; it hears what was said so far."""
+        """Let another job wait too; it gets the events so far."""
         if self.jobs:
             job.source = Source.JOINED
             for event in self.jobs[0].journal.events:

@@ -1,4 +1,4 @@
-"""What a worker says to others of its locks: which hosts are alike, what is made, what will be."""
+"""The locks that a worker gives to others: of environments that are ready, and of running jobs."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class LockSharing:
         """See `WorkerService.survey`."""
         host, spec = await self.launches.specify(request)
         if spec is None:
-            return Survey(group=None, standing=False)
+            return Survey(group=None, ready=False)
         seen = host.digest if spec.sees_host else None
         group = digest_of([spec.digest, spec.interpreter.platform_digest, seen])
         known = await asyncio.to_thread(self._known, host, spec)
-        return Survey(group=group, standing=known is not None)
+        return Survey(group=group, ready=known is not None)
 
-    async def standing(self, request: LaunchRequest) -> EnvLock | None:
-        """The lock of what a launch would find made."""
+    async def lock_if_ready(self, request: LaunchRequest) -> EnvLock | None:
+        """The lock of the environment that a launch would find ready; None without one."""
         host, spec = await self.launches.specify(request)
         if spec is None:
             return None

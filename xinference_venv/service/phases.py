@@ -1,4 +1,4 @@
-"""How far a launch is: said to whoever waits, and noted in errors."""
+"""How far a launch is: reported to its jobs, and noted in errors."""
 
 from __future__ import annotations
 

@@ -202,14 +202,14 @@ class WorkerService:
     async def survey(self, request: LaunchRequest) -> Survey:
         """Which group of equal hosts this one belongs to for a request, and whether it is ready.
 
-        `group` is equal where one lock serves, None where no environment is wanted; `standing`
-        says that a launch would find its environment made.
+        `group` is equal where one lock serves, None where no environment is wanted; `ready`
+        means that a launch would find its environment built.
         """
         return await self._sharing.survey(request)
 
-    async def standing_lock(self, request: LaunchRequest) -> LockAnswer:
-        """The lock of what a launch would find made."""
-        lock = await self._sharing.standing(request)
+    async def ready_lock(self, request: LaunchRequest) -> LockAnswer:
+        """The lock of the environment that a launch would find ready."""
+        lock = await self._sharing.lock_if_ready(request)
         gone = NotFound("the environment is not there any more")
         return LockAnswer(lock=lock, error=Failure.of(gone) if lock is None else None)
 
@@ -335,7 +335,7 @@ class WorkerService:
         hashes: bool = False,
         repair: bool = False,
     ) -> tuple[VerifiedEnvironment, ...]:
-        """Look closely at the matching environments, and with `repair` make broken ones anew.
+        """Look closely at the matching environments, and with `repair` build broken ones again.
 
         With `hashes` the contents of all files are compared. Each entry as it is then, with
         `faults`, `repaired` and `not_repaired` as `Finding` has them; those that older versions

@@ -52,7 +52,7 @@ def last_used(store: Store, env_id: str, keys: Iterable[EnvKey]) -> float:
 def measure(store: Store, usages: Iterable[EnvUsage], stop: Stop) -> list[EnvUsage]:
     """The same in `walk_order`, with their bytes, those of the trees that they show included.
 
-    Of files with more than one name the inodes are remembered, of others nothing.
+    Of files with more than one name the inodes are kept, of others nothing.
     """
     seen: set[Inode] = set()
     trees: dict[Path, int] = {}

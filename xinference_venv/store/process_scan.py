@@ -77,7 +77,7 @@ def users_of(directories: Collection[Path], proc: Path = PROC) -> Survey:
                 evidence[place].append(how)
         for place, ways in evidence.items():
             shown = _printable_command(process.command or ())
-            users[place].append(DirectoryUser(pid=process.pid, command=shown, told_by=tuple(ways)))
+            users[place].append(DirectoryUser(pid=process.pid, command=shown, seen_in=tuple(ways)))
         if not evidence and not process.judged:
             unknown.append(process.pid)
     return Survey(

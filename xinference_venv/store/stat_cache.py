@@ -29,7 +29,7 @@ class StatCache(Generic[_K, _T]):
     _kept: dict[_K, tuple[str, Stamp, _T]] = field(default_factory=dict, init=False)
 
     def get(self, key: _K, path_of: Callable[[_K], _P], read: Callable[[_K, _P], _T]) -> _T:
-        """What the key's file says now; what `read` raises is not remembered."""
+        """What the key's file holds now; what `read` raises is not kept."""
         kept = self._kept.get(key)
         # Making a path takes longer than asking for its stamp, so it is made once.
         if kept is not None and kept[1] == stamp_of(kept[0]):

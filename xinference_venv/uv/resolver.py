@@ -700,7 +700,7 @@ class Resolver:
         """A model process talks to the host's own xoscar; any other root may be any version."""
         return f"{name}=={self.host.versions[name]}" if name == PROCESS_DISTRIBUTION else name
 
-    # What is said
+    # Explanations
 
     def _system_pins_in(self, words: str) -> list[str]:
         """The names of placeholders for the host's version that an explanation names."""

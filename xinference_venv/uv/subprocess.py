@@ -186,24 +186,24 @@ class ProcessRunner:
             process = self._ask_for(
                 command, configuration, {**self.environment, **more_environment}, working_directory
             )
-            said = _Output(secrets=secrets, on_line=on_line)
+            output = _Output(secrets=secrets, on_line=on_line)
             self.measures.add(metrics.SUBPROCESSES)
             name = os.path.basename(command[0])
             try:
                 await process.started()
                 self.started(process.pid)
                 async with asyncio.timeout(deadline):
-                    await self._until_ended(process, said, resolving=resolving)
+                    await self._until_ended(process, output, resolving=resolving)
             except TimeoutError:
                 raise DeadlineExceeded(
                     f"{name} took longer than {deadline:g} s and was ended",
-                    said.details(command),
+                    output.details(command),
                 ) from None
             except _StalledError:
                 raise NoProgress(
                     f"{name} made no progress for {self.patience:g} s while {doing}, and was ended",
                     {
-                        **said.details(command),
+                        **output.details(command),
                         "hint": "`xinference-venv doctor` says whether the index answers, and how"
                         " fast; XINFERENCE_VIRTUAL_ENV_PATIENCE sets how many seconds are waited",
                     },
@@ -219,8 +219,8 @@ class ProcessRunner:
             return Finished(
                 exit_status=process.exit_status,
                 seconds=time.monotonic() - began,
-                output=said.output.decode("utf-8", "replace"),
-                tail=tuple(said.tail),
+                output=output.stdout.decode("utf-8", "replace"),
+                tail=tuple(output.tail),
             )
 
     def _ask_for(
@@ -251,14 +251,14 @@ class ProcessRunner:
             if reading is not None:
                 os.close(reading)
 
-    async def _until_ended(self, process: ReapedProcess, said: _Output, *, resolving: bool) -> None:
+    async def _until_ended(self, process: ReapedProcess, output: _Output, *, resolving: bool) -> None:
         """Read what a process says until it has ended; raises `_StalledError`.
 
         Its pipes are read to their ends, but no longer than `_PIPE_SECONDS` after its own: what the
         reaper could not end may have them.
         """
         assert self.places is not None
-        reading = asyncio.gather(said.read_output(process.output), said.read_lines(process.errors))
+        reading = asyncio.gather(output.read_output(process.output), output.read_lines(process.errors))
         ending = asyncio.ensure_future(process.ended())
         watch = StallWatch(since=time.monotonic())
         if not resolving:
@@ -276,7 +276,7 @@ class ProcessRunner:
                 if (now := time.monotonic()) < look_at:
                     continue
                 look_at = now + self.patience / 4
-                done = await asyncio.to_thread(_done_by, process.pid, said.size)
+                done = await asyncio.to_thread(_done_by, process.pid, output.size)
                 if watch.looked(done, now) >= self.patience and not self._others_go_on(watch, now):
                     raise _StalledError
             await asyncio.wait([reading], timeout=_PIPE_SECONDS)
@@ -448,7 +448,7 @@ class _Output:
 
     secrets: frozenset[str]
     on_line: Callable[[str], None]
-    output: bytearray = field(default_factory=bytearray)
+    stdout: bytearray = field(default_factory=bytearray)
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
     size: int = 0
 
@@ -463,8 +463,8 @@ class _Output:
         """Keep what comes, up to a bound."""
         while chunk := await stream.read(1 << 16):
             self.size += len(chunk)
-            if len(self.output) < _OUTPUT_LIMIT:
-                self.output += chunk
+            if len(self.stdout) < _OUTPUT_LIMIT:
+                self.stdout += chunk
 
     async def read_lines(self, stream: asyncio.StreamReader) -> None:
         """Hear every line that comes."""

@@ -83,7 +83,7 @@ def _asked_by(
 ) -> Iterator[str]:
     """Requirements to remember, without URLs and extras.
 
-    What came from a URL is remembered by its version, and what an extra brought is there; so
+    What came from a URL is kept by its version, and what an extra brought is there; so
     nothing of a credential is kept.
     """
     for line in lines:

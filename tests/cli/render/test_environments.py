@@ -155,7 +155,7 @@ def test_a_listing_says_why_a_broken_one_is_broken() -> None:
 
 
 def test_a_listing_says_where_unmanaged_ones_are_and_who_uses_them() -> None:
-    user = DirectoryUser(pid=7, command="python -m old", told_by=("memory map",))
+    user = DirectoryUser(pid=7, command="python -m old", seen_in=("memory map",))
     old = replace(
         ENTRY,
         key=replace(ENTRY.key, model_name="two\nlines"),

@@ -152,7 +152,7 @@ def test_an_entry_tells_layout_size_version_and_who_uses_it(store: Store) -> Non
     assert entry.path == entry.real_path == str(place)
     assert (entry.size_bytes, entry.env_id, entry.reason) == (size, None, None)
     [user] = entry.users
-    assert (user.pid, user.told_by) == (process.pid, ("working directory",))
+    assert (user.pid, user.seen_in) == (process.pid, ("working directory",))
     assert EnvEntry.from_dict(entry.to_dict()) == entry
 
 

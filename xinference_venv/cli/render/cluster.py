@@ -143,7 +143,7 @@ def skipped(answer: Environments, *, workers: bool) -> list[Text]:
 
 
 def unreachable(answer: Gathered[T]) -> list[Text]:
-    """The workers that did not answer: their state, how old what they last told is, and why."""
+    """The workers that did not answer: state, age of their last report, and why."""
     lines = unreachable_workers(answer.unreachable)
     if not answer.complete:
         lines.append(Text("the supervisor was started just now: workers may be missing here"))
@@ -151,7 +151,7 @@ def unreachable(answer: Gathered[T]) -> list[Text]:
 
 
 def unreachable_workers(workers: Iterable[UnreachableWorker]) -> list[Text]:
-    """Workers that did not answer: their state, how old what they last told is, and why."""
+    """Workers that did not answer: state, age of their last report, and why."""
     return [
         Text(
             f"unreachable: {each.status.worker_address} ({each.status.state},"

@@ -1,7 +1,7 @@
 """What people read: results, tables, plans, errors.
 
 Comes in: nouns, the supervisor's answers, the time. Goes out: text and tables of rich, which
-somebody else prints.
+the commands print.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class _OnlyPrintable(RenderHook):
 
 
 def open_console(*, stderr: bool = False) -> Console:
-    """A console that prints text as it is: no markup, no emoji, no folding where nobody looks.
+    """A console that prints text as it is: no markup, no emoji, no folding in files and pipes.
 
     What of it would move the cursor, colour the terminal or change its title is shown as escapes:
     names, logs and errors come from packages, indexes and other hosts.
@@ -208,7 +208,7 @@ def listed(
 
 
 def _unmanaged(entries: Iterable[EnvEntry]) -> list[Text]:
-    """Where the directories are that older versions left, and of whom nobody can tell."""
+    """The directories that older versions left, and how many processes can't be looked at."""
     left = [entry for entry in entries if entry.state is EnvState.UNMANAGED]
     unknown = max((entry.unknown_users for entry in left), default=0)
     shown = [f"unmanaged: {printable(entry.path)}{_linked(entry)}" for entry in left]
@@ -295,7 +295,7 @@ def models(entries: Iterable[ListedModel]) -> list[RenderableType]:
 
 
 def failed(error: VirtualEnvError) -> list[RenderableType]:
-    """An error: what happened, in which phase, what a tool said of it, what to do."""
+    """An error: what happened, in which phase, the output of a tool, what to do."""
     # uv's own words, where they are the message, begin the same way.
     shown = [f"error: {error.message.removeprefix('error: ')}"]
     if error.phase is not None:

@@ -64,7 +64,7 @@ class Ready(Record, name="readiness"):
 
 
 async def list_workers(supervisor: Supervisor) -> Response:
-    """List the workers, each with its state and what its last heartbeat said."""
+    """List the workers, each with its state and the facts of its last heartbeat."""
     return Json(Workers(list=await supervisor.list_workers()).to_dict())
 
 

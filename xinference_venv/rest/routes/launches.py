@@ -48,7 +48,7 @@ async def prepare_virtual_env(
         everywhere=launch.everywhere,
         require=launch.require,
     )
-    request.app.state.giving_back.after(job_id)
+    request.app.state.lease_returner.after(job_id)
     return Json(
         Accepted(job_id=job_id).to_dict(),
         status_code=HTTPStatus.ACCEPTED,

@@ -249,7 +249,7 @@ class Launch(_Body):
 
 
 class RequirementText(_Body):
-    """A package line as somebody writes it."""
+    """A package line as it was typed."""
 
     text: _Text
 

@@ -1,4 +1,4 @@
-"""How large the directories are that older versions left; what was measured is remembered.
+"""How large the directories are that older versions left; measurements are kept.
 
 A directory is measured once, and again when its own entries, its programs or its installed
 packages change. A file deep inside that grows is not noticed.
