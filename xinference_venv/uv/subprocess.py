@@ -251,14 +251,18 @@ class ProcessRunner:
             if reading is not None:
                 os.close(reading)
 
-    async def _until_ended(self, process: ReapedProcess, output: _Output, *, resolving: bool) -> None:
+    async def _until_ended(
+        self, process: ReapedProcess, output: _Output, *, resolving: bool
+    ) -> None:
         """Read what a process says until it has ended; raises `_StalledError`.
 
         Its pipes are read to their ends, but no longer than `_PIPE_SECONDS` after its own: what the
         reaper could not end may have them.
         """
         assert self.places is not None
-        reading = asyncio.gather(output.read_output(process.output), output.read_lines(process.errors))
+        reading = asyncio.gather(
+            output.read_output(process.output), output.read_lines(process.errors)
+        )
         ending = asyncio.ensure_future(process.ended())
         watch = StallWatch(since=time.monotonic())
         if not resolving:
