@@ -3,9 +3,12 @@
     python examples/serving_cluster.py FILE...
 
 Two models whose requirements contradict each other (magika 0.5.1 needs numpy 1, magika 1.0.1
-gets numpy 2) tell the types of the files, each in two replicas, on two hosts: worker processes on
-127.0.0.2 and 127.0.0.3, which are all there is to see of a real cluster. docs/embedding.md goes
-through it step by step.
+gets numpy 2; from Python 3.13 on magika 0.6.3 is the first one) tell the types of the files, each
+in two replicas, on two hosts: worker processes on 127.0.0.2 and 127.0.0.3, which are all there is
+to see of a real cluster. docs/embedding.md goes through it step by step.
+
+The first run downloads about 250 MB and takes a minute or two, plus 1 GB of disk for uv's cache and
+the homes of the workers in $XINFERENCE_HOME.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.runtime.model_process import ModelProcess
 
 HOSTS = ("127.0.0.2", "127.0.0.3")
-MODELS = ("magika-0.5", "magika-1")
+MODELS = ("magika-0.5" if sys.version_info < (3, 13) else "magika-0.6", "magika-1")
 WORKER_UID = "serving_worker"
 
 
@@ -58,7 +61,7 @@ class FileTypeModel(xo.StatelessActor):  # type: ignore[misc]
         from pathlib import Path
 
         found = [self._magika.identify_path(Path(path)).output for path in paths]
-        # magika 1 renamed the label.
+        # magika 0.6 renamed the label.
         return [str(getattr(each, "label", None) or each.ct_label) for each in found]
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import xoscar as xo
-from demo import CONSOLE, NUMPY_MAJOR, expect, make_files
+from demo import CONSOLE, NUMPY, expect, make_files, show
 from rich.table import Table
 from serving_cluster import HOSTS, WORKER_UID, worker_process
 
@@ -29,7 +29,7 @@ from xinference_venv.inventory.replicas import Replica
 from xinference_venv.inventory.selection import EVERY, Selection
 from xinference_venv.planning.request import LaunchRequest
 
-NAMES = tuple(NUMPY_MAJOR)
+NAMES = tuple(NUMPY)
 HOST_OF_THE_KILLED = HOSTS[1]
 
 
@@ -127,7 +127,7 @@ async def run_models(launched: dict[str, list[Replica]], folder: Path) -> None:
             CONSOLE.print(f"  {key}: {value}", highlight=False, soft_wrap=True)
         expect(address.startswith(f"{host_of(replica)}:"), f"{name} runs on its worker's host")
         expect(facts["prefix"] == result_of(replica).real_path, f"environment of {name}")
-        expect(facts["numpy"].split(".")[0] == NUMPY_MAJOR[name], f"numpy of {name}")
+        expect(facts["numpy"] in NUMPY[name], f"numpy of {name} is {NUMPY[name]}")
         for path, found in zip(truth, labels, strict=True):
             expect(found == truth[path], f"{path.name} is {truth[path]}, not {found}")
         kinds = ", ".join(f"{labels.count(kind)} {kind}" for kind in sorted(set(labels)))
@@ -244,8 +244,18 @@ async def main() -> None:
                 await run(client, Path(folder), to_be_killed)
             async with worker_process(HOST_OF_THE_KILLED, supervisor):
                 await clean_up(client)
-    CONSOLE.print("[bold green]All as it should be.[/bold green]")
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    sys.exit(
+        show(
+            main(),
+            [
+                f"{' and '.join(NAMES)}, which no one environment can hold, ran on two workers at"
+                " once",
+                "one worker resolved for both, and what had not changed was not built again",
+                "an answer without one of the workers named it, and why",
+                "what a killed worker left was taken over when it came back",
+            ],
+        )
+    )

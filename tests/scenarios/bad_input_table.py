@@ -43,8 +43,8 @@ SECTIONS: Mapping[str, tuple[BadInput, ...]] = {
             request={"model_name": "magika-2", "virtualenv": None},
             error=errors.UnknownModel,
             message="The catalogue has no model 'magika-2'",
-            hint="Did you mean magika-1, magika-0.5? Give its specification with --spec FILE"
-            " (JSON in Xinference's model format).",
+            hint="Did you mean magika-1, magika-0.6, magika-0.5? Give its specification with --spec"
+            " FILE (JSON in Xinference's model format).",
         ),
         BadInput(
             title="A job that nobody knows",
