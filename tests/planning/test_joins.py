@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from xinference_venv.planning.joins import HostName, HostShare, HostSite, find_joins, install_order
+from xinference_venv.planning.joins import (
+    HostName,
+    HostShare,
+    HostSite,
+    find_joins,
+    install_order,
+    joined_owners,
+)
 from xinference_venv.planning.package import (
     EntryKind,
     LooksFor,
@@ -138,3 +145,23 @@ def test_what_others_require_is_installed_first() -> None:
 def test_packages_that_require_each_other_come_by_name() -> None:
     records = [package("a", requires=("b",)), package("b", requires=("a",)), package("c")]
     assert [record.key.name for record in install_order(records)] == ["c", "b", "a"]
+
+
+def test_what_of_the_host_is_joined_has_its_own_neighbours_there() -> None:
+    host = site(
+        HostName(name="finder", is_directory=True, owners=("finder",)),
+        HostName(name="maps", is_directory=True, owners=("maps",)),
+        HostName(name="away", is_directory=True, owners=("away",)),
+    )
+    visible = {"finder", "maps", "away"}
+    looks = {
+        "finder": [
+            LooksFor(name="weights", way=Way.PARENT, path="finder/a.py"),
+            LooksFor(name="maps", way=Way.RESOLVE, path="finder/b.py"),
+        ],
+        "away": [LooksFor(name="maps", way=Way.RESOLVE, path="away/a.py")],
+    }
+    [join] = find_joins([package("weights", "weights")], [host], visible, looks)
+    assert join.host == (HostShare(location=SITE, names=("finder", "maps")),)
+    assert joined_owners([join], [host], visible) == {"finder", "maps"}
+    assert "the host's finder looks for maps from its resolved path (finder/b.py)" in join.reasons

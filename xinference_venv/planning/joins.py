@@ -137,7 +137,44 @@ def find_joins(
             for name, provided in names.items():
                 if distribution in provided.owners:
                     groups.unite(name, [*provided.packages, *wanted.packages], None)
+    for _ in names:
+        # What of the host is in a joined tree is not where its neighbours on the host are.
+        if not _follow(groups, names, host_looks or {}):
+            break
     return groups.joins(packages, names, sites)
+
+
+def _follow(
+    groups: _Groups, names: Mapping[str, _Provided], host_looks: Mapping[str, Sequence[LooksFor]]
+) -> bool:
+    """Join to what of the host is joined what its files look for; whether anything was to do."""
+    grown = False
+    for distribution, found in host_looks.items():
+        for looks in found:
+            top = looks.path.partition("/")[0]
+            if looks.name in names and groups.has(top) and not groups.are_one(top, looks.name):
+                why = f"the host's {distribution} looks for {looks.name} {_WAYS[looks.way]}"
+                groups.unite_names(top, looks.name, f"{why} ({looks.path})")
+                groups.unite(looks.name, names[looks.name].packages, None)
+                grown = True
+    return grown
+
+
+def joined_owners(
+    joins: Iterable[Join], sites: Iterable[HostSite], visible: Collection[str]
+) -> frozenset[str]:
+    """The visible distributions of the host that have something in a join."""
+    shares = {
+        (share.location, name) for join in joins for share in join.host for name in share.names
+    }
+    return frozenset(
+        owner
+        for site in sites
+        for entry in site.names
+        if (site.location, entry.name) in shares
+        for owner in entry.owners
+        if owner in visible
+    )
 
 
 _WAYS = {
@@ -204,6 +241,19 @@ class _Groups:
             self.parents[self._root((True, folder))] = root
         if why is not None:
             self.why.append((name, why))
+
+    def unite_names(self, one: str, other: str, why: str) -> None:
+        """Put two names into one group."""
+        self.parents[self._root((False, other))] = self._root((False, one))
+        self.why.append((one, why))
+
+    def has(self, name: str) -> bool:
+        """Whether a name is in any group."""
+        return (False, name) in self.parents
+
+    def are_one(self, one: str, other: str) -> bool:
+        """Whether two names are in one group."""
+        return self.has(other) and self._root((False, one)) == self._root((False, other))
 
     def _root(self, node: tuple[bool, str]) -> tuple[bool, str]:
         while (parent := self.parents.setdefault(node, node)) != node:

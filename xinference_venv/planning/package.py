@@ -174,12 +174,11 @@ class PackageRecord(Record, name="package record", version=1):
 class HostPart(Record, name="part of the host"):
     """What of a host's folder of packages goes into a joined tree.
 
-    `name` and `version` are of the distributions that the `files` belong to, for people; `files`
-    are relative to `location`. `identity` differs when the host's distributions do.
+    `name` names the distributions that the `files` belong to, for people; `files` are relative
+    to `location`. `identity` differs when the host's distributions do.
     """
 
     name: str
-    version: str
     location: str
     files: tuple[str, ...]
     identity: str
@@ -196,7 +195,7 @@ class JoinMember(Record, name="member of a joined tree"):
     def label(self) -> str:
         """By what a person knows it."""
         if self.host is not None:
-            return f"{self.host.name} {self.host.version} of the host"
+            return f"{self.host.name} of the host"
         return str(self.tree)
 
     def check_record(self) -> None:

@@ -205,10 +205,10 @@ def plan_view(
         for tree in joined:
             if not tree.packages and site.location in tree.locations[:1]:
                 entries.add_joined(tree)
-        entries.add_site(site, visible, loose=loose)
+        entries.add_site(site, visible, host.paths, loose=loose)
     written = list(entries.written)
-    if host.paths:
-        text = "".join(f"{path}\n" for path in host.paths)
+    if others := [path for path in host.paths if path not in entries.inner_paths]:
+        text = "".join(f"{path}\n" for path in others)
         written.append(WrittenFile(name=PATHS_NAME, text=text))
     prefix = _Prefix(library=library)
     shown = [each for each in distributions if each.name in visible]
@@ -251,6 +251,7 @@ class _Entries:
     def __init__(self, *, joined: Mapping[str, JoinedTree]) -> None:
         self.links: dict[str, ViewLink] = {}
         self.written: list[WrittenFile] = []
+        self.inner_paths: set[str] = set()
         self.warnings: list[str] = []
         self._joined = joined
         self._owners: dict[str, str] = {}
@@ -297,8 +298,14 @@ class _Entries:
                 if found is not None:
                     self._taken.add(found)
 
-    def add_site(self, site: HostSite, visible: Collection[str], *, loose: bool) -> None:
-        """Show what is visible of a site directory of the host, next to all that came before."""
+    def add_site(
+        self, site: HostSite, visible: Collection[str], paths: Collection[str], *, loose: bool
+    ) -> None:
+        """Show what is visible of a site directory of the host, next to all that came before.
+
+        Of the folders that its ``.pth`` files add those stay lines which lie in it and are among
+        the `paths` to show; they are then in `inner_paths`.
+        """
         here: set[str] = set()
         owned = sorted(site.names, key=lambda each: not each.owners)
         for entry in owned:
@@ -311,12 +318,30 @@ class _Entries:
             if imported is not None:
                 here.add(imported)
             text = site.path_files.get(entry.name)
-            if text is not None and (changed := _without_paths(text)) is not None:
+            if text is not None and (changed := self._path_file(text, site, paths)) is not None:
                 if changed:
                     self.written.append(WrittenFile(name=entry.name, text=changed))
                 continue
             self.links[entry.name] = ViewLink(name=entry.name, place=Place.HOST, tree=site.location)
         self._taken |= here
+
+    def _path_file(self, text: str, site: HostSite, paths: Collection[str]) -> str | None:
+        """The text of a ``.pth`` file as it has to be in the view; None when it is as it was.
+
+        Folders elsewhere are no lines of it: they are entries of the search path themselves.
+        """
+        lines, kept = _lines(text), []
+        for line in lines:
+            if line.startswith(_IMPORTS):
+                if not _ADDS_SITE.fullmatch(line):
+                    kept.append(line)
+                continue
+            place = posixpath.normpath(posixpath.join(site.location, line))
+            found = next((path for path in paths if posixpath.normpath(path) == place), None)
+            if found is not None and place.startswith(f"{posixpath.normpath(site.location)}/"):
+                kept.append(posixpath.relpath(place, site.location))
+                self.inner_paths.add(found)
+        return None if kept == lines else "".join(f"{line}\n" for line in kept)
 
     def _warn(self, path: str, winner: str, losers: Iterable[str]) -> None:
         names = ", ".join(losers)
@@ -392,16 +417,6 @@ def _is_shown(entry: HostName, visible: Collection[str], *, loose: bool) -> bool
     if entry.owners:
         return entry.is_visible(visible)
     return loose and not entry.is_metadata
-
-
-def _without_paths(text: str) -> str | None:
-    """The text of a ``.pth`` file without the folders that it adds; None when it adds none.
-
-    These are entries of the search path themselves.
-    """
-    lines = _lines(text)
-    kept = [line for line in lines if line.startswith(_IMPORTS) and not _ADDS_SITE.fullmatch(line)]
-    return None if len(kept) == len(lines) else "".join(f"{line}\n" for line in kept)
 
 
 def _lines(text: str) -> list[str]:

@@ -17,7 +17,13 @@ from xinference_venv._util.tasks import finish_in_thread
 from xinference_venv.errors import VerificationFailed
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.host import HostFacts
-from xinference_venv.planning.joins import HostSite, Join, find_joins, install_order
+from xinference_venv.planning.joins import (
+    HostSite,
+    Join,
+    find_joins,
+    install_order,
+    joined_owners,
+)
 from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role
 from xinference_venv.planning.overlay import shown_names
 from xinference_venv.planning.package import JoinMember, JoinPlan, PackageRecord
@@ -39,7 +45,7 @@ from xinference_venv.settings import InheritMode
 from xinference_venv.store.envs.compose import Composed, compose, library_of
 from xinference_venv.store.envs.launcher import LAUNCHER_NAME
 from xinference_venv.store.envs.proofs import is_proved, keep_proof
-from xinference_venv.store.host.looks import host_looks
+from xinference_venv.store.host.looks import host_looks, requirers
 from xinference_venv.store.host.scan import prefix_of
 from xinference_venv.store.host.sites import host_part, read_sites
 from xinference_venv.store.paths import VENV_NAME
@@ -186,11 +192,15 @@ class Assembly:
         partition = partition_host(sites, self.host.distributions, visible, loose=loose)
         ordered = install_order(packages)
         disk, layout = self.store.disk, self.store.layout
-        looks = host_looks(disk, layout, self.host, visible, lock.installed.keys())
-        joined = [
-            self._join(join, visible, folder, loose=loose)
-            for join in find_joins(ordered, partition.merged, visible, looks)
-        ]
+        looking = requirers(self.host, visible, lock.installed.keys())
+        while True:
+            looks = host_looks(disk, layout, self.host, looking)
+            joins = find_joins(ordered, partition.merged, visible, looks)
+            # What of the host gets another place by that may look for its neighbours there.
+            if looking >= (owners := joined_owners(joins, partition.merged, visible)):
+                break
+            looking |= owners
+        joined = [self._join(join, visible, folder, loose=loose) for join in joins]
         return plan_view(
             ordered,
             joined,

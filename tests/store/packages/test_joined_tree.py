@@ -124,7 +124,6 @@ def host_part(tmp_path: Path) -> HostPart:
         os.utime(location / path, (1_600_000_000, 1_600_000_000))
     return HostPart(
         name="hosted",
-        version="1.0",
         location=str(location),
         files=("space/host/__init__.py", "space/host/deep/a.py", "space/loose.py"),
         identity="inode 1",

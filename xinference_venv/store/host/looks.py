@@ -1,7 +1,7 @@
 """What the host's distributions look for outside of their own files, among what is installed.
 
-Comes in: the visible distributions of a host and the names of what an environment installs. Only
-those that require something of it are looked at, each once as long as it is not installed again.
+Comes in: the visible distributions of a host and the names of what an environment installs. Those
+that require something of it are looked at, each once as long as it is not installed again.
 """
 
 from __future__ import annotations
@@ -25,23 +25,26 @@ class _Found(Record, name="what a host's distribution looks for", version=1):
     names: tuple[LooksFor, ...]
 
 
+def requirers(host: HostFacts, visible: Collection[str], names: Collection[str]) -> frozenset[str]:
+    """The visible distributions that require one of `names`."""
+    return frozenset(
+        each.name
+        for each in host.distributions
+        if each.name in visible
+        and not {need.name for need in host.needs[each.name]}.isdisjoint(names)
+    )
+
+
 def host_looks(
-    disk: Disk,
-    layout: StorePaths,
-    host: HostFacts,
-    visible: Collection[str],
-    names: Collection[str],
+    disk: Disk, layout: StorePaths, host: HostFacts, wanted: Collection[str]
 ) -> dict[str, tuple[LooksFor, ...]]:
-    """By name of each visible distribution that requires one of `names`: what it looks for.
+    """What each of the wanted distributions looks for, by its name.
 
     One that looks above the folder of packages is left out: it works only where it is.
     """
     found = {}
     for each in host.distributions:
-        requires = {need.name for need in host.needs[each.name]}
-        if each.name not in visible or requires.isdisjoint(names):
-            continue
-        looks = _looks_of(disk, layout, each)
+        looks = _looks_of(disk, layout, each) if each.name in wanted else ()
         if looks and not any(one.name == ABOVE for one in looks):
             found[each.name] = looks
     return found

@@ -106,7 +106,6 @@ def host_part(
     shown = [owner.distribution for owner in owners if owner.visible]
     return HostPart(
         name=", ".join(each.name for each in shown),
-        version="",
         location=location,
         files=tuple(sorted(files)),
         identity=digest_of(

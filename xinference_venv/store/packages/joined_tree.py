@@ -204,8 +204,10 @@ class _Joining:
         winners: dict[str, _Source] = {}
         losers: dict[str, list[str]] = defaultdict(list)
         for path, source in _sources(self.layout, self.plan):
-            if path in winners:
-                losers[path].append(winners[path].label)
+            earlier = winners.get(path)
+            # Of equal files, an empty ``__init__.py`` above all, it is no matter which is there.
+            if earlier is not None and not _is_equal(earlier.file, source.file):
+                losers[path].append(earlier.label)
             winners[path] = source
         links = _directories_to_link(winners)
         linked = tuple(f"{path}/" for path in links)
@@ -307,6 +309,13 @@ def place_file(source: Path, target: Path, *, final: Path) -> int:
             return 0
         shutil.copy2(source, target)
     return size
+
+
+def _is_equal(one: Path, other: Path) -> bool:
+    """Whether two files have the same content, or two links the same target."""
+    if one.is_symlink() or other.is_symlink():
+        return one.is_symlink() and other.is_symlink() and one.readlink() == other.readlink()
+    return filecmp.cmp(one, other, shallow=False)
 
 
 def _is_as_placed(source: _Source, target: Path) -> bool:
