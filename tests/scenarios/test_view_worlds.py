@@ -124,7 +124,7 @@ worlds = st.dictionaries(
 
 
 @settings(
-    max_examples=int(os.environ.get("NEX", "12")),
+    max_examples=12,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     # A world is small enough to be read, and shrinking one takes minutes.
