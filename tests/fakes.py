@@ -18,7 +18,8 @@ from xinference_venv.errors import InvalidRecord
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.lease import Holder, JudgedLease, Lease, ProcessIdentity
-from xinference_venv.planning.catalog import Catalog, EngineEntry, ModelEntry
+from xinference_venv.planning.catalog import Catalog, ModelEntry, ModelVariant
+from xinference_venv.planning.engines import EngineEntry
 from xinference_venv.planning.host import Accelerator, HostDistribution, HostFacts, Interpreter
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role
@@ -174,7 +175,9 @@ def catalog(models: Mapping[str, ModelVirtualEnv], *engines: EngineEntry) -> Cat
     return Catalog(
         engines={each.name: each for each in engines},
         models={
-            name: ModelEntry(model_name=name, virtualenv=block, origin="built-in")
+            name: ModelEntry(
+                model_name=name, variants=(ModelVariant(virtualenv=block),), origin="built-in"
+            )
             for name, block in models.items()
         },
     )

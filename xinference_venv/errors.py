@@ -7,6 +7,8 @@ VirtualEnvError                 error
 │   ├── InvalidSource           invalid_source
 │   ├── InvalidPythonVersion    invalid_python_version
 │   ├── InvalidModelSpec        invalid_model_spec
+│   ├── UnknownEngine           unknown_engine
+│   ├── UnknownFormat           unknown_format
 │   └── InvalidRecord           invalid_record
 ├── NotFound                    not_found
 │   ├── UnknownModel            unknown_model
@@ -117,6 +119,18 @@ class InvalidModelSpec(InvalidInput):
     """A model specification file or block that can't be read as one."""
 
     code = "invalid_model_spec"
+
+
+class UnknownEngine(InvalidInput):
+    """Neither the catalogue nor the model knows the engine."""
+
+    code = "unknown_engine"
+
+
+class UnknownFormat(InvalidInput):
+    """The model has no entry for the format, the size or the quantization."""
+
+    code = "unknown_format"
 
 
 class InvalidRecord(InvalidInput):

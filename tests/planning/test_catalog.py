@@ -6,25 +6,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xinference_venv.errors import InvalidModelSpec, UnknownModel
+from tests import fakes
+from xinference_venv.errors import InvalidModelSpec, UnknownFormat, UnknownModel
 from xinference_venv.planning.catalog import (
     Catalog,
-    EngineEntry,
     ModelEntry,
-    find_engine,
+    ModelVariant,
     parse_model_spec,
 )
+from xinference_venv.planning.engines import EngineEntry, find_engine
 from xinference_venv.planning.request import ModelVirtualEnv
 
 ENGINES = {name: EngineEntry(name=name) for name in ("llama.cpp", "sentence_transformers")}
 
 
 def model(name: str, origin: str = "built-in") -> ModelEntry:
-    return ModelEntry(model_name=name, virtualenv=ModelVirtualEnv(), origin=origin)
+    variant = ModelVariant(virtualenv=ModelVirtualEnv())
+    return ModelEntry(model_name=name, variants=(variant,), origin=origin)
 
 
 def catalog(*names: str) -> Catalog:
-    return Catalog(engines=ENGINES, models={}).with_models(map(model, names))
+    return Catalog(engines=ENGINES, models={name: model(name) for name in names})
 
 
 @pytest.mark.parametrize("spelling", ["llama.cpp", "llama_cpp", "Llama-CPP"])
@@ -49,15 +51,6 @@ def test_an_unknown_model_is_answered_with_similar_ones_and_the_way_to_add_it() 
     assert "Did you mean" not in (caught.value.hint or "")
 
 
-def test_a_later_model_replaces_an_earlier_one_of_its_name() -> None:
-    earlier = catalog("magika-1", "other")
-    later = earlier.with_models([model("magika-1", "first"), model("magika-1", "second")])
-    assert later.model("magika-1").origin == "second"
-    assert later.model("other").origin == "built-in"
-    assert earlier.model("magika-1").origin == "built-in"
-    assert later.engines == ENGINES
-
-
 def test_a_specification_is_one_model_or_a_list_and_other_keys_are_ignored() -> None:
     one = {
         "version": 2,
@@ -71,14 +64,19 @@ def test_a_specification_is_one_model_or_a_list_and_other_keys_are_ignored() -> 
         model_name="mine",
         model_type="image",
         description="Mine",
-        virtualenv=ModelVirtualEnv(packages=("numpy<2",), no_build_isolation=True),
+        variants=(
+            ModelVariant(
+                virtualenv=ModelVirtualEnv(packages=("numpy<2",), no_build_isolation=True),
+                model_format="pytorch",
+            ),
+        ),
         origin="mine.json",
     )
     assert parse_model_spec(json.dumps(one), "mine.json") == (expected,)
     plain = {"model_name": "plain", "virtualenv": None}
     first, second = parse_model_spec(json.dumps([one, plain]), "mine.json")
     assert first == expected
-    assert second.virtualenv == ModelVirtualEnv()
+    assert second.variants == (ModelVariant(virtualenv=ModelVirtualEnv()),)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +97,10 @@ def test_a_specification_is_one_model_or_a_list_and_other_keys_are_ignored() -> 
         ('{"model_name": "a", "virtualenv": []}', "virtualenv"),
         ('[{"model_name": "a", "virtualenv": {"packages": "b"}}]', "[0].virtualenv.packages"),
         ('{"model_name": "a", "virtualenv": {"packages": [3]}}', "virtualenv.packages[0]"),
+        ('{"model_name": "a", "model_specs": {}}', "model_specs is not a list"),
+        ('{"model_name": "a", "model_specs": [3]}', "model_specs is not a list"),
+        ('{"model_name": "a", "engine": 3}', "engine is of type int"),
+        ('{"model_specs": [{"model_name": "b"}, {}]}', "model_name is missing"),
     ],
 )
 def test_a_damaged_specification_is_named_with_the_place_and_what_is_expected(
@@ -129,3 +131,140 @@ def test_any_text_is_read_or_refused(text: str) -> None:
             assert entry.origin == "x.json"
     except InvalidModelSpec as error:
         assert "x.json" in error.message
+
+
+# Several entries of one name
+
+
+def entries(*of: dict[str, object]) -> ModelEntry:
+    """A model with one entry for each of these, whose packages tell which it is."""
+    data = [
+        {"model_name": "m", **each, "virtualenv": {"packages": [f"entry-{position}"]}}
+        for position, each in enumerate(of)
+    ]
+    (entry,) = parse_model_spec(json.dumps(data), "m.json")
+    return entry
+
+
+def chosen(entry: ModelEntry, **given: object) -> tuple[str, str | None]:
+    found = entry.choose(fakes.request("m", **given))
+    (line,) = found.variant.virtualenv.packages
+    return line, found.warning
+
+
+IRODORI = entries(
+    {"engine": "PyTorch", "model_format": "pytorch", "quantization": "none"},
+    {"engine": "PyTorch", "model_format": "pytorch", "quantization": "INT8"},
+    {"engine": "MLX", "model_format": "mlx"},
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"model_engine": "pytorch"}, "entry-0"),
+        ({"model_engine": "PyTorch", "quantization": "int8"}, "entry-1"),
+        ({"model_engine": "mlx"}, "entry-2"),
+        ({"model_format": "MLX"}, "entry-2"),
+        ({"quantization": "INT8", "model_format": "pytorch"}, "entry-1"),
+    ],
+)
+def test_of_several_entries_the_one_for_engine_format_and_quantization_is_taken(
+    given: dict[str, object], line: str
+) -> None:
+    assert chosen(IRODORI, **given) == (line, None)
+
+
+def test_without_an_engine_the_first_entry_is_taken_and_a_warning_says_so() -> None:
+    line, warning = chosen(IRODORI)
+    assert line == "entry-0"
+    assert warning is not None
+    assert "that for PyTorch" in warning
+    assert "not MLX" in warning
+
+
+def test_an_engine_without_an_entry_gets_the_one_for_any_else_the_first_with_a_warning() -> None:
+    open_to_all = entries({"engine": "MLX"}, {})
+    assert chosen(open_to_all, model_engine="vllm") == ("entry-1", None)
+    line, warning = chosen(IRODORI, model_engine="vllm")
+    assert line == "entry-0"
+    assert warning is not None
+    assert "no entry for the engine vllm" in warning
+
+
+def test_entries_that_nothing_tells_apart_give_the_first_with_a_warning() -> None:
+    line, warning = chosen(entries({}, {}))
+    assert line == "entry-0"
+    assert "several entries" in (warning or "")
+    assert chosen(entries({})) == ("entry-0", None)
+
+
+@pytest.mark.parametrize(
+    ("given", "known"),
+    [
+        ({"model_format": "gptq"}, "Known are pytorch, mlx."),
+        ({"quantization": "int4", "model_engine": "pytorch"}, "Known are none, INT8."),
+    ],
+)
+def test_a_format_or_quantization_that_no_entry_has_is_refused_with_those_there_are(
+    given: dict[str, object], known: str
+) -> None:
+    with pytest.raises(UnknownFormat, match="m has no") as caught:
+        chosen(IRODORI, **given)
+    assert known in (caught.value.hint or "")
+
+
+def test_any_engine_lets_a_format_of_no_entry_pass() -> None:
+    assert chosen(entries({"model_format": "mlx"}), model_format="own", any_engine=True)[0]
+
+
+def test_specs_tell_sizes_formats_and_quantizations_and_may_have_a_block_of_their_own() -> None:
+    hub = {"huggingface": {"quantizations": ["none", "Int4"]}}
+    own = {"packages": ["own"]}
+    data = {
+        "model_name": "m",
+        "virtualenv": {"packages": ["shared"]},
+        "model_specs": [
+            {"model_format": "pytorch", "model_size_in_billions": "0_5", "model_src": hub},
+            {"model_format": "gptq", "model_size_in_billions": 7, "virtualenv": own},
+        ],
+    }
+    (entry,) = parse_model_spec(json.dumps(data), "m.json")
+    assert entry.formats == ("pytorch", "gptq")
+    assert chosen(entry, model_size_in_billions="0.5", quantization="int4")[0] == "shared"
+    assert chosen(entry, model_size_in_billions="7") == ("own", None)
+    with pytest.raises(UnknownFormat, match="no size '3'") as caught:
+        chosen(entry, model_size_in_billions=3)
+    assert "Known are 0.5, 7." in (caught.value.hint or "")
+
+
+def test_a_family_may_name_its_models_in_its_specs() -> None:
+    data = [
+        {
+            "model_family": "world",
+            "virtualenv": {"packages": ["numpy"]},
+            "model_specs": [{"model_name": "world-14B"}, {"model_name": "world-1.3B"}],
+        }
+    ]
+    read = parse_model_spec(json.dumps(data), "m.json")
+    assert [each.model_name for each in read] == ["world-14B", "world-1.3B"]
+    assert {each.variants[0].virtualenv.packages for each in read} == {("numpy",)}
+
+
+def test_a_listing_names_the_engines_of_entries_markers_and_placeholders_and_the_formats() -> None:
+    data = {
+        "model_name": "m",
+        "engine": "PyTorch",
+        "model_format": "pytorch",
+        "virtualenv": {
+            "packages": [
+                '#llama_cpp_dependencies# ; #engine# == "llama.cpp"',
+                "#vllm_dependencies#",
+                'flag ; #model_engine# in "flag, Transformers"',
+                "broken ; #engine# ==",
+            ]
+        },
+    }
+    (entry,) = parse_model_spec(json.dumps(data), "m.json")
+    assert entry.listed.engines == ("pytorch", "llama.cpp", "flag", "transformers", "vllm")
+    assert entry.listed.formats == ("pytorch",)

@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from xinference_venv.errors import InvalidRequirement
-from xinference_venv.planning.catalog import EngineEntry
+from xinference_venv.planning.engines import EngineEntry
 from xinference_venv.planning.markers import MarkerFacts
 from xinference_venv.planning.requirements import (
     MAX_LINE_LENGTH,

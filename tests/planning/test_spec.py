@@ -23,7 +23,7 @@ from xinference_venv.errors import (
     InvalidSource,
     UnknownModel,
 )
-from xinference_venv.planning.catalog import EngineEntry
+from xinference_venv.planning.engines import EngineEntry
 from xinference_venv.planning.host import Accelerator
 from xinference_venv.planning.pip_config import PipConfig
 from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
@@ -132,7 +132,7 @@ def test_a_request_becomes_lines_with_their_origins_over_the_host() -> None:
     [
         request("empty"),
         request("for-vllm"),
-        request("for-vllm", model_engine="sglang"),
+        request("for-vllm", model_engine="sglang", any_engine=True),
         request("for-cuda"),
         request("unknown", virtualenv={}),
     ],

@@ -16,6 +16,8 @@ STATUS = {
     errors.InvalidSource: 422,
     errors.InvalidPythonVersion: 422,
     errors.InvalidModelSpec: 422,
+    errors.UnknownEngine: 422,
+    errors.UnknownFormat: 422,
     errors.InvalidRecord: 500,
     errors.NotFound: 404,
     errors.UnknownModel: 404,

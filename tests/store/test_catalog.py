@@ -17,7 +17,7 @@ def plan(model: str, engine: str | None = None, model_format: str | None = None)
     return plan_requirements(
         engine=engine,
         model_format=model_format,
-        model_packages=CATALOG.model(model).virtualenv.packages,
+        model_packages=CATALOG.model(model).variants[0].virtualenv.packages,
         launch_packages=(),
         catalog_engines=CATALOG.engines,
         facts=MarkerFacts(
@@ -97,10 +97,10 @@ def test_the_folder_is_read_in_the_order_of_names_and_files_come_last(tmp_path: 
     (folder / "notes.txt").write_text("not read")
     given = write_spec(tmp_path / "given.json", "mine", packages="given")
     catalog = load_catalog(folder, [given])
-    assert catalog.model("magika-0.5").virtualenv.packages == ("a",)
-    assert catalog.model("magika-1").virtualenv.packages == ("b",)
+    assert catalog.model("magika-0.5").variants[0].virtualenv.packages == ("a",)
+    assert catalog.model("magika-1").variants[0].virtualenv.packages == ("b",)
     assert catalog.model("magika-1").origin == str(folder / "b.json")
-    assert catalog.model("mine").virtualenv.packages == ("given",)
+    assert catalog.model("mine").variants[0].virtualenv.packages == ("given",)
     assert catalog.model("GOT-OCR2_0").origin == "built-in"
 
 

@@ -63,7 +63,7 @@ def test_a_model_of_the_catalogue_says_what_it_needs(page: Browser) -> None:
     page.open("launch")
     page.wait(lambda: page.all("#models option[value=magika-1]"))
     page.type("#launch-model", "magika-1")
-    page.shows(f"In the catalogue, with {known.virtualenv.packages[0]}.", "#model-hint")
+    page.shows(f"In the catalogue, with {known.variants[0].virtualenv.packages[0]}.", "#model-hint")
     page.type("#launch-model", "another")
     page.shows("Not in the catalogue", "#model-hint")
 
@@ -72,6 +72,14 @@ def test_the_engines_that_are_offered_are_those_of_the_catalogue(page: Browser) 
     page.open("launch")
     offered = [each.get_attribute("value") for each in page.all("#engines option")]
     assert offered == sorted(each.name for each in built_in_catalog().engines.values())
+
+
+def test_of_a_model_that_names_its_engines_these_are_offered(page: Browser) -> None:
+    page.open("launch")
+    page.wait(lambda: page.all("#models option[value='qwen2.5-omni']"))
+    page.type("#launch-model", "qwen2.5-omni")
+    offered = [each.get_attribute("value") for each in page.all("#engines option")]
+    assert offered == ["transformers", "vllm", "sglang"]
 
 
 def test_a_dry_run_shows_what_would_be_installed_inherited_and_shadowed(

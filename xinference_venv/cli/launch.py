@@ -23,7 +23,7 @@ from xinference_venv.cli.render.progress import following
 from xinference_venv.cli.session import launch_model, launch_on_workers
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.runtime.actor_spec import ActorClass
-from xinference_venv.service.local_names import virtualenv_block
+from xinference_venv.service.local_names import with_spec_file
 from xinference_venv.settings import InheritMode
 
 
@@ -32,6 +32,18 @@ from xinference_venv.settings import InheritMode
 @click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--engine", help="The engine that serves the model, like vllm or transformers.")
 @click.option("--format", "model_format", help="The format of the model's files, like gptq.")
+@click.option(
+    "--size-in-billions",
+    "model_size",
+    metavar="N",
+    help="The size of the model in billions of parameters, where it has several.",
+)
+@click.option("--quantization", help="The quantization of the model's files, like int4.")
+@click.option(
+    "--any-engine",
+    is_flag=True,
+    help="Take an engine or format that neither the catalogue nor the model knows as it is.",
+)
 @click.option("--python-version", help="Like 3.11 or 3.11.7; by default that of this program.")
 @click.option(
     "--enable-virtual-env/--disable-virtual-env",
@@ -151,6 +163,9 @@ def launch(
     arguments: tuple[str, ...],
     engine: str | None,
     model_format: str | None,
+    model_size: str | None,
+    quantization: str | None,
+    any_engine: bool,
     python_version: str | None,
     enable_virtual_env: bool | None,
     packages: tuple[str, ...],
@@ -202,8 +217,10 @@ def launch(
             "model_name": model,
             "model_engine": engine,
             "model_format": model_format,
+            "model_size_in_billions": model_size,
+            "quantization": quantization,
+            "any_engine": any_engine,
             "python_version": python_version,
-            "virtualenv": None if spec is None else virtualenv_block(spec, model).to_dict(),
             "enable_virtual_env": enable_virtual_env,
             "virtual_env_packages": packages,
             "virtual_env_find_links": find_links,
@@ -217,6 +234,8 @@ def launch(
             "refresh": refresh,
         }
     )
+    if spec is not None:
+        request = with_spec_file(request, spec)
     if dry_run:
         where = workers[0] if workers else None
         plan = with_client(lambda client: client.supervisor.plan(request, where))

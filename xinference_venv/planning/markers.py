@@ -28,7 +28,7 @@ is checked whatever the others say, so a marker that is wrong never works by cha
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -127,6 +127,24 @@ def evaluate(marker: str, facts: MarkerFacts) -> bool:
             {"hint": f"Allowed are at most {MAX_LENGTH}."},
         )
     return _holds(_Parser(marker).whole(), facts, marker)
+
+
+def engines_in(marker: str) -> tuple[str, ...]:
+    """The names with which a marker compares the engine; raises `InvalidRequirement`."""
+    return tuple(_engines_of(_Parser(marker).whole()))
+
+
+def _engines_of(node: _Node) -> Iterator[str]:
+    match node:
+        case _Comparison():
+            if node.variable == "engine":
+                # What contains the engine's name may be a list of names.
+                yield from filter(None, re.split(r"[\s,;|]+", node.literal))
+        case _Not():
+            yield from _engines_of(node.part)
+        case _Joined():
+            for part in node.parts:
+                yield from _engines_of(part)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -85,6 +85,21 @@ def check_format_name(value: object) -> str:
     return check_model_name(value, "format name")
 
 
+def check_model_size(value: object) -> str:
+    """Return the size of a model in billions of parameters: ``0.5`` for ``0_5``, ``7`` for 7.
+
+    Raises `InvalidName` like `check_model_name`.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    return check_model_name(value, "model size").replace("_", ".").removesuffix(".0")
+
+
+def check_quantization(value: object) -> str:
+    """Return the name of a quantization; raises `InvalidName` like `check_model_name`."""
+    return check_model_name(value, "quantization")
+
+
 def check_model_uid(value: object) -> str:
     """Return the name of a running model; raises `InvalidName` like `check_model_name`."""
     return check_model_name(value, "model uid")
@@ -245,6 +260,11 @@ class LaunchRequest(Record, name="launch request"):
     model_engine: str | None = field(default=None, metadata=read_by(check_engine_name))
     """In lower case."""
     model_format: str | None = field(default=None, metadata=read_by(check_format_name))
+    model_size_in_billions: str | None = field(default=None, metadata=read_by(check_model_size))
+    quantization: str | None = field(default=None, metadata=read_by(check_quantization))
+    """With the engine, the format and the size it says which entry of a model is meant."""
+    any_engine: bool = False
+    """An engine or format that neither catalogue nor model knows is taken as it is."""
     python_version: str | None = field(default=None, metadata=read_by(check_python_version))
     """``MAJOR.MINOR`` or ``MAJOR.MINOR.PATCH``."""
     model_uid: str | None = field(default=None, metadata=read_by(check_model_uid))

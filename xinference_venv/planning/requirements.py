@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from urllib.parse import unquote, urlsplit
@@ -36,8 +37,8 @@ from xinference_venv._util.humanize import quoted
 from xinference_venv._util.records import Record
 from xinference_venv._util.redact import HIDDEN, redact_text
 from xinference_venv.errors import InvalidRequirement
-from xinference_venv.planning.catalog import EngineEntry, find_engine
-from xinference_venv.planning.markers import MarkerFacts, evaluate
+from xinference_venv.planning.engines import EngineEntry, find_engine
+from xinference_venv.planning.markers import MarkerFacts, engines_in, evaluate
 
 MAX_LINE_LENGTH = 2048
 MAX_LINES = 1000
@@ -185,6 +186,24 @@ def read_line(written: str) -> tuple[str | None, str]:
         message = f"Invalid requirement {_quoted_requirement(written)}: {error.message}"
         raise InvalidRequirement(message, error.details) from None
     return name, text if marker is None else f"{text} ; {marker}"
+
+
+def engines_named(lines: Iterable[str]) -> tuple[str, ...]:
+    """The engines that markers and placeholders of package lines name, each once.
+
+    A line that is wrong names none; who plans with it says what is wrong.
+    """
+    by_markers: list[str] = []
+    by_placeholders: list[str] = []
+    for line in lines:
+        with suppress(InvalidRequirement):
+            requirement, marker = _split(line)
+            if marker is not None:
+                by_markers += engines_in(marker)
+            if match := _DEPENDENCIES.fullmatch(requirement):
+                # The engine "llama.cpp" may be written as "llama_cpp" here.
+                by_placeholders.append(match[2])
+    return tuple(dict.fromkeys((*by_markers, *by_placeholders)))
 
 
 def merge_lines(lines: Iterable[RequirementLine]) -> tuple[RequirementLine, ...]:

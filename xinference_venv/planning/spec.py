@@ -18,13 +18,19 @@ from packaging.version import Version
 
 from xinference_venv._util.records import Record, digest_of
 from xinference_venv._util.redact import redact_url
-from xinference_venv.planning.catalog import Catalog, EngineEntry, find_engine
+from xinference_venv.planning.catalog import Catalog
+from xinference_venv.planning.engines import EngineEntry, find_engine
 from xinference_venv.planning.host import HostFacts, Interpreter
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.markers import MarkerFacts
+from xinference_venv.planning.model_choice import choose_model
 from xinference_venv.planning.pip_config import PipConfig
 from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
-from xinference_venv.planning.requirements import Origin, RequirementLine, plan_requirements
+from xinference_venv.planning.requirements import (
+    Origin,
+    RequirementLine,
+    plan_requirements,
+)
 from xinference_venv.planning.sources import PackageSources, combine_sources
 from xinference_venv.settings import DEFAULT_MAX_AGE_GAP, InheritMode, Settings
 
@@ -154,12 +160,13 @@ def plan_spec(
     `find_links` are the launch's find-links folders, proved to be allowed. Raises the errors of
     `InvalidInput` and `UnknownModel`.
     """
-    block = request.virtualenv or _catalog_block(request, around.catalog)
-    engine = find_engine(around.catalog.engines, request.model_engine)
-    markers = _marker_facts(request, around)
+    chosen = choose_model(request, around.catalog)
+    block = chosen.block
+    engine = find_engine(around.catalog.engines, chosen.engine)
+    markers = _marker_facts(chosen.engine, around)
     planned = plan_requirements(
-        engine=request.model_engine,
-        model_format=request.model_format,
+        engine=chosen.engine,
+        model_format=chosen.model_format,
         model_packages=block.packages,
         launch_packages=request.virtual_env_packages,
         catalog_engines=around.catalog.engines,
@@ -170,7 +177,7 @@ def plan_spec(
         return None
     host, interpreter = around.host, around.interpreter
     inherit = request.inherit or around.settings.inherit
-    warnings = list(planned.warnings)
+    warnings = [*chosen.warnings, *planned.warnings]
     if interpreter.minor_version != host.interpreter.minor_version:
         if inherit is not InheritMode.NONE:
             warnings.append(
@@ -186,7 +193,7 @@ def plan_spec(
     return EnvSpec(
         key=EnvKey(
             model_name=request.model_name,
-            model_engine=request.model_engine,
+            model_engine=chosen.engine,
             python_version=request.python_version or interpreter.minor_version,
         ),
         requirements=lines,
@@ -242,17 +249,13 @@ def _latest(*lists: Iterable[str]) -> tuple[str, ...]:
     return tuple(chain.from_iterable(chosen.values()))
 
 
-def _catalog_block(request: LaunchRequest, catalog: Catalog) -> ModelVirtualEnv:
-    return catalog.model(request.model_name).virtualenv
-
-
-def _marker_facts(request: LaunchRequest, around: PlanningFacts) -> MarkerFacts:
+def _marker_facts(engine: str | None, around: PlanningFacts) -> MarkerFacts:
     settings, accelerator = around.settings, around.host.accelerator
     cuda_version = settings.cuda_version or accelerator.cuda_version
     cuda_arch = settings.cuda_arch or accelerator.cuda_arch
     return MarkerFacts(
         environment=around.interpreter.markers,
-        engine=request.model_engine,
+        engine=engine,
         has_cuda=accelerator.has_cuda or settings.cuda_version is not None,
         cuda_version=cuda_version,
         cuda_arch=cuda_arch,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -59,6 +59,12 @@ class HostFactsReader:
         async with self._lock:
             facts: HostFacts = await self._remembered(f"host {python}", HostFacts, ask)
         return facts
+
+    async def search_path(self) -> Sequence[str]:
+        """Where the host interpreter looks for modules; it is asked only where it is not ours."""
+        if self.settings.host_python is None:
+            return tuple(sys.path)
+        return (await self.facts()).interpreter.search_path
 
     async def interpreter(
         self, wanted: str | None, host: Interpreter, on_line: Callable[[str], None]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,7 +30,7 @@ from xinference_venv.inventory.reports import LaunchPlan
 from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.observability.waiting import counted_waiting
 from xinference_venv.planning.allowed_sources import AllowedSources, allowed_hosts, place_of
-from xinference_venv.planning.catalog import Catalog
+from xinference_venv.planning.catalog import Catalog, ModelEntry
 from xinference_venv.planning.host import HostFacts, Interpreter
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock
@@ -62,6 +62,7 @@ from xinference_venv.store.atomic import store_error
 from xinference_venv.store.catalog import load_catalog
 from xinference_venv.store.envs.launcher import LAUNCHER_NAME
 from xinference_venv.store.host_files import real_directory
+from xinference_venv.store.installed_models import InstalledModels, find_xinference
 from xinference_venv.store.lease_admin import release_unbound
 from xinference_venv.store.legacy.layouts import check_free
 from xinference_venv.store.locks import hold_lock
@@ -100,6 +101,7 @@ class LaunchService:
         default_factory=lambda: defaultdict(asyncio.Lock)
     )
     _returning: set[asyncio.Task[None]] = field(default_factory=set)
+    _installed: InstalledModels | None = field(default=None, init=False)
 
     def start(
         self,
@@ -128,9 +130,27 @@ class LaunchService:
         # The leases of a process that has ended count no more.
         await cancel(*self._returning)
 
-    def catalog(self) -> Catalog:
-        """The built-in models and the users' own; blocks on the disk."""
-        return load_catalog(Path(self.settings.spec_dir), [], self.store.skipped)
+    async def models(self) -> tuple[ModelEntry, ...]:
+        """The models of the catalogue."""
+        search_path = await self.hosts.search_path()
+
+        def read() -> tuple[ModelEntry, ...]:
+            return tuple(self._catalog(search_path).models.values())
+
+        return await asyncio.to_thread(read)
+
+    def _catalog(self, search_path: Sequence[str]) -> Catalog:
+        """The built-in models, those of the Xinference that is installed, and the users' own.
+
+        Blocks on the disk.
+        """
+        package = find_xinference(search_path)
+        if package is None:
+            self._installed = None
+        elif self._installed is None or self._installed.package != package:
+            self._installed = InstalledModels(package, Path(self.settings.home))
+        own = Path(self.settings.spec_dir)
+        return load_catalog(own, [], self.store.skipped, self._installed)
 
     async def plan(self, request: LaunchRequest) -> LaunchPlan:
         """What a launch would do, resolved and not built: the spec, and the lock or None."""
@@ -414,7 +434,7 @@ class LaunchService:
             local = [each for each in places if "://" not in each]
             check_launch_find_links(local, allowed, real_directory)
         around = PlanningFacts(
-            catalog=self.catalog(),
+            catalog=self._catalog(host.interpreter.search_path),
             host=host,
             interpreter=interpreter,
             pip=self.hosts.pip(),

@@ -5,13 +5,18 @@ Comes in: settings. Comes out: names, read from the catalogue and from the home'
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 from xinference_venv.errors import UnknownModel, VirtualEnvError
+from xinference_venv.planning.catalog import Catalog
 from xinference_venv.planning.key import EnvKey
-from xinference_venv.planning.request import ModelVirtualEnv
+from xinference_venv.planning.model_choice import choose_model
+from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.settings import Settings
 from xinference_venv.store.catalog import built_in_catalog, load_catalog, read_model_spec
+from xinference_venv.store.installed_models import InstalledModels, find_xinference
 from xinference_venv.store.keys import key_places
 from xinference_venv.store.paths import StorePaths
 
@@ -19,8 +24,13 @@ from xinference_venv.store.paths import StorePaths
 def local_model_names(settings: Settings | None) -> list[str]:
     """The models of the catalogue; only the built-in ones where the others can't be read."""
     try:
-        folder = None if settings is None else Path(settings.spec_dir)
-        return list(load_catalog(folder, ()).models)
+        folder = installed = None
+        if settings is not None:
+            folder = Path(settings.spec_dir)
+            package = None if settings.host_python else find_xinference(sys.path)
+            if package is not None:
+                installed = InstalledModels(package, Path(settings.home))
+        return list(load_catalog(folder, (), installed=installed).models)
     except (VirtualEnvError, OSError):
         return list(built_in_catalog().models)
 
@@ -33,15 +43,25 @@ def local_environment_keys(settings: Settings) -> list[EnvKey]:
         return []
 
 
-def virtualenv_block(spec_file: Path, model_name: str) -> ModelVirtualEnv:
-    """The block of a model in a specification file.
+def with_spec_file(request: LaunchRequest, spec_file: Path) -> LaunchRequest:
+    """The same request with what a specification file says of its model.
 
-    Raises `UnknownModel`, which lists the models that the file has, and `InvalidModelSpec`.
+    Raises `UnknownModel`, which lists the models that the file has, `InvalidModelSpec`, and the
+    errors of `choose_model`.
     """
-    by_name = {entry.model_name: entry for entry in read_model_spec(spec_file)}
-    if model_name not in by_name:
+    models = {each.model_name: each for each in read_model_spec(spec_file)}
+    if request.model_name not in models:
         raise UnknownModel(
-            f"{spec_file} has no model {model_name!r}",
-            {"hint": f"it has: {', '.join(by_name) or 'none'}"},
+            f"{spec_file} has no model {request.model_name!r}",
+            {"hint": f"it has: {', '.join(models) or 'none'}"},
         )
-    return by_name[model_name].virtualenv
+    catalog = Catalog(engines=built_in_catalog().engines, models=models)
+    chosen = choose_model(request, catalog)
+    return replace(
+        request,
+        virtualenv=chosen.block,
+        model_engine=chosen.engine,
+        model_format=chosen.model_format,
+        # They were checked here, with all that the file knows of the model.
+        any_engine=True,
+    )

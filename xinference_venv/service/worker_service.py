@@ -383,8 +383,7 @@ class WorkerService:
 
     async def list_models(self) -> tuple[ListedModel, ...]:
         """The models of this host's catalogue."""
-        catalog = await asyncio.to_thread(self._launches.catalog)
-        return tuple(each.listed for each in catalog.models.values())
+        return tuple(each.listed for each in await self._launches.models())
 
     async def _entries(self, selection: Selection) -> list[EnvEntry]:
         entries = await asyncio.to_thread(entries_of, self._store, selection)

@@ -6,20 +6,21 @@ The only part of the catalogue that touches the disk; what is read is understood
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from xinference_venv.errors import InvalidModelSpec
 from xinference_venv.planning.catalog import (
     Catalog,
-    EngineEntry,
     ModelEntry,
     model_entries,
     parse_model_spec,
 )
+from xinference_venv.planning.engines import EngineEntry
 from xinference_venv.store.visit import SkippedItems, read_regular
 
 BUILT_IN = "built-in"
@@ -32,20 +33,44 @@ def built_in_catalog() -> Catalog:
     engines = _package_data("engines.toml")
     models = model_entries(_package_data("models.toml")["models"], BUILT_IN)
     return Catalog(
-        engines={name: _engine_entry(name, data) for name, data in engines.items()}, models={}
-    ).with_models(models)
+        engines={name: _engine_entry(name, data) for name, data in engines.items()},
+        models={each.model_name: each for each in models},
+    )
+
+
+class LayeredModels(Mapping[str, ModelEntry]):
+    """Models by name from several places; a name is looked up in the first that has it."""
+
+    def __init__(self, *layers: Mapping[str, ModelEntry]) -> None:
+        self._layers = layers
+
+    def __getitem__(self, name: str) -> ModelEntry:
+        for layer in self._layers:
+            if (found := layer.get(name)) is not None:
+                return found
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(chain.from_iterable(reversed(self._layers))))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def load_catalog(
-    spec_folder: Path | None, spec_files: Sequence[Path], skipped: SkippedItems | None = None
+    spec_folder: Path | None,
+    spec_files: Sequence[Path],
+    skipped: SkippedItems | None = None,
+    installed: Mapping[str, ModelEntry] | None = None,
 ) -> Catalog:
-    """The built-in catalogue, then the folder's ``*.json`` in the order of their names, then files.
+    """The built-in catalogue, then what is `installed`, then the folder's ``*.json``, then files.
 
-    Of models of one name the last one counts. The folder need not exist. Raises
-    `InvalidModelSpec`, which names the file, for one that can't be read or understood; of the
-    folder, one that the system does not let us read is kept in `skipped` if that is given.
+    Of models of one name the last one counts; the folder's files go by their names. The folder
+    need not exist. Raises `InvalidModelSpec`, which names the file, for one that can't be read or
+    understood; of the folder, one that the system does not let us read is kept in `skipped` if
+    that is given.
     """
-    catalog = built_in_catalog()
+    own: dict[str, ModelEntry] = {}
     in_folder = () if spec_folder is None else sorted(spec_folder.glob("*.json"))
     for path in in_folder:
         try:
@@ -56,10 +81,12 @@ def load_catalog(
             # What can't be read is no model of anybody's; the others are.
             skipped.keep(path, error.__cause__)
             continue
-        catalog = catalog.with_models(models)
+        own |= {each.model_name: each for each in models}
     for path in spec_files:
-        catalog = catalog.with_models(read_model_spec(path))
-    return catalog
+        own |= {each.model_name: each for each in read_model_spec(path)}
+    built_in = built_in_catalog()
+    models_of_all = LayeredModels(own, installed or {}, built_in.models)
+    return Catalog(engines=built_in.engines, models=models_of_all)
 
 
 def read_model_spec(path: Path) -> tuple[ModelEntry, ...]:

@@ -150,6 +150,8 @@ class Planner:
             {
                 "model_name": _MODEL,
                 "model_engine": self.options.engine,
+                # Xinference has checked it.
+                "any_engine": True,
                 "virtualenv": {
                     **self.options.sources,
                     "packages": list(earlier or packages),

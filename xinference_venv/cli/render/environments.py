@@ -282,11 +282,13 @@ def removed(answer: Gathered[RemovalReport], *, workers: bool = False) -> list[R
 
 def models(entries: Iterable[ListedModel]) -> list[RenderableType]:
     """The models of the catalogue."""
-    table = new_table("Model", "Type", "Packages", "Origin", "Description")
+    table = new_table("Model", "Type", "Engines", "Formats", "Packages", "Origin", "Description")
     for each in entries:
         table.add_row(
             each.model_name,
             each.model_type or _NONE,
+            ", ".join(each.engines) or _NONE,
+            ", ".join(each.formats) or _NONE,
             ", ".join(each.packages),
             each.origin,
             each.description or "",

@@ -187,6 +187,7 @@ _BodyT = TypeVar("_BodyT", bound=_Body)
 _TYPES: Mapping[str, object] = {
     "version": Literal[1],
     **dict.fromkeys(("model_name", "model_engine", "model_format", "model_uid"), _ModelName),
+    "model_size_in_billions": _ModelName | int | float,
     "python_version": _PythonVersion,
     **dict.fromkeys(("extra_index_url", "find_links", "trusted_host"), _OneOrMore),
     **dict.fromkeys(("exclude", "must_import"), _Distributions),

@@ -10,7 +10,7 @@ import { readFolder, readRequirement, requirementsField } from "./requirements.j
 import { explanation } from "./tree.js";
 import { onWorkers } from "./workers.js";
 
-// Those that the built-in catalogue knows; any other name will do.
+// Those that the built-in catalogue knows; of a model that names its own, these are offered.
 const ENGINES = [
   "diffusers",
   "llama.cpp",
@@ -70,6 +70,8 @@ export function showLaunch(place, values, signal) {
   const outcome = h("div", { class: "outcome", id: "plan" });
   const about = h("p", { class: "hint", id: "model-hint" });
   const models = choices("models", []);
+  const engines = choices("engines", ENGINES);
+  const formats = choices("formats", FORMATS);
   let known = new Map();
 
   const text = (name, more = {}) => {
@@ -106,6 +108,8 @@ export function showLaunch(place, values, signal) {
 
   function describe() {
     const model = known.get(draft.model.trim());
+    offer(engines, model?.engines?.length ? model.engines : ENGINES);
+    offer(formats, model?.formats?.length ? model.formats : FORMATS);
     const said = model && (model.packages.length ? listed(model.packages) : t("launch.model.bare"));
     if (!draft.model.trim()) about.textContent = t("launch.model.hint");
     else
@@ -210,11 +214,11 @@ export function showLaunch(place, values, signal) {
     field(t("column.engine"), text("engine", { list: "engines" }), {
       hint: t("launch.engine.hint"),
     }),
-    choices("engines", ENGINES),
+    engines,
     field(t("launch.format"), text("format", { list: "formats" }), {
       hint: t("launch.format.hint"),
     }),
-    choices("formats", FORMATS),
+    formats,
     field(
       t("launch.python"),
       text("python", { list: "pythons", pattern: "3\\.[0-9]+(\\.[0-9]+)?" }),
@@ -247,6 +251,11 @@ export function showLaunch(place, values, signal) {
     (error) =>
       error.name === "AbortError" || error.code === "offline" || board.show(errorNotice(error)),
   );
+}
+
+// What a list of choices offers from now on.
+function offer(list, values) {
+  list.replaceChildren(...values.map((each) => h("option", { value: each })));
 }
 
 // One of several, for a name of the draft.
