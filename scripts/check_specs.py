@@ -19,6 +19,7 @@ from packaging.markers import default_environment
 from xinference_venv.errors import InvalidInput
 from xinference_venv.planning.catalog import Catalog, ModelEntry
 from xinference_venv.planning.markers import MarkerFacts
+from xinference_venv.planning.request import ModelVirtualEnv
 from xinference_venv.planning.requirements import Requirements, plan_requirements
 from xinference_venv.store.catalog import built_in_catalog, read_model_spec
 
@@ -32,12 +33,12 @@ _ACCELERATORS = {
 
 
 def _plan(
-    model: ModelEntry, catalog: Catalog, engine: str | None, facts: MarkerFacts
+    block: ModelVirtualEnv, catalog: Catalog, engine: str | None, facts: MarkerFacts
 ) -> Requirements:
     return plan_requirements(
         engine=engine,
         model_format=None,
-        model_packages=model.virtualenv.packages,
+        model_packages=block.packages,
         launch_packages=(),
         catalog_engines=catalog.engines,
         facts=facts,
@@ -53,7 +54,8 @@ def _failures(models: tuple[ModelEntry, ...], catalog: Catalog) -> Iterator[str]
             lines = failures = 0
             for position, model in enumerate(models):
                 try:
-                    lines += len(_plan(model, catalog, engine, facts).lines)
+                    for block in model.blocks:
+                        lines += len(_plan(block, catalog, engine, facts).lines)
                 except InvalidInput as error:
                     failures += 1
                     where = f"[{position}] {model.model_name}, {engine or 'no engine'}"
