@@ -303,6 +303,21 @@ def test_compiled_neighbours_go_with_another_minor_version(
     assert hidden_by(installed, COMPILED).keys() == hidden
 
 
+def test_what_was_built_for_a_range_of_numpy_stays_within_it() -> None:
+    numpy = distribution("numpy", "2.4.6", compiled=True)
+    scipy = distribution("scipy", "1.17", "numpy", compiled=True)
+    known = replace(scipy, built_with=("numpy",), numpy_range=">=2.1,<3")
+    for each, version, is_hidden in [
+        (scipy, "2.2.6", True),
+        (known, "2.2.6", False),
+        (known, "2.0.2", True),
+        (known, None, True),
+        (replace(known, numpy_range=None), "2.2.6", True),
+        (replace(known, built_with=(), numpy_range=None), "2.2.6", False),
+    ]:
+        assert ("scipy" in hidden_by({"numpy": version}, host(numpy, each))) is is_hidden
+
+
 def test_the_reason_of_compiled_neighbours_names_both_versions() -> None:
     hidden = hidden_by({"torch": "2.5.0"}, COMPILED)
     assert hidden["torchvision"].startswith("it was compiled together with torch 2.4.1, ")

@@ -10,9 +10,10 @@ import pytest
 from tests.fakes import SHA256, lock, through_json, wheel_package
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.planning.lock import EnvLock
-from xinference_venv.planning.pylock import Resolution
+from xinference_venv.planning.pylock import REQUEST, Dependency, Resolution
 from xinference_venv.planning.source_builds import (
     BuiltWheel,
+    avoidable_sources,
     build_digest,
     built_hashes,
     is_source,
@@ -21,7 +22,6 @@ from xinference_venv.planning.source_builds import (
     serves_instead,
     source_warnings,
     sources_by_choice,
-    sources_by_request,
     with_built,
     with_places,
     without_sources,
@@ -74,7 +74,6 @@ def test_a_source_is_chosen_from_an_index_or_asked_for_by_its_url() -> None:
     direct = archive("https://files.example/direct-1.0.tar.gz")
     found = resolution(SDIST, VCS, wheel_package("lib"), direct, numpy="2.0")
     assert sources_by_choice(found) == ["deep-speed"]
-    assert sources_by_request(found) == ["tool", "direct"]
 
 
 def test_older_is_told_by_version_wherever_it_comes_from() -> None:
@@ -109,25 +108,35 @@ def test_wheels_serve_instead_where_nothing_is_lost_by_it() -> None:
 
 def test_the_warning_says_why_each_is_built() -> None:
     found = resolution(SDIST, wheel_package("app", "2.0"))
-    assert source_warnings(found, None) == (
-        "deep-speed 0.19.8 is built from source: with wheels alone there is no solution",
+    assert source_warnings(found) == (
+        "deep-speed 0.19.8 is built from source: no index that is asked has a wheel of this"
+        " version that fits",
     )
-    assert source_warnings(found, resolution(wheel_package("deep-speed", "0.3.1"))) == (
-        "deep-speed 0.19.8 is built from source: the newest wheel that fits is of 0.3.1",
-    )
-    assert source_warnings(found, resolution(wheel_package("app", "1.0"))) == (
-        "deep-speed 0.19.8 is built from source: with wheels alone there would be an older app 1.0",
-    )
-    assert source_warnings(resolution(VCS, wheel_package("app")), None) == (
+    assert source_warnings(resolution(VCS, wheel_package("app"))) == (
         f"tool is built from source: it is asked for as https://git.example/tool@{COMMIT}",
     )
     local = {"name": "direct", "archive": {"path": "/srv/direct-1.tar.gz"}}
     direct = archive("https://files.example/direct-1.tar.gz")
-    assert source_warnings(resolution(local, direct), None) == (
+    assert source_warnings(resolution(local, direct)) == (
         "direct is built from source: it is asked for as /srv/direct-1.tar.gz",
         "direct is built from source: it is asked for as https://files.example/direct-1.tar.gz",
     )
-    assert source_warnings(resolution(wheel_package("app")), None) == ()
+    assert source_warnings(resolution(wheel_package("app"))) == ()
+
+
+def test_a_source_can_be_avoided_only_where_something_movable_holds_it_back() -> None:
+    def avoidable(requirer: str, ranges: str, *asked: str) -> set[str]:
+        held = {requirer: (Dependency(name="deep-speed", ranges=ranges),)}
+        packages = (SDIST, wheel_package("app", "2.0"))
+        found = Resolution(packages=packages, inherited={"ours": "1.0"}, requires=held)
+        return avoidable_sources(found, asked=asked)
+
+    assert avoidable("app", ">=0.1, <1") == {"deep-speed"}
+    assert avoidable("app", "==0.19.8") == {"deep-speed"}
+    assert avoidable("app", ">=0.1") == set()
+    assert avoidable("app", "<1", "app") == set()
+    assert avoidable("ours", "<1") == set()
+    assert avoidable(REQUEST, "<1") == set()
 
 
 def test_a_built_wheel_takes_the_place_of_its_source_which_stays_known() -> None:

@@ -238,11 +238,10 @@ def test_what_is_built_is_linked_to_the_cache() -> None:
     assert "--only-binary" not in build().arguments
 
 
-def test_some_may_be_built_where_nothing_else_may() -> None:
-    made = resolve(allow_source_builds=False, built=["a", "b"])
-    assert values_of("--only-binary", made) == [":all:"]
-    assert values_of("--no-binary", made) == ["a", "b"]
-    assert "--no-binary" not in resolve().arguments
+def test_of_some_no_source_is_taken() -> None:
+    assert values_of("--only-binary", resolve(wheels=["a", "b"])) == ["a", "b"]
+    assert values_of("--only-binary", resolve(allow_source_builds=False)) == [":all:"]
+    assert "--only-binary" not in resolve().arguments
 
 
 def test_what_an_install_would_fetch_is_asked_without_network_and_nothing_is_installed() -> None:

@@ -526,6 +526,27 @@ async def test_a_placeholder_gives_way_to_what_contradicts_it(bench: Bench, whee
     )
 
 
+async def test_all_placeholders_that_are_contradicted_give_way_at_once(
+    bench: Bench, wheels: Path
+) -> None:
+    for version in ("1.0", "2.0"):
+        for name in ("one", "two", "three"):
+            build_wheel(wheels, name, version)
+    build_wheel(wheels, "app", "1.0", requires=["one<2"])
+    build_wheel(wheels, "other", "1.0", requires=["two<2", "three"])
+    pins = [
+        replace(line(f"{name}==2.0"), written=f"#system_{name}#")
+        for name in ("one", "two", "three")
+    ]
+    host = [distribution(name, "2.0") for name in ("one", "two", "three")]
+    found = await bench.resolve_lines((*pins, line("app"), line("other")), host=host)
+    assert installed(found) == {"one": "1.0", "two": "1.0", "app": "1.0", "other": "1.0"}
+    assert inherited(found) == {"three": "2.0"}
+    assert [each.partition(":")[0] for each in found.warnings] == ["#system_one#", "#system_two#"]
+    # All kept and nothing kept, at the same time; without the placeholders; what comes of it.
+    assert bench.uv.calls == 4
+
+
 # Age
 
 

@@ -14,6 +14,8 @@ from xinference_venv.planning.sources import PackageSources
 
 pytestmark = pytest.mark.uv
 
+NO_WHEEL = "no index that is asked has a wheel of this version that fits"
+
 
 @pytest.fixture
 def wheels(tmp_path: Path, index: Index) -> Path:
@@ -26,9 +28,7 @@ async def test_an_older_wheel_is_not_taken_for_a_newer_source(bench: Bench, whee
     build_sdist(wheels, "speed", "0.19.8")
     found = await bench.resolve("speed")
     assert found.installed == {"speed": "0.19.8"}
-    assert found.warnings == (
-        "speed 0.19.8 is built from source: the newest wheel that fits is of 0.3.1",
-    )
+    assert found.warnings == (f"speed 0.19.8 is built from source: {NO_WHEEL}",)
 
 
 async def test_an_older_parent_is_not_taken_to_avoid_a_source(bench: Bench, wheels: Path) -> None:
@@ -37,37 +37,31 @@ async def test_an_older_parent_is_not_taken_to_avoid_a_source(bench: Bench, whee
     build_wheel(wheels, "app", "2.0", requires=["legacy"])
     found = await bench.resolve("app")
     assert found.installed == {"app": "2.0", "legacy": "1.0"}
-    assert found.warnings == (
-        "legacy 1.0 is built from source: with wheels alone there would be an older app 1.0",
-    )
+    assert found.warnings == (f"legacy 1.0 is built from source: {NO_WHEEL}",)
 
 
 async def test_newer_wheels_are_taken_where_sources_lead_back_to_an_ancient_release(
     bench: Bench, wheels: Path
 ) -> None:
     build_wheel(wheels, "app", "1.0", requires=["parent"])
-    build_wheel(wheels, "parent", "2.0", requires=["tokens<1"])
-    build_wheel(wheels, "parent", "1.9", requires=["tokens"])
+    build_wheel(wheels, "parent", "2.1", requires=["tokens<1"])
+    build_wheel(wheels, "parent", "2.0", requires=["tokens"])
     build_sdist(wheels, "tokens", "0.1")
     build_wheel(wheels, "tokens", "5.0")
     found = await bench.resolve("app")
-    assert found.installed == {"app": "1.0", "parent": "1.9", "tokens": "5.0"}
+    assert found.installed == {"app": "1.0", "parent": "2.0", "tokens": "5.0"}
     assert found.warnings == ()
     # Not at the price of an older release of what is asked for.
     found = await bench.resolve("app", "parent")
-    assert found.installed == {"app": "1.0", "parent": "2.0", "tokens": "0.1"}
-    assert found.warnings == (
-        "tokens 0.1 is built from source: with wheels alone there would be an older parent 1.9",
-    )
+    assert found.installed == {"app": "1.0", "parent": "2.1", "tokens": "0.1"}
+    assert found.warnings == (f"tokens 0.1 is built from source: {NO_WHEEL}",)
 
 
 async def test_a_wheel_of_another_platform_is_none(bench: Bench, wheels: Path) -> None:
     build_wheel(wheels, "foreign", "1.0", tag="cp311-cp311-win_amd64")
     build_sdist(wheels, "foreign", "1.0")
     found = await bench.resolve("foreign")
-    assert found.warnings == (
-        "foreign 1.0 is built from source: with wheels alone there is no solution",
-    )
+    assert found.warnings == (f"foreign 1.0 is built from source: {NO_WHEEL}",)
 
 
 async def test_what_is_inherited_stays_inherited_beside_what_is_built(
@@ -93,7 +87,7 @@ async def test_a_repository_and_an_archive_stay_what_was_asked_for(
     )
     assert found.installed == {"legacy": "2.0", "packed": "1.0", "tool": "1.0"}
     legacy, packed, tool = found.warnings
-    assert legacy == "legacy 2.0 is built from source: with wheels alone there is no solution"
+    assert legacy == f"legacy 2.0 is built from source: {NO_WHEEL}"
     assert packed.startswith("packed 1.0 is built from source: it is asked for as ")
     assert tool.startswith(
         f"tool 1.0 is built from source: it is asked for as {repository.as_uri()}@"

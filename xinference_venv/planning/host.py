@@ -68,7 +68,9 @@ class HostDistribution(Record, name="host distribution"):
     it, relative to the interpreter's prefix, and `programs` of those in ``bin``. `scripts` are
     its console scripts, as ``name = module:attribute``. `compiled` says whether it has extension
     modules or shared libraries, and `bound_to` which other distributions these load libraries
-    from (by RPATH or DT_NEEDED). `shares` names the distributions that own an ``__init__.py`` of
+    from (by RPATH or DT_NEEDED). `built_with` are those of the compiled ones that it requires whose
+    modules its own may use directly, None where that is not known, and `numpy_range` the versions
+    of NumPy that these serve with. `shares` names the distributions that own an ``__init__.py`` of
     its. `inode` is that of its metadata: every install of it makes another one.
     """
 
@@ -86,6 +88,8 @@ class HostDistribution(Record, name="host distribution"):
     scripts: tuple[str, ...] = ()
     compiled: bool = False
     bound_to: tuple[str, ...] = ()
+    built_with: tuple[str, ...] | None = field(default=None, compare=False)
+    numpy_range: str | None = field(default=None, compare=False)
     shares: tuple[str, ...] = ()
     inode: int = field(default=0, compare=False)
 
@@ -114,7 +118,17 @@ class Accelerator(Record, name="accelerator"):
     has_npu: bool = False
 
 
-_LATER = frozenset({"programs", "inode"})
+_LATER = frozenset({"programs", "inode", "built_with", "numpy_range"})
+
+
+def _identity(each: HostDistribution) -> list[object]:
+    built_for = [each.built_with, each.numpy_range]
+    return [
+        *(each.name, each.version, each.requires, each.extras, each.compiled),
+        *(each.bound_to, each.shares),
+        # Hosts that earlier releases saved say nothing of this, and keep their digests.
+        *(built_for if any(built_for) else ()),
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,10 +173,7 @@ class HostFacts(Record, name="host facts"):
             [
                 self.interpreter.platform_digest,
                 self.accelerator.to_dict(),
-                sorted(
-                    [d.name, d.version, d.requires, d.extras, d.compiled, d.bound_to, d.shares]
-                    for d in self.distributions
-                ),
+                sorted(map(_identity, self.distributions)),
             ]
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from xinference_venv.planning.host import HostDistribution, HostFacts
@@ -82,19 +83,28 @@ def _compiled_partners(
     installed: Mapping[str, str | None],
     host: HostFacts,
 ) -> Iterator[str]:
-    """Replaced compiled distributions of another minor version that it requires: the metadata
-    of a wheel does not say which versions its extensions were built for.
+    """Replaced compiled distributions of another minor version that it requires and was built
+    with: the metadata of a wheel does not say which versions its extensions were built for.
 
     Not those that require it: a replacement of theirs was resolved with it, and hiding it
     would have it resolved again to whatever is newest, under everything else built on it.
     """
     required = {need.name for need in host.needs[each.name]}
+    if each.built_with is not None:
+        required &= {*each.built_with}
     for name in installed:
         other = host.by_name.get(name)
         if other is None or not other.compiled or _same_minor(other.version, installed[name]):
             continue
-        if name in required:
+        if name in required and not (name == "numpy" and _serves(each, installed[name])):
             yield name
+
+
+def _serves(each: HostDistribution, numpy: str | None) -> bool:
+    """Whether what a distribution's extensions were built for includes a version of NumPy."""
+    if each.numpy_range is None or numpy is None:
+        return False
+    return SpecifierSet(each.numpy_range).contains(numpy, prereleases=True)
 
 
 def _same_minor(one: str, other: str | None) -> bool:

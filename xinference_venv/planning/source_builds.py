@@ -24,6 +24,8 @@ TOOL = "xinference-venv"
 """The table of ours in a lock's entry (PEP 751, ``packages.tool``)."""
 
 _ORIGIN = "built-from"
+# A version behind all that there are.
+_ANY_LATER = "1000000!0"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,11 +59,6 @@ def sources_by_choice(resolution: Resolution) -> list[str]:
     return [each["name"] for each in resolution.packages if is_source(each) and "sdist" in each]
 
 
-def sources_by_request(resolution: Resolution) -> list[str]:
-    """The names of what is to be built since it is asked for by its URL."""
-    return [each["name"] for each in resolution.packages if is_source(each) and "sdist" not in each]
-
-
 def older_in(other: Resolution, than: Resolution) -> dict[str, str]:
     """What a resolution has in an older version than another one: its version, by name."""
     newer = {**than.inherited, **than.installed}
@@ -86,26 +83,33 @@ def serves_instead(other: Resolution, found: Resolution, *, asked: Collection[st
     return not older or to_build <= {*other.inherited, *other.installed}
 
 
-def source_warnings(resolution: Resolution, wheels_alone: Resolution | None) -> tuple[str, ...]:
-    """What a lock says of each distribution that is built from source.
+def avoidable_sources(resolution: Resolution, *, asked: Collection[str]) -> set[str]:
+    """The names of what is built by choice and might come as a newer wheel.
 
-    `wheels_alone` is what there would be without those that are built by choice; None when that
-    has no solution.
+    uv takes the newest release that is allowed, and a wheel of it where one fits. So of what
+    nothing holds back there is none, nor of what the request or the host holds back.
     """
-    older = {} if wheels_alone is None else older_in(wheels_alone, than=resolution)
+    movable = resolution.installed.keys() - {*asked}
+    held = {
+        dependency.name
+        for requirer in movable
+        for dependency in resolution.requires.get(requirer, ())
+        if not dependency.allows(_ANY_LATER)
+    }
+    return held & {*sources_by_choice(resolution)}
+
+
+def source_warnings(resolution: Resolution) -> tuple[str, ...]:
+    """What a lock says of each distribution that is built from source."""
     by_choice = sources_by_choice(resolution)
     warnings = []
     for package in filter(is_source, resolution.packages):
         name, version = package["name"], package.get("version")
-        if name not in by_choice:
-            reason = f"it is asked for as {_source_text(package)}"
-        elif name in older:
-            reason = f"the newest wheel that fits is of {older[name]}"
-        elif older:
-            others = ", ".join(f"{other} {older[other]}" for other in sorted(older))
-            reason = f"with wheels alone there would be an older {others}"
-        else:
-            reason = "with wheels alone there is no solution"
+        reason = (
+            "no index that is asked has a wheel of this version that fits"
+            if name in by_choice
+            else f"it is asked for as {_source_text(package)}"
+        )
         shown = name if version is None else f"{name} {version}"
         warnings.append(f"{shown} is built from source: {reason}")
     return tuple(warnings)

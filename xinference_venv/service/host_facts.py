@@ -28,7 +28,7 @@ from xinference_venv.uv.subprocess import Uv
 _ACCELERATOR_FILES = ("/proc/driver/nvidia/version", "/dev/nvidia0", "/dev/davinci_manager")
 
 # Raised when the answers kept on disk tell more, or are found out in another way.
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(kw_only=True)

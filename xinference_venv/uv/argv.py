@@ -164,20 +164,19 @@ def resolve(
     sources: PackageSources,
     of_host_alone: bool = False,
     allow_source_builds: bool = True,
-    built: Sequence[str] = (),
+    wheels: Sequence[str] = (),
     secrets: frozenset[str] = frozenset(),
 ) -> UvCommand:
     """Resolve a requirements file into a PEP 751 lock file, and say what requires what.
 
     With `of_host_alone` no index is asked and no request leaves the machine. An existing
-    `output` gives preferences. What is named in `built` is taken from source alone, also where
-    nothing else may be.
+    `output` gives preferences. Of what is named in `wheels` no source is taken.
     """
     arguments = [
         *("pip", "compile", files.requirements, "--format", "pylock.toml", "--output-file", output),
         *("--python", python, "--no-config", "--no-header", "--no-annotate", "--no-progress"),
         *("--no-python-downloads", *files.arguments()),
-        *(argument for name in built for argument in ("--no-binary", name)),
+        *(argument for name in wheels for argument in ("--only-binary", name)),
     ]
     arguments += ["--no-index"] if of_host_alone else _source_arguments(sources)
     if not allow_source_builds:

@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 import tomllib
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -34,7 +35,7 @@ from packaging.version import Version
 
 from xinference_venv._util.redact import secrets_of
 from xinference_venv._util.tasks import cancel, ignore
-from xinference_venv.errors import ResolutionFailed, UvFailed
+from xinference_venv.errors import DeadlineExceeded, ResolutionFailed, UvFailed
 from xinference_venv.planning.displacement import (
     INSTALLER_TOOLS,
     HostSearch,
@@ -49,8 +50,14 @@ from xinference_venv.planning.displacement import (
 )
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.overlay import hidden_by
-from xinference_venv.planning.pylock import Resolution, read_resolution, strip_credentials
+from xinference_venv.planning.pylock import (
+    REQUEST,
+    Resolution,
+    read_resolution,
+    strip_credentials,
+)
 from xinference_venv.planning.requirements import Origin, RequirementLine
+from xinference_venv.planning.source_builds import older_in, sources_by_choice
 from xinference_venv.planning.sources import (
     BUILT_AS_TORCH,
     PYPI,
@@ -81,6 +88,9 @@ _FRESH_PASSES = 3
 _CAREFUL_FAILURES = 3
 # Far more than any real request took: each failure rules out what was tried.
 _MOST_FAILURES = 100
+# How long it may take to find out whether less can be built from source.
+_LEAST_SECONDS = 5.0
+_MOST_PASSES_LONG = 2.0
 
 
 def write_stubs(host: HostFacts, folder: Path) -> None:
@@ -98,9 +108,40 @@ class _Found:
     """A solution, and the host distributions whose versions were given."""
 
     resolution: Resolution
-    kept: frozenset[str]
+    kept: frozenset[str] = frozenset()
     missing: frozenset[str] = frozenset()
     """What other versions of what was found would need, and no place has."""
+    seconds: float = 0.0
+    """How long uv took."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Question:
+    """All that decides the answer of a pass; `files` are names and lines."""
+
+    files: tuple[tuple[str, tuple[str, ...]], ...] = field(repr=False)
+    sources: PackageSources
+    of_host_alone: bool
+    wheels: tuple[str, ...]
+
+
+def _write_files(folder: Path, files: Mapping[str, Sequence[str]]) -> argv.ResolutionFiles:
+    """Write the files of a pass; they hold credentials, so the folder is private."""
+
+    def write(name: str, lines: Sequence[str]) -> str | None:
+        if not lines:
+            return None
+        path = folder / f"{name}.txt"
+        path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        return str(path)
+
+    return argv.ResolutionFiles(
+        requirements=write("requirements", files["requirements"] or ["#"]) or "",
+        constraints=write("constraints", files["constraints"]),
+        overrides=write("overrides", files["overrides"]),
+        excludes=write("excludes", files["excludes"]),
+        build_constraints=write("build-constraints", files["build-constraints"]),
+    )
 
 
 # uv's words for an unknown extra of a stub.
@@ -115,6 +156,13 @@ def readable(warning: str) -> str:
     return _EXTRA_OF_STUB.sub(
         r"the host's \g<name> \g<version> has no extra named `\g<extra>`", warning
     )
+
+
+def _is_older(other: Resolution, before: Resolution, name: str) -> bool:
+    """Whether one has an older release of a package than the other, whatever its build."""
+    versions = [{**each.inherited, **each.installed}.get(name) for each in (other, before)]
+    first, second = (Version(str(version)).public for version in versions)
+    return Version(first) < Version(second)
 
 
 @dataclass(kw_only=True)
@@ -142,6 +190,8 @@ class Resolver:
     _builds: tuple[str, ...] = field(default=(), init=False)
     """Pins of what has to be built as the host's torch is."""
     _passes: int = field(default=0, init=False)
+    _answers: dict[_Question, _Found | UvFailed] = field(default_factory=dict, init=False)
+    """What uv answered already; no longer than this resolution, as an index may get releases."""
 
     async def resolve(self) -> tuple[Resolution, Mapping[str, str]]:
         """The resolution, and the host distributions to hide with it, each with the reason.
@@ -189,7 +239,7 @@ class Resolver:
 
     async def _alone(self) -> Resolution:
         async def resolve(sources: PackageSources) -> _Found:
-            return _Found(resolution=await self._attempt(sources), kept=frozenset())
+            return await self._attempt(sources)
 
         return await self._with_backend(resolve)
 
@@ -233,7 +283,7 @@ class Resolver:
         if wanted and sources.torch_backend is None and is_installed:
             # Asked only now: the backend's index is asked even for a torch of the host.
             sources = self.spec.sources
-            found = await resolve(sources)
+            found = await self._go_on(found, sources) or await resolve(sources)
         found = await self._with_builds_as_torch(found, sources, resolve)
         return await self._with_fewest_builds(found, sources)
 
@@ -263,7 +313,7 @@ class Resolver:
         self.say(f"resolving with {', '.join(pins)}, as the host's torch {torch} is built")
         self._builds = tuple(pins)
         try:
-            return await resolve(sources)
+            return await self._go_on(found, sources) or await resolve(sources)
         except UvFailed as error:
             raise ResolutionFailed(
                 f"the host's torch {torch} works only with {' and '.join(pins)}, which no index"
@@ -276,19 +326,51 @@ class Resolver:
                 },
             ) from error
 
+    async def _go_on(self, found: _Found, sources: PackageSources) -> _Found | None:
+        """What was found with as much of the host, from other sources or in other builds.
+
+        None where that has no solution or an older one: then the search has to start again.
+        """
+        if self.stubs is None:
+            return None
+        before = found.resolution
+        other = await self._try(sources, kept=found.kept - before.installed.keys())
+        if isinstance(other, UvFailed) or self._not_to_be_shown(other.resolution):
+            return None
+        older = older_in(other.resolution, than=before).keys()
+        if any(_is_older(other.resolution, before, name) for name in older):
+            return None
+        warnings = dict.fromkeys((*before.warnings, *other.resolution.warnings))
+        return replace(other, resolution=replace(other.resolution, warnings=tuple(warnings)))
+
     def _may_serve(self, line: RequirementLine) -> bool:
         return self.stubs is not None and may_be_satisfied(line, self.host)
 
     async def _with_fewest_builds(self, found: _Found, sources: PackageSources) -> Resolution:
         """The same with less of it built from source; what is inherited from the host stays."""
+        asked = self._asked()
         kept = found.kept - found.resolution.installed.keys()
+        limit = min(self.deadline, max(_LEAST_SECONDS, _MOST_PASSES_LONG * found.seconds))
 
-        async def building(names: Sequence[str]) -> Resolution | UvFailed:
-            self.say(f"resolving with {', '.join(names) or 'nothing'} built from source")
-            outcome = await self._try(sources, kept=kept, built=names)
+        exact = {*asked, *sources_by_choice(found.resolution)}
+
+        async def with_wheels(names: Sequence[str]) -> Resolution | UvFailed | None:
+            self.say(f"resolving with {', '.join(names)} not built from source")
+            # Nothing else serves instead, so nothing else is searched for.
+            floors = [
+                f"{name}>={version if name in exact else lowest_allowed(version)}"
+                for name, version in found.resolution.installed.items()
+                if version is not None
+            ]
+            try:
+                outcome = await self._try(
+                    sources, kept=kept, floors=floors, wheels=names, deadline=limit
+                )
+            except DeadlineExceeded:
+                return None
             return outcome if isinstance(outcome, UvFailed) else outcome.resolution
 
-        return await fewest_builds(found.resolution, building, asked=self._asked())
+        return await fewest_builds(found.resolution, with_wheels, asked=asked)
 
     def _asked(self) -> set[str]:
         return {*self.spec.roots, *(line.name or "" for line in self.spec.requirements)}
@@ -333,6 +415,11 @@ class Resolver:
             fresh = await alone
         finally:
             await cancel(alone)
+        if self._relaxed and isinstance(fresh, Resolution):
+            more = self._contradicted_pins(fresh) - self._relaxed
+            if more:
+                self.say(f"resolving without the placeholders of {', '.join(sorted(more))}")
+                self._relaxed |= more
         if isinstance(fresh, UvFailed) and isinstance(first, UvFailed):
             others = names_in(str(fresh)) & offered - self._asked()
             if has_no_solution(str(fresh)) and not others:
@@ -494,11 +581,12 @@ class Resolver:
         """What there would be without the host, or why that has no solution.
 
         What the request pins to the host's very version is the host's there, too, and so is what
-        no index has.
+        no index has. Where a placeholder gave way, all do: what they hold back shows at once.
         """
+        relaxed = self._pins() if self._relaxed else frozenset()
         kept = frozenset(
             line.name
-            for line in self._lines()
+            for line in self._lines(relaxed)
             if line.name in self.host.by_name
             and line.name not in self._unusable
             and is_exact(line)
@@ -507,7 +595,7 @@ class Resolver:
         offered = self.host.by_name.keys() - self._unusable.keys()
         outcome: _Found | UvFailed | None = None
         for _ in range(_FRESH_PASSES):
-            outcome = await self._try(sources, kept=kept, roots=False)
+            outcome = await self._try(sources, kept=kept, roots=False, relaxed=relaxed)
             only_here = (
                 missing_in(str(outcome)) if isinstance(outcome, UvFailed) else outcome.missing
             )
@@ -526,18 +614,22 @@ class Resolver:
         kept: Collection[str],
         floors: Sequence[str] = (),
         of_host_alone: bool = False,
-        built: Sequence[str] | None = None,
+        wheels: Sequence[str] = (),
         roots: bool = True,
+        relaxed: Collection[str] | None = None,
+        deadline: float | None = None,
     ) -> _Found | UvFailed:
         """One pass, or why it has no solution. Any other failure is the caller's."""
         try:
-            return await self._attempt_found(
+            return await self._attempt(
                 sources,
                 kept=kept,
                 floors=floors,
                 of_host_alone=of_host_alone,
-                built=built,
+                wheels=wheels,
                 roots=roots,
+                relaxed=relaxed,
+                deadline=deadline,
             )
         except UvFailed as error:
             # Without the roots it only tells what would be newest, so nothing of it is fatal.
@@ -545,24 +637,51 @@ class Resolver:
                 return error
             raise
 
-    async def _attempt(self, sources: PackageSources) -> Resolution:
-        return (await self._attempt_found(sources, kept=())).resolution
-
-    async def _attempt_found(
+    async def _attempt(
         self,
         sources: PackageSources,
         *,
-        kept: Collection[str],
+        kept: Collection[str] = (),
         floors: Sequence[str] = (),
         of_host_alone: bool = False,
-        built: Sequence[str] | None = None,
+        wheels: Sequence[str] = (),
         roots: bool = True,
+        relaxed: Collection[str] | None = None,
+        deadline: float | None = None,
     ) -> _Found:
-        """One pass; `built` is all that may be built from source, None for anything."""
+        """One pass; of `wheels` no source is taken. What was asked before is not asked again."""
+        files = self._files(
+            sources,
+            kept=kept,
+            floors=floors,
+            look=not of_host_alone,
+            roots=roots,
+            relaxed=self._relaxed if relaxed is None else relaxed,
+        )
+        question = _Question(
+            files=tuple(files.items()),
+            sources=sources,
+            of_host_alone=of_host_alone,
+            wheels=tuple(wheels),
+        )
+        answer = self._answers.get(question)
+        if answer is None:
+            try:
+                answer = await self._ask(question, deadline or self.deadline)
+            except UvFailed as error:
+                answer = error
+            self._answers[question] = answer
+        if isinstance(answer, UvFailed):
+            raise answer
+        return replace(answer, kept=frozenset(kept))
+
+    async def _ask(self, question: _Question, deadline: float) -> _Found:
+        """Ask uv; raises `UvFailed`."""
         self._passes += 1
         folder = self.scratch / f"pass-{self._passes}"
         folder.mkdir()
         output = folder / "pylock.resolution.toml"
+        sources = question.sources
         log = ResolverLog()
 
         def hear(line: str) -> None:
@@ -570,22 +689,21 @@ class Resolver:
                 self.note(line)
 
         command = argv.resolve(
-            files=self._write_files(
-                folder, sources, kept=kept, floors=floors, look=not of_host_alone, roots=roots
-            ),
+            files=_write_files(folder, dict(question.files)),
             output=str(output),
             python=self._python(),
             sources=sources,
-            of_host_alone=of_host_alone,
-            allow_source_builds=self.spec.allow_source_builds and built is None,
-            built=built or (),
+            of_host_alone=question.of_host_alone,
+            allow_source_builds=self.spec.allow_source_builds,
+            wheels=question.wheels,
             secrets=self._secrets(sources),
         )
         logins = git_logins(line.text for line in self.spec.requirements)
         git = git_variables(logins, folder, self.uv.door.environment)
+        started = time.monotonic()
         await self.uv(
             replace(command, environment={**command.environment, **git}),
-            deadline=self.deadline,
+            deadline=deadline,
             on_line=hear,
             working_directory=str(folder),
         )
@@ -600,49 +718,42 @@ class Resolver:
             resolution=replace(
                 found, requires=log.requires(found), warnings=tuple(map(readable, log.warnings))
             ),
-            kept=frozenset(kept),
             missing=frozenset(log.missing - found.installed.keys()),
+            seconds=time.monotonic() - started,
         )
 
-    def _write_files(
+    def _files(
         self,
-        folder: Path,
         sources: PackageSources,
         *,
         kept: Collection[str],
         floors: Sequence[str],
         look: bool,
         roots: bool,
-    ) -> argv.ResolutionFiles:
-        """The files of a pass; they hold credentials, so the scratch folder is private."""
+        relaxed: Collection[str],
+    ) -> dict[str, tuple[str, ...]]:
+        """The lines of the files of a pass.
 
-        def write(name: str, lines: Iterable[str]) -> str | None:
-            text = "".join(f"{line}\n" for line in lines)
-            if not text:
-                return None
-            path = folder / f"{name}.txt"
-            path.write_text(text, "utf-8")
-            return str(path)
-
+        Where the host's version is kept a placeholder for it says nothing more, so that the
+        question is the same when it gives way.
+        """
         spec = self.spec
         links = map(argv.find_links_url, sources.find_links) if look else ()
         asked = [self._root_text(name) for name in spec.roots if roots and self._is_asked(name)]
-        requirements = [
-            *(f"--find-links {place}" for place in links),
-            *(without_git_login(line.text) for line in self._lines()),
-            *asked,
-        ]
         stubs = [self._stub_line(name) for name in sorted(kept)]
-        return argv.ResolutionFiles(
-            requirements=write("requirements", requirements) or write("requirements", ["#"]) or "",
-            constraints=write(
-                "constraints",
-                [*spec.constraints, *self._wire_bounds(), *self._builds, *floors, *stubs],
+        return {
+            "requirements": (
+                *(f"--find-links {place}" for place in links),
+                *(without_git_login(line.text) for line in self._lines({*kept, *relaxed})),
+                *asked,
             ),
-            overrides=write("overrides", spec.overrides),
-            excludes=write("excludes", spec.excludes),
-            build_constraints=write("build-constraints", spec.build_constraints),
-        )
+            "constraints": (
+                *(*spec.constraints, *self._wire_bounds(), *self._builds, *floors, *stubs),
+            ),
+            "overrides": spec.overrides,
+            "excludes": spec.excludes,
+            "build-constraints": spec.build_constraints,
+        }
 
     def _stub_line(self, name: str) -> str:
         """A host distribution as the one that serves, by the place of its stub."""
@@ -651,14 +762,23 @@ class Resolver:
         stub = self.stubs / stub_file_name(self.host.by_name[name], tag)
         return f"{name} @ {argv.find_links_url(str(stub))}"
 
-    def _lines(self) -> tuple[RequirementLine, ...]:
+    def _lines(self, relaxed: Collection[str] | None = None) -> tuple[RequirementLine, ...]:
         """What the request asks for, without the placeholders that gave way."""
+        relaxed = self._relaxed if relaxed is None else relaxed
         return tuple(
             replace(line, text=line.name)
-            if line.name is not None and line.name in self._relaxed and line.is_system_pin
+            if line.name is not None and line.name in relaxed and line.is_system_pin
             else line
             for line in self.spec.requirements
         )
+
+    def _pins(self) -> set[str]:
+        """The names of the placeholders for the host's version."""
+        return {
+            line.name
+            for line in self.spec.requirements
+            if line.is_system_pin and line.name is not None
+        }
 
     def _bounds(self) -> list[RequirementLine]:
         """Constraints and overrides that apply here, as what they mean for the host's versions."""
@@ -706,12 +826,18 @@ class Resolver:
         """The names of placeholders for the host's version that an explanation names."""
         if not has_no_solution(words):
             return []
-        named = names_in(words)
-        return sorted(
-            line.name
-            for line in self.spec.requirements
-            if line.is_system_pin and line.name is not None and line.name in named - self._relaxed
-        )
+        return sorted(self._pins() & names_in(words) - self._relaxed)
+
+    def _contradicted_pins(self, fresh: Resolution) -> set[str]:
+        """The placeholders whose version something of a solution without them excludes."""
+        return {
+            dependency.name
+            for requirer, dependencies in fresh.requires.items()
+            for dependency in dependencies
+            if requirer != REQUEST
+            and dependency.name in self._pins()
+            and not dependency.allows(self.host.versions[dependency.name])
+        }
 
     def _relaxed_warnings(self, found: Resolution) -> list[str]:
         """Which placeholders gave way, and to what."""

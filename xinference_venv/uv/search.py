@@ -13,41 +13,39 @@ from xinference_venv.errors import UvFailed
 from xinference_venv.planning.displacement import names_in
 from xinference_venv.planning.pylock import Resolution
 from xinference_venv.planning.source_builds import (
-    older_in,
+    avoidable_sources,
     serves_instead,
     source_warnings,
-    sources_by_choice,
-    sources_by_request,
 )
+
+_QUESTIONS = 2
 
 
 async def fewest_builds(
     found: Resolution,
-    building: Callable[[Sequence[str]], Awaitable[Resolution | UvFailed]],
+    with_wheels: Callable[[Sequence[str]], Awaitable[Resolution | UvFailed | None]],
     *,
     asked: Collection[str],
 ) -> Resolution:
     """What builds less from source than `found` and serves instead of it, else `found` itself.
 
-    `asked` are the names that the request asks for. `building` resolves with nothing built but
-    the named, or says why that has no solution: of what it names there are no wheels, so it is
-    not asked without them again. The warnings say what stays to be built, and why.
+    `asked` are the names that the request asks for. `with_wheels` resolves with wheels alone of the
+    names that it gets, says why that has no solution, or gives up with None. It is asked only
+    where that may have one. The warnings say what stays to be built, and why.
     """
-    by_choice, by_request = sources_by_choice(found), sources_by_request(found)
-    built: set[str] = set()
-    wheels_alone: Resolution | None = None
     best = found
-    while built < {*by_choice}:
-        other = await building([*by_request, *sorted(built)])
-        if not built and isinstance(other, Resolution):
-            wheels_alone = other
-        if isinstance(other, UvFailed):
-            more = {*by_choice} & names_in(str(other)) - built
-        elif serves_instead(other, found, asked=asked):
-            best = other
+    names = avoidable_sources(found, asked=asked)
+    for _ in range(_QUESTIONS):
+        if not names:
             break
-        else:
-            more = {*by_choice} & older_in(other, than=found).keys() - built
-        built |= more or {*by_choice}
-    warnings = (*found.warnings, *source_warnings(best, wheels_alone))
+        other = await with_wheels(sorted(names))
+        if isinstance(other, Resolution):
+            if serves_instead(other, found, asked=asked):
+                best = other
+            break
+        if other is None:
+            break
+        # Where the explanation names all of them or none, there is nothing to go on with.
+        names = names - names_in(str(other)) if names & names_in(str(other)) else set()
+    warnings = (*found.warnings, *source_warnings(best))
     return replace(best, warnings=tuple(dict.fromkeys(warnings)))

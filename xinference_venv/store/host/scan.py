@@ -13,9 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import TypedDict
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from xinference_venv.planning.host import HostDistribution, Interpreter
 from xinference_venv.store.atomic import Stamp, stamp_of
+from xinference_venv.store.host.built_for import NUMPY, built_with, numpy_range
 from xinference_venv.store.host.elf import bound_distributions
 from xinference_venv.store.host.metadata import read_metadata
 from xinference_venv.store.packages.record_file import FileList, read_file_list, shared_objects
@@ -166,7 +171,35 @@ def _with_files(
             compiled=bool(objects[name]),
             bound_to=bound[name],
             shares=shares[name],
+            **_built_for(each, objects, found, files),
         )
+
+
+class _BuiltFor(TypedDict):
+    built_with: tuple[str, ...] | None
+    numpy_range: str | None
+
+
+def _built_for(
+    each: HostDistribution,
+    objects: Mapping[str, Sequence[str]],
+    found: Mapping[str, HostDistribution],
+    files: Mapping[str, FileList],
+) -> _BuiltFor:
+    """With which of the compiled distributions that it requires it was built, and for which
+    versions of NumPy.
+    """
+    required = {canonicalize_name(Requirement(text).name) for text in each.requires}
+    others: dict[str, set[str]] = {
+        name: {path.partition("/")[0].partition(".")[0] for path in files[name].inside}
+        for name in required & objects.keys() - {each.name}
+        if objects[name]
+    }
+    if not objects[each.name] or not others:
+        return {"built_with": (), "numpy_range": None}
+    partners = built_with(objects[each.name], others)
+    versions = numpy_range(objects[each.name], found[NUMPY].version) if NUMPY in partners else None
+    return {"built_with": partners, "numpy_range": versions}
 
 
 def _objects(
