@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from xinference_venv.errors import InvalidRequirement, PythonNotFound, UvFailed
 from xinference_venv.inventory.job_log import JobLog, Outcome
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.service.build_log import FLUSH_SECONDS, BuildLog, log_failure
+from xinference_venv.store import logs
 from xinference_venv.store.logs import logs_of, text_of
 from xinference_venv.store.store import Store
 
@@ -79,6 +81,36 @@ async def test_a_cancelled_build_says_so(store: Store) -> None:
     await asyncio.wait([task])
     assert task.cancelled()
     assert only(store).outcome is Outcome.CANCELLED
+
+
+async def test_the_log_of_a_build_that_is_cancelled_at_once_has_ended_and_is_deleted_in_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def build() -> None:
+        async with build_log(store).kept():
+            await asyncio.Event().wait()
+
+    for _ in range(20):
+        building = asyncio.create_task(build())
+        # It is opening its log in a thread.
+        await asyncio.sleep(0)
+        building.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await building
+    assert {each.outcome for each in logs_of(store.layout, Selection())} == {Outcome.CANCELLED}
+    monkeypatch.setattr(logs, "LOGS_KEPT", 3)
+    async with build_log(store).kept():
+        assert len(list(logs_of(store.layout, Selection()))) == 3
+
+
+async def test_what_the_file_system_refuses_ends_a_log_with_code_and_reason(store: Store) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        async with build_log(store).kept():
+            raise OSError(errno.ENOSPC, "No space left on device", "/a/file")
+    [found] = logs_of(store.layout, Selection())
+    assert found.error is not None
+    assert found.error["code"] == "store_error"
+    assert "/a/file: No space left on device" in found.error["message"]
 
 
 async def test_a_job_that_fails_before_there_is_a_build_has_a_log(store: Store) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import venv
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +94,28 @@ async def test_damaged_facts_are_asked_anew(host: Host, damage: str) -> None:
     facts = await host.hosts().facts()
     host.change_saved(lambda saved: saved.pop(damage))
     assert await host.hosts().facts() == facts
+
+
+async def test_a_slow_search_for_one_version_holds_up_no_other_launch_and_says_so(
+    host: Host, tmp_path: Path
+) -> None:
+    hosts = host.hosts()
+    facts = await hosts.facts()
+    os.mkfifo(tmp_path / "gate")
+    slow = tmp_path / "uv"
+    slow.write_text(f"#!/bin/sh\nread line < {tmp_path / 'gate'}\n")
+    slow.chmod(0o755)
+    hosts.uv = replace(hosts.uv, program=str(slow))
+    heard: list[str] = []
+    searches = [
+        asyncio.create_task(hosts.interpreter("3.99", facts.interpreter, heard.append))
+        for _ in range(2)
+    ]
+    while not heard:  # noqa: ASYNC110 (the second one says it when it comes to the lock)
+        await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        assert await hosts.facts() == facts
+    assert heard == ["waiting for another launch that looks for Python 3.99"]
+    for each in searches:
+        each.cancel()
+    await asyncio.gather(*searches, return_exceptions=True)

@@ -98,15 +98,19 @@ async def test_a_failed_job_counts_by_the_code_of_its_error_and_is_a_warning(
     assert caplog.records[-1].levelname == "WARNING"
 
 
-async def test_a_job_that_is_cancelled_before_its_first_step_is_counted_too(
+async def test_a_job_that_is_cancelled_before_its_first_step_has_ended_and_is_counted_too(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
     measures = MetricRegistry()
-    task = start_job_task(a_job(), asyncio.sleep(1000), measures, "here")
+    job = a_job()
+    task = start_job_task(job, asyncio.sleep(1000), measures, "here")
     task.cancel()
     await asyncio.wait([task])
-    assert counted(measures) == {("job_duration_seconds", "cancelled", ""): 1}
+    # Else whoever follows it would wait for ever.
+    report = await job.report(0, timeout=1000)
+    assert (report.phase, report.events[-1].phase) == (Phase.CANCELLED, Phase.CANCELLED)
+    assert counted(measures)["job_duration_seconds", "cancelled", ""] == 1
     assert caplog.records[-1].getMessage().startswith("the launch was cancelled")
 
 

@@ -207,7 +207,7 @@ def test_a_lease_that_may_not_be_read_counts(
 ) -> None:
     lease = take(leases, ended_process())
 
-    def refuse(path: Path) -> bytes:
+    def refuse(path: Path, **_: object) -> bytes:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     monkeypatch.setattr(atomic, "read_regular", refuse)

@@ -27,12 +27,12 @@ from xinference_venv.errors import (
     DeadlineExceeded,
     IncompatibleVersion,
     InvalidRecord,
-    StoreError,
     VirtualEnvError,
     WorkerUnavailable,
     error_from_dict,
 )
 from xinference_venv.inventory.failure import Failure
+from xinference_venv.service.phases import store_error
 
 SUPERVISOR_UID = "xinference_venv_supervisor"
 WORKER_UID = "xinference_venv_worker"
@@ -250,7 +250,7 @@ async def answer(
         raised = error
     except OSError as error:
         # On the other side it would pass for one of the connection, or of a disk over there.
-        raised = StoreError(str(error) or type(error).__name__)
+        raised = store_error(error)
     return Answer(error=Failure.of(raised)).to_dict()
 
 

@@ -28,7 +28,8 @@ from xinference_venv.cli.serve import supervisor, web, worker
 from xinference_venv.cli.session import Stopped
 from xinference_venv.cli.verify import verify
 from xinference_venv.cli.watch import watch
-from xinference_venv.errors import InvalidInput, JobCancelled, StoreError, VirtualEnvError
+from xinference_venv.errors import InvalidInput, JobCancelled, VirtualEnvError
+from xinference_venv.service.phases import store_error
 from xinference_venv.service.places import user_home
 
 
@@ -117,5 +118,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except VirtualEnvError as error:
         return report(error, as_json)
     except OSError as error:
-        return report(StoreError(str(error) or type(error).__name__), as_json)
+        return report(store_error(error), as_json)
     return code or 0

@@ -18,6 +18,7 @@ from xinference_venv.errors import InvalidInput, VirtualEnvError
 from xinference_venv.inventory.job_log import LogEnding, Outcome
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.store.atomic import store_error
 from xinference_venv.store.log_writer import LogWriter
 from xinference_venv.store.store import Store
 
@@ -47,8 +48,9 @@ class BuildLog:
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """Open the log, and let its end say how what is done meanwhile has ended."""
-        await finish_in_thread(self.writer.open)
         try:
+            # Inside: the thread that opens it goes on when this is cancelled.
+            await finish_in_thread(self.writer.open)
             yield
         finally:
             ending = self._ending(sys.exception())
@@ -66,6 +68,8 @@ class BuildLog:
             return LogEnding(outcome=Outcome.READY, ended=now)
         if isinstance(error, asyncio.CancelledError):
             return LogEnding(outcome=Outcome.CANCELLED, ended=now)
+        if isinstance(error, OSError):
+            error = store_error(error)
         if not isinstance(error, VirtualEnvError):
             message = f"{type(error).__name__}: {error}"
             self.writer.add(message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -39,7 +40,9 @@ class HostFactsReader:
     uv: Uv
     settings: Settings
     environ: Mapping[str, str]
-    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _locks: dict[str, asyncio.Lock] = field(
+        default_factory=lambda: defaultdict(asyncio.Lock), init=False
+    )
     _kept: dict[str, tuple[dict[str, Stamp], Any]] = field(default_factory=dict, init=False)
 
     async def facts(self) -> HostFacts:
@@ -56,8 +59,9 @@ class HostFactsReader:
             await asyncio.to_thread(self.store.save_host, facts)
             return facts, stamps
 
-        async with self._lock:
-            facts: HostFacts = await self._remembered(f"host {python}", HostFacts, ask)
+        what = f"host {python}"
+        async with self._locks[what]:
+            facts: HostFacts = await self._remembered(what, HostFacts, ask)
         return facts
 
     async def search_path(self) -> Sequence[str]:
@@ -73,18 +77,25 @@ class HostFactsReader:
         if wanted is None or host.version == wanted or host.version.startswith(f"{wanted}."):
             return host
 
+        what = f"python {wanted}"
+        uv = self.uv.of_job(f"a search for Python {wanted}", lambda _, reason: on_line(reason))
+
         async def ask() -> tuple[Interpreter, dict[str, Stamp]]:
             path = await find_python(
-                self.uv,
+                uv,
                 wanted,
                 allow_download=self.settings.python_downloads,
                 on_line=on_line,
             )
-            interpreter = await probe_interpreter(self.uv.door, path)
+            interpreter = await probe_interpreter(uv.door, path)
             return interpreter, await asyncio.to_thread(stamp_all, interpreter)
 
-        async with self._lock:
-            found: Interpreter = await self._remembered(f"python {wanted}", Interpreter, ask)
+        # A download takes minutes: it holds up no launch that needs another version.
+        lock = self._locks[what]
+        if lock.locked():
+            on_line(f"waiting for another launch that looks for Python {wanted}")
+        async with lock:
+            found: Interpreter = await self._remembered(what, Interpreter, ask)
         return found
 
     def pip(self) -> PipConfig:

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from xinference_venv._util.humanize import quoted
-from xinference_venv.errors import InvalidInput, UnknownJob, VirtualEnvError
+from xinference_venv.errors import InvalidInput, JobCancelled, UnknownJob, VirtualEnvError
 from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.jobs import JobJournal, Phase, PreparedEnvironment
 from xinference_venv.inventory.lease import Lease
@@ -222,10 +222,11 @@ def start_job_task(
 
 
 def _end(job: Job, measures: MetricRegistry, _: asyncio.Task[None]) -> None:
+    if not job.journal.phase.is_last:
+        # It was cancelled before its first step, so it could not say so itself.
+        job.error = JobCancelled(f"the job for {job.request.model_name} was cancelled")
+        job.say(Phase.CANCELLED, str(job.error))
     outcome = job.journal.phase
-    if not outcome.is_last:
-        # It was cancelled before its first step.
-        outcome = Phase.CANCELLED
     source = "" if outcome is not Phase.READY else _source(job).value
     seconds = sum(job.journal.seconds.values())
     measures.observe(metrics.JOB_SECONDS, outcome.value, source, value=seconds)

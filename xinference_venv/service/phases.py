@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 
 from xinference_venv.errors import VirtualEnvError
 from xinference_venv.inventory.jobs import Phase
+from xinference_venv.store.atomic import store_error as store_error
 
 _T = TypeVar("_T")
 
@@ -18,8 +19,10 @@ class ReportProgress(Protocol):
 
 
 async def in_phase(phase: Phase, work: Awaitable[_T]) -> _T:
-    """Let an error say in which phase it happened."""
+    """Let an error say in which phase it happened, also one of the file system."""
     try:
         return await work
+    except OSError as error:
+        raise store_error(error).with_details(phase=phase.value) from error
     except VirtualEnvError as error:
         raise error.with_details(phase=phase.value) from error

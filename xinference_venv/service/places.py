@@ -8,13 +8,16 @@ not be written to, a ``TMPDIR`` that is missing or too long for a socket.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import shutil
+import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +30,7 @@ from xinference_venv.store.host_files import (
     same_file_system,
 )
 from xinference_venv.store.paths import StorePaths
+from xinference_venv.store.visit import open_regular
 
 NO_HOME = "/nonexistent"
 """The home directory of who has none, as Debian calls it: nothing is read or written there."""
@@ -40,6 +44,10 @@ _SOCKET_NAME = len("/.xoscar/socket/") + 32 + 1
 SOCKET_FOLDER_BYTES = _SOCKET_PATH - _SOCKET_NAME
 """So long the path of the folder may be that `SOCKET_VARIABLE` names, in bytes."""
 _PREFIX = "xv-"
+# The file that a process locks as long as it uses the folder.
+_HELD = "held"
+# So long after it was made a folder is not swept: its process may not have locked it yet.
+_BEING_MADE_SECONDS = 60.0
 # What `tempfile.mkdtemp` adds to a folder: a slash, our prefix and eight characters.
 _PRIVATE_NAME = 1 + len(_PREFIX) + 8
 
@@ -167,11 +175,36 @@ def socket_folder(environ: Mapping[str, str]) -> Iterator[str]:
             )
         yield named
         return
-    folder = tempfile.mkdtemp(prefix=_PREFIX, dir=_place_for_sockets(environ))
+    place = _place_for_sockets(environ)
+    _sweep_sockets(place)
+    folder = tempfile.mkdtemp(prefix=_PREFIX, dir=place)
     try:
-        yield folder
+        with open(os.path.join(folder, _HELD), "xb") as held:
+            # The system lets go of it when this process dies, however that is.
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep_sockets(place: str) -> None:
+    """Delete the folders for sockets that dead processes of this user left in a place."""
+    with suppress(OSError), os.scandir(place) as entries:
+        for entry in entries:
+            if entry.name.startswith(_PREFIX):
+                _sweep_folder(entry)
+
+
+def _sweep_folder(entry: os.DirEntry[str]) -> None:
+    with suppress(OSError):
+        found = entry.stat(follow_symlinks=False)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            return
+        if time.time() - found.st_mtime < _BEING_MADE_SECONDS:
+            return
+        with open_regular(os.path.join(entry.path, _HELD)) as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(entry.path, ignore_errors=True)
 
 
 _SOCKET_HINT = (

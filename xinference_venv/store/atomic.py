@@ -171,7 +171,7 @@ class Disk:
     def read_json(self, path: Path) -> Any | None:
         """Read plain JSON values; None when there is no file, `InvalidRecord` when damaged."""
         try:
-            value = json.loads(read_regular(path))
+            value = json.loads(read_regular(path, follow=False))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, RecursionError, IsADirectoryError) as error:

@@ -211,7 +211,7 @@ def _note(lock: int, text: str) -> None:
 def _holder(path: Path) -> str:
     """Who holds a lock, by the note in its file; a dead process that left its note does not."""
     try:
-        note = LockNote.from_dict(json.loads(read_regular(path)))
+        note = LockNote.from_dict(json.loads(read_regular(path, follow=False)))
     except (OSError, ValueError, RecursionError, InvalidRecord):
         return _NAMELESS
     if judge(note.process, this_process(), process_start) is Holder.GONE:

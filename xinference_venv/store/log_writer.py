@@ -57,9 +57,10 @@ class LogWriter:
         Raises `StoreError`, and `InvalidName` for a job's name that can't be part of a file's.
         """
         now = time.time()
-        self.log_id = new_log_id(self.job_id, now)
         header = LogHeader(key=self.key, job_id=self.job_id, started=now, owner=this_process())
-        self.disk.write(self._path, _bytes(header.line), durable=False)
+        log_id = new_log_id(self.job_id, now)
+        self.disk.write(log_path(self.layout, log_id), _bytes(header.line), durable=False)
+        self.log_id = log_id
         delete_old_logs(self.layout, self.disk)
 
     def add(self, text: str) -> None:
@@ -84,7 +85,12 @@ class LogWriter:
                 self._refused += len(lines)
 
     def end(self, ending: LogEnding) -> None:
-        """Write what is left and how the job ended; nothing is added after this."""
+        """Write what is left and how the job ended; nothing is added after this.
+
+        A log that could not be opened has no end.
+        """
+        if not self.log_id:
+            return
         self.flush()
         missing = self._dropped + self._refused
         lines = [_bytes(f"({counted(missing, 'line')} left out)")] if missing else []

@@ -63,7 +63,7 @@ def logs_of(layout: StorePaths, wanted: Selection) -> Iterator[JobLog]:
 def text_of(log: JobLog) -> str:
     """The text of a log without its first line and its ending; empty when it is gone."""
     try:
-        content = read_regular(log.path).partition(b"\n")[2]
+        content = read_regular(log.path, follow=False).partition(b"\n")[2]
     except FileNotFoundError:
         return ""
     return _without_ending(content).decode("utf-8", "replace")
@@ -77,7 +77,7 @@ def read_on(layout: StorePaths, log_id: str, offset: int) -> LogPart:
     path = log_path(layout, log_id)
     try:
         log = _described(path, log_id)
-        with open_regular(path) as file:
+        with open_regular(path, follow=False) as file:
             start = max(offset, len(file.readline(PART_BYTES)))
             file.seek(start)
             content = file.read(PART_BYTES)
@@ -124,7 +124,7 @@ def _log_ids(layout: StorePaths) -> list[str]:
 
 
 def _described(path: Path, log_id: str) -> JobLog:
-    with open_regular(path) as file:
+    with open_regular(path, follow=False) as file:
         header = LogHeader.from_line(file.readline(_LINE_BYTES))
         # Judged first: what a dead writer has not written by now, it never will.
         writer = judge(header.owner, this_process(), process_start)

@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedReader
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 
 from xinference_venv.errors import DeadlineExceeded, InvalidRecord, StoreError
@@ -87,20 +87,30 @@ def _may_be_there(path: str) -> bool:
     return True
 
 
-def open_regular(path: str | Path) -> BufferedReader:
+def open_regular(
+    path: str | os.PathLike[str], *, follow: bool = True, directory: int | None = None
+) -> BufferedReader:
     """Open a regular file for reading; raises `OSError`, also for what is none.
 
-    To open a pipe would wait for another process to write into it, a device may never end.
+    To open a pipe would wait for another process to write into it, a device may never end. What is
+    a link is refused unless `follow`; `directory` is what a relative path begins at.
     """
     # Opened so that nothing waits, whatever it is; a terminal does not become ours.
-    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    opened = os.open(path, flags | (0 if follow else os.O_NOFOLLOW), dir_fd=directory)
     if not stat.S_ISREG(os.fstat(opened).st_mode):
         os.close(opened)
         raise IsADirectoryError(errno.EISDIR, "it is no regular file", str(path))
     return os.fdopen(opened, "rb")
 
 
-def read_regular(path: str | Path) -> bytes:
+def read_regular(path: str | os.PathLike[str], *, follow: bool = True) -> bytes:
     """The content of a regular file; raises `OSError` like `open_regular`."""
-    with open_regular(path) as file:
+    with open_regular(path, follow=follow) as file:
+        return file.read()
+
+
+def read_text(path: str | os.PathLike[str], *, errors: str = "strict") -> str:
+    """The text of a regular file in UTF-8; raises `OSError` like `open_regular`."""
+    with TextIOWrapper(open_regular(path), encoding="utf-8", errors=errors) as file:
         return file.read()

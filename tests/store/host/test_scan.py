@@ -543,3 +543,16 @@ def test_a_file_that_comes_or_goes_is_noticed_if_it_was_asked_for(
 
 def test_no_stamps_mean_no_change() -> None:
     assert unchanged({})
+
+
+@pytest.mark.parametrize("file", ["METADATA", "RECORD", "top_level.txt", "entry_points.txt"])
+def test_a_pipe_in_the_place_of_a_file_holds_up_nothing(tmp_path: Path, file: str) -> None:
+    fake_distribution(tmp_path, "good", "1.0")
+    folder = metadata(
+        tmp_path, "odd-1.0.dist-info", b"Metadata-Version: 2.1\nName: odd\nVersion: 1.0\n"
+    )
+    (folder / file).unlink(missing_ok=True)
+    os.mkfifo(folder / file)
+    os.mkfifo(tmp_path / "odd.pth")
+    found, _ = scan(tmp_path)
+    assert "good" in found

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -272,11 +273,12 @@ class _Composition:
         """
         source, target = Path(file.tree, file.path), self._venv / file.path
         try:
-            size = os.stat(source).st_size
+            found = os.stat(source)
         except OSError:
             # Its owner's list of files is wrong.
             return
-        if not file.executable or size > _COPIED_BYTES:
+        is_small = stat.S_ISREG(found.st_mode) and found.st_size <= _COPIED_BYTES
+        if not file.executable or not is_small:
             os.symlink(source, target)
             return
         content = source.read_bytes()

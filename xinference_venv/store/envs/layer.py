@@ -24,6 +24,7 @@ from xinference_venv.planning.host import HostDistribution, HostFacts, Interpret
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.packages.record_file import recorded_files
 from xinference_venv.store.paths import LAYER_NAME
+from xinference_venv.store.visit import read_text
 
 # Sorts after the .pth files of packages, so that the environment's own come first.
 PTH_NAME = "zzzz-xinference-venv-inherited.pth"
@@ -182,7 +183,7 @@ def _added_paths(entry: os.DirEntry[str]) -> list[str]:
     if not entry.name.endswith(".pth"):
         return []
     try:
-        lines = Path(entry.path).read_text("utf-8", "replace").splitlines()
+        lines = read_text(entry.path, errors="replace").splitlines()
     except OSError:
         return []
     paths = []

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PathDistribution
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from packaging.version import InvalidVersion, Version
 
 from xinference_venv.planning.host import HostDistribution
 from xinference_venv.planning.pylock import strip_credentials
+from xinference_venv.store.visit import read_text
 
 _SCRIPT_GROUPS = frozenset({"[console_scripts]", "[gui_scripts]"})
 _DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
@@ -29,6 +31,20 @@ _SCRIPT = re.compile(
 )
 
 
+class _Distribution(PathDistribution):
+    """A distribution of which only regular files are read: a pipe would hold up everything."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._folder = path
+
+    def read_text(self, filename: str | os.PathLike[str]) -> str | None:
+        """The text of a file of the metadata; None where there is none that may be read."""
+        with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):
+            return read_text(self._folder / filename)
+        return None
+
+
 def read_metadata(location: str, entry: str, skipped: list[str]) -> HostDistribution | None:
     """Read one distribution; what is not valid is added to `skipped`, each with its reason.
 
@@ -37,7 +53,7 @@ def read_metadata(location: str, entry: str, skipped: list[str]) -> HostDistribu
     out.
     """
     place = os.path.join(location, entry)
-    distribution = PathDistribution(Path(place))
+    distribution = _Distribution(Path(place))
     try:
         metadata = distribution.metadata
         name = canonicalize_name((metadata.get_all("Name") or [""])[0], validate=True)
@@ -78,7 +94,7 @@ def _requirements(distribution: PathDistribution, place: str, skipped: list[str]
 def _text(place: str, name: str, skipped: list[str]) -> str | None:
     """The text of a file of the metadata folder; None where it is absent or can't be read."""
     try:
-        return Path(place, name).read_text("utf-8")
+        return read_text(Path(place, name))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:

@@ -24,6 +24,7 @@ from xinference_venv.store.host.built_for import NUMPY, built_with, numpy_range
 from xinference_venv.store.host.elf import bound_distributions
 from xinference_venv.store.host.metadata import read_metadata
 from xinference_venv.store.packages.record_file import FileList, read_file_list, shared_objects
+from xinference_venv.store.visit import read_text
 
 # Installers replace a metadata folder whole, which its parent's stamp tells. Of the files in it,
 # those are stamped that people edit in place: two microseconds each, of hundreds.
@@ -145,7 +146,7 @@ def _absent_paths(location: str, pth: str) -> list[str]:
 
 def _lines(file: str) -> list[str]:
     try:
-        text = Path(file).read_text("utf-8", "replace")
+        text = read_text(file, errors="replace")
     except OSError:
         return []
     return [line.strip() for line in text.splitlines() if line.strip()]

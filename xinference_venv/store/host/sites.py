@@ -10,7 +10,6 @@ import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
@@ -21,6 +20,7 @@ from xinference_venv.planning.joins import COVERED, HostName, HostShare, HostSit
 from xinference_venv.planning.package import HostPart
 from xinference_venv.store.atomic import stamp_of
 from xinference_venv.store.packages.record_file import read_file_list
+from xinference_venv.store.visit import read_text
 
 _BYTECODE = "__pycache__"
 
@@ -60,7 +60,7 @@ def _read_site(location: str, host: HostFacts) -> HostSite:
         for top in {name, *(path.partition("/")[0] for path in listed)}:
             owners[top].append(COVERED)
     path_files = {
-        name: Path(location, name).read_text("utf-8", "replace")
+        name: read_text(f"{location}/{name}", errors="replace")
         for name, is_directory in entries.items()
         if name.endswith(".pth") and not is_directory and os.path.isfile(f"{location}/{name}")
     }

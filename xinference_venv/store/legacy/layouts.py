@@ -34,6 +34,7 @@ from xinference_venv.store.keys import (
 from xinference_venv.store.legacy.sizes import sizes_of
 from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.process_scan import users_of
+from xinference_venv.store.visit import read_text
 
 _NO_MODELS = frozenset({"store", "models", "v2", "v3", "v4"})
 _LIBRARIES = re.compile(r"python(\d+\.\d+)")
@@ -107,7 +108,7 @@ def old_entries(
 def python_of(env: Path) -> str | None:
     """The Python version that a virtual environment names, or else that of its libraries."""
     with suppress(OSError):
-        text = (env / CONFIGURATION_NAME).read_text("utf-8", "replace")
+        text = read_text(env / CONFIGURATION_NAME, errors="replace")
         if found := _VERSION.search(text):
             return found[1]
     found = _LIBRARIES.fullmatch(site_packages_of(env).parent.name)

@@ -26,6 +26,7 @@ from typing import Final
 
 from xinference_venv.planning.package import ABOVE, LooksFor, Way
 from xinference_venv.store.host.elf import parse_dynamic, read_dynamic
+from xinference_venv.store.visit import open_regular
 
 _STEP: Final = re.compile(rb"""['"/]\.\.['"/]|pardir|realpath|\.resolve\(""")
 _SHARED_OBJECT = re.compile(r"\.so(\.\d+)*$")
@@ -151,7 +152,7 @@ def _reached_by_source(root: Path | str, path: str, content: bytes | None) -> li
 
 
 def _read_source(file: str) -> bytes:
-    with open(file, "rb") as stream:
+    with open_regular(file) as stream:
         return stream.read(_MOST_SOURCE_BYTES)
 
 

@@ -32,6 +32,7 @@ from xinference_venv.store.packages.record_file import (
 )
 from xinference_venv.store.paths import BROKEN_NAME, NEEDS_NAME, PACKAGE_RECORD_NAME, StorePaths
 from xinference_venv.store.stat_cache import StatCache
+from xinference_venv.store.visit import read_regular
 
 _CLIMB = "../../../"
 
@@ -273,7 +274,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _rows(tree: Path, record: PackageRecord) -> list[RecordRow]:
-    content = (tree / SITE / record.metadata / "RECORD").read_bytes()
+    content = read_regular(tree / SITE / record.metadata / "RECORD")
     if hashlib.sha256(content).hexdigest() != record.record_sha256:
         raise InvalidRecord(f"{record.metadata}/RECORD is not what was written")
     return parse_record(content.decode("utf-8", "surrogateescape"))

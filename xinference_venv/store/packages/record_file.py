@@ -23,6 +23,7 @@ from typing import NamedTuple
 from packaging.utils import canonicalize_name
 
 from xinference_venv.planning.host import HostDistribution
+from xinference_venv.store.visit import open_regular, read_regular, read_text
 
 # ``.so.1`` is how wheels that carry libraries name them.
 _SHARED_OBJECT = re.compile(r"\.(so(\.\d+)*|pyd|dylib)$")
@@ -85,17 +86,14 @@ def read_record(metadata: str | os.PathLike[str]) -> list[RecordRow]:
     """The rows of the RECORD in a metadata folder; raises `OSError`, or `ValueError` where it is
     no text or no CSV.
     """
-    with open(os.path.join(metadata, "RECORD"), encoding="utf-8", newline="") as file:
-        return parse_record(file.read())
+    return parse_record(read_regular(os.path.join(metadata, "RECORD")).decode())
 
 
 def written_paths(metadata: str | os.PathLike[str]) -> Iterator[str]:
     """The paths in a RECORD as they are written; none where it can't be read."""
     try:
-        with open(
-            os.path.join(metadata, "RECORD"), encoding="utf-8", errors="surrogateescape", newline=""
-        ) as file:
-            yield from (fields[0] for fields in _fields(file.read()))
+        text = read_regular(os.path.join(metadata, "RECORD")).decode("utf-8", "surrogateescape")
+        yield from (fields[0] for fields in _fields(text))
     except (OSError, ValueError):
         return
 
@@ -185,8 +183,7 @@ def _content_fits(row: RecordRow, directory: int, pause: Callable[[], None]) -> 
     if not is_digest or algorithm not in _ALGORITHMS:
         return True
     digest = hashlib.new(algorithm, usedforsecurity=False)
-    opened = os.open(row.path, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=directory)
-    with os.fdopen(opened, "rb", buffering=0) as file:
+    with open_regular(row.path, follow=False, directory=directory) as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
             pause()
@@ -256,10 +253,8 @@ def shared_objects(location: str, files: FileList) -> list[str]:
 def _recorded_paths(folder: str) -> list[str]:
     try:
         # Names of files need not be text: what comes out is what the system takes.
-        with open(
-            os.path.join(folder, "RECORD"), encoding="utf-8", errors="surrogateescape", newline=""
-        ) as file:
-            return [row.path for row in parse_record(file.read())]
+        text = read_regular(os.path.join(folder, "RECORD")).decode("utf-8", "surrogateescape")
+        return [row.path for row in parse_record(text)]
     except (OSError, ValueError):
         return []
 
@@ -300,8 +295,7 @@ def _walk(path: str) -> Iterator[str]:
 def _lines(file: str) -> list[str]:
     """The lines of a file list that are not blank; none where there is no such list."""
     try:
-        with open(file, encoding="utf-8", errors="surrogateescape") as stream:
-            lines = stream.read().splitlines()
+        lines = read_text(file, errors="surrogateescape").splitlines()
     except OSError:
         return []
     return [line for line in lines if line.strip()]
