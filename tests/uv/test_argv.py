@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from xinference_venv.planning.sources import PackageSources
 from xinference_venv.uv import argv
 from xinference_venv.uv.argv import ResolutionFiles, UvCommand, scrubbed_environment
-from xinference_venv.uv.output import LOG_OF_RESOLVER
+from xinference_venv.uv.messages import LOG_OF_RESOLVER
 
 SECRET_INDEX = "https://user:secretpw@index.example/simple"
 SECRET_EXTRA = "https://token123@extra.example/simple"

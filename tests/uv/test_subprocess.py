@@ -11,12 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 from uv import find_uv_bin
 
 from tests.index import dead_port
 from tests.tls import self_signed, serving
 from tests.uv.conftest import Bench
-from xinference_venv.errors import DeadlineExceeded, NoProgress, StoreError, UvFailed
+from xinference_venv.errors import DeadlineExceeded, NoProgress, StoreError, UvFailed, UvNotFound
 from xinference_venv.observability import metrics
 from xinference_venv.observability.registry import Spread
 from xinference_venv.store.process_identity import process_start
@@ -430,6 +431,57 @@ async def test_a_certificate_that_uv_does_not_know_can_be_named(uv: Uv, tmp_path
             await uv(command, deadline=60)
     assert caught.value.hint is not None
     assert "SSL_CERT_FILE" in caught.value.hint
+
+
+async def test_runs_that_meet_an_unknown_authority_at_once_all_try_the_systems_store(
+    tmp_path: Path,
+) -> None:
+    # Both have begun before either of them fails.
+    program = tmp_path / "uv"
+    program.write_text(
+        f"""#!/bin/sh
+[ -n "$UV_SYSTEM_CERTS" ] && exit 0
+touch {tmp_path}/began-$$
+while [ "$(ls {tmp_path} | grep -c began)" -lt 2 ]; do sleep 0.01; done
+echo 'error: invalid peer certificate: UnknownIssuer' >&2
+exit 2
+"""
+    )
+    program.chmod(0o755)
+    door = ProcessRunner(environment={"PATH": os.environ["PATH"]}, slots=4)
+    uv = Uv(program=str(program), door=door)
+    command = UvCommand(arguments=("pip", "compile"))
+    done = await asyncio.gather(*(uv(command, deadline=60) for _ in range(2)))
+    assert [each.exit_status for each in done] == [0, 0]
+    assert uv.calls == 4
+
+
+@pytest.mark.parametrize(
+    ("said", "refused"),
+    [
+        ("uv 0.12.9 (0123abc 2026-01-01)", "uv 0.12.9 at .* does not do: uv>=0.13 is needed"),
+        ("pip 26.0 from nowhere", "is no uv: asked for its version, it says 'pip 26.0"),
+        ("uv 0.13.0", None),
+        ("uv 0.14.0rc1", None),
+    ],
+)
+async def test_a_uv_that_is_named_is_refused_by_its_version(
+    tmp_path: Path, said: str, refused: str | None
+) -> None:
+    program = tmp_path / "uv"
+    program.write_text(f'#!/bin/sh\n[ "$*" = --version ] && echo "{said}" || echo worked\n')
+    program.chmod(0o755)
+    door = ProcessRunner(environment={"PATH": os.environ["PATH"]}, slots=1)
+    uv = Uv(program=str(program), door=door, needed=SpecifierSet(">=0.13"))
+    command = UvCommand(arguments=("pip", "compile"))
+    if refused is None:
+        assert (await uv(command, deadline=60)).output == "worked\n"
+        return
+    for _ in range(2):
+        with pytest.raises(UvNotFound, match=refused) as caught:
+            await uv(command, deadline=60)
+        assert "XOSCAR_UV_PATH" in (caught.value.hint or "")
+    assert uv.calls == 1
 
 
 @pytest.mark.uv

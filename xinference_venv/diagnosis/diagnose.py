@@ -18,9 +18,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
-
 from xinference_venv.diagnosis.checks import Check, Diagnosis, failed_by, ok
 from xinference_venv.diagnosis.filesystem_probe import lock_holders, open_to_all, probe_home
 from xinference_venv.diagnosis.host_checks import (
@@ -52,7 +49,7 @@ from xinference_venv.inventory.lease import Holder
 from xinference_venv.planning.host import Accelerator, HostFacts
 from xinference_venv.planning.sources import combine_sources
 from xinference_venv.service.host_facts import pip_config_of
-from xinference_venv.service.open_uv import uv_environment
+from xinference_venv.service.open_uv import needed_versions, uv_environment
 from xinference_venv.service.places import (
     NO_HOME,
     SOCKET_VARIABLE,
@@ -147,7 +144,7 @@ class _Host:
         """Whether uv is there, runs, and finds interpreters."""
         try:
             uv = Uv(program=find_uv(self.settings.uv_path), door=self._door())
-            check = uv_check(uv.program, await uv.version(), _needed("uv"))
+            check = uv_check(uv.program, await uv.version(), needed_versions("uv"))
             found = await installed_pythons(uv)
         except VirtualEnvError as error:
             return [failed_by("uv", error)]
@@ -171,7 +168,7 @@ class _Host:
         return [
             ok("host python", f"{interpreter.version} at {interpreter.executable}"),
             *conflict_checks(host),
-            xoscar_check(host, _needed("xoscar")),
+            xoscar_check(host, needed_versions("xoscar")),
         ]
 
     async def sources(self) -> list[Check]:
@@ -257,9 +254,3 @@ class _Host:
         """A door of its own: one of a worker may be taken by its builds for an hour."""
         environment = uv_environment(self.places, self.ambient)
         return ProcessRunner(environment=environment, slots=2)
-
-
-def _needed(name: str) -> SpecifierSet:
-    """The versions of a dependency that this program needs."""
-    needed = map(Requirement, importlib.metadata.requires(_PROGRAM) or ())
-    return next(each.specifier for each in needed if each.name == name)

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from statistics import median
 
 from packaging.specifiers import SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from xinference_venv._util.humanize import counted, duration_text, quoted, size_text
 from xinference_venv.diagnosis.checks import CLOCK_SECONDS, Check, failed, ok, some, warning
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.store.file_system import FileSystem
 from xinference_venv.store.host_files import NO_INODES
+from xinference_venv.uv.messages import version_in
 
 LITTLE_BYTES = 10 * 1024**3
 """With less free space than this a launch may fail."""
@@ -126,16 +127,14 @@ def quota_check(place: str, left: int | None) -> Check:
 
 def uv_check(path: str, output: str, wanted: SpecifierSet) -> Check:
     """Of a uv at `path` that says of itself ``uv 0.13.1 (...)``."""
-    words = output.split()
-    found = f"{' '.join(words[:2])} at {path}"
-    try:
-        version = Version(words[1])
-    except (IndexError, InvalidVersion):
+    version = version_in(output)
+    if version is None:
         return failed(
             "uv",
             f"{path} is no uv: asked for its version, it says {quoted(output)}",
             "correct XOSCAR_UV_PATH, or unset it to use the uv package's own",
         )
+    found = f"uv {version} at {path}"
     if not wanted.contains(version, prereleases=True):
         return failed(
             "uv", f"{found}, but {wanted} is needed", "install a newer uv, or unset XOSCAR_UV_PATH"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
 from collections.abc import Mapping
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from xinference_venv.errors import InvalidSource
 from xinference_venv.planning.pip_config import PipConnection
@@ -15,6 +19,8 @@ from xinference_venv.store.store import Store
 from xinference_venv.uv.argv import LINK_MODE_VARIABLE, scrubbed_environment
 from xinference_venv.uv.interpreters import find_uv, version_manager_directories
 from xinference_venv.uv.subprocess import ProcessRunner, Uv
+
+_PROGRAM = "xinference-venv"
 
 
 def open_uv(places: Places, store: Store, ambient: Mapping[str, str]) -> Uv:
@@ -37,7 +43,16 @@ def open_uv(places: Places, store: Store, ambient: Mapping[str, str]) -> Uv:
     )
     if places.temporary == str(store.layout.temporary):
         store.disk.make_directory(store.layout.temporary, mode=0o700)
-    return Uv(program=find_uv(places.settings.uv_path), door=door)
+    named = places.settings.uv_path
+    # The uv package's own fits, by what pip was told of us.
+    needed = None if named is None else needed_versions("uv")
+    return Uv(program=find_uv(named), door=door, needed=needed)
+
+
+def needed_versions(name: str) -> SpecifierSet:
+    """The versions of a dependency that this program needs, as its own metadata says."""
+    needed = map(Requirement, importlib.metadata.requires(_PROGRAM) or ())
+    return next(each.specifier for each in needed if each.name == name)
 
 
 def uv_environment(places: Places, ambient: Mapping[str, str]) -> dict[str, str]:

@@ -39,7 +39,7 @@ from xinference_venv.store.envs.verify import lease_of_lock
 from xinference_venv.store.locks import hold_lock
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store, interpreter_facts
-from xinference_venv.uv.resolution_errors import failed_builds
+from xinference_venv.uv.messages import failed_builds
 from xinference_venv.uv.resolver import write_stubs
 from xinference_venv.uv.subprocess import Uv
 

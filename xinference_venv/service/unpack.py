@@ -26,7 +26,7 @@ from xinference_venv.store.envs.placement import check_placement
 from xinference_venv.store.packages.package_tree import split_environment
 from xinference_venv.store.store import Store
 from xinference_venv.uv.installer import Builder
-from xinference_venv.uv.output import InstallProgress
+from xinference_venv.uv.messages import InstallProgress
 from xinference_venv.uv.subprocess import Uv
 
 

@@ -15,7 +15,7 @@ import tomli_w
 from xinference_venv.planning.pylock import strip_credentials
 from xinference_venv.planning.sources import PackageSources
 from xinference_venv.settings import WIRE_KEY_VARIABLE
-from xinference_venv.uv.output import LOG_OF_RESOLVER
+from xinference_venv.uv.messages import LOG_OF_RESOLVER
 
 # What of uv's own variables says how to reach the network or where interpreters are, and not
 # what to resolve.

@@ -21,7 +21,7 @@ from xinference_venv.planning.pylock import pylock_of, strip_credentials
 from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.uv import argv
 from xinference_venv.uv.git_credentials import git_logins, git_variables
-from xinference_venv.uv.output import uncached_name
+from xinference_venv.uv.messages import uncached_name
 from xinference_venv.uv.subprocess import Uv
 
 _STRETCHES = 4

@@ -20,7 +20,6 @@ what is to be installed gives way for good, and the search goes on from there.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 import tomllib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -73,8 +72,13 @@ from xinference_venv.planning.spec import (
 from xinference_venv.settings import InheritMode
 from xinference_venv.uv import argv
 from xinference_venv.uv.git_credentials import git_logins, git_variables, without_git_login
-from xinference_venv.uv.output import ResolverLog
-from xinference_venv.uv.resolution_errors import has_no_solution, missing_in, way_out
+from xinference_venv.uv.messages import (
+    ResolverLog,
+    has_no_solution,
+    missing_in,
+    readable_warning,
+    way_out,
+)
 from xinference_venv.uv.satisfies import contradicted, is_exact, may_be_satisfied
 from xinference_venv.uv.search import fewest_builds
 from xinference_venv.uv.stub_wheels import STUB_BUILD_TAG, stub_file_name, stub_wheel
@@ -141,20 +145,6 @@ def _write_files(folder: Path, files: Mapping[str, Sequence[str]]) -> argv.Resol
         overrides=write("overrides", files["overrides"]),
         excludes=write("excludes", files["excludes"]),
         build_constraints=write("build-constraints", files["build-constraints"]),
-    )
-
-
-# uv's words for an unknown extra of a stub.
-_EXTRA_OF_STUB = re.compile(
-    rf"The package `(?P<name>\S+) @ file:\S+?-(?P<version>[^-/]+)-{STUB_BUILD_TAG}-\S+`"
-    r" does not have an extra named `(?P<extra>[^`]+)`"
-)
-
-
-def readable(warning: str) -> str:
-    """A warning of uv without the places of our stubs."""
-    return _EXTRA_OF_STUB.sub(
-        r"the host's \g<name> \g<version> has no extra named `\g<extra>`", warning
     )
 
 
@@ -716,7 +706,9 @@ class Resolver:
         )
         return _Found(
             resolution=replace(
-                found, requires=log.requires(found), warnings=tuple(map(readable, log.warnings))
+                found,
+                requires=log.requires(found),
+                warnings=tuple(map(readable_warning, log.warnings)),
             ),
             missing=frozenset(log.missing - found.installed.keys()),
             seconds=time.monotonic() - started,

@@ -20,7 +20,9 @@ from types import MappingProxyType
 from typing import Any
 
 import psutil
+from packaging.specifiers import SpecifierSet
 
+from xinference_venv._util.humanize import quoted
 from xinference_venv._util.redact import redact_text
 from xinference_venv._util.tasks import cancel, ignore
 from xinference_venv.errors import DeadlineExceeded, NoProgress, UvFailed, UvNotFound
@@ -31,6 +33,13 @@ from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.observability.waiting import counted_waiting
 from xinference_venv.uv.argv import UvCommand, prune_cache
 from xinference_venv.uv.argv import version as version_command
+from xinference_venv.uv.messages import (
+    error_in,
+    hint_for,
+    is_log,
+    is_unknown_issuer,
+    version_in,
+)
 from xinference_venv.uv.reaped_process import CONFIGURATION_PATH, ReapedProcess
 
 TAIL_LINES = 60
@@ -306,6 +315,8 @@ class Uv:
 
     program: str
     door: ProcessRunner
+    needed: SpecifierSet | None = None
+    """The versions that do, where the program may be any; see `_check_version`."""
     calls: int = 0
     trust: dict[str, str] = field(default_factory=dict)
     """What uv is to trust since its own store did not suffice; shared by all jobs."""
@@ -318,9 +329,29 @@ class Uv:
     async def version(self) -> str:
         """What uv says its version is; asked once."""
         if not self._versions:
-            finished = await self(version_command(), deadline=_VERSION_SECONDS)
+            finished = await self._run(version_command(), _VERSION_SECONDS, ignore, "/")
             self._versions.append(finished.output.strip())
         return self._versions[0]
+
+    async def _check_version(self) -> None:
+        """Raise `UvNotFound` for a uv that XOSCAR_UV_PATH names and that is too old, or is none.
+
+        Its own words would be of arguments that it does not know.
+        """
+        if self.needed is None:
+            return
+        output = await self.version()
+        found = version_in(output)
+        if found is None:
+            raise UvNotFound(
+                f"{self.program} is no uv: asked for its version, it says {quoted(output)}",
+                {"hint": "correct XOSCAR_UV_PATH, or unset it to use the uv package's own"},
+            )
+        if not self.needed.contains(found, prereleases=True):
+            raise UvNotFound(
+                f"uv {found} at {self.program} does not do: uv{self.needed} is needed",
+                {"hint": "install such a uv there, or unset XOSCAR_UV_PATH"},
+            )
 
     async def prune_cache(self, *, deadline: float) -> None:
         """Delete from the cache what nothing refers to any more; raises `UvFailed`.
@@ -338,12 +369,15 @@ class Uv:
         working_directory: str = "/",
     ) -> Finished:
         """Run uv; raises `UvFailed` with uv's own words when it ends with an error."""
+        await self._check_version()
+        trusted = dict(self.trust)
         try:
             return await self._run(command, deadline, on_line, working_directory)
         except UvFailed as error:
-            if "invalid peer certificate" not in error.details.get("output", ""):
+            if not _is_of_unknown_issuer(error):
                 raise
-            if _SYSTEM_CERTIFICATES in self.door.environment or self.trust:
+            # Another run may have begun to trust the system's since this one began.
+            if _SYSTEM_CERTIFICATES in self.door.environment or trusted:
                 raise
             on_line("the certificate is not known to uv: trying with those of the system")
             # pip trusts the system's store, uv its own unless set otherwise; a company's
@@ -351,8 +385,9 @@ class Uv:
             self.trust[_SYSTEM_CERTIFICATES] = "1"
             try:
                 return await self._run(command, deadline, on_line, working_directory)
-            except UvFailed:
-                self.trust.clear()
+            except UvFailed as again:
+                if _is_of_unknown_issuer(again):
+                    self.trust.clear()
                 raise
 
     async def _run(
@@ -406,40 +441,22 @@ class Uv:
         return finished
 
 
+def _is_of_unknown_issuer(error: UvFailed) -> bool:
+    return is_unknown_issuer(error.details.get("output", ""))
+
+
 def _words(finished: Finished) -> str:
-    """What uv says of its error: all from the first line that marks it."""
+    """What uv says of its error, or how it ended."""
     if finished.exit_status < 0:
         return f"uv was ended by {finished.ending}"
-    tail = finished.tail
-    for start, line in enumerate(tail):
-        if line.lstrip().startswith(("error:", "×")):
-            return "\n".join(tail[start:]).strip().removeprefix("error: ")
-    words = "\n".join(tail).strip()
-    return words or f"uv ended with {finished.ending} and without output"
+    return error_in(finished.tail) or f"uv ended with {finished.ending} and without output"
 
 
 def _hint(finished: Finished) -> str | None:
     """What to do about an error that is the host's, not of the packages."""
     if finished.exit_status == -signal.SIGKILL:
         return "launch again; the system may have had too little memory, its log tells"
-    if any("No space left on device" in line for line in finished.tail):
-        return (
-            "free some space, or some inodes, on the file systems of the home and of uv's cache:"
-            " `xinference-venv doctor` says which of them is missing"
-        )
-    if any("Disk quota exceeded" in line for line in finished.tail):
-        return (
-            "the quota of this user or folder is used up: have it raised, or free some space;"
-            " `xinference-venv gc` deletes what is not needed"
-        )
-    if any("invalid peer certificate" in line for line in finished.tail):
-        return (
-            "name the file of your authority's certificate with SSL_CERT_FILE, or trust those of"
-            " the system with UV_SYSTEM_CERTS=1"
-        )
-    if any("error sending request" in line for line in finished.tail):
-        return "`xinference-venv doctor` says of every index whether it can be reached"
-    return None
+    return hint_for(finished.tail)
 
 
 def _redacted_command(argv: Sequence[str], secrets: frozenset[str]) -> list[str]:
@@ -494,7 +511,7 @@ class _Output:
     def _hear(self, line: bytes) -> None:
         shown = redact_text(line.decode("utf-8", "replace").rstrip("\r"), self.secrets)
         # What uv logs of its resolver explains no failure, and would push out what does.
-        if not shown.lstrip().startswith("DEBUG "):
+        if not is_log(shown):
             self.tail.append(shown)
         self.on_line(shown)
 

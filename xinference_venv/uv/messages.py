@@ -1,20 +1,24 @@
-"""What uv's output lines say: how far an install is, what is not in uv's cache, what requires what.
+"""What uv says in English, the one place that reads it.
 
-Comes in: lines of stderr. Comes out: phase, packages and bytes of an install; names of
-distributions; the dependencies of a resolution. uv writes for people: a line that can't be read
-here is shown as it is and changes no count.
+Comes in: lines of stderr, or the words of a failure. Comes out: phase, packages and bytes of an
+install; names of distributions; the dependencies of a resolution; why something failed, and a hint
+where uv gives none. uv writes for people and promises no words: a line that can't be read here is
+shown as it is and changes no count, and `tests/uv/test_messages_real.py` lets the real uv say each
+phrase, with the oldest and the newest one that setup.cfg allows.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.pylock import REQUEST, Dependency, Resolution
+from xinference_venv.uv.stub_wheels import STUB_BUILD_TAG
 
 LOG_OF_RESOLVER = "uv_resolver::resolver=debug"
 """The value of ``RUST_LOG`` with which uv says what it considers."""
@@ -34,6 +38,34 @@ _BUILDING = re.compile(r"^\s*Building (?P<name>\S+)")
 _PREPARED = re.compile(r"^Prepared (?P<count>\d+) packages?")
 _UNCACHED = re.compile(r"Identified uncached distribution: ([A-Za-z0-9._-]+)(?:==|\s|$)")
 _INSTALLED = re.compile(r"^Installed (?P<count>\d+) packages?")
+# The words for an unknown extra of a stub.
+_EXTRA_OF_STUB = re.compile(
+    rf"The package `(?P<name>\S+) @ file:\S+?-(?P<version>[^-/]+)-{STUB_BUILD_TAG}-\S+`"
+    r" does not have an extra named `(?P<extra>[^`]+)`"
+)
+# Of a failed resolution or build.
+_NO_SOLUTION = ("No solution found", "unsatisfiable")
+_NOT_THERE = ("was not found in the package registry", "was not found in the provided")
+_MISSING = re.compile(
+    r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s+was\s+not\s+found\s+in\s+the\s"
+    r"|there\s+(?:is|are)\s+no\s+versions?\s+of\s+(?P<versioned>[A-Za-z0-9][A-Za-z0-9._-]*)"
+)
+_FAILED_BUILD = re.compile(r"Failed to build `(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*?)(?:==| @ |@|`)")
+_WHERE_TO_LOOK = (
+    "see whether the name is right, and whether an index that is asked has it:"
+    " `xinference-venv doctor` names them"
+)
+_WAYS_OUT = (
+    "ask for other versions; where a package of the host is in the way, launch with --inherit"
+    " none, or, if nothing in the request needs it, take it out of must_import"
+)
+# Of any failure: where uv's account of it begins, and causes that are the host's.
+_ERROR = ("error:", "×")
+_HINT = "hint:"
+_NO_SPACE = "No space left on device"
+_QUOTA = "Disk quota exceeded"
+_UNKNOWN_ISSUER = "invalid peer certificate"
+_UNREACHABLE = "error sending request"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,3 +190,90 @@ def _dependency(text: str) -> Dependency:
     found = _DEPENDENCY.fullmatch(text.strip())
     assert found is not None  # it matches any text
     return Dependency(name=canonicalize_name(found["name"]), ranges=found["ranges"].strip() or "*")
+
+
+def readable_warning(warning: str) -> str:
+    """A warning of uv without the places of our stubs."""
+    return _EXTRA_OF_STUB.sub(
+        r"the host's \g<name> \g<version> has no extra named `\g<extra>`", warning
+    )
+
+
+def has_no_solution(words: str) -> bool:
+    """Whether the requirements are what failed, rather than an index or uv itself."""
+    return any(each in words for each in _NO_SOLUTION)
+
+
+def missing_in(words: str) -> frozenset[str]:
+    """The names of which no place that was asked has any version, or none that fits."""
+    found = _MISSING.finditer(words)
+    return frozenset(match["name"] or match["versioned"] for match in found)
+
+
+def failed_builds(words: str) -> frozenset[str]:
+    """The names of what could not be built, or whose metadata could not be, while resolving."""
+    return frozenset(canonicalize_name(match["name"]) for match in _FAILED_BUILD.finditer(words))
+
+
+def way_out(words: str, *, over_host: bool, unusable: bool = False) -> str | None:
+    """What to do when there is no solution, unless uv says it itself.
+
+    `unusable`: something that the host has can't be used, and so was looked for elsewhere.
+    """
+    if _HINT in words or not has_no_solution(words):
+        return None
+    if not unusable and any(each in words for each in _NOT_THERE):
+        return _WHERE_TO_LOOK
+    return _WAYS_OUT if over_host else None
+
+
+def is_log(line: str) -> bool:
+    """Whether a line is of uv's log, which explains no failure."""
+    return line.lstrip().startswith(_LOGGED)
+
+
+def version_in(output: str) -> Version | None:
+    """The version in what uv says of itself, ``uv 0.13.1 (...)``; None of what is no uv."""
+    match output.split():
+        case ["uv", version, *_]:
+            try:
+                return Version(version)
+            except InvalidVersion:
+                return None
+    return None
+
+
+def error_in(tail: Sequence[str]) -> str:
+    """What uv says of its error: all from the first line that marks it."""
+    for start, line in enumerate(tail):
+        if line.lstrip().startswith(_ERROR):
+            return "\n".join(tail[start:]).strip().removeprefix("error: ")
+    return "\n".join(tail).strip()
+
+
+def is_unknown_issuer(words: str) -> bool:
+    """Whether a certificate is what failed, by an authority that uv does not know."""
+    return _UNKNOWN_ISSUER in words
+
+
+def hint_for(tail: Sequence[str]) -> str | None:
+    """What to do about an error that is the host's, not of the packages."""
+    words = "\n".join(tail)
+    if _NO_SPACE in words:
+        return (
+            "free some space, or some inodes, on the file systems of the home and of uv's cache:"
+            " `xinference-venv doctor` says which of them is missing"
+        )
+    if _QUOTA in words:
+        return (
+            "the quota of this user or folder is used up: have it raised, or free some space;"
+            " `xinference-venv gc` deletes what is not needed"
+        )
+    if is_unknown_issuer(words):
+        return (
+            "name the file of your authority's certificate with SSL_CERT_FILE, or trust those of"
+            " the system with UV_SYSTEM_CERTS=1"
+        )
+    if _UNREACHABLE in words:
+        return "`xinference-venv doctor` says of every index whether it can be reached"
+    return None
