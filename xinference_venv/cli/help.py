@@ -83,7 +83,7 @@ EXIT_CODES = (
 
 
 SECTIONS = (
-    ("Environments", ("launch", "list", "packages", "explain", "diff", "remove", "models")),
+    ("Environments", ("launch", "list", "packages", "show", "explain", "diff", "remove", "models")),
     ("What goes on", ("watch", "logs", "leases", "release")),
     ("Care", ("doctor", "verify", "gc")),
     ("A cluster", ("supervisor", "worker", "workers", "web")),

@@ -84,6 +84,24 @@ def packages(
     return show(answer, lambda: environments.packages_of(answer, workers=on_cluster()), as_json)
 
 
+@click.command("show")
+@click.argument("model", shell_complete=completion_candidates.models)
+@selection
+@json_option
+def show_(
+    model: str,
+    engine: str | None,
+    python_version: str | None,
+    worker_ip: str | None,
+    as_json: bool,
+) -> int:
+    """Draw MODEL's environments: the view, the trees of packages it leads to, who shares them."""
+    wanted = selected(model, engine, python_version, worker_ip)
+    answer = with_client(lambda client: client.supervisor.list_virtual_env_packages(wanted))
+    check_found(answer, answer.list, f"environment of {model!r}")
+    return show(answer, lambda: environments.drawn(answer, workers=on_cluster()), as_json)
+
+
 @click.command()
 @click.argument("model", shell_complete=completion_candidates.models)
 @selection

@@ -56,6 +56,7 @@ _COMMANDS = (
     launch,
     inventory.list_,
     inventory.packages,
+    inventory.show_,
     inventory.explain,
     diff,
     inventory.remove,

@@ -58,6 +58,7 @@ DOCUMENTS: Mapping[str, _Document] = {
     "launch-dry-run": _Document(record=ExplainedPlan),
     "list": _Document(record=Environments),
     "packages": _Document(record=Gathered[EnvironmentPackages]),
+    "show": _Document(record=Gathered[EnvironmentPackages]),
     "explain": _Document(record=Gathered[ExplainedPackages]),
     "diff": _Document(record=EnvironmentDifference),
     "remove": _Document(record=Gathered[RemovalReport], perhaps=Failed),

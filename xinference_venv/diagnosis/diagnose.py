@@ -22,6 +22,7 @@ from xinference_venv.diagnosis.checks import Check, Diagnosis, failed_by, ok
 from xinference_venv.diagnosis.filesystem_probe import lock_holders, open_to_all, probe_home
 from xinference_venv.diagnosis.host_checks import (
     LITTLE_BYTES,
+    changed_views_check,
     clock_check,
     conflict_checks,
     environments_check,
@@ -61,6 +62,7 @@ from xinference_venv.service.places import (
 )
 from xinference_venv.settings import Settings
 from xinference_venv.store.envs.verify import broken_at_a_glance
+from xinference_venv.store.host.changes import changed_views
 from xinference_venv.store.host.scan import scan_distributions
 from xinference_venv.store.host_files import (
     SHARED_MEMORY_HINT,
@@ -215,7 +217,8 @@ class _Host:
             store = Store.open(self._root)
             broken = broken_at_a_glance(store)
             # The walk keeps what of the keys can't be read.
-            list(store.key_places())
+            places = list(store.key_places())
+            changed = changed_views(store, places)
             leases = [each for env in store.leases.env_ids() for each in store.leases.of(env)]
         except VirtualEnvError as error:
             return [failed_by("environments", error)]
@@ -223,6 +226,7 @@ class _Host:
         held, stopped = lock_holders(store.layout.locks)
         return [
             environments_check(len(names_in(str(store.layout.envs))), broken),
+            changed_views_check(changed),
             leases_check(len(leases), unjudged),
             locks_check(held, stopped),
             skipped_check([*map(str, store.skipped.all()), *left_in_trash(store, time.time())]),

@@ -304,6 +304,21 @@ def environments_check(count: int, broken: Mapping[str, str]) -> Check:
     )
 
 
+def changed_views_check(changed: Mapping[str, Sequence[str]]) -> Check:
+    """Of what environments inherit; `changed` names by environment what the host has otherwise
+    since that was made.
+    """
+    if not changed:
+        return ok("inherited packages", "every environment shows the host that it was made over")
+    named = [f"{key}: {', '.join(names)}" for key, names in sorted(changed.items())]
+    return warning(
+        "inherited packages",
+        f"{counted(len(changed), 'environment')} made over what the host has otherwise since:"
+        f" {some(named)}",
+        "new processes see the host as it is now, which nobody resolved: launch the models again",
+    )
+
+
 def skipped_check(skipped: Sequence[str]) -> Check:
     """Of what of the store could not be read, judged or deleted, in words."""
     if not skipped:

@@ -40,7 +40,10 @@ class DirectoryUser(Record, name="user of a directory"):
 class EnvEntry(Record, name="environment entry"):
     """One environment as a key finds it, or an unmanaged directory that an older version left.
 
-    `size_bytes` counts the environment's own files, links not followed; None when unknown.
+    `size_bytes` counts the environment's own files and the trees of packages that it alone shows,
+    bytecode included; None when unknown. `shared_bytes` are those of trees that others show as
+    well. `changed_on_host` names what it inherits and the host has otherwise since: processes
+    see what the host has now.
     `shared_with` are the other keys that refer to the same environment. Times are in seconds since
     the epoch. `reason` says why a broken one is broken, or that an unmanaged one is a link.
 
@@ -57,6 +60,7 @@ class EnvEntry(Record, name="environment entry"):
     lock_digest: str | None = None
     reason: str | None = None
     size_bytes: int | None = None
+    shared_bytes: int = 0
     python: str | None = None
     installed: int = 0
     inherited: int = 0
@@ -67,6 +71,12 @@ class EnvEntry(Record, name="environment entry"):
     unknown_users: int = 0
     created: float | None = None
     last_used: float | None = None
+    changed_on_host: tuple[str, ...] = ()
+
+    @property
+    def total_bytes(self) -> int | None:
+        """What it takes together with what it shares."""
+        return None if self.size_bytes is None else self.size_bytes + self.shared_bytes
 
     @property
     def use(self) -> str:

@@ -36,6 +36,7 @@ from xinference_venv.service.jobs import Build
 from xinference_venv.service.phases import in_phase
 from xinference_venv.store.envs.compose import Composed
 from xinference_venv.store.envs.verify import lease_of_lock
+from xinference_venv.store.host.changes import HostChanges, shown_among
 from xinference_venv.store.locks import hold_lock
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store, interpreter_facts
@@ -122,6 +123,7 @@ class Preparation:
         self, folder: Path, env: Path, given: EnvLock | None, *, refresh: bool
     ) -> Lease:
         """The same in two private folders, of which `env` becomes the environment."""
+        await asyncio.to_thread(self._note_changes)
         lock = given or (None if refresh else self._kept_lock())
         if lock is None:
             self.say(Phase.RESOLVING, f"resolving {len(self.spec.requirements)} requirements")
@@ -142,6 +144,19 @@ class Preparation:
             lease = await self._attached(publish, check=False)
             self._count(contents)
             return lease
+
+    def _note_changes(self) -> None:
+        """Say in the log what the host has otherwise since the key's environment was made."""
+        record = self.store.key_record(self.spec.key)
+        if record is None or not self.spec.sees_host:
+            return
+        changed = HostChanges(store=self.store).since(record.host_fingerprint)
+        if names := shown_among(self.store, record.env_id, changed):
+            self.note(
+                f"the host changed since the environment of {self.spec.key} was made"
+                f" ({', '.join(names)}): another one is composed; processes of the old one see what"
+                " the host has now"
+            )
 
     def _kept_lock(self) -> EnvLock | None:
         """The lock of an environment that is broken now: it is healed to what it was."""

@@ -55,7 +55,7 @@ from xinference_venv.service.lock_server import LockSharing
 from xinference_venv.settings import Settings
 from xinference_venv.store.host_files import free_bytes
 from xinference_venv.store.lease_admin import bind_lease, lease_entries, release_leases
-from xinference_venv.store.listing import entries_of, packages_of
+from xinference_venv.store.listing import entries_of, packages_in
 from xinference_venv.store.logs import logs_of, read_on, text_of
 from xinference_venv.store.process_identity import identify
 from xinference_venv.store.store import Store, remove_entry
@@ -240,15 +240,12 @@ class WorkerService:
     async def list_virtual_env_packages(
         self, selection: Selection
     ) -> tuple[EnvironmentPackages, ...]:
-        """The packages of each matching environment."""
+        """The packages of each matching environment, and what its view leads to."""
+        entries = await self._entries(selection)
+        found = await asyncio.to_thread(packages_in, self._store, entries)
         return tuple(
-            [
-                EnvironmentPackages(
-                    environment=self._addressed(entry),
-                    packages=await asyncio.to_thread(packages_of, self._store, entry),
-                )
-                for entry in await self._entries(selection)
-            ]
+            EnvironmentPackages(environment=self._addressed(entry), packages=packages, view=view)
+            for entry, (packages, view) in zip(entries, found, strict=True)
         )
 
     async def remove_virtual_env(

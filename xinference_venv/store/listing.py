@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from itertools import starmap
 from pathlib import Path
 
@@ -10,14 +11,22 @@ from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.env import EnvRecord, EnvState
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.lease import Holder, JudgedLease, Lease
-from xinference_venv.inventory.reports import Package
+from xinference_venv.inventory.reports import Package, ShownView
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import LockedDistribution, Role
 from xinference_venv.planning.package import PackageRecord
 from xinference_venv.store.envs.contents import installed_in
+from xinference_venv.store.host.changes import HostChanges, shown_among
 from xinference_venv.store.keys import KeyPlace
 from xinference_venv.store.legacy.layouts import old_entries
+from xinference_venv.store.shown import (
+    PackagePlaces,
+    TreeUses,
+    package_places,
+    read_shown,
+    shown_view,
+)
 from xinference_venv.store.store import Store
 
 _EVERY = Selection()
@@ -33,15 +42,40 @@ def entries_of(store: Store, wanted: Selection = _EVERY) -> list[EnvEntry]:
     # Most environments are not in use, and have no folder of leases.
     leased = store.leases.env_ids()
     entries = old_entries(store.layout, store.disk, places, wanted)
+    trees = TreeUses(store=store, env_ids=sharing.keys())
+    changes = HostChanges(store=store)
     for place in places:
         if place.env_id is not None and wanted.matches(place.key):
             leases = store.leases.of(place.env_id) if place.env_id in leased else []
-            entries.append(_entry(store, place, place.env_id, leases, sharing[place.env_id]))
+            entries.append(
+                _entry(store, place, place.env_id, leases, sharing[place.env_id], trees, changes)
+            )
     store.cache_only(sharing.keys(), {place.key for place in places})
     return sorted(entries, key=lambda entry: entry.path)
 
 
-def packages_of(store: Store, entry: EnvEntry) -> tuple[Package, ...]:
+def packages_in(
+    store: Store, entries: Iterable[EnvEntry]
+) -> list[tuple[tuple[Package, ...], ShownView | None]]:
+    """The packages of each entry, and its view where it has one."""
+    keys: dict[str, list[EnvKey]] = defaultdict(list)
+    for key, env_id in store.links():
+        keys[env_id].append(key)
+    uses = TreeUses(store=store, env_ids=keys.keys())
+    found: list[tuple[tuple[Package, ...], ShownView | None]] = []
+    for entry in entries:
+        record = None if entry.env_id is None else read_shown(store, entry.env_id)
+        if entry.env_id is None or record is None:
+            found.append((packages_of(store, entry, {}), None))
+            continue
+        used = store.key_record_of(entry.key, entry.env_id)
+        places = package_places(store, record, "" if used is None else used.host_fingerprint)
+        view = shown_view(store, entry.env_id, record, uses, keys)
+        found.append((packages_of(store, entry, places), view))
+    return found
+
+
+def packages_of(store: Store, entry: EnvEntry, places: PackagePlaces) -> tuple[Package, ...]:
     """The distributions of an entry's lock; `size_bytes` is what one of its
     own takes there, None for those of the host.
 
@@ -64,7 +98,10 @@ def packages_of(store: Store, entry: EnvEntry) -> tuple[Package, ...]:
             record.key.name: record.size_bytes for record in _packages_shown(store, entry.env_id)
         }
     return tuple(
-        Package(distribution=each, size_bytes=sizes.get(each.name)) for each in distributions
+        Package(
+            distribution=each, size_bytes=sizes.get(each.name), places=places.get(each.name, ())
+        )
+        for each in distributions
     )
 
 
@@ -84,6 +121,8 @@ def _entry(
     env_id: str,
     leases: list[tuple[Lease, Holder]],
     sharing: list[EnvKey],
+    trees: TreeUses,
+    changes: HostChanges,
 ) -> EnvEntry:
     record: EnvRecord | None = None
     reason: str | None = None
@@ -92,6 +131,8 @@ def _entry(
     except (InvalidRecord, StoreError) as error:
         reason = str(error)
     used = store.key_record_of(place.key, env_id)
+    own, shared = (0, 0) if record is None else trees.bytes_of(env_id)
+    changed = frozenset() if used is None else changes.since(used.host_fingerprint)
     return EnvEntry(
         key=place.key,
         path=place.path,
@@ -100,7 +141,8 @@ def _entry(
         env_id=env_id,
         lock_digest=None if record is None else record.lock_digest,
         reason=reason,
-        size_bytes=None if record is None else record.size_bytes,
+        size_bytes=None if record is None else record.size_bytes + own,
+        shared_bytes=shared,
         python=None if record is None else record.python_version,
         installed=0 if record is None else record.installed,
         inherited=0 if record is None else record.inherited,
@@ -108,4 +150,5 @@ def _entry(
         shared_with=tuple(each for each in sharing if each is not place.key),
         created=None if record is None else record.created,
         last_used=None if used is None else used.last_used,
+        changed_on_host=shown_among(store, env_id, changed),
     )

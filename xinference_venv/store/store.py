@@ -19,7 +19,7 @@ from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.env import EnvRecord, EnvState, KeyRecord
 from xinference_venv.inventory.inventory import EnvEntry, leases_error
 from xinference_venv.inventory.lease import Holder, Lease, ProcessIdentity, judge
-from xinference_venv.planning.host import HostFacts
+from xinference_venv.planning.host import HostDistribution, HostFacts
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.source_builds import built_hashes
@@ -47,6 +47,15 @@ from xinference_venv.store.visit import SkippedItems
 _STAGING_SECONDS = 7 * 86_400.0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostMark:
+    """A distribution of the host by the path and the inode of its metadata."""
+
+    name: str
+    path: str
+    inode: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Store:
     """All that is under one ``virtualenv`` directory; every method blocks on the disk."""
@@ -59,6 +68,7 @@ class Store:
     joined: JoinedTrees
     _env_records: StatCache[str, EnvRecord] = field(default_factory=StatCache, init=False)
     _key_records: StatCache[EnvKey, KeyRecord] = field(default_factory=StatCache, init=False)
+    _host_marks: StatCache[str, tuple[HostMark, ...]] = field(default_factory=StatCache, init=False)
     _key_folders: KeyFolders = field(default_factory=StatCache, init=False)
 
     @classmethod
@@ -363,6 +373,17 @@ class Store:
         except InvalidRecord:
             return None
 
+    def host_marks(self, fingerprint: str) -> tuple[HostMark, ...]:
+        """How each distribution of a host state can be known again; none where it is unknown."""
+
+        def read(_: str, path: Path) -> tuple[HostMark, ...]:
+            facts = self.saved_host(path.stem)
+            return () if facts is None else tuple(map(_mark_of, facts.distributions))
+
+        return self._host_marks.get(
+            fingerprint, lambda name: self.layout.hosts / f"{name}.json", read
+        )
+
     def save_host(self, facts: HostFacts) -> None:
         """Keep the facts of a host state."""
         path = self.layout.hosts / f"{facts.fingerprint}.json"
@@ -439,6 +460,11 @@ class Store:
             # A build that takes longer only fails; it looks the same as one that is gone.
             return noted > time.time() - _STAGING_SECONDS
         return holder is Holder.ALIVE
+
+
+def _mark_of(each: HostDistribution) -> HostMark:
+    path = os.path.join(each.location, each.metadata)
+    return HostMark(name=each.name, path=path, inode=each.inode)
 
 
 def _owner_path(folder: Path) -> Path:

@@ -162,7 +162,7 @@ def test_its_packages_are_those_that_are_found_there(store: Store) -> None:
     metadata.mkdir(parents=True)
     (metadata / "RECORD").write_text("toy.py,sha256=abc,12\n")
     [entry] = entries_of(store)
-    [package] = packages_of(store, entry)
+    [package] = packages_of(store, entry, {})
     told = {name: package.to_dict()[name] for name in ("name", "role", "version", "size_bytes")}
     assert told == {"name": "toy-model", "role": "installed", "version": "1.0", "size_bytes": 12}
 

@@ -32,6 +32,7 @@ from xinference_venv._util.humanize import (
 )
 from xinference_venv.cli.render.documents import Launched, ModelAddress
 from xinference_venv.cli.render.tree import explanation
+from xinference_venv.cli.render.view import drawing_of, places_text
 from xinference_venv.errors import VirtualEnvError
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.gathered import Gathered
@@ -42,10 +43,10 @@ from xinference_venv.inventory.reports import (
     Environment,
     EnvironmentPackages,
     LaunchPlan,
+    Package,
     RemovalReport,
 )
 from xinference_venv.planning.catalog import ListedModel
-from xinference_venv.planning.lock import LockedDistribution
 
 # Nothing that goes to a file or a pipe is folded or cut.
 _UNBOUNDED = 100_000
@@ -137,7 +138,7 @@ def launched(outcome: LaunchOutcome) -> list[RenderableType]:
     facts.append(("interpreter", f"{environment.python}{version}"))
     if entry is not None:
         packages = f"{entry.installed} installed, {entry.inherited} inherited from the host"
-        facts += [("packages", packages), ("size", size_text(entry.size_bytes))]
+        facts += [("packages", packages), ("size", _size(entry))]
     facts += [("uv calls", str(environment.uv_calls)), ("elapsed", duration_text(outcome.elapsed))]
     if outcome.pid is not None:
         facts += [
@@ -147,6 +148,12 @@ def launched(outcome: LaunchOutcome) -> list[RenderableType]:
         ]
     lines = [f"  {name:<13}{value}" for name, value in facts]
     return [Text("\n".join([heading, *lines])), *_warnings(environment.warnings)]
+
+
+def _size(entry: EnvEntry) -> str:
+    """The bytes of an environment, and those that it shares."""
+    own = size_text(entry.size_bytes)
+    return f"{own}, and {size_text(entry.shared_bytes)} shared" if entry.shared_bytes else own
 
 
 def planned(plan: LaunchPlan, *, workers: bool = False) -> list[RenderableType]:
@@ -181,7 +188,8 @@ def listed(
         return [Text("No environment found. Make one: xinference-venv launch MODEL")]
     table = new_table(
         *(["Worker"] if workers else []),
-        *("Model", "Engine", "Python", "State", "Size", "Packages", "In use by", "Last used"),
+        *("Model", "Engine", "Python", "State", "Own", "Shared", "Total", "Packages"),
+        *("In use by", "Last used"),
     )
     for entry, where in zip(entries, _where(answer.list, workers), strict=True):
         users = [
@@ -194,7 +202,7 @@ def listed(
             printable(entry.key.model_engine or _NONE),
             entry.python or printable(entry.key.python_version),
             ", ".join(filter(None, (entry.state.value, entry.layout))),
-            size_text(entry.size_bytes),
+            *map(size_text, (entry.size_bytes, entry.shared_bytes, entry.total_bytes)),
             f"{entry.installed} own, {entry.inherited} host",
             "; ".join(users) or _NONE,
             age_text(entry.last_used, now),
@@ -204,7 +212,15 @@ def listed(
         for entry, where in zip(entries, _where(answer.list, workers), strict=True)
         if entry.state is EnvState.BROKEN
     ]
-    return [table, *broken, *_unmanaged(entries)]
+    changed = [
+        Text(
+            f"{where}{entry.key} inherits what the host has otherwise since it was made"
+            f" ({', '.join(entry.changed_on_host)}): launch it again"
+        )
+        for entry, where in zip(entries, _where(answer.list, workers), strict=True)
+        if entry.changed_on_host
+    ]
+    return [table, *broken, *changed, *_unmanaged(entries)]
 
 
 def _unmanaged(entries: Iterable[EnvEntry]) -> list[Text]:
@@ -227,7 +243,15 @@ def packages_of(
     """The packages of each environment, named with its worker if `workers` is set."""
     shown: list[RenderableType] = []
     for each in answer.list:
-        shown += [_heading(each.environment, workers), _distributions(sorted(each.distributions))]
+        shown += [_heading(each.environment, workers), _packages(each.packages)]
+    return shown
+
+
+def drawn(answer: Gathered[EnvironmentPackages], *, workers: bool = False) -> list[RenderableType]:
+    """Each environment as a drawing: its view, the trees that it leads to, who shares them."""
+    shown: list[RenderableType] = []
+    for each in answer.list:
+        shown += [_heading(each.environment, workers), *drawing_of(each)]
     return shown
 
 
@@ -331,15 +355,17 @@ def _holder(lease: JudgedLease) -> str:
     return f"{lease.model_uid or lease.model_name}, pid {lease.process.pid}{judged}"
 
 
-def _distributions(distributions: Iterable[LockedDistribution]) -> Table:
-    table = new_table("Package", "Version", "Role", "Size", "Why")
-    for each in distributions:
+def _packages(packages: Iterable[Package]) -> Table:
+    table = new_table("Package", "Version", "Role", "Size", "Why", "Where")
+    for package in sorted(packages, key=lambda package: package.distribution):
+        each = package.distribution
         table.add_row(
             each.name,
             each.version or "as built",
             each.role.value,
             size_text(each.size),
             each.why,
+            places_text(package),
         )
     return table
 

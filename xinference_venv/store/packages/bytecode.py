@@ -16,6 +16,7 @@ from pathlib import Path
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.store.keys import names_in
 from xinference_venv.store.packages.package_tree import BYTECODE, SITE, walk
+from xinference_venv.store.paths import COMPILED_NAME
 from xinference_venv.store.store import Store
 
 COMPILER = """\
@@ -33,8 +34,6 @@ for folder in sys.argv[1:]:
 
 Sources that are none for this version of Python, templates among them, are left.
 """
-
-_MARK = "xinference-venv.compiled"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,10 +74,19 @@ def uncompiled(store: Store) -> list[Uncompiled]:
 
 
 def mark_compiled(store: Store, folder: Path, tag: str) -> None:
-    """Remember that a folder of packages was compiled; one that was removed is fine."""
+    """Remember that a folder of packages was compiled, and the bytes of its bytecode; one that was
+    removed is fine.
+    """
+    of_members = folder.parent.parent == store.layout.joined
+    size = 0
+    for _, path in _bytecode(folder, tag):
+        with suppress(OSError):
+            found = os.lstat(folder / path)
+            # A joined tree shares what its members have.
+            size += 0 if of_members and found.st_nlink > 1 else found.st_size
     with suppress(StoreError):
         if folder.is_dir():
-            store.disk.write(_mark(folder.parent, tag), b"", durable=False)
+            store.disk.write(_mark(folder.parent, tag), str(size).encode(), durable=False)
 
 
 def share_bytecode(store: Store, folder: Path, tag: str) -> None:
@@ -116,4 +124,4 @@ def _without_mark(trees: Iterable[Path], tag: str) -> tuple[Path, ...]:
 
 
 def _mark(tree: Path, tag: str) -> Path:
-    return tree / f"{_MARK}.{tag}"
+    return tree / f"{COMPILED_NAME}.{tag}"

@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +30,13 @@ from xinference_venv.store.packages.record_file import (
     go_on,
     parse_record,
 )
-from xinference_venv.store.paths import BROKEN_NAME, NEEDS_NAME, PACKAGE_RECORD_NAME, StorePaths
+from xinference_venv.store.paths import (
+    BROKEN_NAME,
+    COMPILED_NAME,
+    NEEDS_NAME,
+    PACKAGE_RECORD_NAME,
+    StorePaths,
+)
 from xinference_venv.store.stat_cache import StatCache
 from xinference_venv.store.visit import read_regular
 
@@ -117,6 +123,7 @@ class PackageStore:
     disk: Disk
     looks: Looks
     _records: StatCache[str, PackageRecord] = field(default_factory=StatCache, init=False)
+    _bytecode: StatCache[Path, int] = field(default_factory=StatCache, init=False)
 
     # Looking
 
@@ -139,6 +146,10 @@ class PackageStore:
         if record is None:
             raise InvalidRecord(f"{folder} is not in the store of packages, or broken")
         return record.size_bytes
+
+    def bytecode_bytes(self, tree: Path) -> int:
+        """The bytes of the bytecode in a tree or joined tree, as far as it was compiled here."""
+        return self._bytecode.get(tree, lambda _: tree, _read_bytecode_bytes)
 
     def folders(self) -> list[str]:
         """The names of all trees that have a place, whole or not."""
@@ -262,6 +273,15 @@ def put_in_place(disk: Disk, staged: Path, target: Path) -> None:
         disk.exchange(staged, target)
     else:
         disk.rename(staged, target, durable=False)
+
+
+def _read_bytecode_bytes(_: Path, tree: Path) -> int:
+    size = 0
+    with suppress(OSError, ValueError):
+        for name in os.listdir(tree):
+            if name.startswith(COMPILED_NAME):
+                size += int((tree / name).read_bytes() or 0)
+    return size
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
