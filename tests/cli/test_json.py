@@ -88,6 +88,7 @@ def test_what_commands_print_on_one_host_is_what_their_schemas_say(
     of("launch", "toy", "--spec", spec, "--disable-virtual-env")
     assert len(of("list")["list"]) == 2
     of("packages", "toy")
+    assert of("show", "toy")["list"][0]["view"]["trees"]
     explained = of("explain", "toy", "--engine", "other")["list"][0]
     above = {each["name"]: each["parent"] for each in explained["tree"]}
     assert explained["tree"][above["toy-dependency"]]["name"] == "toy-model"
@@ -107,6 +108,7 @@ FAILING = [
     ("launch-dry-run", "launch", ["absent", "--dry-run"], 3),
     ("list", "list", ["--python-version", "three"], 2),
     ("packages", "packages", ["absent"], 3),
+    ("show", "show", ["absent"], 3),
     ("explain", "explain", ["absent"], 3),
     ("diff", "diff", ["absent", "absent"], 3),
     ("remove", "remove", ["absent"], 3),

@@ -315,7 +315,7 @@ def changed_views_check(changed: Mapping[str, Sequence[str]]) -> Check:
         "inherited packages",
         f"{counted(len(changed), 'environment')} made over what the host has otherwise since:"
         f" {some(named)}",
-        "new processes see the host as it is now, which nobody resolved: launch the models again",
+        "new processes see the host as it is now, which may not fit: launch the models again",
     )
 
 

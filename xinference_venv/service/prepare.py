@@ -123,7 +123,12 @@ class Preparation:
         self, folder: Path, env: Path, given: EnvLock | None, *, refresh: bool
     ) -> Lease:
         """The same in two private folders, of which `env` becomes the environment."""
-        await asyncio.to_thread(self._note_changes)
+        if changed := await asyncio.to_thread(self._changed_on_host):
+            self.note(
+                f"the host changed since the environment of {self.spec.key} was made"
+                f" ({', '.join(changed)}): another one is composed; processes of the old one see"
+                " what the host has now"
+            )
         lock = given or (None if refresh else self._kept_lock())
         if lock is None:
             self.say(Phase.RESOLVING, f"resolving {len(self.spec.requirements)} requirements")
@@ -145,18 +150,13 @@ class Preparation:
             self._count(contents)
             return lease
 
-    def _note_changes(self) -> None:
-        """Say in the log what the host has otherwise since the key's environment was made."""
+    def _changed_on_host(self) -> tuple[str, ...]:
+        """What the key's environment inherits and the host has otherwise since that was made."""
         record = self.store.key_record(self.spec.key)
         if record is None or not self.spec.sees_host:
-            return
+            return ()
         changed = HostChanges(store=self.store).since(record.host_fingerprint)
-        if names := shown_among(self.store, record.env_id, changed):
-            self.note(
-                f"the host changed since the environment of {self.spec.key} was made"
-                f" ({', '.join(names)}): another one is composed; processes of the old one see what"
-                " the host has now"
-            )
+        return shown_among(self.store, record.env_id, changed)
 
     def _kept_lock(self) -> EnvLock | None:
         """The lock of an environment that is broken now: it is healed to what it was."""

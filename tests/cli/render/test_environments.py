@@ -54,6 +54,7 @@ ENTRY = EnvEntry(
     state=EnvState.READY,
     env_id="e1",
     size_bytes=3 * 1024 * 1024,
+    shared_bytes=1024 * 1024,
     python="3.11.7",
     installed=2,
     inherited=41,
@@ -95,7 +96,7 @@ def test_a_launch_says_where_what_and_how_long() -> None:
         "  real path    /home/store/envs/e1",
         "  interpreter  /home/store/envs/e1/bin/xinference-venv-python (Python 3.11.7)",
         "  packages     2 installed, 41 inherited from the host",
-        "  size         3.00 MiB",
+        "  size         3.00 MiB, and 1.00 MiB shared",
         "  uv calls     5",
         "  elapsed      1.2 s",
         "warning: torch is not pinned",
@@ -121,9 +122,24 @@ def test_a_listing_shows_names_as_they_are_and_who_uses_what() -> None:
     [titles, row] = printed(environments.listed(answer(ENTRY), 160.0)).splitlines()
     assert titles.split("  ")[0] == "Model"
     assert re.split(" {2,}", row) == [
-        *("[red]toy", "vllm", "3.11.7", "ready", "3.00 MiB", "2 own, 41 host"),
+        *(
+            "[red]toy",
+            "vllm",
+            "3.11.7",
+            "ready",
+            "3.00 MiB",
+            "1.00 MiB",
+            "4.00 MiB",
+            "2 own, 41 host",
+        ),
         *("toy-0, pid 42", "1 minute ago"),
     ]
+
+
+def test_a_listing_says_what_the_host_has_otherwise_since() -> None:
+    changed = replace(ENTRY, changed_on_host=("numpy", "torch"))
+    shown = printed(environments.listed(answer(changed), 0.0))
+    assert "inherits what the host has otherwise since it was made (numpy, torch)" in shown
 
 
 def test_an_empty_listing_says_how_to_make_one() -> None:

@@ -61,13 +61,28 @@ export async function showEnvironment(place, values, signal, heading) {
   }
 }
 
+function sizes(entry) {
+  if (entry.size_bytes === null || !entry.shared_bytes) return size(entry.size_bytes);
+  return t("environment.sizes", {
+    own: size(entry.size_bytes),
+    shared: size(entry.shared_bytes),
+    total: size(entry.size_bytes + entry.shared_bytes),
+  });
+}
+
+function changes(entry) {
+  if (!entry.changed_on_host.length) return [];
+  return [[t("environment.changed"), entry.changed_on_host.join(", "), "long"]];
+}
+
 function facts(entry) {
   const rows = [
     [t("column.engine"), entry.model_engine ?? "–"],
     [t("column.python"), entry.python ?? entry.python_version],
     [t("column.worker"), h("code", {}, entry.worker_address)],
     [t("column.state"), [badge(entry.state), entry.reason && ` ${entry.reason}`]],
-    [t("column.size"), size(entry.size_bytes)],
+    [t("column.size"), sizes(entry)],
+    ...changes(entry),
     [t("column.shared"), entry.shared_with.map(keyText).join("; ") || "–"],
     [t("column.users"), holders(entry).join("; ") || "–"],
     [t("environment.created"), ago(entry.created)],
@@ -122,6 +137,10 @@ async function showPackages(place, values, signal) {
   draw();
 }
 
+function places(each) {
+  return [...new Set(each.places.map((place) => place.path))].join("; ") || "–";
+}
+
 function packageTable() {
   return table({
     label: t("environment.packages"),
@@ -160,6 +179,13 @@ function packageTable() {
         kind: "why",
         value: (each) => each.why,
         cell: (each) => each.why,
+      },
+      {
+        key: "where",
+        title: t("column.where"),
+        kind: "why",
+        value: (each) => places(each),
+        cell: (each) => places(each),
       },
     ],
   });
