@@ -6,7 +6,8 @@ One environment is made by a launch, one by bare uv from the versions that the l
 same program then looks at both in processes of their own: names at the top, files that a walk
 from inside each package finds, what pkgutil and importlib.metadata name, where resources and run
 paths lead, what each module's import brings. With `--half` every second distribution is on the
-host. What differs is printed; the exit status says whether anything does.
+host. Printed are the packages that were joined, with the number of files and why, and what differs;
+the exit status says whether anything does.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from benchmarks.ambient import base_python, model_block, scrub_environment, uv_c
 from xinference_venv.client import local_client
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE
+from xinference_venv.store.envs.compose import read_view
+from xinference_venv.store.store import Store
 
 PACKAGES = (
     *("numpy", "scipy", "pandas", "scikit-learn", "matplotlib", "pillow", "sympy", "networkx"),
@@ -178,9 +181,31 @@ async def compare(folder: Path, packages: Sequence[str], *, half: bool) -> list[
     print(f"{len(pins)} distributions, {len(made.warnings)} warnings")
     for warning in made.warnings:
         print(f"  {warning}")
+    for line in _joined(Path(environ["XINFERENCE_HOME"], "virtualenv"), str(made.env_id)):
+        print(line)
     ours = _look(Path(str(made.real_path)) / "bin" / "python")
     theirs = _look(real / "bin" / "python")
     return list(_differences(theirs, ours))
+
+
+def _joined(root: Path, env_id: str) -> Iterator[str]:
+    """A table of the joined trees of an environment: who, how many files, and why."""
+    store = Store.open(root)
+    view = read_view(store.disk, store.layout.env(env_id))
+    assert view is not None
+    plan = view.plan
+    names = {
+        folder: record.key.name
+        for folder in plan.trees
+        if (record := store.packages.record(folder)) is not None
+    }
+    yield f"{len(plan.links)} links, {len(plan.trees)} packages, {len(plan.joined)} joined trees"
+    for folder in plan.joined:
+        joined = store.joined.record(folder)
+        assert joined is not None
+        members = [names.get(str(each.tree), each.label) for each in joined.plan.members]
+        why = "; ".join(plan.reasons[folder])
+        yield f"| {', '.join(sorted(members))} | {joined.files} | {why} |"
 
 
 def _look(python: Path) -> dict[str, Any]:

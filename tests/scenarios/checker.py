@@ -34,6 +34,7 @@ IN_THE_STORE = frozenset(
             "envs",
             "packages",
             "joined",
+            "broken",
             "proofs",
             "staging",
             "trash",

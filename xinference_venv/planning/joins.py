@@ -121,11 +121,11 @@ def find_joins(
         if (why := provided.must_join(name)) is not None:
             groups.unite(name, provided.packages, why)
     for record in packages:
-        for looks in record.looks_for:
+        for looks, paths in _by_way(record.looks_for).items():
             if (wanted := names.get(looks.name)) is not None and not (
                 wanted.packages == [record.key.folder] and not wanted.host
             ):
-                why = f"{record.key.name} looks for {looks.name} {_WAYS[looks.way]} ({looks.path})"
+                why = f"{record.key.name} looks for {looks.name} {_WAYS[looks.way]} ({paths})"
                 groups.unite(looks.name, [*wanted.packages, record.key.folder], why)
     for distribution, found in (host_looks or {}).items():
         for looks in found:
@@ -158,6 +158,17 @@ def _follow(
                 groups.unite(looks.name, names[looks.name].packages, None)
                 grown = True
     return grown
+
+
+def _by_way(found: Iterable[LooksFor]) -> dict[LooksFor, str]:
+    """The first of those that look for one name in one way, with its path, and how many more."""
+    paths: dict[tuple[str, Way], list[LooksFor]] = defaultdict(list)
+    for each in found:
+        paths[each.name, each.way].append(each)
+    return {
+        first: first.path + (f" and {len(more)} more" if more else "")
+        for first, *more in paths.values()
+    }
 
 
 def joined_owners(

@@ -2,7 +2,7 @@
 
 v4/{model_name}/{model_engine}/{python_version} -> store/envs/{id}/venv
 v3/{model_name}/{python_version} -> store/envs/{id}/venv
-store/envs packages joined staging trash stubs wheels locks leases logs keys hosts processes
+store/envs packages joined broken staging trash stubs wheels locks leases logs keys hosts processes
 """
 
 from __future__ import annotations
@@ -109,6 +109,13 @@ class StorePaths:
     def joined(self) -> Path:
         """Joined trees, named by `JoinPlan.folder`."""
         return self.store / "joined"
+
+    @cached_property
+    def broken(self) -> Path:
+        """An empty file for each tree, of a package or joined, that may be broken: so that one
+        look tells of all.
+        """
+        return self.store / "broken"
 
     @property
     def staging(self) -> Path:

@@ -158,6 +158,8 @@ class Store:
         record = self.record_of(env_id)
         if (fault := fault_at_a_glance(self.disk, f"{self.layout.envs}/{env_id}")) is not None:
             raise InvalidRecord(fault)
+        for folder in self.packages.broken().intersection((*record.trees, *record.joined)):
+            raise InvalidRecord(f"{folder}, which it shows, is damaged")
         return record
 
     def record_of(self, env_id: str) -> EnvRecord:

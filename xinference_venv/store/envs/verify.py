@@ -90,10 +90,12 @@ def check_env(
     while (looked_at := _identity(env)) is not None:
         mark = read_broken_marker(store.disk, env)
         hashes = hashes or (mark is not None and mark.hashes)
-        faults = bounded(list(_faults(store, env_id, hashes, pause, since)))
+        faults = bounded(list(_faults(store, env_id, hashes, pause)))
+        # Trees have marks of their own, which count for all environments that show them.
+        of_trees = bounded(list(_faults_of_trees(store, env_id, hashes, pause, since)))
         with hold_lock_briefly(store.env_lock(env_id)):
             if _identity(env) == looked_at:
-                return _noted(store, env, faults, hashes)
+                return (*_noted(store, env, faults, hashes), *of_trees)
     return None
 
 
@@ -144,9 +146,8 @@ def _noted(store: Store, env: Path, faults: tuple[str, ...], hashes: bool) -> tu
     return faults
 
 
-def _faults(
-    store: Store, env_id: str, hashes: bool, pause: Callable[[], None], since: float
-) -> Iterator[str]:
+def _faults(store: Store, env_id: str, hashes: bool, pause: Callable[[], None]) -> Iterator[str]:
+    """What is wrong with an environment by itself."""
     env = store.layout.env(env_id)
     record: EnvRecord | None = None
     try:
@@ -169,7 +170,6 @@ def _faults(
         lock = None
     if record is not None and record.contents:
         yield from view_faults(store.disk, store.layout, env)
-        yield from _faults_of_trees(store, record, hashes, pause, since)
         return
     try:
         inspection = inspect_env(env, site_packages_of(env), hashes=hashes, pause=pause)
@@ -188,9 +188,13 @@ def _faults(
 
 
 def _faults_of_trees(
-    store: Store, record: EnvRecord, hashes: bool, pause: Callable[[], None], since: float
+    store: Store, env_id: str, hashes: bool, pause: Callable[[], None], since: float
 ) -> Iterator[str]:
     """What is wrong with the trees that a view leads into."""
+    try:
+        record = store.record_of(env_id)
+    except (InvalidRecord, StoreError):
+        return
     for folder in record.trees:
         yield from store.packages.verify(folder, hashes=hashes, since=since, pause=pause).faults
     for folder in record.joined:

@@ -135,6 +135,11 @@ class JoinedTrees:
                 pause()
                 if not path.startswith(linked) and not _is_as_placed(source, tree / SITE / path):
                     faults.append(f"joined/{tree.name}/{path} is not its member's file")
+            faults += (
+                f"joined/{tree.name}: its member {member} is damaged"
+                for member in record.plan.trees
+                if os.path.lexists(self.layout.package(member) / BROKEN_NAME)
+            )
             additions = [
                 f"joined/{tree.name}/{path}"
                 for path, entry in walk(tree / SITE)

@@ -100,19 +100,23 @@ class Looks:
             check, compared = look(read_broken_marker(self.disk, tree))
             with packages.lock():
                 if _identity(tree) == found:
-                    self._mark(tree, check.faults, compared)
+                    self._mark(packages.layout.broken / tree.name, tree, check.faults, compared)
                     self._last[tree] = _Look(at=began, hashes=compared, identity=found, check=check)
                     return check
         self._last.pop(tree, None)
         return TreeCheck(faults=(f"{tree} is missing",))
 
-    def _mark(self, tree: Path, faults: tuple[str, ...], hashes: bool) -> None:
+    def _mark(self, listed: Path, tree: Path, faults: tuple[str, ...], hashes: bool) -> None:
         path = tree / BROKEN_NAME
         if faults:
             mark = BrokenMarker(found=time.time(), faults=faults, hashes=hashes)
+            # Listed first: the mark is what counts, and only what is listed is looked at for one.
+            self.disk.write(listed, b"", durable=True)
             self.disk.write_json(path, mark.to_dict(), durable=True)
         elif os.path.lexists(path):
             self.disk.unlink(path)
+        if not faults and os.path.lexists(listed):
+            self.disk.unlink(listed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +154,16 @@ class PackageStore:
     def bytecode_bytes(self, tree: Path) -> int:
         """The bytes of the bytecode in a tree or joined tree, as far as it was compiled here."""
         return self._bytecode.get(tree, lambda _: tree, _read_bytecode_bytes)
+
+    def broken(self) -> frozenset[str]:
+        """The names of the trees and joined trees that are marked as broken."""
+        layout = self.layout
+        return frozenset(
+            name
+            for name in names_in(str(layout.broken))
+            if os.path.lexists(layout.package(name) / BROKEN_NAME)
+            or os.path.lexists(layout.joined_tree(name) / BROKEN_NAME)
+        )
 
     def folders(self) -> list[str]:
         """The names of all trees that have a place, whole or not."""
