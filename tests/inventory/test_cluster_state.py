@@ -25,6 +25,7 @@ def registration(
     started: float = 100.0,
     heartbeat: float | None = 2.0,
     protocol: int = PROTOCOL,
+    worker_id: str = "",
 ) -> Registration:
     return Registration(
         address=address,
@@ -34,6 +35,7 @@ def registration(
         release="0.1.0",
         host_name="host",
         heartbeat=heartbeat,
+        worker_id=worker_id,
     )
 
 
@@ -53,7 +55,7 @@ def chosen(
 def test_a_registration_comes_back_from_json_and_is_read_whole_or_refused() -> None:
     for each in (registration(), registration(heartbeat=None)):
         assert Registration.from_dict(through_json(each.to_dict())) == each
-    check_record(registration(), may_be_absent=("heartbeat",))
+    check_record(registration(), may_be_absent=("heartbeat", "worker_id"))
 
 
 def test_a_field_of_a_later_release_is_no_harm() -> None:
@@ -81,7 +83,7 @@ def test_silence_means_suspect_and_then_gone(silent: float) -> None:
 def test_a_worker_of_the_same_process_sends_no_heartbeats_and_is_alive() -> None:
     fleet = ClusterState()
     fleet.register(registration(heartbeat=None), 0.0)
-    fleet.forget(10 * FORGOTTEN_SECONDS)
+    fleet.forget_old(10 * FORGOTTEN_SECONDS)
     [member] = fleet.members.values()
     assert member.state(1e9) is WorkerState.ALIVE
 
@@ -141,9 +143,9 @@ def test_a_worker_that_leaves_is_taken_out_but_not_its_successor() -> None:
 
 def test_a_worker_that_nobody_heard_of_for_a_day_is_forgotten() -> None:
     fleet = fleet_of("10.0.0.1:7000")
-    fleet.forget(FORGOTTEN_SECONDS)
+    fleet.forget_old(FORGOTTEN_SECONDS)
     assert list(fleet.members) == ["10.0.0.1:7000"]
-    fleet.forget(FORGOTTEN_SECONDS + 1)
+    fleet.forget_old(FORGOTTEN_SECONDS + 1)
     assert fleet.members == {}
 
 
@@ -194,3 +196,88 @@ def test_without_workers_nothing_is_chosen() -> None:
 def test_ips_of_version_6_are_told_from_ports() -> None:
     each = replace(registration(), address="[::1]:7000")
     assert each.ip == "[::1]"
+
+
+HERE, THERE, OTHER = "10.0.0.1:7000", "10.0.0.9:7001", "10.0.0.2:7000"
+
+
+def test_a_worker_that_comes_back_at_another_address_replaces_its_old_self_at_once() -> None:
+    cluster = ClusterState()
+    cluster.register(registration(HERE, worker_id="w1"), 0.0)
+    cluster.register(registration(OTHER, worker_id="w2"), 0.0)
+    moved = registration(THERE, worker_id="w1", incarnation="second", started=200.0)
+    cluster.register(moved, 1.0)
+    assert set(cluster.members) == {THERE, OTHER}
+    # The process at the old address is another worker now, or its old self that still runs.
+    assert not cluster.heartbeat(HERE, "first", WorkerSnapshot(), 2.0)
+    with pytest.raises(InvalidInput, match=f"was restarted since, at {THERE}") as caught:
+        cluster.register(registration(HERE, worker_id="w1"), 2.0)
+    assert "--worker-id" in caught.value.details["hint"]
+    assert set(cluster.members) == {THERE, OTHER}
+
+
+def test_two_workers_without_an_id_are_two() -> None:
+    assert set(fleet_of(HERE, OTHER).members) == {HERE, OTHER}
+
+
+def test_a_worker_that_is_gone_for_a_minute_is_not_asked_any_more() -> None:
+    cluster = fleet_of(HERE, OTHER)
+    cluster.heartbeat(OTHER, "first", WorkerSnapshot(), 59.0)
+    assert asked(cluster, None, 59.9) == ([HERE, OTHER], [])
+    assert asked(cluster, None, 60.0) == ([OTHER], [HERE])
+    # Whoever names it wants to know, and when all are gone there is nobody else to ask.
+    assert asked(cluster, HERE, 60.0) == ([HERE], [])
+    assert asked(cluster, None, 500.0) == ([HERE, OTHER], [])
+
+
+def asked(cluster: ClusterState, wanted: str | None, now: float) -> tuple[list[str], list[str]]:
+    chosen, gone = cluster.asked(wanted, now)
+    return (
+        [each.registration.address for each in chosen],
+        [each.registration.address for each in gone],
+    )
+
+
+@pytest.mark.parametrize("name", [HERE, "w1"])
+def test_a_worker_is_forgotten_by_address_or_id_unless_it_is_alive(name: str) -> None:
+    cluster = fleet_of(OTHER)
+    cluster.register(registration(HERE, worker_id="w1"), 0.0)
+    with pytest.raises(InvalidInput, match="is alive"):
+        cluster.forget(name, 5.0)
+    assert cluster.forget(name, 6.0).registration.address == HERE
+    assert set(cluster.members) == {OTHER}
+    with pytest.raises(NotFound, match=f"there is no worker '{name}'"):
+        cluster.forget(name, 6.0)
+
+
+def test_a_worker_without_an_id_is_not_forgotten_by_an_empty_name() -> None:
+    with pytest.raises(NotFound):
+        fleet_of(HERE).forget("", 1000.0)
+
+
+def test_who_joins_leaves_is_missing_and_is_back_is_said_once() -> None:
+    cluster = ClusterState()
+    cluster.register(registration(HERE, worker_id="w1"), 0.0)
+    cluster.register(registration(OTHER), 0.0)
+    assert cluster.news(0.0) == [
+        f"the worker w1 has joined: {HERE} on host, release 0.1.0",
+        f"the worker without an id has joined: {OTHER} on host, release 0.1.0",
+    ]
+    assert cluster.news(5.9) == []
+    cluster.leave(OTHER, "first")
+    assert cluster.news(6.0) == [
+        f"the worker at {OTHER} has left",
+        f"the worker at {HERE} has missed heartbeats",
+    ]
+    assert cluster.news(29.9) == []
+    assert cluster.news(30.0) == [f"the worker at {HERE} is gone: no heartbeat for half a minute"]
+    cluster.heartbeat(HERE, "first", WorkerSnapshot(), 31.0)
+    assert cluster.news(31.0) == [f"the worker at {HERE} is back"]
+    cluster.register(registration(HERE, worker_id="w1", incarnation="second", started=200.0), 32.0)
+    assert cluster.news(32.0) == [f"the worker at {HERE} was restarted"]
+    moved = registration(THERE, worker_id="w1", incarnation="third", started=300.0)
+    cluster.register(moved, 33.0)
+    assert cluster.news(33.0) == [
+        f"the worker at {HERE} has left",
+        f"the worker w1 has joined: {THERE} on host, release 0.1.0",
+    ]

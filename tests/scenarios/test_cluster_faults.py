@@ -404,6 +404,33 @@ async def test_a_cancelled_launch_leaves_nothing_on_any_worker(
     eight.index.release()
 
 
+async def test_a_worker_that_comes_back_elsewhere_leaves_no_ghost_and_one_that_does_not_is_no_fault(
+    eight: Cluster,
+) -> None:
+    moved, lost, *others = eight.workers
+    before = (await eight.members())[moved.address]
+    await asyncio.gather(moved.kill(), lost.kill())
+    old, moved.address = moved.address, f"{moved.ip}:0"
+    await moved.start()
+    members = await eight.members()
+    assert old not in members
+    assert members[moved.address]["worker_id"] == before["worker_id"]
+
+    supervisor = eight.client.supervisor
+    answering = sorted(each.address for each in (moved, *others))
+    async with asyncio.timeout(ASK_SECONDS):
+        while not (listed := await supervisor.disk_usage()).gone:  # noqa: ASYNC110 - its clock's
+            await asyncio.sleep(0.1)
+    assert sorted(each.worker_address for each in listed.list) == answering
+    assert listed.is_whole
+    assert [each.worker_address for each in listed.gone] == [lost.address]
+
+    forgotten = await supervisor.forget_worker(str(listed.gone[0].worker_id))
+    assert forgotten.worker_address == lost.address
+    assert sorted(await eight.members()) == answering
+    await eight.restart(lost)
+
+
 @contextmanager
 def _network(name: str) -> Iterator[tuple[str, str, Callable[[str], None]]]:
     """A network namespace: the address on this side, the one inside, and its link's switch.

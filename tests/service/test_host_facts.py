@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.wheels import fake_distribution
+from xinference_venv.errors import UvFailed
 from xinference_venv.service.host_facts import HostFactsReader
 from xinference_venv.settings import Settings
 from xinference_venv.store.store import Store
@@ -108,13 +109,19 @@ async def test_a_slow_search_for_one_version_holds_up_no_other_launch_and_says_s
     hosts.uv = replace(hosts.uv, program=str(slow))
     heard: list[str] = []
     searches = [
-        asyncio.create_task(hosts.interpreter("3.99", facts.interpreter, heard.append))
+        asyncio.create_task(
+            hosts.interpreter("3.99", facts.interpreter, download=True, on_line=heard.append)
+        )
         for _ in range(2)
     ]
     while not heard:  # noqa: ASYNC110 (the second one says it when it comes to the lock)
         await asyncio.sleep(0)
     async with asyncio.timeout(30):
         assert await hosts.facts() == facts
+        # Who only wants to know whether it is there does not wait for a download.
+        hosts.uv = replace(hosts.uv, program="/bin/false")
+        with pytest.raises(UvFailed):
+            await hosts.interpreter("3.99", facts.interpreter, download=False)
     assert heard == ["waiting for another launch that looks for Python 3.99"]
     for each in searches:
         each.cancel()

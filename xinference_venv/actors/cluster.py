@@ -52,6 +52,7 @@ async def create_worker(
     supervisor: str | None = None,
     patience: float = 0.0,
     heartbeat: float = HEARTBEAT_SECONDS,
+    worker_id: str | None = None,
 ) -> WorkerReference:
     """Create the worker of this host in the pool at `address`; returns a reference.
 
@@ -59,7 +60,7 @@ async def create_worker(
     the address of a `supervisor` it joins that one's cluster, for whose answer it waits up to
     `patience` seconds and to which it sends a heartbeat every `heartbeat` seconds; raises
     `IncompatibleVersion`, `WorkerUnavailable` or `DeadlineExceeded` when it can't, and leaves no
-    actor then.
+    actor then. There it has a `worker_id`, by default one that its home keeps.
     """
     ambient = os.environ if environ is None else environ
     places = await asyncio.to_thread(find_places, ambient)
@@ -71,6 +72,7 @@ async def create_worker(
         uv=uv,
         settings=places.settings,
         environ=ambient,
+        worker_id=worker_id,
         address=address,
         uid=WORKER_UID,
     )
@@ -114,6 +116,7 @@ async def worker_pool(
     environ: Mapping[str, str] | None = None,
     *,
     heartbeat: float = HEARTBEAT_SECONDS,
+    worker_id: str | None = None,
     insecure: bool = False,
 ) -> AsyncIterator[WorkerReference]:
     """A worker in a pool of its own at `address`, a member of the supervisor's cluster.
@@ -131,6 +134,7 @@ async def worker_pool(
             supervisor=supervisor,
             patience=SUPERVISOR_SECONDS,
             heartbeat=heartbeat,
+            worker_id=worker_id,
         )
         try:
             yield worker

@@ -136,6 +136,8 @@ class SupervisorProtocol(Protocol):
 
     async def leave_worker(self, address: str, incarnation: str) -> None: ...
 
+    async def forget_worker(self, wanted: str) -> WorkerStatus: ...
+
 
 class WorkerProtocol(Protocol):
     """The environments of one host. Of a `Selection` the worker counts for nothing here."""

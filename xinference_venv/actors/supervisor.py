@@ -6,6 +6,7 @@ else takes part.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -13,6 +14,7 @@ from dataclasses import replace
 import xoscar as xo
 
 from xinference_venv._util.records import Plain
+from xinference_venv._util.tasks import cancel
 from xinference_venv.actors import rpc
 from xinference_venv.actors.launch_tracker import ClusterLaunches
 from xinference_venv.actors.protocols import SupervisorProtocol, WorkerProtocol
@@ -74,13 +76,17 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
         super().__init__()
         self._workers = WorkerClients()
         self._launches = ClusterLaunches(self._workers)
+        self._watching: asyncio.Task[None] | None = None
 
     async def __post_create__(self) -> None:
         """Learn the own address, which needs no probe."""
         self._workers.address = self.address
+        self._watching = asyncio.create_task(self._workers.watch())
 
     async def stop(self) -> None:
         """Follow no launch any more; the workers go on, and a new supervisor follows again."""
+        if self._watching is not None:
+            await cancel(self._watching)
         await self._launches.stop()
 
     async def answer(
@@ -229,6 +235,7 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
             list=answer.list,
             unreachable=answer.unreachable,
             complete=answer.complete,
+            gone=answer.gone,
             differing=differing(answer.list),
             skipped=skipped,
         )
@@ -319,6 +326,7 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
             list=answer.list,
             unreachable=answer.unreachable,
             complete=answer.complete,
+            gone=answer.gone,
             cluster=tuple(cluster_checks(answer.list, sent)),
         )
 
@@ -366,6 +374,13 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
     async def heartbeat(self, address: str, incarnation: str, snapshot: WorkerSnapshot) -> bool:
         """Note that a worker lives; False when it has to register (again)."""
         return self._workers.heartbeat(address, incarnation, snapshot)
+
+    async def forget_worker(self, wanted: str) -> WorkerStatus:
+        """Take out a worker, by id or address, that is not alive; what it was, as it was listed.
+
+        Raises `NotFound`, and `InvalidInput` for one that is alive.
+        """
+        return self._workers.cluster.forget(wanted, now()).describe(now())
 
     async def leave_worker(self, address: str, incarnation: str) -> None:
         """Take out a worker that ends."""

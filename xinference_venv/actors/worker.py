@@ -61,11 +61,19 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
     """One host's environments. Stateless in xoscar's sense: calls run concurrently."""
 
     def __init__(
-        self, *, store: Store, uv: Uv, settings: Settings, environ: Mapping[str, str]
+        self,
+        *,
+        store: Store,
+        uv: Uv,
+        settings: Settings,
+        environ: Mapping[str, str],
+        worker_id: str | None = None,
     ) -> None:
         super().__init__()
         self._environ = environ
-        self._service = WorkerService(store=store, uv=uv, settings=settings, environ=environ)
+        self._service = WorkerService(
+            store=store, uv=uv, settings=settings, environ=environ, worker_id=worker_id
+        )
         self._incarnation = uuid.uuid4().hex
         self._membership: Heartbeats | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -255,6 +263,7 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
             release=version("xinference_venv"),
             host_name=platform.node(),
             heartbeat=heartbeat,
+            worker_id=self._service.worker_id,
         )
 
     async def join(
@@ -265,6 +274,7 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         One comes every `heartbeat` seconds. Retries for `patience` seconds while nothing answers
         there. Raises `IncompatibleVersion`, `WorkerUnavailable` and `DeadlineExceeded`.
         """
+        await self._service.take_id()
         membership = Heartbeats(
             registration=await self.registration(heartbeat=heartbeat),
             supervisor=supervisor,

@@ -7,6 +7,7 @@ it does not know.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -40,6 +41,7 @@ _RETURN_SECONDS = 3 * HEARTBEAT_SECONDS
 _AGAIN_SECONDS = 0.1
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 class WorkerClients:
@@ -63,11 +65,18 @@ class WorkerClients:
 
     def heartbeat(self, address: str, incarnation: str, snapshot: WorkerSnapshot) -> bool:
         """Note that a worker lives; False when it has to register (again)."""
-        self.cluster.forget(now())
+        self.cluster.forget_old(now())
         known = self.cluster.heartbeat(address, incarnation, snapshot, now())
         if known:
             self.measures.add(metrics.HEARTBEATS, address)
         return known
+
+    async def watch(self) -> None:
+        """Say in the log who joins, leaves, is missing and is back, until cancelled."""
+        while True:
+            for line in self.cluster.news(now()):
+                _log.info("%s", line)
+            await asyncio.sleep(HEARTBEAT_SECONDS / 2)
 
     @property
     def is_complete(self) -> bool:
@@ -166,7 +175,7 @@ class WorkerClients:
         if mutating and worker not in self.cluster.members:
             while await self.may_return():
                 continue
-        members = self.cluster.select(worker)
+        members, gone = self.cluster.asked(worker, now())
 
         async def answer_of(member: Member) -> Sequence[T] | VirtualEnvError:
             try:
@@ -195,6 +204,7 @@ class WorkerClients:
             list=tuple(listed),
             unreachable=tuple(unreachable),
             complete=self.is_complete or worker in self.cluster.members,
+            gone=tuple(member.describe(at) for member in gone),
         )
 
     async def gather_each(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xinference_venv._util.humanize import quoted
 from xinference_venv.cli.common import (
     check_address,
     cluster_option,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from xinference_venv.rest.server import Served
 
 _log = logging.getLogger(__name__)
+_WORKER_ID = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @click.command()
@@ -144,6 +147,17 @@ def supervisor(
     return 0
 
 
+def _check_worker_id(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not _WORKER_ID.fullmatch(value):
+        raise click.BadParameter(
+            f"{quoted(value)} is no id of a worker: allowed are 1 to 64 letters, digits, '.', '_'"
+            " and '-', the first a letter or digit",
+            ctx,
+            param,
+        )
+    return value
+
+
 @click.command()
 @click.option(
     "--supervisor",
@@ -159,6 +173,13 @@ def supervisor(
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="By default one that is free."
 )
+@click.option(
+    "--worker-id",
+    metavar="ID",
+    callback=_check_worker_id,
+    help="What the cluster knows this worker by, at whatever address it is started; by default an"
+    " id that its home keeps.",
+)
 @log_option
 @json_option
 def worker(
@@ -166,6 +187,7 @@ def worker(
     host: str,
     insecure: bool,
     port: int,
+    worker_id: str | None,
     log_format: str,
     as_json: bool,
 ) -> int:
@@ -180,7 +202,9 @@ def worker(
     def pool() -> AbstractAsyncContextManager[Any]:
         from xinference_venv.client import worker_pool
 
-        return worker_pool(f"{host}:{port}", supervisor_address, insecure=insecure)
+        return worker_pool(
+            f"{host}:{port}", supervisor_address, worker_id=worker_id, insecure=insecure
+        )
 
     serve(pool, lambda started: say_address("worker", started.address, as_json))
     return 0

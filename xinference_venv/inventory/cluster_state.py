@@ -16,9 +16,11 @@ from xinference_venv.errors import IncompatibleVersion, InvalidInput, NotFound
 PROTOCOL = 2
 """Raised when a worker of the release before could not be asked any more."""
 HEARTBEAT_SECONDS = 2.0
-# Heartbeats that fail to come until a worker is suspected, and until it is given up.
+# Heartbeats that fail to come until a worker is suspected, until it is given up, and until nobody
+# counts it as missing any more.
 _SUSPECT_AFTER = 3
 _GONE_AFTER = 15
+_LONG_GONE_AFTER = 30
 FORGOTTEN_SECONDS = 24 * 3600.0
 
 
@@ -30,13 +32,21 @@ class WorkerState(StrEnum):
     GONE = "gone"
 
 
+_NEWS = {
+    WorkerState.ALIVE: "is back",
+    WorkerState.SUSPECT: "has missed heartbeats",
+    WorkerState.GONE: "is gone: no heartbeat for half a minute",
+}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Registration(Record, name="worker registration"):
     """What a worker says of itself when it joins.
 
     `incarnation` is new for each start of a worker, `started` its time in seconds since the
     epoch on the worker's clock; `heartbeat` is the seconds between heartbeats, None for a worker
-    of the supervisor's own process, which sends none.
+    of the supervisor's own process, which sends none. `worker_id` stays the same when the worker
+    is started again, be it at another address; an earlier release has none.
     """
 
     address: str
@@ -46,6 +56,7 @@ class Registration(Record, name="worker registration"):
     release: str
     host_name: str
     heartbeat: float | None
+    worker_id: str = ""
 
     @property
     def ip(self) -> str:
@@ -72,6 +83,7 @@ class WorkerStatus(Record, name="status of a worker"):
     incarnation: str
     snapshot: WorkerSnapshot | None
     snapshot_age: float | None
+    worker_id: str = ""
 
 
 @dataclass(kw_only=True)
@@ -84,12 +96,19 @@ class Member:
 
     def state(self, now: float) -> WorkerState:
         """Its state by the age of its last heartbeat."""
-        if self.registration.heartbeat is None:
-            return WorkerState.ALIVE
-        missed = (now - self.heard) / self.registration.heartbeat
+        missed = self._missed(now)
         if missed < _SUSPECT_AFTER:
             return WorkerState.ALIVE
         return WorkerState.SUSPECT if missed < _GONE_AFTER else WorkerState.GONE
+
+    def is_long_gone(self, now: float) -> bool:
+        """Whether nobody should ask it any more, or count it as missing."""
+        return self._missed(now) >= _LONG_GONE_AFTER
+
+    def _missed(self, now: float) -> float:
+        """How many heartbeats did not come; a worker of the supervisor's process sends none."""
+        heartbeat = self.registration.heartbeat
+        return 0.0 if heartbeat is None else (now - self.heard) / heartbeat
 
     def describe(self, now: float) -> WorkerStatus:
         """The worker as it is listed."""
@@ -101,6 +120,7 @@ class Member:
             incarnation=self.registration.incarnation,
             snapshot=self.snapshot,
             snapshot_age=None if self.snapshot is None else now - self.heard,
+            worker_id=self.registration.worker_id,
         )
 
 
@@ -112,9 +132,10 @@ class ClusterState:
     """
 
     members: OrderedDict[str, Member] = field(default_factory=OrderedDict)
+    _known: dict[str, tuple[str, WorkerState]] = field(default_factory=dict)
 
     def register(self, registration: Registration, now: float) -> None:
-        """Add a worker, or a newer incarnation of it.
+        """Add a worker, or a newer incarnation of it, at whatever address it was before.
 
         Raises `IncompatibleVersion`, and `InvalidInput` for an incarnation that was replaced.
         """
@@ -125,12 +146,16 @@ class ClusterState:
                 {"hint": "install releases of the same protocol on both"},
             )
         there = self.members.get(registration.address)
-        if (
-            there is not None
-            and there.registration.incarnation != registration.incarnation
-            and there.registration.started > registration.started
-        ):
-            raise InvalidInput(f"the worker at {registration.address} was restarted since")
+        elsewhere = self._elsewhere(registration)
+        for other in (there, elsewhere):
+            if other is not None and _is_newer(other.registration, registration):
+                raise InvalidInput(
+                    f"the worker at {registration.address} was restarted since, at"
+                    f" {other.registration.address}",
+                    {"hint": "if these are two workers, give each its own --worker-id"},
+                )
+        if elsewhere is not None:
+            del self.members[elsewhere.registration.address]
         if there is not None and there.registration.incarnation == registration.incarnation:
             there.registration, there.heard = registration, now
         else:
@@ -154,7 +179,34 @@ class ClusterState:
         if member is not None and member.registration.incarnation == incarnation:
             del self.members[address]
 
-    def forget(self, now: float) -> None:
+    def _elsewhere(self, registration: Registration) -> Member | None:
+        """The worker of this id at another address."""
+        same = (
+            member
+            for address, member in self.members.items()
+            if address != registration.address
+            and member.registration.worker_id == registration.worker_id
+        )
+        return next(same, None) if registration.worker_id else None
+
+    def forget(self, wanted: str, now: float) -> Member:
+        """Take out the worker of an id or at an address, which must not be alive.
+
+        One that is back nevertheless registers again. Raises `NotFound` and `InvalidInput`.
+        """
+        for address, member in self.members.items():
+            if not wanted or wanted not in (address, member.registration.worker_id):
+                continue
+            if member.state(now) is WorkerState.ALIVE:
+                raise InvalidInput(
+                    f"the worker at {address} is alive",
+                    {"hint": "stop it, then it leaves by itself"},
+                )
+            del self.members[address]
+            return member
+        raise NotFound(f"there is no worker {wanted!r}", {"hint": f"there are: {self.listed}"})
+
+    def forget_old(self, now: float) -> None:
         """Take out the workers without a heartbeat for a day."""
         forgotten = []
         for address, member in self.members.items():
@@ -177,6 +229,16 @@ class ClusterState:
             which = "" if wanted is None else f" at {wanted!r}"
             raise NotFound(f"there is no worker{which}", {"hint": f"there are: {self.listed}"})
         return chosen
+
+    def asked(self, wanted: str | None, now: float) -> tuple[list[Member], list[Member]]:
+        """Whom a question is for, as `select`, and who of these is gone for so long that it is
+        not asked; when all are, or one is named by its address, they are asked all the same.
+        """
+        chosen = self.select(wanted)
+        gone = [member for member in chosen if member.is_long_gone(now)]
+        if len(gone) == len(chosen):
+            return chosen, []
+        return [member for member in chosen if member not in gone], gone
 
     def choose(self, wanted: list[str], count: int | None, now: float) -> list[Member]:
         """The workers of a launch: the named ones, `count` of these, the least busy first.
@@ -206,10 +268,38 @@ class ClusterState:
         order = list(WorkerState)
         return sorted(chosen, key=lambda each: (order.index(each.state(now)), _busy(each)))[:count]
 
+    def news(self, now: float) -> list[str]:
+        """What became of the workers since the last call, in words: a line for each."""
+        lines = []
+        for address in sorted(self._known.keys() - self.members.keys()):
+            lines.append(f"the worker at {address} has left")
+        for address, member in self.members.items():
+            registration, state = member.registration, member.state(now)
+            before = self._known.get(address)
+            if before is None:
+                lines.append(
+                    f"the worker {registration.worker_id or 'without an id'} has joined: {address}"
+                    f" on {registration.host_name}, release {registration.release}"
+                )
+            elif before[0] != registration.incarnation:
+                lines.append(f"the worker at {address} was restarted")
+            elif before[1] is not state:
+                lines.append(f"the worker at {address} {_NEWS[state]}")
+        self._known = {
+            address: (member.registration.incarnation, member.state(now))
+            for address, member in self.members.items()
+        }
+        return lines
+
     @property
     def listed(self) -> str:
         """The addresses in words."""
         return ", ".join(sorted(self.members)) or "none"
+
+
+def _is_newer(there: Registration, joining: Registration) -> bool:
+    """Whether a worker is a later incarnation of one that joins."""
+    return there.incarnation != joining.incarnation and there.started > joining.started
 
 
 def _busy(member: Member) -> tuple[int, str]:

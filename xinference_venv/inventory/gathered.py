@@ -31,16 +31,18 @@ class UnreachableWorker(Record, name="unreachable worker"):
 class Gathered(Record, Generic[T], name="answer of a cluster"):
     """What was asked of several workers, and those of them that did not answer.
 
-    `complete` is false while workers may not have registered again with a new supervisor.
+    `complete` is false while workers may not have registered again with a new supervisor. Those
+    that are `gone` for longer than a minute were not asked, and nobody waits for them.
     """
 
     list: tuple[T, ...]
     unreachable: tuple[UnreachableWorker, ...] = ()
     complete: bool = True
+    gone: tuple[WorkerStatus, ...] = ()
 
     @property
     def is_whole(self) -> bool:
-        """Whether all workers have answered, as far as anybody knows."""
+        """Whether all workers that live have answered, as far as anybody knows."""
         return not self.unreachable and self.complete
 
     @property

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xinference_venv._util.records import digest_of
+from xinference_venv._util.tasks import ignore
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.planning.host import Accelerator, HostFacts, Interpreter
 from xinference_venv.planning.pip_config import PipConfig, parse_pip_config, pip_config_paths
@@ -71,9 +72,17 @@ class HostFactsReader:
         return (await self.facts()).interpreter.search_path
 
     async def interpreter(
-        self, wanted: str | None, host: Interpreter, on_line: Callable[[str], None]
+        self,
+        wanted: str | None,
+        host: Interpreter,
+        *,
+        download: bool,
+        on_line: Callable[[str], None] = ignore,
     ) -> Interpreter:
-        """The interpreter of the wanted version, else the `host`'s; raises `PythonNotFound`."""
+        """The interpreter of the wanted version, else the `host`'s; raises `PythonNotFound`.
+
+        With `download`, one that is not there is downloaded if the settings allow it.
+        """
         if wanted is None or host.version == wanted or host.version.startswith(f"{wanted}."):
             return host
 
@@ -84,14 +93,15 @@ class HostFactsReader:
             path = await find_python(
                 uv,
                 wanted,
-                allow_download=self.settings.python_downloads,
+                allow_download=download and self.settings.python_downloads,
                 on_line=on_line,
             )
             interpreter = await probe_interpreter(uv.door, path)
             return interpreter, await asyncio.to_thread(stamp_all, interpreter)
 
-        # A download takes minutes: it holds up no launch that needs another version.
-        lock = self._locks[what]
+        # A download takes minutes: it holds up neither a launch that needs another version nor who
+        # only wants to know.
+        lock = self._locks[f"download of {what}" if download else what]
         if lock.locked():
             on_line(f"waiting for another launch that looks for Python {wanted}")
         async with lock:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from xinference_venv._util.tasks import cancel, finish_in_thread, ignore
+from xinference_venv._util.tasks import cancel, finish_in_thread
 from xinference_venv.errors import (
     DeadlineExceeded,
     InvalidRecord,
@@ -154,7 +154,7 @@ class LaunchService:
 
     async def plan(self, request: LaunchRequest) -> LaunchPlan:
         """What a launch would do, resolved and not built: the spec, and the lock or None."""
-        host, spec = await self.specify(request)
+        host, spec = await self.specify(request, download=True)
         if spec is None:
             return self._planned(None, None)
         preparation = self.preparation(spec, host, None)
@@ -176,12 +176,20 @@ class LaunchService:
             worker_address=self.address,
         )
 
-    async def specify(self, request: LaunchRequest) -> tuple[HostFacts, EnvSpec | None]:
-        """The host as it is now, and what a request means on it; None: no environment."""
+    async def specify(
+        self, request: LaunchRequest, *, download: bool
+    ) -> tuple[HostFacts, EnvSpec | None]:
+        """The host as it is now, and what a request means on it; None: no environment.
+
+        An interpreter that is not there is downloaded, if the settings allow it, or
+        `PythonNotFound` says that it is missing.
+        """
         host = await self.hosts.facts()
         if not wants_environment(request, self.settings):
             return host, None
-        interpreter = await self.hosts.interpreter(request.python_version, host.interpreter, ignore)
+        interpreter = await self.hosts.interpreter(
+            request.python_version, host.interpreter, download=download
+        )
         return host, await asyncio.to_thread(self._plan, request, host, interpreter)
 
     @asynccontextmanager
@@ -251,7 +259,10 @@ class LaunchService:
         if not wants_environment(request, self.settings):
             return self._host_itself(host)
         interpreter = await self.hosts.interpreter(
-            request.python_version, host.interpreter, lambda line: job.say(Phase.PROBING, line)
+            request.python_version,
+            host.interpreter,
+            download=True,
+            on_line=lambda line: job.say(Phase.PROBING, line),
         )
 
         def plan() -> tuple[EnvSpec | None, PreparedEnvironment | None]:

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 
 from xinference_venv._util.records import digest_of
+from xinference_venv.errors import PythonNotFound
 from xinference_venv.inventory.env import KeyRecord
 from xinference_venv.inventory.reports import Survey
 from xinference_venv.planning.host import HostFacts
@@ -25,7 +26,13 @@ class LockSharing:
 
     async def survey(self, request: LaunchRequest) -> Survey:
         """See `WorkerService.survey`."""
-        host, spec = await self.launches.specify(request)
+        try:
+            host, spec = await self.launches.specify(request, download=False)
+        except PythonNotFound:
+            if not self.launches.settings.python_downloads:
+                raise
+            # The launch downloads it; what it is then is not known yet.
+            return Survey(group=None, ready=False)
         if spec is None:
             return Survey(group=None, ready=False)
         seen = host.digest if spec.sees_host else None
@@ -35,7 +42,7 @@ class LockSharing:
 
     async def lock_if_ready(self, request: LaunchRequest) -> EnvLock | None:
         """The lock of the environment that a launch would find ready; None without one."""
-        host, spec = await self.launches.specify(request)
+        host, spec = await self.launches.specify(request, download=False)
         if spec is None:
             return None
         known = await asyncio.to_thread(self._known, host, spec)

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 from xinference_venv._util.tasks import ignore
@@ -60,6 +61,7 @@ from xinference_venv.store.logs import logs_of, read_on, text_of
 from xinference_venv.store.process_identity import identify
 from xinference_venv.store.store import Store, remove_entry
 from xinference_venv.store.sweep import sweep
+from xinference_venv.store.worker_id import take_worker_id
 from xinference_venv.uv.subprocess import Uv
 
 # Less than a supervisor waits for an answer.
@@ -68,15 +70,24 @@ _REAP_SECONDS = 2.0
 
 
 class WorkerService:
-    """The environments of one host. `address` names the worker in what it answers.
+    """The environments of one host. `address` names the worker in what it answers, `worker_id` in
+    its cluster, from start to start: by default an id that the home keeps.
 
     Calls run concurrently; `start` comes before all others, `stop` after them.
     """
 
     def __init__(
-        self, *, store: Store, uv: Uv, settings: Settings, environ: Mapping[str, str]
+        self,
+        *,
+        store: Store,
+        uv: Uv,
+        settings: Settings,
+        environ: Mapping[str, str],
+        worker_id: str | None = None,
     ) -> None:
         self.address = ""
+        self.worker_id = worker_id or ""
+        self._kept = ExitStack()
         self.started = time.time()
         self._store = store
         self._launches = LaunchService(
@@ -111,10 +122,16 @@ class WorkerService:
         await self._compiler.stop()
         if self._reaper is not None:
             self._reaper.cancel()
+        self._kept.close()
 
     def _on_built(self) -> None:
         self._garbage.look_soon()
         self._compiler.look_soon()
+
+    async def take_id(self) -> None:
+        """Have the id that the home keeps, unless one was given; for a worker of a cluster."""
+        if not self.worker_id:
+            self.worker_id = await asyncio.to_thread(take_worker_id, self._store, self._kept)
 
     async def snapshot(self) -> WorkerSnapshot:
         """What a heartbeat says of this host: jobs that run, and bytes that are free."""

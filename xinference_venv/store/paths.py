@@ -182,6 +182,14 @@ class StorePaths:
         """What was proved of environments, an empty file for each."""
         return self.store / "proofs"
 
+    def worker_id(self, number: int) -> Path:
+        """The id of one of the workers of this home."""
+        return self.store / f"worker-{number}.json"
+
+    def worker_id_lock(self, number: int) -> Path:
+        """The lock that a worker with this id holds while it lives."""
+        return self.locks / f"worker-{number}.lock"
+
     @property
     def old_sizes(self) -> Path:
         """What was measured of the directories that older versions left."""

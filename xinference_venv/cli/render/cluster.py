@@ -106,12 +106,15 @@ def _cause(replica: Replica) -> str:
 
 def workers_of(listed: Iterable[WorkerStatus]) -> list[RenderableType]:
     """The workers of a cluster; jobs and free disk are as of when each was last heard."""
-    table = new_table("Worker", "Host", "State", "Release", "Jobs", "Free disk", "Last heartbeat")
+    table = new_table(
+        "Worker", "Host", "Id", "State", "Release", "Jobs", "Free disk", "Last heartbeat"
+    )
     for each in listed:
         snapshot, age = each.snapshot, each.snapshot_age
         table.add_row(
             printable(each.worker_address),
             printable(each.host_name),
+            printable(each.worker_id) or _NONE,
             each.state.value,
             printable(each.release),
             _NONE if snapshot is None else str(snapshot.jobs),
@@ -144,7 +147,7 @@ def skipped(answer: Environments, *, workers: bool) -> list[Text]:
 
 def unreachable(answer: Gathered[T]) -> list[Text]:
     """The workers that did not answer: state, age of their last report, and why."""
-    lines = unreachable_workers(answer.unreachable)
+    lines = [*unreachable_workers(answer.unreachable), *_gone(answer.gone)]
     if not answer.complete:
         lines.append(Text("the supervisor was started just now: workers may be missing here"))
     return lines
@@ -156,6 +159,17 @@ def unreachable_workers(workers: Iterable[UnreachableWorker]) -> list[Text]:
         Text(
             f"unreachable: {each.status.worker_address} ({each.status.state},"
             f" {_snapshot_age(each.status)}): {each.error.error()}"
+        )
+        for each in workers
+    ]
+
+
+def _gone(workers: Iterable[WorkerStatus]) -> list[Text]:
+    """Workers that were not asked."""
+    return [
+        Text(
+            f"gone, and not asked: {printable(each.worker_address)} ({_snapshot_age(each)});"
+            f" if it does not come back: `xinference-venv workers forget {each.worker_address}`"
         )
         for each in workers
     ]

@@ -22,6 +22,7 @@ from xinference_venv.rest.schemas.requests import (
     Offset,
     SelectedOfModel,
     WorkerAddress,
+    WorkerIdOrAddress,
     WorkerIp,
 )
 from xinference_venv.rest.tokens import Scope
@@ -66,6 +67,11 @@ class Ready(Record, name="readiness"):
 async def list_workers(supervisor: Supervisor) -> Response:
     """List the workers, each with its state and the facts of its last heartbeat."""
     return Json(Workers(list=await supervisor.list_workers()).to_dict())
+
+
+async def forget_worker(supervisor: Supervisor, worker: WorkerIdOrAddress) -> Response:
+    """Take a worker that is not alive out of the cluster; should it come back, it joins again."""
+    return Json((await supervisor.forget_worker(worker)).to_dict())
 
 
 async def list_models(supervisor: Supervisor, worker_ip: WorkerIp = None) -> Response:
@@ -128,6 +134,14 @@ ROUTES = (
         endpoint=list_workers,
         scope=Scope.LIST,
         reply=Workers,
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/workers/{worker}",
+        endpoint=forget_worker,
+        scope=Scope.DELETE,
+        reply=WorkerStatus,
+        refused=(404,),
     ),
     Route(
         method="GET",

@@ -60,6 +60,7 @@ async def explain_virtual_env(
         ),
         unreachable=answer.unreachable,
         complete=answer.complete,
+        gone=answer.gone,
     )
     return gathered(explained)
 

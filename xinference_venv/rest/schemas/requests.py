@@ -138,6 +138,7 @@ Wait = Annotated[
     ),
 ]
 JobId = Annotated[str, Path(max_length=MAX_NAME_BYTES)]
+WorkerIdOrAddress = Annotated[str, Path(max_length=MAX_NAME_BYTES)]
 LeaseId = Annotated[str, Path(max_length=MAX_NAME_BYTES)]
 LogId = Annotated[str, Path(pattern=r"^[0-9]{8}T[0-9]{6}\.[0-9]{6}-[A-Za-z0-9_-]{1,64}$")]
 LastEventId = Annotated[
