@@ -84,7 +84,7 @@ def test_what_commands_print_on_one_host_is_what_their_schemas_say(
 
     assert of("launch", "toy", "--spec", spec, "--dry-run", schema="launch-dry-run")["tree"]
     of("launch", "toy", "--spec", spec)
-    of("launch", "toy", "--spec", spec, "--engine", "other")
+    of("launch", "toy", "--spec", spec, "--engine", "other", "--any-engine")
     of("launch", "toy", "--spec", spec, "--disable-virtual-env")
     assert len(of("list")["list"]) == 2
     of("packages", "toy")

@@ -16,8 +16,8 @@ from xinference_venv.errors import IncompatibleVersion, InvalidInput, NotFound
 PROTOCOL = 2
 """Raised when a worker of the release before could not be asked any more."""
 HEARTBEAT_SECONDS = 2.0
-# Heartbeats that fail to come until a worker is suspected, until it is given up, and until nobody
-# counts it as missing any more.
+# Heartbeats that fail to come until a worker is suspected, until it is given up, and until it does
+# not count as missing any more.
 _SUSPECT_AFTER = 3
 _GONE_AFTER = 15
 _LONG_GONE_AFTER = 30
@@ -102,7 +102,7 @@ class Member:
         return WorkerState.SUSPECT if missed < _GONE_AFTER else WorkerState.GONE
 
     def is_long_gone(self, now: float) -> bool:
-        """Whether nobody should ask it any more, or count it as missing."""
+        """Whether it is neither asked any more nor counted as missing."""
         return self._missed(now) >= _LONG_GONE_AFTER
 
     def _missed(self, now: float) -> float:

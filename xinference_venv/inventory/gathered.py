@@ -32,7 +32,7 @@ class Gathered(Record, Generic[T], name="answer of a cluster"):
     """What was asked of several workers, and those of them that did not answer.
 
     `complete` is false while workers may not have registered again with a new supervisor. Those
-    that are `gone` for longer than a minute were not asked, and nobody waits for them.
+    that are `gone` for longer than a minute were not asked, and are not waited for.
     """
 
     list: tuple[T, ...]

@@ -195,7 +195,7 @@ class LaunchState:
         return self._is_cancelled or is_lost(list(self.replicas.values()), self.require)
 
     def _cancel(self, at: float) -> Instructions:
-        """Cancel, each once, the workers of a lost launch that are not let finish."""
+        """Cancel, each once, the workers of a lost launch that do not download yet."""
         cancelled = []
         for each in self._running():
             address = each.worker_address
@@ -211,7 +211,7 @@ class LaunchState:
         return tuple(cancelled)
 
     def _goes_on(self, replica: Replica) -> bool:
-        """Whether a worker is let finish, and the caller does not wait for it."""
+        """Whether a worker may finish, and the caller does not wait for it."""
         return replica.worker_address in self._finishing - self._cancelled
 
     def _give_back(self) -> Instructions:

@@ -83,11 +83,12 @@ def test_the_document_of_a_launch_has_no_lease_for_none_is_left() -> None:
 def test_the_workers_are_shown_with_what_they_last_told() -> None:
     snapshot = {"jobs": 2, "free_bytes": 2048}
     told = status(worker_address="a:1", state="suspect", snapshot=snapshot, snapshot_age=7.25)
-    new = status(state="suspect")
+    new = status(state="suspect", worker_id="w2")
     lines = printed(workers_of([told, new])).splitlines()
     assert lines[1].split() == [
         "a:1",
         "box",
+        "-",
         "suspect",
         "0.1.0",
         "2",
@@ -97,7 +98,7 @@ def test_the_workers_are_shown_with_what_they_last_told() -> None:
         "s",
         "ago",
     ]
-    assert lines[2].split() == ["b:2", "box", "suspect", "0.1.0", "-", "-", "-"]
+    assert lines[2].split() == ["b:2", "box", "w2", "suspect", "0.1.0", "-", "-", "-"]
     assert printed(workers_of([])) == "No worker is registered."
 
 
