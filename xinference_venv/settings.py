@@ -65,7 +65,8 @@ class Settings:
     uv_processes: int
     """``XINFERENCE_VIRTUAL_ENV_UV_PROCESSES``: so many uv run at once at most."""
     build_timeout: int
-    """``XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT``: seconds that one environment may take."""
+    """``XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT``: seconds that one process of uv may take, and that a
+    launch waits for another one of its key."""
     patience: int
     """``XINFERENCE_VIRTUAL_ENV_PATIENCE``: seconds without progress after which a process ends."""
     inherit: InheritMode

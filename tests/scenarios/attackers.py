@@ -76,7 +76,7 @@ def frame_that_makes(path: Path) -> bytes:
     return struct.pack("<BQH", 1, len(header), 0) + header
 
 
-_SEND = """
+SEND = """
 import socket, sys
 host, port, frame = sys.argv[1], int(sys.argv[2]), bytes.fromhex(sys.argv[3])
 with socket.create_connection((host, port), timeout=10) as connection:
@@ -88,7 +88,7 @@ with socket.create_connection((host, port), timeout=10) as connection:
 def send_as(user: int, address: tuple[str, int], frame: bytes) -> str:
     """What comes back when another user sends something to an address: at most a byte."""
     host, port = address
-    return run_as(user, _SEND, host, str(port), frame.hex()).stdout.strip()
+    return run_as(user, SEND, host, str(port), frame.hex()).stdout.strip()
 
 
 def free_port() -> int:

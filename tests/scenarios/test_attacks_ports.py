@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.daemons import Daemon, Daemons, daemons, eventually
@@ -23,6 +28,7 @@ from tests.scenarios.attackers import (
     run_as,
     send_as,
 )
+from xinference_venv.client import connect
 from xinference_venv.settings import WIRE_KEY_VARIABLE
 
 
@@ -165,3 +171,31 @@ def test_no_secret_stays_in_the_variables_that_the_system_shows(
     assert b"password-of-an-index" not in shown
     assert asked.returncode == 0, asked.stderr
     assert os.environ[WIRE_KEY_VARIABLE] not in shown.decode()
+
+
+# The start of a frame of who says to have the key: xoscar reads what it announces, and then checks.
+_HALF_A_FRAME = struct.pack("<BQH", 2, 60_000, 0) + b"x" * 30_000
+
+
+async def test_connections_without_the_key_hold_up_nobody_who_has_it(
+    tmp_path: Path, environ: Mapping[str, str]
+) -> None:
+    """As far as xoscar allows: it has neither bounds nor deadlines for connections."""
+    with daemons(tmp_path / "daemons", environ) as running, ExitStack() as held:
+        supervisor = running.supervisor()
+        host, _, port = supervisor.address.rpartition(":")
+        async with connect(supervisor.address) as client:
+            assert await client.supervisor.list_workers() == ()
+            process = psutil.Process(supervisor.process.pid)
+            before = process.memory_info().rss
+            for number in range(1300):
+                made = held.enter_context(socket.create_connection((host, int(port)), timeout=10))
+                if number % 6 == 0:
+                    made.sendall(_HALF_A_FRAME)
+            for _ in range(5):
+                began = time.monotonic()
+                await client.supervisor.list_workers()
+                assert time.monotonic() - began < 1.0
+            grown = process.memory_info().rss - before
+            assert grown < 50 << 20, f"{grown >> 20} MiB"
+        assert len(supervisor.said.splitlines()) <= 3, supervisor.said

@@ -31,6 +31,7 @@ from tests.scenarios.steps import (
 )
 from tests.wheels import build_wheel, fake_distribution
 from xinference_venv.client import Client, local_client
+from xinference_venv.errors import UnknownJob
 from xinference_venv.inventory.jobs import JobEvent, Phase
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.lock import EnvLock
@@ -301,3 +302,20 @@ async def test_local_mode_opens_no_port_to_other_hosts(client: Client) -> None:
 
     assert client.worker.address.startswith("127.0.0.1:")
     assert listening and set(listening) == {"127.0.0.1"}
+
+
+@pytest.mark.usefixtures("wheels")
+async def test_a_job_of_the_only_worker_is_found_by_its_bare_id(
+    environ: dict[str, str], index: Index
+) -> None:
+    async with local_client(environ) as client:
+        job = await client.supervisor.prepare(asking(index, "lantern"), count=1)
+        bare, _, address = job.partition("@")
+        assert address
+        while not (report := await client.supervisor.wait(bare)).phase.is_last:
+            pass
+        assert (report.job_id, report.phase) == (bare, Phase.READY)
+        assert [each.worker_address for each in report.workers] == [address]
+        await client.supervisor.cancel(bare)
+        with pytest.raises(UnknownJob):
+            await client.supervisor.wait("0" * 32)

@@ -279,6 +279,10 @@ class ClusterLaunches:
         states = {job_id: launch.state for job_id, launch in self._launches.items()}
         return jobs_of_launches(rows, states)
 
+    def knows(self, job_id: str) -> bool:
+        """Whether it follows, or followed, this launch."""
+        return job_id in self._launches
+
     async def find(self, job_id: str) -> LaunchTracker:
         """The launch, found again through its workers after a restart; raises `UnknownJob`."""
         while job_id not in self._launches:

@@ -136,7 +136,7 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
 
         `workers` says of each worker how it fares: phase, result, error.
         """
-        job_id, address = _job(job)
+        job_id, address = await self._located(job)
         if address is None:
             return await (await self._launches.find(job_id)).wait(since, timeout)
         member = await self._member_of(job, address)
@@ -153,7 +153,7 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
 
     async def cancel(self, job: str) -> None:
         """Cancel a launch; returns when nothing of it is left."""
-        job_id, address = _job(job)
+        job_id, address = await self._located(job)
         if address is None:
             await (await self._launches.find(job_id)).cancel()
         else:
@@ -392,6 +392,21 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
         [member] = self._workers.cluster.choose(named, 1, now())
         return self._workers.of(member, deadline=deadline)
 
+    async def _located(self, job: str) -> tuple[str, str | None]:
+        """The id of a launch, and the worker's address when it is on one alone.
+
+        The only worker of a cluster need not be named.
+        """
+        job_id, _, address = job.partition("@")
+        if address or self._launches.knows(job_id):
+            return job_id, address or None
+        with suppress(UnknownJob):
+            if len(members := self._workers.cluster.members) == 1:
+                [(only, member)] = members.items()
+                if not (await self._workers.of(member).members_of(job_id)).members:
+                    return job_id, only
+        return job_id, None
+
     async def _member_of(self, job: str, address: str) -> Member:
         cluster = self._workers.cluster
         while address not in cluster.members:
@@ -401,9 +416,3 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
                     {"hint": f"its worker is not registered; workers are: {cluster.listed}"},
                 )
         return cluster.members[address]
-
-
-def _job(job: str) -> tuple[str, str | None]:
-    """The id of a launch, and the worker's address when it is on one alone."""
-    job_id, _, address = job.partition("@")
-    return job_id, address or None

@@ -37,7 +37,11 @@ VARIABLES = (
         "XINFERENCE_VIRTUAL_ENV_PATIENCE",
         "seconds without progress after which a uv is ended (default: 120)",
     ),
-    ("XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT", "seconds for one environment (default: 3600)"),
+    (
+        "XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT",
+        "seconds that one process of uv may take, and that a launch waits for another one of its"
+        " key (default: 3600)",
+    ),
     (
         "XINFERENCE_VIRTUAL_ENV_MAX_BYTES",
         "like 500GB: beyond it the least recently used environments go (default: no limit)",

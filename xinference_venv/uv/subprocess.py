@@ -418,7 +418,7 @@ class Uv:
             self.door.measures.add(metrics.UV_FAILURES, command.name)
             raise error.with_details(
                 hint="see whether the index answers; XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT sets"
-                " how many seconds a build may take"
+                " how many seconds one process of uv may take"
             ) from None
         except OSError as error:
             raise UvNotFound(
