@@ -30,6 +30,7 @@ DEFAULTS = Settings(
     max_bytes=None,
     max_unused=None,
     allow_source_builds=True,
+    prove_imports=True,
     max_age_gap=180 * 86400.0,
     constraints=(),
     overrides=(),
@@ -61,6 +62,7 @@ VARIABLES = [
     ("XINFERENCE_VIRTUAL_ENV_MAX_BYTES", "20GiB", "max_bytes", 20 * 2**30),
     ("XINFERENCE_VIRTUAL_ENV_MAX_UNUSED", "30d", "max_unused", 30 * 86_400.0),
     ("XINFERENCE_VIRTUAL_ENV_ALLOW_SOURCES", "no", "allow_source_builds", False),
+    ("XINFERENCE_VIRTUAL_ENV_PROOF", "0", "prove_imports", False),
     ("XINFERENCE_VIRTUAL_ENV_MAX_AGE_GAP", "30d", "max_age_gap", 30 * 86400.0),
     ("XINFERENCE_VIRTUAL_ENV_MAX_AGE_GAP", "0s", "max_age_gap", 0.0),
     (

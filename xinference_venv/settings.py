@@ -83,6 +83,9 @@ class Settings:
     """``XINFERENCE_VIRTUAL_ENV_MAX_UNUSED``: seconds after which one that is not launched goes."""
     allow_source_builds: bool
     """``XINFERENCE_VIRTUAL_ENV_ALLOW_SOURCES``."""
+    prove_imports: bool
+    """``XINFERENCE_VIRTUAL_ENV_PROOF``: what is compiled against the host's packages must be
+    importable next to them."""
     max_age_gap: float
     """``XINFERENCE_VIRTUAL_ENV_MAX_AGE_GAP``: seconds that what is asked for may be older at most,
     for the sake of the host's packages, than it would be without them."""
@@ -144,6 +147,7 @@ class Settings:
                 f"{option}MAX_UNUSED", parse_duration, "durations like 30d or 12h"
             ),
             allow_source_builds=read.boolean(f"{option}ALLOW_SOURCES") is not False,
+            prove_imports=read.boolean(f"{option}PROOF") is not False,
             max_age_gap=DEFAULT_MAX_AGE_GAP if age_gap is None else age_gap,
             constraints=read.bounds(f"{option}CONSTRAINTS"),
             overrides=read.bounds(f"{option}OVERRIDES"),

@@ -499,10 +499,24 @@ def test_credentials_of_sources_are_no_part_of_the_digest() -> None:
         replace(SPEC, allow_source_builds=False),
         replace(SPEC, alone=("the-app",)),
         replace(SPEC, import_check=("torch",)),
+        replace(SPEC, prove_imports=False),
     ],
 )
 def test_what_means_another_environment_makes_another_digest(other: EnvSpec) -> None:
     assert other.digest != SPEC.digest
+
+
+@pytest.mark.parametrize(
+    ("variable", "no_proof", "proves"),
+    [("1", False, True), ("1", True, False), ("0", False, False), ("0", True, False)],
+)
+def test_imports_are_proved_unless_the_launch_or_the_setting_says_no(
+    variable: str, no_proof: bool, proves: bool
+) -> None:
+    block = {"packages": ["numpy"]}
+    given = settings(XINFERENCE_VIRTUAL_ENV_PROOF=variable)
+    planned = plan(request("mine", virtualenv=block, no_proof=no_proof), around(settings=given))
+    assert planned.prove_imports is proves
 
 
 def test_a_query_that_names_another_file_makes_another_digest() -> None:

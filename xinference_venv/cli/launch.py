@@ -110,6 +110,11 @@ from xinference_venv.settings import InheritMode
     multiple=True,
     help="A module that a fresh interpreter must import before anything is published.",
 )
+@click.option(
+    "--no-proof",
+    is_flag=True,
+    help="Do not import what is compiled against packages of the host before it is published.",
+)
 @click.option("--refresh", is_flag=True, help="Resolve again, even if nothing has changed.")
 @click.option(
     "--spec",
@@ -177,6 +182,7 @@ def launch(
     build_constraints: tuple[str, ...],
     must_import: tuple[str, ...],
     import_check: tuple[str, ...],
+    no_proof: bool,
     refresh: bool,
     spec: Path | None,
     dry_run: bool,
@@ -231,6 +237,7 @@ def launch(
             "build_constraints": build_constraints,
             "must_import": must_import,
             "import_check": import_check,
+            "no_proof": no_proof,
             "refresh": refresh,
         }
     )

@@ -154,6 +154,10 @@ class PackageRecord(Record, name="package record", version=1):
     `metadata` is the name of its ``.dist-info``; `requires` are the normalized names in its
     ``Requires-Dist``, whatever their markers say; `files` and `size_bytes` count what the package
     brought, bytecode not included. `record_sha256` is of its RECORD, which names every file.
+    `compiled` says whether it has shared objects, `libraries` which of them others may load, and
+    `needed_libraries` what its extension modules load that neither it nor every system has;
+    `linked_libraries` is the same for all of its shared objects, plug-ins that may be optional
+    included.
     `notes` say what had to be corrected.
     """
 
@@ -167,6 +171,10 @@ class PackageRecord(Record, name="package record", version=1):
     files: int
     size_bytes: int
     record_sha256: str
+    compiled: bool = False
+    libraries: tuple[str, ...] = ()
+    needed_libraries: tuple[str, ...] = ()
+    linked_libraries: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 

@@ -287,6 +287,8 @@ class LaunchRequest(Record, name="launch request"):
     """As in the block; what either names counts."""
     import_check: tuple[str, ...] = field(default=(), metadata=read_by(_modules))
     """As in the block; what either names counts."""
+    no_proof: bool = False
+    """What is compiled against the host's packages is not imported before it is published."""
     refresh: bool = False
     """Resolve again even if nothing changed."""
     restricted: bool = False

@@ -60,7 +60,8 @@ class EnvSpec:
     nothing, whatever was asked for. With `skip_installed` the host's packages serve where they
     fit. `roots` are distributions that must be importable together with what is requested, `alone`
     those of the host that stay visible whatever becomes of their requirements. `import_check`
-    are modules that a fresh interpreter must import before anything is published. For the host's
+    are modules that a fresh interpreter must import before anything is published; with
+    `prove_imports` what is compiled against the host's packages, too. For the host's
     sake nothing that is asked for is older by more than `max_age_gap` seconds.
     """
 
@@ -74,6 +75,7 @@ class EnvSpec:
     alone: tuple[str, ...] = ()
     import_check: tuple[str, ...] = ()
     allow_source_builds: bool
+    prove_imports: bool = True
     max_age_gap: float = DEFAULT_MAX_AGE_GAP
     constraints: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
@@ -102,6 +104,7 @@ class EnvSpec:
                 self.allow_source_builds,
                 # What is as ever is left out, so that a new field changes no digest.
                 *([] if self._bounds == _NO_BOUNDS else self._bounds),
+                *([] if self.prove_imports else ["no proof"]),
             ]
         )
 
@@ -205,6 +208,7 @@ def plan_spec(
         alone=settings.must_import_alone if inherit is not InheritMode.NONE else (),
         import_check=tuple(dict.fromkeys((*block.import_check, *request.import_check))),
         allow_source_builds=around.settings.allow_source_builds,
+        prove_imports=settings.prove_imports and not request.no_proof,
         max_age_gap=around.settings.max_age_gap,
         constraints=_together(
             settings.constraints, pip.constraints, block.constraints, request.constraints

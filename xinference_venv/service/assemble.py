@@ -17,6 +17,7 @@ from xinference_venv._util.tasks import finish_in_thread
 from xinference_venv.errors import VerificationFailed
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.host import HostFacts
+from xinference_venv.planning.import_proof import ProofFailure
 from xinference_venv.planning.joins import (
     HostSite,
     Join,
@@ -38,6 +39,7 @@ from xinference_venv.planning.view import (
     partition_host,
     plan_view,
 )
+from xinference_venv.service.import_prover import ImportProver
 from xinference_venv.service.phases import ReportProgress, in_phase
 from xinference_venv.service.source_builds import SourceBuilding
 from xinference_venv.service.unpack import Unpacking
@@ -60,13 +62,14 @@ MakeEnvironment = Callable[[EnvLock, Builder], Awaitable[None]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contents:
-    """What an environment is composed of: the plan of its view, and how its packages came.
+    """What an environment is composed of: the plan of its view, its packages and how they came.
 
     `was_cached` and `fetched_bytes` say what uv had to fetch for those that were missing here,
     `linked_bytes` and `copied_bytes` how these came into the store.
     """
 
     plan: ViewPlan
+    packages: tuple[PackageRecord, ...]
     was_cached: bool
     fetched_bytes: int
     linked_bytes: int
@@ -158,6 +161,7 @@ class Assembly:
         plan = await in_phase(Phase.INSTALLING, planning)
         return Contents(
             plan=plan,
+            packages=tuple(packages),
             was_cached=unpacking.was_cached,
             fetched_bytes=unpacking.fetched_bytes,
             linked_bytes=unpacking.linked_bytes,
@@ -244,7 +248,7 @@ class Assembly:
                 *(self.host.fingerprint, to_plain(interpreter)),
             ]
         )
-        if await asyncio.to_thread(is_proved, self.store.layout, proof):
+        if await asyncio.to_thread(is_proved, self.store.disk, self.store.layout, proof):
             return
         venv = env / VENV_NAME
         await self.check_imports(venv)
@@ -252,6 +256,18 @@ class Assembly:
         own = {name for each in links if (name := importable_name(each.name)) is not None}
         raise_faults(await self.check_visible(lock, venv, sorted(own)))
         await asyncio.to_thread(keep_proof, self.store.disk, self.store.layout, proof)
+
+    async def find_import_failures(
+        self, lock: EnvLock, contents: Contents, venv: Path, failed: Collection[str]
+    ) -> Sequence[ProofFailure]:
+        """What is compiled against the host's packages and does not work next to them.
+
+        Packages that `failed` before must work as well.
+        """
+        prover = ImportProver(
+            store=self.store, door=self.uv.door, spec=self.spec, host=self.host, say=self.say
+        )
+        return await prover.find_failures(contents.packages, lock, venv, failed)
 
     async def check_visible(
         self, lock: EnvLock, env: Path, own: Collection[str] = ()

@@ -8,16 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from xinference_venv._util.records import digest_of
 from xinference_venv._util.tasks import finish_in_thread
-from xinference_venv.errors import InvalidInput, InvalidRecord, ResolutionFailed, StoreError
+from xinference_venv.errors import (
+    InvalidInput,
+    InvalidRecord,
+    ResolutionFailed,
+    StoreError,
+    VerificationFailed,
+)
 from xinference_venv.inventory.env import EnvRecord, KeyRecord
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.lease import Lease
@@ -26,6 +41,7 @@ from xinference_venv.observability.metrics import Source
 from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.observability.waiting import counted_waiting
 from xinference_venv.planning.host import HostFacts, Interpreter
+from xinference_venv.planning.import_proof import ProofFailure
 from xinference_venv.planning.lock import EnvLock, locked_distributions
 from xinference_venv.planning.overlay import host_part, still_sound
 from xinference_venv.planning.provenance import explain_distributions
@@ -112,17 +128,44 @@ class Preparation:
                 {"hint": "launch without it, so that it is resolved here"},
             )
         interpreter = self.spec.interpreter
-        # Of its own: links into the store hold where an environment lies as deep as it will lie.
-        async with (
-            staging_folder(self.store, interpreter) as folder,
-            staging_folder(self.store, interpreter) as env,
-        ):
-            return await self._make(folder, env, given, refresh=refresh)
+        unusable: dict[str, str] = {}
+        failed: set[str] = set()
+        while True:
+            try:
+                # Of its own: links into the store hold where an environment lies as deep as it
+                # will lie.
+                async with (
+                    staging_folder(self.store, interpreter) as folder,
+                    staging_folder(self.store, interpreter) as env,
+                ):
+                    return await self._make(
+                        folder, env, given, refresh=refresh, unusable=unusable, failed=failed
+                    )
+            except _UnprovedError as error:
+                again = _released(error.failures)
+                if again.keys() <= unusable.keys():
+                    raise _unproved(error.failures) from None
+                names, why = ", ".join(again), error.failures[0]
+                failed |= {failure.package.name for failure in error.failures}
+            self.say(Phase.RESOLVING, f"resolving again without the host's {names}: {why}")
+            unusable |= again
+            given, refresh = None, True
 
     async def _make(
-        self, folder: Path, env: Path, given: EnvLock | None, *, refresh: bool
+        self,
+        folder: Path,
+        env: Path,
+        given: EnvLock | None,
+        *,
+        refresh: bool,
+        unusable: Mapping[str, str],
+        failed: Collection[str],
     ) -> Lease:
-        """The same in two private folders, of which `env` becomes the environment."""
+        """The same in two private folders, of which `env` becomes the environment.
+
+        Of the host what is `unusable` does not serve, each with the reason; packages that
+        `failed` must be importable.
+        """
         if changed := await asyncio.to_thread(self._changed_on_host):
             self.note(
                 f"the host changed since the environment of {self.spec.key} was made"
@@ -132,21 +175,22 @@ class Preparation:
         lock = given or (None if refresh else self._kept_lock())
         if lock is None:
             self.say(Phase.RESOLVING, f"resolving {len(self.spec.requirements)} requirements")
-            lock = await in_phase(Phase.RESOLVING, self.resolve(folder))
+            lock = await in_phase(Phase.RESOLVING, self.resolve(folder, unusable))
         wheels = await in_phase(Phase.RESOLVING, self.assembly.wheels_for(lock, folder))
         lock = with_built(lock, wheels)
         if self.build is not None:
             self.build.know(lock)
         async with self._building(lock):
             contents = await self.assembly.gather(lock, folder)
-            if (lease := await self._share(lock, contents)) is not None:
+            if (lease := await self._share(lock, contents, failed)) is not None:
                 return lease
             composed = await self.assembly.compose(contents, env)
             self.say(Phase.VERIFYING, "verifying what was composed")
             await in_phase(Phase.VERIFYING, self.assembly.verify(lock, contents, env))
+            await self._prove_imports(lock, contents, failed, composed.venv)
             self.say(Phase.PUBLISHING, "publishing")
             publish = partial(self._publish, lock, env, contents, composed)
-            lease = await self._attached(publish, check=False)
+            lease = await self._attached(publish)
             self._count(contents)
             return lease
 
@@ -157,6 +201,16 @@ class Preparation:
             return ()
         changed = HostChanges(store=self.store).since(record.host_fingerprint)
         return shown_among(self.store, record.env_id, changed)
+
+    async def _prove_imports(
+        self, lock: EnvLock, contents: Contents, failed: Collection[str], venv: Path
+    ) -> None:
+        """Raise `_UnprovedError` for what does not work next to the host's packages."""
+        failures = await self.assembly.find_import_failures(lock, contents, venv, failed)
+        if failures:
+            for failure in failures:
+                self.note(failure.output)
+            raise _UnprovedError(failures)
 
     def _kept_lock(self) -> EnvLock | None:
         """The lock of an environment that is broken now: it is healed to what it was."""
@@ -178,10 +232,15 @@ class Preparation:
         made_for = (lock.platform_digest, lock.inherit, lock.host_digest)
         return made_for == (platform, self.spec.inherit, host)
 
-    async def resolve(self, folder: Path) -> EnvLock:
-        """The lock of the spec on this host, with its reasons; raises `ResolutionFailed`."""
+    async def resolve(
+        self, folder: Path, unusable: Mapping[str, str] = MappingProxyType({})
+    ) -> EnvLock:
+        """The lock of the spec on this host, with its reasons; raises `ResolutionFailed`.
+
+        Of the host what is `unusable` does not serve, each with the reason.
+        """
         stubs = await finish_in_thread(self._stubs, folder) if self.spec.skip_installed else None
-        resolver = self.assembly.resolver(self.host, stubs, folder)
+        resolver = replace(self.assembly.resolver(self.host, stubs, folder), unusable=unusable)
         try:
             resolution, hidden = await resolver.resolve()
         except ResolutionFailed as error:
@@ -195,6 +254,11 @@ class Preparation:
                 build_python=await self._install_others(others, folder),
             )
             resolution, hidden = await resolver.resolve()
+        warnings = [
+            f"the host's {name} {self.host.versions[name]} is not used: {why}"
+            for name, why in unusable.items()
+        ]
+        resolution = replace(resolution, warnings=(*resolution.warnings, *warnings))
         reasons = self.spec.reasons()
         not_shown = host_part(hidden, resolution.installed, self.host)
         distributions = explain_distributions(
@@ -272,7 +336,9 @@ class Preparation:
         )
         return counted_waiting(self.measures, "packages", lock_of_build)
 
-    async def _share(self, lock: EnvLock, contents: Contents) -> Lease | None:
+    async def _share(
+        self, lock: EnvLock, contents: Contents, failed: Collection[str]
+    ) -> Lease | None:
         """Point the key at an environment that is there already; None when there is none."""
         take = partial(
             lease_of_lock,
@@ -283,15 +349,21 @@ class Preparation:
             process=this_process(),
         )
         try:
-            lease = await self._attached(take, check=True)
+            lease = await self._attached(take, partial(self._prove_imports, lock, contents, failed))
         except (InvalidRecord, StoreError):
             return None
         self.say(Phase.PUBLISHING, "an environment with this lock is there already")
         self._came_from(Source.SHARED)
         return lease
 
-    async def _attached(self, take: Callable[[], Lease], *, check: bool) -> Lease:
-        """Point the key at the environment that `take` takes a lease on; `check` its imports.
+    async def _attached(
+        self,
+        take: Callable[[], Lease],
+        prove: Callable[[Path], Awaitable[None]] | None = None,
+    ) -> Lease:
+        """Point the key at the environment that `take` takes a lease on.
+
+        With `prove`, which raises when it does not work, its imports are checked first.
 
         When that fails or is cancelled, the lease is given back, and with it the environment if
         nothing else needs it.
@@ -301,8 +373,10 @@ class Preparation:
         try:
             await finish_in_thread(lambda: taken.append(take()))
             [lease] = taken
-            if check:
-                await self.assembly.check_imports(self.store.venv_of(lease.env_id))
+            if prove is not None:
+                venv = self.store.venv_of(lease.env_id)
+                await self.assembly.check_imports(venv)
+                await prove(venv)
             await finish_in_thread(self._attach, lease.env_id)
             attached = True
             return lease
@@ -347,6 +421,32 @@ class Preparation:
         if previous is not None and previous != env_id:
             # Whoever runs in it holds a lease; without one it is not needed any more.
             self.store.delete_if_unused(previous)
+
+
+class _UnprovedError(Exception):
+    """Something of an environment does not work next to the host's packages."""
+
+    def __init__(self, failures: Sequence[ProofFailure]) -> None:
+        super().__init__(failures)
+        self.failures = failures
+
+
+def _released(failures: Iterable[ProofFailure]) -> dict[str, str]:
+    """The host distributions that may be why, each with the reason."""
+    return {name: str(failure) for failure in failures for name in failure.release}
+
+
+def _unproved(failures: Sequence[ProofFailure]) -> VerificationFailed:
+    return VerificationFailed(
+        "; ".join(map(str, failures[:5])),
+        {
+            "output": "\n".join(failure.output for failure in failures),
+            "phase": Phase.VERIFYING.value,
+            "hint": "what the packages declare fits together, what they do does not: ask for"
+            " other versions, or for what is missing; --no-proof (no_proof in a request, or"
+            " XINFERENCE_VIRTUAL_ENV_PROOF=0) publishes it all the same",
+        },
+    )
 
 
 @asynccontextmanager

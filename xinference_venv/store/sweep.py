@@ -12,6 +12,7 @@ from pathlib import Path
 
 from xinference_venv.inventory.lease import Holder
 from xinference_venv.store.atomic import Disk, maker_of
+from xinference_venv.store.envs.proofs import sweep_proofs
 from xinference_venv.store.keys import folders_in, key_places
 from xinference_venv.store.locks import hold_lock_if_free
 from xinference_venv.store.paths import StorePaths
@@ -40,6 +41,7 @@ def sweep(store: Store) -> None:
     with visiting(store.layout.wheels):
         store.sweep_wheels()
     sweep_stale_records(store)
+    sweep_proofs(store.disk, store.layout, time.time())
 
 
 def left_in_trash(store: Store, now: float) -> list[str]:

@@ -173,6 +173,9 @@ class Resolver:
     build_python: str | None = None
     """The interpreter whose packages a build without isolation sees, if not the host's."""
 
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    """The host distributions that may not serve from the start, each with the reason."""
+
     _unusable: dict[str, str] = field(default_factory=dict, init=False)
     """The host distributions that may not serve, each with the reason."""
     _relaxed: set[str] = field(default_factory=set, init=False)
@@ -191,6 +194,7 @@ class Resolver:
         if self.spec.inherit is InheritMode.EXACT:
             unknown = (each.name for each in self.host.distributions if not each.recorded)
             self._unusable = dict.fromkeys(unknown, _WITHOUT_LIST)
+        self._unusable |= self.unusable
         while True:
             try:
                 found = await (

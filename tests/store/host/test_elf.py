@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from tests.fakes import interpreter
 from tests.wheels import fake_distribution
-from xinference_venv.store.host.elf import Dynamic, bound_distributions, read_dynamic
+from xinference_venv.store.host.elf import (
+    Dynamic,
+    Linkage,
+    bound_distributions,
+    is_of_the_system,
+    linkage_of,
+    read_dynamic,
+    system_folders,
+)
 from xinference_venv.store.host.scan import scan_distributions
 
 
@@ -157,15 +165,17 @@ def test_what_a_file_asks_for_is_read_in_its_order(site: Path, library: Path) ->
     assert read_dynamic(str(path)) == Dynamic(
         needed=("libother.so", "libpkg.so.1"),
         run_path=("/one", str(folder), f"{folder}/../two"),
+        name="_c.so",
     )
 
 
 def test_a_file_that_changed_is_read_again(site: Path, library: Path) -> None:
     path = site / "extension" / "_c.so"
     compile_object(path)
-    assert read_dynamic(str(path)) == Dynamic(needed=(), run_path=())
+    assert read_dynamic(str(path)) == Dynamic(needed=(), run_path=(), name="_c.so")
     compile_object(path, library)
-    assert read_dynamic(str(path)) == Dynamic(needed=("libpkg.so.1",), run_path=())
+    changed = Dynamic(needed=("libpkg.so.1",), run_path=(), name="_c.so")
+    assert read_dynamic(str(path)) == changed
 
 
 @pytest.mark.parametrize(
@@ -214,3 +224,38 @@ def test_a_damaged_file_is_read_or_skipped(
     path = tmp_path / f"{uuid.uuid4().hex}.so"
     path.write_bytes(content[: damage.draw(st.integers(0, len(content)) | st.just(len(content)))])
     read_dynamic(str(path))
+
+
+def test_what_extension_modules_need_by_their_own_libraries_too_and_no_plug_in_does(
+    site: Path, library: Path
+) -> None:
+    folder = site / "lamp"
+    plug_in = Path(compile_object(folder / "libother.so.9"))
+    inner = Path(compile_object(folder / "libinner.so.3", library))
+    paths = [
+        str(inner),
+        compile_object(folder / "_c.so", inner),
+        compile_object(folder / "libs.cpython-311-x86_64-linux-gnu.so", library),
+        compile_object(folder / "libplugin.so", plug_in),
+        str(site / "gone.so"),
+    ]
+    assert linkage_of(paths) == Linkage(
+        provided=("libinner.so.3", "libplugin.so"),
+        needed=("libpkg.so.1",),
+        linked=("libother.so.9", "libpkg.so.1"),
+    )
+    assert linkage_of([]) == Linkage(provided=(), needed=(), linked=())
+
+
+def test_libraries_of_every_system_are_needed_of_nobody(site: Path) -> None:
+    zlib = Path(compile_object(site / "libz.so.1"))
+    assert linkage_of([compile_object(site / "_c.so", zlib)]).needed == ()
+    assert is_of_the_system("libz.so.1")
+    assert not is_of_the_system("libpkg.so.1")
+
+
+def test_the_systems_folders_are_those_that_variables_name_and_the_usual_ones() -> None:
+    folders = system_folders({"LD_LIBRARY_PATH": "/one::relative", "CUDA_HOME": "/cuda"})
+    assert folders[:3] == ("/one", "/cuda/lib64", "/usr/local/cuda/lib64")
+    assert "/usr/lib" in folders
+    assert "relative" not in folders

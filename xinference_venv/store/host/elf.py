@@ -8,6 +8,7 @@ bind nothing.
 from __future__ import annotations
 
 import os
+import platform
 import struct
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -27,6 +28,10 @@ _OF_THE_SYSTEM = frozenset(
         *("libgobject-2.0.so.0", "libgthread-2.0.so.0", "libglib-2.0.so.0"),
     }
 )
+# Where the dynamic linker, or a package that has a library loaded, looks on most systems.
+_SYSTEM_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
+_CUDA_VARIABLES = ("CUDA_HOME", "CUDA_PATH")
+_CUDA_FOLDER = "/usr/local/cuda"
 # A damaged file may seem to have millions of entries, or names without an end.
 _DYNAMIC_ENTRIES = 10_000
 _NAME_BYTES = 4096
@@ -35,7 +40,7 @@ _KEPT_ANSWERS = 50_000
 
 _MAGIC = b"\x7fELF"
 _PT_LOAD, _PT_DYNAMIC = 1, 2
-_DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 15, 29
+_DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 14, 15, 29
 
 ReadAt = Callable[[int, int], bytes]
 """The bytes of a file from an offset on, at most so many."""
@@ -44,17 +49,84 @@ ReadAt = Callable[[int, int], bytes]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dynamic:
     """What a shared object asks of the dynamic linker: the libraries it needs by name, and the
-    absolute directories of its RUNPATH, else RPATH, in which these are looked for first.
+    absolute directories of its RUNPATH, else RPATH, in which these are looked for first. `name`
+    is by what others need it (SONAME).
     """
 
     needed: tuple[str, ...]
     run_path: tuple[str, ...]
+    name: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Linkage:
+    """The shared objects of one distribution: the libraries that it has, by their names, and
+    those that its extension modules need, themselves or by its own libraries, and it has not.
+    `linked` are all that any of its shared objects needs and it has not.
+    """
+
+    provided: tuple[str, ...]
+    needed: tuple[str, ...]
+    linked: tuple[str, ...]
 
 
 def read_dynamic(path: str) -> Dynamic | None:
     """What the ELF file at `path` asks for; None for what is no sound ELF file or asks nothing."""
     # Of thousands when one package of the host changed.
     return _read_dynamic(path, stamp_of(path)) if os.path.isfile(path) else None
+
+
+def is_of_the_system(library: str) -> bool:
+    """Whether a manylinux wheel may expect a library of every system."""
+    return library in _OF_THE_SYSTEM
+
+
+def system_folders(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The folders of the system's libraries, and those that variables name."""
+    named = environ.get("LD_LIBRARY_PATH", "").split(":")
+    cuda = [*(environ.get(name, "") for name in _CUDA_VARIABLES), _CUDA_FOLDER]
+    of_machine = (f"{folder}/{platform.machine()}-linux-gnu" for folder in ("/lib", "/usr/lib"))
+    folders = (*named, *(f"{each}/lib64" for each in cuda if each), *_SYSTEM_FOLDERS, *of_machine)
+    return tuple(each for each in folders if each.startswith("/"))
+
+
+def linkage_of(paths: Iterable[str]) -> Linkage:
+    """What the shared objects at absolute paths provide and need; libraries of the system are
+    left out of what they need.
+    """
+    provided: dict[str, str] = {}
+    needs: dict[str, tuple[str, ...]] = {}
+    modules: list[str] = []
+    for path in paths:
+        if (dynamic := read_dynamic(path)) is None:
+            continue
+        needs[path] = dynamic.needed
+        name = os.path.basename(path)
+        if _is_module(name):
+            modules.append(path)
+        else:
+            provided |= dict.fromkeys(filter(None, (name, dynamic.name)), path)
+    needed: set[str] = set()
+    seen = set(modules)
+    while modules:
+        for library in needs[modules.pop()]:
+            own = provided.get(library)
+            if own is None:
+                needed.add(library)
+            elif own not in seen:
+                seen.add(own)
+                modules.append(own)
+    linked = {library for each in needs.values() for library in each} - provided.keys()
+    return Linkage(
+        provided=tuple(sorted(provided)),
+        needed=tuple(sorted(needed - _OF_THE_SYSTEM)),
+        linked=tuple(sorted(linked - _OF_THE_SYSTEM)),
+    )
+
+
+def _is_module(name: str) -> bool:
+    """Whether Python imports it; other libraries may be optional ones, for other versions."""
+    return not name.startswith("lib") or ".cpython-" in name or ".abi3." in name
 
 
 def bound_distributions(objects: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
@@ -108,6 +180,7 @@ def parse_dynamic(read: ReadAt, origin: str) -> Dynamic | None:
     return Dynamic(
         needed=tuple(found[_DT_NEEDED]),
         run_path=tuple(_directories(run_path, origin)),
+        name=next(iter(found[_DT_SONAME]), None),
     )
 
 
@@ -199,7 +272,7 @@ def _entries(read: ReadAt) -> Mapping[int, list[str]] | None:
             break
         if tag == _DT_STRTAB:
             strings = _offset_of(value, loaded)
-        elif tag in (_DT_NEEDED, _DT_RPATH, _DT_RUNPATH):
+        elif tag in (_DT_NEEDED, _DT_SONAME, _DT_RPATH, _DT_RUNPATH):
             places.append((tag, value))
     if strings is not None:
         for tag, place in places:

@@ -40,12 +40,14 @@ from xinference_venv.planning.package import (
     PackageRecord,
     TopLevelName,
 )
+from xinference_venv.store.host.elf import linkage_of
 from xinference_venv.store.packages.looks_for import looks_of
 from xinference_venv.store.packages.record_file import (
     RecordRow,
     digest_fits,
     encode_digest,
     format_record,
+    is_shared_object,
     metadata_name,
     read_record,
 )
@@ -259,6 +261,8 @@ class _Finishing:
         key = self.key or self._key_of_content(files)
         record_sha256 = self._write_record(files, data_files, entry_points)
         own = set(os.listdir(site))
+        objects = [f"{site}/{path}" for path in sorted(files) if is_shared_object(path)]
+        linkage = linkage_of(objects)
         record = PackageRecord(
             key=key,
             metadata=self.installed.metadata,
@@ -274,6 +278,10 @@ class _Finishing:
             entry_points=entry_points,
             requires=_requires(site / self.installed.metadata),
             looks_for=tuple(sorted(each for each in self._looks if each.name not in own)),
+            compiled=bool(objects),
+            libraries=linkage.provided,
+            needed_libraries=linkage.needed,
+            linked_libraries=linkage.linked,
             files=len(files) + len(data_files) + 1,
             size_bytes=sum(row.size or 0 for row in (*files.values(), *data_files.values()))
             + (site / self.installed.metadata / "RECORD").stat().st_size,

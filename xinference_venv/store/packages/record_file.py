@@ -237,6 +237,11 @@ def recorded_files(location: str, distribution: HostDistribution) -> list[str]:
     return list(read_file_list(location, distribution.name, distribution.metadata).inside)
 
 
+def is_shared_object(path: str) -> bool:
+    """Whether a file is an extension module or a shared library, by its name."""
+    return _SHARED_OBJECT.search(path) is not None
+
+
 def shared_objects(location: str, files: FileList) -> list[str]:
     """The absolute paths of extension modules and shared libraries.
 
