@@ -371,16 +371,54 @@ def test_an_engine_of_which_the_model_says_nothing_has_its_own_packages() -> Non
     assert asked_of_uv(plan(asked)) == ["vllm==0.10"]
 
 
-def test_llama_cpp_on_cuda_takes_the_builds_for_cuda() -> None:
-    for version, build in (("12.8", "cu128"), ("12.9", "cu128"), ("13.2", "cu132"), ("13.0", None)):
-        accelerator = Accelerator(has_cuda=True, cuda_version=version)
-        surroundings = around(
-            host=replace(HOST, accelerator=accelerator), catalog=built_in_catalog()
-        )
-        asked = request("unknown", model_engine="llama.cpp", virtualenv={})
-        urls = plan(asked, surroundings).sources.extra_index_urls
-        wanted = () if build is None else (f"https://xorbitsai.github.io/xllamacpp/whl/{build}",)
-        assert urls == wanted
+LLAMA = "https://xorbitsai.github.io/xllamacpp/whl"
+
+
+@pytest.mark.parametrize(
+    ("cuda", "build"),
+    [
+        *((None, None), ("12.6", None), ("12.8", "cu128"), ("12.9", "cu128")),
+        *(("13.0", "cu132"), ("13.2", "cu132"), ("14.1", "cu132")),
+    ],
+)
+def test_llama_cpp_on_cuda_takes_the_builds_for_cuda_as_xinference_does(
+    cuda: str | None, build: str | None
+) -> None:
+    accelerator = Accelerator(has_cuda=cuda is not None, cuda_version=cuda)
+    surroundings = around(
+        host=replace(host(distribution("xllamacpp", "0.3")), accelerator=accelerator),
+        catalog=built_in_catalog(),
+        # The public index has newer ones, for processors alone.
+        pip=PipConfig(extra_index_url=("https://mirror.example/simple",)),
+    )
+    asked = request("unknown", model_engine="llama.cpp", virtualenv={})
+    planned = plan(asked, surroundings)
+    first = () if build is None else (f"{LLAMA}/{build}",)
+    assert planned.sources.extra_index_urls == (*first, "https://mirror.example/simple")
+    strategy = "unsafe-best-match" if build is None else "first-index"
+    assert planned.sources.index_strategy == strategy
+    assert planned.afresh == (() if build is None else ("xllamacpp",))
+
+    offline = settings(XINFERENCE_VIRTUAL_ENV_OFFLINE_INSTALL="1")
+    private = plan(asked, replace(surroundings, settings=offline))
+    assert private.sources.index_url == "https://mirror.example/simple"
+    assert (private.sources.extra_index_urls, private.afresh) == ((), ())
+
+
+def test_trt_llm_has_its_packages_whatever_else_the_model_asks_for() -> None:
+    asked = request("unknown", model_engine="trt-llm", virtualenv={"packages": ["six"]})
+    planned = plan(asked, around(host=CUDA_13, catalog=built_in_catalog()))
+    assert {"six", "tensorrt-llm"} <= {each.name for each in planned.requirements}
+    assert planned.sources.extra_index_urls == (
+        "https://pypi.nvidia.com",
+        "https://download.pytorch.org/whl/cu130",
+    )
+    with_placeholder = {"packages": ["six", "#trt_llm_dependencies#"]}
+    once = plan(
+        request("unknown", model_engine="trt-llm", virtualenv=with_placeholder),
+        around(host=CUDA_13, catalog=built_in_catalog()),
+    )
+    assert sorted(asked_of_uv(once)) == sorted(asked_of_uv(planned))
 
 
 def test_the_sources_are_the_models_then_pips_with_the_launchs_find_links_first() -> None:
@@ -500,6 +538,7 @@ def test_credentials_of_sources_are_no_part_of_the_digest() -> None:
         replace(SPEC, alone=("the-app",)),
         replace(SPEC, import_check=("torch",)),
         replace(SPEC, prove_imports=False),
+        replace(SPEC, afresh=("xllamacpp",)),
     ],
 )
 def test_what_means_another_environment_makes_another_digest(other: EnvSpec) -> None:

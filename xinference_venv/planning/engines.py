@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 MODEL_FORMATS = ("awq", "bnb", "diffusers", "fp4", "fp8", "ggufv2", "gptq", "mlx", "pytorch")
 """The formats of model files that Xinference knows, whatever the engine."""
@@ -26,12 +27,25 @@ class EngineEntry:
     """What the engine itself is called where that is not its name: ``tensorrt_llm``."""
     index_strategy: str | None = None
     """A value of uv's ``--index-strategy``."""
+    cuda_indexes: Mapping[str, str] = field(default_factory=dict)
+    """Indexes of builds for CUDA, each by the version of CUDA from which on it serves. The public
+    index has builds for processors alone in the same versions, so this one is asked first."""
+    always: bool = False
+    """Its packages are needed whatever else a model asks for."""
 
     @property
     def names(self) -> frozenset[str]:
         """The normalized names by which a model may ask for the engine itself."""
         own = canonicalize_name(self.name)
         return frozenset({own, *(map(canonicalize_name, self.distributions))})
+
+
+def cuda_index(engine: EngineEntry, cuda_version: str | None) -> str | None:
+    """The index of an engine's builds for the CUDA of a host, ``12.8``; None where it has none."""
+    if cuda_version is None:
+        return None
+    serving = [each for each in engine.cuda_indexes if Version(each) <= Version(cuda_version)]
+    return engine.cuda_indexes[max(serving, key=Version)] if serving else None
 
 
 def find_engine(engines: Mapping[str, EngineEntry], name: str | None) -> EngineEntry | None:

@@ -136,9 +136,10 @@ def plan_requirements(
 ) -> Requirements:
     """Expand, decide and merge all lines of a launch.
 
-    The engine's own set counts where a placeholder asks for it, or when nothing of the
-    model's applies to it; what it needs for the model's format counts always. An engine that the
-    catalogue doesn't know has no set. ``host_versions`` is by normalized name; the engine that
+    The engine's own set counts where a placeholder asks for it, when nothing of the model's
+    applies to it, or when the engine always needs it; what it needs for the model's format counts
+    always. An engine that the catalogue doesn't know has no set. ``host_versions`` is by normalized
+    name; the engine that
     markers see is ``engine``. Raises `InvalidRequirement`, which names the line and its place.
     """
     launched = find_engine(catalog_engines, engine)
@@ -151,7 +152,7 @@ def plan_requirements(
     of_model = [*reader.lines(model_packages, Origin.MODEL)]
     needs: list[str] = []
     if launched is not None:
-        needs += () if of_model else launched.packages
+        needs += () if of_model and not launched.always else launched.packages
         needs += launched.formats.get((model_format or "").lower(), ())
     read = [
         *reader.lines(needs, Origin.ENGINE),

@@ -39,6 +39,7 @@ PUBLIC_HOSTS = frozenset(
         "download.pytorch.org",
         "pypi.nvidia.com",
         "wheels.vllm.ai",
+        "xorbitsai.github.io",
     }
 )
 
@@ -103,6 +104,7 @@ def combine_sources(
     model: ModelVirtualEnv | None,
     engine_extra_index_urls: Sequence[str],
     engine_index_strategy: str | None,
+    engine_index_first: str | None = None,
     pip: PipConfig | None,
     launch_find_links: Sequence[str],
     offline: bool,
@@ -113,6 +115,8 @@ def combine_sources(
       configuration, else uv's default.
     - The engine's extra indexes come after these, the launch's find-links (already proved by
       `check_launch_find_links`) before the others.
+    - An index that has the engine in builds for the host's CUDA is asked first, and what it has is
+      looked for nowhere else: others may have newer versions for processors alone.
     - The index strategy is the model's, else the engine's. Where neither has one and extra
       indexes come from pip, it is ``unsafe-best-match``: pip takes the best version of all
       indexes, and uv's default would not see what only a later index has.
@@ -129,10 +133,16 @@ def combine_sources(
     index_strategy = model.index_strategy or engine_index_strategy
     if inherited.extra_index_url and not model.extra_index_url:
         index_strategy = index_strategy or "unsafe-best-match"
+    if engine_index_first is not None:
+        index_strategy = "first-index"
     sources = PackageSources(
         index_url=index_url,
         extra_index_urls=_unique(
-            [*(model.extra_index_url or inherited.extra_index_url), *engine_extra_index_urls]
+            [
+                *([] if engine_index_first is None else [engine_index_first]),
+                *(model.extra_index_url or inherited.extra_index_url),
+                *engine_extra_index_urls,
+            ]
         ),
         find_links=_unique([*launch_find_links, *(model.find_links or inherited.find_links)]),
         trusted_hosts=_unique(model.trusted_host or inherited.trusted_host),

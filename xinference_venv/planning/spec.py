@@ -19,7 +19,7 @@ from packaging.version import Version
 from xinference_venv._util.records import Record, digest_of
 from xinference_venv._util.redact import redact_url
 from xinference_venv.planning.catalog import Catalog
-from xinference_venv.planning.engines import EngineEntry, find_engine
+from xinference_venv.planning.engines import EngineEntry, cuda_index, find_engine
 from xinference_venv.planning.host import HostFacts, Interpreter
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.markers import MarkerFacts
@@ -61,7 +61,8 @@ class EnvSpec:
     fit. `roots` are distributions that must be importable together with what is requested, `alone`
     those of the host that stay visible whatever becomes of their requirements. `import_check`
     are modules that a fresh interpreter must import before anything is published; with
-    `prove_imports` what is compiled against the host's packages, too. For the host's
+    `prove_imports` what is compiled against the host's packages, too. Of the host what is `afresh`
+    never serves. For the host's
     sake nothing that is asked for is older by more than `max_age_gap` seconds.
     """
 
@@ -74,6 +75,7 @@ class EnvSpec:
     roots: tuple[str, ...]
     alone: tuple[str, ...] = ()
     import_check: tuple[str, ...] = ()
+    afresh: tuple[str, ...] = ()
     allow_source_builds: bool
     prove_imports: bool = True
     max_age_gap: float = DEFAULT_MAX_AGE_GAP
@@ -105,6 +107,7 @@ class EnvSpec:
                 # What is as ever is left out, so that a new field changes no digest.
                 *([] if self._bounds == _NO_BOUNDS else self._bounds),
                 *([] if self.prove_imports else ["no proof"]),
+                *([["afresh", *self.afresh]] if self.afresh else []),
             ]
         )
 
@@ -193,6 +196,7 @@ def plan_spec(
     settings = around.settings
     must_import = (*settings.must_import, *block.must_import, *request.must_import)
     lines, roots = _with_roots(planned.lines, must_import, host, inherit)
+    sources = _sources(block, engine, around, find_links, lines)
     return EnvSpec(
         key=EnvKey(
             model_name=request.model_name,
@@ -200,13 +204,14 @@ def plan_spec(
             python_version=request.python_version or interpreter.minor_version,
         ),
         requirements=lines,
-        sources=_sources(block, engine, around, find_links, lines),
+        sources=sources,
         interpreter=interpreter,
         inherit=inherit,
         skip_installed=around.settings.skip_installed and inherit is not InheritMode.NONE,
         roots=roots,
         alone=settings.must_import_alone if inherit is not InheritMode.NONE else (),
         import_check=tuple(dict.fromkeys((*block.import_check, *request.import_check))),
+        afresh=_afresh(engine, sources, around),
         allow_source_builds=around.settings.allow_source_builds,
         prove_imports=settings.prove_imports and not request.no_proof,
         max_age_gap=around.settings.max_age_gap,
@@ -302,12 +307,14 @@ def _sources(
     from_engine = engine is not None and any(
         line.origin is Origin.ENGINE or line.name in engine.names for line in lines
     )
+    first = None if engine is None or not from_engine else cuda_index(engine, cuda)
     sources = combine_sources(
         model=replace(block, extra_index_url=_fitting(block.extra_index_url, cuda)),
         engine_extra_index_urls=_fitting(engine.extra_index_urls, cuda)
         if engine is not None and from_engine
         else (),
         engine_index_strategy=engine.index_strategy if engine is not None and from_engine else None,
+        engine_index_first=first,
         pip=around.pip if block.inherit_pip_config else None,
         launch_find_links=find_links,
         offline=around.settings.offline_install,
@@ -315,6 +322,17 @@ def _sources(
     backend = _torch_backend(around.host)
     configured = sources.index_url or sources.extra_index_urls or sources.no_index
     return sources if configured or backend is None else replace(sources, torch_backend=backend)
+
+
+def _afresh(
+    engine: EngineEntry | None, sources: PackageSources, around: PlanningFacts
+) -> tuple[str, ...]:
+    """The host distributions that don't serve, since they may be builds for processors alone."""
+    cuda = around.settings.cuda_version or around.host.accelerator.cuda_version
+    first = None if engine is None else cuda_index(engine, cuda)
+    if engine is None or first is None or first not in sources.extra_index_urls:
+        return ()
+    return tuple(sorted(engine.names & around.host.by_name.keys()))
 
 
 def _fitting(urls: tuple[str, ...], cuda_version: str | None) -> tuple[str, ...]:

@@ -240,6 +240,8 @@ class Preparation:
         Of the host what is `unusable` does not serve, each with the reason.
         """
         stubs = await finish_in_thread(self._stubs, folder) if self.spec.skip_installed else None
+        afresh = dict.fromkeys(self.spec.afresh, "it may be a build for processors alone")
+        unusable = {**afresh, **unusable}
         resolver = replace(self.assembly.resolver(self.host, stubs, folder), unusable=unusable)
         try:
             resolution, hidden = await resolver.resolve()

@@ -118,4 +118,6 @@ def _engine_entry(name: str, data: Mapping[str, Any]) -> EngineEntry:
         distributions=tuple(data.get("distributions", ())),
         extra_index_urls=tuple(data.get("extra_index_urls", ())),
         index_strategy=data.get("index_strategy"),
+        cuda_indexes=data.get("cuda_indexes", {}),
+        always=data.get("always", False),
     )
