@@ -72,7 +72,7 @@ def planned(requirements: Sequence[str], block: ModelVirtualEnv, *flags: str) ->
 
 def make_host(name: str, folder: Path, *, torch: str, block: ModelVirtualEnv) -> Path:
     """Make the host of a name; `torch` is what is wanted of it, where the host has it."""
-    python = _copy_installation(folder)
+    python = copy_installation(folder)
     wanted = [f"xoscar=={version('xoscar')}"]
     if name == "scientific":
         wanted += SCIENTIFIC
@@ -84,14 +84,14 @@ def make_host(name: str, folder: Path, *, torch: str, block: ModelVirtualEnv) ->
                 " with --torch, and where it lies in pip's configuration"
             )
         wanted.append(f"torch=={plan.versions['torch']}")
-    _install(python, wanted, block)
+    install(python, wanted, block)
     if name == "popular":
         flags = ("--exclude-newer", POPULAR_DAY, "--only-binary", ":all:")
-        _install(python, ["-r", str(POPULAR)], block, *flags)
+        install(python, ["-r", str(POPULAR)], block, *flags)
     return python
 
 
-def _copy_installation(folder: Path) -> Path:
+def copy_installation(folder: Path) -> Path:
     """Copy the base installation without its packages; returns the copy's interpreter."""
     base = base_python()
     library = Path(os.__file__).parent
@@ -113,8 +113,6 @@ def _copy_installation(folder: Path) -> Path:
     return python
 
 
-def _install(
-    python: Path, requirements: Sequence[str], block: ModelVirtualEnv, *flags: str
-) -> None:
+def install(python: Path, requirements: Sequence[str], block: ModelVirtualEnv, *flags: str) -> None:
     command = [uv_program(), "pip", "install", "--quiet", "--no-config", "--python", str(python)]
     subprocess.run([*command, *source_flags(block), *flags, *requirements], check=True)

@@ -85,8 +85,9 @@ def load_catalog(
     for path in spec_files:
         own |= {each.model_name: each for each in read_model_spec(path)}
     built_in = built_in_catalog()
-    models_of_all = LayeredModels(own, installed or {}, built_in.models)
-    return Catalog(engines=built_in.engines, models=models_of_all)
+    # Asked for its truth, what is installed would be counted: every file of it looked at.
+    layers = (own, *(() if installed is None else (installed,)), built_in.models)
+    return Catalog(engines=built_in.engines, models=LayeredModels(*layers))
 
 
 def read_model_spec(path: Path) -> tuple[ModelEntry, ...]:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.machinery import PathFinder
 from importlib.metadata import distributions
+from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -29,10 +31,11 @@ def find_xinference(search_path: Sequence[str]) -> Path | None:
     """The folder of the package as this search path has it, or None; nothing is imported."""
     places = [place for place in search_path if place.startswith("/")]
     spec = PathFinder.find_spec(XINFERENCE, places)
-    found = [] if spec is None else [*(spec.submodule_search_locations or ())]
+    found = () if spec is None else (spec.submodule_search_locations or ())
     # An editable install may be found by a hook alone; its metadata says where the project lies.
-    found += [f"{project}/{XINFERENCE}" for project in _editable_projects(places)]
-    return next((Path(each) for each in found if Path(each, "model").is_dir()), None)
+    projects = (f"{project}/{XINFERENCE}" for project in _editable_projects(places))
+    every = chain(found, projects)
+    return next((Path(each) for each in every if os.path.isdir(f"{each}/model")), None)
 
 
 def _editable_projects(places: Sequence[str]) -> Iterator[str]:
