@@ -139,8 +139,8 @@ def plan_requirements(
     The engine's own set counts where a placeholder asks for it, when nothing of the model's
     applies to it, or when the engine always needs it; what it needs for the model's format counts
     always. An engine that the catalogue doesn't know has no set. ``host_versions`` is by normalized
-    name; the engine that
-    markers see is ``engine``. Raises `InvalidRequirement`, which names the line and its place.
+    name; the engine that markers see is ``engine``. Raises `InvalidRequirement`, which names the
+    line and its place.
     """
     launched = find_engine(catalog_engines, engine)
     reader = _Reader(
