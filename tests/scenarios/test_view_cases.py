@@ -6,9 +6,12 @@ inherited, in both modes of inheritance.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import textwrap
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from tests.scenarios.steps import asking, says, uv_subcommands
 from tests.wheels import build_wheel
 from xinference_venv.client import local_client
 from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.inventory.selection import EVERY
 from xinference_venv.store.paths import StorePaths
 
 pytestmark = pytest.mark.uv
@@ -245,3 +249,45 @@ async def test_a_home_that_was_moved_still_works(
     os.rename(home, moved)
     python = moved / Path(str(made.real_path)).relative_to(home) / "bin" / "python"
     assert await says(str(python), "importlib.import_module('lantern').__version__") == "1.0"
+
+
+def _spoil(wheel: Path, change: Callable[[str], str]) -> None:
+    """Change the text of a wheel's RECORD."""
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, content in files.items():
+            record = name.endswith("/RECORD")
+            archive.writestr(name, change(content.decode()).encode() if record else content)
+
+
+_DIGEST = base64.urlsafe_b64encode(hashlib.sha256(b"x = 1\n").digest()).rstrip(b"=").decode()
+SPOILED: dict[str, Callable[[str], str]] = {
+    "sizes": lambda text: text.replace(",6\n", ",7\n", 1),
+    "absent": lambda text: text + "absent/not_there.txt,,\n",
+    "fewer": lambda text: "".join(row for row in text.splitlines(True) if "other" not in row),
+    "twice": lambda text: text + text.splitlines(True)[0],
+    "folder": lambda text: text + "folder/,,\n",
+    "compiled": lambda text: text + "__pycache__/compiled.cpython-311.pyc,,\n",
+    "dotted": lambda text: text.replace("dotted.py,", "./dotted.py,"),
+    "returns": lambda text: text.replace("\n", "\r\n"),
+    "hexes": lambda text: text.replace(_DIGEST, hashlib.sha256(b"x = 1\n").hexdigest()),
+}
+
+
+async def test_a_record_that_is_wrong_and_that_pip_and_uv_accept_is_accepted(
+    environ: dict[str, str], index: Index, wheels: Path, started: list[tuple[str, ...]]
+) -> None:
+    for name, change in SPOILED.items():
+        files = {f"{name}.py": "x = 1\n", f"other_{name}.py": "y = 22\n"}
+        _spoil(build_wheel(wheels, name, "1.0", modules=files), change)
+    async with local_client(environ) as client:
+        made = await client.prepare(asking(index, *SPOILED))
+        names = [*SPOILED, *(f"other_{name}" for name in SPOILED)]
+        found = f"[importlib.import_module(each).__name__ for each in {names}]"
+        assert await says(made.python, found) == names
+        answer = await client.supervisor.verify_virtual_env(EVERY, hashes=True)
+        assert [each.finding.faults for each in answer.list] == [()]
+        started.clear()
+        again = await client.prepare(asking(index, *SPOILED))
+        assert (again.env_id, uv_subcommands(started)) == (made.env_id, [])

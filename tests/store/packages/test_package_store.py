@@ -101,11 +101,14 @@ def test_a_file_that_was_changed_breaks_the_tree_until_it_is_made_again(
         f"{folder}/site/lamp/__init__.py has other content than its RECORD says",
     )
     assert store.packages.get(lamp.key) is None
+    assert store.packages.broken() == {folder}
     # Only a look as close takes that back.
     assert store.packages.verify(lamp.key.folder).faults == check.faults
     overwrite(module, b"x = 1\n")
     assert store.packages.verify(lamp.key.folder) == TreeCheck()
     assert store.packages.get(lamp.key) == lamp
+    assert store.packages.broken() == frozenset()
+    assert os.listdir(store.layout.broken) == []
 
 
 def test_a_file_that_is_gone_and_one_more_are_told_apart(

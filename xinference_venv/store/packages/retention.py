@@ -117,6 +117,9 @@ def remove_trees(store: Store, planned: Iterable[UnneededTree]) -> list[Unneeded
             if needed is not None and each.path.name not in needed:
                 place = store.disk.move_to_trash(each.path, store.layout.trash)
                 trashed += [] if place is None else [place]
+                listed = store.layout.broken / each.path.name
+                if os.path.lexists(listed):
+                    store.disk.unlink(listed)
                 removed.append(each)
     for path in trashed:
         store.disk.delete(path)
