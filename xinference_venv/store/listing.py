@@ -127,7 +127,7 @@ def _entry(
     record: EnvRecord | None = None
     reason: str | None = None
     try:
-        record = store.env_record(env_id)
+        record = store.env_record(env_id, broken=trees.broken)
     except (InvalidRecord, StoreError) as error:
         reason = str(error)
     used = store.key_record_of(place.key, env_id)

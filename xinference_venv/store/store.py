@@ -150,16 +150,19 @@ class Store:
             if env_id is not None:
                 yield key, env_id
 
-    def env_record(self, env_id: str) -> EnvRecord:
+    def env_record(self, env_id: str, *, broken: Collection[str] | None = None) -> EnvRecord:
         """The record of an environment that is whole; `InvalidRecord` says why it is broken.
 
-        As far as a glance and the mark of a closer look tell.
+        As far as a glance and the marks of closer looks tell. `broken` are the trees that are
+        marked, where the caller knows.
         """
         record = self.record_of(env_id)
         if (fault := fault_at_a_glance(self.disk, f"{self.layout.envs}/{env_id}")) is not None:
             raise InvalidRecord(fault)
-        for folder in self.packages.broken().intersection((*record.trees, *record.joined)):
-            raise InvalidRecord(f"{folder}, which it shows, is damaged")
+        if marked := self.packages.broken() if broken is None else broken:
+            for folder in (*record.trees, *record.joined):
+                if folder in marked:
+                    raise InvalidRecord(f"{folder}, which it shows, is damaged")
         return record
 
     def record_of(self, env_id: str) -> EnvRecord:
