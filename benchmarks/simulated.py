@@ -265,7 +265,7 @@ class SimulatedWorker:
         """A report of one environment that is gone."""
         self.removals += 1
         return RemovalReport(
-            plan=RemovalPlan(remove=(), detach=(), refuse=()),
+            plan=RemovalPlan(remove=(), unlink=(), refuse=()),
             done=await self.list_virtual_envs(selection),
             dry_run=dry_run,
             worker_address=self.address,

@@ -138,7 +138,7 @@ def test_a_damaged_description_still_gives_an_error(data: dict[str, object]) -> 
     assert error_from_dict(error.to_dict()).to_dict() == error.to_dict()
 
 
-def test_bad_input_is_told_from_other_errors_by_its_branch() -> None:
+def test_bad_input_is_distinguished_from_other_errors_by_its_branch() -> None:
     names = {kind.__name__ for kind in tree(InvalidInput)}
     unknown = {"UnknownEngine", "UnknownFormat"}
     assert {name for name in drawn_tree() if name.startswith("Invalid")} | unknown == names

@@ -116,7 +116,7 @@ async def test_who_joins_says_what_it_is(play: Play) -> None:
 
 
 @pytest.mark.parametrize("error", [AWAY, DeadlineExceeded("late")])
-async def test_without_patience_silence_is_raised_at_once(
+async def test_without_patience_no_answer_is_raised_at_once(
     play: Play, error: VirtualEnvError
 ) -> None:
     supervisor = play(error)
@@ -159,7 +159,7 @@ async def test_who_is_not_known_any_more_registers_again(play: Play) -> None:
     assert supervisor.heard[:3] == ["heartbeat", "register_worker", "heartbeat"]
 
 
-async def test_a_supervisor_that_is_away_is_asked_on_and_said_once_and_once_that_it_is_back(
+async def test_a_supervisor_that_is_away_is_asked_on_and_reported_once_and_once_that_it_is_back(
     play: Play, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)

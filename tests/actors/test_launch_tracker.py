@@ -192,7 +192,7 @@ async def test_a_worker_that_forgot_the_job_was_restarted() -> None:
 @pytest.mark.parametrize(
     "said", [StoreError("the disk is full"), says(Phase.READY, events=[{"seq": "x"}])]
 )
-async def test_what_nobody_expected_of_a_worker_fails_its_part_and_ends_the_launch(
+async def test_what_no_one_expected_of_a_worker_fails_its_part_and_ends_the_launch(
     said: Said,
 ) -> None:
     workers = Workers(a=[said], b=[])

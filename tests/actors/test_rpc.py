@@ -140,7 +140,7 @@ async def test_who_is_cancelled_while_waiting_cancels_the_call() -> None:
         await cancelled.wait()
 
 
-async def test_an_error_after_the_deadline_is_not_one_that_nobody_retrieved() -> None:
+async def test_an_error_after_the_deadline_is_not_one_that_no_one_retrieved() -> None:
     async def late() -> None:
         try:
             await asyncio.Event().wait()
@@ -159,7 +159,7 @@ async def test_an_error_after_the_deadline_is_not_one_that_nobody_retrieved() ->
 # Peers that don't answer
 
 
-async def test_an_address_where_nobody_listens_is_said_at_once() -> None:
+async def test_an_address_where_no_one_listens_is_reported_at_once() -> None:
     address = f"127.0.0.1:{dead_port()}"
     async with asyncio.timeout(PATIENCE):
         with pytest.raises(WorkerUnavailable) as caught:
@@ -167,12 +167,12 @@ async def test_an_address_where_nobody_listens_is_said_at_once() -> None:
     assert caught.value.message.startswith(f"the worker at {address} can't be reached: ")
 
 
-async def test_an_address_that_has_no_name_is_said() -> None:
+async def test_an_address_that_has_no_name_is_reported() -> None:
     with pytest.raises(WorkerUnavailable, match="can't be reached"):
         await ask("no-such-host.invalid:1", "add", 1)
 
 
-async def test_a_black_hole_delays_nobody_longer_than_a_probe() -> None:
+async def test_a_black_hole_delays_no_one_longer_than_a_probe() -> None:
     with black_hole() as port:
         async with asyncio.timeout(PATIENCE):
             with pytest.raises(WorkerUnavailable, match="can't be reached: no answer"):
@@ -228,14 +228,16 @@ async def test_an_error_of_the_other_side_s_system_is_none_of_the_connection(pee
 @pytest.mark.parametrize(
     "method", ["unknown", "_private", "__post_create__", "not_for_others", "uid"]
 )
-async def test_a_method_that_the_other_side_does_not_offer_is_said(peer: str, method: str) -> None:
+async def test_a_method_that_the_other_side_does_not_offer_is_reported(
+    peer: str, method: str
+) -> None:
     with pytest.raises(IncompatibleVersion, match=f"'{method}' is not known at {peer}") as caught:
         await ask(peer, method)
     assert "install the same on both" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("named", [{}, {"one": 1, "later": 1}, {"other": 1}])
-async def test_arguments_that_the_other_side_does_not_know_are_said(
+async def test_arguments_that_the_other_side_does_not_know_are_reported(
     peer: str, named: dict[str, int]
 ) -> None:
     with pytest.raises(IncompatibleVersion, match="'add' does not accept these arguments"):

@@ -43,7 +43,7 @@ def addresses(entries: list[dict[str, Any]]) -> list[str]:
     return sorted(each["worker_address"] for each in entries)
 
 
-def test_a_listing_takes_one_deadline_and_names_exactly_the_silent_ones() -> None:
+def test_a_listing_takes_one_deadline_and_names_exactly_the_unreachable_ones() -> None:
     async def run() -> None:
         cluster = await SimulatedCluster.start(WORKERS, silent=30)
         async with beating(cluster):
@@ -58,7 +58,7 @@ def test_a_listing_takes_one_deadline_and_names_exactly_the_silent_ones() -> Non
     simulate(run())
 
 
-def test_a_removal_never_says_yes_for_a_silent_worker() -> None:
+def test_a_removal_never_says_yes_for_an_unreachable_worker() -> None:
     async def run() -> None:
         cluster = await SimulatedCluster.start(WORKERS, silent=30)
         answer = plain(await cluster.supervisor.remove_virtual_env(Selection(model_name="glow")))
@@ -89,7 +89,7 @@ def test_a_launch_on_all_resolves_once_for_each_group_and_lists_every_result(gro
     simulate(run())
 
 
-def test_when_enough_are_ready_those_that_failed_are_named_and_nobody_gives_a_lease_back() -> None:
+def test_when_enough_are_ready_those_that_failed_are_named_and_no_one_gives_a_lease_back() -> None:
     async def run() -> None:
         cluster = await SimulatedCluster.start(WORKERS, silent=20, fails=10)
         async with beating(cluster):
@@ -157,7 +157,7 @@ def test_a_worker_that_forgets_old_jobs_knows_every_new_one() -> None:
     simulate(run())
 
 
-def test_workers_that_are_started_anew_in_the_middle_fail_and_are_named() -> None:
+def test_workers_that_are_restarted_in_the_middle_fail_and_are_named() -> None:
     async def run() -> None:
         cluster = await SimulatedCluster.start(WORKERS)
         job = await cluster.supervisor.prepare(REQUEST, everywhere=True, require=900)
@@ -205,7 +205,7 @@ def test_a_restarted_supervisor_knows_all_workers_after_one_round_of_heartbeats(
     simulate(run())
 
 
-def test_a_job_that_nobody_knows_is_unknown_also_to_a_supervisor_that_has_just_started() -> None:
+def test_a_job_that_no_one_knows_is_unknown_also_to_a_supervisor_that_has_just_started() -> None:
     async def run() -> None:
         cluster = await SimulatedCluster.start(10)
         async with beating(cluster):
@@ -215,7 +215,7 @@ def test_a_job_that_nobody_knows_is_unknown_also_to_a_supervisor_that_has_just_s
     simulate(run())
 
 
-def test_heartbeats_that_come_late_make_suspects_and_silence_makes_them_gone() -> None:
+def test_heartbeats_that_come_late_make_suspects_and_none_at_all_makes_them_gone() -> None:
     async def run() -> None:
         cluster = await SimulatedCluster.start(WORKERS)
         late, quiet, *_ = cluster.workers.values()
@@ -235,7 +235,7 @@ def test_heartbeats_that_come_late_make_suspects_and_silence_makes_them_gone() -
     simulate(run())
 
 
-def test_workers_that_nobody_heard_of_for_a_day_are_forgotten_by_the_next_heartbeat() -> None:
+def test_workers_that_no_one_heard_of_for_a_day_are_forgotten_by_the_next_heartbeat() -> None:
     async def run() -> None:
         cluster = await SimulatedCluster.start(WORKERS)
         first, *others = cluster.workers.values()

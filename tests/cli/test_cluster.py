@@ -63,7 +63,7 @@ def states(run: Run) -> dict[str, str]:
 
 
 @pytest.mark.uv
-def test_what_all_are_to_do_waits_for_the_workers_of_a_supervisor_started_anew(
+def test_what_all_are_to_do_waits_for_the_workers_of_a_restarted_supervisor(
     run: Run, serving: Daemons, supervisor: Daemon, spec: Path
 ) -> None:
     for host in HOSTS[:2]:
@@ -171,7 +171,7 @@ def test_who_does_not_answer_is_named_and_what_was_to_be_done_there_is_not_calle
     assert [each["model_name"] for each in ran.json["list"][0]["done"]] == ["toy"]
     text = run("remove", "--all")
     assert (text.code, text.out) == (8, "There is nothing to remove.\n")
-    assert f"error: not known to be done on {dead.address}: no answer" in text.err
+    assert f"error: it is not known whether this was done on {dead.address}: no answer" in text.err
 
 
 @pytest.mark.uv
@@ -271,10 +271,10 @@ def test_ctrl_c_cancels_a_launch_on_every_worker(
         (["worker", "--supervisor", "here"], "'here' is no address of a supervisor"),
         (["list", "--supervisor", "10.0.0.1:port"], "'10.0.0.1:port' is no address"),
         (["list", "--supervisor", "10.0.0.1:70000"], "is no address of a supervisor"),
-        (["supervisor", "--host", "0.0.0.0"], "is no address that others can reach"),
+        (["supervisor", "--host", "0.0.0.0"], "is not an address at which others can reach"),
     ],
 )
-def test_which_cluster_is_meant_has_to_be_said_and_right(
+def test_which_cluster_is_meant_has_to_be_given_and_right(
     run: Run, words: list[str], message: str
 ) -> None:
     ran = run(*words)
@@ -286,8 +286,11 @@ def test_which_cluster_is_meant_has_to_be_said_and_right(
     ("words", "message"),
     [
         (["--run", "a:B"], "--run starts a process of this host"),
-        (["--all-workers", "--workers", "2"], "--all-workers excludes --worker and --workers."),
-        (["--dry-run", "--all-workers"], "--dry-run is of one worker"),
+        (
+            ["--all-workers", "--workers", "2"],
+            "--all-workers can't be combined with --worker and --workers.",
+        ),
+        (["--dry-run", "--all-workers"], "--dry-run plans on one worker"),
     ],
 )
 def test_a_launch_on_a_cluster_refuses_what_can_not_be_meant(
@@ -297,7 +300,7 @@ def test_a_launch_on_a_cluster_refuses_what_can_not_be_meant(
     assert (ran.code, message in ran.err) == (2, True)
 
 
-def test_a_supervisor_that_is_not_there_is_said(run: Run) -> None:
+def test_a_supervisor_that_is_not_there_is_reported(run: Run) -> None:
     ran = run("list", "--supervisor", "127.0.0.1:1")
     assert (ran.code, ran.out) == (8, "")
     assert "the supervisor at 127.0.0.1:1 can't be reached: " in ran.err

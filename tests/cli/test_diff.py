@@ -50,7 +50,7 @@ def test_two_models_of_this_host_are_compared(run: Run, specs: Path) -> None:
     document = run("diff", "new", "old", "--json").json
     assert (document["a"]["model_name"], document["b"]["model_name"]) == ("new", "old")
     assert [each["change"] for each in document["changes"]] == ["removed", "version"]
-    assert "They have the same " in run("diff", "old", "old").out
+    assert "No difference: " in run("diff", "old", "old").out
 
 
 @pytest.mark.uv

@@ -80,7 +80,7 @@ def test_a_host_that_works_has_no_failure_and_nothing_is_left_on_it(
 
 
 @pytest.mark.uv
-def test_each_index_is_told_apart_by_what_is_wrong_with_it(
+def test_each_index_is_distinguished_by_what_is_wrong_with_it(
     run: Run, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index.require_auth("me", "another one")

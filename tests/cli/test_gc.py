@@ -85,12 +85,12 @@ def test_what_goes_is_named_with_the_reason_and_what_is_freed(say: Say) -> None:
     assert code == 0
     old, older, lost, wheel, freed, total, cache = out.splitlines()
     assert old == (
-        "gone: old (Python 3.11, engine vllm) [old-01234567], last used 9 days ago, to come down to"
-        " 15.0 GiB: freed 1.00 GiB; 4.00 GiB stay, linked from uv's cache or elsewhere"
+        "deleted: old (Python 3.11, engine vllm) [old-01234567], last used 9 days ago, to come down"
+        " to 15.0 GiB: freed 1.00 GiB; 4.00 GiB stay, linked from uv's cache or elsewhere"
     )
     assert "older" in older and older.endswith("last used 9 days ago: freed 5.00 GiB")
-    assert lost.startswith("gone: environment [lost-0123456], which no model refers to")
-    assert wheel == "gone: /s/wheels/0, a built wheel that nothing needs: freed 1.00 KiB"
+    assert lost.startswith("deleted: environment [lost-0123456], which no model refers to")
+    assert wheel == "deleted: /s/wheels/0, a built wheel that nothing needs: freed 1.00 KiB"
     assert freed == "freed in all: 6.00 GiB"
     assert total == "environments: 20.0 GiB before, 20.0 GiB after, more than 15.0 GiB"
     assert cache == "uv's cache: 30.0 GiB, 20.0 GiB of it linked from environments"
@@ -99,7 +99,7 @@ def test_what_goes_is_named_with_the_reason_and_what_is_freed(say: Say) -> None:
 def test_a_dry_run_says_what_would_be(say: Say) -> None:
     evict = [usage("old", reason="unused", freed_bytes=GIB, linked_bytes=0)]
     _, out = say(report(evict=evict, dry_run=True, freed_bytes=GIB))
-    assert out.startswith("would go: old")
+    assert out.startswith("would be deleted: old")
     assert ": would free 1.00 GiB" in out and "would be freed in all: 1.00 GiB" in out
 
 
@@ -112,14 +112,14 @@ def test_what_stays_is_named_with_its_users(say: Say) -> None:
     )
     _, out = say(given)
     nothing, running, coming, late, *_, left, _ = out.splitlines()
-    assert nothing == "There is nothing to clear away."
+    assert nothing == "There is nothing to delete."
     assert running.endswith("5.00 GiB: in use by glow-1 (process 100 on a-host)")
     assert coming.endswith("being launched")
     assert late.endswith("[late-0123456]: it was launched after this was planned")
     assert left == "not collected: 2 environments of older versions, 1.00 GiB"
 
 
-def test_a_cache_that_could_not_be_pruned_is_told_by_text_and_exit_code(say: Say) -> None:
+def test_a_cache_that_could_not_be_pruned_is_reported_by_text_and_exit_code(say: Say) -> None:
     error = UvFailed("the cache is in use")
     cache = {**report()["uv_cache"], "error": error.to_dict()}
     code, out = say(report(uv_cache=cache))

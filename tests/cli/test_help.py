@@ -26,7 +26,7 @@ def test_the_help_lists_every_command_once_under_a_title(run: Run) -> None:
         assert listed == list(names)
 
 
-def test_what_a_command_does_is_said_whole(run: Run) -> None:
+def test_what_a_command_does_is_reported_whole(run: Run) -> None:
     listed = run("-h").out.partition("\nOptions:")[2].partition("Environment variables")[0]
     assert "..." not in listed
 
@@ -34,13 +34,13 @@ def test_what_a_command_does_is_said_whole(run: Run) -> None:
 @pytest.mark.parametrize(
     ("word", "meant"), [("lst", "list"), ("verfy", "verify"), ("Launch", "launch"), ("diag", None)]
 )
-def test_what_may_have_been_meant_is_said(run: Run, word: str, meant: str | None) -> None:
+def test_what_may_have_been_meant_is_reported(run: Run, word: str, meant: str | None) -> None:
     ran = run(word)
     assert ran.code == 2
     assert (f"Did you mean {meant}" in ran.err) if meant else ("Did you mean" not in ran.err)
 
 
-def test_an_option_that_may_have_been_meant_is_said(run: Run) -> None:
+def test_an_option_that_may_have_been_meant_is_reported(run: Run) -> None:
     # Later releases of click quote it.
     said = run("list", "--python-vesion", "3.11").err.replace("'", "")
     assert "Did you mean --python-version?" in said

@@ -134,7 +134,7 @@ def test_a_listing_says_of_each_lease_whether_its_holder_lives(
     assert f"a-model, pid 77 (unknown); a-model, pid {living.pid}" in say("list").out
 
 
-def test_what_is_in_nobodys_use_is_said(say: Say, store: Store) -> None:
+def test_what_is_in_no_ones_use_is_reported(say: Say, store: Store) -> None:
     attached(store, "numpy", of=KEY)
     assert say("leases").out == "No environment is in use.\n"
     missing = say("leases", "a-model")
@@ -148,7 +148,7 @@ def test_a_lease_is_released_by_the_beginning_of_its_id_and_the_environment_goes
     env_id = attached(store, "numpy", of=KEY)
     put(store, env_id, FIRST, elsewhere())
     store.unlink_key(KEY)
-    assert f"{env_id}, which no model has any more" in say("leases").out
+    assert f"{env_id}, which no model refers to any more" in say("leases").out
     said = say("release", "abcdef")
     assert (said.code, said.err) == (0, "")
     assert said.out == (
@@ -279,7 +279,7 @@ def test_a_process_that_got_the_lease_in_between_is_named(
     assert say("release", FIRST, "--force").out == "They have been released already.\n"
 
 
-def test_while_a_worker_does_not_answer_nobody_says_that_there_is_no_such_lease(
+def test_while_a_worker_does_not_answer_no_one_says_that_there_is_no_such_lease(
     say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_supervisor(monkeypatch, Supervisor(entry(Holder.UNKNOWN), silent=True))
@@ -289,4 +289,4 @@ def test_while_a_worker_does_not_answer_nobody_says_that_there_is_no_such_lease(
     said = say("release", FIRST, "--force")
     assert (said.code, said.out) == (8, "They have been released already.\n")
     assert "unreachable: host-b:1 (gone, no snapshot yet): no answer\n" in said.err
-    assert "error: not known to be done on host-b:1" in said.err
+    assert "error: it is not known whether this was done on host-b:1" in said.err

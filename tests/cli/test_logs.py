@@ -145,7 +145,7 @@ def test_a_log_that_another_process_writes_is_followed_to_its_end(
     assert ended(process) == (0, "three\n== ready after 3.2 s\n", "")
 
 
-def test_a_follower_is_told_that_the_writing_process_died(run: Run, store: Store) -> None:
+def test_a_follower_learns_that_the_writing_process_died(run: Run, store: Store) -> None:
     write(store, 1, "one", died=True)
     ran = run("logs", "a-model", "--follow")
     assert ran.code == 0
@@ -203,11 +203,14 @@ def test_a_failed_launch_leaves_uvs_words_and_no_credential(
 def test_bad_options_are_refused(run: Run, words: list[str]) -> None:
     ran = run("logs", "a-model", *words)
     assert ran.code == 2
-    assert "--follow excludes --json and --count." in ran.out + ran.err or "x>=1" in ran.err
+    assert (
+        "--follow can't be combined with --json and --count." in ran.out + ran.err
+        or "x>=1" in ran.err
+    )
 
 
 @pytest.mark.parametrize("words", [[], ["--follow"]])
-def test_where_there_is_no_log_it_is_said(run: Run, words: list[str]) -> None:
+def test_where_there_is_no_log_it_is_reported(run: Run, words: list[str]) -> None:
     ran = run("logs", "absent", *words)
     assert (ran.code, ran.out) == (3, "")
     assert "there is no log of 'absent'" in ran.err

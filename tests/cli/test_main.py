@@ -205,7 +205,7 @@ def test_a_launch_without_virtual_environment_names_the_hosts_interpreter(
     assert (ran.code, ran.json["enabled"], ran.json["path"]) == (0, False, None)
     assert Path(ran.json["python"]).exists()
     dry = run("launch", "toy", "--spec", spec, "--disable-virtual-env", "--dry-run")
-    assert "No environment would be made" in dry.out
+    assert "No environment would be built" in dry.out
 
 
 @pytest.mark.uv
@@ -399,7 +399,7 @@ def test_what_is_not_there_has_neither_packages_nor_logs(run: Run, command: str)
         (["launch", "toy", "--spec", "/absent.json"], 2, "/absent.json can't be read"),
         (["launch", "toy", "--run", "no class"], 2, "'no class' does not name a class"),
         (["launch", "toy", "mark=1"], 2, "NAME=VALUE and --path are for --run."),
-        (["launch", "toy", "--run", "a:B", "--dry-run"], 2, "exclude each other"),
+        (["launch", "toy", "--run", "a:B", "--dry-run"], 2, "can't be combined"),
         (["launch", "toy", "--inherit", "some"], 2, "'some' is not one of"),
         (["launch"], 2, "Missing argument 'MODEL'"),
         (["launch", "absent-model"], 3, "has no model 'absent-model'"),
@@ -408,7 +408,7 @@ def test_what_is_not_there_has_neither_packages_nor_logs(run: Run, command: str)
         (["absent-command"], 2, "No such command 'absent-command'"),
     ],
 )
-def test_bad_input_is_said_without_a_traceback_in_text_and_in_json(
+def test_bad_input_is_reported_without_a_traceback_in_text_and_in_json(
     run: Run, words: list[str], code: int, message: str
 ) -> None:
     text = run(*words)

@@ -28,7 +28,7 @@ supervisor = test_cluster.supervisor
 
 @pytest.mark.uv
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_worker_that_is_told_to_end_cancels_its_build_and_leaves_the_cluster(
+def test_a_worker_that_is_asked_to_end_cancels_its_build_and_leaves_the_cluster(
     number: signal.Signals,
     run: Run,
     serving: Daemons,
@@ -90,14 +90,14 @@ def test_a_worker_waits_for_a_supervisor_that_comes_later(
     assert worker.ready().address in states(run)
 
 
-def test_a_worker_that_still_waits_ends_when_it_is_told_to(serving: Daemons) -> None:
+def test_a_worker_that_still_waits_ends_when_it_is_asked_to(serving: Daemons) -> None:
     worker = serving.start("worker", "--supervisor", "127.0.0.1:1", "--host", "127.0.0.2")
     eventually(lambda: "waiting for it" in worker.said, lambda: worker.said)
     assert worker.end() == 0
     assert "Traceback" not in worker.said
 
 
-def test_where_nobody_can_listen_is_said(serving: Daemons, supervisor: Daemon) -> None:
+def test_where_no_one_can_listen_is_reported(serving: Daemons, supervisor: Daemon) -> None:
     port = supervisor.address.rpartition(":")[2]
     taken = serving.start("supervisor", "--port", port)
     elsewhere = serving.start("supervisor", "--host", "192.0.2.1")
@@ -160,7 +160,7 @@ def test_a_cluster_with_a_key_works_for_those_who_have_it(
 
 
 @pytest.mark.uv
-def test_a_model_of_a_cluster_with_a_key_has_it_too_or_nobody_could_call_it(
+def test_a_model_of_a_cluster_with_a_key_has_it_too_or_no_one_could_call_it(
     start: Start, environ: dict[str, str], index: Index, tmp_path: Path
 ) -> None:
     modules = {"toy_model/__init__.py": "", "toy_model/actors.py": test_main.ACTORS}

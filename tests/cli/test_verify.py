@@ -73,7 +73,7 @@ def test_what_can_not_be_repaired_says_why(run: Run, env: Path, environ: Mapping
     assert "hint" not in ran.err
 
 
-def test_what_is_not_there_is_said(run: Run, env: Path) -> None:
+def test_what_is_not_there_is_reported(run: Run, env: Path) -> None:
     ran = run("verify", "another")
     assert (ran.code, ran.out) == (3, "")
     ran = run("verify", "toy", "--engine", "vllm", "--json")

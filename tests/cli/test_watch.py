@@ -99,7 +99,7 @@ def spec(index: Index, tmp_path: Path) -> Path:
 
 
 @pytest.mark.uv
-def test_a_launch_is_told_phase_by_phase_and_deaths_and_returns_are_told_and_watched_through(
+def test_a_launch_is_shown_phase_by_phase_through_deaths_and_returns(
     run: Run, serving: Daemons, watch: Watch, spec: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     supervisor = serving.supervisor()
@@ -133,7 +133,7 @@ def test_a_launch_is_told_phase_by_phase_and_deaths_and_returns_are_told_and_wat
 
 
 @pytest.mark.uv
-def test_jobs_are_told_while_they_run(
+def test_jobs_are_reported_while_they_run(
     serving: Daemons, watch: Watch, spec: Path, index: Index, environ: Mapping[str, str]
 ) -> None:
     supervisor = serving.supervisor()
@@ -174,7 +174,7 @@ def test_on_a_terminal_there_is_one_view(watch: Watch) -> None:
         os.close(ours)
 
 
-def test_a_supervisor_that_is_not_there_is_said_and_waited_for(
+def test_a_supervisor_that_is_not_there_is_reported_and_waited_for(
     serving: Daemons, watch: Watch
 ) -> None:
     early = serving.supervisor()

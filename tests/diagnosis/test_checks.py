@@ -71,6 +71,6 @@ def test_a_clock_that_is_off_and_another_release_are_named_with_their_worker() -
     assert releases.found == "0.1.0 on 10.0.0.1:1, 10.0.0.3:1; 0.2.0 on 10.0.0.2:1"
 
 
-def test_of_many_findings_the_first_are_told_and_the_others_counted() -> None:
+def test_of_many_findings_the_first_are_reported_and_the_others_counted() -> None:
     assert some(["a", "b"]) == "a; b"
     assert some([str(number) for number in range(7)]) == "0; 1; 2; 3; 4; and 2 more"

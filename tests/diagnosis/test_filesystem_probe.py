@@ -70,17 +70,17 @@ def test_of_a_home_that_is_not_there_the_nearest_folder_is_tried(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_in_the_place_of_a_home_is_told(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_a_home_is_reported(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("")
     found = probe_home(tmp_path / "home" / "virtualenv", tmp_path)
     assert (found.place, found.writable) == (str(tmp_path / "home"), "Not a directory")
 
 
-def test_a_read_only_file_system_is_told(mount: Mount, tmp_path: Path) -> None:
+def test_a_read_only_file_system_is_reported(mount: Mount, tmp_path: Path) -> None:
     assert probe_home(mount("ro"), tmp_path).writable == "Read-only file system"
 
 
-def test_a_file_system_that_runs_nothing_is_told(mount: Mount, tmp_path: Path) -> None:
+def test_a_file_system_that_runs_nothing_is_reported(mount: Mount, tmp_path: Path) -> None:
     found = probe_home(mount("noexec"), tmp_path)
     assert found.writable is None
     assert found.tried is not None and found.tried.faults == ("it is mounted noexec",)
@@ -92,13 +92,15 @@ def test_a_cache_on_another_file_system_can_not_be_linked(mount: Mount, tmp_path
     assert found.cache is not None and "cross-device" in found.cache
 
 
-def test_a_full_file_system_is_told(mount: Mount, tmp_path: Path) -> None:
+def test_a_full_file_system_is_reported(mount: Mount, tmp_path: Path) -> None:
     place = mount("nr_inodes=2")
     (place / "the-last-one").write_text("")
     assert probe_home(place, tmp_path).writable == "No space left on device"
 
 
-def test_locks_that_do_not_work_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locks_that_do_not_work_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fcntl, "flock", lambda *_: None)
     found = probe_home(tmp_path, tmp_path).tried
     assert found is not None and "two can lock one file at once" in str(found.locks)
@@ -122,7 +124,7 @@ def test_folders_that_anybody_may_change_are_named_but_not_those_with_a_sticky_b
     assert open_to_all(home)[:2] == [str(home), str(home.parent)]
 
 
-def test_who_holds_a_lock_is_told_and_whether_it_is_stopped(tmp_path: Path) -> None:
+def test_who_holds_a_lock_is_reported_and_whether_it_is_stopped(tmp_path: Path) -> None:
     lock = tmp_path / "a-key.lock"
     assert lock_holders(tmp_path) == ([], [])
     process = subprocess.Popen(

@@ -152,17 +152,19 @@ def test_copies_instead_of_links_and_names_without_case_are_warnings() -> None:
     assert verdicts(home(ignores_case=True))["case"] is Verdict.WARNING
 
 
-def test_the_ways_of_a_file_system_are_said() -> None:
+def test_the_ways_of_a_file_system_are_reported() -> None:
     assert checks_of(home())["file system"].found == (
         "ext4; folders are renamed; files are shared by hard links"
     )
     odd = home(hard_links="no", reflinks="no", exchange="no", keeps_deleted=True, keeps_modes=False)
     said = checks_of(odd)["file system"].found
-    assert "copied" in said and "trash" in said and "modes" in said and "three renames" in said
+    assert (
+        "copied" in said and "trash" in said and "permissions" in said and "three renames" in said
+    )
     assert "share blocks" in checks_of(home(hard_links="no"))["file system"].found
 
 
-def test_few_inodes_and_a_quota_are_said() -> None:
+def test_few_inodes_and_a_quota_are_reported() -> None:
     kinds = (Verdict.OK, Verdict.OK, Verdict.WARNING, Verdict.FAILED)
     inodes = (None, 10**6, 50_000, 10)
     assert tuple(host_checks.inodes_check("/home", each).verdict for each in inodes) == kinds
@@ -174,5 +176,5 @@ def test_few_inodes_and_a_quota_are_said() -> None:
     )
 
 
-def test_of_a_place_that_is_not_writable_nothing_else_is_said() -> None:
+def test_of_a_place_that_is_not_writable_nothing_else_is_reported() -> None:
     assert verdicts(ProbedHome(place="/home", writable="no")) == {"home": Verdict.FAILED}

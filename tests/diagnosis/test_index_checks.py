@@ -84,7 +84,9 @@ def test_a_status_means_what_a_launch_would_make_of_it(
 
 
 @pytest.mark.parametrize("silence", IndexFailure)
-def test_each_silence_is_told_apart_and_says_what_to_do(silence: IndexFailure) -> None:
+def test_each_way_of_not_answering_is_distinguished_and_says_what_to_do(
+    silence: IndexFailure,
+) -> None:
     check = index_check(PLAIN, IndexAnswer(failure=silence, words="as the system says"))
     assert check.verdict is Verdict.FAILED
     assert silence.value in check.found and "as the system says" in check.found

@@ -71,17 +71,17 @@ async def test_who_takes_a_request_and_says_nothing_is_given_up_too(index: Index
     assert (await answer_of(index.url, deadline=0.5)).failure is IndexFailure.TIMEOUT
 
 
-async def test_a_name_that_nobody_knows_is_told_from_a_dead_port() -> None:
+async def test_a_name_that_no_one_knows_is_distinguished_from_a_dead_port() -> None:
     answer = await answer_of("http://nowhere.invalid/simple/")
     assert answer.failure is IndexFailure.NAME
 
 
-async def test_who_speaks_no_tls_is_told(index: Index) -> None:
+async def test_who_speaks_no_tls_is_reported(index: Index) -> None:
     answer = await answer_of(index.url.replace("http:", "https:"))
     assert answer.failure is IndexFailure.TLS
 
 
-async def test_a_certificate_that_nobody_signed_is_refused_unless_its_host_is_trusted(
+async def test_a_certificate_that_no_one_signed_is_refused_unless_its_host_is_trusted(
     tmp_path: Path,
 ) -> None:
     with serving(self_signed(tmp_path)) as port:

@@ -68,7 +68,7 @@ def test_a_field_of_a_later_release_is_no_harm() -> None:
 @example(29.999)
 @example(30.0)
 @given(st.floats(0, 1e6))
-def test_silence_means_suspect_and_then_gone(silent: float) -> None:
+def test_missing_heartbeats_mean_suspect_and_then_gone(silent: float) -> None:
     [member] = fleet_of("10.0.0.1:7000").members.values()
     expected = (
         WorkerState.ALIVE
@@ -141,7 +141,7 @@ def test_a_worker_that_leaves_is_taken_out_but_not_its_successor() -> None:
     assert fleet.members == {}
 
 
-def test_a_worker_that_nobody_heard_of_for_a_day_is_forgotten() -> None:
+def test_a_worker_that_no_one_heard_of_for_a_day_is_forgotten() -> None:
     fleet = fleet_of("10.0.0.1:7000")
     fleet.forget_old(FORGOTTEN_SECONDS)
     assert list(fleet.members) == ["10.0.0.1:7000"]
@@ -193,7 +193,7 @@ def test_without_workers_nothing_is_chosen() -> None:
         ClusterState().choose([], 1, 0.0)
 
 
-def test_ips_of_version_6_are_told_from_ports() -> None:
+def test_ips_of_version_6_are_distinguished_from_ports() -> None:
     each = replace(registration(), address="[::1]:7000")
     assert each.ip == "[::1]"
 
@@ -255,7 +255,7 @@ def test_a_worker_without_an_id_is_not_forgotten_by_an_empty_name() -> None:
         fleet_of(HERE).forget("", 1000.0)
 
 
-def test_who_joins_leaves_is_missing_and_is_back_is_said_once() -> None:
+def test_who_joins_leaves_is_missing_and_is_back_is_reported_once() -> None:
     cluster = ClusterState()
     cluster.register(registration(HERE, worker_id="w1"), 0.0)
     cluster.register(registration(OTHER), 0.0)
@@ -281,3 +281,20 @@ def test_who_joins_leaves_is_missing_and_is_back_is_said_once() -> None:
         f"the worker at {HERE} has left",
         f"the worker w1 has joined: {THERE} on host, release 0.1.0",
     ]
+
+
+def test_only_the_workers_that_were_not_heard_of_for_a_day_are_forgotten() -> None:
+    fleet = ClusterState()
+    fleet.register(registration("without:1", heartbeat=None), 0.0)
+    fleet.register(registration("old:1"), 0.0)
+    fleet.register(registration("recent:1"), 5 * FORGOTTEN_SECONDS)
+    fleet.forget_old(5 * FORGOTTEN_SECONDS + 10.0)
+    assert list(fleet.members) == ["without:1", "recent:1"]
+
+
+def test_a_worker_is_listed_as_it_registered() -> None:
+    [member] = fleet_of("10.0.0.1:7000").members.values()
+    described = member.describe(10.0)
+    assert (described.worker_address, described.state) == ("10.0.0.1:7000", WorkerState.SUSPECT)
+    assert (described.host_name, described.release) == ("host", "0.1.0")
+    assert described.incarnation == "first"

@@ -33,7 +33,7 @@ def bytes_at(**changes: Any) -> dict[str, int]:
     return {need.place: need.packed_bytes for need in needs}
 
 
-def test_while_nobody_knows_what_uv_has_everything_is_needed() -> None:
+def test_while_no_one_knows_what_uv_has_everything_is_needed() -> None:
     assert bytes_at() == {"/home": 8 * GB}
     assert bytes_at(links=False) == {"/home": 8 * GB, "/cache": 8 * GB}
 
@@ -44,7 +44,7 @@ def test_what_uv_has_takes_nothing_where_it_is_linked_and_a_copy_elsewhere() -> 
     assert bytes_at(uncached=set()) == {"/home": 0}
 
 
-def test_of_what_comes_by_url_nobody_knows_whether_uv_has_it() -> None:
+def test_of_what_comes_by_url_no_one_knows_whether_uv_has_it() -> None:
     assert bytes_at(uncached={"direct"}) == {"/home": 0}
 
 

@@ -46,7 +46,7 @@ def plan(*usages: EnvUsage, **limits: Any) -> EvictionPlan:
     return plan_eviction(usages, EvictionPolicy(**limits), now=NOW)
 
 
-def test_without_limits_only_what_nobody_needs_goes() -> None:
+def test_without_limits_only_what_no_one_needs_goes() -> None:
     made = plan(usage("old", used=999), usage("lost", used=0, keys=()))
     assert went(made) == [("lost", EvictionReason.UNNEEDED)]
     assert (made.bytes_before, made.bytes_after) == (200, 100)

@@ -22,7 +22,7 @@ JUST_STARTED: Gathered[str] = Gathered(list=(), complete=False)
 WHOLE: Gathered[str] = Gathered(list=())
 
 
-def test_an_answer_is_whole_when_nobody_is_missing_in_it() -> None:
+def test_an_answer_is_whole_when_no_one_is_missing_in_it() -> None:
     assert WHOLE.is_whole
     assert Gathered[str].from_dict({"list": []}).is_whole
     assert not SILENT.is_whole
@@ -36,7 +36,7 @@ def test_an_answer_is_whole_when_nobody_is_missing_in_it() -> None:
         (JUST_STARTED, "those that have not registered with the new supervisor yet"),
     ],
 )
-def test_nothing_is_said_to_be_absent_while_somebody_is_missing(
+def test_nothing_is_called_absent_while_someone_is_missing(
     answer: Gathered[str], named: str
 ) -> None:
     assert answer.missing == named
@@ -44,7 +44,7 @@ def test_nothing_is_said_to_be_absent_while_somebody_is_missing(
         check_found(answer, [], "lease")
 
 
-def test_what_nobody_has_is_not_found_and_what_somebody_has_is() -> None:
+def test_what_no_one_has_is_not_found_and_what_someone_has_is() -> None:
     with pytest.raises(NotFound, match="there is no lease that matches") as caught:
         check_found(WHOLE, [], "lease", hint="look again")
     assert caught.value.hint == "look again"

@@ -130,7 +130,7 @@ def test_a_python_version_means_itself_and_its_patch_releases(
         (Selection(model_name="a-model", model_engine="vllm", python_version="3.12"), False),
     ],
 )
-def test_a_key_is_meant_if_all_that_was_said_fits(wanted: Selection, meant: bool) -> None:
+def test_a_key_is_meant_if_all_that_was_given_fits(wanted: Selection, meant: bool) -> None:
     assert wanted.matches(key("a-model", "vllm", "3.11")) is meant
 
 
@@ -143,19 +143,19 @@ def test_an_engine_means_no_key_without_one() -> None:
 
 A = key("a-model")
 USED = lease()
-REMOVE, DETACH, REFUSE = "remove", "detach", "refuse"
+REMOVE, UNLINK, REFUSE = "remove", "unlink", "refuse"
 
 
 @pytest.mark.parametrize(
     ("there", "gently", "by_force"),
     [
         (entry(A), REMOVE, REMOVE),
-        (entry(A, USED), REFUSE, DETACH),
-        (entry(A, USED, lease("second")), REFUSE, DETACH),
+        (entry(A, USED), REFUSE, UNLINK),
+        (entry(A, USED, lease("second")), REFUSE, UNLINK),
         (entry(A, shared_with=(OTHER,)), REMOVE, REMOVE),
-        (entry(A, USED, shared_with=(OTHER,)), DETACH, DETACH),
+        (entry(A, USED, shared_with=(OTHER,)), UNLINK, UNLINK),
         (entry(A, state=EnvState.BROKEN, env_id=None), REMOVE, REMOVE),
-        (entry(A, USED, state=EnvState.BROKEN), REFUSE, DETACH),
+        (entry(A, USED, state=EnvState.BROKEN), REFUSE, UNLINK),
         (entry(A, state=EnvState.UNMANAGED, env_id=None), REMOVE, REMOVE),
         (entry(A, state=EnvState.UNMANAGED, users=(directory_user(),)), REFUSE, REFUSE),
         (building_entry(A, "/home/v4/a-model/vllm/3.11"), REFUSE, REFUSE),
@@ -168,7 +168,7 @@ def test_what_a_removal_does_with_an_environment(
     for force, expected in ((False, gently), (True, by_force)):
         plan = plan_removal([there], Selection(model_name="a-model").matches, force=force)
         assert {name: len(listed) for name, listed in through_json(plan.to_dict()).items()} == {
-            name: int(name == expected) for name in (REMOVE, DETACH, REFUSE)
+            name: int(name == expected) for name in (REMOVE, UNLINK, REFUSE)
         }
 
 
@@ -176,19 +176,19 @@ def test_an_environment_in_use_is_refused_when_every_key_that_means_it_is_to_go(
     one = entry(A, USED, shared_with=(OTHER,))
     other = entry(OTHER, USED, shared_with=(A,))
     assert plan_removal([one, other], ANY.matches, force=False).refuse == (one, other)
-    assert plan_removal([one, other], ANY.matches, force=True).detach == (one, other)
+    assert plan_removal([one, other], ANY.matches, force=True).unlink == (one, other)
     assert plan_removal(
         [one, other], Selection(model_name="a-model").matches, force=False
-    ).detach == (one,)
+    ).unlink == (one,)
 
 
 def test_what_does_not_match_is_left_out_of_the_plan() -> None:
     plan = plan_removal([entry(A, USED)], Selection(model_name="another-model").matches, force=True)
-    assert not (plan.remove or plan.detach or plan.refuse)
-    assert plan == RemovalPlan(remove=(), detach=(), refuse=())
+    assert not (plan.remove or plan.unlink or plan.refuse)
+    assert plan == RemovalPlan(remove=(), unlink=(), refuse=())
     unused, other = entry(A), entry(OTHER)
     plan = plan_removal([other, unused], Selection(model_name="a-model").matches, force=False)
-    assert plan == RemovalPlan(remove=(unused,), detach=(), refuse=())
+    assert plan == RemovalPlan(remove=(unused,), unlink=(), refuse=())
 
 
 def test_a_plan_names_the_holders_that_stand_in_the_way_and_no_others() -> None:
@@ -218,15 +218,15 @@ def test_every_matching_entry_is_in_the_plan_once_and_nothing_in_use_loses_its_f
     there: list[EnvEntry], wanted: Selection, force: bool
 ) -> None:
     plan = plan_removal(iter(there), wanted.matches, force=force)
-    planned = [*plan.remove, *plan.detach, *plan.refuse]
+    planned = [*plan.remove, *plan.unlink, *plan.refuse]
     matching = [each for each in there if wanted.matches(each.key)]
     assert sorted(map(id, planned)) == sorted(map(id, matching))
     for each in plan.remove:
         assert not each.leases
     assert all(each in plan.refuse for each in matching if each.users)
-    for each in plan.detach:
+    for each in plan.unlink:
         assert force or any(not wanted.matches(other) for other in each.shared_with)
-    for each in (*plan.remove, *plan.detach):
+    for each in (*plan.remove, *plan.unlink):
         assert each.state is not EnvState.BUILDING
 
 
@@ -237,7 +237,7 @@ def test_what_is_being_built_has_an_entry_without_an_environment() -> None:
     assert made.path == made.real_path == "/home/v4/a-model/vllm/3.11"
 
 
-def test_a_user_of_a_directory_is_told_with_what_told_of_it() -> None:
+def test_a_user_of_a_directory_is_reported_with_what_showed_it() -> None:
     made = directory_user()
     check_record(made, may_be_absent={"seen_in"})
     assert str(made) == "process 7 (python -m old), seen in its command line, memory map"

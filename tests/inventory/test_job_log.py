@@ -56,7 +56,7 @@ def test_any_bytes_after_the_mark_are_an_ending_or_none(rest: bytes) -> None:
 
 
 @given(st.text())
-def test_nothing_that_is_said_can_be_taken_for_the_ending(text: str) -> None:
+def test_no_output_can_be_taken_for_the_ending(text: str) -> None:
     for line in (text, f"#ended {text}", FAILED.line):
         assert LogEnding.from_line(spoken(line).encode("utf-8", "replace")) is None
     assert spoken("Resolved 3 packages") == "Resolved 3 packages"

@@ -109,7 +109,7 @@ def released(instructions: Instructions) -> list[str]:
     return [each.lease_id for each in instructions if isinstance(each, ReleaseLease)]
 
 
-def test_a_worker_is_asked_for_what_it_has_not_said_yet() -> None:
+def test_a_worker_is_asked_for_what_it_has_not_reported_yet() -> None:
     state = launch("a")
     following = state.heard("a", told(Phase.RESOLVING, seq=7), at=0.0)
     assert following == (AskForNews(address="a", since=7),)
@@ -147,7 +147,7 @@ def test_when_one_fails_those_that_download_finish_and_their_leases_are_given_ba
     # The caller is not kept waiting, and the worker is followed on.
     assert has_ended(state)
     assert not is_over(state)
-    assert "it finishes what it downloads" in state.events[-1].message
+    assert "it finishes its downloads" in state.events[-1].message
     assert released(state.heard("a", ready("a"), at=0.0)) == ["lease of a"]
     assert not is_over(state)
     assert state.released("a", at=0.0) == ()
@@ -228,7 +228,7 @@ def test_a_worker_that_refuses_is_asked_again_until_it_was_away_for_too_long(pha
     assert (state.outcome, state.is_over) == (Phase.FAILED, True)
 
 
-def test_an_answer_ends_the_silence_of_a_worker() -> None:
+def test_an_answer_ends_the_absence_of_a_worker() -> None:
     state = launch("a")
     state.unanswered("a", AWAY, is_gone=False, now=0.0, at=0.0)
     state.heard("a", told(Phase.RESOLVING), at=0.0)
@@ -332,7 +332,7 @@ def test_a_job_is_listed_with_the_end_that_its_launch_gave_it() -> None:
     rows = [row("a", Phase.READY), row("c", Phase.INSTALLING), row("a", Phase.READY, job_id="k")]
     listed = jobs_of_launches(rows, {"j": state, "unlisted": launch("a")})
     assert [(each.worker_address, each.phase, each.message) for each in listed] == [
-        ("a", Phase.CANCELLED, "ready on a, given back: the launch did not go on"),
+        ("a", Phase.CANCELLED, "ready on a, released again: the launch failed elsewhere"),
         # What has not ended the worker knows best.
         ("c", Phase.INSTALLING, "installing"),
         ("a", Phase.READY, "ready"),

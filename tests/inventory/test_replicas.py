@@ -149,7 +149,7 @@ def test_groups_of_unequal_hosts_ask_among_themselves() -> None:
     assert found == {"a": [], "b": [], "c": [("a", "job")], "d": []}
 
 
-def test_where_the_model_stands_is_asked_first_unless_all_is_resolved_anew() -> None:
+def test_where_the_model_stands_is_asked_first_unless_all_is_resolved_again() -> None:
     chosen = [surveyed("a"), surveyed("b", ready=True)]
     others = [surveyed("c", ready=True), surveyed("d", "h", ready=True)]
     assert asked(chosen, others) == {

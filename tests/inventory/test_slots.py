@@ -49,7 +49,7 @@ def test_a_job_that_has_places_waits_for_one_that_has_none() -> None:
     assert slots.left(2) == [3]
 
 
-def test_who_waits_is_told_for_whom_and_what_they_do() -> None:
+def test_who_waits_learns_for_whom_and_what_they_do() -> None:
     slots = SlotState(places=2)
     slots.asked(1, ask("glow", "resolving"))
     slots.asked(2, ask("lamp", "resolving"))

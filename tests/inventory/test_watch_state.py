@@ -100,7 +100,7 @@ def test_what_stays_as_it_is_is_no_news_and_what_changes_is() -> None:
     assert str(changes[1]) == f"{FIRST}: job a-model (vllm): ready, it is ready"
 
 
-def test_an_environment_that_breaks_or_is_made_anew_changes_and_one_that_goes_is_gone() -> None:
+def test_an_environment_that_breaks_or_is_built_again_changes_and_one_that_goes_is_gone() -> None:
     watching = WatchState()
     watching.saw(look(environments=(environment(),)))
     broken = watching.saw(look(environments=(environment(state=EnvState.BROKEN),)))
@@ -117,13 +117,13 @@ def test_that_a_job_is_forgotten_after_its_end_is_no_news_but_before_it_is() -> 
     assert [each.thing.name for each in changes] == ["other"]
 
 
-def test_only_jobs_of_the_model_are_told() -> None:
+def test_only_jobs_of_the_model_are_reported() -> None:
     watching = WatchState(model="other")
     changes = watching.saw(look(jobs=(job("queued"), job("queued", model_name="other"))))
     assert [each.thing.label for each in changes if each.thing.kind is Kind.JOB] == ["other (vllm)"]
 
 
-def test_what_is_of_a_silent_worker_stays_and_its_silence_is_told_once() -> None:
+def test_what_is_of_an_unreachable_worker_stays_and_that_is_reported_once() -> None:
     watching = WatchState()
     both = (worker(), worker(SECOND))
     watching.saw(look(*both, environments=(environment(), environment(SECOND))))
@@ -136,7 +136,7 @@ def test_what_is_of_a_silent_worker_stays_and_its_silence_is_told_once() -> None
     assert told(back) == [("worker", "changed", "alive")]
 
 
-def test_a_supervisor_that_goes_and_returns_is_told_and_nothing_else() -> None:
+def test_a_supervisor_that_goes_and_returns_is_reported_and_nothing_else() -> None:
     watching = WatchState()
     before = look(jobs=(job("resolving"),), environments=(environment(),))
     watching.saw(before)
@@ -151,20 +151,20 @@ def test_a_supervisor_that_goes_and_returns_is_told_and_nothing_else() -> None:
     assert watching.saw(before) == []
 
 
-def test_once_it_answers_again_there_is_no_silence() -> None:
+def test_once_it_answers_again_nothing_is_reported_missing() -> None:
     watching = WatchState()
     watching.missed("no answer")
     watching.saw(look())
     assert watching.why_unreachable is None
 
 
-def test_a_supervisor_that_never_answered_is_told() -> None:
+def test_a_supervisor_that_never_answered_is_reported() -> None:
     watching = WatchState()
     assert told(watching.missed("refused")) == [("supervisor", "appeared", "does not answer")]
     assert watching.look is None
 
 
-def test_a_change_is_told_with_all_that_the_actors_say() -> None:
+def test_a_change_is_reported_with_all_that_the_actors_say() -> None:
     watching = WatchState()
     changes = watching.saw(look(jobs=(job("queued"),)))
     assert changes[-1].to_dict() == {

@@ -57,7 +57,9 @@ def test_the_time_is_the_records_whatever_the_zone_of_this_host() -> None:
     assert text == "1970-01-01T00:00:00.250Z INFO it began"
 
 
-async def test_whose_a_record_is_is_told_by_tasks_and_threads_of_its_context(log: Log) -> None:
+async def test_whose_a_record_is_is_recognized_by_tasks_and_threads_of_its_context(
+    log: Log,
+) -> None:
     async def work() -> None:
         log.logger.info("in a task")
         await asyncio.to_thread(log.logger.info, "in a thread")
@@ -80,7 +82,7 @@ def test_text_names_whose_it_is_and_no_message_passes_for_another_record(log: Lo
     assert rest == ["  2026-01-01T00:00:00.000Z INFO two\\x1b[31m", "  three"]
 
 
-def test_what_a_record_says_beside_its_message_is_in_the_document(log: Log) -> None:
+def test_what_a_record_says_besides_its_message_is_in_the_document(log: Log) -> None:
     log.logger.info("ended", extra={"outcome": "failed", "duration_seconds": 1.5, "code": "error"})
     [document] = log.documents
     assert (document["outcome"], document["duration_seconds"]) == ("failed", 1.5)

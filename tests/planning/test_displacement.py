@@ -135,6 +135,64 @@ def test_what_the_newest_excludes_is_displaced_and_what_hangs_on_it_too() -> Non
     )
 
 
+def test_what_a_served_one_requires_of_the_host_is_displaced_with_it() -> None:
+    facts = host(
+        distribution("numpy", "1.26.4"),
+        distribution("a", "1.0", "b"),
+        distribution("b", "1.0", "numpy<2"),
+    )
+    fresh = resolution(
+        {"app": "2.0", "numpy": "2.3.0", "a": "1.0", "b": "1.0"},
+        requires={"app": [("a", "*"), ("numpy", ">=2")]},
+    )
+    found = displaced_by(fresh, facts, offered={*facts.by_name}, asked=["app"])
+    assert found == {"numpy", "a", "b"}
+
+
+def test_an_exempt_one_stays_whatever_gives_way() -> None:
+    facts = host(distribution("numpy", "1.26.4"), distribution("tool", "1.0", "numpy<2"))
+    fresh = resolution(
+        {"app": "2.0", "numpy": "2.3.0", "tool": "1.0"},
+        requires={"app": [("tool", "*"), ("numpy", ">=2")]},
+    )
+    offered = {*facts.by_name}
+    assert displaced_by(fresh, facts, offered=offered, asked=["app"]) == {"numpy", "tool"}
+    found = displaced_by(fresh, facts, offered=offered, asked=["app"], exempt=["tool"])
+    assert found == {"numpy"}
+
+
+def test_what_was_taken_of_the_host_first_is_followed_again_once_it_is_displaced() -> None:
+    facts = host(distribution("n", "1.0"), distribution("m", "1.0"))
+    fresh = resolution(
+        {"app": "2.0", "n": "2.0", "m": "2.0"},
+        requires={"app": [("n", ">=2")], "n": [("m", ">=2")]},
+    )
+    found = displaced_by(fresh, facts, offered={"n", "m"}, asked=["app", "n"])
+    assert found == {"n", "m"}
+
+
+def test_a_name_that_is_asked_for_twice_ends_nothing() -> None:
+    facts = host(distribution("n", "1.0"))
+    fresh = resolution({"last": "1.0", "a": "1.0", "n": "2.0"}, requires={"last": [("n", ">=2")]})
+    found = displaced_by(fresh, facts, offered={"n"}, asked=["last", "a", "a"])
+    assert found == {"n"}
+
+
+def test_each_round_adds_to_what_was_displaced_before() -> None:
+    facts = host(
+        distribution("z", "1.0"),
+        distribution("x", "1.0", "z<2"),
+        distribution("w", "1.0"),
+        distribution("y", "1.0", "w<2"),
+    )
+    fresh = resolution(
+        {"app": "2.0", "z": "2.0", "x": "2.0", "w": "2.0", "y": "2.0"},
+        requires={"app": [("x", "*"), ("y", "*"), ("z", ">=2")], "x": [("w", ">=2")]},
+    )
+    found = displaced_by(fresh, facts, offered={*facts.by_name}, asked=["app"])
+    assert found == {"z", "x", "w", "y"}
+
+
 def test_where_everything_fits_nothing_is_displaced() -> None:
     facts = host(distribution("numpy", "2.8.0a0+local.5"))
     fresh = resolution(

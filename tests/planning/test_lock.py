@@ -249,7 +249,7 @@ def test_of_several_wheels_the_best_by_the_interpreters_tags_is_kept(
 
 
 @given(st.lists(st.sampled_from(TAGS), min_size=1, unique=True), st.permutations(TAGS))
-def test_the_kept_wheel_has_no_better_one_beside_it(there: list[str], tags: list[str]) -> None:
+def test_the_kept_wheel_has_no_better_one_next_to_it(there: list[str], tags: list[str]) -> None:
     kept = read_wheels(*(f"pkg-1.0-{tag}.whl" for tag in there), tags=tuple(tags))
     best = min(there, key=tags.index)
     assert kept["wheels"][0]["url"].endswith(f"pkg-1.0-{best}.whl")

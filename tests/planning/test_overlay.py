@@ -51,7 +51,7 @@ def test_what_is_installed_under_the_name_of_a_host_distribution_shadows_it() ->
     assert hidden_by({}, THEN) == {}
 
 
-def test_a_hidden_distribution_is_told_from_a_shadowed_one_and_keeps_its_reason() -> None:
+def test_a_hidden_distribution_is_distinguished_from_a_shadowed_one_and_keeps_its_reason() -> None:
     needs_old = distribution("pandas", "2.0", "numpy<2")
     facts = host(NUMPY, needs_old)
     hidden = hidden_by({"numpy": "2.0"}, facts)
@@ -324,7 +324,7 @@ def test_the_reason_of_compiled_neighbours_names_both_versions() -> None:
     assert hidden["torchvision"].endswith(" 2.5.0")
 
 
-def test_who_has_no_compiled_files_or_no_requirement_is_bound_to_nobody() -> None:
+def test_who_has_no_compiled_files_or_no_requirement_is_bound_to_no_one() -> None:
     over = host(
         distribution("lib", "1.0", "numpy"),
         distribution("stranger", "1.0", compiled=True),

@@ -311,7 +311,7 @@ def test_a_damaged_file_is_named_with_its_line_but_not_its_text(text: str, line:
 
 
 def test_a_no_index_that_is_no_boolean_word_is_refused() -> None:
-    with pytest.raises(InvalidSource, match="no boolean word for no-index"):
+    with pytest.raises(InvalidSource, match="no boolean for no-index"):
         parse_pip_config([("/etc/pip.conf", "[global]\nno-index = maybe\n")], {})
 
 
@@ -348,7 +348,7 @@ KEYS = {
 
 
 @pytest.mark.parametrize("way", ["file", "variable"])
-def test_how_pip_reaches_indexes_is_said_in_variables_of_uv(way: str) -> None:
+def test_how_pip_reaches_indexes_is_set_in_variables_of_uv(way: str) -> None:
     text = "[global]\n" + "".join(f"{key} = {value}\n" for key, value in KEYS.items())
     variables = {f"PIP_{key.upper().replace('-', '_')}": value for key, value in KEYS.items()}
     config = (

@@ -165,7 +165,7 @@ def test_what_is_shadowed_is_so_because_of_what_forced_the_installed_one() -> No
     assert why["torch", Role.HIDDEN] == "it requires fsspec<2024"
 
 
-def test_what_is_required_is_told_of_each_and_what_is_not_in_the_lock_is_left_out() -> None:
+def test_what_is_required_is_reported_of_each_and_what_is_not_in_the_lock_is_left_out() -> None:
     edges = {"b": (REQUEST, "a"), "a": (REQUEST,), "c": ("b",), "absent": ("a",), "d": ("absent",)}
     a, b, c, d = explain_distributions(map(locked, "dcba"), edges, reasons={}, host=host())
     assert (a.asked, a.requires) == (True, ("b",))

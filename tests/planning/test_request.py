@@ -369,7 +369,7 @@ def without_restriction(request: LaunchRequest) -> dict[str, object]:
     return {key: value for key, value in request.to_dict().items() if key != "restricted"}
 
 
-def test_a_request_without_credentials_is_kept_as_it_was_said() -> None:
+def test_a_request_without_credentials_is_kept_as_it_was_given() -> None:
     request = LaunchRequest.from_dict(PLAIN)
     kept = request.to_keep()
     assert kept == without_restriction(request)

@@ -76,7 +76,7 @@ def test_a_source_is_chosen_from_an_index_or_asked_for_by_its_url() -> None:
     assert sources_by_choice(found) == ["deep-speed"]
 
 
-def test_older_is_told_by_version_wherever_it_comes_from() -> None:
+def test_older_is_recognized_by_version_wherever_it_comes_from() -> None:
     wanted = resolution(SDIST, wheel_package("lib", "1.10"), VCS, numpy="2.0", only="1")
     other = resolution(
         wheel_package("deep-speed", "0.3.1.dev5"),

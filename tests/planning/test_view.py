@@ -87,7 +87,7 @@ def test_each_name_of_a_package_leads_into_its_tree() -> None:
     assert (made.trees, made.joined, made.warnings) == ((folder("one"),), (), ())
 
 
-def test_of_two_owners_of_a_file_the_later_one_is_seen_and_it_is_said() -> None:
+def test_of_two_owners_of_a_file_the_later_one_is_seen_and_it_is_reported() -> None:
     made = plan(package("one", files=("x.py",)), package("two", files=("x.py",)))
     assert shown(made)["x.py"] == (Place.PACKAGE, folder("two"))
     assert made.warnings == ("x.py is of two and of one too: that of two is seen",)

@@ -93,7 +93,7 @@ class FakeSupervisor:
 
     def _remove_virtual_env(self, *_: Any, dry_run: bool, force: bool) -> Any:
         entry = fakes.entry().to_dict()
-        report = {"remove": [entry], "detach": [], "refuse": [], "done": [], "dry_run": dry_run}
+        report = {"remove": [entry], "unlink": [], "refuse": [], "done": [], "dry_run": dry_run}
         return self.gathered({**report, "worker_address": ADDRESS})
 
     def _prepare(self, *_: Any, **__: Any) -> str:

@@ -65,7 +65,7 @@ def test_the_table_has_every_route() -> None:
 
 
 @pytest.mark.parametrize(("method", "path", "body", "scope", "status"), TABLE)
-async def test_a_route_lets_in_who_has_its_scope_and_nobody_else(
+async def test_a_route_lets_in_who_has_its_scope_and_no_one_else(
     method: str, path: str, body: Any, scope: str | None, status: int
 ) -> None:
     tokens = _tokens(**{each: f"virtualenv:{each}" for each in _SCOPES})
@@ -139,7 +139,7 @@ async def test_a_whole_answer_has_no_such_header() -> None:
     assert "X-Virtualenv-Unreachable" not in answer.headers
 
 
-async def test_nobody_is_asked_to_load_anything_of_another_host_or_to_let_others_read() -> None:
+async def test_no_one_is_asked_to_load_anything_of_another_host_or_to_let_others_read() -> None:
     async with browser(app_of(FakeSupervisor()), Origin="http://elsewhere") as ask:
         assert (await ask.get("/docs")).status_code == 404
         assert (await ask.get("/redoc")).status_code == 404

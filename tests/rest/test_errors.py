@@ -106,7 +106,7 @@ async def test_an_unknown_path_and_a_wrong_method_have_the_same_shape() -> None:
     assert below.headers["Allow"] == "DELETE, GET"
 
 
-async def test_what_nobody_foresaw_does_not_show_our_insides() -> None:
+async def test_what_no_one_foresaw_does_not_show_our_insides() -> None:
     class Broken(FakeSupervisor):
         def _list_workers(self) -> None:
             raise RuntimeError("a secret")

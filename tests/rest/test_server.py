@@ -27,7 +27,7 @@ class Endless(FakeSupervisor):
         return wait
 
 
-async def test_it_ends_while_somebody_follows_a_launch(caplog: pytest.LogCaptureFixture) -> None:
+async def test_it_ends_while_someone_follows_a_launch(caplog: pytest.LogCaptureFixture) -> None:
     async with (
         httpx.AsyncClient() as ask,
         served(app_of(Endless()), "127.0.0.1", 0) as server,
@@ -38,7 +38,7 @@ async def test_it_ends_while_somebody_follows_a_launch(caplog: pytest.LogCapture
     assert [each for each in caplog.records if each.exc_info] == []
 
 
-async def test_who_waits_when_it_ends_is_told(
+async def test_who_waits_when_it_ends_is_notified(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.ERROR)

@@ -14,7 +14,7 @@ from tests.scenarios.bad_input_table import SECTIONS
 _HEAD = f"""\
 # Messages for bad input
 
-What was given, and what is said about it: the message, the hint, the class of the error and the
+What was given, and what the answer is: the message, the hint, the class of the error and the
 exit status of the command line.
 
 Each launch here would be fine but for what is shown. It asks for a package `lantern`, which the

@@ -22,7 +22,7 @@ NAMES = (
 )
 FORMS = (
     "Allowed are PEP 508 (numpy>=1.26, name[extra]==1.0, name @ URL), direct URLs, #system_NAME#"
-    " and #ENGINE_dependencies#, each with a marker behind ' ; ' if wanted."
+    " and #ENGINE_dependencies#, each with a marker after ' ; ' if wanted."
 )
 OPERANDS = (
     "Allowed here: a text in quotes, True, False, or one of #engine#, #model_engine#,"

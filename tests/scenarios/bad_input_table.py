@@ -1,4 +1,4 @@
-"""The kinds of bad input, by section: a table of what is given and what is said about it."""
+"""The kinds of bad input, by section: a table of what is given and what the answer is."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SECTIONS: Mapping[str, tuple[BadInput, ...]] = {
             hint=NAMES,
         ),
         BadInput(
-            title="A model that nobody knows",
+            title="An unknown model",
             request={"model_name": "magika-2", "virtualenv": None},
             error=errors.UnknownModel,
             message="The catalogue has no model 'magika-2'",
@@ -47,7 +47,7 @@ SECTIONS: Mapping[str, tuple[BadInput, ...]] = {
             " FILE (JSON in Xinference's model format).",
         ),
         BadInput(
-            title="A job that nobody knows",
+            title="An unknown job",
             job="4711",
             error=errors.UnknownJob,
             message="there is no job '4711'",
@@ -115,8 +115,8 @@ SECTIONS: Mapping[str, tuple[BadInput, ...]] = {
             ["lanternn"],
             "lanternn was not found in the package registry and you require lanternn, we can"
             " conclude that your requirements are unsatisfiable.",
-            "see whether the name is right, and whether an index that is asked has it:"
-            " `xinference-venv doctor` names them",
+            "check the name, and whether an index in use has it: `xinference-venv doctor` lists the"
+            " indexes",
         ),
         unsolvable(
             "A version that does not exist",

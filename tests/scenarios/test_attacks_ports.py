@@ -177,7 +177,7 @@ def test_no_secret_stays_in_the_variables_that_the_system_shows(
 _HALF_A_FRAME = struct.pack("<BQH", 2, 60_000, 0) + b"x" * 30_000
 
 
-async def test_connections_without_the_key_hold_up_nobody_who_has_it(
+async def test_connections_without_the_key_hold_up_no_one_who_has_it(
     tmp_path: Path, environ: Mapping[str, str]
 ) -> None:
     """As far as xoscar allows: it has neither bounds nor deadlines for connections."""

@@ -65,7 +65,7 @@ def _answers_within_a_second(web: Daemon, times: int) -> None:
         assert time.monotonic() - began < 1.0
 
 
-def test_idle_connections_half_sent_bodies_and_slow_senders_hold_nobody_up(web: Daemon) -> None:
+def test_idle_connections_half_sent_bodies_and_slow_senders_hold_no_one_up(web: Daemon) -> None:
     _answers_within_a_second(web, 2)
     process = psutil.Process(web.process.pid)
     before = process.memory_info().rss

@@ -206,7 +206,7 @@ def test_damage_of_an_environment_is_seen_at_every_moment(home: Home, name: str)
 
 
 @pytest.mark.parametrize("name", UNACCOUNTED)
-def test_what_nobody_accounts_for_is_seen_once_all_have_settled(home: Home, name: str) -> None:
+def test_what_no_one_accounts_for_is_seen_once_all_have_settled(home: Home, name: str) -> None:
     damage, words = UNACCOUNTED[name]
     damage(home)
     found = _seen(home)

@@ -189,7 +189,7 @@ async def _phases(cluster: Cluster, model: str) -> dict[str, Phase]:
     return {each.worker_address: each.phase for each in jobs if each.model_name == model}
 
 
-async def test_a_stopped_worker_is_named_with_its_snapshots_age_and_delays_nobody(
+async def test_a_stopped_worker_is_named_with_its_snapshots_age_and_delays_no_one(
     eight: Cluster, package: str
 ) -> None:
     await eight.launch(eight.asking(package, model="still"), everywhere=True)
@@ -235,7 +235,7 @@ async def test_a_stopped_worker_is_named_with_its_snapshots_age_and_delays_nobod
     assert listed["unreachable"] == []
 
 
-async def test_an_address_that_swallows_what_is_sent_delays_nobody_beyond_a_probe(
+async def test_an_address_that_swallows_what_is_sent_delays_no_one_beyond_a_probe(
     eight: Cluster, package: str
 ) -> None:
     await eight.launch(eight.asking(package, model="hole"), count=8)
@@ -273,7 +273,7 @@ async def test_an_address_that_swallows_what_is_sent_delays_nobody_beyond_a_prob
     assert {each.phase for each in replicas.values()} == {Phase.READY}
 
 
-async def test_the_supervisor_is_killed_in_a_launch_and_started_anew_and_the_launch_goes_on(
+async def test_the_supervisor_is_killed_in_a_launch_and_restarted_and_the_launch_goes_on(
     eight: Cluster, package: str
 ) -> None:
     eight.index.hang(_wheel(package))
@@ -302,7 +302,7 @@ async def test_the_supervisor_is_killed_in_a_launch_and_started_anew_and_the_lau
     assert await eight.leases("orphan") == sorted(replicas)
 
 
-async def test_a_worker_is_started_anew_on_its_port_in_a_launch_and_answers_no_old_call(
+async def test_a_worker_is_restarted_on_its_port_in_a_launch_and_answers_no_old_call(
     eight: Cluster, package: str
 ) -> None:
     restarted, other = eight.workers[:2]

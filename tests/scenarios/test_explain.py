@@ -73,10 +73,10 @@ a 1.0, size unknown (model: a>=1)
 └── d 1.0, inherited
     └── e 1.5, inherited
 
-Shadowed: the host's give way to installed ones: 1 package
+Shadowed: packages of the host that installed ones replace: 1 package
 └── b 0.9: 2.0 is installed: model: a>=1 -> b==2.0
 
-Hidden: the host's are not shown: 1 package
+Hidden: packages of the host that the environment does not show: 1 package
 └── on-b 3.0: it requires b<1, the environment has b 2.0"""
 
 WHY = {

@@ -134,7 +134,7 @@ def test_a_file_system_without_links_and_case_is_refused_before_anything_is_fetc
     doctor = odd.run("doctor")
     assert doctor.check("home")["verdict"] == "failed"
     assert doctor.check("case")["verdict"] == "warning"
-    assert "modes are not kept" in doctor.check("file system")["found"]
+    assert "permissions are not kept" in doctor.check("file system")["found"]
 
 
 def test_a_file_system_that_is_mounted_otherwise_is_tried_again(field: Field) -> None:
@@ -150,7 +150,7 @@ def test_a_file_system_that_is_mounted_otherwise_is_tried_again(field: Field) ->
     assert field.launch("lantern==2.0", model="shine").status == 0
 
 
-def test_the_ways_of_the_home_s_file_system_are_said(field: Field) -> None:
+def test_the_ways_of_the_home_s_file_system_are_reported(field: Field) -> None:
     scratch = field.folder / "scratch"
     overlay = (
         f"mkdir -p {scratch}\nmount -t tmpfs none {scratch}\nmkdir {scratch}/u {scratch}/w\n"

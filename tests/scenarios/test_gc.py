@@ -79,7 +79,7 @@ def went(report: dict[str, Any]) -> list[tuple[str, str]]:
     return [(each["env_id"], each["reason"]) for each in report["evict"]]
 
 
-def detach(prepared: PreparedEnvironment) -> None:
+def unlink(prepared: PreparedEnvironment) -> None:
     """As somebody does who deletes links by hand."""
     Path(str(prepared.path)).unlink()
 
@@ -134,12 +134,12 @@ async def test_what_was_not_used_for_long_goes_and_what_ran_until_now_does_not(
     assert environments(layout) == [running.env_id]
 
 
-async def test_without_limits_only_what_nobody_needs_goes(
+async def test_without_limits_only_what_no_one_needs_goes(
     client: Client, index: Index, layout: StorePaths
 ) -> None:
     kept = await launched(client, index, "red", model="old", days=999)
     lost = await launched(client, index, "green", model="lost", days=1)
-    detach(lost)
+    unlink(lost)
     report = await collect(client)
     assert went(report) == [(lost.env_id, "unneeded")]
     assert environments(layout) == [kept.env_id]
@@ -246,7 +246,7 @@ async def test_what_is_launched_between_plan_and_collection_is_skipped(
     assert environments(layout) == sorted([str(second.env_id), str(third.env_id)])
 
 
-async def test_a_standing_policy_evicts_after_each_build_and_ends_with_the_worker(
+async def test_a_permanent_policy_evicts_after_each_build_and_ends_with_the_worker(
     environ: dict[str, str], index: Index, layout: StorePaths
 ) -> None:
     environ["XINFERENCE_VIRTUAL_ENV_MAX_BYTES"] = str(SIZE + SIZE // 2)
@@ -265,7 +265,7 @@ async def test_a_standing_policy_evicts_after_each_build_and_ends_with_the_worke
     assert not [task for task in asyncio.all_tasks() if "_keep_to_policy" in repr(task)]
 
 
-async def test_a_standing_policy_is_applied_at_the_start_and_ever_again(
+async def test_a_permanent_policy_is_applied_at_the_start_and_ever_again(
     environ: dict[str, str], index: Index, layout: StorePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(collector_module, "_EVERY_SECONDS", 0.05)
@@ -280,7 +280,7 @@ async def test_a_standing_policy_is_applied_at_the_start_and_ever_again(
     assert old.env_id != new.env_id
 
 
-async def test_a_standing_policy_that_fails_is_logged_and_goes_on(
+async def test_a_permanent_policy_that_fails_is_logged_and_goes_on(
     environ: dict[str, str],
     index: Index,
     layout: StorePaths,

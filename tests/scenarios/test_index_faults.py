@@ -139,7 +139,7 @@ FAULTS: dict[str, tuple[Fault, type[VirtualEnvError], str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_what_is_wrong_with_an_index_is_said_and_heals(
+async def test_what_is_wrong_with_an_index_is_reported_and_heals(
     client: Client, index: Index, layout: StorePaths, fault: str
 ) -> None:
     break_index, kind, words = FAULTS[fault]

@@ -424,7 +424,7 @@ def add_compiled(host: Host, name: str, version: str, *requires: str) -> None:
         record.write(f"{extension},,\n")
 
 
-async def test_what_was_compiled_beside_another_minor_version_is_not_mixed_with_the_new_one(
+async def test_what_was_compiled_with_another_minor_version_is_not_mixed_with_the_new_one(
     host: Host, client: Client, index: Index, wheels: Path, layout: StorePaths
 ) -> None:
     add_compiled(host, "torch", "2.4.0")
@@ -511,7 +511,7 @@ async def test_what_the_cluster_must_import_counts_for_every_model(
         assert await visible(exact) == expected
 
 
-async def test_what_has_no_solution_is_told_with_all_that_takes_part_and_the_ways_out(
+async def test_what_has_no_solution_is_reported_with_all_that_takes_part_and_the_ways_out(
     host: Host, client: Client, index: Index, wheels: Path, layout: StorePaths
 ) -> None:
     host.add("inhouse", "1.0", "urllib3<2")

@@ -100,7 +100,7 @@ async def test_what_a_newer_urllib3_breaks_is_hidden(
 
 
 @pytest.mark.parametrize("asked", ["by the cluster", "by the model"])
-async def test_what_is_needed_beside_a_newer_urllib3_is_resolved_afresh(
+async def test_what_is_needed_with_a_newer_urllib3_is_resolved_afresh(
     aws: Host, client: Client, asked: str
 ) -> None:
     if asked == "by the cluster":

@@ -247,7 +247,7 @@ async def test_what_is_added_to_the_host_changes_no_environment(
 
 
 @pytest.mark.usefixtures("wheels")
-async def test_an_upgrade_of_what_is_inherited_is_resolved_anew(
+async def test_an_upgrade_of_what_is_inherited_is_resolved_again(
     host_site: Path, client: Client, index: Index, layout: StorePaths
 ) -> None:
     first = await client.prepare(asking(index, "lantern==1.0"))

@@ -204,7 +204,7 @@ async def test_old_directories_of_a_model_stay_when_its_environment_goes_and_the
     assert environments(layout) == []
 
 
-async def test_a_launch_takes_over_the_place_of_an_old_directory_that_nobody_uses(
+async def test_a_launch_takes_over_the_place_of_an_old_directory_that_no_one_uses(
     client: Client, index: Index, layout: StorePaths
 ) -> None:
     old = old_env(layout.root / "v4" / "glow" / "vllm" / MINOR)
@@ -283,7 +283,7 @@ async def test_a_link_in_the_place_of_a_model_refuses_the_launch_before_anything
     (layout.root / "v3").mkdir()
     (layout.root / "v3" / "glow").symlink_to(elsewhere)
     index.requests.clear()
-    with pytest.raises(StoreError, match="a link leads to its directory"):
+    with pytest.raises(StoreError, match="a link leads to its folder"):
         await client.prepare(asking(index, "lantern==1.0"))
     assert index.requests == []
     assert len((await remove(client, "glow"))["done"]) == 1

@@ -112,14 +112,14 @@ async def test_a_removal_is_narrowed_by_engine_and_python_version(
     assert await client.entries() == []
 
 
-async def test_what_is_absent_is_said_and_removing_again_is_no_error(
+async def test_what_is_absent_is_reported_and_removing_again_is_no_error(
     client: Client, index: Index
 ) -> None:
     await client.release(await client.prepare(asking(index, "lantern==1.0")))
     assert len((await _remove(client, "glow"))["done"]) == 1
     report = await _remove(client, "glow")
 
-    assert [report[each] for each in ("remove", "detach", "refuse", "done")] == [[], [], [], []]
+    assert [report[each] for each in ("remove", "unlink", "refuse", "done")] == [[], [], [], []]
 
 
 async def test_a_dry_run_shows_the_removal_and_changes_nothing(

@@ -121,7 +121,7 @@ async def test_list_tells_what_an_environment_has_for_itself_and_what_it_shares(
     assert "Shared" in text
 
 
-async def test_a_host_that_changed_is_told_by_list_and_doctor_and_in_the_log_of_the_launch(
+async def test_a_host_that_changed_is_reported_by_list_and_doctor_and_in_the_log_of_the_launch(
     run: Run, host: Host, index: Index, environ: dict[str, str]
 ) -> None:
     assert [each["changed_on_host"] for each in await listed(run, "list")] == [[], []]

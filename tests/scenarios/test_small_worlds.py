@@ -267,7 +267,7 @@ def test_what_is_called_consistent_is_and_what_is_called_impossible_has_no_solut
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(world=compiled_worlds)
-def test_what_is_called_consistent_is_where_packages_are_compiled_beside_each_other(
+def test_what_is_called_consistent_is_where_packages_are_compiled_with_each_other(
     world: World, uv: Uv
 ) -> None:
     found = resolve(world, uv)

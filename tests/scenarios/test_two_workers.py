@@ -92,7 +92,7 @@ async def _result(client: Client, job: str) -> dict[str, Any]:
     return dict(answer["result"])
 
 
-async def test_an_equal_launch_at_another_worker_waits_for_the_build_and_is_told_whose_it_is(
+async def test_an_equal_launch_at_another_worker_waits_for_the_build_and_learns_whose_it_is(
     environ: dict[str, str], index: Index, layout: StorePaths, uv_calls: Path
 ) -> None:
     index.hang(WHEEL)

@@ -146,7 +146,7 @@ async def held(client: Client, environment: PreparedEnvironment) -> AsyncIterato
         await process.wait()
 
 
-async def test_what_is_whole_is_said_to_be_whole(
+async def test_what_is_whole_is_reported_as_whole(
     client: Client, index: Index, layout: StorePaths
 ) -> None:
     await made(client, asking(index, "lantern==1.0", model="glow"))
@@ -166,7 +166,7 @@ async def test_what_is_whole_is_said_to_be_whole(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_damage_is_told_listed_and_mended_by_a_launch_or_by_hand(
+async def test_a_damage_is_reported_listed_and_mended_by_a_launch_or_by_hand(
     client: Client, index: Index, layout: StorePaths, kind: str
 ) -> None:
     damage, expected = KINDS[kind]

@@ -193,7 +193,7 @@ def test_what_a_later_release_says_more_is_no_harm(
         assert other.address in ran.out
 
 
-def test_what_an_earlier_release_can_not_do_is_said(serving: Daemons, run: Run) -> None:
+def test_what_an_earlier_release_can_not_do_is_reported(serving: Daemons, run: Run) -> None:
     supervisor = serving.supervisor(patch=EARLIER_SUPERVISOR)
     worker = serving.worker(supervisor, patch=EARLIER_WORKER)
     expected = {

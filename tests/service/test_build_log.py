@@ -48,7 +48,7 @@ async def test_lines_are_seen_soon_and_before_the_end(store: Store) -> None:
     assert only(store).outcome is Outcome.READY
 
 
-async def test_a_failure_ends_the_log_with_what_uv_said(store: Store) -> None:
+async def test_a_failure_ends_the_log_with_uvs_output(store: Store) -> None:
     error = UvFailed("no such package", {"output": "first\nno such package"})
     with pytest.raises(UvFailed):
         async with build_log(store).kept():
@@ -59,7 +59,7 @@ async def test_a_failure_ends_the_log_with_what_uv_said(store: Store) -> None:
     assert text_of(found) == "no such package\nfirst\nno such package\n"
 
 
-async def test_what_nobody_foresaw_ends_the_log_as_well(store: Store) -> None:
+async def test_what_no_one_foresaw_ends_the_log_as_well(store: Store) -> None:
     with pytest.raises(ZeroDivisionError):
         async with build_log(store).kept():
             raise ZeroDivisionError("division by zero")

@@ -27,7 +27,7 @@ def of(answer: dict[str, Any], name: str) -> dict[tuple[str, ...], Any]:
     }
 
 
-def test_silent_workers_are_named_down_and_delay_no_scrape() -> None:
+def test_unreachable_workers_are_named_down_and_delay_no_scrape() -> None:
     async def run() -> None:
         cluster = await SimulatedCluster.start(200, silent=5)
         began = asyncio.get_running_loop().time()

@@ -114,7 +114,7 @@ async def test_a_uv_that_does_not_say_what_it_has_refuses_nothing(
     await check_free_space(lock, builder, tmp_path, free=lambda _: 1)
 
 
-def test_space_is_told_of_a_place_that_is_not_there_yet(tmp_path: Path) -> None:
+def test_space_is_reported_of_a_place_that_is_not_there_yet(tmp_path: Path) -> None:
     assert free_at(str(tmp_path / "not" / "there")) > 0
 
 

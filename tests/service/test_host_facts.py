@@ -61,7 +61,7 @@ async def test_a_host_is_not_asked_twice(host: Host) -> None:
     assert len(host.started) == asked
 
 
-async def test_what_an_earlier_version_kept_is_asked_anew(host: Host) -> None:
+async def test_what_an_earlier_version_kept_is_asked_again(host: Host) -> None:
     def of_an_earlier_version(saved: dict[str, Any]) -> None:
         del saved["format"]
         for each in saved["answer"]["distributions"]:
@@ -72,7 +72,7 @@ async def test_what_an_earlier_version_kept_is_asked_anew(host: Host) -> None:
     assert await host.hosts().facts() == facts
 
 
-async def test_a_changed_host_is_asked_anew(host: Host) -> None:
+async def test_a_changed_host_is_asked_again(host: Host) -> None:
     hosts = host.hosts()
     await hosts.facts()
     fake_distribution(host.site, "more", "1.0")
@@ -91,7 +91,7 @@ async def test_packages_that_a_user_installs_first_are_asked_for(host: Host) -> 
 
 
 @pytest.mark.parametrize("damage", ["answer", "stamps"])
-async def test_damaged_facts_are_asked_anew(host: Host, damage: str) -> None:
+async def test_damaged_facts_are_asked_again(host: Host, damage: str) -> None:
     facts = await host.hosts().facts()
     host.change_saved(lambda saved: saved.pop(damage))
     assert await host.hosts().facts() == facts

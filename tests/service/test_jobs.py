@@ -114,7 +114,7 @@ async def test_a_job_that_is_cancelled_before_its_first_step_has_ended_and_is_co
     assert caplog.records[-1].getMessage().startswith("the launch was cancelled")
 
 
-async def test_without_logging_a_failure_is_told_to_its_caller_alone(
+async def test_without_logging_a_failure_is_reported_to_its_caller_alone(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger(), "handlers", [])

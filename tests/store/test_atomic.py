@@ -450,7 +450,7 @@ def test_the_makers_of_other_hosts_can_not_be_judged() -> None:
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "3.11", ".hidden", "a-key.json", ".a-key.json.0123abcd", ".a.-1-2-3"]
 )
-def test_any_other_name_is_nobodys(name: str) -> None:
+def test_any_other_name_is_no_ones(name: str) -> None:
     assert maker_of(name) is None
 
 

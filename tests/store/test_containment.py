@@ -166,7 +166,7 @@ def test_a_store_whose_folders_are_links_is_not_opened(
 ) -> None:
     with canary(tmp_path) as outside:
         plant(store.layout.root / place, outside)
-        with pytest.raises(StoreError, match="a link leads to its directory") as caught:
+        with pytest.raises(StoreError, match="a link leads to its folder") as caught:
             Store.open(store.layout.root)
         assert "XINFERENCE_HOME" in str(caught.value.hint)
 
@@ -192,7 +192,7 @@ def test_a_planted_link_is_listed_as_what_it_is_and_removed_alone(
         assert entries_of(store) == []
 
 
-def test_an_environment_that_is_a_link_is_broken_and_made_anew(
+def test_an_environment_that_is_a_link_is_broken_and_built_again(
     store: Store, tmp_path: Path
 ) -> None:
     env_id = attached(store, "numpy")
@@ -231,7 +231,7 @@ def test_the_door_to_the_disk_changes_nothing_through_a_link(
     (tmp_path / "real").mkdir()
     with canary(tmp_path) as outside:
         (tmp_path / "link").symlink_to(outside)
-        with pytest.raises(StoreError, match="a link leads to its directory"):
+        with pytest.raises(StoreError, match="a link leads to its folder"):
             operation(tmp_path / "link" / "3.11")
         assert not Disk().remove_empty(tmp_path / "link" / "3.11")
     assert tree(tmp_path / "real") == []

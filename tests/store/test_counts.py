@@ -38,7 +38,7 @@ def test_environments_are_counted_once_keys_each_and_a_dead_process_holds_nothin
     assert census.leases == {Holder.ALIVE: 1}
 
 
-def test_what_is_broken_and_what_older_versions_left_is_told_apart(store: Store) -> None:
+def test_what_is_broken_and_what_older_versions_left_is_distinguished(store: Store) -> None:
     env_id = attached(store, "numpy")
     (store.layout.env(env_id) / RECORD_NAME).write_text("{")
     old = store.layout.key_link(key(model_name="old"))
@@ -48,7 +48,7 @@ def test_what_is_broken_and_what_older_versions_left_is_told_apart(store: Store)
     assert (census.keys, census.recorded_bytes) == (1, 0)
 
 
-def test_nobody_walks_over_files_or_processes_for_it(
+def test_no_one_walks_over_files_or_processes_for_it(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old: Path = store.layout.key_link(key(model_name="old"))

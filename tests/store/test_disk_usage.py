@@ -70,7 +70,7 @@ def test_what_is_put_on_the_scale_one_by_one_frees_what_the_last_name_frees(tmp_
     assert scale.put(tmp_path / "two", never).own_bytes == 100
 
 
-def test_measuring_stops_when_nobody_waits_for_it(store: Store) -> None:
+def test_measuring_stops_when_no_one_waits_for_it(store: Store) -> None:
     make_env(store, "an-env")
     with pytest.raises(JobCancelled):
         measure(store, usages_of(store, ()), lambda: True)

@@ -112,7 +112,7 @@ def test_what_keys_mean_otherwise_by_now_stays(store: Store, change: str) -> Non
     assert env_id in envs(store)
 
 
-def test_nobody_leases_what_is_on_its_way_to_the_trash(tmp_path: Path) -> None:
+def test_no_one_leases_what_is_on_its_way_to_the_trash(tmp_path: Path) -> None:
     """A launch that comes while the keys go finds the environment gone, not half of it."""
     leased: list[Any] = []
 
@@ -152,7 +152,7 @@ def test_the_keys_of_what_runs_are_used_now(
     assert now[running] < 60 < now[idle]
 
 
-def test_states_and_stubs_of_hosts_go_when_nobody_needs_them_and_they_are_old(
+def test_states_and_stubs_of_hosts_go_when_no_one_needs_them_and_they_are_old(
     store: Store,
 ) -> None:
     present = fakes.host(fakes.distribution("numpy"))
@@ -184,7 +184,7 @@ def test_states_and_stubs_of_hosts_go_when_nobody_needs_them_and_they_are_old(
     assert (store.layout.stubs / present.digest).exists()
 
 
-def test_built_wheels_that_no_lock_needs_go_when_nobody_builds(
+def test_built_wheels_that_no_lock_needs_go_when_no_one_builds(
     store: Store, tmp_path: Path
 ) -> None:
     kept = store.wheels.keep(build_wheel(tmp_path, "tool", "1.0"), "a build")

@@ -12,7 +12,7 @@ from xinference_venv.store.keys import KeyPlace, env_of_link, key_places, names_
 from xinference_venv.store.store import Store
 
 
-def test_every_key_is_told_with_what_it_means(store: Store) -> None:
+def test_every_key_is_reported_with_what_it_means(store: Store) -> None:
     root = store.layout.root
     env_id = attached(store, "numpy", of=key("b", "vllm"))
     attached(store, "numpy", of=key("a", None))

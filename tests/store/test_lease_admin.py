@@ -120,7 +120,7 @@ def test_leases_are_listed_with_their_holders_and_the_keys_they_keep(
         ({"model_engine": "vllm"}, False),
     ],
 )
-def test_a_lease_on_a_detached_environment_is_known_by_its_model_and_its_python(
+def test_a_lease_on_an_unlinked_environment_is_known_by_its_model_and_its_python(
     store: Store, children: Children, wanted: dict[str, Any], meant: bool
 ) -> None:
     env_id = attached(store, "numpy")
@@ -141,7 +141,7 @@ def test_a_lease_on_what_is_gone_is_listed_and_released(store: Store) -> None:
 # Releasing
 
 
-def test_only_what_nobody_living_holds_is_released_unless_by_force(
+def test_only_what_no_one_living_holds_is_released_unless_by_force(
     store: Store, children: Children
 ) -> None:
     env_id = attached(store, "numpy")

@@ -287,7 +287,7 @@ def test_any_bytes_are_a_lease_or_a_clear_error(leases: Leases, content: bytes) 
     assert path.exists() == bool(leases.prune(ENV))
 
 
-def test_what_is_written_beside_a_lease_is_none(leases: Leases) -> None:
+def test_what_is_written_next_to_a_lease_is_none(leases: Leases) -> None:
     """A crash in the middle of a write."""
     kept = take(leases, this_process())
     (leases.layout.leases_of(ENV) / f".{kept.lease_id}.json.0123abcd").write_text("{")

@@ -38,7 +38,7 @@ def foreign(store: Store, of: EnvKey, configuration: str = "") -> Path:
     return place
 
 
-def test_a_ready_environment_is_told_in_full(
+def test_a_ready_environment_is_reported_in_full(
     store: Store, children: Callable[[], subprocess.Popen[bytes]]
 ) -> None:
     env_id = attached(store, "numpy", "torch")
@@ -65,7 +65,7 @@ def test_a_ready_environment_is_told_in_full(
     assert EnvEntry.from_dict(found.to_dict()) == found
 
 
-def test_who_shares_an_environment_is_told(store: Store) -> None:
+def test_who_shares_an_environment_is_reported(store: Store) -> None:
     keys = [key("a"), key("b"), key("c", None)]
     for each in keys:
         attached(store, "numpy", of=each)
@@ -151,7 +151,7 @@ def test_only_what_is_wanted_is_listed_with_whoever_shares_it(store: Store) -> N
     assert set(found.shared_with) == {key("a"), key("c", None)}
 
 
-def test_what_others_changed_since_the_last_listing_is_told(
+def test_what_others_changed_since_the_last_listing_is_reported(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tick = 0.05

@@ -128,7 +128,7 @@ async def wait_for(path: Path, told: asyncio.Event) -> None:
         pass
 
 
-async def test_a_lock_is_free_when_its_holder_lets_go(
+async def test_a_lock_is_free_when_its_holder_releases_it(
     path: Path, holders: Callable[..., subprocess.Popen[str]]
 ) -> None:
     holder = holders(path)
@@ -148,7 +148,7 @@ async def test_two_of_one_process_exclude_each_other(path: Path) -> None:
     assert await acquire(path) == []
 
 
-async def test_who_fails_or_is_cancelled_lets_go(path: Path) -> None:
+async def test_who_fails_or_is_cancelled_releases_it(path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         async with hold_lock(path, purpose="first", deadline=0):
             raise ZeroDivisionError
@@ -218,13 +218,13 @@ async def test_a_dead_holder_is_not_named_for_the_next_one(
         await acquire(path)
 
 
-async def test_who_has_let_go_is_not_named_any_more(path: Path) -> None:
+async def test_who_has_released_it_is_not_named_any_more(path: Path) -> None:
     async with hold_lock(path, purpose="test", deadline=0):
         assert json.loads(noted(path))["process"] == this_process().to_dict()
     assert noted(path) == ""
 
 
-async def test_who_waits_is_told_when_the_holder_changes(
+async def test_who_waits_learns_when_the_holder_changes(
     path: Path, holders: Callable[..., subprocess.Popen[str]]
 ) -> None:
     holder = holders(path)

@@ -188,7 +188,7 @@ def test_a_job_whose_name_can_be_no_part_of_a_files_is_refused(store: Store, job
     assert list(store.layout.logs.iterdir()) == []
 
 
-def test_a_log_that_cannot_be_made_is_said(store: Store) -> None:
+def test_a_log_that_cannot_be_made_is_reported(store: Store) -> None:
     store.layout.logs.rmdir()
     store.layout.logs.write_text("")
     with pytest.raises(StoreError, match="could not write"):

@@ -115,7 +115,7 @@ def test_a_damaged_log_is_left_out(store: Store, header: str) -> None:
     assert jobs(store) == ["job-1"]
 
 
-def test_a_job_whose_process_died_is_told_from_one_that_runs(
+def test_a_job_whose_process_died_is_distinguished_from_one_that_runs(
     store: Store, children: Callable[[], subprocess.Popen[bytes]]
 ) -> None:
     child = children()
@@ -148,7 +148,7 @@ def test_a_log_is_read_on_from_where_the_last_part_ended(store: Store) -> None:
     assert read_on(store.layout, log_id, 10**9).ended
 
 
-def test_a_follower_is_told_when_the_writing_process_died(
+def test_a_follower_learns_when_the_writing_process_died(
     store: Store, children: Callable[[], subprocess.Popen[bytes]]
 ) -> None:
     child = children()

@@ -103,7 +103,7 @@ def test_a_path_that_is_inside_is_itself() -> None:
 @pytest.mark.parametrize(
     "parts", [("..", None), ("/etc", None), ("a", "/etc"), ("a/../../b", None), ("", "..")]
 )
-def test_a_key_that_nobody_checked_is_still_kept_inside(parts: tuple[str, str | None]) -> None:
+def test_a_key_that_no_one_checked_is_still_kept_inside(parts: tuple[str, str | None]) -> None:
     with pytest.raises(StoreError):
         LAYOUT.key_link(key(*parts))
 

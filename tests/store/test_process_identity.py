@@ -28,7 +28,7 @@ def test_this_process_is_the_same_whenever_it_is_asked() -> None:
     assert this_process() == identify(os.getpid())
 
 
-def test_a_child_is_told_apart_from_its_parent(
+def test_a_child_is_distinguished_from_its_parent(
     children: Callable[[], subprocess.Popen[bytes]],
 ) -> None:
     found = identify(children().pid)
@@ -75,7 +75,7 @@ def test_the_name_of_a_program_can_not_forge_its_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pid", [0, -1, 2**22 + 1, 2**40, 10**400])
-def test_a_pid_that_nobody_has_is_none(pid: int) -> None:
+def test_a_pid_that_no_one_has_is_none(pid: int) -> None:
     assert identify(pid) is None
 
 
@@ -161,7 +161,7 @@ def test_a_container_counts_its_pids_apart() -> None:
         ("\xff", 0xEFFFFFFC, ":4026531836"),
     ],
 )
-def test_a_machine_is_told_by_its_id_and_a_container_by_its_run(
+def test_a_machine_is_recognized_by_its_id_and_a_container_by_its_run(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     machine_id: str | None,

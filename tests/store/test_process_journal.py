@@ -254,7 +254,7 @@ def test_any_bytes_are_a_note_or_forgotten(journal: ProcessJournal, content: byt
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"process": {"pid": 1}}'])
-def test_a_damaged_note_kills_nobody_and_is_forgotten(
+def test_a_damaged_note_kills_no_one_and_is_forgotten(
     journal: ProcessJournal, content: str
 ) -> None:
     (journal.layout.processes / "1.json").write_text(content)

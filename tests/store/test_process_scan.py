@@ -195,7 +195,7 @@ def test_directories_that_are_the_same_or_lie_in_each_other_all_have_the_user(
     assert users_of(places, system.folder).users.keys() == places
 
 
-def test_a_process_of_somebody_else_counts_only_by_its_command_line(
+def test_a_process_of_someone_else_counts_only_by_its_command_line(
     system: System, old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     system.add(f"{old}/bin/python", maps=[f"{old}/a.so"], pid=100)
@@ -254,7 +254,7 @@ def test_a_command_is_shown_on_one_line_without_secrets_and_not_whole(
     user.command.encode()
 
 
-def test_nobody_is_asked_for_no_directory(tmp_path: Path) -> None:
+def test_no_one_is_asked_for_no_directory(tmp_path: Path) -> None:
     assert users_of([], tmp_path / "absent") == Survey(users={}, unknown=())
 
 
@@ -283,7 +283,7 @@ def running(tmp_path: Path) -> Iterator[Callable[..., int]]:
 
 @pytest.mark.uv
 @pytest.mark.parametrize("system_tells", ["proc", "psutil"])
-def test_real_processes_are_told_apart(
+def test_real_processes_are_distinguished(
     tmp_path: Path, running: Callable[..., int], system_tells: str
 ) -> None:
     env = tmp_path / "old env"

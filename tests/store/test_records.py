@@ -64,7 +64,7 @@ def test_an_environment_of_a_later_version_is_broken_for_us_and_kept(store: Stor
     assert store.layout.env(env_id).is_dir()
 
 
-def test_a_key_that_is_used_or_attached_anew_keeps_what_a_later_version_noted(
+def test_a_key_that_is_used_or_linked_again_keeps_what_a_later_version_noted(
     store: Store,
 ) -> None:
     attached(store, "numpy")

@@ -275,7 +275,7 @@ class Asking:
         return await hosts.facts()
 
 
-async def test_facts_of_a_host_that_were_damaged_are_asked_anew(
+async def test_facts_of_a_host_that_were_damaged_are_asked_again(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asking = Asking(store, {"HOME": str(tmp_path)}, monkeypatch)

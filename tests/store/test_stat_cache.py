@@ -44,7 +44,7 @@ def test_a_file_is_read_once_until_it_changes(file: Path) -> None:
     assert (look(), len(reads)) == ("two", 3)
 
 
-def test_a_failure_is_not_remembered_nor_what_was_before_it(file: Path) -> None:
+def test_a_failure_is_not_kept_nor_what_was_before_it(file: Path) -> None:
     remembered: StatCache[str, str] = StatCache()
 
     def look() -> str:
@@ -87,9 +87,7 @@ def test_only_what_is_named_is_kept(file: Path) -> None:
     assert reads == ["a", "b", "c", "a", "c"]
 
 
-def test_what_has_just_changed_is_not_remembered(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_has_just_changed_is_not_kept(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     remembered: StatCache[str, str] = StatCache()
     reads = []

@@ -218,7 +218,7 @@ def test_an_interpreter_that_was_replaced_in_place_breaks_its_environments(
 # Keys
 
 
-def test_a_key_means_what_it_was_attached_to_last(store: Store) -> None:
+def test_a_key_refers_to_what_it_was_pointed_at_last(store: Store) -> None:
     first = attached(store, "numpy")
     second = attached(store, "torch")
     assert first != second
@@ -267,7 +267,7 @@ def test_an_environment_is_kept_for_its_key_whatever_that_is_called(
     assert store.delete_if_unused(env_id)
 
 
-def test_detaching_removes_what_is_empty_and_nothing_else(store: Store) -> None:
+def test_unlinking_a_key_removes_what_is_empty_and_nothing_else(store: Store) -> None:
     keys = [key("m", "vllm"), key("m", "vllm", "3.12"), key("other", None)]
     for each in keys:
         attached(store, "numpy", of=each)
@@ -332,7 +332,7 @@ def last_used(store: Store) -> float:
     return record.last_used
 
 
-def test_touching_a_key_that_was_detached_meanwhile_does_not_attach_it_again(
+def test_touching_a_key_that_was_unlinked_meanwhile_does_not_link_it_again(
     store: Store,
 ) -> None:
     attached(store, "numpy")

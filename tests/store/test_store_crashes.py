@@ -44,7 +44,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_sweep_deletes_what_nobody_needs_and_keeps_the_rest(
+def test_a_sweep_deletes_what_no_one_needs_and_keeps_the_rest(
     store: Store, children: Callable[[], subprocess.Popen[bytes]]
 ) -> None:
     meant = attached(store, "numpy")
@@ -179,7 +179,7 @@ def test_a_link_whose_environment_is_gone_is_a_broken_key(store: Store) -> None:
     assert store.env_record(env_id).env_id == env_id
 
 
-def test_an_environment_that_is_published_again_after_its_removal_is_read_anew(
+def test_an_environment_that_is_published_again_after_its_removal_is_read_again(
     store: Store,
 ) -> None:
     env_id = attached(store, "numpy")

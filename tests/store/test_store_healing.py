@@ -33,7 +33,7 @@ def broken_in_use(store: Store, child: subprocess.Popen[bytes]) -> str:
     return env_id
 
 
-def test_a_new_environment_is_published_beside_a_broken_one_in_use(
+def test_a_new_environment_is_published_next_to_a_broken_one_in_use(
     store: Store, children: Children
 ) -> None:
     child = children()
@@ -68,7 +68,7 @@ def test_the_files_of_the_broken_one_go_with_its_last_user(
     assert envs(store) == [lease.env_id]
 
 
-def test_the_one_beside_serves_until_it_is_broken_and_in_use_itself(
+def test_the_one_next_to_it_serves_until_it_is_broken_and_in_use_itself(
     store: Store, children: Children
 ) -> None:
     old = broken_in_use(store, children())
@@ -83,7 +83,7 @@ def test_the_one_beside_serves_until_it_is_broken_and_in_use_itself(
     assert envs(store) == [old, first.env_id, third.env_id]
 
 
-def test_the_own_place_is_taken_again_once_nobody_runs_in_it(
+def test_the_own_place_is_taken_again_once_no_one_runs_in_it(
     store: Store, children: Children
 ) -> None:
     child = children()

@@ -246,11 +246,11 @@ class StoreMachine(RuleBasedStateMachine):
         in_use = {of for of, env in meant.items() if self.model.used(env)}
         refused = set() if force else {of for of in in_use if meant[of] not in staying}
         assert {each.key for each in plan.refuse} == refused
-        assert {each.key for each in plan.detach} == in_use - refused
+        assert {each.key for each in plan.unlink} == in_use - refused
         assert {each.key for each in plan.remove} == meant.keys() - in_use
         if plan.refuse:
             return
-        for entry in (*plan.remove, *plan.detach):
+        for entry in (*plan.remove, *plan.unlink):
             del self.model.keys[entry.key]
             gone = remove_entry(self.store, entry)
             assert gone == self.model.delete_if_unused(meant[entry.key])

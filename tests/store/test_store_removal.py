@@ -107,7 +107,7 @@ def test_a_key_that_took_the_place_of_a_directory_is_not_what_was_planned(store:
     assert store.env_of(key()) == new
 
 
-def test_an_environment_that_is_published_and_not_attached_yet_stays(store: Store) -> None:
+def test_an_environment_that_is_published_and_without_a_key_yet_stays(store: Store) -> None:
     """The key is removed while a launch of the same lock is between its last two steps."""
     attached(store, "numpy")
     planned = only(store)

@@ -66,7 +66,7 @@ def env_id(store: Store) -> str:
     return attached(store, "numpy")
 
 
-def test_what_the_dead_made_beside_is_deleted_everywhere(store: Store, env_id: str) -> None:
+def test_what_the_dead_made_next_to_it_is_deleted_everywhere(store: Store, env_id: str) -> None:
     before = [name for name in tree(store.layout.root) if not name.startswith("store/locks")]
     for path in places(store, env_id):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def test_what_another_host_made_long_ago_is_deleted(store: Store) -> None:
     assert not path.exists()
 
 
-def test_a_key_stays_and_so_does_a_hidden_file_of_somebody_else(store: Store, env_id: str) -> None:
+def test_a_key_stays_and_so_does_a_hidden_file_of_someone_else(store: Store, env_id: str) -> None:
     foreign = store.layout.keys / ".a-key.json.0123abcd"
     foreign.write_text("{")
     sweep_temporary_files(store.layout, store.disk)
@@ -138,7 +138,7 @@ def test_the_leases_of_the_dead_are_dropped_though_a_key_keeps_the_environment(
     assert store.env_of(KEY) == env_id
 
 
-async def test_leases_of_an_environment_that_somebody_works_on_are_left_to_him(
+async def test_leases_of_an_environment_that_someone_works_on_are_left_to_him(
     store: Store,
 ) -> None:
     env_id = attached(store, "numpy")
@@ -168,7 +168,7 @@ def test_the_record_of_a_key_goes_with_its_link_and_not_before(store: Store) -> 
     assert store.key_record(KEY) is not None
 
 
-def test_locks_of_what_is_gone_are_deleted_unless_somebody_holds_them(store: Store) -> None:
+def test_locks_of_what_is_gone_are_deleted_unless_someone_holds_them(store: Store) -> None:
     env_id = attached(store, "numpy")
     with hold_lock_if_free(store.key_lock(KEY)), hold_lock_if_free(store.build_lock(env_id)):
         pass

@@ -70,7 +70,7 @@ def test_a_token_is_asked_for_and_kept_for_this_tab_only(page: Browser) -> None:
     page.shows("Enter a token", "dialog")
 
 
-def test_who_closes_the_dialog_is_told_what_is_missing_and_not_asked_again(page: Browser) -> None:
+def test_who_closes_the_dialog_learns_what_is_missing_and_is_not_asked_again(page: Browser) -> None:
     page.driver.get(page.url)
     page.shows("Enter a token", "dialog")
     page.click("Close", "dialog")
@@ -97,7 +97,7 @@ def test_what_a_token_does_not_allow_is_disabled_and_explained(page: Browser) ->
     assert not page.one("#launch-plan").is_enabled()
 
 
-def test_a_token_that_is_taken_back_is_asked_for_anew(page: Browser) -> None:
+def test_a_token_that_is_taken_back_is_asked_for_again(page: Browser) -> None:
     page.driver.get(page.url)
     _enter(page, "all")
     page.wait(lambda: page.rows())

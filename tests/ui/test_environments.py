@@ -95,7 +95,7 @@ def _open_removal(page: Browser, entry: dict[str, str]) -> None:
     page.click(f"Remove: {called}, {entry['worker_address']}")
 
 
-def test_removal_shows_its_plan_first_and_changes_nothing_until_it_is_told_to(
+def test_removal_shows_its_plan_first_and_changes_nothing_until_it_is_asked_to(
     page: Browser, running: Cluster
 ) -> None:
     running.launch("spare", "lantern==2.0", workers=[running.workers[1].address])
@@ -135,9 +135,9 @@ def test_what_is_in_use_is_refused_with_who_uses_it_and_force_is_a_second_choice
     assert names == ["Show what force would do", "Keep it"]
 
     page.click("Show what force would do", "dialog")
-    page.shows("Detached now, deleted later", "dialog")
+    page.shows("Removed now, its files deleted later", "dialog")
     assert len(running.environments("held")) == 1
-    page.click("Detach and remove", "dialog")
+    page.click("Remove by force", "dialog")
     page.shows("1 environment is gone", "dialog")
     assert running.environments("held") == []
     # Who uses it keeps its files.
@@ -159,7 +159,7 @@ def test_an_environment_has_its_packages_with_reasons_and_its_tree(
     below = [each.text for each in page.all(".tree > li:first-child .tree > li")]
     assert [each.split()[0] for each in below] == ["click", "wick"]
     assert "click" in below[0] and "inherited" in below[0]
-    page.shows("Shadowed: the host's give way to installed ones")
+    page.shows("Shadowed: packages of the host that installed ones replace")
     page.shows("0.1 is installed: model: tomli-w==0.1")
     page.click("Fold all")
     assert not page.one(".tree .tree").is_displayed()
@@ -221,8 +221,8 @@ def test_hostile_names_and_packages_stay_texts(page: Browser, running: Cluster) 
     requirement = "<script>alert(1)</script>"
     page.open("launch", model=name)
     page.type("#launch-packages", requirement)
-    page.shows("Invalid requirement", ".said.bad")
-    assert "<script>" in page.text(".said.bad")
+    page.shows("Invalid requirement", ".status.bad")
+    assert "<script>" in page.text(".status.bad")
     page.type("#launch-packages", "lantern==2.0", "\n")
     page.wait(lambda: page.all(".chips li"))
     page.one("#launch-start").click()

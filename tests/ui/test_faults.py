@@ -30,7 +30,7 @@ def test_a_worker_killed_in_the_middle_of_a_launch_is_named(
     running.add_worker("127.0.0.4")
 
 
-def test_a_worker_killed_while_somebody_looks_is_named_and_the_others_stay(
+def test_a_worker_killed_while_someone_looks_is_named_and_the_others_stay(
     page: Browser, running: Cluster
 ) -> None:
     running.launch("glow", "lantern==1.0", workers=[each.address for each in running.workers])
@@ -54,7 +54,7 @@ def test_a_worker_killed_while_somebody_looks_is_named_and_the_others_stay(
     page.wait(lambda: any(row[0] == victim.address and row[2] != "alive" for row in page.rows()))
 
 
-def test_a_server_that_ends_is_said_until_it_is_back(page: Browser, running: Cluster) -> None:
+def test_a_server_that_ends_is_reported_until_it_is_back(page: Browser, running: Cluster) -> None:
     page.open()
     page.wait(lambda: page.rows())
     port = running.web.address.rpartition(":")[2]

@@ -44,18 +44,18 @@ def _phase(page: Browser) -> str:
 def test_a_package_is_checked_as_it_is_typed_and_added_by_the_plus_icon(page: Browser) -> None:
     page.open("launch", model="checked")
     page.type("#launch-packages", "lantern==")
-    page.shows("Invalid requirement 'lantern=='", ".said.bad")
+    page.shows("Invalid requirement 'lantern=='", ".status.bad")
     assert page.one("#launch-packages").get_attribute("aria-invalid") == "true"
     page.click("Add to: Packages")
     assert page.all(".chips li") == []
     page.type("#launch-packages", "Lantern >= 1.0, <2")
-    page.shows("lantern · Lantern<2,>=1.0", ".said.good")
+    page.shows("lantern · Lantern<2,>=1.0", ".status.good")
     page.click("Add to: Packages")
     page.wait(lambda: page.text(".chips") == "Lantern >= 1.0, <2")
     page.click("Take out Lantern >= 1.0, <2")
     page.wait(lambda: page.all(".chips li") == [])
     page.type("#launch-links", "wheels")
-    page.shows("no absolute path", ".said.bad")
+    page.shows("no absolute path", ".status.bad")
 
 
 def test_a_model_of_the_catalogue_says_what_it_needs(page: Browser) -> None:
@@ -106,7 +106,7 @@ def test_with_the_toggle_off_nothing_would_be_made(page: Browser, running: Clust
     page.open("launch", model="off")
     page.one("input[name=toggle][value=off]").click()
     page.click("Dry run")
-    page.shows("No environment would be made: the host's Python serves.")
+    page.shows("No environment would be built: the model would use the host's Python.")
     page.one("#launch-start").click()
     page.shows("No environment is needed: the host's Python")
     assert running.environments("off") == []
@@ -128,10 +128,10 @@ def test_a_launch_everywhere_shows_each_worker_to_its_end(
     assert "#/job?" in page.driver.current_url
     page.wait(lambda: _phase(page) not in ("", "ready"))
     running.index.release()
-    page.shows("Ready: launches of this model find the environment made.")
+    page.shows("Ready: launches of this model use this environment.")
     assert [each.text for each in page.all(".card > header .badge")] == ["ready", "ready"]
     assert len(running.environments("everywhere")) == 2
-    page.click("What uv says")
+    page.click("Output of uv in builds")
     page.shows("Resolved", ".card pre")
 
     page.open("jobs")
@@ -154,7 +154,7 @@ def test_a_launch_goes_on_when_the_page_is_loaded_again_in_the_middle(
     page.wait(lambda: _phase(page) == "ready")
 
 
-def test_a_lost_connection_is_said_and_the_launch_followed_on(
+def test_a_lost_connection_is_reported_and_the_launch_followed_on(
     page: Browser, running: Cluster, package: str
 ) -> None:
     running.index.hang(f"/simple/{package}/")
@@ -164,7 +164,7 @@ def test_a_lost_connection_is_said_and_the_launch_followed_on(
     page.wait(lambda: _phase(page) == "resolving")
     port = running.web.address.rpartition(":")[2]
     running.web.end()
-    page.shows("The connection to this launch was lost; trying again.")
+    page.shows("The connection to this launch was lost; retrying.")
     page.shows("The server does not answer.")
     options = ("--port", port, "--supervisor", running.supervisor.address)
     running.web = running.running.start("web", *options).ready()
@@ -202,7 +202,7 @@ def test_a_launch_that_fails_says_why_and_what_to_do(page: Browser) -> None:
     assert page.all(".steps .stopped")
 
 
-def test_input_that_cant_be_meant_is_said_at_the_form(page: Browser) -> None:
+def test_input_that_cant_be_meant_is_reported_at_the_form(page: Browser) -> None:
     page.open("launch", model="a/b")
     page.one("#launch-start").click()
     page.shows("Invalid name 'a/b'", ".notice.bad")

@@ -58,7 +58,7 @@ def test_the_views_of_a_cluster(
     page.type("#launch-packages", "tomli-w==0.1\n")
     page.wait(lambda: len(page.all(".chips li")) == 2)
     page.type("#launch-packages", "flash-attn>=2.7 ; has_cuda")
-    page.wait(lambda: page.text(".said.good"))
+    page.wait(lambda: page.text(".status.good"))
     page.one("input[value=named]").click()
     page.one(".options input").click()
     page.script("scrollTo(0, 0)")
@@ -109,5 +109,5 @@ def _launch_in_the_middle(page: Browser, running: Cluster, package: str) -> None
     job = running.ask.post("/v1/virtualenvs", json=body).json()["job_id"]
     page.open("job", id=job, model="glm-4.6")
     page.shows("resolving")
-    page.click("What uv says")
+    page.click("Output of uv in builds")
     page.shows("esolv", ".card pre")

@@ -50,7 +50,7 @@ def test_an_install_is_followed_from_download_to_end() -> None:
     assert {(step.total, step.total_bytes) for step in steps(LINES)} == {(3, 18_011_000)}
 
 
-def test_a_package_that_is_told_twice_counts_once() -> None:
+def test_a_package_that_is_reported_twice_counts_once() -> None:
     told = [" Downloaded numpy", " Downloaded numpy"]
     assert [(step.done, step.done_bytes) for step in steps(told)] == [(1, 18_000_000)] * 2
 
@@ -64,7 +64,7 @@ def test_a_package_that_is_told_twice_counts_once() -> None:
         (["Prepared 1 package in 2ms", "Installed 3 packages in 15ms"], False, 0),
     ],
 )
-def test_what_was_not_cached_is_told_by_what_uv_prepared(
+def test_what_was_not_cached_is_recognized_by_what_uv_prepared(
     lines: list[str], was_cached: bool, fetched_bytes: float
 ) -> None:
     progress = InstallProgress(total=3, sizes=SIZES)
@@ -130,7 +130,7 @@ def test_a_package_that_is_nowhere_is_a_matter_of_its_name_or_the_index(
 ) -> None:
     hint = way_out(f"{_NONE}wick {place} and you require wick==1", over_host=over_host)
     assert hint is not None
-    assert hint.startswith("see whether the name is right")
+    assert hint.startswith("check the name")
 
 
 def test_a_conflict_over_a_host_has_a_way_around_the_host() -> None:

@@ -106,7 +106,7 @@ def test_a_name_that_no_index_has_is_missing(tmp_path: Path, index: Index, wheel
     words = error_in(compiled(tmp_path, index, "lantern", "wax"))
     assert has_no_solution(words)
     assert missing_in(words) == {"wax"}
-    assert (way_out(words, over_host=True) or "").startswith("see whether the name is right")
+    assert (way_out(words, over_host=True) or "").startswith("check the name")
 
 
 def test_a_version_that_no_index_has_is_missing(tmp_path: Path, index: Index, wheels: Path) -> None:
@@ -165,7 +165,7 @@ def test_an_extra_that_does_not_exist_is_a_warning(
     assert [each for each in log.warnings if "does not have an extra named `oil`" in each]
 
 
-async def test_an_extra_that_a_package_of_the_host_has_not_is_said_without_its_stub(
+async def test_an_extra_that_a_package_of_the_host_has_not_is_named_without_its_stub(
     bench: Bench, wheels: Path
 ) -> None:
     resolution = await bench.resolve("lantern[oil]", host=[fakes.distribution("lantern", "1.0")])
@@ -240,4 +240,4 @@ def test_a_full_disk_is_known(tmp_path: Path, index: Index, wheels: Path) -> Non
 async def test_an_explanation_reaches_the_one_who_asked(bench: Bench, wheels: Path) -> None:
     with pytest.raises(ResolutionFailed, match="No solution found") as caught:
         await bench.resolve("wax", sources=PackageSources(index_url=bench.index.url))
-    assert (caught.value.hint or "").startswith("see whether the name is right")
+    assert (caught.value.hint or "").startswith("check the name")

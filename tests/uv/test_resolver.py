@@ -332,7 +332,7 @@ async def test_an_index_with_a_password_is_asked_with_it_and_the_resolution_has_
     assert package["index"] == index.url
 
 
-async def test_a_refused_password_is_told_and_not_shown(
+async def test_a_refused_password_is_reported_and_not_shown(
     bench: Bench, index: Index, wheels: Path
 ) -> None:
     build_wheel(wheels, "lib", "1.0")

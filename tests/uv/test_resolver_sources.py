@@ -64,7 +64,7 @@ async def test_a_wheel_of_another_platform_is_none(bench: Bench, wheels: Path) -
     assert found.warnings == (f"foreign 1.0 is built from source: {NO_WHEEL}",)
 
 
-async def test_what_is_inherited_stays_inherited_beside_what_is_built(
+async def test_what_is_inherited_stays_inherited_next_to_what_is_built(
     bench: Bench, wheels: Path
 ) -> None:
     build_sdist(wheels, "legacy", "2.0", requires=["lib"])

@@ -78,7 +78,7 @@ def test_wheels_that_are_newer_are_taken() -> None:
     assert (questions, found.warnings) == ([["a", "c"]], ())
 
 
-def test_what_has_no_wheel_as_new_is_built_and_said() -> None:
+def test_what_has_no_wheel_as_new_is_built_and_reported() -> None:
     found, questions = best(world({"a": "1.0", "b": "2.0", "c": "2.0"}))
     assert found.installed["a"] == "2.0"
     assert questions == [["a"]]

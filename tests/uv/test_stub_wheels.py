@@ -78,7 +78,7 @@ def test_equal_distributions_have_equal_stubs() -> None:
 
 
 @pytest.mark.parametrize("version", ["1.0", "2.8.0+cu128", "1!2.0.post1", "3.0rc1"])
-def test_a_stub_in_a_lock_is_told_as_inherited(version: str) -> None:
+def test_a_stub_in_a_lock_is_reported_as_inherited(version: str) -> None:
     of = distribution("my-pkg", version)
     stub = {"url": f"file:///stubs/{stub_file_name(of, TAG)}", "hashes": {"sha256": "0" * 64}}
     document = {

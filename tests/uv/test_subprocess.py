@@ -263,7 +263,7 @@ async def test_a_process_that_can_not_be_noted_is_ended_at_once() -> None:
     assert [process_start(pid) for pid in pids] == [None]
 
 
-async def test_a_process_is_ended_when_nobody_can_hear_its_lines(door: ProcessRunner) -> None:
+async def test_a_process_is_ended_when_no_one_can_hear_its_lines(door: ProcessRunner) -> None:
     pids: list[int] = []
 
     def deaf(line: str) -> None:
@@ -343,7 +343,7 @@ async def test_the_tail_is_the_last_lines_alone(door: ProcessRunner) -> None:
     assert list(finished.tail) == [str(n) for n in range(200 - TAIL_LINES, 200)]
 
 
-async def test_much_output_on_both_pipes_blocks_nobody(door: ProcessRunner) -> None:
+async def test_much_output_on_both_pipes_blocks_no_one(door: ProcessRunner) -> None:
     script = """
 import sys
 for _ in range(200):
@@ -375,7 +375,7 @@ async def test_the_environment_is_the_given_one_and_nothing_of_our_own(
     assert finished.output == "[('ONE', '1'), ('TWO', 'two')]\n"
 
 
-async def test_nobody_can_ask_a_question_on_a_terminal(door: ProcessRunner) -> None:
+async def test_no_one_can_ask_a_question_on_a_terminal(door: ProcessRunner) -> None:
     finished = await door.run(python("import sys; print(repr(sys.stdin.read()))"), deadline=30)
     assert finished.output == "''\n"
 
@@ -392,7 +392,7 @@ def uv(uv_cache: Path) -> Iterator[Uv]:
 
 
 @pytest.mark.uv
-async def test_a_failing_uv_is_quoted_without_the_secrets_it_was_told(
+async def test_a_failing_uv_is_quoted_without_the_secrets_it_was_given(
     uv: Uv, tmp_path: Path
 ) -> None:
     index = f"http://me:hunter22@127.0.0.1:{dead_port()}/simple/"
@@ -548,7 +548,7 @@ async def test_a_process_that_makes_no_progress_is_ended_and_the_reason_given(
     assert "PATIENCE" in str(caught.value.hint)
 
 
-async def test_a_process_that_says_something_or_computes_is_let_go_on() -> None:
+async def test_a_process_that_says_something_or_computes_may_go_on() -> None:
     door = ProcessRunner(environment={}, slots=2, patience=1.0)
     talks = "import os, time\nfor _ in range(20): os.write(2, b'.'); time.sleep(0.1)"
     computes = "import time\nend = time.monotonic() + 2\nwhile time.monotonic() < end: pass"

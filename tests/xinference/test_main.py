@@ -69,7 +69,7 @@ def test_without_a_command_of_a_distribution_the_use_is_shown(arguments: list[st
     assert "usage: python -m xinference_venv.xinference COMMAND" in done.stderr
 
 
-def test_the_extension_is_named_once_beside_others() -> None:
+def test_the_extension_is_named_once_among_others() -> None:
     assert with_extension("") == EXTENSION
     assert with_extension("mine:factory, ") == f"mine:factory,{EXTENSION}"
     assert with_extension(f"{EXTENSION},mine:factory") == f"{EXTENSION},mine:factory"

@@ -72,7 +72,7 @@ def test_a_relaunch_starts_no_process(place: Place, monkeypatch: pytest.MonkeyPa
     place.launch("lantern<2", 'oil ; #engine# == "vllm"')
 
 
-def test_what_somebody_took_out_is_installed_again(place: Place) -> None:
+def test_what_someone_took_out_is_installed_again(place: Place) -> None:
     manager = place.launch("oil")
     lib = Path(manager.get_lib_path())
     (lib / "oil.py").unlink()

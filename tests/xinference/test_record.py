@@ -53,7 +53,7 @@ def test_a_call_does_not_respect_what_was_changed_or_removed_since() -> None:
     assert still_asked(["lantern<2", "oil"], [], seen) == ()
 
 
-def test_what_a_call_asked_for_is_remembered_without_credentials() -> None:
+def test_what_a_call_asked_for_is_kept_without_credentials() -> None:
     lines = (
         fakes.line("lantern[wide]<2", "lantern"),
         fakes.line("oil @ https://me:tops3cret@host.example/oil-1.0-py3-none-any.whl", "oil"),

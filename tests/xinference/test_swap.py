@@ -33,7 +33,7 @@ def test_a_free_place_is_taken(tmp_path: Path) -> None:
     assert not new.exists()
 
 
-def test_a_system_that_cannot_exchange_renames_what_nobody_uses(
+def test_a_system_that_cannot_exchange_renames_what_no_one_uses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(swap, "_exchanged", lambda *_: False)

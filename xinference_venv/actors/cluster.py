@@ -169,10 +169,12 @@ async def local_cluster(environ: Mapping[str, str] | None = None) -> AsyncIterat
 
 async def _pool(address: str) -> Any:
     try:
-        # Recovering a pool forgets the interpreter it was started with.
+        # Recovering a pool forgets the interpreter it was started with (measured with xoscar
+        # 0.12).
         return await xo.create_actor_pool(address=address, n_process=0, auto_recover=False)
     except OSError as error:
-        # That of asyncio from Python 3.13 on has none: "could not bind on any address out of".
+        # That of asyncio from Python 3.13 on has none, "could not bind on any address out of":
+        # https://github.com/python/cpython/issues/75128
         known = error.errno is None or error.errno in _NO_ADDRESS_OF_OURS
         if not known and not isinstance(error, socket.gaierror):
             raise

@@ -76,7 +76,7 @@ class Heartbeats:
                     logger.warning("%s; retrying", error)
                     self._lost = True
             except InvalidInput as error:
-                logger.error("given up: %s", error)
+                logger.error("not registering again: %s", error)
                 return
             await asyncio.sleep(self.registration.heartbeat or HEARTBEAT_SECONDS)
 

@@ -105,7 +105,7 @@ class LaunchTracker:
             self._run(self.state.begin(failed, at=time.time()))
             await self._over.wait()
         finally:
-            # What a worker that was given up still answers matters to nobody.
+            # The answer of a worker that was given up is not needed.
             await cancel(*self._questions)
 
     def _run(self, instructions: Instructions) -> None:

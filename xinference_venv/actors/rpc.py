@@ -114,7 +114,8 @@ async def ask(
     try:
         return Answer.from_dict(await within(deadline, call(), what))
     except VirtualEnvError as error:
-        # xoscar raises a class of its own making, whose words begin with an address and a pid.
+        # xoscar derives a class for it, whose text begins with an address and a pid:
+        # https://github.com/mars-project/mars/pull/2730, which xoscar came from.
         raise error_from_dict(error.to_dict()) from error
     except (ConnectionError, EOFError, xo.ServerClosed, xo.ActorNotExist) as error:
         raise WorkerUnavailable(

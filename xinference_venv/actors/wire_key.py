@@ -32,7 +32,7 @@ def require_key(address: str, *, insecure: bool) -> None:
         " this machine, too",
         {
             "hint": f"set {WIRE_KEY_VARIABLE} to the same secret for every process of the cluster,"
-            " like one that `openssl rand -hex 32` prints; or say --insecure where everybody who"
+            " like one that `openssl rand -hex 32` prints; or give --insecure if everyone who"
             " reaches the address may do anything"
         },
     )

@@ -67,7 +67,8 @@ def cluster_option(command: _Command) -> _Command:
         envvar=SUPERVISOR_VARIABLE,
         callback=_remember,
         expose_value=False,
-        help=f"Work on the cluster of this supervisor; {SUPERVISOR_VARIABLE} says it for good.",
+        help="Work on the cluster of this supervisor;"
+        f" {SUPERVISOR_VARIABLE} sets it for all commands.",
     )(command)
 
 

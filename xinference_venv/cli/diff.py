@@ -43,7 +43,7 @@ _SIGNS = {Change.ADDED: "+", Change.REMOVED: "-", Change.VERSION: "~", Change.OR
 @cluster_option
 @json_option
 def diff(a: str, b: str, as_json: bool) -> int:
-    """Show which packages the environments A and B don't have alike.
+    """Show which packages differ between the environments A and B.
 
     Each is named MODEL[/ENGINE[/PYTHON[/WORKER]]], as in qwen/vllm/3.11: as much of it as it takes
     to mean one. A part left empty means any, - no engine: qwen/-/3.11, or qwen///10.0.0.2 for the
@@ -87,7 +87,9 @@ def _chosen(
     every = [each.environment for each in answer.list]
     candidates = sorted({name_in(each, worker=on_cluster()) for each in every})
     found = [each for each in answer.list if is_meant(name, each.environment)]
-    hint = f"there are: {', '.join(candidates)}" if candidates else "`xinference-venv list` tells"
+    hint = (
+        f"there are: {', '.join(candidates)}" if candidates else "`xinference-venv list` shows all"
+    )
     gathered.check_found(answer, found, f"environment of {text!r}", hint=hint)
     check_one(text, [each.environment for each in found], workers=on_cluster())
     return found[0]
@@ -105,7 +107,7 @@ def _rendered(one: Environment, other: Environment, found: Difference) -> list[R
         shown.append(table)
     alike = counted(found.same, "package")
     if not found.changes:
-        return [*shown, Text(f"They have the same {alike}.")]
+        return [*shown, Text(f"No difference: {alike} alike.")]
     return [*shown, Text(f"{counted(len(found.changes), 'difference')}; {alike} alike")]
 
 

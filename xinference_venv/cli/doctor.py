@@ -28,7 +28,8 @@ def doctor(worker_ip: str | None, as_json: bool) -> int:
 
     uv, interpreters, the packages of the host, indexes, the file system, free space, the clock,
     the environments that are there. Nothing is changed. On a cluster each worker examines its own
-    host, and the hosts are compared. The exit code is 1 when a check failed; a warning is none.
+    host, and the hosts are compared. The exit code is 1 when a check failed; a warning does not
+    count.
     """
     check_worker_option()
     answer = (

@@ -23,7 +23,7 @@ from xinference_venv.inventory.reports import CollectionReport
     metavar="N",
     callback=lambda _, __, text: None if text is None else parse_size(text),
     help="What all environments may take together, like 500GB or 20GiB; beyond it the least"
-    " recently used go.",
+    " recently used are evicted.",
 )
 @click.option(
     "--older-than",
@@ -32,7 +32,7 @@ from xinference_venv.inventory.reports import CollectionReport
     help="Evict what was not used for so long, like 30d or 12h.",
 )
 @click.option("--prune-uv-cache", is_flag=True, help="Run `uv cache prune` as well.")
-@click.option("--dry-run", is_flag=True, help="Only show what would go.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
 @on_workers
 @json_option
 def gc(
@@ -43,7 +43,7 @@ def gc(
     worker_ip: str | None,
     as_json: bool,
 ) -> int:
-    """Clear away what nothing needs and what goes beyond the limits; never what is in use."""
+    """Delete what nothing needs and what exceeds the limits; never what is in use."""
     answer = with_client(
         lambda client: client.supervisor.collect_garbage(
             worker=worker_ip,
@@ -69,14 +69,14 @@ def _collected(
     shown: list[str] = []
     for report in answer.list:
         went = _went(report, now)
-        went = went or ["There is nothing to clear away."]
+        went = went or ["There is nothing to delete."]
         where = where_of(report, workers)
         shown += [f"{where}{line}" for line in (*went, *_stayed(report), *_totals(report))]
     return list(map(Text, shown))
 
 
 def _went(report: CollectionReport, now: float) -> list[str]:
-    gone, frees = ("would go", "would free") if report.dry_run else ("gone", "freed")
+    gone, frees = ("would be deleted", "would free") if report.dry_run else ("deleted", "freed")
     shown = []
     for each in report.evict:
         freed, linked = size_text(each.freed_bytes), each.linked_bytes

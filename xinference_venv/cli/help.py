@@ -7,9 +7,9 @@ from difflib import get_close_matches
 import click
 
 VARIABLES = (
-    ("XINFERENCE_HOME", "where everything lies, below virtualenv/ (default: ~/.xinference)"),
+    ("XINFERENCE_HOME", "the home: all is kept in its folder virtualenv/ (default: ~/.xinference)"),
     ("XINFERENCE_ENABLE_VIRTUAL_ENV", "0: no environment unless the launch says so (default: 1)"),
-    ("XINFERENCE_VIRTUAL_ENV_SKIP_INSTALLED", "0: don't use what the host has (default: 1)"),
+    ("XINFERENCE_VIRTUAL_ENV_SKIP_INSTALLED", "0: inherit nothing from the host (default: 1)"),
     ("XINFERENCE_VIRTUAL_ENV_INHERIT", "host, exact or none, as --inherit (default: host)"),
     ("XINFERENCE_VIRTUAL_ENV_OFFLINE_INSTALL", "1: never ask a public index (default: 0)"),
     (
@@ -18,24 +18,27 @@ VARIABLES = (
     ),
     ("XINFERENCE_VIRTUAL_ENV_ALLOW_SOURCES", "0: never build from source (default: 1)"),
     ("XINFERENCE_VIRTUAL_ENV_PYTHON_DOWNLOADS", "1: uv may download a Python (default: 0)"),
-    ("XINFERENCE_VIRTUAL_ENV_HOST_PYTHON", "the interpreter to inherit from (default: our own)"),
+    (
+        "XINFERENCE_VIRTUAL_ENV_HOST_PYTHON",
+        "the interpreter to inherit from (default: this program's)",
+    ),
     (
         "XINFERENCE_VIRTUAL_ENV_MUST_IMPORT",
         "distributions, separated by commas, that every model must be able to import",
     ),
     (
         "XINFERENCE_VIRTUAL_ENV_MUST_IMPORT_ALONE",
-        "those of the host that are shown whatever becomes of their own requirements",
+        "of the host: shown even where their own requirements are not met",
     ),
     ("XINFERENCE_VIRTUAL_ENV_SPEC_DIR", "folder of your own models (default: virtualenv/models)"),
     (
         "XINFERENCE_VIRTUAL_ENV_ALLOWED_HOSTS",
         "the only hosts that a request may name, separated by commas",
     ),
-    ("XINFERENCE_VIRTUAL_ENV_UV_PROCESSES", "so many uv run at once (default: 5)"),
+    ("XINFERENCE_VIRTUAL_ENV_UV_PROCESSES", "how many uv processes run at once (default: 5)"),
     (
         "XINFERENCE_VIRTUAL_ENV_PATIENCE",
-        "seconds without progress after which a uv is ended (default: 120)",
+        "seconds without progress after which uv is stopped (default: 120)",
     ),
     (
         "XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT",
@@ -44,20 +47,23 @@ VARIABLES = (
     ),
     (
         "XINFERENCE_VIRTUAL_ENV_MAX_BYTES",
-        "like 500GB: beyond it the least recently used environments go (default: no limit)",
+        "like 500GB: beyond it the least recently used are evicted (default: no limit)",
     ),
     (
         "XINFERENCE_VIRTUAL_ENV_MAX_UNUSED",
-        "like 30d: what was not launched for so long goes (default: no limit)",
+        "like 30d: what was not launched for so long is evicted (default: no limit)",
     ),
     (
         "XINFERENCE_VIRTUAL_ENV_MAX_AGE_GAP",
-        "how much older than without the host's packages what is asked for may be (default: 180d)",
+        "how much older requested packages may be to keep the host's (default: 180d)",
     ),
-    ("XINFERENCE_VIRTUAL_ENV_CONSTRAINTS", "versions that all must have, like numpy<3"),
-    ("XINFERENCE_VIRTUAL_ENV_OVERRIDES", "requirements that replace all others of their names"),
+    ("XINFERENCE_VIRTUAL_ENV_CONSTRAINTS", "constraints for every environment, like numpy<3"),
+    ("XINFERENCE_VIRTUAL_ENV_OVERRIDES", "requirements that replace all others of the same name"),
     ("XINFERENCE_VIRTUAL_ENV_EXCLUDE", "distributions, separated by commas, never installed"),
-    ("XINFERENCE_VIRTUAL_ENV_BUILD_CONSTRAINTS", "versions that builds must use"),
+    (
+        "XINFERENCE_VIRTUAL_ENV_BUILD_CONSTRAINTS",
+        "constraints for builds from source, like setuptools<81",
+    ),
     ("XINFERENCE_VIRTUAL_ENV_CUDA_VERSION", "plan as if the host had it, like 12.8"),
     ("XINFERENCE_VIRTUAL_ENV_CUDA_ARCH", "plan as if the host had it, like sm_90"),
     ("XINFERENCE_VIRTUAL_ENV_HAS_NPU", "1 or 0: plan as if the host had an NPU, or none"),
@@ -76,8 +82,8 @@ EXIT_CODES = (
     ("2", "invalid input"),
     ("3", "what was named does not exist"),
     ("4", "refused, since it is in use"),
-    ("5", "the environment or its process could not be made"),
-    ("6", "the disk failed"),
+    ("5", "the environment could not be built, or its process not started"),
+    ("6", "a disk operation failed"),
     ("7", "it took longer than allowed"),
     ("8", "a worker did not answer"),
     ("9", "two parts of a cluster are of releases that can't work together"),
@@ -88,8 +94,8 @@ EXIT_CODES = (
 
 SECTIONS = (
     ("Environments", ("launch", "list", "packages", "show", "explain", "diff", "remove", "models")),
-    ("What goes on", ("watch", "logs", "leases", "release")),
-    ("Care", ("doctor", "verify", "gc")),
+    ("What runs", ("watch", "logs", "leases", "release")),
+    ("Maintenance", ("doctor", "verify", "gc")),
     ("A cluster", ("supervisor", "worker", "workers", "web")),
     ("This program", ("completion",)),
 )

@@ -1,4 +1,4 @@
-"""`workers`: who is in the cluster, and when each was last heard."""
+"""`list`, `packages`, `explain`, `remove`, `models`, `workers`: what is there, and removing it."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def remove(
     force: bool,
     as_json: bool,
 ) -> int:
-    """Remove the environments of MODEL, without asking back; refused while they are in use.
+    """Remove the environments of MODEL, without confirmation; refused while they are in use.
 
     On a cluster each worker removes all of its own or refuses.
     """
@@ -198,7 +198,7 @@ def remove(
 @on_workers
 @json_option
 def models(worker_ip: str | None, as_json: bool) -> int:
-    """List the models that are known: built in, and of your own specifications.
+    """List the models of the catalogue: built in, and of your own specification files.
 
     On a cluster, those that one of its workers knows.
     """

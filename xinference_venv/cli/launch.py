@@ -42,7 +42,7 @@ from xinference_venv.settings import InheritMode
 @click.option(
     "--any-engine",
     is_flag=True,
-    help="Take an engine or format that neither the catalogue nor the model knows as it is.",
+    help="Accept an engine or format that neither the catalogue nor the model knows.",
 )
 @click.option("--python-version", help="Like 3.11 or 3.11.7; by default that of this program.")
 @click.option(
@@ -194,7 +194,7 @@ def launch(
     paths: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Make the environment of MODEL, or find it made, and say where it is.
+    """Make the environment of MODEL, or use the one that is ready, and print where it is.
 
     Nothing is left in use, except by --run. On a cluster that prepares its workers for the
     launches to come; equal hosts get identical environments.
@@ -205,18 +205,18 @@ def launch(
             " --supervisor."
         )
     if everywhere and (workers or count):
-        raise click.UsageError("--all-workers excludes --worker and --workers.")
+        raise click.UsageError("--all-workers can't be combined with --worker and --workers.")
     if on_cluster() and target is not None:
         raise click.UsageError(
             "--run starts a process of this host: the models of a cluster are started by its"
             " workers' own hosts."
         )
     if dry_run and (len(workers) > 1 or count or everywhere or require):
-        raise click.UsageError("--dry-run is of one worker, which --worker names.")
+        raise click.UsageError("--dry-run plans on one worker: name it with --worker.")
     if target is None and (arguments or paths):
         raise click.UsageError("NAME=VALUE and --path are for --run.")
     if target is not None and dry_run:
-        raise click.UsageError("--dry-run and --run exclude each other.")
+        raise click.UsageError("--dry-run can't be combined with --run.")
     actor = None if target is None else ActorClass.parse(target, arguments, paths)
     request = LaunchRequest.from_dict(
         {

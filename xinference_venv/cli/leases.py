@@ -137,7 +137,7 @@ def _listed(answer: Gathered[WorkerLease], now: float, workers: bool) -> list[Re
             printable(lease.process.host),
             entry.holder.value,
             age_text(lease.created or None, now),
-            "; ".join(map(str, entry.keys)) or f"{lease.env_id}, which no model has any more",
+            "; ".join(map(str, entry.keys)) or f"{lease.env_id}, which no model refers to any more",
         )
     return [table]
 

@@ -38,9 +38,12 @@ _POLL_SECONDS = 0.2
 @click.command()
 @click.argument("model", shell_complete=completion_candidates.models)
 @selection
-@click.option("--count", type=click.IntRange(min=1), default=1, help="So many, newest first.")
+@click.option("--count", type=click.IntRange(min=1), default=1, help="How many logs, newest first.")
 @click.option(
-    "--follow", "-f", is_flag=True, help="Go on with the newest job's log until the job ends."
+    "--follow",
+    "-f",
+    is_flag=True,
+    help="Print the newest job's log as it grows, until the job ends.",
 )
 @json_option
 def logs(
@@ -56,7 +59,7 @@ def logs(
     wanted = selected(model, engine, python_version, worker_ip)
     if follow:
         if as_json or count > 1:
-            raise click.UsageError("--follow excludes --json and --count.")
+            raise click.UsageError("--follow can't be combined with --json and --count.")
         try:
             with_client(lambda client: _follow(client, wanted))
         except Stopped as stopped:
@@ -105,7 +108,7 @@ def _state(log: JobLog, now: float) -> str:
         case Outcome.DIED:
             return f"died: process {writer.pid} ended and left the job unfinished"
         case Outcome.UNKNOWN:
-            return f"not ended, as far as its log tells: process {writer.pid} on {writer.host}"
+            return f"not ended as far as its log shows: process {writer.pid} on {writer.host}"
     ended = log.header.started if log.ended is None else log.ended
     why = "" if log.error is None else f" ({log.error.get('code')})"
     return f"{log.outcome} after {duration_text(ended - log.header.started)}{why}"

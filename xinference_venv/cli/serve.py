@@ -166,7 +166,8 @@ def _check_worker_id(ctx: click.Context, param: click.Parameter, value: str | No
     envvar=SUPERVISOR_VARIABLE,
     callback=check_address,
     required=True,
-    help=f"Where the supervisor of the cluster listens; {SUPERVISOR_VARIABLE} says it for good.",
+    help="Where the supervisor of the cluster listens;"
+    f" {SUPERVISOR_VARIABLE} sets it for all commands.",
 )
 @_host
 @_insecure
@@ -218,6 +219,6 @@ def _check_host(host: str) -> None:
         return
     if address.is_unspecified:
         raise InvalidInput(
-            f"--host {host} is no address that others can reach this process at",
+            f"--host {host} is not an address at which others can reach this process",
             {"hint": "name one address of this machine, best of a private network"},
         )

@@ -27,7 +27,7 @@ from xinference_venv.inventory.reports import VerifiedEnvironment
 @click.argument("model", shell_complete=completion_candidates.models, required=False)
 @selection
 @click.option("--hashes", is_flag=True, help="Compare the contents of all files as well.")
-@click.option("--repair", is_flag=True, help="Rebuild what is broken, as it was launched.")
+@click.option("--repair", is_flag=True, help="Rebuild broken environments by launching them again.")
 @json_option
 def verify(
     model: str | None,

@@ -43,7 +43,7 @@ _Shown = Callable[[WatchState, Sequence[Change]], None]
     type=click.FloatRange(min=0.1, max=3600),
     default=1.0,
     show_default=True,
-    help="Seconds between two looks.",
+    help="Seconds between two updates.",
 )
 @cluster_option
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each change.")

@@ -82,13 +82,15 @@ def _read(path: Path) -> Tokens:
             found = os.fstat(file.fileno())
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise InvalidInput(f"the token file {str(path)!r} can't be read: {why}") from None
     if found.st_uid not in (0, os.geteuid()):
         raise InvalidInput(
-            f"the token file {str(path)!r} belongs to user {found.st_uid}, who may give anybody a"
-            " token",
-            {"hint": f"it belongs to root or to who runs this: chown {os.geteuid()} {path}"},
+            f"the token file {str(path)!r} belongs to user {found.st_uid}, who could add any token",
+            {
+                "hint": "it must belong to root or to the user that runs this:"
+                f" chown {os.geteuid()} {path}"
+            },
         )
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise InvalidInput(

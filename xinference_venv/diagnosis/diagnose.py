@@ -192,7 +192,7 @@ class _Host:
         checks = [index_check(place, answer) for place, answer in asked]
         if not any(place.what == "index" for place in places):
             why = "offline: no public index" if self.settings.offline_install else "no index"
-            checks.append(ok("index", f"{why} is asked, as the configuration says"))
+            checks.append(ok("index", f"{why} is configured"))
         ahead = {place.host: answer.ahead for place, answer in asked if answer.ahead is not None}
         return [*checks, clock_check(ahead)]
 
@@ -212,7 +212,7 @@ class _Host:
     def store(self) -> list[Check]:
         """Whether what is there is whole, and who holds it."""
         if not (self._root / "store").is_dir():
-            return [ok("environments", f"there is none yet below {self._root}")]
+            return [ok("environments", f"there are no environments yet below {self._root}")]
         try:
             store = Store.open(self._root)
             broken = broken_at_a_glance(store)

@@ -83,9 +83,9 @@ def file_system_checks(found: ProbedHome, cache: str) -> list[Check]:
 
 def _ways(tried: FileSystem) -> Iterator[str]:
     """How files and folders are moved, shared and deleted on a file system."""
-    yield tried.kind or "a file system that the system does not name"
+    yield tried.kind or "an unknown file system"
     yield (
-        "folders are renamed; those of an image's layers are copied, or deleted in their place"
+        "folders are renamed; those of image layers are copied, or deleted in place"
         if tried.has_layers
         else "folders are renamed"
     )
@@ -98,9 +98,9 @@ def _ways(tried: FileSystem) -> Iterator[str]:
     else:
         yield f"files are copied, and links to large ones made ({tried.hard_links})"
     if tried.keeps_deleted:
-        yield "what is deleted while it is open stays until it is closed, and then in the trash"
+        yield "files that are deleted while open stay until they are closed, then in the trash"
     if not tried.keeps_modes:
-        yield "modes are not kept, so nothing is protected from being written to"
+        yield "permissions are not kept, so files are not protected from being changed"
 
 
 def inodes_check(place: str, free: int | None) -> Check:
@@ -119,7 +119,7 @@ def inodes_check(place: str, free: int | None) -> Check:
 def quota_check(place: str, left: int | None) -> Check:
     """Of what a quota leaves at a place; None where it leaves more than environments take."""
     if left is None:
-        return ok("quota", f"none was met at {place}")
+        return ok("quota", f"no quota was found at {place}")
     found = f"a quota leaves about {size_text(left)} at {place}, whatever else is free"
     hint = "have it raised, or put XINFERENCE_HOME elsewhere"
     return (failed if left < _NO_BYTES else warning)("quota", found, hint)
@@ -170,7 +170,7 @@ def conflict_checks(host: HostFacts) -> list[Check]:
         warning(
             "host packages",
             f"{counted(len(conflicts), 'contradiction')} among {total}: {some(conflicts)}",
-            "what is broken on the host is broken in models that inherit it: mend it there"
+            "what is broken on the host is broken in models that inherit it: fix it there"
             f" (`{host.interpreter.executable} -m pip check`), or launch with --inherit exact",
         )
         if conflicts
@@ -295,7 +295,7 @@ def owner_check(path: str, *, root: bool, open_places: Sequence[str]) -> Check:
 def environments_check(count: int, broken: Mapping[str, str]) -> Check:
     """Of the environments of a store, by a glance; `broken` says why by id."""
     if not broken:
-        return ok("environments", f"{counted(count, 'environment')}, none broken at a glance")
+        return ok("environments", f"{counted(count, 'environment')}, none found broken")
     reasons = some([f"{env_id[:12]}: {why}" for env_id, why in sorted(broken.items())])
     return warning(
         "environments",
@@ -334,7 +334,7 @@ def skipped_check(skipped: Sequence[str]) -> Check:
 def leases_check(count: int, unjudged: Sequence[str]) -> Check:
     """Of the leases of a store; of the `unjudged` it is unknown here whether the holder lives."""
     if not unjudged:
-        return ok("leases", f"{counted(count, 'lease')}, all of processes that live")
+        return ok("leases", f"{counted(count, 'lease')}, all of living processes")
     return warning(
         "leases",
         f"of {len(unjudged)} of {counted(count, 'lease')} it is unknown whether the holder lives:"
@@ -349,6 +349,6 @@ def locks_check(held: Sequence[str], stopped: Sequence[str]) -> Check:
         return ok("held locks", some(held) if held else "none")
     return warning(
         "held locks",
-        f"processes that are stopped hold others up: {some(stopped)}",
-        "let them go on (kill -CONT PID), or end them",
+        f"stopped processes block others: {some(stopped)}",
+        "resume them (kill -CONT PID), or end them",
     )

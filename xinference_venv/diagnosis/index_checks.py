@@ -31,7 +31,7 @@ _HINTS = {
     IndexFailure.TLS: "name its authority's certificate in SSL_CERT_FILE, or make it trusted-host",
     IndexFailure.TIMEOUT: "check firewalls and proxies (HTTPS_PROXY, NO_PROXY) on the way",
     IndexFailure.CONNECTION: "check that it runs, the port, and proxies (HTTPS_PROXY, NO_PROXY)",
-    IndexFailure.ABSENT: "make it, or take it out of pip's configuration",
+    IndexFailure.ABSENT: "create it, or remove it from pip's configuration",
 }
 
 
@@ -103,7 +103,7 @@ def index_check(place: Place, answer: IndexAnswer) -> Check:
             )
         case 401 | 403 | 407:
             return warning(
-                place.what, found, "it wants credentials: put them into its URL or into ~/.netrc"
+                place.what, found, "it requires credentials: put them into its URL or into ~/.netrc"
             )
         case 404 | 410:
             return warning(
@@ -113,7 +113,7 @@ def index_check(place: Place, answer: IndexAnswer) -> Check:
             # It does not know HEAD, and it is there.
             return ok(place.what, found)
         case status if status >= 400:
-            return failed(place.what, found, "it answers and does not work: ask its administrator")
+            return failed(place.what, found, "it answers, but with an error: ask its administrator")
     return ok(place.what, found)
 
 

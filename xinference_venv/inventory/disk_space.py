@@ -72,9 +72,9 @@ def check_space(needs: Iterable[Need], free_at: Callable[[str], int]) -> None:
                 f"the environment needs about {size_text(about)} in {need.place},"
                 f" {size_text(free)} are free",
                 {
-                    "hint": "see what may go with `xinference-venv gc --max-bytes N --dry-run`,"
-                    " make uv's cache smaller with `xinference-venv gc --prune-uv-cache`, or free"
-                    " space otherwise",
+                    "hint": "see what could be deleted with `xinference-venv gc --max-bytes N"
+                    " --dry-run`, make uv's cache smaller with `xinference-venv gc"
+                    " --prune-uv-cache`, or free space otherwise",
                     "needed_bytes": about,
                     "free_bytes": free,
                 },

@@ -42,7 +42,7 @@ class EvictionPolicy:
         for name, limit in (("max_bytes", self.max_bytes), ("older_than", self.older_than)):
             if limit is not None and (isinstance(limit, bool) or not 0 <= limit < math.inf):
                 raise InvalidInput(
-                    f"Invalid {name} {limit!r} of a policy of eviction",
+                    f"Invalid {name} {limit!r} of an eviction policy",
                     {"hint": "Allowed: numbers from 0 on, in bytes and in seconds."},
                 )
 

@@ -95,7 +95,7 @@ class RemovalPlan(Record, name="removal plan"):
     """What a removal would do: remove, remove with the files kept for their holders, refuse."""
 
     remove: tuple[EnvEntry, ...]
-    detach: tuple[EnvEntry, ...]
+    unlink: tuple[EnvEntry, ...]
     refuse: tuple[EnvEntry, ...]
 
 
@@ -109,7 +109,7 @@ def plan_removal(
     the key that goes. An environment that is being built is its job's, and refused; so is an
     unmanaged directory in use, since nothing of it can go and leave the files.
     """
-    remove, detach, refuse = [], [], []
+    remove, unlink, refuse = [], [], []
     for entry in entries:
         if not wanted(entry.key):
             continue
@@ -118,10 +118,10 @@ def plan_removal(
         if fixed or (entry.leases and not stays and not force):
             refuse.append(entry)
         elif entry.leases:
-            detach.append(entry)
+            unlink.append(entry)
         else:
             remove.append(entry)
-    return RemovalPlan(remove=tuple(remove), detach=tuple(detach), refuse=tuple(refuse))
+    return RemovalPlan(remove=tuple(remove), unlink=tuple(unlink), refuse=tuple(refuse))
 
 
 def building_entry(key: EnvKey, path: str) -> EnvEntry:

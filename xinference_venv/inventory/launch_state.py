@@ -90,7 +90,7 @@ class LaunchState:
         return (*asked, *self._judged(at))
 
     def heard(self, address: str, report: JobReport, *, at: float) -> Instructions:
-        """A worker said how its job is going."""
+        """A worker reported how its job is going."""
         self.unheard.discard(address)
         self._unanswered_since.pop(address, None)
         if self.replicas[address].phase.is_last:
@@ -206,7 +206,7 @@ class LaunchState:
                 cancelled.append(CancelJob(address=address))
             elif address not in self.unheard | self._finishing:
                 self._finishing.add(address)
-                words = "others failed; it finishes what it downloads, which is kept"
+                words = "other workers failed; it finishes its downloads, which are kept"
                 self._say(address, each.phase, words, at)
         return tuple(cancelled)
 
@@ -243,7 +243,7 @@ class LaunchState:
         self._say(address, Phase.FAILED, error.message, at)
 
     def _take_back(self, address: str) -> None:
-        error = JobCancelled(f"ready on {address}, given back: the launch did not go on")
+        error = JobCancelled(f"ready on {address}, released again: the launch failed elsewhere")
         self._end(address, Phase.CANCELLED, error)
 
     def _end(self, address: str, phase: Phase, error: VirtualEnvError) -> None:

@@ -23,6 +23,11 @@ class Holder(StrEnum):
     GONE = "gone"
     UNKNOWN = "unknown"
 
+    @property
+    def counts(self) -> bool:
+        """Whether a lease of such a holder counts: one that can't be judged may live."""
+        return self is not Holder.GONE
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProcessIdentity(Record, name="process identity"):
@@ -100,7 +105,7 @@ def judge(
     """Whether the holder lives, asked from the process `here`.
 
     `start_of(pid)` gives the start of the process that has this pid now, empty when that is
-    hidden, or None when there is no such process. A process of another host or namespace can't
+    hidden, or None when no process has it. A process of another host or namespace can't
     be judged; one of an earlier boot is gone.
     """
     if holder.host != here.host:

@@ -162,7 +162,7 @@ class ExplainedPackages(Record, name="explained packages"):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RemovalReport(Record, name="removal report"):
-    """What a worker removes, detaches (files stay for who uses them) and refuses; what is done."""
+    """What a worker removes, unlinks (files stay for who uses them) and refuses; what is done."""
 
     plan: RemovalPlan = field(metadata=inline())
     done: tuple[Environment, ...]
@@ -172,7 +172,7 @@ class RemovalReport(Record, name="removal report"):
     @property
     def matching(self) -> tuple[EnvEntry, ...]:
         """All entries that the removal is about."""
-        return (*self.plan.remove, *self.plan.detach, *self.plan.refuse)
+        return (*self.plan.remove, *self.plan.unlink, *self.plan.refuse)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

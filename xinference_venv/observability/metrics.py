@@ -77,7 +77,7 @@ WAITING = _gauge(
     "resource",
 )
 WAIT_SECONDS = _seconds(
-    "wait", "How long it took to get what may have to be waited for.", "resource"
+    "wait", "How long launches and subprocesses waited for each of these.", "resource"
 )
 SUBPROCESSES = _gauge(
     "subprocesses", "Subprocesses that run now: uv, and interpreters that are looked at."
@@ -120,9 +120,9 @@ FREE_BYTES = _gauge("store_free_bytes", "Free bytes of the file system of the en
 LEASES = _gauge(
     "leases", "Uses of environments: by a process that lives (alive), or may (unknown).", "holder"
 )
-EVICTIONS = _counter("evictions_total", "Environments that were cleared away, by reason.", "reason")
+EVICTIONS = _counter("evictions_total", "Environments that were evicted, by reason.", "reason")
 EVICTED_BYTES = _counter(
-    "evicted_bytes_total", "Bytes that became free when environments were cleared away.", "reason"
+    "evicted_bytes_total", "Bytes that were freed by evicting environments.", "reason"
 )
 
 # Of the supervisor
@@ -151,7 +151,7 @@ RPC_SECONDS = _seconds(
 )
 RPC_FAILURES = _counter(
     "rpc_failures_total",
-    "Questions of the supervisor that the worker answered with an error, or not at all, by code.",
+    "Calls of the supervisor that the worker answered with an error, or not at all, by code.",
     *("worker", "method", "code"),
 )
 

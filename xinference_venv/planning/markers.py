@@ -285,7 +285,7 @@ def _tokens(marker: str) -> list[_Token]:
         match = _TOKEN.match(marker, position)
         if match is None or match.lastgroup is None:
             position = len(marker) - len(marker[position:].lstrip(" \t"))
-            wrong = f"{marker[position]!a} begins nothing that is known"
+            wrong = f"{marker[position]!a} is not expected"
             allowed = "names, operators, parentheses, and texts in quotes without backslash"
             raise _invalid(marker, position, wrong, allowed)
         kind, text = match.lastgroup, match[match.lastgroup]

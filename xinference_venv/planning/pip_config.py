@@ -273,6 +273,6 @@ def _boolean(value: str, key: str = "no-index") -> bool:
     if word in _TRUE_WORDS | _FALSE_WORDS:
         return word in _TRUE_WORDS
     raise InvalidSource(
-        f"pip's configuration has no boolean word for {key}",
+        f"pip's configuration has a value that is no boolean for {key}",
         {"hint": "Allowed are yes, no, true, false, on, off, 1 and 0."},
     )

@@ -45,7 +45,7 @@ MAX_LINES = 1000
 
 _FORMS = (
     "Allowed are PEP 508 (numpy>=1.26, name[extra]==1.0, name @ URL), direct URLs, #system_NAME#"
-    " and #ENGINE_dependencies#, each with a marker behind ' ; ' if wanted."
+    " and #ENGINE_dependencies#, each with a marker after ' ; ' if wanted."
 )
 _ARCHIVES = (".whl", ".tar.gz", ".tgz", ".zip", ".tar.bz2", ".tar.xz", ".tar.zst")
 # PEP 508 takes "x.whl" for a name, but uv for a file in the working directory.
@@ -62,8 +62,9 @@ _PATH = re.compile(
     rf"[/\\]|^[.~]|(?:{'|'.join(map(re.escape, _FILES))})[ \t]*+(?:[\[(<>=!~]|$)", re.IGNORECASE
 )
 _EGG = re.compile(rf"(?:^|&)egg=({_NAME})")
-# uv would put environment variables in the place of "${NAME}", and read what has blanks or ends
-# with a backslash as more than a URL. RFC 3986 has these only percent-encoded, except "'", which
+# uv would put environment variables in the place of "${NAME}" (as pip does,
+# https://github.com/astral-sh/uv/issues/1473), and read what has blanks or ends with a backslash as
+# more than a URL. RFC 3986 has these only percent-encoded, except "'", which
 # shows that a marker stands behind a semicolon without the white space before it.
 _NOT_IN_URLS = re.compile(r"""[\s"'<>\\^`{|}]""")
 _HALF_URL = re.compile(r"[^\s/@:]*:(?!//).*@|(?<=\?).+", re.DOTALL)
@@ -283,7 +284,7 @@ class _Reader:
         self, engine: str, origin: Origin
     ) -> Iterator[tuple[RequirementLine, str | None]]:
         if origin is Origin.ENGINE:
-            raise InvalidRequirement("the packages of an engine can't stand for those of another")
+            raise InvalidRequirement("the packages of an engine can't include those of another")
         named = find_engine(self.engines, engine)
         if named is None:
             known = ", ".join(sorted(each.name for each in self.engines.values()))
@@ -354,7 +355,7 @@ def _check_url(url: str) -> None:
     if wrong := _NOT_IN_URLS.search(url):
         raise InvalidRequirement(
             f"its URL contains {wrong[0]!a}",
-            {"hint": "Percent-encode it; a marker is behind white space and a semicolon."},
+            {"hint": "Percent-encode it; a marker follows white space and a semicolon."},
         )
     try:
         parts = urlsplit(url)

@@ -212,7 +212,8 @@ def _without_public_hosts(sources: PackageSources) -> PackageSources:
         index_url = None
     extra_index_urls = tuple(url for url in sources.extra_index_urls if not _is_public(url))
     if index_url is None and extra_index_urls:
-        # uv asks the extra indexes in their order and then the index, so the order stays.
+        # uv asks the extra indexes in their order and then the index, so the order stays:
+        # https://github.com/astral-sh/uv/pull/2083
         *others, index_url = extra_index_urls
         extra_index_urls = tuple(others)
     return replace(

@@ -46,16 +46,16 @@ ROUTES: tuple[Route, ...] = (
 )
 # What the guard, the framework and the way to the supervisor may answer anywhere.
 _ANYWHERE = {
-    400: "The request can't be read, or its Host is not ours.",
+    400: "The request can't be read, or its Host header does not name this server.",
     413: "The body is too large.",
     422: "Invalid input: `details` say what is wrong.",
-    500: "Something failed that should not; `code` says what.",
+    500: "An internal error; `code` says of which kind.",
     502: "A part of the cluster is of a release that can't work with the others.",
     503: "The supervisor, or every worker that could tell, does not answer.",
     504: "It took longer than allowed.",
 }
 _SOMEWHERE = {
-    404: "What is named does not exist.",
+    404: "What the request names does not exist.",
     409: "It is in use (`details.holders`, `details.users`), or the requirements have no solution.",
     429: "Too many launches are being followed: `Retry-After` says how many seconds to wait.",
 }
@@ -127,7 +127,10 @@ def _responses(route: Route, *, guarded: bool) -> dict[int | str, dict[str, Any]
             "description": "No token, or one that is not known.",
         }
     # Also for a page of another site, whatever its token.
-    found[403] = {"model": model_of(ErrorReply), "description": "This may not be asked for."}
+    found[403] = {
+        "model": model_of(ErrorReply),
+        "description": "The token lacks the scope, or a page of another site asks.",
+    }
     ok: dict[str, Any] = {"description": route.status.phrase}
     if route.texts:
         ok["content"] = {each: {"schema": {"type": "string"}} for each in route.texts}

@@ -63,13 +63,17 @@ class Guard:
         # text: https://github.com/Kludex/starlette/issues/3357
         host = headers.get("host", "")
         if self._hosts is not None and _name_of(host) not in self._hosts:
-            refused = refusal(HTTPStatus.BAD_REQUEST, "unknown_host", "the Host is not ours")
+            refused = refusal(
+                HTTPStatus.BAD_REQUEST, "unknown_host", "the Host header does not name this server"
+            )
             await refused(scope, receive, send)
             return
         origin = headers.get("origin")
         if scope["method"] not in _SAFE and origin is not None and _site(origin) != host.lower():
             refused = refusal(
-                HTTPStatus.FORBIDDEN, "cross_origin", "a page of another site can't ask for this"
+                HTTPStatus.FORBIDDEN,
+                "cross_origin",
+                "requests from pages of other sites are refused",
             )
             await refused(scope, receive, send)
             return
@@ -77,7 +81,7 @@ class Guard:
             refused = refusal(
                 HTTPStatus.UNAUTHORIZED,
                 "unauthorized",
-                "a body is read only with a token that is known",
+                "a request with a body needs a valid token",
                 {"WWW-Authenticate": "Bearer", "Connection": "close"},
             )
             await refused(scope, receive, send)
@@ -88,7 +92,7 @@ class Guard:
             refused = refusal(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "busy",
-                "too many bodies are being read",
+                "too many request bodies are being read at once",
                 {"Retry-After": "5", "Connection": "close"},
             )
             await refused(scope, receive, send)

@@ -54,7 +54,8 @@ class _PageFiles(StaticFiles):
 
 def add_page(app: FastAPI) -> None:
     """Serve the page; it is no part of the API, and not described as one."""
-    # Some installers make a link to their cache of each file: uv with `link-mode = "symlink"`.
+    # Some installers make each file a link to their cache: uv with `link-mode = "symlink"`,
+    # https://github.com/astral-sh/uv/pull/21376
     files = _PageFiles(packages=[(__package__, "ui")], follow_symlink=True)
 
     async def index(request: Request) -> Response:

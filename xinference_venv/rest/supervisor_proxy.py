@@ -28,7 +28,9 @@ class SupervisorProxy:
             try:
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 if not asked.done():
-                    raise WorkerUnavailable("this server ends", {"hint": "ask again in a moment"})
+                    raise WorkerUnavailable(
+                        "this server is stopping", {"hint": "try again in a moment"}
+                    )
                 return asked.result()
             finally:
                 asked.cancel()

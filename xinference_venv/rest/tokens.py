@@ -16,7 +16,7 @@ from typing import Self
 from xinference_venv.errors import InvalidInput
 
 _LINE = re.compile(r"sha256:([0-9a-f]{64})((?:\s+\S+)+)")
-_HINT = "allowed is 'sha256:DIGEST SCOPE...', the digest that of the token in hexadecimal digits"
+_HINT = "allowed is 'sha256:DIGEST SCOPE...', DIGEST being the token's sha256 in hexadecimal digits"
 
 
 class Scope(StrEnum):
@@ -52,7 +52,9 @@ class Tokens:
                 continue
             read = _LINE.fullmatch(content)
             if read is None:
-                raise InvalidInput(f"line {number} of the token file is no token", {"hint": _HINT})
+                raise InvalidInput(
+                    f"line {number} of the token file can't be read", {"hint": _HINT}
+                )
             try:
                 found[read[1]] = frozenset(map(Scope, read[2].split()))
             except ValueError:

@@ -106,7 +106,7 @@ async def start_model_process(
     when it is cancelled, the process is ended and the lease given back.
     """
     mark = uuid.uuid4().hex
-    # A pool's configuration must fit 10 KiB, so only what differs is passed.
+    # A pool's configuration must fit 10 KiB (xoscar 0.12), so only what differs is passed.
     differing = {
         **(variables or {}),
         _MARK_VARIABLE: mark,
@@ -124,7 +124,8 @@ async def start_model_process(
     started = False
     try:
         async with asyncio.timeout(deadline):
-            # Shielded: of a cancelled append xoscar forgets the child, and never reaps it.
+            # Shielded: of a cancelled append xoscar forgets the child, and never reaps it
+            # (measured with xoscar 0.12).
             address = await asyncio.shield(appending)
         handle = pool.sub_processes[address]
         await bind(worker, environment, handle.pid)

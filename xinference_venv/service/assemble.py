@@ -300,7 +300,7 @@ class Assembly:
                 f"the import check failed: {failure.splitlines()[-1]}",
                 {
                     "output": failure,
-                    "hint": "what the packages declare fits together, what they do does not:"
+                    "hint": "their requirements fit together, but the packages don't work together:"
                     " ask for other versions",
                 },
             )

@@ -169,7 +169,7 @@ class GarbageCollector:
         if not done:
             raise DeadlineExceeded(
                 f"the disk was not measured within {timeout:g} s",
-                {"hint": "it goes on being measured: ask again in a while"},
+                {"hint": "measuring goes on: ask again in a while"},
             )
         return self._measuring.result()
 

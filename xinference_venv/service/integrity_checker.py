@@ -86,7 +86,7 @@ class IntegrityChecker:
 
         def pause() -> None:
             if ended.is_set() or self._stopped.is_set():
-                raise JobCancelled("the check was ended")
+                raise JobCancelled("the check was stopped")
 
         try:
             return await asyncio.to_thread(
@@ -111,7 +111,7 @@ class IntegrityChecker:
         except VirtualEnvError as error:
             return str(error) if error.hint is None else f"{error} ({error.hint})"
         faults = await self._faults_now(key, hashes)
-        return f"it was launched again, and still {faults[0]}" if faults else None
+        return f"it was launched again, and is still broken: {faults[0]}" if faults else None
 
     async def _faults_now(self, key: EnvKey, hashes: bool) -> tuple[str, ...]:
         env_id = await asyncio.to_thread(self.store.env_of, key)
@@ -169,11 +169,11 @@ class IntegrityChecker:
             return
         for addition in found:
             done = "deleted" if addition in removed else "left, since a process may use it"
-            _log.warning("%s was not brought by its package: %s", addition, done)
+            _log.warning("%s does not belong to its package: %s", addition, done)
 
     def _rest(self) -> None:
         if self._stopped.wait(_PAUSE_SECONDS):
-            raise JobCancelled("the check was ended")
+            raise JobCancelled("the check was stopped")
 
 
 def _warn(store: Store, env_id: str, fault: str) -> None:

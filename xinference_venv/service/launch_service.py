@@ -396,7 +396,7 @@ class LaunchService:
                 await asyncio.to_thread(release_unbound, self.store, job.lease)
                 job.lease = None
             except VirtualEnvError as error:
-                _log.warning("a lease of %s is given back later: %s", job.job_id, error)
+                _log.warning("a lease on %s will be released later: %s", job.job_id, error)
                 await asyncio.sleep(_RETURN_SECONDS)
 
     def _expire(self, job: Job) -> None:

@@ -44,7 +44,7 @@ def open_uv(places: Places, store: Store, ambient: Mapping[str, str]) -> Uv:
     if places.temporary == str(store.layout.temporary):
         store.disk.make_directory(store.layout.temporary, mode=0o700)
     named = places.settings.uv_path
-    # The uv package's own fits, by what pip was told of us.
+    # The uv package's own fits, by what pip knows of us.
     needed = None if named is None else needed_versions("uv")
     return Uv(program=find_uv(named), door=door, needed=needed)
 

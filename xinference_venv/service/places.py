@@ -180,7 +180,7 @@ def socket_folder(environ: Mapping[str, str]) -> Iterator[str]:
     folder = tempfile.mkdtemp(prefix=_PREFIX, dir=place)
     try:
         with open(os.path.join(folder, _HELD), "xb") as held:
-            # The system lets go of it when this process dies, however that is.
+            # The system releases it when this process dies, however that is.
             fcntl.flock(held, fcntl.LOCK_EX)
             yield folder
     finally:

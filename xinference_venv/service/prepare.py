@@ -124,8 +124,8 @@ class Preparation:
         """
         if given is not None and not self._fits(given):
             raise InvalidInput(
-                f"the lock given for {self.spec.key} is not of a host equal to this one",
-                {"hint": "launch without it, so that it is resolved here"},
+                f"the lock given for {self.spec.key} was made for another kind of host",
+                {"hint": "launch without it, so that this host resolves"},
             )
         interpreter = self.spec.interpreter
         unusable: dict[str, str] = {}
@@ -371,7 +371,7 @@ class Preparation:
         nothing else needs it.
         """
         taken: list[Lease] = []
-        attached = False
+        linked = False
         try:
             await finish_in_thread(lambda: taken.append(take()))
             [lease] = taken
@@ -380,10 +380,10 @@ class Preparation:
                 await self.assembly.check_imports(venv)
                 await prove(venv)
             await finish_in_thread(self._attach, lease.env_id)
-            attached = True
+            linked = True
             return lease
         finally:
-            if taken and not attached:
+            if taken and not linked:
                 env_id, lease_id = taken[0].env_id, taken[0].lease_id
                 await finish_in_thread(self.store.release_lease, env_id, lease_id)
 

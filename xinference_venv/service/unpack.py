@@ -149,7 +149,7 @@ class Unpacking:
         except OSError as error:
             # A wheel may have a file in the place of another one, even of its own RECORD.
             raise InstallFailed(
-                f"{', '.join(sorted(keys))} can't be taken apart: {error}", {"errno": error.errno}
+                f"{', '.join(sorted(keys))} can't be unpacked: {error}", {"errno": error.errno}
             ) from error
         trees = list(split.trees.values())
         self.store.packages.keep(folder, [each.record.key.folder for each in trees])

@@ -102,7 +102,7 @@ class WorkerService:
         self._garbage = GarbageCollector(launches=self._launches, policy=policy)
         self._compiler = BytecodeCompiler(store=store, door=uv.door)
         self._launches.on_built = self._on_built
-        self._detached: set[str] = set()
+        self._unlinked: set[str] = set()
         self._reaper: asyncio.Task[None] | None = None
 
     async def start(self, address: str) -> None:
@@ -282,7 +282,7 @@ class WorkerService:
         done: list[EnvEntry] = []
         late: list[EnvEntry] = []
         if not dry_run and not plan.refuse:
-            for entry in (*plan.remove, *plan.detach):
+            for entry in (*plan.remove, *plan.unlink):
                 try:
                     stays = await self._remove(entry, force)
                 except StoreError as error:
@@ -317,7 +317,7 @@ class WorkerService:
                     taken = [each for each in await self._entries(only) if each.path == entry.path]
                     return taken[0] if taken else entry
                 if not gone and entry.env_id is not None:
-                    self._watch_detached(entry.env_id)
+                    self._watch_unlinked(entry.env_id)
         return None
 
     async def logs(self, selection: Selection, count: int = 1) -> tuple[WholeLog, ...]:
@@ -412,15 +412,15 @@ class WorkerService:
     def _addressed(self, entry: EnvEntry) -> Environment:
         return Environment.at(self.address, entry)
 
-    def _watch_detached(self, env_id: str) -> None:
+    def _watch_unlinked(self, env_id: str) -> None:
         """Delete an environment without a key when its last holder is gone; no event says so."""
-        self._detached.add(env_id)
+        self._unlinked.add(env_id)
         if self._reaper is None or self._reaper.done():
             self._reaper = asyncio.create_task(self._reap())
 
     async def _reap(self) -> None:
-        while self._detached:
+        while self._unlinked:
             await asyncio.sleep(_REAP_SECONDS)
-            for env_id in list(self._detached):
+            for env_id in list(self._unlinked):
                 if await asyncio.to_thread(self._store.delete_if_unused, env_id):
-                    self._detached.discard(env_id)
+                    self._unlinked.discard(env_id)

@@ -380,11 +380,11 @@ def check_no_link_above(*paths: Path) -> None:
     for path in paths:
         if not is_real(os.fspath(path.parent)):
             raise StoreError(
-                f"{path} is not where it seems to be: a link leads to its directory,"
+                f"{path} is not where it seems to be: a link leads to its folder,"
                 f" {os.path.realpath(path.parent)}",
                 {
-                    "hint": "remove that link, which this program did not make; its home moves"
-                    " as a whole, with XINFERENCE_HOME"
+                    "hint": "remove that link, which this program did not make; to move"
+                    " everything, set XINFERENCE_HOME"
                 },
             )
 
@@ -429,7 +429,7 @@ def store_error(error: OSError) -> StoreError:
     where = "" if not isinstance(path, str | bytes) else f" at {os.fsdecode(path)}"
     hint = hint_for(error)
     return StoreError(
-        f"the file system refused something{where}: {error.strerror or error}",
+        f"a disk operation failed{where}: {error.strerror or error}",
         {"errno": error.errno, **({} if hint is None else {"hint": hint})},
     )
 

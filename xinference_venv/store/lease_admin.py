@@ -96,7 +96,7 @@ def release_leases(
 
 
 def _key_of(store: Store, lease: Lease) -> EnvKey:
-    """What the key of a detached environment may have been."""
+    """What the key of a unlinked environment may have been."""
     try:
         python = store.env_record(lease.env_id).python_version
     except (InvalidRecord, StoreError):

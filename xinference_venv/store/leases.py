@@ -82,16 +82,16 @@ class Leases:
 
     def of(self, env_id: str) -> list[tuple[Lease, Holder]]:
         """The leases that count, whose holder is alive or unknown."""
-        return [each for each in self._judged(env_id) if each[1] is not Holder.GONE]
+        return [each for each in self._judged(env_id) if each[1].counts]
 
     def prune(self, env_id: str) -> list[tuple[Lease, Holder]]:
         """The leases that count; those of dead processes are dropped."""
         counting: list[tuple[Lease, Holder]] = []
         for lease, holder in self._judged(env_id):
-            if holder is Holder.GONE:
-                self.disk.unlink(self.layout.lease(env_id, lease.lease_id))
-            else:
+            if holder.counts:
                 counting.append((lease, holder))
+            else:
+                self.disk.unlink(self.layout.lease(env_id, lease.lease_id))
         if not counting:
             self.disk.remove_empty(self.layout.leases_of(env_id))
         return counting

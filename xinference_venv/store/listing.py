@@ -83,7 +83,7 @@ def packages_of(store: Store, entry: EnvEntry, places: PackagePlaces) -> tuple[P
     """
     there = {each.name: each for each in installed_in(Path(entry.real_path))}
     if entry.env_id is None:
-        why = "it was there before reasons were recorded"
+        why = "the reason was not recorded"
         distributions = [
             LockedDistribution(name=each.name, role=Role.INSTALLED, version=each.version, why=why)
             for each in there.values()

@@ -129,7 +129,10 @@ def hold_lock_briefly(path: Path) -> Iterator[None]:
         if time.monotonic() >= until:
             raise DeadlineExceeded(
                 f"waited {_BRIEF_SECONDS:g} s for {_holder(path)}, which holds {path}",
-                {"hint": "a process that shares this home may be stopped: let it go on, or end it"},
+                {
+                    "hint": "a process that shares this home may be stopped: resume it"
+                    " (kill -CONT), or end it"
+                },
             )
         time.sleep(_BRIEF_POLL_SECONDS)
     with _kept(lock, "a short step"):

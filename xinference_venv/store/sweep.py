@@ -113,7 +113,7 @@ def sweep_stale_records(store: Store) -> None:
 
 
 def _sweep_key_records(store: Store, known: set[str]) -> None:
-    """A crash in the middle of an attaching or a detaching leaves the record without its link."""
+    """A crash in the middle of linking or unlinking a key leaves the record without its link."""
     layout = store.layout
     for name in store.skipped.names(layout.keys):
         digest = name.removesuffix(".json")

@@ -42,7 +42,8 @@ _KEPT_UV_VARIABLES = frozenset(
 )
 LINK_MODE_VARIABLE = "UV_LINK_MODE"
 """How uv brings files from its cache to an environment."""
-# A tree of links into uv's cache would end with that.
+# Not symlink: a tree of links into uv's cache ends with `uv cache prune`,
+# https://github.com/astral-sh/uv/issues/12003
 _LINK_MODES = frozenset({"clone", "copy", "hardlink"})
 # Commands of uv that have commands of their own.
 _GROUPS = (("cache",), ("pip",), ("python",))

@@ -116,7 +116,8 @@ class Builder:
                         python=str(self.env / "bin" / "python"),
                         sources=self.spec.sources_without_backend(),
                         build_constraints=self._build_constraints(),
-                        # uv's own cache does not know what a build saw.
+                        # uv's own cache does not know what a build saw:
+                        # https://github.com/astral-sh/uv/issues/16850
                         cache=None if isolated else str(self.scratch / "cache"),
                         secrets=secrets_of(urls),
                     )

@@ -82,7 +82,7 @@ def version_manager_directories(environ: Mapping[str, str], home: str) -> list[s
     except OSError:
         # Not there, or not for this user: pyenv is another one's.
         return []
-    # 3.6 and 2.7 make uv's own questions fail.
+    # 3.6 and 2.7 make uv's own questions fail: https://github.com/astral-sh/uv/issues/3474
     modern = [each for each in names if re.match(r"3\.(?![0-7](\.|$))", each)]
     folders = [os.path.join(root, each, "bin") for each in sorted(modern, reverse=True)]
     return list(filter(os.path.isdir, folders))

@@ -52,8 +52,7 @@ _MISSING = re.compile(
 )
 _FAILED_BUILD = re.compile(r"Failed to build `(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*?)(?:==| @ |@|`)")
 _WHERE_TO_LOOK = (
-    "see whether the name is right, and whether an index that is asked has it:"
-    " `xinference-venv doctor` names them"
+    "check the name, and whether an index in use has it: `xinference-venv doctor` lists the indexes"
 )
 _WAYS_OUT = (
     "ask for other versions; where a package of the host is in the way, launch with --inherit"

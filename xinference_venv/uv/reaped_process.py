@@ -189,17 +189,17 @@ class ReapedProcess:
             self._hear({"errno": errno.ECHILD, "reason": "it was killed before it started"})
             self._hear({"exit_status": -signal.SIGKILL})
 
-    def _hear(self, said: dict[str, Any]) -> None:
-        """Take what the guard says; what it said before counts."""
-        if "pid" in said and not self._started.done():
-            self.pid = said["pid"]
+    def _hear(self, report: dict[str, Any]) -> None:
+        """Take a report of the guard; the first of each kind counts."""
+        if "pid" in report and not self._started.done():
+            self.pid = report["pid"]
             self._started.set_result(None)
-        elif "errno" in said and not self._started.done():
-            self._started.set_exception(OSError(said["errno"], said["reason"]))
+        elif "errno" in report and not self._started.done():
+            self._started.set_exception(OSError(report["errno"], report["reason"]))
             # Whoever is cancelled meanwhile does not ask for it.
             self._started.exception()
-        elif "exit_status" in said and self.exit_status is None:
-            self.exit_status = said["exit_status"]
+        elif "exit_status" in report and self.exit_status is None:
+            self.exit_status = report["exit_status"]
             self._ended.set_result(self.exit_status)
 
 

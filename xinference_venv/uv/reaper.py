@@ -44,8 +44,8 @@ def serve(requests: socket.socket) -> None:
     # They have the variables of uv in their memory, which builds of the same user shall not read.
     _prctl(_SET_DUMPABLE, 0)
     while True:
-        said, descriptors, _, _ = socket.recv_fds(requests, 1, 4)
-        if not said:
+        request, descriptors, _, _ = socket.recv_fds(requests, 1, 4)
+        if not request:
             return
         if len(descriptors) >= 3:
             _start_guard(descriptors)
@@ -126,10 +126,10 @@ def _bytes(text: str) -> bytes:
     return text.encode("latin-1")
 
 
-def _answer(control: int, **said: object) -> None:
+def _answer(control: int, **answer: object) -> None:
     # A worker that died hears nothing.
     with suppress(OSError):
-        os.write(control, json.dumps(said).encode() + b"\n")
+        os.write(control, json.dumps(answer).encode() + b"\n")
 
 
 def _until_ended(process: int, control: int, woken: int, kill_after: float) -> int:

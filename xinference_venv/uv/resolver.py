@@ -381,7 +381,7 @@ class Resolver:
         return {name: hidden[name] for name in sorted(needed & hidden.keys())}
 
     def _report(self, again: Mapping[str, str]) -> None:
-        self.say(f"resolving again, since the host's can't be shown: {', '.join(again)}")
+        self.say(f"resolving again, since these of the host don't fit: {', '.join(again)}")
         self._unusable |= again
 
     # Over the host
@@ -396,7 +396,7 @@ class Resolver:
             and not contradicted(name, version, (*self._lines(), *self._bounds()))
         )
         if not self._unusable and all(may_be_satisfied(line, self.host) for line in self._lines()):
-            self.say("resolving with what the host has")
+            self.say("resolving with the host's packages")
             found = await self._try(sources, kept=offered, of_host_alone=True)
             if not isinstance(found, UvFailed):
                 return found
@@ -846,7 +846,7 @@ class Resolver:
                 for dependency in dependencies
                 if dependency.name == name != requirer and not dependency.allows(version)
             ]
-            why = ", ".join(dict.fromkeys(requirers)) or "nothing that is asked for fits it"
+            why = ", ".join(dict.fromkeys(requirers)) or "nothing requested fits it"
             warnings.append(
                 f"#system_{name}#: the host's {name} {version} gives way to"
                 f" {found.installed[name]}, since {why}"

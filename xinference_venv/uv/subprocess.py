@@ -176,7 +176,7 @@ class ProcessRunner:
         secrets: frozenset[str] = frozenset(),
         working_directory: str = "/",
         configuration: str = "",
-        doing: str = "looking at an interpreter",
+        doing: str = "inspecting an interpreter",
         resolving: bool = False,
     ) -> Finished:
         """Run a command to its end; `deadline` is in seconds from when it starts.
@@ -381,7 +381,7 @@ class Uv:
                 raise
             on_line("the certificate is not known to uv: trying with those of the system")
             # pip trusts the system's store, uv its own unless set otherwise; a company's
-            # authority is mostly in the first alone (astral-sh/uv, "TLS certificates").
+            # authority is mostly in the first alone: https://github.com/astral-sh/uv/issues/11728
             self.trust[_SYSTEM_CERTIFICATES] = "1"
             try:
                 return await self._run(command, deadline, on_line, working_directory)
@@ -455,7 +455,7 @@ def _words(finished: Finished) -> str:
 def _hint(finished: Finished) -> str | None:
     """What to do about an error that is the host's, not of the packages."""
     if finished.exit_status == -signal.SIGKILL:
-        return "launch again; the system may have had too little memory, its log tells"
+        return "launch again; the system may have run out of memory (see its log)"
     return hint_for(finished.tail)
 
 

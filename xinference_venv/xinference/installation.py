@@ -46,8 +46,9 @@ class Installation:
         await in_phase(Phase.INSTALLING, room)
         site_packages = site_packages_of(staged)
         await in_phase(Phase.INSTALLING, builder.install(placed, _log.debug))
-        # Nothing of the host and nothing of ours is there while wheels are installed: uv would
-        # write through links, and a wheel could have the launcher's name.
+        # Nothing of the host and nothing of ours is there while wheels are installed: a wheel
+        # could have the launcher's name, and uv would write through links:
+        # https://github.com/astral-sh/uv/pull/21699
         await in_phase(Phase.INSTALLING, asyncio.to_thread(check_placement, staged, site_packages))
         await finish_in_thread(self._furnish, lock, staged)
         if self.assembly.spec.sees_host:

@@ -188,7 +188,7 @@ def _read(engine: Engine, path: Path) -> InPlaceRecord | None:
         data = engine.store.disk.read_json(path / RECORD_NAME)
         return None if data is None else InPlaceRecord.from_dict(data)
     except InvalidRecord as error:
-        _log.warning("%s is taken for one that another program made: %s", path, error)
+        _log.warning("%s is treated as made by another program: %s", path, error)
         return None
 
 

@@ -180,7 +180,7 @@ class Change:
                 lock = await self._lock(resolution, kept, hidden)
                 gone = tuple(each for each in self.current.own if each not in kept)
                 return _Plan(lock=lock, kept=kept, gone=gone)
-            _log.info("resolving afresh, since the host's can't be shown: %s", ", ".join(again))
+            _log.info("resolving again, since these of the host don't fit: %s", ", ".join(again))
             asked = {line.name for line in spec.requirements}
             fresh = [self._line(each) for each in again if each in {*self.spec.roots} - asked]
             spec = replace(spec, requirements=(*spec.requirements, *fresh))

@@ -80,7 +80,7 @@ def test_the_document_of_a_launch_has_no_lease_for_none_is_left() -> None:
     assert outcome(ready("a:1"), FAILED).not_ready == ["b:2"]
 
 
-def test_the_workers_are_shown_with_what_they_last_told() -> None:
+def test_the_workers_are_shown_with_what_they_last_reported() -> None:
     snapshot = {"jobs": 2, "free_bytes": 2048}
     told = status(worker_address="a:1", state="suspect", snapshot=snapshot, snapshot_age=7.25)
     new = status(state="suspect", worker_id="w2")
@@ -109,7 +109,7 @@ def test_who_did_not_answer_is_named_with_its_state_and_the_age_of_its_snapshot(
     assert shown == "unreachable: b:2 (alive, no snapshot yet): no answer"
 
 
-def test_the_silence_of_a_worker_is_an_error_for_what_everyone_has_to_do() -> None:
+def test_an_unreachable_worker_is_an_error_for_what_everyone_has_to_do() -> None:
     assert unreachable_error(Gathered(list=())) is None
     error = unreachable_error(silent())
     assert error is not None

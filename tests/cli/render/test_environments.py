@@ -190,7 +190,7 @@ def test_a_listing_says_where_unmanaged_ones_are_and_who_uses_them() -> None:
     assert lines[3:] == [
         "unmanaged: /home/v2/two\\nlines",
         "unmanaged: /home/v2/x, a link to /srv",
-        "processes that may not be looked at, and may use them or not: 3",
+        "processes that can't be looked at, and may use them: 3",
     ]
     assert old.hindrance == "in use by process 7 (python -m old), seen in its memory map"
 
@@ -235,7 +235,7 @@ def test_a_plan_shows_origins_roles_and_totals() -> None:
     assert "a[x]>1       launch" in shown
     assert "Installed in the environment: 2 packages, 2.00 KiB and 1 unknown" in shown
     assert "Inherited from the host: 1 package" in shown
-    assert "Shadowed: the host's give way to installed ones: 1 package" in shown
+    assert "Shadowed: packages of the host that installed ones replace: 1 package" in shown
     assert "Hidden" not in shown
     assert shown.endswith("warning: beware")
 
@@ -254,7 +254,7 @@ def test_an_explanation_says_of_what_it_knows_nothing() -> None:
 
 
 def test_a_plan_without_an_environment_says_so() -> None:
-    assert "No environment would be made" in printed(
+    assert "No environment would be built" in printed(
         environments.planned(LaunchPlan(enabled=False, spec=None, lock=None, worker_address="a:1"))
     )
 
@@ -263,22 +263,22 @@ def report(
     dry_run: bool, worker: str = "a", done: Sequence[EnvEntry] | None = None, **parts: EnvEntry
 ) -> Gathered[RemovalReport]:
     listed = {part: (parts[part],) if part in parts else () for part in PARTS}
-    gone = (*listed["remove"], *listed["detach"]) if done is None else done
+    gone = (*listed["remove"], *listed["unlink"]) if done is None else done
     plan = RemovalPlan(**listed)
     made = () if dry_run else tuple(Environment.at(worker, each) for each in gone)
     only = RemovalReport(plan=plan, done=made, dry_run=dry_run, worker_address=worker)
     return Gathered(list=(only,))
 
 
-PARTS = ("remove", "detach", "refuse")
+PARTS = ("remove", "unlink", "refuse")
 
 
 def test_a_removal_says_what_became_of_each() -> None:
     other = replace(ENTRY, path="/home/v4/toy/vllm/3.12")
-    shown = printed(environments.removed(report(False, remove=ENTRY, detach=other)))
+    shown = printed(environments.removed(report(False, remove=ENTRY, unlink=other)))
     assert shown.splitlines() == [
         "removed: [red]toy (Python 3.11, engine vllm), 3.00 MiB",
-        "detached: [red]toy (Python 3.11, engine vllm); its files stay until the last holder is"
+        "unlinked: [red]toy (Python 3.11, engine vllm); its files stay until the last holder is"
         " gone: in use by toy-0 (process 42 on box)",
     ]
 
@@ -292,7 +292,7 @@ def test_a_dry_removal_says_what_would_become_of_each() -> None:
     ]
 
 
-def test_where_a_worker_refused_only_what_is_gone_is_said() -> None:
+def test_where_a_worker_refused_only_what_is_gone_is_reported() -> None:
     one = report(False, remove=ENTRY)
     two = report(False, "b", (), remove=ENTRY, refuse=ENTRY)
     both = Gathered(list=(*one.list, *two.list))

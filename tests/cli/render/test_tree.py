@@ -37,12 +37,12 @@ def test_the_tree_shows_what_brought_what_with_sizes() -> None:
         "└── torch 2.8, inherited",
         "    ├── lib as built (*)",
         "    └── numpy 1.26.4, inherited",
-        "(*) what it requires stands at another place",
+        "(*) its requirements are listed elsewhere",
         "",
-        "Shadowed: the host's give way to installed ones: 1 package",
+        "Shadowed: packages of the host that installed ones replace: 1 package",
         "└── lib 0.9: 1.0 is installed: model: app -> lib==1.0",
         "",
-        "Hidden: the host's are not shown: 1 package",
+        "Hidden: packages of the host that the environment does not show: 1 package",
         "└── old 0.1: it requires lib<1",
     ]
 

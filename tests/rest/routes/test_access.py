@@ -8,7 +8,7 @@ from tests.rest.fakes import FakeSupervisor, app_of, browser
 from xinference_venv.rest.tokens import Tokens
 
 
-async def test_the_scopes_of_a_token_are_told_and_none_of_an_unknown_one() -> None:
+async def test_the_scopes_of_a_token_are_reported_and_none_of_an_unknown_one() -> None:
     digest = hashlib.sha256(b"known").hexdigest()
     tokens = Tokens.parse(f"sha256:{digest} virtualenv:list virtualenv:delete")
     async with browser(app_of(FakeSupervisor(), tokens=tokens)) as ask:

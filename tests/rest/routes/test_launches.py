@@ -104,7 +104,7 @@ async def test_an_environment_in_use_is_refused_with_its_holders() -> None:
     from tests import fakes
 
     entry = fakes.entry(None, fakes.lease()).to_dict()
-    report = {"remove": [], "detach": [], "refuse": [entry], "done": [], "dry_run": False}
+    report = {"remove": [], "unlink": [], "refuse": [entry], "done": [], "dry_run": False}
     supervisor = FakeSupervisor()
     supervisor.answers["remove_virtual_env"] = supervisor.gathered(
         {**report, "worker_address": "10.0.0.1:4000"}

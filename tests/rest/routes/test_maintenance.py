@@ -20,7 +20,7 @@ async def test_a_lease_of_a_living_process_is_refused() -> None:
     assert answer.json()["message"] == f"lease a-lease is held by {fakes.lease()}"
 
 
-async def test_a_lease_that_is_not_there_is_404_and_503_while_nobody_can_say() -> None:
+async def test_a_lease_that_is_not_there_is_404_and_503_while_no_one_can_say() -> None:
     supervisor = FakeSupervisor()
     async with browser(app_of(supervisor)) as ask:
         absent = await ask.delete("/v1/leases/another")

@@ -103,7 +103,7 @@ def test_no_environment_has_no_mark(tmp_path: Path) -> None:
     assert read_broken_marker(Disk(), tmp_path / "none") is None
 
 
-def test_many_faults_are_counted_and_not_all_told() -> None:
+def test_many_faults_are_counted_and_not_all_reported() -> None:
     few = [str(number) for number in range(FAULTS_KEPT)]
     assert bounded(few) == tuple(few)
     assert bounded([*few, "more", "and more"]) == (*few, "and 2 more faults")

@@ -145,7 +145,7 @@ def test_an_environment_without_packages_is_empty(tmp_path: Path) -> None:
     assert found == Inspection(size_bytes=0, files=0, installed={}, own_files={}, faults=())
 
 
-def test_the_files_that_no_package_brought_are_told_with_their_sizes(site: Path) -> None:
+def test_the_files_that_no_package_brought_are_reported_with_their_sizes(site: Path) -> None:
     (env_of(site) / "pyvenv.cfg").write_text("home = /usr/bin\n")
     (env_of(site) / "bin" / "activate").write_text("")
     (site / "zzzz.pth").write_text("import site\n")

@@ -124,7 +124,7 @@ def test_arguments_pass_as_they_are(env: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["working directory", "PYTHONPATH", "both"])
-def test_a_stray_module_does_not_win(env: Path, strays: Path, how: str) -> None:
+def test_a_loose_module_does_not_win(env: Path, strays: Path, how: str) -> None:
     [site] = env.glob("lib/python3*/site-packages")
     (site / "six.py").write_text("print('of the environment')")
     (site / "model.py").write_text("import six, json")

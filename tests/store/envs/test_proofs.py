@@ -29,7 +29,7 @@ def names(store: Store) -> list[str]:
     return sorted(os.listdir(store.layout.proofs))
 
 
-def test_a_proof_is_kept_until_it_served_nobody_for_long(store: Store) -> None:
+def test_a_proof_is_kept_until_it_served_no_one_for_long(store: Store) -> None:
     kept(store, "long ago", NOW - 91 * DAY)
     kept(store, "lately", NOW - 89 * DAY)
     assert is_proved(store.disk, store.layout, "lately")

@@ -239,7 +239,7 @@ def test_an_environment_that_is_removed_during_the_check_has_no_faults(store: St
     assert rubbish(store) == []
 
 
-def test_an_environment_that_is_made_anew_during_the_check_is_checked_anew(store: Store) -> None:
+def test_an_environment_that_is_built_again_during_the_check_is_checked_again(store: Store) -> None:
     env_id = publish(store, "numpy")
     (store.layout.env(env_id) / SITE / "numpy" / "__init__.py").unlink()
     (store.layout.env(env_id) / RECORD_NAME).unlink()
@@ -263,7 +263,7 @@ class ReadOnly(Disk):
         super().write_json(path, value, durable=durable)
 
 
-def test_what_is_found_is_told_even_if_it_can_not_be_marked(tmp_path: Path) -> None:
+def test_what_is_found_is_reported_even_if_it_can_not_be_marked(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "virtualenv", ReadOnly())
     env_id = publish(store, "numpy")
     assert look(store, env_id) == ()
@@ -305,7 +305,7 @@ def broken_in_use(store: Store, child: subprocess.Popen[bytes]) -> str:
     return env_id
 
 
-def test_the_one_beside_a_broken_one_in_use_is_found_whole_by_the_lock(
+def test_the_one_next_to_a_broken_one_in_use_is_found_whole_by_the_lock(
     store: Store, children: Children
 ) -> None:
     child = children()
@@ -334,7 +334,7 @@ def test_the_one_beside_a_broken_one_in_use_is_found_whole_by_the_lock(
     assert look(store, third, hashes=True) == ()
 
 
-def test_the_locks_own_environment_comes_before_those_beside(
+def test_the_locks_own_environment_comes_before_those_next_to_it(
     store: Store, children: Children
 ) -> None:
     child = children()

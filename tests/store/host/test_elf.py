@@ -112,7 +112,7 @@ def test_a_library_that_no_distribution_owns_binds_to_none(
     assert bound({"extension": [path], "libpkg": [library]}) == {}
 
 
-def test_a_copy_of_a_library_of_the_system_binds_nobody_to_its_owner(site: Path) -> None:
+def test_a_copy_of_a_library_of_the_system_binds_no_one_to_its_owner(site: Path) -> None:
     copy = Path(compile_object(site / "toolchain" / "libstdc++.so.6"))
     path = compile_object(site / "extension" / "_c.so", copy)
     assert bound({"extension": [path], "toolchain": [copy]}) == {}
@@ -247,7 +247,7 @@ def test_what_extension_modules_need_by_their_own_libraries_too_and_no_plug_in_d
     assert linkage_of([]) == Linkage(provided=(), needed=(), linked=())
 
 
-def test_libraries_of_every_system_are_needed_of_nobody(site: Path) -> None:
+def test_libraries_of_every_system_are_needed_of_no_one(site: Path) -> None:
     zlib = Path(compile_object(site / "libz.so.1"))
     assert linkage_of([compile_object(site / "_c.so", zlib)]).needed == ()
     assert is_of_the_system("libz.so.1")

@@ -170,7 +170,7 @@ def test_places_that_are_gone_have_no_distributions(tmp_path: Path) -> None:
     assert scan(tmp_path / "gone", tmp_path / "file") == ({}, ())
 
 
-def test_a_second_copy_beside_the_first_is_skipped_with_the_reason(tmp_path: Path) -> None:
+def test_a_second_copy_next_to_the_first_is_skipped_with_the_reason(tmp_path: Path) -> None:
     fake_distribution(tmp_path, "lib", "1.0")
     second = fake_distribution(tmp_path, "lib", "2.0")
     found, skipped = scan(tmp_path, tmp_path)
@@ -253,7 +253,7 @@ def test_a_nested_environment_is_read_in_the_order_of_its_interpreter(tmp_path: 
         ),
     ],
 )
-def test_a_direct_url_is_told_without_credentials(
+def test_a_direct_url_is_reported_without_credentials(
     tmp_path: Path, written: dict[str, object], url: str
 ) -> None:
     place = fake_distribution(tmp_path, "lib", "1.0")

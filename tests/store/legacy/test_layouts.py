@@ -314,6 +314,6 @@ def test_a_link_in_the_place_of_a_model_is_no_way_to_a_key(store: Store, tmp_pat
     (store.layout.root / "v4").mkdir()
     (store.layout.root / "v4" / "a-model").symlink_to(tmp_path / "elsewhere")
     for attempt in (lambda: check_free(store.layout, key()), lambda: attach(store)):
-        with pytest.raises(StoreError, match="a link leads to its directory"):
+        with pytest.raises(StoreError, match="a link leads to its folder"):
             attempt()
     assert tree(tmp_path / "elsewhere") == []

@@ -26,7 +26,7 @@ def sizes(store: Store, *directories: Path) -> dict[Path, int]:
     return sizes_of(store.layout, store.disk, directories)
 
 
-def test_what_was_measured_is_remembered_until_something_is_installed(
+def test_what_was_measured_is_kept_until_something_is_installed(
     store: Store, old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert sizes(store, old) == {old: 100}
@@ -69,7 +69,7 @@ def test_what_is_gone_is_forgotten_and_what_was_not_asked_for_is_not(
 
 
 @pytest.mark.parametrize("content", ["", "[]", "null", '{"PATH": 1}', '{"PATH": {"size": "1"}}'])
-def test_a_damaged_memory_is_made_anew(store: Store, old: Path, content: str) -> None:
+def test_a_damaged_memory_is_built_again(store: Store, old: Path, content: str) -> None:
     store.layout.old_sizes.write_text(content.replace("PATH", str(old)))
     assert sizes(store, old) == {old: 100}
     assert sizes(store, old) == {old: 100}

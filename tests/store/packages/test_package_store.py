@@ -111,7 +111,7 @@ def test_a_file_that_was_changed_breaks_the_tree_until_it_is_made_again(
     assert os.listdir(store.layout.broken) == []
 
 
-def test_a_file_that_is_gone_and_one_more_are_told_apart(
+def test_a_file_that_is_gone_and_one_more_are_distinguished(
     unpack: Unpack, store: Store, lamp: PackageRecord
 ) -> None:
     package = unpack.site(lamp) / "lamp"

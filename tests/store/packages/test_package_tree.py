@@ -100,7 +100,7 @@ def test_what_several_share_is_taken_apart_file_by_file(unpack: Unpack, wheels: 
         assert {path for path in found if path.startswith("space/")} == own
 
 
-def test_two_owners_of_one_path_are_told_and_left(unpack: Unpack, wheels: Path) -> None:
+def test_two_owners_of_one_path_are_reported_and_left(unpack: Unpack, wheels: Path) -> None:
     build_wheel(wheels, "one", "1.0", modules={"one.py": "", "tests/__init__.py": "# one\n"})
     build_wheel(wheels, "two", "1.0", modules={"two.py": "", "tests/__init__.py": ""})
     build_wheel(wheels, "six", "1.0")
@@ -143,7 +143,7 @@ def test_programs_scripts_and_data_lie_apart_with_their_bits(unpack: Unpack, whe
     assert tool.notes == ()
 
 
-def test_directories_are_closed_and_files_only_where_nobody_else_has_them(
+def test_directories_are_closed_and_files_only_where_no_one_else_has_them(
     unpack: Unpack, wheels: Path
 ) -> None:
     build_wheel(wheels, "lamp", "1.0", modules={"lamp/__init__.py": "", "lamp/data/x.txt": ""})

@@ -96,7 +96,7 @@ def test_bytes_are_those_of_the_rows_that_have_a_size(tmp_path: Path) -> None:
     assert recorded_bytes(tmp_path / "nowhere") is None
 
 
-def test_a_file_list_is_told_apart_by_what_lies_inside(tmp_path: Path) -> None:
+def test_a_file_list_is_distinguished_by_what_lies_inside(tmp_path: Path) -> None:
     metadata = tmp_path / "toy-1.0.dist-info"
     metadata.mkdir()
     (metadata / "RECORD").write_bytes(b"./toy.py,,\r\n../bin/toy,,\r\ncaf\xe9.py,,\r\n")

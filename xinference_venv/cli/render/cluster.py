@@ -180,8 +180,8 @@ def unreachable_error(answer: Gathered[T]) -> WorkerUnavailable | None:
     if answer.is_whole:
         return None
     return WorkerUnavailable(
-        f"not known to be done on {answer.missing}: no answer from there",
-        {"hint": "the others have answered; do it again when these are back"},
+        f"it is not known whether this was done on {answer.missing}: no answer",
+        {"hint": "it was done on the others; repeat it when these are back"},
     )
 
 

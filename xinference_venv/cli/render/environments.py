@@ -130,7 +130,7 @@ def launched(outcome: LaunchOutcome) -> list[RenderableType]:
     environment, entry = outcome.environment, outcome.entry
     facts: list[tuple[str, str]] = []
     if environment.path is None:
-        heading = f"{outcome.model_name} needs no environment: the host's interpreter serves it"
+        heading = f"{outcome.model_name} needs no environment: it runs in the host's interpreter"
     else:
         heading = f"{outcome.model_name} is ready"
         facts += [("environment", environment.path), ("real path", environment.real_path or _NONE)]
@@ -163,7 +163,9 @@ def planned(plan: LaunchPlan, *, workers: bool = False) -> list[RenderableType]:
     """
     spec, lock = plan.spec, plan.lock
     if spec is None or lock is None:
-        return [Text("No environment would be made: the host's interpreter serves.")]
+        return [
+            Text("No environment would be built: the model would run in the host's interpreter.")
+        ]
     requirements = new_table("Requirement", "Origin")
     for line in spec.requirements:
         requirements.add_row(line.requirement, line.origin.value)
@@ -229,7 +231,7 @@ def _unmanaged(entries: Iterable[EnvEntry]) -> list[Text]:
     unknown = max((entry.unknown_users for entry in left), default=0)
     shown = [f"unmanaged: {printable(entry.path)}{_linked(entry)}" for entry in left]
     if unknown:
-        shown.append(f"processes that may not be looked at, and may use them or not: {unknown}")
+        shown.append(f"processes that can't be looked at, and may use them: {unknown}")
     return list(map(Text, shown))
 
 
@@ -282,12 +284,12 @@ def removed(answer: Gathered[RemovalReport], *, workers: bool = False) -> list[R
     for report in answer.list:
         plan, dry_run = report.plan, report.dry_run
         where, would = where_of(report, workers), "would be " if dry_run else ""
-        detached = {each.path for each in plan.detach}
+        unlinked = {each.path for each in plan.unlink}
         done = (each.entry for each in report.done)
-        for entry in (*plan.remove, *plan.detach) if dry_run else done:
-            if entry.path in detached:
+        for entry in (*plan.remove, *plan.unlink) if dry_run else done:
+            if entry.path in unlinked:
                 shown.append(
-                    f"{where}{would}detached: {entry.key}; its files stay until the last holder"
+                    f"{where}{would}unlinked: {entry.key}; its files stay until the last holder"
                     f" is gone: {entry.hindrance}"
                 )
             else:

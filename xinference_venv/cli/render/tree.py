@@ -18,8 +18,8 @@ from xinference_venv.planning.provenance import Branch, branches_of
 _TITLES = {
     Role.INSTALLED: "Installed in the environment",
     Role.INHERITED: "Inherited from the host",
-    Role.SHADOWED: "Shadowed: the host's give way to installed ones",
-    Role.HIDDEN: "Hidden: the host's are not shown",
+    Role.SHADOWED: "Shadowed: packages of the host that installed ones replace",
+    Role.HIDDEN: "Hidden: packages of the host that the environment does not show",
 }
 _ELSEWHERE = " (*)"
 
@@ -34,7 +34,7 @@ def explanation(distributions: Sequence[LockedDistribution]) -> list[RenderableT
     branches = branches_of(distributions)
     shown: list[RenderableType] = [Text(), *present, _tree(branches)]
     if any(_is_elsewhere(branch) for branch in branches):
-        shown.append(Text(f"{_ELSEWHERE.strip()} what it requires stands at another place"))
+        shown.append(Text(f"{_ELSEWHERE.strip()} its requirements are listed elsewhere"))
     for role in (Role.SHADOWED, Role.HIDDEN):
         if by_role[role]:
             listed = Tree(Text(f"{_TITLES[role]}: {_total(by_role[role])}"))

@@ -123,9 +123,12 @@ WorkerIp = Annotated[
     _described(minLength=1, maxLength=MAX_NAME_BYTES),
 ]
 WorkerAddress = Annotated[_Place, Query(description="The worker's address (HOST:PORT).")]
-DryRun = Annotated[_Flag, Query(description="Only say what would go.")]
-Force = Annotated[_Flag, Query(description="Whatever uses it; files stay until that has ended.")]
-Count = Annotated[int, Query(ge=1, le=100, description="So many of each worker.")]
+DryRun = Annotated[_Flag, Query(description="Only report what would be removed.")]
+Force = Annotated[
+    _Flag,
+    Query(description="Even if it is in use; its files stay until its last process has ended."),
+]
+Count = Annotated[int, Query(ge=1, le=100, description="How many logs of each worker.")]
 Offset = Annotated[int, Query(ge=0, le=MAX_LOG_BYTES, description="In bytes; 0: the beginning.")]
 Since = Annotated[int, Query(ge=0, le=MAX_INTEGER, description="Only events after this number.")]
 Wait = Annotated[
@@ -134,7 +137,7 @@ Wait = Annotated[
         ge=0.0,
         le=MAX_WAIT_SECONDS,
         allow_inf_nan=False,
-        description="Wait so many seconds for an event that is new.",
+        description="Wait up to so many seconds for a new event.",
     ),
 ]
 JobId = Annotated[str, Path(max_length=MAX_NAME_BYTES)]
@@ -146,7 +149,7 @@ LastEventId = Annotated[
     Header(
         alias="Last-Event-ID",
         pattern=r"^([0-9]{1,15}|end)?$",
-        description="Go on after this event, as browsers ask.",
+        description="Continue after this event; browsers send it.",
     ),
 ]
 

@@ -47,7 +47,7 @@ function address() {
   };
 }
 
-// Draw the view that the address means; the focus goes to its heading when somebody went there.
+// Draw the view that the address means; the focus goes to its heading after navigation.
 function draw() {
   leaving.abort();
   leaving = new AbortController();
@@ -137,10 +137,10 @@ function drawPulse(workers) {
 
 // Say once that nothing answers, and once that it does again.
 function connection(answers) {
-  const said = $("connection").childElementCount > 0;
-  if (!answers && !said)
+  const shown = $("connection").childElementCount > 0;
+  if (!answers && !shown)
     $("connection").replaceChildren(notice("bad", h("p", {}, t("connection.lost"))));
-  if (answers && said) {
+  if (answers && shown) {
     $("connection").replaceChildren();
     announce(t("connection.back"));
   }

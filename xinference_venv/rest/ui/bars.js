@@ -1,4 +1,4 @@
-// Bars of parts, drawn as SVG: a picture of numbers that stand beside it as text.
+// Bars of parts, drawn as SVG: a picture of numbers that are also there as text.
 
 import { h, svg } from "./dom.js";
 import { size } from "./format.js";

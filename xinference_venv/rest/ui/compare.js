@@ -1,4 +1,4 @@
-// Two environments beside each other: which packages differ.
+// Two environments side by side: which packages differ.
 
 import { get, meaning } from "./api.js";
 import { field } from "./controls.js";
@@ -30,7 +30,7 @@ function change(here, there) {
 
 export async function showCompare(place, values, signal) {
   const board = noticeBoard();
-  const said = h("p", { class: "total", role: "status" });
+  const status = h("p", { class: "total", role: "status" });
   const selects = ["left", "right"].map((side) =>
     h("select", { id: `compare-${side}`, on: { change: () => compare() } }),
   );
@@ -79,7 +79,7 @@ export async function showCompare(place, values, signal) {
   function draw() {
     const differing = rows.filter((each) => each.change !== "same");
     shown.show(only.checked ? differing : rows);
-    said.textContent = count("compare.total", differing.length, { of: rows.length });
+    status.textContent = count("compare.total", differing.length, { of: rows.length });
   }
 
   async function compare() {
@@ -102,7 +102,7 @@ export async function showCompare(place, values, signal) {
       field(t("compare.left"), selects[0]),
       field(t("compare.right"), selects[1]),
     ),
-    h("div", { class: "toolbar" }, h("label", { class: "check" }, only, t("compare.only")), said),
+    h("div", { class: "toolbar" }, h("label", { class: "check" }, only, t("compare.only")), status),
     shown.element,
   );
   try {

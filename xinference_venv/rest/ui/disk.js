@@ -15,17 +15,17 @@ export function showDisk(place, values, signal) {
   const board = noticeBoard();
   const list = h("div", { class: "cards single" });
   const measure = button({ text: t("disk.again"), glyph: "again", kind: "quiet", onClick: look });
-  const said = h("p", { class: "busy", role: "status" });
+  const status = h("p", { class: "busy", role: "status" });
   place.append(
     h("p", { class: "lead" }, t("disk.lead")),
-    h("div", { class: "toolbar" }, measure, said),
+    h("div", { class: "toolbar" }, measure, status),
     board.element,
     list,
   );
 
   async function look() {
     measure.disabled = true;
-    said.textContent = t("disk.measuring");
+    status.textContent = t("disk.measuring");
     try {
       const answer = await get("disk", {}, signal);
       board.show(partialNotice(answer));
@@ -34,7 +34,7 @@ export function showDisk(place, values, signal) {
     } catch (error) {
       if (error.name !== "AbortError") board.show(errorNotice(error));
     }
-    said.textContent = "";
+    status.textContent = "";
     measure.disabled = false;
   }
 

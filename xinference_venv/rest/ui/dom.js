@@ -72,13 +72,13 @@ export function newId(prefix) {
   return `${prefix}-${numbers}`;
 }
 
-// Tell those who do not look at it; the same text again is said again.
+// Announce a text to screen readers; the same text again is read again.
 export function announce(text) {
   const live = $("live");
   live.textContent = live.textContent === text ? `${text}\u00a0` : text;
 }
 
-// Do something now and every so many seconds, while somebody looks, until `signal` ends it.
+// Do something now and every so many seconds, while the page is visible, until `signal` ends it.
 // Returns a function that does it at once.
 export function repeat(seconds, signal, work) {
   let timer;

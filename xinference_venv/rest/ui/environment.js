@@ -1,4 +1,4 @@
-// One environment: what it is, its packages, why each is there, and what its builds said.
+// One environment: what it is, its packages, why each is there, and the output of its builds.
 
 import { get, meaning } from "./api.js";
 import { badge, button, gated, pathText } from "./controls.js";

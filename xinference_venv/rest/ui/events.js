@@ -28,7 +28,7 @@ async function* parsed(stream) {
 }
 
 // Follow a job to its end, through lost connections: `hear` gets each event of kind "job" and
-// "end", `lost` is told whether the connection is (an error, or null). Raises what the API says.
+// "end", `lost` gets the error of a lost connection, or null when it is back. Raises errors of the API.
 export async function follow(jobId, { since, hear, lost, signal }) {
   let last = String(since);
   while (!signal.aborted) {

@@ -47,7 +47,7 @@ export async function showJob(place, values, signal, heading) {
 
   function ended() {
     if (!state.ended) return;
-    // A cancelled launch is what somebody wanted.
+    // A cancelled launch is no failure.
     if (state.phase === "cancelled")
       ending.replaceChildren(notice("info", h("p", {}, t("job.cancelled"))));
     else if (state.error) ending.replaceChildren(errorNotice(state.error));
@@ -84,7 +84,7 @@ function elapsed(state) {
   return span((state.ended ? last : Date.now() / 1000) - began);
 }
 
-// The part of one worker. What can be opened stays as it is while the rest is drawn anew.
+// The part of one worker. What can be opened stays as it is while the rest is drawn again.
 function workerCard(address, jobId, model, signal) {
   const head = h("header", {});
   const steps = h("ol", { class: "steps", "aria-label": t("job.phases") });
@@ -103,8 +103,8 @@ function workerCard(address, jobId, model, signal) {
     ending,
     log.element,
   );
-  let said = "";
-  let told = null;
+  let shownPhase = "";
+  let shownOutcome = null;
 
   function show(worker, launch) {
     const ended = hasEnded(worker.phase);
@@ -117,12 +117,12 @@ function workerCard(address, jobId, model, signal) {
     const outcome = worker.result ?? worker.error;
     // How it ended says more than that it did.
     message.textContent = ended && outcome ? "" : worker.message;
-    if (worker.phase !== said) announce(`${address}: ${t(`state.${worker.phase}`)}`);
-    said = worker.phase;
+    if (worker.phase !== shownPhase) announce(`${address}: ${t(`state.${worker.phase}`)}`);
+    shownPhase = worker.phase;
     // The error of the only worker stands above, as that of the launch.
-    if (outcome !== told && !(worker.error && launch.workers.size === 1))
+    if (outcome !== shownOutcome && !(worker.error && launch.workers.size === 1))
       ending.replaceChildren(...result(worker));
-    told = outcome;
+    shownOutcome = outcome;
     element.classList.toggle("ended", ended);
     log.ended(ended || launch.ended);
   }

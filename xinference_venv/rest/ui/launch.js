@@ -110,11 +110,12 @@ export function showLaunch(place, values, signal) {
     const model = known.get(draft.model.trim());
     offer(engines, model?.engines?.length ? model.engines : ENGINES);
     offer(formats, model?.formats?.length ? model.formats : FORMATS);
-    const said = model && (model.packages.length ? listed(model.packages) : t("launch.model.bare"));
+    const packages =
+      model && (model.packages.length ? listed(model.packages) : t("launch.model.bare"));
     if (!draft.model.trim()) about.textContent = t("launch.model.hint");
     else
       about.textContent = model
-        ? `${model.description ?? ""} ${t("launch.model.known", { packages: said })}`.trim()
+        ? `${model.description ?? ""} ${t("launch.model.known", { packages })}`.trim()
         : t("launch.model.new");
   }
 

@@ -1,4 +1,4 @@
-// What uv says in a build, read on while somebody looks at it.
+// uv's output in a build, read on while it is open.
 
 import { get } from "./api.js";
 import { h } from "./dom.js";
@@ -12,13 +12,13 @@ const LOOKED_AT = 20;
 // A panel that shows the log of a worker's job once it is opened. Tell it when the job `ended`.
 export function logPanel({ address, jobId, model, signal }) {
   const text = h("pre", { tabindex: "0", "aria-label": t("logs.text") });
-  const said = h("p", { class: "hint", role: "status" });
+  const status = h("p", { class: "hint", role: "status" });
   const element = h(
     "details",
     { class: "log", on: { toggle: () => element.open && turn() } },
     h("summary", {}, t("logs.title")),
     text,
-    said,
+    status,
   );
   let found = null;
   let offset = 0;
@@ -33,10 +33,10 @@ export function logPanel({ address, jobId, model, signal }) {
     try {
       found ??= await find();
       if (found) await readOn();
-      said.textContent = found || !last ? "" : t("logs.shared");
+      status.textContent = found || !last ? "" : t("logs.shared");
       complete ||= last && !found;
     } catch (error) {
-      if (error.name !== "AbortError") said.textContent = error.message || t("error.offline");
+      if (error.name !== "AbortError") status.textContent = error.message || t("error.offline");
       complete = last;
     }
     running = false;

@@ -7,12 +7,12 @@ import { badge } from "./controls.js";
 
 const GLYPHS = { good: "check", info: "info", warn: "warning", bad: "warning" };
 
-// What is said beside the view: `kind` is good, info, warn or bad.
+// What is shown above the view: `kind` is good, info, warn or bad.
 export function notice(kind, ...children) {
   return h("div", { class: `notice ${kind}` }, icon(GLYPHS[kind]), h("div", {}, ...children));
 }
 
-// An error with what to do about it, and what uv said.
+// An error with what to do about it, and uv's output.
 export function errorNotice(error) {
   const details = error.details ?? {};
   const where = [
@@ -63,8 +63,8 @@ export function partialNotice(answer) {
     notices.push(
       notice(
         "warn",
-        h("p", { class: "strong" }, count("partial.silent", answer.unreachable.length)),
-        h("ul", {}, ...answer.unreachable.map(silent)),
+        h("p", { class: "strong" }, count("partial.unreachable", answer.unreachable.length)),
+        h("ul", {}, ...answer.unreachable.map(unreachable)),
       ),
     );
   }
@@ -72,7 +72,7 @@ export function partialNotice(answer) {
   return notices;
 }
 
-function silent(worker) {
+function unreachable(worker) {
   const heard =
     worker.snapshot_age === null
       ? ""
@@ -134,9 +134,9 @@ export function noticeBoard() {
     element,
     show(...notices) {
       const all = notices.flat(Infinity).filter(Boolean);
-      const said = all.map(words).join("\n");
-      if (said === shown) return;
-      shown = said;
+      const text = all.map(words).join("\n");
+      if (text === shown) return;
+      shown = text;
       element.replaceChildren(...all);
     },
   };

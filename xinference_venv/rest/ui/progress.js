@@ -2,7 +2,7 @@
 
 const KEPT_EVENTS = 2000;
 
-// Where a launch stands that nobody has told anything of.
+// A launch of which no event has come yet.
 export function beginning(jobId) {
   const alone = jobId.split("@")[1] ?? null;
   return {
@@ -35,7 +35,7 @@ export function know(state, answer) {
 
 // Take in one event.
 export function hear(state, event) {
-  // Numbers begin anew with a restarted supervisor: it tells all again.
+  // Numbers begin at 1 again with a restarted supervisor, which sends all events again.
   if (event.seq <= state.last) state.events = [];
   state.last = event.seq;
   state.events.push(event);
@@ -43,7 +43,7 @@ export function hear(state, event) {
   const address = event.worker_address ?? state.alone;
   if (address === null) return;
   const worker = state.workers.get(address) ?? blank(address);
-  // What ended stays so, whatever is told late.
+  // What ended stays so, whatever comes late.
   if (!state.ended) worker.phase = event.phase;
   worker.began ??= event.at;
   worker.at = event.at;

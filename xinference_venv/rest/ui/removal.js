@@ -8,7 +8,7 @@ import { holders, keyText, size } from "./format.js";
 import { count, t } from "./i18n.js";
 import { errorNotice, notice, partialNotice } from "./notices.js";
 
-const PARTS = ["remove", "detach", "refuse"];
+const PARTS = ["remove", "unlink", "refuse"];
 
 // Open the dialog that removes an environment; `onRemoved` hears when something may have gone.
 export function removal(entry, onRemoved) {
@@ -95,7 +95,7 @@ export function removal(entry, onRemoved) {
   plan(false);
 }
 
-// What a worker would remove, detach and refuse.
+// What a worker would remove, unlink and refuse.
 function planned(report) {
   return h(
     "section",

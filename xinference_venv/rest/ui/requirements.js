@@ -9,14 +9,14 @@ const PAUSE_MILLISECONDS = 200;
 
 // `values` is the list that is changed in place; `id` names the input; `onChange` hears of it.
 export function requirementsField({ id, label, hint, placeholder, values, check, onChange }) {
-  const saidId = newId("said");
-  const said = h("p", { class: "said", id: saidId, role: "status" });
+  const statusId = newId("status");
+  const status = h("p", { class: "status", id: statusId, role: "status" });
   const input = h("input", {
     id,
     placeholder,
     autocomplete: "off",
     spellcheck: "false",
-    "aria-describedby": `${id}-hint ${saidId}`,
+    "aria-describedby": `${id}-hint ${statusId}`,
     on: { input: later, keydown: byKey },
   });
   const list = h("ul", { class: "chips", "aria-label": label });
@@ -59,8 +59,8 @@ export function requirementsField({ id, label, hint, placeholder, values, check,
   }
 
   function say(kind, text) {
-    said.className = `said ${kind}`;
-    said.textContent = text;
+    status.className = `status ${kind}`;
+    status.textContent = text;
     input.setAttribute("aria-invalid", String(kind === "bad"));
   }
 
@@ -112,7 +112,7 @@ export function requirementsField({ id, label, hint, placeholder, values, check,
     { class: "field wide" },
     h("label", { for: id }, label),
     h("div", { class: "with-button" }, input, plus),
-    said,
+    status,
     h("p", { class: "hint", id: `${id}-hint` }, hint),
     list,
   );
@@ -129,7 +129,7 @@ export async function readRequirement(text) {
   return name && !understood.startsWith(name) ? `${name} · ${understood}` : understood;
 }
 
-// A folder for wheels: only its form can be told here, the worker says whether it is allowed.
+// A folder for wheels: only its form can be checked here, the worker knows whether it is allowed.
 export async function readFolder(text) {
   if (!text.startsWith("/")) throw new Error(t("links.absolute"));
   return text;

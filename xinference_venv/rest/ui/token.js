@@ -25,7 +25,7 @@ async function ask() {
     spellcheck: "false",
     required: true,
   });
-  const said = h("div", { role: "alert" });
+  const status = h("div", { role: "alert" });
   const dialog = open({ title: t("token.title") });
   let known = false;
 
@@ -34,9 +34,9 @@ async function ask() {
     try {
       known = await useToken(input.value);
       if (known) dialog.close();
-      else said.replaceChildren(notice("bad", h("p", {}, t("token.unknown"))));
+      else status.replaceChildren(notice("bad", h("p", {}, t("token.unknown"))));
     } catch (error) {
-      said.replaceChildren(errorNotice(error));
+      status.replaceChildren(errorNotice(error));
     }
   }
 
@@ -50,7 +50,7 @@ async function ask() {
     { id: "token-form", on: { submit: use } },
     field(t("token.field"), input, { hint: t("token.hint") }),
   );
-  dialog.body.append(h("p", {}, t("token.why")), said, form);
+  dialog.body.append(h("p", {}, t("token.why")), status, form);
   if (hasToken())
     dialog.foot.append(button({ text: t("token.forget"), kind: "quiet", onClick: forget }));
   dialog.foot.append(button({ text: t("token.use"), kind: "primary", onClick: use }));

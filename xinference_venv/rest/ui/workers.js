@@ -13,7 +13,7 @@ const EVERY_SECONDS = 3;
 let workers = [];
 let listeners = new Set();
 
-// The workers as they were told last.
+// The workers as they were last reported.
 export const knownWorkers = () => workers;
 
 // Look at the workers for as long as the page is open; `listener` hears of each answer.

@@ -56,7 +56,8 @@ _PTH = (
     " folder in sys.path or site.addsitedir(folder)\n"
 )
 
-# Finds the interpreter by its own place, whatever the directory is called.
+# Finds the interpreter by its own place, whatever the directory is called, as uv does:
+# https://github.com/astral-sh/uv/issues/8058
 _START = """\
 #!/bin/sh
 '''exec' "$(dirname -- "$(realpath -- "$0")")"/'python' "$0" "$@"

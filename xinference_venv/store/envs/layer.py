@@ -74,7 +74,7 @@ def make_layer(
             if os.path.realpath(location) not in left_out:
                 _link_entries(location, str(folder), owners[location], "", unowned=unowned)
     except OSError as error:
-        raise StoreError(f"could not link what the host has: {error}") from error
+        raise StoreError(f"could not link the host's packages: {error}") from error
 
 
 def show_layer(disk: Disk, site_packages: Path, search_path: Sequence[str]) -> None:

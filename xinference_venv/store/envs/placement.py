@@ -39,7 +39,8 @@ _OURS = {
     ),
 }
 _IS_OURS = "that is the place of what shows the host's packages"
-# uv takes the dots of ``x.data/purelib/../../y`` away when it unpacks; pip refuses it.
+# uv takes the dots of ``x.data/purelib/../../y`` away when it unpacks, pip refuses it:
+# https://github.com/astral-sh/uv/issues/8731
 _CLIMBS_BACK = re.compile(r"[^/.]/+(\./+)*\.\.(/|\Z)")
 _OF_A_VERSION = re.compile(r"lib/python\d[^/]*")
 
@@ -55,7 +56,7 @@ def check_placement(env: Path, site_packages: Path) -> None:
     for metadata in sorted(site_packages.glob("*.dist-info")):
         for row in written_paths(metadata):
             if _CLIMBS_BACK.search(row):
-                reason: str | None = "a path of a wheel does not climb back"
+                reason: str | None = "a path in a wheel must not contain '..'"
                 path = row
             elif row.startswith(("../", "/")) or row == PTH_NAME:
                 path = posixpath.normpath(posixpath.join(base, row))

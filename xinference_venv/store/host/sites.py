@@ -36,7 +36,7 @@ def read_sites(host: HostFacts) -> tuple[HostSite, ...]:
         try:
             sites.append(_read_site(location, host))
         except OSError as error:
-            raise StoreError(f"could not look at what the host has: {error}") from error
+            raise StoreError(f"could not read the host's packages: {error}") from error
     return tuple(sites)
 
 
@@ -102,7 +102,7 @@ def host_part(
             if listed.shows(path, loose=loose)
         ]
     except OSError as error:
-        raise StoreError(f"could not look at what the host has: {error}") from error
+        raise StoreError(f"could not read the host's packages: {error}") from error
     shown = [owner.distribution for owner in owners if owner.visible]
     return HostPart(
         name=", ".join(each.name for each in shown),

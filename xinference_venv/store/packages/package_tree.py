@@ -67,7 +67,8 @@ _DIRECTORY_MODE = 0o555
 _FILE_MODE = 0o444
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _LIB64 = re.compile(r"\Alib64(?=/)")
-# What uv puts in the place of ``#!python`` where a path would be too long or is relative.
+# What uv puts in the place of ``#!python`` where a path would be too long or is relative:
+# https://github.com/astral-sh/uv/pull/5515
 _TRAMPOLINE = re.compile(rb"\A#!/bin/sh\n'''exec' [^\n]*\n' '''\n")
 
 
@@ -356,7 +357,8 @@ class _Finishing:
         if mode & _SPECIAL_BITS:
             _copy_in_place(entry.path, mode & 0o555)
         elif found.st_nlink == 1 and mode & 0o222:
-            # A hard link shares its mode with uv's cache.
+            # A hard link shares its mode, as its content, with uv's cache:
+            # https://github.com/astral-sh/uv/issues/10896
             os.chmod(entry.path, mode & 0o555)
         if row is not None and self._is_as_unpacked(row, found):
             return row._replace(path=path), None

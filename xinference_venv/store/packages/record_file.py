@@ -298,7 +298,7 @@ def _walk(path: str) -> Iterator[str]:
 
 
 def _lines(file: str) -> list[str]:
-    """The lines of a file list that are not blank; none where there is no such list."""
+    """The lines of a file list that are not blank; none where the list is missing."""
     try:
         lines = read_text(file, errors="surrogateescape").splitlines()
     except OSError:
