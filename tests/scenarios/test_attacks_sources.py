@@ -15,6 +15,7 @@ from tests.scenarios.steps import asking
 from tests.wheels import build_wheel
 from xinference_venv.client import Client, local_client
 from xinference_venv.errors import InvalidSource
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.request import LaunchRequest
 
 pytestmark = pytest.mark.uv
@@ -93,3 +94,26 @@ def test_a_token_without_the_scope_for_sources_reaches_no_other_host(
     assert answers["one"].status_code == 422
     assert answers["one"].json()["code"] == "invalid_source"
     assert answers["both"].status_code == 200
+
+
+@pytest.mark.usefixtures("wheels")
+async def test_a_repair_asks_no_host_that_the_launch_may_not_name_any_more(
+    environ: dict[str, str], index: Index
+) -> None:
+    block = {"packages": ["lantern"], "index_url": index.url, "inherit_pip_config": False}
+    request = LaunchRequest.from_dict(
+        {"model_name": "glow", "virtualenv": block, "restricted": True}
+    )
+    # Where pip is configured to ask it, who may not name others may name it.
+    async with local_client({**environ, "PIP_INDEX_URL": index.url}) as client:
+        made = await client.prepare(request)
+        await client.release(made)
+    assert made.real_path is not None
+    [module] = Path(made.real_path).parent.glob("view/lib/python3.*/site-packages/lantern.py")
+    module.unlink()
+    async with local_client(environ) as client:
+        found = await client.supervisor.verify_virtual_env(
+            Selection(model_name="glow"), repair=True
+        )
+    [verified] = found.list
+    assert "on a host that requests may not name" in str(verified.finding.not_repaired)

@@ -13,6 +13,7 @@ from xinference_venv.errors import InstallFailed, VirtualEnvError, error_from_di
 from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
 from xinference_venv.observability.metrics import Source
 from xinference_venv.observability.registry import MetricRegistry, Spread
+from xinference_venv.service import jobs
 from xinference_venv.service.jobs import Job, start_job_task
 
 
@@ -61,6 +62,26 @@ async def test_a_ready_job_says_where_its_environment_came_from(
     begun, end = caplog.records
     assert begun.getMessage() == "the launch begins"
     assert (vars(end)["outcome"], vars(end)["source"], end.levelname) == ("ready", told, "INFO")
+
+
+@pytest.mark.parametrize("outcome", [Phase.READY, Phase.FAILED])
+async def test_an_ended_job_keeps_its_lock_only_for_others_that_may_ask(
+    outcome: Phase, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_LOCK_SECONDS", 0.2)
+    job = a_job()
+
+    async def work() -> None:
+        job.know(fakes.lock())
+        job.error = InstallFailed("no space")
+        job.say(outcome, "ended")
+
+    await ended(job, work(), caplog)
+    # Timers that are due run in the next round of the loop.
+    await asyncio.sleep(0.01)
+    assert (job.lock is None) == (outcome is Phase.READY)
+    await asyncio.sleep(0.3)
+    assert job.lock is None
 
 
 async def test_a_job_without_environment_came_from_the_host(

@@ -38,6 +38,9 @@ _log = logging.getLogger(__name__)
 _log.addHandler(logging.NullHandler())
 
 ENDED_JOBS_KEPT = 200
+# So long the lock of a job that did not succeed is kept for other workers of the launch: it takes
+# megabytes for hundreds of packages.
+_LOCK_SECONDS = 60.0
 # It becomes the name of a folder.
 _JOB_ID = re.compile("[0-9a-f]{32}")
 
@@ -87,6 +90,10 @@ class Job:
         self.lock = lock
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def forget_lock(self) -> None:
+        """Keep the lock no longer; nothing else of the job changes."""
+        self.lock = None
 
     async def change(self, timeout: float) -> None:
         """Wait for something to happen, for `timeout` seconds at most."""
@@ -227,6 +234,9 @@ def _end(job: Job, measures: MetricRegistry, _: asyncio.Task[None]) -> None:
         job.error = JobCancelled(f"the job for {job.request.model_name} was cancelled")
         job.say(Phase.CANCELLED, str(job.error))
     outcome = job.journal.phase
+    # That of a ready one is in the store; a worker that waits for another one's asks soon.
+    after = 0.0 if outcome is Phase.READY else _LOCK_SECONDS
+    asyncio.get_running_loop().call_later(after, job.forget_lock)
     source = "" if outcome is not Phase.READY else _source(job).value
     seconds = sum(job.journal.seconds.values())
     measures.observe(metrics.JOB_SECONDS, outcome.value, source, value=seconds)
