@@ -5,6 +5,7 @@ or unpacked by two workers at once; and what a release before this one made, wit
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -142,6 +143,30 @@ async def test_two_workers_that_miss_the_same_package_leave_one_tree_of_it(
     assert sorted(path.name.partition("-")[0] for path in layout.packages.iterdir()) == [
         *("lantern", "spark", "wick")
     ]
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EMLINK, errno.EPERM])
+async def test_a_home_without_hard_links_has_whole_environments(
+    client: Client,
+    index: Index,
+    wheels: Path,
+    layout: StorePaths,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    data = {"low-1.0.data/data/share/low/x.txt": b"data"}
+    build_wheel(wheels, "low", "1.0", modules={"reed/low.py": "x = 1\n"}, data=data)
+    build_wheel(wheels, "high", "1.0", modules={"reed/high.py": "x = 2\n"})
+    monkeypatch.setattr(os, "link", refuse)
+    made = await client.prepare(asking(index, "low", "high"))
+    parts = [f"importlib.import_module('reed.{each}').x" for each in ("low", "high")]
+    assert await says(made.python, f"[{', '.join(parts)}]") == [1, 2]
+    text = "open(sys.prefix + '/share/low/x.txt').read()"
+    assert await says(made.python, text) == "data"
+    assert [each["faults"] for each in await verify(client, hashes=True)] == [[]]
 
 
 def put_elsewhere(home: Path, how: str) -> str:

@@ -183,6 +183,30 @@ def test_a_member_that_was_made_again_still_fits_and_a_damaged_file_does_not(
     assert store.joined.verify(plan.folder) == TreeCheck()
 
 
+def test_it_is_damaged_with_a_member_since_files_are_shared(
+    unpack: Unpack, store: Store, plan: JoinPlan
+) -> None:
+    store.joined.make(plan, unpack.staging)
+    member = store.layout.package(plan.trees[1]) / "site" / "space" / "both.py"
+    overwrite(member, b"33")
+    assert store.packages.verify(plan.trees[1], hashes=True).faults
+    assert any(
+        fault.endswith(f"its member {plan.trees[1]} is damaged")
+        for fault in store.joined.verify(plan.folder).faults
+    )
+    assert store.packages.broken() == {plan.trees[1], plan.folder}
+
+
+def test_of_equal_files_it_is_no_matter_whose_is_there(unpack: Unpack, wheels: Path) -> None:
+    for name in ("one", "two"):
+        modules = {"space/__init__.py": "", f"space/{name}.py": ""}
+        build_wheel(wheels, name, "1.0", modules=modules)
+    members = [unpack.add(each) for each in sorted(wheels.iterdir())]
+    trees = [record.key.folder for each in members for record in each.values()]
+    plan = JoinPlan(members=tuple(JoinMember(tree=tree) for tree in trees))
+    assert unpack.store.joined.make(plan, unpack.staging).shared_paths == ()
+
+
 def test_a_death_at_any_operation_leaves_no_joined_tree_or_a_whole_one(
     unpack: Unpack, store: Store, plan: JoinPlan
 ) -> None:
