@@ -22,6 +22,7 @@ ALLOWED_ROOTS_VARIABLE = "XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS"
 DEFAULT_MAX_AGE_GAP = 180 * 24 * 3600.0
 ALLOWED_HOSTS_VARIABLE = "XINFERENCE_VIRTUAL_ENV_ALLOWED_HOSTS"
 _T = TypeVar("_T")
+_Choice = TypeVar("_Choice", bound=StrEnum)
 
 _TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
 _FALSE_WORDS = frozenset({"0", "false", "no", "off"})
@@ -39,6 +40,15 @@ class InheritMode(StrEnum):
     """Only those that the lock names as inherited, and what must always be importable."""
     NONE = "none"
     """None: the environment stands alone."""
+
+
+class ViewKind(StrEnum):
+    """What the packages of an environment are."""
+
+    LINKS = "links"
+    """One link for each name that can be imported, into packages that all environments share."""
+    FILES = "files"
+    """Files of its own, for a model that writes into its packages."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +81,8 @@ class Settings:
     """``XINFERENCE_VIRTUAL_ENV_PATIENCE``: seconds without progress after which a process ends."""
     inherit: InheritMode
     """``XINFERENCE_VIRTUAL_ENV_INHERIT``: what counts where a launch says nothing."""
+    view: ViewKind
+    """``XINFERENCE_VIRTUAL_ENV_VIEW``: what counts where neither a launch nor its model says."""
     must_import: tuple[str, ...]
     """``XINFERENCE_VIRTUAL_ENV_MUST_IMPORT``, separated by commas: distributions that every
     model process must be able to import."""
@@ -139,7 +151,8 @@ class Settings:
             uv_processes=read.integer(f"{option}UV_PROCESSES", default=5, maximum=64),
             build_timeout=read.integer(f"{option}BUILD_TIMEOUT", default=3600, maximum=604_800),
             patience=read.integer(f"{option}PATIENCE", default=120, maximum=604_800),
-            inherit=read.inherit_mode(f"{option}INHERIT") or InheritMode.HOST,
+            inherit=read.choice(f"{option}INHERIT", InheritMode) or InheritMode.HOST,
+            view=read.choice(f"{option}VIEW", ViewKind) or ViewKind.LINKS,
             must_import=read.names(f"{option}MUST_IMPORT"),
             must_import_alone=read.names(f"{option}MUST_IMPORT_ALONE"),
             max_bytes=read.parsed(f"{option}MAX_BYTES", parse_size, "sizes like 500GB or 20GiB"),
@@ -234,14 +247,14 @@ class _Variables:
         except InvalidInput:
             raise _invalid(name, value or "", allowed) from None
 
-    def inherit_mode(self, name: str) -> InheritMode | None:
+    def choice(self, name: str, choices: type[_Choice]) -> _Choice | None:
         value = self.text(name)
         if value is None:
             return None
-        for mode in InheritMode:
-            if mode.value == value.lower():
-                return mode
-        raise _invalid(name, value, ", ".join(InheritMode))
+        for each in choices:
+            if each.value == value.lower():
+                return each
+        raise _invalid(name, value, ", ".join(choices))
 
 
 def _default_home(home_directory: str | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from tests.index import Index
 from tests.wheels import build_wheel
 from xinference_venv.store.paths import StorePaths
+from xinference_venv.uv.reaped_process import ReapedProcess
 
 
 @pytest.fixture
@@ -33,11 +34,11 @@ def layout(environ: dict[str, str]) -> StorePaths:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """The argument vectors of the subprocesses that this process starts."""
     vectors: list[tuple[str, ...]] = []
-    real = asyncio.create_subprocess_exec
+    real = ReapedProcess.ask_for
 
-    async def recording(*argv: str, **named: Any) -> asyncio.subprocess.Process:
-        vectors.append(argv)
-        return await real(*argv, **named)
+    def recording(command: Sequence[str], **named: Any) -> ReapedProcess:
+        vectors.append(tuple(command))
+        return real(command, **named)
 
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", recording)
+    monkeypatch.setattr(ReapedProcess, "ask_for", recording)
     return vectors

@@ -19,11 +19,11 @@ import pytest
 
 from tests.index import Index
 from tests.scenarios.hosts import Host, ran
-from tests.scenarios.steps import asking, says, uv_subcommands
+from tests.scenarios.steps import asking, environments, says, uv_subcommands
 from tests.wheels import build_wheel
 from xinference_venv.client import local_client
-from xinference_venv.inventory.jobs import PreparedEnvironment
-from xinference_venv.inventory.selection import EVERY
+from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
+from xinference_venv.inventory.selection import EVERY, Selection
 from xinference_venv.store.paths import StorePaths
 
 pytestmark = pytest.mark.uv
@@ -238,6 +238,37 @@ async def test_another_model_with_known_packages_takes_no_install_and_shares_the
         lantern = (view_of(second) / "lantern.py").resolve()
     assert lantern.is_relative_to(layout.packages)
     assert sorted(path.name for path in layout.packages.iterdir()) == trees
+
+
+@pytest.mark.usefixtures("wheels")
+async def test_a_known_lock_of_known_packages_starts_nothing_but_the_interpreter_that_proves_it(
+    environ: dict[str, str],
+    index: Index,
+    layout: StorePaths,
+    started: list[tuple[str, ...]],
+) -> None:
+    request = asking(index, "wick==1.0", model="shine")
+    async with local_client(environ) as client:
+        await client.prepare(asking(index, "lantern==1.0"))
+        lock = (await client.worker.plan(request)).lock
+        assert lock is not None
+        index.clear()
+        for interpreters in (1, 0):
+            started.clear()
+            job = await client.worker.prepare(request, lock)
+            while (report := await client.worker.wait(job)).result is None:
+                assert report.error is None
+            # Not even the skeleton of an environment is made by a program; and what was proved of
+            # the same trees over the same host is not proved again.
+            assert [argv[1:3] for argv in started] == [("-I", "-c")] * interpreters
+            phases = {event.phase for event in report.events}
+            assert Phase.COMPOSING in phases and Phase.INSTALLING not in phases
+            made = report.result
+            assert made.env_id is not None and made.lease_id is not None
+            await client.worker.release_lease(made.env_id, made.lease_id)
+            await client.worker.remove_virtual_env(Selection(model_name="shine"))
+            assert made.env_id not in environments(layout)
+        assert index.requests == []
 
 
 async def test_a_home_that_was_moved_still_works(

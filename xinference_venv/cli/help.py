@@ -11,6 +11,7 @@ VARIABLES = (
     ("XINFERENCE_ENABLE_VIRTUAL_ENV", "0: no environment unless the launch says so (default: 1)"),
     ("XINFERENCE_VIRTUAL_ENV_SKIP_INSTALLED", "0: inherit nothing from the host (default: 1)"),
     ("XINFERENCE_VIRTUAL_ENV_INHERIT", "host, exact or none, as --inherit (default: host)"),
+    ("XINFERENCE_VIRTUAL_ENV_VIEW", "links or files, as --view (default: links)"),
     ("XINFERENCE_VIRTUAL_ENV_OFFLINE_INSTALL", "1: never ask a public index (default: 0)"),
     (
         "XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS",

@@ -24,7 +24,7 @@ from xinference_venv.cli.session import launch_model, launch_on_workers
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.runtime.actor_spec import ActorClass
 from xinference_venv.service.local_names import with_spec_file
-from xinference_venv.settings import InheritMode
+from xinference_venv.settings import InheritMode, ViewKind
 
 
 @click.command()
@@ -70,6 +70,12 @@ from xinference_venv.settings import InheritMode
     "--inherit",
     type=click.Choice([mode.value for mode in InheritMode]),
     help="How much of the host the model sees: all that fits, exactly what it needs, or nothing.",
+)
+@click.option(
+    "--view",
+    type=click.Choice([kind.value for kind in ViewKind]),
+    help="Links into packages that all environments share, or files of its own, for a model that"
+    " writes into its packages.",
 )
 @click.option(
     "--constraint",
@@ -176,6 +182,7 @@ def launch(
     packages: tuple[str, ...],
     find_links: tuple[str, ...],
     inherit: str | None,
+    view: str | None,
     constraints: tuple[str, ...],
     overrides: tuple[str, ...],
     exclude: tuple[str, ...],
@@ -231,6 +238,7 @@ def launch(
             "virtual_env_packages": packages,
             "virtual_env_find_links": find_links,
             "inherit": inherit,
+            "view": view,
             "constraints": constraints,
             "overrides": overrides,
             "exclude": exclude,

@@ -21,6 +21,7 @@ class Phase(StrEnum):
     RESOLVING = "resolving"
     DOWNLOADING = "downloading"
     INSTALLING = "installing"
+    COMPOSING = "composing"
     VERIFYING = "verifying"
     PUBLISHING = "publishing"
     READY = "ready"

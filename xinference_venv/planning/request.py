@@ -12,7 +12,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
-from typing import cast
+from enum import StrEnum
+from typing import TypeVar, cast
 
 from xinference_venv._util.humanize import quoted
 from xinference_venv._util.names import check_distribution_names, check_version_bounds
@@ -24,12 +25,13 @@ from xinference_venv.errors import (
     InvalidName,
     InvalidPythonVersion,
 )
-from xinference_venv.settings import InheritMode
+from xinference_venv.settings import InheritMode, ViewKind
 
 MAX_NAME_BYTES = 255  # a name becomes a directory's name, and this is what file systems allow
 MAX_LIST_ITEMS = 1000
 MAX_TEXT_LENGTH = 4096
 _VERSION = 1
+_Choice = TypeVar("_Choice", bound=StrEnum)
 
 _FORBIDDEN_CHARACTERS = frozenset("+/?%#&=\\")
 # Control and format characters, line, paragraph and other spaces, and surrogates, which have
@@ -139,12 +141,19 @@ def check_modules(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _inherit_mode(value: object) -> InheritMode:
-    for mode in InheritMode:
-        if mode.value == value:
-            return mode
+    return _choice(value, InheritMode, "inherit mode")
+
+
+def _view_kind(value: object) -> ViewKind:
+    return _choice(value, ViewKind, "kind of view")
+
+
+def _choice(value: object, choices: type[_Choice], what: str) -> _Choice:
+    for each in choices:
+        if each.value == value:
+            return each
     raise InvalidInput(
-        f"Invalid inherit mode {quoted(value)}",
-        {"hint": f"Allowed are {', '.join(InheritMode)}."},
+        f"Invalid {what} {quoted(value)}", {"hint": f"Allowed are {', '.join(choices)}."}
     )
 
 
@@ -235,6 +244,8 @@ class ModelVirtualEnv(Record, name="virtualenv"):
     """Distributions (normalized names) that must be importable together with what is requested."""
     import_check: tuple[str, ...] = field(default=(), metadata=read_by(_modules))
     """Modules that a fresh interpreter must import before the environment is published."""
+    view: ViewKind | None = field(default=None, metadata=read_by(_view_kind))
+    """Whether its packages are to be links, or files of its own that it may write into."""
 
     @classmethod
     def refusal(cls, error: Misplaced) -> InvalidModelSpec:
@@ -289,6 +300,8 @@ class LaunchRequest(Record, name="launch request"):
     """As in the block; what either names counts."""
     no_proof: bool = False
     """What is compiled against the host's packages is not imported before it is published."""
+    view: ViewKind | None = field(default=None, metadata=read_by(_view_kind))
+    """As in the block, and before it."""
     refresh: bool = False
     """Resolve again even if nothing changed."""
     restricted: bool = False

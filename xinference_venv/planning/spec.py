@@ -32,7 +32,7 @@ from xinference_venv.planning.requirements import (
     plan_requirements,
 )
 from xinference_venv.planning.sources import PackageSources, combine_sources
-from xinference_venv.settings import DEFAULT_MAX_AGE_GAP, InheritMode, Settings
+from xinference_venv.settings import DEFAULT_MAX_AGE_GAP, InheritMode, Settings, ViewKind
 
 # What a model process needs besides its model's packages: it is an xoscar sub pool.
 PROCESS_DISTRIBUTION = "xoscar"
@@ -83,6 +83,7 @@ class EnvSpec:
     overrides: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     build_constraints: tuple[str, ...] = ()
+    view: ViewKind = ViewKind.LINKS
     warnings: tuple[str, ...]
 
     @property
@@ -108,6 +109,7 @@ class EnvSpec:
                 *([] if self._bounds == _NO_BOUNDS else self._bounds),
                 *([] if self.prove_imports else ["no proof"]),
                 *([["afresh", *self.afresh]] if self.afresh else []),
+                *([] if self.view is ViewKind.LINKS else [self.view.value]),
             ]
         )
 
@@ -215,6 +217,7 @@ def plan_spec(
         allow_source_builds=around.settings.allow_source_builds,
         prove_imports=settings.prove_imports and not request.no_proof,
         max_age_gap=around.settings.max_age_gap,
+        view=request.view or block.view or settings.view,
         constraints=_together(
             settings.constraints, pip.constraints, block.constraints, request.constraints
         ),

@@ -28,6 +28,7 @@ from xinference_venv.planning.package import (
     PackageRecord,
     TopLevelName,
 )
+from xinference_venv.settings import ViewKind
 
 # How a .pth file shows a whole site directory, with the .pth files of that.
 _ADDS_SITE = re.compile(
@@ -97,7 +98,7 @@ class Script(Record, name="script of an environment"):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ViewPlan(Record, name="plan of a view", version=1):
-    """What a view shows and where each of it is.
+    """What a view shows and where each of it is; what it shows is linked or copied, by its `kind`.
 
     `trees` and `joined` name all that it leads into. `reasons` says of each joined tree why it
     is one. `warnings` are for whoever launches.
@@ -111,6 +112,7 @@ class ViewPlan(Record, name="plan of a view", version=1):
     joined: tuple[str, ...]
     reasons: Mapping[str, tuple[str, ...]]
     warnings: tuple[str, ...]
+    kind: ViewKind = ViewKind.LINKS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,6 +191,7 @@ def plan_view(
     loose: bool,
     host_prefix: str,
     library: str,
+    kind: ViewKind = ViewKind.LINKS,
 ) -> ViewPlan:
     """The plan of a view; `packages` are in the order of the install.
 
@@ -226,6 +229,7 @@ def plan_view(
         joined=tuple(tree.folder for tree in joined),
         reasons={tree.folder: tree.reasons for tree in joined},
         warnings=(*_bounded(entries.warnings), *_bounded(prefix.warnings)),
+        kind=kind,
     )
 
 

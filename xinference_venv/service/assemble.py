@@ -43,7 +43,7 @@ from xinference_venv.service.import_prover import ImportProver
 from xinference_venv.service.phases import ReportProgress, in_phase
 from xinference_venv.service.source_builds import SourceBuilding
 from xinference_venv.service.unpack import Unpacking
-from xinference_venv.settings import InheritMode
+from xinference_venv.settings import InheritMode, ViewKind
 from xinference_venv.store.envs.compose import Composed, compose, library_of
 from xinference_venv.store.envs.launcher import LAUNCHER_NAME
 from xinference_venv.store.envs.proofs import is_proved, keep_proof
@@ -157,8 +157,9 @@ class Assembly:
             note=self.note,
         )
         packages = await in_phase(Phase.INSTALLING, unpacking.packages_for(lock, folder))
+        self.say(Phase.COMPOSING, f"planning what {len(packages)} packages and the host show")
         planning = finish_in_thread(self._plan, lock, packages, folder)
-        plan = await in_phase(Phase.INSTALLING, planning)
+        plan = await in_phase(Phase.COMPOSING, planning)
         return Contents(
             plan=plan,
             packages=tuple(packages),
@@ -170,7 +171,10 @@ class Assembly:
 
     async def compose(self, contents: Contents, env: Path) -> Composed:
         """Make the environment of a plan at `env`; see `store.envs.compose`."""
-        self.say(Phase.INSTALLING, f"composing {len(contents.plan.links)} links")
+        count = len(contents.plan.links)
+        is_linked = contents.plan.kind is ViewKind.LINKS
+        what = f"{count} links" if is_linked else f"the files of {count} names"
+        self.say(Phase.COMPOSING, f"composing {what}")
         made = finish_in_thread(
             compose,
             self.store.disk,
@@ -179,7 +183,7 @@ class Assembly:
             contents.plan,
             self.spec.interpreter,
         )
-        return await in_phase(Phase.INSTALLING, made)
+        return await in_phase(Phase.COMPOSING, made)
 
     async def _make_for_builds(self, lock: EnvLock, builder: Builder) -> None:
         contents = await self.gather(lock, builder.scratch)
@@ -214,6 +218,7 @@ class Assembly:
             loose=loose,
             host_prefix=prefix_of(self.host.interpreter),
             library=os.path.dirname(library_of(self.spec.interpreter)),
+            kind=self.spec.view,
         )
 
     def _join(

@@ -394,7 +394,7 @@ class Preparation:
             lock,
             warnings=contents.plan.warnings,
             size_bytes=composed.size_bytes,
-            files=len(composed.record.files),
+            files=composed.files,
             created=time.time(),
             interpreter=interpreter_facts(self.spec.interpreter.base_executable),
             contents=contents.digest,

@@ -63,6 +63,7 @@ export const STEPS = [
   "resolving",
   "downloading",
   "installing",
+  "composing",
   "verifying",
   "publishing",
   "ready",

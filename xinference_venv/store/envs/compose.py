@@ -4,7 +4,8 @@ Comes in: a `ViewPlan`, and a folder of the store's staging. Comes out there: ``
 interpreter, programs and data files, and ``view``, with one link for each name that can be
 imported. Nothing is started for it. The view lies apart from the environment's own
 site-packages, since installers write through links that they meet there. Links into the store
-are relative, so that a home can be moved; those to the host are absolute.
+are relative, so that a home can be moved; those to the host are absolute. Where the plan asks for
+files instead, the same names lie in the environment's own site-packages, and there is no view.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +30,17 @@ from xinference_venv.planning.view import (
     ViewLink,
     ViewPlan,
 )
+from xinference_venv.settings import ViewKind
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.envs.launcher import write_launcher
+from xinference_venv.store.envs.real_files import (
+    NOTHING_PLACED,
+    Placed,
+    Source,
+    missing_files,
+    place_file,
+    place_files,
+)
 from xinference_venv.store.paths import VENV_NAME, VIEW_NAME, VIEW_RECORD_NAME, StorePaths
 
 # A program of the host that is larger than this is a link to it.
@@ -91,16 +102,20 @@ class ViewRecord(Record, name="record of a view", version=1):
     """What an environment was composed of: the plan, and its own files with their bytes.
 
     `library` is ``lib/pythonX.Y/site-packages``, below the virtual environment and the view.
+    `placed` are the files in place of links; they are the model's, and not among `files`.
     """
 
     plan: ViewPlan
     library: str
     files: Mapping[str, int]
+    placed: Placed = NOTHING_PLACED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Composed:
-    """A composed environment: its virtual environment, and what it has by itself."""
+    """A composed environment: its virtual environment, the folder that has its packages, and what
+    it has by itself.
+    """
 
     venv: Path
     view: Path
@@ -109,7 +124,12 @@ class Composed:
     @property
     def size_bytes(self) -> int:
         """Bytes of the environment's own files."""
-        return sum(self.record.files.values())
+        return sum(self.record.files.values()) + self.record.placed.size_bytes
+
+    @property
+    def files(self) -> int:
+        """How many files the environment has by itself."""
+        return len(self.record.files) + self.record.placed.files
 
 
 def library_of(interpreter: Interpreter) -> str:
@@ -128,13 +148,27 @@ def compose(
     try:
         made = _Composition(disk=disk, layout=layout, env=env, library=library)
         made.make_venv(interpreter)
-        made.make_view(plan)
+        if plan.kind is ViewKind.LINKS:
+            made.make_view(plan)
+        else:
+            made.make_files(plan)
         made.make_prefix(plan)
     except OSError as error:
         raise StoreError(f"could not compose the environment {env}: {error}") from error
-    record = ViewRecord(plan=plan, library=library, files=dict(sorted(made.own_files())))
+    record = ViewRecord(
+        plan=plan, library=library, files=dict(sorted(made.own_files())), placed=made.placed
+    )
     disk.write_json(env / VIEW_RECORD_NAME, record.to_dict(), durable=False)
-    return Composed(venv=env / VENV_NAME, view=env / VIEW_NAME / library, record=record)
+    return Composed(venv=env / VENV_NAME, view=packages_of(env, record), record=record)
+
+
+def packages_of(env: Path, record: ViewRecord) -> Path:
+    """The folder of a composed environment that has its packages."""
+    return env / _place_of(record.plan) / record.library
+
+
+def _place_of(plan: ViewPlan) -> str:
+    return VIEW_NAME if plan.kind is ViewKind.LINKS else VENV_NAME
 
 
 def read_view(disk: Disk, env: Path) -> ViewRecord | None:
@@ -153,8 +187,13 @@ def view_faults(disk: Disk, layout: StorePaths, env: Path) -> Iterator[str]:
     if record is None:
         yield f"{env / VIEW_RECORD_NAME} is missing"
         return
-    folder = env / VIEW_NAME / record.library
-    for link in record.plan.links:
+    folder = packages_of(env, record)
+    is_linked = record.plan.kind is ViewKind.LINKS
+    if not is_linked:
+        below = os.path.relpath(folder, env)
+        for path in missing_files(_sources(record.plan, layout), folder):
+            yield f"{below}/{path} is missing"
+    for link in record.plan.links if is_linked else ():
         path = f"{folder}/{link.name}"
         target = target_of(link, layout, folder)
         try:
@@ -182,6 +221,22 @@ def target_of(link: ViewLink, layout: StorePaths, folder: Path) -> str:
     return os.path.join(_roots(layout, folder)[link.place].format(link.tree), link.name)
 
 
+def _sources(plan: ViewPlan, layout: StorePaths) -> dict[str, Source]:
+    """Where the names of a view lead, by absolute paths."""
+    roots = {
+        Place.PACKAGE: os.path.join(layout.packages, "{}", "site"),
+        Place.JOINED: os.path.join(layout.joined, "{}", "site"),
+        Place.HOST: "{}",
+    }
+    return {
+        link.name: Source(
+            path=os.path.join(roots[link.place].format(link.tree), link.name),
+            of_host=link.place is Place.HOST,
+        )
+        for link in plan.links
+    }
+
+
 def _roots(layout: StorePaths, folder: Path) -> dict[Place, str]:
     return {
         Place.PACKAGE: os.path.join(os.path.relpath(layout.packages, folder), "{}", "site"),
@@ -202,6 +257,7 @@ class _Composition:
         self._view = env / VIEW_NAME
         self._folders: set[str] = set()
         self._files: list[str] = []
+        self._placed: list[Placed] = []
 
     def make_venv(self, interpreter: Interpreter) -> None:
         """Make an empty virtual environment, as `venv` would, with a launcher."""
@@ -216,13 +272,13 @@ class _Composition:
         home = os.path.dirname(interpreter.base_executable)
         text = _CONFIGURATION.format(home=home, version=interpreter.version)
         self._write("pyvenv.cfg", text)
-        pth = _PTH.format(view=VIEW_NAME, library=tuple(self._library.split("/")))
-        self._write(f"{self._library}/{VIEW_PTH_NAME}", pth)
         write_launcher(self._disk, self._venv, interpreter)
         self._files += [f"bin/{name}" for name in os.listdir(programs) if name.startswith("xinf")]
 
     def make_view(self, plan: ViewPlan) -> None:
         """Make the links of the view."""
+        pth = _PTH.format(view=VIEW_NAME, library=tuple(self._library.split("/")))
+        self._write(f"{self._library}/{VIEW_PTH_NAME}", pth)
         folder = self._view / self._library
         os.makedirs(folder)
         roots = _roots(self._layout, folder)
@@ -234,11 +290,22 @@ class _Composition:
         for name in {"bin", *(each.path.partition("/")[0] for each in plan.prefix_files)} - {"lib"}:
             os.symlink(f"../{VENV_NAME}/{name}", self._view / name)
 
+    def make_files(self, plan: ViewPlan) -> None:
+        """Make the same as files of the environment's own, in its own site-packages."""
+        folder = self._venv / self._library
+        self._placed.append(place_files(_sources(plan, self._layout), folder))
+        for written in plan.written:
+            (folder / written.name).write_text(written.text, "utf-8")
+
     def make_prefix(self, plan: ViewPlan) -> None:
         """Make the programs, scripts and data files."""
         for file in plan.prefix_files:
             self._make_folder(os.path.dirname(file.path))
-            if file.place is Place.HOST:
+            of_host = file.place is Place.HOST
+            makes_script = file.python_script or (of_host and file.executable)
+            if plan.kind is ViewKind.FILES and not makes_script:
+                self._place(file)
+            elif of_host:
                 self._show_of_host(file)
             else:
                 self._put(file)
@@ -249,6 +316,23 @@ class _Composition:
         """The regular files that were made, by their paths in the environment, with their bytes."""
         for name in self._files:
             yield f"{VENV_NAME}/{name}", os.lstat(self._venv / name).st_size
+
+    @property
+    def placed(self) -> Placed:
+        """The files that are the model's."""
+        return Placed(
+            files=sum(each.files for each in self._placed),
+            size_bytes=sum(each.size_bytes for each in self._placed),
+        )
+
+    def _place(self, file: PrefixFile) -> None:
+        """A file that the model may write into."""
+        of_host = file.place is Place.HOST
+        root = Path(file.tree) if of_host else self._layout.package(file.tree) / "data"
+        source = Source(path=str(root / file.path), of_host=of_host)
+        with suppress(FileNotFoundError):
+            # The host's owner's list of files may be wrong.
+            self._placed.append(place_file(source, self._venv, file.path))
 
     def _put(self, file: PrefixFile) -> None:
         source = self._layout.package(file.tree) / "data" / file.path
