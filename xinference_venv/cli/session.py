@@ -55,7 +55,7 @@ def with_client(work: Callable[[Client], Awaitable[_T]], *, supervisor: str | No
     """
     _guard_process()
     with _sockets_of_our_own():
-        # xoscar takes most of a second to import, which is too long for --help.
+        _import_xoscar()
         from xinference_venv.client import connect, local_client
 
         async def act() -> _T:
@@ -86,7 +86,15 @@ def serve(
     _guard_process()
     raise_file_limit()
     with _sockets_of_our_own(), suppress(Stopped):
+        _import_xoscar()
         asyncio.run(_until_stopped(keep()))
+
+
+def _import_xoscar() -> None:
+    """Import xoscar as a process of our own needs it; too slow for --help all the same."""
+    from xinference_venv.runtime.light_xoscar import import_xoscar_lightly
+
+    import_xoscar_lightly()
 
 
 def _guard_process() -> None:
