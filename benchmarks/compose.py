@@ -277,7 +277,7 @@ class _Home:
         environ = {
             **os.environ,
             _HOME: str(self.folder),
-            "XINFERENCE_VIRTUAL_ENV_SKIP_INSTALLED": "0",
+            "XINFERENCE_VIRTUAL_ENV_INHERIT": "none",
             ALLOWED_ROOTS_VARIABLE: "/",
         }
         self._client = await self._stack.enter_async_context(local_client(environ))

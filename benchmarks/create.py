@@ -124,7 +124,7 @@ class Ours:
                 raise answer.error.error()
             if answer.result is not None:
                 return answer.result
-            seen = answer.events[-1].seq
+            seen = answer.events[-1].seq if answer.events else seen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

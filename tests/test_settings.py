@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xinference_venv.errors import InvalidInput
-from xinference_venv.settings import InheritMode, Settings
+from xinference_venv.settings import InheritMode, Settings, ViewKind
 
 
 def settings(**environ: str) -> Settings:
@@ -25,6 +25,7 @@ DEFAULTS = Settings(
     build_timeout=3600,
     patience=120,
     inherit=InheritMode.HOST,
+    view=ViewKind.LINKS,
     must_import=(),
     must_import_alone=(),
     max_bytes=None,
