@@ -12,6 +12,7 @@ from xinference_venv.diagnosis import host_checks
 from xinference_venv.diagnosis.checks import Check, Verdict
 from xinference_venv.diagnosis.host_checks import ProbedHome
 from xinference_venv.store.file_system import FileSystem
+from xinference_venv.store.host.compiled import Uncompiled
 
 GIB = 2**30
 WANTED = SpecifierSet(">=0.13")
@@ -53,6 +54,21 @@ def test_packages_that_contradict_each_other_are_named_with_what_is_found() -> N
         "2 contradictions among 2 packages: one 1.0 requires two>=2, found is 1.5;"
         " one 1.0 requires three, which lacks"
     )
+
+
+def test_packages_without_bytecode_are_named_with_what_they_cost() -> None:
+    host = fakes.host(fakes.distribution("one"), fakes.distribution("two"))
+    assert host_checks.bytecode_check(host, [], kept=True).verdict is Verdict.OK
+    found = [Uncompiled(name="two", sources=2000, size_bytes=40_000_000)]
+    check = host_checks.bytecode_check(host, found, kept=False)
+    assert check.verdict is Verdict.WARNING
+    assert check.found == (
+        "1 package of 2 without bytecode: two (2000 sources); every start of a model compiles what"
+        " it imports of them, since that can't be kept, all of it in about 6.0 s of processor time"
+    )
+    assert check.hint is not None and "compileall" in check.hint
+    kept = host_checks.bytecode_check(host, found, kept=True)
+    assert "; the first start of a model compiles" in kept.found
 
 
 def test_packages_that_fit_and_metadata_that_can_not_be_read() -> None:

@@ -22,6 +22,7 @@ from xinference_venv.diagnosis.checks import Check, Diagnosis, failed_by, ok
 from xinference_venv.diagnosis.filesystem_probe import lock_holders, open_to_all, probe_home
 from xinference_venv.diagnosis.host_checks import (
     LITTLE_BYTES,
+    bytecode_check,
     changed_views_check,
     clock_check,
     conflict_checks,
@@ -63,6 +64,7 @@ from xinference_venv.service.places import (
 from xinference_venv.settings import Settings
 from xinference_venv.store.envs.verify import broken_at_a_glance
 from xinference_venv.store.host.changes import changed_views
+from xinference_venv.store.host.compiled import uncompiled_distributions
 from xinference_venv.store.host.scan import scan_distributions
 from xinference_venv.store.host_files import (
     SHARED_MEMORY_HINT,
@@ -167,9 +169,14 @@ class _Host:
             accelerator=Accelerator(),
             skipped=skipped,
         )
+        found = await asyncio.to_thread(uncompiled_distributions, interpreter, distributions)
+        kept = not self.ambient.get("PYTHONDONTWRITEBYTECODE") and all(
+            os.access(each, os.W_OK) for each in interpreter.search_path
+        )
         return [
             ok("host python", f"{interpreter.version} at {interpreter.executable}"),
             *conflict_checks(host),
+            bytecode_check(host, found, kept=kept),
             xoscar_check(host, needed_versions("xoscar")),
         ]
 

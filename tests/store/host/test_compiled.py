@@ -1,0 +1,36 @@
+"""Which distributions of a host have no bytecode."""
+
+from __future__ import annotations
+
+import compileall
+from pathlib import Path
+
+from tests.fakes import interpreter
+from tests.uv.conftest import this_interpreter
+from tests.wheels import fake_distribution
+from xinference_venv.planning.host import Interpreter
+from xinference_venv.store.host.compiled import Uncompiled, uncompiled_distributions
+from xinference_venv.store.host.scan import scan_distributions
+
+
+def _found(site: Path) -> list[Uncompiled]:
+    here: Interpreter = interpreter(search_path=(str(site),), version=this_interpreter().version)
+    distributions, _ = scan_distributions(here)
+    return uncompiled_distributions(here, distributions)
+
+
+def test_a_distribution_is_compiled_or_named_with_its_sources(tmp_path: Path) -> None:
+    files = {"one/__init__.py": "", "one/a.py": "x = 1\n", "one/b.py": "x = 2\n"}
+    fake_distribution(tmp_path, "one", "1.0", files=files)
+    fake_distribution(tmp_path, "single", "1.0", files={"single.py": "x = 1\n"})
+    fake_distribution(tmp_path, "empty", "1.0", files={"empty/__init__.py": ""})
+    assert _found(tmp_path) == [
+        Uncompiled(name="one", sources=2, size_bytes=12),
+        Uncompiled(name="single", sources=1, size_bytes=6),
+    ]
+    compileall.compile_dir(tmp_path / "one", quiet=2)
+    assert [each.name for each in _found(tmp_path)] == ["single"]
+    # Bytecode of another version is none.
+    for path in (tmp_path / "one" / "__pycache__").iterdir():
+        path.rename(path.with_name(path.name.replace("cpython-3", "cpython-9")))
+    assert [each.name for each in _found(tmp_path)] == ["one", "single"]
