@@ -240,7 +240,7 @@ async def _known_lock(case: str, ours: Ours, peers: Peers, rounds: int) -> list[
         ],
         rounds=rounds,
     )
-    return figures(case, timings, {BARE_UV: 1.2})
+    return figures(case, timings, {BARE_UV: 0.5})
 
 
 async def _resolved(case: str, ours: Ours, peers: Peers, rounds: int) -> list[Figure]:
