@@ -14,11 +14,10 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
 from packaging.version import Version
 
 from xinference_venv.store.atomic import Stamp, stamp_of
+from xinference_venv.store.host.elf import read_section
 
 NUMPY = "numpy"
 # Of numpy/__multiarray_api.h since 2.0, and before.
@@ -83,13 +82,4 @@ def _lowest_numpy(path: str, stamp: Stamp) -> tuple[str, ...] | None:
 
 def _constants(path: str) -> bytes | None:
     """The read-only data of an ELF file; None where that can't be read."""
-    try:
-        with open(path, "rb") as stream:
-            file = ELFFile(stream)
-            section = file.get_section_by_name(".rodata")
-            if section is None:
-                return b"" if file.num_sections() else None
-            return bytes(section.data()) if section["sh_size"] <= _READ_BYTES else None
-    # Besides its own errors, pyelftools raises these over damaged files.
-    except (ELFError, OSError, ValueError, LookupError, OverflowError, AssertionError):
-        return None
+    return read_section(path, ".rodata", most_bytes=_READ_BYTES)

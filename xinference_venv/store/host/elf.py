@@ -12,6 +12,7 @@ import platform
 import struct
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -184,32 +185,53 @@ def parse_dynamic(read: ReadAt, origin: str) -> Dynamic | None:
     )
 
 
+def read_section(path: str, name: str, *, most_bytes: int) -> bytes | None:
+    """The content of a section of the ELF file at `path`, empty where it has none of this name.
+
+    None for what is no sound ELF file, has no sections at all, or a section of more than
+    `most_bytes`.
+    """
+    try:
+        with _reading(path) as read:
+            return _section(read, name.encode(), most_bytes)
+    except (OSError, struct.error, ValueError, OverflowError):
+        return None
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[ReadAt]:
+    opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield lambda offset, size: os.pread(opened, size, offset)
+    finally:
+        os.close(opened)
+
+
 @lru_cache(maxsize=_KEPT_ANSWERS)
 def _read_dynamic(path: str, stamp: Stamp) -> Dynamic | None:
     try:
-        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with _reading(path) as read:
+            return parse_dynamic(read, os.path.dirname(path))
     except OSError:
         return None
-    try:
-        return parse_dynamic(
-            lambda offset, size: os.pread(opened, size, offset), os.path.dirname(path)
-        )
-    finally:
-        os.close(opened)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Layout:
     """How the tables of a file are written: by its class (32 or 64 bits) and byte order.
 
-    Of a program header: its type, offset, virtual address and size in the file.
+    `segments` and `sections` say where the header names their tables: at the first offset the
+    table's own, at the second the size of an entry and how many there are. Of a program header
+    `segment_fields` are its type, offset, virtual address and size in the file.
     """
 
     header: struct.Struct
-    header_offset: int
-    counts_offset: int
+    counts: struct.Struct
+    segments: tuple[int, int]
+    sections: tuple[int, int]
     segment: struct.Struct
     segment_fields: tuple[int, int, int, int]
+    section: struct.Struct
     entry: struct.Struct
 
 
@@ -221,40 +243,75 @@ def _layout(identity: bytes) -> _Layout | None:
     if identity[4] == 2:
         return _Layout(
             header=struct.Struct(f"{order}Q"),
-            header_offset=0x20,
-            counts_offset=0x36,
+            counts=struct.Struct(f"{order}HHH"),
+            segments=(0x20, 0x36),
+            sections=(0x28, 0x3A),
             segment=struct.Struct(f"{order}IIQQQQQQ"),
             segment_fields=(0, 2, 3, 5),
+            section=struct.Struct(f"{order}IIQQQQIIQQ"),
             entry=struct.Struct(f"{order}qQ"),
         )
     if identity[4] == 1:
         return _Layout(
             header=struct.Struct(f"{order}I"),
-            header_offset=0x1C,
-            counts_offset=0x2A,
+            counts=struct.Struct(f"{order}HHH"),
+            segments=(0x1C, 0x2A),
+            sections=(0x20, 0x2E),
             segment=struct.Struct(f"{order}IIIIIIII"),
             segment_fields=(0, 1, 2, 4),
+            section=struct.Struct(f"{order}IIIIIIIIII"),
             entry=struct.Struct(f"{order}iI"),
         )
     return None
 
 
-def _entries(read: ReadAt) -> Mapping[int, list[str]] | None:
-    """The strings of the first dynamic segment by kind, as they stand there; None for no ELF."""
+def _table(
+    read: ReadAt, head: bytes, layout: _Layout, places: tuple[int, int], row: struct.Struct
+) -> list[tuple[int, ...]]:
+    """The rows of a table that the header of a file names."""
+    (start,) = layout.header.unpack_from(head, places[0])
+    size, count, _ = layout.counts.unpack_from(head, places[1])
+    if not count:
+        return []
+    if not row.size <= size <= _MOST_HEADER_BYTES:
+        raise ValueError("a table has rows of another size")
+    content = read(start, size * count)
+    return [row.unpack_from(content, at) for at in range(0, size * count, size)]
+
+
+def _head(read: ReadAt) -> tuple[bytes, _Layout] | None:
+    """The header of an ELF file and its layout; None for what is none."""
     head = read(0, 64)
     layout = _layout(head) if len(head) > 5 else None
-    if layout is None:
+    return None if layout is None else (head, layout)
+
+
+def _section(read: ReadAt, name: bytes, most_bytes: int) -> bytes | None:
+    if (found := _head(read)) is None:
         return None
-    (table,) = layout.header.unpack_from(head, layout.header_offset)
-    counts = struct.Struct(layout.header.format[0] + "HH")
-    size, count = counts.unpack_from(head, layout.counts_offset)
-    if not layout.segment.size <= size <= _MOST_HEADER_BYTES:
+    head, layout = found
+    sections = _table(read, head, layout, layout.sections, layout.section)
+    if not sections:
         return None
-    segments = read(table, size * count)
+    _, _, index = layout.counts.unpack_from(head, layout.sections[1])
+    names = sections[index] if index < len(sections) else None
+    if names is None:
+        return None
+    for section in sections:
+        if read(names[4] + section[0], len(name) + 1) == name + b"\0":
+            _, _, _, _, offset, size, *_ = section
+            return read(offset, size) if size <= most_bytes else None
+    return b""
+
+
+def _entries(read: ReadAt) -> Mapping[int, list[str]] | None:
+    """The strings of the first dynamic segment by kind, as they stand there; None for no ELF."""
+    if (head := _head(read)) is None:
+        return None
+    layout = head[1]
     loaded: list[tuple[int, int, int]] = []
     dynamic: tuple[int, int] | None = None
-    for start in range(0, size * count, size):
-        fields = layout.segment.unpack_from(segments, start)
+    for fields in _table(read, *head, layout.segments, layout.segment):
         kind, offset, address, length = (fields[each] for each in layout.segment_fields)
         if kind == _PT_LOAD:
             loaded.append((offset, address, length))
