@@ -6,8 +6,9 @@
 Three sets of real packages: those of `benchmarks.create`, about 40,000 files and about 84,000.
 For each, the first build in an empty home; new environments whose packages other environments
 have, each without another one of the small packages, so that nothing of it was proved before;
-verification and removal. Bare uv and xoscar.virtualenv do the same with a warm cache and without
-network. Everything is made before anything is removed: ext4 allocates slower after removals.
+the same with files of its own (`--view files`); verification and removal. Bare uv and
+xoscar.virtualenv do the same with a warm cache and without network. Almost everything is made
+before anything is removed: ext4 allocates slower after removals.
 
 By default a folder next to uv's cache, and one on tmpfs with a cache of its own. Times are of the
 clock and of the processors, since other work of a machine changes the former more.
@@ -42,7 +43,7 @@ from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
 from xinference_venv.service.bytecode_compiler import BytecodeCompiler
-from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE
+from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE, ViewKind
 from xinference_venv.store.envs.inspect import inspect_env, site_packages_of
 
 ROUNDS = 5
@@ -146,7 +147,8 @@ class _Measuring:
                 ours = await stack.enter_async_context(_Home(folder=self._home(), block=block))
                 await ours.launch(lock, "filling")
                 composed = await self._composed(ours, peers, pins, lock)
-                rows = [*first, *composed]
+                own_files = await self._files(ours, peers, pins, lock)
+                rows = [*first, *composed, *own_files]
                 rows += await self._verified(ours)
                 rows += await self._removed(ours)
         return rows
@@ -213,6 +215,25 @@ class _Measuring:
             rounds=self.rounds,
         )
         return figures("packages in the store", timings, {BARE_UV: self.contents.composed})
+
+    async def _files(
+        self, ours: _Home, peers: Peers, pins: Sequence[str], lock: EnvLock
+    ) -> list[Figure]:
+        """Packages in the store, and an environment with files of its own."""
+        print(f"{self.contents.name}: files of its own", file=sys.stderr)
+        timings = await take_turns(
+            [
+                Contestant(
+                    name="ours",
+                    run=lambda: ours.launch(lock, uuid.uuid4().hex, ViewKind.FILES),
+                    clear=ours.remove_files,
+                ),
+                _by_bare_uv(peers, pins),
+                _by_bare_uv(peers, pins, "--link-mode", "copy"),
+            ],
+            rounds=min(self.rounds, FIRST_ROUNDS),
+        )
+        return figures("files of its own", timings, {BARE_UV: 1.0})
 
     async def _verified(self, ours: _Home) -> list[Figure]:
         """All environments of a round, contents compared: ours share their trees."""
@@ -297,9 +318,20 @@ class _Home:
         async with self:
             return await self._ours("filling").lock()
 
-    async def launch(self, lock: EnvLock, model: str) -> Path:
+    async def launch(self, lock: EnvLock, model: str, view: ViewKind = ViewKind.LINKS) -> Path:
         """Prepare an environment from a lock, as a launch pipeline does."""
-        return await self._ours(model).launch(lock)
+        return await self._ours(model, view).launch(lock)
+
+    async def remove_files(self) -> None:
+        """Remove the environments with files of their own, whose lock gives but one."""
+        for entry in await self.client.entries():
+            record = self.folder / "virtualenv" / "store" / "envs" / str(entry.env_id)
+            if not (record / "view").exists():
+                for lease in entry.leases:
+                    await self.client.worker.release_lease(lease.env_id, lease.lease_id)
+                await self.client.worker.remove_virtual_env(
+                    Selection(model_name=entry.key.model_name)
+                )
 
     async def release(self) -> None:
         """Give back all leases, as ended models do."""
@@ -307,8 +339,8 @@ class _Home:
             for lease in entry.leases:
                 await self.client.worker.release_lease(lease.env_id, lease.lease_id)
 
-    def _ours(self, model: str) -> Ours:
-        request = LaunchRequest(model_name=model, virtualenv=self.block)
+    def _ours(self, model: str, view: ViewKind = ViewKind.LINKS) -> Ours:
+        request = LaunchRequest(model_name=model, virtualenv=self.block, view=view)
         return Ours(client=self.client, request=request)
 
 
@@ -316,13 +348,13 @@ async def _nothing() -> None:
     """It stays until all is measured."""
 
 
-def _by_bare_uv(peers: Peers, pins: Sequence[str]) -> Contestant:
+def _by_bare_uv(peers: Peers, pins: Sequence[str], *more: str) -> Contestant:
     place = peers.folder / "new"
-    flags = ("--offline", "--no-deps")
+    flags = ("--offline", "--no-deps", *more)
     run: Callable[[], Awaitable[Path]] = lambda: asyncio.to_thread(  # noqa: E731
         peers.by_bare_uv, place / uuid.uuid4().hex, pins, *flags
     )
-    return Contestant(name=BARE_UV, run=run, clear=_nothing)
+    return Contestant(name=" ".join((BARE_UV, *more)), run=run, clear=_nothing)
 
 
 def _smaller_locks(lock: EnvLock, count: int) -> list[EnvLock]:
