@@ -2,7 +2,7 @@
 
 For processes of this project alone, which send records and nothing else: by itself xoscar imports
 pandas and scipy's sparse matrices, and torch when a pool is made, half a second and several
-seconds of processor time. A process that is somebody else's, a cluster's worker or a model's,
+seconds of processor time. A process of others, a cluster's worker or a model's,
 imports xoscar as it is.
 """
 
