@@ -127,9 +127,9 @@ class _Measuring:
     async def run(self) -> list[Figure]:
         """The figures of all cases; the folder is removed afterwards by whoever made it."""
         self.folder.mkdir(parents=True)
+        os.environ.pop("UV_OFFLINE", None)
         block = model_block(_pins(self.contents.packages, self.index_url, self.folder), None)
         block = replace(block, index_url=self.index_url or block.index_url)
-        os.environ.pop("UV_OFFLINE", None)
         # Compiling in the background takes its turn when nothing else does.
         with mock.patch.object(BytecodeCompiler, "start"):
             async with AsyncExitStack() as stack:
