@@ -51,9 +51,9 @@ class _Reaper:
 
     def _open(self) -> None:
         ours, theirs = socket.socketpair()
-        with theirs:
-            # It needs no variables, but those by which its interpreter finds its libraries.
-            found = {name: os.environ[name] for name in _OF_LIBRARIES if name in os.environ}
+        # It needs no variables, but those by which its interpreter finds its libraries.
+        found = {name: os.environ[name] for name in _OF_LIBRARIES if name in os.environ}
+        try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", _PROGRAM],
                 env=found,
@@ -63,6 +63,11 @@ class _Reaper:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         if self._requests is not None:
             self._requests.close()
         self._requests = ours
