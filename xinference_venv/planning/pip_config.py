@@ -12,6 +12,7 @@ import configparser
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from urllib.parse import quote
 
 from xinference_venv._util.redact import redact_url
 from xinference_venv.errors import InvalidSource
@@ -255,8 +256,13 @@ def _line_of(error: configparser.Error) -> str:
 def _index_url(value: str | None) -> str | None:
     """Return pip's index as a URL; pip also takes the path of a directory."""
     if value is not None and value.startswith("/"):
-        return PurePosixPath(value).as_uri()
+        return file_url(value)
     return value
+
+
+def file_url(path: str) -> str:
+    """The URL of an absolute path; `PurePath.as_uri` is deprecated since Python 3.14."""
+    return f"file://{quote(str(PurePosixPath(path)), errors='surrogateescape')}"
 
 
 def _absolute_find_links(value: str, environ: Mapping[str, str]) -> Iterator[str]:

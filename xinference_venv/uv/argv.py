@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
 
 import tomli_w
 
+from xinference_venv.planning.pip_config import file_url
 from xinference_venv.planning.pylock import strip_credentials
 from xinference_venv.planning.sources import PackageSources
 from xinference_venv.settings import WIRE_KEY_VARIABLE
@@ -266,7 +266,7 @@ def find_links_url(place: str) -> str:
     In a path uv would end the folder's name at a ``#``, and in a requirements file at a blank;
     there it would also fill in ``${NAME}`` from the environment, and so tell it to an index.
     """
-    url = PurePosixPath(place).as_uri() if place.startswith("/") else place
+    url = file_url(place) if place.startswith("/") else place
     return url.replace("{", "%7B").replace("}", "%7D")
 
 
