@@ -110,6 +110,11 @@ class _File:
         url = f"/files/{quote(self.path.name)}#sha256={self.sha256}"
         return f'<a href="{url}"{attributes}>{self.path.name}</a><br>\n'
 
+    @property
+    def bare_link(self) -> str:
+        """The link that a plain listing of a folder has."""
+        return f'<a href="/files/{quote(self.path.name)}">{self.path.name}</a><br>\n'
+
 
 class Index:
     """Serves ``folder`` from entering the context to leaving it.
@@ -125,6 +130,9 @@ class Index:
         self._files: dict[str, _File] = {}
         self._faults: list[_Fault] = []
         self._authorization: str | None = None
+        self._hashes = True
+        self.lengths = True
+        """Whether answers say how long they are; else their end is that of the connection."""
         self._changed = threading.Condition()
         self._server = _Server(self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
@@ -206,6 +214,11 @@ class Index:
         """Speak TLS from now on; ``url`` begins with ``https`` then."""
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
+    def without_hashes(self) -> None:
+        """Name files as the simplest servers do: without hashes, metadata and lengths."""
+        self._hashes = False
+        self.lengths = False
+
     def heal(self) -> None:
         """End all faults; credentials, once required, stay required."""
         with self._changed:
@@ -254,7 +267,11 @@ class Index:
                 links = "".join(f'<a href="/simple/{each}/">{each}</a><br>\n' for each in projects)
                 return _page(links)
             case ["simple", project]:
-                links = "".join(each.link for each in files if each.project == project)
+                links = "".join(
+                    each.link if self._hashes else each.bare_link
+                    for each in files
+                    if each.project == project
+                )
                 return _page(links) if links else None
             case ["files", name]:
                 for each in files:
@@ -352,7 +369,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _head(self, status: int, media_type: str, length: int, location: str | None = None) -> None:
         self.send_response(status)
         self.send_header("Content-Type", media_type)
-        self.send_header("Content-Length", str(length))
+        if self.server.index.lengths:
+            self.send_header("Content-Length", str(length))
+        else:
+            self.send_header("Connection", "close")
         if location is not None:
             self.send_header("Location", location)
         if status == HTTPStatus.UNAUTHORIZED:

@@ -38,23 +38,40 @@ def signed_by_an_authority(folder: Path) -> tuple[ssl.SSLContext, Path]:
     if openssl is None:
         pytest.skip("makes certificates with openssl")
     authority, key, leaf = (str(folder / name) for name in ("ca.pem", "ca.key", "leaf.pem"))
-    new = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    made = [*new, "-subj", "/CN=a company", "-keyout", key, "-out", authority]
+    made = [*_new(openssl), "-subj", "/CN=a company", "-keyout", key, "-out", authority]
     subprocess.run(made, check=True, capture_output=True)
-    signed = ["-CA", authority, "-CAkey", key, "-addext", "subjectAltName=IP:127.0.0.1"]
-    signed += ["-addext", "basicConstraints=critical,CA:FALSE"]
-    signed += ["-addext", "extendedKeyUsage=serverAuth"]
-    command = [*new, *signed, "-subj", "/CN=127.0.0.1", "-keyout", "-", "-out", "-"]
-    Path(leaf).write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
+    _sign(openssl, folder, Path(leaf), "/CN=127.0.0.1", "subjectAltName=IP:127.0.0.1", "serverAuth")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(leaf)
     return context, Path(authority)
 
 
+def client_certificate(folder: Path) -> Path:
+    """Key and certificate of a client, signed by the authority that was made in this folder."""
+    openssl = shutil.which("openssl")
+    assert openssl is not None
+    path = folder / "client.pem"
+    _sign(openssl, folder, path, "/CN=ada", "subjectAltName=DNS:ada.example", "clientAuth")
+    return path
+
+
+def _new(openssl: str) -> list[str]:
+    return [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+
+
+def _sign(openssl: str, folder: Path, path: Path, subject: str, name: str, usage: str) -> None:
+    authority, key = str(folder / "ca.pem"), str(folder / "ca.key")
+    command = [*_new(openssl), "-CA", authority, "-CAkey", key, "-addext", name]
+    command += ["-addext", "basicConstraints=critical,CA:FALSE"]
+    command += ["-addext", f"extendedKeyUsage={usage}"]
+    command += ["-subj", subject, "-keyout", "-", "-out", "-"]
+    path.write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
 class Late(BaseHTTPRequestHandler):
     """Answers with a date of some hours ago."""
 
-    def do_HEAD(self) -> None:
+    def do_GET(self) -> None:
         self.send_response_only(200)
         self.send_header("Date", formatdate(time.time() - HOURS, usegmt=True))
         self.end_headers()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from xinference_venv.diagnosis.checks import Verdict
-from xinference_venv.diagnosis.index_checks import (
+from xinference_venv.diagnosis.index_checks import index_check
+from xinference_venv.planning.index_answers import (
     IndexAnswer,
     IndexFailure,
     Place,
-    index_check,
     places_of,
 )
 from xinference_venv.planning.sources import PYPI, PackageSources
@@ -70,6 +70,7 @@ def test_credentials_are_in_no_form_that_people_see() -> None:
         (PLAIN, 401, Verdict.WARNING),
         (KEYED, 401, Verdict.FAILED),
         (KEYED, 403, Verdict.FAILED),
+        (PLAIN, 407, Verdict.FAILED),
         (PLAIN, 429, Verdict.FAILED),
         (PLAIN, 503, Verdict.FAILED),
         (PLAIN, None, Verdict.OK),
@@ -91,3 +92,8 @@ def test_each_way_of_not_answering_is_distinguished_and_says_what_to_do(
     assert check.verdict is Verdict.FAILED
     assert silence.value in check.found and "as the system says" in check.found
     assert check.hint
+
+
+def test_a_page_that_asks_for_a_login_is_no_index() -> None:
+    check = index_check(PLAIN, IndexAnswer(status=200, login=True))
+    assert check.verdict is Verdict.FAILED and "login" in check.found and check.hint

@@ -44,13 +44,14 @@ from xinference_venv.diagnosis.host_checks import (
     uv_check,
     xoscar_check,
 )
-from xinference_venv.diagnosis.index_checks import index_check, places_of
-from xinference_venv.diagnosis.index_probe import answers_of
+from xinference_venv.diagnosis.index_checks import index_check
 from xinference_venv.errors import InvalidInput, InvalidSource, VirtualEnvError
 from xinference_venv.inventory.lease import Holder
 from xinference_venv.planning.host import Accelerator, HostFacts
+from xinference_venv.planning.index_answers import places_of
 from xinference_venv.planning.sources import combine_sources
 from xinference_venv.service.host_facts import pip_config_of
+from xinference_venv.service.index_probe import answers_of
 from xinference_venv.service.open_uv import needed_versions, uv_environment
 from xinference_venv.service.places import (
     NO_HOME,
@@ -194,7 +195,7 @@ class _Host:
         except InvalidSource as error:
             return [failed_by("index", error)]
         places = places_of(sources)
-        answers = await answers_of(places)
+        answers = await answers_of(places, uv_environment(self.places, self.ambient))
         asked = list(zip(places, answers, strict=True))
         checks = [index_check(place, answer) for place, answer in asked]
         if not any(place.what == "index" for place in places):

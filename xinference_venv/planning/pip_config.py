@@ -28,7 +28,7 @@ _FALSE_WORDS = frozenset({"n", "no", "f", "false", "off", "0"})
 # What changes what `pip install` does and has no counterpart in a launch.
 _WITHOUT_COUNTERPART = (
     *("require-hashes", "no-deps", "ignore-requires-python", "prefer-binary", "config-settings"),
-    *("uploaded-prior-to", "use-deprecated", "group", "requirement", "platform", "abi"),
+    *("use-deprecated", "group", "requirement", "platform", "abi"),
 )
 
 
@@ -67,7 +67,9 @@ class PipConnection:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PipConfig:
-    """The sources that ``pip install`` would use; ``repr`` shows none that hold credentials."""
+    """The sources that ``pip install`` would use, completed by variables of uv; ``repr`` shows none
+    that hold credentials.
+    """
 
     index_url: str | None = field(default=None, repr=False)
     extra_index_url: tuple[str, ...] = field(default=(), repr=False)
@@ -85,8 +87,22 @@ class PipConfig:
     """Names to take from source alone, or ``:all:``."""
     only_binary: tuple[str, ...] = ()
     """Names to take from wheels alone, or ``:all:``."""
+    exclude_newer: str | None = None
+    """What was uploaded later does not count: a date, a time or a duration."""
     not_honoured: tuple[str, ...] = ()
     """Keys that `pip install` would honour and a launch does not."""
+    # By variables of uv alone (`uv_variables`)
+    override: tuple[str, ...] = field(default=(), repr=False)
+    """Paths of files with requirements that replace all others of their names."""
+    overrides: tuple[str, ...] = ()
+    """The lines of these files, once they are read."""
+    build_constraint: tuple[str, ...] = field(default=(), repr=False)
+    """Paths of files with constraints of what builds use."""
+    build_constraints: tuple[str, ...] = ()
+    """The lines of these files, once they are read."""
+    index_strategy: str | None = None
+    variables_not_honoured: tuple[str, ...] = ()
+    """Variables that uv would honour and a launch does not."""
 
 
 def pip_config_paths(
@@ -168,6 +184,7 @@ def parse_pip_config(files: Sequence[tuple[str, str]], environ: Mapping[str, str
         pre=_boolean(values.get("pre", "no"), "pre"),
         no_binary=_formats(values.get("no-binary", "")),
         only_binary=_formats(values.get("only-binary", "")),
+        exclude_newer=values.get("uploaded-prior-to"),
         not_honoured=tuple(
             key for key in _WITHOUT_COUNTERPART if values.get(key, "no").lower() not in _FALSE_WORDS
         )

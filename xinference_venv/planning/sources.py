@@ -48,6 +48,8 @@ _HOST = r"(?:[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?|\[[0-9a-f:.]+\])"
 _AUTHORITY = re.compile(rf"(?:[^\\]*@)?{_HOST}(?::[0-9]{{1,5}})?", re.IGNORECASE)
 _TRUSTED_HOST = re.compile(rf"{_HOST}(?::[0-9]{{1,5}})?", re.IGNORECASE)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+# uv itself says what is wrong with one that looks like a time and is none.
+_WHEN = re.compile(r"[0-9A-Za-z][0-9A-Za-z:.+ -]{0,60}")
 _MAX_SHOWN = 200
 
 
@@ -76,12 +78,14 @@ class PackageSources(Record, name="package sources"):
     """Pre-releases are taken like any other release."""
     no_binary: tuple[str, ...] = ()
     only_binary: tuple[str, ...] = ()
+    exclude_newer: str | None = None
+    """What was uploaded later does not count, in words of uv: a date, a time or a duration."""
 
     def identity(self) -> dict[str, object]:
         """What a spec's digest is made of: without credentials, and without what says nothing
         and was not known to earlier releases, whose digests stay.
         """
-        added = ("prerelease", "no_binary", "only_binary")
+        added = ("prerelease", "no_binary", "only_binary", "exclude_newer")
         known = self.redacted().to_dict()
         return {name: each for name, each in known.items() if each or name not in added}
 
@@ -120,6 +124,7 @@ def combine_sources(
     - The index strategy is the model's, else the engine's. Where neither has one and extra
       indexes come from pip, it is ``unsafe-best-match``: pip takes the best version of all
       indexes, and uv's default would not see what only a later index has.
+    - ``pip`` is completed by the operator's variables of uv, see `uv_variables`.
     - pip's ``no-index`` holds unless the model names its own index; then no index is asked.
     - ``offline`` promises that no public index is asked: indexes and find-links on
       `PUBLIC_HOSTS` are dropped. Where this leaves no index to stand in for PyPI, the last
@@ -130,7 +135,9 @@ def combine_sources(
     model = model or ModelVirtualEnv()
     inherited = pip if pip is not None and model.inherit_pip_config else PipConfig()
     index_url = model.index_url or inherited.index_url
-    index_strategy = model.index_strategy or engine_index_strategy
+    index_strategy = (
+        model.index_strategy or engine_index_strategy or inherited.index_strategy or None
+    )
     if inherited.extra_index_url and not model.extra_index_url:
         index_strategy = index_strategy or "unsafe-best-match"
     if engine_index_first is not None:
@@ -152,6 +159,7 @@ def combine_sources(
         prerelease=inherited.pre,
         no_binary=inherited.no_binary,
         only_binary=inherited.only_binary,
+        exclude_newer=inherited.exclude_newer,
     )
     _check(sources)
     if offline:
@@ -244,6 +252,11 @@ def _check(sources: PackageSources) -> None:
     for host in sources.trusted_hosts:
         if not _TRUSTED_HOST.fullmatch(host):
             raise _invalid("trusted host", host, "it is neither host nor host:port")
+    if sources.exclude_newer is not None and not _WHEN.fullmatch(sources.exclude_newer):
+        raise InvalidSource(
+            f"Invalid time {quoted(sources.exclude_newer)} of the newest packages",
+            {"hint": "Allowed are dates, times of RFC 3339 and durations: 2026-01-31, P3D."},
+        )
     if sources.index_strategy not in (None, *INDEX_STRATEGIES):
         raise InvalidSource(
             f"Invalid index strategy {quoted(sources.index_strategy)}",

@@ -195,6 +195,7 @@ def plan_spec(
         inherit = InheritMode.NONE
     pip = around.pip if block.inherit_pip_config else PipConfig()
     warnings += [f"pip's setting {key} is not honoured" for key in pip.not_honoured]
+    warnings += [f"the variable {each} is not honoured" for each in pip.variables_not_honoured]
     settings = around.settings
     must_import = (*settings.must_import, *block.must_import, *request.must_import)
     lines, roots = _with_roots(planned.lines, must_import, host, inherit)
@@ -221,10 +222,11 @@ def plan_spec(
         constraints=_together(
             settings.constraints, pip.constraints, block.constraints, request.constraints
         ),
-        overrides=_latest(settings.overrides, block.overrides, request.overrides),
+        overrides=_latest(settings.overrides, pip.overrides, block.overrides, request.overrides),
         excludes=_together(settings.exclude, block.exclude, request.exclude),
         build_constraints=_together(
             settings.build_constraints,
+            pip.build_constraints,
             block.build_constraints,
             request.build_constraints,
             # A pin of a build tool is meant for the builds of the request as well.

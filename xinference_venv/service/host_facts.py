@@ -6,9 +6,8 @@ import asyncio
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from xinference_venv._util.tasks import ignore
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.planning.host import Accelerator, HostFacts, Interpreter
 from xinference_venv.planning.pip_config import PipConfig, parse_pip_config, pip_config_paths
+from xinference_venv.planning.uv_variables import with_uv_variables
 from xinference_venv.service.places import user_home
 from xinference_venv.settings import Settings
 from xinference_venv.store.atomic import Stamp
@@ -144,7 +144,7 @@ class HostFactsReader:
 
 
 def pip_config_of(environ: Mapping[str, str]) -> PipConfig:
-    """What pip is configured to on this host; blocks on the disk, raises `InvalidSource`."""
+    """What pip and uv are configured to on this host; blocks, raises `InvalidSource`."""
     paths = pip_config_paths(
         environ,
         prefix=sys.prefix,
@@ -152,16 +152,20 @@ def pip_config_of(environ: Mapping[str, str]) -> PipConfig:
         platform=sys.platform,
         present=os.path.exists,
     )
-    found = parse_pip_config(read_present(paths), environ)
-    # Of a URL uv reads the lines itself.
-    files = read_present(each for each in found.constraint if each.startswith("/"))
-    return replace(found, constraints=tuple(chain.from_iterable(map(_lines_of, files))))
+    found = with_uv_variables(parse_pip_config(read_present(paths), environ), environ)
+    return replace(
+        found,
+        constraints=_lines_of(found.constraint),
+        overrides=_lines_of(found.override),
+        build_constraints=_lines_of(found.build_constraint),
+    )
 
 
-def _lines_of(file: tuple[str, str]) -> list[str]:
-    """The constraints of a file, without comments and options."""
-    lines = (line.partition(" #")[0].strip() for line in file[1].splitlines())
-    return [line for line in lines if line and not line.startswith(("#", "-"))]
+def _lines_of(paths: Iterable[str]) -> tuple[str, ...]:
+    """The requirements in files, without comments and options; those of URLs are not read."""
+    files = read_present(each for each in paths if each.startswith("/"))
+    lines = (line.partition(" #")[0].strip() for _, text in files for line in text.splitlines())
+    return tuple(line for line in lines if line and not line.startswith(("#", "-")))
 
 
 def _assemble(interpreter: Interpreter, scanned: Any, accelerator: Accelerator) -> HostFacts:

@@ -24,6 +24,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
+from packaging.utils import canonicalize_name
+
 from xinference_venv._util.records import digest_of
 from xinference_venv._util.tasks import finish_in_thread
 from xinference_venv.errors import (
@@ -42,12 +44,14 @@ from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.observability.waiting import counted_waiting
 from xinference_venv.planning.host import HostFacts, Interpreter
 from xinference_venv.planning.import_proof import ProofFailure
+from xinference_venv.planning.index_answers import LOGIN_HINT, places_of
 from xinference_venv.planning.lock import EnvLock, locked_distributions
 from xinference_venv.planning.overlay import host_part, still_sound
 from xinference_venv.planning.provenance import explain_distributions
 from xinference_venv.planning.source_builds import with_built
 from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.service.assemble import Assembly, Contents
+from xinference_venv.service.index_probe import answers_of
 from xinference_venv.service.jobs import Build
 from xinference_venv.service.phases import in_phase
 from xinference_venv.store.envs.compose import Composed
@@ -56,11 +60,14 @@ from xinference_venv.store.host.changes import HostChanges, shown_among
 from xinference_venv.store.locks import hold_lock
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store, interpreter_facts
-from xinference_venv.uv.messages import failed_builds
+from xinference_venv.uv.messages import failed_builds, missing_in
 from xinference_venv.uv.resolver import write_stubs
 from xinference_venv.uv.subprocess import Uv
 
 _T = TypeVar("_T")
+
+# Of so many names that no index seems to have, the pages are looked at.
+_PROBED_NAMES = 3
 
 
 @dataclass(kw_only=True)
@@ -248,7 +255,7 @@ class Preparation:
         except ResolutionFailed as error:
             others = self._without(failed_builds(str(error)))
             if others is None:
-                raise
+                raise await self._explained(error) from error
             # What a build without isolation imports may be among the request's other packages.
             resolver = replace(
                 resolver,
@@ -270,6 +277,23 @@ class Preparation:
             host=self.host,
         )
         return await self.assembly.lock(resolution, distributions)
+
+    async def _explained(self, error: ResolutionFailed) -> ResolutionFailed:
+        """The same error; where an index answers with a page that asks for a login, it says so.
+
+        To uv such a page is one of an index that has no version of anything.
+        """
+        names = sorted(missing_in(str(error)))[:_PROBED_NAMES]
+        indexes = [each for each in places_of(self.spec.sources) if each.what == "index"]
+        pages = [each.of_project(canonicalize_name(name)) for each in indexes for name in names]
+        answers = await answers_of(pages, self.uv.door.environment)
+        for page, answer in zip(pages, answers, strict=True):
+            if answer.login:
+                return ResolutionFailed(
+                    f"{page.shown} is no page of an index, but one that asks for a login:\n{error}",
+                    {**error.details, "hint": LOGIN_HINT},
+                )
+        return error
 
     def _without(self, names: Collection[str]) -> EnvSpec | None:
         """The spec of the request's other packages, where builds see them and there are any."""

@@ -289,6 +289,8 @@ def _source_arguments(sources: PackageSources) -> list[str]:
         arguments += ["--torch-backend", sources.torch_backend]
     if sources.prerelease:
         arguments += ["--prerelease", "allow"]
+    if sources.exclude_newer is not None:
+        arguments += ["--exclude-newer", sources.exclude_newer]
     for name in sources.no_binary:
         arguments += ["--no-binary", name]
     for name in sources.only_binary:

@@ -65,6 +65,7 @@ _NO_SPACE = "No space left on device"
 _QUOTA = "Disk quota exceeded"
 _UNKNOWN_ISSUER = "invalid peer certificate"
 _UNREACHABLE = "error sending request"
+_TOO_MANY = "429 Too Many Requests"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -272,6 +273,11 @@ def hint_for(tail: Sequence[str]) -> str | None:
         return (
             "name the file of your authority's certificate with SSL_CERT_FILE, or trust those of"
             " the system with UV_SYSTEM_CERTS=1"
+        )
+    if _TOO_MANY in words:
+        return (
+            "the index takes no more requests from here for a while: wait and launch again, name a"
+            " mirror, or let uv ask less at once with UV_CONCURRENT_DOWNLOADS"
         )
     if _UNREACHABLE in words:
         return "`xinference-venv doctor` says of every index whether it can be reached"

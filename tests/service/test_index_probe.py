@@ -7,20 +7,18 @@ from pathlib import Path
 import pytest
 
 from tests.index import Index, black_hole, dead_port
-from tests.tls import HOURS, self_signed, serving
-from xinference_venv.diagnosis.index_checks import IndexAnswer, IndexFailure, Place
-from xinference_venv.diagnosis.index_probe import answers_of
+from tests.tls import HOURS, self_signed, serving, signed_by_an_authority
+from xinference_venv.planning.index_answers import IndexAnswer, IndexFailure, Place
+from xinference_venv.service.index_probe import answers_of
 
 SECRET = "opensesame"
 
 
-@pytest.fixture(autouse=True)
-def without_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "*")
-
-
-async def answer_of(url: str, *, trusted: bool = False, deadline: float = 30.0) -> IndexAnswer:
-    [answer] = await answers_of([Place(what="index", url=url, trusted=trusted)], deadline)
+async def answer_of(
+    url: str, *, trusted: bool = False, deadline: float = 30.0, **variables: str
+) -> IndexAnswer:
+    places = [Place(what="index", url=url, trusted=trusted)]
+    [answer] = await answers_of(places, variables, deadline)
     return answer
 
 
@@ -28,7 +26,7 @@ async def test_an_index_that_works_answers_with_its_status_and_the_time(index: I
     answer = await answer_of(index.url)
     assert (answer.status, answer.failure) == (200, None)
     assert answer.ahead is not None and abs(answer.ahead) < 30
-    assert index.requests == ["HEAD /simple/"]
+    assert index.requests == ["GET /simple/"]
 
 
 async def test_a_clock_that_differs_is_measured() -> None:
@@ -46,7 +44,7 @@ async def test_credentials_are_sent_to_their_own_host_alone(index: Index, tmp_pa
     url = index.require_auth("me", f"{SECRET}/@")
     assert (await answer_of(index.url)).status == 401
     assert (await answer_of(url)).status == 200
-    assert index.requests[-1] == "HEAD /simple/ authorized"
+    assert index.requests[-1] == "GET /simple/ authorized"
     with Index(tmp_path / "wheels") as other:
         index.redirect("/simple/", other.url)
         assert (await answer_of(url)).status == 200
@@ -102,5 +100,43 @@ async def test_a_folder_is_there_or_not(tmp_path: Path) -> None:
 async def test_all_are_asked_at_once_and_answered_in_order(index: Index) -> None:
     index.hang("/simple/")
     places = [Place(what="index", url=url) for url in (index.url, f"{index.url}absent/")]
-    slow, fast = await answers_of(places, 1.0)
+    slow, fast = await answers_of(places, {}, 1.0)
     assert (slow.failure, fast.status) == (IndexFailure.TIMEOUT, 404)
+
+
+async def test_a_page_that_asks_for_a_login_is_told_from_one_of_an_index(index: Index) -> None:
+    assert not (await answer_of(index.url)).login
+    index.replace("/simple/", b'<html><form method="post"><input type=password></form></html>')
+    answer = await answer_of(index.url)
+    assert (answer.status, answer.login) == (200, True)
+
+
+@pytest.mark.parametrize("named", ["HOME", "NETRC"])
+async def test_the_user_s_netrc_is_asked_as_uv_does(
+    index: Index, tmp_path: Path, named: str
+) -> None:
+    index.require_auth("ada", SECRET)
+    file = tmp_path / ".netrc"
+    file.write_text(f"machine 127.0.0.1 login ada password {SECRET}\n")
+    variables = {named: str(tmp_path if named == "HOME" else file)}
+    place = Place(what="index", url=index.url)
+    assert [each.status for each in await answers_of([place], variables)] == [200]
+    file.write_text("machine is damaged")
+    assert [each.status for each in await answers_of([place], variables)] == [401]
+
+
+async def test_the_authority_and_the_proxy_of_the_configuration_count(
+    index: Index, tmp_path: Path
+) -> None:
+    assert (await answer_of("http://index.invalid/simple/", HTTP_PROXY=index.url)).status == 404
+    nobody = f"http://127.0.0.1:{dead_port()}"
+    failing = await answer_of(index.url, HTTP_PROXY=nobody)
+    assert failing.failure is IndexFailure.CONNECTION
+    assert (await answer_of(index.url, HTTP_PROXY=nobody, NO_PROXY="127.0.0.1")).status == 200
+    context, authority = signed_by_an_authority(tmp_path)
+    index.serve_tls(context)
+    url = index.url.replace("http:", "https:")
+    assert (await answer_of(url)).failure is IndexFailure.TLS
+    assert (await answer_of(url, SSL_CERT_FILE=str(authority))).status == 200
+    absent = await answer_of(url, SSL_CERT_FILE=str(tmp_path / "absent"))
+    assert absent.failure is IndexFailure.TLS
