@@ -2,7 +2,7 @@
 
 Comes in: pip's configuration, and the variables of the operator. Comes out: the same
 configuration, completed: what pip's says counts before. Variables that change what uv resolves
-and have no counterpart here are named, so that nobody relies on them. They are described in
+and have no counterpart here are named in the answer. They are described in
 https://docs.astral.sh/uv/reference/environment.
 """
 
@@ -23,7 +23,7 @@ _NOT_HONOURED = (
     *("UV_NO_BUILD_ISOLATION", "UV_NO_CACHE", "UV_NO_SOURCES", "UV_NO_VERIFY_HASHES"),
     *("UV_REQUIRE_HASHES", "UV_RESOLUTION", "UV_TORCH_BACKEND"),
 )
-# What uv does without being told.
+# What uv does by itself.
 _DEFAULT_PRERELEASE = "if-necessary-or-explicit"
 
 
