@@ -14,6 +14,7 @@ import pytest
 from tests.index import Index
 from tests.plain import plain
 from tests.scenarios.steps import asking, environments, eventually, files_of
+from tests.store.conftest import known_for_long
 from tests.wheels import build_wheel
 from xinference_venv.client import Client, local_client
 from xinference_venv.inventory.eviction import plan_eviction
@@ -38,6 +39,12 @@ def wheels(tmp_path: Path, index: Index) -> Path:
         build_wheel(folder, name, "1.0", data={f"{name}.bin": os.urandom(SIZE)})
     build_wheel(folder, "shared", "1.0", data={"shared.bin": os.urandom(SIZE)})
     return folder
+
+
+@pytest.fixture(autouse=True)
+def known(layout: StorePaths) -> None:
+    """Ages count from before these tests."""
+    known_for_long(layout.root)
 
 
 @pytest.fixture

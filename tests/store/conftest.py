@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,15 +18,25 @@ from xinference_venv.inventory.env import EnvRecord, KeyRecord
 from xinference_venv.inventory.lease import Lease, ProcessIdentity
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock
+from xinference_venv.store.first_seen import FirstSeen
 from xinference_venv.store.process_identity import identify, this_process
 from xinference_venv.store.store import Store, interpreter_facts
 
 REAL_PYTHON = os.path.realpath(sys.executable)
 
 
+def known_for_long(root: Path) -> Store:
+    """A store whose home has always been where it is."""
+    store = Store.open(root)
+    path = store.layout.store / "first-seen.json"
+    seen = FirstSeen.from_dict(store.disk.read_json(path))
+    store.disk.write_json(path, replace(seen, since=0.0).to_dict(), durable=False)
+    return Store.open(root)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "home" / "virtualenv")
+    return known_for_long(tmp_path / "home" / "virtualenv")
 
 
 @pytest.fixture

@@ -51,7 +51,8 @@ def test_a_store_is_made_once_and_opened_again(tmp_path: Path) -> None:
     again = Store.open(root)
     assert again.env_of(KEY) == env_id
     assert sorted(each.name for each in again.layout.store.iterdir()) == [
-        *("envs", "file-system.json", "hosts", "joined", "keys", "leases", "locks", "logs"),
+        *("envs", "file-system.json", "first-seen.json", "hosts", "joined", "keys", "leases"),
+        *("locks", "logs"),
         *("packages", "processes", "proofs", "staging", "stubs", "trash", "wheels"),
     ]
 

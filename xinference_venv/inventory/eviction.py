@@ -107,12 +107,13 @@ def walk_order(usages: Iterable[EnvUsage]) -> list[EnvUsage]:
 
 
 def plan_eviction(
-    usages: Iterable[EnvUsage], policy: EvictionPolicy, *, now: float
+    usages: Iterable[EnvUsage], policy: EvictionPolicy, *, now: float, since: float = 0.0
 ) -> EvictionPlan:
     """What a policy evicts at the time `now`, in seconds since the epoch.
 
     `usages` were measured in `walk_order`. The least recently used goes first, and nothing that
-    is in use.
+    is in use. Nothing is unused for longer than `since`, when the home was first seen where it is:
+    what an image brings along has dates of long ago.
     """
     order = walk_order(usages)
     before = after = sum(each.added_bytes for each in order)
@@ -124,7 +125,7 @@ def plan_eviction(
             break
         if not usage.keys:
             reason = EvictionReason.UNNEEDED
-        elif usage.last_used < oldest:
+        elif max(usage.last_used, since) < oldest:
             reason = EvictionReason.UNUSED
         elif after > limit:
             reason = EvictionReason.OVER_LIMIT
@@ -132,7 +133,11 @@ def plan_eviction(
             break
         evict.append(Eviction(usage=usage, reason=reason))
         after -= usage.added_bytes
-    in_use = (each for each in order if each.in_use and (after > limit or each.last_used < oldest))
+    in_use = (
+        each
+        for each in order
+        if each.in_use and (after > limit or max(each.last_used, since) < oldest)
+    )
     return EvictionPlan(
         evict=tuple(evict), in_use=tuple(in_use), bytes_before=before, bytes_after=after
     )

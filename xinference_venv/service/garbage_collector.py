@@ -122,7 +122,7 @@ class GarbageCollector:
         async with self._alone:
             usages = await self._usages()
             usages = await _while_awaited(measure, self._store, usages)
-            plan = plan_eviction(usages, policy, now=time.time())
+            plan = plan_eviction(usages, policy, now=time.time(), since=self._store.seen_since)
             found = await _while_awaited(find_unneeded, self._store, time.time())
             evicted, skipped = await self._would_evict(plan) if dry_run else await self._evict(plan)
             trees = await self._unneeded_trees(plan, policy)
@@ -208,7 +208,7 @@ class GarbageCollector:
         if limit is not None and not await asyncio.to_thread(self._surely_fit, usages, limit):
             usages = await _while_awaited(measure, self._store, usages)
             await asyncio.to_thread(self._remember, usages)
-        plan = plan_eviction(usages, self.policy, now=time.time())
+        plan = plan_eviction(usages, self.policy, now=time.time(), since=self._store.seen_since)
         evicted, skipped = await self._evict(plan)
         trees = await self._unneeded_trees(plan, self.policy)
         for tree in await finish_in_thread(remove_trees, self._store, trees):

@@ -6,6 +6,7 @@ Comes in: one entry of an `EvictionPlan`. Comes out: its place in the trash, or 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from xinference_venv.store.tree_size import Stop, weigh
 
 # Whoever looks at a host's state, or resolves over its stubs, has ended by then.
 _KEPT_SECONDS = 86_400.0
+# Clocks of hosts that share a home differ.
+_SKEW_SECONDS = 3_600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,10 +62,13 @@ def move_to_trash(store: Store, planned: EnvUsage) -> Path | None:
 def record_use(store: Store, usages: Iterable[EnvUsage]) -> None:
     """Let the keys of environments that processes use be used now.
 
-    What ran until a moment ago is not unused, however long ago it was launched.
+    What ran until a moment ago is not unused, however long ago it was launched. A date that is
+    still to come, of a clock that was wrong, would keep its environment until then.
     """
+    now = time.time()
     for usage in usages:
-        for key in usage.keys if usage.leases else ():
+        is_to_come = usage.last_used > now + _SKEW_SECONDS
+        for key in usage.keys if usage.leases or is_to_come else ():
             record = store.key_record_of(key, usage.env_id)
             if record is not None:
                 store.touch(record, host_fingerprint=record.host_fingerprint)
@@ -85,11 +91,11 @@ def find_unneeded(store: Store, now: float, stop: Stop) -> list[UnneededFile]:
     for name in store.skipped.names(layout.hosts):
         path = layout.hosts / name
         is_state = path.suffix == ".json" and not name.startswith(("probe-", "."))
-        if is_state and path.stem not in states and _is_old(path, now):
+        if is_state and path.stem not in states and _is_old(store, path, now):
             found.append(("state of a host", path))
     for name in store.skipped.names(layout.stubs):
         path = layout.stubs / name
-        if name not in digests and _is_old(path, now):
+        if name not in digests and _is_old(store, path, now):
             found.append(("stubs of a host", path))
     return [
         UnneededFile(kind=kind, path=path, size_bytes=_size(path, stop)) for kind, path in found
@@ -119,9 +125,9 @@ def _present_hosts(store: Store) -> Iterator[HostFacts]:
             continue
 
 
-def _is_old(path: Path, now: float) -> bool:
+def _is_old(store: Store, path: Path, now: float) -> bool:
     try:
-        return path.lstat().st_mtime < now - _KEPT_SECONDS
+        return max(path.lstat().st_mtime, store.seen_since) < now - _KEPT_SECONDS
     except FileNotFoundError:
         return False
 

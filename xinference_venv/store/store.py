@@ -10,7 +10,7 @@ import errno
 import itertools
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from xinference_venv.store.atomic import Disk, check_no_link_above, is_real
 from xinference_venv.store.built_wheels import BuiltWheels
 from xinference_venv.store.envs.broken_marker import fault_at_a_glance
 from xinference_venv.store.file_system import FileSystem, known_file_system
+from xinference_venv.store.first_seen import first_seen
 from xinference_venv.store.keys import (
     KeyFolders,
     KeyPlace,
@@ -66,6 +67,8 @@ class Store:
     wheels: BuiltWheels
     packages: PackageStore
     joined: JoinedTrees
+    seen_since: float
+    """Since when the home has been where it is: no age counts from before."""
     _env_records: StatCache[str, EnvRecord] = field(default_factory=StatCache, init=False)
     _key_records: StatCache[EnvKey, KeyRecord] = field(default_factory=StatCache, init=False)
     _host_marks: StatCache[str, tuple[HostMark, ...]] = field(default_factory=StatCache, init=False)
@@ -94,6 +97,7 @@ class Store:
             joined=JoinedTrees(layout=layout, disk=disk, packages=packages),
             leases=Leases(layout=layout, disk=disk),
             wheels=BuiltWheels(layout=layout, disk=disk),
+            seen_since=first_seen(layout, disk),
         )
 
     # Looking
@@ -169,7 +173,7 @@ class Store:
         """An environment's own record, whatever else is broken; raises `InvalidRecord`."""
         record = self._env_records.get(env_id, self._env_record_path, self._read_env_record)
         found = interpreter_facts(str(record.interpreter.get("path")))
-        if not found or found != record.interpreter:
+        if not is_same_interpreter(found, record.interpreter):
             raise InvalidRecord(
                 f"the interpreter {record.interpreter.get('path')} was removed or replaced"
             )
@@ -483,6 +487,17 @@ def interpreter_facts(path: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return {"path": path, "size": found.st_size, "modified": found.st_mtime_ns}
+
+
+def is_same_interpreter(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two facts are of one interpreter, as far as they tell.
+
+    Whole seconds count: the layers of a container's image keep no more of a file's time.
+    """
+    if not one or not other:
+        return False
+    seconds = [int(each.get("modified") or 0) // 10**9 for each in (one, other)]
+    return seconds[0] == seconds[1] and {**one, "modified": 0} == {**other, "modified": 0}
 
 
 def remove_entry(store: Store, entry: EnvEntry) -> bool:

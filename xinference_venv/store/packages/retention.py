@@ -77,7 +77,7 @@ def unneeded_trees(
     if needed is None:
         return []
     found = [
-        UnneededTree(kind=kind, path=path, last_used=path.lstat().st_mtime, own_bytes=0)
+        UnneededTree(kind=kind, path=path, last_used=_last_used(store, path), own_bytes=0)
         for kind, folders, place in (
             ("package", store.packages.folders(), store.layout.package),
             ("joined tree", store.joined.folders(), store.layout.joined_tree),
@@ -104,6 +104,11 @@ def unneeded_trees(
             UnneededTree(kind=each.kind, path=each.path, last_used=each.last_used, own_bytes=own)
         )
     return going
+
+
+def _last_used(store: Store, path: Path) -> float:
+    """When a tree was last used, but not before the home was first seen where it is."""
+    return max(path.lstat().st_mtime, store.seen_since)
 
 
 def remove_trees(store: Store, planned: Iterable[UnneededTree]) -> list[UnneededTree]:
