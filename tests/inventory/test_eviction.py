@@ -164,3 +164,11 @@ def test_a_plan_keeps_to_its_policy_and_takes_no_more(
 def test_what_is_in_use_is_kept_before_what_is_not(there: list[EnvUsage]) -> None:
     order = [each.in_use for each in walk_order(there)]
     assert order == sorted(order, reverse=True)
+
+
+def test_nothing_is_unused_for_longer_than_its_home_is_known() -> None:
+    old = [usage("a", used=400)]
+    policy = EvictionPolicy(older_than=30 * DAY)
+    assert went(plan_eviction(old, policy, now=NOW, since=NOW - 29 * DAY)) == []
+    gone = plan_eviction(old, policy, now=NOW, since=NOW - 31 * DAY)
+    assert went(gone) == [("a", EvictionReason.UNUSED)]

@@ -107,7 +107,7 @@ def walk_order(usages: Iterable[EnvUsage]) -> list[EnvUsage]:
 
 
 def plan_eviction(
-    usages: Iterable[EnvUsage], policy: EvictionPolicy, *, now: float, since: float = 0.0
+    usages: Iterable[EnvUsage], policy: EvictionPolicy, *, now: float, since: float = -math.inf
 ) -> EvictionPlan:
     """What a policy evicts at the time `now`, in seconds since the epoch.
 
