@@ -181,6 +181,20 @@ def test_a_lease_of_a_living_process_is_refused_with_its_name_unless_forced(
     assert store.leases.of(env_id) == []
 
 
+def test_leases_of_unknown_holders_are_released_by_their_age(
+    say: Say, store: Store, living: ProcessIdentity
+) -> None:
+    env_id = attached(store, "numpy", of=KEY)
+    put(store, env_id, FIRST, living)
+    put(store, env_id, THIRD, elsewhere())
+    assert say("release", "--stale", "3h").out.startswith("There is nothing to release")
+    assert len(store.leases.of(env_id)) == 2
+    [report] = say("release", "--stale", "1h", "--json").json["list"]
+    assert [each["lease_id"] for each in report["released"]] == [THIRD]
+    assert [lease.lease_id for lease, _ in store.leases.of(env_id)] == [FIRST]
+    assert say("release").code == 2
+
+
 def test_a_beginning_that_means_several_leases_lists_them(say: Say, store: Store) -> None:
     env_id = attached(store, "numpy", of=KEY)
     for lease_id in (FIRST, SECOND, THIRD):
@@ -276,7 +290,9 @@ def test_a_process_that_got_the_lease_in_between_is_named(
     said = say("release", FIRST)
     assert (said.code, supervisor.asked) == (4, [[FIRST]])
     assert "is held by a-model (process 100 on a-host)" in said.err
-    assert say("release", FIRST, "--force").out == "They have been released already.\n"
+    assert say("release", FIRST, "--force").out == (
+        "There is nothing to release, or it has been released already.\n"
+    )
 
 
 def test_while_a_worker_does_not_answer_no_one_says_that_there_is_no_such_lease(
@@ -287,6 +303,9 @@ def test_while_a_worker_does_not_answer_no_one_says_that_there_is_no_such_lease(
     assert said.code == 8
     assert "these did not answer: host-b:1" in said.err
     said = say("release", FIRST, "--force")
-    assert (said.code, said.out) == (8, "They have been released already.\n")
+    assert (said.code, said.out) == (
+        8,
+        ("There is nothing to release, or it has been released already.\n"),
+    )
     assert "unreachable: host-b:1 (gone, no snapshot yet): no answer\n" in said.err
     assert "error: it is not known whether this was done on host-b:1" in said.err

@@ -10,7 +10,7 @@ import click
 from rich.console import RenderableType
 from rich.text import Text
 
-from xinference_venv._util.humanize import age_text, printable
+from xinference_venv._util.humanize import age_text, parse_duration, printable
 from xinference_venv.cli import completion_candidates
 from xinference_venv.cli.common import (
     check_found,
@@ -61,18 +61,36 @@ def leases(
 
 
 @click.command()
-@click.argument("lease_ids", metavar="LEASE_ID...", nargs=-1, required=True)
+@click.argument("lease_ids", metavar="[LEASE_ID...]", nargs=-1)
+@click.option(
+    "--stale",
+    metavar="AGE",
+    callback=lambda _, __, text: None if text is None else parse_duration(text),
+    help="Release all of which it is unknown whether the holder lives, taken longer ago: 12h, 30d.",
+)
 @click.option("--force", is_flag=True, help="Release leases of living processes as well.")
 @on_workers
 @json_option
-def release(lease_ids: tuple[str, ...], force: bool, worker_ip: str | None, as_json: bool) -> int:
+def release(
+    lease_ids: tuple[str, ...],
+    stale: float | None,
+    force: bool,
+    worker_ip: str | None,
+    as_json: bool,
+) -> int:
     """Release leases whose process ended where that could not be seen.
 
     `xinference-venv leases` lists the ids; their first characters are enough. Nothing is released
     when any of the leases is held by a living process. An environment that neither a model nor a
-    lease needs then is deleted.
+    lease needs then is deleted. With --stale those of earlier runs of containers go by their age.
     """
-    answer = with_client(lambda client: _release(client, lease_ids, worker_ip, force=force))
+    if not lease_ids and stale is None:
+        raise InvalidInput(
+            "no lease is named", {"hint": "name leases by their ids, or give --stale AGE"}
+        )
+    answer = with_client(
+        lambda client: _release(client, lease_ids, worker_ip, stale=stale, force=force)
+    )
     # A process may have got one of them in between.
     refusal = release_error(
         [each for report in answer.list for each in report.refused], force="--force"
@@ -81,10 +99,17 @@ def release(lease_ids: tuple[str, ...], force: bool, worker_ip: str | None, as_j
 
 
 async def _release(
-    client: Client, named: Sequence[str], worker_ip: str | None, *, force: bool
+    client: Client,
+    named: Sequence[str],
+    worker_ip: str | None,
+    *,
+    stale: float | None,
+    force: bool,
 ) -> Gathered[ReleaseReport]:
     known = await client.supervisor.list_leases(Selection(worker=worker_ip))
     entries = _meant(named, known)
+    if stale is not None:
+        entries += _stale(known, time.time() - stale)
     alive = [each for each in entries if is_release_refused(each.holder, force=force)]
     if (refusal := release_error(alive, force="--force")) is not None:
         raise refusal
@@ -120,6 +145,19 @@ def _meant(named: Sequence[str], known: Gathered[WorkerLease]) -> list[LeaseEntr
     return list(selected.values())
 
 
+def _stale(known: Gathered[WorkerLease], before: float) -> list[LeaseEntry]:
+    """The leases that were taken before a time, and of which no worker knows the holder."""
+    judged: dict[str, list[LeaseEntry]] = {}
+    for each in known.list:
+        judged.setdefault(each.entry.lease.lease_id, []).append(each.entry)
+    return [
+        entries[0]
+        for entries in judged.values()
+        if entries[0].lease.created < before
+        and all(entry.holder is Holder.UNKNOWN for entry in entries)
+    ]
+
+
 def _listed(answer: Gathered[WorkerLease], now: float, workers: bool) -> list[RenderableType]:
     if not answer.list:
         return [Text("No environment is in use.")]
@@ -152,5 +190,5 @@ def _released(answer: Gathered[ReleaseReport]) -> list[RenderableType]:
         f"deleted: the environment {each}" for report in answer.list for each in report.deleted
     ]
     if not lines and not any(report.refused for report in answer.list):
-        lines = ["They have been released already."]
+        lines = ["There is nothing to release, or it has been released already."]
     return list(map(Text, lines))
