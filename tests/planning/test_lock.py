@@ -107,6 +107,16 @@ def read_wheels(*files: str, tags: tuple[str, ...] = TAGS, **more: Any) -> dict[
     return dict(kept)
 
 
+@pytest.mark.parametrize("file", ["pkg-1.0.tar.bz2", "pkg-1.0.tgz"])
+def test_a_source_in_a_format_of_old_is_left_out_where_there_is_a_wheel(file: str) -> None:
+    source = {"url": f"https://files.example/{file}", "hashes": {"sha256": SHA256}}
+    kept = read_wheels("pkg-1.0-py3-none-any.whl", sdist=source)
+    assert [each["url"][-12:] for each in kept["wheels"]] == ["none-any.whl"]
+    assert "sdist" not in kept
+    with pytest.raises(InvalidRecord, match="sdist"):
+        read_wheels(sdist=source)
+
+
 def by_name(resolution: Resolution) -> dict[str, Any]:
     return {package["name"]: package for package in resolution.packages}
 

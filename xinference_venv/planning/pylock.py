@@ -119,6 +119,9 @@ def read_resolution(
     from, without which uv caches it apart from ordinary use. Raises `ResolutionFailed` for a
     local directory, which has neither version nor hash.
     """
+    entries = document.get("packages")
+    if isinstance(entries, list):
+        document = {**document, "packages": list(map(_without_odd_source, entries))}
     try:
         Pylock.from_dict(document)
     except (PylockValidationError, PylockUnsupportedVersionError) as error:
@@ -139,6 +142,22 @@ def read_resolution(
         if (time := _upload_time(package)) is not None:
             uploaded[package["name"]] = time
     return Resolution(packages=tuple(packages), inherited=inherited, uploaded=uploaded)
+
+
+def _without_odd_source(package: Any) -> Any:
+    """A package without a source in a format that PEP 751 does not know, where it has wheels.
+
+    uv locks it as indexes have it: ``.tar.bz2``, ``.tgz`` (PEP 625 came later).
+    """
+    if not isinstance(package, Mapping) or not package.get("wheels"):
+        return package
+    source = package.get("sdist")
+    if not isinstance(source, Mapping):
+        return package
+    name = source.get("name") or source.get("path") or urlsplit(str(source.get("url", ""))).path
+    if str(name).endswith((".tar.gz", ".zip")):
+        return package
+    return {key: value for key, value in package.items() if key != "sdist"}
 
 
 def pylock_of(packages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
