@@ -104,7 +104,7 @@ async def test_all_are_asked_at_once_and_answered_in_order(index: Index) -> None
     assert (slow.failure, fast.status) == (IndexFailure.TIMEOUT, 404)
 
 
-async def test_a_page_that_asks_for_a_login_is_told_from_one_of_an_index(index: Index) -> None:
+async def test_a_page_that_asks_for_a_login_is_no_page_of_an_index(index: Index) -> None:
     assert not (await answer_of(index.url)).login
     index.replace("/simple/", b'<html><form method="post"><input type=password></form></html>')
     answer = await answer_of(index.url)
