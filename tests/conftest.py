@@ -58,6 +58,8 @@ def environ(tmp_path: Path, uv_cache: Path, wire_key: str) -> dict[str, str]:
         "XINFERENCE_HOME": str(home / "xinference"),
         "UV_CACHE_DIR": str(uv_cache),
         "PIP_CONFIG_FILE": os.devnull,
+        # Tests change what an index has, and launch again.
+        "XINFERENCE_VIRTUAL_ENV_RESOLUTION_MAX_AGE": "0s",
         WIRE_KEY_VARIABLE: wire_key,
     }
 

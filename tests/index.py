@@ -20,7 +20,7 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -80,6 +80,7 @@ class _File:
     project: str
     sha256: str
     metadata: bytes | None
+    yanked: str | None = None
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -100,7 +101,7 @@ class _File:
 
     @property
     def link(self) -> str:
-        attributes = ""
+        attributes = "" if self.yanked is None else f' data-yanked="{html.escape(self.yanked)}"'
         if self.metadata is not None:
             digest = hashlib.sha256(self.metadata).hexdigest()
             attributes += f' data-dist-info-metadata="sha256={digest}"'
@@ -226,6 +227,12 @@ class Index:
                 if isinstance(fault, _Hang | _Slow):
                     fault.gate.set()
             self._faults = []
+
+    def yank(self, name: str, reason: str = "") -> None:
+        """Mark a file as yanked (PEP 592)."""
+        with self._changed:
+            self._look_at_folder()
+            self._files[name] = replace(self._files[name], yanked=reason)
 
     def require_auth(self, user: str, password: str) -> str:
         """Refuse requests without these credentials; the URL that carries them is returned."""

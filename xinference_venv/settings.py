@@ -20,6 +20,8 @@ WIRE_KEY_VARIABLE = "XOSCAR_AUTH_KEY"
 """xoscar's variable for the key that signs what actors say to each other."""
 ALLOWED_ROOTS_VARIABLE = "XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS"
 DEFAULT_MAX_AGE_GAP = 180 * 24 * 3600.0
+# For so long uv does not ask PyPI again either.
+DEFAULT_RESOLUTION_MAX_AGE = 600.0
 ALLOWED_HOSTS_VARIABLE = "XINFERENCE_VIRTUAL_ENV_ALLOWED_HOSTS"
 _T = TypeVar("_T")
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -28,6 +30,7 @@ _TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
 _FALSE_WORDS = frozenset({"0", "false", "no", "off"})
 _HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|[0-9a-f:.]+")
 _CUDA_VERSION = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){1,2}")
+_TORCH_BACKEND = re.compile(r"cpu|cu[0-9]{2,3}|none")
 _CUDA_ARCHITECTURE = re.compile(r"sm_[0-9]{2,3}[a-z]?")
 
 
@@ -101,6 +104,9 @@ class Settings:
     max_age_gap: float
     """``XINFERENCE_VIRTUAL_ENV_MAX_AGE_GAP``: seconds that what is asked for may be older at most,
     for the sake of the host's packages, than it would be without them."""
+    resolution_max_age: float
+    """``XINFERENCE_VIRTUAL_ENV_RESOLUTION_MAX_AGE``: seconds for which an equal request gets the
+    lock of an earlier resolution, without asking an index."""
     constraints: tuple[str, ...]
     """``XINFERENCE_VIRTUAL_ENV_CONSTRAINTS``, separated by white space: versions that whatever is
     resolved must have, like ``numpy<3``."""
@@ -116,6 +122,9 @@ class Settings:
     """``XINFERENCE_VIRTUAL_ENV_SPEC_DIR``: the folder of the users' own model specs."""
     host_python: str | None
     """``XINFERENCE_VIRTUAL_ENV_HOST_PYTHON``: the interpreter to inherit from, else our own."""
+    torch_backend: str | None
+    """``XINFERENCE_VIRTUAL_ENV_TORCH_BACKEND``: the build of torch, like ``cu128``, where the host
+    has no torch to follow; ``none`` for that of the index itself."""
     cuda_version: str | None
     """``XINFERENCE_VIRTUAL_ENV_CUDA_VERSION``, like ``12.8``: plan as if the host had it."""
     cuda_arch: str | None
@@ -139,6 +148,9 @@ class Settings:
         home = read.path("XINFERENCE_HOME") or _default_home(home_directory)
         option = "XINFERENCE_VIRTUAL_ENV_"
         age_gap = read.parsed(f"{option}MAX_AGE_GAP", parse_duration, "durations like 180d or 0s")
+        recent = read.parsed(
+            f"{option}RESOLUTION_MAX_AGE", parse_duration, "durations like 600s or 1h"
+        )
         return cls(
             home=home,
             enable_virtual_env=read.boolean("XINFERENCE_ENABLE_VIRTUAL_ENV") is not False,
@@ -162,6 +174,7 @@ class Settings:
             allow_source_builds=read.boolean(f"{option}ALLOW_SOURCES") is not False,
             prove_imports=read.boolean(f"{option}PROOF") is not False,
             max_age_gap=DEFAULT_MAX_AGE_GAP if age_gap is None else age_gap,
+            resolution_max_age=DEFAULT_RESOLUTION_MAX_AGE if recent is None else recent,
             constraints=read.bounds(f"{option}CONSTRAINTS"),
             overrides=read.bounds(f"{option}OVERRIDES"),
             exclude=read.names(f"{option}EXCLUDE"),
@@ -169,6 +182,9 @@ class Settings:
             python_downloads=read.boolean(f"{option}PYTHON_DOWNLOADS") is True,
             spec_dir=read.path(f"{option}SPEC_DIR") or f"{_virtualenv_dir(home)}/models",
             host_python=read.path(f"{option}HOST_PYTHON"),
+            torch_backend=read.matching(
+                f"{option}TORCH_BACKEND", _TORCH_BACKEND, "cpu, builds like cu128, or none"
+            ),
             cuda_version=read.matching(
                 f"{option}CUDA_VERSION", _CUDA_VERSION, "a version like 12.8"
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,14 +13,17 @@ from hypothesis import strategies as st
 from tests.fakes import distribution, host, wheel_package
 from xinference_venv.planning.displacement import (
     HostSearch,
+    combine,
     cost_of,
     displaced_by,
+    kept_warning,
     lowest_allowed,
+    older_kept,
     older_than,
     older_warning,
     too_old,
 )
-from xinference_venv.planning.pylock import Dependency, Resolution
+from xinference_venv.planning.pylock import REQUEST, Dependency, Resolution
 
 HALF_A_YEAR = timedelta(days=180)
 
@@ -331,3 +335,74 @@ def test_it_costs_what_is_to_be_downloaded_and_what_hangs_on_it() -> None:
     # Nothing is kept for the installer tools of the host, and what nobody needs costs nothing.
     assert [cost(name) for name in ("setuptools", "absent")] == [0, 0]
     assert cost_of(None, facts)("torch") == 0
+
+
+def test_what_is_asked_for_and_kept_in_an_old_release_is_a_warning() -> None:
+    fresh = resolution({"app": "2.9", "lib": "3.0", "tool": "1.4"})
+    found = resolution({}, {"app": "2.1", "lib": "1.0", "tool": "1.2"})
+    older = older_kept(fresh, found, asked=["app", "tool"])
+    assert {*older} == {"app"}
+    assert kept_warning(older["app"]) == (
+        "the host's app 2.1 is kept although there is 2.9; ask for app>=2.9 to have it, or launch"
+        " with --inherit none"
+    )
+
+
+# The newest over the host
+
+FRESH = resolution(
+    {"app": "1.0", "lib": "2.0", "leaf": "3.0", "other": "3.0"},
+    days={"app": 1, "leaf": 2},
+    requires={
+        REQUEST: [("app", ">=1")],
+        "app": [("lib", ">=2"), ("other", "*")],
+        "lib": [("leaf", ">=1, <4")],
+    },
+)
+HOST = host(
+    distribution("lib", "1.0"),
+    distribution("leaf", "1.5"),
+    distribution("other", "1.0", "leaf>=1"),
+    distribution("process", "1.0", "absent"),
+)
+
+
+def test_the_newest_is_combined_with_what_of_the_host_serves() -> None:
+    found = combine(FRESH, HOST, serving={"leaf", "other"}, roots=[])
+    assert found is not None
+    assert found.installed == {"app": "1.0", "lib": "2.0"}
+    assert found.inherited == {"leaf": "1.5", "other": "1.0"}
+    assert {*found.uploaded} == {"app", "leaf"}
+    assert found.requirers == {
+        "app": (REQUEST,),
+        "lib": ("app",),
+        "leaf": ("lib", "other"),
+        "other": ("app",),
+    }
+    alone = combine(FRESH, HOST, serving=[], roots=[])
+    assert alone is not None
+    assert (alone.installed, alone.inherited) == (FRESH.installed, {})
+
+
+def test_what_only_a_resolver_can_tell_is_no_combination() -> None:
+    # A version that does not fit; what is broken by what is installed; what nobody has.
+    assert combine(FRESH, HOST, serving={"lib"}, roots=[]) is None
+    needs_old = distribution("other", "1.0", "lib<2")
+    assert (
+        combine(FRESH, host(needs_old, *HOST.distributions[:2]), serving={"other"}, roots=[])
+        is None
+    )
+    assert combine(FRESH, HOST, serving={"process"}, roots=["process"]) is None
+    assert combine(FRESH, HOST, serving={"leaf"}, roots=["process"]) is None
+    # An extra of a host distribution.
+    asking = (Dependency(name="other", ranges="*", extras=True),)
+    with_extra = replace(FRESH, requires={**FRESH.requires, "lib": asking})
+    assert combine(with_extra, HOST, serving={"other"}, roots=[]) is None
+    assert combine(with_extra, HOST, serving={"leaf"}, roots=[]) is not None
+
+
+def test_a_warning_of_what_is_not_installed_goes() -> None:
+    words = ("`leaf==3.0` is yanked", "`lib==2.0` is yanked")
+    found = combine(replace(FRESH, warnings=words), HOST, serving={"leaf"}, roots=[])
+    assert found is not None
+    assert found.warnings == ("`lib==2.0` is yanked",)

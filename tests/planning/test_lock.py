@@ -468,7 +468,7 @@ FULL = replace(
 def test_the_records_of_a_lock_are_read_whole_or_refused() -> None:
     check_record(FULL, may_be_absent=("version", "host_digest", "warnings"))
     numpy = locked("numpy", size=10, asked=True, requires=("libblas",))
-    check_record(numpy, may_be_absent=("version", "size", "asked", "requires"))
+    check_record(numpy, may_be_absent=("version", "size", "asked", "requires", "why_version"))
 
 
 @pytest.mark.parametrize(

@@ -459,6 +459,26 @@ def test_the_torch_backend_follows_the_build_of_the_hosts_torch(
 
 
 @pytest.mark.parametrize(
+    ("accelerator", "variables", "backend", "assumed"),
+    [
+        (Accelerator(), {}, "cpu", True),
+        (Accelerator(has_cuda=True), {}, None, False),
+        (Accelerator(has_npu=True), {}, None, False),
+        (Accelerator(), {"CUDA_VERSION": "12.8"}, None, False),
+        (Accelerator(), {"TORCH_BACKEND": "cu128"}, "cu128", False),
+        (Accelerator(), {"TORCH_BACKEND": "none"}, None, False),
+    ],
+)
+def test_a_host_without_torch_and_accelerator_gets_its_builds_for_cpus(
+    accelerator: Accelerator, variables: dict[str, str], backend: str | None, assumed: bool
+) -> None:
+    set_here = {f"XINFERENCE_VIRTUAL_ENV_{name}": value for name, value in variables.items()}
+    facts = host(accelerator=accelerator)
+    planned = plan(request(), around(host=facts, settings=settings(**set_here)))
+    assert (planned.sources.torch_backend, planned.assumed_backend) == (backend, assumed)
+
+
+@pytest.mark.parametrize(
     "pip",
     [
         PipConfig(index_url="https://pip.example/simple"),

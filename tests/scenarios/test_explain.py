@@ -67,11 +67,11 @@ def tree_of(printed: str) -> str:
 TREE = """\
 Installed in the environment: 3 packages
 Inherited from the host: 2 packages
-a 1.0, size unknown (model: a>=1)
-├── b 2.0, size unknown
-│   └── c 0.3, size unknown
-└── d 1.0, inherited
-    └── e 1.5, inherited
+a 1.0, size unknown (model: a>=1): the newest that fits
+├── b 2.0, size unknown: the host's 0.9 gives way, since a requires b>=1
+│   └── c 0.3, size unknown: the newest that fits
+└── d 1.0, inherited: kept from the host
+    └── e 1.5, inherited: kept from the host
 
 Shadowed: packages of the host that installed ones replace: 1 package
 └── b 0.9: 2.0 is installed: model: a>=1 -> b==2.0
@@ -103,6 +103,11 @@ async def test_a_plan_and_a_record_tell_which_requirement_forced_what(run: Run, 
     plan = json.loads(await run("launch", "toy", "--spec", spec, "--dry-run", "--json"))
     [made] = json.loads(await run("explain", "toy", "--json"))["list"]
     assert why_of(made["packages"]) == why_of(plan["lock"]["distributions"]) == WHY
+    versions = {
+        each["name"]: each["why_version"] for each in made["packages"] if each["why_version"]
+    }
+    assert versions["b"] == "the host's 0.9 gives way, since a requires b>=1"
+    assert versions["d"] == "kept from the host"
     requires = {each["name"]: each["requires"] for each in made["packages"] if each["requires"]}
     assert requires == {"a": ["b", "d"], "b": ["c"], "d": ["e"]}
     assert [each["name"] for each in made["packages"] if each["asked"]] == ["a"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.machinery
 import shutil
 import subprocess
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -410,8 +409,6 @@ async def test_an_import_hook_of_the_host_that_would_win_is_refused_unless_it_is
 
 # Compiled files, and files that two share
 
-SHARED_LIBRARY = next(Path(sysconfig.get_config_var("DESTSHARED")).glob("_json.*.so"))
-
 
 def add_compiled(host: Host, name: str, version: str, *requires: str) -> None:
     """Add a distribution with a real extension module."""
@@ -419,7 +416,15 @@ def add_compiled(host: Host, name: str, version: str, *requires: str) -> None:
     metadata = host.add(
         name, version, *requires, files={f"{name}/__init__.py": f"__version__ = {version!r}\n"}
     )
-    shutil.copy(SHARED_LIBRARY, host.site / extension)
+    source = host.site / name / "_compiled.c"
+    # Who was built with another module names it.
+    names = "".join(
+        f'const char with_{number}[] = "{each}";\n' for number, each in enumerate(requires)
+    )
+    source.write_text(f"int answer(void) {{ return 1; }}\n{names}")
+    command = ["cc", "-shared", "-nostdlib", "-fPIC", "-o", str(host.site / extension), str(source)]
+    subprocess.run(command, check=True)
+    source.unlink()
     with (metadata / "RECORD").open("a") as record:
         record.write(f"{extension},,\n")
 

@@ -468,6 +468,17 @@ async def test_an_unknown_extra_is_a_warning(bench: Bench, wheels: Path) -> None
     assert found.warnings == ("the host's lib 2.0+local has no extra named `full`",)
 
 
+async def test_a_yanked_release_is_a_warning(bench: Bench, index: Index, wheels: Path) -> None:
+    build_wheel(wheels, "lib", "1.0")
+    build_wheel(wheels, "lib", "2.0")
+    index.yank("lib-2.0-py3-none-any.whl", "it loses data")
+    assert installed(await bench.resolve("lib")) == {"lib": "1.0"}
+    found = await bench.resolve("lib==2.0")
+    [warning] = found.warnings
+    assert "`lib==2.0` is yanked" in warning
+    assert "it loses data" in warning
+
+
 # What is built as torch is
 
 
@@ -488,6 +499,31 @@ async def test_companions_of_torch_come_in_the_build_of_the_hosts_torch(
     # A build that no index names so is of whoever made the host's torch.
     found = await bench.resolve("torchvision==0.28.0", host=[distribution("torch", "2.13.0")])
     assert inherited(found) == {"torch": "2.13.0"}
+
+
+@pytest.mark.parametrize("name", ["torchcodec", "torchaudio", "torchtext"])
+async def test_every_companion_that_links_against_torch_is_as_strict(
+    bench: Bench, wheels: Path, name: str
+) -> None:
+    build_wheel(wheels, name, "0.8.0")
+    with pytest.raises(ResolutionFailed) as caught:
+        await bench.resolve(name, host=[distribution("torch", "2.13.0+cpu")])
+    assert f"torch 2.13.0+cpu works only with {name}==0.8.0+cpu" in caught.value.message
+
+
+async def test_an_assumed_build_of_torch_gives_way_where_its_index_cannot_be_reached(
+    bench: Bench, index: Index, wheels: Path
+) -> None:
+    build_wheel(wheels, "torch", "2.13.0")
+    unreachable = {"HTTPS_PROXY": f"http://127.0.0.1:{dead_port()}"}
+    bench.uv.door.environment = {**bench.uv.door.environment, **unreachable}
+    sources = PackageSources(index_url=index.url, torch_backend="cpu")
+    found = await bench.resolve("torch", sources=sources, assumed_backend=True)
+    assert installed(found) == {"torch": "2.13.0"}
+    [warning] = found.warnings
+    assert "may be a build for CUDA" in warning
+    with pytest.raises(ResolutionFailed, match=r"download\.pytorch\.org"):
+        await bench.resolve("torch", sources=sources)
 
 
 # The wire
@@ -543,8 +579,8 @@ async def test_all_placeholders_that_are_contradicted_give_way_at_once(
     assert installed(found) == {"one": "1.0", "two": "1.0", "app": "1.0", "other": "1.0"}
     assert inherited(found) == {"three": "2.0"}
     assert [each.partition(":")[0] for each in found.warnings] == ["#system_one#", "#system_two#"]
-    # All kept and nothing kept, at the same time; without the placeholders; what comes of it.
-    assert bench.uv.calls == 4
+    # All kept and nothing kept, at the same time; then without the placeholders.
+    assert bench.uv.calls == 3
 
 
 # Age
@@ -588,6 +624,19 @@ async def test_nothing_is_kept_older_for_the_installer_tools_of_the_host(
     assert installed(found) == {"app": "1.1", "setuptools": "80.0"}
 
 
+async def test_what_is_asked_for_and_old_on_the_host_stays_with_a_warning(
+    bench: Bench, wheels: Path
+) -> None:
+    build_wheel(wheels, "app", "1.0")
+    build_wheel(wheels, "lib", "2.0")
+    found = await bench.resolve("app", "lib", host=[distribution("lib", "1.0")])
+    assert inherited(found) == {"lib": "1.0"}
+    [warning] = found.warnings
+    assert warning.startswith("the host's lib 1.0 is kept although there is 2.0; ask for lib>=2.0")
+    found = await bench.resolve("app", "lib==1.0", host=[distribution("lib", "1.0")])
+    assert found.warnings == ()
+
+
 # Passes
 
 
@@ -596,3 +645,40 @@ async def test_a_plain_request_takes_two_processes_of_uv(bench: Bench, wheels: P
     build_wheel(wheels, "lib", "2.0")
     await bench.resolve("app", host=[distribution("lib", "1.0")])
     assert bench.uv.calls == 2
+
+
+async def test_what_of_the_host_gives_way_for_the_newest_takes_no_further_process(
+    bench: Bench, wheels: Path
+) -> None:
+    build_wheel(wheels, "app", "1.0", requires=["lib>=2", "other", "tool"])
+    build_wheel(wheels, "lib", "2.0", requires=["leaf"])
+    for name in ("other", "tool", "leaf"):
+        build_wheel(wheels, name, "3.0")
+    host = [
+        distribution("lib", "1.0"),
+        distribution("other", "1.0", "lib<2"),
+        distribution("tool", "1.0", "leaf"),
+        distribution("leaf", "1.0"),
+    ]
+    found = await bench.resolve("app", host=host)
+    assert installed(found) == {"app": "1.0", "lib": "2.0", "other": "3.0"}
+    assert inherited(found) == {"leaf": "1.0", "tool": "1.0"}
+    assert bench.uv.calls == 2
+    assert found.requirers["leaf"] == ("lib", "tool")
+
+
+async def test_what_an_extra_of_a_host_package_requires_only_uv_can_tell(
+    bench: Bench, wheels: Path
+) -> None:
+    build_wheel(wheels, "app", "1.0", requires=["lib>=2", "uvicorn[standard]"])
+    build_wheel(wheels, "lib", "2.0")
+    build_wheel(wheels, "uvicorn", "2.0")
+    build_wheel(wheels, "httptools", "1.0")
+    requires = 'httptools ; extra == "standard"'
+    host = [
+        distribution("lib", "1.0"),
+        distribution("uvicorn", "1.0", requires, extras=("standard",)),
+    ]
+    found = await bench.resolve("app", host=host)
+    assert installed(found) == {"app": "1.0", "lib": "2.0", "httptools": "1.0"}
+    assert inherited(found) == {"uvicorn": "1.0"}

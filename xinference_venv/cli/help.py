@@ -58,12 +58,21 @@ VARIABLES = (
         "XINFERENCE_VIRTUAL_ENV_MAX_AGE_GAP",
         "how much older requested packages may be to keep the host's (default: 180d)",
     ),
+    (
+        "XINFERENCE_VIRTUAL_ENV_RESOLUTION_MAX_AGE",
+        "how long an equal request gets an earlier lock, no index asked (default: 600s)",
+    ),
     ("XINFERENCE_VIRTUAL_ENV_CONSTRAINTS", "constraints for every environment, like numpy<3"),
     ("XINFERENCE_VIRTUAL_ENV_OVERRIDES", "requirements that replace all others of the same name"),
     ("XINFERENCE_VIRTUAL_ENV_EXCLUDE", "distributions, separated by commas, never installed"),
     (
         "XINFERENCE_VIRTUAL_ENV_BUILD_CONSTRAINTS",
         "constraints for builds from source, like setuptools<81",
+    ),
+    (
+        "XINFERENCE_VIRTUAL_ENV_TORCH_BACKEND",
+        "cpu, cu128 or none: the build of torch where the host has no torch (default: cpu without"
+        " an accelerator)",
     ),
     ("XINFERENCE_VIRTUAL_ENV_CUDA_VERSION", "plan as if the host had it, like 12.8"),
     ("XINFERENCE_VIRTUAL_ENV_CUDA_ARCH", "plan as if the host had it, like sm_90"),

@@ -22,7 +22,7 @@ from packaging.version import Version
 
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.overlay import hidden_by
-from xinference_venv.planning.pylock import Resolution
+from xinference_venv.planning.pylock import REQUEST, Dependency, Resolution
 
 INSTALLER_TOOLS = frozenset({"pip", "setuptools", "wheel"})
 """Tools of the host's own environment: nothing is kept older for their sake."""
@@ -62,6 +62,28 @@ def older_than(fresh: Resolution, found: Resolution) -> dict[str, Older]:
         by = None if None in times else fresh.uploaded[name] - found.uploaded[name]
         older[name] = Older(name=name, version=version, newest=newest, by=by)
     return older
+
+
+def older_kept(fresh: Resolution, found: Resolution, *, asked: Collection[str]) -> dict[str, Older]:
+    """What of `asked` is inherited although `fresh` has a release that is newer by more than two
+    minor versions; no index tells when the host's was made.
+    """
+    older = {}
+    for name in asked:
+        version, newest = found.inherited.get(name), fresh.installed.get(name)
+        if version is not None and newest is not None and Version(version) < Version(newest):
+            each = Older(name=name, version=version, newest=newest, by=None)
+            if each.exceeds(timedelta.max):
+                older[name] = each
+    return older
+
+
+def kept_warning(older: Older) -> str:
+    """What a lock says of something that is asked for and kept from the host in an old release."""
+    return (
+        f"the host's {older.name} {older.version} is kept although there is {older.newest}; ask for"
+        f" {older.name}>={older.newest} to have it, or launch with --inherit none"
+    )
 
 
 def too_old(
@@ -173,6 +195,79 @@ def displaced_by(
         if not again:
             return frozenset(displaced)
         displaced |= again
+
+
+def combine(
+    fresh: Resolution,
+    host: HostFacts,
+    *,
+    serving: Collection[str],
+    roots: Collection[str],
+    exempt: Collection[str] = (),
+) -> Resolution | None:
+    """What `fresh`, the solution without the host, becomes when the distributions `serving` of the
+    host serve wherever it needs them; a solution by itself, so that no resolver has to be asked.
+
+    None where it is none: something does not fit, or only a resolver can tell, as what an extra of
+    a host distribution requires. `roots` must be there besides what the request asks for.
+    """
+    waiting = [*roots]
+    for dependency in fresh.requires.get(REQUEST, ()):
+        if not _is_served_by(dependency, host, serving):
+            return None
+        waiting.append(dependency.name)
+    reached: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in reached:
+            continue
+        reached.add(name)
+        if name in serving:
+            needs = host.needs[name]
+            if any(need.name not in host.by_name for need in needs):
+                return None
+            waiting += [need.name for need in needs]
+        elif name in fresh.installed:
+            for dependency in fresh.requires.get(name, ()):
+                if not _is_served_by(dependency, host, serving):
+                    return None
+                waiting.append(dependency.name)
+        else:
+            return None
+    inherited = {name: host.versions[name] for name in sorted(reached & set(serving))}
+    packages = [each for each in fresh.packages if each["name"] in reached - inherited.keys()]
+    found = Resolution(
+        packages=tuple(packages),
+        inherited=inherited,
+        warnings=tuple(
+            each for each in fresh.warnings if not names_in(each).isdisjoint(reached - {*inherited})
+        ),
+        uploaded={name: at for name, at in fresh.uploaded.items() if name in reached},
+        requires={
+            **{name: each for name, each in fresh.requires.items() if name in {REQUEST, *reached}},
+            **{name: _dependencies_of(name, host) for name in inherited},
+        },
+    )
+    hidden = hidden_by(found.installed, host, exempt=exempt)
+    return None if hidden.keys() & inherited.keys() else found
+
+
+def _is_served_by(dependency: Dependency, host: HostFacts, serving: Collection[str]) -> bool:
+    """Whether a host distribution, should it be the one that serves, meets a requirement."""
+    if dependency.name not in serving:
+        return True
+    return not dependency.extras and dependency.allows(host.versions[dependency.name])
+
+
+def _dependencies_of(name: str, host: HostFacts) -> tuple[Dependency, ...]:
+    return tuple(
+        Dependency(
+            name=need.name,
+            ranges=str(need.requirement.specifier) or "*",
+            extras=bool(need.requirement.extras),
+        )
+        for need in host.needs[name]
+    )
 
 
 @dataclass(kw_only=True)

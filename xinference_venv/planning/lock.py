@@ -38,7 +38,8 @@ class LockedDistribution(Record, name="locked distribution"):
     """One distribution's part in the lock; `size` is of the wheel in bytes, where known.
 
     `why` is what forced it, as a chain from the request on. `asked`: the request itself asks
-    for it. `requires` names what it requires of the others, in this resolution.
+    for it. `requires` names what it requires of the others, in this resolution. `why_version` says
+    why it is this version.
     """
 
     name: str
@@ -48,6 +49,7 @@ class LockedDistribution(Record, name="locked distribution"):
     size: int | None = None
     asked: bool = False
     requires: tuple[str, ...] = ()
+    why_version: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +134,7 @@ def locked_distributions(
             version=package.get("version"),
             why=why.get(package["name"], "required by another package"),
             size=size_of(package),
+            why_version=resolution.reasons.get(package["name"], ""),
         )
         for package in resolution.packages
     ]
@@ -141,6 +144,7 @@ def locked_distributions(
             role=Role.INHERITED,
             version=version,
             why=why.get(name, "required by another package"),
+            why_version=resolution.reasons.get(name, ""),
         )
         for name, version in resolution.inherited.items()
     ]

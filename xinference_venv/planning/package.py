@@ -8,11 +8,12 @@ needs, so that a plan is read and not derived from lists of files. Paths are rel
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from xinference_venv._util.records import Record, digest_of, to_plain
@@ -152,7 +153,8 @@ class PackageRecord(Record, name="package record", version=1):
     """What lies in a package's tree.
 
     `metadata` is the name of its ``.dist-info``; `requires` are the normalized names in its
-    ``Requires-Dist``, whatever their markers say; `files` and `size_bytes` count what the package
+    ``Requires-Dist``, whatever their markers say, `requires_python` is what it says of the
+    interpreter, if it does; `files` and `size_bytes` count what the package
     brought, bytecode not included. `record_sha256` is of its RECORD, which names every file.
     `compiled` says whether it has shared objects, `libraries` which of them others may load, and
     `needed_libraries` what its extension modules load that neither it nor every system has;
@@ -168,6 +170,7 @@ class PackageRecord(Record, name="package record", version=1):
     entry_points: tuple[EntryPoint, ...] = ()
     looks_for: tuple[LooksFor, ...] = ()
     requires: tuple[str, ...] = ()
+    requires_python: str | None = None
     files: int
     size_bytes: int
     record_sha256: str
@@ -176,6 +179,28 @@ class PackageRecord(Record, name="package record", version=1):
     needed_libraries: tuple[str, ...] = ()
     linked_libraries: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def allows_python(self, version: str) -> bool:
+        """Whether the package may be used with this Python, by both bounds that it gives."""
+        try:
+            allowed = SpecifierSet(self.requires_python or "")
+        except InvalidSpecifier:
+            # What is none says nothing, to pip and uv as well.
+            return True
+        return allowed.contains(version, prereleases=True)
+
+
+Release = tuple[str, str]
+"""A distribution's normalized name and its version."""
+
+
+def unfit_for(python: str, packages: Iterable[PackageRecord]) -> dict[Release, str]:
+    """Those of some packages that do not allow this Python, with their ``Requires-Python``."""
+    return {
+        (each.key.name, each.key.version): str(each.requires_python)
+        for each in packages
+        if not each.allows_python(python)
+    }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

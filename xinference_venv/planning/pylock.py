@@ -22,6 +22,9 @@ from xinference_venv.errors import InvalidRecord, ResolutionFailed
 REQUEST = "-r"
 """Stands among those that require a distribution for the request itself."""
 
+ANY_LATER = "1000000!0"
+"""A version behind all that there are."""
+
 # As uv's resolver prints the bounds of versions.
 _BOUND = re.compile(
     rf"\s*(?P<operator>>=|<=|==|>|<)\s*(?P<limit>{VERSION_PATTERN})(?P<locals>\+?)\s*",
@@ -34,10 +37,12 @@ class Dependency:
     """What one distribution of a resolution requires of another.
 
     `ranges` is the set of versions as uv's resolver prints it: ``>=1.0, <1.5 | >=2``, ``*``.
+    `extras` says whether it asks for extras of the other.
     """
 
     name: str
     ranges: str
+    extras: bool = False
 
     def allows(self, version: str) -> bool:
         """Whether a version is in the set; where the set can't be read, it is."""
@@ -72,7 +77,7 @@ class Resolution:
 
     `warnings` are what the lock must say of it. `uploaded` says when the file of a distribution
     came to its index, where that tells. `requires` is what each requires of the others, and
-    under `REQUEST` what the request asks for.
+    under `REQUEST` what the request asks for. `reasons` say why each has the version that it has.
     """
 
     packages: tuple[Mapping[str, Any], ...]
@@ -80,6 +85,7 @@ class Resolution:
     warnings: tuple[str, ...] = ()
     uploaded: Mapping[str, datetime] = field(default_factory=dict)
     requires: Mapping[str, tuple[Dependency, ...]] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def installed(self) -> dict[str, str | None]:

@@ -18,14 +18,18 @@ from packaging.version import Version
 from xinference_venv._util.records import digest_of
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.planning.lock import EnvLock, Role
-from xinference_venv.planning.pylock import Resolution, file_name_of, identity_of, pylock_of
+from xinference_venv.planning.pylock import (
+    ANY_LATER,
+    Resolution,
+    file_name_of,
+    identity_of,
+    pylock_of,
+)
 
 TOOL = "xinference-venv"
 """The table of ours in a lock's entry (PEP 751, ``packages.tool``)."""
 
 _ORIGIN = "built-from"
-# A version behind all that there are.
-_ANY_LATER = "1000000!0"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +98,7 @@ def avoidable_sources(resolution: Resolution, *, asked: Collection[str]) -> set[
         dependency.name
         for requirer in movable
         for dependency in resolution.requires.get(requirer, ())
-        if not dependency.allows(_ANY_LATER)
+        if not dependency.allows(ANY_LATER)
     }
     return held & {*sources_by_choice(resolution)}
 

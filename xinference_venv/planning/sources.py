@@ -23,12 +23,14 @@ from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE
 
 PYPI = "https://pypi.org/simple"
 """What uv asks where nothing else is configured."""
+TORCH_INDEX = "https://download.pytorch.org/whl"
+"""Where uv looks for the builds of torch's family, a folder for each backend."""
 INDEX_STRATEGIES = ("first-index", "unsafe-first-match", "unsafe-best-match")
 TORCH_FAMILY = frozenset(
     {"torch", "torchaudio", "torchcodec", "torchtext", "torchvision", "torchao", "xformers"}
 )
 """What links against torch and has a build for each of its builds."""
-BUILT_AS_TORCH = frozenset({"torchaudio", "torchvision"})
+BUILT_AS_TORCH = frozenset({"torchaudio", "torchcodec", "torchtext", "torchvision"})
 """What works only with a torch of the same build, which the local version (``+cpu``) names."""
 PUBLIC_HOSTS = frozenset(
     {

@@ -62,8 +62,9 @@ class EnvSpec:
     those of the host that stay visible whatever becomes of their requirements. `import_check`
     are modules that a fresh interpreter must import before anything is published; with
     `prove_imports` what is compiled against the host's packages, too. Of the host what is `afresh`
-    never serves. For the host's
-    sake nothing that is asked for is older by more than `max_age_gap` seconds.
+    never serves. For the host's sake nothing that is asked for is older by more than `max_age_gap`
+    seconds. With `assumed_backend` torch's backend is that of a host without an accelerator, and
+    gives way where its index can't be reached.
     """
 
     key: EnvKey
@@ -84,6 +85,7 @@ class EnvSpec:
     excludes: tuple[str, ...] = ()
     build_constraints: tuple[str, ...] = ()
     view: ViewKind = ViewKind.LINKS
+    assumed_backend: bool = False
     warnings: tuple[str, ...]
 
     @property
@@ -219,6 +221,7 @@ def plan_spec(
         prove_imports=settings.prove_imports and not request.no_proof,
         max_age_gap=around.settings.max_age_gap,
         view=request.view or block.view or settings.view,
+        assumed_backend=_is_assumed_cpu(around),
         constraints=_together(
             settings.constraints, pip.constraints, block.constraints, request.constraints
         ),
@@ -324,7 +327,7 @@ def _sources(
         launch_find_links=find_links,
         offline=around.settings.offline_install,
     )
-    backend = _torch_backend(around.host)
+    backend = _torch_backend(around)
     configured = sources.index_url or sources.extra_index_urls or sources.no_index
     return sources if configured or backend is None else replace(sources, torch_backend=backend)
 
@@ -371,10 +374,34 @@ def _cuda_build(version: str | None) -> tuple[int, int] | None:
     return int(major), int(rest.partition(".")[0] or 0)
 
 
-def _torch_backend(host: HostFacts) -> str | None:
-    """Uv's --torch-backend after the host torch's own build, ``+cu128`` or ``+cpu``."""
-    _, _, local = host.versions.get("torch", "").partition("+")
-    return local if local == "cpu" or (local.startswith("cu") and local[2:].isdigit()) else None
+def _torch_backend(around: PlanningFacts) -> str | None:
+    """Uv's --torch-backend: after the host torch's own build, ``+cu128`` or ``+cpu``.
+
+    Without a torch there it is the setting's, else that of a host without an accelerator: the
+    public index has builds for CUDA, of some gigabytes.
+    """
+    host, settings = around.host, around.settings
+    torch = host.versions.get("torch")
+    if torch is not None:
+        _, _, local = torch.partition("+")
+        is_build = local == "cpu" or (local.startswith("cu") and local[2:].isdigit())
+        return local if is_build else None
+    if settings.torch_backend is not None:
+        return None if settings.torch_backend == "none" else settings.torch_backend
+    return "cpu" if _is_assumed_cpu(around) else None
+
+
+def _is_assumed_cpu(around: PlanningFacts) -> bool:
+    """Whether nothing but the lack of an accelerator says which build of torch serves."""
+    host, settings = around.host, around.settings
+    has_any = host.accelerator.has_cuda or host.accelerator.has_npu or settings.has_npu
+    return (
+        "torch" not in host.versions
+        and settings.torch_backend is None
+        and settings.cuda_version is None
+        and not has_any
+        and around.interpreter.markers.get("sys_platform") == "linux"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,12 @@ from xinference_venv.planning.joins import (
 )
 from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role
 from xinference_venv.planning.overlay import shown_names
-from xinference_venv.planning.package import JoinMember, JoinPlan, PackageRecord
+from xinference_venv.planning.package import (
+    JoinMember,
+    JoinPlan,
+    PackageRecord,
+    Release,
+)
 from xinference_venv.planning.pylock import Resolution
 from xinference_venv.planning.source_builds import BuiltWheel
 from xinference_venv.planning.spec import EnvSpec
@@ -97,13 +102,27 @@ class Assembly:
         """What installs into the environment at `env`; `folder` is for its scratch files."""
         return Builder(uv=self.uv, spec=self.spec, env=env, scratch=folder, deadline=self.deadline)
 
-    def resolver(self, host: HostFacts, stubs: Path | None, folder: Path) -> Resolver:
-        """What resolves the spec over a host, whose stub wheels are in `stubs`."""
+    def resolver(
+        self,
+        host: HostFacts,
+        stubs: Path | None,
+        folder: Path,
+        *,
+        unfit: Mapping[Release, str] | None = None,
+        refresh: bool = False,
+    ) -> Resolver:
+        """What resolves the spec over a host, whose stub wheels are in `stubs`.
+
+        `unfit` is what does not allow this Python, with its ``Requires-Python``; with `refresh`
+        the indexes are asked again.
+        """
         return Resolver(
             uv=self.uv,
             spec=self.spec,
             host=host,
             stubs=stubs,
+            unfit=dict(unfit or {}),
+            refresh=refresh,
             scratch=folder,
             deadline=self.deadline,
             say=partial(self.say, Phase.RESOLVING),

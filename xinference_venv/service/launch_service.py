@@ -164,7 +164,9 @@ class LaunchService:
             if lock is not None:
                 return self._planned(spec, lock)
         async with staging_folder(self.store, spec.interpreter) as folder:
-            resolving = in_phase(Phase.RESOLVING, preparation.resolve(folder))
+            resolving = in_phase(
+                Phase.RESOLVING, preparation.resolve(folder, refresh=request.refresh)
+            )
             lock = await self._of_the_disk(resolving)
         return self._planned(spec, lock)
 
@@ -485,6 +487,7 @@ class LaunchService:
             spec=spec,
             host=host,
             deadline=float(self.settings.build_timeout),
+            resolution_max_age=self.settings.resolution_max_age,
             build=build,
             measures=self.measures,
         )

@@ -29,6 +29,7 @@ from packaging.utils import canonicalize_name
 from xinference_venv._util.records import digest_of
 from xinference_venv._util.tasks import finish_in_thread
 from xinference_venv.errors import (
+    BuildFailed,
     InvalidInput,
     InvalidRecord,
     ResolutionFailed,
@@ -47,7 +48,10 @@ from xinference_venv.planning.import_proof import ProofFailure
 from xinference_venv.planning.index_answers import LOGIN_HINT, places_of
 from xinference_venv.planning.lock import EnvLock, locked_distributions
 from xinference_venv.planning.overlay import host_part, still_sound
+from xinference_venv.planning.package import PackageKey, Release, unfit_for
 from xinference_venv.planning.provenance import explain_distributions
+from xinference_venv.planning.pylock import Resolution
+from xinference_venv.planning.question import question_of
 from xinference_venv.planning.source_builds import with_built
 from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.service.assemble import Assembly, Contents
@@ -59,6 +63,7 @@ from xinference_venv.store.envs.verify import lease_of_lock
 from xinference_venv.store.host.changes import HostChanges, shown_among
 from xinference_venv.store.locks import hold_lock
 from xinference_venv.store.process_identity import this_process
+from xinference_venv.store.resolutions import state_of_folders
 from xinference_venv.store.store import Store, interpreter_facts
 from xinference_venv.uv.messages import failed_builds, missing_in
 from xinference_venv.uv.resolver import write_stubs
@@ -68,6 +73,7 @@ _T = TypeVar("_T")
 
 # Of so many names that no index seems to have, the pages are looked at.
 _PROBED_NAMES = 3
+_MOST_UNFIT = 10
 
 
 @dataclass(kw_only=True)
@@ -79,8 +85,15 @@ class Preparation:
     spec: EnvSpec
     host: HostFacts
     deadline: float
+    resolution_max_age: float = 0.0
+    """For how many seconds an equal question gets the answer of an earlier one."""
     build: Build | None = None
     measures: MetricRegistry = field(default_factory=MetricRegistry)
+    _unfit: dict[Release, str] = field(default_factory=dict, init=False)
+    """What does not allow this Python, with its ``Requires-Python``."""
+    _resolutions: int = field(default=0, init=False)
+    _recent: str | None = field(default=None, init=False)
+    """The question whose earlier answer was taken."""
 
     def say(self, phase: Phase, message: str, **progress: int | None) -> None:
         """Report to the jobs of the build; a dry run has none."""
@@ -180,26 +193,59 @@ class Preparation:
                 " what the host has now"
             )
         lock = given or (None if refresh else self._kept_lock())
-        if lock is None:
-            self.say(Phase.RESOLVING, f"resolving {len(self.spec.requirements)} requirements")
-            lock = await in_phase(Phase.RESOLVING, self.resolve(folder, unusable))
-        wheels = await in_phase(Phase.RESOLVING, self.assembly.wheels_for(lock, folder))
-        lock = with_built(lock, wheels)
-        if self.build is not None:
-            self.build.know(lock)
-        async with self._building(lock):
-            contents = await self.assembly.gather(lock, folder)
-            if (lease := await self._share(lock, contents, failed)) is not None:
-                return lease
-            composed = await self.assembly.compose(contents, env)
-            self.say(Phase.VERIFYING, "verifying what was composed")
-            await in_phase(Phase.VERIFYING, self.assembly.verify(lock, contents, env))
-            await self._prove_imports(lock, contents, failed, composed.venv)
-            self.say(Phase.PUBLISHING, "publishing")
-            publish = partial(self._publish, lock, env, contents, composed)
-            lease = await self._attached(publish)
-            self._count(contents)
+        while True:
+            if lock is None:
+                self.say(Phase.RESOLVING, f"resolving {len(self.spec.requirements)} requirements")
+                resolving = self.resolve(folder, unusable, refresh=refresh and not unusable)
+                lock = await in_phase(Phase.RESOLVING, resolving)
+            wheels = await in_phase(Phase.RESOLVING, self.assembly.wheels_for(lock, folder))
+            lock = with_built(lock, wheels)
+            if self.build is not None:
+                self.build.know(lock)
+            async with self._building(lock):
+                try:
+                    contents = await self.assembly.gather(lock, folder)
+                except BuildFailed as error:
+                    if self._recent is None:
+                        raise
+                    # What was found a few minutes ago may be gone from its index.
+                    self.note(f"{error.message}: resolving again")
+                    await finish_in_thread(self.store.resolutions.forget, self._recent)
+                    lock, self._recent = None, None
+                    continue
+                # uv ignores upper bounds: https://github.com/astral-sh/uv/issues/4022
+                unfit = unfit_for(self.spec.interpreter.version, contents.packages)
+                if not unfit:
+                    return await self._finish(lock, contents, env, failed)
+            self._unfit |= unfit
+            if len(self._unfit) > _MOST_UNFIT:
+                raise self._too_many_unfit()
+            lock = None
+
+    async def _finish(
+        self, lock: EnvLock, contents: Contents, env: Path, failed: Collection[str]
+    ) -> Lease:
+        """Compose what was gathered, verify and publish it, unless there is one like it."""
+        if (lease := await self._share(lock, contents, failed)) is not None:
             return lease
+        composed = await self.assembly.compose(contents, env)
+        self.say(Phase.VERIFYING, "verifying what was composed")
+        await in_phase(Phase.VERIFYING, self.assembly.verify(lock, contents, env))
+        await self._prove_imports(lock, contents, failed, composed.venv)
+        self.say(Phase.PUBLISHING, "publishing")
+        publish = partial(self._publish, lock, env, contents, composed)
+        lease = await self._attached(publish)
+        self._count(contents)
+        return lease
+
+    def _too_many_unfit(self) -> ResolutionFailed:
+        """Each is known only once it is downloaded, so not all that there are are tried."""
+        listed = ", ".join(f"{name} {version}" for name, version in sorted(self._unfit))
+        python = self.spec.interpreter.version
+        return ResolutionFailed(
+            f"all of these are for another Python than {python}: {listed}",
+            {"hint": "ask for releases that are for this Python, or launch for another one"},
+        )
 
     def _changed_on_host(self) -> tuple[str, ...]:
         """What the key's environment inherits and the host has otherwise since that was made."""
@@ -240,29 +286,59 @@ class Preparation:
         return made_for == (platform, self.spec.inherit, host)
 
     async def resolve(
-        self, folder: Path, unusable: Mapping[str, str] = MappingProxyType({})
+        self,
+        folder: Path,
+        unusable: Mapping[str, str] = MappingProxyType({}),
+        *,
+        refresh: bool = False,
     ) -> EnvLock:
         """The lock of the spec on this host, with its reasons; raises `ResolutionFailed`.
 
-        Of the host what is `unusable` does not serve, each with the reason.
+        Of the host what is `unusable` does not serve, each with the reason. Without `refresh` it
+        may be the lock of an equal question that was asked not long ago.
+        """
+        question = await self._question()
+        if question is not None and not (refresh or unusable or self._unfit):
+            find = partial(
+                self.store.resolutions.find,
+                question,
+                now=time.time(),
+                max_age=self.resolution_max_age,
+            )
+            lock = await finish_in_thread(find)
+            if lock is not None and lock.spec_digest == self.spec.digest and self._fits(lock):
+                self.note("an equal request was resolved not long ago")
+                self._recent = question
+                return lock
+        asked = time.time()
+        lock = await self._resolve_afresh(folder, unusable, refresh=refresh)
+        if question is not None and self.resolution_max_age > 0:
+            keep = partial(self.store.resolutions.keep, question, lock, now=asked)
+            await finish_in_thread(keep)
+        return lock
+
+    async def _question(self) -> str | None:
+        """What is asked of the indexes, if an answer of some minutes ago may be taken."""
+        folders = [each for each in self.spec.sources.find_links if each.startswith("/")]
+        state = await finish_in_thread(state_of_folders, folders)
+        version = await self.uv.version()
+        return question_of(self.spec, self.host, uv_version=version, folders=state)
+
+    async def _resolve_afresh(
+        self, folder: Path, unusable: Mapping[str, str], *, refresh: bool
+    ) -> EnvLock:
+        """The same, asked of uv. What was unpacked here before and is known not to allow this
+        Python is not in it.
         """
         stubs = await finish_in_thread(self._stubs, folder) if self.spec.skip_installed else None
         afresh = dict.fromkeys(self.spec.afresh, "it may be a build for processors alone")
         unusable = {**afresh, **unusable}
-        resolver = replace(self.assembly.resolver(self.host, stubs, folder), unusable=unusable)
-        try:
-            resolution, hidden = await resolver.resolve()
-        except ResolutionFailed as error:
-            others = self._without(failed_builds(str(error)))
-            if others is None:
-                raise await self._explained(error) from error
-            # What a build without isolation imports may be among the request's other packages.
-            resolver = replace(
-                resolver,
-                scratch=await self._subfolder(folder, "with-others"),
-                build_python=await self._install_others(others, folder),
-            )
-            resolution, hidden = await resolver.resolve()
+        while True:
+            resolution, hidden = await self._resolve(folder, stubs, unusable, refresh=refresh)
+            unfit = await finish_in_thread(self._known_unfit, resolution)
+            if unfit.keys() <= self._unfit.keys():
+                break
+            self._unfit |= unfit
         warnings = [
             f"the host's {name} {self.host.versions[name]} is not used: {why}"
             for name, why in unusable.items()
@@ -294,6 +370,41 @@ class Preparation:
                     {**error.details, "hint": LOGIN_HINT},
                 )
         return error
+
+    async def _resolve(
+        self,
+        folder: Path,
+        stubs: Path | None,
+        unusable: Mapping[str, str],
+        *,
+        refresh: bool,
+    ) -> tuple[Resolution, Mapping[str, str]]:
+        self._resolutions += 1
+        scratch = await self._subfolder(folder, f"resolution-{self._resolutions}")
+        resolver = self.assembly.resolver(
+            self.host, stubs, scratch, unfit=self._unfit, refresh=refresh
+        )
+        resolver = replace(resolver, unusable=unusable)
+        try:
+            return await resolver.resolve()
+        except ResolutionFailed as error:
+            others = self._without(failed_builds(str(error)))
+            if others is None:
+                raise await self._explained(error) from error
+            # What a build without isolation imports may be among the request's other packages.
+            resolver = replace(
+                resolver,
+                scratch=await self._subfolder(scratch, "with-others"),
+                build_python=await self._install_others(others, folder),
+            )
+            return await resolver.resolve()
+
+    def _known_unfit(self, resolution: Resolution) -> dict[Release, str]:
+        """What of a resolution was unpacked here before and does not allow this Python."""
+        version = self.spec.interpreter.version
+        keys = filter(None, map(PackageKey.of, resolution.packages))
+        records = filter(None, map(self.store.packages.get, keys))
+        return unfit_for(version, records)
 
     def _without(self, names: Collection[str]) -> EnvSpec | None:
         """The spec of the request's other packages, where builds see them and there are any."""

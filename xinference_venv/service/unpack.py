@@ -130,6 +130,8 @@ class Unpacking:
             )
 
         builder = self._builder(folder, number)
+        # An attempt with another lock may have ended before it was taken apart.
+        await finish_in_thread(self.store.disk.discard, builder.env, self.store.layout.trash)
         await builder.make_empty()
         if number == 0:
             # uv is asked over the empty environment what its cache lacks.

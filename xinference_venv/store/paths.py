@@ -3,6 +3,7 @@
 v4/{model_name}/{model_engine}/{python_version} -> store/envs/{id}/venv
 v3/{model_name}/{python_version} -> store/envs/{id}/venv
 store/envs packages joined broken staging trash stubs wheels locks leases logs keys hosts processes
+store/resolutions
 """
 
 from __future__ import annotations
@@ -163,6 +164,11 @@ class StorePaths:
         return self.store / "hosts"
 
     @property
+    def resolutions(self) -> Path:
+        """Locks of recent resolutions, a file for each question."""
+        return self.store / "resolutions"
+
+    @property
     def processes(self) -> Path:
         """A record for each uv process that runs."""
         return self.store / "processes"
@@ -202,5 +208,5 @@ class StorePaths:
             *(self.envs, self.packages, self.joined),
             *(self.staging, self.trash, self.stubs, self.wheels),
             *(self.locks, self.leases, self.logs, self.keys, self.hosts, self.processes),
-            self.proofs,
+            *(self.proofs, self.resolutions),
         )

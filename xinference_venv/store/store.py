@@ -42,6 +42,7 @@ from xinference_venv.store.packages.joined_tree import JoinedTrees
 from xinference_venv.store.packages.package_store import Looks, PackageStore
 from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME, StorePaths
 from xinference_venv.store.process_identity import process_start, this_process
+from xinference_venv.store.resolutions import Resolutions
 from xinference_venv.store.stat_cache import StatCache
 from xinference_venv.store.visit import SkippedItems
 
@@ -65,6 +66,7 @@ class Store:
     disk: Disk
     leases: Leases
     wheels: BuiltWheels
+    resolutions: Resolutions
     packages: PackageStore
     joined: JoinedTrees
     seen_since: float
@@ -98,6 +100,7 @@ class Store:
             leases=Leases(layout=layout, disk=disk),
             wheels=BuiltWheels(layout=layout, disk=disk),
             seen_since=first_seen(layout, disk),
+            resolutions=Resolutions(layout=layout, disk=disk),
         )
 
     # Looking

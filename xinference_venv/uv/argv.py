@@ -166,12 +166,14 @@ def resolve(
     of_host_alone: bool = False,
     allow_source_builds: bool = True,
     wheels: Sequence[str] = (),
+    refresh: bool = False,
     secrets: frozenset[str] = frozenset(),
 ) -> UvCommand:
     """Resolve a requirements file into a PEP 751 lock file, and say what requires what.
 
     With `of_host_alone` no index is asked and no request leaves the machine. An existing
-    `output` gives preferences. Of what is named in `wheels` no source is taken.
+    `output` gives preferences. Of what is named in `wheels` no source is taken. With `refresh` an
+    index is asked again even if its last answer still holds.
     """
     arguments = [
         *("pip", "compile", files.requirements, "--format", "pylock.toml", "--output-file", output),
@@ -184,6 +186,8 @@ def resolve(
         arguments += ["--only-binary", ":all:"]
     if sources.no_build_isolation:
         arguments += ["--no-build-isolation"]
+    if refresh:
+        arguments += ["--refresh"]
     return UvCommand(
         arguments=tuple(arguments),
         configuration="" if of_host_alone else _index_configuration(sources),

@@ -31,7 +31,9 @@ _TRANSITIVE = re.compile(
 )
 _DIRECT = re.compile(r"Adding direct dependency: (?P<dependency>.+)")
 _NO_VERSION = re.compile(r"No compatible version found for: (?P<name>[^\s\[{]+)")
-_DEPENDENCY = re.compile(r"(?P<name>[^\s\[{*<>=!@]+)(?:\[[^\]]*\])?(?:\{.*\})?(?P<ranges>.*)")
+_DEPENDENCY = re.compile(
+    r"(?P<name>[^\s\[{*<>=!@]+)(?P<extras>\[[^\]]*\])?(?:\{.*\})?(?P<ranges>.*)"
+)
 _DOWNLOADING = re.compile(r"^\s*Downloading (?P<name>\S+)(?: \((?P<size>[^)]+)\))?$")
 _DOWNLOADED = re.compile(r"^\s*Downloaded (?P<name>\S+)$")
 _BUILDING = re.compile(r"^\s*Building (?P<name>\S+)")
@@ -66,6 +68,7 @@ _QUOTA = "Disk quota exceeded"
 _UNKNOWN_ISSUER = "invalid peer certificate"
 _UNREACHABLE = "error sending request"
 _TOO_MANY = "429 Too Many Requests"
+_NOT_FETCHED = "Failed to fetch"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,7 +192,11 @@ class ResolverLog:
 def _dependency(text: str) -> Dependency:
     found = _DEPENDENCY.fullmatch(text.strip())
     assert found is not None  # it matches any text
-    return Dependency(name=canonicalize_name(found["name"]), ranges=found["ranges"].strip() or "*")
+    return Dependency(
+        name=canonicalize_name(found["name"]),
+        ranges=found["ranges"].strip() or "*",
+        extras=found["extras"] is not None,
+    )
 
 
 def readable_warning(warning: str) -> str:
@@ -249,6 +256,11 @@ def error_in(tail: Sequence[str]) -> str:
         if line.lstrip().startswith(_ERROR):
             return "\n".join(tail[start:]).strip().removeprefix("error: ")
     return "\n".join(tail).strip()
+
+
+def is_unreachable(words: str, place: str) -> bool:
+    """Whether something at a place could not be fetched."""
+    return _NOT_FETCHED in words and place in words
 
 
 def is_unknown_issuer(words: str) -> bool:

@@ -20,6 +20,7 @@ what is to be installed gives way for good, and the search goes on from there.
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 import tomllib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -39,16 +40,20 @@ from xinference_venv.planning.displacement import (
     INSTALLER_TOOLS,
     HostSearch,
     Older,
+    combine,
     cost_of,
     displaced_by,
+    kept_warning,
     lowest_allowed,
     names_in,
+    older_kept,
     older_than,
     older_warning,
     too_old,
 )
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.overlay import hidden_by
+from xinference_venv.planning.package import Release
 from xinference_venv.planning.pylock import (
     REQUEST,
     Resolution,
@@ -61,6 +66,7 @@ from xinference_venv.planning.sources import (
     BUILT_AS_TORCH,
     PYPI,
     TORCH_FAMILY,
+    TORCH_INDEX,
     PackageSources,
 )
 from xinference_venv.planning.spec import (
@@ -69,12 +75,14 @@ from xinference_venv.planning.spec import (
     EnvSpec,
     wire_bound,
 )
+from xinference_venv.planning.version_reasons import version_reasons
 from xinference_venv.settings import InheritMode
 from xinference_venv.uv import argv
 from xinference_venv.uv.git_credentials import git_logins, git_variables, without_git_login
 from xinference_venv.uv.messages import (
     ResolverLog,
     has_no_solution,
+    is_unreachable,
     missing_in,
     readable_warning,
     way_out,
@@ -117,6 +125,8 @@ class _Found:
     """What other versions of what was found would need, and no place has."""
     seconds: float = 0.0
     """How long uv took."""
+    output: Path | None = None
+    """uv's lock file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,6 +182,10 @@ class Resolver:
     note: Callable[[str], None]
     build_python: str | None = None
     """The interpreter whose packages a build without isolation sees, if not the host's."""
+    refresh: bool = False
+    """Whether indexes are asked again even if their last answers still hold."""
+    unfit: Mapping[Release, str] = field(default_factory=dict)
+    """Releases that do not allow this Python, with their ``Requires-Python``."""
 
     unusable: Mapping[str, str] = field(default_factory=dict)
     """The host distributions that may not serve from the start, each with the reason."""
@@ -185,6 +199,12 @@ class Resolver:
     _passes: int = field(default=0, init=False)
     _answers: dict[_Question, _Found | UvFailed] = field(default_factory=dict, init=False)
     """What uv answered already; no longer than this resolution, as an index may get releases."""
+
+    _newest: Path | None = field(default=None, init=False)
+    """uv's lock file of what there would be without the host: what later passes try first."""
+
+    _fresh: Resolution | None = field(default=None, init=False)
+    """What there would be without the host, where that was asked."""
 
     async def resolve(self) -> tuple[Resolution, Mapping[str, str]]:
         """The resolution, and the host distributions to hide with it, each with the reason.
@@ -207,8 +227,11 @@ class Resolver:
                     raise self._unsolvable(error) from error
                 self.say(f"resolving without the placeholders of {', '.join(named)}")
                 self._relaxed |= {*named}
-        warnings = (*self._relaxed_warnings(found), *found.warnings)
-        found = replace(found, warnings=warnings)
+        warnings = (*self._relaxed_warnings(found), *found.warnings, *self._kept_warnings(found))
+        reasons = version_reasons(
+            found, fresh=self._fresh, host=self._seen_host(), unusable=self._unusable
+        )
+        found = replace(found, warnings=warnings, reasons=reasons)
         return found, self._hidden_by(found)
 
     # Without stubs: what of the host serves the process alone
@@ -272,14 +295,39 @@ class Resolver:
             for line in self.spec.requirements
         ):
             sources = self.spec.sources
-        found = await resolve(sources)
-        is_installed = not TORCH_FAMILY.isdisjoint(found.resolution.installed)
-        if wanted and sources.torch_backend is None and is_installed:
-            # Asked only now: the backend's index is asked even for a torch of the host.
-            sources = self.spec.sources
-            found = await self._go_on(found, sources) or await resolve(sources)
+        try:
+            found = await resolve(sources)
+            is_installed = not TORCH_FAMILY.isdisjoint(found.resolution.installed)
+            if wanted and sources.torch_backend is None and is_installed:
+                # Asked only now: the backend's index is asked even for a torch of the host.
+                sources = self.spec.sources
+                found = await self._go_on(found, sources) or await resolve(sources)
+        except UvFailed as error:
+            if not (self.spec.assumed_backend and sources.torch_backend) or not is_unreachable(
+                str(error), TORCH_INDEX
+            ):
+                raise
+            self.say(f"resolving without {TORCH_INDEX}, which can't be reached")
+            sources = self.spec.sources_without_backend()
+            found = await resolve(sources)
+        found = self._with_backend_warning(found, sources)
         found = await self._with_builds_as_torch(found, sources, resolve)
         return await self._with_fewest_builds(found, sources)
+
+    def _with_backend_warning(self, found: _Found, sources: PackageSources) -> _Found:
+        """The same with a warning of which build of torch a host without an accelerator gets."""
+        torch = found.resolution.installed.get("torch")
+        if torch is None or not self.spec.assumed_backend or not self.spec.sources.torch_backend:
+            return found
+        setting = "XINFERENCE_VIRTUAL_ENV_TORCH_BACKEND names another one"
+        warning = (
+            f"torch {torch} is the build for CPUs, since the host has no accelerator; {setting}"
+            if sources.torch_backend
+            else f"torch {torch} may be a build for CUDA although the host has no accelerator,"
+            f" since {TORCH_INDEX} can't be reached"
+        )
+        every = (*found.resolution.warnings, warning)
+        return replace(found, resolution=replace(found.resolution, warnings=every))
 
     async def _with_builds_as_torch(
         self,
@@ -292,7 +340,7 @@ class Resolver:
         The public index has builds for CUDA: next to a torch ``+cpu`` they fail at import. Raises
         `ResolutionFailed` where no index has the builds.
         """
-        torch = found.resolution.inherited.get("torch", "0")
+        torch = self._visible_torch(found.resolution)
         build = Version(torch).local
         pins = [
             f"{name}=={Version(version).public}+{build}"
@@ -313,12 +361,20 @@ class Resolver:
                 f"the host's torch {torch} works only with {' and '.join(pins)}, which no index"
                 f" that is asked has:\n{error}",
                 {
-                    "hint": f"add https://download.pytorch.org/whl/{build} or a mirror of it to the"
+                    "hint": f"add {TORCH_INDEX}/{build} or a mirror of it to the"
                     " extra index URLs, install the package on the host, or launch with"
                     " --inherit none",
                     **error.details,
                 },
             ) from error
+
+    def _visible_torch(self, found: Resolution) -> str:
+        """The version of the host's torch where the process sees that, required or not; else 0."""
+        version = found.inherited.get("torch")
+        if version is None and self.spec.inherit is InheritMode.HOST:
+            is_gone = "torch" in found.installed or "torch" in self._hidden_by(found)
+            version = None if is_gone else self.host.versions.get("torch")
+        return version or "0"
 
     async def _go_on(self, found: _Found, sources: PackageSources) -> _Found | None:
         """What was found with as much of the host, from other sources or in other builds.
@@ -369,6 +425,10 @@ class Resolver:
     def _asked(self) -> set[str]:
         return {*self.spec.roots, *(line.name or "" for line in self.spec.requirements)}
 
+    def _seen_host(self) -> HostFacts:
+        """The host as far as it may serve."""
+        return self.host if self.spec.sees_host else replace(self.host, distributions=())
+
     def _hidden_by(self, found: Resolution) -> Mapping[str, str]:
         if not self.spec.sees_host:
             return {}
@@ -401,14 +461,21 @@ class Resolver:
             if not isinstance(found, UvFailed):
                 return found
         alone = asyncio.ensure_future(self._without_host(sources))
+        keeping = asyncio.ensure_future(self._try(sources, kept=offered))
         try:
             self.say("resolving with every host version kept")
-            first = await self._try(sources, kept=offered)
+            await asyncio.wait({alone, keeping}, return_when=asyncio.FIRST_COMPLETED)
+            if alone.done() and (whole := self._with_whole_host(await alone, offered)) is not None:
+                return whole
+            first = await keeping
             if not isinstance(first, UvFailed) and not first.resolution.installed:
                 return first
             fresh = await alone
+            if (whole := self._with_whole_host(fresh, offered)) is not None:
+                return whole
         finally:
             await cancel(alone)
+            await cancel(keeping)
         if self._relaxed and isinstance(fresh, Resolution):
             more = self._contradicted_pins(fresh) - self._relaxed
             if more:
@@ -436,11 +503,7 @@ class Resolver:
     ) -> _Found:
         """The best there is, by what keeping all of the host and none of it give."""
         search = HostSearch(offered=offered, cost=cost_of(fresh, self.host))
-        displaced: frozenset[str] = frozenset()
-        if fresh is not None:
-            displaced = displaced_by(
-                fresh, self.host, offered=offered, asked=self._asked(), exempt=self.spec.alone
-            )
+        displaced = frozenset() if fresh is None else self._displaced(fresh, offered)
         if isinstance(first, UvFailed):
             if not search.learn(offered, str(first)):
                 raise first
@@ -451,10 +514,14 @@ class Resolver:
                 search.give_up(again)
             elif not self._should_be_newer(first.resolution, fresh, displaced):
                 return self._with_warnings(first, fresh, displaced)
-        self.say("resolving with as many host versions kept as fit")
-        newest = await self._settle(sources, search, displaced)
         if fresh is None:
-            return newest
+            self.say("resolving with as many host versions kept as fit")
+            return await self._settle(sources, search, displaced)
+        displaced = self._displaced(fresh, search.offered)
+        newest = self._combine(fresh, search.offered - displaced)
+        if newest is None:
+            self.say("resolving with as many host versions kept as fit")
+            newest = await self._settle(sources, search, displaced)
         lower = self._too_old(newest.resolution, fresh, newest.kept)
         if lower:
             floors = [f"{each.name}>={each.newest}" for each in lower.values()]
@@ -463,6 +530,36 @@ class Resolver:
                 newest = await self._settle(sources, search, displaced, floors)
         best = await self._cheaper(sources, search, newest, fresh) or newest
         return self._with_warnings(best, fresh, displaced)
+
+    def _displaced(self, fresh: Resolution, offered: frozenset[str]) -> frozenset[str]:
+        """What of the host can't serve with the newest of what is asked for."""
+        asked = self._asked()
+        return displaced_by(fresh, self.host, offered=offered, asked=asked, exempt=self.spec.alone)
+
+    def _with_whole_host(
+        self, fresh: Resolution | UvFailed, offered: frozenset[str]
+    ) -> _Found | None:
+        """The newest of what is asked for over all of the host, where that is a solution."""
+        if isinstance(fresh, UvFailed) or self._displaced(fresh, offered):
+            return None
+        return self._combine(fresh, offered)
+
+    def _combine(self, fresh: Resolution, serving: frozenset[str]) -> _Found | None:
+        """The newest of what is asked for over the host, where that needs no further pass."""
+        nameless = any(line.name is None for line in self.spec.requirements)
+        if nameless or self.spec.overrides or self.spec.excludes:
+            # These change what is required of the host's distributions, too.
+            return None
+        found = combine(
+            fresh,
+            self.host,
+            serving=serving,
+            roots=[name for name in self.spec.roots if self._is_asked(name)],
+            exempt=self.spec.alone,
+        )
+        if found is None or self._not_to_be_shown(found):
+            return None
+        return _Found(resolution=found, kept=serving)
 
     async def _settle(
         self,
@@ -597,7 +694,11 @@ class Resolver:
                 break
             kept |= only_here & offered
         assert outcome is not None  # it is tried at least once
-        return outcome if isinstance(outcome, UvFailed) else outcome.resolution
+        if isinstance(outcome, UvFailed):
+            return outcome
+        self._newest = outcome.output
+        self._fresh = outcome.resolution
+        return outcome.resolution
 
     # One pass
 
@@ -690,10 +791,13 @@ class Resolver:
             of_host_alone=question.of_host_alone,
             allow_source_builds=self.spec.allow_source_builds,
             wheels=question.wheels,
+            refresh=self.refresh and not question.of_host_alone,
             secrets=self._secrets(sources),
         )
         logins = git_logins(line.text for line in self.spec.requirements)
         git = git_variables(logins, folder, self.uv.door.environment)
+        if self._newest is not None:
+            shutil.copyfile(self._newest, output)
         started = time.monotonic()
         await self.uv(
             replace(command, environment={**command.environment, **git}),
@@ -716,6 +820,7 @@ class Resolver:
             ),
             missing=frozenset(log.missing - found.installed.keys()),
             seconds=time.monotonic() - started,
+            output=output,
         )
 
     def _files(
@@ -745,6 +850,7 @@ class Resolver:
             ),
             "constraints": (
                 *(*spec.constraints, *self._wire_bounds(), *self._builds, *floors, *stubs),
+                *(f"{name}!={version}" for name, version in sorted(self.unfit)),
             ),
             "overrides": spec.overrides,
             "excludes": spec.excludes,
@@ -853,6 +959,17 @@ class Resolver:
             )
         return warnings
 
+    def _kept_warnings(self, found: Resolution) -> list[str]:
+        """What is asked for and kept from the host in a release that is older than it may be.
+
+        Nothing else is taken for it: that the host has it is why it is asked for without a version.
+        """
+        if self._fresh is None:
+            return []
+        free = {line.name or "" for line in self._lines() if not is_exact(line)}
+        older = older_kept(self._fresh, found, asked=free)
+        return [kept_warning(older[name]) for name in sorted(older)]
+
     def _wire_bounds(self) -> list[str]:
         """Versions with which a model process and the worker understand each other."""
         if PROCESS_DISTRIBUTION not in self.host.by_name:
@@ -876,6 +993,12 @@ class Resolver:
                 f"{reasons}; and installing it together with what is requested fails:\n{error}"
             )
         named = names_in(str(error))
+        for (name, version), allowed in sorted(self.unfit.items()):
+            if name in named:
+                message += (
+                    f"\n{name} {version} is for Python {allowed}, and this is Python"
+                    f" {self.spec.interpreter.version}"
+                )
         for bound in self._wire_bounds():
             name = canonicalize_name(Requirement(bound).name)
             if name in named:

@@ -62,6 +62,8 @@ def _label(branch: Branch) -> str:
         label += ", size unknown" if each.size is None else f", {size_text(each.size)}"
     if branch.parent is None:
         label += f" ({each.why})"
+    if branch.first and each.why_version:
+        label += f": {each.why_version}"
     return label + (_ELSEWHERE if _is_elsewhere(branch) else "")
 
 

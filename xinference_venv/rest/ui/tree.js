@@ -81,6 +81,9 @@ function label(branch) {
       branch.size !== null &&
       h("span", { class: "number faint" }, ` ${size(branch.size)}`),
     branch.parent === null && h("span", { class: "why" }, ` ${branch.why}`),
+    branch.first &&
+      branch.why_version &&
+      h("span", { class: "why" }, ` ${branch.why_version}`),
     elsewhere && h("span", { class: "faint" }, ` ${t("tree.elsewhere")}`),
   ];
 }

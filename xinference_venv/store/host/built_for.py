@@ -3,8 +3,9 @@
 Comes in: the shared objects of a distribution, and the import names of the compiled ones that it
 requires. Comes out: with which of these they work closely, and which versions of NumPy serve.
 A wheel's metadata tells neither. But whoever uses the C interface of another module imports that
-by its name, which therefore stands among the constants of the shared object, and what NumPy's
-headers since 2.0 compile into a module names the oldest NumPy that serves it:
+by its name, which therefore stands among the constants of the shared object (or, for C++, in the
+names of its symbols). And NumPy's headers since 2.0 compile into a module which NumPy is the
+oldest one that serves it:
 https://numpy.org/doc/stable/dev/depending_on_numpy.html#build-time-dependency
 """
 
@@ -25,6 +26,7 @@ _LOWEST_NUMPY = re.compile(
     rb"module was compiled against NumPy C-API version 0x%x \(NumPy (\d+\.\d+)\)"
 )
 _EARLIER_NUMPY = b"module compiled against API version 0x%x but this version of numpy"
+_CONSTANTS = (".rodata", ".dynstr")
 # Larger constants are of programs for accelerators.
 _READ_BYTES = 64_000_000
 _KEPT_ANSWERS = 50_000
@@ -81,5 +83,6 @@ def _lowest_numpy(path: str, stamp: Stamp) -> tuple[str, ...] | None:
 
 
 def _constants(path: str) -> bytes | None:
-    """The read-only data of an ELF file; None where that can't be read."""
-    return read_section(path, ".rodata", most_bytes=_READ_BYTES)
+    """The read-only data and the symbols' names of an ELF file; None where these can't be read."""
+    sections = [read_section(path, name, most_bytes=_READ_BYTES) for name in _CONSTANTS]
+    return None if None in sections else b"\n".join(each for each in sections if each is not None)

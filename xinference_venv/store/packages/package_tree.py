@@ -278,6 +278,7 @@ class _Finishing:
             ),
             entry_points=entry_points,
             requires=_requires(site / self.installed.metadata),
+            requires_python=_requires_python(site / self.installed.metadata),
             looks_for=tuple(sorted(each for each in self._looks if each.name not in own)),
             compiled=bool(objects),
             libraries=linkage.provided,
@@ -586,6 +587,12 @@ def _requires(metadata: Path) -> tuple[str, ...]:
         with suppress(InvalidRequirement):
             names.add(canonicalize_name(Requirement(line).name))
     return tuple(sorted(names))
+
+
+def _requires_python(metadata: Path) -> str | None:
+    """What a package says of the interpreter; of several such lines the first, as pip reads it."""
+    lines: list[str] = PathDistribution(metadata).metadata.get_all("Requires-Python") or []
+    return lines[0] if lines else None
 
 
 def _scripts(data: Path) -> list[str]:
