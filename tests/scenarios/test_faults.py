@@ -164,11 +164,11 @@ async def test_a_worker_killed_in_an_install_leaves_nothing_to_the_next_one(
         await worker.kill()
         with pytest.raises((ConnectionError, UnknownJob, WorkerUnavailable)):
             plain(await worker.client.supervisor.wait(job))
-    assert alive(uv)
+    # Its guard ends it.
+    await eventually(lambda: not alive(uv))
     assert list(layout.staging.iterdir())
 
     async with local_client(environ) as client:
-        await eventually(lambda: not alive(uv))
         assert await client.entries() == []
         assert left_behind(layout) == []
         index.release()
