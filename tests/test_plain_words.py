@@ -51,7 +51,10 @@ def test_the_web_page_uses_no_word_of_ours() -> None:
 
 
 def test_the_docs_use_no_word_of_ours() -> None:
-    assert list(lines_of([README, *sorted(DOCS.rglob("*.md")), *sorted(DOCS.rglob("*.svg"))])) == []
+    pages = [*sorted(DOCS.rglob("*.md")), *sorted(DOCS.rglob("*.svg"))]
+    # What scripts/docs built is of these, and may be old.
+    pages = [each for each in pages if not each.is_relative_to(DOCS / "build")]
+    assert list(lines_of([README, *pages])) == []
 
 
 def test_no_name_of_a_test_uses_a_word_of_ours() -> None:

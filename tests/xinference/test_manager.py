@@ -299,7 +299,9 @@ def test_a_changed_host_has_xinference_set_the_environment_up_again(place: Place
 
 def test_an_environment_of_xoscar_is_taken_over_with_what_it_has(place: Place) -> None:
     uv = place.manager._get_uv_path()
-    subprocess.run([uv, "venv", str(place.path), "--system-site-packages", "-q"], check=True)
+    # As xoscar does, but of this Python: uv's choice may be another one of the machine.
+    venv = [uv, "venv", str(place.path), "--system-site-packages", "-q", "-p", sys.executable]
+    subprocess.run(venv, check=True)
     install = [uv, "pip", "install", "-q", "-p", str(place.path), "-i", place.index.url]
     subprocess.run([*install, "lantern<2", "wick<2"], check=True)
     place.launch("oil")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import subprocess
 import time
 from collections.abc import Callable
@@ -52,8 +53,12 @@ def publish(store: Store, *records: PackageRecord, joined: tuple[str, ...] = ())
     """An environment that shows packages, found by a key of its own; its id is returned."""
     names = [each.key.name for each in records]
     made = lock_of(*names)
+    # Bytecode is compiled by the interpreter of the record, which is the running one.
     shown = replace(
-        env_record(made), trees=tuple(each.key.folder for each in records), joined=joined
+        env_record(made),
+        trees=tuple(each.key.folder for each in records),
+        joined=joined,
+        python_version=platform.python_version(),
     )
     env = staged(store, f"job-{'-'.join(names)}")
     lease = store.publish(env, shown, made, model_name="a-model", process=this_process())
