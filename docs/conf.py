@@ -33,5 +33,5 @@ nitpicky = True
 # what only our own modules hand to each other is not documented.
 nitpick_ignore_regex = [
     ("py:class", r"(collections\.abc|_?asyncio)\..*|Callable\[.*|FastAPI"),
-    ("py:class", r"xinference_venv\..*|Limits|Plain|T|UnreachableWorker"),
+    ("py:class", r"xinference_venv\..*|Limits|Plain|T|UnreachableWorker|WorkerStatus"),
 ]

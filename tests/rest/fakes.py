@@ -40,6 +40,7 @@ _WORKER = {
     "incarnation": "first",
     "snapshot": None,
     "snapshot_age": None,
+    "worker_id": "w1",
 }
 SILENT = {
     **_WORKER,
@@ -165,6 +166,9 @@ class FakeSupervisor:
 
     def _list_workers(self) -> Any:
         return [_WORKER]
+
+    def _forget_worker(self, *_: Any) -> Any:
+        return _WORKER
 
     def _list_models(self, *_: Any) -> Any:
         text = {"model_name": "a-model", "model_type": None, "description": None}

@@ -32,6 +32,7 @@ TABLE: list[tuple[str, str, dict[str, Any] | None, str | None, int]] = [
     ("GET", "/v1/leases", None, "list", 200),
     ("DELETE", "/v1/leases/a-lease", None, "delete", 200),
     ("GET", "/v1/workers", None, "list", 200),
+    ("DELETE", "/v1/workers/10.0.0.2:4000", None, "delete", 200),
     ("GET", "/v1/models", None, "list", 200),
     ("GET", "/v1/disk", None, "list", 200),
     ("GET", "/v1/diagnosis", None, "list", 200),
@@ -50,6 +51,7 @@ def _template(path: str) -> str:
         plain.replace("/abc", "/{job_id}")
         .replace("/a-lease", "/{lease_id}")
         .replace(f"/{LOG_ID}", "/{log_id}")
+        .replace("/10.0.0.2:4000", "/{worker}")
     )
 
 

@@ -38,7 +38,7 @@ async def test_anybody_may_load_a_file_and_it_loads_nothing_of_other_hosts(path:
 async def test_a_file_that_a_browser_has_is_not_sent_again() -> None:
     async with browser(app_of(FakeSupervisor())) as ask:
         etag = (await ask.get("/ui/app.js")).headers["etag"]
-        for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+        for known in (etag, f"W/{etag}", f'"other", {etag}'):
             again = await ask.get("/ui/app.js", headers={"If-None-Match": known})
             assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
         other = await ask.get("/ui/app.js", headers={"If-None-Match": '"other"'})

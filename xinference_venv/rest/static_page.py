@@ -40,6 +40,10 @@ _HEADERS = {
 class _PageFiles(StaticFiles):
     """The files of the page, each with its headers."""
 
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        # Starlette before 0.50 lets the system refuse it, and answers with 500.
+        return ("", None) if "\0" in path else super().lookup_path(path)
+
     def file_response(
         self,
         full_path: str | os.PathLike[str],
