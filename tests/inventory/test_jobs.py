@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tests.fakes import check_record, through_json
 from xinference_venv.inventory.jobs import (
     EVENTS_KEPT,
+    EVENTS_KEPT_OF_ENDED,
     JobEvent,
     JobJournal,
     Phase,
@@ -145,3 +146,13 @@ def test_a_talkative_job_keeps_its_first_and_its_latest_events() -> None:
     assert kept == [1, *range(latest - EVENTS_KEPT + 2, latest + 1)]
     assert journal.phase is Phase.READY
     assert [event.seq for event in journal.since(latest - 2)] == [latest - 1, latest]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, EVENTS_KEPT_OF_ENDED, EVENTS_KEPT_OF_ENDED + 7])
+def test_of_a_job_that_ended_long_ago_the_first_and_the_last_events_are_kept(count: int) -> None:
+    journal = JobJournal()
+    for at in range(count):
+        journal.add(float(at), Phase.INSTALLING, "installing")
+    every = list(journal.events)
+    journal.shorten()
+    assert journal.events == [*every[:1], *every[1:][-EVENTS_KEPT_OF_ENDED:]]

@@ -11,6 +11,7 @@ from enum import StrEnum
 from xinference_venv._util.records import Record
 
 EVENTS_KEPT = 2000
+EVENTS_KEPT_OF_ENDED = 50
 
 
 class Phase(StrEnum):
@@ -94,6 +95,10 @@ class JobJournal:
         if len(self.events) > EVENTS_KEPT:
             del self.events[1 : len(self.events) - EVENTS_KEPT + 1]
         return event
+
+    def shorten(self) -> None:
+        """Keep the first event and the last ones alone, of a job that was followed to its end."""
+        del self.events[1 : max(1, len(self.events) - EVENTS_KEPT_OF_ENDED)]
 
     def since(self, seq: int) -> list[JobEvent]:
         """The events after the one with this number."""

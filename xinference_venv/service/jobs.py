@@ -41,6 +41,8 @@ ENDED_JOBS_KEPT = 200
 # So long the lock of a job that did not succeed is kept for other workers of the launch: it takes
 # megabytes for hundreds of packages.
 _LOCK_SECONDS = 60.0
+# So long who follows a job may take to read the events that it ended with.
+_FOLLOWED_SECONDS = 600.0
 # It becomes the name of a folder.
 _JOB_ID = re.compile("[0-9a-f]{32}")
 
@@ -236,7 +238,9 @@ def _end(job: Job, measures: MetricRegistry, _: asyncio.Task[None]) -> None:
     outcome = job.journal.phase
     # That of a ready one is in the store; a worker that waits for another one's asks soon.
     after = 0.0 if outcome is Phase.READY else _LOCK_SECONDS
-    asyncio.get_running_loop().call_later(after, job.forget_lock)
+    loop = asyncio.get_running_loop()
+    loop.call_later(after, job.forget_lock)
+    loop.call_later(_FOLLOWED_SECONDS, job.journal.shorten)
     source = "" if outcome is not Phase.READY else _source(job).value
     seconds = sum(job.journal.seconds.values())
     measures.observe(metrics.JOB_SECONDS, outcome.value, source, value=seconds)
