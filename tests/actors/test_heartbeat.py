@@ -186,7 +186,7 @@ async def test_one_whose_place_another_incarnation_took_gives_up(
     play(False, InvalidInput("it was restarted since"))
     async with asyncio.timeout(20):
         await member().keep()
-    assert caplog.messages == ["given up: it was restarted since"]
+    assert caplog.messages == ["not registering again: it was restarted since"]
 
 
 async def test_who_leaves_says_so_and_a_supervisor_that_is_gone_is_fine(play: Play) -> None:

@@ -56,7 +56,7 @@ def test_two_models_of_this_host_are_compared(run: Run, specs: Path) -> None:
 @pytest.mark.uv
 def test_a_name_that_means_none_or_several_names_those_that_are(run: Run, specs: Path) -> None:
     for engine in ("one", "two"):
-        assert run("launch", "old", "--spec", specs, "--engine", engine).code == 0
+        assert run("launch", "old", "--spec", specs, "--engine", engine, "--any-engine").code == 0
     several = run("diff", "old", "old/two")
     assert (several.code, several.out) == (2, "")
     assert "'old' means 2 environments\nhint: name one of: old/one/3." in several.err

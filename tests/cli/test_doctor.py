@@ -115,7 +115,7 @@ def test_offline_no_public_index_is_asked(run: Run, monkeypatch: pytest.MonkeyPa
     code, checks = diagnosed(run)
     assert code == 0
     [asked] = checks["index"]
-    assert asked["found"].startswith("offline: no public index is asked")
+    assert asked["found"].startswith("offline: no public index is configured")
 
 
 @pytest.mark.uv
@@ -172,7 +172,7 @@ def test_a_home_that_can_not_be_is_named_although_no_actor_could_start_there(
 @pytest.mark.uv
 def test_a_broken_environment_is_a_warning(run: Run, spec: Path) -> None:
     assert run("launch", "toy", "--spec", spec).code == 0
-    assert "1 environment, none broken" in diagnosed(run)[1]["environments"][0]["found"]
+    assert "1 environment, none found broken" in diagnosed(run)[1]["environments"][0]["found"]
     [there] = run("list", "--json").json["list"]
     Path(there["real_path"], "bin", "python").unlink()
     code, checks = diagnosed(run)

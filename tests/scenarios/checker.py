@@ -44,9 +44,11 @@ IN_THE_STORE = frozenset(
             "leases",
             "logs",
         ),
-        *("keys", "hosts", "processes", "uv-cache"),
+        *("keys", "hosts", "processes", "uv-cache", "resolutions"),
+        *("file-system.json", "first-seen.json"),
     }
 )
+_WORKER_ID = re.compile(r"worker-[0-9]+\.json")
 IMPORT_SECONDS = 60
 # A file or link that is written beside its place before it is renamed.
 _BESIDE = re.compile(r"\..+[.-][0-9a-f]{8}")
@@ -301,7 +303,7 @@ def _strangers(root: Path) -> Iterator[tuple[Path, str]]:
         if each.name not in AT_THE_TOP and not any(each.rglob("pyvenv.cfg")):
             yield each, "belongs to nothing"
     for each in _entries(root / "store"):
-        if each.name not in IN_THE_STORE:
+        if each.name not in IN_THE_STORE and not _WORKER_ID.fullmatch(each.name):
             yield each, "belongs to nothing"
     for each in _entries(root / "store" / "locks"):
         if each.suffix != ".lock":

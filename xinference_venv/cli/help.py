@@ -12,6 +12,10 @@ VARIABLES = (
     ("XINFERENCE_VIRTUAL_ENV_SKIP_INSTALLED", "0: inherit nothing from the host (default: 1)"),
     ("XINFERENCE_VIRTUAL_ENV_INHERIT", "host, exact or none, as --inherit (default: host)"),
     ("XINFERENCE_VIRTUAL_ENV_VIEW", "links or files, as --view (default: links)"),
+    (
+        "XINFERENCE_VIRTUAL_ENV_PROOF",
+        "0: import nothing that was compiled, as --no-proof (default: 1)",
+    ),
     ("XINFERENCE_VIRTUAL_ENV_OFFLINE_INSTALL", "1: never ask a public index (default: 0)"),
     (
         "XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS",
