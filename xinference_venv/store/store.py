@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -47,6 +48,8 @@ from xinference_venv.store.stat_cache import StatCache
 from xinference_venv.store.visit import SkippedItems
 
 _STAGING_SECONDS = 7 * 86_400.0
+
+_FINGERPRINT = re.compile("[0-9a-f]{1,128}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,7 +172,7 @@ class Store:
         if marked := self.packages.broken() if broken is None else broken:
             for folder in (*record.trees, *record.joined):
                 if folder in marked:
-                    raise InvalidRecord(f"{folder}, which it shows, is damaged")
+                    raise InvalidRecord(self.packages.fault(folder))
         return record
 
     def record_of(self, env_id: str) -> EnvRecord:
@@ -379,6 +382,9 @@ class Store:
 
     def saved_host(self, fingerprint: str) -> HostFacts | None:
         """The facts of a host state that an environment was locked over, if still known."""
+        if not _FINGERPRINT.fullmatch(fingerprint):
+            # Of a damaged record.
+            return None
         try:
             data = self.disk.read_json(self.layout.hosts / f"{fingerprint}.json")
             return None if data is None else HostFacts.from_dict(data)
@@ -454,6 +460,11 @@ class Store:
         record = EnvRecord.from_dict(data)
         if record.env_id != env_id:
             raise InvalidRecord(f"{path} is of another environment, {record.env_id[:64]}")
+        try:
+            for folder in (*record.trees, *record.joined):
+                self.layout.package(folder)
+        except StoreError as error:
+            raise InvalidRecord(f"{path} is damaged: {error}") from None
         return record
 
     def _owned(self, folder: Path) -> bool:
@@ -499,7 +510,8 @@ def is_same_interpreter(one: Mapping[str, Any], other: Mapping[str, Any]) -> boo
     """
     if not one or not other:
         return False
-    seconds = [int(each.get("modified") or 0) // 10**9 for each in (one, other)]
+    times = [each.get("modified") for each in (one, other)]
+    seconds = [each // 10**9 if isinstance(each, int) else each for each in times]
     return seconds[0] == seconds[1] and {**one, "modified": 0} == {**other, "modified": 0}
 
 

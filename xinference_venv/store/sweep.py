@@ -73,7 +73,7 @@ def sweep_temporary_files(layout: StorePaths, disk: Disk) -> None:
 
 def _folders(layout: StorePaths, skipped: SkippedItems) -> Iterator[str]:
     """Every folder in which temporary files are made, but those of a build."""
-    yield from map(str, layout.folders)
+    yield from map(str, (layout.store, *layout.folders))
     for parent in (
         *(layout.envs, layout.leases, layout.wheels),
         *(layout.packages, layout.joined),

@@ -165,6 +165,13 @@ class PackageStore:
             or os.path.lexists(layout.joined_tree(name) / BROKEN_NAME)
         )
 
+    def fault(self, folder: str) -> str:
+        """What is wrong with a tree or joined tree that is marked as broken."""
+        for tree in (self.layout.package(folder), self.layout.joined_tree(folder)):
+            if (mark := read_broken_marker(self.disk, tree)) is not None and mark.faults:
+                return mark.faults[0]
+        return f"{folder}, which it shows, is damaged"
+
     def folders(self) -> list[str]:
         """The names of all trees that have a place, whole or not."""
         return names_in(str(self.layout.packages))
