@@ -126,8 +126,8 @@ worlds = st.dictionaries(
 @settings(
     max_examples=12,
     deadline=None,
-    # The same worlds each time: what an inherited package finds of an installed one that it does not
-    # require may differ, as docs/concepts.md says, and random ones meet that now and then.
+    # The same worlds each time: what an inherited package finds of an installed one that it does
+    # not require may differ, as docs/concepts.md says, and random ones meet that now and then.
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
     # A world is small enough to be read, and shrinking one takes minutes.

@@ -138,7 +138,11 @@ class Unpacking:
             self._links = await check_free_space(lock, builder, self.store.layout.root)
         await builder.install(lock, on_line)
         wanted = {package["name"]: keys[package["name"]] for package in lock.packages}
-        return await finish_in_thread(self._take_apart, builder.env, wanted, folder)
+        taken = await finish_in_thread(self._take_apart, builder.env, wanted, folder)
+        for name, record in taken[0].items():
+            for note in record.notes:
+                self.note(f"{name}: {note}")
+        return taken
 
     def _take_apart(
         self, env: Path, keys: Mapping[str, PackageKey | None], folder: Path
@@ -155,9 +159,6 @@ class Unpacking:
             ) from error
         trees = list(split.trees.values())
         self.store.packages.keep(folder, [each.record.key.folder for each in trees])
-        for each in trees:
-            for note in each.record.notes:
-                self.note(f"{each.record.key.name}: {note}")
         records = self.store.packages.add(trees)
         # A build from source may have one of its own here, before the environment itself does.
         for left in (env, into):
