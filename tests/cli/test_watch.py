@@ -123,9 +123,12 @@ def test_a_launch_is_shown_phase_by_phase_through_deaths_and_returns(
     watched.until_told(kind="supervisor", event="changed", state="does not answer")
     serving.supervisor(int(supervisor.address.rpartition(":")[2]))
     watched.until_told(kind="supervisor", event="changed", state="answers")
-    launch = ("launch", "toy", "--spec", spec, "--worker", "127.0.0.2", "--python-version")
-    while run(*launch, f"{sys.version_info[0]}.{sys.version_info[1]}", "--engine", "x").code:
-        """The worker has not registered again yet."""
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    launch = ("launch", "toy", "--spec", spec, "--worker", "127.0.0.2", "--python-version", version)
+    until = time.monotonic() + PATIENCE_SECONDS
+    while (ran := run(*launch, "--engine", "x", "--any-engine")).code:
+        # The worker has not registered again yet.
+        assert time.monotonic() < until, ran.err
     again = watched.until_told(kind="environment", state="ready")
     assert again["value"]["model_engine"] == "x"
     watched.process.send_signal(signal.SIGINT)
