@@ -294,7 +294,7 @@ async def test_the_files_of_a_broken_environment_in_use_are_left_as_they_are(
         assert (finding["repaired"], finding["state"]) == (True, "ready")
         # A package that is damaged is exchanged, for all that show it; else one is built beside.
         in_package = kind in ("a file cut short", "a RECORD removed")
-        whole = layout.env(prepared.env_id if in_package else f"{prepared.env_id}x1")
+        whole = layout.env(str(prepared.env_id) if in_package else f"{prepared.env_id}x1")
         assert finding["real_path"] == str(whole / "venv") == real_path_of(prepared)
         after = files_of(env)
         # The mark says anew when it was found.
