@@ -26,7 +26,8 @@ from xinference_venv.cli.render import environments
 from xinference_venv.cli.render.cluster import differing, skipped, unreachable_error, workers_of
 from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.inventory import removal_error
-from xinference_venv.inventory.reports import ExplainedPackages
+from xinference_venv.inventory.reports import EnvironmentPackages, ExplainedPackages
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.provenance import Tree
 
 
@@ -100,10 +101,15 @@ def packages(
     as_json: bool,
 ) -> int:
     """List the packages of MODEL's environments, each with where it is from and why."""
-    wanted = selected(model, engine, python_version, worker_ip)
+    answer = _packages(model, selected(model, engine, python_version, worker_ip))
+    return show(answer, lambda: environments.packages_of(answer, workers=on_cluster()), as_json)
+
+
+def _packages(model: str, wanted: Selection) -> Gathered[EnvironmentPackages]:
+    """The packages of a model's environments; raises `NotFound` when there are none."""
     answer = with_client(lambda client: client.supervisor.list_virtual_env_packages(wanted))
     check_found(answer, answer.list, f"environment of {model!r}")
-    return show(answer, lambda: environments.packages_of(answer, workers=on_cluster()), as_json)
+    return answer
 
 
 @click.command("show")
@@ -118,9 +124,7 @@ def show_(
     as_json: bool,
 ) -> int:
     """Draw MODEL's environments: the view, the trees of packages it leads to, who shares them."""
-    wanted = selected(model, engine, python_version, worker_ip)
-    answer = with_client(lambda client: client.supervisor.list_virtual_env_packages(wanted))
-    check_found(answer, answer.list, f"environment of {model!r}")
+    answer = _packages(model, selected(model, engine, python_version, worker_ip))
     return show(answer, lambda: environments.drawn(answer, workers=on_cluster()), as_json)
 
 
@@ -136,16 +140,9 @@ def explain(
     as_json: bool,
 ) -> int:
     """Show what brought each package of MODEL's environments, and what of the host is not shown."""
-    wanted = selected(model, engine, python_version, worker_ip)
-    answer = with_client(lambda client: client.supervisor.list_virtual_env_packages(wanted))
-    check_found(answer, answer.list, f"environment of {model!r}")
-    explained = Gathered(
-        list=tuple(
-            ExplainedPackages(listed=each, tree=Tree.of(each.distributions)) for each in answer.list
-        ),
-        unreachable=answer.unreachable,
-        complete=answer.complete,
-        gone=answer.gone,
+    answer = _packages(model, selected(model, engine, python_version, worker_ip))
+    explained = answer.of(
+        ExplainedPackages(listed=each, tree=Tree.of(each.distributions)) for each in answer.list
     )
     return show(explained, lambda: environments.explained(answer, workers=on_cluster()), as_json)
 

@@ -6,7 +6,7 @@ worker is missing in it, and the error that says so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -16,6 +16,7 @@ from xinference_venv.inventory.cluster_state import WorkerStatus
 from xinference_venv.inventory.failure import Failure
 
 T = TypeVar("T")
+U = TypeVar("U")
 _NOT_BACK = "those that have not registered with the new supervisor yet"
 
 
@@ -39,6 +40,15 @@ class Gathered(Record, Generic[T], name="answer of a cluster"):
     unreachable: tuple[UnreachableWorker, ...] = ()
     complete: bool = True
     gone: tuple[WorkerStatus, ...] = ()
+
+    def of(self, things: Iterable[U]) -> Gathered[U]:
+        """The same answer with other things in its list, made of those that are there."""
+        return Gathered(
+            list=tuple(things),
+            unreachable=self.unreachable,
+            complete=self.complete,
+            gone=self.gone,
+        )
 
     @property
     def is_whole(self) -> bool:

@@ -53,14 +53,9 @@ async def explain_virtual_env(
 ) -> Response:
     """Explain a model's environments: the tree of what requires what, and what is not shown."""
     answer = await _packages(supervisor, selection)
-    explained = Gathered(
-        list=tuple(
-            ExplainedEnvironment(environment=each.environment, tree=Tree.of(each.distributions))
-            for each in answer.list
-        ),
-        unreachable=answer.unreachable,
-        complete=answer.complete,
-        gone=answer.gone,
+    explained = answer.of(
+        ExplainedEnvironment(environment=each.environment, tree=Tree.of(each.distributions))
+        for each in answer.list
     )
     return gathered(explained)
 
