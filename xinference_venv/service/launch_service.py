@@ -243,7 +243,8 @@ class LaunchService:
                 job.error = JobCancelled(f"the job for {job.request.model_name} was cancelled")
                 job.say(Phase.CANCELLED, str(job.error))
         except Exception as error:
-            # The edge of the job: an unforeseen error must reach whoever waits.
+            # The edge of the job: an unforeseen error must reach whoever waits, and keep nothing.
+            await self._return_lease(job)
             job.error = VirtualEnvError(f"{type(error).__name__}: {error}", {"host": self.address})
             job.say(Phase.FAILED, str(job.error))
             raise
