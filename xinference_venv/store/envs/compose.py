@@ -79,21 +79,6 @@ _CALL = _START + "import sys\nfrom {module} import {root}\nsys.exit({attribute}(
 # brings is compiled by itself: https://github.com/astral-sh/uv/issues/8920
 _RUN = _START + "exec(compile({text!r}, __file__, 'exec', dont_inherit=True))\n"
 
-_ACTIVATE = """\
-# Use it with `. activate`; `deactivate` takes it back.
-VIRTUAL_ENV={venv}
-export VIRTUAL_ENV
-_XINFERENCE_VENV_PATH=$PATH
-PATH="$VIRTUAL_ENV/bin:$PATH"
-export PATH
-unset PYTHONHOME
-deactivate() {{
-    PATH=$_XINFERENCE_VENV_PATH
-    export PATH
-    unset VIRTUAL_ENV _XINFERENCE_VENV_PATH
-    unset -f deactivate
-}}
-"""
 _PYTHON_LINE = re.compile(rb"#!.*python[0-9.]*[ \t\r]*$")
 
 

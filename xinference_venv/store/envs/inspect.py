@@ -79,12 +79,6 @@ def site_packages_of(env: Path) -> Path:
     return found[0] if found else env / "lib" / "site-packages"
 
 
-def top_level_modules(site_packages: Path) -> list[str]:
-    """The names that can be imported from a folder."""
-    names = {name.partition(".")[0] for name in os.listdir(site_packages) if "-" not in name}
-    return sorted(name for name in names if name.isidentifier() and name != "__pycache__")
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Look:
     """A look at the recorded files: `sizes` by path and `faults` grow with each distribution.
