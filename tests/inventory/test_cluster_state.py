@@ -255,6 +255,14 @@ def test_a_worker_without_an_id_is_not_forgotten_by_an_empty_name() -> None:
         fleet_of(HERE).forget("", 1000.0)
 
 
+def test_a_worker_of_the_same_process_is_no_news() -> None:
+    cluster = ClusterState()
+    cluster.register(registration(heartbeat=None), 0.0)
+    assert cluster.news(0.0) == []
+    cluster.leave("10.0.0.1:7000", "first")
+    assert cluster.news(1.0) == []
+
+
 def test_who_joins_leaves_is_missing_and_is_back_is_reported_once() -> None:
     cluster = ClusterState()
     cluster.register(registration(HERE, worker_id="w1"), 0.0)

@@ -62,7 +62,7 @@ class LaunchTracker:
     to_worker: ToWorker
     is_gone: Callable[[str], bool]
     _task: asyncio.Task[None] | None = None
-    _questions: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -106,14 +106,14 @@ class LaunchTracker:
             await self._over.wait()
         finally:
             # The answer of a worker that was given up is not needed.
-            await cancel(*self._questions)
+            await cancel(*self._tasks)
 
     def _run(self, instructions: Instructions) -> None:
         """Begin to carry out instructions, and let those who wait see what has changed."""
         for each in instructions:
             task = asyncio.create_task(self._carry_out(each))
-            self._questions.add(task)
-            task.add_done_callback(self._questions.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         if self.has_ended:
             self._ended.set()
         if self.state.is_over:

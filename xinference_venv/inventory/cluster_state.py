@@ -269,11 +269,19 @@ class ClusterState:
         return sorted(chosen, key=lambda each: (order.index(each.state(now)), _busy(each)))[:count]
 
     def news(self, now: float) -> list[str]:
-        """What became of the workers since the last call, in words: a line for each."""
+        """What became of the workers since the last call, in words: a line for each.
+
+        A worker of the supervisor's own process neither joins nor leaves.
+        """
         lines = []
-        for address in sorted(self._known.keys() - self.members.keys()):
+        remote = {
+            address: member
+            for address, member in self.members.items()
+            if member.registration.heartbeat is not None
+        }
+        for address in sorted(self._known.keys() - remote.keys()):
             lines.append(f"the worker at {address} has left")
-        for address, member in self.members.items():
+        for address, member in remote.items():
             registration, state = member.registration, member.state(now)
             before = self._known.get(address)
             if before is None:
@@ -287,7 +295,7 @@ class ClusterState:
                 lines.append(f"the worker at {address} {_NEWS[state]}")
         self._known = {
             address: (member.registration.incarnation, member.state(now))
-            for address, member in self.members.items()
+            for address, member in remote.items()
         }
         return lines
 

@@ -6,9 +6,11 @@ import platform
 import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from xinference_venv._util.records import Record
 from xinference_venv.errors import InvalidRecord
+from xinference_venv.store.atomic import Disk
 from xinference_venv.store.locks import hold_lock_if_free
 from xinference_venv.store.store import Store
 
@@ -33,16 +35,16 @@ def take_worker_id(store: Store, kept: ExitStack) -> str:
     while not kept.enter_context(hold_lock_if_free(store.layout.worker_id_lock(number))):
         number += 1
     path = store.layout.worker_id(number)
-    note = _noted(store, number)
+    note = _noted(store.disk, path)
     if note is None or note.host != platform.node():
         note = WorkerIdNote(worker_id=uuid.uuid4().hex[:12], host=platform.node())
         store.disk.write_json(path, note.to_dict(), durable=True)
     return note.worker_id
 
 
-def _noted(store: Store, number: int) -> WorkerIdNote | None:
+def _noted(disk: Disk, path: Path) -> WorkerIdNote | None:
     try:
-        kept = store.disk.read_json(store.layout.worker_id(number))
+        kept = disk.read_json(path)
         return None if kept is None else WorkerIdNote.from_dict(kept)
     except InvalidRecord:
         # One that is damaged is as good as none: the worker is a new one then.
