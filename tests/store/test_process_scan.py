@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from tests.store.conftest import make_venv
 from xinference_venv.inventory.inventory import DirectoryUser
 from xinference_venv.store.process_scan import Survey, users_of
+from xinference_venv.store.use_lock import USE_NAME
 
 BASE = "/usr/bin/python3.11"
 WAITING = "import sys; print(flush=True); sys.stdin.read()"
@@ -328,3 +330,41 @@ def test_this_process_counts_when_it_is_inside_and_not_when_it_only_names_a_dire
     assert users_of([old]).users[old] == (
         DirectoryUser(pid=os.getpid(), command=user.command, seen_in=("working directory",)),
     )
+
+
+def test_what_lies_among_the_open_files_of_a_process_is_not_sought_among_ours(
+    system: System, old: Path
+) -> None:
+    (old / "library").touch()
+    with open(old / "library") as ours:
+        system.add("bash", f"/dev/fd/{ours.fileno()}", f"/proc/self/fd/{ours.fileno()}")
+        assert told(system, old) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "seen"),
+    [("FLOCK", "READ", True), ("FLOCK", "WRITE", False), ("POSIX", "READ", False)],
+)
+def test_a_process_that_holds_the_lock_of_a_directory_uses_it(
+    system: System, old: Path, kind: str, mode: str, seen: bool
+) -> None:
+    (old / USE_NAME).touch()
+    system.add("setproctitle has wiped this")
+    inode = (old / USE_NAME).stat().st_ino
+    (system.folder / "locks").write_text(
+        f"1: {kind}  ADVISORY  {mode} 100 00:2a:{inode} 0 EOF\n"
+        f"1: -> {kind}  ADVISORY  {mode} 101 00:2a:{inode} 0 EOF\nwhat else is there\n"
+    )
+    assert told(system, old) == ([("lock of the environment",)] if seen else [])
+
+
+def test_a_lock_that_the_system_does_not_show_has_a_user_without_a_number(
+    system: System, old: Path
+) -> None:
+    with open(old / USE_NAME, "w") as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        [user] = users_of([old], system.folder).users[old]
+    assert str(user) == (
+        "a process whose number is not known here, seen by its lock of the environment"
+    )
+    assert told(system, old) == []

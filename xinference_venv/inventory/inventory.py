@@ -25,7 +25,9 @@ _SHOWN_OF_ID = 12
 class DirectoryUser(Record, name="user of a directory"):
     """A process that uses a directory without a lease, and how that was seen, like "memory map".
 
-    `command` is its command line as people may see it: shortened, without credentials.
+    `command` is its command line as people may see it: shortened, without credentials. `pid` is 0
+    for one that is known by its lock alone: it is in another container, on another host, or was
+    forked by a process that has ended since.
     """
 
     pid: int
@@ -33,7 +35,11 @@ class DirectoryUser(Record, name="user of a directory"):
     seen_in: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"process {self.pid} ({self.command}), seen in its {', '.join(self.seen_in)}"
+        ways = ", ".join(self.seen_in)
+        if not self.pid:
+            return f"a process whose number is not known here, seen by its {ways}"
+        command = f" ({self.command})" if self.command else ""
+        return f"process {self.pid}{command}, seen in its {ways}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

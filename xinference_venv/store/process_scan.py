@@ -1,9 +1,9 @@
 """Which processes use a directory that has no leases, as the system tells it.
 
-Comes in: directories. Comes out: for each the processes that run from it, have files of it in
-their memory, work in it, or were started with variables that lead to it. The program that a
-process runs says nothing: that of an environment is a link to the base interpreter. Neither do
-open files, which outlive whatever is done with their names.
+Comes in: directories. Comes out: for each the processes that hold its lock, run from it, have
+files of it in their memory, work in it, or were started with variables that lead to it. The
+program that a process runs says nothing: that of an environment is a link to the base
+interpreter. Neither do open files, which outlive whatever is done with their names.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ import psutil
 from xinference_venv._util.humanize import printable
 from xinference_venv._util.redact import HIDDEN, redact_text
 from xinference_venv.inventory.inventory import DirectoryUser
+from xinference_venv.store.use_lock import holders
 
 PROC = Path("/proc")
 # Paths of libraries and programs, and the program that a shell was to start ("_").
 VARIABLES = ("VIRTUAL_ENV", "PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "_")
+_LOCK = "lock of the environment"
 _SHOWN_LENGTH = 200
 _MOST_LINKS = 40
 _MOST_PATH_BYTES = 4096
@@ -59,19 +61,25 @@ class _Process:
         return self.command == () or self.mapped is not None
 
 
-def users_of(directories: Collection[Path], proc: Path = PROC) -> Survey:
+def users_of(
+    directories: Collection[Path], proc: Path = PROC, *, with_locks: bool = True
+) -> Survey:
     """Ask every process once, for all the directories; takes some ten milliseconds.
 
-    On a system without `proc` nothing is known of memory maps.
+    On a system without `proc` nothing is known of memory maps. `with_locks` is false for who
+    keeps others from the locks.
     """
     # Several may be the same one, by links, or lie in each other.
     real = {each: os.path.realpath(each) for each in directories}
     places = frozenset(real.values())
     users: dict[str, list[DirectoryUser]] = defaultdict(list)
     unknown = []
+    held = holders({each: Path(each) for each in places}, proc / "locks") if with_locks else {}
     resolve = cache(os.path.realpath)
     for process in _processes(proc, places) if places else ():
         evidence: dict[str, list[str]] = defaultdict(list)
+        for place in held.pop(process.pid, ()):
+            evidence[place].append(_LOCK)
         for how, paths in _evidence(process, resolve):
             for place in {place for path in paths for place in _containing(path, places)}:
                 evidence[place].append(how)
@@ -80,6 +88,10 @@ def users_of(directories: Collection[Path], proc: Path = PROC) -> Survey:
             users[place].append(DirectoryUser(pid=process.pid, command=shown, seen_in=tuple(ways)))
         if not evidence and not process.judged:
             unknown.append(process.pid)
+    # Whoever took the lock may have ended, and have left it to what it had forked.
+    for place in set[str]().union(*held.values()):
+        if not users[place]:
+            users[place].append(DirectoryUser(pid=0, command="", seen_in=(_LOCK,)))
     return Survey(
         users={each: tuple(users[place]) for each, place in real.items() if place in users},
         unknown=tuple(unknown),
@@ -112,6 +124,9 @@ def _evidence(
 def _paths_in(argument: str) -> Iterator[str]:
     """What of an argument may be a path: a name alone is searched for, not opened."""
     for path in {argument, argument.partition("=")[2]}:
+        # What lies under these would be looked up among our own open files, not among its.
+        if path.startswith(("/dev/fd/", "/proc/self/", "/proc/thread-self/")):
+            continue
         if "/" in path and len(path) <= _MOST_PATH_BYTES:
             yield path
 

@@ -14,12 +14,15 @@ from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.store.host.scan import scan_distributions
 from xinference_venv.store.packages.record_file import read_file_list
 from xinference_venv.store.paths import LAYER_NAME
+from xinference_venv.store.use_lock import HOOK_NAMES
 from xinference_venv.xinference.path_guard import GUARD_NAMES
 from xinference_venv.xinference.record import RECORD_NAME
 
 # By which Xinference knows that an environment needs no further step. After a change it does.
 SETUP_MARK = ".xinference_setup_done"
-_NOT_CARRIED = frozenset({LAYER_NAME, RECORD_NAME, SETUP_MARK, "__pycache__", *GUARD_NAMES})
+_NOT_CARRIED = frozenset(
+    {LAYER_NAME, RECORD_NAME, SETUP_MARK, "__pycache__", *GUARD_NAMES, *HOOK_NAMES}
+)
 
 
 def contents_of(env: Path) -> tuple[str, ...]:

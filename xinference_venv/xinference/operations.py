@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from xinference_venv._util.records import digest_of
+from xinference_venv._util.tasks import finish_in_thread
 from xinference_venv.errors import (
     InvalidRecord,
     NotFound,
@@ -25,6 +27,7 @@ from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.settings import InheritMode
 from xinference_venv.store.locks import hold_lock
 from xinference_venv.store.process_scan import users_of
+from xinference_venv.store.use_lock import hold_unused, write_use_hook
 from xinference_venv.uv.interpreters import probe_interpreter
 from xinference_venv.xinference.carry_over import SETUP_MARK, contents_of, own_distributions
 from xinference_venv.xinference.engine import Engine, InstallOptions, Planner
@@ -42,6 +45,7 @@ async def create(
         host = await engine.hosts.facts()
         if (path / "pyvenv.cfg").exists():
             if (path / "bin" / "python").exists() and not clear:
+                await finish_in_thread(write_use_hook, engine.store.disk, path)
                 await _follow_host(engine, path, host)
                 return
             # Without its interpreter nothing of it can be used.
@@ -197,7 +201,10 @@ def _delete(engine: Engine, path: Path) -> None:
         return
     if not (path / "pyvenv.cfg").exists():
         raise StoreError(f"{path} is no virtual environment", {"hint": "remove it yourself"})
-    users = users_of([path]).users.get(path, ())
-    if users:
-        raise users_error(str(path), users, hint="unload the models that run in it first")
-    engine.store.disk.discard(path, engine.store.layout.trash)
+    with hold_unused(path) as alone:
+        users = users_of([path], with_locks=not alone).users.get(path, ())
+        # Whoever removes what it has itself loaded knows of it.
+        others = [each for each in users if each.pid != os.getpid()]
+        if others:
+            raise users_error(str(path), others, hint="unload the models that run in it first")
+        engine.store.disk.discard(path, engine.store.layout.trash)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xinference_venv._util.tasks import finish_in_thread
+from xinference_venv.errors import StoreError
 from xinference_venv.inventory.inventory import users_error
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.host import HostDistribution, HostFacts
@@ -31,6 +32,12 @@ from xinference_venv.settings import InheritMode
 from xinference_venv.store.envs.inspect import inspect_env, site_packages_of
 from xinference_venv.store.process_scan import users_of
 from xinference_venv.store.sweep import sweep
+from xinference_venv.store.use_lock import (
+    USE_NAME,
+    hold_unused,
+    share_use_lock,
+    write_use_hook,
+)
 from xinference_venv.uv.resolver import write_stubs
 from xinference_venv.xinference.carry_over import (
     carry_over,
@@ -251,20 +258,29 @@ class Change:
         if self.path.exists():
             host = self.host.distributions
             carry_over(self.path, staged, kept=plan.kept, gone=plan.gone, host=host)
-        write_guard(
-            self.engine.store.disk, site_packages_of(staged), self.host.interpreter.search_path
-        )
+        disk = self.engine.store.disk
+        write_guard(disk, site_packages_of(staged), self.host.interpreter.search_path)
+        write_use_hook(disk, staged)
 
     # Putting it in its place
 
     def _exchange(self, plan: _Plan, staged: Path) -> None:
-        in_use = self._check_users(plan)
         self.engine.store.save_host(self.host)
-        put_in_place(self.engine.store.disk, staged, self.path, in_use=in_use)
+        # Who starts in it now waits for the new one.
+        with hold_unused(self.path) as alone:
+            in_use = self._check_users(plan, with_locks=not alone)
+            has_lock = (self.path / USE_NAME).exists()
+            if has_lock and not share_use_lock(self.path, staged) and in_use:
+                raise StoreError(
+                    f"processes run in {self.path}, and its file system has no hard links, by"
+                    " which they would be known as users of the new one",
+                    {"hint": "unload the models that run in it first"},
+                )
+            put_in_place(self.engine.store.disk, staged, self.path, in_use=in_use)
 
-    def _check_users(self, plan: _Plan) -> bool:
+    def _check_users(self, plan: _Plan, *, with_locks: bool = True) -> bool:
         """Whether processes run in the environment; raises `InUse` if they would lose anything."""
-        users = users_of([self.path]).users.get(self.path, ())
+        users = users_of([self.path], with_locks=with_locks).users.get(self.path, ())
         if users and (changes := self._changes(plan)):
             raise users_error(
                 str(self.path),
