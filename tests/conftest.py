@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -12,6 +16,19 @@ import pytest_asyncio
 from tests.index import Index
 from xinference_venv.client import Client, local_client
 from xinference_venv.settings import WIRE_KEY_VARIABLE
+
+if sys.version_info < (3, 11, 8):
+    # pytest parses sources to show a failure, while threads of the test that failed may parse too,
+    # which CPython can't do at once (python/cpython issue 106905). A run would end by it.
+    _parse = ast.parse
+
+    def _parse_again(*args: Any, **options: Any) -> Any:
+        for _ in range(20):
+            with suppress(SystemError):
+                return _parse(*args, **options)
+        return _parse(*args, **options)
+
+    ast.parse = _parse_again
 
 # Of the tests that make a condition of the field: docs/field.md lists them.
 _CONDITION = "condition"

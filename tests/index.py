@@ -165,7 +165,7 @@ class Index:
         with self._changed:
             self.requests.clear()
 
-    def wait_for_request(self, pattern: str, timeout: float = 10.0) -> None:
+    def wait_for_request(self, pattern: str, timeout: float = 60.0) -> None:
         """Block until a path that matches was asked for, since the start or the last `clear`.
 
         In a coroutine: ``await asyncio.to_thread(index.wait_for_request, pattern)``. Raises

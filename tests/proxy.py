@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-_SECONDS = 20.0
+_SECONDS = 60.0
 
 
 @dataclass(kw_only=True)

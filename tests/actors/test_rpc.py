@@ -26,7 +26,7 @@ from xinference_venv.errors import (
 )
 
 UID = rpc.WORKER_UID
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class PeerProtocol(Protocol):

@@ -37,7 +37,7 @@ from xinference_venv.store.paths import StorePaths
 
 # Suspected after three of them, gone after fifteen.
 HEARTBEAT_SECONDS = 0.4
-_GIVEN_BACK_SECONDS = 30.0
+_GIVEN_BACK_SECONDS = 60.0
 # So long a process may take to start, or the supervisor to see what is only told by silence.
 PATIENCE_SECONDS = 60.0
 _ROOT = Path(__file__).parents[2]

@@ -39,7 +39,7 @@ pytestmark = [pytest.mark.uv, pytest.mark.asyncio(loop_scope="module")]
 
 # A silent worker that is waited for takes all of a deadline; else the heartbeats until it is
 # suspected, and a probe.
-_NOT_DELAYED_SECONDS = ASK_SECONDS / 3
+_NOT_DELAYED_SECONDS = 0.8 * ASK_SECONDS
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -332,7 +332,10 @@ async def test_a_worker_is_restarted_on_its_port_in_a_launch_and_answers_no_old_
     replicas = await launch
 
     assert told.worker_address == restarted.address
-    assert told.message == f"the worker at {restarted.address} was restarted"
+    # Refused while it started, or by the one that is there now.
+    refused = f"the worker at {restarted.address} can't be reached: "
+    assert told.message is not None
+    assert told.message.startswith((f"the worker at {restarted.address} was restarted", refused))
     failed = replicas[restarted.address]
     assert (failed.phase, failed.incarnation) == (Phase.FAILED, old)
     assert replicas[other.address].phase is Phase.READY

@@ -76,7 +76,7 @@ async def _start(client: Client, request: LaunchRequest) -> str:
 async def _heard(client: Client, job: str, words: str) -> str:
     """Wait for the event of a job that has these words; its message."""
     seen = 0
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             answer = plain(await client.supervisor.wait(job, seen, 10.0))
             for event in answer["events"]:

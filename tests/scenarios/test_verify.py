@@ -447,7 +447,7 @@ async def test_a_worker_that_stops_does_not_wait_for_the_rest_of_a_check(
     os.utime(env, (0, 0))
     monkeypatch.setattr(integrity_checker, "_FIRST_SECONDS", 0.0)
     monkeypatch.setattr(integrity_checker, "_PAUSE_SECONDS", 30.0)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async with local_client(environ) as client:
             await client.entries()
             await asyncio.sleep(0.2)

@@ -116,7 +116,7 @@ async def test_a_slow_search_for_one_version_holds_up_no_other_launch_and_says_s
     ]
     while not heard:  # noqa: ASYNC110 (the second one says it when it comes to the lock)
         await asyncio.sleep(0)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await hosts.facts() == facts
         # Who only wants to know whether it is there does not wait for a download.
         hosts.uv = replace(hosts.uv, program="/bin/false")

@@ -119,7 +119,7 @@ async def test_a_lock_is_free_when_its_holder_is_killed(
     await told.wait()
     assert not waiting.done()
     holder.kill()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await waiting
 
 
@@ -137,7 +137,7 @@ async def test_a_lock_is_free_when_its_holder_releases_it(
     await told.wait()
     assert holder.stdin is not None
     holder.stdin.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await waiting
 
 
@@ -235,7 +235,7 @@ async def test_who_waits_learns_when_the_holder_changes(
             pass
 
     waiting = asyncio.create_task(wait())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert f"prepare model-x by process {holder.pid} on " in await told.get()
         note_down(path, note_of(this_process(), "removal of model-x"))
         assert f"removal of model-x by process {os.getpid()} on " in await told.get()
@@ -273,7 +273,7 @@ async def test_who_gets_the_lock_of_a_deleted_file_takes_that_of_the_new_one(
         os.unlink(path)
         if replaced:
             note_down(path, "")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await waiting
     assert noted(path) == ""
 

@@ -78,7 +78,7 @@ def gone(pids: list[int]) -> bool:
     """Whether all of them end, after a signal that nobody can ignore."""
     processes = [psutil.Process(pid) for pid in pids if process_start(pid) is not None]
     return all(
-        process_start(each.pid) is None for each in psutil.wait_procs(processes, timeout=5)[1]
+        process_start(each.pid) is None for each in psutil.wait_procs(processes, timeout=60)[1]
     )
 
 

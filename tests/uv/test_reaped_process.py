@@ -107,7 +107,7 @@ while heard.count(b"\\n") < {said[escape]}:
     heard += os.read(reading, 1000)
 os.write(2, heard)
 """
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         ran = await door.run(_python(script, gate), deadline=60, on_line=lines.append)
     assert ran.exit_status == 0
     assert len(lines) == said[escape]

@@ -529,7 +529,7 @@ async def test_a_process_that_has_ended_does_not_wait_for_pipes_that_others_keep
         os.close(os.open(tmp_path / "gate", os.O_WRONLY))
 
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             ran = await door.run(python(script, str(tmp_path / "gate")), deadline=60, on_line=hold)
     finally:
         for each in held:
