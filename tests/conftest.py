@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import pytest_asyncio
 
@@ -34,6 +35,17 @@ if sys.version_info < (3, 11, 8):
 _CONDITION = "condition"
 _OF_INSTALLERS = ("PIP_", "UV_", "XINFERENCE_", "XOSCAR_")
 _OF_PYTHON = frozenset({"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV"})
+
+# For scripts/mutants, whose thousands of runs share a machine: a mutant is noticed or not, always
+# alike, however slow it is; the smallest example that shows it is of no use there.
+hypothesis.settings.register_profile(
+    "mutants",
+    max_examples=25,
+    derandomize=True,
+    deadline=None,
+    phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
+    suppress_health_check=tuple(hypothesis.HealthCheck),
+)
 
 
 @pytest.fixture(autouse=True, scope="session")

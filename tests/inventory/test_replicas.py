@@ -81,6 +81,12 @@ def test_a_launch_is_lost_once_no_end_of_those_that_run_could_save_it(
     assert is_lost(replicas_in(*given_phases), require) is not saved
 
 
+def test_a_launch_of_which_as_many_are_left_as_it_requires_is_not_lost() -> None:
+    replicas = replicas_in(Phase.READY, Phase.FAILED, Phase.INSTALLING)
+    assert not is_lost(replicas, 2)
+    assert is_lost(replicas, 3)
+
+
 def test_a_launch_that_runs_is_as_far_as_its_slowest_replica() -> None:
     replicas = replicas_in(Phase.READY, Phase.INSTALLING, Phase.RESOLVING)
     assert phase_of(replicas, 3) is Phase.RESOLVING

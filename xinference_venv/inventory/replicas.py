@@ -68,10 +68,10 @@ def assign_sources(
     and the next takes its place should it die. A few are enough, however many there are.
     """
     chosen = list(chosen)
-    running: dict[str, list[LockSource]] = {}
+    running: dict[str | None, list[LockSource]] = {}
     earlier: dict[str, list[LockSource]] = {}
     for each in (*chosen, *others):
-        there = running.setdefault(each.group or "", [])
+        there = running.setdefault(each.group, [])
         if each.ready and not refresh and len(there) <= _SOURCES:
             there.append(
                 LockSource(address=each.address, incarnation=each.incarnation, job_id=None)
