@@ -9,7 +9,7 @@ from tests.plain import of_json
 from xinference_venv.inventory.cluster_state import WorkerStatus
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.gathered import Gathered
-from xinference_venv.inventory.reports import Environments, JobSummary
+from xinference_venv.inventory.reports import Environment, Environments, JobSummary
 from xinference_venv.inventory.watch_state import Change, Event, Kind, Snapshot, WatchState
 
 FIRST, SECOND = "10.0.0.1:4000", "10.0.0.2:4000"
@@ -164,16 +164,87 @@ def test_a_supervisor_that_never_answered_is_reported() -> None:
     assert watching.look is None
 
 
+def test_a_worker_that_goes_is_gone_with_all_that_was_on_it() -> None:
+    watching = WatchState()
+    both = look(worker(), worker(SECOND), environments=(environment(), environment(SECOND)))
+    watching.saw(both)
+    watching.missed("no answer")
+    watching.saw(both)
+    gone = watching.saw(look(environments=(environment(),)))
+    assert [(each.thing.kind, each.thing.worker_address, each.event) for each in gone] == [
+        (Kind.WORKER, SECOND, Event.GONE),
+        (Kind.ENVIRONMENT, SECOND, Event.GONE),
+    ]
+
+
+def test_a_cluster_that_never_had_a_worker_is_no_supervisor_that_was_restarted() -> None:
+    watching = WatchState()
+    empty = look()
+    watching.saw(Snapshot(workers=(), jobs=empty.jobs, environments=empty.environments))
+    watching.saw(look(worker(), worker(SECOND)))
+    assert told(watching.saw(look())) == [("worker", "gone", "alive")]
+
+
 def test_a_change_is_reported_with_all_that_the_actors_say() -> None:
     watching = WatchState()
-    changes = watching.saw(look(jobs=(job("queued"),)))
-    assert changes[-1].to_dict() == {
-        "kind": "job",
-        "event": "appeared",
-        "worker_address": FIRST,
-        "name": "abc",
-        "label": "a-model (vllm)",
-        "state": "queued",
-        "text": "it is queued",
-        "value": job("queued"),
-    }
+    changes = watching.saw(look(jobs=(job("queued"),), environments=(environment(),)))
+    assert [each.to_dict() for each in changes] == [
+        {
+            "kind": "supervisor",
+            "event": "appeared",
+            "worker_address": None,
+            "name": "",
+            "label": "",
+            "state": "answers",
+            "text": "",
+            "value": {},
+        },
+        {
+            "kind": "worker",
+            "event": "appeared",
+            "worker_address": FIRST,
+            "name": FIRST,
+            "label": "a-host",
+            "state": "alive",
+            "text": "",
+            "value": {**worker(), "worker_id": ""},
+        },
+        {
+            "kind": "job",
+            "event": "appeared",
+            "worker_address": FIRST,
+            "name": "abc",
+            "label": "a-model (vllm)",
+            "state": "queued",
+            "text": "it is queued",
+            "value": job("queued"),
+        },
+        {
+            "kind": "environment",
+            "event": "appeared",
+            "worker_address": FIRST,
+            "name": "/home/v4/a-model/vllm/3.11",
+            "label": f"{fakes.key()} [an-env]",
+            "state": "ready",
+            "text": fakes.entry().use,
+            "value": of_json(Environment, environment()).to_dict(),
+        },
+    ]
+
+
+def test_people_read_each_change_in_a_line() -> None:
+    watching = WatchState()
+    first = look(
+        jobs=(job("queued", model_engine=None, message=""),),
+        environments=(environment(env_id="0123456789abcdef"), environment(SECOND, env_id=None)),
+    )
+    assert [str(each) for each in watching.saw(first)] == [
+        "supervisor: answers",
+        f"{FIRST}: worker a-host: alive",
+        f"{FIRST}: job a-model: queued",
+        f"{FIRST}: environment {fakes.key()} [0123456789ab]: ready",
+        f"{SECOND}: environment {fakes.key()}: ready",
+    ]
+    assert [str(each) for each in watching.missed("no answer")] == [
+        "supervisor: does not answer, no answer"
+    ]

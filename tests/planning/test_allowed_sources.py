@@ -10,7 +10,7 @@ from xinference_venv.planning.allowed_sources import AllowedSources, allowed_hos
 from xinference_venv.planning.pip_config import PipConfig
 
 _FOLDERS = {"/srv/wheels", "/srv/wheels/sub", "/srv", "/etc", "/"}
-_LINKS = {"/srv/wheels/link": "/etc"}
+_LINKS = {"/srv/wheels/link": "/etc", "/srv/wheels/a@link": "/etc"}
 
 
 def _real(path: str) -> str | None:
@@ -30,6 +30,9 @@ def allowing(*hosts: str) -> AllowedSources:
         "file:///srv/wheels/a-1.0-py3-none-any.whl",
         "git+file:///srv/wheels/sub@main",
         "git+file:///srv/wheels/sub",
+        "git+file:///srv/wheels",
+        "git+file:///srv/wheels@main",
+        "git+file:///srv/wheels@feature/x",
         "https://index.example/simple",
         "git+https://user:word@index.example/a/b.git@v1",
     ],
@@ -47,8 +50,14 @@ def test_what_lies_in_an_allowed_folder_or_host_is_allowed(place: str) -> None:
         "file:///srv",
         "file:///%65tc/passwd",
         "git+file:///srv@main",
+        "git+file:///srv/wheels/link",
+        "git+file:///srv/wheels/link@main",
+        "git+file:///srv/wheels/a@link@main",
+        "git+file:///srv/wheels/a%40link",
+        "git+file:///srv/wheels/link@feature/x",
+        "file:///srv/wheels@2/a-1.0-py3-none-any.whl",
         "https://other.example/simple",
-        "git+ssh://git@other.example/a/b",
+        "git+ssh://other.example/a/b",
         "https://index.example.evil/simple",
         "http://169.254.169.254/latest",
     ],
@@ -56,6 +65,7 @@ def test_what_lies_in_an_allowed_folder_or_host_is_allowed(place: str) -> None:
 def test_what_lies_elsewhere_is_refused(place: str) -> None:
     with pytest.raises(InvalidSource) as caught:
         allowing("index.example").check(["https://index.example/simple", place])
+    assert caught.value.message.startswith(f"{place!r} ")
     assert caught.value.hint
 
 
@@ -73,6 +83,7 @@ def test_where_no_host_is_named_any_is_allowed_but_no_other_folder() -> None:
         ("pkg @ https://index.example/pkg.zip", "https://index.example/pkg.zip"),
         ("git+https://index.example/a.git@v1", "git+https://index.example/a.git@v1"),
         ("file:/srv/wheels/a-1.0-py3-none-any.whl", "file:/srv/wheels/a-1.0-py3-none-any.whl"),
+        ("a @ FILE:/srv/a-1.0-py3-none-any.whl", "FILE:/srv/a-1.0-py3-none-any.whl"),
     ],
 )
 def test_the_place_of_a_requirement_is_its_url(text: str, place: str | None) -> None:

@@ -35,9 +35,12 @@ async def test_a_request_reaches_no_file_outside_of_the_allowed_folders(
         refused = [
             asking(index, f"small @ file://{elsewhere / name}"),
             asking(index, f"small @ file://{allowed}/../elsewhere/{name}"),
+            asking(index, f"small @ FILE:{elsewhere / name}"),
             asking(index, f"small @ git+file://{elsewhere}"),
             asking(index, virtual_env_packages=[f"small @ file://{elsewhere / name}"]),
             _with_block(index, index_url=f"file://{elsewhere}"),
+            _with_block(index, index_url=f"file:{elsewhere}"),
+            _with_block(index, extra_index_url=[f"file://{elsewhere}", f"FILE:{elsewhere}"]),
             _with_block(index, extra_index_url=[f"file://{elsewhere}"]),
             _with_block(index, find_links=[f"file://{elsewhere}"]),
             _with_block(index, find_links=[str(elsewhere)]),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from xinference_venv._util.redact import redact_url
+from xinference_venv._util.humanize import quoted
 from xinference_venv.errors import InvalidSource
 from xinference_venv.planning.pip_config import PipConfig
 from xinference_venv.planning.requirements import RequirementLine
@@ -38,14 +38,14 @@ class AllowedSources:
         for place in places:
             parts = urlsplit(place)
             if parts.scheme.rpartition("+")[2] == "file":
-                if not self._is_inside(parts.scheme, unquote(parts.path)):
+                if not self._is_inside(parts.scheme, parts.path):
                     raise InvalidSource(
-                        f"{_shown(place)} does not exist in an allowed folder",
+                        f"{quoted(place, _MAX_SHOWN)} does not exist in an allowed folder",
                         {"hint": f"{ALLOWED_ROOTS_VARIABLE} names the folders that are allowed"},
                     )
-            elif self.hosts is not None and (parts.hostname or "") not in self.hosts:
+            elif self.hosts is not None and parts.hostname not in self.hosts:
                 raise InvalidSource(
-                    f"{_shown(place)} is on a host that requests may not name",
+                    f"{quoted(place, _MAX_SHOWN)} is on a host that requests may not name",
                     {
                         "hint": f"{ALLOWED_HOSTS_VARIABLE} names the hosts that are allowed; a"
                         " token with the scope virtualenv:sources may name any where it is not set"
@@ -55,9 +55,9 @@ class AllowedSources:
     def _is_inside(self, scheme: str, path: str) -> bool:
         """Whether a folder, or the folder of a file, lies in a root."""
         if scheme.startswith("git+"):
-            # `@` begins the revision.
-            name = path.rsplit("/", 1)[-1]
-            path = path.removesuffix(f"@{name.rpartition('@')[2]}") if "@" in name else path
+            # uv takes what follows the last `@` for the revision, a slash in it or not.
+            path = path.rpartition("@")[0] or path
+        path = unquote(path)
         roots = [real for root in self.roots if (real := self.real_path(root)) is not None]
         real = self.real_path(path) or self.real_path(str(PurePosixPath(path).parent))
         return real is not None and any(PurePosixPath(real).is_relative_to(each) for each in roots)
@@ -81,10 +81,4 @@ def allowed_hosts(
 
 def place_of(line: RequirementLine) -> str | None:
     """The URL that a requirement names, if any."""
-    _, at, url = line.text.rpartition(" @ ")
-    found = url if at else line.text
-    return found.strip() if "://" in found or found.startswith("file:") else None
-
-
-def _shown(place: str) -> str:
-    return repr(redact_url(place)[:_MAX_SHOWN])
+    return line.text.rpartition(" @ ")[2] if line.is_direct else None

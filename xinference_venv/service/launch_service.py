@@ -507,7 +507,7 @@ def _places_named(request: LaunchRequest, spec: EnvSpec) -> list[str]:
     places = []
     if (block := request.virtualenv) is not None:
         origins.add(Origin.MODEL)
-        indexes = (block.index_url or "", *block.extra_index_url)
-        places = [each for each in (*indexes, *block.find_links) if "://" in each]
+        named = (block.index_url, *block.extra_index_url, *block.find_links)
+        places = [each for each in named if each and not each.startswith("/")]
     lines = (place_of(each) for each in spec.requirements if each.origin in origins)
     return [*places, *filter(None, lines)]
