@@ -113,6 +113,7 @@ def test_the_stream_of_a_launch_is_sent_the_token(page: Browser, guarded: Cluste
     page.wait(lambda: page.rows())
     page.click("Launch", ".menu")
     page.type("#launch-model", "streamed")
+    page.one("#launch-own").click()
     page.type("#launch-packages", "lantern==2.0")
     page.one("#launch-start").click()
     page.wait(lambda: page.text(".view > .toolbar .badge") == "resolving")

@@ -220,6 +220,7 @@ def test_hostile_names_and_packages_stay_texts(page: Browser, running: Cluster) 
     name = "<img src=x onerror=alert(1)>".replace(" ", "\u00b7").replace("=", "\u2261")
     requirement = "<script>alert(1)</script>"
     page.open("launch", model=name)
+    page.one("#launch-own").click()
     page.type("#launch-packages", requirement)
     page.shows("Invalid requirement", ".status.bad")
     assert "<script>" in page.text(".status.bad")

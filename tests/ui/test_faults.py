@@ -17,6 +17,7 @@ def test_a_worker_killed_in_the_middle_of_a_launch_is_named(
 ) -> None:
     running.index.hang("/simple/lantern/")
     page.open("launch", model="cut")
+    page.one("#launch-own").click()
     page.type("#launch-packages", "lantern==1.0")
     page.one("input[value=everywhere]").click()
     page.one("#launch-start").click()

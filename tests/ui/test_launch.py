@@ -37,6 +37,13 @@ def _add(page: Browser, package: str) -> None:
     page.wait(lambda: package in page.text(".chips"))
 
 
+def _of_its_own(page: Browser, model: str) -> None:
+    """Open the form for a model that is not of the catalogue."""
+    page.open("launch", model=model)
+    page.one("#launch-own").click()
+    page.wait(lambda: page.one("#launch-start").is_enabled())
+
+
 def _phase(page: Browser) -> str:
     return page.text(".view > .toolbar .badge")
 
@@ -65,7 +72,9 @@ def test_a_model_of_the_catalogue_says_what_it_needs(page: Browser) -> None:
     page.type("#launch-model", "magika-1")
     page.shows(f"In the catalogue, with {known.variants[0].virtualenv.packages[0]}.", "#model-hint")
     page.type("#launch-model", "another")
-    page.shows("Not in the catalogue", "#model-hint")
+    page.shows("The catalogue has no another.", "#model-hint")
+    page.one("#launch-own").click()
+    page.shows("Not from the catalogue", "#model-hint")
 
 
 def test_the_engines_that_are_offered_are_those_of_the_catalogue(page: Browser) -> None:
@@ -85,7 +94,7 @@ def test_of_a_model_that_names_its_engines_these_are_offered(page: Browser) -> N
 def test_a_dry_run_shows_what_would_be_installed_inherited_and_shadowed(
     page: Browser, running: Cluster
 ) -> None:
-    page.open("launch", model="planned")
+    _of_its_own(page, "planned")
     _add(page, "lantern==1.0")
     _add(page, "tomli-w==0.1")
     page.one("input[value=named]").click()
@@ -103,7 +112,7 @@ def test_a_dry_run_shows_what_would_be_installed_inherited_and_shadowed(
 
 
 def test_with_the_toggle_off_nothing_would_be_made(page: Browser, running: Cluster) -> None:
-    page.open("launch", model="off")
+    _of_its_own(page, "off")
     page.one("input[name=toggle][value=off]").click()
     page.click("Dry run")
     page.shows("No environment would be built: the model would use the host's Python.")
@@ -116,7 +125,7 @@ def test_a_launch_everywhere_shows_each_worker_to_its_end(
     page: Browser, running: Cluster, package: str
 ) -> None:
     running.index.hang(f"/files/{package}-*")
-    page.open("launch", model="everywhere")
+    _of_its_own(page, "everywhere")
     page.type("#launch-engine", "vllm")
     page.type("#launch-links", str(running.wheels))
     page.click("Add to: Find-links folders")
@@ -143,7 +152,7 @@ def test_a_launch_goes_on_when_the_page_is_loaded_again_in_the_middle(
     page: Browser, running: Cluster, package: str
 ) -> None:
     running.index.hang(f"/simple/{package}/")
-    page.open("launch", model="reloaded")
+    _of_its_own(page, "reloaded")
     _add(page, package)
     page.one("#launch-start").click()
     page.wait(lambda: _phase(page) == "resolving")
@@ -158,7 +167,7 @@ def test_a_lost_connection_is_reported_and_the_launch_followed_on(
     page: Browser, running: Cluster, package: str
 ) -> None:
     running.index.hang(f"/simple/{package}/")
-    page.open("launch", model="lost")
+    _of_its_own(page, "lost")
     _add(page, package)
     page.one("#launch-start").click()
     page.wait(lambda: _phase(page) == "resolving")
@@ -180,7 +189,7 @@ def test_a_lost_connection_is_reported_and_the_launch_followed_on(
 
 def test_a_launch_is_cancelled(page: Browser, running: Cluster, package: str) -> None:
     running.index.hang(f"/simple/{package}/")
-    page.open("launch", model="unwanted")
+    _of_its_own(page, "unwanted")
     _add(page, package)
     page.one("#launch-start").click()
     page.wait(lambda: _phase(page) == "resolving")
@@ -192,7 +201,7 @@ def test_a_launch_is_cancelled(page: Browser, running: Cluster, package: str) ->
 
 
 def test_a_launch_that_fails_says_why_and_what_to_do(page: Browser) -> None:
-    page.open("launch", model="impossible")
+    _of_its_own(page, "impossible")
     _add(page, "lantern==9")
     page.one("#launch-start").click()
     page.shows("The requirements have no solution")
@@ -203,7 +212,7 @@ def test_a_launch_that_fails_says_why_and_what_to_do(page: Browser) -> None:
 
 
 def test_input_that_cant_be_meant_is_reported_at_the_form(page: Browser) -> None:
-    page.open("launch", model="a/b")
+    _of_its_own(page, "a/b")
     page.one("#launch-start").click()
     page.shows("Invalid name 'a/b'", ".notice.bad")
     assert "#/launch" in page.driver.current_url
@@ -218,6 +227,7 @@ def test_a_launch_takes_the_keyboard_alone(page: Browser, running: Cluster) -> N
     page.tab_to("a.primary").send_keys(Keys.ENTER)
     page.wait(lambda: page.focused.text == "Launch" and page.focused.tag_name == "h1")
     page.tab_to("#launch-model").send_keys("by-keyboard")
+    page.tab_to("#launch-own").send_keys(Keys.SPACE)
     page.tab_to("#launch-packages").send_keys("lantern==2.0", Keys.ENTER)
     page.wait(lambda: page.text(".chips") == "lantern==2.0")
     assert page.focused == page.one("#launch-packages")

@@ -24,6 +24,7 @@ from xinference_venv.inventory.skipped import SkippedItem
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock, LockedDistribution
 from xinference_venv.planning.provenance import Tree
+from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.spec import SpecSummary
 from xinference_venv.planning.view import Place
 
@@ -132,11 +133,16 @@ class ShownView(Record, name="view of an environment"):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnvironmentPackages(Record, name="packages of an environment"):
-    """An environment with its packages, and its view where it has one."""
+    """An environment with its packages, and its view where it has one.
+
+    `launch` is what its key was last launched with; None when that was not kept, since it held a
+    credential or an earlier release made it.
+    """
 
     environment: Environment = field(metadata=inline())
     packages: tuple[Package, ...]
     view: ShownView | None = None
+    launch: LaunchRequest | None = None
 
     @property
     def distributions(self) -> tuple[LockedDistribution, ...]:
@@ -245,7 +251,10 @@ class JobReport(Record, name="job"):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobSummary(Record, name="job of a worker"):
-    """A launch as one of its workers tells it; times are of its first and last event."""
+    """A launch as one of its workers tells it; times are of its first and last event.
+
+    `launch` is what was asked for, None where that holds a credential.
+    """
 
     job_id: str
     worker_address: str
@@ -256,6 +265,7 @@ class JobSummary(Record, name="job of a worker"):
     started: float | None
     changed: float | None
     error: Failure | None
+    launch: LaunchRequest | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

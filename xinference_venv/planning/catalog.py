@@ -154,12 +154,12 @@ class ModelEntry:
         fitting = fitting or [each for each in variants if None in values(each)]
         if fitting:
             return fitting
-        known = ", ".join(_known(variants, values))
+        known = list(_known(variants, values))
+        hint = f"Known are {', '.join(known)}."
+        if what == "format":
+            hint += " --any-engine lets any other format pass."
         raise UnknownFormat(
-            f"{self.model_name} has no {what} {quoted(wanted)}",
-            {"hint": f"Known are {known}. --any-engine lets any other format pass."}
-            if what == "format"
-            else {"hint": f"Known are {known}."},
+            f"{self.model_name} has no {what} {quoted(wanted)}", {"known": known, "hint": hint}
         )
 
 

@@ -66,8 +66,9 @@ def _check_engine(request: LaunchRequest, catalog: Catalog, of_model: Iterable[s
             f"Neither the catalogue nor {request.model_name} knows the engine"
             f" {quoted(request.model_engine)}",
             {
+                "known": sorted(known.values()),
                 "hint": f"Known are {', '.join(sorted(known.values()))}. --any-engine (any_engine"
-                " in a request) lets any other pass."
+                " in a request) lets any other pass.",
             },
         )
 
@@ -81,7 +82,8 @@ def _check_format(request: LaunchRequest, catalog: Catalog) -> None:
         raise UnknownFormat(
             f"Unknown model format {quoted(request.model_format)}",
             {
+                "known": sorted(known),
                 "hint": f"Known are {', '.join(sorted(known))}. --any-engine (any_engine in a"
-                " request) lets any other pass."
+                " request) lets any other pass.",
             },
         )

@@ -327,6 +327,10 @@ class LaunchRequest(Record, name="launch request"):
             del data["restricted"]
         return data if all(redact_text(text) == text for text in _texts_in(data)) else None
 
+    def to_show(self) -> LaunchRequest | None:
+        """The same as whoever may look at it sees it, or None if it holds a credential."""
+        return None if self.to_keep() is None else replace(self, model_uid=None)
+
 
 def _texts_in(value: object) -> Iterator[str]:
     """Every string of plain JSON values, keys left out."""

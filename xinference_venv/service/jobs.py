@@ -122,6 +122,7 @@ class Job:
             started=events[0].at if events else None,
             changed=events[-1].at if events else None,
             error=None if self.error is None else Failure.of(self.error),
+            launch=self.request.to_show(),
         )
 
     async def report(self, since: int, timeout: float) -> JobReport:

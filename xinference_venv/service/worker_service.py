@@ -261,8 +261,13 @@ class WorkerService:
         entries = await self._entries(selection)
         found = await asyncio.to_thread(packages_in, self._store, entries)
         return tuple(
-            EnvironmentPackages(environment=self._addressed(entry), packages=packages, view=view)
-            for entry, (packages, view) in zip(entries, found, strict=True)
+            EnvironmentPackages(
+                environment=self._addressed(entry),
+                packages=each.packages,
+                view=each.view,
+                launch=each.launch,
+            )
+            for entry, each in zip(entries, found, strict=True)
         )
 
     async def remove_virtual_env(

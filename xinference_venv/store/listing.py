@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import starmap
 from pathlib import Path
 
-from xinference_venv.errors import InvalidRecord, StoreError
-from xinference_venv.inventory.env import EnvRecord, EnvState
+from xinference_venv.errors import InvalidInput, InvalidRecord, StoreError
+from xinference_venv.inventory.env import EnvRecord, EnvState, KeyRecord
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.lease import Holder, JudgedLease, Lease
 from xinference_venv.inventory.reports import Package, ShownView
@@ -16,6 +17,7 @@ from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import LockedDistribution, Role
 from xinference_venv.planning.package import PackageRecord
+from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.store.envs.contents import installed_in
 from xinference_venv.store.host.changes import HostChanges, shown_among
 from xinference_venv.store.keys import KeyPlace
@@ -30,6 +32,15 @@ from xinference_venv.store.shown import (
 from xinference_venv.store.store import Store
 
 _EVERY = Selection()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackagesOfEntry:
+    """The packages of an entry, its view where it has one, and the launch that was kept of it."""
+
+    packages: tuple[Package, ...]
+    view: ShownView | None = None
+    launch: LaunchRequest | None = None
 
 
 def entries_of(store: Store, wanted: Selection = _EVERY) -> list[EnvEntry]:
@@ -54,25 +65,37 @@ def entries_of(store: Store, wanted: Selection = _EVERY) -> list[EnvEntry]:
     return sorted(entries, key=lambda entry: entry.path)
 
 
-def packages_in(
-    store: Store, entries: Iterable[EnvEntry]
-) -> list[tuple[tuple[Package, ...], ShownView | None]]:
-    """The packages of each entry, and its view where it has one."""
+def packages_in(store: Store, entries: Iterable[EnvEntry]) -> list[PackagesOfEntry]:
+    """The packages of each entry."""
     keys: dict[str, list[EnvKey]] = defaultdict(list)
     for key, env_id in store.links():
         keys[env_id].append(key)
     uses = TreeUses(store=store, env_ids=keys.keys())
-    found: list[tuple[tuple[Package, ...], ShownView | None]] = []
+    found: list[PackagesOfEntry] = []
     for entry in entries:
         record = None if entry.env_id is None else read_shown(store, entry.env_id)
         if entry.env_id is None or record is None:
-            found.append((packages_of(store, entry, {}), None))
+            found.append(PackagesOfEntry(packages=packages_of(store, entry, {})))
             continue
         used = store.key_record_of(entry.key, entry.env_id)
         places = package_places(store, record, "" if used is None else used.host_fingerprint)
         view = shown_view(store, entry.env_id, record, uses, keys)
-        found.append((packages_of(store, entry, places), view))
+        found.append(
+            PackagesOfEntry(
+                packages=packages_of(store, entry, places),
+                view=view,
+                launch=None if used is None else _launch_of(used),
+            )
+        )
     return found
+
+
+def _launch_of(record: KeyRecord) -> LaunchRequest | None:
+    """What a key was last launched with; a later release may have kept what this can't read."""
+    try:
+        return None if record.request is None else LaunchRequest.from_dict(record.request)
+    except InvalidInput:
+        return None
 
 
 def packages_of(store: Store, entry: EnvEntry, places: PackagePlaces) -> tuple[Package, ...]:

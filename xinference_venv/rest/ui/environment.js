@@ -6,6 +6,7 @@ import { h } from "./dom.js";
 import { linkTo } from "./environments.js";
 import { ago, holders, keyText, size } from "./format.js";
 import { t } from "./i18n.js";
+import { againLink } from "./last.js";
 import { errorNotice, noticeBoard, partialNotice } from "./notices.js";
 import { removal } from "./removal.js";
 import { table } from "./table.js";
@@ -114,7 +115,7 @@ function facts(entry) {
         "a",
         {
           class: "button quiet",
-          href: `#/launch?${new URLSearchParams({ model: entry.model_name, engine: entry.model_engine ?? "" })}`,
+          href: againLink(entry),
         },
         t("environment.again"),
       ),

@@ -1,14 +1,17 @@
 // The launch form: what is asked for, where, what it would do, and the launch itself.
 
 import { get, post } from "./api.js";
-import { button, choices, field, gated, badge } from "./controls.js";
+import { button, choices, field, gated } from "./controls.js";
 import { h } from "./dom.js";
+import { blank, bodyOf, draftOf, placeOf, setOwn, similar } from "./draft.js";
 import { listed, t } from "./i18n.js";
 import { linkToJob } from "./jobs.js";
+import { lastLaunch } from "./last.js";
 import { errorNotice, notice, noticeBoard } from "./notices.js";
+import { alsoField, moreOptions } from "./options.js";
+import { workerPicker } from "./picker.js";
 import { readFolder, readRequirement, requirementsField } from "./requirements.js";
 import { explanation } from "./tree.js";
-import { onWorkers } from "./workers.js";
 
 // Those that the built-in catalogue knows; of a model that names its own, these are offered.
 const ENGINES = [
@@ -23,60 +26,52 @@ const ENGINES = [
 ];
 const FORMATS = ["pytorch", "awq", "bnb", "fp8", "ggufv2", "gptq", "mlx"];
 const PYTHONS = ["3.10", "3.11", "3.12", "3.13"];
-const TOGGLE = { configured: null, on: true, off: false };
+const TOGGLES = ["configured", "on", "off"];
 const PLACES = ["any", "named", "everywhere"];
 
 // What was filled in stays while the page is open, through other views and languages.
-const draft = {
-  model: "",
-  engine: "",
-  format: "",
-  python: "",
-  toggle: "configured",
-  packages: [],
-  links: [],
-  where: "any",
-  workers: new Set(),
-};
+let draft = blank();
 
-// The launch as the API takes it; `known` are the models of the catalogue, by name.
-function bodyOf(wanted, known) {
-  const body = { model_name: wanted.model.trim() };
-  for (const [name, value] of Object.entries({
-    model_engine: wanted.engine,
-    model_format: wanted.format,
-    python_version: wanted.python,
-  })) {
-    if (value.trim()) body[name] = value.trim();
+// An address can name a model and engine to begin with, or a launch that was (`again`).
+export async function showLaunch(place, values, signal) {
+  const notices = [];
+  if (values.again) {
+    const wait = h("p", { class: "busy", role: "status" }, t("launch.again.reading"));
+    place.append(wait);
+    draft = blank();
+    try {
+      const { launch, workers } = await lastLaunch(values, signal);
+      if (launch) draft = draftOf(launch, workers);
+      notices.push(launch ? notice("info", h("p", {}, t("launch.again.filled"))) : notKept());
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      notices.push(errorNotice(error), notice("info", h("p", {}, t("launch.again.empty"))));
+    }
+    wait.remove();
+  } else if (values.model) {
+    draft = Object.assign(blank(), { model: values.model, model_engine: values.engine ?? "" });
   }
-  const enabled = TOGGLE[wanted.toggle];
-  if (enabled !== null) body.enable_virtual_env = enabled;
-  // Of a model that the catalogue does not have, what is given is all there is.
-  if (known.has(body.model_name)) body.virtual_env_packages = wanted.packages;
-  else body.virtualenv = { packages: wanted.packages };
-  if (wanted.links.length) body.virtual_env_find_links = wanted.links;
-  return body;
+  // What is changed in the form now is not to be overwritten when it is drawn again.
+  history.replaceState(null, "", "#/launch");
+  drawForm(place, signal, notices);
 }
 
-function placeOf(wanted) {
-  if (wanted.where === "everywhere") return { everywhere: true };
-  return wanted.where === "named" ? { workers: [...wanted.workers] } : {};
-}
+const notKept = () => notice("warn", h("p", {}, t("launch.again.not_kept")));
 
-export function showLaunch(place, values, signal) {
-  if (values.model) draft.model = values.model;
-  if (values.engine) draft.engine = values.engine;
+function drawForm(place, signal, notices) {
   const board = noticeBoard();
+  const catalogueBoard = noticeBoard();
   const outcome = h("div", { class: "outcome", id: "plan" });
-  const about = h("p", { class: "hint", id: "model-hint" });
+  const about = h("p", { class: "hint", id: "model-hint", role: "status" });
   const models = choices("models", []);
   const engines = choices("engines", ENGINES);
   const formats = choices("formats", FORMATS);
-  let known = new Map();
+  // The models of the catalogue by name; null while it is not known which there are.
+  let known = null;
 
-  const text = (name, more = {}) => {
+  const text = (name, id, more = {}) => {
     const input = h("input", {
-      id: `launch-${name}`,
+      id: `launch-${id}`,
       autocomplete: "off",
       spellcheck: "false",
       ...more,
@@ -88,6 +83,19 @@ export function showLaunch(place, values, signal) {
     });
     return input;
   };
+  const model = text("model", "model", { required: true, list: "models" });
+  const own = h("input", {
+    id: "launch-own",
+    type: "checkbox",
+    checked: draft.own,
+    on: {
+      change: () => {
+        setOwn(draft, own.checked);
+        also.draw();
+        describe();
+      },
+    },
+  });
   const packages = requirementsField({
     id: "launch-packages",
     label: t("launch.packages"),
@@ -101,69 +109,86 @@ export function showLaunch(place, values, signal) {
     label: t("launch.links"),
     hint: t("launch.links.hint"),
     placeholder: "/srv/wheels",
-    values: draft.links,
+    values: draft.virtual_env_find_links,
     check: readFolder,
   });
-  const workers = h("div", { class: "options", role: "group", "aria-label": t("column.workers") });
+  const more = moreOptions(draft, text);
+  const also = alsoField(draft);
+  const workers = workerPicker(draft.workers, signal);
+  const number = (name) =>
+    text(name, name, { type: "number", min: "1", step: "1", placeholder: t(`launch.${name}.all`) });
+  const howMany = field(t("launch.count"), number("count"), { hint: t("launch.count.hint") });
+  const required = field(t("launch.require"), number("require"), {
+    hint: t("launch.require.hint"),
+  });
 
   function describe() {
-    const model = known.get(draft.model.trim());
-    offer(engines, model?.engines?.length ? model.engines : ENGINES);
-    offer(formats, model?.formats?.length ? model.formats : FORMATS);
-    const packages =
-      model && (model.packages.length ? listed(model.packages) : t("launch.model.bare"));
-    if (!draft.model.trim()) about.textContent = t("launch.model.hint");
-    else
-      about.textContent = model
-        ? `${model.description ?? ""} ${t("launch.model.known", { packages })}`.trim()
-        : t("launch.model.new");
+    const name = draft.model.trim();
+    const found = draft.own ? null : known?.get(name);
+    offer(engines, found?.engines?.length ? found.engines : ENGINES);
+    offer(formats, found?.formats?.length ? found.formats : FORMATS);
+    about.className = isUnknown() ? "status bad" : "hint";
+    model.setAttribute("aria-invalid", String(isUnknown()));
+    about.replaceChildren(...[aboutModel(name, found)].flat());
   }
 
-  function drawWorkers(all) {
-    const shown = all.map((each) => {
-      const box = h("input", {
-        type: "checkbox",
-        checked: draft.workers.has(each.worker_address),
-        on: { change: () => choose(each.worker_address, box.checked) },
-      });
-      return h(
-        "label",
-        { class: "check" },
-        box,
-        h("code", {}, each.worker_address),
-        ` ${each.host_name} `,
-        badge(each.state),
-      );
-    });
-    const states = JSON.stringify(all.map((each) => [each.worker_address, each.state]));
-    if (workers.dataset.states === states) return;
-    workers.dataset.states = states;
-    workers.replaceChildren(...shown);
+  function aboutModel(name, found) {
+    if (!name) return t("launch.model.hint");
+    if (draft.own) return t("launch.model.own");
+    if (found) {
+      const packages = found.packages.length ? listed(found.packages) : t("launch.model.bare");
+      return `${found.description ?? ""} ${t("launch.model.known", { packages })}`.trim();
+    }
+    if (!known) return t("launch.catalogue.reading");
+    return [
+      `${t("launch.model.unknown", { name })} `,
+      ...similar(name, known.keys()).map((each) => [
+        button({ text: each, kind: "quiet small", onClick: () => correct(each) }),
+        " ",
+      ]),
+    ].flat();
   }
 
-  function choose(address, chosen) {
-    if (chosen) draft.workers.add(address);
-    else draft.workers.delete(address);
+  function correct(name) {
+    model.value = draft.model = name;
+    describe();
+    model.focus();
   }
+
+  const isUnknown = () =>
+    Boolean(known && !draft.own && draft.model.trim() && !known.has(draft.model.trim()));
 
   // Settle what was typed and not added, then do it with the form locked.
   async function act(work) {
     if (!form.reportValidity()) return;
     await catalogue;
-    if (!(await packages.settled()) || !(await links.settled())) return;
+    // What a name means is not known: launching it would be a guess.
+    if (!known) return;
+    for (const each of [packages, links, ...more.lists]) if (!(await each.settled())) return;
+    if (isUnknown()) {
+      const refused = t("launch.model.refused", { name: draft.model.trim() });
+      board.show(notice("bad", h("p", { class: "strong" }, t("error.unknown_model")), refused));
+      model.focus();
+      return;
+    }
     if (draft.where === "named" && !draft.workers.size) {
       board.show(notice("bad", h("p", {}, t("launch.where.none"))));
       return;
     }
     board.show();
-    buttons.forEach((each) => (each.disabled = true));
+    lock(true);
     try {
-      await work(bodyOf(draft, known));
+      await work(bodyOf(draft));
     } catch (error) {
       outcome.replaceChildren();
       if (error.name !== "AbortError") board.show(errorNotice(error));
     }
-    buttons.forEach((each) => gated(Object.assign(each, { disabled: false }), "create"));
+    lock(false);
+  }
+
+  function lock(locked) {
+    buttons.forEach((each) => (each.disabled = locked || !known));
+    if (!locked) buttons.forEach((each) => gated(each, "create"));
   }
 
   async function plan(body) {
@@ -174,30 +199,32 @@ export function showLaunch(place, values, signal) {
 
   async function launch(body) {
     const { job_id: jobId } = await post("virtualenvs", { ...body, ...placeOf(draft) });
+    draft = blank();
     location.hash = linkToJob(jobId, body.model_name);
   }
 
+  function clear() {
+    draft = blank();
+    place.replaceChildren();
+    drawForm(place, signal, []);
+  }
+
   const buttons = [
-    gated(
-      button({
-        text: t("launch.start"),
-        glyph: "launch",
-        kind: "primary",
-        type: "submit",
-        id: "launch-start",
-      }),
-      "create",
-    ),
-    gated(
-      button({
-        text: t("launch.plan"),
-        kind: "quiet",
-        onClick: () => act(plan),
-        id: "launch-plan",
-      }),
-      "create",
-    ),
+    button({
+      text: t("launch.start"),
+      glyph: "launch",
+      kind: "primary",
+      type: "submit",
+      id: "launch-start",
+    }),
+    button({
+      text: t("launch.plan"),
+      kind: "quiet",
+      onClick: () => act(plan),
+      id: "launch-plan",
+    }),
   ];
+  const why = h("span", { class: "hint" });
   const form = h(
     "form",
     {
@@ -209,49 +236,87 @@ export function showLaunch(place, values, signal) {
         },
       },
     },
-    field(t("column.model"), text("model", { required: true, list: "models" }), { wide: true }),
+    field(t("column.model"), model, { wide: true }),
     about,
+    h("label", { class: "check wide" }, own, t("launch.own")),
     models,
-    field(t("column.engine"), text("engine", { list: "engines" }), {
+    field(t("column.engine"), text("model_engine", "engine", { list: "engines" }), {
       hint: t("launch.engine.hint"),
     }),
     engines,
-    field(t("launch.format"), text("format", { list: "formats" }), {
+    field(t("launch.format"), text("model_format", "format", { list: "formats" }), {
       hint: t("launch.format.hint"),
     }),
     formats,
     field(
       t("launch.python"),
-      text("python", { list: "pythons", pattern: "3\\.[0-9]+(\\.[0-9]+)?" }),
+      text("python_version", "python", { list: "pythons", pattern: "3\\.[0-9]+(\\.[0-9]+)?" }),
       { hint: t("launch.python.hint") },
     ),
     choices("pythons", PYTHONS),
-    radios("toggle", Object.keys(TOGGLE), () => {}),
+    radios("toggle", TOGGLES, () => {}),
     packages.element,
     links.element,
-    radios("where", PLACES, (chosen) => (workers.hidden = chosen !== "named")),
+    more.element,
+    also.element,
+    radios("where", PLACES, showPlace),
     workers,
+    howMany,
+    required,
     h(
       "div",
       { class: "toolbar wide" },
       ...buttons,
-      buttons[0].disabled && h("span", { class: "hint" }, buttons[0].title),
+      button({ text: t("launch.clear"), kind: "quiet", onClick: clear, id: "launch-clear" }),
+      why,
     ),
   );
-  workers.hidden = draft.where !== "named";
-  place.append(h("p", { class: "lead" }, t("launch.lead")), form, board.element, outcome);
-  describe();
-  onWorkers((all, error) => error || drawWorkers(all), signal);
-  // What a name means depends on it.
-  const catalogue = get("models", {}, signal).then(
-    ({ list }) => {
-      known = new Map(list.map((each) => [each.model_name, each]));
-      models.append(...list.map((each) => h("option", { value: each.model_name })));
-      describe();
-    },
-    (error) =>
-      error.name === "AbortError" || error.code === "offline" || board.show(errorNotice(error)),
+
+  function showPlace(chosen) {
+    workers.hidden = chosen !== "named";
+    howMany.hidden = chosen !== "any";
+  }
+
+  showPlace(draft.where);
+  place.append(
+    h("p", { class: "lead" }, t("launch.lead")),
+    ...notices,
+    catalogueBoard.element,
+    form,
+    board.element,
+    outcome,
   );
+  lock(true);
+  buttons.forEach((each) => gated(each, "create"));
+  why.textContent = buttons[0].title;
+  describe();
+  let catalogue = readCatalogue();
+
+  // What a name means depends on it: until it is read nothing is launched.
+  async function readCatalogue() {
+    catalogueBoard.show();
+    try {
+      const { list } = await get("models", {}, signal);
+      known = new Map(list.map((each) => [each.model_name, each]));
+      models.replaceChildren(...list.map((each) => h("option", { value: each.model_name })));
+      lock(false);
+      describe();
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      catalogueBoard.show(
+        errorNotice(error),
+        notice(
+          "warn",
+          h("p", {}, t("launch.catalogue.unread")),
+          button({
+            text: t("launch.catalogue.again"),
+            kind: "quiet small",
+            onClick: () => (catalogue = readCatalogue()),
+          }),
+        ),
+      );
+    }
+  }
 }
 
 // What a list of choices offers from now on.

@@ -30,11 +30,18 @@ export function errorNotice(error) {
         : t(`error.${error.code}`),
     ),
     error.message && h("p", { class: "words" }, error.message),
-    details.hint && h("p", { class: "hint" }, details.hint),
+    details.known && h("p", { class: "hint" }, t("error.known", { names: listed(details.known) })),
+    hintOf(error) && h("p", { class: "hint" }, hintOf(error)),
     where.some(Boolean) && h("p", { class: "hint" }, where.filter(Boolean).join(" · ")),
     (details.command || output) && uvOutput(details, output),
     Array.isArray(details.workers) && details.workers.map(workerError),
   );
+}
+
+// What to do about it: the page's own way, where the server's names an option of the command line.
+function hintOf(error) {
+  const own = t(`hint.${error.code}`);
+  return own === `hint.${error.code}` ? error.details?.hint : own;
 }
 
 function uvOutput(details, output) {

@@ -1,0 +1,49 @@
+// A launch that was, to do it again: of an environment what it was last launched with, of a job
+// what was asked for. Each is null where the workers did not keep it.
+
+import { get, meaning } from "./api.js";
+
+// The address of the form that is filled in with what an environment was launched with.
+export function againLink(entry) {
+  const query = new URLSearchParams({
+    again: "environment",
+    model: entry.model_name,
+    engine: entry.model_engine ?? "",
+    python: entry.python_version,
+    worker: entry.worker_address,
+  });
+  return `#/launch?${query}`;
+}
+
+// The same of a job on these workers.
+export const againLinkOfJob = (jobId, workers) =>
+  `#/launch?${new URLSearchParams({ again: "job", id: jobId, workers: workers.join(" ") })}`;
+
+// What the address of a form means: `{launch, workers}`.
+export function lastLaunch(values, signal) {
+  return values.again === "job" ? ofJob(values, signal) : ofEnvironment(values, signal);
+}
+
+async function ofEnvironment(values, signal) {
+  const named = meaning({
+    model_name: values.model,
+    model_engine: values.engine,
+    python_version: values.python,
+    worker_address: values.worker,
+  });
+  const { list } = await get("virtualenvs/packages", named, signal);
+  // 3.12 means 3.12.1 too.
+  const found = list.find((each) => each.python_version === values.python);
+  return { launch: found?.launch ?? null, workers: [values.worker] };
+}
+
+// The launch that a job was; `launch` is null where it is not known.
+export async function launchOfJob(jobId, worker, signal) {
+  const { list } = await get("jobs", { worker_ip: worker }, signal);
+  return list.find((each) => each.job_id === jobId)?.launch ?? null;
+}
+
+async function ofJob(values, signal) {
+  const workers = values.workers.split(" ").filter(Boolean);
+  return { launch: await launchOfJob(values.id, workers[0], signal), workers };
+}
