@@ -111,7 +111,7 @@ export function placeOf(draft) {
   return { ...where, count: Number(draft.count) || 1 };
 }
 
-// A model of the catalogue has no block: what was said in one goes with it.
+// A model of the catalogue has no block: what is in one goes with it.
 export function setOwn(draft, own) {
   draft.own = own;
   if (own) return;

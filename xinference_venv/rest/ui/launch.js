@@ -127,7 +127,7 @@ function drawForm(place, signal, notices) {
     const found = draft.own ? null : known?.get(name);
     offer(engines, found?.engines?.length ? found.engines : ENGINES);
     offer(formats, found?.formats?.length ? found.formats : FORMATS);
-    about.className = isUnknown() ? "status bad" : "hint";
+    about.className = isUnknown() ? "hint bad" : "hint";
     model.setAttribute("aria-invalid", String(isUnknown()));
     about.replaceChildren(...[aboutModel(name, found)].flat());
   }
