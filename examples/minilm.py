@@ -29,6 +29,7 @@ from rich.table import Table
 
 from xinference_venv._util.humanize import size_text
 from xinference_venv.client import Client, local_client
+from xinference_venv.errors import VirtualEnvError
 from xinference_venv.inventory.jobs import PreparedEnvironment
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
@@ -242,4 +243,7 @@ def _parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     options = _parser().parse_args()
-    asyncio.run(main(Path(options.folder).absolute(), options.torch))
+    try:
+        asyncio.run(main(Path(options.folder).absolute(), options.torch))
+    except VirtualEnvError as failed:
+        raise SystemExit(f"error: {failed.message}\n{failed.details.get('hint', '')}") from None

@@ -28,6 +28,7 @@ import xoscar as xo
 
 from xinference_venv.actors.cluster import create_supervisor
 from xinference_venv.client import Client, worker_client
+from xinference_venv.errors import VirtualEnvError
 from xinference_venv.inventory.jobs import PreparedEnvironment
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.runtime.model_process import ModelProcess
@@ -182,4 +183,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["worker"]:
         asyncio.run(run_worker(*sys.argv[2:]))
     else:
-        asyncio.run(serve(sys.argv[1:] or [__file__]))
+        try:
+            asyncio.run(serve(sys.argv[1:] or [__file__]))
+        except VirtualEnvError as failed:
+            raise SystemExit(f"error: {failed.message}\n{failed.details.get('hint', '')}") from None

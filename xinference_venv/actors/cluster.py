@@ -178,7 +178,9 @@ async def _pool(address: str) -> Any:
         known = error.errno is None or error.errno in _NO_ADDRESS_OF_OURS
         if not known and not isinstance(error, socket.gaierror):
             raise
+        hint = "allowed is an address of this machine, with a port that is free"
+        if "AF_UNIX" in str(error):
+            hint = "name a short folder of your own in XOSCAR_DIR, where xoscar keeps its sockets"
         raise InvalidInput(
-            f"can't listen at {address}: {error.strerror or error}",
-            {"hint": "allowed is an address of this machine, with a port that is free"},
+            f"can't listen at {address}: {error.strerror or error}", {"hint": hint}
         ) from error
