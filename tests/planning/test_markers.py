@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from packaging.markers import Marker, UndefinedComparison
 
 from xinference_venv.errors import InvalidRequirement
-from xinference_venv.planning.markers import MAX_DEPTH, MAX_LENGTH, MarkerFacts, evaluate
+from xinference_venv.planning.markers import MAX_DEPTH, MarkerFacts, evaluate
 
 ENVIRONMENT = {
     "implementation_name": "cpython",
@@ -47,6 +47,7 @@ NOTHING = MarkerFacts(environment=ENVIRONMENT)
         ("has_npu", False),
         ("has_npu == False", True),
         ('cuda_version == "12.8.0"', True),
+        ('cuda_version != "12.8.0"', False),
         ('cuda_version < "13.0"', True),
         ('cuda_version > "9.2"', True),
         ('cuda_version ~= "12.4"', True),
@@ -67,6 +68,8 @@ NOTHING = MarkerFacts(environment=ENVIRONMENT)
         ('not cuda_version == "11.8"', True),
         ('"3.9" <= python_version < "3.12" and os.name == "posix"', True),
         ('#engine#=="vllm"and(has_cuda)', True),
+        ('engine == "v\tllm"', False),
+        ("platform_version != '#1 \"SMP\"'", True),
     ],
 )
 def test_markers_mean_what_their_grammar_says(marker: str, expected: bool) -> None:
@@ -94,6 +97,17 @@ def test_a_fact_in_another_form_equals_nothing_and_has_no_order() -> None:
         assert evaluate(comparison.format("!="), strange)
 
 
+def test_a_version_of_cuda_before_its_release_has_its_place_among_the_others() -> None:
+    early = replace(CUDA, cuda_version="13.0rc1")
+    assert evaluate('"12.8" < cuda_version < "13.1"', early)
+    assert not evaluate('cuda_version != "13.0rc1"', early)
+
+
+def test_a_marker_is_of_the_interpreter_that_the_requirements_are_for() -> None:
+    other = MarkerFacts(environment={**ENVIRONMENT, "sys_platform": "plan9"})
+    assert evaluate('sys_platform == "plan9"', other)
+
+
 def test_the_environment_of_the_running_interpreter_does_not_fill_gaps() -> None:
     assert not evaluate('os_name == "posix"', MarkerFacts(environment={}))
 
@@ -114,9 +128,11 @@ def test_the_environment_of_the_running_interpreter_does_not_fill_gaps() -> None
         ('cuda_version < "new"', "character 1", "PEP 440"),
         ('cuda_version ~= "12"', "character 1", "PEP 440"),
         ('"12.4" ~= cuda_version', "character 1", "cuda_version ~="),
+        ('"12.4" === cuda_version', "character 1", "cuda_version ==="),
         ('cuda_arch > "80"', "character 1", "sm_80"),
         ('os_name ~= "posix"', "character 1", "PEP 440"),
         ('has_cuda or os_name ~= "posix"', "character 13", "PEP 440"),
+        ('not os_name ~= "posix"', "character 5", "PEP 440"),
         ("has_cuda and", "character 13", "has_npu"),
         ("has_cuda has_npu", "character 10", "'and', 'or'"),
         ("(has_cuda", "character 10", "closing parenthesis"),
@@ -143,12 +159,38 @@ def test_a_marker_is_as_long_and_as_deep_as_allowed_and_no_more() -> None:
     for hostile in ("(" * 1000, "not " * 500, "(" * (MAX_DEPTH + 1) + "has_cuda"):
         with pytest.raises(InvalidRequirement, match="too deeply"):
             evaluate(hostile, CUDA)
-    with pytest.raises(InvalidRequirement, match=f"{MAX_LENGTH + 1} characters"):
-        evaluate("(" * (MAX_LENGTH + 1), CUDA)
+    with pytest.raises(InvalidRequirement) as caught:
+        evaluate("not " * (MAX_DEPTH + 1), CUDA)
+    assert "'not not" in caught.value.message
+    assert f"at most {MAX_DEPTH} levels" in (caught.value.hint or "")
 
 
-def test_siblings_do_not_count_as_depth() -> None:
-    assert evaluate(" and ".join(["(has_cuda)"] * 100), CUDA)
+def test_siblings_do_not_count_as_depth_and_what_follows_them_does() -> None:
+    siblings = "(has_cuda) and " * 100
+    assert evaluate(siblings + "(" * MAX_DEPTH + "has_cuda" + ")" * MAX_DEPTH, CUDA)
+    with pytest.raises(InvalidRequirement, match="too deeply"):
+        evaluate(siblings + "(" * (MAX_DEPTH + 1) + "has_cuda", CUDA)
+
+
+@pytest.mark.parametrize(
+    ("marker", "wrong"),
+    [
+        ("has_cuda has_npu", ": has_npu is not expected"),
+        ("has_cuda and", ": it ends too early"),
+    ],
+)
+def test_what_is_wrong_with_a_marker_is_named(marker: str, wrong: str) -> None:
+    with pytest.raises(InvalidRequirement) as caught:
+        evaluate(marker, CUDA)
+    assert caught.value.message.endswith(wrong)
+
+
+def test_of_a_long_marker_two_hundred_characters_are_shown() -> None:
+    for length, whole in ((198, True), (199, False)):
+        marker = f"has_cuda{'&':>{length - len('has_cuda')}}"
+        with pytest.raises(InvalidRequirement) as caught:
+            evaluate(marker, CUDA)
+        assert (repr(marker) in caught.value.message) is whole
 
 
 def test_credentials_in_a_marker_are_not_shown() -> None:

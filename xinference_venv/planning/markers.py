@@ -39,7 +39,6 @@ from xinference_venv._util.humanize import quoted
 from xinference_venv._util.redact import redact_text
 from xinference_venv.errors import InvalidRequirement
 
-MAX_LENGTH = 2048
 MAX_DEPTH = 32
 
 _ENVIRONMENT_VARIABLES = (
@@ -121,11 +120,6 @@ def evaluate(marker: str, facts: MarkerFacts) -> bool:
     Comparisons of a PEP 508 variable give what `packaging.markers.Marker` gives. Raises
     `InvalidRequirement`, which names the marker, the place in it, and what is allowed there.
     """
-    if len(marker) > MAX_LENGTH:
-        raise InvalidRequirement(
-            f"The marker {quoted(marker, 200)} has {len(marker)} characters",
-            {"hint": f"Allowed are at most {MAX_LENGTH}."},
-        )
     return _holds(_Parser(marker).whole(), facts, marker)
 
 
@@ -231,7 +225,7 @@ class _Parser:
         parts = [part()]
         while self._took(word):
             parts.append(part())
-        return parts[0] if len(parts) == 1 else _Joined(word=word, parts=tuple(parts))
+        return _Joined(word=word, parts=tuple(parts))
 
     def _negation(self) -> _Node:
         if self._token.text not in ("not", "("):
@@ -367,9 +361,7 @@ def _compared(node: _Comparison, facts: MarkerFacts, marker: str) -> bool:
         return _compared_as_text(node, fact.casefold(), node.literal.casefold())
     if node.operator in _CONTAINMENT:
         return _compared_as_text(node, fact, node.literal)
-    if node.variable == "cuda_version":
-        return _compared_as_version(node, fact, node.literal)
-    # An architecture that is no number is no version either, so it equals nothing.
+    # An architecture is compared as the version that its number is; what is none equals nothing.
     return _compared_as_version(node, fact.removeprefix("sm_"), node.literal.removeprefix("sm_"))
 
 
@@ -396,8 +388,8 @@ def _compared_as_version(node: _Comparison, fact: str, literal: str) -> bool:
     sign = _MIRRORED[node.operator] if node.mirrored else node.operator
     if sign == "!=":
         # For PEP 440 what is no version is not unequal to any, but here it is.
-        return not Specifier(f"=={literal}").contains(fact, prereleases=True)
-    return Specifier(sign + literal).contains(fact, prereleases=True)
+        return not Specifier(f"=={literal}").contains(fact)
+    return Specifier(sign + literal).contains(fact)
 
 
 def _invalid(marker: str, position: int, wrong: str, allowed: str) -> InvalidRequirement:
