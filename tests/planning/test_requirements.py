@@ -43,13 +43,14 @@ def plan(
     engine: str | None = None,
     model_format: str | None = None,
     host: Mapping[str, str] = HOST,
+    engines: Mapping[str, EngineEntry] = ENGINES,
 ) -> Requirements:
     return plan_requirements(
         engine=engine,
         model_format=model_format,
         model_packages=model,
         launch_packages=launch,
-        catalog_engines=ENGINES,
+        catalog_engines=engines,
         facts=MarkerFacts(environment={"sys_platform": "linux", "python_version": "3.11"}),
         host_versions=host,
     )
@@ -74,6 +75,8 @@ def texts(planned: Requirements) -> list[str]:
         ("https://h/k-1.0%2Bcu130.tar.gz", "https://h/k-1.0%2Bcu130.tar.gz", "k"),
         ("https://h/main.zip", "https://h/main.zip", None),
         ("file:///srv/foo-1.0.tar.gz", "file:///srv/foo-1.0.tar.gz", "foo"),
+        ("file://localhost/srv/foo-1.0.zip", "file://localhost/srv/foo-1.0.zip", "foo"),
+        ("x" * MAX_LINE_LENGTH, "x" * MAX_LINE_LENGTH, "x" * MAX_LINE_LENGTH),
         ("git+https://h/diffusers@2da7040", "git+https://h/diffusers@2da7040", None),
         ("git+ssh://git@h/x#egg=Foo_Bar[z]", "git+ssh://git@h/x#egg=Foo_Bar[z]", "foo-bar"),
         ("x @ git+https://h/x@v1", "x @ git+https://h/x@v1", "x"),
@@ -93,6 +96,7 @@ def test_a_line_becomes_what_uv_reads_and_tells_its_name(
     ("written", "name", "shown"),
     [
         (" Foo[a]>=1 ;has_cuda", "foo", "Foo[a]>=1 ; has_cuda"),
+        ("foo;python_version<'4'", "foo", "foo ; python_version<'4'"),
         ("#system_Tor_ch#", "tor-ch", "#system_Tor_ch#"),
         ("#system_torch# ; #engine# == 'vllm'", "torch", "#system_torch# ; #engine# == 'vllm'"),
         ("#unknown_dependencies#", None, "#unknown_dependencies#"),
@@ -211,6 +215,12 @@ def test_a_direct_url_counts_as_the_name_that_it_tells() -> None:
     assert texts(plan("en_core_web_sm", launch=[WHEEL])) == [WHEEL]
 
 
+def test_the_origin_that_counts_most_counts_wherever_it_stands() -> None:
+    launch, model = plan("a==1", launch=["b==1"]).lines[1], plan("b==2").lines[0]
+    for order in ((launch, model), (model, launch)):
+        assert merge_lines(order) == (launch,)
+
+
 def test_lines_of_one_name_and_origin_hold_together() -> None:
     assert texts(plan("numpy>=1.20", "numpy<2", "numpy<2")) == ["numpy>=1.20", "numpy<2"]
 
@@ -293,8 +303,39 @@ def test_an_unknown_engine_behind_a_marker_that_does_not_hold_does_no_harm() -> 
 
 
 def test_too_many_lines_are_refused() -> None:
-    with pytest.raises(InvalidRequirement, match=f"{MAX_LINES + 1} launch packages"):
+    assert texts(plan(launch=["numpy"] * MAX_LINES)) == ["numpy"]
+    with pytest.raises(InvalidRequirement, match=f"{MAX_LINES + 1} launch packages") as caught:
         plan(launch=["numpy"] * (MAX_LINES + 1))
+    assert str(MAX_LINES) in (caught.value.hint or "")
+
+
+def test_the_packages_of_an_engine_can_not_be_those_of_another() -> None:
+    engines = {**ENGINES, "nested": EngineEntry(name="nested", packages=("#vllm_dependencies#",))}
+    with pytest.raises(
+        InvalidRequirement, match=r"engine packages\[0\]: the packages of an engine"
+    ):
+        plan(engine="nested", engines=engines)
+
+
+def test_what_is_not_pep_508_is_named_with_the_reason_and_not_repeated() -> None:
+    with pytest.raises(InvalidRequirement) as caught:
+        plan("numpy scipy")
+    assert caught.value.message.startswith("Invalid requirement 'numpy scipy' in model packages[0]")
+    assert "Expected" in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_a_line_is_shown_up_to_two_hundred_characters_and_not_at_all_when_too_long() -> None:
+    lengths = {198: True, 199: False, MAX_LINE_LENGTH: False}
+    for length, whole in lengths.items():
+        written = f"#{'x' * (length - 1)}"
+        with pytest.raises(InvalidRequirement) as caught:
+            plan(written)
+        assert (repr(written) in caught.value.message) is whole
+        assert "'#xxxx" in caught.value.message
+    with pytest.raises(InvalidRequirement) as caught:
+        plan("x" * (MAX_LINE_LENGTH + 1))
+    assert caught.value.message.startswith("Invalid requirement '...' in model packages[0]: ")
 
 
 @pytest.mark.parametrize(

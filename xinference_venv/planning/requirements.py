@@ -151,10 +151,11 @@ def plan_requirements(
         host_versions=host_versions,
     )
     of_model = [*reader.lines(model_packages, Origin.MODEL)]
-    needs: list[str] = []
+    needs: tuple[str, ...] = ()
     if launched is not None:
-        needs += () if of_model and not launched.always else launched.packages
-        needs += launched.formats.get((model_format or "").lower(), ())
+        own = () if of_model and not launched.always else launched.packages
+        of_format = launched.formats.get(model_format.lower(), ()) if model_format else ()
+        needs = (*own, *of_format)
     read = [
         *reader.lines(needs, Origin.ENGINE),
         *of_model,
