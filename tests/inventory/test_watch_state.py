@@ -207,7 +207,7 @@ def test_a_change_is_reported_with_all_that_the_actors_say() -> None:
             "label": "a-host",
             "state": "alive",
             "text": "",
-            "value": {**worker(), "worker_id": ""},
+            "value": of_json(WorkerStatus, worker()).to_dict(),
         },
         {
             "kind": "job",
@@ -217,7 +217,7 @@ def test_a_change_is_reported_with_all_that_the_actors_say() -> None:
             "label": "a-model (vllm)",
             "state": "queued",
             "text": "it is queued",
-            "value": job("queued"),
+            "value": of_json(JobSummary, job("queued")).to_dict(),
         },
         {
             "kind": "environment",
