@@ -131,6 +131,26 @@ def test_without_skip_installed_nothing_of_the_host_serves(place: Place) -> None
     assert list(Path(manager.get_lib_path()).glob("wick-*"))
 
 
+def test_a_pin_to_a_build_of_the_hosts_takes_the_version_where_nothing_of_the_host_serves(
+    place: Place,
+) -> None:
+    place.host.add("glass", "1.0+cpu")
+    for version in ("1.0", "2.0"):
+        build_wheel(place.wheels, "glass", version)
+    manager = place.launch("#system_glass#", "lantern", skip_installed=False)
+    found = Path(manager.get_lib_path()).glob("glass-*")
+    assert [each.name for each in found] == ["glass-1.0.dist-info"]
+
+
+def test_the_host_serves_although_a_url_in_the_list_turns_skipping_off(place: Place) -> None:
+    place.host.add("glass", "1.0+cpu")
+    direct = f"oil @ {place.index.url.replace('/simple/', '/files/')}oil-1.0-py3-none-any.whl"
+    manager = place.launch(direct, "#system_glass#", "lantern<2", skip_installed=False)
+    names = {each.name for each in Path(manager.get_lib_path()).glob("*.dist-info")}
+    assert names == {"oil-1.0.dist-info", "lantern-1.0.dist-info"}
+    assert place.visible().items() >= {"glass": "1.0+cpu", "wick": "1.0"}.items()
+
+
 def test_a_pin_to_the_hosts_version_gives_way_where_it_has_no_solution(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -143,9 +163,17 @@ def test_a_pin_to_the_hosts_version_gives_way_where_it_has_no_solution(
 
 
 def test_packages_are_read_for_the_host_and_the_engine(place: Place) -> None:
+    place.host.add("stand", "1.0+cpu")
     lines = ["#system_wick#", 'oil ; #engine# == "vllm"', 'no ; #engine# == "sglang"', "#system_x#"]
+    lines.append("#system_stand#")
     processed = place.manager.process_packages(lines, engine="vllm", model_engine="vllm")
-    assert processed == ["wick==1.0", "oil", "x"]
+    assert processed == ["wick==1.0", "oil", "x", "stand==1.0"]
+
+
+@pytest.mark.parametrize("engine", ["vllm", "trt-llm", "none-of-ours"])
+def test_an_engine_adds_nothing_to_what_xinference_has_listed(place: Place, engine: str) -> None:
+    assert place.manager.process_packages([], engine=engine) == []
+    assert place.manager.process_packages(["oil"], engine=engine) == ["oil"]
 
 
 def test_cancelling_ends_uv_and_makes_the_blocked_call_raise(place: Place) -> None:

@@ -134,14 +134,16 @@ def plan_requirements(
     catalog_engines: Mapping[str, EngineEntry],
     facts: MarkerFacts,
     host_versions: Mapping[str, str],
+    public_pins: bool = False,
 ) -> Requirements:
     """Expand, decide and merge all lines of a launch.
 
     The engine's own set counts where a placeholder asks for it, when nothing of the model's
     applies to it, or when the engine always needs it; what it needs for the model's format counts
     always. An engine that the catalogue doesn't know has no set. ``host_versions`` is by normalized
-    name; the engine that markers see is ``engine``. Raises `InvalidRequirement`, which names the
-    line and its place.
+    name; the engine that markers see is ``engine``. With ``public_pins`` a pin to the host's
+    version leaves its local part out, as in ``1.0+cpu``: an index rarely has that build. Raises
+    `InvalidRequirement`, which names the line and its place.
     """
     launched = find_engine(catalog_engines, engine)
     reader = _Reader(
@@ -149,6 +151,7 @@ def plan_requirements(
         engines=catalog_engines,
         facts=replace(facts, engine=engine),
         host_versions=host_versions,
+        public_pins=public_pins,
     )
     of_model = [*reader.lines(model_packages, Origin.MODEL)]
     needs: tuple[str, ...] = ()
@@ -235,6 +238,7 @@ class _Reader:
     engines: Mapping[str, EngineEntry]
     facts: MarkerFacts
     host_versions: Mapping[str, str]
+    public_pins: bool
 
     def lines(
         self, written: Sequence[str], origin: Origin
@@ -274,7 +278,8 @@ class _Reader:
         if version is None:
             return name, f"#system_{name}#: the host has no {name}, so any version will do"
         try:
-            return f"{name}=={Version(version)}", None
+            pinned = Version(version)
+            return f"{name}=={pinned.public if self.public_pins else pinned}", None
         except InvalidVersion:
             return name, (
                 f"#system_{name}#: the host's version {version} is not one of PEP 440,"

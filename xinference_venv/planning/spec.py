@@ -153,6 +153,8 @@ class PlanningFacts:
     interpreter: Interpreter
     pip: PipConfig
     settings: Settings
+    public_pins: bool = False
+    """Whether pins to the host's versions leave their local parts out."""
 
 
 def wants_environment(request: LaunchRequest, settings: Settings) -> bool:
@@ -182,6 +184,8 @@ def plan_spec(
         catalog_engines=around.catalog.engines,
         facts=markers,
         host_versions=around.host.versions,
+        # Where nothing of the host serves, its own builds are of no use.
+        public_pins=around.public_pins or not around.settings.skip_installed,
     )
     if not planned.lines:
         return None

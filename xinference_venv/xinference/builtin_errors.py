@@ -6,10 +6,15 @@ leaves the drop-in is nothing else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from xinference_venv.errors import InvalidInput, VirtualEnvError
+from xinference_venv.xinference.application import OTHER_VERSIONS
+
+# What only a launch through our own command or client has.
+_OURS = re.compile(r"(?<!\w)--[a-z]|\bmust_import\b|\bany_engine\b")
 
 
 @contextmanager
@@ -22,5 +27,7 @@ def built_in_errors(what: str) -> Iterator[None]:
         yield
     except VirtualEnvError as error:
         kind = ValueError if isinstance(error, InvalidInput) else RuntimeError
-        hint = "" if error.hint is None else f"\nHint: {error.hint}"
-        raise kind(f"{what}: {error}{hint}") from None
+        hint = error.hint
+        if hint is not None:
+            hint = f"\nHint: {OTHER_VERSIONS if _OURS.search(hint) else hint}"
+        raise kind(f"{what}: {error}{hint or ''}") from None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from xinference_venv.errors import StoreError
+from xinference_venv.planning.catalog import Catalog
 from xinference_venv.planning.host import HostFacts, Interpreter
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.pip_config import PipConfig
@@ -24,15 +25,13 @@ from xinference_venv.service.host_facts import HostFactsReader
 from xinference_venv.service.open_uv import open_uv
 from xinference_venv.service.places import find_places
 from xinference_venv.settings import InheritMode, Settings
-from xinference_venv.store.catalog import built_in_catalog
 from xinference_venv.store.host_files import same_file_system
 from xinference_venv.store.store import Store
 from xinference_venv.uv.subprocess import Uv
+from xinference_venv.xinference.application import APPLICATION, application_needs
 
 _log = logging.getLogger(__name__)
 
-# Every model process imports it, at the version of the host: it is never hidden nor replaced.
-APPLICATION = "xinference"
 _MODEL = "in-place"
 _SOURCE_NAMES = (
     *("index_url", "extra_index_url", "find_links", "trusted_host", "index_strategy"),
@@ -65,18 +64,6 @@ class InstallOptions:
             skip_installed=skip_installed if chosen is None else bool(chosen),
             sources={name: given[name] for name in _SOURCE_NAMES if given.get(name) is not None},
         )
-
-
-def application_needs(host: HostFacts) -> dict[str, str]:
-    """What the application requires of a host that meets it, as PEP 508 by normalized name.
-
-    Its packages import much of that in every model process.
-    """
-    return {
-        need.name: f"{need.name}{need.requirement.specifier}"
-        for need in host.needs.get(APPLICATION, ())
-        if need.name in host.by_name and need.allows(host.versions[need.name])
-    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +151,8 @@ class Planner:
         same = self.interpreter.minor_version == self.host.interpreter.minor_version
         needs = application_needs(self.host) if same else {}
         around = PlanningFacts(
-            catalog=built_in_catalog(),
+            # Xinference has added what an engine needs, and chosen where it comes from.
+            catalog=Catalog(engines={}, models={}),
             host=self.host,
             interpreter=self.interpreter,
             pip=PipConfig(),
@@ -174,5 +162,11 @@ class Planner:
                 must_import=(*settings.must_import, *needs),
                 must_import_alone=(*settings.must_import_alone, APPLICATION),
             ),
+            # As Xinference has it; what of the host serves is of the host's own build all the same.
+            public_pins=True,
         )
-        return plan_spec(request, around, find_links=())
+        spec = plan_spec(request, around, find_links=())
+        if spec is not None and any(line.is_direct for line in spec.requirements):
+            # Xinference turns it off for these since xoscar can't do both.
+            spec = replace(spec, skip_installed=spec.sees_host)
+        return spec

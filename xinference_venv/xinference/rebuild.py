@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xinference_venv._util.tasks import finish_in_thread
-from xinference_venv.errors import StoreError
+from xinference_venv.errors import ResolutionFailed, StoreError
 from xinference_venv.inventory.inventory import users_error
 from xinference_venv.inventory.jobs import Phase
+from xinference_venv.planning.displacement import names_in
 from xinference_venv.planning.host import HostDistribution, HostFacts
 from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role, locked_distributions
 from xinference_venv.planning.overlay import hidden_by, host_part, shown_names
@@ -39,12 +40,19 @@ from xinference_venv.store.use_lock import (
     write_use_hook,
 )
 from xinference_venv.uv.resolver import write_stubs
+from xinference_venv.xinference.application import (
+    Contradiction,
+    application_needs,
+    find_contradictions,
+    possible_bounds,
+    prove_application,
+)
 from xinference_venv.xinference.carry_over import (
     carry_over,
     contents_of,
     unlink_from_cache,
 )
-from xinference_venv.xinference.engine import Engine, application_needs
+from xinference_venv.xinference.engine import Engine
 from xinference_venv.xinference.installation import Installation
 from xinference_venv.xinference.path_guard import write_guard
 from xinference_venv.xinference.record import (
@@ -86,11 +94,15 @@ class CurrentEnvironment:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Plan:
-    """What the environment is to be; `kept` and `gone` are distributions that it has now."""
+    """What the environment is to be; `kept` and `gone` are distributions that it has now.
+
+    `contradictions` are what of it the application does not allow.
+    """
 
     lock: EnvLock
     kept: tuple[HostDistribution, ...]
     gone: tuple[HostDistribution, ...]
+    contradictions: tuple[Contradiction, ...]
 
 
 @dataclass(kw_only=True)
@@ -133,45 +145,87 @@ class Change:
             plan = await in_phase(Phase.RESOLVING, self._plan(folder, call))
             for warning in plan.lock.warnings:
                 _log.warning("%s", warning)
+            if call is not None and self._is_as_planned(plan):
+                _log.info("%s has all of it already", self.path)
+                if self.current.record is not None:
+                    await finish_in_thread(self._note, plan, call, self.path)
+                return
             # Before all the work, and again after it.
             await asyncio.to_thread(self._check_users, plan)
             env = folder / "env"
             plan = replace(plan, lock=await self._build(plan, folder, env))
-            before = self.current.record
-            asked, calls = (before.asked, before.calls) if before is not None else ((), ())
-            if call is not None:
-                asked, calls = with_call(before, call, plan.lock.installed)
-            record = InPlaceRecord(
-                asked=asked,
-                calls=calls,
-                contents=contents_of(env),
-                host_fingerprint=self.host.fingerprint,
-                interpreter=self.spec.interpreter,
-                lock=plan.lock,
-            )
-            store.disk.write_json(env / RECORD_NAME, record.to_dict(), durable=True)
+            await finish_in_thread(self._note, plan, call, env)
             await finish_in_thread(self._exchange, plan, env)
+
+    def _is_as_planned(self, plan: _Plan) -> bool:
+        """Whether the environment is what it is to be, so that nothing needs to be built."""
+        if plan.lock.packages or plan.gone:
+            return False
+        record = self.current.record
+        # Of one that others made the host is shown as they did, as long as nothing is installed.
+        return record is None or (
+            record.host_fingerprint == self.host.fingerprint and not self._shown_differently(plan)
+        )
+
+    def _shown_differently(self, plan: _Plan) -> bool:
+        record = self.current.record
+        assert record is not None
+        shown, will_be = (
+            shown_names(lock, self.host, self.spec.alone) for lock in (record.lock, plan.lock)
+        )
+        return self.spec.sees_host and shown != will_be
+
+    def _note(self, plan: _Plan, call: Call | None, env: Path) -> None:
+        """Write the record of an environment at `env`."""
+        before = self.current.record
+        asked, calls = (before.asked, before.calls) if before is not None else ((), ())
+        if call is not None:
+            asked, calls = with_call(before, call, plan.lock.installed)
+        record = InPlaceRecord(
+            asked=asked,
+            calls=calls,
+            contents=contents_of(env),
+            host_fingerprint=self.host.fingerprint,
+            interpreter=self.spec.interpreter,
+            lock=plan.lock,
+        )
+        self.engine.store.disk.write_json(env / RECORD_NAME, record.to_dict(), durable=True)
 
     # What it is to be
 
     async def _plan(self, folder: Path, call: Call | None) -> _Plan:
-        """Resolve until all that is needed of the host can be shown with what is installed."""
+        """Resolve until all that is needed of the host can be shown with what is installed.
+
+        What the application requires bounds it, as long as there is a solution.
+        """
         seen = without_missing(
             self.current.seen(self.spec, self.host),
             [each.name for each in self.current.own],
             () if call is None else call.lines,
         )
         roots = self.spec.roots if self.spec.skip_installed else ()
-        spec = replace(
-            self.spec,
-            # What may serve is decided by what is seen.
-            inherit=InheritMode.HOST,
-            skip_installed=True,
-            roots=(),
-            requirements=(*self.spec.requirements, *map(self._line, roots)),
-        )
+        # What may serve is decided by what is seen.
+        spec = replace(self.spec, inherit=InheritMode.HOST, skip_installed=True)
+        needs = application_needs(self.host) if self.spec.sees_host else {}
+        bounds = possible_bounds(needs, spec.requirements)
+        fresh = {name for name in roots if name not in seen.by_name}
         while True:
-            resolution, lost = await self._resolved(spec, seen, folder)
+            asked = {line.name for line in spec.requirements}
+            bounded = replace(
+                spec,
+                requirements=(*spec.requirements, *map(self._line, sorted(fresh - asked))),
+                roots=tuple(name for name in roots if name not in fresh),
+                constraints=(*spec.constraints, *bounds.values()),
+            )
+            try:
+                resolution, lost = await self._resolved(bounded, seen, folder)
+            except ResolutionFailed as error:
+                in_the_way = bounds.keys() & names_in(str(error))
+                if not in_the_way:
+                    raise
+                _log.info("resolving without what Xinference requires of %s", ", ".join(in_the_way))
+                bounds = {name: text for name, text in bounds.items() if name not in in_the_way}
+                continue
             kept = tuple(
                 each
                 for each in self.current.own
@@ -182,15 +236,18 @@ class Change:
                 hidden_by(versions, self.host, exempt=spec.alone) if self.spec.sees_host else {}
             )
             needed = {*resolution.inherited, *self.spec.roots} - versions.keys()
-            again = sorted(needed & hidden.keys())
+            again = needed & hidden.keys()
             if not again:
+                contradictions = find_contradictions(
+                    needs, versions, resolution.requires, self.host
+                )
                 lock = await self._lock(resolution, kept, hidden)
+                lock = replace(lock, warnings=(*lock.warnings, *map(str, contradictions)))
                 gone = tuple(each for each in self.current.own if each not in kept)
-                return _Plan(lock=lock, kept=kept, gone=gone)
-            _log.info("resolving again, since these of the host don't fit: %s", ", ".join(again))
-            asked = {line.name for line in spec.requirements}
-            fresh = [self._line(each) for each in again if each in {*self.spec.roots} - asked]
-            spec = replace(spec, requirements=(*spec.requirements, *fresh))
+                return _Plan(lock=lock, kept=kept, gone=gone, contradictions=contradictions)
+            names = ", ".join(sorted(again))
+            _log.info("resolving again, since these of the host don't fit: %s", names)
+            fresh |= again & {*self.spec.roots}
             offered = (each for each in seen.distributions if each.name not in again)
             seen = replace(seen, distributions=tuple(offered))
 
@@ -209,10 +266,8 @@ class Change:
         return resolution, hidden.keys() - resolution.installed.keys()
 
     def _line(self, root: str) -> RequirementLine:
-        """What asks for a root: actors speak one version of xoscar."""
-        text = application_needs(self.host).get(root, root)
-        if root == PROCESS_DISTRIBUTION:
-            text = f"{root}=={self.host.versions[root]}"
+        """What asks for a root afresh: actors speak one version of xoscar."""
+        text = f"{root}=={self.host.versions[root]}" if root == PROCESS_DISTRIBUTION else root
         return RequirementLine(text=text, name=root, origin=Origin.PROCESS, written=text)
 
     async def _lock(
@@ -250,6 +305,11 @@ class Change:
         await finish_in_thread(self._furnish, plan, staged)
         visible = in_phase(Phase.VERIFYING, assembly.check_visible(lock, staged))
         raise_faults([*inspection.faults, *await visible])
+        if plan.contradictions:
+            proving = prove_application(
+                self.engine.uv.door, str(staged / "bin" / "python"), plan.contradictions
+            )
+            await in_phase(Phase.VERIFYING, proving)
         return lock
 
     def _furnish(self, plan: _Plan, staged: Path) -> None:

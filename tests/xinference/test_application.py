@@ -1,0 +1,110 @@
+"""What Xinference itself requires, where a model's packages contradict it; a local index."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from tests.wheels import build_wheel
+from tests.xinference.conftest import Place
+
+pytestmark = pytest.mark.uv
+
+
+@pytest.fixture
+def application(place: Place) -> Place:
+    """A host with an Xinference that requires an old click, in whose place any other works."""
+    place.host.add("click", "8.1")
+    place.host.add("fastapi", "0.1")
+    place.host.add(
+        "xinference",
+        "4.1",
+        "click<8.2",
+        "fastapi<1",
+        files={
+            "xinference/__init__.py": "",
+            "xinference/core/__init__.py": "",
+            "xinference/core/model.py": "import click, fastapi\nfastapi.routing = fastapi\n",
+        },
+    )
+    for version in ("8.1", "8.4"):
+        build_wheel(place.wheels, "click", version)
+    broken = {"fastapi.py": "raise ImportError('fastapi has no routing any more')\n"}
+    build_wheel(place.wheels, "fastapi", "1.0", modules=broken)
+    return place
+
+
+def test_what_xinference_requires_bounds_what_a_models_packages_bring(application: Place) -> None:
+    build_wheel(application.wheels, "hub", "1.0", requires=["click"])
+    application.launch("hub")
+    assert application.visible()["click"] == "8.1"
+
+
+def test_it_gives_way_with_a_warning_where_a_models_packages_need_another_and_xinference_works(
+    application: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    build_wheel(application.wheels, "hub", "1.0", requires=["click>=8.4"])
+    application.launch("hub", "oil")
+    assert application.visible().items() >= {"click": "8.4", "hub": "1.0", "oil": "1.0"}.items()
+    warning = "Xinference requires click<8.2; the model gets click 8.4, since hub requires click>=8"
+    assert warning in caplog.text
+
+
+@pytest.mark.parametrize("line", ["click==8.4", "click>=8.3"])
+def test_a_model_that_names_another_version_itself_gets_it_with_a_warning(
+    application: Place, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    application.launch(line)
+    assert application.visible()["click"] == "8.4"
+    assert "Xinference requires click<8.2; the model gets click 8.4" in caplog.text
+
+
+def test_a_version_with_which_xinference_does_not_work_is_refused_with_the_reason(
+    application: Place,
+) -> None:
+    manager = application.launch("oil")
+    with pytest.raises(RuntimeError) as caught:
+        application.install(manager, "fastapi==1.0")
+    assert "Xinference requires fastapi<1; the model gets fastapi 1.0" in str(caught.value)
+    assert "fastapi has no routing any more" in str(caught.value)
+    assert "virtual_env_packages" in str(caught.value)
+    assert application.visible().items() >= {"fastapi": "0.1", "oil": "1.0"}.items()
+
+
+def test_what_gave_way_stays_so_when_something_is_added(application: Place) -> None:
+    build_wheel(application.wheels, "hub", "1.0", requires=["click>=8.4"])
+    manager = application.launch("hub")
+    application.install(manager, "oil")
+    assert application.visible().items() >= {"click": "8.4", "hub": "1.0", "oil": "1.0"}.items()
+
+
+def test_nothing_of_what_xinference_requires_is_asked_of_the_index(application: Place) -> None:
+    for number in range(5):
+        application.host.add(f"need-{number}", "1.0")
+    application.host.add("xinference", "4.1", *(f"need-{number}" for number in range(5)), files={})
+    application.launch("lantern==2.0")
+    assert application.visible()["wick"] == "2.0"
+    assert not [each for each in application.index.requests if "need-" in each]
+
+
+def test_a_failure_says_what_a_user_of_xinference_can_do(place: Place) -> None:
+    build_wheel(place.wheels, "wind", "1.0", requires=["wick<2"])
+    with pytest.raises(RuntimeError) as caught:
+        place.launch("wind", "lantern==2.0")
+    assert "--inherit" not in str(caught.value)
+    assert "--virtual-env-package" in str(caught.value)
+
+
+def test_a_call_that_is_satisfied_already_builds_nothing(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    manager = place.launch("lantern<2", "oil")
+    inode = Path(manager.env_path).stat().st_ino
+    place.install(manager, "oil", "wick")
+    assert Path(manager.env_path).stat().st_ino == inode
+    place.install(manager, "lantern>=2")
+    assert Path(manager.env_path).stat().st_ino != inode
+    assert place.visible()["lantern"] == "2.0"
