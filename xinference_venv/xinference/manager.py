@@ -17,12 +17,13 @@ from xoscar.virtualenv.core import VirtualEnvManager
 from xoscar.virtualenv.uv import SKIP_INSTALLED
 
 from xinference_venv._util.redact import redact_url
-from xinference_venv.errors import NotFound
+from xinference_venv.errors import JobCancelled, NotFound
 from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.uv.interpreters import find_uv
 from xinference_venv.xinference import operations
 from xinference_venv.xinference.background_loop import BackgroundCall
 from xinference_venv.xinference.builtin_errors import built_in_errors
+from xinference_venv.xinference.cancellation import follow_cancelling
 from xinference_venv.xinference.engine import InstallOptions
 
 _log = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ class InPlaceEnvManager(VirtualEnvManager):  # type: ignore[misc]
 
     def __init__(self, env_path: Path) -> None:
         super().__init__(env_path)
+        self.is_cancelled: Callable[[], bool] = _never
+        """Whether the launch that the manager is for was cancelled."""
         self._running: set[BackgroundCall[Any]] = set()
 
     @classmethod
@@ -73,6 +76,7 @@ class InPlaceEnvManager(VirtualEnvManager):  # type: ignore[misc]
         if exists == "error" and self.exists_env():
             raise FileExistsError(f"Virtual environment already exists at {self.env_path}")
         python = None if python_path is None else str(python_path)
+        follow_cancelling()
         clear = exists == "clear"
         self._do(
             "create", lambda: operations.create(self.env_path, os.environ, python, clear=clear)
@@ -88,6 +92,8 @@ class InPlaceEnvManager(VirtualEnvManager):  # type: ignore[misc]
         if not packages:
             return
         with built_in_errors(f"Could not install into {self.env_path}"):
+            if self.is_cancelled():
+                raise JobCancelled("the launch was cancelled")
             options = InstallOptions.of(kwargs, skip_installed=SKIP_INSTALLED)
         _log.info("Installing into %s: %s", self.env_path, ", ".join(map(redact_url, packages)))
         self._do(
@@ -134,6 +140,10 @@ class InPlaceEnvManager(VirtualEnvManager):  # type: ignore[misc]
                 return running.result()
             finally:
                 self._running.discard(running)
+
+
+def _never() -> bool:
+    return False
 
 
 def install() -> None:

@@ -93,7 +93,7 @@ class CurrentEnvironment:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Plan:
+class Plan:
     """What the environment is to be; `kept` and `gone` are distributions that it has now.
 
     `contradictions` are what of it the application does not allow.
@@ -142,7 +142,7 @@ class Change:
         # What crashes left: perhaps no worker ever opens this store.
         await finish_in_thread(sweep, store)
         async with staging_folder(store, self.spec.interpreter) as folder:
-            plan = await in_phase(Phase.RESOLVING, self._plan(folder, call))
+            plan = await in_phase(Phase.RESOLVING, self.plan(folder, call))
             for warning in plan.lock.warnings:
                 _log.warning("%s", warning)
             if call is not None and self._is_as_planned(plan):
@@ -157,7 +157,7 @@ class Change:
             await finish_in_thread(self._note, plan, call, env)
             await finish_in_thread(self._exchange, plan, env)
 
-    def _is_as_planned(self, plan: _Plan) -> bool:
+    def _is_as_planned(self, plan: Plan) -> bool:
         """Whether the environment is what it is to be, so that nothing needs to be built."""
         if plan.lock.packages or plan.gone:
             return False
@@ -167,7 +167,7 @@ class Change:
             record.host_fingerprint == self.host.fingerprint and not self._shown_differently(plan)
         )
 
-    def _shown_differently(self, plan: _Plan) -> bool:
+    def _shown_differently(self, plan: Plan) -> bool:
         record = self.current.record
         assert record is not None
         shown, will_be = (
@@ -175,7 +175,7 @@ class Change:
         )
         return self.spec.sees_host and shown != will_be
 
-    def _note(self, plan: _Plan, call: Call | None, env: Path) -> None:
+    def _note(self, plan: Plan, call: Call | None, env: Path) -> None:
         """Write the record of an environment at `env`."""
         before = self.current.record
         asked, calls = (before.asked, before.calls) if before is not None else ((), ())
@@ -193,7 +193,7 @@ class Change:
 
     # What it is to be
 
-    async def _plan(self, folder: Path, call: Call | None) -> _Plan:
+    async def plan(self, folder: Path, call: Call | None) -> Plan:
         """Resolve until all that is needed of the host can be shown with what is installed.
 
         What the application requires bounds it, as long as there is a solution.
@@ -244,7 +244,7 @@ class Change:
                 lock = await self._lock(resolution, kept, hidden)
                 lock = replace(lock, warnings=(*lock.warnings, *map(str, contradictions)))
                 gone = tuple(each for each in self.current.own if each not in kept)
-                return _Plan(lock=lock, kept=kept, gone=gone, contradictions=contradictions)
+                return Plan(lock=lock, kept=kept, gone=gone, contradictions=contradictions)
             names = ", ".join(sorted(again))
             _log.info("resolving again, since these of the host don't fit: %s", names)
             fresh |= again & {*self.spec.roots}
@@ -293,7 +293,7 @@ class Change:
 
     # Making it
 
-    async def _build(self, plan: _Plan, folder: Path, staged: Path) -> EnvLock:
+    async def _build(self, plan: Plan, folder: Path, staged: Path) -> EnvLock:
         """Make the whole new environment at `staged`, and verify it; what it is."""
         assembly = self.assembly
         installation = Installation(assembly=assembly)
@@ -312,7 +312,7 @@ class Change:
             await in_phase(Phase.VERIFYING, proving)
         return lock
 
-    def _furnish(self, plan: _Plan, staged: Path) -> None:
+    def _furnish(self, plan: Plan, staged: Path) -> None:
         """What of the new environment is neither uv's nor the layer's."""
         unlink_from_cache(staged, _WRITTEN_IN_PLACE, self.spec.interpreter)
         if self.path.exists():
@@ -324,7 +324,7 @@ class Change:
 
     # Putting it in its place
 
-    def _exchange(self, plan: _Plan, staged: Path) -> None:
+    def _exchange(self, plan: Plan, staged: Path) -> None:
         self.engine.store.save_host(self.host)
         # Who starts in it now waits for the new one.
         with hold_unused(self.path) as alone:
@@ -338,7 +338,7 @@ class Change:
                 )
             put_in_place(self.engine.store.disk, staged, self.path, in_use=in_use)
 
-    def _check_users(self, plan: _Plan, *, with_locks: bool = True) -> bool:
+    def _check_users(self, plan: Plan, *, with_locks: bool = True) -> bool:
         """Whether processes run in the environment; raises `InUse` if they would lose anything."""
         users = users_of([self.path], with_locks=with_locks).users.get(self.path, ())
         if users and (changes := self._changes(plan)):
@@ -351,7 +351,7 @@ class Change:
             )
         return bool(users)
 
-    def _changes(self, plan: _Plan) -> str:
+    def _changes(self, plan: Plan) -> str:
         """What a process of now would not find as it was; empty when there is nothing."""
         record = self.current.record
         if record is None:

@@ -1,0 +1,48 @@
+"""Let Xinference's own cancelling of a launch end what is installed for it.
+
+Xinference 4.1 has a launch's manager at hand when the launch is cancelled only once the install
+has ended: a cancel then takes as long as the install. The worker's step that installs is wrapped,
+in the worker's process, so that the launch knows its manager from the beginning of that step.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+
+_WORKER = "xinference.core.worker"
+_MARK = "_xinference_venv"
+
+
+class CancellableManager(Protocol):
+    """A manager that asks whether the launch that it is for was cancelled."""
+
+    is_cancelled: Callable[[], bool]
+
+
+def follow_cancelling() -> None:
+    """Wrap the worker's step, once; elsewhere than in a worker's process there is nothing to do."""
+    worker: Any = getattr(sys.modules.get(_WORKER), "WorkerActor", None)
+    prepare: Callable[..., Any] | None = getattr(worker, "_prepare_virtual_env", None)
+    if prepare is None or hasattr(prepare, _MARK):
+        return
+
+    @functools.wraps(prepare)
+    def prepare_known(manager: CancellableManager, *args: Any, **kwargs: Any) -> Any:
+        launch = _launch_of(kwargs.get("reserve_usage"), kwargs.get("model_uid"))
+        if launch is not None:
+            manager.is_cancelled = launch.cancel_event.is_set
+            launch.virtual_env_manager = manager
+        return prepare(manager, *args, **kwargs)
+
+    prepare_known.__dict__[_MARK] = True
+    worker._prepare_virtual_env = staticmethod(prepare_known)
+
+
+def _launch_of(reserve_usage: object, model_uid: object) -> Any | None:
+    """The worker's note of a launch that goes on; `reserve_usage` is a method of the worker."""
+    launches = getattr(getattr(reserve_usage, "__self__", None), "_model_uid_launching_guard", None)
+    launch = launches.get(model_uid) if isinstance(launches, dict) else None
+    return launch if hasattr(launch, "cancel_event") else None
