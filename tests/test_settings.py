@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xinference_venv.errors import InvalidInput
-from xinference_venv.settings import InheritMode, Settings, ViewKind
+from xinference_venv.settings import InheritMode, RelayMode, Settings, ViewKind
 
 
 def settings(**environ: str) -> Settings:
@@ -38,6 +38,8 @@ DEFAULTS = Settings(
     overrides=(),
     exclude=(),
     build_constraints=(),
+    relay=RelayMode.AUTO,
+    relay_max_bytes=10_000_000_000,
     python_downloads=False,
     spec_dir="/home/someone/.xinference/virtualenv/models",
     host_python=None,
@@ -64,6 +66,8 @@ VARIABLES = [
     ("XINFERENCE_VIRTUAL_ENV_INHERIT", "Exact", "inherit", InheritMode.EXACT),
     ("XINFERENCE_VIRTUAL_ENV_MAX_BYTES", "20GiB", "max_bytes", 20 * 2**30),
     ("XINFERENCE_VIRTUAL_ENV_MAX_UNUSED", "30d", "max_unused", 30 * 86_400.0),
+    ("XINFERENCE_VIRTUAL_ENV_RELAY", "On", "relay", RelayMode.ON),
+    ("XINFERENCE_VIRTUAL_ENV_RELAY_MAX_BYTES", "2GB", "relay_max_bytes", 2_000_000_000),
     ("XINFERENCE_VIRTUAL_ENV_ALLOW_SOURCES", "no", "allow_source_builds", False),
     ("XINFERENCE_VIRTUAL_ENV_PROOF", "0", "prove_imports", False),
     ("XINFERENCE_VIRTUAL_ENV_MAX_AGE_GAP", "30d", "max_age_gap", 30 * 86400.0),

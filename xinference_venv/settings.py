@@ -22,6 +22,8 @@ ALLOWED_ROOTS_VARIABLE = "XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS"
 DEFAULT_MAX_AGE_GAP = 180 * 24 * 3600.0
 # For so long uv does not ask PyPI again either.
 DEFAULT_RESOLUTION_MAX_AGE = 600.0
+# A large engine with torch for CUDA is about 5 GB of wheels.
+DEFAULT_RELAY_BYTES = 10_000_000_000
 ALLOWED_HOSTS_VARIABLE = "XINFERENCE_VIRTUAL_ENV_ALLOWED_HOSTS"
 _T = TypeVar("_T")
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -52,6 +54,17 @@ class ViewKind(StrEnum):
     """One link for each name that can be imported, into packages that all environments share."""
     FILES = "files"
     """Files of its own, for a model that writes into its packages."""
+
+
+class RelayMode(StrEnum):
+    """Which wheels a worker gets through another worker of its cluster."""
+
+    AUTO = "auto"
+    """What it can't fetch itself."""
+    ON = "on"
+    """All of them, so that each crosses the link to its index once for the cluster."""
+    OFF = "off"
+    """None, and it fetches nothing for others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,6 +129,11 @@ class Settings:
     """``XINFERENCE_VIRTUAL_ENV_EXCLUDE``, separated by commas: distributions never installed."""
     build_constraints: tuple[str, ...]
     """``XINFERENCE_VIRTUAL_ENV_BUILD_CONSTRAINTS``: versions that builds must use."""
+    relay: RelayMode
+    """``XINFERENCE_VIRTUAL_ENV_RELAY``: which wheels come through another worker."""
+    relay_max_bytes: int
+    """``XINFERENCE_VIRTUAL_ENV_RELAY_MAX_BYTES``: what wheels that were fetched for others may
+    take."""
     python_downloads: bool
     """``XINFERENCE_VIRTUAL_ENV_PYTHON_DOWNLOADS``: uv may download an interpreter."""
     spec_dir: str
@@ -151,6 +169,7 @@ class Settings:
         recent = read.parsed(
             f"{option}RESOLUTION_MAX_AGE", parse_duration, "durations like 600s or 1h"
         )
+        relay_bytes = read.parsed(f"{option}RELAY_MAX_BYTES", parse_size, "sizes like 20GB or 8GiB")
         return cls(
             home=home,
             enable_virtual_env=read.boolean("XINFERENCE_ENABLE_VIRTUAL_ENV") is not False,
@@ -179,6 +198,8 @@ class Settings:
             overrides=read.bounds(f"{option}OVERRIDES"),
             exclude=read.names(f"{option}EXCLUDE"),
             build_constraints=read.bounds(f"{option}BUILD_CONSTRAINTS"),
+            relay=read.choice(f"{option}RELAY", RelayMode) or RelayMode.AUTO,
+            relay_max_bytes=DEFAULT_RELAY_BYTES if relay_bytes is None else relay_bytes,
             python_downloads=read.boolean(f"{option}PYTHON_DOWNLOADS") is True,
             spec_dir=read.path(f"{option}SPEC_DIR") or f"{_virtualenv_dir(home)}/models",
             host_python=read.path(f"{option}HOST_PYTHON"),

@@ -184,3 +184,16 @@ def test_a_field_may_have_its_own_way_to_be_read() -> None:
 def test_a_record_may_have_its_own_error_wherever_it_lies() -> None:
     with pytest.raises(InvalidInput, match=" is not a mapping"):
         Holder.from_dict({"block": 3})
+
+
+@given(st.binary())
+def test_bytes_are_base64(data: bytes) -> None:
+    written = to_plain(data)
+    assert isinstance(written, str)
+    assert from_plain(bytes, written, "x") == data
+
+
+@pytest.mark.parametrize("data", [None, 1, "no base64!", "eA"])
+def test_what_is_no_base64_is_refused(data: object) -> None:
+    with pytest.raises(InvalidRecord, match="base64"):
+        from_plain(bytes, data, "x")

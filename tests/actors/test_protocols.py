@@ -42,13 +42,16 @@ def test_an_actor_has_each_method_with_the_same_arguments_and_answer(
     assert typing.get_type_hints(made) == typing.get_type_hints(declared)
 
 
-_SCALARS = {str: "x", int: 1, float: 1.5, bool: True, object: "x"}
+_SCALARS = {str: "x", int: 1, float: 1.5, bool: True, bytes: "eA==", object: "x"}
 _SPECIAL: Mapping[str, Any] = {
     "python_version": "3.11",
     "index_url": "https://index.example/simple",
     "extra_index_urls": ["https://index.example/simple"],
     "index_strategy": "first-index",
     "find_links": ["https://index.example/wheels"],
+    "file_name": "x-1.0-py3-none-any.whl",
+    "url": "https://index.example/x-1.0-py3-none-any.whl",
+    "sha256": 64 * "0",
 }
 
 

@@ -190,14 +190,14 @@ class Cluster:
         for each in self.workers:
             each.forget_calls()
 
-    async def add(self, ip: str, before: Sequence[str] = ()) -> Served:
-        """Start one more worker, on a free port of this address."""
-        worker = self._worker(ip, before)
+    async def add(self, ip: str, before: Sequence[str] = (), **variables: str) -> Served:
+        """Start one more worker, on a free port of this address, with variables of its own."""
+        worker = self._worker(ip, before, variables)
         self.workers.append(worker)
         await worker.start()
         return worker
 
-    def _worker(self, ip: str, before: Sequence[str]) -> Served:
+    def _worker(self, ip: str, before: Sequence[str], variables: Mapping[str, str]) -> Served:
         folder = self.folder / f"worker-{len(self.workers)}"
         sockets = Path(self.environ["XOSCAR_DIR"], folder.name)
         sockets.mkdir()
@@ -214,6 +214,7 @@ class Cluster:
                 "XINFERENCE_HOME": str(folder / "home"),
                 "XOSCAR_DIR": str(sockets),
                 "XOSCAR_UV_PATH": str(program),
+                **variables,
             },
             before=before,
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from xinference_venv.errors import InstallFailed
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.package import PackageKey
+from xinference_venv.planning.relay import WheelFile
 from xinference_venv.service.unpack import Unpacking
 from xinference_venv.settings import InheritMode
 from xinference_venv.store.packages.package_store import TreeCheck
@@ -181,3 +183,80 @@ async def test_two_that_unpack_the_same_at_once_share_it(
     assert len(store.packages.folders()) == 2
     for record in one:
         assert store.packages.verify(record.key.folder, hashes=True) == TreeCheck()
+
+
+@dataclass(kw_only=True)
+class FakeFetcher:
+    """Gives wheels of the index's folder, or other bytes in their place."""
+
+    wheels: Path
+    content: bytes | None = None
+    before: bool = True
+    asked: list[list[str]] = field(default_factory=list)
+
+    async def wanted(self, wheels: Mapping[str, WheelFile]) -> dict[str, WheelFile]:
+        return dict(wheels) if self.before else {}
+
+    async def fetch(
+        self,
+        wheels: Mapping[str, WheelFile],
+        folder: Path,
+        *,
+        report: Callable[[str, int], None],
+        note: Callable[[str], None],
+    ) -> dict[str, Path]:
+        self.asked.append(sorted(wheels))
+        await asyncio.to_thread(folder.mkdir)
+        for wheel in wheels.values():
+            content = self.content or (self.wheels / wheel.file_name).read_bytes()
+            (folder / wheel.file_name).write_bytes(content)
+        return {name: folder / wheel.file_name for name, wheel in wheels.items()}
+
+
+def files_of(index: Index) -> list[str]:
+    return [each for each in index.requests if "/files/" in each and "metadata" not in each]
+
+
+async def test_what_comes_through_other_workers_is_not_fetched_here(
+    unpacks: Unpacks, store: Store, wheels: Path, index: Index
+) -> None:
+    build_wheel(wheels, "relaya", "1.0", requires=["relayb"])
+    build_wheel(wheels, "relayb", "1.0")
+    made = await unpacks.lock("relaya")
+    index.clear()
+    unpacking = unpacks.unpacking()
+    fetcher = FakeFetcher(wheels=wheels)
+    unpacking.fetcher = fetcher
+    records = await unpacking.packages_for(made, store.make_staging_folder("one"))
+    assert [each.key for each in records] == [PackageKey.of(each) for each in made.packages]
+    assert fetcher.asked == [["relaya", "relayb"]]
+    assert files_of(index) == []
+    assert unpacking.fetched_bytes == 0
+
+
+async def test_after_uv_failed_to_fetch_others_are_asked(
+    unpacks: Unpacks, store: Store, wheels: Path, index: Index
+) -> None:
+    build_wheel(wheels, "relayc", "1.0")
+    made = await unpacks.lock("relayc")
+    index.fail("/files/*", 403)
+    unpacking = unpacks.unpacking()
+    fetcher = FakeFetcher(wheels=wheels, before=False)
+    unpacking.fetcher = fetcher
+    [record] = await unpacking.packages_for(made, store.make_staging_folder("one"))
+    assert record.key == PackageKey.of(made.packages[0])
+    assert fetcher.asked == [["relayc"]]
+
+
+async def test_uv_itself_checks_the_hash_of_what_came_through_other_workers(
+    unpacks: Unpacks, store: Store, wheels: Path, tmp_path: Path
+) -> None:
+    build_wheel(wheels, "relayd", "1.0")
+    made = await unpacks.lock("relayd")
+    other = tmp_path / "other"
+    other.mkdir()
+    lie = build_wheel(other, "relayd", "1.0", modules={"relayd.py": "print('a lie')\n"})
+    unpacking = unpacks.unpacking()
+    unpacking.fetcher = FakeFetcher(wheels=wheels, content=lie.read_bytes())
+    with pytest.raises(InstallFailed, match=r"[Hh]ash mismatch"):
+        await unpacking.packages_for(made, store.make_staging_folder("one"))

@@ -7,12 +7,14 @@ canonical form, and every damaged record gives the same kind of message.
 
 from __future__ import annotations
 
+import binascii
 import dataclasses
 import hashlib
 import json
 import math
 import types
 import typing
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import cache
@@ -70,9 +72,10 @@ class Record:
     ``class Lease(Record, name="lease", version=1)``: the name stands in errors; with a version,
     ``version`` is written, and a record of a later one is refused. Keys that a class does not
     know are ignored. A key that is absent or null means the field's default, or None where the
-    hint allows it. Understood are strings, integers, finite numbers, booleans, enumerations,
-    other records, ``X | None``, ``tuple[X, ...]``, ``Mapping[str, X]`` and ``object``, which is
-    left as it is. A record may be generic: ``Gathered[Lease]`` is read as such.
+    hint allows it. Understood are strings, integers, finite numbers, booleans, bytes (as base64),
+    enumerations, other records, ``X | None``, ``tuple[X, ...]``, ``Mapping[str, X]`` and
+    ``object``, which is left as it is. A record may be generic: ``Gathered[Lease]`` is read as
+    such.
     """
 
     __slots__ = ()
@@ -128,6 +131,8 @@ def to_plain(value: object) -> Plain:
             return cast(Plain, value.value)
         case None | str() | bool() | int() | float():
             return value
+        case bytes():
+            return _write_bytes(value)
         case Mapping():
             return {str(to_plain(key)): to_plain(each) for key, each in value.items()}
         case list() | tuple():
@@ -295,7 +300,7 @@ def _writer(hint: object) -> _Writer | None:
         return lambda value: value.to_dict()
     if isinstance(hint, type) and issubclass(hint, Enum):
         return lambda value: value.value
-    return None
+    return _write_bytes if hint is bytes else None
 
 
 def _write_items(write: _Writer | None) -> _Writer:
@@ -354,6 +359,8 @@ def _read_type(kind: type) -> _Reader:
         return lambda data: _read_choice(kind, data)
     if kind is float:
         return _read_number
+    if kind is bytes:
+        return _read_bytes
     expected = _EXPECTED[kind]
 
     def read(data: object) -> object:
@@ -366,6 +373,19 @@ def _read_type(kind: type) -> _Reader:
 
 
 _EXPECTED = {str: "a string", int: "an integer", bool: "true or false"}
+
+
+def _write_bytes(value: bytes) -> str:
+    return b64encode(value).decode("ascii")
+
+
+def _read_bytes(data: object) -> bytes:
+    if not isinstance(data, str):
+        raise Misplaced.of("a string in base64", data)
+    try:
+        return b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        raise Misplaced("a string in base64", "other text") from None
 
 
 def _read_number(data: object) -> float:

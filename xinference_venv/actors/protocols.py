@@ -42,6 +42,7 @@ from xinference_venv.inventory.selection import Selection
 from xinference_venv.observability.cluster_measures import ClusterMeasures, WorkerMeasures
 from xinference_venv.planning.catalog import ListedModel
 from xinference_venv.planning.lock import EnvLock
+from xinference_venv.planning.relay import Neighbour, WheelFile, WheelPart
 from xinference_venv.planning.request import LaunchRequest
 
 
@@ -138,6 +139,8 @@ class SupervisorProtocol(Protocol):
 
     async def forget_worker(self, wanted: str) -> WorkerStatus: ...
 
+    async def relays_of(self, wheel: WheelFile) -> tuple[Neighbour, ...]: ...
+
 
 class WorkerProtocol(Protocol):
     """The environments of one host. Of a `Selection` the worker counts for nothing here."""
@@ -183,6 +186,12 @@ class WorkerProtocol(Protocol):
     async def lock_of_job(self, job_id: str, timeout: float) -> LockAnswer: ...
 
     async def members_of(self, job_id: str) -> Participants: ...
+
+    # Wheels for other workers
+
+    async def can_relay(self, wheel: WheelFile) -> bool: ...
+
+    async def relay(self, wheel: WheelFile, offset: int, timeout: float) -> WheelPart: ...
 
     # Environments
 

@@ -19,6 +19,7 @@ from xinference_venv._util.records import Plain
 from xinference_venv.actors import rpc
 from xinference_venv.actors.heartbeat import Heartbeats
 from xinference_venv.actors.lock_client import LockSources
+from xinference_venv.actors.neighbours import ClusterNeighbours
 from xinference_venv.actors.protocols import WorkerProtocol
 from xinference_venv.diagnosis.checks import Diagnosis
 from xinference_venv.diagnosis.diagnose import examine
@@ -50,6 +51,7 @@ from xinference_venv.observability.cluster_measures import WorkerMeasures
 from xinference_venv.observability.logging import context_about
 from xinference_venv.planning.catalog import ListedModel
 from xinference_venv.planning.lock import EnvLock
+from xinference_venv.planning.relay import WheelFile, WheelPart
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.service.worker_service import WorkerService
 from xinference_venv.settings import Settings
@@ -169,6 +171,19 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         """Who takes part in a launch on several workers; raises `UnknownJob`."""
         return await self._service.members_of(job_id)
 
+    # Wheels for other workers
+
+    async def can_relay(self, wheel: WheelFile) -> bool:
+        """Whether this worker would fetch a wheel for others, and can."""
+        return await self._service.can_relay(wheel)
+
+    async def relay(self, wheel: WheelFile, offset: int, timeout: float) -> WheelPart:
+        """The bytes of a wheel from an offset on, waited for up to `timeout` seconds.
+
+        See `WheelRelay.part`.
+        """
+        return await self._service.relay(wheel, offset, timeout)
+
     # Environments
 
     async def list_virtual_envs(self, selection: Selection) -> tuple[Environment, ...]:
@@ -282,6 +297,7 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         )
         await membership.join(patience)
         self._membership = membership
+        self._service.join(ClusterNeighbours(supervisor=supervisor, here=self.address))
         context = context_about(worker=self.address)
         self._keeping = asyncio.create_task(membership.keep(), context=context)
 

@@ -95,6 +95,7 @@ DOWNLOADED = _counter(
     "Bytes of wheels that uv had to fetch, from an index or a folder, as far as uv names them:"
     " small ones are left out unless all were fetched.",
 )
+RELAYED = _counter("relayed_bytes_total", "Bytes of wheels that this worker sent to others.")
 INSTALLED = _counter(
     "installed_bytes_total",
     "Bytes of packages unpacked into the store: linked to uv's cache, or copied (where that is on"
@@ -162,7 +163,7 @@ def _by_name(*metrics: Metric) -> Mapping[str, Metric]:
 
 OF_WORKER = _by_name(
     *(STARTED, JOBS, JOB_SECONDS, PHASE_SECONDS, JOB_FAILURES, WAITING, WAIT_SECONDS),
-    *(SUBPROCESSES, SLOTS, UV_SECONDS, UV_FAILURES, DOWNLOADED, INSTALLED),
+    *(SUBPROCESSES, SLOTS, UV_SECONDS, UV_FAILURES, DOWNLOADED, RELAYED, INSTALLED),
     *(ENVIRONMENTS, KEYS, ENVIRONMENT_BYTES, FREE_BYTES, LEASES, EVICTIONS, EVICTED_BYTES),
 )
 """What each worker measures; a scrape adds the label ``worker`` in front."""

@@ -7,6 +7,7 @@ asked, and what kind of page an answer is.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urlsplit
@@ -86,7 +87,7 @@ def places_of(sources: PackageSources) -> list[Place]:
         Place(
             what=what,
             url=f"file://{url}" if url.startswith("/") else url,
-            trusted=_is_trusted(url, sources),
+            trusted=is_trusted(url, sources.trusted_hosts),
         )
         for what, url in named
     ]
@@ -97,6 +98,7 @@ def is_login_page(media_type: str, body: str) -> bool:
     return media_type.partition(";")[0].strip() == "text/html" and _LOGIN.search(body) is not None
 
 
-def _is_trusted(url: str, sources: PackageSources) -> bool:
+def is_trusted(url: str, trusted_hosts: Iterable[str]) -> bool:
+    """Whether the certificate of a place is not verified, by its ``host`` or ``host:port``."""
     parts = urlsplit(url)
-    return bool({parts.hostname, parts.netloc.rpartition("@")[2]} & {*sources.trusted_hosts})
+    return bool({parts.hostname, parts.netloc.rpartition("@")[2]} & {*trusted_hosts})

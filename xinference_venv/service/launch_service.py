@@ -57,6 +57,7 @@ from xinference_venv.service.jobs import (
 )
 from xinference_venv.service.phases import in_phase
 from xinference_venv.service.prepare import Preparation, staging_folder
+from xinference_venv.service.unpack import FetchesWheels
 from xinference_venv.settings import Settings
 from xinference_venv.store.atomic import store_error
 from xinference_venv.store.catalog import load_catalog
@@ -97,6 +98,8 @@ class LaunchService:
     measures: MetricRegistry = field(default_factory=MetricRegistry)
     builds: dict[tuple[EnvKey, str], Build] = field(default_factory=dict)
     on_built: Callable[[], None] = lambda: None
+    fetcher: FetchesWheels | None = None
+    """What gets wheels through other workers, in a cluster."""
     _key_locks: dict[EnvKey, asyncio.Lock] = field(
         default_factory=lambda: defaultdict(asyncio.Lock)
     )
@@ -491,6 +494,7 @@ class LaunchService:
             resolution_max_age=self.settings.resolution_max_age,
             build=build,
             measures=self.measures,
+            fetcher=self.fetcher,
         )
 
     def _new_build(self, spec: EnvSpec, job: Job) -> Build:

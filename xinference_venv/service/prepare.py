@@ -58,6 +58,7 @@ from xinference_venv.service.assemble import Assembly, Contents
 from xinference_venv.service.index_probe import answers_of
 from xinference_venv.service.jobs import Build
 from xinference_venv.service.phases import in_phase
+from xinference_venv.service.unpack import FetchesWheels
 from xinference_venv.store.envs.compose import Composed
 from xinference_venv.store.envs.verify import lease_of_lock
 from xinference_venv.store.host.changes import HostChanges, shown_among
@@ -89,6 +90,7 @@ class Preparation:
     """For how many seconds an equal question gets the answer of an earlier one."""
     build: Build | None = None
     measures: MetricRegistry = field(default_factory=MetricRegistry)
+    fetcher: FetchesWheels | None = None
     _unfit: dict[Release, str] = field(default_factory=dict, init=False)
     """What does not allow this Python, with its ``Requires-Python``."""
     _resolutions: int = field(default=0, init=False)
@@ -116,6 +118,7 @@ class Preparation:
             deadline=self.deadline,
             say=self.say,
             note=self.note,
+            fetcher=self.fetcher,
         )
 
     def known(self) -> KeyRecord | None:

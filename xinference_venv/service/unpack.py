@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from xinference_venv._util.tasks import finish_in_thread
-from xinference_venv.errors import InstallFailed
+from xinference_venv.errors import InstallFailed, UvFailed
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.package import PackageKey, PackageRecord
+from xinference_venv.planning.relay import WheelFile, wheels_of, with_files
 from xinference_venv.planning.source_builds import with_places
 from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.service.free_space import check_free_space
@@ -26,8 +29,23 @@ from xinference_venv.store.envs.placement import check_placement
 from xinference_venv.store.packages.package_tree import split_environment
 from xinference_venv.store.store import Store
 from xinference_venv.uv.installer import Builder
-from xinference_venv.uv.messages import InstallProgress
+from xinference_venv.uv.messages import InstallProgress, is_unreachable
 from xinference_venv.uv.subprocess import Uv
+
+
+class FetchesWheels(Protocol):
+    """What gets wheels through other workers; see `WheelFetcher`."""
+
+    async def wanted(self, wheels: Mapping[str, WheelFile]) -> dict[str, WheelFile]: ...
+
+    async def fetch(
+        self,
+        wheels: Mapping[str, WheelFile],
+        folder: Path,
+        *,
+        report: Callable[[str, int], None],
+        note: Callable[[str], None],
+    ) -> dict[str, Path]: ...
 
 
 @dataclass(kw_only=True)
@@ -45,11 +63,15 @@ class Unpacking:
     deadline: float
     say: ReportProgress
     note: Callable[[str], None]
+    fetcher: FetchesWheels | None = None
+    """What gets wheels through other workers; None without any."""
     was_cached: bool = field(default=True, init=False)
     fetched_bytes: int = field(default=0, init=False)
     linked_bytes: int = field(default=0, init=False)
     copied_bytes: int = field(default=0, init=False)
     _links: bool = field(default=True, init=False)
+    _files: dict[str, str] = field(default_factory=dict, init=False)
+    """The paths of what came through other workers, by name."""
 
     async def packages_for(self, lock: EnvLock, folder: Path) -> tuple[PackageRecord, ...]:
         """The package of each entry of a lock; the build at `folder` keeps them as it runs.
@@ -136,13 +158,65 @@ class Unpacking:
         if number == 0:
             # uv is asked over the empty environment what its cache lacks.
             self._links = await check_free_space(lock, builder, self.store.layout.root)
-        await builder.install(lock, on_line)
+            await self._relay(lock, builder, progress)
+        await self._install(lock, builder, on_line, progress)
         wanted = {package["name"]: keys[package["name"]] for package in lock.packages}
         taken = await finish_in_thread(self._take_apart, builder.env, wanted, folder)
         for name, record in taken[0].items():
             for note in record.notes:
                 self.note(f"{name}: {note}")
         return taken
+
+    async def _install(
+        self,
+        lock: EnvLock,
+        builder: Builder,
+        on_line: Callable[[str], None],
+        progress: InstallProgress,
+    ) -> None:
+        try:
+            await builder.install(with_files(lock, self._files), on_line)
+        except InstallFailed as error:
+            if not is_unreachable(f"{error} {error.details.get('output', '')}"):
+                raise
+            before = len(self._files)
+            await self._relay(lock, builder, progress, failed=True)
+            if len(self._files) == before:
+                raise
+            await builder.install(with_files(lock, self._files), on_line)
+
+    async def _relay(
+        self, lock: EnvLock, builder: Builder, progress: InstallProgress, *, failed: bool = False
+    ) -> None:
+        """Get through other workers what is to come that way, or all when uv `failed` to fetch."""
+        wheels = wheels_of(lock) if self.fetcher is not None else {}
+        wheels = {name: each for name, each in wheels.items() if name not in self._files}
+        if self.fetcher is None or not wheels:
+            return
+        if not failed:
+            wheels = await self.fetcher.wanted(wheels)
+        if wheels:
+            with suppress(UvFailed):
+                uncached = await builder.uncached(with_files(lock, self._files))
+                wheels = {name: each for name, each in wheels.items() if name in uncached}
+        if not wheels:
+            return
+        total = sum(each.size or 0 for each in wheels.values())
+        arrived = await self.fetcher.fetch(
+            wheels,
+            builder.scratch / "relayed",
+            report=lambda message, done: self.say(
+                Phase.DOWNLOADING,
+                message,
+                done=0,
+                total=len(wheels),
+                done_bytes=min(done, total),
+                total_bytes=total,
+            ),
+            note=self.note,
+        )
+        self._files |= {name: str(path) for name, path in arrived.items()}
+        progress.came(arrived)
 
     def _take_apart(
         self, env: Path, keys: Mapping[str, PackageKey | None], folder: Path

@@ -44,6 +44,7 @@ from xinference_venv.observability.cluster_measures import WorkerMeasures
 from xinference_venv.observability.logging import context_about
 from xinference_venv.planning.catalog import ListedModel
 from xinference_venv.planning.lock import EnvLock
+from xinference_venv.planning.relay import WheelFile, WheelPart
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.service.bytecode_compiler import BytecodeCompiler
 from xinference_venv.service.collect_metrics import measures_of_worker
@@ -53,7 +54,9 @@ from xinference_venv.service.integrity_checker import IntegrityChecker
 from xinference_venv.service.jobs import AskLock, no_lock_elsewhere
 from xinference_venv.service.launch_service import LaunchService
 from xinference_venv.service.lock_server import LockSharing
-from xinference_venv.settings import Settings
+from xinference_venv.service.wheel_fetcher import Neighbours, WheelFetcher
+from xinference_venv.service.wheel_relay import Reachable, WheelRelay
+from xinference_venv.settings import RelayMode, Settings
 from xinference_venv.store.host_files import free_bytes
 from xinference_venv.store.lease_admin import bind_lease, lease_entries, release_leases
 from xinference_venv.store.listing import entries_of, packages_in
@@ -90,11 +93,13 @@ class WorkerService:
         self._kept = ExitStack()
         self.started = time.time()
         self._store = store
-        self._launches = LaunchService(
+        hosts = HostFactsReader(store=store, uv=uv, settings=settings, environ=environ)
+        self._launches = LaunchService(store=store, uv=uv, settings=settings, hosts=hosts)
+        self._relay = WheelRelay(
             store=store,
-            uv=uv,
             settings=settings,
-            hosts=HostFactsReader(store=store, uv=uv, settings=settings, environ=environ),
+            reachable=Reachable(settings=settings, environment=uv.door.environment, pip=hosts.pip),
+            measures=self._launches.measures,
         )
         self._sharing = LockSharing(launches=self._launches)
         self._integrity = IntegrityChecker(store=store, launches=self._launches)
@@ -117,6 +122,7 @@ class WorkerService:
     async def stop(self) -> None:
         """Cancel every job and wait until its uv has ended."""
         await self._launches.stop()
+        await self._relay.stop()
         await self._integrity.stop()
         await self._garbage.stop()
         await self._compiler.stop()
@@ -132,6 +138,13 @@ class WorkerService:
         """Have the id that the home keeps, unless one was given; for a worker of a cluster."""
         if not self.worker_id:
             self.worker_id = await asyncio.to_thread(take_worker_id, self._store, self._kept)
+
+    def join(self, neighbours: Neighbours) -> None:
+        """Get wheels through the workers of a cluster from now on, as the settings say."""
+        if self._relay.settings.relay is not RelayMode.OFF:
+            self._launches.fetcher = WheelFetcher(
+                neighbours=neighbours, relay=self._relay, disk=self._store.disk
+            )
 
     async def snapshot(self) -> WorkerSnapshot:
         """What a heartbeat says of this host: jobs that run, and bytes that are free."""
@@ -242,6 +255,16 @@ class WorkerService:
     async def members_of(self, job_id: str) -> Participants:
         """Who takes part in a launch on several workers; raises `UnknownJob`."""
         return self._launches.registry.find(job_id).participants
+
+    # Wheels for other workers
+
+    async def can_relay(self, wheel: WheelFile) -> bool:
+        """Whether this worker would fetch a wheel for others, and can."""
+        return await self._relay.can_relay(wheel)
+
+    async def relay(self, wheel: WheelFile, offset: int, timeout: float) -> WheelPart:
+        """The bytes of a wheel from an offset on; see `WheelRelay.part`."""
+        return await self._relay.part(wheel, offset, timeout)
 
     # Inventory
 

@@ -3,7 +3,7 @@
 v4/{model_name}/{model_engine}/{python_version} -> store/envs/{id}/venv
 v3/{model_name}/{python_version} -> store/envs/{id}/venv
 store/envs packages joined broken staging trash stubs wheels locks leases logs keys hosts processes
-store/resolutions
+store/resolutions relay
 """
 
 from __future__ import annotations
@@ -139,6 +139,15 @@ class StorePaths:
         return self.store / "wheels"
 
     @property
+    def relay(self) -> Path:
+        """Wheels that were fetched for other workers, each named by its sha256."""
+        return self.store / "relay"
+
+    def relayed_wheel(self, sha256: str) -> Path:
+        """A wheel that was fetched for other workers."""
+        return self._entry(self.relay, sha256)
+
+    @property
     def locks(self) -> Path:
         """Lock files between processes."""
         return self.store / "locks"
@@ -208,5 +217,5 @@ class StorePaths:
             *(self.envs, self.packages, self.joined),
             *(self.staging, self.trash, self.stubs, self.wheels),
             *(self.locks, self.leases, self.logs, self.keys, self.hosts, self.processes),
-            *(self.proofs, self.resolutions),
+            *(self.proofs, self.resolutions, self.relay),
         )

@@ -10,7 +10,7 @@ phrase, with the oldest and the newest one that setup.cfg allows.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from packaging.utils import canonicalize_name
@@ -89,10 +89,16 @@ class InstallProgress:
 
     total: int
     sizes: Mapping[str, int]
+    _there: frozenset[str] = frozenset()
     _prepared: int = 0
     _done: int = 0
     _fetched: set[str] = field(default_factory=set)
     _done_bytes: int = 0
+
+    def came(self, names: Collection[str]) -> None:
+        """Note that these are files on this host, so that uv has to fetch nothing of them."""
+        self._there |= frozenset(names)
+        self._done_bytes = sum(self.sizes.get(name, 0) for name in self._there | self._fetched)
 
     def read(self, line: str) -> Progress | None:
         """The step that this line reports, or None when it reports none."""
@@ -126,7 +132,7 @@ class InstallProgress:
         It names large ones only; when it prepared as many as there are, it was all of them.
         """
         if self._prepared >= self.total:
-            return sum(self.sizes.values())
+            return sum(size for name, size in self.sizes.items() if name not in self._there)
         return sum(self.sizes.get(name, 0) for name in self._fetched)
 
     def _step(self, phase: Phase, line: str) -> Progress:
@@ -258,8 +264,8 @@ def error_in(tail: Sequence[str]) -> str:
     return "\n".join(tail).strip()
 
 
-def is_unreachable(words: str, place: str) -> bool:
-    """Whether something at a place could not be fetched."""
+def is_unreachable(words: str, place: str = "") -> bool:
+    """Whether something at a place, by default any, could not be fetched."""
     return _NOT_FETCHED in words and place in words
 
 
