@@ -17,6 +17,7 @@ from xinference_venv._util.records import Record, from_plain, is_inline, record_
 from xinference_venv.actors.protocols import SupervisorProtocol, WorkerProtocol
 from xinference_venv.actors.supervisor import VirtualEnvSupervisorActor
 from xinference_venv.actors.worker import VirtualEnvWorkerActor
+from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.lock import EnvLock
 
 ACTORS: Mapping[type, type] = {
@@ -68,6 +69,8 @@ def built(hint: object) -> Any:
     kind: Any = object if hint is Any else origin or hint
     if kind is EnvLock:
         return fakes.lock().to_dict()
+    if kind is HostFacts:
+        return fakes.host().to_dict()
     if issubclass(kind, Enum):
         return next(iter(kind)).value
     if not issubclass(kind, Record):

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from xinference_venv.actors import rpc
 from xinference_venv.actors.protocols import WorkerProtocol
+from xinference_venv.inventory.reports import LockAnswer
+from xinference_venv.planning.host import Interpreter
 from xinference_venv.planning.relay import Neighbour, WheelFile, WheelPart
+from xinference_venv.planning.remote_question import HostQuestion
 
 _ANSWER_SECONDS = 5.0
 # The supervisor asks workers in turn, each of which may ask an index that does not answer.
@@ -31,6 +34,17 @@ class ClusterNeighbours:
     ) -> WheelPart:
         """The bytes of a wheel from an offset on, or how many its relay has so far."""
         return await self._worker(neighbour, timeout).relay(wheel, offset, timeout)
+
+    async def planners_for(self, interpreter: Interpreter) -> Sequence[Neighbour]:
+        """The workers that can resolve for a host with such an interpreter."""
+        to = rpc.to_supervisor(self.supervisor, deadline=_SURVEY_SECONDS, here=self.here)
+        return await rpc.supervisor_by(to).planners_for(interpreter)
+
+    async def plan_for_host(
+        self, neighbour: Neighbour, question: HostQuestion, timeout: float
+    ) -> LockAnswer:
+        """The lock that a worker found for this host, or its error; neither while it resolves."""
+        return await self._worker(neighbour, timeout).plan_for_host(question, timeout)
 
     def _worker(self, neighbour: Neighbour, timeout: float) -> WorkerProtocol:
         deadline = timeout + _ANSWER_SECONDS

@@ -41,8 +41,10 @@ from xinference_venv.inventory.reports import (
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.observability.cluster_measures import ClusterMeasures, WorkerMeasures
 from xinference_venv.planning.catalog import ListedModel
+from xinference_venv.planning.host import Interpreter
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.relay import Neighbour, WheelFile, WheelPart
+from xinference_venv.planning.remote_question import HostQuestion
 from xinference_venv.planning.request import LaunchRequest
 
 
@@ -139,7 +141,11 @@ class SupervisorProtocol(Protocol):
 
     async def forget_worker(self, wanted: str) -> WorkerStatus: ...
 
+    # Workers that help others
+
     async def relays_of(self, wheel: WheelFile) -> tuple[Neighbour, ...]: ...
+
+    async def planners_for(self, interpreter: Interpreter) -> tuple[Neighbour, ...]: ...
 
 
 class WorkerProtocol(Protocol):
@@ -186,6 +192,10 @@ class WorkerProtocol(Protocol):
     async def lock_of_job(self, job_id: str, timeout: float) -> LockAnswer: ...
 
     async def members_of(self, job_id: str) -> Participants: ...
+
+    async def can_plan(self, interpreter: Interpreter) -> bool: ...
+
+    async def plan_for_host(self, question: HostQuestion, timeout: float) -> LockAnswer: ...
 
     # Wheels for other workers
 

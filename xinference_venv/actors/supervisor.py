@@ -16,9 +16,9 @@ import xoscar as xo
 from xinference_venv._util.records import Plain
 from xinference_venv._util.tasks import cancel
 from xinference_venv.actors import rpc
+from xinference_venv.actors.helper_finder import HelperFinder
 from xinference_venv.actors.launch_tracker import ClusterLaunches
 from xinference_venv.actors.protocols import SupervisorProtocol, WorkerProtocol
-from xinference_venv.actors.relay_finder import RelayFinder
 from xinference_venv.actors.worker_clients import ASK_SECONDS, WorkerClients, now
 from xinference_venv.diagnosis.checks import Diagnoses, cluster_checks
 from xinference_venv.errors import InvalidInput, UnknownJob, VirtualEnvError
@@ -51,6 +51,7 @@ from xinference_venv.inventory.reports import (
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.observability.cluster_measures import ClusterMeasures, WorkerMeasures
 from xinference_venv.planning.catalog import ListedModel
+from xinference_venv.planning.host import Interpreter
 from xinference_venv.planning.relay import Neighbour, WheelFile
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.service.collect_metrics import measures_of_supervisor
@@ -78,7 +79,7 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
         super().__init__()
         self._workers = WorkerClients()
         self._launches = ClusterLaunches(self._workers)
-        self._relays = RelayFinder(workers=self._workers)
+        self._helpers = HelperFinder(workers=self._workers)
         self._watching: asyncio.Task[None] | None = None
 
     async def __post_create__(self) -> None:
@@ -391,7 +392,13 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
 
     async def relays_of(self, wheel: WheelFile) -> tuple[Neighbour, ...]:
         """Some workers that can fetch a wheel for others, the same for all who ask."""
-        return await self._relays.find(wheel.origin, lambda each: each.can_relay(wheel))
+        return await self._helpers.find(wheel.origin, lambda each: each.can_relay(wheel))
+
+    async def planners_for(self, interpreter: Interpreter) -> tuple[Neighbour, ...]:
+        """Some workers that can resolve for a host with such an interpreter."""
+        return await self._helpers.find(
+            interpreter.platform_digest, lambda each: each.can_plan(interpreter)
+        )
 
     def _any(self, worker: str | None, *, deadline: float = ASK_SECONDS) -> WorkerProtocol:
         """The least busy worker, of those at an IP or an address if one is given."""

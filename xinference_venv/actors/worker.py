@@ -50,8 +50,10 @@ from xinference_venv.inventory.selection import Selection
 from xinference_venv.observability.cluster_measures import WorkerMeasures
 from xinference_venv.observability.logging import context_about
 from xinference_venv.planning.catalog import ListedModel
+from xinference_venv.planning.host import Interpreter
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.relay import WheelFile, WheelPart
+from xinference_venv.planning.remote_question import HostQuestion
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.service.worker_service import WorkerService
 from xinference_venv.settings import Settings
@@ -170,6 +172,17 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
     async def members_of(self, job_id: str) -> Participants:
         """Who takes part in a launch on several workers; raises `UnknownJob`."""
         return await self._service.members_of(job_id)
+
+    async def can_plan(self, interpreter: Interpreter) -> bool:
+        """Whether this worker would resolve for a host with such an interpreter, and can."""
+        return await self._service.can_plan(interpreter)
+
+    async def plan_for_host(self, question: HostQuestion, timeout: float) -> LockAnswer:
+        """The lock of a request over the facts of another host, or the error.
+
+        Waits up to `timeout` seconds.
+        """
+        return await self._service.plan_for_host(question, timeout)
 
     # Wheels for other workers
 

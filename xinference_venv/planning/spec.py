@@ -116,6 +116,11 @@ class EnvSpec:
         )
 
     @property
+    def demand(self) -> str:
+        """Equal for specs that ask for the same, be it of other indexes."""
+        return replace(self, sources=PackageSources()).digest
+
+    @property
     def _bounds(self) -> list[object]:
         return [
             self.max_age_gap,

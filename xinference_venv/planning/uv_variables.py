@@ -17,7 +17,7 @@ from xinference_venv._util.redact import redact_url
 from xinference_venv.planning.pip_config import PipConfig
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+=")
-_TRUE_WORDS = frozenset({"1", "true", "yes", "on", "y", "t"})
+TRUE_WORDS = frozenset({"1", "true", "yes", "on", "y", "t"})
 _NOT_HONOURED = (
     *("UV_CONFIG_FILE", "UV_EXCLUDE", "UV_EXCLUDE_NEWER_PACKAGE", "UV_FORK_STRATEGY"),
     *("UV_NO_BUILD_ISOLATION", "UV_NO_CACHE", "UV_NO_SOURCES", "UV_NO_VERIFY_HASHES"),
@@ -35,7 +35,7 @@ def with_uv_variables(pip: PipConfig, environ: Mapping[str, str]) -> PipConfig:
         return tuple(each.strip() for value in values for each in value if each.strip())
 
     def is_on(name: str) -> bool:
-        return environ.get(name, "").strip().lower() in _TRUE_WORDS
+        return environ.get(name, "").strip().lower() in TRUE_WORDS
 
     index = words("UV_DEFAULT_INDEX") or words("UV_INDEX_URL")
     extra = words("UV_INDEX", "UV_EXTRA_INDEX_URL")

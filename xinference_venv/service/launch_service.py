@@ -23,6 +23,7 @@ from xinference_venv.errors import (
     InvalidSource,
     JobCancelled,
     NotFound,
+    PythonNotFound,
     VirtualEnvError,
 )
 from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
@@ -35,6 +36,7 @@ from xinference_venv.planning.host import HostFacts, Interpreter
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.pip_config import PipConfig
+from xinference_venv.planning.remote_question import HostQuestion
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.requirements import Origin
 from xinference_venv.planning.sources import check_launch_find_links
@@ -57,6 +59,7 @@ from xinference_venv.service.jobs import (
 )
 from xinference_venv.service.phases import in_phase
 from xinference_venv.service.prepare import Preparation, staging_folder
+from xinference_venv.service.remote_planner import RemotePlanner
 from xinference_venv.service.unpack import FetchesWheels
 from xinference_venv.settings import Settings
 from xinference_venv.store.atomic import store_error
@@ -100,6 +103,8 @@ class LaunchService:
     on_built: Callable[[], None] = lambda: None
     fetcher: FetchesWheels | None = None
     """What gets wheels through other workers, in a cluster."""
+    planner: RemotePlanner | None = None
+    """What lets other workers resolve, in a cluster."""
     _key_locks: dict[EnvKey, asyncio.Lock] = field(
         default_factory=lambda: defaultdict(asyncio.Lock)
     )
@@ -160,7 +165,7 @@ class LaunchService:
         host, spec = await self.specify(request, download=True)
         if spec is None:
             return self._planned(None, None)
-        preparation = self.preparation(spec, host, None)
+        preparation = self.preparation(spec, host, None, request)
         known = None if request.refresh else await asyncio.to_thread(preparation.known)
         if known is not None:
             lock = await asyncio.to_thread(self.store.lock_of, known.env_id)
@@ -196,6 +201,38 @@ class LaunchService:
             request.python_version, host.interpreter, download=download
         )
         return host, await asyncio.to_thread(self._plan, request, host, interpreter)
+
+    async def interpreter_like(self, other: Interpreter) -> Interpreter | None:
+        """The interpreter of this host that can use the same wheels as one of another host."""
+        host = await self.hosts.facts()
+        try:
+            own = await self.hosts.interpreter(other.version, host.interpreter, download=False)
+        except PythonNotFound:
+            return None
+        return own if own.platform_digest == other.platform_digest else None
+
+    async def resolve_for(self, question: HostQuestion) -> EnvLock:
+        """The lock of a request over the facts of another host, from the indexes of this one.
+
+        Raises `NotFound` where this host can't resolve for that one, or is set to plan something
+        else, and what a launch raises.
+        """
+        interpreter = await self.interpreter_like(question.interpreter)
+        if interpreter is None:
+            raise NotFound(f"there is no Python {question.interpreter.version} of that platform")
+        search_path = (await self.hosts.facts()).interpreter.search_path
+        spec = await asyncio.to_thread(
+            self._plan, question.request, question.host, interpreter, search_path
+        )
+        if spec is None or spec.demand != question.demand or spec.sources.no_build_isolation:
+            raise NotFound(
+                "by its own settings and models it would plan something else for"
+                f" {question.request.model_name}"
+            )
+        preparation = self.preparation(spec, question.host, None)
+        async with staging_folder(self.store, interpreter) as folder:
+            resolving = preparation.resolve_for(question, folder)
+            return await self._of_the_disk(resolving)
 
     @asynccontextmanager
     async def hold_key(
@@ -342,7 +379,7 @@ class LaunchService:
                 on_wait=lambda line: build.say(Phase.QUEUED, line),
             )
             async with counted_waiting(self.measures, "key", holding):
-                preparation = self.preparation(spec, host, build)
+                preparation = self.preparation(spec, host, build, job.request)
                 if given is None and not job.request.refresh:
                     # Another process, or a job before this one, may have made it meanwhile.
                     existing = await self._in_thread(job, partial(self._existing, job, preparation))
@@ -438,9 +475,16 @@ class LaunchService:
         )
 
     def _plan(
-        self, request: LaunchRequest, host: HostFacts, interpreter: Interpreter
+        self,
+        request: LaunchRequest,
+        host: HostFacts,
+        interpreter: Interpreter,
+        search_path: Sequence[str] | None = None,
     ) -> EnvSpec | None:
-        """The spec of a request on this host; blocks on the disk."""
+        """The spec of a request on this host; blocks on the disk.
+
+        `search_path` is this host's own where the facts are of another one.
+        """
         allowed = self.settings.find_links_allowed_roots
         find_links = check_launch_find_links(
             request.virtual_env_find_links, allowed, real_directory
@@ -451,7 +495,7 @@ class LaunchService:
             local = [each for each in places if "://" not in each]
             check_launch_find_links(local, allowed, real_directory)
         around = PlanningFacts(
-            catalog=self._catalog(host.interpreter.search_path),
+            catalog=self._catalog(search_path or host.interpreter.search_path),
             host=host,
             interpreter=interpreter,
             pip=self.hosts.pip(),
@@ -478,8 +522,17 @@ class LaunchService:
             real_path=real_directory,
         )
 
-    def preparation(self, spec: EnvSpec, host: HostFacts, build: Build | None) -> Preparation:
-        """The preparation of a spec, with a count of its own of the uv processes it takes."""
+    def preparation(
+        self,
+        spec: EnvSpec,
+        host: HostFacts,
+        build: Build | None,
+        request: LaunchRequest | None = None,
+    ) -> Preparation:
+        """The preparation of a spec, with a count of its own of the uv processes it takes.
+
+        With the request that it came from, another worker may resolve it.
+        """
 
         def on_wait(resolving: bool, reason: str) -> None:
             if build is not None:
@@ -495,6 +548,8 @@ class LaunchService:
             build=build,
             measures=self.measures,
             fetcher=self.fetcher,
+            planner=None if request is None else self.planner,
+            request=request,
         )
 
     def _new_build(self, spec: EnvSpec, job: Job) -> Build:

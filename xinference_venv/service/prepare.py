@@ -52,13 +52,17 @@ from xinference_venv.planning.package import PackageKey, Release, unfit_for
 from xinference_venv.planning.provenance import explain_distributions
 from xinference_venv.planning.pylock import Resolution
 from xinference_venv.planning.question import question_of
+from xinference_venv.planning.remote_question import HostQuestion
+from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.source_builds import with_built
 from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.service.assemble import Assembly, Contents
 from xinference_venv.service.index_probe import answers_of
 from xinference_venv.service.jobs import Build
 from xinference_venv.service.phases import in_phase
+from xinference_venv.service.remote_planner import RemotePlanner
 from xinference_venv.service.unpack import FetchesWheels
+from xinference_venv.service.wheel_relay import ANY_PROJECT
 from xinference_venv.store.envs.compose import Composed
 from xinference_venv.store.envs.verify import lease_of_lock
 from xinference_venv.store.host.changes import HostChanges, shown_among
@@ -66,7 +70,7 @@ from xinference_venv.store.locks import hold_lock
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.resolutions import state_of_folders
 from xinference_venv.store.store import Store, interpreter_facts
-from xinference_venv.uv.messages import failed_builds, missing_in
+from xinference_venv.uv.messages import could_not_fetch, failed_builds, missing_in
 from xinference_venv.uv.resolver import write_stubs
 from xinference_venv.uv.subprocess import Uv
 
@@ -91,6 +95,10 @@ class Preparation:
     build: Build | None = None
     measures: MetricRegistry = field(default_factory=MetricRegistry)
     fetcher: FetchesWheels | None = None
+    planner: RemotePlanner | None = None
+    """What lets another worker resolve where the indexes can't be reached."""
+    request: LaunchRequest | None = None
+    """What the spec came from, for such a worker."""
     _unfit: dict[Release, str] = field(default_factory=dict, init=False)
     """What does not allow this Python, with its ``Requires-Python``."""
     _resolutions: int = field(default=0, init=False)
@@ -314,10 +322,62 @@ class Preparation:
                 self._recent = question
                 return lock
         asked = time.time()
-        lock = await self._resolve_afresh(folder, unusable, refresh=refresh)
+        lock = await self._resolve_anywhere(folder, unusable, refresh=refresh)
         if question is not None and self.resolution_max_age > 0:
             keep = partial(self.store.resolutions.keep, question, lock, now=asked)
             await finish_in_thread(keep)
+        return lock
+
+    async def resolve_for(self, question: HostQuestion, folder: Path) -> EnvLock:
+        """The lock that another host asks for."""
+        self._unfit |= {
+            (name, version): allowed
+            for name, versions in question.unfit.items()
+            for version, allowed in versions.items()
+        }
+        return await self.resolve(folder, question.unusable, refresh=question.request.refresh)
+
+    async def _resolve_anywhere(
+        self, folder: Path, unusable: Mapping[str, str], *, refresh: bool
+    ) -> EnvLock:
+        """Resolve here, or at a worker that can reach its indexes where this one can't."""
+        asked = False
+        named = next((line.name for line in self.spec.requirements if line.name), ANY_PROJECT)
+        if self.planner is not None and not await self.planner.reaches(self.spec.sources, named):
+            lock, asked = await self._resolve_elsewhere(unusable), True
+            if lock is not None:
+                return lock
+        try:
+            return await self._resolve_afresh(folder, unusable, refresh=refresh)
+        except ResolutionFailed as error:
+            if asked or not could_not_fetch(error):
+                raise
+            lock = await self._resolve_elsewhere(unusable)
+            if lock is None:
+                raise
+            return lock
+
+    async def _resolve_elsewhere(self, unusable: Mapping[str, str]) -> EnvLock | None:
+        """The lock that another worker finds over the facts of this host, None without one."""
+        # What is built without isolation needs the packages of this host.
+        if self.planner is None or self.request is None or self.spec.sources.no_build_isolation:
+            return None
+        unfit: dict[str, dict[str, str]] = {}
+        for (name, version), allowed in self._unfit.items():
+            unfit.setdefault(name, {})[version] = allowed
+        question = HostQuestion(
+            request=self.request,
+            host=self.host,
+            interpreter=self.spec.interpreter,
+            demand=self.spec.demand,
+            unusable=unusable,
+            unfit=unfit,
+        )
+        say = partial(self.say, Phase.RESOLVING)
+        lock = await self.planner.plan(question, say=say, note=self.note)
+        if lock is not None and not self._fits(lock):
+            self.note("the lock that came is of another kind of host")
+            return None
         return lock
 
     async def _question(self) -> str | None:

@@ -29,7 +29,7 @@ from xinference_venv.store.envs.placement import check_placement
 from xinference_venv.store.packages.package_tree import split_environment
 from xinference_venv.store.store import Store
 from xinference_venv.uv.installer import Builder
-from xinference_venv.uv.messages import InstallProgress, is_unreachable
+from xinference_venv.uv.messages import InstallProgress, could_not_fetch
 from xinference_venv.uv.subprocess import Uv
 
 
@@ -177,7 +177,7 @@ class Unpacking:
         try:
             await builder.install(with_files(lock, self._files), on_line)
         except InstallFailed as error:
-            if not is_unreachable(f"{error} {error.details.get('output', '')}"):
+            if not could_not_fetch(error):
                 raise
             before = len(self._files)
             await self._relay(lock, builder, progress, failed=True)

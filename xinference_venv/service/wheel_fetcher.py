@@ -32,8 +32,8 @@ _PATIENCE_SECONDS = 60.0
 _AGAIN_SECONDS = 0.05
 
 
-class Neighbours(Protocol):
-    """The other workers of a cluster, as one of them, at the address `here`, reaches them."""
+class Relays(Protocol):
+    """The workers that fetch wheels, as one of them, at the address `here`, reaches them."""
 
     @property
     def here(self) -> str: ...
@@ -49,7 +49,7 @@ class Neighbours(Protocol):
 class WheelFetcher:
     """Asks the workers that can fetch a wheel for it; `relay` is this worker's own."""
 
-    neighbours: Neighbours
+    neighbours: Relays
     relay: WheelRelay
     disk: Disk
 
@@ -97,7 +97,7 @@ class WheelFetcher:
 class _Fetching:
     """The wheels of one launch; who did not answer once is not asked again for it."""
 
-    neighbours: Neighbours
+    neighbours: Relays
     relay: WheelRelay
     disk: Disk
     folder: Path

@@ -35,6 +35,7 @@ from xinference_venv.planning.index_answers import Place, is_trusted, places_of
 from xinference_venv.planning.pip_config import PipConfig
 from xinference_venv.planning.relay import RelayPolicy, WheelFile, WheelPart, gives_files
 from xinference_venv.planning.sources import combine_sources
+from xinference_venv.planning.uv_variables import TRUE_WORDS
 from xinference_venv.service.http_client import openers_for, request_to
 from xinference_venv.service.index_probe import answers_of
 from xinference_venv.settings import RelayMode, Settings
@@ -47,6 +48,8 @@ PART_BYTES = 4 << 20
 # What an index or a host of files answered holds for so long.
 ANSWER_SECONDS = 60.0
 _BLOCK = 1 << 18
+# An index that does not have it answers so. The page of all projects may take it long.
+ANY_PROJECT = "pip"
 _AT_ONCE = 4
 _ATTEMPTS = 3
 _READ_SECONDS = 30.0
@@ -76,8 +79,7 @@ class Reachable:
 
         async def ask() -> bool:
             place = await asyncio.to_thread(self.place_of, wheel)
-            [answer] = await answers_of([place], self.environment, method="HEAD")
-            return gives_files(answer)
+            return await self._give([place])
 
         return await self._remembered(wheel.origin, ask)
 
@@ -94,14 +96,19 @@ class Reachable:
                 launch_find_links=(),
                 offline=self.settings.offline_install,
             )
-            return await self.places([each for each in places_of(sources) if each.what == "index"])
+            indexes = [each for each in places_of(sources) if each.what == "index"]
+            pages = [each.of_project(ANY_PROJECT) for each in indexes]
+            return bool(pages) and await self._give(pages)
 
         return await self._remembered("indexes", ask)
 
-    async def places(self, places: Sequence[Place]) -> bool:
-        """Whether all of some places answer; False where there is none."""
-        answers = await answers_of(places, self.environment)
-        return bool(answers) and all(map(gives_files, answers))
+    async def places(self, places: Sequence[Place], key: str) -> bool:
+        """Whether all of some places answer; `key` is what the answer is kept by."""
+        return await self._remembered(key, lambda: self._give(places))
+
+    async def _give(self, places: Sequence[Place]) -> bool:
+        answers = await answers_of(places, self.environment, method="HEAD")
+        return all(map(gives_files, answers))
 
     def place_of(self, wheel: WheelFile) -> Place:
         """A wheel with the login that this worker has for its host; blocks on the disk."""
@@ -119,6 +126,8 @@ class Reachable:
                 # Pip's configuration is wrong, as every launch says.
                 return False
 
+        if self.environment.get("UV_OFFLINE", "").lower() in TRUE_WORDS:
+            return False
         at, task = self._kept.get(what, (0.0, None))
         if task is None or time.monotonic() - at > ANSWER_SECONDS:
             task = asyncio.create_task(answer())

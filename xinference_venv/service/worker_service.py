@@ -12,9 +12,10 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Protocol
 
 from xinference_venv._util.tasks import ignore
-from xinference_venv.errors import InUse, InvalidInput, NotFound, StoreError
+from xinference_venv.errors import InUse, InvalidInput, NotFound, StoreError, VirtualEnvError
 from xinference_venv.inventory.cluster_state import WorkerSnapshot
 from xinference_venv.inventory.eviction import EvictionPolicy
 from xinference_venv.inventory.failure import Failure
@@ -43,8 +44,10 @@ from xinference_venv.inventory.selection import Selection
 from xinference_venv.observability.cluster_measures import WorkerMeasures
 from xinference_venv.observability.logging import context_about
 from xinference_venv.planning.catalog import ListedModel
+from xinference_venv.planning.host import Interpreter
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.relay import WheelFile, WheelPart
+from xinference_venv.planning.remote_question import HostQuestion
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.service.bytecode_compiler import BytecodeCompiler
 from xinference_venv.service.collect_metrics import measures_of_worker
@@ -54,7 +57,8 @@ from xinference_venv.service.integrity_checker import IntegrityChecker
 from xinference_venv.service.jobs import AskLock, no_lock_elsewhere
 from xinference_venv.service.launch_service import LaunchService
 from xinference_venv.service.lock_server import LockSharing
-from xinference_venv.service.wheel_fetcher import Neighbours, WheelFetcher
+from xinference_venv.service.remote_planner import Planners, RemotePlanner
+from xinference_venv.service.wheel_fetcher import Relays, WheelFetcher
 from xinference_venv.service.wheel_relay import Reachable, WheelRelay
 from xinference_venv.settings import RelayMode, Settings
 from xinference_venv.store.host_files import free_bytes
@@ -70,6 +74,10 @@ from xinference_venv.uv.subprocess import Uv
 # Less than a supervisor waits for an answer.
 _REMOVAL_SECONDS = 20.0
 _REAP_SECONDS = 2.0
+
+
+class Neighbours(Relays, Planners, Protocol):
+    """The other workers of a cluster."""
 
 
 class WorkerService:
@@ -95,10 +103,13 @@ class WorkerService:
         self._store = store
         hosts = HostFactsReader(store=store, uv=uv, settings=settings, environ=environ)
         self._launches = LaunchService(store=store, uv=uv, settings=settings, hosts=hosts)
+        self._reachable = Reachable(
+            settings=settings, environment=uv.door.environment, pip=hosts.pip
+        )
         self._relay = WheelRelay(
             store=store,
             settings=settings,
-            reachable=Reachable(settings=settings, environment=uv.door.environment, pip=hosts.pip),
+            reachable=self._reachable,
             measures=self._launches.measures,
         )
         self._sharing = LockSharing(launches=self._launches)
@@ -123,6 +134,7 @@ class WorkerService:
         """Cancel every job and wait until its uv has ended."""
         await self._launches.stop()
         await self._relay.stop()
+        await self._sharing.stop()
         await self._integrity.stop()
         await self._garbage.stop()
         await self._compiler.stop()
@@ -140,11 +152,12 @@ class WorkerService:
             self.worker_id = await asyncio.to_thread(take_worker_id, self._store, self._kept)
 
     def join(self, neighbours: Neighbours) -> None:
-        """Get wheels through the workers of a cluster from now on, as the settings say."""
+        """Get wheels and locks through the workers of a cluster, as the settings say."""
         if self._relay.settings.relay is not RelayMode.OFF:
             self._launches.fetcher = WheelFetcher(
                 neighbours=neighbours, relay=self._relay, disk=self._store.disk
             )
+            self._launches.planner = RemotePlanner(neighbours=neighbours, reachable=self._reachable)
 
     async def snapshot(self) -> WorkerSnapshot:
         """What a heartbeat says of this host: jobs that run, and bytes that are free."""
@@ -255,6 +268,20 @@ class WorkerService:
     async def members_of(self, job_id: str) -> Participants:
         """Who takes part in a launch on several workers; raises `UnknownJob`."""
         return self._launches.registry.find(job_id).participants
+
+    async def can_plan(self, interpreter: Interpreter) -> bool:
+        """Whether this worker would resolve for a host with such an interpreter, and can."""
+        return await self._sharing.can_plan(interpreter, self._reachable)
+
+    async def plan_for_host(self, question: HostQuestion, timeout: float) -> LockAnswer:
+        """The lock of a request over the facts of another host, or the error.
+
+        Long-polling: returns after `timeout` seconds at most, then without either.
+        """
+        try:
+            return LockAnswer(lock=await self._sharing.for_host(question, timeout), error=None)
+        except VirtualEnvError as error:
+            return LockAnswer(lock=None, error=Failure.of(error))
 
     # Wheels for other workers
 

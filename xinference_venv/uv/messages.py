@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from xinference_venv.errors import VirtualEnvError
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.pylock import REQUEST, Dependency, Resolution
 from xinference_venv.uv.stub_wheels import STUB_BUILD_TAG
@@ -264,9 +265,14 @@ def error_in(tail: Sequence[str]) -> str:
     return "\n".join(tail).strip()
 
 
-def is_unreachable(words: str, place: str = "") -> bool:
-    """Whether something at a place, by default any, could not be fetched."""
+def is_unreachable(words: str, place: str) -> bool:
+    """Whether something at a place could not be fetched."""
     return _NOT_FETCHED in words and place in words
+
+
+def could_not_fetch(error: VirtualEnvError) -> bool:
+    """Whether something failed since uv could not fetch what it needed."""
+    return _NOT_FETCHED in f"{error} {error.details.get('output', '')}"
 
 
 def is_unknown_issuer(words: str) -> bool:

@@ -1,7 +1,7 @@
-"""Which workers can fetch for others: the supervisor asks them, and remembers it for a minute.
+"""Which workers can help others: the supervisor asks them, and remembers it for a minute.
 
-All who ask get the same workers, so a wheel is fetched by one of them. A few are enough, so those
-of a large cluster are asked in turns.
+They fetch wheels, or resolve. All who ask get the same workers, so a wheel is fetched by one. A few
+are enough, so those of a large cluster are asked in turns.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _AT_ONCE = 16
 
 
 @dataclass(kw_only=True)
-class RelayFinder:
+class HelperFinder:
     """The workers that can help, found once a minute for each question."""
 
     workers: WorkerClients
