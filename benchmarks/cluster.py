@@ -2,13 +2,15 @@
 
     python -m benchmarks.cluster [--workers 1,8,32,100] [--dead 0,3] [--rounds N] [--json FILE]
                                  [--package REQUIREMENT]... [--index-url URL]
+                                 [--link 1,4,8] [--link-rounds N] [--link-only]
 
 Real workers with homes of their own, several in each of a few processes, on ports of the loopback
 address. Of three dead ones the first refuses connections, the second answers none of them (its
 packets are lost), the third accepts them and stands still; none sends heartbeats. The peer is a
 supervisor as plain xoscar has it: a reference and a call for each worker, all at once, without
 probe or deadline. The target: the dead delay nobody by more than one probe. Launches are of four
-workers, with real packages from a real index. Nothing fails because it took long.
+workers, with real packages from a real index. At last workers launch over one slow link to an
+index: see `link`. Nothing fails because it took long.
 """
 
 from __future__ import annotations
@@ -35,6 +37,14 @@ import xoscar as xo
 
 from benchmarks.ambient import model_block, scrub_environment, uv_cache
 from benchmarks.common import aligned
+from benchmarks.link import (
+    MEGABYTES,
+    MEGABYTES_A_SECOND,
+    WHEELS,
+    WORKERS,
+    link_table,
+    measure_link,
+)
 from xinference_venv.actors.cluster import create_worker, supervisor_pool
 from xinference_venv.actors.rpc import PROBE_SECONDS, WORKER_UID
 from xinference_venv.actors.wire_key import ensure_key
@@ -99,6 +109,10 @@ def main(arguments: Sequence[str]) -> int:
     if options.home:
         asyncio.run(_serve(options.home))
         return 0
+    if options.link_only:
+        ensure_key()
+        _print_link(options.link, options.link_rounds)
+        return 0
     sizes = [int(each) for each in options.workers.split(",")]
     dead = [int(each) for each in options.dead.split(",")]
     block = model_block(options.package or PACKAGES, options.index_url)
@@ -122,11 +136,27 @@ def main(arguments: Sequence[str]) -> int:
     print()
     lines = [(each.case, f"{each.value:.1f}", each.unit, str(each.uv_calls)) for each in launched]
     print(aligned(("launch", "value", "unit", "uv processes"), lines))
+    print()
+    _print_link(options.link, options.link_rounds)
     if options.json is not None:
         report = {"asked": [asdict(each) for each in asked]}
         report["launched"] = [asdict(each) for each in launched]
         Path(options.json).write_text(json.dumps(report, indent=1) + "\n", "utf-8")
     return 0
+
+
+def _print_link(workers: str, rounds: int) -> None:
+    """What crosses the link to the index, in a table."""
+    sizes = [int(each) for each in workers.split(",")]
+    rate = MEGABYTES_A_SECOND * 1e6
+    with tempfile.TemporaryDirectory() as sockets:
+        os.environ["XOSCAR_DIR"] = sockets
+        rows = asyncio.run(measure_link(sizes, rate=rate, rounds=rounds))
+    print(
+        f"{WHEELS} wheels of {MEGABYTES} MB, a link of {MEGABYTES_A_SECOND} MB/s; median of"
+        f" {rounds} rounds\n"
+    )
+    print(link_table(rows))
 
 
 async def _all_cases(
@@ -391,6 +421,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
     parser.add_argument("--workers", default="1,8,32,100", help="sizes, separated by commas")
     parser.add_argument("--dead", default="0,3", help="how many more are dead, likewise")
+    parser.add_argument("--link", default=WORKERS, help="sizes that download over one link")
+    parser.add_argument("--link-rounds", type=int, default=3, help="rounds of these downloads")
+    parser.add_argument("--link-only", action="store_true", help="nothing but these downloads")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="timed rounds of each case")
     parser.add_argument("--json", metavar="FILE", help="write the figures to a file")
     parser.add_argument("--package", action="append", help="instead of the default ones")

@@ -1,4 +1,4 @@
-"""The supervisor finds workers that can help: a few, once a minute, and none that has left."""
+"""The supervisor finds workers that can help: a few, for one survey, and none that has left."""
 
 from __future__ import annotations
 
@@ -68,6 +68,13 @@ async def test_who_left_or_was_restarted_since_is_none_of_them() -> None:
         {**cluster.clients.cluster.members[two].registration.to_dict(), "incarnation": "second"}
     )
     assert await cluster.find() == [three]
+
+
+async def test_who_joins_after_no_one_was_found_is_found_at_once() -> None:
+    cluster = Cluster(1)
+    assert await cluster.find() == []
+    cluster.able = {*cluster.clients.cluster.members}
+    assert await cluster.find() == [*cluster.able]
 
 
 async def test_who_does_not_answer_can_not_help() -> None:

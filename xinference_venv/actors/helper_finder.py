@@ -1,7 +1,7 @@
-"""Which workers can help others: the supervisor asks them, and remembers it for a minute.
+"""Which workers can help others: the supervisor asks them, and remembers it for minutes.
 
 They fetch wheels, or resolve. All who ask get the same workers, so a wheel is fetched by one. A few
-are enough, so those of a large cluster are asked in turns.
+are enough, so not all of a large cluster are asked at once.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from xinference_venv.planning.relay import Neighbour
 
 # A worker asks an index, which may not answer, for five seconds.
 _ASK_SECONDS = 10.0
-_KEPT_SECONDS = 60.0
+_KEPT_SECONDS = 300.0
 _ENOUGH = 4
-_AT_ONCE = 16
+_AT_FIRST = 8
 
 
 @dataclass(kw_only=True)
 class HelperFinder:
-    """The workers that can help, found once a minute for each question."""
+    """The workers that can help, found once in five minutes for each question."""
 
     workers: WorkerClients
     _found: dict[str, tuple[float, asyncio.Task[tuple[Neighbour, ...]]]] = field(
@@ -35,12 +35,13 @@ class HelperFinder:
     async def find(
         self, question: str, can: Callable[[WorkerProtocol], Awaitable[bool]]
     ) -> tuple[Neighbour, ...]:
-        """Some workers that say that they can, the same for all who ask this within a minute.
+        """Some workers that say that they can, the same for all who ask meanwhile.
 
         Those that left since are not among them.
         """
         at, task = self._found.get(question, (0.0, None))
-        if task is None or now() - at > _KEPT_SECONDS:
+        # Where there was none, one may have joined since.
+        if task is None or now() - at > _KEPT_SECONDS or (task.done() and not task.result()):
             task = asyncio.create_task(self._ask(can))
             self._found = {
                 each: found
@@ -65,8 +66,11 @@ class HelperFinder:
             if member.state(now()) is WorkerState.ALIVE
         ]
         found: list[Neighbour] = []
-        for start in range(0, len(members), _AT_ONCE):
-            some = members[start : start + _AT_ONCE]
+        count = _AT_FIRST
+        while members and len(found) < _ENOUGH:
+            some, members = members[:count], members[count:]
+            # Where none of the first can help, the one that can is to be found soon.
+            count *= 4
             answers = await asyncio.gather(*(self._answer(each, can) for each in some))
             found += [
                 Neighbour(
@@ -75,8 +79,6 @@ class HelperFinder:
                 for each, answer in zip(some, answers, strict=True)
                 if answer
             ]
-            if len(found) >= _ENOUGH:
-                break
         return tuple(found[:_ENOUGH])
 
     async def _answer(

@@ -22,8 +22,8 @@ from xinference_venv.service.launch_service import LaunchService
 from xinference_venv.service.wheel_relay import Reachable
 from xinference_venv.settings import RelayMode
 
-# An answer that no one took is kept for so long.
-_ANSWER_SECONDS = 60.0
+# So long an answer is kept for who is just between two questions; later it is asked afresh.
+_ANSWER_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,8 +45,9 @@ from xinference_venv.store.store import Store
 from xinference_venv.uv.installer import with_credentials
 
 PART_BYTES = 4 << 20
-# What an index or a host of files answered holds for so long.
-ANSWER_SECONDS = 60.0
+# What an index or a host of files answered holds for so long, and that it did not, for so long.
+_ANSWER_SECONDS = 60.0
+_NO_ANSWER_SECONDS = 10.0
 _BLOCK = 1 << 18
 # An index that does not have it answers so. The page of all projects may take it long.
 ANY_PROJECT = "pip"
@@ -129,7 +130,9 @@ class Reachable:
         if self.environment.get("UV_OFFLINE", "").lower() in TRUE_WORDS:
             return False
         at, task = self._kept.get(what, (0.0, None))
-        if task is None or time.monotonic() - at > ANSWER_SECONDS:
+        failed = task is not None and task.done() and not task.result()
+        kept = _NO_ANSWER_SECONDS if failed else _ANSWER_SECONDS
+        if task is None or time.monotonic() - at > kept:
             task = asyncio.create_task(answer())
             self._kept[what] = (time.monotonic(), task)
         # Who asks may be cancelled while others wait.
