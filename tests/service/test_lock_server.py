@@ -77,7 +77,8 @@ async def test_a_lock_is_found_over_the_facts_of_the_other_host(
     assert first.host_digest == helper.question.host.digest
     assert first.installed == {"lamp": "1.0"}
     assert "wick" in [each.name for each in first.with_role(Role.INHERITED)]
-    assert index.requests.count("GET /simple/lamp/") == 1
+    # One resolution asks twice at most: over the host and without it.
+    assert index.requests.count("GET /simple/lamp/") in (1, 2)
 
 
 async def test_what_may_not_serve_there_is_not_taken(helper: Helper) -> None:

@@ -12,7 +12,8 @@ from xinference_venv.planning.host import Interpreter
 from xinference_venv.planning.relay import Neighbour, WheelFile, WheelPart
 from xinference_venv.planning.remote_question import HostQuestion
 
-_ANSWER_SECONDS = 5.0
+# A worker that fetches, unpacks and resolves for others may be slow to answer.
+_ANSWER_SECONDS = 20.0
 # The supervisor asks workers in turn, each of which may ask an index that does not answer.
 _SURVEY_SECONDS = 60.0
 

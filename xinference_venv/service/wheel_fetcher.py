@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from xinference_venv.errors import DeadlineExceeded, NotFound, VerificationFailed, VirtualEnvError
+from xinference_venv.errors import (
+    DeadlineExceeded,
+    InvalidSource,
+    NotFound,
+    StoreError,
+    VerificationFailed,
+    VirtualEnvError,
+)
 from xinference_venv.planning.relay import (
     Neighbour,
     WheelFile,
@@ -27,7 +34,8 @@ from xinference_venv.settings import RelayMode
 from xinference_venv.store.atomic import Disk
 
 _AT_ONCE = 4
-_POLL_SECONDS = 20.0
+# So often it is heard how much a relay has.
+_POLL_SECONDS = 2.0
 _PATIENCE_SECONDS = 60.0
 _AGAIN_SECONDS = 0.05
 
@@ -120,7 +128,7 @@ class _Fetching:
                     continue
                 try:
                     return await self._from(each, wheel)
-                except NotFound as error:
+                except (NotFound, InvalidSource, StoreError) as error:
                     self.note(f"{each.address} has no {wheel.file_name} to give: {error}")
                 except VirtualEnvError as error:
                     self._gone.add(each.address)

@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from typing import BinaryIO
@@ -218,8 +219,14 @@ class WheelRelay:
         if fetch is None:
             fetch = self._fetches[wheel.sha256] = _Fetch()
             fetch.task = asyncio.create_task(self._run(wheel, fetch))
-            fetch.task.add_done_callback(lambda _: self._fetches.pop(wheel.sha256, None))
+            fetch.task.add_done_callback(partial(self._forget, wheel.sha256))
         return fetch
+
+    def _forget(self, sha256: str, task: asyncio.Task[None]) -> None:
+        del self._fetches[sha256]
+        if not task.cancelled():
+            # Retrieved, in case no one waits for it any more.
+            task.exception()
 
     async def _run(self, wheel: WheelFile, fetch: _Fetch) -> None:
         async with self._slots:
