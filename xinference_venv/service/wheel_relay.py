@@ -296,6 +296,10 @@ def _open(
         try:
             response: HTTPResponse = opener.open(request, timeout=_READ_SECONDS)
             return response
+        except urllib.error.HTTPError as error:
+            # It is an answer as well, whose connection is to be closed.
+            error.close()
+            raise
         except urllib.error.URLError as error:
             if not isinstance(error.reason, ssl.SSLError):
                 raise
