@@ -69,6 +69,19 @@ def test_a_file_system_without_inodes_is_named(field: Field, inodes: int) -> Non
     assert check["verdict"] == "failed" and "df -i" in check["hint"]
 
 
+@pytest.mark.parametrize("kibibytes", [4, 32, 128, 256, 320, 400])
+def test_a_file_system_that_is_full_is_named_with_the_file_whatever_is_written_last(
+    field: Field, kibibytes: int
+) -> None:
+    small = field.under(f"mount -t tmpfs -o size={kibibytes}k none {field.home}")
+    said = small.launch("lantern==1.0", "wick")
+    assert said.status in (5, 6), said.output + said.errors
+    assert "No space left" in said.error["message"]
+    assert str(field.home) in said.error["message"]
+    assert "gc" in said.error["details"]["hint"]
+    assert "Traceback" not in said.errors
+
+
 QUOTA = """
 mkdir -p {folder}/whole
 mount -o loop {image} {folder}/whole

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import tomli_w
 from packaging.utils import canonicalize_name
 
+from xinference_venv._util.files import write_private_file
 from xinference_venv._util.redact import secrets_of
 from xinference_venv.errors import BuildFailed, InstallFailed, UvFailed
 from xinference_venv.planning.lock import EnvLock
@@ -69,7 +70,7 @@ class Builder:
         file = self.scratch / "pylock.install.toml"
         document = with_credentials(lock.pylock(), urls)
         document["packages"] = split_into_stretches(document["packages"], lock.sizes)
-        file.write_text(tomli_w.dumps(document), "utf-8")
+        write_private_file(file, tomli_w.dumps(document).encode())
         return argv.install(
             lock=str(file),
             python=str(self.env / "bin" / "python"),
@@ -106,7 +107,7 @@ class Builder:
         urls = self._urls_with_credentials()
         file = self.scratch / "pylock.sources.toml"
         document = pylock_of(sources)
-        file.write_text(tomli_w.dumps(with_credentials(document, urls)), "utf-8")
+        write_private_file(file, tomli_w.dumps(with_credentials(document, urls)).encode())
         names = [package["name"] for package in sources]
         try:
             await self.uv(
@@ -142,7 +143,8 @@ class Builder:
         if not self.spec.build_constraints:
             return None
         file = self.scratch / "build-constraints.txt"
-        file.write_text("".join(f"{line}\n" for line in self.spec.build_constraints), "utf-8")
+        lines = "".join(f"{line}\n" for line in self.spec.build_constraints)
+        write_private_file(file, lines.encode())
         return str(file)
 
     def _urls_with_credentials(self) -> list[str]:

@@ -33,6 +33,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from xinference_venv._util.files import write_private_file
 from xinference_venv._util.redact import secrets_of
 from xinference_venv._util.tasks import cancel, ignore
 from xinference_venv.errors import DeadlineExceeded, ResolutionFailed, UvFailed
@@ -112,7 +113,7 @@ def write_stubs(host: HostFacts, folder: Path) -> None:
         content = stub_wheel(
             each, tag, host_versions=host.versions, markers=host.interpreter.markers
         )
-        (folder / stub_file_name(each, tag)).write_bytes(content)
+        write_private_file(folder / stub_file_name(each, tag), content)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,7 +147,7 @@ def _write_files(folder: Path, files: Mapping[str, Sequence[str]]) -> argv.Resol
         if not lines:
             return None
         path = folder / f"{name}.txt"
-        path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        write_private_file(path, "".join(f"{line}\n" for line in lines).encode())
         return str(path)
 
     return argv.ResolutionFiles(

@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from xinference_venv._util.files import write_private_file
 from xinference_venv._util.records import Record
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.planning.host import Interpreter
@@ -271,7 +272,7 @@ class _Composition:
             target = os.path.join(roots[link.place].format(link.tree), link.name)
             os.symlink(target, f"{folder}/{link.name}")
         for written in plan.written:
-            (folder / written.name).write_text(written.text, "utf-8")
+            write_private_file(folder / written.name, written.text.encode())
         for name in {"bin", *(each.path.partition("/")[0] for each in plan.prefix_files)} - {"lib"}:
             os.symlink(f"../{VENV_NAME}/{name}", self._view / name)
 
@@ -280,7 +281,7 @@ class _Composition:
         folder = self._venv / self._library
         self._placed.append(place_files(_sources(plan, self._layout), folder))
         for written in plan.written:
-            (folder / written.name).write_text(written.text, "utf-8")
+            write_private_file(folder / written.name, written.text.encode())
 
     def make_prefix(self, plan: ViewPlan) -> None:
         """Make the programs, scripts and data files."""

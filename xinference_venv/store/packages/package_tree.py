@@ -29,6 +29,7 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from xinference_venv._util.files import write_private_file
 from xinference_venv._util.records import digest_of
 from xinference_venv.errors import InstallFailed, VerificationFailed
 from xinference_venv.planning.package import (
@@ -309,7 +310,7 @@ class _Finishing:
         elif not first.startswith(b"#!" + os.fsencode(self.env / "bin" / "python")):
             return False
         script.unlink()
-        script.write_bytes(b"#!python\n" + rest)
+        write_private_file(script, b"#!python\n" + rest)
         script.chmod(0o755)
         return True
 
@@ -479,7 +480,7 @@ class _Finishing:
         content = format_record(sorted(rows)).encode("utf-8", "surrogateescape")
         record = self.tree / SITE / path
         record.unlink(missing_ok=True)
-        record.write_bytes(content)
+        write_private_file(record, content)
         record.chmod(_FILE_MODE)
         return hashlib.sha256(content).hexdigest()
 
