@@ -126,6 +126,17 @@ def test_what_a_caller_uninstalled_is_not_brought_back_by_another_call(place: Pl
     assert "lamp" in place.visible()
 
 
+def test_what_a_caller_uninstalled_brings_the_hosts_copy_to_light_again(place: Place) -> None:
+    manager = place.launch("wick==2.0", "oil")
+    assert place.visible()["wick"] == "2.0"
+    uninstall = [manager._get_uv_path(), "pip", "uninstall", "-p", str(manager.get_python_path())]
+    subprocess.run([*uninstall, "wick"], check=True, capture_output=True)
+    assert place.visible().items() >= {"wick": "1.0", "oil": "1.0"}.items()
+    assert place.says("import wick; print(wick.__version__)") == "1.0"
+    place.install(manager, "lantern<2")
+    assert place.visible().items() >= {"wick": "1.0", "lantern": "1.0", "stand": "1.0"}.items()
+
+
 def test_without_skip_installed_nothing_of_the_host_serves(place: Place) -> None:
     manager = place.launch("lantern<2", skip_installed=False)
     assert list(Path(manager.get_lib_path()).glob("wick-*"))

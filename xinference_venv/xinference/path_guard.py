@@ -4,19 +4,27 @@ Whoever uses the environment writes a ``.pth`` file of their own into it that ad
 site-packages, and with it all that the layer hides. ``.pth`` files run in the order of their
 names: the guard's first one has the host's folders left out from then on, its last one, just
 before that of the layer, takes out what came in all the same.
+
+It also knows which copies of the host's those of the environment replace: Xinference takes a copy
+out of an environment (``uv pip uninstall``), and expects the host's to be seen then.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from xinference_venv.errors import StoreError
+from xinference_venv.planning.host import HostDistribution
 from xinference_venv.store.atomic import Disk
+from xinference_venv.store.paths import LAYER_NAME
 
 _MODULE = "_xinference_venv_guard"
 _FIRST = "00-xinference-venv-guard.pth"
 _LAST = "zzzy-xinference-venv-guard.pth"
+_REPLACED = "replaced"
 GUARD_NAMES = frozenset({f"{_MODULE}.py", _FIRST, _LAST})
 
 _SOURCE = '''\
@@ -27,6 +35,8 @@ import site
 import sys
 
 HOST = frozenset({host!r})
+# The host's copies that show again when the environment's own metadata is gone.
+REPLACED = {replaced!r}
 
 _addsitedir = site.addsitedir
 
@@ -46,13 +56,56 @@ def end():
     """Take out those that came in as plain paths."""
     site.addsitedir = _addsitedir
     sys.path[:] = [path for path in sys.path if not path or os.path.realpath(path) not in HOST]
+    here = os.path.dirname(os.path.abspath(__file__))
+    for metadata, name in REPLACED.items():
+        if not os.path.isdir(os.path.join(here, metadata)):
+            sys.path.append(os.path.join(sys.prefix, {layer!r}, {folder!r}, name))
 '''
 
 
-def write_guard(disk: Disk, site_packages: Path, search_path: Iterable[str]) -> None:
-    """Let an environment leave out the entries of the host's search path."""
+def write_guard(
+    disk: Disk, site_packages: Path, search_path: Iterable[str], replaced: dict[str, str]
+) -> None:
+    """Let an environment leave out the entries of the host's search path.
+
+    `replaced` is what `link_replaced` gave.
+    """
     host = sorted({os.path.realpath(entry) for entry in search_path})
-    disk.write(site_packages / f"{_MODULE}.py", _SOURCE.format(host=host).encode(), durable=False)
+    source = _SOURCE.format(host=host, replaced=replaced, layer=LAYER_NAME, folder=_REPLACED)
+    disk.write(site_packages / f"{_MODULE}.py", source.encode(), durable=False)
     for name, step in ((_FIRST, "begin"), (_LAST, "end")):
         line = f"import {_MODULE}; {_MODULE}.{step}()\n"
         disk.write(site_packages / name, line.encode(), durable=False)
+
+
+def link_replaced(
+    disk: Disk,
+    env: Path,
+    own: Iterable[HostDistribution],
+    host: Iterable[HostDistribution],
+) -> dict[str, str]:
+    """Link the host's copies of what an environment has itself, to be shown should that go.
+
+    Gives for each metadata folder of the environment the name under which the links lie. Left out
+    is what shares a name in the host's folder with others: it would bring these along.
+    """
+    every = tuple(host)
+    owners = Counter((each.location, entry) for each in every for entry in each.entries)
+    by_name = {each.name: each for each in every}
+    linked = {}
+    for each in own:
+        copy = by_name.get(each.name)
+        if copy is None or not copy.entries:
+            continue
+        names = {*copy.entries, copy.metadata} - {"__pycache__"}
+        if any(owners[copy.location, name] > 1 for name in names):
+            continue
+        folder = env / LAYER_NAME / _REPLACED / each.name
+        try:
+            disk.make_directory(folder)
+            for name in names:
+                os.symlink(os.path.join(copy.location, name), folder / name)
+        except OSError as error:
+            raise StoreError(f"could not link the host's packages: {error}") from error
+        linked[each.metadata] = each.name
+    return linked

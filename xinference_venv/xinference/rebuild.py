@@ -50,11 +50,12 @@ from xinference_venv.xinference.application import (
 from xinference_venv.xinference.carry_over import (
     carry_over,
     contents_of,
+    own_distributions,
     unlink_from_cache,
 )
 from xinference_venv.xinference.engine import Engine
 from xinference_venv.xinference.installation import Installation
-from xinference_venv.xinference.path_guard import write_guard
+from xinference_venv.xinference.path_guard import link_replaced, write_guard
 from xinference_venv.xinference.record import (
     RECORD_NAME,
     Call,
@@ -319,7 +320,12 @@ class Change:
             host = self.host.distributions
             carry_over(self.path, staged, kept=plan.kept, gone=plan.gone, host=host)
         disk = self.engine.store.disk
-        write_guard(disk, site_packages_of(staged), self.host.interpreter.search_path)
+        replaced = {}
+        if plan.lock.inherit is InheritMode.HOST:
+            own = own_distributions(staged, self.spec.interpreter)
+            replaced = link_replaced(disk, staged, own, self.host.distributions)
+        search_path = self.host.interpreter.search_path
+        write_guard(disk, site_packages_of(staged), search_path, replaced)
         write_use_hook(disk, staged)
 
     # Putting it in its place
