@@ -160,8 +160,8 @@ def main(arguments: Sequence[str]) -> int:
             continue
         print(f"  only xoscar: {[each for each in theirs if each not in ours]}")
         print(f"  only ours:   {[each for each in ours if each not in theirs]}")
-        if sorted(theirs) == sorted(ours):
-            print("  in another order")
+        if {*theirs} == {*ours}:
+            print("  the same lines, in another order or some of them twice")
     for reason, models in refused.items():
         print(f"refused by Xinference, {models[0]} and {len(models) - 1} more: {reason}")
     print(
