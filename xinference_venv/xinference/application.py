@@ -6,6 +6,7 @@ resolution, what contradicts them all the same, and whether Xinference works wit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ from xinference_venv.uv.subprocess import ProcessRunner
 APPLICATION = "xinference"
 # The module of the actor that a model process runs, which imports the rest, xoscar too.
 _IMPORTED_BY_MODELS = ("xinference.core.model",)
+# How uv's resolver prints ``==1.0``.
+_EXACT = re.compile(r">=(\S+), <\1\+")
 OTHER_VERSIONS = (
     "ask for other versions: packages given at the launch, `--virtual-env-package NAME==VERSION` or"
     " virtual_env_packages of a request, replace the model's of the same name"
@@ -108,10 +111,11 @@ def _requirers(
 ) -> tuple[str, ...]:
     """Who does not do with the host's version."""
     return tuple(
-        f"{'the request' if requirer == REQUEST else requirer} requires {name}{each.ranges}"
+        "the model asks for it" if requirer == REQUEST else f"{requirer} requires {name}{ranges}"
         for requirer, dependencies in sorted(requires.items())
         for each in dependencies
         if each.name == name and not each.allows(of_host)
+        for ranges in (_EXACT.sub(r"==\1", each.ranges),)
     )
 
 

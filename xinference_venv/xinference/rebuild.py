@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from xinference_venv._util.records import digest_of
 from xinference_venv._util.tasks import finish_in_thread
 from xinference_venv.errors import ResolutionFailed, StoreError
 from xinference_venv.inventory.inventory import users_error
@@ -31,6 +32,7 @@ from xinference_venv.service.phases import in_phase
 from xinference_venv.service.prepare import staging_folder
 from xinference_venv.settings import InheritMode
 from xinference_venv.store.envs.inspect import inspect_env, site_packages_of
+from xinference_venv.store.envs.proofs import is_proved, keep_proof
 from xinference_venv.store.process_scan import users_of
 from xinference_venv.store.sweep import sweep
 from xinference_venv.store.use_lock import (
@@ -307,11 +309,22 @@ class Change:
         visible = in_phase(Phase.VERIFYING, assembly.check_visible(lock, staged))
         raise_faults([*inspection.faults, *await visible])
         if plan.contradictions:
-            proving = prove_application(
-                self.engine.uv.door, str(staged / "bin" / "python"), plan.contradictions
-            )
-            await in_phase(Phase.VERIFYING, proving)
+            await in_phase(Phase.VERIFYING, self._prove_application(plan, staged))
         return lock
+
+    async def _prove_application(self, plan: Plan, staged: Path) -> None:
+        """Raises `VerificationFailed` unless the application works with what contradicts it.
+
+        What was proved once of the same distributions over the same host takes no process again.
+        """
+        disk, layout = self.engine.store.disk, self.engine.store.layout
+        installed = sorted(plan.lock.installed.items())
+        proof = digest_of(["application", installed, self.host.fingerprint])
+        if await asyncio.to_thread(is_proved, disk, layout, proof):
+            return
+        python = str(staged / "bin" / "python")
+        await prove_application(self.engine.uv.door, python, plan.contradictions)
+        await asyncio.to_thread(keep_proof, disk, layout, proof)
 
     def _furnish(self, plan: Plan, staged: Path) -> None:
         """What of the new environment is neither uv's nor the layer's."""
