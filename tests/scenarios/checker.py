@@ -44,7 +44,7 @@ IN_THE_STORE = frozenset(
             "leases",
             "logs",
         ),
-        *("keys", "hosts", "processes", "uv-cache", "resolutions"),
+        *("keys", "hosts", "processes", "uv-cache", "resolutions", "relay"),
         *("file-system.json", "first-seen.json"),
     }
 )

@@ -53,7 +53,17 @@ def test_a_store_is_made_once_and_opened_again(tmp_path: Path) -> None:
     assert sorted(each.name for each in again.layout.store.iterdir()) == [
         *("envs", "file-system.json", "first-seen.json", "hosts", "joined", "keys", "leases"),
         *("locks", "logs"),
-        *("packages", "processes", "proofs", "resolutions", "staging", "stubs", "trash", "wheels"),
+        *(
+            "packages",
+            "processes",
+            "proofs",
+            "relay",
+            "resolutions",
+            "staging",
+            "stubs",
+            "trash",
+            "wheels",
+        ),
     ]
 
 
