@@ -27,7 +27,7 @@ from benchmarks.ambient import base_python, model_block, scrub_environment, uv_c
 from xinference_venv.client import local_client
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE
-from xinference_venv.store.envs.compose import read_view
+from xinference_venv.store.envs.view_record import read_view
 from xinference_venv.store.store import Store
 
 PACKAGES = (

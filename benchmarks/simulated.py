@@ -34,18 +34,12 @@ from xinference_venv.inventory.cluster_state import (
     WorkerSnapshot,
 )
 from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.environments import Environment, WorkerSkippedItem
 from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.inventory import EnvEntry, RemovalPlan
 from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
 from xinference_venv.inventory.replicas import LockSource
-from xinference_venv.inventory.reports import (
-    Environment,
-    JobReport,
-    Participants,
-    RemovalReport,
-    Survey,
-    WorkerSkippedItem,
-)
+from xinference_venv.inventory.reports import JobReport, Participants, RemovalReport, Survey
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.observability.cluster_measures import WorkerMeasures
 from xinference_venv.observability.metrics import STARTED

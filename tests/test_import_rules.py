@@ -57,7 +57,7 @@ WIRE_TYPES = f"{xinference_venv.__name__}.actors.protocols"
 """What supervisor and worker answer, as types alone: it loads no actor."""
 
 PROCESS_DOOR = "uv/subprocess.py"
-BEHIND_THE_DOOR = frozenset({"uv/reaped_process.py", "uv/reaper.py"})
+BEHIND_THE_DOOR = frozenset({"uv/become.py", "uv/reaped_process.py", "uv/reaper.py"})
 
 ALLOWED_BROAD_EXCEPT: tuple[str, ...] = (
     "service/launch_service.py: LaunchService._run",

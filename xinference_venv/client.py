@@ -10,18 +10,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
-
-import xoscar as xo
+from typing import TYPE_CHECKING, Any
 
 from xinference_venv._util.tasks import ignore
 from xinference_venv.actors import rpc
-from xinference_venv.actors.cluster import create_worker, local_cluster
-from xinference_venv.actors.cluster import supervisor_pool as supervisor_pool
-from xinference_venv.actors.cluster import worker_pool as worker_pool
 from xinference_venv.actors.protocols import SupervisorProtocol as SupervisorProtocol
 from xinference_venv.actors.protocols import WorkerReference
-from xinference_venv.diagnosis.diagnose import examine as examine
 from xinference_venv.errors import InvalidInput, VirtualEnvError, WorkerUnavailable
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.jobs import JobEvent, PreparedEnvironment
@@ -29,8 +23,12 @@ from xinference_venv.inventory.replicas import Replica
 from xinference_venv.inventory.selection import EVERY, Selection
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.runtime.actor_spec import ActorClass
-from xinference_venv.runtime.model_process import ModelProcess, start_model_process
-from xinference_venv.runtime.remote_actor import create_actor
+
+# What asks a supervisor does without all that a worker needs: such is imported where it is used.
+if TYPE_CHECKING:
+    from xinference_venv.actors.cluster import supervisor_pool as supervisor_pool
+    from xinference_venv.actors.cluster import worker_pool as worker_pool
+    from xinference_venv.runtime.model_process import ModelProcess
 
 _POLL_SECONDS = 20.0
 # Longer than anything that a supervisor does before it answers.
@@ -136,7 +134,8 @@ class Client:
                     raise answer.error.error()
                 if answer.result is not None:
                     return answer.result, answer.workers
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, BrokenPipeError):
+            # Who hears the events may be gone: no caller waits for the launch then.
             await asyncio.shield(self.supervisor.cancel(job))
             raise
 
@@ -148,6 +147,8 @@ class Client:
         variables: Mapping[str, str] | None = None,
     ) -> ModelProcess:
         """Start a model process in a prepared environment; it ends with this client."""
+        from xinference_venv.runtime.model_process import start_model_process
+
         process = await start_model_process(
             self.pool, self.worker, environment, label=label, variables=variables
         )
@@ -160,6 +161,8 @@ class Client:
 
     async def create_actor(self, process: ModelProcess, actor: ActorClass, *, uid: str) -> None:
         """Create an actor in a model process; raises `ModelStartFailed`."""
+        from xinference_venv.runtime.remote_actor import create_actor
+
         await create_actor(process, actor, uid=uid)
 
     async def release(self, environment: PreparedEnvironment) -> None:
@@ -202,6 +205,10 @@ async def worker_client(
     `create_worker`. At the end the model processes are stopped, it leaves the cluster, and its
     jobs are cancelled.
     """
+    import xoscar as xo
+
+    from xinference_venv.actors.cluster import create_worker
+
     worker = await create_worker(pool.external_address, environ, supervisor=supervisor)
     client = Client(supervisor=supervisor_at(supervisor), own_worker=worker, pool=pool)
     try:
@@ -215,9 +222,19 @@ async def worker_client(
 @asynccontextmanager
 async def local_client(environ: Mapping[str, str] | None = None) -> AsyncIterator[Client]:
     """A client of actors that live in this process, on the loopback address only."""
+    from xinference_venv.actors.cluster import local_cluster
+
     async with local_cluster(environ) as cluster:
         client = Client(supervisor=cluster.supervisor, own_worker=cluster.worker, pool=cluster.pool)
         try:
             yield client
         finally:
             await client.close()
+
+
+def __getattr__(name: str) -> object:
+    if name not in ("supervisor_pool", "worker_pool"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from xinference_venv.actors import cluster
+
+    return getattr(cluster, name)

@@ -24,8 +24,13 @@ from xinference_venv.errors import WorkerUnavailable
 from xinference_venv.inventory.cluster_state import WorkerState, WorkerStatus
 from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.gathered import Gathered, UnreachableWorker
-from xinference_venv.inventory.lease import Holder, LeaseEntry, ProcessIdentity
-from xinference_venv.inventory.reports import ReleaseReport, WorkerLease
+from xinference_venv.inventory.lease import (
+    Holder,
+    LeaseEntry,
+    ProcessIdentity,
+    ReleaseReport,
+    WorkerLease,
+)
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.store.process_identity import identify
 from xinference_venv.store.store import Store

@@ -17,7 +17,7 @@ from xinference_venv.inventory.diff import (
     parse_name,
 )
 from xinference_venv.inventory.env import EnvState
-from xinference_venv.inventory.reports import Environment
+from xinference_venv.inventory.environments import Environment
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.lock import LockedDistribution, Role
 

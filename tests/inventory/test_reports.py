@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from xinference_venv.inventory.reports import Environment, differing
+from xinference_venv.inventory.environments import Environment, differing
 
 
 def entry(worker: str, digest: str | None, state: str = "ready", **other: Any) -> Environment:

@@ -8,8 +8,9 @@ from tests import fakes
 from tests.plain import of_json
 from xinference_venv.inventory.cluster_state import WorkerStatus
 from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.environments import Environment, Environments
 from xinference_venv.inventory.gathered import Gathered
-from xinference_venv.inventory.reports import Environment, Environments, JobSummary
+from xinference_venv.inventory.reports import JobSummary
 from xinference_venv.inventory.watch_state import Change, Event, Kind, Snapshot, WatchState
 
 FIRST, SECOND = "10.0.0.1:4000", "10.0.0.2:4000"

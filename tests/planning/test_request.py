@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xinference_venv._util.names import check_python_version
 from xinference_venv.errors import (
     InvalidInput,
     InvalidModelSpec,
@@ -21,7 +22,6 @@ from xinference_venv.planning.request import (
     check_format_name,
     check_model_name,
     check_model_uid,
-    check_python_version,
 )
 from xinference_venv.settings import InheritMode
 

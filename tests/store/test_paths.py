@@ -9,12 +9,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fakes import key
+from xinference_venv._util.names import check_python_version
 from xinference_venv.errors import InvalidInput, StoreError
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.request import (
     check_engine_name,
     check_model_name,
-    check_python_version,
 )
 from xinference_venv.store.paths import StorePaths
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
-from packaging import requirements as pep508
-from packaging.utils import InvalidName as InvalidPackageName
-from packaging.utils import canonicalize_name
-
 from xinference_venv._util.humanize import quoted
-from xinference_venv.errors import InvalidName, InvalidRequirement
+from xinference_venv.errors import InvalidName, InvalidPythonVersion, InvalidRequirement
+
+MAX_NAME_BYTES = 255  # a name becomes a directory's name, and this is what file systems allow
+_PYTHON_VERSION = re.compile(r"3\.(0|[1-9][0-9]{0,2})(\.(0|[1-9][0-9]{0,2}))?")
 
 
 def check_distribution_names(names: Iterable[str]) -> tuple[str, ...]:
     """Names of distributions, normalized (PEP 503); raises `InvalidName`."""
+    if not (names := tuple(names)):
+        return ()
+    # What reads the settings of a process that only looks does without it.
+    from packaging.utils import InvalidName as InvalidPackageName
+    from packaging.utils import canonicalize_name
+
     checked = []
     for name in names:
         try:
@@ -32,6 +38,10 @@ def check_version_bounds(lines: Iterable[str]) -> tuple[str, ...]:
     A URL is none: it would bring a package from a place that is not allowed. Raises
     `InvalidRequirement`.
     """
+    if not (lines := tuple(lines)):
+        return ()
+    from packaging import requirements as pep508
+
     checked = []
     for line in lines:
         try:
@@ -45,3 +55,16 @@ def check_version_bounds(lines: Iterable[str]) -> tuple[str, ...]:
             )
         checked.append(str(requirement))
     return tuple(dict.fromkeys(checked))
+
+
+def check_python_version(value: object) -> str:
+    """Return ``value`` if it is ``MAJOR.MINOR`` or ``MAJOR.MINOR.PATCH`` of Python 3.
+
+    Raises `InvalidPythonVersion`. Whether the host has such an interpreter is not asked here.
+    """
+    if not isinstance(value, str) or not _PYTHON_VERSION.fullmatch(value):
+        raise InvalidPythonVersion(
+            f"Invalid Python version {quoted(value)}",
+            {"hint": "Allowed are MAJOR.MINOR and MAJOR.MINOR.PATCH of Python 3, like 3.11."},
+        )
+    return value

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -20,6 +22,8 @@ async def finish(*tasks: asyncio.Future[Any]) -> None:
     What they leave behind would be worked on while it is cleaned away. What became of them is
     theirs to tell.
     """
+    import asyncio
+
     cancelled = False
     while running := [each for each in tasks if not each.done()]:
         try:
@@ -52,6 +56,8 @@ async def finish_in_thread(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.
     A thread can't be cancelled. One that is not waited for would go on while what it works on is
     cleaned away, and make some of it again; so the cancellation is raised when it has ended.
     """
+    import asyncio
+
     task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
     await finish(task)
     return task.result()

@@ -16,27 +16,23 @@ from xinference_venv.inventory.cluster_state import (
     WorkerSnapshot,
     WorkerStatus,
 )
+from xinference_venv.inventory.environments import Environment, Environments, WorkerSkippedItem
 from xinference_venv.inventory.gathered import Gathered
-from xinference_venv.inventory.job_log import LogPart
+from xinference_venv.inventory.job_log import LogPart, WholeLog
+from xinference_venv.inventory.lease import ReleaseReport, WorkerLease
+from xinference_venv.inventory.packages import EnvironmentPackages
 from xinference_venv.inventory.replicas import LockSource
 from xinference_venv.inventory.reports import (
     CollectionReport,
     DiskUsage,
-    Environment,
-    EnvironmentPackages,
-    Environments,
     JobReport,
     JobSummary,
     LaunchPlan,
     LockAnswer,
     Participants,
-    ReleaseReport,
     RemovalReport,
     Survey,
     VerifiedEnvironment,
-    WholeLog,
-    WorkerLease,
-    WorkerSkippedItem,
 )
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.observability.cluster_measures import ClusterMeasures, WorkerMeasures

@@ -28,25 +28,20 @@ from xinference_venv.inventory.cluster_state import (
     WorkerSnapshot,
     WorkerStatus,
 )
+from xinference_venv.inventory.environments import Environments, WorkerSkippedItem, differing
 from xinference_venv.inventory.gathered import Gathered
-from xinference_venv.inventory.job_log import LogPart
-from xinference_venv.inventory.lease import Holder
+from xinference_venv.inventory.job_log import LogPart, WholeLog
+from xinference_venv.inventory.lease import Holder, ReleaseReport, WorkerLease
+from xinference_venv.inventory.packages import EnvironmentPackages
 from xinference_venv.inventory.replicas import Replica
 from xinference_venv.inventory.reports import (
     CollectionReport,
     DiskUsage,
-    EnvironmentPackages,
-    Environments,
     JobReport,
     JobSummary,
     LaunchPlan,
-    ReleaseReport,
     RemovalReport,
     VerifiedEnvironment,
-    WholeLog,
-    WorkerLease,
-    WorkerSkippedItem,
-    differing,
 )
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.observability.cluster_measures import ClusterMeasures, WorkerMeasures

@@ -25,26 +25,23 @@ from xinference_venv.diagnosis.checks import Diagnosis
 from xinference_venv.diagnosis.diagnose import examine
 from xinference_venv.errors import WorkerUnavailable
 from xinference_venv.inventory.cluster_state import HEARTBEAT_SECONDS, PROTOCOL, Registration
+from xinference_venv.inventory.environments import Environment, WorkerSkippedItem
 from xinference_venv.inventory.failure import Failure
-from xinference_venv.inventory.job_log import LogPart
+from xinference_venv.inventory.job_log import LogPart, WholeLog
+from xinference_venv.inventory.lease import ReleaseReport, WorkerLease
+from xinference_venv.inventory.packages import EnvironmentPackages
 from xinference_venv.inventory.replicas import LockSource
 from xinference_venv.inventory.reports import (
     CollectionReport,
     DiskUsage,
-    Environment,
-    EnvironmentPackages,
     JobReport,
     JobSummary,
     LaunchPlan,
     LockAnswer,
     Participants,
-    ReleaseReport,
     RemovalReport,
     Survey,
     VerifiedEnvironment,
-    WholeLog,
-    WorkerLease,
-    WorkerSkippedItem,
 )
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.observability.cluster_measures import WorkerMeasures

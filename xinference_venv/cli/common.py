@@ -1,62 +1,56 @@
-"""How the long-running commands write their log, on standard error."""
+"""What the commands share: options, work on this host or on a cluster, printing of results."""
 
 from __future__ import annotations
 
 import json
-import logging
+import os
+import shutil
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
-from rich.console import Console, RenderableType
-from rich.text import Text
 
 from xinference_venv._util.humanize import printable_lines
 from xinference_venv._util.records import Record
-from xinference_venv.cli import completion_candidates, session
-from xinference_venv.cli.completion_candidates import SUPERVISOR
+from xinference_venv.cli import shell_complete
 from xinference_venv.cli.help import SUPERVISOR_VARIABLE
-from xinference_venv.cli.render import environments
-from xinference_venv.cli.render.cluster import unreachable, unreachable_workers
-from xinference_venv.cli.render.documents import Serving, WebPage
+from xinference_venv.cli.render.text import Part, failed, lines_of
+from xinference_venv.cli.shell_complete import SUPERVISOR
 from xinference_venv.errors import InvalidInput, VirtualEnvError
 from xinference_venv.inventory import gathered
-from xinference_venv.inventory.diff import EnvironmentDifference
 from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.selection import Selection
-from xinference_venv.observability.logging import LogFormat, formatter_of
 
 if TYPE_CHECKING:
     from xinference_venv.client import Client
+    from xinference_venv.service.this_host import ThisHost
 
+_WIDE = "xinference_venv.wide"
 
 _T = TypeVar("_T")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def log_option(command: _Command) -> _Command:
-    """The option that says how the log is written; `start_logging` takes its value."""
-    return click.option(
-        "--log-format",
-        type=click.Choice([each.value for each in LogFormat]),
-        default=LogFormat.TEXT.value,
-        show_default=True,
-        help="The log on standard error: lines for people, or a JSON document for each record.",
-    )(command)
-
-
-def start_logging(log_format: str) -> None:
-    """Write what this program, and what it stands on, logs from now on."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter_of(LogFormat(log_format)))
-    logging.basicConfig(handlers=[handler])
-    logging.getLogger("xinference_venv").setLevel(logging.INFO)
-
-
 def json_option(command: _Command) -> _Command:
     text = "Print one JSON document instead, errors included."
     return click.option("--json", "as_json", is_flag=True, help=text)(command)
+
+
+def wide_option(command: _Command) -> _Command:
+    """The option of commands that print a table; `show` follows it."""
+    return click.option(
+        "--output",
+        "-o",
+        type=click.Choice(["wide"]),
+        callback=_remember_wide,
+        expose_value=False,
+        help="wide: every column of the table, also those that the terminal has no room for.",
+    )(command)
+
+
+def _remember_wide(context: click.Context, option: click.Parameter, value: str | None) -> None:
+    context.meta[_WIDE] = value is not None
 
 
 def cluster_option(command: _Command) -> _Command:
@@ -78,7 +72,7 @@ def on_workers(command: _Command) -> _Command:
     option = click.option(
         "--worker",
         "worker_ip",
-        shell_complete=completion_candidates.workers,
+        shell_complete=shell_complete.workers,
         metavar="IP_OR_ADDRESS",
         help=text,
     )
@@ -130,8 +124,25 @@ def on_cluster() -> bool:
 
 def with_client(work: Callable[[Client], Awaitable[_T]]) -> _T:
     """The result of work with a client of the selected cluster, or of this process."""
+    from xinference_venv.cli import session
+
     check_worker_option()
     return session.with_client(work, supervisor=supervisor_address())
+
+
+def look(here: Callable[[ThisHost], _T], there: Callable[[Client], Awaitable[_T]]) -> _T:
+    """The result of a look at this host, without an actor, or at the selected cluster."""
+    if on_cluster():
+        return with_client(there)
+    check_worker_option()
+    return look_here(here)
+
+
+def look_here(here: Callable[[ThisHost], _T]) -> _T:
+    """The result of work with this host's store, without an actor."""
+    from xinference_venv.service.this_host import ThisHost
+
+    return here(ThisHost.open(os.environ))
 
 
 def check_worker_option() -> None:
@@ -152,7 +163,7 @@ def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
 
 def show(
     value: Record | Mapping[str, object],
-    rendered: Callable[[], Sequence[RenderableType]],
+    rendered: Callable[[], Sequence[Part]],
     as_json: bool,
     error: VirtualEnvError | None = None,
 ) -> int:
@@ -166,18 +177,19 @@ def show(
         failure = {} if error is None else {"error": error.to_dict()}
         echo(json.dumps({**document, **failure}, indent=2))
     else:
-        print_parts(environments.open_console(), rendered())
-        shown = environments.open_console(stderr=True)
+        print_parts(rendered(), wide=click.get_current_context().meta.get(_WIDE, False))
         if isinstance(value, Gathered):
-            print_parts(shown, unreachable(value))
-        elif isinstance(value, EnvironmentDifference):
-            print_parts(shown, unreachable_workers(value.unreachable))
-        print_parts(shown, [] if error is None else environments.failed(error))
+            from xinference_venv.cli.render.cluster import unreachable
+
+            print_parts(unreachable(value), err=True)
+        print_parts([] if error is None else failed(error), err=True)
     return 0 if error is None else error.exit_code
 
 
 def say_address(what: str, address: str, as_json: bool, web: str | None = None) -> None:
     """Tell where a process that stays can be reached, as soon as it can; `web` is its page."""
+    from xinference_venv.cli.render.documents import Serving, WebPage
+
     page = {} if web is None else WebPage(web=web).to_dict()
     if as_json:
         document = {**Serving(process=what, address=address).to_dict(), **page}
@@ -192,11 +204,22 @@ def report(error: VirtualEnvError, as_json: bool) -> int:
     if as_json:
         echo(json.dumps({"error": error.to_dict()}, indent=2))
     else:
-        print_parts(environments.open_console(stderr=True), environments.failed(error))
+        print_parts(failed(error), err=True)
     return error.exit_code
 
 
-def print_parts(shown: Console, parts: Sequence[RenderableType]) -> None:
-    for part in parts:
-        # Tables fold their cells; a line is left whole, so that a path can be copied.
-        shown.print(part, soft_wrap=isinstance(part, Text))
+def print_parts(parts: Sequence[Part], *, err: bool = False, wide: bool = False) -> None:
+    """Print lines, tables and trees.
+
+    Tables fit the terminal, unless they are to be `wide`; a line is left whole, so that a path
+    can be copied.
+    """
+    stream = sys.stderr if err else sys.stdout
+    width = shutil.get_terminal_size().columns if stream.isatty() and not wide else None
+    for line in lines_of(parts, width, coloured=_shows_colours(stream)):
+        click.echo(line, err=err)
+
+
+def _shows_colours(stream: TextIO) -> bool:
+    # https://no-color.org
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

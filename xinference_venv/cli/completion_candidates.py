@@ -6,8 +6,6 @@ of them where a process does not answer in time; nothing raises.
 
 from __future__ import annotations
 
-import asyncio
-import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from xinference_venv.errors import InvalidInput, VirtualEnvError
 from xinference_venv.inventory.cluster_state import WorkerStatus
 from xinference_venv.inventory.diff import name_of
-from xinference_venv.inventory.reports import Environment
+from xinference_venv.inventory.environments import Environment
 from xinference_venv.inventory.selection import EVERY
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.service.local_names import local_environment_keys, local_model_names
@@ -24,10 +22,6 @@ from xinference_venv.settings import Settings
 
 if TYPE_CHECKING:
     from xinference_venv.client import Client
-from collections.abc import Iterable
-
-import click
-from click.shell_completion import CompletionItem
 
 _T = TypeVar("_T")
 SECONDS = 0.5
@@ -89,6 +83,8 @@ def _asked(supervisor: str, ask: Callable[[Client], Awaitable[tuple[_T, ...]]]) 
         socket.create_connection((host, int(port)), timeout=SECONDS).close()
     except (OSError, ValueError):
         return ()
+    import asyncio
+
     from xinference_venv.client import connect
 
     async def work() -> tuple[_T, ...]:
@@ -102,28 +98,3 @@ def _asked(supervisor: str, ask: Callable[[Client], Awaitable[tuple[_T, ...]]]) 
         return asyncio.run(work())
     except (VirtualEnvError, TimeoutError, OSError):
         return ()
-
-
-SUPERVISOR = "xinference_venv.supervisor"
-"""Where a command's context keeps the address of its supervisor."""
-
-
-def models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The models that begin like that."""
-    return _beginning(incomplete, model_names(os.environ, ctx.meta.get(SUPERVISOR)))
-
-
-def environments(
-    ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """The environments that begin like that, as `parse_name` reads them."""
-    return _beginning(incomplete, environment_names(os.environ, ctx.meta.get(SUPERVISOR)))
-
-
-def workers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The IPs and addresses of workers that begin like that."""
-    return _beginning(incomplete, worker_names(ctx.meta.get(SUPERVISOR)))
-
-
-def _beginning(incomplete: str, names: Iterable[str]) -> list[CompletionItem]:
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]

@@ -7,13 +7,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import RenderableType
-from rich.text import Text
 
 from xinference_venv._util.humanize import counted, printable
-from xinference_venv.cli import completion_candidates
-from xinference_venv.cli.common import cluster_option, json_option, on_cluster, show, with_client
-from xinference_venv.cli.render.environments import new_table
+from xinference_venv.cli import shell_complete
+from xinference_venv.cli.common import (
+    cluster_option,
+    json_option,
+    on_cluster,
+    print_parts,
+    show,
+    with_client,
+)
+from xinference_venv.cli.render.cluster import unreachable_workers
+from xinference_venv.cli.render.text import Part, Table
 from xinference_venv.inventory import gathered
 from xinference_venv.inventory.diff import (
     Change,
@@ -27,8 +33,9 @@ from xinference_venv.inventory.diff import (
     name_in,
     parse_name,
 )
+from xinference_venv.inventory.environments import Environment
 from xinference_venv.inventory.gathered import Gathered
-from xinference_venv.inventory.reports import Environment, EnvironmentPackages
+from xinference_venv.inventory.packages import EnvironmentPackages
 from xinference_venv.inventory.selection import Selection
 
 if TYPE_CHECKING:
@@ -38,8 +45,8 @@ _SIGNS = {Change.ADDED: "+", Change.REMOVED: "-", Change.VERSION: "~", Change.OR
 
 
 @click.command()
-@click.argument("a", metavar="A", shell_complete=completion_candidates.environments)
-@click.argument("b", metavar="B", shell_complete=completion_candidates.environments)
+@click.argument("a", metavar="A", shell_complete=shell_complete.environments)
+@click.argument("b", metavar="B", shell_complete=shell_complete.environments)
 @cluster_option
 @json_option
 def diff(a: str, b: str, as_json: bool) -> int:
@@ -65,7 +72,10 @@ def diff(a: str, b: str, as_json: bool) -> int:
         difference=found,
         unreachable=tuple(unreachable.values()),
     )
-    return show(document, lambda: _rendered(one.environment, other.environment, found), as_json)
+    code = show(document, lambda: _rendered(one.environment, other.environment, found), as_json)
+    if not as_json:
+        print_parts(unreachable_workers(document.unreachable), err=True)
+    return code
 
 
 async def _listed(
@@ -95,20 +105,20 @@ def _chosen(
     return found[0]
 
 
-def _rendered(one: Environment, other: Environment, found: Difference) -> list[RenderableType]:
-    shown: list[RenderableType] = [
-        Text(f"{letter} {printable(name_in(each, worker=on_cluster()))}: {each.entry.path}")
+def _rendered(one: Environment, other: Environment, found: Difference) -> Sequence[Part]:
+    shown: list[Part] = [
+        f"{letter} {printable(name_in(each, worker=on_cluster()))}: {each.entry.path}"
         for letter, each in (("A", one), ("B", other))
     ]
     if found.changes:
-        table = new_table("", "Package", "A", "B")
+        table = Table("", "Package", "A", "B")
         for each in found.changes:
             table.add_row(_SIGNS[each.change], each.name, *_sides(each))
         shown.append(table)
     alike = counted(found.same, "package")
     if not found.changes:
-        return [*shown, Text(f"No difference: {alike} alike.")]
-    return [*shown, Text(f"{counted(len(found.changes), 'difference')}; {alike} alike")]
+        return [*shown, f"No difference: {alike} alike."]
+    return [*shown, f"{counted(len(found.changes), 'difference')}; {alike} alike"]
 
 
 def _sides(changed: Changed) -> list[str]:

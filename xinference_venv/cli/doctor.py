@@ -16,7 +16,6 @@ from xinference_venv.cli.common import (
 )
 from xinference_venv.cli.render.cluster import unreachable_error
 from xinference_venv.cli.render.diagnosis import diagnosed
-from xinference_venv.cli.session import examine_host
 from xinference_venv.diagnosis.checks import Diagnoses, Verdict, worst
 
 
@@ -44,4 +43,7 @@ def doctor(worker_ip: str | None, as_json: bool) -> int:
 
 def _of_this_host() -> Diagnoses:
     """Without any actor: what is wrong may be that none can be started."""
-    return Diagnoses(list=(examine_host(dict(os.environ)),))
+    from xinference_venv.cli import session
+    from xinference_venv.diagnosis.diagnose import examine
+
+    return Diagnoses(list=(session.run(examine(dict(os.environ))),))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import click
-from rich.console import RenderableType
-from rich.text import Text
 
 from xinference_venv._util.humanize import age_text, counted, parse_duration, parse_size, size_text
 from xinference_venv.cli.common import json_option, on_cluster, on_workers, show, with_client
 from xinference_venv.cli.render.cluster import unreachable_error
-from xinference_venv.cli.render.environments import where_of
+from xinference_venv.cli.render.text import Part, where_of
 from xinference_venv.inventory.eviction import EnvUsage, Eviction, EvictionReason
 from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.reports import CollectionReport
@@ -65,14 +64,14 @@ def gc(
 
 def _collected(
     answer: Gathered[CollectionReport], now: float, *, workers: bool = False
-) -> list[RenderableType]:
+) -> Sequence[Part]:
     shown: list[str] = []
     for report in answer.list:
         went = _went(report, now)
         went = went or ["There is nothing to delete."]
         where = where_of(report, workers)
         shown += [f"{where}{line}" for line in (*went, *_stayed(report), *_totals(report))]
-    return list(map(Text, shown))
+    return list(shown)
 
 
 def _went(report: CollectionReport, now: float) -> list[str]:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
 import click
+
+from xinference_venv.cli.stopped import Stopped
+from xinference_venv.cli.verbosity import add_verbosity
 
 VARIABLES = (
     ("XINFERENCE_HOME", "the home: all is kept in its folder virtualenv/ (default: ~/.xinference)"),
@@ -101,30 +108,88 @@ EXIT_CODES = (
     ("7", "it took longer than allowed"),
     ("8", "a worker did not answer"),
     ("9", "two parts of a cluster are of releases that can't work together"),
+    ("129", "cancelled (SIGHUP: the terminal was closed)"),
     ("130", "cancelled (Ctrl-C)"),
+    ("141", "who read the output reads no more, as `head` does"),
     ("143", "cancelled (SIGTERM)"),
 )
 
 
-SECTIONS = (
-    ("Environments", ("launch", "list", "packages", "show", "explain", "diff", "remove", "models")),
-    ("What runs", ("watch", "logs", "leases", "release")),
-    ("Maintenance", ("doctor", "verify", "gc")),
-    ("A cluster", ("supervisor", "worker", "workers", "web")),
-    ("This program", ("completion",)),
-)
-"""Which commands the help lists together."""
-_WIDTH = max(len(name) for _, names in SECTIONS for name in names)
+COMMANDS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "Environments": (
+        ("launch", "launch:launch"),
+        ("list", "listing:list_"),
+        ("packages", "packages:packages"),
+        ("show", "packages:show_"),
+        ("explain", "packages:explain"),
+        ("lock", "inside:lock"),
+        ("diff", "diff:diff"),
+        ("remove", "remove:remove"),
+        ("models", "models:models"),
+    ),
+    "What runs": (
+        ("exec", "inside:exec_"),
+        ("jobs", "jobs:jobs"),
+        ("cancel", "jobs:cancel"),
+        ("watch", "watch:watch"),
+        ("logs", "logs:logs"),
+        ("leases", "leases:leases"),
+        ("release", "leases:release"),
+    ),
+    "Maintenance": (("doctor", "doctor:doctor"), ("verify", "verify:verify"), ("gc", "gc:gc")),
+    "A cluster": (
+        ("supervisor", "serve:supervisor"),
+        ("worker", "serve:worker"),
+        ("workers", "workers:workers"),
+        ("web", "serve:web"),
+    ),
+    "This program": (("completion", "completion:completion"),),
+}
+"""The commands as the help lists them, each with the module of this folder that has it."""
+_PLACES = {name: place for listed in COMMANDS.values() for name, place in listed}
+_WIDTH = max(map(len, _PLACES))
 
 
 class HelpfulGroup(click.Group):
-    """A group whose help lists the commands in sections, and ends with variables and exit codes."""
+    """A group that imports a command when it is called, so that each costs only its own time.
+
+    Its help lists the commands in sections, and ends with variables and exit codes.
+    """
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        with _until_unread():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _until_unread():
+            return super().invoke(ctx)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_PLACES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _PLACES:
+            return None
+        if cmd_name not in self.commands:
+            module, _, attribute = _PLACES[cmd_name].partition(":")
+            found = getattr(import_module(f"xinference_venv.cli.{module}"), attribute)
+            add_verbosity(found)
+            self.add_command(found, cmd_name)
+        return self.commands[cmd_name]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for title, names in SECTIONS:
+        for title, listed in COMMANDS.items():
             with formatter.section(title):
-                rows = [(name.ljust(_WIDTH), _about(self.commands[name])) for name in names]
-                formatter.write_dl(rows)
+                commands = ((name, self.get_command(ctx, name)) for name, _ in listed)
+                formatter.write_dl(
+                    [(name.ljust(_WIDTH), _about(each)) for name, each in commands if each]
+                )
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Environment variables"):
@@ -139,12 +204,26 @@ class HelpfulGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            close = get_close_matches(args[0], self.commands, cutoff=0.7)
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], _PLACES, cutoff=0.7)
             if not close or "Did you mean" in error.message:
                 # Later releases of click say it themselves.
                 raise
             message = f"{error.message} Did you mean {' or '.join(close)}?"
             raise click.UsageError(message, ctx) from None
+
+
+@contextmanager
+def _until_unread() -> Iterator[None]:
+    """Raise `Stopped` when who reads the output has gone; click would end the process with 1.
+
+    https://github.com/pallets/click/issues/712
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise Stopped(signal.SIGPIPE) from None
 
 
 def _about(command: click.Command) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from xinference_venv._util.tasks import ignore
-from xinference_venv.cli import completion_candidates
+from xinference_venv.cli import shell_complete
 from xinference_venv.cli.common import (
     cluster_option,
     echo,
@@ -17,10 +17,11 @@ from xinference_venv.cli.common import (
     show,
     with_client,
 )
-from xinference_venv.cli.render import environments
-from xinference_venv.cli.render.cluster import launched_on
+from xinference_venv.cli.launching import launch_model, launch_on_workers
+from xinference_venv.cli.render import launch as rendering
+from xinference_venv.cli.render.console import open_console
 from xinference_venv.cli.render.progress import following
-from xinference_venv.cli.session import launch_model, launch_on_workers
+from xinference_venv.cli.verbosity import is_quiet
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.runtime.actor_spec import ActorClass
 from xinference_venv.service.local_names import with_spec_file
@@ -28,7 +29,7 @@ from xinference_venv.settings import InheritMode, ViewKind
 
 
 @click.command()
-@click.argument("model", shell_complete=completion_candidates.models)
+@click.argument("model", shell_complete=shell_complete.models)
 @click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--engine", help="The engine that serves the model, like vllm or transformers.")
 @click.option("--format", "model_format", help="The format of the model's files, like gptq.")
@@ -132,7 +133,7 @@ from xinference_venv.settings import InheritMode, ViewKind
 @click.option(
     "--worker",
     "workers",
-    shell_complete=completion_candidates.workers,
+    shell_complete=shell_complete.workers,
     metavar="IP_OR_ADDRESS",
     multiple=True,
     help="Launch on the workers of a cluster at this IP (all of them) or address; by default on"
@@ -255,9 +256,10 @@ def launch(
         where = workers[0] if workers else None
         plan = with_client(lambda client: client.supervisor.plan(request, where))
         return show(
-            plan.explained(), lambda: environments.planned(plan, workers=on_cluster()), as_json
+            plan.explained(), lambda: rendering.planned(plan, workers=on_cluster()), as_json
         )
-    watching = nullcontext(ignore) if as_json else following(environments.open_console(stderr=True))
+    unseen = as_json or is_quiet()
+    watching = nullcontext(ignore) if unseen else following(open_console(stderr=True))
     if on_cluster():
         outcome = with_client(
             lambda client: launch_on_workers(
@@ -270,13 +272,13 @@ def launch(
                 following=watching,
             )
         )
-        show(outcome.document(), lambda: launched_on(outcome), as_json)
-        if outcome.not_ready and not as_json:
+        show(outcome.document(), lambda: rendering.launched_on(outcome), as_json)
+        if outcome.not_ready and not unseen:
             echo(f"warning: not ready on {', '.join(outcome.not_ready)}", err=True)
         return 0
 
-    def tell(outcome: environments.LaunchOutcome) -> None:
-        show(outcome.document(), lambda: environments.launched(outcome), as_json)
+    def tell(outcome: rendering.LaunchOutcome) -> None:
+        show(outcome.document(), lambda: rendering.launched(outcome), as_json)
 
     status = with_client(
         lambda client: launch_model(client, request, following=watching, show=tell, actor=actor)

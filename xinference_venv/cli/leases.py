@@ -7,29 +7,28 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import RenderableType
-from rich.text import Text
 
 from xinference_venv._util.humanize import age_text, parse_duration, printable
-from xinference_venv.cli import completion_candidates
+from xinference_venv.cli import shell_complete
 from xinference_venv.cli.common import (
     check_found,
     json_option,
+    look,
     on_cluster,
     on_workers,
     selected,
     selection,
     show,
+    wide_option,
     with_client,
 )
-from xinference_venv.cli.render import environments
 from xinference_venv.cli.render.cluster import unreachable_error
+from xinference_venv.cli.render.text import Column, Part, Table
 from xinference_venv.errors import InvalidInput
 from xinference_venv.inventory import gathered
 from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.inventory import is_release_refused, release_error, short_id
-from xinference_venv.inventory.lease import Holder, LeaseEntry
-from xinference_venv.inventory.reports import ReleaseReport, WorkerLease
+from xinference_venv.inventory.lease import Holder, LeaseEntry, ReleaseReport, WorkerLease
 from xinference_venv.inventory.selection import Selection
 
 if TYPE_CHECKING:
@@ -39,8 +38,9 @@ _SHORTEST_PREFIX = 6
 
 
 @click.command()
-@click.argument("model", shell_complete=completion_candidates.models, required=False)
+@click.argument("model", shell_complete=shell_complete.models, required=False)
 @selection
+@wide_option
 @json_option
 def leases(
     model: str | None,
@@ -50,10 +50,9 @@ def leases(
     as_json: bool,
 ) -> int:
     """List who uses which environment: all leases, or those on MODEL's environments."""
-    answer = with_client(
-        lambda client: client.supervisor.list_leases(
-            selected(model, engine, python_version, worker_ip)
-        )
+    wanted = selected(model, engine, python_version, worker_ip)
+    answer = look(
+        lambda here: here.leases(wanted), lambda client: client.supervisor.list_leases(wanted)
     )
     if model is not None:
         check_found(answer, answer.list, f"lease on an environment of {model!r}")
@@ -158,12 +157,13 @@ def _stale(known: Gathered[WorkerLease], before: float) -> list[LeaseEntry]:
     ]
 
 
-def _listed(answer: Gathered[WorkerLease], now: float, workers: bool) -> list[RenderableType]:
+def _listed(answer: Gathered[WorkerLease], now: float, workers: bool) -> Sequence[Part]:
     if not answer.list:
-        return [Text("No environment is in use.")]
-    table = environments.new_table(
+        return ["No environment is in use."]
+    table = Table(
         *(["Worker"] if workers else []),
-        *("Lease", "Model", "Process", "Host", "Holder", "Since", "Environment"),
+        *("Lease", "Model", "Process", Column("Host", 3), Column("Holder", 1)),
+        *(Column("Since", 4), Column("Environment", 2, prose=True)),
     )
     for each in answer.list:
         entry, lease = each.entry, each.entry.lease
@@ -180,7 +180,7 @@ def _listed(answer: Gathered[WorkerLease], now: float, workers: bool) -> list[Re
     return [table]
 
 
-def _released(answer: Gathered[ReleaseReport]) -> list[RenderableType]:
+def _released(answer: Gathered[ReleaseReport]) -> Sequence[Part]:
     lines = [
         f"released: {short_id(entry.lease)} of {entry.lease}"
         for report in answer.list
@@ -191,4 +191,4 @@ def _released(answer: Gathered[ReleaseReport]) -> list[RenderableType]:
     ]
     if not lines and not any(report.refused for report in answer.list):
         lines = ["There is nothing to release, or it has been released already."]
-    return list(map(Text, lines))
+    return list(lines)

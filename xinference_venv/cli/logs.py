@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import RenderableType
-from rich.text import Text
 
 from xinference_venv._util.humanize import age_text, duration_text
-from xinference_venv.cli import completion_candidates
+from xinference_venv.cli import shell_complete
 from xinference_venv.cli.common import (
     check_found,
     echo,
     json_option,
+    look,
     on_cluster,
     selected,
     selection,
     show,
-    with_client,
 )
-from xinference_venv.cli.render.environments import where_of
-from xinference_venv.cli.session import Stopped
+from xinference_venv.cli.render.text import Part, where_of
+from xinference_venv.cli.stopped import Stopped
 from xinference_venv.inventory.gathered import Gathered
-from xinference_venv.inventory.job_log import JobLog, Outcome
-from xinference_venv.inventory.reports import WholeLog
+from xinference_venv.inventory.job_log import JobLog, LogPart, Outcome, WholeLog
 from xinference_venv.inventory.selection import Selection
 
 if TYPE_CHECKING:
-    from xinference_venv.client import Client
+    from xinference_venv.service.this_host import ThisHost
 
 _POLL_SECONDS = 0.2
 
 
 @click.command()
-@click.argument("model", shell_complete=completion_candidates.models)
+@click.argument("model", shell_complete=shell_complete.models)
 @selection
 @click.option("--count", type=click.IntRange(min=1), default=1, help="How many logs, newest first.")
 @click.option(
@@ -61,25 +58,48 @@ def logs(
         if as_json or count > 1:
             raise click.UsageError("--follow can't be combined with --json and --count.")
         try:
-            with_client(lambda client: _follow(client, wanted))
+            look(
+                lambda here: _follow_here(here, wanted),
+                lambda client: _follow(client.supervisor.logs, client.supervisor.read_log, wanted),
+            )
         except Stopped as stopped:
             # That is how one stops to look; the job goes on.
             return 128 + stopped.number
         return 0
-    answer = with_client(lambda client: client.supervisor.logs(wanted, count))
+    answer = look(
+        lambda here: here.logs(wanted, count), lambda client: client.supervisor.logs(wanted, count)
+    )
     check_found(answer, answer.list, f"log of {model!r}")
     return show(answer, lambda: _render_logs(answer, time.time(), on_cluster()), as_json)
 
 
-async def _follow(client: Client, wanted: Selection) -> None:
+def _follow_here(here: ThisHost, wanted: Selection) -> None:
+    from xinference_venv.cli import session
+
+    async def logs(wanted: Selection) -> Gathered[WholeLog]:
+        return here.logs(wanted, 1)
+
+    async def read(_: str, log_id: str, offset: int) -> LogPart:
+        return here.read_log(log_id, offset)
+
+    session.run(_follow(logs, read, wanted))
+
+
+async def _follow(
+    logs: Callable[[Selection], Awaitable[Gathered[WholeLog]]],
+    read: Callable[[str, str, int], Awaitable[LogPart]],
+    wanted: Selection,
+) -> None:
     """Print the newest log as it grows, until its job has ended or the process of it died."""
-    answer = await client.supervisor.logs(wanted)
+    import asyncio
+
+    answer = await logs(wanted)
     check_found(answer, answer.list, f"log of {wanted.model_name!r}")
     newest = max(answer.list, key=lambda each: each.log.header.started)
     log, offset, ended = newest.log, 0, False
     echo(f"== {where_of(newest, on_cluster())}{log.header.key}: {log.path}")
     while not ended:
-        part = await client.supervisor.read_log(newest.worker_address, log.log_id, offset)
+        part = await read(newest.worker_address, log.log_id, offset)
         echo(part.text, nl=False)
         log, ended = part.log, part.ended
         if part.offset == offset and not ended:
@@ -88,14 +108,14 @@ async def _follow(client: Client, wanted: Selection) -> None:
     echo(f"== {_state(log, time.time())}")
 
 
-def _render_logs(answer: Gathered[WholeLog], now: float, workers: bool) -> list[RenderableType]:
-    shown: list[RenderableType] = []
+def _render_logs(answer: Gathered[WholeLog], now: float, workers: bool) -> Sequence[Part]:
+    shown: list[Part] = []
     for each in answer.list:
         log = each.log
         began = age_text(log.header.started, now)
         where = where_of(each, workers)
-        shown.append(Text(f"== {where}{log.header.key}, {began}: {_state(log, now)}: {log.path}"))
-        shown.append(Text(each.text.removesuffix("\n")))
+        shown.append(f"== {where}{log.header.key}, {began}: {_state(log, now)}: {log.path}")
+        shown.append(each.text.removesuffix("\n"))
     return shown
 
 

@@ -1,7 +1,7 @@
 """The command line: words in, one result on standard output, an exit code that means something.
 
-Every command works through a client of the actors of this process, or of a cluster's supervisor;
-what people read is made in `console` and `progress`.
+A command that only looks at this host asks `ThisHost`; the others work through a client of the
+actors of this process, or of a cluster's supervisor. What people read is made in `render`.
 """
 
 from __future__ import annotations
@@ -10,26 +10,16 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 
-from xinference_venv.cli import inventory
 from xinference_venv.cli.common import report
-from xinference_venv.cli.completion import PROGRAM, completion
-from xinference_venv.cli.diff import diff
-from xinference_venv.cli.doctor import doctor
-from xinference_venv.cli.gc import gc
+from xinference_venv.cli.completion import PROGRAM
 from xinference_venv.cli.help import HelpfulGroup
-from xinference_venv.cli.inventory import workers
-from xinference_venv.cli.launch import launch
-from xinference_venv.cli.leases import leases, release
-from xinference_venv.cli.logs import logs
-from xinference_venv.cli.serve import supervisor, web, worker
-from xinference_venv.cli.session import Stopped
-from xinference_venv.cli.verify import verify
-from xinference_venv.cli.watch import watch
+from xinference_venv.cli.stopped import Stopped
+from xinference_venv.cli.verbosity import add_verbosity
 from xinference_venv.errors import InvalidInput, JobCancelled, VirtualEnvError
-from xinference_venv.service.phases import store_error
 from xinference_venv.service.places import user_home
 
 
@@ -52,30 +42,7 @@ def commands() -> None:
     """
 
 
-_COMMANDS = (
-    launch,
-    inventory.list_,
-    inventory.packages,
-    inventory.show_,
-    inventory.explain,
-    diff,
-    inventory.remove,
-    inventory.models,
-    logs,
-    watch,
-    verify,
-    leases,
-    release,
-    gc,
-    doctor,
-    supervisor,
-    worker,
-    workers,
-    web,
-    completion,
-)
-for _each in _COMMANDS:
-    commands.add_command(_each)
+add_verbosity(commands)
 
 
 def _open_standard_streams() -> None:
@@ -90,6 +57,19 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (for good)
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (for good)
+
+
+def _end_unread() -> int:
+    """The end of a command whose output is not read any more; as if by SIGPIPE."""
+    # What Python still has for the streams goes nowhere: it would be a traceback at the exit.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+            continue
+        os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+    return 128 + signal.SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,11 +93,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except Stopped as stopped:
+        if stopped.number == signal.SIGPIPE:
+            return _end_unread()
         name = signal.Signals(stopped.number).name
         report(JobCancelled(f"cancelled by {name}; nothing of it is left"), as_json)
         return 128 + stopped.number
     except VirtualEnvError as error:
         return report(error, as_json)
     except OSError as error:
+        from xinference_venv.service.phases import store_error
+
         return report(store_error(error), as_json)
     return code or 0

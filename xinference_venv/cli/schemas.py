@@ -23,18 +23,17 @@ from xinference_venv.cli.render.documents import (
 )
 from xinference_venv.diagnosis.checks import Diagnoses
 from xinference_venv.inventory.diff import EnvironmentDifference
+from xinference_venv.inventory.environments import Environments
 from xinference_venv.inventory.gathered import Gathered
+from xinference_venv.inventory.job_list import ListedJob
+from xinference_venv.inventory.job_log import WholeLog
+from xinference_venv.inventory.lease import ReleaseReport, WorkerLease
+from xinference_venv.inventory.packages import EnvironmentPackages, ExplainedPackages
 from xinference_venv.inventory.reports import (
     CollectionReport,
-    EnvironmentPackages,
-    Environments,
-    ExplainedPackages,
     ExplainedPlan,
-    ReleaseReport,
     RemovalReport,
     VerifiedEnvironment,
-    WholeLog,
-    WorkerLease,
 )
 from xinference_venv.rest.routes.cluster import Models, Workers
 from xinference_venv.rest.schemas.of_records import model_of
@@ -64,6 +63,8 @@ DOCUMENTS: Mapping[str, _Document] = {
     "remove": _Document(record=Gathered[RemovalReport], perhaps=Failed),
     "models": _Document(record=Models),
     "watch": _Document(record=Watched),
+    "jobs": _Document(record=Gathered[ListedJob]),
+    "cancel": _Document(record=Gathered[ListedJob]),
     "logs": _Document(record=Gathered[WholeLog]),
     "leases": _Document(record=Gathered[WorkerLease]),
     "release": _Document(record=Gathered[ReleaseReport], perhaps=Failed),

@@ -18,13 +18,13 @@ from xinference_venv.cli.common import (
     check_address,
     cluster_option,
     json_option,
-    log_option,
     say_address,
-    start_logging,
     supervisor_address,
 )
 from xinference_venv.cli.help import SUPERVISOR_VARIABLE
+from xinference_venv.cli.logging_option import log_option, start_logging
 from xinference_venv.cli.session import serve
+from xinference_venv.cli.verbosity import verbosity
 from xinference_venv.cli.web_server import WEB_PORT, WebServer, web_options
 from xinference_venv.errors import InvalidInput
 
@@ -50,7 +50,7 @@ def web(host: str, port: int, token_file: Path | None, log_format: str, as_json:
     """
     server = WebServer.configured(host=host, port=port, token_file=token_file)
     supervisor = supervisor_address()
-    start_logging(log_format)
+    start_logging(log_format, verbosity())
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Served]:
@@ -129,7 +129,7 @@ def supervisor(
     web = None
     if web_port is not None:
         web = WebServer.configured(host=web_host, port=web_port, token_file=token_file)
-    start_logging(log_format)
+    start_logging(log_format, verbosity())
     _check_host(host)
 
     @asynccontextmanager
@@ -197,7 +197,7 @@ def worker(
     At its start it waits up to a minute for a supervisor that does not answer. Later it waits for
     as long as it takes: it goes on, and registers again with one that is restarted.
     """
-    start_logging(log_format)
+    start_logging(log_format, verbosity())
     _check_host(host)
 
     def pool() -> AbstractAsyncContextManager[Any]:

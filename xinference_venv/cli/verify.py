@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import click
-from rich.console import RenderableType
-from rich.text import Text
+from collections.abc import Sequence
 
-from xinference_venv.cli import completion_candidates
+import click
+
+from xinference_venv.cli import shell_complete
 from xinference_venv.cli.common import (
     check_found,
     echo,
@@ -18,13 +18,13 @@ from xinference_venv.cli.common import (
     with_client,
 )
 from xinference_venv.cli.render.cluster import unreachable_error
-from xinference_venv.cli.render.environments import where_of
+from xinference_venv.cli.render.text import Part, where_of
 from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.reports import VerifiedEnvironment
 
 
 @click.command()
-@click.argument("model", shell_complete=completion_candidates.models, required=False)
+@click.argument("model", shell_complete=shell_complete.models, required=False)
 @selection
 @click.option("--hashes", is_flag=True, help="Compare the contents of all files as well.")
 @click.option("--repair", is_flag=True, help="Rebuild broken environments by launching them again.")
@@ -62,12 +62,12 @@ def verify(
     return 1 if broken else code
 
 
-def _verified(answer: Gathered[VerifiedEnvironment], workers: bool) -> list[RenderableType]:
+def _verified(answer: Gathered[VerifiedEnvironment], workers: bool) -> Sequence[Part]:
     lines = []
     for each in answer.list:
         heading, *rest = _lines(each)
         lines += [where_of(each.environment, workers) + heading, *rest]
-    return list(map(Text, lines or ["No environment found."]))
+    return list(lines or ["No environment found."])
 
 
 def _lines(verified: VerifiedEnvironment) -> list[str]:

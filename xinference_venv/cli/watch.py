@@ -11,20 +11,21 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
 from xinference_venv._util.humanize import printable
-from xinference_venv.cli import completion_candidates
+from xinference_venv.cli import shell_complete
 from xinference_venv.cli.common import cluster_option, echo, on_cluster, with_client
 from xinference_venv.cli.render import environments
 from xinference_venv.cli.render.cluster import unreachable, workers_of
+from xinference_venv.cli.render.console import open_console
 from xinference_venv.cli.render.documents import Watched
-from xinference_venv.cli.session import Stopped
+from xinference_venv.cli.render.text import Colour, Coloured, Column, Part, Table, lines_of
+from xinference_venv.cli.stopped import Stopped
 from xinference_venv.errors import DeadlineExceeded, NotFound, WorkerUnavailable
+from xinference_venv.inventory.environments import Environments
 from xinference_venv.inventory.gathered import Gathered
-from xinference_venv.inventory.reports import Environments
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.inventory.watch_state import Change, Kind, Snapshot, WatchState
 
@@ -37,7 +38,7 @@ _Shown = Callable[[WatchState, Sequence[Change]], None]
 
 
 @click.command()
-@click.argument("model", shell_complete=completion_candidates.models, required=False)
+@click.argument("model", shell_complete=shell_complete.models, required=False)
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.1, max=3600),
@@ -56,7 +57,7 @@ def watch(model: str | None, interval: float, as_json: bool) -> int:
     """
     if as_json:
         shown = _documents()
-    elif environments.open_console().is_terminal:
+    elif open_console().is_terminal:
         shown = _view(workers=on_cluster())
     else:
         shown = _lines()
@@ -115,31 +116,35 @@ def _lines() -> Iterator[_Shown]:
 
 @contextmanager
 def _view(*, workers: bool) -> Iterator[_Shown]:
-    with Live(console=environments.open_console(), auto_refresh=False) as live:
+    console = open_console()
+    with Live(console=console, auto_refresh=False) as live:
 
         def show(watching: WatchState, _: Sequence[Change]) -> None:
-            live.update(Group(*_parts(watching, time.time(), workers)), refresh=True)
+            parts = _parts(watching, time.time(), workers)
+            lines = lines_of(parts, console.width, coloured=True)
+            live.update(Text.from_ansi("\n".join(lines)), refresh=True)
 
         yield show
 
 
-def _parts(watching: WatchState, now: float, workers: bool) -> list[RenderableType]:
-    parts: list[RenderableType] = []
+def _parts(watching: WatchState, now: float, workers: bool) -> Sequence[Part]:
+    parts: list[Part] = []
     if watching.why_unreachable is not None:
-        parts += [Text(f"{watching.why_unreachable}; retrying", style="bold red"), Text()]
+        parts += [Coloured(f"{printable(watching.why_unreachable)}; retrying", Colour.RED), ""]
     look = watching.look
     if look is None:
-        return [*parts, Text("waiting for the first answer")]
+        return [*parts, "waiting for the first answer"]
     if workers:
-        parts += [*workers_of(look.workers), Text()]
+        parts += [*workers_of(look.workers), ""]
     jobs = [each for each in watching.things.values() if each.kind is Kind.JOB]
     if jobs:
-        table = environments.new_table(*(["Worker"] if workers else []), "Model", "Phase", "What")
+        where = [Column("Worker", 1)] if workers else []
+        table = Table(*where, "Model", "Phase", Column("What", prose=True))
         for each in jobs:
-            where = [printable(each.worker_address or "")] if workers else []
-            table.add_row(*where, printable(each.label), each.state, printable(each.text))
-        parts += [table, Text()]
+            place = [each.worker_address or ""] if workers else []
+            table.add_row(*place, each.label, each.state, each.text)
+        parts += [table, ""]
     else:
-        parts += [Text("No job runs."), Text()]
+        parts += ["No job runs.", ""]
     listed = environments.listed(look.environments, now, workers=workers)
     return [*parts, *listed, *unreachable(look.environments)]

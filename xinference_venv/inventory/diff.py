@@ -12,8 +12,8 @@ from enum import StrEnum
 
 from xinference_venv._util.records import Record, inline
 from xinference_venv.errors import InvalidInput
+from xinference_venv.inventory.environments import Environment
 from xinference_venv.inventory.gathered import UnreachableWorker
-from xinference_venv.inventory.reports import Environment
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import LockedDistribution, Role

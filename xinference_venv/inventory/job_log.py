@@ -144,3 +144,12 @@ class LogPart(Record, name="part of a log"):
 def spoken(line: str) -> str:
     """A line of a build as it may stand in a log, where it can't be taken for the ending."""
     return f" {line}" if line.startswith(_ENDING_MARK) else line
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WholeLog(Record, name="whole log"):
+    """A log of a worker with its text."""
+
+    log: JobLog = field(metadata=inline())
+    text: str
+    worker_address: str

@@ -126,3 +126,26 @@ def judge(
         # Each time namespace sees another start of one and the same process.
         return Holder.UNKNOWN
     return Holder.GONE
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerLease(Record, name="lease of a worker"):
+    """A lease of a worker, and the keys that mean what it holds."""
+
+    entry: LeaseEntry = field(metadata=inline())
+    worker_address: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReleaseReport(Record, name="release report"):
+    """What became of leases that were to be released.
+
+    `refused` are held by living processes; `deleted` are the ids of environments that nothing
+    needed any more.
+    """
+
+    released: tuple[LeaseEntry, ...] = ()
+    refused: tuple[LeaseEntry, ...] = ()
+    absent: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    worker_address: str

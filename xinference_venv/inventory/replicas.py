@@ -119,12 +119,18 @@ def error_of(replicas: Iterable[Replica]) -> VirtualEnvError:
     if len(reasons) == 1:
         address, error = reasons[0]
         return error.with_details(worker_address=address)
+    # What ails all of them is one error, however many they are.
+    by_message: dict[str, list[str]] = {}
+    for address, error in reasons:
+        by_message.setdefault(error.message, []).append(address)
     kinds = {type(error) for _, error in reasons}
     kind = kinds.pop() if len(kinds) == 1 else BuildFailed
     first = reasons[0][1]
     return kind(
         f"{len(reasons)} workers failed: "
-        + "; ".join(f"{address}: {error.message}" for address, error in reasons),
+        + "; ".join(
+            f"{', '.join(addresses)}: {message}" for message, addresses in by_message.items()
+        ),
         {
             **first.details,
             "workers": [

@@ -6,164 +6,21 @@ in seconds since the epoch, sizes in bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Self
 
 from xinference_venv._util.records import Record, inline
-from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.environments import Environment
 from xinference_venv.inventory.eviction import EnvUsage, Eviction
 from xinference_venv.inventory.failure import Failure
-from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.inventory import EnvEntry, RemovalPlan
-from xinference_venv.inventory.job_log import JobLog
 from xinference_venv.inventory.jobs import JobEvent, Phase, PreparedEnvironment
-from xinference_venv.inventory.lease import LeaseEntry
 from xinference_venv.inventory.replicas import LockSource, Replica
-from xinference_venv.inventory.skipped import SkippedItem
-from xinference_venv.planning.key import EnvKey
-from xinference_venv.planning.lock import EnvLock, LockedDistribution
+from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.provenance import Tree
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.spec import SpecSummary
-from xinference_venv.planning.view import Place
 
 # Environments
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Environment(Record, name="environment"):
-    """An environment of a worker; `actor_ip_address` is its address as Xinference names it."""
-
-    entry: EnvEntry = field(metadata=inline())
-    actor_ip_address: str
-    worker_address: str
-
-    @classmethod
-    def at(cls, worker_address: str, entry: EnvEntry) -> Self:
-        """An entry of the worker at an address."""
-        return cls(entry=entry, actor_ip_address=worker_address, worker_address=worker_address)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Differing(Record, name="differing replicas"):
-    """A model whose replicas were not built from one lock: the workers of each lock's digest."""
-
-    key: EnvKey = field(metadata=inline())
-    locks: Mapping[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerSkippedItem(Record, name="skipped item of a worker"):
-    """A file or folder of a worker's store that could not be read, judged or deleted, and why."""
-
-    item: SkippedItem = field(metadata=inline())
-    worker_address: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Environments(Gathered[Environment], name="environments"):
-    """The environments of all workers that answered."""
-
-    differing: tuple[Differing, ...] = ()
-    skipped: tuple[WorkerSkippedItem, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PackagePlace(Record, name="place of a package"):
-    """A directory in which files really are that a model imports through the view of its
-    environment; `names` are the entries of the view that lead there.
-    """
-
-    place: Place
-    path: str
-    names: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Package(Record, name="package of an environment"):
-    """A distribution of an environment; `size_bytes` is what one of its own takes there.
-
-    `places` are where its files really are: none where it is not to be seen, or where it lies in
-    the environment itself.
-    """
-
-    distribution: LockedDistribution = field(metadata=inline())
-    size_bytes: int | None
-    places: tuple[PackagePlace, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShownTree(Record, name="tree that a view shows"):
-    """A package's tree or a joined tree; `names` are the entries of the view that lead there.
-
-    `label` is the package and its version, or the members of a joined tree, which is one for the
-    `reasons`. `size_bytes` includes bytecode, of a joined tree it is what its members do not
-    have. `shared_with` are the keys of other environments that show the tree.
-    """
-
-    place: Place
-    path: str
-    label: str
-    names: tuple[str, ...]
-    size_bytes: int | None
-    reasons: tuple[str, ...] = ()
-    shared_with: tuple[EnvKey, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShownHost(Record, name="directory of the host that a view shows"):
-    """A site directory of the host; `names` are the entries of the view that lead there."""
-
-    path: str
-    names: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShownView(Record, name="view of an environment"):
-    """What a view leads to. `path` is the folder that processes import from; `search_path` are
-    folders of the host that follow it on the search path.
-    """
-
-    path: str
-    trees: tuple[ShownTree, ...]
-    host: tuple[ShownHost, ...]
-    search_path: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EnvironmentPackages(Record, name="packages of an environment"):
-    """An environment with its packages, and its view where it has one.
-
-    `launch` is what its key was last launched with; None when that was not kept, since it held a
-    credential or an earlier release made it.
-    """
-
-    environment: Environment = field(metadata=inline())
-    packages: tuple[Package, ...]
-    view: ShownView | None = None
-    launch: LaunchRequest | None = None
-
-    @property
-    def distributions(self) -> tuple[LockedDistribution, ...]:
-        """The packages as the lock has them."""
-        return tuple(each.distribution for each in self.packages)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExplainedEnvironment(Record, name="explained environment"):
-    """An environment: the tree of what is there, and what of the host it does not show."""
-
-    environment: Environment = field(metadata=inline())
-    tree: Tree = field(metadata=inline())
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExplainedPackages(Record, name="explained packages"):
-    """An environment with its packages, and the tree of what requires what."""
-
-    listed: EnvironmentPackages = field(metadata=inline())
-    tree: Tree = field(metadata=inline())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,21 +66,6 @@ class VerifiedEnvironment(Record, name="verified environment"):
     def is_broken(self) -> bool:
         """Whether it has faults that were not repaired."""
         return bool(self.finding.faults) and not self.finding.repaired
-
-
-def differing(entries: Iterable[Environment]) -> tuple[Differing, ...]:
-    """The keys of a cluster's listing whose ready replicas were not built from one lock.
-
-    Each with the workers of every lock digest: hosts that differ in platform or packages, or a
-    launch that was refreshed on some of them.
-    """
-    found: dict[EnvKey, dict[str, tuple[str, ...]]] = {}
-    for each in entries:
-        digest = each.entry.lock_digest
-        if each.entry.state is EnvState.READY and digest:
-            locks = found.setdefault(each.entry.key, {})
-            locks[digest] = (*locks.get(digest, ()), each.worker_address)
-    return tuple(Differing(key=key, locks=locks) for key, locks in found.items() if len(locks) > 1)
 
 
 # Jobs
@@ -316,38 +158,6 @@ class Participants(Record, name="participants of a launch"):
 
 
 # Leases and logs
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerLease(Record, name="lease of a worker"):
-    """A lease of a worker, and the keys that mean what it holds."""
-
-    entry: LeaseEntry = field(metadata=inline())
-    worker_address: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReleaseReport(Record, name="release report"):
-    """What became of leases that were to be released.
-
-    `refused` are held by living processes; `deleted` are the ids of environments that nothing
-    needed any more.
-    """
-
-    released: tuple[LeaseEntry, ...] = ()
-    refused: tuple[LeaseEntry, ...] = ()
-    absent: tuple[str, ...] = ()
-    deleted: tuple[str, ...] = ()
-    worker_address: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WholeLog(Record, name="whole log"):
-    """A log of a worker with its text."""
-
-    log: JobLog = field(metadata=inline())
-    text: str
-    worker_address: str
 
 
 # Disk

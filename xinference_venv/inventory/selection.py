@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xinference_venv._util.humanize import quoted
+from xinference_venv._util.names import MAX_NAME_BYTES, check_python_version
 from xinference_venv._util.records import Record
 from xinference_venv.errors import InvalidName
 from xinference_venv.planning.key import EnvKey
-from xinference_venv.planning.request import MAX_NAME_BYTES, check_python_version
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

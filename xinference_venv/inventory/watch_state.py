@@ -12,9 +12,10 @@ from enum import StrEnum
 
 from xinference_venv._util.records import Record, inline
 from xinference_venv.inventory.cluster_state import WorkerStatus
+from xinference_venv.inventory.environments import Environment, Environments
 from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.jobs import Phase
-from xinference_venv.inventory.reports import Environment, Environments, JobSummary
+from xinference_venv.inventory.reports import JobSummary
 
 
 class Kind(StrEnum):

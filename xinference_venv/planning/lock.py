@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
-
-from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError
+from typing import TYPE_CHECKING, Any
 
 from xinference_venv._util.records import Record, digest_of
 from xinference_venv.errors import InvalidRecord
-from xinference_venv.planning.pylock import Resolution, identity_of, pylock_of, size_of
 from xinference_venv.settings import InheritMode
+
+if TYPE_CHECKING:
+    from xinference_venv.planning.pylock import Resolution
 
 
 class Role(StrEnum):
@@ -74,6 +74,8 @@ class EnvLock(Record, name="environment lock", version=1):
     @cached_property
     def digest(self) -> str:
         """The lock's identity."""
+        from xinference_venv.planning.pylock import identity_of
+
         return digest_of(
             [
                 [identity_of(package) for package in self.packages],
@@ -106,10 +108,14 @@ class EnvLock(Record, name="environment lock", version=1):
 
     def pylock(self) -> dict[str, Any]:
         """The PEP 751 document of the installed part."""
+        from xinference_venv.planning.pylock import pylock_of
+
         return pylock_of(self.packages)
 
     def check_record(self) -> None:
         """Refuse what is no PEP 751 file, has no hash, or has a distribution's role twice."""
+        from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError
+
         if any("directory" in package for package in self.packages):
             raise InvalidRecord(
                 "environment lock: a package is a local directory, which has no hash"
@@ -127,6 +133,8 @@ def locked_distributions(
     resolution: Resolution, why: Mapping[str, str]
 ) -> list[LockedDistribution]:
     """The distributions of the resolution; `why` gives the reason by name where known."""
+    from xinference_venv.planning.pylock import size_of
+
     installed = [
         LockedDistribution(
             name=package["name"],

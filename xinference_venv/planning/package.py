@@ -13,12 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import canonicalize_name
-
 from xinference_venv._util.records import Record, digest_of, to_plain
 from xinference_venv.errors import InvalidRecord
-from xinference_venv.planning.pylock import strip_credentials
 
 _DIGEST_LENGTH = 32
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
@@ -132,12 +128,16 @@ class PackageKey(Record, name="key of a package"):
         None where the table gives no sha256 of a wheel, or no version: it is known only once it
         is installed.
         """
+        from packaging.utils import canonicalize_name
+
         name, version = package.get("name"), package.get("version")
         sha256 = _sha256_of(package)
         if not isinstance(name, str) or not isinstance(version, str) or sha256 is None:
             return None
         archive = package.get("archive")
         if isinstance(archive, Mapping):
+            from xinference_venv.planning.pylock import strip_credentials
+
             # Installers note where it came from (PEP 610), so this is a part of what it is.
             sha256 = digest_of(["archive", strip_credentials(str(archive.get("url"))), sha256])
         return cls(name=canonicalize_name(name), version=version, digest=sha256)
@@ -182,6 +182,8 @@ class PackageRecord(Record, name="package record", version=1):
 
     def allows_python(self, version: str) -> bool:
         """Whether the package may be used with this Python, by both bounds that it gives."""
+        from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
         try:
             allowed = SpecifierSet(self.requires_python or "")
         except InvalidSpecifier:

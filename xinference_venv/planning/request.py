@@ -8,7 +8,6 @@ decided by the stages that read them.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
@@ -16,18 +15,21 @@ from enum import StrEnum
 from typing import TypeVar, cast
 
 from xinference_venv._util.humanize import quoted
-from xinference_venv._util.names import check_distribution_names, check_version_bounds
+from xinference_venv._util.names import (
+    MAX_NAME_BYTES,
+    check_distribution_names,
+    check_python_version,
+    check_version_bounds,
+)
 from xinference_venv._util.records import Misplaced, Plain, Record, read_as, read_by
 from xinference_venv._util.redact import redact_text
 from xinference_venv.errors import (
     InvalidInput,
     InvalidModelSpec,
     InvalidName,
-    InvalidPythonVersion,
 )
 from xinference_venv.settings import InheritMode, ViewKind
 
-MAX_NAME_BYTES = 255  # a name becomes a directory's name, and this is what file systems allow
 MAX_LIST_ITEMS = 1000
 MAX_TEXT_LENGTH = 4096
 _VERSION = 1
@@ -41,7 +43,6 @@ _NAME_RULE = (
     "1 to 255 bytes of UTF-8 without white space, control characters and + / ? % # & = \\, "
     "and neither '.' nor '..'"
 )
-_PYTHON_VERSION = re.compile(r"3\.(0|[1-9][0-9]{0,2})(\.(0|[1-9][0-9]{0,2}))?")
 
 
 def _invalid_name(value: object, what: str, wrong: str) -> InvalidName:
@@ -105,19 +106,6 @@ def check_quantization(value: object) -> str:
 def check_model_uid(value: object) -> str:
     """Return the name of a running model; raises `InvalidName` like `check_model_name`."""
     return check_model_name(value, "model uid")
-
-
-def check_python_version(value: object) -> str:
-    """Return ``value`` if it is ``MAJOR.MINOR`` or ``MAJOR.MINOR.PATCH`` of Python 3.
-
-    Raises `InvalidPythonVersion`. Whether the host has such an interpreter is not asked here.
-    """
-    if not isinstance(value, str) or not _PYTHON_VERSION.fullmatch(value):
-        raise InvalidPythonVersion(
-            f"Invalid Python version {quoted(value)}",
-            {"hint": "Allowed are MAJOR.MINOR and MAJOR.MINOR.PATCH of Python 3, like 3.11."},
-        )
-    return value
 
 
 def _wrong_type(where: str, error: Misplaced) -> tuple[str, dict[str, str]]:

@@ -17,28 +17,25 @@ from typing import Protocol
 from xinference_venv._util.tasks import ignore
 from xinference_venv.errors import InUse, InvalidInput, NotFound, StoreError, VirtualEnvError
 from xinference_venv.inventory.cluster_state import WorkerSnapshot
+from xinference_venv.inventory.environments import Environment, WorkerSkippedItem
 from xinference_venv.inventory.eviction import EvictionPolicy
 from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.inventory import EnvEntry, building_entry, plan_removal
-from xinference_venv.inventory.job_log import LogPart
+from xinference_venv.inventory.job_log import LogPart, WholeLog
+from xinference_venv.inventory.lease import ReleaseReport, WorkerLease
+from xinference_venv.inventory.packages import EnvironmentPackages
 from xinference_venv.inventory.reports import (
     NOT_LOOKED_AT,
     CollectionReport,
     DiskUsage,
-    Environment,
-    EnvironmentPackages,
     JobReport,
     JobSummary,
     LaunchPlan,
     LockAnswer,
     Participants,
-    ReleaseReport,
     RemovalReport,
     Survey,
     VerifiedEnvironment,
-    WholeLog,
-    WorkerLease,
-    WorkerSkippedItem,
 )
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.observability.cluster_measures import WorkerMeasures
@@ -63,9 +60,10 @@ from xinference_venv.service.wheel_relay import Reachable, WheelRelay
 from xinference_venv.settings import RelayMode, Settings
 from xinference_venv.store.host_files import free_bytes
 from xinference_venv.store.lease_admin import bind_lease, lease_entries, release_leases
-from xinference_venv.store.listing import entries_of, packages_in
+from xinference_venv.store.listing import entries_of
 from xinference_venv.store.logs import logs_of, read_on, text_of
 from xinference_venv.store.process_identity import identify
+from xinference_venv.store.shown import packages_in
 from xinference_venv.store.store import Store, remove_entry
 from xinference_venv.store.sweep import sweep
 from xinference_venv.store.worker_id import take_worker_id

@@ -12,8 +12,13 @@ from dataclasses import replace
 
 from xinference_venv.errors import InvalidInput, InvalidRecord, StoreError
 from xinference_venv.inventory.inventory import is_release_refused
-from xinference_venv.inventory.lease import Holder, Lease, LeaseEntry, ProcessIdentity
-from xinference_venv.inventory.reports import ReleaseReport
+from xinference_venv.inventory.lease import (
+    Holder,
+    Lease,
+    LeaseEntry,
+    ProcessIdentity,
+    ReleaseReport,
+)
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.store.locks import hold_lock_briefly

@@ -7,7 +7,6 @@ takes the lock of the one that is.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import fcntl
 import json
@@ -104,6 +103,8 @@ async def hold_lock(
 
     Raises `DeadlineExceeded`, which names the holder as far as it is known.
     """
+    import asyncio
+
     until = time.monotonic() + deadline
     reported = ""
     while (lock := _try(path)) is None:

@@ -7,8 +7,6 @@ import platform
 from functools import cache
 from pathlib import Path
 
-import psutil
-
 from xinference_venv._util.records import digest_of
 from xinference_venv.inventory.lease import ProcessIdentity
 
@@ -24,6 +22,8 @@ def _boot() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
+        import psutil
+
         return str(int(psutil.boot_time()))
 
 
@@ -91,6 +91,8 @@ def _answers(pid: int) -> bool:
 
 
 def _start_by_psutil(pid: int) -> str | None:
+    import psutil
+
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:

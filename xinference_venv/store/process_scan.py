@@ -17,8 +17,6 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
-import psutil
-
 from xinference_venv._util.humanize import printable
 from xinference_venv._util.redact import HIDDEN, redact_text
 from xinference_venv.inventory.inventory import DirectoryUser
@@ -158,6 +156,20 @@ def _containing(path: str, places: Collection[str]) -> Iterator[str]:
         path = os.path.dirname(path)
 
 
+def command_of(pid: int) -> tuple[str, ...]:
+    """The command line of a process; empty for one that is gone or can't be looked at."""
+    try:
+        return _words((PROC / str(pid) / "cmdline").read_bytes())
+    except OSError:
+        pass
+    import psutil
+
+    try:
+        return tuple(psutil.Process(pid).cmdline())
+    except (psutil.Error, OSError):
+        return ()
+
+
 def _processes(proc: Path, places: Collection[str]) -> Iterator[_Process]:
     if not (proc / "self").exists():
         yield from _processes_by_psutil()
@@ -206,6 +218,8 @@ def _words(content: bytes) -> tuple[str, ...]:
 
 
 def _processes_by_psutil() -> Iterator[_Process]:
+    import psutil
+
     for process in psutil.process_iter():
         try:
             facts = process.as_dict(["cmdline", "cwd", "environ"], ad_value=None)

@@ -1,95 +1,50 @@
-"""What the views of environments lead to, and who shares it.
+"""The packages of environments, and what the views of these lead to.
 
-Comes in: the records of environments, of their views and of the trees. Comes out: the bytes that
-each environment has for itself and shares, where the files of each package really are, and the
-trees of a view. Read from records alone; no tree is walked.
+Comes in: the records of environments, of their views and of the trees. Comes out: the packages of
+each environment, where the files of each really are, and the trees of a view. No tree is walked.
 """
 
 from __future__ import annotations
 
 import posixpath
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
-from functools import cached_property
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from xinference_venv.errors import InvalidRecord, StoreError
-from xinference_venv.inventory.reports import PackagePlace, ShownHost, ShownTree, ShownView
+from xinference_venv.errors import InvalidInput, InvalidRecord, StoreError
+from xinference_venv.inventory.env import KeyRecord
+from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.inventory.packages import (
+    Package,
+    PackagePlace,
+    ShownHost,
+    ShownTree,
+    ShownView,
+)
 from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.lock import LockedDistribution, Role
+from xinference_venv.planning.package import PackageRecord
+from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.view import PATHS_NAME, Place, ViewLink
-from xinference_venv.store.envs.compose import ViewRecord, read_view
-from xinference_venv.store.packages.package_tree import SITE
+from xinference_venv.store.envs.contents import installed_in
+from xinference_venv.store.envs.view_record import ViewRecord, read_view
+from xinference_venv.store.packages.tree_files import SITE
 from xinference_venv.store.paths import VIEW_NAME
 from xinference_venv.store.store import Store
+from xinference_venv.store.tree_uses import TreeUses
 
 PackagePlaces = Mapping[str, tuple[PackagePlace, ...]]
 """By the normalized name of a package: where its files really are."""
 
 
-class TreeUses:
-    """Which trees the environments of a home show, and what these take."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackagesOfEntry:
+    """The packages of an entry, its view where it has one, and the launch that was kept of it."""
 
-    def __init__(self, *, store: Store, env_ids: Collection[str]) -> None:
-        self._store = store
-        self._env_ids = env_ids
-        self._sizes: dict[str, int | None] = {}
-        self._trees: dict[str, tuple[str, ...]] = {}
-
-    @cached_property
-    def broken(self) -> frozenset[str]:
-        """The trees that are marked as broken."""
-        return self._store.packages.broken()
-
-    @cached_property
-    def _bytes(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
-        """The bytes of every tree, and the same with 0 for what one environment alone shows."""
-        sizes = {folder: self.size_of(folder) or 0 for folder in self.users}
-        shared = {
-            folder: sizes[folder] if len(env_ids) > 1 else 0
-            for folder, env_ids in self.users.items()
-        }
-        return sizes, shared
-
-    @cached_property
-    def users(self) -> Mapping[str, tuple[str, ...]]:
-        """The ids of the environments that show each tree, by the name of its folder."""
-        users: dict[str, list[str]] = defaultdict(list)
-        for env_id in self._env_ids:
-            for folder in self._trees_of(env_id):
-                users[folder].append(env_id)
-        return {folder: tuple(env_ids) for folder, env_ids in users.items()}
-
-    def bytes_of(self, env_id: str) -> tuple[int, int]:
-        """The bytes of the trees that one of these environments alone shows, and of those that
-        others show as well; bytecode included, as far as it was compiled here.
-        """
-        # A listing may have a thousand environments with a hundred trees each.
-        trees = self._trees_of(env_id)
-        total, shared = (sum(map(sizes.__getitem__, trees)) for sizes in self._bytes)
-        return total - shared, shared
-
-    def size_of(self, folder: str) -> int | None:
-        """The bytes of a tree; of a joined one those that its members do not have."""
-        if folder not in self._sizes:
-            self._sizes[folder] = self._read_size(folder)
-        return self._sizes[folder]
-
-    def _read_size(self, folder: str) -> int | None:
-        packages, layout = self._store.packages, self._store.layout
-        tree, size = layout.package(folder), None
-        if (package := packages.record(folder)) is not None:
-            size = package.size_bytes
-        elif (joined := self._store.joined.record(folder)) is not None:
-            tree, size = layout.joined_tree(folder), joined.size_bytes
-        return None if size is None else size + packages.bytecode_bytes(tree)
-
-    def _trees_of(self, env_id: str) -> tuple[str, ...]:
-        if env_id not in self._trees:
-            try:
-                self._trees[env_id] = self._store.trees_of(env_id)
-            except (InvalidRecord, StoreError):
-                self._trees[env_id] = ()
-        return self._trees[env_id]
+    packages: tuple[Package, ...]
+    view: ShownView | None = None
+    launch: LaunchRequest | None = None
 
 
 def read_shown(store: Store, env_id: str) -> ViewRecord | None:
@@ -189,3 +144,76 @@ def _label(store: Store, place: Place, folder: str) -> str:
         label = member.label if package is None else f"{package.key.name} {package.key.version}"
         labels.append(label)
     return ", ".join(labels)
+
+
+def packages_in(store: Store, entries: Iterable[EnvEntry]) -> list[PackagesOfEntry]:
+    """The packages of each entry."""
+    keys: dict[str, list[EnvKey]] = defaultdict(list)
+    for key, env_id in store.links():
+        keys[env_id].append(key)
+    uses = TreeUses(store=store, env_ids=keys.keys())
+    found: list[PackagesOfEntry] = []
+    for entry in entries:
+        record = None if entry.env_id is None else read_shown(store, entry.env_id)
+        if entry.env_id is None or record is None:
+            found.append(PackagesOfEntry(packages=packages_of(store, entry, {})))
+            continue
+        used = store.key_record_of(entry.key, entry.env_id)
+        places = package_places(store, record, "" if used is None else used.host_fingerprint)
+        view = shown_view(store, entry.env_id, record, uses, keys)
+        found.append(
+            PackagesOfEntry(
+                packages=packages_of(store, entry, places),
+                view=view,
+                launch=None if used is None else _launch_of(used),
+            )
+        )
+    return found
+
+
+def _launch_of(record: KeyRecord) -> LaunchRequest | None:
+    """What a key was last launched with; a later release may have kept what this can't read."""
+    try:
+        return None if record.request is None else LaunchRequest.from_dict(record.request)
+    except InvalidInput:
+        return None
+
+
+def packages_of(store: Store, entry: EnvEntry, places: PackagePlaces) -> tuple[Package, ...]:
+    """The distributions of an entry's lock; `size_bytes` is what one of its
+    own takes there, None for those of the host.
+
+    What an older version made has no lock: then they are what is found there.
+    """
+    there = {each.name: each for each in installed_in(Path(entry.real_path))}
+    if entry.env_id is None:
+        why = "the reason was not recorded"
+        distributions = [
+            LockedDistribution(name=each.name, role=Role.INSTALLED, version=each.version, why=why)
+            for each in there.values()
+        ]
+    else:
+        lock = store.lock_of(entry.env_id)
+        distributions = [] if lock is None else list(lock.distributions)
+    own = {each.name for each in distributions if each.role is Role.INSTALLED}
+    sizes = {name: each.size_bytes for name, each in there.items() if name in own}
+    if entry.env_id is not None:
+        sizes |= {
+            record.key.name: record.size_bytes for record in _packages_shown(store, entry.env_id)
+        }
+    return tuple(
+        Package(
+            distribution=each, size_bytes=sizes.get(each.name), places=places.get(each.name, ())
+        )
+        for each in distributions
+    )
+
+
+def _packages_shown(store: Store, env_id: str) -> list[PackageRecord]:
+    """The records of the packages that an environment's view leads to."""
+    try:
+        folders = store.trees_of(env_id)
+    except (InvalidRecord, StoreError):
+        return []
+    records = (store.packages.record(folder) for folder in folders)
+    return [record for record in records if record is not None]

@@ -13,19 +13,16 @@ import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.env import EnvRecord, EnvState, KeyRecord
 from xinference_venv.inventory.inventory import EnvEntry, leases_error
 from xinference_venv.inventory.lease import Holder, Lease, ProcessIdentity, judge
-from xinference_venv.planning.host import HostDistribution, HostFacts
 from xinference_venv.planning.key import EnvKey
-from xinference_venv.planning.lock import EnvLock
-from xinference_venv.planning.source_builds import built_hashes
 from xinference_venv.store.atomic import Disk, check_no_link_above, is_real
-from xinference_venv.store.built_wheels import BuiltWheels
 from xinference_venv.store.envs.broken_marker import fault_at_a_glance
 from xinference_venv.store.file_system import FileSystem, known_file_system
 from xinference_venv.store.first_seen import first_seen
@@ -43,9 +40,15 @@ from xinference_venv.store.packages.joined_tree import JoinedTrees
 from xinference_venv.store.packages.package_store import Looks, PackageStore
 from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME, StorePaths
 from xinference_venv.store.process_identity import process_start, this_process
-from xinference_venv.store.resolutions import Resolutions
 from xinference_venv.store.stat_cache import StatCache
 from xinference_venv.store.visit import SkippedItems
+
+# What lists environments must not wait for what only launches them: such is imported in methods.
+if TYPE_CHECKING:
+    from xinference_venv.planning.host import HostFacts
+    from xinference_venv.planning.lock import EnvLock
+    from xinference_venv.store.built_wheels import BuiltWheels
+    from xinference_venv.store.resolutions import Resolutions
 
 _STAGING_SECONDS = 7 * 86_400.0
 
@@ -68,8 +71,6 @@ class Store:
     layout: StorePaths
     disk: Disk
     leases: Leases
-    wheels: BuiltWheels
-    resolutions: Resolutions
     packages: PackageStore
     joined: JoinedTrees
     seen_since: float
@@ -101,10 +102,22 @@ class Store:
             packages=packages,
             joined=JoinedTrees(layout=layout, disk=disk, packages=packages),
             leases=Leases(layout=layout, disk=disk),
-            wheels=BuiltWheels(layout=layout, disk=disk),
             seen_since=first_seen(layout, disk),
-            resolutions=Resolutions(layout=layout, disk=disk),
         )
+
+    @cached_property
+    def wheels(self) -> BuiltWheels:
+        """The wheels that were built here."""
+        from xinference_venv.store.built_wheels import BuiltWheels
+
+        return BuiltWheels(layout=self.layout, disk=self.disk)
+
+    @cached_property
+    def resolutions(self) -> Resolutions:
+        """The locks that equal requests got not long ago."""
+        from xinference_venv.store.resolutions import Resolutions
+
+        return Resolutions(layout=self.layout, disk=self.disk)
 
     # Looking
 
@@ -199,6 +212,8 @@ class Store:
 
     def lock_of(self, env_id: str) -> EnvLock | None:
         """The lock of an environment, however broken that is, or None when it can't be read."""
+        from xinference_venv.planning.lock import EnvLock
+
         try:
             data = self.disk.read_json(self.layout.env(env_id) / LOCK_NAME)
             return None if data is None else EnvLock.from_dict(data)
@@ -382,6 +397,8 @@ class Store:
 
     def saved_host(self, fingerprint: str) -> HostFacts | None:
         """The facts of a host state that an environment was locked over, if still known."""
+        from xinference_venv.planning.host import HostFacts
+
         if not _FINGERPRINT.fullmatch(fingerprint):
             # Of a damaged record.
             return None
@@ -393,10 +410,12 @@ class Store:
 
     def host_marks(self, fingerprint: str) -> tuple[HostMark, ...]:
         """How each distribution of a host state can be known again; none where it is unknown."""
+        if not _FINGERPRINT.fullmatch(fingerprint):
+            # Of a damaged record.
+            return ()
 
         def read(_: str, path: Path) -> tuple[HostMark, ...]:
-            facts = self.saved_host(path.stem)
-            return () if facts is None else tuple(map(_mark_of, facts.distributions))
+            return _marks_in(self.disk.read_json(path))
 
         return self._host_marks.get(
             fingerprint, lambda name: self.layout.hosts / f"{name}.json", read
@@ -429,6 +448,8 @@ class Store:
                 self.wheels.delete(unneeded)
 
     def _built_wheels_of(self, env_ids: Iterable[str]) -> set[str]:
+        from xinference_venv.planning.source_builds import built_hashes
+
         locks = map(self.lock_of, env_ids)
         return {sha for lock in locks if lock is not None for sha in built_hashes(lock).values()}
 
@@ -485,9 +506,21 @@ class Store:
         return holder is Holder.ALIVE
 
 
-def _mark_of(each: HostDistribution) -> HostMark:
-    path = os.path.join(each.location, each.metadata)
-    return HostMark(name=each.name, path=path, inode=each.inode)
+def _marks_in(data: object) -> tuple[HostMark, ...]:
+    """The marks of the distributions in saved facts; none where they are damaged.
+
+    Of hundreds of distributions three values each: read as `HostFacts` they take a listing ten
+    times as long.
+    """
+    listed = data.get("distributions") if isinstance(data, dict) else None
+    marks = []
+    for each in listed if isinstance(listed, list) else ():
+        try:
+            path = os.path.join(each["location"], each["metadata"])
+            marks.append(HostMark(name=each["name"], path=path, inode=each.get("inode", 0)))
+        except (AttributeError, KeyError, TypeError):
+            return ()
+    return tuple(marks)
 
 
 def _owner_path(folder: Path) -> Path:

@@ -1,24 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tests.cli.render.test_environments import printed
 from tests.plain import of_json
 from xinference_venv.cli.render.cluster import (
-    ClusterOutcome,
     differing,
-    launched_on,
     unreachable,
     unreachable_error,
     workers_of,
 )
+from xinference_venv.cli.render.launch import ClusterOutcome, launched_on
 from xinference_venv.errors import ResolutionFailed, WorkerUnavailable
 from xinference_venv.inventory.cluster_state import WorkerStatus
+from xinference_venv.inventory.environments import Environments
 from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.gathered import Gathered, UnreachableWorker
 from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
 from xinference_venv.inventory.replicas import Replica
-from xinference_venv.inventory.reports import Environments
 
 LOCK = "0123456789abcdef" * 4
 
@@ -61,8 +61,17 @@ def test_a_launch_shows_each_worker_ready_or_failed_with_phase_and_cause() -> No
     lines = printed(launched_on(outcome(*replicas))).splitlines()
     assert lines[0] == "toy is ready on 2 of 3 workers after 2.0 s"
     assert lines[2].split() == ["a:1", "ready", LOCK[:12], "0", "/v3/toy/3.11"]
-    assert lines[3].split() == ["b:2", "failed", "-", "-", "resolving:", "no", "solution"]
+    assert lines[3].split() == ["b:2", "failed", "-", "-", "-"]
+    assert lines[5] == "not ready: b:2: resolving: no solution"
     assert lines[-1] == "warning: beware (a:1, c:3)"
+
+
+def test_one_cause_of_several_workers_is_shown_once() -> None:
+    replicas = (FAILED, ready("a:1"), replace(FAILED, worker_address="c:3"))
+    lines = printed(launched_on(outcome(*replicas))).splitlines()
+    assert [line for line in lines if "no solution" in line] == [
+        "not ready: b:2, c:3: resolving: no solution"
+    ]
 
 
 def test_a_launch_without_environment_names_the_hosts_interpreter() -> None:

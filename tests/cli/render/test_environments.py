@@ -1,37 +1,29 @@
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from tests.fakes import locked
 from tests.plain import of_json
 from xinference_venv.cli.common import echo, print_parts
-from xinference_venv.cli.render import environments
+from xinference_venv.cli.render import environments, launch
+from xinference_venv.cli.render import packages as rendered_packages
 from xinference_venv.cli.render.documents import ModelAddress
-from xinference_venv.cli.render.environments import failed, open_console
+from xinference_venv.cli.render.text import Part, Table, Tree, failed, lines_of
 from xinference_venv.errors import ResolutionFailed, StoreError, VirtualEnvError, WorkerUnavailable
 from xinference_venv.inventory.cluster_state import WorkerStatus
 from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.environments import Environment
 from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.gathered import Gathered, UnreachableWorker
 from xinference_venv.inventory.inventory import DirectoryUser, EnvEntry, RemovalPlan
 from xinference_venv.inventory.jobs import PreparedEnvironment
 from xinference_venv.inventory.lease import JudgedLease, ProcessIdentity
-from xinference_venv.inventory.reports import (
-    Environment,
-    EnvironmentPackages,
-    LaunchPlan,
-    Package,
-    RemovalReport,
-)
+from xinference_venv.inventory.packages import EnvironmentPackages, Package
+from xinference_venv.inventory.reports import LaunchPlan, RemovalReport
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role
 from xinference_venv.planning.requirements import Origin
@@ -71,17 +63,13 @@ ENVIRONMENT = PreparedEnvironment(
     uv_calls=5,
     warnings=("torch is not pinned",),
 )
-OUTCOME = environments.LaunchOutcome(
+OUTCOME = launch.LaunchOutcome(
     model_name="toy", model_engine="vllm", environment=ENVIRONMENT, entry=ENTRY, elapsed=1.23456
 )
 
 
-def printed(parts: list[Any], width: int = 200) -> str:
-    out = io.StringIO()
-    shown = Console(file=out, width=width, markup=False, emoji=False, highlight=False)
-    for part in parts:
-        shown.print(part)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+def printed(parts: Iterable[Part], width: int | None = None) -> str:
+    return "\n".join(lines_of(parts, width))
 
 
 def answer(*entries: EnvEntry) -> Gathered[Environment]:
@@ -89,7 +77,7 @@ def answer(*entries: EnvEntry) -> Gathered[Environment]:
 
 
 def test_a_launch_says_where_what_and_how_long() -> None:
-    shown = printed(environments.launched(OUTCOME))
+    shown = printed(launch.launched(OUTCOME))
     assert shown.splitlines() == [
         "toy is ready",
         "  environment  /home/v4/toy/vllm/3.11",
@@ -105,14 +93,14 @@ def test_a_launch_says_where_what_and_how_long() -> None:
 
 def test_a_launch_with_a_process_says_how_to_reach_it() -> None:
     running = replace(OUTCOME, address="127.0.0.1:1234", pid=42)
-    shown = printed(environments.launched(running))
+    shown = printed(launch.launched(running))
     assert "  address      127.0.0.1:1234\n  pid          42\n  uid          toy\n" in shown
     assert running.document().process == ModelAddress(address="127.0.0.1:1234", pid=42, uid="toy")
 
 
 def test_a_launch_without_an_environment_says_so() -> None:
     host = PreparedEnvironment(enabled=False, python="/usr/bin/python3")
-    shown = printed(environments.launched(replace(OUTCOME, environment=host, entry=None)))
+    shown = printed(launch.launched(replace(OUTCOME, environment=host, entry=None)))
     assert "toy needs no environment" in shown
     assert "/usr/bin/python3" in shown
     assert "environment  " not in shown
@@ -195,12 +183,24 @@ def test_a_listing_says_where_unmanaged_ones_are_and_who_uses_them() -> None:
     assert old.hindrance == "in use by process 7 (python -m old), seen in its memory map"
 
 
-def test_a_narrow_terminal_folds_and_hides_nothing() -> None:
-    wide, narrow = (
-        printed(environments.listed(answer(ENTRY), 160.0), width=width) for width in (200, 60)
-    )
-    assert max(map(len, narrow.splitlines())) <= 60
-    assert sorted("".join(narrow.split())) == sorted("".join(wide.split()))
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_a_narrow_terminal_has_a_line_for_each_environment_and_every_name_whole(width: int) -> None:
+    narrow = printed(environments.listed(answer(ENTRY, ENTRY), 160.0), width=width).splitlines()
+    assert len(narrow) == 3
+    assert max(map(len, narrow)) <= width
+    assert narrow[0].startswith("Model     Engine  ")
+    assert all(line.startswith("[red]toy  vllm  ") and "ready" in line for line in narrow[1:])
+
+
+def test_what_is_needed_least_is_left_out_first() -> None:
+    def titles(width: int) -> list[str]:
+        shown = printed(environments.listed(answer(ENTRY), 160.0), width=width)
+        return re.split(" {2,}", shown.splitlines()[0])
+
+    usual = ["Model", "Engine", "Python", "State", "Total", "In use by"]
+    assert titles(50) == ["Model", "Engine", "Python", "State", "In use by"]
+    assert titles(60) == usual
+    assert titles(80) == [*usual, "Last used"]
 
 
 def test_a_plan_shows_origins_roles_and_totals() -> None:
@@ -231,7 +231,7 @@ def test_a_plan_shows_origins_roles_and_totals() -> None:
         warnings=(),
     )
     plan = LaunchPlan(enabled=True, spec=spec, lock=lock, worker_address="a:1")
-    shown = printed(environments.planned(plan))
+    shown = printed(launch.planned(plan))
     assert "a[x]>1       launch" in shown
     assert "Installed in the environment: 2 packages, 2.00 KiB and 1 unknown" in shown
     assert "Inherited from the host: 1 package" in shown
@@ -247,7 +247,7 @@ def test_an_explanation_says_of_what_it_knows_nothing() -> None:
         EnvironmentPackages(environment=Environment.at("a:1", ENTRY), packages=packages),
         EnvironmentPackages(environment=Environment.at("a:1", foreign), packages=()),
     )
-    shown = printed(environments.explained(Gathered(list=listed))).splitlines()
+    shown = printed(rendered_packages.explained(Gathered(list=listed))).splitlines()
     assert shown[0] == f"{ENTRY.key}: {ENTRY.path}"
     assert shown[4] == "a 1.0, 10 B (model: it was asked for)"
     assert shown[-1] == "nothing is known of its packages: it is unmanaged"
@@ -255,7 +255,7 @@ def test_an_explanation_says_of_what_it_knows_nothing() -> None:
 
 def test_a_plan_without_an_environment_says_so() -> None:
     assert "No environment would be built" in printed(
-        environments.planned(LaunchPlan(enabled=False, spec=None, lock=None, worker_address="a:1"))
+        launch.planned(LaunchPlan(enabled=False, spec=None, lock=None, worker_address="a:1"))
     )
 
 
@@ -313,7 +313,7 @@ def test_an_error_shows_phase_output_and_hint() -> None:
     error = ResolutionFailed(
         "no solution", {"phase": "resolving", "output": "uv's own words\n", "hint": "do this"}
     )
-    assert printed(environments.failed(error)).splitlines() == [
+    assert printed(failed(error)).splitlines() == [
         "error: no solution",
         "phase: resolving",
         "uv's own words",
@@ -324,23 +324,23 @@ def test_an_error_shows_phase_output_and_hint() -> None:
 def test_uvs_words_are_not_repeated() -> None:
     words = "error: No solution found\n  cause: because"
     error = ResolutionFailed(words, {"output": f"Resolving ...\n{words}"})
-    assert printed(environments.failed(error)) == "error: No solution found\n  cause: because"
+    assert printed(failed(error)) == "error: No solution found\n  cause: because"
 
 
 def test_an_error_without_details_is_one_line() -> None:
-    assert printed(environments.failed(VirtualEnvError("so it is"))) == "error: so it is"
+    assert printed(failed(VirtualEnvError("so it is"))) == "error: so it is"
 
 
 HOSTILE = "\x1b]0;owned\x07\x1b[31mred\u202e\x9b2J\rback"
 
 
 def test_text_from_outside_can_not_control_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    console = open_console()
-    table = Table(HOSTILE)
+    table = Table("Title")
     table.add_row(HOSTILE)
-    for each in (Text(HOSTILE), table, HOSTILE):
-        console.print(each)
-    print_parts(open_console(stderr=True), failed(StoreError(HOSTILE, {"output": HOSTILE})))
+    tree = Tree(HOSTILE)
+    tree.add(HOSTILE)
+    print_parts([HOSTILE, table, tree])
+    print_parts(failed(StoreError(HOSTILE, {"output": HOSTILE})), err=True)
     echo(f"{HOSTILE}\n\tend")
     heard = capsys.readouterr()
     said = heard.out + heard.err

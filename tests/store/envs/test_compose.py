@@ -17,7 +17,8 @@ from tests.store.conftest import REAL_PYTHON
 from tests.uv.conftest import this_interpreter
 from xinference_venv.errors import StoreError
 from xinference_venv.planning.view import Place, PrefixFile, Script, ViewLink, ViewPlan, WrittenFile
-from xinference_venv.store.envs.compose import Composed, compose, read_view, view_faults
+from xinference_venv.store.envs.compose import Composed, compose, view_faults
+from xinference_venv.store.envs.view_record import read_view
 from xinference_venv.store.paths import VIEW_RECORD_NAME
 from xinference_venv.store.store import Store
 

@@ -25,7 +25,8 @@ from xinference_venv.store.legacy.layouts import (
     python_of,
     remove_old,
 )
-from xinference_venv.store.listing import entries_of, packages_of
+from xinference_venv.store.listing import entries_of
+from xinference_venv.store.shown import packages_of
 from xinference_venv.store.store import Store, remove_entry
 from xinference_venv.store.sweep import sweep
 

@@ -15,7 +15,7 @@ from tests.store.packages.conftest import Unpack
 from tests.wheels import build_wheel
 from xinference_venv.planning.package import PackageRecord
 from xinference_venv.store.packages.package_store import TreeCheck
-from xinference_venv.store.packages.package_tree import StagedTree
+from xinference_venv.store.packages.tree_files import StagedTree
 from xinference_venv.store.paths import PACKAGE_RECORD_NAME
 from xinference_venv.store.store import Store
 from xinference_venv.store.sweep import sweep

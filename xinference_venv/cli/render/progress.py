@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+import click
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from xinference_venv._util.humanize import counted, size_text
+from xinference_venv._util.humanize import counted, printable, size_text
 from xinference_venv.inventory.jobs import JobEvent, Phase
 
 
@@ -34,7 +35,7 @@ def following(console: Console) -> Iterator[Callable[[JobEvent], None]]:
             line = event_line(event)
             ends_all = event.phase.is_last and event.worker_address is None
             if line != last.get(event.worker_address) and not ends_all:
-                console.print(line)
+                click.echo(printable(line), file=console.file)
                 last[event.worker_address] = line
 
         yield show

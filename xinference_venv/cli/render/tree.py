@@ -1,17 +1,14 @@
 """What people read of a lock: what brought each distribution, and what of the host is not shown.
 
-Comes in: the distributions of a lock. Goes out: text and trees of rich.
+Comes in: the distributions of a lock. Goes out: text and trees.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import RenderableType
-from rich.text import Text
-from rich.tree import Tree
-
 from xinference_venv._util.humanize import counted, size_text
+from xinference_venv.cli.render.text import Part, Tree
 from xinference_venv.planning.lock import LockedDistribution, Role
 from xinference_venv.planning.provenance import Branch, branches_of
 
@@ -24,32 +21,31 @@ _TITLES = {
 _ELSEWHERE = " (*)"
 
 
-def explanation(distributions: Sequence[LockedDistribution]) -> list[RenderableType]:
+def explanation(distributions: Sequence[LockedDistribution]) -> Sequence[Part]:
     """The tree of what is installed and inherited, then what is shadowed and hidden, and why."""
     by_role = {role: [each for each in distributions if each.role is role] for role in Role}
     present = [
-        Text(f"{_TITLES[role]}: {_total(by_role[role])}")
-        for role in (Role.INSTALLED, Role.INHERITED)
+        f"{_TITLES[role]}: {_total(by_role[role])}" for role in (Role.INSTALLED, Role.INHERITED)
     ]
     branches = branches_of(distributions)
-    shown: list[RenderableType] = [Text(), *present, _tree(branches)]
+    shown: list[Part] = ["", *present, _tree(branches)]
     if any(_is_elsewhere(branch) for branch in branches):
-        shown.append(Text(f"{_ELSEWHERE.strip()} its requirements are listed elsewhere"))
+        shown.append(f"{_ELSEWHERE.strip()} its requirements are listed elsewhere")
     for role in (Role.SHADOWED, Role.HIDDEN):
         if by_role[role]:
-            listed = Tree(Text(f"{_TITLES[role]}: {_total(by_role[role])}"))
+            listed = Tree(f"{_TITLES[role]}: {_total(by_role[role])}")
             for each in sorted(by_role[role]):
-                listed.add(Text(f"{each.name} {each.version}: {each.why}"))
-            shown += [Text(), listed]
+                listed.add(f"{each.name} {each.version}: {each.why}")
+            shown += ["", listed]
     return shown
 
 
 def _tree(branches: Sequence[Branch]) -> Tree:
-    top = Tree("", hide_root=True)
+    top = Tree(None)
     places: list[Tree] = []
     for branch in branches:
         above = top if branch.parent is None else places[branch.parent]
-        places.append(above.add(Text(_label(branch))))
+        places.append(above.add(_label(branch)))
     return top
 
 

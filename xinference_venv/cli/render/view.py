@@ -1,7 +1,6 @@
 """What people see of a view: where the files of each package really are, and the drawing of it.
 
-Comes in: what workers answer of the packages of environments. Goes out: text, tables and trees of
-rich.
+Comes in: what workers answer of the packages of environments. Goes out: text and trees.
 """
 
 from __future__ import annotations
@@ -9,13 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
-from rich.tree import Tree
-
 from xinference_venv._util.humanize import counted, printable, size_text
-from xinference_venv.inventory.reports import EnvironmentPackages, Package, ShownTree, ShownView
+from xinference_venv.cli.render.text import Part, Tree
+from xinference_venv.inventory.packages import EnvironmentPackages, Package, ShownTree, ShownView
 from xinference_venv.planning.lock import Role
 from xinference_venv.planning.view import Place
 
@@ -31,18 +26,16 @@ def places_text(package: Package) -> str:
     return "; ".join(dict.fromkeys(printable(place.path) for place in package.places))
 
 
-def drawing_of(listed: EnvironmentPackages) -> list[RenderableType]:
+def drawing_of(listed: EnvironmentPackages) -> Sequence[Part]:
     """An environment's view, the trees that it leads to, and who shares them."""
     entry, view = listed.environment.entry, listed.view
     if view is None:
-        return [Text(f"it has no view: its packages lie in {printable(entry.real_path)} itself")]
+        return [f"it has no view: its packages lie in {printable(entry.real_path)} itself"]
     top = Tree(
-        Text(
-            f"view of {len(listed.packages)} packages: {size_text(entry.size_bytes)} of its own,"
-            f" {size_text(entry.shared_bytes)} shared, {size_text(entry.total_bytes)} in total"
-        )
+        f"view of {len(listed.packages)} packages: {size_text(entry.size_bytes)} of its own,"
+        f" {size_text(entry.shared_bytes)} shared, {size_text(entry.total_bytes)} in total"
     )
-    top.add(Text(printable(view.path)))
+    top.add(printable(view.path))
     packages = [each for each in view.trees if each.place is Place.PACKAGE]
     alone = [each for each in packages if not each.shared_with]
     shared = [each for each in packages if each.shared_with]
@@ -52,45 +45,43 @@ def drawing_of(listed: EnvironmentPackages) -> list[RenderableType]:
         ("that other environments show as well", shared),
     ):
         if trees:
-            branch = top.add(Text(f"{counted(len(trees), 'package')} {title}"))
+            branch = top.add(f"{counted(len(trees), 'package')} {title}")
             for each in trees:
                 branch.add(_tree(each))
     if joined:
-        branch = top.add(Text(f"{counted(len(joined), 'joined tree')}"))
+        branch = top.add(f"{counted(len(joined), 'joined tree')}")
         for each in joined:
             branch.add(_joined_tree(each))
     _add_host(top, view)
     if entry.changed_on_host:
         names = ", ".join(entry.changed_on_host)
-        top.add(Text(f"changed on the host since: {names}; launch the model again"))
+        top.add(f"changed on the host since: {names}; launch the model again")
     return [top]
 
 
 def _add_host(top: Tree, view: ShownView) -> None:
     for site in view.host:
-        branch = top.add(Text(f"{counted(len(site.names), 'name')} of {printable(site.path)}"))
-        branch.add(Text(_names(site.names)))
+        branch = top.add(f"{counted(len(site.names), 'name')} of {printable(site.path)}")
+        branch.add(_names(site.names))
     if view.search_path:
-        branch = top.add(Text("folders of the host behind the view"))
+        branch = top.add("folders of the host behind the view")
         for path in view.search_path:
-            branch.add(Text(printable(path)))
+            branch.add(printable(path))
 
 
-def _tree(each: ShownTree) -> Table:
-    row = Table.grid(padding=(0, 2))
-    shared = f"with {', '.join(map(str, each.shared_with))}" if each.shared_with else ""
-    row.add_row(each.label, size_text(each.size_bytes), printable(each.path), shared)
-    return row
+def _tree(each: ShownTree) -> str:
+    shared = [f"with {', '.join(map(str, each.shared_with))}"] if each.shared_with else []
+    return "  ".join([each.label, size_text(each.size_bytes), printable(each.path), *shared])
 
 
 def _joined_tree(each: ShownTree) -> Tree:
     shared = f", with {', '.join(map(str, each.shared_with))}" if each.shared_with else ""
     size = f"{size_text(each.size_bytes)} more than its members"
-    drawn = Tree(Text(f"{printable(each.path)}: {size}{shared}"))
-    drawn.add(Text(f"of {each.label}"))
-    drawn.add(Text(f"shows {_names(each.names)}"))
+    drawn = Tree(f"{printable(each.path)}: {size}{shared}")
+    drawn.add(f"of {each.label}")
+    drawn.add(f"shows {_names(each.names)}")
     for reason in each.reasons:
-        drawn.add(Text(f"because {printable(reason)}"))
+        drawn.add(f"because {printable(reason)}")
     return drawn
 
 

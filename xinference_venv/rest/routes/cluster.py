@@ -12,8 +12,8 @@ from xinference_venv.diagnosis.checks import Diagnoses
 from xinference_venv.errors import DeadlineExceeded, WorkerUnavailable
 from xinference_venv.inventory.cluster_state import WorkerState, WorkerStatus
 from xinference_venv.inventory.gathered import Gathered
-from xinference_venv.inventory.job_log import LogPart
-from xinference_venv.inventory.reports import DiskUsage, WholeLog
+from xinference_venv.inventory.job_log import LogPart, WholeLog
+from xinference_venv.inventory.reports import DiskUsage
 from xinference_venv.planning.catalog import ListedModel
 from xinference_venv.rest.base import Json, Route, Supervisor, gathered
 from xinference_venv.rest.schemas.requests import (

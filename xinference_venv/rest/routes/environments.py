@@ -9,13 +9,10 @@ from starlette.responses import Response
 
 from xinference_venv._util.records import Record, inline
 from xinference_venv.actors.protocols import SupervisorProtocol
+from xinference_venv.inventory.environments import Environments
 from xinference_venv.inventory.gathered import Gathered, check_found
-from xinference_venv.inventory.reports import (
-    EnvironmentPackages,
-    Environments,
-    ExplainedEnvironment,
-    RemovalReport,
-)
+from xinference_venv.inventory.packages import EnvironmentPackages, ExplainedEnvironment
+from xinference_venv.inventory.reports import RemovalReport
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import Role

@@ -6,12 +6,8 @@ from starlette.responses import Response
 
 from xinference_venv.inventory.gathered import Gathered, check_found
 from xinference_venv.inventory.inventory import release_error
-from xinference_venv.inventory.reports import (
-    CollectionReport,
-    ReleaseReport,
-    VerifiedEnvironment,
-    WorkerLease,
-)
+from xinference_venv.inventory.lease import ReleaseReport, WorkerLease
+from xinference_venv.inventory.reports import CollectionReport, VerifiedEnvironment
 from xinference_venv.inventory.selection import EVERY
 from xinference_venv.rest.base import Result, Route, Supervisor, gathered
 from xinference_venv.rest.schemas.requests import (

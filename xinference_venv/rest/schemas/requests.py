@@ -23,15 +23,14 @@ from pydantic import (
     create_model,
 )
 
+from xinference_venv._util.names import MAX_NAME_BYTES, check_python_version
 from xinference_venv._util.records import Record, record_hints
 from xinference_venv.inventory.selection import Selection, check_directory_name
 from xinference_venv.planning.request import (
-    MAX_NAME_BYTES,
     MAX_TEXT_LENGTH,
     LaunchRequest,
     ModelVirtualEnv,
     check_model_name,
-    check_python_version,
 )
 
 if TYPE_CHECKING:

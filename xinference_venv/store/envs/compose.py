@@ -14,13 +14,12 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from xinference_venv._util.files import write_private_file
-from xinference_venv._util.records import Record
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.planning.host import Interpreter
 from xinference_venv.planning.view import (
@@ -35,13 +34,12 @@ from xinference_venv.settings import ViewKind
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.envs.launcher import write_launcher
 from xinference_venv.store.envs.real_files import (
-    NOTHING_PLACED,
-    Placed,
     Source,
     missing_files,
     place_file,
     place_files,
 )
+from xinference_venv.store.envs.view_record import Placed, ViewRecord, read_view
 from xinference_venv.store.paths import VENV_NAME, VIEW_NAME, VIEW_RECORD_NAME, StorePaths
 
 # A program of the host that is larger than this is a link to it.
@@ -81,20 +79,6 @@ _CALL = _START + "import sys\nfrom {module} import {root}\nsys.exit({attribute}(
 _RUN = _START + "exec(compile({text!r}, __file__, 'exec', dont_inherit=True))\n"
 
 _PYTHON_LINE = re.compile(rb"#!.*python[0-9.]*[ \t\r]*$")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ViewRecord(Record, name="record of a view", version=1):
-    """What an environment was composed of: the plan, and its own files with their bytes.
-
-    `library` is ``lib/pythonX.Y/site-packages``, below the virtual environment and the view.
-    `placed` are the files in place of links; they are the model's, and not among `files`.
-    """
-
-    plan: ViewPlan
-    library: str
-    files: Mapping[str, int]
-    placed: Placed = NOTHING_PLACED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,12 +139,6 @@ def packages_of(env: Path, record: ViewRecord) -> Path:
 
 def _place_of(plan: ViewPlan) -> str:
     return VIEW_NAME if plan.kind is ViewKind.LINKS else VENV_NAME
-
-
-def read_view(disk: Disk, env: Path) -> ViewRecord | None:
-    """What an environment was composed of; None for one that has no view."""
-    data = disk.read_json(env / VIEW_RECORD_NAME)
-    return None if data is None else ViewRecord.from_dict(data)
 
 
 def view_faults(disk: Disk, layout: StorePaths, env: Path) -> Iterator[str]:

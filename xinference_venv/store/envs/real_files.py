@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
-from xinference_venv._util.records import Record
-from xinference_venv.store.packages.package_tree import BYTECODE
+from xinference_venv.store.envs.view_record import Placed
+from xinference_venv.store.packages.tree_files import BYTECODE
 
 # The request of Linux that lets two files share their blocks.
 _FICLONE = 0x40049409
@@ -38,17 +38,6 @@ class Source:
 
     path: str
     of_host: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Placed(Record, name="placed files"):
-    """How many files were placed, and the bytes of those that are the environment's own."""
-
-    files: int
-    size_bytes: int
-
-
-NOTHING_PLACED = Placed(files=0, size_bytes=0)
 
 
 def place_files(sources: Mapping[str, Source], folder: Path) -> Placed:

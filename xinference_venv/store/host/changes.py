@@ -12,8 +12,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from xinference_venv.errors import InvalidRecord, StoreError
-from xinference_venv.planning.view import Place
-from xinference_venv.store.envs.compose import read_view
 from xinference_venv.store.keys import KeyPlace
 from xinference_venv.store.store import HostMark, Store
 
@@ -49,6 +47,10 @@ def shown_among(store: Store, env_id: str, marks: Collection[HostMark]) -> tuple
     """The names of those distributions of the host that an environment's view shows."""
     if not marks:
         return ()
+    # Where nothing changed, which is nearly always, no view is read.
+    from xinference_venv.planning.view import Place
+    from xinference_venv.store.envs.view_record import read_view
+
     try:
         record = read_view(store.disk, store.layout.env(env_id))
     except (InvalidRecord, StoreError):

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from xinference_venv.planning.host import HostDistribution, Interpreter
-from xinference_venv.store.packages.package_tree import BYTECODE
 from xinference_venv.store.packages.record_file import read_file_list
+from xinference_venv.store.packages.tree_files import BYTECODE
 
 _SOURCE = ".py"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.store.keys import names_in
-from xinference_venv.store.packages.package_tree import BYTECODE, SITE, walk
+from xinference_venv.store.packages.tree_files import BYTECODE, SITE, walk
 from xinference_venv.store.paths import COMPILED_NAME
 from xinference_venv.store.store import Store
 

@@ -23,13 +23,13 @@ from xinference_venv.store.atomic import Disk
 from xinference_venv.store.envs.broken_marker import BrokenMarker, bounded, read_broken_marker
 from xinference_venv.store.keys import names_in
 from xinference_venv.store.locks import hold_lock_briefly
-from xinference_venv.store.packages.package_tree import BYTECODE, DATA, SITE, StagedTree, walk
 from xinference_venv.store.packages.record_file import (
     RecordRow,
     check_row,
     go_on,
     parse_record,
 )
+from xinference_venv.store.packages.tree_files import BYTECODE, DATA, SITE, StagedTree, walk
 from xinference_venv.store.paths import (
     BROKEN_NAME,
     COMPILED_NAME,

@@ -18,7 +18,7 @@ import re
 import shutil
 import stat
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,12 +34,10 @@ from xinference_venv._util.records import digest_of
 from xinference_venv.errors import InstallFailed, VerificationFailed
 from xinference_venv.planning.package import (
     DataFile,
-    EntryKind,
     EntryPoint,
     LooksFor,
     PackageKey,
     PackageRecord,
-    TopLevelName,
 )
 from xinference_venv.store.host.elf import linkage_of
 from xinference_venv.store.packages.looks_for import looks_of
@@ -52,10 +50,15 @@ from xinference_venv.store.packages.record_file import (
     metadata_name,
     read_record,
 )
-
-SITE = "site"
-DATA = "data"
-BYTECODE = "__pycache__"
+from xinference_venv.store.packages.tree_files import (
+    BYTECODE,
+    DATA,
+    DIRECTORY_MODE,
+    SITE,
+    StagedTree,
+    top_level_names,
+    walk_folders,
+)
 
 _MOST_PATH_LENGTH = 1000
 _LARGE_BYTES = 1024 * 1024
@@ -64,21 +67,12 @@ _SHA256_DIGEST = re.compile("sha256=[A-Za-z0-9_-]{43}")
 _CUSTOMIZATION = frozenset({"sitecustomize", "usercustomize"})
 # What differs from install to install of one wheel: nothing reads them in an environment.
 _OF_THE_INSTALL = frozenset({"REQUESTED", "uv_cache.json"})
-_DIRECTORY_MODE = 0o555
 _FILE_MODE = 0o444
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _LIB64 = re.compile(r"\Alib64(?=/)")
 # What uv puts in the place of ``#!python`` where a path would be too long or is relative:
 # https://github.com/astral-sh/uv/pull/5515
 _TRAMPOLINE = re.compile(rb"\A#!/bin/sh\n'''exec' [^\n]*\n' '''\n")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StagedTree:
-    """A whole tree that is not in the store yet."""
-
-    folder: Path
-    record: PackageRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -292,7 +286,7 @@ class _Finishing:
             notes=tuple(self.notes),
         )
         for folder in self._folders:
-            os.chmod(folder, _DIRECTORY_MODE)
+            os.chmod(folder, DIRECTORY_MODE)
         return StagedTree(folder=self.tree, record=record)
 
     def _drop_what_is_made_for_each(self, entry_points: Sequence[EntryPoint]) -> None:
@@ -324,7 +318,7 @@ class _Finishing:
         base = os.path.join(root, "")
         is_site = root.name == SITE
         record = f"{self.installed.metadata}/RECORD"
-        for prefix, folders, entries in _walk_folders(base):
+        for prefix, folders, entries in walk_folders(base):
             is_bytecode = prefix.endswith(f"{BYTECODE}/")
             has_sources = False
             for entry in entries:
@@ -483,84 +477,6 @@ class _Finishing:
         write_private_file(record, content)
         record.chmod(_FILE_MODE)
         return hashlib.sha256(content).hexdigest()
-
-
-def walk(root: Path | str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Everything below a directory but directories, by relative path; links are not followed."""
-    for prefix, _, entries in _walk_folders(os.path.join(root, "")):
-        for entry in entries:
-            yield f"{prefix}{entry.name}", entry
-
-
-def _walk_folders(
-    base: str,
-) -> Iterator[tuple[str, Sequence[str], Sequence[os.DirEntry[str]]]]:
-    """Each directory below `base`, which ends with a slash, itself first: what its entries' paths
-    begin with, the names of its directories, its other entries.
-    """
-    prefixes = [""]
-    while prefixes:
-        prefix = prefixes.pop()
-        folders, others = [], []
-        with os.scandir(base + prefix) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.name)
-                    prefixes.append(f"{prefix}{entry.name}/")
-                else:
-                    others.append(entry)
-        yield prefix, folders, others
-
-
-def top_level_names(site: Path) -> tuple[TopLevelName, ...]:
-    """What is in a folder of packages, by name; bytecode is left out."""
-    found = []
-    with os.scandir(site) as entries:
-        for entry in entries:
-            if entry.name != BYTECODE:
-                kind = _kind(entry)
-                inner: Sequence[str] = ()
-                if kind is EntryKind.NAMESPACE:
-                    inner = sorted(name for name in os.listdir(entry.path) if name != BYTECODE)
-                found.append(TopLevelName(name=entry.name, kind=kind, entries=tuple(inner)))
-    return tuple(sorted(found, key=lambda each: each.name))
-
-
-def close_directories(root: Path) -> None:
-    """Give every directory with sources one for bytecode, and make all but these read-only.
-
-    So nothing changes a directory's time later: what is written next to modules can be noticed.
-    Files are made read-only where no other name has their inode: a hard link shares its mode.
-    """
-    for folder, folders, names in os.walk(root):
-        if os.path.basename(folder) == BYTECODE:
-            continue
-        if BYTECODE not in folders and any(name.endswith(".py") for name in names):
-            os.mkdir(f"{folder}/{BYTECODE}")
-        for name in names:
-            found = os.lstat(f"{folder}/{name}")
-            if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
-                os.chmod(f"{folder}/{name}", stat.S_IMODE(found.st_mode) & 0o555)
-        os.chmod(folder, _DIRECTORY_MODE)
-
-
-def _kind(entry: os.DirEntry[str]) -> EntryKind:
-    name = entry.name
-    if entry.is_dir():
-        if name.endswith(".dist-info"):
-            return EntryKind.METADATA
-        inner = os.listdir(entry.path)
-        regular = any(each.partition(".")[0] == "__init__" and _is_module(each) for each in inner)
-        return EntryKind.PACKAGE if regular else EntryKind.NAMESPACE
-    if name.endswith(".pth"):
-        return EntryKind.PTH
-    if name.endswith((".py", ".pyc")):
-        return EntryKind.MODULE
-    return EntryKind.EXTENSION if _is_module(name) else EntryKind.FILE
-
-
-def _is_module(name: str) -> bool:
-    return name.endswith((".py", ".pyc", ".so"))
 
 
 def _entry_points(metadata: Path) -> tuple[EntryPoint, ...]:

@@ -18,12 +18,12 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from packaging.utils import canonicalize_name
-
-from xinference_venv.planning.host import HostDistribution
 from xinference_venv.store.visit import open_regular, read_regular, read_text
+
+if TYPE_CHECKING:
+    from xinference_venv.planning.host import HostDistribution
 
 # ``.so.1`` is how wheels that carry libraries name them.
 _SHARED_OBJECT = re.compile(r"\.(so(\.\d+)*|pyd|dylib)$")
@@ -110,6 +110,8 @@ def recorded_bytes(metadata: str | os.PathLike[str]) -> int | None:
 
 def metadata_name(folder: str) -> tuple[str, str]:
     """The normalized name and the version that a metadata folder's own name says."""
+    from packaging.utils import canonicalize_name
+
     name, _, version = folder.removesuffix(".dist-info").partition("-")
     return canonicalize_name(name), version
 

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from xinference_venv.cli.render.environments import LaunchOutcome
-from xinference_venv.cli.session import launch_model
+from xinference_venv.cli.launching import launch_model
+from xinference_venv.cli.render.launch import LaunchOutcome
 from xinference_venv.client import Client
 from xinference_venv.errors import InvalidInput
 from xinference_venv.inventory.env import EnvState

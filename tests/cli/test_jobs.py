@@ -1,0 +1,100 @@
+"""`jobs` and `cancel`: what is being made on this host and on a cluster, and ending it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.cli import test_main
+from tests.cli.test_main import Run, Start, specify, store_of
+from tests.daemons import Daemons, daemons, eventually
+from tests.index import Index
+from tests.wheels import build_wheel
+
+pytestmark = pytest.mark.uv
+run = test_main.run
+start = test_main.start
+
+
+@pytest.fixture
+def spec(index: Index, tmp_path: Path) -> Path:
+    build_wheel(tmp_path / "wheels", "small", "1.0")
+    return specify(tmp_path / "toy.json", index, "toy", "small")
+
+
+def test_without_any_job_there_is_none(run: Run) -> None:
+    assert run("jobs").out == "There is no job.\n"
+
+
+def test_a_job_that_has_ended_is_listed_with_its_end(run: Run, spec: Path, index: Index) -> None:
+    assert run("launch", "toy", "--spec", spec).code == 0
+    [job] = run("jobs", "--json").json["list"]
+    assert (job["model_name"], job["state"], job["error"]) == ("toy", "ready", None)
+    assert job["changed"] >= job["started"]
+    assert run("jobs", "--running").out == "There is no job.\n"
+    cancelled = run("cancel", job["job_id"][:12])
+    assert cancelled.code == 0
+    assert cancelled.out.startswith("it had ended already: ")
+
+
+def test_a_job_that_failed_says_why(run: Run, spec: Path, index: Index) -> None:
+    failed = run("launch", "toy", "--spec", spec, "-vp", "no-such-package")
+    assert failed.code == 5
+    [job] = run("jobs", "--json").json["list"]
+    assert job["state"] == "failed"
+    assert job["error"]["code"] in failed.err or "no-such-package" in job["error"]["message"]
+
+
+def test_a_launch_of_another_process_is_listed_and_cancelled(
+    run: Run, start: Start, spec: Path, index: Index, environ: Mapping[str, str]
+) -> None:
+    index.hang("/files/small-*")
+    launching = start("launch", "toy", "--spec", spec)
+    eventually(lambda: run("jobs", "--running", "--json").json["list"] != [])
+    [job] = run("jobs", "--running", "--json").json["list"]
+    assert (job["model_name"], job["state"]) == ("toy", "running")
+    cancelled = run("cancel", job["job_id"])
+    assert cancelled.code == 0, cancelled.err
+    assert cancelled.out == f"cancelled: {job['job_id'][:12]} of toy\n"
+    assert launching.wait(60) == 128 + signal.SIGTERM
+    assert list((store_of(environ) / "staging").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("named", "code"), [("abc", 2), ("abcdef012345", 3)], ids=["too short", "unknown"]
+)
+def test_what_names_no_job_is_refused(run: Run, named: str, code: int) -> None:
+    assert run("cancel", named).code == code
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, environ: Mapping[str, str], index: Index) -> Iterator[Daemons]:
+    with daemons(tmp_path / "daemons", {**environ, "PIP_INDEX_URL": index.url}) as running:
+        yield running
+
+
+def test_the_jobs_of_a_cluster_are_listed_and_cancelled(
+    run: Run, start: Start, spec: Path, index: Index, cluster: Daemons
+) -> None:
+    supervisor = cluster.start("supervisor", "--port", "0").ready()
+    there = ("--supervisor", supervisor.address)
+    workers = [cluster.start("worker", *there).ready() for _ in range(2)]
+    index.hang("/files/small-*")
+    launching = start("launch", "toy", "--spec", spec, *there, "--all-workers")
+
+    def running() -> list[object]:
+        listed: list[object] = run("jobs", "--running", "--json", *there).json["list"]
+        return listed
+
+    eventually(lambda: len(running()) == len(workers))
+    shown = run("jobs", *there).out.splitlines()
+    assert shown[0].split()[:4] == ["Job", "Worker", "Model", "Engine"]
+    [job] = {line.split()[0] for line in shown[1:]}
+    cancelled = run("cancel", job, *there)
+    assert cancelled.code == 0, cancelled.err
+    assert cancelled.out == f"cancelled: {job} of toy\n"
+    assert launching.wait(60) != 0
+    eventually(lambda: running() == [])

@@ -1,0 +1,125 @@
+"""Ctrl-C, SIGTERM, SIGHUP and closed pipes: documented exit codes, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.cli import test_main
+from tests.cli.test_main import Start, specify, store_of
+from tests.daemons import eventually
+from tests.index import Index
+from tests.wheels import build_wheel
+from xinference_venv.cli.help import EXIT_CODES
+
+start = test_main.start
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture
+def spec(index: Index, tmp_path: Path) -> Path:
+    build_wheel(tmp_path / "wheels", "small", "1.0")
+    return specify(tmp_path / "toy.json", index, "toy", "small")
+
+
+def remains(environ: Mapping[str, str]) -> list[str]:
+    """What a launch left: staged files, and processes that know the home."""
+    home = environ["XINFERENCE_HOME"]
+    staging = store_of(environ) / "staging"
+    found = [str(each) for each in staging.iterdir()] if staging.exists() else []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get("XINFERENCE_HOME") == home:
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.uv
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_launch_that_is_signalled_leaves_nothing(
+    number: signal.Signals, start: Start, spec: Path, index: Index, environ: Mapping[str, str]
+) -> None:
+    index.hang("/files/small-*")
+    launching = start("launch", "toy", "--spec", spec)
+    index.wait_for_request("/files/small-*")
+    launching.send_signal(number)
+    out, err = launching.communicate(timeout=60)
+    assert launching.returncode == 128 + number
+    assert f"cancelled by {number.name}; nothing of it is left" in err
+    assert out == ""
+    eventually(lambda: remains(environ) == [])
+
+
+@pytest.mark.uv
+def test_a_launch_whose_progress_is_not_read_any_more_leaves_nothing(
+    spec: Path, index: Index, environ: Mapping[str, str]
+) -> None:
+    reader, writer = os.pipe()
+    program = [sys.executable, "-m", "xinference_venv", "launch", "toy", "--spec", str(spec)]
+    index.hang("/files/small-*")
+    launching = subprocess.Popen(
+        program, env=dict(environ), stdout=writer, stderr=writer, text=True
+    )
+    os.close(writer)
+    index.wait_for_request("/files/small-*")
+    os.close(reader)
+    index.release()
+    assert launching.wait(60) == 128 + signal.SIGPIPE
+    eventually(lambda: remains(environ) == [])
+
+
+@pytest.mark.parametrize("words", [["models"], ["models", "--json"]], ids=" ".join)
+def test_what_is_not_read_to_its_end_ends_as_by_sigpipe(
+    words: list[str], environ: Mapping[str, str]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ran = subprocess.run(
+        [sys.executable, "-m", "xinference_venv", *words],
+        env=dict(environ),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    assert (ran.returncode, ran.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_help_that_is_not_read_is_no_error_of_ours(environ: Mapping[str, str]) -> None:
+    line = f"{sys.executable} -m xinference_venv --help | true; echo ${{PIPESTATUS[0]}}"
+    ran = subprocess.run(
+        ["bash", "-c", line], env=dict(environ), capture_output=True, text=True, check=True
+    )
+    # What fits into the pipe may have been written before it was closed.
+    assert ran.stdout.strip() in ("0", str(128 + signal.SIGPIPE))
+    assert ran.stderr == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda each: each.name)
+def test_following_a_log_ends_with_the_signal(
+    number: signal.Signals, start: Start, environ: Mapping[str, str], spec: Path, index: Index
+) -> None:
+    index.hang("/files/small-*")
+    launching = start("launch", "toy", "--spec", spec)
+    index.wait_for_request("/files/small-*")
+    following = start("logs", "toy", "--follow")
+    assert following.stdout is not None
+    assert following.stdout.readline().startswith("== toy")
+    following.send_signal(number)
+    assert following.wait(60) == 128 + number
+    # To look is not to launch: that goes on.
+    assert launching.poll() is None
+
+
+def test_every_way_to_end_is_documented() -> None:
+    codes = {code for code, _ in EXIT_CODES}
+    assert {str(128 + number) for number in (*SIGNALS, signal.SIGPIPE)} <= codes

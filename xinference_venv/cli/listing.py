@@ -1,0 +1,48 @@
+"""`list`: the environments that are there, and who uses them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import click
+
+from xinference_venv.cli import shell_complete
+from xinference_venv.cli.common import (
+    json_option,
+    look,
+    on_cluster,
+    selected,
+    selection,
+    show,
+    wide_option,
+)
+from xinference_venv.cli.render import environments
+from xinference_venv.cli.render.cluster import differing, skipped
+from xinference_venv.cli.render.text import Part
+
+
+@click.command("list")
+@click.argument("model", shell_complete=shell_complete.models, required=False)
+@selection
+@wide_option
+@json_option
+def list_(
+    model: str | None,
+    engine: str | None,
+    python_version: str | None,
+    worker_ip: str | None,
+    as_json: bool,
+) -> int:
+    """List the environments that are there: all, or those of MODEL."""
+    wanted = selected(model, engine, python_version, worker_ip)
+    answer = look(
+        lambda here: here.environments(wanted),
+        lambda client: client.supervisor.list_virtual_envs(wanted),
+    )
+
+    def rendered() -> Sequence[Part]:
+        listed = environments.listed(answer, time.time(), workers=on_cluster())
+        return [*listed, *differing(answer), *skipped(answer, workers=on_cluster())]
+
+    return show(answer, rendered, as_json)

@@ -1,0 +1,69 @@
+"""What people read of the packages of environments: a table, a drawing, what brought each.
+
+Comes in: the supervisor's answers. Goes out: lines, tables and trees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from xinference_venv._util.humanize import size_text
+from xinference_venv.cli.render.text import Column, Part, Table, where_of
+from xinference_venv.cli.render.tree import explanation
+from xinference_venv.cli.render.view import drawing_of, places_text
+from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.environments import Environment
+from xinference_venv.inventory.gathered import Gathered
+from xinference_venv.inventory.packages import EnvironmentPackages, Package
+
+
+def packages_of(answer: Gathered[EnvironmentPackages], *, workers: bool = False) -> Sequence[Part]:
+    """The packages of each environment, named with its worker if `workers` is set."""
+    shown: list[Part] = []
+    for each in answer.list:
+        shown += [_heading(each.environment, workers), _packages(each.packages)]
+    return shown
+
+
+def drawn(answer: Gathered[EnvironmentPackages], *, workers: bool = False) -> Sequence[Part]:
+    """Each environment as a drawing: its view, the trees that it leads to, who shares them."""
+    shown: list[Part] = []
+    for each in answer.list:
+        shown += [_heading(each.environment, workers), *drawing_of(each)]
+    return shown
+
+
+def explained(answer: Gathered[EnvironmentPackages], *, workers: bool = False) -> Sequence[Part]:
+    """Of each environment what brought its packages, and what of the host it does not show."""
+    shown: list[Part] = []
+    for each in answer.list:
+        entry = each.environment.entry
+        shown.append(_heading(each.environment, workers))
+        if entry.state is EnvState.READY:
+            shown += explanation(sorted(each.distributions))
+        else:
+            shown.append(f"nothing is known of its packages: it is {entry.state}")
+    return shown
+
+
+def _heading(environment: Environment, workers: bool) -> str:
+    entry = environment.entry
+    return f"{where_of(environment, workers)}{entry.key}: {entry.path}"
+
+
+def _packages(packages: Iterable[Package]) -> Table:
+    table = Table(
+        *("Package", "Version", Column("Role", 1), Column("Size", 2)),
+        *(Column("Why", 3, prose=True), Column("Where", 4)),
+    )
+    for package in sorted(packages, key=lambda package: package.distribution):
+        each = package.distribution
+        table.add_row(
+            each.name,
+            each.version or "as built",
+            each.role.value,
+            size_text(each.size),
+            each.why,
+            places_text(package),
+        )
+    return table

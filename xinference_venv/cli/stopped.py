@@ -1,0 +1,11 @@
+"""The end of a command by a signal."""
+
+from __future__ import annotations
+
+
+class Stopped(Exception):
+    """The signal of this number ended the work."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number

@@ -1,0 +1,54 @@
+"""`workers`: the workers of a cluster, and forgetting one that is gone."""
+
+from __future__ import annotations
+
+import click
+
+from xinference_venv._util.humanize import printable
+from xinference_venv._util.records import to_plain
+from xinference_venv.cli.common import (
+    cluster_option,
+    json_option,
+    on_cluster,
+    show,
+    wide_option,
+    with_client,
+)
+from xinference_venv.cli.render.cluster import workers_of
+
+
+@click.group(invoke_without_command=True)
+@cluster_option
+@wide_option
+@json_option
+@click.pass_context
+def workers(ctx: click.Context, as_json: bool) -> int:
+    """List the workers of a cluster: state, release, jobs, free disk, when last heard.
+
+    A worker is suspect when some of its heartbeats did not come, and gone after half a minute
+    without any. Gone for a minute, no command asks it or counts it as missing; after a day it is
+    forgotten.
+    """
+    if ctx.invoked_subcommand is not None:
+        return 0
+    _check_cluster()
+    listed = with_client(lambda client: client.supervisor.list_workers())
+    document = {"list": to_plain(listed)}
+    return show(document, lambda: workers_of(listed), as_json)
+
+
+@workers.command()
+@click.argument("worker", metavar="ID|ADDRESS")
+@cluster_option
+@json_option
+def forget(worker: str, as_json: bool) -> int:
+    """Take a worker that is not alive out of the cluster; should it come back, it joins again."""
+    _check_cluster()
+    forgotten = with_client(lambda client: client.supervisor.forget_worker(worker))
+    text = f"forgotten: {printable(forgotten.worker_address)}"
+    return show(forgotten.to_dict(), lambda: [text], as_json)
+
+
+def _check_cluster() -> None:
+    if not on_cluster():
+        raise click.UsageError("Name the --supervisor of the cluster.")

@@ -1,0 +1,216 @@
+"""Looks at this host without an actor: environments, packages, leases, logs, models, jobs.
+
+Comes in: the variables of a process, selections. Comes out: what a supervisor answers of a cluster
+of this host alone. A look changes nothing and takes no lock. Each method imports what it needs
+when it is called: a command that lists a few names must not wait for all that a launch needs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from xinference_venv.errors import InvalidRecord, NotFound
+from xinference_venv.inventory.gathered import Gathered
+from xinference_venv.inventory.selection import EVERY, Selection
+from xinference_venv.service.places import Places, find_places
+from xinference_venv.store.store import Store
+
+if TYPE_CHECKING:
+    from xinference_venv.inventory.environments import Environment, Environments
+    from xinference_venv.inventory.inventory import EnvEntry
+    from xinference_venv.inventory.job_list import ListedJob
+    from xinference_venv.inventory.job_log import JobLog, LogPart, WholeLog
+    from xinference_venv.inventory.lease import WorkerLease
+    from xinference_venv.inventory.packages import EnvironmentPackages
+    from xinference_venv.planning.catalog import ListedModel
+
+_MOST_JOBS = 20
+_BECOME = """
+import os, sys
+try:
+    os.execvp(sys.argv[1], sys.argv[1:])
+except OSError as error:
+    print(f"error: {sys.argv[1]!r} can't be run: {error.strerror}", file=sys.stderr)
+    sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
+"""
+ADDRESS = "127.0.0.1"
+"""Stands for the worker's address in answers of this host, where no worker listens."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ThisHost:
+    """The store of this host, as a process with certain variables finds it; methods block."""
+
+    places: Places
+    store: Store
+    environ: Mapping[str, str]
+
+    @classmethod
+    def open(cls, environ: Mapping[str, str]) -> ThisHost:
+        """Of a process with these variables; raises `InvalidInput` and `StoreError`."""
+        places = find_places(environ)
+        return cls(places=places, store=Store.open(places.root), environ=environ)
+
+    def environments(self, wanted: Selection) -> Environments:
+        """The matching environments, and what of the store could not be visited."""
+        from xinference_venv.inventory.environments import Environments, WorkerSkippedItem
+
+        listed = tuple(map(_addressed, self._entries(wanted)))
+        skipped = tuple(
+            WorkerSkippedItem(item=each, worker_address=ADDRESS)
+            for each in self.store.skipped.all()
+        )
+        return Environments(list=listed, skipped=skipped)
+
+    def packages(self, wanted: Selection) -> Gathered[EnvironmentPackages]:
+        """The matching environments, each with its packages."""
+        from xinference_venv.inventory.packages import EnvironmentPackages
+        from xinference_venv.store.shown import packages_in
+
+        entries = self._entries(wanted)
+        found = packages_in(self.store, entries)
+        return Gathered(
+            list=tuple(
+                EnvironmentPackages(
+                    environment=_addressed(entry),
+                    packages=each.packages,
+                    view=each.view,
+                    launch=each.launch,
+                )
+                for entry, each in zip(entries, found, strict=True)
+            )
+        )
+
+    def leases(self, wanted: Selection) -> Gathered[WorkerLease]:
+        """Who uses the matching environments."""
+        from xinference_venv.inventory.lease import WorkerLease
+        from xinference_venv.store.lease_admin import lease_entries
+
+        entries = lease_entries(self.store, wanted)
+        return Gathered(
+            list=tuple(WorkerLease(entry=each, worker_address=ADDRESS) for each in entries)
+        )
+
+    def logs(self, wanted: Selection, count: int) -> Gathered[WholeLog]:
+        """The newest `count` logs of the jobs of matching environments, with their text."""
+        from xinference_venv.inventory.job_log import WholeLog
+        from xinference_venv.store.logs import logs_of, text_of
+
+        newest = itertools.islice(logs_of(self.store.layout, wanted), count)
+        return Gathered(
+            list=tuple(
+                WholeLog(log=each, text=text_of(each), worker_address=ADDRESS) for each in newest
+            )
+        )
+
+    def read_log(self, log_id: str, offset: int) -> LogPart:
+        """A log's text from `offset` (in bytes) on; raises `NotFound` when the log is gone."""
+        from xinference_venv.store.logs import read_on
+
+        return read_on(self.store.layout, log_id, offset)
+
+    def jobs(self) -> Gathered[ListedJob]:
+        """The newest jobs of all processes of this host that share the home, as their logs tell."""
+        from xinference_venv.inventory.job_list import ListedJob
+        from xinference_venv.store.logs import logs_of
+
+        newest = itertools.islice(logs_of(self.store.layout, EVERY), _MOST_JOBS)
+        return Gathered(
+            list=tuple(
+                ListedJob.of_log(each, ADDRESS, last_line=self._last_line(each)) for each in newest
+            )
+        )
+
+    def _last_line(self, log: JobLog) -> str:
+        from xinference_venv.store.logs import text_of
+
+        if log.outcome.is_last:
+            return ""
+        return next((line for line in reversed(text_of(log).splitlines()) if line.strip()), "")
+
+    def cancel(self, job_id: str) -> ListedJob:
+        """Cancel a job of another process of this host, and wait until its log says its end.
+
+        Raises `UnknownJob`; `InvalidInput` where the process does more than this job, or is not of
+        this host; `DeadlineExceeded` where it goes on.
+        """
+        from xinference_venv.service.signal_job import cancel_job
+
+        return cancel_job(self.store.layout, job_id)
+
+    def one_ready(self, wanted: Selection) -> EnvEntry:
+        """The one environment that is meant and ready; raises `NotFound` and `InvalidInput`."""
+        from xinference_venv.inventory.diff import check_one
+        from xinference_venv.inventory.env import EnvState
+
+        entries = [each for each in self._entries(wanted) if each.state is EnvState.READY]
+        if not entries:
+            raise NotFound(
+                f"there is no environment of {wanted.model_name!r} that is ready",
+                {"hint": f"make one: xinference-venv launch {wanted.model_name}"},
+            )
+        check_one(str(wanted.model_name), [_addressed(each) for each in entries], workers=False)
+        return entries[0]
+
+    def pylock(self, entry: EnvEntry) -> str:
+        """The lock of an environment as a ``pylock.toml`` (PEP 751)."""
+        import tomli_w
+
+        from xinference_venv.planning.lock import Role
+
+        lock = None if entry.env_id is None else self.store.lock_of(entry.env_id)
+        if lock is None:
+            raise NotFound(
+                f"the lock of {entry.key} can't be read", {"hint": "launch the model again"}
+            )
+        inherited = [f"{each.name}=={each.version}" for each in lock.with_role(Role.INHERITED)]
+        comments = [f"# {entry.key}", f"# Python {lock.python_version}"]
+        if inherited:
+            comments.append("# Inherited from the host, and no part of this lock:")
+            comments += [f"#   {each}" for each in inherited]
+        return "\n".join([*comments, "", tomli_w.dumps(lock.pylock())])
+
+    def run_in(self, entry: EnvEntry, command: Sequence[str]) -> NoReturn:
+        """Become a command that runs in an environment, which is in use as long as that lives.
+
+        The lease is this process's, and the command is the same process. Raises `NotFound` where
+        the environment was removed just now, and `OSError`.
+        """
+        from xinference_venv.store.envs.launcher import LAUNCHER_NAME
+        from xinference_venv.store.process_identity import this_process
+        from xinference_venv.uv.become import become_process
+
+        assert entry.env_id is not None
+        try:
+            self.store.take_lease(
+                entry.env_id,
+                model_name=entry.key.model_name,
+                model_uid=None,
+                process=this_process(),
+            )
+        except InvalidRecord as error:
+            raise NotFound(f"{entry.key} is gone: {error}") from None
+        launcher = f"{entry.real_path}/bin/{LAUNCHER_NAME}"
+        # A Python that is replaced at once: the launcher sets the variables, for all that is run.
+        become_process([launcher, "-I", "-c", _BECOME, *command])
+
+    def models(self) -> tuple[ListedModel, ...]:
+        """The models of the catalogue: built in, of an Xinference that is installed, one's own."""
+        from xinference_venv.service.local_names import catalog_of
+
+        catalog = catalog_of(self.places, self.store, self.environ)
+        return tuple(each.listed for each in catalog.models.values())
+
+    def _entries(self, wanted: Selection) -> list[EnvEntry]:
+        from xinference_venv.store.listing import entries_of
+
+        return [each for each in entries_of(self.store, wanted) if wanted.matches(each.key)]
+
+
+def _addressed(entry: EnvEntry) -> Environment:
+    from xinference_venv.inventory.environments import Environment
+
+    return Environment.at(ADDRESS, entry)
