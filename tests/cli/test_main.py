@@ -23,7 +23,7 @@ from xinference_venv.cli.help import EXIT_CODES, VARIABLES
 from xinference_venv.cli.render.launch import LaunchOutcome
 from xinference_venv.inventory.jobs import PreparedEnvironment
 
-DOCUMENTATION = Path(__file__).parents[2] / "docs" / "cli.md"
+DOCUMENTATION = Path(__file__).parents[2] / "docs"
 
 ACTORS = """\
 import asyncio, os
@@ -463,7 +463,9 @@ def kinds(root: type[errors.VirtualEnvError]) -> Iterator[type[errors.VirtualEnv
 
 
 def test_the_documented_exit_codes_are_those_of_the_errors() -> None:
-    rows = re.findall(r"^\| (\d+) \| (.*?) \|(.*)\|$", DOCUMENTATION.read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| (\d+) \| (.*?) \|(.*)\|$", (DOCUMENTATION / "cli.md").read_text(), re.MULTILINE
+    )
     documented = {code: set(re.findall(r"`(\w+)`", names)) for code, _, names in rows}
     expected: dict[str, set[str]] = {code: set() for code, _ in EXIT_CODES}
     for kind in set(kinds(errors.VirtualEnvError)):
@@ -481,7 +483,8 @@ def test_the_documented_keys_of_a_launch_are_those_it_prints() -> None:
         entry=None,
         elapsed=0.0,
     )
-    section = DOCUMENTATION.read_text().partition("### `launch --json`")[2].partition("###")[0]
+    text = (DOCUMENTATION / "json.md").read_text()
+    section = text.partition("### `launch --json`")[2].partition("###")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(
         outcome.document().to_dict()
     )

@@ -156,6 +156,10 @@ class HelpfulGroup(click.Group):
     Its help lists the commands in sections, and ends with variables and exit codes.
     """
 
+    def __init__(self, *args: Any, **extra: Any) -> None:
+        super().__init__(*args, **extra)
+        self._loaded: dict[str, click.Command] = {}
+
     def make_context(
         self,
         info_name: str | None,
@@ -176,12 +180,13 @@ class HelpfulGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _PLACES:
             return None
-        if cmd_name not in self.commands:
+        # Apart from `commands`: what documents a group takes these for all that it has, or asks.
+        if cmd_name not in self._loaded:
             module, _, attribute = _PLACES[cmd_name].partition(":")
             found = getattr(import_module(f"xinference_venv.cli.{module}"), attribute)
             add_verbosity(found)
-            self.add_command(found, cmd_name)
-        return self.commands[cmd_name]
+            self._loaded[cmd_name] = found
+        return self._loaded[cmd_name]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, listed in COMMANDS.items():
