@@ -111,3 +111,13 @@ def test_a_call_that_is_satisfied_already_builds_nothing(
     place.install(manager, "lantern>=2")
     assert Path(manager.env_path).stat().st_ino != inode
     assert place.visible()["lantern"] == "2.0"
+
+
+def test_old_releases_of_what_is_asked_for_are_not_all_tried_to_keep_the_hosts_packages(
+    place: Place,
+) -> None:
+    build_wheel(place.wheels, "lamp", "3.0", requires=["wick>=2"])
+    build_wheel(place.wheels, "lamp", "1.0", requires=["wick<2", "slow"])
+    place.index.hang("/simple/slow/")
+    place.launch("lamp")
+    assert place.visible().items() >= {"lamp": "3.0", "wick": "2.0"}.items()

@@ -461,6 +461,7 @@ class Resolver:
             found = await self._try(sources, kept=offered, of_host_alone=True)
             if not isinstance(found, UvFailed):
                 return found
+        started = time.monotonic()
         alone = asyncio.ensure_future(self._without_host(sources))
         keeping = asyncio.ensure_future(self._try(sources, kept=offered))
         try:
@@ -468,7 +469,15 @@ class Resolver:
             await asyncio.wait({alone, keeping}, return_when=asyncio.FIRST_COMPLETED)
             if alone.done() and (whole := self._with_whole_host(await alone, offered)) is not None:
                 return whole
-            first = await keeping
+            if alone.done():
+                limit = max(_LEAST_SECONDS, _MOST_PASSES_LONG * (time.monotonic() - started))
+                await asyncio.wait({keeping}, timeout=limit)
+            newest = await alone if alone.done() and not keeping.done() else None
+            if isinstance(newest, Resolution):
+                await cancel(keeping)
+                first = await self._keeping_not_much_older(sources, offered, newest)
+            else:
+                first = await keeping
             if not isinstance(first, UvFailed) and not first.resolution.installed:
                 return first
             fresh = await alone
@@ -494,6 +503,21 @@ class Resolver:
             if isinstance(first, UvFailed) and has_no_solution(str(error)):
                 raise first from None
             raise
+
+    async def _keeping_not_much_older(
+        self, sources: PackageSources, offered: frozenset[str], fresh: Resolution
+    ) -> _Found | UvFailed:
+        """All of the host with what is asked for in versions near the newest.
+
+        Without floors uv tries every old release of it, and builds those that are sources.
+        """
+        self.say("resolving with every host version kept, without old versions")
+        floors = [
+            f"{line.name}>={lowest_allowed(version)}"
+            for line in self._lines()
+            if not is_exact(line) and (version := fresh.installed.get(line.name or "")) is not None
+        ]
+        return await self._try(sources, kept=offered, floors=floors)
 
     async def _choose(
         self,
