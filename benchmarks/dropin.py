@@ -201,7 +201,7 @@ async def _plan(env: Path, packages: Sequence[str], options: InstallOptions) -> 
         return []
     current = CurrentEnvironment(path=env, record=None, own=())
     change = Change(engine=engine, spec=spec, host=host, current=current)
-    async with staging_folder(engine.store, spec.interpreter) as folder:
+    async with staging_folder(engine.store, spec.interpreter, []) as folder:
         plan = await change.plan(folder, None)
     return [f"{name}=={version}" for name, version in plan.lock.installed.items()]
 

@@ -251,7 +251,7 @@ class Planner:
         start = time.perf_counter()
         preparation = launches.preparation(spec, facts, None)
         try:
-            async with staging_folder(launches.store, spec.interpreter) as folder:
+            async with staging_folder(launches.store, spec.interpreter, []) as folder:
                 lock = await preparation.resolve(folder)
         except VirtualEnvError as error:
             return error

@@ -93,7 +93,8 @@ class SimulatedWorker:
     """Answers as a worker does, `delay` seconds after it was asked.
 
     A `silent` one never answers; where a worker `fails`, so does the installing. `ready`: it
-    has the model already. `removals` counts what it removed, `cancelled` the jobs.
+    has the model already, `noted`: as the supervisor knows it. `removals` counts what it removed,
+    `cancelled` the jobs.
     """
 
     address: str
@@ -105,6 +106,7 @@ class SimulatedWorker:
     silent: bool = False
     fails: bool = False
     ready: bool = False
+    noted: bool | None = None
     heartbeat_delay: float = 0.0
     removals: int = 0
     board: JobRegistry = field(default_factory=JobRegistry)
@@ -151,8 +153,9 @@ class SimulatedWorker:
         lock: EnvLock | None = None,
         *,
         job_id: str,
-        lock_sources: tuple[LockSource, ...],
+        lock_sources: tuple[LockSource, ...] = (),
         participants: Participants,
+        background: bool = False,
     ) -> str:
         """Start a job that asks for the lock as a worker does, and takes a while to build."""
         job = self.board.open(request, job_id)
@@ -364,6 +367,12 @@ class SimulatedCluster:
         snapshot = WorkerSnapshot(jobs=len(worker.board.running()), free_bytes=1 << 40)
         if not await self.supervisor.heartbeat(worker.address, worker.incarnation, snapshot):
             await self.supervisor.register_worker(await worker.registration())
+            worker.noted = None
+        if worker.noted != worker.ready:
+            # As a real one, when something has changed.
+            models = (REQUEST.model_name,) if worker.ready else ()
+            await self.supervisor.note_models(worker.address, worker.incarnation, models)
+            worker.noted = worker.ready
 
     async def keep_beating(self) -> None:
         """Send heartbeats as real workers do, each at its own moment, until cancelled."""

@@ -34,9 +34,10 @@ import xoscar as xo
 
 from benchmarks.common import aligned
 from xinference_venv.actors.rpc import WORKER_UID
+from xinference_venv.actors.wire_key import ensure_key
 from xinference_venv.client import local_client
 from xinference_venv.inventory.env import EnvRecord, KeyRecord
-from xinference_venv.inventory.selection import EVERY
+from xinference_venv.inventory.selection import EVERY, Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.settings import InheritMode
@@ -104,6 +105,7 @@ def main(arguments: Sequence[str]) -> int:
         fill(store, options.environments, options.files)
         # What has just changed is not remembered yet.
         time.sleep(SETTLED_NANOSECONDS / 1e9)
+        ensure_key()
         environ = {**os.environ, "XINFERENCE_HOME": str(home), "XOSCAR_DIR": scratch}
         rows, memory = asyncio.run(_measure(store, environ, options.rounds))
     head = ("what", "median", "range", "target", "")
@@ -282,7 +284,8 @@ async def _listed_cold(root: Path) -> None:
 
 
 async def _removal(case: str, worker: Any, models: Sequence[str | None]) -> Row:
-    taken = [await _timed(partial(worker.remove_virtual_env, model)) for model in models]
+    wanted = [Selection(model_name=model) for model in models]
+    taken = [await _timed(partial(worker.remove_virtual_env, each)) for each in wanted]
     return Row(case=case, milliseconds=tuple(taken))
 
 

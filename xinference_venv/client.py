@@ -61,15 +61,17 @@ class Client:
         self,
         request: LaunchRequest,
         *,
+        background: bool = False,
         on_event: Callable[[JobEvent], None] = ignore,
     ) -> PreparedEnvironment:
         """Launch and wait for the end; cancelling this call cancels the job.
 
         On the host of this client's own worker, if it has one, else wherever the supervisor
-        chooses. Raises the job's own error.
+        chooses; in the `background` after all others there. Raises the job's own error.
         """
         here = () if self.own_worker is None else (self.own_worker.address,)
-        job = await self._begun(self.supervisor.prepare(request, workers=here, count=1))
+        beginning = self.supervisor.prepare(request, workers=here, count=1, background=background)
+        job = await self._begun(beginning)
         result, _ = await self._follow(job, on_event)
         return result
 
@@ -81,6 +83,7 @@ class Client:
         count: int | None = None,
         everywhere: bool = False,
         require: int | None = None,
+        background: bool = False,
         on_event: Callable[[JobEvent], None] = ignore,
     ) -> list[Replica]:
         """Launch on several workers and wait for the end; see the supervisor's `prepare`.
@@ -95,6 +98,7 @@ class Client:
                 count=count,
                 everywhere=everywhere,
                 require=require,
+                background=background,
             )
         )
         _, replicas = await self._follow(job, on_event)

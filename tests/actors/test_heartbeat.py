@@ -39,7 +39,7 @@ class Supervisor:
         self.told: list[tuple[Any, ...]] = []
         self.waiting: list[tuple[int, asyncio.Event]] = []
 
-    def sender(self, address: str, *, deadline: float, here: str) -> rpc.Send:
+    def sender(self, address: str, *, deadline: float, here: str, keep: bool) -> rpc.Send:
         assert (address, here) == ("s:1", WORKER.address)
         return self.ask
 
@@ -92,11 +92,17 @@ class _Asyncio:
         self.sleep = sleep
 
 
-def member() -> Heartbeats:
+def member(*models_there: tuple[str, ...] | None) -> Heartbeats:
+    """A worker that has these models in turn, then the last ones; without any it does not know."""
+    there = list(models_there) or [None]
+
     async def snapshot() -> WorkerSnapshot:
         return WorkerSnapshot(jobs=3)
 
-    return Heartbeats(registration=WORKER, supervisor="s:1", snapshot=snapshot)
+    async def models() -> tuple[str, ...] | None:
+        return there.pop(0) if len(there) > 1 else there[0]
+
+    return Heartbeats(registration=WORKER, supervisor="s:1", snapshot=snapshot, models=models)
 
 
 @asynccontextmanager
@@ -150,6 +156,25 @@ async def test_heartbeats_carry_a_snapshot_and_go_on(play: Play) -> None:
         await supervisor.asked(3)
     assert set(supervisor.heard) == {"heartbeat"}
     assert supervisor.told[0] == (WORKER.address, WORKER.incarnation, SNAPSHOT)
+
+
+async def test_the_models_of_a_worker_are_sent_when_they_change_and_to_whoever_forgot_them(
+    play: Play,
+) -> None:
+    supervisor = play(True, True, None, True, True, None, False, None, None)
+    async with keeping(member(None, ("glow",), ("glow",), ("glow", "lamp"))):
+        await supervisor.asked(10)
+    said = [name for name in supervisor.heard if name != "heartbeat"]
+    assert said == ["note_models", "note_models", "register_worker", "note_models"]
+    told = [arguments for arguments in supervisor.told if isinstance(arguments[-1], list)]
+    assert [each[-1] for each in told] == [["glow"], *[["glow", "lamp"]] * 2]
+
+
+async def test_a_supervisor_of_an_earlier_release_gets_no_models_again(play: Play) -> None:
+    supervisor = play(True, IncompatibleVersion("'note_models' is not known at s:1"))
+    async with keeping(member(("glow",))):
+        await supervisor.asked(4)
+    assert supervisor.heard[:4] == ["heartbeat", "note_models", "heartbeat", "heartbeat"]
 
 
 async def test_who_is_not_known_any_more_registers_again(play: Play) -> None:

@@ -24,6 +24,7 @@ from xinference_venv.errors import (
     StoreError,
     WorkerUnavailable,
 )
+from xinference_venv.planning.request import LaunchRequest
 
 UID = rpc.WORKER_UID
 PATIENCE = 60.0
@@ -201,9 +202,47 @@ async def test_a_method_that_takes_too_long_is_given_up(peer: str) -> None:
         assert await ask(peer, "add", 1) == 2
 
 
+async def test_a_connection_that_is_kept_needs_no_probe_until_a_question_fails(
+    peer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probed = []
+    probe = rpc.probe
+
+    async def counted(address: str, what: str) -> None:
+        probed.append(address)
+        await probe(address, what)
+
+    monkeypatch.setattr(rpc, "probe", counted)
+    asked = rpc.Callee(address=peer, uid=UID, here="", what="it", keep=True)
+    for number in range(3):
+        answered = await asked.ask("first", "add", [], {"one": number}, deadline=PATIENCE)
+        assert answered.value == number + 1
+    assert len(probed) == 1
+    with pytest.raises(DeadlineExceeded):
+        await asked.ask("first", "sleep", [], {}, deadline=0.1)
+    for number in range(3):
+        await asked.ask("first", "add", [], {"one": number}, deadline=PATIENCE)
+    assert len(probed) == 2
+
+
+async def test_what_is_as_by_default_is_not_sent_for_an_earlier_release_may_not_know_it() -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def send(method: str, arguments: dict[str, Any]) -> Any:
+        sent.append(arguments)
+        return "a-job"
+
+    supervisor = rpc.supervisor_by(send)
+    request = LaunchRequest.from_dict({"model_name": "glow"})
+    await supervisor.prepare(request, count=1, background=False)
+    await supervisor.prepare(request, count=1, background=True)
+    assert [each.keys() - {"request"} for each in sent] == [{"count"}, {"count", "background"}]
+
+
 async def test_an_address_without_the_actor_is_unavailable(peer: str) -> None:
     with pytest.raises(WorkerUnavailable) as caught:
-        await rpc.ask(peer, "another", deadline=5.0, here="", what=f"the worker at {peer}")
+        another = rpc.Callee(address=peer, uid="another", here="", what=f"the worker at {peer}")
+        await another.ask(deadline=5.0)
     assert caught.value.message.startswith(f"the worker at {peer} closed the connection")
     assert "XOSCAR_AUTH_KEY" in str(caught.value.hint)
 

@@ -126,18 +126,62 @@ def test_a_launch_on_one_worker_that_has_the_environment_asks_no_other() -> None
     async def run() -> None:
         cluster = await SimulatedCluster.start(WORKERS)
         first, second, *_ = cluster.workers
+        # Who has not said what it has is asked.
+        await cluster.follow(await cluster.supervisor.prepare(REQUEST, workers=(first,), count=1))
+        assert cluster.asked["survey"] == WORKERS
         async with beating(cluster):
             await cluster.follow(
                 await cluster.supervisor.prepare(REQUEST, workers=(first,), count=1)
             )
-            assert cluster.asked["survey"] == WORKERS
-            await cluster.follow(
-                await cluster.supervisor.prepare(REQUEST, workers=(first,), count=1)
-            )
             assert cluster.asked["survey"] == WORKERS + 1
+            await asyncio.sleep(2 * HEARTBEAT_SECONDS)
             await cluster.follow(
                 await cluster.supervisor.prepare(REQUEST, workers=(second,), count=1)
             )
+            assert cluster.asked["survey"] == WORKERS + 3
+        assert cluster.resolutions.total() == 1
+
+    simulate(run())
+
+
+def test_a_launch_that_is_new_to_one_of_many_that_have_it_asks_a_few_of_them() -> None:
+    async def run() -> None:
+        cluster = await SimulatedCluster.start(WORKERS, groups=2)
+        async with beating(cluster):
+            await asyncio.sleep(2 * HEARTBEAT_SECONDS)
+            last, *others = reversed(cluster.workers)
+            await cluster.follow(await cluster.supervisor.prepare(REQUEST, workers=tuple(others)))
+            cluster.asked.clear()
+            await cluster.follow(await cluster.supervisor.prepare(REQUEST, workers=(last,)))
+            assert cluster.asked["survey"] <= 1 + 16
+        assert cluster.resolutions == {"group-0": 1, "group-1": 1}
+
+    simulate(run())
+
+
+def test_a_launch_of_a_model_that_no_other_worker_has_asks_none_of_them() -> None:
+    async def run() -> None:
+        cluster = await SimulatedCluster.start(WORKERS)
+        async with beating(cluster):
+            await asyncio.sleep(2 * HEARTBEAT_SECONDS)
+            first = next(iter(cluster.workers))
+            await cluster.follow(await cluster.supervisor.prepare(REQUEST, workers=(first,)))
+        assert cluster.asked["survey"] == 1
+
+    simulate(run())
+
+
+def test_a_worker_that_was_launched_on_a_moment_ago_gives_its_lock_before_it_says_what_it_has() -> (
+    None
+):
+    async def run() -> None:
+        cluster = await SimulatedCluster.start(WORKERS)
+        first, second, *_ = cluster.workers
+        async with beating(cluster):
+            await asyncio.sleep(2 * HEARTBEAT_SECONDS)
+            await cluster.follow(await cluster.supervisor.prepare(REQUEST, workers=(first,)))
+            await cluster.follow(await cluster.supervisor.prepare(REQUEST, workers=(second,)))
+        assert cluster.asked["survey"] == 3
         assert cluster.resolutions.total() == 1
 
     simulate(run())

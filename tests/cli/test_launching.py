@@ -29,7 +29,9 @@ class FakeClient:
     def __init__(self) -> None:
         self.released: list[PreparedEnvironment] = []
 
-    async def prepare(self, request: LaunchRequest, *, on_event: Any) -> PreparedEnvironment:
+    async def prepare(
+        self, request: LaunchRequest, *, on_event: Any, background: bool
+    ) -> PreparedEnvironment:
         return ENVIRONMENT
 
     async def entries(self, selection: Selection) -> list[EnvEntry]:
@@ -52,6 +54,7 @@ async def launch(client: FakeClient, actor: ActorClass | None) -> tuple[int, lis
         following=nullcontext(ignore),
         show=shown.append,
         actor=actor,
+        background=False,
     )
     return status, shown
 

@@ -162,8 +162,20 @@ def test_a_launch_prints_its_result_on_stdout_and_its_progress_on_stderr(
     assert f"{environ['XINFERENCE_HOME']}/virtualenv/v3/toy/" in ran.out
     assert re.search(r"packages +2 installed, \d+ inherited from the host\n", ran.out)
     assert "resolving: resolving 2 requirements\n" in ran.err
-    assert "installing: installing 2 packages (0 of 2 packages)\n" in ran.err
+    assert "resolving: 2 packages to install (0 of 2 packages)\n" in ran.err
     assert "error" not in ran.err
+
+
+@pytest.mark.uv
+def test_what_is_only_downloaded_is_there_for_the_launch_that_comes(run: Run, spec: Path) -> None:
+    ahead = run("launch", "toy", "--spec", spec, "--download-only", "--json")
+    assert ahead.code == 0
+    assert run("leases", "--json").json["list"] == []
+    launched = run("launch", "toy", "--spec", spec, "--json")
+    assert launched.json["env_id"] == ahead.json["env_id"]
+    refused = run("launch", "toy", "--spec", spec, "--download-only", "--dry-run")
+    assert refused.code == 2
+    assert "--download-only can't be combined with" in refused.err
 
 
 @pytest.mark.uv

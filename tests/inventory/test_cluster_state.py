@@ -306,3 +306,22 @@ def test_a_worker_is_listed_as_it_registered() -> None:
     assert (described.worker_address, described.state) == ("10.0.0.1:7000", WorkerState.SUSPECT)
     assert (described.host_name, described.release) == ("host", "0.1.0")
     assert described.incarnation == "first"
+
+
+def test_who_may_have_a_model_names_it_or_has_named_none_yet() -> None:
+    cluster = fleet_of(HERE, OTHER, "10.0.0.3:7000")
+    cluster.note_models(HERE, "first", ["glow", "lamp"])
+    cluster.note_models(OTHER, "first", [])
+    # It was restarted meanwhile, or is not known.
+    cluster.note_models("10.0.0.3:7000", "another", [])
+    cluster.note_models("10.0.0.4:7000", "first", ["glow"])
+
+    def names(model: str, now: float) -> list[str]:
+        return [each.registration.address for each in cluster.may_have(model, now)]
+
+    assert names("glow", 0.0) == [HERE, "10.0.0.3:7000"]
+    assert names("wick", 0.0) == ["10.0.0.3:7000"]
+    assert names("glow", 1000.0) == []
+    # A new incarnation has not said anything.
+    cluster.register(registration(HERE, incarnation="second", started=200.0), 0.0)
+    assert HERE in names("wick", 0.0)

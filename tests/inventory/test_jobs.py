@@ -28,6 +28,8 @@ events = st.builds(
     total=counts,
     done_bytes=counts,
     total_bytes=counts,
+    bytes_per_second=counts,
+    seconds_left=counts,
 )
 results = st.builds(
     PreparedEnvironment,
@@ -47,7 +49,10 @@ def test_events_and_results_come_back_from_json(record: JobEvent | PreparedEnvir
 
 def test_events_and_results_are_read_whole_or_refused() -> None:
     event = JobEvent(seq=1, at=1.5, phase=Phase.INSTALLING, message="installing", done=3, total=9)
-    progress = ("done", "total", "done_bytes", "total_bytes", "worker_address")
+    progress = (
+        *("done", "total", "done_bytes", "total_bytes", "worker_address"),
+        *("bytes_per_second", "seconds_left"),
+    )
     check_record(event, may_be_absent=progress)
     result = PreparedEnvironment(
         enabled=True,
@@ -94,7 +99,10 @@ def test_events_are_numbered_in_order_up_to_the_ending_one(added: list[Phase]) -
         assert event is None or event is journal.events[-1]
     ended = next((at + 1 for at, phase in enumerate(added) if phase.is_last), len(added))
     assert [event.seq for event in journal.events] == list(range(1, ended + 1))
-    assert [event.phase for event in journal.events] == added[:ended]
+    order = list(Phase)
+    reached = [order.index(phase) for phase in added[:ended]]
+    furthest = [order[max(reached[: at + 1])] for at in range(ended)]
+    assert [event.phase for event in journal.events] == furthest
     assert [event.done for event in journal.events] == list(range(ended))
 
 
@@ -111,11 +119,15 @@ def test_the_seconds_of_each_phase_add_up_to_the_last_event() -> None:
     journal.add(10.0, Phase.RESOLVING, "resolving")
     assert journal.seconds == {}
     journal.add(12.5, Phase.INSTALLING, "installing")
-    journal.add(13.0, Phase.RESOLVING, "resolving again")
+    journal.add(13.0, Phase.VERIFYING, "verifying")
     # The clock was set back, which takes nothing away.
-    journal.add(9.0, Phase.RESOLVING, "resolving")
+    journal.add(9.0, Phase.VERIFYING, "verifying")
     journal.add(9.5, Phase.READY, "ready")
-    assert journal.seconds == {Phase.RESOLVING: 3.0, Phase.INSTALLING: 0.5}
+    assert journal.seconds == {
+        Phase.RESOLVING: 2.5,
+        Phase.INSTALLING: 0.5,
+        Phase.VERIFYING: 0.5,
+    }
 
 
 def test_an_event_has_its_time_its_words_and_its_progress() -> None:
@@ -156,3 +168,15 @@ def test_of_a_job_that_ended_long_ago_the_first_and_the_last_events_are_kept(cou
     every = list(journal.events)
     journal.shorten()
     assert journal.events == [*every[:1], *every[1:][-EVENTS_KEPT_OF_ENDED:]]
+
+
+def test_a_phase_never_comes_after_a_later_one() -> None:
+    journal = JobJournal()
+    for phase in (Phase.QUEUED, Phase.RESOLVING, Phase.QUEUED, Phase.INSTALLING, Phase.DOWNLOADING):
+        journal.add(0.0, phase, phase.value)
+    assert [each.phase for each in journal.events] == [
+        *(Phase.QUEUED, Phase.RESOLVING, Phase.RESOLVING),
+        *(Phase.INSTALLING, Phase.INSTALLING),
+    ]
+    journal.add(0.0, Phase.CANCELLED, "cancelled")
+    assert journal.phase is Phase.CANCELLED

@@ -474,3 +474,24 @@ def test_every_launch_ends_and_only_one_that_is_ready_keeps_leases(
 
 def phases_of(state: LaunchState) -> Iterable[tuple[str, Phase]]:
     return phases(state).items()
+
+
+def test_a_worker_that_has_packages_to_install_finishes_before_a_byte_has_come() -> None:
+    state = launch("a", "b")
+    event = JobEvent(seq=1, at=1.0, phase=Phase.RESOLVING, message="3 to install", done=0, total=3)
+    state.heard("a", replace(told(Phase.RESOLVING), events=(event,)), at=1.0)
+    assert cancels(state.heard("b", failed(), at=2.0)) == set()
+    assert has_ended(state)
+    assert not is_over(state)
+
+
+def test_of_very_many_workers_each_is_asked_again_after_a_pause() -> None:
+    def pause(count: int) -> float:
+        state = launch(*(f"w{number}" for number in range(count)))
+        [asked] = state.heard("w0", told(Phase.DOWNLOADING), at=1.0)
+        assert isinstance(asked, AskForNews)
+        return asked.pause
+
+    assert pause(8) == 0.0
+    # Each reports every second what it downloads: a supervisor takes part of that.
+    assert pause(1000) == 2.0

@@ -21,6 +21,7 @@ from xinference_venv.inventory.replicas import (
     SurveyAnswer,
     assign_sources,
     error_of,
+    groups_without_lock,
     is_lost,
     phase_of,
 )
@@ -188,3 +189,13 @@ def test_the_incarnation_of_who_is_asked_is_known() -> None:
     assert {each.incarnation for sources in found.values() for each in sources} == {"first"}
     found = assign_sources("job", [surveyed("a"), surveyed("b")], [], refresh=False)
     assert [each.incarnation for each in found["b"]] == ["first"]
+
+
+def test_a_group_has_a_lock_as_soon_as_one_of_its_hosts_is_ready() -> None:
+    def answered(address: str, group: str | None, *, ready: bool = False) -> SurveyAnswer:
+        return SurveyAnswer(address=address, incarnation="first", group=group, ready=ready)
+
+    surveyed = [answered("a:1", "one"), answered("b:1", "two"), answered("c:1", None)]
+    assert groups_without_lock(surveyed) == {"one", "two"}
+    assert groups_without_lock([*surveyed, answered("d:1", "one", ready=True)]) == {"two"}
+    assert groups_without_lock([answered("d:1", "one", ready=True)]) == set()

@@ -132,3 +132,39 @@ def test_a_job_that_resolves_alone_where_places_are_few_does_so_one_after_the_ot
     assert state.asked(0, ask) == [0]
     assert state.asked(1, ask) == []
     assert state.left(0) == [1]
+
+
+def later(job: str) -> Ask:
+    return Ask(job=job, doing="installing", background=True)
+
+
+def test_what_is_done_ahead_of_need_comes_after_all_others() -> None:
+    slots = SlotState(places=2)
+    slots.asked(1, ask("a"))
+    slots.asked(2, ask("b"))
+    assert slots.asked(3, later("ahead")) == []
+    assert slots.asked(4, ask("b")) == []
+    assert slots.left(1) == [4]
+    assert slots.left(2) == []
+    assert slots.left(4) == [3]
+
+
+def test_what_is_done_ahead_of_need_leaves_a_place_for_what_is_needed() -> None:
+    slots = SlotState(places=3)
+    assert slots.asked(1, later("ahead")) == [1]
+    assert slots.asked(2, later("ahead")) == [2]
+    assert slots.asked(3, later("further")) == []
+    assert slots.asked(4, ask("needed")) == [4]
+    # Where there is only one it is taken, if nobody else wants it.
+    assert SlotState(places=1).asked(1, later("ahead")) == [1]
+
+
+def test_what_was_done_ahead_of_need_and_is_needed_comes_in_its_turn() -> None:
+    slots = SlotState(places=2)
+    slots.asked(1, ask("a"))
+    slots.asked(2, later("ahead"))
+    assert slots.asked(3, later("further")) == []
+    assert slots.hurried("ahead") == [2]
+    assert slots.asked(4, ask("a")) == []
+    assert slots.left(1) == [4]
+    assert slots.hurried("unknown") == []

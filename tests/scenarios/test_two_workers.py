@@ -180,7 +180,7 @@ async def test_who_waits_for_a_killed_worker_builds_it(
         second = await _start(other.client, asking(index, "lantern==1.0", model="shine"))
         assert f"by process {one.pid} " in await _heard(other.client, second, "waiting")
         await one.kill()
-        await _heard(other.client, second, "installing")
+        await _heard(other.client, second, "to install")
         index.release()
         built = await _result(other.client, second)
         assert await says(built["python"], version_of("lantern")) == "1.0"
@@ -220,7 +220,7 @@ async def test_who_waits_for_a_cancelled_build_builds_it(
     second = await _start(client, asking(index, "lantern==1.0", model="shine"))
     await _heard(client, second, "waiting")
     await client.supervisor.cancel(first)
-    await _heard(client, second, "installing")
+    await _heard(client, second, "to install")
     index.release()
     built = await _result(client, second)
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.wheels import fake_distribution
 from xinference_venv.errors import UvFailed
+from xinference_venv.inventory.jobs import Phase
 from xinference_venv.service.host_facts import HostFactsReader
 from xinference_venv.settings import Settings
 from xinference_venv.store.store import Store
@@ -108,10 +109,12 @@ async def test_a_slow_search_for_one_version_holds_up_no_other_launch_and_says_s
     slow.chmod(0o755)
     hosts.uv = replace(hosts.uv, program=str(slow))
     heard: list[str] = []
+
+    def say(phase: Phase, message: str, **progress: int | None) -> None:
+        heard.append(message)
+
     searches = [
-        asyncio.create_task(
-            hosts.interpreter("3.99", facts.interpreter, download=True, on_line=heard.append)
-        )
+        asyncio.create_task(hosts.interpreter("3.99", facts.interpreter, download=True, say=say))
         for _ in range(2)
     ]
     while not heard:  # noqa: ASYNC110 (the second one says it when it comes to the lock)

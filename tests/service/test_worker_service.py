@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ import pytest_asyncio
 from tests.index import Index
 from tests.scenarios.steps import eventually
 from tests.wheels import build_wheel
+from xinference_venv._util.disk_threads import BUILDING, UPKEEP, DiskThreads
 from xinference_venv.errors import InvalidName, NotFound, UnknownJob
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.selection import Selection
@@ -19,6 +23,7 @@ from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.service.open_uv import open_uv
 from xinference_venv.service.places import find_places
 from xinference_venv.service.worker_service import WorkerService
+from xinference_venv.store.atomic import Disk
 from xinference_venv.store.locks import hold_lock_briefly
 from xinference_venv.store.store import Store
 
@@ -116,3 +121,107 @@ async def test_a_job_that_is_cancelled_while_it_waits_for_its_lease_leaves_none(
         assert taking
     await eventually(lambda: not taking)
     await eventually(lambda: store.leases.of(env_id) == [])
+
+
+@contextmanager
+def all_taken(threads: DiskThreads | None) -> Iterator[None]:
+    """Threads that all wait for a disk: those for long work, or without any those of the loop."""
+    released = threading.Event()
+    loop = asyncio.get_running_loop()
+    run = asyncio.to_thread if threads is None else threads.run
+    # More than there are.
+    waiting = [loop.create_task(run(released.wait)) for _ in range(64)]
+    try:
+        yield
+    finally:
+        released.set()
+        assert waiting
+
+
+@pytest.mark.uv
+async def test_leases_lists_and_heartbeats_wait_for_no_long_work_on_the_disk(
+    service: WorkerService, index: Index, tmp_path: Path
+) -> None:
+    build_wheel(tmp_path / "wheels", "wick", "1.0")
+    request = asking(index, "wick")
+    await ready(service, request)
+    with all_taken(UPKEEP), all_taken(BUILDING):
+        assert len(await service.list_virtual_envs(Selection())) == 1
+        assert (await service.snapshot()).free_bytes
+        # A relaunch takes a lease, and no thread for long work.
+        await ready(service, request)
+        assert len(await service.list_leases(Selection())) == 2
+
+
+async def test_a_heartbeat_goes_out_while_no_thread_of_the_process_is_free(
+    service: WorkerService,
+) -> None:
+    known = (await service.snapshot()).free_bytes
+    assert known
+    with all_taken(None):
+        assert (await service.snapshot()).free_bytes == known
+
+
+@pytest.mark.uv
+async def test_a_launch_of_the_same_model_does_not_wait_while_a_large_tree_is_deleted(
+    environ: Mapping[str, str], index: Index, tmp_path: Path
+) -> None:
+    build_wheel(tmp_path / "wheels", "wick", "1.0")
+    disk = SlowToDelete()
+    places = find_places(environ)
+    store = Store.open(places.root, disk)
+    uv = open_uv(places, store, environ)
+    service = WorkerService(store=store, uv=uv, settings=places.settings, environ=environ)
+    await service.start(ADDRESS)
+    request = asking(index, "wick")
+    try:
+        await ready(service, request)
+        [lease] = await service.list_leases(Selection())
+        await service.release_lease(lease.entry.lease.env_id, lease.entry.lease.lease_id)
+        disk.slow = True
+        removing = asyncio.create_task(service.remove_virtual_env(Selection(model_name="glow")))
+        assert await asyncio.to_thread(disk.deleting.wait, 30.0)
+        assert not await service.list_virtual_envs(Selection())
+        disk.slow = False
+        await ready(service, request)
+        assert not removing.done()
+        disk.go_on.set()
+        assert len((await removing).done) == 1
+        assert len(await service.list_virtual_envs(Selection())) == 1
+        assert os.listdir(store.layout.trash) == []
+    finally:
+        disk.go_on.set()
+        await service.stop()
+
+
+class SlowToDelete(Disk):
+    """While it is `slow`, a deletion begins and does not end before it is allowed to `go_on`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow = False
+        self.deleting = threading.Event()
+        self.go_on = threading.Event()
+
+    def delete(self, path: Path) -> None:
+        if self.slow:
+            self.deleting.set()
+            self.go_on.wait()
+        super().delete(path)
+
+
+@pytest.mark.uv
+async def test_what_is_brought_ahead_of_need_hurries_when_a_launch_needs_it(
+    service: WorkerService, index: Index, tmp_path: Path
+) -> None:
+    build_wheel(tmp_path / "wheels", "wick", "1.0")
+    request = asking(index, "wick")
+    index.hang("/files/wick-*.whl")
+    ahead = service.prepare(request, background=True)
+    await asyncio.to_thread(index.wait_for_request, "/files/wick-*.whl")
+    needed = service.prepare(request)
+    await service.wait(needed, since=1)
+    index.release()
+    assert [await ended(service, each) for each in (ahead, needed)] == ["ready", "ready"]
+    # Equal launches share one build, whatever their priority.
+    assert index.requests.count("GET /files/wick-1.0-py3-none-any.whl") == 1

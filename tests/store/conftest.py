@@ -15,11 +15,13 @@ from uv import find_uv_bin
 
 from tests.fakes import key, lock, wheel_package
 from xinference_venv.inventory.env import EnvRecord, KeyRecord
+from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.lease import Lease, ProcessIdentity
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.store.first_seen import FirstSeen
 from xinference_venv.store.process_identity import identify, this_process
+from xinference_venv.store.removal import remove_entries
 from xinference_venv.store.store import Store, interpreter_facts
 
 REAL_PYTHON = os.path.realpath(sys.executable)
@@ -117,6 +119,15 @@ def attached(store: Store, *names: str, of: EnvKey | None = None) -> str:
     store.point_key(key_record(of or key(), made.env_id))
     store.leases.release(made.env_id, lease.lease_id)
     return made.env_id
+
+
+def remove_entry(store: Store, entry: EnvEntry) -> bool:
+    """Remove an entry with its files; tells whether these are gone, raises why it stays."""
+    [removed] = remove_entries(store, [entry])
+    store.delete_trashed(removed.trashed)
+    if removed.error is not None:
+        raise removed.error
+    return removed.gone
 
 
 def tree(folder: Path) -> list[str]:

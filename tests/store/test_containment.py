@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import key, process
-from tests.store.conftest import attached, key_record, lock_of, publish, tree
+from tests.store.conftest import attached, key_record, lock_of, publish, remove_entry, tree
 from xinference_venv.errors import StoreError, VirtualEnvError
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.inventory import EnvEntry
@@ -23,7 +23,7 @@ from xinference_venv.store.atomic import Disk
 from xinference_venv.store.legacy.layouts import check_free, remove_old
 from xinference_venv.store.listing import entries_of
 from xinference_venv.store.process_identity import this_process
-from xinference_venv.store.store import Store, remove_entry
+from xinference_venv.store.store import Store
 from xinference_venv.store.sweep import sweep
 
 State = dict[str, tuple[int, int, bytes]]

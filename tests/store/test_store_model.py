@@ -30,6 +30,7 @@ from tests.store.conftest import (
     identity_of,
     key_record,
     lock_of,
+    remove_entry,
     rubbish,
 )
 from xinference_venv.errors import InvalidRecord
@@ -45,7 +46,7 @@ from xinference_venv.store.gc import move_to_trash
 from xinference_venv.store.listing import entries_of
 from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME
 from xinference_venv.store.process_identity import this_process
-from xinference_venv.store.store import Store, interpreter_facts, remove_entry
+from xinference_venv.store.store import Store, interpreter_facts
 from xinference_venv.store.sweep import sweep
 
 LOCKS = {name: lock_of(name) for name in ("numpy", "torch")}

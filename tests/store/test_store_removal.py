@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import key
-from tests.store.conftest import attached, identity_of, lock_of, publish, tree
+from tests.store.conftest import attached, identity_of, lock_of, publish, remove_entry, tree
 from tests.store.test_listing import foreign, only
 from xinference_venv.errors import InUse
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.store.legacy.layouts import remove_old
 from xinference_venv.store.listing import entries_of
-from xinference_venv.store.store import Store, remove_entry
+from xinference_venv.store.store import Store
 from xinference_venv.store.sweep import sweep
 
 

@@ -8,7 +8,9 @@ from xinference_venv.inventory.jobs import Phase
 from xinference_venv.uv.messages import (
     InstallProgress,
     Progress,
+    bytes_in,
     has_no_solution,
+    interpreter_size,
     uncached_name,
     way_out,
 )
@@ -42,12 +44,52 @@ def test_an_install_is_followed_from_download_to_end() -> None:
         (Phase.DOWNLOADING, "Building pkg==1.0", 0, 0),
         (Phase.DOWNLOADING, "Downloading numpy (17.2MiB)", 0, 0),
         (Phase.DOWNLOADING, "Downloading setuptools (1.2MiB)", 0, 0),
-        (Phase.DOWNLOADING, "Downloaded setuptools", 1, 0),
-        (Phase.DOWNLOADING, "Downloaded numpy", 2, 18_000_000),
+        (Phase.DOWNLOADING, "Downloaded setuptools", 1, 1_258_291),
+        (Phase.DOWNLOADING, "Downloaded numpy", 2, 19_258_291),
         (Phase.INSTALLING, "Prepared 3 packages in 1.20s", 2, 18_011_000),
         (Phase.INSTALLING, "Installed 3 packages in 15ms", 3, 18_011_000),
     ]
-    assert {(step.total, step.total_bytes) for step in steps(LINES)} == {(3, 18_011_000)}
+    # Of a download what is fetched, of an install all that is installed.
+    totals = [step.total_bytes for step in steps(LINES)]
+    assert totals == [0, 18_000_000, *[19_258_291] * 3, *[18_011_000] * 2]
+    assert {step.total for step in steps(LINES)} == {3}
+
+
+def test_bytes_are_those_that_arrive_within_what_is_fetched() -> None:
+    progress = InstallProgress(total=3, sizes=SIZES)
+    progress.read("Downloading numpy (17.2MiB)")
+    arrived = [progress.received(count) for count in (1_000_000, 1_000_000, 9_000_000, 18_100_000)]
+    assert [each and (each.phase, each.message, each.done_bytes) for each in arrived] == [
+        (Phase.DOWNLOADING, "Downloading numpy (17.2MiB)", 1_000_000),
+        None,
+        (Phase.DOWNLOADING, "Downloading numpy (17.2MiB)", 9_000_000),
+        # What the connection itself takes is not of the wheel, but small ones may be.
+        (Phase.DOWNLOADING, "Downloading numpy (17.2MiB)", 18_100_000),
+    ]
+    assert progress.read("Prepared 3 packages in 1.20s") is not None
+    assert progress.received(20_000_000) is None
+
+
+def test_what_is_fetched_without_a_word_is_a_download_as_well() -> None:
+    progress = InstallProgress(total=1, sizes={"six": 11_000})
+    assert progress.received(0) is None
+    step = progress.received(5_000)
+    assert step is not None
+    assert (step.phase, step.done_bytes) == (Phase.DOWNLOADING, 5_000)
+
+
+@pytest.mark.parametrize(
+    ("shown", "size"),
+    [("17.2MiB", 18_035_507), ("12KiB", 12_288), ("1.5 GiB", 1_610_612_736), ("7B", 7), ("x", 0)],
+)
+def test_a_size_as_uv_shows_it(shown: str, size: int) -> None:
+    assert bytes_in(shown) == size
+
+
+def test_the_line_of_an_interpreter_says_how_large_it_is() -> None:
+    line = "Downloading cpython-3.12.8-linux-x86_64-gnu (download) (29.1MiB)"
+    assert interpreter_size(line.replace(" (download)", "")) == 30_513_562
+    assert interpreter_size("Installed Python 3.12.8 in 3.20s") is None
 
 
 def test_a_package_that_is_reported_twice_counts_once() -> None:
@@ -96,7 +138,9 @@ def test_counts_only_grow_and_stay_within_their_totals(said: list[str], total: i
     ending = [f"Prepared {total} packages in 1.20s", f"Installed {total} packages in 15ms"]
     seen = steps([*said, *ending], total)
     assert [step.done for step in seen] == sorted(step.done for step in seen)
-    assert [step.done_bytes for step in seen] == sorted(step.done_bytes for step in seen)
+    fetched = [step.done_bytes for step in seen if step.phase is Phase.DOWNLOADING]
+    assert fetched == sorted(fetched)
+    assert all(step.done_bytes <= step.total_bytes for step in seen)
     assert all(step.total == total and step.done <= total for step in seen)
     assert (seen[-1].done, seen[-1].done_bytes) == (total, seen[-1].total_bytes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from xinference_venv.observability.registry import Spread
 from xinference_venv.store.process_identity import process_start
 from xinference_venv.uv import subprocess as process_module
 from xinference_venv.uv.argv import UvCommand
-from xinference_venv.uv.subprocess import TAIL_LINES, ProcessRunner, Uv
+from xinference_venv.uv.subprocess import TAIL_LINES, Priority, ProcessRunner, Uv
 
 # Says the pids of a family of three on stderr, one of them a grandchild; none minds SIGTERM
 # but the head, if it is told to.
@@ -585,3 +586,14 @@ async def test_a_job_hears_what_it_waits_for_and_gets_its_place(door: ProcessRun
     assert (await second).exit_status == 0
     with pytest.raises(asyncio.CancelledError):
         await first
+
+
+@pytest.mark.skipif(shutil.which("nice") is None, reason="nice(1) is not here")
+async def test_a_process_of_the_background_gets_little_of_the_processor() -> None:
+    door = ProcessRunner(environment={"PATH": os.environ["PATH"]}, slots=1)
+    priority = Priority(background=True)
+    ahead = door.of_job("ahead", lambda *_: None, priority)
+    question = (sys.executable, "-c", "import os; print(os.nice(0))")
+    assert int((await ahead.run(question, deadline=60.0)).output) == min(19, os.nice(0) + 15)
+    door.hurry("ahead", priority)
+    assert int((await ahead.run(question, deadline=60.0)).output) == os.nice(0)

@@ -10,7 +10,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 
 from xinference_venv.actors import rpc
 from xinference_venv.actors.protocols import SupervisorProtocol
@@ -30,12 +32,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class Heartbeats:
-    """The worker's side; `snapshot` tells what a heartbeat carries."""
+    """The worker's side; `snapshot` tells what a heartbeat carries.
+
+    `models` tells of which models the worker has environments (None: not known). That is sent when
+    it changes, and again to a supervisor that was restarted.
+    """
 
     registration: Registration
     supervisor: str
     snapshot: Callable[[], Awaitable[WorkerSnapshot]]
+    models: Callable[[], Awaitable[tuple[str, ...] | None]]
     _lost: bool = False
+    _noted: tuple[str, ...] | None = None
 
     async def join(self, patience: float = 0.0) -> None:
         """Register; tries again for `patience` seconds without an answer.
@@ -67,7 +75,9 @@ class Heartbeats:
                     await self.snapshot(),
                 )
                 if not known:
+                    self._noted = None
                     await self.join()
+                await self._tell_models()
                 if self._lost:
                     logger.info("the supervisor at %s is back", self.supervisor)
                     self._lost = False
@@ -80,6 +90,17 @@ class Heartbeats:
                 return
             await asyncio.sleep(self.registration.heartbeat or HEARTBEAT_SECONDS)
 
+    async def _tell_models(self) -> None:
+        models = await self.models()
+        if models is None or models == self._noted:
+            return
+        # A supervisor of an earlier release asks every worker.
+        with suppress(IncompatibleVersion):
+            await self._supervisor.note_models(
+                self.registration.address, self.registration.incarnation, models
+            )
+        self._noted = models
+
     async def leave(self) -> None:
         """Tell the supervisor that this worker ends; a supervisor that is gone is fine."""
         try:
@@ -89,10 +110,13 @@ class Heartbeats:
         except (WorkerUnavailable, DeadlineExceeded) as error:
             logger.warning("%s", error)
 
-    @property
+    @cached_property
     def _supervisor(self) -> SupervisorProtocol:
         return rpc.supervisor_by(
             rpc.to_supervisor(
-                self.supervisor, deadline=_ANSWER_SECONDS, here=self.registration.address
+                self.supervisor,
+                deadline=_ANSWER_SECONDS,
+                here=self.registration.address,
+                keep=True,
             )
         )

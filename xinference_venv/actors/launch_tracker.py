@@ -33,7 +33,13 @@ from xinference_venv.inventory.launch_state import (
     ReleaseLease,
     jobs_of_launches,
 )
-from xinference_venv.inventory.replicas import LockSource, Replica, SurveyAnswer, assign_sources
+from xinference_venv.inventory.replicas import (
+    LockSource,
+    Replica,
+    SurveyAnswer,
+    assign_sources,
+    groups_without_lock,
+)
 from xinference_venv.inventory.reports import JobReport, JobSummary, Participants
 from xinference_venv.planning.request import LaunchRequest
 
@@ -44,6 +50,8 @@ _CANCEL_SECONDS = 20.0
 _TOGETHER_SECONDS = 0.1
 _SURVEY_SECONDS = 30.0
 _SPARE_SECONDS = 5.0
+# Of the workers that may have a lock, so many are asked first.
+_ASKED_FIRST = 16
 # So many of a launch's workers know all the others: enough to find it again after a restart.
 _WITNESSES = 8
 _LAUNCHES_KEPT = 200
@@ -55,12 +63,16 @@ ToWorker = Callable[[str, str, float], WorkerProtocol]
 
 @dataclass(kw_only=True, eq=False)
 class LaunchTracker:
-    """Runs the instructions of one launch's state; `is_gone` says whether a worker was given up."""
+    """Runs the instructions of one launch's state; `is_gone` says whether a worker was given up.
+
+    `model` is what is launched, where that is known.
+    """
 
     job_id: str
     state: LaunchState
     to_worker: ToWorker
     is_gone: Callable[[str], bool]
+    model: str | None = None
     _task: asyncio.Task[None] | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -165,7 +177,14 @@ class ClusterLaunches:
         self._workers = workers
         self._launches: dict[str, LaunchTracker] = {}
 
-    async def launch(self, request: LaunchRequest, chosen: list[Member], require: int) -> str:
+    async def launch(
+        self,
+        request: LaunchRequest,
+        chosen: list[Member],
+        require: int,
+        *,
+        background: bool = False,
+    ) -> str:
         """Start the jobs of a launch on several workers, or on one of several; returns its id."""
         job_id = uuid.uuid4().hex
         surveys = await asyncio.gather(
@@ -182,8 +201,8 @@ class ClusterLaunches:
         surveyed = [each for each in surveys if isinstance(each, SurveyAnswer)]
         refresh = request.refresh
         others = []
-        if not refresh and any(each.wants_lock for each in surveyed):
-            others = await self._survey_others(chosen, request)
+        if not refresh:
+            others = await self._survey_others(chosen, surveyed, request)
         sources = assign_sources(job_id, surveyed, others, refresh=refresh)
         members = [
             LockSource(
@@ -208,29 +227,53 @@ class ClusterLaunches:
                     job_id=job_id,
                     lock_sources=sources[address],
                     participants=Participants(members=tuple(knows_all), require=require),
+                    background=background,
                 )
             except VirtualEnvError as error:
                 failed[address] = error
 
         await asyncio.gather(*map(start, chosen))
-        self._follow(job_id, members, require, failed)
+        self._follow(job_id, members, require, failed, model=request.model_name)
         return job_id
 
     async def _survey_others(
-        self, chosen: list[Member], request: LaunchRequest
+        self, chosen: list[Member], surveyed: Sequence[SurveyAnswer], request: LaunchRequest
     ) -> list[SurveyAnswer]:
-        """The workers that are not part of a launch: some may have a lock to give."""
-        at = now()
+        """The workers that are not part of a launch and may have a lock to give, as far as needed.
+
+        Only those are asked that have an environment of the model, a few at first, and more while
+        a group of equal hosts has no lock.
+        """
         named = {member.registration.address for member in chosen}
         others = [
             member
-            for address, member in self._workers.cluster.members.items()
-            if address not in named and member.state(at) is WorkerState.ALIVE
+            for member in self._may_have(request.model_name)
+            if member.registration.address not in named
         ]
-        answers = await asyncio.gather(
-            *(self._survey(each, request, _SPARE_SECONDS) for each in others)
-        )
-        return [each for each in answers if isinstance(each, SurveyAnswer)]
+        found: list[SurveyAnswer] = []
+        at_once = _ASKED_FIRST
+        while others and groups_without_lock([*surveyed, *found]):
+            asked, others = others[:at_once], others[at_once:]
+            at_once *= 2
+            answers = await asyncio.gather(
+                *(self._survey(each, request, _SPARE_SECONDS) for each in asked)
+            )
+            found += [each for each in answers if isinstance(each, SurveyAnswer)]
+        return found
+
+    def _may_have(self, model: str) -> list[Member]:
+        """The living workers that say they have the model, or took part in a launch of it here:
+        what they say is some seconds old.
+        """
+        cluster = self._workers.cluster
+        may_have = {each.registration.address: each for each in cluster.may_have(model, now())}
+        for launch in self._launches.values():
+            if launch.model == model:
+                for address in launch.state.replicas:
+                    member = cluster.members.get(address)
+                    if member is not None and member.state(now()) is WorkerState.ALIVE:
+                        may_have[address] = member
+        return list(may_have.values())
 
     async def _survey(
         self, member: Member, request: LaunchRequest, deadline: float
@@ -253,8 +296,10 @@ class ClusterLaunches:
         require: int,
         failed: dict[str, VirtualEnvError],
         *,
+        model: str | None = None,
         found: bool = False,
     ) -> LaunchTracker:
+        """Follow a launch; `model` is None for one that is `found` again."""
         ended = [each for each, launch in self._launches.items() if launch.is_over]
         for each in ended[: max(0, len(ended) - _LAUNCHES_KEPT)]:
             del self._launches[each]
@@ -264,6 +309,7 @@ class ClusterLaunches:
         }
         following = LaunchTracker(
             job_id=job_id,
+            model=model,
             state=LaunchState(
                 require=require, replicas=replicas, unheard=set(replicas) if found else set()
             ),

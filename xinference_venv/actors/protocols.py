@@ -61,6 +61,7 @@ class SupervisorProtocol(Protocol):
         count: int | None = None,
         everywhere: bool = False,
         require: int | None = None,
+        background: bool = False,
     ) -> str: ...
 
     async def wait(self, job: str, since: int = 0, timeout: float = 30.0) -> JobReport: ...
@@ -133,6 +134,10 @@ class SupervisorProtocol(Protocol):
 
     async def heartbeat(self, address: str, incarnation: str, snapshot: WorkerSnapshot) -> bool: ...
 
+    async def note_models(
+        self, address: str, incarnation: str, models: tuple[str, ...]
+    ) -> None: ...
+
     async def leave_worker(self, address: str, incarnation: str) -> None: ...
 
     async def forget_worker(self, wanted: str) -> WorkerStatus: ...
@@ -157,6 +162,7 @@ class WorkerProtocol(Protocol):
         job_id: str | None = None,
         lock_sources: tuple[LockSource, ...] = (),
         participants: Participants | None = None,
+        background: bool = False,
     ) -> str: ...
 
     async def wait(self, job_id: str, since: int = 0, timeout: float = 30.0) -> JobReport: ...

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
-from typing import TypeAlias, TypeVar, cast, get_type_hints
+from typing import Any, TypeAlias, TypeVar, cast, get_type_hints
 
 import xoscar as xo
 
@@ -91,54 +91,57 @@ async def probe(address: str, what: str) -> None:
         await writer.wait_closed()
 
 
-async def ask(
-    address: str,
-    uid: str,
-    *arguments: Plain,
-    deadline: float,
-    here: str,
-    what: str,
-) -> Answer:
-    """The `answer` of an actor, within `deadline` seconds.
+@dataclass(kw_only=True)
+class Callee:
+    """An actor that is asked; `here` is the caller's own address, `what` names it in errors.
 
-    `here` is the caller's own address, `what` names the callee in errors. Raises
-    `DeadlineExceeded` and `WorkerUnavailable`.
+    With `keep` a connection over which an answer came is used again without a probe and a look-up,
+    until it fails. While xoscar connects again to a host that is gone by then, other calls of this
+    process that connect wait: it is for those who have one peer.
     """
-    if address != here:
-        await probe(address, what)
 
-    async def call() -> object:
-        reference = await xo.actor_ref(address=address, uid=uid)
-        return await reference.answer(*arguments)
+    address: str
+    uid: str
+    here: str
+    what: str
+    keep: bool = False
+    _kept: xo.ActorRefType[Any] | None = None
 
-    try:
-        return Answer.from_dict(await within(deadline, call(), what))
-    except VirtualEnvError as error:
-        # xoscar derives a class for it, whose text begins with an address and a pid:
-        # https://github.com/mars-project/mars/pull/2730, which xoscar came from.
-        raise error_from_dict(error.to_dict()) from error
-    except (ConnectionError, EOFError, xo.ServerClosed, xo.ActorNotExist) as error:
-        raise WorkerUnavailable(
-            f"{what} closed the connection while it was asked: {error}",
-            {"hint": "if it still runs: is XOSCAR_AUTH_KEY the same on both sides?"},
-        ) from error
+    async def ask(self, *arguments: Plain, deadline: float) -> Answer:
+        """The actor's `answer`, within `deadline` seconds.
+
+        Raises `DeadlineExceeded` and `WorkerUnavailable`.
+        """
+        kept, self._kept = self._kept, None
+        if kept is None and self.address != self.here:
+            await probe(self.address, self.what)
+
+        async def call() -> tuple[xo.ActorRefType[Any], object]:
+            reference = kept or await xo.actor_ref(address=self.address, uid=self.uid)
+            return reference, await reference.answer(*arguments)
+
+        try:
+            reference, answered = await within(deadline, call(), self.what)
+        except VirtualEnvError as error:
+            # xoscar derives a class for it, whose text begins with an address and a pid:
+            # https://github.com/mars-project/mars/pull/2730, which xoscar came from.
+            raise error_from_dict(error.to_dict()) from error
+        except (ConnectionError, EOFError, xo.ServerClosed, xo.ActorNotExist) as error:
+            raise WorkerUnavailable(
+                f"{self.what} closed the connection while it was asked: {error}",
+                {"hint": "if it still runs: is XOSCAR_AUTH_KEY the same on both sides?"},
+            ) from error
+        if self.keep:
+            self._kept = reference
+        return Answer.from_dict(answered)
 
 
 def to_worker(address: str, incarnation: str, *, deadline: float, here: str) -> Send:
     """Sends to this very incarnation of a worker; its errors name its address as their host."""
+    worker = Callee(address=address, uid=WORKER_UID, here=here, what=f"the worker at {address}")
 
     async def send(method: str, arguments: dict[str, Plain]) -> Plain:
-        answered = await ask(
-            address,
-            WORKER_UID,
-            incarnation,
-            method,
-            [],
-            arguments,
-            deadline=deadline,
-            here=here,
-            what=f"the worker at {address}",
-        )
+        answered = await worker.ask(incarnation, method, [], arguments, deadline=deadline)
         if answered.error is not None:
             raise answered.error.error().with_details(host=address)
         return cast(Plain, answered.value)
@@ -146,20 +149,18 @@ def to_worker(address: str, incarnation: str, *, deadline: float, here: str) -> 
     return send
 
 
-def to_supervisor(address: str, *, deadline: float, here: str = "") -> Send:
-    """Sends to the supervisor at an address, in whatever incarnation."""
+def to_supervisor(address: str, *, deadline: float, here: str = "", keep: bool = False) -> Send:
+    """Sends to the supervisor at an address, in whatever incarnation; `keep` as a `Callee` does."""
+    supervisor = Callee(
+        address=address,
+        uid=SUPERVISOR_UID,
+        here=here,
+        what=f"the supervisor at {address}",
+        keep=keep,
+    )
 
     async def send(method: str, arguments: dict[str, Plain]) -> Plain:
-        answered = await ask(
-            address,
-            SUPERVISOR_UID,
-            method,
-            [],
-            arguments,
-            deadline=deadline,
-            here=here,
-            what=f"the supervisor at {address}",
-        )
+        answered = await supervisor.ask(method, [], arguments, deadline=deadline)
         if answered.error is not None:
             raise answered.error.error()
         return cast(Plain, answered.value)
@@ -199,7 +200,10 @@ class _Remote:
         self, method: str, declared: _Method, /, *arguments: object, **named: object
     ) -> object:
         bound = declared.signature.bind(*arguments, **named).arguments
-        value = await self._send(method, {name: to_plain(each) for name, each in bound.items()})
+        # What is as it is by default is left out: an earlier release may not know it.
+        parameters = declared.signature.parameters
+        given = {name: each for name, each in bound.items() if each != parameters[name].default}
+        value = await self._send(method, {name: to_plain(each) for name, each in given.items()})
         try:
             return from_plain(declared.returns, value, f"the answer to {method!r}")
         except InvalidRecord as error:

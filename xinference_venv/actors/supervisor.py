@@ -106,6 +106,7 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
         count: int | None = None,
         everywhere: bool = False,
         require: int | None = None,
+        background: bool = False,
     ) -> str:
         """Start a launch: by default on one worker, the least busy; on the named `workers` (each
         an IP, which means all on it, or an address), on `count` of these or of all, or
@@ -114,8 +115,8 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
         Equal hosts get one lock: one of them resolves, unless a worker of the cluster has the
         model running with these requirements; then its lock serves (a request to refresh
         resolves again). With fewer than `require` ready (all, by default), the launch fails and
-        the leases of the others are given back. Returns the launch's id at once. Raises
-        `NotFound` and `InvalidInput`.
+        the leases of the others are given back. One in the `background` comes after all others on
+        its workers. Returns the launch's id at once. Raises `NotFound` and `InvalidInput`.
         """
         if not workers and not everywhere:
             count = count or 1
@@ -126,9 +127,11 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
             )
         if len(self._workers.cluster.members) == 1:
             [member] = chosen
-            job_id = await self._workers.of(member).prepare(request)
+            job_id = await self._workers.of(member).prepare(request, background=background)
             return f"{job_id}@{member.registration.address}"
-        return await self._launches.launch(request, chosen, require or len(chosen))
+        return await self._launches.launch(
+            request, chosen, require or len(chosen), background=background
+        )
 
     async def wait(self, job: str, since: int = 0, timeout: float = 30.0) -> JobReport:
         """A launch's new events, result or error; see `VirtualEnvWorkerActor.wait`.
@@ -373,6 +376,10 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
     async def heartbeat(self, address: str, incarnation: str, snapshot: WorkerSnapshot) -> bool:
         """Note that a worker lives; False when it has to register (again)."""
         return self._workers.heartbeat(address, incarnation, snapshot)
+
+    async def note_models(self, address: str, incarnation: str, models: tuple[str, ...]) -> None:
+        """Note of which models a worker has environments: only these it is asked for its locks."""
+        self._workers.cluster.note_models(address, incarnation, models)
 
     async def forget_worker(self, wanted: str) -> WorkerStatus:
         """Take out a worker, by id or address, that is not alive; what it was, as it was listed.

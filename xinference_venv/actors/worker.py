@@ -93,16 +93,23 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         job_id: str | None = None,
         lock_sources: tuple[LockSource, ...] = (),
         participants: Participants | None = None,
+        background: bool = False,
     ) -> str:
         """Start to make the environment of a request; returns the job's id at once.
 
         `lock` is one that is known already, made on a host equal to this one; `lock_sources` are
         workers to ask for one before it is resolved here. In a launch on several workers the jobs
-        have one id; `participants` is what a supervisor that was restarted has to know.
+        have one id; `participants` is what a supervisor that was restarted has to know. One in the
+        `background` comes after all others.
         """
         sources = LockSources(request=request, sources=lock_sources, here=self.address)
         return self._service.prepare(
-            request, lock, job_id=job_id, ask=sources.lock, participants=participants
+            request,
+            lock,
+            job_id=job_id,
+            ask=sources.lock,
+            participants=participants,
+            background=background,
         )
 
     async def wait(self, job_id: str, since: int = 0, timeout: float = 30.0) -> JobReport:
@@ -304,6 +311,7 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
             registration=await self.registration(heartbeat=heartbeat),
             supervisor=supervisor,
             snapshot=self._service.snapshot,
+            models=self._service.models_there,
         )
         await membership.join(patience)
         self._membership = membership

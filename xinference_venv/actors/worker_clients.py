@@ -61,7 +61,6 @@ class WorkerClients:
         Raises `IncompatibleVersion`, and `InvalidInput` for an incarnation that was replaced.
         """
         self.cluster.register(registration, now())
-        self.measures.keep_only("worker", self.cluster.members)
 
     def heartbeat(self, address: str, incarnation: str, snapshot: WorkerSnapshot) -> bool:
         """Note that a worker lives; False when it has to register (again)."""
@@ -74,8 +73,11 @@ class WorkerClients:
     async def watch(self) -> None:
         """Say in the log who joins, leaves, is missing and is back, until cancelled."""
         while True:
-            for line in self.cluster.news(now()):
+            news = self.cluster.news(now())
+            for line in news:
                 _log.info("%s", line)
+            if news:
+                self.measures.keep_only("worker", self.cluster.members)
             await asyncio.sleep(HEARTBEAT_SECONDS / 2)
 
     @property

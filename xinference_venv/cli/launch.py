@@ -154,6 +154,12 @@ from xinference_venv.settings import InheritMode, ViewKind
     help="So many workers must become ready, or the launch fails; by default all of them.",
 )
 @click.option(
+    "--download-only",
+    is_flag=True,
+    help="Bring the packages and the environment ahead of need, at low priority: after all other"
+    " launches of the host, with little of its processors.",
+)
+@click.option(
     "--run",
     "target",
     metavar="MODULE:CLASS",
@@ -198,6 +204,7 @@ def launch(
     count: int | None,
     everywhere: bool,
     require: int | None,
+    download_only: bool,
     target: str | None,
     paths: tuple[str, ...],
     as_json: bool,
@@ -225,6 +232,8 @@ def launch(
         raise click.UsageError("NAME=VALUE and --path are for --run.")
     if target is not None and dry_run:
         raise click.UsageError("--dry-run can't be combined with --run.")
+    if download_only and (target is not None or dry_run):
+        raise click.UsageError("--download-only can't be combined with --run and --dry-run.")
     actor = None if target is None else ActorClass.parse(target, arguments, paths)
     request = LaunchRequest.from_dict(
         {
@@ -269,6 +278,7 @@ def launch(
                 count=count,
                 everywhere=everywhere,
                 require=require,
+                background=download_only,
                 following=watching,
             )
         )
@@ -281,7 +291,9 @@ def launch(
         show(outcome.document(), lambda: rendering.launched(outcome), as_json)
 
     status = with_client(
-        lambda client: launch_model(client, request, following=watching, show=tell, actor=actor)
+        lambda client: launch_model(
+            client, request, following=watching, show=tell, actor=actor, background=download_only
+        )
     )
     if status:
         echo(f"error: the process of {model} ended with exit status {status}", err=True)

@@ -33,6 +33,7 @@ async def launch_on_workers(
     count: int | None,
     everywhere: bool,
     require: int | None,
+    background: bool,
     following: AbstractContextManager[Callable[[JobEvent], None]],
 ) -> ClusterOutcome:
     """Launch on workers of a cluster and give their leases back; see `Client.prepare_on`.
@@ -47,6 +48,7 @@ async def launch_on_workers(
             count=count,
             everywhere=everywhere,
             require=require,
+            background=background,
             on_event=on_event,
         )
     results = [each.result for each in replicas if each.result is not None]
@@ -72,6 +74,7 @@ async def launch_model(
     following: AbstractContextManager[Callable[[JobEvent], None]],
     show: Callable[[LaunchOutcome], None],
     actor: ActorClass | None,
+    background: bool,
 ) -> int:
     """Launch, and run the actor if there is one.
 
@@ -81,7 +84,7 @@ async def launch_model(
     """
     began = time.monotonic()
     with following as on_event:
-        environment = await client.prepare(request, on_event=on_event)
+        environment = await client.prepare(request, on_event=on_event, background=background)
     entries = await client.entries(Selection(model_name=request.model_name))
     outcome = LaunchOutcome(
         model_name=request.model_name,

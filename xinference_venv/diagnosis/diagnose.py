@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from xinference_venv._util.disk_threads import UPKEEP
 from xinference_venv.diagnosis.checks import Check, Diagnosis, failed_by, ok
 from xinference_venv.diagnosis.filesystem_probe import lock_holders, open_to_all, probe_home
 from xinference_venv.diagnosis.host_checks import (
@@ -170,7 +171,7 @@ class _Host:
             accelerator=Accelerator(),
             skipped=skipped,
         )
-        found = await asyncio.to_thread(uncompiled_distributions, interpreter, distributions)
+        found = await UPKEEP.run(uncompiled_distributions, interpreter, distributions)
         kept = not self.ambient.get("PYTHONDONTWRITEBYTECODE") and all(
             os.access(each, os.W_OK) for each in interpreter.search_path
         )

@@ -7,6 +7,7 @@ what missing heartbeats mean, which of them are alike. A state object, without l
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -93,6 +94,8 @@ class Member:
     registration: Registration
     heard: float
     snapshot: WorkerSnapshot | None = None
+    models: frozenset[str] | None = None
+    """The models that it has environments of, None where that is not known."""
 
     def state(self, now: float) -> WorkerState:
         """Its state by the age of its last heartbeat."""
@@ -132,6 +135,8 @@ class ClusterState:
     """
 
     members: OrderedDict[str, Member] = field(default_factory=OrderedDict)
+    _addresses: dict[str, str] = field(default_factory=dict)
+    """Where the workers with an id were last."""
     _known: dict[str, tuple[str, WorkerState]] = field(default_factory=dict)
 
     def register(self, registration: Registration, now: float) -> None:
@@ -161,6 +166,8 @@ class ClusterState:
         else:
             self.members[registration.address] = Member(registration=registration, heard=now)
         self.members.move_to_end(registration.address)
+        if registration.worker_id:
+            self._addresses[registration.worker_id] = registration.address
 
     def heartbeat(
         self, address: str, incarnation: str, snapshot: WorkerSnapshot, now: float
@@ -173,6 +180,21 @@ class ClusterState:
         self.members.move_to_end(address)
         return True
 
+    def note_models(self, address: str, incarnation: str, models: Iterable[str]) -> None:
+        """Note of which models a worker has environments; one that is not known says it again."""
+        member = self.members.get(address)
+        if member is not None and member.registration.incarnation == incarnation:
+            member.models = frozenset(models)
+
+    def may_have(self, model: str, now: float) -> list[Member]:
+        """The living workers that may have an environment of a model."""
+        return [
+            member
+            for member in self.members.values()
+            if member.state(now) is WorkerState.ALIVE
+            and (member.models is None or model in member.models)
+        ]
+
     def leave(self, address: str, incarnation: str) -> None:
         """Take out a worker that ends; another incarnation of it stays."""
         member = self.members.get(address)
@@ -181,13 +203,12 @@ class ClusterState:
 
     def _elsewhere(self, registration: Registration) -> Member | None:
         """The worker of this id at another address."""
-        same = (
-            member
-            for address, member in self.members.items()
-            if address != registration.address
-            and member.registration.worker_id == registration.worker_id
-        )
-        return next(same, None) if registration.worker_id else None
+        address = self._addresses.get(registration.worker_id)
+        member = None if address is None else self.members.get(address)
+        if member is None or member.registration.worker_id != registration.worker_id:
+            # Another one has its address now, or it was taken out.
+            return None
+        return member if address != registration.address else None
 
     def forget(self, wanted: str, now: float) -> Member:
         """Take out the worker of an id or at an address, which must not be alive.

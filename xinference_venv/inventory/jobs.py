@@ -35,11 +35,15 @@ class Phase(StrEnum):
         return self in (Phase.READY, Phase.FAILED, Phase.CANCELLED)
 
 
+_ORDER = {phase: number for number, phase in enumerate(Phase)}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobEvent(Record, name="job event"):
     """Something that happened in a job; `at` is in seconds since the epoch.
 
-    `done` and `total` count packages, `done_bytes` and `total_bytes` their bytes, where known.
+    `done` and `total` count packages, `done_bytes` and `total_bytes` their bytes, where known: in
+    a download those that arrive, with `bytes_per_second` and `seconds_left` at that rate.
     `worker_address` says where, in the events of a launch on several workers.
     """
 
@@ -51,6 +55,8 @@ class JobEvent(Record, name="job event"):
     total: int | None = None
     done_bytes: int | None = None
     total_bytes: int | None = None
+    bytes_per_second: int | None = None
+    seconds_left: int | None = None
     worker_address: str | None = None
 
 
@@ -58,8 +64,9 @@ class JobEvent(Record, name="job event"):
 class JobJournal:
     """The events of one job in order; bounded, so a talkative build cannot fill the memory.
 
-    After an ending event nothing is added: a job ends once. `seconds` is how long it was in each
-    phase, up to the last event.
+    After an ending event nothing is added: a job ends once. A phase never comes after a later one:
+    what is done again belongs to the phase that it is done for. `seconds` is how long it was in
+    each phase, up to the last event.
     """
 
     events: list[JobEvent] = field(default_factory=list)
@@ -75,6 +82,8 @@ class JobJournal:
         """Append an event and return it, or None when the job has ended before."""
         if self.phase.is_last:
             return None
+        if _ORDER[phase] < _ORDER[self.phase]:
+            phase = self.phase
         event = JobEvent(
             seq=self.next_seq,
             at=at,
@@ -84,6 +93,8 @@ class JobJournal:
             total=progress.get("total"),
             done_bytes=progress.get("done_bytes"),
             total_bytes=progress.get("total_bytes"),
+            bytes_per_second=progress.get("bytes_per_second"),
+            seconds_left=progress.get("seconds_left"),
         )
         if self.events:
             last = self.events[-1]

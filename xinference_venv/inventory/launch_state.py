@@ -19,6 +19,10 @@ from xinference_venv.inventory.reports import JobReport, JobSummary
 AGAIN_SECONDS = 0.25
 # A worker that refuses connections may come back within this time: a network that was split heals.
 GRACE_SECONDS = 10.0
+# Of very many workers, each of which reports every second what it downloads, none is asked again at
+# once.
+_PAUSE_SECONDS = 0.002
+_LEAST_PAUSE_SECONDS = 0.2
 # From this phase on a worker finishes when others fail: the next launch has what it downloads.
 _DOWNLOADING = list(Phase).index(Phase.DOWNLOADING)
 
@@ -73,6 +77,7 @@ class LaunchState:
     _since: dict[str, int] = field(default_factory=dict)
     _unanswered_since: dict[str, float] = field(default_factory=dict)
     _cancelled: set[str] = field(default_factory=set)
+    _fetching: set[str] = field(default_factory=set)
     _finishing: set[str] = field(default_factory=set)
     _releasing: set[str] = field(default_factory=set)
     _is_cancelled: bool = False
@@ -97,13 +102,18 @@ class LaunchState:
             return ()
         for event in report.events:
             self._since[address] = event.seq
+            if event.total:
+                # Its packages are being fetched, though no byte may have come yet.
+                self._fetching.add(address)
             self._add(replace(event, worker_address=address))
         self.replicas[address] = replace(
             self.replicas[address], phase=report.phase, result=report.result, error=report.error
         )
         if report.phase.is_last:
             return self._judged(at)
-        return (self._question(address), *self._judged(at))
+        pause = len(self.replicas) * _PAUSE_SECONDS
+        asked = self._question(address, pause=0.0 if pause < _LEAST_PAUSE_SECONDS else pause)
+        return (asked, *self._judged(at))
 
     def unanswered(
         self, address: str, error: VirtualEnvError, *, is_gone: bool, now: float, at: float
@@ -201,7 +211,7 @@ class LaunchState:
             address = each.worker_address
             if address in self._cancelled:
                 continue
-            if self._is_cancelled or (address not in self.unheard and not _downloads(each)):
+            if self._is_cancelled or (address not in self.unheard and not self._downloads(each)):
                 self._cancelled.add(address)
                 cancelled.append(CancelJob(address=address))
             elif address not in self.unheard | self._finishing:
@@ -209,6 +219,10 @@ class LaunchState:
                 words = "other workers failed; it finishes its downloads, which are kept"
                 self._say(address, each.phase, words, at)
         return tuple(cancelled)
+
+    def _downloads(self, replica: Replica) -> bool:
+        further = list(Phase).index(replica.phase) >= _DOWNLOADING
+        return further or replica.worker_address in self._fetching
 
     def _goes_on(self, replica: Replica) -> bool:
         """Whether a worker may finish, and the caller does not wait for it."""
@@ -257,10 +271,6 @@ class LaunchState:
         self.events.append(replace(event, seq=self._next))
         self._next += 1
         del self.events[: max(0, len(self.events) - EVENTS_KEPT)]
-
-
-def _downloads(replica: Replica) -> bool:
-    return list(Phase).index(replica.phase) >= _DOWNLOADING
 
 
 def jobs_of_launches(

@@ -58,6 +58,14 @@ class SurveyAnswer:
         return self.group is not None and not self.ready
 
 
+def groups_without_lock(surveyed: Iterable[SurveyAnswer]) -> set[str]:
+    """The groups of equal hosts in which a worker would resolve, since none of them is ready."""
+    surveyed = list(surveyed)
+    ready = {each.group for each in surveyed if each.ready}
+    wanting = {each.group for each in surveyed if each.wants_lock and each.group is not None}
+    return wanting - ready
+
+
 def assign_sources(
     job_id: str, chosen: Iterable[SurveyAnswer], others: Iterable[SurveyAnswer], *, refresh: bool
 ) -> dict[str, tuple[LockSource, ...]]:

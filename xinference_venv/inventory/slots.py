@@ -3,25 +3,30 @@
 Events come in: a process asks for a place, one has ended or was withdrawn. Instructions go out: the
 tickets that may start. Jobs with fewer places come first, among equals who asked first. Resolving,
 which may wait for a slow index for long, never takes the last place: it stays for verifying and
-installing what is resolved. A job that resolves in two processes at once gets the second place only
-where one is left for another job to resolve in.
+installing what is resolved. A job that resolves in two processes at once gets the second place
+only where one is left for another job to resolve in. What is done ahead of need comes
+after all others and leaves a place for them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from xinference_venv._util.humanize import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ask:
-    """A process that is to run: `job` names whose it is, `doing` says for what."""
+    """A process that is to run: `job` names whose it is, `doing` says for what.
+
+    One in the `background` comes after all others.
+    """
 
     job: str
     doing: str
     resolving: bool = False
+    background: bool = False
 
 
 @dataclass(kw_only=True)
@@ -41,6 +46,14 @@ class SlotState:
         """A process has ended, or does not want to start any more; the tickets that may start."""
         self._waiting.pop(ticket, None)
         self._running.pop(ticket, None)
+        return self._grant()
+
+    def hurried(self, job: str) -> list[int]:
+        """A job of the background is needed now; the tickets that may start."""
+        for asks in (self._waiting, self._running):
+            for ticket, ask in asks.items():
+                if ask.job == job:
+                    asks[ticket] = replace(ask, background=False)
         return self._grant()
 
     def reason(self, ticket: int) -> str | None:
@@ -64,6 +77,8 @@ class SlotState:
 
     def _may_run(self, ask: Ask, held: Counter[str]) -> bool:
         """Whether a place that is free is for this process, whose jobs have as many as `held`."""
+        if ask.background and len(self._running) >= max(1, self.places - 1):
+            return False
         return not ask.resolving or self._free_to_resolve > (1 if held[ask.job] else 0)
 
     def _grant(self) -> list[int]:
@@ -78,8 +93,8 @@ class SlotState:
             return None
         held = Counter(each.job for each in self._running.values())
         candidates = [
-            (held[ask.job], ask.resolving, ticket)
+            (ask.background, held[ask.job], ask.resolving, ticket)
             for ticket, ask in self._waiting.items()
             if self._may_run(ask, held)
         ]
-        return min(candidates)[2] if candidates else None
+        return min(candidates)[3] if candidates else None

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from xinference_venv._util.disk_threads import BUILDING
 from xinference_venv._util.records import digest_of, to_plain
-from xinference_venv._util.tasks import finish_in_thread
 from xinference_venv.errors import VerificationFailed
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.host import HostFacts
@@ -179,7 +179,7 @@ class Assembly:
         )
         packages = await in_phase(Phase.INSTALLING, unpacking.packages_for(lock, folder))
         self.say(Phase.COMPOSING, f"planning what {len(packages)} packages and the host show")
-        planning = finish_in_thread(self._plan, lock, packages, folder)
+        planning = BUILDING.finish(self._plan, lock, packages, folder)
         plan = await in_phase(Phase.COMPOSING, planning)
         return Contents(
             plan=plan,
@@ -196,7 +196,7 @@ class Assembly:
         is_linked = contents.plan.kind is ViewKind.LINKS
         what = f"{count} links" if is_linked else f"the files of {count} names"
         self.say(Phase.COMPOSING, f"composing {what}")
-        made = finish_in_thread(
+        made = BUILDING.finish(
             compose,
             self.store.disk,
             self.store.layout,

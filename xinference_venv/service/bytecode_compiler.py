@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from xinference_venv._util.disk_threads import UPKEEP
 from xinference_venv._util.tasks import cancel
 from xinference_venv.errors import VirtualEnvError
 from xinference_venv.store.packages.bytecode import (
@@ -57,11 +58,11 @@ class BytecodeCompiler:
 
     async def compile_all(self) -> None:
         """Compile what is to be compiled now."""
-        for each in await asyncio.to_thread(uncompiled, self.store):
+        for each in await UPKEEP.run(uncompiled, self.store):
             for start in range(0, len(each.packages), _MOST_FOLDERS):
                 await self._compile(each, each.packages[start : start + _MOST_FOLDERS])
             for folder in each.joined:
-                await asyncio.to_thread(share_bytecode, self.store, folder, each.tag)
+                await UPKEEP.run(share_bytecode, self.store, folder, each.tag)
                 await self._compile(each, (folder,))
 
     async def _keep_compiled(self, after_seconds: float) -> None:

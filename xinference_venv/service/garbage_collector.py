@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from xinference_venv._util.tasks import finish_in_thread, ignore
+from xinference_venv._util.disk_threads import UPKEEP
+from xinference_venv._util.tasks import ignore
 from xinference_venv.errors import (
     DeadlineExceeded,
     InUse,
@@ -128,12 +129,12 @@ class GarbageCollector:
             trees = await self._unneeded_trees(plan, policy)
             cleared = found
             if not dry_run:
-                await finish_in_thread(record_use, self._store, usages)
-                await finish_in_thread(record_tree_use, self._store)
-                cleared = await finish_in_thread(delete_unneeded, self._store, found)
-                trees = await finish_in_thread(remove_trees, self._store, trees)
+                await UPKEEP.finish(record_use, self._store, usages)
+                await UPKEEP.finish(record_tree_use, self._store)
+                cleared = await UPKEEP.finish(delete_unneeded, self._store, found)
+                trees = await UPKEEP.finish(remove_trees, self._store, trees)
             cache, pruned, failure = await self._cache(prune=prune_uv_cache and not dry_run)
-            old = await asyncio.to_thread(self._old_directories)
+            old = await UPKEEP.run(self._old_directories)
             unmanaged = await _while_awaited(weigh, old)
         freed = sum(each.freed_bytes for each in evicted) + pruned.own_bytes
         gone = sum(each.eviction.usage.added_bytes for each in evicted)
@@ -177,7 +178,7 @@ class GarbageCollector:
         async with self._alone:
             usages = await _while_awaited(measure, self._store, await self._usages())
             cache, *_ = await self._cache(prune=False)
-            old = await asyncio.to_thread(self._old_directories)
+            old = await UPKEEP.run(self._old_directories)
             unmanaged = await _while_awaited(weigh, old)
         return DiskUsage(
             environments=tuple(usages),
@@ -202,16 +203,16 @@ class GarbageCollector:
 
     async def _apply(self) -> None:
         usages = await self._usages()
-        await finish_in_thread(record_use, self._store, usages)
-        await finish_in_thread(record_tree_use, self._store)
+        await UPKEEP.finish(record_use, self._store, usages)
+        await UPKEEP.finish(record_tree_use, self._store)
         limit = self.policy.max_bytes
-        if limit is not None and not await asyncio.to_thread(self._surely_fit, usages, limit):
+        if limit is not None and not await UPKEEP.run(self._surely_fit, usages, limit):
             usages = await _while_awaited(measure, self._store, usages)
-            await asyncio.to_thread(self._remember, usages)
+            await UPKEEP.run(self._remember, usages)
         plan = plan_eviction(usages, self.policy, now=time.time(), since=self._store.seen_since)
         evicted, skipped = await self._evict(plan)
         trees = await self._unneeded_trees(plan, self.policy)
-        for tree in await finish_in_thread(remove_trees, self._store, trees):
+        for tree in await UPKEEP.finish(remove_trees, self._store, trees):
             _log.info("removed the %s %s, which nothing needs", tree.kind, tree.path.name)
         for gone in evicted:
             usage = gone.eviction.usage
@@ -239,7 +240,7 @@ class GarbageCollector:
 
     async def _usages(self) -> list[EnvUsage]:
         launching = {build.spec.key for build in self.launches.builds.values()}
-        return await asyncio.to_thread(usages_of, self._store, launching)
+        return await UPKEEP.run(usages_of, self._store, launching)
 
     async def _unneeded_trees(
         self, plan: EvictionPlan, policy: EvictionPolicy
@@ -280,7 +281,7 @@ class GarbageCollector:
             try:
                 trashed = await self._move_to_trash(each.usage)
                 if trashed is not None:
-                    await finish_in_thread(self._empty, trashed)
+                    await UPKEEP.finish(self._store.delete_trashed, trashed)
             except DeadlineExceeded:
                 why = "a launch or a removal of it is under way"
                 skipped.append(Skipped(eviction=each, why=why))
@@ -293,11 +294,6 @@ class GarbageCollector:
                 measures.add(metrics.EVICTED_BYTES, reason, by=weight.own_bytes)
         return evicted, skipped
 
-    def _empty(self, trashed: Path) -> None:
-        """What can't be deleted stays in the trash, where nothing refers to it, and is reported."""
-        with self._store.skipped.visiting(trashed):
-            self._store.disk.delete(trashed)
-
     async def _move_to_trash(self, usage: EnvUsage) -> Path | None:
         """Alone with all keys of an environment; a launch that has one of them goes before."""
         async with AsyncExitStack() as locks:
@@ -306,7 +302,7 @@ class GarbageCollector:
                 await locks.enter_async_context(
                     self.launches.hold_key(key, "eviction", deadline=0.0, on_wait=ignore)
                 )
-            return await finish_in_thread(move_to_trash, self._store, usage)
+            return await UPKEEP.finish(move_to_trash, self._store, usage)
 
     async def _cache(self, *, prune: bool) -> tuple[Weight, Weight, VirtualEnvError | None]:
         """What uv's cache takes, what was pruned of it, and why it could not be pruned."""
@@ -348,7 +344,7 @@ async def _while_awaited(work: Callable[..., _T], *arguments: Any) -> _T:
     given_up = threading.Event()
     stop: Stop = given_up.is_set
     try:
-        return await asyncio.to_thread(work, *arguments, stop)
+        return await UPKEEP.run(work, *arguments, stop)
     except asyncio.CancelledError:
         given_up.set()
         raise

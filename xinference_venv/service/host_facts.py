@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from xinference_venv._util.records import digest_of
-from xinference_venv._util.tasks import ignore
 from xinference_venv.errors import InvalidRecord
+from xinference_venv.inventory.jobs import Phase
+from xinference_venv.inventory.transfer import Transfer
 from xinference_venv.planning.host import Accelerator, HostFacts, Interpreter
 from xinference_venv.planning.pip_config import PipConfig, parse_pip_config, pip_config_paths
 from xinference_venv.planning.uv_variables import with_uv_variables
+from xinference_venv.service.phases import ReportProgress, ignore_progress
 from xinference_venv.service.places import user_home
 from xinference_venv.settings import Settings
 from xinference_venv.store.atomic import Stamp
@@ -24,6 +27,7 @@ from xinference_venv.store.host.scan import scan_distributions, stamp_all, uncha
 from xinference_venv.store.host_files import read_present
 from xinference_venv.store.store import Store
 from xinference_venv.uv.interpreters import find_python, probe_accelerator, probe_interpreter
+from xinference_venv.uv.messages import interpreter_size
 from xinference_venv.uv.subprocess import Uv
 
 # Their presence says whether an accelerator was added or its driver replaced.
@@ -77,16 +81,19 @@ class HostFactsReader:
         host: Interpreter,
         *,
         download: bool,
-        on_line: Callable[[str], None] = ignore,
+        say: ReportProgress = ignore_progress,
     ) -> Interpreter:
         """The interpreter of the wanted version, else the `host`'s; raises `PythonNotFound`.
 
-        With `download`, one that is not there is downloaded if the settings allow it.
+        With `download`, one that is not there is downloaded if the settings allow it; `say` hears
+        how that goes.
         """
         if wanted is None or host.version == wanted or host.version.startswith(f"{wanted}."):
             return host
 
         what = f"python {wanted}"
+        download_of = _Download(say=say)
+        on_line = download_of.on_line
         uv = self.uv.of_job(f"a search for Python {wanted}", lambda _, reason: on_line(reason))
 
         async def ask() -> tuple[Interpreter, dict[str, Stamp]]:
@@ -95,6 +102,7 @@ class HostFactsReader:
                 wanted,
                 allow_download=download and self.settings.python_downloads,
                 on_line=on_line,
+                on_received=download_of.on_received,
             )
             interpreter = await probe_interpreter(uv.door, path)
             return interpreter, await asyncio.to_thread(stamp_all, interpreter)
@@ -141,6 +149,37 @@ class HostFactsReader:
             )
         except (InvalidRecord, KeyError, TypeError, AttributeError):
             return {}, None
+
+
+@dataclass(kw_only=True)
+class _Download:
+    """The download of an interpreter, if there is one, as uv says it and as its bytes arrive."""
+
+    say: ReportProgress
+    _message: str = ""
+    _total: int | None = None
+    _transfer: Transfer = field(default_factory=Transfer)
+
+    def on_line(self, line: str) -> None:
+        """A line of uv, or what is waited for."""
+        self._message = line.strip()
+        self._total = interpreter_size(line) or self._total
+        self.say(Phase.PROBING, self._message)
+
+    def on_received(self, count: int) -> None:
+        """So many bytes have arrived."""
+        if not self._total:
+            return
+        done = min(count, self._total)
+        self._transfer.count(done, time.monotonic())
+        self.say(
+            Phase.PROBING,
+            self._message,
+            done_bytes=done,
+            total_bytes=self._total,
+            bytes_per_second=self._transfer.bytes_per_second,
+            seconds_left=self._transfer.seconds_left(self._total),
+        )
 
 
 def pip_config_of(environ: Mapping[str, str]) -> PipConfig:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from xinference_venv._util.tasks import finish_in_thread
+from xinference_venv._util.disk_threads import UPKEEP
 from xinference_venv.errors import DeadlineExceeded, JobCancelled, StoreError, VirtualEnvError
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.reports import Finding
@@ -89,7 +89,7 @@ class IntegrityChecker:
                 raise JobCancelled("the check was stopped")
 
         try:
-            return await asyncio.to_thread(
+            return await UPKEEP.run(
                 check_env, self.store, env_id, hashes=hashes, pause=pause, since=since
             )
         finally:
@@ -139,13 +139,13 @@ class IntegrityChecker:
 
     async def _round(self) -> None:
         """Look at all for a moment, then closely at one after the other."""
-        broken = await asyncio.to_thread(broken_at_a_glance, self.store)
+        broken = await UPKEEP.run(broken_at_a_glance, self.store)
         for env_id, fault in broken.items():
             _warn(self.store, env_id, fault)
         began = time.time()
-        for env_id in await asyncio.to_thread(due_envs, self.store, began):
+        for env_id in await UPKEEP.run(due_envs, self.store, began):
             try:
-                faults = await finish_in_thread(
+                faults = await UPKEEP.finish(
                     check_env, self.store, env_id, hashes=False, pause=self._rest, since=began
                 )
             except (StoreError, DeadlineExceeded) as error:
@@ -153,8 +153,8 @@ class IntegrityChecker:
                 continue
             if faults and env_id not in broken:
                 _warn(self.store, env_id, "; ".join(faults))
-        for folder in await asyncio.to_thread(self.store.packages.folders):
-            await finish_in_thread(self._tidy, folder, began)
+        for folder in await UPKEEP.run(self.store.packages.folders):
+            await UPKEEP.finish(self._tidy, folder, began)
 
     def _tidy(self, folder: str, since: float) -> None:
         """Delete what processes wrote next to the modules of a package, when none uses it.

@@ -31,6 +31,7 @@ from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.service.build_log import BuildLog
+from xinference_venv.uv.subprocess import Priority
 
 _log = logging.getLogger(__name__)
 # How a launch ends is reported to its caller: without a logging configuration, Python's handler of
@@ -77,6 +78,8 @@ class Job:
     lock: EnvLock | None = None
     ask: AskLock = no_lock_elsewhere
     participants: Participants = field(default_factory=Participants)
+    background: bool = False
+    """Whether it comes after all others: its caller brings something ahead of need."""
     of_cluster: bool = False
     """Whether its id was given, for the jobs of one launch on other workers have it too."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -153,10 +156,14 @@ class Build:
     log: BuildLog
     jobs: list[Job] = field(default_factory=list)
     task: asyncio.Task[Any] | None = None
+    priority: Priority = field(default_factory=Priority)
+    _said: str = ""
 
     def say(self, phase: Phase, message: str, **progress: int | None) -> None:
-        """Tell every job that waits, and the log."""
-        self.log.note(message)
+        """Tell every job that waits, and the log, which has what repeats itself once."""
+        if message != self._said:
+            self.log.note(message)
+            self._said = message
         for job in self.jobs:
             job.say(phase, message, **progress)
 
@@ -180,7 +187,14 @@ class Build:
             job.source = Source.JOINED
             for event in self.jobs[0].journal.events:
                 if event.phase is not Phase.QUEUED:
-                    job.say(event.phase, event.message, done=event.done, total=event.total)
+                    job.say(
+                        event.phase,
+                        event.message,
+                        done=event.done,
+                        total=event.total,
+                        done_bytes=event.done_bytes,
+                        total_bytes=event.total_bytes,
+                    )
         self.jobs.append(job)
         job.logged = True
 

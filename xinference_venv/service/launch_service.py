@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from xinference_venv._util.disk_threads import BUILDING
 from xinference_venv._util.tasks import cancel, finish_in_thread
 from xinference_venv.errors import (
     DeadlineExceeded,
@@ -72,7 +73,7 @@ from xinference_venv.store.legacy.layouts import check_free
 from xinference_venv.store.locks import hold_lock
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store
-from xinference_venv.uv.subprocess import Uv
+from xinference_venv.uv.subprocess import Priority, Uv
 
 _T = TypeVar("_T")
 
@@ -118,10 +119,15 @@ class LaunchService:
         *,
         job_id: str | None = None,
         ask: AskLock = no_lock_elsewhere,
+        background: bool = False,
     ) -> Job:
-        """Start a job; `ask` may find a lock elsewhere when there is none here."""
+        """Start a job; `ask` may find a lock elsewhere when there is none here.
+
+        One in the `background` comes after all others.
+        """
         job = self.registry.open(request, job_id)
         job.ask = ask
+        job.background = background
         job.say(Phase.QUEUED, f"queued for {request.model_name}")
         job.task = start_job_task(job, self._run(job, given), self.measures, self.address)
         return job
@@ -171,11 +177,14 @@ class LaunchService:
             lock = await asyncio.to_thread(self.store.lock_of, known.env_id)
             if lock is not None:
                 return self._planned(spec, lock)
-        async with staging_folder(self.store, spec.interpreter) as folder:
-            resolving = in_phase(
-                Phase.RESOLVING, preparation.resolve(folder, refresh=request.refresh)
-            )
-            lock = await self._of_the_disk(resolving)
+        try:
+            async with staging_folder(self.store, spec.interpreter, preparation.trashed) as folder:
+                resolving = in_phase(
+                    Phase.RESOLVING, preparation.resolve(folder, refresh=request.refresh)
+                )
+                lock = await self._of_the_disk(resolving)
+        finally:
+            await BUILDING.finish(self.store.delete_trashed, *preparation.trashed)
         return self._planned(spec, lock)
 
     def _planned(self, spec: EnvSpec | None, lock: EnvLock | None) -> LaunchPlan:
@@ -230,9 +239,12 @@ class LaunchService:
                 f" {question.request.model_name}"
             )
         preparation = self.preparation(spec, question.host, None)
-        async with staging_folder(self.store, interpreter) as folder:
-            resolving = preparation.resolve_for(question, folder)
-            return await self._of_the_disk(resolving)
+        try:
+            async with staging_folder(self.store, interpreter, preparation.trashed) as folder:
+                resolving = preparation.resolve_for(question, folder)
+                return await self._of_the_disk(resolving)
+        finally:
+            await BUILDING.finish(self.store.delete_trashed, *preparation.trashed)
 
     @asynccontextmanager
     async def hold_key(
@@ -305,7 +317,7 @@ class LaunchService:
             request.python_version,
             host.interpreter,
             download=True,
-            on_line=lambda line: job.say(Phase.PROBING, line),
+            say=job.say,
         )
 
         def plan() -> tuple[EnvSpec | None, PreparedEnvironment | None]:
@@ -342,6 +354,9 @@ class LaunchService:
             build.task.add_done_callback(partial(self._forget, together, build))
         else:
             build.join(job)
+            if build.priority.background and not job.background:
+                # What was brought ahead of need is needed now.
+                self.uv.door.hurry(str(spec.key), build.priority)
         assert build.task is not None
         try:
             # Shielded: this job may be cancelled while others wait on.
@@ -368,6 +383,17 @@ class LaunchService:
         self, spec: EnvSpec, host: HostFacts, build: Build, job: Job, given: EnvLock | None
     ) -> tuple[str, int]:
         """Make the environment, alone for its key; returns its id and the uv calls it took."""
+        preparation = self.preparation(spec, host, build, job.request)
+        try:
+            return await self._build_alone(preparation, build, job, given)
+        finally:
+            # Others with the same key do not wait for it.
+            await BUILDING.finish(self.store.delete_trashed, *preparation.trashed)
+
+    async def _build_alone(
+        self, preparation: Preparation, build: Build, job: Job, given: EnvLock | None
+    ) -> tuple[str, int]:
+        spec = preparation.spec
         async with build.log.kept():
             if given is None:
                 # Before the key is held: who is asked may share the home, and need the key.
@@ -379,7 +405,6 @@ class LaunchService:
                 on_wait=lambda line: build.say(Phase.QUEUED, line),
             )
             async with counted_waiting(self.measures, "key", holding):
-                preparation = self.preparation(spec, host, build, job.request)
                 if given is None and not job.request.refresh:
                     # Another process, or a job before this one, may have made it meanwhile.
                     existing = await self._in_thread(job, partial(self._existing, job, preparation))
@@ -540,7 +565,9 @@ class LaunchService:
 
         return Preparation(
             store=self.store,
-            uv=self.uv.of_job(str(spec.key), on_wait),
+            uv=self.uv.of_job(
+                str(spec.key), on_wait, Priority() if build is None else build.priority
+            ),
             spec=spec,
             host=host,
             deadline=float(self.settings.build_timeout),
@@ -557,6 +584,7 @@ class LaunchService:
             spec=spec,
             request=job.request,
             log=BuildLog.of(self.store, spec.key, job.job_id),
+            priority=Priority(background=job.background),
         )
 
 

@@ -18,6 +18,10 @@ class ReportProgress(Protocol):
     def __call__(self, phase: Phase, message: str, **progress: int | None) -> None: ...
 
 
+def ignore_progress(phase: Phase, message: str, **progress: int | None) -> None:
+    """Report to nothing: for a caller that follows no job."""
+
+
 async def in_phase(phase: Phase, work: Awaitable[_T]) -> _T:
     """Let an error say in which phase it happened, also one of the file system."""
     try:

@@ -99,6 +99,8 @@ class Preparation:
     """What lets another worker resolve where the indexes can't be reached."""
     request: LaunchRequest | None = None
     """What the spec came from, for such a worker."""
+    trashed: list[Path] = field(default_factory=list)
+    """What lies in the trash, for the caller to delete when it holds no lock any more."""
     _unfit: dict[Release, str] = field(default_factory=dict, init=False)
     """What does not allow this Python, with its ``Requires-Python``."""
     _resolutions: int = field(default=0, init=False)
@@ -166,8 +168,8 @@ class Preparation:
                 # Of its own: links into the store hold where an environment lies as deep as it
                 # will lie.
                 async with (
-                    staging_folder(self.store, interpreter) as folder,
-                    staging_folder(self.store, interpreter) as env,
+                    staging_folder(self.store, interpreter, self.trashed) as folder,
+                    staging_folder(self.store, interpreter, self.trashed) as env,
                 ):
                     return await self._make(
                         folder, env, given, refresh=refresh, unusable=unusable, failed=failed
@@ -620,7 +622,8 @@ class Preparation:
         )
         if previous is not None and previous != env_id:
             # Whoever runs in it holds a lease; without one it is not needed any more.
-            self.store.delete_if_unused(previous)
+            _, trashed = self.store.trash_if_unused(previous)
+            self.trashed += [] if trashed is None else [trashed]
 
 
 class _UnprovedError(Exception):
@@ -650,8 +653,12 @@ def _unproved(failures: Sequence[ProofFailure]) -> VerificationFailed:
 
 
 @asynccontextmanager
-async def staging_folder(store: Store, interpreter: Interpreter) -> AsyncIterator[Path]:
-    """A private folder to build in for an interpreter; nothing of it stays in the end.
+async def staging_folder(
+    store: Store, interpreter: Interpreter, trashed: list[Path]
+) -> AsyncIterator[Path]:
+    """A private folder to build in for an interpreter; at the end it is moved to the trash.
+
+    Where it lies is added to `trashed`, to be deleted when no lock is held any more.
 
     Builds for one interpreter take turns at the same paths: uv starts every interpreter that it
     meets at a new path, which takes as long as linking thousands of files, and remembers what it
@@ -665,4 +672,5 @@ async def staging_folder(store: Store, interpreter: Interpreter) -> AsyncIterato
         yield taken[0]
     finally:
         for folder in taken:
-            await finish_in_thread(store.delete_staging_folder, folder.name)
+            left = await finish_in_thread(store.trash_staging_folder, folder.name)
+            trashed += [] if left is None else [left]

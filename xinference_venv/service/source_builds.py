@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from xinference_venv._util.disk_threads import BUILDING
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.source_builds import (
     BuiltWheel,
@@ -57,10 +58,7 @@ class SourceBuilding:
         }
         hashes = built_hashes(lock)
         found = await asyncio.gather(
-            *(
-                asyncio.to_thread(self.store.find, builds[name], hashes.get(name))
-                for name in origins
-            )
+            *(BUILDING.run(self.store.find, builds[name], hashes.get(name)) for name in origins)
         )
         wheels = [wheel for wheel in found if wheel is not None]
         missing = sorted(origins.keys() - {wheel.name for wheel in wheels})
@@ -74,9 +72,6 @@ class SourceBuilding:
                 [origins[name] for name in missing], isolated=isolated, on_line=self.note
             )
             wheels += await asyncio.gather(
-                *(
-                    asyncio.to_thread(self.store.keep, path, builds[name])
-                    for name, path in built.items()
-                )
+                *(BUILDING.run(self.store.keep, path, builds[name]) for name, path in built.items())
             )
         return wheels

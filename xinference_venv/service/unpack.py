@@ -8,15 +8,18 @@ thrown away; from there it is checked and moved into the store. With all there n
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from xinference_venv._util.tasks import finish_in_thread
+from xinference_venv._util.disk_threads import BUILDING
+from xinference_venv._util.humanize import counted
 from xinference_venv.errors import InstallFailed, UvFailed
 from xinference_venv.inventory.jobs import Phase
+from xinference_venv.inventory.transfer import Transfer
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.package import PackageKey, PackageRecord
 from xinference_venv.planning.relay import WheelFile, wheels_of, with_files
@@ -29,7 +32,7 @@ from xinference_venv.store.envs.placement import check_placement
 from xinference_venv.store.packages.package_tree import split_environment
 from xinference_venv.store.store import Store
 from xinference_venv.uv.installer import Builder
-from xinference_venv.uv.messages import InstallProgress, could_not_fetch
+from xinference_venv.uv.messages import InstallProgress, Progress, could_not_fetch
 from xinference_venv.uv.subprocess import Uv
 
 
@@ -103,9 +106,10 @@ class Unpacking:
         names = {package["name"] for package in lock.packages}
         sizes = {name: size for name, size in lock.sizes.items() if name in names}
         total = len(names)
+        # What comes next, a download or not, uv says.
         self.say(
-            Phase.INSTALLING,
-            f"installing {total} packages",
+            Phase.RESOLVING,
+            f"{counted(total, 'package')} to install",
             done=0,
             total=total,
             done_bytes=0,
@@ -136,12 +140,24 @@ class Unpacking:
         progress: InstallProgress,
     ) -> tuple[dict[str, PackageRecord], Sequence[str]]:
         """Install a lock into an empty environment and take it apart; also who shares a path."""
+        transfer = Transfer()
 
         def on_line(line: str) -> None:
             step = progress.read(line)
             if step is None:
                 self.note(line)
-                return
+            else:
+                report(step)
+
+        def on_received(count: int) -> None:
+            step = progress.received(count)
+            # Also when nothing new came: the rate falls then.
+            transfer.count(count, time.monotonic())
+            if step is not None:
+                report(step)
+
+        def report(step: Progress) -> None:
+            fetches = step.phase is Phase.DOWNLOADING
             self.say(
                 step.phase,
                 step.message,
@@ -149,19 +165,21 @@ class Unpacking:
                 total=step.total,
                 done_bytes=step.done_bytes,
                 total_bytes=step.total_bytes,
+                bytes_per_second=transfer.bytes_per_second if fetches else None,
+                seconds_left=transfer.seconds_left(step.total_bytes) if fetches else None,
             )
 
         builder = self._builder(folder, number)
         # An attempt with another lock may have ended before it was taken apart.
-        await finish_in_thread(self.store.disk.discard, builder.env, self.store.layout.trash)
+        await BUILDING.finish(self.store.disk.discard, builder.env, self.store.layout.trash)
         await builder.make_empty()
         if number == 0:
             # uv is asked over the empty environment what its cache lacks.
             self._links = await check_free_space(lock, builder, self.store.layout.root)
             await self._relay(lock, builder, progress)
-        await self._install(lock, builder, on_line, progress)
+        await self._install(lock, builder, on_line, on_received, progress)
         wanted = {package["name"]: keys[package["name"]] for package in lock.packages}
-        taken = await finish_in_thread(self._take_apart, builder.env, wanted, folder)
+        taken = await BUILDING.finish(self._take_apart, builder.env, wanted, folder)
         for name, record in taken[0].items():
             for note in record.notes:
                 self.note(f"{name}: {note}")
@@ -172,10 +190,11 @@ class Unpacking:
         lock: EnvLock,
         builder: Builder,
         on_line: Callable[[str], None],
+        on_received: Callable[[int], None],
         progress: InstallProgress,
     ) -> None:
         try:
-            await builder.install(with_files(lock, self._files), on_line)
+            await builder.install(with_files(lock, self._files), on_line, on_received)
         except InstallFailed as error:
             if not could_not_fetch(error):
                 raise
@@ -183,7 +202,7 @@ class Unpacking:
             await self._relay(lock, builder, progress, failed=True)
             if len(self._files) == before:
                 raise
-            await builder.install(with_files(lock, self._files), on_line)
+            await builder.install(with_files(lock, self._files), on_line, on_received)
 
     async def _relay(
         self, lock: EnvLock, builder: Builder, progress: InstallProgress, *, failed: bool = False

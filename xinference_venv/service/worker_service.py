@@ -12,10 +12,11 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
-from xinference_venv._util.tasks import ignore
-from xinference_venv.errors import InUse, InvalidInput, NotFound, StoreError, VirtualEnvError
+from xinference_venv._util.disk_threads import UPKEEP, LastKnown
+from xinference_venv.errors import InvalidInput, NotFound, VirtualEnvError
 from xinference_venv.inventory.cluster_state import WorkerSnapshot
 from xinference_venv.inventory.environments import Environment, WorkerSkippedItem
 from xinference_venv.inventory.eviction import EvictionPolicy
@@ -55,23 +56,20 @@ from xinference_venv.service.jobs import AskLock, no_lock_elsewhere
 from xinference_venv.service.launch_service import LaunchService
 from xinference_venv.service.lock_server import LockSharing
 from xinference_venv.service.remote_planner import Planners, RemotePlanner
+from xinference_venv.service.remover import Remover
 from xinference_venv.service.wheel_fetcher import Relays, WheelFetcher
 from xinference_venv.service.wheel_relay import Reachable, WheelRelay
 from xinference_venv.settings import RelayMode, Settings
 from xinference_venv.store.host_files import free_bytes
 from xinference_venv.store.lease_admin import bind_lease, lease_entries, release_leases
-from xinference_venv.store.listing import entries_of
+from xinference_venv.store.listing import entries_of, models_of
 from xinference_venv.store.logs import logs_of, read_on, text_of
 from xinference_venv.store.process_identity import identify
 from xinference_venv.store.shown import packages_in
-from xinference_venv.store.store import Store, remove_entry
+from xinference_venv.store.store import Store
 from xinference_venv.store.sweep import sweep
 from xinference_venv.store.worker_id import take_worker_id
 from xinference_venv.uv.subprocess import Uv
-
-# Less than a supervisor waits for an answer.
-_REMOVAL_SECONDS = 20.0
-_REAP_SECONDS = 2.0
 
 
 class Neighbours(Relays, Planners, Protocol):
@@ -116,13 +114,14 @@ class WorkerService:
         self._garbage = GarbageCollector(launches=self._launches, policy=policy)
         self._compiler = BytecodeCompiler(store=store, door=uv.door)
         self._launches.on_built = self._on_built
-        self._unlinked: set[str] = set()
-        self._reaper: asyncio.Task[None] | None = None
+        self._remover = Remover(launches=self._launches, entries=self._entries)
+        self._free = LastKnown(partial(free_bytes, store.layout.root))
+        self._models = LastKnown(partial(models_of, store))
 
     async def start(self, address: str) -> None:
         """Clear away what a crash left, then check and collect in the background."""
         self.address = self._launches.address = address
-        await asyncio.to_thread(sweep, self._store)
+        await UPKEEP.run(sweep, self._store)
         context = context_about(worker=address)
         context.run(self._integrity.start)
         context.run(self._garbage.start)
@@ -136,8 +135,7 @@ class WorkerService:
         await self._integrity.stop()
         await self._garbage.stop()
         await self._compiler.stop()
-        if self._reaper is not None:
-            self._reaper.cancel()
+        await self._remover.stop()
         self._kept.close()
 
     def _on_built(self) -> None:
@@ -160,8 +158,11 @@ class WorkerService:
     async def snapshot(self) -> WorkerSnapshot:
         """What a heartbeat says of this host: jobs that run, and bytes that are free."""
         running = self._launches.registry.running()
-        free = await asyncio.to_thread(free_bytes, self._store.layout.root)
-        return WorkerSnapshot(jobs=len(running), free_bytes=free)
+        return WorkerSnapshot(jobs=len(running), free_bytes=await self._free.now())
+
+    async def models_there(self) -> tuple[str, ...] | None:
+        """The names of the models that have environments here, in order; None if not known yet."""
+        return await self._models.now()
 
     # Jobs
 
@@ -173,14 +174,16 @@ class WorkerService:
         job_id: str | None = None,
         ask: AskLock = no_lock_elsewhere,
         participants: Participants | None = None,
+        background: bool = False,
     ) -> str:
         """Start to make the environment of a request; returns the job's id at once.
 
         `lock` is one that is known already, made on a host equal to this one; `ask` may find one
         elsewhere before it is resolved here. In a launch on several workers the jobs have one id;
-        `participants` is what a supervisor that was restarted has to know.
+        `participants` is what a supervisor that was restarted has to know. One in the `background`
+        comes after all others.
         """
-        job = self._launches.start(request, lock, job_id=job_id, ask=ask)
+        job = self._launches.start(request, lock, job_id=job_id, ask=ask, background=background)
         job.participants = participants or Participants()
         return job.job_id
 
@@ -335,43 +338,14 @@ class WorkerService:
         done: list[EnvEntry] = []
         late: list[EnvEntry] = []
         if not dry_run and not plan.refuse:
-            for entry in (*plan.remove, *plan.unlink):
-                try:
-                    stays = await self._remove(entry, force)
-                except StoreError as error:
-                    # One that the system does not let us remove keeps no other.
-                    self._store.skipped.keep(entry.path, error)
-                    stays = replace(entry, reason=str(error))
-                (done if stays is None else late).append(stays or entry)
+            planned = (*plan.remove, *plan.unlink)
+            done, late = await self._remover.remove(planned, selection, force=force)
         return RemovalReport(
             plan=replace(plan, refuse=(*plan.refuse, *late)),
             done=tuple(map(self._addressed, done)),
             dry_run=dry_run,
             worker_address=self.address,
         )
-
-    async def _remove(self, planned: EnvEntry, force: bool) -> EnvEntry | None:
-        """Remove one entry if, alone with its key, it still may; else it is returned as it is."""
-        key = planned.key
-        async with self._launches.hold_key(
-            key, "removal", deadline=_REMOVAL_SECONDS, on_wait=ignore
-        ):
-            only = Selection(model_name=key.model_name)
-            # Older versions may have left several directories for one key.
-            now = [each for each in await self._entries(only) if each.path == planned.path]
-            again = plan_removal(now, key.__eq__, force=force)
-            for entry in now:
-                if again.refuse or entry.env_id != planned.env_id:
-                    return entry
-                try:
-                    gone = await asyncio.to_thread(remove_entry, self._store, entry)
-                except InUse:
-                    # A launch took it just now.
-                    taken = [each for each in await self._entries(only) if each.path == entry.path]
-                    return taken[0] if taken else entry
-                if not gone and entry.env_id is not None:
-                    self._watch_unlinked(entry.env_id)
-        return None
 
     async def logs(self, selection: Selection, count: int = 1) -> tuple[WholeLog, ...]:
         """The newest `count` logs of the jobs of matching environments, with their text."""
@@ -464,16 +438,3 @@ class WorkerService:
 
     def _addressed(self, entry: EnvEntry) -> Environment:
         return Environment.at(self.address, entry)
-
-    def _watch_unlinked(self, env_id: str) -> None:
-        """Delete an environment without a key when its last holder is gone; no event says so."""
-        self._unlinked.add(env_id)
-        if self._reaper is None or self._reaper.done():
-            self._reaper = asyncio.create_task(self._reap())
-
-    async def _reap(self) -> None:
-        while self._unlinked:
-            await asyncio.sleep(_REAP_SECONDS)
-            for env_id in list(self._unlinked):
-                if await asyncio.to_thread(self._store.delete_if_unused, env_id):
-                    self._unlinked.discard(env_id)

@@ -42,6 +42,11 @@ def entries_of(store: Store, wanted: Selection = _EVERY) -> list[EnvEntry]:
     return sorted(entries, key=lambda entry: entry.path)
 
 
+def models_of(store: Store) -> tuple[str, ...]:
+    """The names of the models that keys with an environment are of, in order."""
+    return tuple(sorted({key.model_name for key, _ in store.links()}))
+
+
 def _entry(
     store: Store,
     place: KeyPlace,

@@ -12,14 +12,14 @@ import os
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xinference_venv.errors import InvalidRecord, StoreError
-from xinference_venv.inventory.env import EnvRecord, EnvState, KeyRecord
-from xinference_venv.inventory.inventory import EnvEntry, leases_error
+from xinference_venv.inventory.env import EnvRecord, KeyRecord
 from xinference_venv.inventory.lease import Holder, Lease, ProcessIdentity, judge
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.store.atomic import Disk, check_no_link_above, is_real
@@ -34,7 +34,7 @@ from xinference_venv.store.keys import (
     names_in,
 )
 from xinference_venv.store.leases import Leases
-from xinference_venv.store.legacy.layouts import remove_old, replacing_old
+from xinference_venv.store.legacy.layouts import replacing_old
 from xinference_venv.store.locks import LOCK_HINT, hold_lock_briefly
 from xinference_venv.store.packages.joined_tree import JoinedTrees
 from xinference_venv.store.packages.package_store import Looks, PackageStore
@@ -250,11 +250,25 @@ class Store:
                 raise
         return folder
 
+    def trash_staging_folder(self, name: str) -> Path | None:
+        """Move what is left of a build, by its folder's name, to the trash; where it is then."""
+        folder = self.layout.staging / name
+        trashed = self.disk.move_to_trash(folder, self.layout.trash)
+        self.disk.unlink(_owner_path(folder))
+        return trashed
+
     def delete_staging_folder(self, name: str) -> None:
         """Delete what is left of a build, by the name of its folder."""
-        folder = self.layout.staging / name
-        self.disk.discard(folder, self.layout.trash)
-        self.disk.unlink(_owner_path(folder))
+        self.delete_trashed(self.trash_staging_folder(name))
+
+    def delete_trashed(self, *paths: Path | None) -> None:
+        """Delete what was moved to the trash; of a large tree that takes long, and holds no lock.
+
+        What can't be deleted stays there, and is kept in `skipped`.
+        """
+        for path in filter(None, paths):
+            with self.skipped.visiting(path):
+                self.disk.delete(path)
 
     def delete_unowned_staging(self) -> None:
         """Delete what builds staged whose processes are gone."""
@@ -284,6 +298,7 @@ class Store:
         """
         for number in itertools.count():
             env_id = self.layout.alternative_id(record.env_id, number)
+            trashed: Path | None = None
             try:
                 with hold_lock_briefly(self.env_lock(env_id)):
                     there = self.contents_of(env_id)
@@ -294,7 +309,8 @@ class Store:
                         named = replace(record, env_id=env_id).to_dict()
                         self.disk.write_json(staged / RECORD_NAME, named, durable=True)
                         try:
-                            self.disk.discard(self.layout.env(env_id), self.layout.trash)
+                            env = self.layout.env(env_id)
+                            trashed = self.disk.move_to_trash(env, self.layout.trash)
                         except StoreError as error:
                             if error.details.get("errno") in (errno.EACCES, errno.EPERM):
                                 # Another user's: it stays, and the new one gets another id.
@@ -310,6 +326,8 @@ class Store:
                 # What got its place and no lease is not needed.
                 self.delete_if_unused(env_id)
                 raise
+            finally:
+                self.delete_trashed(trashed)
         raise AssertionError("there is always a next number")
 
     def contents_of(self, env_id: str) -> str | None:
@@ -372,14 +390,27 @@ class Store:
 
     def delete_if_unused(self, env_id: str) -> bool:
         """Delete an environment that no key and no lease needs; tells whether it is gone."""
-        env = self.layout.env(env_id)
-        with hold_lock_briefly(self.env_lock(env_id)):
-            if any(named == env_id for _, named in self.links()):
-                return False
-            if self.leases.prune(env_id):
-                return False
-            self.disk.discard(env, self.layout.trash)
-        return True
+        gone, trashed = self.trash_if_unused(env_id)
+        self.delete_trashed(trashed)
+        return gone
+
+    def trash_if_unused(self, env_id: str) -> tuple[bool, Path | None]:
+        """Move an environment that no key and no lease needs to the trash.
+
+        Tells whether it is gone, and where it lies, to be deleted when no lock is held any more.
+        """
+        with self.env_locks([env_id]):
+            if any(named == env_id for _, named in self.links()) or self.leases.prune(env_id):
+                return False, None
+            return True, self.disk.move_to_trash(self.layout.env(env_id), self.layout.trash)
+
+    @contextmanager
+    def env_locks(self, env_ids: Iterable[str]) -> Iterator[None]:
+        """Hold the locks of several environments, of which the caller holds none, briefly."""
+        with ExitStack() as locks:
+            for path in sorted({self.env_lock(each) for each in env_ids}):
+                locks.enter_context(hold_lock_briefly(path))
+            yield
 
     # Locks and small files
 
@@ -546,28 +577,3 @@ def is_same_interpreter(one: Mapping[str, Any], other: Mapping[str, Any]) -> boo
     times = [each.get("modified") for each in (one, other)]
     seconds = [each // 10**9 if isinstance(each, int) else each for each in times]
     return seconds[0] == seconds[1] and {**one, "modified": 0} == {**other, "modified": 0}
-
-
-def remove_entry(store: Store, entry: EnvEntry) -> bool:
-    """Remove one planned entry, whose key's lock the caller holds.
-
-    Tells whether the files are gone too; those of an environment that a process or another key
-    needs stay. A link that leads to another environment by now is not the one that was planned,
-    and is left. Raises `InUse` for an environment that a launch took since it was planned as
-    unused: the launch wins.
-    """
-    if entry.state is EnvState.UNMANAGED:
-        if env_of_link(entry.path, str(store.layout.envs)) is not None:
-            return False
-        remove_old(store.layout, store.disk, Path(entry.path))
-        return True
-    if entry.env_id is None or store.env_of(entry.key) != entry.env_id:
-        return False
-    # Who takes a lease holds the same lock, so it is taken before this or of nothing.
-    with hold_lock_briefly(store.env_lock(entry.env_id)):
-        if not entry.leases and not entry.shared_with:
-            holders = [lease for lease, _ in store.leases.of(entry.env_id)]
-            if holders:
-                raise leases_error(str(entry.key), holders)
-        store.unlink_key(entry.key)
-    return store.delete_if_unused(entry.env_id)

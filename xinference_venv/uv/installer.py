@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +13,10 @@ from urllib.parse import urlsplit, urlunsplit
 import tomli_w
 from packaging.utils import canonicalize_name
 
+from xinference_venv._util.disk_threads import BUILDING
 from xinference_venv._util.files import write_private_file
 from xinference_venv._util.redact import secrets_of
+from xinference_venv._util.tasks import ignore
 from xinference_venv.errors import BuildFailed, InstallFailed, UvFailed
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.pylock import pylock_of, strip_credentials
@@ -50,12 +51,20 @@ class Builder:
         except UvFailed as error:
             raise BuildFailed(str(error), error.details) from error
 
-    async def install(self, lock: EnvLock, on_line: Callable[[str], None]) -> None:
-        """Install what the lock says; raises `InstallFailed` with uv's own words."""
+    async def install(
+        self,
+        lock: EnvLock,
+        on_line: Callable[[str], None],
+        on_received: Callable[[int], None] = ignore,
+    ) -> None:
+        """Install what the lock says; raises `InstallFailed` with uv's own words.
+
+        `on_received` hears now and then how many bytes uv has received.
+        """
         if not lock.packages:
             return
         try:
-            await self._run(self._installing(lock), on_line)
+            await self._run(self._installing(lock), on_line, on_received)
         except UvFailed as error:
             raise InstallFailed(str(error), error.details) from error
 
@@ -79,11 +88,17 @@ class Builder:
             secrets=secrets_of(urls),
         )
 
-    async def _run(self, asked: argv.UvCommand, on_line: Callable[[str], None]) -> None:
+    async def _run(
+        self,
+        asked: argv.UvCommand,
+        on_line: Callable[[str], None],
+        on_received: Callable[[int], None] | None = None,
+    ) -> None:
         await self.uv(
             self._with_git(asked),
             deadline=self.deadline,
             on_line=on_line,
+            on_received=on_received,
             working_directory=str(self.scratch),
         )
 
@@ -136,7 +151,7 @@ class Builder:
                     **error.details,
                 },
             ) from error
-        return {name: await asyncio.to_thread(built_wheel, self.env, name) for name in names}
+        return {name: await BUILDING.run(built_wheel, self.env, name) for name in names}
 
     def _build_constraints(self) -> str | None:
         """The file that bounds what builds use, if anything does."""

@@ -19,6 +19,7 @@ from packaging.version import Version
 from uv import find_uv_bin
 
 from xinference_venv._util.records import Record
+from xinference_venv._util.tasks import ignore
 from xinference_venv.errors import InvalidRecord, PythonNotFound, UvFailed, UvNotFound
 from xinference_venv.planning.host import Accelerator, Interpreter
 from xinference_venv.uv import argv
@@ -112,16 +113,27 @@ async def probe_interpreter(door: ProcessRunner, python: str) -> Interpreter:
 
 
 async def find_python(
-    uv: Uv, wanted: str, *, allow_download: bool, on_line: Callable[[str], None]
+    uv: Uv,
+    wanted: str,
+    *,
+    allow_download: bool,
+    on_line: Callable[[str], None],
+    on_received: Callable[[int], None] = ignore,
 ) -> str:
     """The path of the newest CPython of version `wanted` (``3.12`` or ``3.12.1``) on this host.
 
-    Raises `PythonNotFound`, which names the versions that are there.
+    `on_received` hears each second how many bytes of a download have arrived. Raises
+    `PythonNotFound`, which names the versions that are there.
     """
     there = await installed_pythons(uv)
     if allow_download and not _matching(there, wanted):
         try:
-            await uv(argv.python_install(wanted), deadline=_INSTALL_SECONDS, on_line=on_line)
+            await uv(
+                argv.python_install(wanted),
+                deadline=_INSTALL_SECONDS,
+                on_line=on_line,
+                on_received=on_received,
+            )
         except UvFailed as error:
             raise PythonNotFound(
                 f"Python {wanted} is not on this host and could not be downloaded: {error}",

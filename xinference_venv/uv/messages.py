@@ -74,7 +74,10 @@ _NOT_FETCHED = "Failed to fetch"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """One step of an install; counts are of packages, bytes are of wheels."""
+    """One step of an install; counts are of packages, bytes are of wheels.
+
+    In a download bytes are of what is fetched, as they arrive; else of all that is installed.
+    """
 
     phase: Phase
     message: str
@@ -86,40 +89,56 @@ class Progress:
 
 @dataclass(kw_only=True, slots=True)
 class InstallProgress:
-    """Reads the lines of one install; `sizes` are the wheels' sizes in bytes by name, if known."""
+    """Reads the lines of one install; `sizes` are the wheels' sizes in bytes by name, if known.
+
+    It also hears how many bytes uv has received.
+    """
 
     total: int
     sizes: Mapping[str, int]
     _there: frozenset[str] = frozenset()
     _prepared: int = 0
     _done: int = 0
+    _message: str = "Downloading"
+    _announced: dict[str, int] = field(default_factory=dict)
     _fetched: set[str] = field(default_factory=set)
-    _done_bytes: int = 0
+    _received: int = 0
 
     def came(self, names: Collection[str]) -> None:
         """Note that these are files on this host, so that uv has to fetch nothing of them."""
         self._there |= frozenset(names)
-        self._done_bytes = sum(self.sizes.get(name, 0) for name in self._there | self._fetched)
 
     def read(self, line: str) -> Progress | None:
         """The step that this line reports, or None when it reports none."""
-        if found := _DOWNLOADING.match(line) or _BUILDING.match(line):
+        if found := _DOWNLOADING.match(line):
+            self._announce(found["name"], found["size"])
+            return self._step(Phase.DOWNLOADING, line)
+        if found := _BUILDING.match(line):
             return self._step(Phase.DOWNLOADING, line)
         if found := _DOWNLOADED.match(line):
             name = found["name"].split("==")[0]
-            if name not in self._fetched:
-                self._fetched.add(name)
-                self._done_bytes += self.sizes.get(name, 0)
+            self._announce(name, None)
+            self._fetched.add(name)
             return self._step(Phase.DOWNLOADING, line)
         if found := _PREPARED.match(line):
             self._prepared = int(found["count"])
-            self._done_bytes = sum(self.sizes.values())
             return self._step(Phase.INSTALLING, line)
         if found := _INSTALLED.match(line):
             self._done = int(found["count"])
-            self._done_bytes = sum(self.sizes.values())
             return self._step(Phase.INSTALLING, line)
         return None
+
+    def received(self, count: int) -> Progress | None:
+        """The step that uv has received so many bytes, None when that is nothing new."""
+        if self._prepared or self._done or count <= self._received:
+            return None
+        self._received = count
+        return self._step(Phase.DOWNLOADING, self._message)
+
+    def _announce(self, name: str, shown: str | None) -> None:
+        """Note that something is fetched, which may be no package of the lock."""
+        size = self.sizes.get(name) or bytes_in(shown or "")
+        self._announced[name] = max(size, self._announced.get(name, 0))
 
     @property
     def was_cached(self) -> bool:
@@ -137,15 +156,42 @@ class InstallProgress:
         return sum(self.sizes.get(name, 0) for name in self._fetched)
 
     def _step(self, phase: Phase, line: str) -> Progress:
+        self._message = line.strip()
+        # What uv calls downloaded is, whatever was counted of it.
+        done_bytes = sum(self._announced[name] for name in self._fetched)
+        total_bytes = sum(self._announced.values())
+        if phase is Phase.INSTALLING:
+            done_bytes = total_bytes = sum(self.sizes.values())
+        else:
+            # What is small is fetched without a word.
+            total_bytes = max(total_bytes, self._received if self._received else done_bytes)
+            done_bytes = max(done_bytes, min(self._received, total_bytes))
         return Progress(
             phase=phase,
-            message=line.strip(),
+            message=self._message,
             # What a source build needs is fetched as well, and is no package of the lock.
             done=min(self.total, max(self._done, len(self._fetched))),
             total=self.total,
-            done_bytes=self._done_bytes,
-            total_bytes=sum(self.sizes.values()),
+            done_bytes=done_bytes,
+            total_bytes=total_bytes,
         )
+
+
+_SHOWN_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?) ?(?P<unit>[KMGT]?)(?:iB|B)")
+
+
+def bytes_in(shown: str) -> int:
+    """A size as uv shows it, like ``17.2MiB``, in bytes; 0 for what is none."""
+    found = _SHOWN_SIZE.fullmatch(shown.strip())
+    if found is None:
+        return 0
+    return round(float(found["number"]) * 1024.0 ** " KMGT".index(found["unit"] or " "))
+
+
+def interpreter_size(line: str) -> int | None:
+    """The bytes of an interpreter that a line says is being downloaded; None for other lines."""
+    found = _DOWNLOADING.match(line)
+    return None if found is None else bytes_in(found["size"] or "")
 
 
 def uncached_name(line: str) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import time
 from collections import deque
@@ -41,6 +42,7 @@ from xinference_venv.uv.messages import (
     version_in,
 )
 from xinference_venv.uv.reaped_process import CONFIGURATION_PATH, ReapedProcess
+from xinference_venv.uv.received_bytes import ReceivedBytes
 
 TAIL_LINES = 60
 _LINE_LIMIT = 1 << 20
@@ -51,6 +53,9 @@ _VERSION_SECONDS = 60.0
 # So long what is still in the pipes of a process that has ended is read. Processes of others may
 # hold them open for ever.
 _PIPE_SECONDS = 1.0
+_COUNT_SECONDS = 1.0
+# Of processes for what is not needed yet.
+_NICE = "15"
 _DOING = {
     "pip compile": "resolving",
     "pip install": "installing",
@@ -115,6 +120,10 @@ class Places:
             self._waiting.pop(ticket, None)
             self._go_on(self.state.left(ticket))
 
+    def hurry(self, job: str) -> None:
+        """Let what a job of the background waits for come in its turn."""
+        self._go_on(self.state.hurried(job))
+
     def _go_on(self, granted: Sequence[int]) -> None:
         for ticket in granted:
             free, _ = self._waiting.pop(ticket)
@@ -123,6 +132,29 @@ class Places:
         for ticket, (_, on_wait) in list(self._waiting.items()):
             if (reason := self.state.reason(ticket)) is not None:
                 on_wait(reason)
+
+
+@asynccontextmanager
+async def _counting(pid: int, on_received: Callable[[int], None] | None) -> AsyncIterator[None]:
+    """Meanwhile let `on_received` hear how many bytes a process has received."""
+    if on_received is None:
+        yield
+        return
+    counted = ReceivedBytes(pid=pid)
+
+    async def count() -> None:
+        while True:
+            await asyncio.sleep(_COUNT_SECONDS)
+            received = await asyncio.to_thread(counted.now)
+            if received is None:
+                return
+            on_received(received)
+
+    counting = asyncio.create_task(count())
+    try:
+        yield
+    finally:
+        await cancel(counting)
 
 
 def _when_new(on_wait: Callable[[str], None]) -> Callable[[str], None]:
@@ -134,6 +166,15 @@ def _when_new(on_wait: Callable[[str], None]) -> Callable[[str], None]:
             on_wait(reason)
 
     return hear
+
+
+@dataclass(kw_only=True, slots=True)
+class Priority:
+    """Of the processes of a job: those of the `background` come after others, and get little of
+    the processor.
+    """
+
+    background: bool = False
 
 
 @dataclass(kw_only=True)
@@ -153,18 +194,27 @@ class ProcessRunner:
     patience: float = 120.0
     job: str = _OTHER_JOB
     on_wait: Callable[[bool, str], None] = _ignore_wait
+    priority: Priority = field(default_factory=Priority)
     places: Places | None = None
 
     def __post_init__(self) -> None:
         if self.places is None:
             self.places = Places(state=SlotState(places=self.slots))
 
-    def of_job(self, job: str, on_wait: Callable[[bool, str], None]) -> ProcessRunner:
+    def of_job(
+        self, job: str, on_wait: Callable[[bool, str], None], priority: Priority | None = None
+    ) -> ProcessRunner:
         """The same runner, with the same places, for the processes of a job.
 
         `on_wait` hears whether one that resolves waits, and what for.
         """
-        return replace(self, job=job, on_wait=on_wait)
+        return replace(self, job=job, on_wait=on_wait, priority=priority or Priority())
+
+    def hurry(self, job: str, priority: Priority) -> None:
+        """Let a job be in the background no more; a process of it that runs stays as it is."""
+        assert self.places is not None
+        priority.background = False
+        self.places.hurry(job)
 
     async def run(
         self,
@@ -172,6 +222,7 @@ class ProcessRunner:
         *,
         deadline: float,
         on_line: Callable[[str], None] = ignore,
+        on_received: Callable[[int], None] | None = None,
         more_environment: Mapping[str, str] = MappingProxyType({}),
         secrets: frozenset[str] = frozenset(),
         working_directory: str = "/",
@@ -181,19 +232,25 @@ class ProcessRunner:
     ) -> Finished:
         """Run a command to its end; `deadline` is in seconds from when it starts.
 
-        Every line of stderr goes to `on_line`, redacted. Raises `DeadlineExceeded` and
-        `NoProgress`; a failing exit status is the caller's to judge. The working directory is the
-        root by default, so that no file of the caller's folder is picked up. `doing` says in a
-        few words what for, to whoever waits for the place. A `configuration` is what the
-        argument ``--no-config`` is exchanged for: a file that can be read once.
+        Every line of stderr goes to `on_line`, redacted; `on_received` hears each second how many
+        bytes the process has received over the network, where the system tells. Raises
+        `DeadlineExceeded` and `NoProgress`; a failing exit status is the caller's to judge. The
+        working directory is the root by default, so that no file of the caller's folder is picked
+        up. `doing` says in a few words what for, to whoever waits for the place. A `configuration`
+        is what the argument ``--no-config`` is exchanged for: a file that can be read once.
         """
         assert self.places is not None
-        ask = Ask(job=self.job, doing=doing, resolving=resolving)
+        background = self.priority.background
+        ask = Ask(job=self.job, doing=doing, resolving=resolving, background=background)
         place = self.places.place(ask, lambda reason: self.on_wait(resolving, reason))
         async with counted_waiting(self.measures, "slot", place):
             began = time.monotonic()
+            nice = shutil.which("nice") if self.priority.background else None
             process = self._ask_for(
-                command, configuration, {**self.environment, **more_environment}, working_directory
+                command if nice is None else (nice, "-n", _NICE, *command),
+                configuration,
+                {**self.environment, **more_environment},
+                working_directory,
             )
             output = _Output(secrets=secrets, on_line=on_line)
             self.measures.add(metrics.SUBPROCESSES)
@@ -201,7 +258,7 @@ class ProcessRunner:
             try:
                 await process.started()
                 self.started(process.pid)
-                async with asyncio.timeout(deadline):
+                async with asyncio.timeout(deadline), _counting(process.pid, on_received):
                     await self._until_ended(process, output, resolving=resolving)
             except TimeoutError:
                 raise DeadlineExceeded(
@@ -322,9 +379,11 @@ class Uv:
     """What uv is to trust since its own store did not suffice; shared by all jobs."""
     _versions: list[str] = field(default_factory=list)
 
-    def of_job(self, job: str, on_wait: Callable[[bool, str], None]) -> Uv:
+    def of_job(
+        self, job: str, on_wait: Callable[[bool, str], None], priority: Priority | None = None
+    ) -> Uv:
         """The same uv for one job, with a count of its own; see `ProcessRunner.of_job`."""
-        return replace(self, calls=0, door=self.door.of_job(job, on_wait))
+        return replace(self, calls=0, door=self.door.of_job(job, on_wait, priority))
 
     async def version(self) -> str:
         """What uv says its version is; asked once."""
@@ -366,13 +425,14 @@ class Uv:
         *,
         deadline: float,
         on_line: Callable[[str], None] = ignore,
+        on_received: Callable[[int], None] | None = None,
         working_directory: str = "/",
     ) -> Finished:
         """Run uv; raises `UvFailed` with uv's own words when it ends with an error."""
         await self._check_version()
         trusted = dict(self.trust)
         try:
-            return await self._run(command, deadline, on_line, working_directory)
+            return await self._run(command, deadline, on_line, working_directory, on_received)
         except UvFailed as error:
             if not _is_of_unknown_issuer(error):
                 raise
@@ -384,7 +444,7 @@ class Uv:
             # authority is mostly in the first alone: https://github.com/astral-sh/uv/issues/11728
             self.trust[_SYSTEM_CERTIFICATES] = "1"
             try:
-                return await self._run(command, deadline, on_line, working_directory)
+                return await self._run(command, deadline, on_line, working_directory, on_received)
             except UvFailed as again:
                 if _is_of_unknown_issuer(again):
                     self.trust.clear()
@@ -396,6 +456,7 @@ class Uv:
         deadline: float,
         on_line: Callable[[str], None],
         working_directory: str,
+        on_received: Callable[[int], None] | None = None,
     ) -> Finished:
         command_line = (self.program, *command.arguments)
         self.calls += 1
@@ -404,6 +465,7 @@ class Uv:
                 command_line,
                 deadline=deadline,
                 on_line=on_line,
+                on_received=on_received,
                 more_environment={**self.trust, **command.environment},
                 secrets=command.secrets,
                 working_directory=working_directory,

@@ -144,21 +144,29 @@ class Change:
         store = self.engine.store
         # What crashes left: perhaps no worker ever opens this store.
         await finish_in_thread(sweep, store)
-        async with staging_folder(store, self.spec.interpreter) as folder:
-            plan = await in_phase(Phase.RESOLVING, self.plan(folder, call))
-            for warning in plan.lock.warnings:
-                _log.warning("%s", warning)
-            if call is not None and self._is_as_planned(plan):
-                _log.info("%s has all of it already", self.path)
-                if self.current.record is not None:
-                    await finish_in_thread(self._note, plan, call, self.path)
-                return
-            # Before all the work, and again after it.
-            await asyncio.to_thread(self._check_users, plan)
-            env = folder / "env"
-            plan = replace(plan, lock=await self._build(plan, folder, env))
-            await finish_in_thread(self._note, plan, call, env)
-            await finish_in_thread(self._exchange, plan, env)
+        trashed: list[Path] = []
+        try:
+            async with staging_folder(store, self.spec.interpreter, trashed) as folder:
+                await self._make(folder, call)
+        finally:
+            await finish_in_thread(store.delete_trashed, *trashed)
+
+    async def _make(self, folder: Path, call: Call | None) -> None:
+        """The same in a private folder."""
+        plan = await in_phase(Phase.RESOLVING, self.plan(folder, call))
+        for warning in plan.lock.warnings:
+            _log.warning("%s", warning)
+        if call is not None and self._is_as_planned(plan):
+            _log.info("%s has all of it already", self.path)
+            if self.current.record is not None:
+                await finish_in_thread(self._note, plan, call, self.path)
+            return
+        # Before all the work, and again after it.
+        await asyncio.to_thread(self._check_users, plan)
+        env = folder / "env"
+        plan = replace(plan, lock=await self._build(plan, folder, env))
+        await finish_in_thread(self._note, plan, call, env)
+        await finish_in_thread(self._exchange, plan, env)
 
     def _is_as_planned(self, plan: Plan) -> bool:
         """Whether the environment is what it is to be, so that nothing needs to be built."""

@@ -35,6 +35,18 @@ def test_what_is_not_known_is_not_counted() -> None:
     assert counts_text(event(Phase.INSTALLING, "one", done=1, total=1)) == "1 of 1 package"
 
 
+def test_bytes_that_arrive_have_a_rate_and_a_time_left() -> None:
+    arriving = event(
+        Phase.DOWNLOADING,
+        "Downloading [torch]",
+        done_bytes=_MIB,
+        total_bytes=101 * _MIB,
+        bytes_per_second=2 * _MIB,
+        seconds_left=90,
+    )
+    assert counts_text(arriving) == "1.00 MiB of 101 MiB, 2.00 MiB/s, 1 min 30 s left"
+
+
 def test_without_a_terminal_there_is_a_line_for_each_event_that_says_something_new() -> None:
     out = io.StringIO()
     console = Console(file=out, width=200, markup=False, highlight=False)

@@ -78,5 +78,6 @@ async def test_a_launch_reaches_the_supervisor_as_a_checked_request() -> None:
         await ask.post("/v1/virtualenvs", json=body)
     (method, (request,), named) = supervisor.asked[0]
     assert (method, request.model_engine) == ("prepare", "vllm")
-    assert named == {"workers": (), "count": 2, "everywhere": False, "require": 1}
+    where = {"workers": (), "count": 2, "everywhere": False, "require": 1}
+    assert named == {**where, "background": False}
     assert "new" not in request.to_dict()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import key
-from tests.store.conftest import attached, key_record, lock_of, publish, rubbish, tree
+from tests.store.conftest import attached, key_record, lock_of, publish, remove_entry, rubbish, tree
 from xinference_venv.errors import InUse, StoreError
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.inventory import EnvEntry
@@ -27,7 +27,7 @@ from xinference_venv.store.legacy.layouts import (
 )
 from xinference_venv.store.listing import entries_of
 from xinference_venv.store.shown import packages_of
-from xinference_venv.store.store import Store, remove_entry
+from xinference_venv.store.store import Store
 from xinference_venv.store.sweep import sweep
 
 
@@ -200,8 +200,8 @@ def test_a_removal_takes_one_directory_and_what_is_empty_then(store: Store) -> N
     for place in ("old", "v2/old", "v3/old/3.9", "v4/old/vllm/3.10", "v4/old/vllm/3.11"):
         old_env(root / place)
     for place in ("old", "v2/old", "v3/old/3.9", "v4/old/vllm/3.10"):
-        remove_old(store.layout, store.disk, root / place)
-        remove_old(store.layout, store.disk, root / place)
+        store.delete_trashed(remove_old(store.layout, store.disk, root / place))
+        assert remove_old(store.layout, store.disk, root / place) is None
         assert not (root / place).exists()
     assert sorted(each.name for each in root.iterdir()) == ["store", "v4"]
     assert list(found(store)) == ["v4/old/vllm/3.11"]

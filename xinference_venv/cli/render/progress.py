@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from xinference_venv._util.humanize import counted, printable, size_text
+from xinference_venv._util.humanize import counted, duration_text, printable, size_text
 from xinference_venv.inventory.jobs import JobEvent, Phase
 
 
@@ -49,12 +49,16 @@ def event_line(event: JobEvent) -> str:
 
 
 def counts_text(event: JobEvent) -> str:
-    """Packages and bytes that are done, of all; nothing where neither is known."""
+    """Packages and bytes that are done, of all, the rate and the time left, where known."""
     parts = []
     if event.total:
         parts.append(f"{event.done or 0} of {counted(event.total, 'package')}")
     if event.total_bytes:
         parts.append(f"{size_text(event.done_bytes or 0)} of {size_text(event.total_bytes)}")
+    if event.bytes_per_second is not None:
+        parts.append(f"{size_text(event.bytes_per_second)}/s")
+    if event.seconds_left is not None:
+        parts.append(f"{duration_text(event.seconds_left)} left")
     return ", ".join(parts)
 
 

@@ -47,6 +47,7 @@ async def prepare_virtual_env(
         count=launch.count,
         everywhere=launch.everywhere,
         require=launch.require,
+        background=launch.background,
     )
     request.app.state.lease_returner.after(job_id)
     return Json(

@@ -268,13 +268,15 @@ class PrepareRequest(Launch):
     """A launch, and where: by default on one worker, the least busy.
 
     `workers` (each an IP, which means all on it, or an address), `count` of these or of all, or
-    `everywhere`; with fewer than `require` ready (all, by default) it fails.
+    `everywhere`; with fewer than `require` ready (all, by default) it fails. One in the
+    `background` is made ahead of need, at low priority: after all other launches of its workers.
     """
 
     workers: Annotated[list[_Place], Field(max_length=_MAX_ITEMS)] = []
     count: _Count | None = None
     everywhere: bool = False
     require: _Count | None = None
+    background: bool = False
 
 
 class _Strict(_Body):

@@ -115,16 +115,21 @@ def python_of(env: Path) -> str | None:
     return found[1] if found else None
 
 
-def remove_old(layout: StorePaths, disk: Disk, path: Path) -> None:
-    """Remove what an older version left, of a link the link alone, and what is empty then."""
+def remove_old(layout: StorePaths, disk: Disk, path: Path) -> Path | None:
+    """Remove what an older version left, of a link the link alone, and what is empty then.
+
+    Returns where in the trash it lies, to be deleted when no lock is held any more.
+    """
     layout.inside(path)
+    trashed = None
     if os.path.islink(path):
         disk.unlink(path)
     else:
-        disk.discard(path, layout.trash)
+        trashed = disk.move_to_trash(path, layout.trash)
     for parent in path.parents:
         if parent == layout.root or not disk.remove_empty(parent):
             break
+    return trashed
 
 
 def check_free(layout: StorePaths, key: EnvKey) -> None:

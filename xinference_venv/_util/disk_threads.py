@@ -1,0 +1,68 @@
+"""Threads for work on the disk that takes long, and answers for those who wait for no disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
+from typing import Generic, ParamSpec, TypeVar
+
+from xinference_venv._util.tasks import finish
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class DiskThreads:
+    """Threads of their own for work on the disk that may take long, `count` of them at most.
+
+    `asyncio.to_thread` has a handful for the whole process, which heartbeats, leases and listings
+    wait for; what walks, hashes, copies or deletes trees must not take these.
+    """
+
+    def __init__(self, name: str, count: int) -> None:
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix=f"xinference-venv-{name}")
+
+    async def run(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Do the work in one of these threads; what is cancelled goes on there if it has begun."""
+        call = partial(copy_context().run, work, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    async def finish(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """The same, to its end even when this is cancelled meanwhile; see `finish_in_thread`."""
+        task = asyncio.ensure_future(self.run(work, *args, **kwargs))
+        await finish(task)
+        return task.result()
+
+
+BUILDING = DiskThreads("building", 8)
+"""For launches: packages are taken apart, trees joined, environments composed."""
+UPKEEP = DiskThreads("upkeep", 4)
+"""For all else that takes long: sizes are measured, files hashed, trees deleted."""
+
+
+class LastKnown(Generic[_T]):
+    """What `ask` says of a disk, for those who wait for none: the last answer if it takes long."""
+
+    def __init__(self, ask: Callable[[], _T], *, patience: float = 0.5) -> None:
+        self._ask = ask
+        self._patience = patience
+        self._last: _T | None = None
+        self._asking: asyncio.Task[_T] | None = None
+
+    async def now(self) -> _T | None:
+        """The answer; after `patience` seconds the one before. None where none is known, or the
+        system refuses one.
+        """
+        if self._asking is None:
+            self._asking = asyncio.create_task(asyncio.to_thread(self._ask))
+        await asyncio.wait([self._asking], timeout=self._patience)
+        if self._asking.done():
+            answered, self._asking = self._asking, None
+            try:
+                self._last = answered.result()
+            except OSError:
+                self._last = None
+        return self._last
