@@ -153,6 +153,10 @@ class WheelRelay:
         default_factory=lambda: asyncio.Semaphore(_AT_ONCE), init=False
     )
 
+    def __post_init__(self) -> None:
+        # A counter that is not there before it counts looks like a worker that can't.
+        self.measures.add(metrics.RELAYED, by=0.0)
+
     @property
     def wheels(self) -> RelayedWheels:
         """Those that are here."""
