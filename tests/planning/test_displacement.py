@@ -338,9 +338,9 @@ def test_it_costs_what_is_to_be_downloaded_and_what_hangs_on_it() -> None:
 
 
 def test_what_is_asked_for_and_kept_in_an_old_release_is_a_warning() -> None:
-    fresh = resolution({"app": "2.9", "lib": "3.0", "tool": "1.4"})
-    found = resolution({}, {"app": "2.1", "lib": "1.0", "tool": "1.2"})
-    older = older_kept(fresh, found, asked=["app", "tool"])
+    fresh = resolution({"app": "2.9", "lib": "3.0", "tool": "1.4", "new": "1.0"})
+    found = resolution({"new": "1.0"}, {"app": "2.1", "lib": "1.0", "tool": "1.2", "own": "1.0"})
+    older = older_kept(fresh, found, asked=["app", "tool", "new", "own", "absent"])
     assert {*older} == {"app"}
     assert kept_warning(older["app"]) == (
         "the host's app 2.1 is kept although there is 2.9; ask for app>=2.9 to have it, or launch"
