@@ -116,6 +116,30 @@ def test_a_name_that_uv_breaks_over_two_lines_is_read() -> None:
     assert made.next(frozenset()) == frozenset({"hub"})
 
 
+def test_of_what_is_equally_cheap_the_first_by_name_gives_way() -> None:
+    made = HostSearch(offered=frozenset("abc"), cost=lambda _: 1)
+    made.learn(made.offered, "a, b and c can't be together")
+    assert made.next(frozenset()) == frozenset("bc")
+
+
+def test_a_search_among_very_many_choices_ends() -> None:
+    asked = 0
+
+    def cost(_: str) -> int:
+        nonlocal asked
+        asked += 1
+        assert asked < 1_000_000
+        return 1
+
+    groups = [[f"{group}{number}" for number in range(6)] for group in "abcdefghij"]
+    made = HostSearch(offered=frozenset(name for group in groups for name in group), cost=cost)
+    for group in groups:
+        made.learn(made.offered, " ".join(group))
+    kept = made.next(frozenset())
+    assert kept is not None
+    assert all(kept.isdisjoint(group) is False and not kept >= {*group} for group in groups)
+
+
 # What can't serve beside the newest
 
 
@@ -382,6 +406,45 @@ def test_the_newest_is_combined_with_what_of_the_host_serves() -> None:
     alone = combine(FRESH, HOST, serving=[], roots=[])
     assert alone is not None
     assert (alone.installed, alone.inherited) == (FRESH.installed, {})
+
+
+def test_what_the_request_asks_for_is_the_hosts_where_that_serves() -> None:
+    asked = [Dependency(name=name, ranges="*") for name in ("app", "leaf", "leaf")]
+    found = combine(
+        replace(FRESH, requires={**FRESH.requires, REQUEST: tuple(asked)}),
+        HOST,
+        serving={"leaf"},
+        roots=[],
+    )
+    assert found is not None
+    assert found.installed == {"app": "1.0", "lib": "2.0", "other": "3.0"}
+    assert found.inherited == {"leaf": "1.5"}
+    # Nothing is asked for besides what must be there.
+    alone = combine(replace(FRESH, requires={}), HOST, serving=[], roots=["leaf"])
+    assert alone is not None
+    assert alone.installed == {"leaf": "3.0"}
+
+
+def test_what_is_exempt_serves_although_something_installed_breaks_it() -> None:
+    needs_old = distribution("other", "1.0", "lib<2")
+    over = host(needs_old, *HOST.distributions[:2])
+    assert combine(FRESH, over, serving={"other"}, roots=[]) is None
+    found = combine(FRESH, over, serving={"other"}, roots=[], exempt=["other"])
+    assert found is not None
+    assert found.inherited == {"other": "1.0"}
+
+
+def test_what_serves_requires_what_the_host_says() -> None:
+    other = distribution("other", "1.0", "leaf>=1", "lib", "extra-one[x]")
+    extra = distribution("extra-one", "1.0", extras=("x",))
+    over = host(other, extra, *HOST.distributions[:2])
+    found = combine(replace(FRESH, requires={}), over, serving=over.by_name.keys(), roots=["other"])
+    assert found is not None
+    assert found.requires["other"] == (
+        Dependency(name="leaf", ranges=">=1", extras=False),
+        Dependency(name="lib", ranges="*", extras=False),
+        Dependency(name="extra-one", ranges="*", extras=True),
+    )
 
 
 def test_what_only_a_resolver_can_tell_is_no_combination() -> None:
