@@ -120,6 +120,12 @@ def test_a_lock_does_not_hold_when_what_is_shown_changed(now: HostFacts) -> None
     assert not still_sound(LOCK, THEN, now)
 
 
+def test_what_was_installed_again_is_another_unless_older_facts_do_not_tell() -> None:
+    for then, now, sound in ((7, 7, True), (7, 8, False), (7, 0, False), (0, 8, True)):
+        over, since = (host(NUMPY, replace(TORCH, inode=each), SIX) for each in (then, now))
+        assert still_sound(LOCK, over, since) is sound
+
+
 changes = st.sampled_from(
     [
         lambda each: each,
@@ -310,6 +316,7 @@ def test_what_was_built_for_a_range_of_numpy_stays_within_it() -> None:
     for each, version, is_hidden in [
         (scipy, "2.2.6", True),
         (known, "2.2.6", False),
+        (known, "2.2.0rc1", False),
         (known, "2.0.2", True),
         (known, None, True),
         (replace(known, numpy_range=None), "2.2.6", True),

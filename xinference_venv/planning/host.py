@@ -105,7 +105,7 @@ class Need:
         """Whether a version meets it; an unknown version meets only what asks for none."""
         if version is None:
             return not self.requirement.specifier
-        return self.requirement.specifier.contains(version, prereleases=True)
+        return self.requirement.specifier.contains(version)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

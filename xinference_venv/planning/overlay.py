@@ -104,7 +104,7 @@ def _serves(each: HostDistribution, numpy: str | None) -> bool:
     """Whether what a distribution's extensions were built for includes a version of NumPy."""
     if each.numpy_range is None or numpy is None:
         return False
-    return SpecifierSet(each.numpy_range).contains(numpy, prereleases=True)
+    return SpecifierSet(each.numpy_range).contains(numpy)
 
 
 def _same_minor(one: str, other: str | None) -> bool:
