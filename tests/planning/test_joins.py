@@ -86,6 +86,45 @@ def test_a_package_is_joined_with_what_it_looks_for() -> None:
     assert join.reasons == ("torch looks for nvidia by a run path of a library (a/b.py)",)
 
 
+def test_places_that_look_for_a_name_in_one_way_are_one_reason() -> None:
+    looks = (looks_for("data"), looks_for("data"), looks_for("data", Way.REALPATH))
+    [join] = find_joins([package("one", "one", looks=looks), package("two", "data")], [], ())
+    assert join.reasons == (
+        "one looks for data by a path with .. (a/b.py and 1 more)",
+        "one looks for data from its real path (a/b.py)",
+    )
+
+
+def test_a_package_is_joined_with_what_of_the_host_it_looks_for() -> None:
+    host = site(HostName(name="nvidia", is_directory=True, owners=("cublas",)))
+    records = [package("torch", "torch", looks=(looks_for("nvidia", Way.RUN_PATH),))]
+    [join] = find_joins(records, [host], {"cublas"})
+    assert join.packages == (folder("torch"),)
+    assert join.host == (HostShare(location=SITE, names=("nvidia",)),)
+    assert join.reasons == ("torch looks for nvidia by a run path of a library (a/b.py)",)
+
+
+def test_a_name_that_is_a_directory_of_any_of_its_providers_is_shared_as_one() -> None:
+    for first, second in (
+        (package("one", "x"), package("two", files=("x",))),
+        (package("one", files=("x",)), package("two", "x")),
+    ):
+        [join] = find_joins([first, second], [], ())
+        assert join.packages == (folder("one"), folder("two"))
+    sites = [
+        site(HostName(name="x", is_directory=True, owners=("one",))),
+        site(HostName(name="x", is_directory=False, owners=("two",)), location="/usr/lib"),
+    ]
+    assert len(find_joins([], sites, {"one", "two"})) == 1
+
+
+def test_groups_that_have_nothing_in_common_are_apart_in_the_order_of_their_names() -> None:
+    records = [package("a", "z"), package("b", "z"), package("c", "y"), package("d", "y")]
+    first, second = find_joins(records, [], ())
+    assert first.packages == (folder("c"), folder("d"))
+    assert second.packages == (folder("a"), folder("b"))
+
+
 def test_a_name_that_no_other_provides_joins_nothing() -> None:
     looks = (looks_for("tests"), looks_for(".."), looks_for("one"))
     assert find_joins([package("one", "one", looks=looks)], [], ()) == ()
@@ -125,10 +164,22 @@ def test_what_belongs_to_no_distribution_joins_nothing() -> None:
 
 def test_an_inherited_package_is_joined_with_an_installed_one_that_it_looks_for() -> None:
     host = site(HostName(name="finder", is_directory=True, owners=("finder",)))
-    looks = {"finder": [looks_for("weights")]}
+    looks = {"finder": [looks_for("absent"), looks_for("weights")]}
     [join] = find_joins([package("weights", "weights")], [host], {"finder"}, looks)
     assert join.packages == (folder("weights"),)
     assert join.host == (HostShare(location=SITE, names=("finder",)),)
+    assert join.reasons == ("the host's finder looks for weights by a path with .. (a/b.py)",)
+
+
+def test_an_inherited_package_is_joined_wherever_the_host_has_it() -> None:
+    sites = [
+        site(HostName(name="google", is_directory=True, owners=("auth",))),
+        site(HostName(name="google", is_directory=True, owners=("cloud",)), location="/usr/lib"),
+    ]
+    looks = {"auth": [looks_for("weights")]}
+    [join] = find_joins([package("weights", "weights")], sites, {"auth", "cloud"}, looks)
+    assert join.packages == (folder("weights"),)
+    assert [share.location for share in join.host] == [SITE, "/usr/lib"]
 
 
 def test_what_others_require_is_installed_first() -> None:
@@ -165,3 +216,31 @@ def test_what_of_the_host_is_joined_has_its_own_neighbours_there() -> None:
     assert join.host == (HostShare(location=SITE, names=("finder", "maps")),)
     assert joined_owners([join], [host], visible) == {"finder", "maps"}
     assert "the host's finder looks for maps from its resolved path (finder/b.py)" in join.reasons
+
+
+def test_the_neighbours_of_neighbours_are_followed_in_whatever_order_they_are_listed() -> None:
+    names = ("finder", "maps", "roads")
+    host = site(*(HostName(name=each, is_directory=True, owners=(each,)) for each in names))
+    looks = {
+        "maps": [LooksFor(name="roads", way=Way.PARENT, path="maps/sub/a.py")],
+        "finder": [
+            LooksFor(name="weights", way=Way.PARENT, path="finder/a.py"),
+            LooksFor(name="maps", way=Way.PARENT, path="finder/sub/a.py"),
+        ],
+    }
+    [join] = find_joins([package("weights", "weights")], [host], {*names}, looks)
+    assert join.host == (HostShare(location=SITE, names=names),)
+
+
+def test_two_groups_become_one_where_the_host_looks_from_one_into_the_other() -> None:
+    host = site(
+        HostName(name="finder", is_directory=True, owners=("finder",)),
+        HostName(name="maps", is_directory=True, owners=("maps", "hidden")),
+    )
+    looks = {
+        "finder": [
+            LooksFor(name=each, way=Way.PARENT, path="finder/a.py") for each in ("weights", "maps")
+        ]
+    }
+    [join] = find_joins([package("weights", "weights")], [host], {"finder", "maps"}, looks)
+    assert join.host == (HostShare(location=SITE, names=("finder", "maps")),)

@@ -39,8 +39,8 @@ class HostName:
         return any(owner in visible for owner in self.owners)
 
     def is_partial(self, visible: Collection[str]) -> bool:
-        """Whether some of its owners are visible and others are not."""
-        return 0 < sum(owner in visible for owner in self.owners) < len(self.owners)
+        """Whether some of its owners are not visible."""
+        return any(owner not in visible for owner in self.owners)
 
     @property
     def is_metadata(self) -> bool:
@@ -137,10 +137,9 @@ def find_joins(
             for name, provided in names.items():
                 if distribution in provided.owners:
                     groups.unite(name, [*provided.packages, *wanted.packages], None)
-    for _ in names:
-        # What of the host is in a joined tree is not where its neighbours on the host are.
-        if not _follow(groups, names, host_looks or {}):
-            break
+    # What of the host is in a joined tree is not where its neighbours on the host are.
+    while _follow(groups, names, host_looks or {}):
+        pass
     return groups.joins(packages, names, sites)
 
 
