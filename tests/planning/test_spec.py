@@ -35,8 +35,9 @@ from xinference_venv.planning.spec import (
     describe,
     plan_spec,
     wants_environment,
+    wire_bound,
 )
-from xinference_venv.settings import InheritMode
+from xinference_venv.settings import InheritMode, ViewKind
 from xinference_venv.store.catalog import built_in_catalog
 
 HOST = host(
@@ -616,3 +617,80 @@ def test_a_dry_run_shows_the_spec_in_plain_values_without_credentials() -> None:
     assert shown["key"] == key().to_dict()
     assert shown["requirements"][0] == {"requirement": "numpy==1.26.4", "origin": "model"}
     assert (shown["python"], shown["inherit"], shown["warnings"]) == ("3.11.7", "host", ["w"])
+
+
+def test_bounds_of_operator_pip_model_and_launch_count_together_and_the_latest_override() -> None:
+    here = around(
+        settings=settings(
+            XINFERENCE_VIRTUAL_ENV_CONSTRAINTS="a<1 twice<1",
+            XINFERENCE_VIRTUAL_ENV_OVERRIDES="o==1 p==1",
+            XINFERENCE_VIRTUAL_ENV_EXCLUDE="x",
+            XINFERENCE_VIRTUAL_ENV_BUILD_CONSTRAINTS="w<1",
+            XINFERENCE_VIRTUAL_ENV_MAX_AGE_GAP="7d",
+        ),
+        pip=PipConfig(constraints=("b<2",), overrides=("p==2", "q==2"), build_constraints=("x<2",)),
+    )
+    block = {
+        "packages": ["six", "setuptools==60", "wheel", "cython @ https://h/cython-3.0.zip"],
+        "constraints": ["c<3"],
+        "overrides": ["q>=3", "Q<3.1", "r==3"],
+        "exclude": ["y"],
+        "build_constraints": ["y<3"],
+    }
+    planned = plan(
+        request(
+            virtualenv=block,
+            constraints=["d<4", "twice<1"],
+            overrides=["r==4"],
+            exclude=["z"],
+            build_constraints=["z<4"],
+        ),
+        here,
+    )
+    assert planned.constraints == ("a<1", "twice<1", "b<2", "c<3", "d<4")
+    assert planned.overrides == ("o==1", "p==2", "q>=3", "Q<3.1", "r==4")
+    assert planned.excludes == ("x", "y", "z")
+    assert planned.build_constraints == ("w<1", "x<2", "y<3", "z<4", "setuptools==60")
+    assert planned.max_age_gap == 7 * 24 * 3600
+    # A model that inherits nothing of pip's configuration has none of its bounds.
+    assert plan(request("no-pip"), here).constraints == ("a<1", "twice<1")
+
+
+@pytest.mark.parametrize(
+    ("launch", "model", "setting", "kind"),
+    [
+        (None, None, "", ViewKind.LINKS),
+        (None, None, "files", ViewKind.FILES),
+        (None, "links", "files", ViewKind.LINKS),
+        ("files", "links", "", ViewKind.FILES),
+        ("links", "files", "files", ViewKind.LINKS),
+    ],
+)
+def test_the_launch_chooses_the_kind_of_view_before_the_model_and_the_operator(
+    launch: str | None, model: str | None, setting: str, kind: ViewKind
+) -> None:
+    block = {"packages": ["six"], **({"view": model} if model else {})}
+    asked = request(virtualenv=block, **({"view": launch} if launch else {}))
+    here = around(settings=settings(XINFERENCE_VIRTUAL_ENV_VIEW=setting))
+    assert plan(asked, here).view is kind
+
+
+def test_a_format_adds_the_packages_that_the_engine_needs_for_it() -> None:
+    planned = plan(request("for-vllm", model_engine="vLLM", model_format="awq"))
+    assert asked_of_uv(planned)[:2] == ["autoawq", "vllm==0.10"]
+    assert planned.key.model_engine == "vllm"
+
+
+@pytest.mark.parametrize(
+    ("version", "parts", "bound"),
+    [
+        ("0.12.2", 2, "lib==0.12.*"),
+        ("3.1.2", 1, "lib==3.*"),
+        ("1!2.3.4", 2, "lib==1!2.3.*"),
+        ("2", 2, "lib==2.*"),
+    ],
+)
+def test_what_understands_a_version_has_the_same_first_parts(
+    version: str, parts: int, bound: str
+) -> None:
+    assert wire_bound("lib", version, parts) == bound

@@ -13,7 +13,7 @@ MIRROR = "https://mirror.example/simple"
 OTHER = "https://other.example/simple"
 
 
-def read(pip: PipConfig | None = None, **variables: str) -> PipConfig:
+def read(pip: PipConfig | None = None, /, **variables: str) -> PipConfig:
     return with_uv_variables(pip or PipConfig(), variables)
 
 

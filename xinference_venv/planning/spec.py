@@ -180,14 +180,13 @@ def plan_spec(
     chosen = choose_model(request, around.catalog)
     block = chosen.block
     engine = find_engine(around.catalog.engines, chosen.engine)
-    markers = _marker_facts(chosen.engine, around)
     planned = plan_requirements(
         engine=chosen.engine,
         model_format=chosen.model_format,
         model_packages=block.packages,
         launch_packages=request.virtual_env_packages,
         catalog_engines=around.catalog.engines,
-        facts=markers,
+        facts=_marker_facts(around),
         host_versions=around.host.versions,
         # Where nothing of the host serves, its own builds are of no use.
         public_pins=around.public_pins or not around.settings.skip_installed,
@@ -275,13 +274,12 @@ def _latest(*lists: Iterable[str]) -> tuple[str, ...]:
     return tuple(chain.from_iterable(chosen.values()))
 
 
-def _marker_facts(engine: str | None, around: PlanningFacts) -> MarkerFacts:
+def _marker_facts(around: PlanningFacts) -> MarkerFacts:
     settings, accelerator = around.settings, around.host.accelerator
     cuda_version = settings.cuda_version or accelerator.cuda_version
     cuda_arch = settings.cuda_arch or accelerator.cuda_arch
     return MarkerFacts(
         environment=around.interpreter.markers,
-        engine=engine,
         has_cuda=accelerator.has_cuda or settings.cuda_version is not None,
         cuda_version=cuda_version,
         cuda_arch=cuda_arch,
