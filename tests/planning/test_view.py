@@ -27,9 +27,11 @@ from xinference_venv.planning.view import (
     Place,
     ViewPlan,
     import_name,
+    importable_name,
     partition_host,
     plan_view,
 )
+from xinference_venv.settings import ViewKind
 
 LIBRARY = "lib/python3.11"
 
@@ -181,6 +183,128 @@ def test_a_folder_with_hidden_and_visible_projects_is_merged() -> None:
     assert partition == HostPartition(merged=(site,), paths=())
 
 
+def test_a_folder_below_its_site_directory_stays_a_line_of_the_file_that_adds_it() -> None:
+    text = "# a comment\nimport code_hook\n./inner  \n\n/src/seen\n"
+    site = HostSite(
+        location=f"{SITE}/", names=(host_name("a.pth", "seen"),), path_files={"a.pth": text}
+    )
+    folders = [f"{SITE}/inner", "/src/seen"]
+    sites = [site, *(HostSite(location=each, names=()) for each in folders)]
+    made = plan(sites=sites, visible={"seen"})
+    assert {each.name: each.text for each in made.written} == {
+        "a.pth": "import code_hook\ninner\n",
+        PATHS_NAME: "/src/seen\n",
+    }
+
+
+def test_a_folder_is_added_by_any_file_that_is_shown_and_by_loose_ones_where_these_count() -> None:
+    names = (host_name("a.pth", "seen"), host_name("b.pth", "hidden"), host_name("c.pth"))
+    site = HostSite(
+        location=SITE,
+        names=names,
+        path_files={"a.pth": "/src/both\n", "b.pth": "/src/both\n", "c.pth": "/src/loose\n"},
+    )
+    sites = [site, *(HostSite(location=each, names=()) for each in ("/src/both", "/src/loose"))]
+    for loose, paths in ((True, ("/src/both", "/src/loose")), (False, ("/src/both",))):
+        assert partition_host(sites, (), {"seen"}, loose=loose).paths == paths
+
+
+def test_what_is_joined_of_the_host_alone_comes_with_its_first_site_directory() -> None:
+    sites = [
+        HostSite(location="/usr/lib", names=(host_name("ns", "first"), host_name("x", "x"))),
+        HostSite(location=SITE, names=(host_name("ns", "second"), host_name("y", "y"))),
+        HostSite(location="/last", names=(host_name("ns", "third"), host_name("z", "z"))),
+    ]
+    of_host = replace(
+        joined_tree(package("host", "x", "ns", "last")), packages=(), locations=(SITE, "/last")
+    )
+    visible = {"first", "second", "third", "x", "y", "z"}
+    made = shown(plan(sites=sites, joined=[of_host], visible=visible))
+    # An earlier site directory has `ns` and `x`.
+    assert made["ns"] == made["x"] == (Place.HOST, "/usr/lib")
+    assert made["last"] == (Place.JOINED, of_host.folder)
+    assert (made["y"], made["z"]) == ((Place.HOST, SITE), (Place.HOST, "/last"))
+
+
+def test_what_is_joined_of_the_host_gets_no_import_name_that_was_installed() -> None:
+    site = HostSite(location=SITE, names=())
+    of_host = replace(joined_tree(package("host", "ns")), packages=(), locations=(SITE,))
+    made = shown(plan(package("one", files=("ns.py",)), sites=[site], joined=[of_host]))
+    assert "ns" not in made
+
+
+def test_an_import_name_of_a_site_directory_is_taken_for_all_later_ones() -> None:
+    sites = [
+        HostSite(location="/a", names=(host_name("one", "all"),)),
+        HostSite(location="/b", names=(host_name("two", "all"),)),
+        HostSite(location="/c", names=(host_name("one.py", "all"), host_name("three.py", "all"))),
+    ]
+    assert sorted(shown(plan(sites=sites, visible={"all"}))) == ["one", "three.py", "two"]
+
+
+def test_a_pth_file_of_which_nothing_stays_keeps_nothing_else_from_being_shown() -> None:
+    site = HostSite(
+        location=SITE,
+        names=(host_name("a.pth", "all"), host_name("b", "all")),
+        path_files={"a.pth": "/src/elsewhere\n"},
+    )
+    made = plan(sites=[site], visible={"all"})
+    assert (sorted(shown(made)), made.written) == (["b"], ())
+
+
+def test_who_shares_a_path_on_the_host_is_named_as_the_joined_tree_names_it() -> None:
+    one = package("one", "ns")
+    shared = SharedPath(path="ns/x.py", winner="/srv/host", losers=("/usr/lib", folder("one")))
+    made = plan(one, joined=[joined_tree(one, shared=[shared])])
+    assert made.warnings == (
+        "ns/x.py is of /srv/host and of /usr/lib, one too: that of /srv/host is seen",
+    )
+
+
+def test_of_many_warnings_the_first_are_shown_and_how_many_more_there_are() -> None:
+    for count, last in ((5, "e.py is of two"), (7, "and 2 more like this")):
+        files = tuple(f"{each}.py" for each in "abcdefg"[:count])
+        made = plan(package("one", files=files), package("two", files=files))
+        assert made.warnings[-1].startswith(last)
+        assert len(made.warnings) == min(count, 6)
+
+
+def test_a_view_is_of_the_kind_that_is_asked_for() -> None:
+    made = plan_view(
+        [], [], HostPartition(merged=(), paths=()), [], (),
+        loose=True, host_prefix="/srv/host", library=LIBRARY, kind=ViewKind.FILES,
+    )  # fmt: skip
+    assert made.kind is ViewKind.FILES
+
+
+def test_a_program_replaces_an_entry_point_of_its_name_and_is_executable() -> None:
+    inherited = distribution("host", programs=("bin/tool",), scripts=("tool = t:main",))
+    made = plan(distributions=[inherited], visible={"host"})
+    assert [each.name for each in made.scripts] == ["tool"]
+    later = replace(package("later"), data_files=(DataFile(path="bin/tool", executable=True),))
+    made = plan(later, distributions=[inherited], visible={"host"})
+    assert made.scripts == ()
+    [program] = made.prefix_files
+    assert (program.path, program.executable) == ("bin/tool", True)
+    alone = distribution("alone", programs=("bin/alone",))
+    [program] = plan(distributions=[alone], visible={"alone"}).prefix_files
+    assert program.executable
+
+
+@pytest.mark.parametrize(
+    "text", ["a/b = t:main", "python3 = t:main", "no-attribute = t", "activate = t:main"]
+)
+def test_an_entry_point_that_is_no_program_makes_no_script(text: str) -> None:
+    inherited = distribution("host", scripts=(text,))
+    assert plan(distributions=[inherited], visible={"host"}).scripts == ()
+
+
+def test_an_entry_point_is_read_up_to_the_first_of_its_signs() -> None:
+    inherited = distribution("host", scripts=("run = t:Main.run = x:y",))
+    [script] = plan(distributions=[inherited], visible={"host"}).scripts
+    assert (script.name, script.module, script.attribute) == ("run", "t", "Main.run = x:y")
+
+
 def test_programs_and_data_go_to_the_prefix_and_the_later_one_of_a_path_wins() -> None:
     first = replace(
         package("first"),
@@ -233,12 +357,28 @@ def test_a_file_for_a_place_of_the_environments_own_is_left_out(path: str) -> No
         ("x.libs", True, None),
         ("x.py", False, "x"),
         ("x.cpython-311-x86_64-linux-gnu.so", False, "x"),
+        ("x.pyc", False, "x"),
         ("x.pth", False, None),
         ("LICENSE", False, None),
     ],
 )
 def test_import_names(name: str, is_directory: bool, expected: str | None) -> None:
     assert import_name(name, is_directory=is_directory) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("x", "x"),
+        ("x.py", "x"),
+        ("x.abi3.so", "x"),
+        ("x.pth", None),
+        ("x-y.py", None),
+        ("x-1.0.dist-info", None),
+    ],
+)
+def test_the_name_that_an_entry_is_imported_by(name: str, expected: str | None) -> None:
+    assert importable_name(name) == expected
 
 
 def test_a_plan_goes_to_plain_values_and_back() -> None:
