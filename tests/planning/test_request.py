@@ -21,9 +21,12 @@ from xinference_venv.planning.request import (
     check_engine_name,
     check_format_name,
     check_model_name,
+    check_model_size,
     check_model_uid,
+    check_modules,
+    check_quantization,
 )
-from xinference_venv.settings import InheritMode
+from xinference_venv.settings import InheritMode, ViewKind
 
 
 @pytest.mark.parametrize(
@@ -407,3 +410,70 @@ def test_a_request_with_a_credential_in_any_field_is_not_kept(
     request = LaunchRequest.from_dict({"model_name": "a-model", **planted(url)})
     assert "hunter22" in json.dumps(request.to_dict())
     assert request.to_keep() is None
+
+
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [
+        (7, "7"),
+        (7.0, "7"),
+        (1.8, "1.8"),
+        ("0_5", "0.5"),
+        ("7.0", "7"),
+        ("0.6", "0.6"),
+        ("8x7", "8x7"),
+    ],
+)
+def test_the_size_of_a_model_is_one_text_however_it_is_written(written: object, size: str) -> None:
+    assert check_model_size(written) == size
+
+
+@pytest.mark.parametrize(
+    ("check", "what"),
+    [
+        (check_model_size, "model size"),
+        (check_quantization, "quantization"),
+        (check_engine_name, "engine name"),
+    ],
+)
+def test_what_is_no_name_is_refused_as_what_it_was_to_be(
+    check: Callable[[object], str], what: str
+) -> None:
+    for value, shown in (("a/b", "'a/b'"), (True, "True"), ("a" * 256, "'aaaa")):
+        with pytest.raises(InvalidName) as caught:
+            check(value)
+        assert caught.value.message.startswith(f"Invalid {what} {shown}")
+
+
+def test_an_engine_name_that_is_too_long_in_lower_case_is_refused_as_one() -> None:
+    with pytest.raises(InvalidName, match="Invalid engine name"):
+        check_engine_name("\u0130" * 127)
+
+
+def test_a_quantization_is_returned_as_it_is() -> None:
+    assert check_quantization("Int4") == "Int4"
+
+
+def test_what_is_no_module_is_named() -> None:
+    with pytest.raises(InvalidName, match=r"Invalid module name 'torch\.2'"):
+        check_modules(["torch.nn", "torch.2"])
+
+
+def test_a_kind_of_view_is_one_of_those_there_are() -> None:
+    assert LaunchRequest.from_dict({"model_name": "m", "view": "files"}).view is ViewKind.FILES
+    with pytest.raises(InvalidInput, match="Invalid kind of view 'folders'") as caught:
+        LaunchRequest.from_dict({"model_name": "m", "view": "folders"})
+    assert "links, files" in (caught.value.hint or "")
+
+
+def test_a_request_is_shown_without_its_uid_and_not_at_all_with_a_credential() -> None:
+    request = LaunchRequest.from_dict({"model_name": "m", "model_uid": "m-0", "refresh": True})
+    assert request.to_show() == LaunchRequest.from_dict({"model_name": "m", "refresh": True})
+    secret = {"model_name": "m", "virtual_env_packages": ["x @ https://me:hunter22@h/x-1.zip"]}
+    assert LaunchRequest.from_dict(secret).to_show() is None
+
+
+def test_find_links_are_one_text_or_several() -> None:
+    with pytest.raises(InvalidModelSpec) as caught:
+        ModelVirtualEnv.from_dict({"find_links": 7})
+    assert caught.value.hint == "Allowed is a string or a list of strings."
