@@ -31,6 +31,7 @@ def combine(
     *,
     engine_indexes: tuple[str, ...] = (),
     engine_strategy: str | None = None,
+    engine_first: str | None = None,
     launch_find_links: tuple[str, ...] = (),
     offline: bool = False,
 ) -> PackageSources:
@@ -38,6 +39,7 @@ def combine(
         model=model,
         engine_extra_index_urls=engine_indexes,
         engine_index_strategy=engine_strategy,
+        engine_index_first=engine_first,
         pip=pip,
         launch_find_links=launch_find_links,
         offline=offline,
@@ -101,6 +103,79 @@ def test_the_index_strategy_is_the_models_then_the_engines_then_pips_meaning() -
     assert combine(None, PIP).index_strategy == "unsafe-best-match"
     assert combine(None, PipConfig(index_url=MIRROR)).index_strategy is None
     assert combine(ModelVirtualEnv(extra_index_url=(OTHER,))).index_strategy is None
+
+
+def test_the_index_strategy_of_the_operators_variables_counts_where_no_other_does() -> None:
+    pip = PipConfig(index_strategy="unsafe-first-match")
+    assert combine(pip=pip).index_strategy == "unsafe-first-match"
+    assert combine(pip=pip, engine_strategy="first-index").index_strategy == "first-index"
+
+
+def test_an_index_with_builds_for_the_hosts_cuda_is_asked_first_and_no_other_for_what_it_has() -> (
+    None
+):
+    found = combine(
+        ModelVirtualEnv(index_strategy="unsafe-best-match"),
+        PIP,
+        engine_indexes=("https://engine.example/simple",),
+        engine_first="https://cuda.example/cu128",
+    )
+    assert found.extra_index_urls == (
+        *("https://cuda.example/cu128", OTHER, "https://engine.example/simple"),
+    )
+    assert found.index_strategy == "first-index"
+
+
+def test_what_of_releases_and_formats_counts_comes_from_pips_configuration() -> None:
+    pip = PipConfig(pre=True, no_binary=("a",), only_binary=("b",), exclude_newer="2026-01-01")
+    assert combine(pip=pip) == PackageSources(
+        prerelease=True, no_binary=("a",), only_binary=("b",), exclude_newer="2026-01-01"
+    )
+
+
+def test_sources_are_the_same_by_what_they_say_and_without_their_credentials() -> None:
+    earlier = {
+        "index_url",
+        "extra_index_urls",
+        "find_links",
+        "trusted_hosts",
+        "index_strategy",
+        "no_index",
+        "no_build_isolation",
+        "torch_backend",
+    }
+    # The digests of environments that earlier releases made stay as they are.
+    assert PackageSources().identity().keys() == earlier
+    known = PackageSources(
+        index_url="https://me:hunter22@mirror.example/simple",
+        prerelease=True,
+        no_binary=("a",),
+        only_binary=("b",),
+        exclude_newer="2026-01-01",
+    ).identity()
+    assert known.keys() - earlier == {"prerelease", "no_binary", "only_binary", "exclude_newer"}
+    assert known["index_url"] == "https://****@mirror.example/simple"
+
+
+def test_no_index_of_pips_is_kept_where_it_wants_none() -> None:
+    assert combine(pip=PipConfig(index_url=MIRROR, no_index=True)) == PackageSources(no_index=True)
+
+
+@pytest.mark.parametrize(
+    ("block", "begin"),
+    [
+        ({"index_url": "x"}, "Invalid index URL 'x': "),
+        ({"extra_index_url": ["x"]}, "Invalid extra index URL 'x': "),
+        ({"find_links": ["x"]}, "Invalid find-links 'x': "),
+        ({"find_links": ["/x\n"]}, "Invalid find-links '/x\\n': "),
+    ],
+)
+def test_a_source_that_is_none_is_named_with_what_it_was_to_be(
+    block: dict[str, Any], begin: str
+) -> None:
+    with pytest.raises(InvalidSource) as caught:
+        combine(ModelVirtualEnv.from_dict(block))
+    assert caught.value.message.startswith(begin)
 
 
 def test_the_engines_indexes_come_last_and_the_launchs_folders_first() -> None:
