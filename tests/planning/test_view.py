@@ -358,6 +358,7 @@ def test_a_file_for_a_place_of_the_environments_own_is_left_out(path: str) -> No
         ("x.py", False, "x"),
         ("x.cpython-311-x86_64-linux-gnu.so", False, "x"),
         ("x.pyc", False, "x"),
+        ("x.y.py", False, None),
         ("x.pth", False, None),
         ("LICENSE", False, None),
     ],
