@@ -36,6 +36,9 @@ _CONDITION = "condition"
 _OF_INSTALLERS = ("PIP_", "UV_", "XINFERENCE_", "XOSCAR_")
 _OF_PYTHON = frozenset({"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV"})
 
+# A test is not wrong because the machine is busy with others.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 # For scripts/mutants, whose thousands of runs share a machine: a mutant is noticed or not, always
 # alike, however slow it is; the smallest example that shows it is of no use there.
 hypothesis.settings.register_profile(

@@ -178,6 +178,32 @@ def test_a_source_that_is_none_is_named_with_what_it_was_to_be(
     assert caught.value.message.startswith(begin)
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://me:hun@ter22@h/a b", "'https://****@h/a b'"),
+        ("hunter22@h/a b", "'****@h/a b'"),
+        ("https://h/a b?token=hunter22?x", "'https://h/a b'"),
+        ("https://me:hunter22?x@h/a b", "'https://****@****'"),
+        (f"https://h/{'x' * 300}#x", f"'https://h/{'x' * 190}'"),
+    ],
+)
+def test_a_source_that_is_none_is_shown_as_far_as_it_holds_no_credential(
+    url: str, shown: str
+) -> None:
+    with pytest.raises(InvalidSource) as caught:
+        combine(ModelVirtualEnv(index_url=url))
+    assert f"Invalid index URL {shown}: " in caught.value.message
+
+
+def test_a_time_of_the_newest_packages_is_one_that_uv_understands() -> None:
+    for time in ("2026-01-31", "2026-01-31T12:00:00Z", "P3D"):
+        assert combine(pip=PipConfig(exclude_newer=time)).exclude_newer == time
+    with pytest.raises(InvalidSource, match="Invalid time '--2026'") as caught:
+        combine(pip=PipConfig(exclude_newer="--2026"))
+    assert "2026-01-31" in (caught.value.hint or "")
+
+
 def test_the_engines_indexes_come_last_and_the_launchs_folders_first() -> None:
     sources = combine(
         ModelVirtualEnv(extra_index_url=(OTHER,), find_links=("/model", "/launch")),
