@@ -75,6 +75,12 @@ ALIVE, GONE, UNKNOWN = Holder.ALIVE, Holder.GONE, Holder.UNKNOWN
         # The pid was given to another process.
         (process(namespace=MACHINE), HERE, "54321", GONE),
         (process(namespace=MACHINE), HERE, None, GONE),
+        # A time namespace counts from another start, so only within one a start tells.
+        (process(namespace=MACHINE, start="12345@a"), HERE, "12345@a", ALIVE),
+        (process(namespace=MACHINE, start="12345@a"), HERE, "54321@a", GONE),
+        (process(namespace=MACHINE, start="12345@a"), HERE, "54321@b", UNKNOWN),
+        (process(namespace=MACHINE, start="12345@a"), HERE, "54321", UNKNOWN),
+        (process(namespace=MACHINE), HERE, "54321@a", UNKNOWN),
         # There is such a process, and the system does not say since when.
         (process(namespace=MACHINE), HERE, "", UNKNOWN),
         (process(namespace=MACHINE, start=""), HERE, "12345", UNKNOWN),
