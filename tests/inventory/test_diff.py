@@ -60,6 +60,13 @@ def test_what_names_no_environment_is_refused(text: str) -> None:
         parse_name(text)
 
 
+def test_a_name_of_too_many_parts_is_answered_with_its_form() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_name("a/b/3.11/c/d")
+    assert caught.value.message == "'a/b/3.11/c/d' names no environment"
+    assert "MODEL[/ENGINE[/PYTHON[/WORKER]]]" in (caught.value.hint or "")
+
+
 @pytest.mark.parametrize(
     ("text", "meant"),
     [
@@ -92,6 +99,7 @@ def test_the_name_that_is_shown_means_its_environment_alone(engine: str | None) 
 def test_a_name_that_means_several_names_the_candidates() -> None:
     with pytest.raises(InvalidInput) as caught:
         check_one("a-model", [listed(), listed(engine=None)], workers=False)
+    assert caught.value.message == "'a-model' means 2 environments"
     assert caught.value.hint == "name one of: a-model/-/3.11, a-model/vllm/3.11"
     replicas = [listed(), listed(worker="10.0.0.2:4000")]
     with pytest.raises(InvalidInput) as caught:
