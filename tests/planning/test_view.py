@@ -155,7 +155,7 @@ def test_a_pth_file_of_the_host_keeps_its_code_and_its_folders_come_behind_the_v
             host_name("hidden.pth", "hidden"),
         ),
         path_files={
-            "code.pth": "import code_hook\n",
+            "code.pth": "# why\nimport code_hook\n",
             "mixed.pth": "import mixed_hook\n../climbs\n",
             "seen.pth": "/src/seen\n# a comment\n",
             "hidden.pth": "/src/hidden\n",
@@ -326,6 +326,15 @@ def test_programs_and_data_go_to_the_prefix_and_the_later_one_of_a_path_wins() -
         "tool": ("t", "main"),
         "run": ("t", "run"),
     }
+
+
+@pytest.mark.parametrize(
+    "path", ["share/deep/a.txt", "etc/a", "bin/pythonic", "lib/a.so", "man/man1/a.1"]
+)
+def test_a_file_for_another_place_of_the_prefix_is_there(path: str) -> None:
+    made = plan(replace(package("one"), data_files=(DataFile(path=path),)))
+    assert [each.path for each in made.prefix_files] == [path]
+    assert made.warnings == ()
 
 
 @pytest.mark.parametrize(
