@@ -176,6 +176,27 @@ def test_a_worker_that_is_gone_is_chosen_only_by_name() -> None:
     assert chosen(fleet, ["10.0.0.2"], None, now=1000.0) == ["10.0.0.2:7000"]
 
 
+def test_a_drained_worker_is_chosen_only_by_name_also_when_it_is_started_again() -> None:
+    fleet = fleet_of("10.0.0.1:1", "10.0.0.2:1")
+    assert fleet.drain("10.0.0.1:1", draining=True).describe(0.0).draining
+    assert chosen(fleet, [], None) == ["10.0.0.2:1"]
+    assert chosen(fleet, ["10.0.0.1:1"], None) == ["10.0.0.1:1"]
+    fleet.register(registration("10.0.0.1:1", incarnation="second", started=200.0), 1.0)
+    assert chosen(fleet, [], None) == ["10.0.0.2:1"]
+    fleet.drain("10.0.0.1:1", draining=False)
+    assert chosen(fleet, [], None) == ["10.0.0.1:1", "10.0.0.2:1"]
+
+
+def test_when_all_workers_are_drained_the_error_names_them() -> None:
+    fleet = fleet_of("10.0.0.1:1")
+    fleet.drain("10.0.0.1:1", draining=True)
+    with pytest.raises(NotFound, match="every worker is drained") as caught:
+        chosen(fleet, [], None)
+    assert "10.0.0.1:1" in (caught.value.hint or "")
+    with pytest.raises(NotFound, match="there is no worker"):
+        fleet.drain("10.0.0.9:1", draining=True)
+
+
 def test_naming_a_worker_twice_means_it_once() -> None:
     fleet = fleet_of("10.0.0.1:7000", "10.0.0.2:7000")
     assert chosen(fleet, ["10.0.0.1", "10.0.0.1:7000"], None) == ["10.0.0.1:7000"]

@@ -41,6 +41,7 @@ _WORKER = {
     "snapshot": None,
     "snapshot_age": None,
     "worker_id": "w1",
+    "draining": False,
 }
 SILENT = {
     **_WORKER,
@@ -169,6 +170,9 @@ class FakeSupervisor:
 
     def _forget_worker(self, *_: Any) -> Any:
         return _WORKER
+
+    def _drain_worker(self, *_: Any, draining: bool) -> Any:
+        return {**_WORKER, "draining": draining}
 
     def _list_models(self, *_: Any) -> Any:
         text = {"model_name": "a-model", "model_type": None, "description": None}

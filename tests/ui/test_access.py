@@ -91,6 +91,13 @@ def test_what_a_token_does_not_allow_is_disabled_and_explained(page: Browser) ->
     [remove] = page.all("tbody button.danger")
     assert not remove.is_enabled()
     assert "virtualenv:delete" in str(remove.get_attribute("title"))
+    page.all("tbody input.pick")[0].click()
+    assert [each.is_enabled() for each in page.all(".chosen button")] == [False, False, True]
+    page.click("Disk", ".menu")
+    assert not page.button("Collect garbage").is_enabled()
+    page.click("Workers", ".menu")
+    page.wait(lambda: page.all("tbody button[aria-label^='Drain']"))
+    assert not page.all("tbody button[aria-label^='Drain']")[0].is_enabled()
     page.click("Launch", ".menu")
     page.shows("Your token does not allow this: it lacks the scope virtualenv:create")
     assert not page.one("#launch-start").is_enabled()

@@ -194,11 +194,13 @@ def test_two_environments_are_compared(page: Browser, running: Cluster) -> None:
 
 def test_the_disks_are_measured_and_drawn(page: Browser, running: Cluster) -> None:
     page.open("disk")
-    page.wait(lambda: len(page.all(".card")) == 2)
-    picture = page.one(".card svg").get_attribute("aria-label")
+    page.wait(lambda: len(page.all(".cards .card")) == 2)
+    # All of them together come first.
+    assert page.all(".card")[0].accessible_name == "All workers"
+    picture = page.one(".cards .card svg").get_attribute("aria-label")
     assert picture is not None
     assert picture.startswith(f"Disk of {running.workers[0].address}: Environments alone")
-    names = [row[0] for row in page.rows(".card:first-child .sheet tbody")]
+    names = [row[0] for row in page.rows(".cards .card:first-child .sheet tbody")]
     assert {"glow", "glow-large", "shine"} <= set(names)
     # Two models of one environment have it once.
     python = running.environments("glow")[0]["python_version"]

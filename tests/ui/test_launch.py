@@ -194,6 +194,13 @@ def test_a_launch_is_cancelled(page: Browser, running: Cluster, package: str) ->
     page.one("#launch-start").click()
     page.wait(lambda: _phase(page) == "resolving")
     page.click("Cancel the launch")
+    page.shows("The launch ends on all its workers.", "dialog")
+    page.click("Let it run", "dialog")
+    assert _phase(page) == "resolving"
+    page.click("Cancel the launch")
+    page.click("Cancel it", "dialog")
+    page.shows("Cancelled: nothing half-made stays.", "dialog")
+    page.click("Done", "dialog")
     page.shows("Cancelled: nothing half-made stays.")
     assert _phase(page) == "cancelled"
     assert running.environments("unwanted") == []

@@ -11,7 +11,17 @@ from tests.ui.cluster import Cluster
 
 pytestmark = pytest.mark.uv
 
-VIEWS = ("environments", "launch", "jobs", "disk", "workers", "compare")
+VIEWS = (
+    "environments",
+    "models",
+    "launch",
+    "jobs",
+    "disk",
+    "workers",
+    "leases",
+    "doctor",
+    "compare",
+)
 # What axe-core's rules of level A check that is cheap to check: names, ids, one heading, landmarks.
 _AUDIT = """
 const found = [];
@@ -78,7 +88,8 @@ def _settled(page: Browser, view: str, **values: str) -> None:
     page.open(view, **values)
     waits: dict[str, Any] = {
         "launch": lambda: page.all("#models option"),
-        "disk": lambda: len(page.all(".card")) == 2,
+        "disk": lambda: len(page.all(".cards .card")) == 2,
+        "doctor": lambda: len(page.all(".card")) == 3,
     }
     page.wait(waits.get(view, page.rows))
 

@@ -73,7 +73,7 @@ def test_the_views_of_a_cluster(
     page.wait(lambda: page.all(".tree"))
     take("environment")
     page.open("disk")
-    page.wait(lambda: len(page.all(".card")) == 2)
+    page.wait(lambda: len(page.all(".cards .card")) == 2)
     take("disk")
     page.open()
     page.wait(lambda: len(page.rows()) == 8)

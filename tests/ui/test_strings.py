@@ -18,6 +18,8 @@ from xinference_venv.planning.lock import Role
 
 UI = files("xinference_venv.rest").joinpath("ui")
 MODULES = {each.name: each.read_text() for each in UI.iterdir() if each.name.endswith(".js")}
+# They have a line for each text.
+LANGUAGES = {"en.json", "zh.json"}
 _ASKED = re.compile(r"""\b(t|count)\(\s*(?:\w+ \? )?(["`])([^"`]+)\2""")
 # A key in two halves: the first in the text, the second of a value.
 _PREFIX = re.compile(r"\$\{.*")
@@ -74,6 +76,6 @@ def test_no_module_makes_markup_of_a_text() -> None:
         assert not forbidden.search(allowed), name
 
 
-@pytest.mark.parametrize("name", sorted(each.name for each in UI.iterdir()))
+@pytest.mark.parametrize("name", sorted({each.name for each in UI.iterdir()} - LANGUAGES))
 def test_a_file_is_short(name: str) -> None:
     assert len(UI.joinpath(name).read_text("utf-8").splitlines()) < 400

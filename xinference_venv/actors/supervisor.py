@@ -388,6 +388,14 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
         """
         return self._workers.cluster.forget(wanted, now()).describe(now())
 
+    async def drain_worker(self, wanted: str, *, draining: bool = True) -> WorkerStatus:
+        """Give a worker, by id or address, no new launches but those that name it, or end that.
+
+        What runs there goes on. It is not kept when the supervisor is restarted. Raises
+        `NotFound`.
+        """
+        return self._workers.cluster.drain(wanted, draining=draining).describe(now())
+
     async def leave_worker(self, address: str, incarnation: str) -> None:
         """Take out a worker that ends."""
         self._workers.cluster.leave(address, incarnation)

@@ -75,7 +75,10 @@ class WorkerSnapshot(Record, name="snapshot of a worker"):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerStatus(Record, name="status of a worker"):
-    """A worker; `snapshot` is what its last heartbeat carried, `snapshot_age` is in seconds."""
+    """A worker; `snapshot` is what its last heartbeat carried, `snapshot_age` is in seconds.
+
+    One that is `draining` gets no new launches but those that name it.
+    """
 
     worker_address: str
     state: WorkerState
@@ -85,6 +88,7 @@ class WorkerStatus(Record, name="status of a worker"):
     snapshot: WorkerSnapshot | None
     snapshot_age: float | None
     worker_id: str = ""
+    draining: bool = False
 
 
 @dataclass(kw_only=True)
@@ -96,6 +100,7 @@ class Member:
     snapshot: WorkerSnapshot | None = None
     models: frozenset[str] | None = None
     """The models that it has environments of, None where that is not known."""
+    draining: bool = False
 
     def state(self, now: float) -> WorkerState:
         """Its state by the age of its last heartbeat."""
@@ -124,6 +129,7 @@ class Member:
             snapshot=self.snapshot,
             snapshot_age=None if self.snapshot is None else now - self.heard,
             worker_id=self.registration.worker_id,
+            draining=self.draining,
         )
 
 
@@ -164,7 +170,11 @@ class ClusterState:
         if there is not None and there.registration.incarnation == registration.incarnation:
             there.registration, there.heard = registration, now
         else:
-            self.members[registration.address] = Member(registration=registration, heard=now)
+            # One that crashed and is started again is drained as before.
+            draining = any(each.draining for each in (there, elsewhere) if each is not None)
+            self.members[registration.address] = Member(
+                registration=registration, heard=now, draining=draining
+            )
         self.members.move_to_end(registration.address)
         if registration.worker_id:
             self._addresses[registration.worker_id] = registration.address
@@ -215,16 +225,29 @@ class ClusterState:
 
         One that is back nevertheless registers again. Raises `NotFound` and `InvalidInput`.
         """
+        member = self._named(wanted)
+        address = member.registration.address
+        if member.state(now) is WorkerState.ALIVE:
+            raise InvalidInput(
+                f"the worker at {address} is alive",
+                {"hint": "stop it, then it leaves by itself"},
+            )
+        del self.members[address]
+        return member
+
+    def drain(self, wanted: str, *, draining: bool) -> Member:
+        """Give the worker of an id or at an address no new launches but those that name it, or
+        again such as others get. Raises `NotFound`.
+        """
+        member = self._named(wanted)
+        member.draining = draining
+        return member
+
+    def _named(self, wanted: str) -> Member:
+        """The worker of an id or at an address; raises `NotFound`."""
         for address, member in self.members.items():
-            if not wanted or wanted not in (address, member.registration.worker_id):
-                continue
-            if member.state(now) is WorkerState.ALIVE:
-                raise InvalidInput(
-                    f"the worker at {address} is alive",
-                    {"hint": "stop it, then it leaves by itself"},
-                )
-            del self.members[address]
-            return member
+            if wanted and wanted in (address, member.registration.worker_id):
+                return member
         raise NotFound(f"there is no worker {wanted!r}", {"hint": f"there are: {self.listed}"})
 
     def forget_old(self, now: float) -> None:
@@ -264,7 +287,7 @@ class ClusterState:
     def choose(self, wanted: list[str], count: int | None, now: float) -> list[Member]:
         """The workers of a launch: the named ones, `count` of these, the least busy first.
 
-        No name means any. A worker that is gone is chosen only if it was named. Raises
+        No name means any. A worker that is gone or drained is chosen only if it was named. Raises
         `NotFound` and `InvalidInput`.
         """
         if wanted:
@@ -275,11 +298,18 @@ class ClusterState:
             }
             chosen = list(named.values())
         else:
-            chosen = [
+            there = [
                 member for member in self.select(None) if member.state(now) is not WorkerState.GONE
             ]
-            if not chosen:
+            if not there:
                 raise NotFound("every worker is gone", {"hint": f"there were: {self.listed}"})
+            chosen = [member for member in there if not member.draining]
+            if not chosen:
+                names = ", ".join(each.registration.address for each in there)
+                raise NotFound(
+                    "every worker is drained",
+                    {"hint": f"name one that is to launch all the same, of {names}"},
+                )
         if count is None:
             return chosen
         if not 1 <= count <= len(chosen):

@@ -30,7 +30,7 @@ class Scope(StrEnum):
     """Let launches name any host that the worker's settings allow, not only those of its own
     configuration and PyPI."""
     DELETE = "virtualenv:delete"
-    """Remove environments, collect garbage, release leases, forget workers."""
+    """Remove environments, collect garbage, release leases, drain and forget workers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,6 +18,7 @@ from xinference_venv.planning.catalog import ListedModel
 from xinference_venv.rest.base import Json, Route, Supervisor, gathered
 from xinference_venv.rest.schemas.requests import (
     Count,
+    DrainRequest,
     LogId,
     Offset,
     SelectedOfModel,
@@ -72,6 +73,17 @@ async def list_workers(supervisor: Supervisor) -> Response:
 async def forget_worker(supervisor: Supervisor, worker: WorkerIdOrAddress) -> Response:
     """Take a worker that is not alive out of the cluster; should it come back, it joins again."""
     return Json((await supervisor.forget_worker(worker)).to_dict())
+
+
+async def drain_worker(
+    supervisor: Supervisor, worker: WorkerIdOrAddress, wanted: DrainRequest
+) -> Response:
+    """Give a worker no new launches but those that name it, or end that; what runs goes on.
+
+    It is not kept when the supervisor is restarted.
+    """
+    drained = await supervisor.drain_worker(worker, draining=wanted.draining)
+    return Json(drained.to_dict())
 
 
 async def list_models(supervisor: Supervisor, worker_ip: WorkerIp = None) -> Response:
@@ -139,6 +151,14 @@ ROUTES = (
         method="DELETE",
         path="/v1/workers/{worker}",
         endpoint=forget_worker,
+        scope=Scope.DELETE,
+        reply=WorkerStatus,
+        refused=(404,),
+    ),
+    Route(
+        method="PUT",
+        path="/v1/workers/{worker}/drain",
+        endpoint=drain_worker,
         scope=Scope.DELETE,
         reply=WorkerStatus,
         refused=(404,),

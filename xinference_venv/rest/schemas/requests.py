@@ -284,6 +284,12 @@ class _Strict(_Body):
     model_config = ConfigDict(extra="forbid")
 
 
+class DrainRequest(_Strict):
+    """Whether a worker is to get no new launches but those that name it."""
+
+    draining: bool
+
+
 class CollectRequest(_Strict):
     """What goes besides what nothing needs: environments beyond `max_bytes` together, and those
     not launched for `older_than` seconds. What is in use stays.

@@ -92,4 +92,5 @@ async function ask(method, path, parameters, options) {
 
 export const get = (path, parameters, signal) => ask("GET", path, parameters, { signal });
 export const post = (path, body, signal) => ask("POST", path, {}, { body, signal });
+export const put = (path, body) => ask("PUT", path, {}, { body });
 export const drop = (path, parameters) => ask("DELETE", path, parameters);

@@ -7,6 +7,7 @@ import * as api from "./api.js";
 import { showCompare } from "./compare.js";
 import { button } from "./controls.js";
 import { showDisk } from "./disk.js";
+import { showDoctor } from "./doctor.js";
 import { $, announce, h, icon } from "./dom.js";
 import { showEnvironment } from "./environment.js";
 import { showEnvironments } from "./environments.js";
@@ -15,11 +16,23 @@ import { LANGUAGES, choose, count, language, load, t } from "./i18n.js";
 import { showJob } from "./job.js";
 import { showJobs } from "./jobs.js";
 import { showLaunch } from "./launch.js";
+import { showLeases } from "./leases.js";
+import { showModels } from "./models.js";
 import { errorNotice, notice } from "./notices.js";
 import { askToken } from "./token.js";
-import { knownWorkers, showWorkers, watchWorkers } from "./workers.js";
+import { showWorkers } from "./worker_table.js";
+import { knownWorkers, watchWorkers } from "./workers.js";
 
-const MENU = ["environments", "launch", "jobs", "disk", "workers"];
+const MENU = [
+  "environments",
+  "models",
+  "launch",
+  "jobs",
+  "disk",
+  "workers",
+  "leases",
+  "doctor",
+];
 const VIEWS = {
   environments: { show: showEnvironments },
   environment: { show: showEnvironment, within: "environments" },
@@ -29,6 +42,9 @@ const VIEWS = {
   job: { show: showJob, within: "jobs" },
   disk: { show: showDisk },
   workers: { show: showWorkers },
+  models: { show: showModels },
+  leases: { show: showLeases },
+  doctor: { show: showDoctor },
 };
 const THEMES = ["auto", "light", "dark"];
 const THEME_KEPT = "xinference-venv-theme";

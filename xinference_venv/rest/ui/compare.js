@@ -122,13 +122,23 @@ export async function showCompare(place, values, signal) {
       entries.findIndex((each) => isMeant(each, values)),
     );
     selects[0].value = first;
-    selects[1].value = first === 0 ? Math.min(1, entries.length - 1) : 0;
+    const other = entries.findIndex((each) => isMeant(each, otherOf(values)));
+    const next = first === 0 ? Math.min(1, entries.length - 1) : 0;
+    selects[1].value = other >= 0 ? other : next;
     if (entries.length) await compare();
     else place.append(h("p", { class: "empty" }, t("environments.none")));
   } catch (error) {
     if (error.name !== "AbortError") board.show(errorNotice(error));
   }
 }
+
+// The second environment of an address, if it names one.
+const otherOf = (values) => ({
+  model: values.other_model,
+  engine: values.other_engine,
+  python: values.other_python,
+  worker: values.other_worker,
+});
 
 function isMeant(entry, values) {
   return (

@@ -66,6 +66,7 @@ export function pathText(path, what) {
 }
 
 const TONES = {
+  draining: "warn",
   ready: "good",
   alive: "good",
   building: "busy",

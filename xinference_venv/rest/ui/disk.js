@@ -2,13 +2,16 @@
 
 import { get } from "./api.js";
 import { bar, legend } from "./bars.js";
-import { button } from "./controls.js";
+import { button, gated } from "./controls.js";
 import { announce, h } from "./dom.js";
 import { ago, keyText, size } from "./format.js";
-import { t } from "./i18n.js";
+import { collectGarbage } from "./garbage.js";
+import { count, t } from "./i18n.js";
 import { errorNotice, noticeBoard, partialNotice } from "./notices.js";
 import { table } from "./table.js";
 
+// More workers than these have a line each, not a card.
+const FEW = 6;
 const sum = (list, bytes) => list.reduce((total, each) => total + bytes(each), 0);
 
 export function showDisk(place, values, signal) {
@@ -16,10 +19,16 @@ export function showDisk(place, values, signal) {
   const list = h("div", { class: "cards single" });
   const measure = button({ text: t("disk.again"), glyph: "again", kind: "quiet", onClick: look });
   const status = h("p", { class: "busy", role: "status" });
+  const totals = h("div", {});
+  const clean = gated(
+    button({ text: t("gc.open"), glyph: "remove", kind: "danger", onClick: () => collectGarbage(look) }),
+    "delete",
+  );
   place.append(
     h("p", { class: "lead" }, t("disk.lead")),
-    h("div", { class: "toolbar" }, measure, status),
+    h("div", { class: "toolbar" }, measure, clean, status),
     board.element,
+    totals,
     list,
   );
 
@@ -27,9 +36,10 @@ export function showDisk(place, values, signal) {
     measure.disabled = true;
     status.textContent = t("disk.measuring");
     try {
-      const answer = await get("disk", {}, signal);
+      const answer = await get("disk", { worker_ip: values.worker }, signal);
       board.show(partialNotice(answer));
-      list.replaceChildren(...answer.list.map(disk));
+      totals.replaceChildren(...inAll(answer.list));
+      list.replaceChildren(...disks(answer.list));
       announce(t("disk.measured"));
     } catch (error) {
       if (error.name !== "AbortError") board.show(errorNotice(error));
@@ -76,6 +86,63 @@ function modelsOf(environments) {
     }
   }
   return [...models.values()];
+}
+
+// What all of them hold together, before each by itself.
+function inAll(reports) {
+  if (reports.length < 2) return [];
+  const all = reports.map(partsOf);
+  const parts = all[0].map((part, place) => ({
+    ...part,
+    bytes: sum(all, (each) => each[place].bytes),
+  }));
+  const whole = sum(reports, (each) => each.total_bytes);
+  const words = parts.map((each) => `${each.label} ${size(each.bytes)}`).join(", ");
+  return [
+    h(
+      "section",
+      { class: "card", "aria-label": t("disk.all") },
+      h(
+        "header",
+        {},
+        h("h2", {}, t("disk.all")),
+        h(
+          "span",
+          { class: "faint" },
+          `${count("workers", reports.length)} · ${t("disk.total", { size: size(whole) })}`,
+        ),
+      ),
+      bar(parts, whole, { label: t("disk.picture", { worker: t("disk.all"), parts: words }) }),
+      legend(parts),
+    ),
+  ];
+}
+
+// A card for each worker; of many a line, which opens.
+function disks(reports) {
+  if (reports.length <= FEW) return reports.map(disk);
+  const used = (each) => each.total_bytes - each.free_bytes;
+  return [...reports]
+    .sort((one, other) => used(other) / other.total_bytes - used(one) / one.total_bytes)
+    .map((report) => {
+      const parts = partsOf(report);
+      const label = `${report.worker_address} ${size(report.free_bytes)} ${t("disk.free")}`;
+      const line = h(
+        "details",
+        { class: "disk-line" },
+        h(
+          "summary",
+          {},
+          h("code", {}, report.worker_address),
+          bar(parts, report.total_bytes, { label, thin: true }),
+          h("span", { class: "number" }, `${size(report.free_bytes)} ${t("disk.free")}`),
+        ),
+      );
+      line.addEventListener("toggle", () => {
+        if (line.open && line.childElementCount === 1) line.append(disk(report));
+      });
+      return line;
+    });
 }
 
 function disk(report) {

@@ -53,6 +53,10 @@ const STROKES = {
   disk: "M5 7c0-1.7 3.1-3 7-3s7 1.3 7 3-3.1 3-7 3-7-1.3-7-3zM5 7v10c0 1.7 3.1 3 7 3s7-1.3 7-3V7M5 12c0 1.7 3.1 3 7 3s7-1.3 7-3",
   workers: "M4 5h16v5H4zM4 14h16v5H4zM7 7.5h.2M7 16.5h.2M11 7.5h6M11 16.5h6",
   key: "M14.5 4a5.5 5.5 0 1 0 0 11 5.5 5.5 0 0 0 0-11zM10.6 13.4 4 20M6.5 17.5l2 2M15.5 8.5v.2",
+  models: "M4 5.5h7v13H4zM13 5.5h7v13h-7zM6.5 9h2M15.5 9h2",
+  leases: "M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2.5",
+  release: "M7 11V8a5 5 0 0 1 9.5-2.2M5.5 11h13v9h-13zM12 14.5v2.5",
+  doctor: "M9.5 4.5h5v5h5v5h-5v5h-5v-5h-5v-5h5z",
   again: "M19 12a7 7 0 1 1-2-5M17.5 3v4.2h-4.2",
 };
 
@@ -78,7 +82,11 @@ export function announce(text) {
   live.textContent = live.textContent === text ? `${text}\u00a0` : text;
 }
 
-// Do something now and every so many seconds, while the page is visible, until `signal` ends it.
+// So many times as long as it took: a large cluster is not asked all the time.
+const PAUSES = 4;
+
+// Do something now and every so many seconds, while the page is visible, until `signal` ends it;
+// less often where it takes long.
 // Returns a function that does it at once.
 export function repeat(seconds, signal, work) {
   let timer;
@@ -87,11 +95,14 @@ export function repeat(seconds, signal, work) {
     clearTimeout(timer);
     if (running || signal.aborted) return;
     running = true;
+    const began = performance.now();
     try {
       if (!document.hidden) await work();
     } finally {
       running = false;
-      if (!signal.aborted) timer = setTimeout(turn, seconds * 1000);
+      const took = performance.now() - began;
+      const pause = Math.max(seconds * 1000, took * PAUSES);
+      if (!signal.aborted) timer = setTimeout(turn, pause);
     }
   }
   signal.addEventListener("abort", () => clearTimeout(timer));

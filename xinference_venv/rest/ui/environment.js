@@ -3,14 +3,14 @@
 import { get, meaning } from "./api.js";
 import { badge, button, gated, pathText } from "./controls.js";
 import { h } from "./dom.js";
-import { linkTo } from "./environments.js";
 import { ago, holders, keyText, size } from "./format.js";
 import { t } from "./i18n.js";
-import { againLink } from "./last.js";
+import { againLink, linkTo } from "./links.js";
 import { errorNotice, noticeBoard, partialNotice } from "./notices.js";
 import { removal } from "./removal.js";
 import { table } from "./table.js";
 import { explanation } from "./tree.js";
+import { verification } from "./verify.js";
 
 const PARTS = { packages: showPackages, tree: showTree, logs: showLogs };
 
@@ -47,19 +47,34 @@ export async function showEnvironment(place, values, signal, heading) {
     h("nav", { class: "tabs", "aria-label": t("environment.parts") }, ...tabs),
     part,
   );
-  try {
+  // What it is; whether it is there.
+  async function draw() {
     const answer = await get("virtualenvs", named(values), signal);
     const entry = meant(answer.list, values);
     board.show(partialNotice(answer));
-    if (!entry) {
-      about.append(h("p", { class: "empty" }, t("environment.absent")));
-      return;
-    }
-    about.append(facts(entry));
-    await PARTS[now](part, values, signal);
-  } catch (error) {
-    if (error.name !== "AbortError") board.show(errorNotice(error));
+    about.replaceChildren(
+      entry
+        ? facts(entry, () => attempt(draw))
+        : h(
+            "div",
+            { class: "empty" },
+            h("p", {}, t("environment.absent")),
+            h("a", { href: "#/environments" }, t("view.environments")),
+          ),
+    );
+    return Boolean(entry);
   }
+
+  async function attempt(work) {
+    try {
+      return await work();
+    } catch (error) {
+      if (error.name !== "AbortError") board.show(errorNotice(error));
+      return false;
+    }
+  }
+
+  await attempt(async () => (await draw()) && (await PARTS[now](part, values, signal)));
 }
 
 function sizes(entry) {
@@ -76,7 +91,7 @@ function changes(entry) {
   return [[t("environment.changed"), entry.changed_on_host.join(", "), "long"]];
 }
 
-function facts(entry) {
+function facts(entry, onChanged) {
   const rows = [
     [t("column.engine"), entry.model_engine ?? "–"],
     [t("column.python"), entry.python ?? entry.python_version],
@@ -95,7 +110,12 @@ function facts(entry) {
     text: t("remove.open"),
     glyph: "remove",
     kind: "danger",
-    onClick: () => removal(entry, () => {}),
+    onClick: () => removal([entry], onChanged),
+  });
+  const verify = button({
+    text: t("verify.open"),
+    kind: "quiet",
+    onClick: () => verification([entry], onChanged),
   });
   return h(
     "div",
@@ -119,6 +139,7 @@ function facts(entry) {
         },
         t("environment.again"),
       ),
+      gated(verify, "create"),
       gated(remove, "delete"),
     ),
   );

@@ -1,54 +1,91 @@
-// The environments of the cluster: filtered, sorted, and what can be done with each.
+// The environments of the cluster: filtered, sorted, in groups, and what can be done with each or
+// with several.
 
 import { get } from "./api.js";
-import { badge, button, copyButton, gated } from "./controls.js";
+import { button, gated } from "./controls.js";
 import { h, repeat } from "./dom.js";
-import { ago, holders, keyText, size } from "./format.js";
+import { columns } from "./environment_columns.js";
+import { keyText } from "./format.js";
 import { count, t } from "./i18n.js";
+import { linkToComparison } from "./links.js";
 import { differingNotice, errorNotice, noticeBoard, partialNotice, skippedNotice } from "./notices.js";
 import { removal } from "./removal.js";
 import { table } from "./table.js";
+import { verification } from "./verify.js";
 
 const EVERY_SECONDS = 4;
 const SORTED_BY = "model";
+// From so many on they are in groups, one for each model, unless something else is wanted.
+const MANY = 60;
 
-// The address of a view of one environment, or of any that has its name.
-export function linkTo(view, entry) {
-  const query = new URLSearchParams({
-    model: entry.model_name,
-    python: entry.python_version,
-    worker: entry.worker_address,
-  });
-  if (entry.model_engine) query.set("engine", entry.model_engine);
-  return `#/${view}?${query}`;
+// What a text is looked for in; made once, since it is looked at with each key that is typed.
+const texts = new WeakMap();
+function textOf(entry) {
+  const known = texts.get(entry);
+  if (known !== undefined) return known;
+  const { model_name, model_engine, python_version, worker_address, path, reason } = entry;
+  const text = [model_name, model_engine, python_version, worker_address, path, reason]
+    .join(" ")
+    .toLowerCase();
+  texts.set(entry, text);
+  return text;
 }
+
+const keyOf = (entry) => `${entry.worker_address} ${entry.path}`;
+// What is chosen by its exact value, with the text for any.
+const CHOICES = {
+  engine: { any: "filter.any_engine", value: (each) => each.model_engine ?? "–" },
+  state: { any: "filter.any_state", value: (each) => each.state },
+  worker: { any: "filter.all", value: (each) => each.worker_address },
+};
 
 export function showEnvironments(place, values, signal) {
   const wanted = {
     model: values.model ?? "",
+    text: values.text ?? "",
+    engine: values.engine ?? "",
+    state: values.state ?? "",
     worker: values.worker ?? "",
+    group: values.group ?? "",
     sort: values.sort ?? SORTED_BY,
   };
   const board = noticeBoard();
   const total = h("p", { class: "total", role: "status" });
+  const chosen = new Map();
+  const opened = new Set();
   let all = [];
 
-  const model = h("input", {
-    id: "filter-model",
-    type: "search",
-    value: wanted.model,
-    placeholder: t("filter.any"),
-    on: { input: () => filter("model", model.value) },
-  });
-  const worker = h("select", {
-    id: "filter-worker",
-    on: { change: () => filter("worker", worker.value) },
+  const search = (name) => {
+    const input = h("input", {
+      id: `filter-${name}`,
+      type: "search",
+      value: wanted[name],
+      placeholder: t(`filter.${name}.any`),
+      on: { input: () => filter(name, input.value) },
+    });
+    return input;
+  };
+  const selects = Object.fromEntries(
+    Object.keys(CHOICES).map((name) => {
+      const on = { change: (event) => filter(name, event.target.value) };
+      return [name, h("select", { id: `filter-${name}`, on })];
+    }),
+  );
+  const group = h("input", {
+    id: "group-models",
+    type: "checkbox",
+    on: { change: () => filter("group", group.checked ? "1" : "0") },
   });
   const shown = table({
     label: t("view.environments"),
-    keyOf: (entry) => `${entry.worker_address} ${entry.path}`,
+    keyOf,
     sort: wanted.sort,
     onSort: (sort) => filter("sort", sort),
+    selection: {
+      chosen,
+      nameOf: (each) => `${keyText(each)}, ${each.worker_address}`,
+      onChange: drawChosen,
+    },
     empty: h(
       "div",
       {},
@@ -56,6 +93,11 @@ export function showEnvironments(place, values, signal) {
       h("a", { href: "#/launch" }, t("environments.first")),
     ),
     columns: columns(() => again()),
+  });
+  const actions = h("div", {
+    class: "toolbar chosen",
+    role: "group",
+    "aria-label": t("select.actions"),
   });
 
   function filter(name, value) {
@@ -66,151 +108,112 @@ export function showEnvironments(place, values, signal) {
       ),
     );
     history.replaceState(null, "", query.size ? `#/environments?${query}` : "#/environments");
-    draw();
+    if (name !== "sort") draw();
+  }
+
+  // The wanted of all: thousands, so that only what is asked for is looked at.
+  function matching() {
+    const model = wanted.model.trim().toLowerCase();
+    const text = wanted.text.trim().toLowerCase();
+    const tests = [
+      model && ((each) => each.model_name.toLowerCase().includes(model)),
+      ...Object.entries(CHOICES).map(
+        ([name, { value }]) => wanted[name] && ((each) => value(each) === wanted[name]),
+      ),
+      text && ((each) => textOf(each).includes(text)),
+    ].filter(Boolean);
+    return tests.length ? all.filter((each) => tests.every((test) => test(each))) : all;
   }
 
   function draw() {
-    const matching = all.filter(
-      (entry) =>
-        entry.model_name.toLowerCase().includes(wanted.model.trim().toLowerCase()) &&
-        (!wanted.worker || entry.worker_address === wanted.worker),
-    );
-    shown.show(matching);
-    total.textContent = count("environments.total", matching.length, { of: all.length });
+    const those = matching();
+    const grouped = wanted.group ? wanted.group === "1" : those.length > MANY;
+    group.checked = grouped;
+    const groups = grouped && {
+      groupOf: (entry) => entry.model_name,
+      isOpen: (name) => opened.has(name),
+      toggle: (name) => opened.delete(name) || opened.add(name),
+    };
+    if (chosen.size) {
+      // What is not listed any more is not to be changed with the rest.
+      const there = new Map(those.map((each) => [keyOf(each), each]));
+      for (const key of [...chosen.keys()]) {
+        if (there.has(key)) chosen.set(key, there.get(key));
+        else chosen.delete(key);
+      }
+    }
+    shown.show(those, groups || null);
+    drawChosen();
+    total.textContent = count("environments.total", those.length, { of: all.length });
   }
 
-  function offer(addresses) {
-    const options = [...new Set([...addresses, wanted.worker].filter(Boolean))].sort();
-    if (
-      options.join() ===
-      [...worker.options]
-        .slice(1)
-        .map((each) => each.value)
-        .join()
-    )
-      return;
-    worker.replaceChildren(
-      h("option", { value: "" }, t("filter.all")),
-      ...options.map((each) => h("option", { value: each }, each)),
+  function drawChosen() {
+    actions.hidden = !chosen.size;
+    if (!chosen.size) return;
+    const those = [...chosen.values()];
+    const act = (text, scope, onClick, kind = "quiet") =>
+      gated(button({ text, kind, onClick: () => onClick(those, again) }), scope);
+    actions.replaceChildren(
+      h("strong", { role: "status" }, count("select.chosen", those.length)),
+      act(t("verify.open"), "create", verification),
+      act(t("remove.open"), "delete", removal, "danger"),
+      those.length === 2 &&
+        h("a", { class: "button quiet", href: linkToComparison(...those) }, t("view.compare")),
+      button({ text: t("select.none"), kind: "quiet", onClick: () => (chosen.clear(), draw()) }),
     );
-    worker.value = wanted.worker;
+  }
+
+  // The options of the choices, as they are in what was listed; a chosen one stays.
+  function offer(answer) {
+    for (const [name, { any, value }] of Object.entries(CHOICES)) {
+      const addresses = name === "worker" ? answer.unreachable.map(value) : [];
+      const found = new Set([...all.map(value), ...addresses, wanted[name]].filter(Boolean));
+      const options = [...found].sort();
+      const select = selects[name];
+      if (select.dataset.options === options.join()) continue;
+      select.dataset.options = options.join();
+      select.replaceChildren(
+        h("option", { value: "" }, t(any)),
+        ...options.map((each) =>
+          h("option", { value: each }, name === "state" ? t(`state.${each}`) : each),
+        ),
+      );
+      select.value = wanted[name];
+    }
   }
 
   place.append(
     h(
       "div",
       { class: "toolbar", role: "search", "aria-label": t("filter.label") },
-      h("label", {}, t("column.model"), model),
-      h("label", {}, t("column.worker"), worker),
+      h("label", {}, t("column.model"), search("model")),
+      ...Object.keys(CHOICES).map((name) => h("label", {}, t(`column.${name}`), selects[name])),
+      h("label", {}, t("filter.text"), search("text")),
+      h("label", { class: "check" }, group, t("filter.group")),
       total,
       h("span", { class: "spring" }),
       h("a", { class: "button quiet", href: "#/compare" }, t("view.compare")),
       h("a", { class: "button primary", href: "#/launch" }, t("view.launch")),
     ),
     board.element,
+    actions,
     shown.element,
   );
-  offer([]);
+  actions.hidden = true;
+  offer({ unreachable: [] });
   const again = repeat(EVERY_SECONDS, signal, async () => {
     try {
       const answer = await get("virtualenvs", {}, signal);
       all = answer.list;
-      offer([...all, ...answer.unreachable].map((each) => each.worker_address));
-      board.show(partialNotice(answer), differingNotice(answer.differing), skippedNotice(answer.skipped));
+      offer(answer);
+      board.show(
+        partialNotice(answer),
+        differingNotice(answer.differing),
+        skippedNotice(answer.skipped),
+      );
       draw();
     } catch (error) {
       if (error.name !== "AbortError" && error.code !== "offline") board.show(errorNotice(error));
     }
   });
-}
-
-function columns(onRemoved) {
-  return [
-    { key: "model", title: t("column.model"), value: (each) => each.model_name, cell: name },
-    {
-      key: "engine",
-      title: t("column.engine"),
-      value: (each) => each.model_engine,
-      cell: (each) => each.model_engine ?? faint("–"),
-    },
-    {
-      key: "python",
-      title: t("column.python"),
-      value: (each) => each.python_version,
-      cell: (each) => each.python_version,
-    },
-    {
-      key: "worker",
-      title: t("column.worker"),
-      value: (each) => each.worker_address,
-      cell: (each) => h("code", {}, each.worker_address),
-    },
-    { key: "state", title: t("column.state"), value: (each) => each.state, cell: state },
-    {
-      key: "size",
-      title: t("column.size"),
-      number: true,
-      value: (each) => each.size_bytes,
-      cell: (each) => size(each.size_bytes),
-    },
-    {
-      key: "shared",
-      title: t("column.shared"),
-      value: (each) => each.shared_with.length,
-      cell: (each) =>
-        several(
-          each.shared_with.map((key) => key.model_name),
-          each.shared_with.map(keyText),
-        ),
-    },
-    {
-      key: "users",
-      title: t("column.users"),
-      value: (each) => holders(each).length,
-      cell: (each) => several(holders(each)),
-    },
-    {
-      key: "used",
-      title: t("column.used"),
-      value: (each) => each.last_used,
-      cell: (each) => ago(each.last_used),
-    },
-    {
-      key: "actions",
-      title: t("column.actions"),
-      kind: "actions",
-      cell: (each) => actions(each, onRemoved),
-    },
-  ];
-}
-
-const faint = (text) => h("span", { class: "faint" }, text);
-
-function name(entry) {
-  return h("a", { class: "strong", href: linkTo("environment", entry) }, entry.model_name);
-}
-
-function state(entry) {
-  const shown = badge(entry.state);
-  const why = entry.layout ? t("environment.layout", { layout: entry.layout }) : entry.reason;
-  if (why) shown.title = why;
-  return why ? [shown, h("span", { class: "hint", title: why }, ` ${entry.layout ?? why}`)] : shown;
-}
-
-// The first of several texts and how many more there are; all of them, in full, when pointed at.
-function several(texts, full = texts) {
-  if (!texts.length) return faint("–");
-  const more = texts.length > 1 ? ` +${texts.length - 1}` : "";
-  return h("span", { class: "several", title: full.join("\n") }, h("span", {}, texts[0]), more);
-}
-
-function actions(entry, onRemoved) {
-  const called = `${keyText(entry)}, ${entry.worker_address}`;
-  const remove = button({
-    label: t("remove.label", { name: called }),
-    glyph: "remove",
-    kind: "danger",
-    onClick: () => removal(entry, onRemoved),
-  });
-  return [copyButton(entry.path, t("copy.path", { name: called })), gated(remove, "delete")];
 }

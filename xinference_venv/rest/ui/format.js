@@ -26,7 +26,8 @@ export function size(bytes) {
 
 // How long something takes, in seconds.
 export function span(seconds) {
-  const whole = Math.max(0, Math.round(seconds));
+  if (seconds < 9.95) return `${Math.max(0, seconds).toFixed(1)} s`;
+  const whole = Math.round(seconds);
   const [minutes, rest] = [Math.floor(whole / 60), whole % 60];
   if (whole < 60) return `${whole} s`;
   if (minutes < 60) return `${minutes} min ${rest} s`;

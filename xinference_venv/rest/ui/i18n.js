@@ -34,10 +34,11 @@ export function t(key, values = {}) {
 
 // The text of a number of things: the keys end with `.one` and `.other`.
 export function count(key, number, values = {}) {
-  return t(`${key}.${plurals.select(number)}`, {
-    ...values,
-    count: number.toLocaleString(language),
-  });
+  const shown = Object.entries({ ...values, count: number }).map(([name, value]) => [
+    name,
+    typeof value === "number" ? value.toLocaleString(language) : value,
+  ]);
+  return t(`${key}.${plurals.select(number)}`, Object.fromEntries(shown));
 }
 
 // Names behind each other, as the language lists them.

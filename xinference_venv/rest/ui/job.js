@@ -1,15 +1,22 @@
-// One launch as it happens: of each worker its phase, how far it is, what uv says, how it ended.
+// One launch as it happens: what was asked for; of each worker its phases, how far it is, what uv
+// says; how it ended, each error once.
 
 import { get } from "./api.js";
+import { askedFor } from "./asked.js";
 import { badge, pathText } from "./controls.js";
 import { announce, h, repeat } from "./dom.js";
+import { eventList } from "./event_list.js";
 import { follow } from "./events.js";
-import { clock, size, span } from "./format.js";
-import { count, t } from "./i18n.js";
-import { cancelButton, hasEnded } from "./jobs.js";
+import { size, span } from "./format.js";
+import { t } from "./i18n.js";
+import { cancelButton, retryButton } from "./job_actions.js";
+import { hasEnded } from "./jobs.js";
+import { launchOfJob } from "./last.js";
+import { againLinkOfJob, linkTo } from "./links.js";
 import { logPanel } from "./log.js";
 import { errorNotice, notice, noticeBoard } from "./notices.js";
-import { STEPS, beginning, hear, know, phaseOf, share } from "./progress.js";
+import { beginning, hear, know, phaseOf, rate, share, steps, timeLeft } from "./progress.js";
+import { timeLine } from "./timeline.js";
 
 const TICK_SECONDS = 1;
 
@@ -21,9 +28,12 @@ export async function showJob(place, values, signal, heading) {
   const board = noticeBoard();
   const line = h("div", { class: "toolbar" });
   const ending = h("div", { class: "notices", role: "alert" });
+  const asked = h("div", { class: "about" }, h("h2", {}, t("asked.title")));
+  const times = h("div", {});
   const list = h("div", { class: "cards" });
   const events = eventList();
   const cancel = cancelButton(jobId, () => {}, board, t("jobs.cancel"));
+  let launch = null;
   place.append(line, board.element, ending, list);
 
   function draw() {
@@ -32,17 +42,32 @@ export async function showJob(place, values, signal, heading) {
       h("code", { class: "faint" }, jobId),
       h("span", { class: "faint" }, elapsed(state)),
       h("span", { class: "spring" }),
+      ...(state.ended ? furtherActions() : [cancel]),
     );
-    if (!state.ended) line.append(cancel);
-    for (const [address, worker] of [...state.workers].sort()) {
-      if (!cards.has(address)) {
-        const card = workerCard(address, jobId, values.model, signal);
-        cards.set(address, card);
+    const workers = [...state.workers].sort().map(([, worker]) => worker);
+    for (const worker of workers) {
+      if (!cards.has(worker.address)) {
+        const card = workerCard(worker.address, jobId, values.model, signal);
+        cards.set(worker.address, card);
         list.append(card.element);
+        // The output of the only worker is what one looks at while it runs.
+        if (state.workers.size === 1 && !state.ended) card.openLog();
       }
-      cards.get(address).show(worker, state);
+      cards.get(worker.address).show(worker, state);
     }
+    times.replaceChildren(timeLine(workers, Date.now() / 1000, isOver) ?? "");
     events.show(state.events);
+  }
+
+  const isOver = (worker) => state.ended || hasEnded(worker.phase);
+
+  function furtherActions() {
+    if (!launch) return [];
+    const addresses = [...state.workers.keys()].sort();
+    return [
+      retryButton(launch, addresses),
+      h("a", { class: "button quiet", href: againLinkOfJob(jobId, addresses) }, t("job.edit")),
+    ];
   }
 
   function ended() {
@@ -50,15 +75,29 @@ export async function showJob(place, values, signal, heading) {
     // A cancelled launch is no failure.
     if (state.phase === "cancelled")
       ending.replaceChildren(notice("info", h("p", {}, t("job.cancelled"))));
-    else if (state.error) ending.replaceChildren(errorNotice(state.error));
+    else if (state.error) ending.replaceChildren(...errorsOf(state));
     else ending.replaceChildren(notice("good", h("p", { class: "strong" }, t("job.ready"))));
+  }
+
+  async function ask() {
+    const worker = state.workers.keys().next().value;
+    if (worker === undefined) return;
+    try {
+      launch = await launchOfJob(jobId, worker, signal);
+      asked.append(askedFor(launch));
+      place.append(asked);
+      draw();
+    } catch (error) {
+      if (error.name !== "AbortError" && error.code !== "offline") board.show(errorNotice(error));
+    }
   }
 
   try {
     know(state, await get(`jobs/${encodeURIComponent(jobId)}`, {}, signal));
-    place.append(events.element);
+    place.append(times, events.element);
     draw();
     ended();
+    ask();
     if (state.ended) return;
     repeat(TICK_SECONDS, signal, draw);
     await follow(jobId, {
@@ -77,6 +116,22 @@ export async function showJob(place, values, signal, heading) {
   }
 }
 
+// Each error once, with the workers that have it.
+function errorsOf(state) {
+  const found = new Map();
+  for (const { address, error, phase } of state.workers.values()) {
+    if (!error || phase === "cancelled") continue;
+    const key = `${error.code} ${error.message}`;
+    const known = found.get(key) ?? { error, workers: [] };
+    known.workers.push(address);
+    found.set(key, known);
+  }
+  if (!found.size) return [errorNotice(state.error)];
+  return [...found.values()].map(({ error, workers }) =>
+    errorNotice({ ...error, details: { ...error.details, workers: undefined } }, workers.sort()),
+  );
+}
+
 function elapsed(state) {
   const began = Math.min(...[...state.workers.values()].map((each) => each.began).filter(Boolean));
   if (!Number.isFinite(began)) return "";
@@ -87,7 +142,7 @@ function elapsed(state) {
 // The part of one worker. What can be opened stays as it is while the rest is drawn again.
 function workerCard(address, jobId, model, signal) {
   const head = h("header", {});
-  const steps = h("ol", { class: "steps", "aria-label": t("job.phases") });
+  const list = h("ol", { class: "steps", "aria-label": t("job.phases") });
   const bar = h("progress", { max: 1, "aria-label": t("job.progress", { worker: address }) });
   const counts = h("span", { class: "number" });
   const message = h("p", { class: "words" });
@@ -97,48 +152,47 @@ function workerCard(address, jobId, model, signal) {
     "section",
     { class: "card", "aria-label": address },
     head,
-    steps,
+    list,
     h("div", { class: "progress" }, bar, counts),
     message,
     ending,
     log.element,
   );
   let shownPhase = "";
-  let shownOutcome = null;
+  let shownResult = null;
 
   function show(worker, launch) {
     const ended = hasEnded(worker.phase);
     head.replaceChildren(h("h2", {}, h("code", {}, address)), badge(worker.phase));
-    steps.replaceChildren(...STEPS.map((each) => step(each, worker)));
+    list.replaceChildren(...steps(worker).map(step));
     const part = share(worker);
     if (part === null && !ended) bar.removeAttribute("value");
     else bar.value = part ?? 0;
     counts.textContent = counted(worker);
-    const outcome = worker.result ?? worker.error;
-    // How it ended says more than that it did.
-    message.textContent = ended && outcome ? "" : worker.message;
+    // How it ended says more than that it did, and stands above.
+    message.textContent = ended && (worker.result || worker.error) ? "" : worker.message;
     if (worker.phase !== shownPhase) announce(`${address}: ${t(`state.${worker.phase}`)}`);
     shownPhase = worker.phase;
-    // The error of the only worker stands above, as that of the launch.
-    if (outcome !== shownOutcome && !(worker.error && launch.workers.size === 1))
-      ending.replaceChildren(...result(worker));
-    shownOutcome = outcome;
+    if (worker.result !== shownResult) ending.replaceChildren(...result(worker, model, signal));
+    shownResult = worker.result;
     element.classList.toggle("ended", ended);
     log.ended(ended || launch.ended);
   }
 
-  return { element, show };
+  return { element, show, openLog: () => (log.element.open = true) };
 }
 
-function step(name, worker) {
-  const [now, far] = [STEPS.indexOf(name), STEPS.indexOf(worker.furthest)];
-  const stopped = hasEnded(worker.phase) && worker.phase !== "ready";
-  let kind = now < far || worker.phase === "ready" ? "done" : now === far ? "now" : "next";
-  if (kind === "now" && stopped) kind = "stopped";
+function step({ name, kind, seconds }) {
+  const took = seconds ? h("span", { class: "faint number" }, ` ${span(seconds)}`) : null;
   return h(
     "li",
-    { class: kind, "aria-current": kind === "now" ? "step" : null },
+    {
+      class: kind,
+      "aria-current": kind === "now" ? "step" : null,
+      title: kind === "skipped" ? t("job.skipped") : null,
+    },
     t(`state.${name}`),
+    took,
   );
 }
 
@@ -147,13 +201,18 @@ function counted(worker) {
   if (worker.total) parts.push(t("job.packages", { done: worker.done ?? 0, total: worker.total }));
   if (worker.total_bytes)
     parts.push(`${size(worker.done_bytes ?? 0)} / ${size(worker.total_bytes)}`);
+  else if (worker.done_bytes) parts.push(size(worker.done_bytes));
+  const [now, left] = [rate(worker), timeLeft(worker)];
+  if (now) parts.push(t("job.rate", { size: size(now) }));
+  if (left !== null) parts.push(t("job.left", { time: span(left) }));
   return parts.join(" · ");
 }
 
-function result(worker) {
-  if (worker.error) return worker.phase === "cancelled" ? [] : [errorNotice(worker.error)];
+function result(worker, model, signal) {
   if (!worker.result) return [];
   const { enabled, path, python, warnings, uv_calls: calls } = worker.result;
+  const link = h("dd", {});
+  if (enabled) findEnvironment(worker, model, link, signal);
   return [
     h(
       "dl",
@@ -164,6 +223,7 @@ function result(worker) {
         h("dt", {}, t(enabled ? "environment.path" : "job.host_python")),
         h("dd", {}, pathText(enabled ? path : python, t("environment.path"))),
       ),
+      enabled && h("div", {}, h("dt", {}, t("view.environment")), link),
       h(
         "div",
         {},
@@ -175,34 +235,16 @@ function result(worker) {
   ];
 }
 
-// All events, for who wants to know exactly; what is there already stays.
-function eventList() {
-  const body = h("ol", { class: "events" });
-  const summary = h("summary", {});
-  let first = null;
-  let shown = 0;
-  return {
-    element: h("details", { class: "log" }, summary, body),
-    show(events) {
-      if (events[0] !== first) {
-        first = events[0];
-        shown = 0;
-        body.replaceChildren();
-      }
-      summary.textContent = count("job.events", events.length);
-      body.append(...events.slice(shown).map(eventLine));
-      shown = events.length;
-    },
-  };
-}
-
-function eventLine(event) {
-  return h(
-    "li",
-    {},
-    h("span", { class: "faint number" }, clock(event.at)),
-    event.worker_address && h("code", {}, event.worker_address),
-    h("span", {}, t(`state.${event.phase}`)),
-    h("span", { class: "words" }, event.message),
-  );
+// The environment that a launch ended with has a page of its own, once it is known which it is.
+async function findEnvironment(worker, model, place, signal) {
+  place.textContent = "–";
+  try {
+    const wanted = { model_name: model, worker_ip: worker.address };
+    const { list } = await get("virtualenvs", wanted, signal);
+    const found = list.find((each) => each.path === worker.result.path);
+    if (found)
+      place.replaceChildren(h("a", { href: linkTo("environment", found) }, t("job.environment")));
+  } catch {
+    // It is a link for convenience: the list of environments has it too.
+  }
 }

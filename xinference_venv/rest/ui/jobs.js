@@ -1,10 +1,12 @@
 // The launches that run or ended not long ago, a row for each, whichever workers take part.
 
-import { drop, get } from "./api.js";
-import { badge, button, gated } from "./controls.js";
-import { announce, h, repeat } from "./dom.js";
+import { get } from "./api.js";
+import { badge } from "./controls.js";
+import { h, repeat } from "./dom.js";
 import { ago, span } from "./format.js";
 import { count, t } from "./i18n.js";
+import { cancelButton, retryButton } from "./job_actions.js";
+import { linkToJob } from "./links.js";
 import { errorNotice, noticeBoard, partialNotice } from "./notices.js";
 import { STEPS } from "./progress.js";
 import { table } from "./table.js";
@@ -15,9 +17,6 @@ const ENDS = new Set(["ready", "failed", "cancelled"]);
 const ORDER = ["failed", "cancelled", ...STEPS];
 
 export const hasEnded = (phase) => ENDS.has(phase);
-
-export const linkToJob = (jobId, model) =>
-  `#/job?${new URLSearchParams({ id: jobId, model: model ?? "" })}`;
 
 // The jobs of the workers as launches: those on several workers have one id.
 function launchesOf(jobs) {
@@ -43,6 +42,25 @@ function launchesOf(jobs) {
 
 export function showJobs(place, values, signal) {
   const board = noticeBoard();
+  const total = h("p", { class: "total", role: "status" });
+  const search = h("input", {
+    id: "filter-jobs",
+    type: "search",
+    value: values.text ?? "",
+    on: { input: () => draw() },
+  });
+  let all = [];
+
+  function draw() {
+    const words = search.value.trim().toLowerCase().split(/\s+/);
+    const found = all.filter((each) => {
+      const text = `${each.model_name} ${each.model_engine ?? ""} ${t(`state.${each.phase}`)} ${each.workers.map((one) => one.worker_address).join(" ")} ${each.message}`;
+      return words.every((word) => text.toLowerCase().includes(word));
+    });
+    shown.show(found);
+    total.textContent = count("jobs.total", found.length, { of: all.length });
+  }
+
   const shown = table({
     label: t("view.jobs"),
     keyOf: (each) => each.job_id,
@@ -102,16 +120,32 @@ export function showJobs(place, values, signal) {
         key: "actions",
         title: t("column.actions"),
         kind: "actions",
-        cell: (each) => (hasEnded(each.phase) ? null : cancelButton(each.job_id, again, board)),
+        cell: (each) => {
+          if (!hasEnded(each.phase)) return cancelButton(each.job_id, again, board);
+          return each.launch && each.phase !== "ready"
+            ? retryButton(each.launch, each.workers.map((one) => one.worker_address).sort())
+            : null;
+        },
       },
     ],
   });
-  place.append(h("p", { class: "lead" }, t("jobs.lead")), board.element, shown.element);
+  place.append(
+    h("p", { class: "lead" }, t("jobs.lead")),
+    h(
+      "div",
+      { class: "toolbar", role: "search", "aria-label": t("filter.label") },
+      h("label", {}, t("filter.text"), search),
+      total,
+    ),
+    board.element,
+    shown.element,
+  );
   const again = repeat(EVERY_SECONDS, signal, async () => {
     try {
       const answer = await get("jobs", {}, signal);
       board.show(partialNotice(answer));
-      shown.show(launchesOf(answer.list));
+      all = launchesOf(answer.list);
+      draw();
     } catch (error) {
       if (error.name !== "AbortError" && error.code !== "offline") board.show(errorNotice(error));
     }
@@ -127,27 +161,4 @@ function workersOf(launch) {
     { title: names.join("\n") },
     names.length === 1 ? h("code", {}, names[0]) : count("workers", names.length),
   );
-}
-
-// A button that cancels a launch; `onDone` hears when nothing of it is left.
-export function cancelButton(jobId, onDone, board, text = null) {
-  const cancel = button({
-    text,
-    label: text ? null : t("jobs.cancel"),
-    glyph: "stop",
-    kind: "danger",
-    onClick: async () => {
-      cancel.disabled = true;
-      announce(t("jobs.cancelling"));
-      try {
-        await drop(`jobs/${encodeURIComponent(jobId)}`);
-        announce(t("jobs.cancelled"));
-        onDone();
-      } catch (error) {
-        cancel.disabled = false;
-        board.show(errorNotice(error));
-      }
-    },
-  });
-  return gated(cancel, "create");
 }

@@ -3,22 +3,6 @@
 
 import { get, meaning } from "./api.js";
 
-// The address of the form that is filled in with what an environment was launched with.
-export function againLink(entry) {
-  const query = new URLSearchParams({
-    again: "environment",
-    model: entry.model_name,
-    engine: entry.model_engine ?? "",
-    python: entry.python_version,
-    worker: entry.worker_address,
-  });
-  return `#/launch?${query}`;
-}
-
-// The same of a job on these workers.
-export const againLinkOfJob = (jobId, workers) =>
-  `#/launch?${new URLSearchParams({ again: "job", id: jobId, workers: workers.join(" ") })}`;
-
 // What the address of a form means: `{launch, workers}`.
 export function lastLaunch(values, signal) {
   return values.again === "job" ? ofJob(values, signal) : ofEnvironment(values, signal);

@@ -12,11 +12,11 @@ export function notice(kind, ...children) {
   return h("div", { class: `notice ${kind}` }, icon(GLYPHS[kind]), h("div", {}, ...children));
 }
 
-// An error with what to do about it, and uv's output.
-export function errorNotice(error) {
+// An error with what to do about it, and uv's output; `workers` are those that have it.
+export function errorNotice(error, workers = []) {
   const details = error.details ?? {};
   const where = [
-    details.worker_address ?? details.host,
+    workers.length ? null : (details.worker_address ?? details.host),
     details.phase && t(`state.${details.phase}`),
   ];
   const output = Array.isArray(details.output) ? details.output.join("\n") : details.output;
@@ -32,6 +32,8 @@ export function errorNotice(error) {
     error.message && h("p", { class: "words" }, error.message),
     details.known && h("p", { class: "hint" }, t("error.known", { names: listed(details.known) })),
     hintOf(error) && h("p", { class: "hint" }, hintOf(error)),
+    workers.length > 0 &&
+      h("p", { class: "hint" }, count("error.workers", workers.length), " ", listed(workers)),
     where.some(Boolean) && h("p", { class: "hint" }, where.filter(Boolean).join(" · ")),
     (details.command || output) && uvOutput(details, output),
     Array.isArray(details.workers) && details.workers.map(workerError),

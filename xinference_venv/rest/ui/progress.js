@@ -1,6 +1,7 @@
 // What the events of a launch come to: of each worker how far it is. No element is made here.
 
 const KEPT_EVENTS = 2000;
+const RATE_SECONDS = 10;
 
 // A launch of which no event has come yet.
 export function beginning(jobId) {
@@ -36,7 +37,10 @@ export function know(state, answer) {
 // Take in one event.
 export function hear(state, event) {
   // Numbers begin at 1 again with a restarted supervisor, which sends all events again.
-  if (event.seq <= state.last) state.events = [];
+  if (event.seq <= state.last) {
+    state.events = [];
+    for (const each of state.workers.values()) Object.assign(each, { spans: [], bytes: [] });
+  }
   state.last = event.seq;
   state.events.push(event);
   if (state.events.length > KEPT_EVENTS) state.events.shift();
@@ -48,12 +52,61 @@ export function hear(state, event) {
   worker.began ??= event.at;
   worker.at = event.at;
   worker.message = event.message;
-  worker.furthest =
-    event.phase in STEP && STEP[event.phase] > (STEP[worker.furthest] ?? -1)
-      ? event.phase
-      : worker.furthest;
+  spend(worker, event);
+  measure(worker, event);
   for (const name of ["done", "total", "done_bytes", "total_bytes"]) worker[name] = event[name];
   state.workers.set(address, worker);
+}
+
+// Note in which phase a worker was from when to when: the last span grows until another begins.
+function spend(worker, event) {
+  const last = worker.spans.at(-1);
+  if (last) last.to = event.at;
+  if (last?.phase !== event.phase && event.phase in STEP)
+    worker.spans.push({ phase: event.phase, from: event.at, to: event.at });
+}
+
+// Note the bytes of the last seconds: how fast they come is of now, not of the whole download.
+function measure(worker, event) {
+  if (event.phase !== worker.measured) worker.bytes = [];
+  worker.measured = event.phase;
+  if (event.done_bytes === null || event.done_bytes === undefined) return;
+  worker.bytes.push({ at: event.at, bytes: event.done_bytes });
+  worker.bytes = worker.bytes.filter((each) => each.at >= event.at - RATE_SECONDS);
+}
+
+// Bytes for each second, as they came lately; null while nothing is known.
+export function rate(worker) {
+  const [first, last] = [worker.bytes[0], worker.bytes.at(-1)];
+  if (!first || last.at - first.at < 1 || last.bytes <= first.bytes) return null;
+  return (last.bytes - first.bytes) / (last.at - first.at);
+}
+
+// Seconds until all bytes are there, at the rate of now; null while nothing is known.
+export function timeLeft(worker) {
+  const now = rate(worker);
+  return now && worker.total_bytes
+    ? Math.max(0, worker.total_bytes - worker.done_bytes) / now
+    : null;
+}
+
+// What became of each phase: what did not happen is skipped, not done. The phase that a worker is
+// in, or stopped in, is that of its badge.
+export function steps(worker) {
+  const happened = new Map();
+  for (const { phase, from, to } of worker.spans)
+    happened.set(phase, (happened.get(phase) ?? 0) + to - from);
+  const isReady = worker.phase === "ready";
+  const last = worker.phase in STEP ? worker.phase : worker.spans.at(-1)?.phase;
+  const now = STEP[last ?? "queued"];
+  return STEPS.map((name, place) => {
+    const seconds = happened.get(name) ?? null;
+    let kind = seconds === null ? "skipped" : "done";
+    if (place > now) kind = "next";
+    else if (isReady && name === "ready") kind = "done";
+    else if (place === now) kind = worker.phase in STEP ? "now" : "stopped";
+    return { name, kind, seconds: kind === "next" ? null : seconds };
+  });
 }
 
 // The phases of a launch in their order.
@@ -92,7 +145,8 @@ function blank(address) {
   return {
     address,
     phase: "queued",
-    furthest: "queued",
+    spans: [],
+    bytes: [],
     message: "",
     began: null,
     at: null,

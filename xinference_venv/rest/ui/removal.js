@@ -1,112 +1,141 @@
 // Removal: the plan first, refusals with who uses what, force as a second choice.
 
 import { drop, meaning } from "./api.js";
-import { button } from "./controls.js";
-import { open } from "./dialog.js";
 import { announce, h } from "./dom.js";
 import { holders, keyText, size } from "./format.js";
 import { count, t } from "./i18n.js";
 import { errorNotice, notice, partialNotice } from "./notices.js";
+import { forEach, inSteps } from "./steps.js";
 
 const PARTS = ["remove", "unlink", "refuse"];
 
-// Open the dialog that removes an environment; `onRemoved` hears when something may have gone.
-export function removal(entry, onRemoved) {
-  const dialog = open({ title: t("remove.title", { name: keyText(entry) }), wide: true });
-  const wanted = meaning(entry);
-  const cancel = button({ text: t("remove.keep"), kind: "quiet", onClick: dialog.close });
+// Open the dialog that removes environments; `onRemoved` hears when something may have gone.
+export function removal(entries, onRemoved) {
+  const title =
+    entries.length === 1
+      ? t("remove.title", { name: keyText(entries[0]) })
+      : count("remove.title.many", entries.length);
+  inSteps({ title, first: planning(false) });
 
-  async function plan(force) {
-    show([h("p", { class: "busy" }, t("remove.planning"))], [cancel]);
-    try {
-      const answer = await drop("virtualenvs", { ...wanted, dry_run: true, force });
-      const refused = answer.list.some((report) => report.refuse.length);
-      const apply = button({
-        text: t(force ? "remove.force" : "remove.apply"),
-        glyph: "remove",
-        kind: "danger solid",
-        onClick: () => remove(force),
-      });
-      const insist = button({
-        text: t("remove.insist"),
-        kind: "danger",
-        onClick: () => plan(true),
-      });
-      show(
-        [
-          partialNotice(answer),
-          refused &&
-            notice(
-              "warn",
-              h("p", { class: "strong" }, t("remove.refused")),
-              h("p", {}, t("remove.ways")),
+  function planning(force) {
+    return {
+      busy: t("remove.planning"),
+      work: async (say) => {
+        const answers = await forEach(
+          entries,
+          (each) => drop("virtualenvs", { ...meaning(each), dry_run: true, force }),
+          (done, of) => of > 1 && say(t("change.progress", { done, of })),
+        );
+        const reports = answers.flatMap((each) => each.list);
+        const refused = reports.some((each) => each.refuse.length);
+        const free = entries.filter((_, place) =>
+          answers[place].list.every((each) => !each.refuse.length),
+        );
+        const insist = { text: t("remove.insist"), step: planning(true) };
+        return {
+          parts: [
+            ...noticesOf(answers),
+            refused &&
+              notice(
+                "warn",
+                h("p", { class: "strong" }, t("remove.refused")),
+                h("p", {}, t("remove.ways")),
+              ),
+            force && notice("warn", h("p", {}, t("remove.forced"))),
+            ...planned(reports),
+          ],
+          choices: [
+            refused && insist,
+            refused &&
+              free.length > 0 && {
+                text: count("remove.free", free.length),
+                glyph: "remove",
+                kind: "danger solid",
+                step: removing(free, false),
+              },
+            !refused && {
+              text: t(force ? "remove.force" : "remove.apply"),
+              glyph: "remove",
+              kind: "danger solid",
+              step: removing(entries, force),
+            },
+          ].filter(Boolean),
+          keep: t("remove.keep"),
+        };
+      },
+    };
+  }
+
+  function removing(those, force) {
+    return {
+      busy: t("remove.removing"),
+      work: async (say) => {
+        const answers = await forEach(
+          those,
+          (each) =>
+            drop("virtualenvs", { ...meaning(each), force }).catch((error) => ({ error })),
+          (done, of) => of > 1 && say(t("change.progress", { done, of })),
+        );
+        onRemoved();
+        const well = answers.filter((each) => !each.error);
+        const errors = answers.filter((each) => each.error).map((each) => each.error);
+        const done = well.flatMap((each) => each.list.flatMap((report) => report.done));
+        const refused = errors
+          .flatMap((each) => each.details.reports ?? [])
+          .filter((report) => report.refuse.length);
+        announce(count("remove.done", done.length));
+        return {
+          parts: [
+            ...noticesOf(well),
+            ...errors.map(errorNotice),
+            well.length > 0 &&
+              notice(
+                well.every((each) => each.result) ? "info" : "warn",
+                h("p", { class: "strong" }, count("remove.done", done.length)),
+              ),
+            h(
+              "ul",
+              {},
+              ...done.map((each) => h("li", {}, `${keyText(each)} — `, h("code", {}, each.path))),
             ),
-          force && notice("warn", h("p", {}, t("remove.forced"))),
-          ...answer.list.map(planned),
-        ],
-        refused ? [insist, cancel] : [apply, cancel],
-      );
-    } catch (error) {
-      show([errorNotice(error)], [cancel]);
-    }
+            ...planned(refused),
+          ],
+          choices: refused.length ? [{ text: t("remove.insist"), step: planning(true) }] : [],
+        };
+      },
+    };
   }
-
-  async function remove(force) {
-    show([h("p", { class: "busy" }, t("remove.removing"))], []);
-    const shut = button({ text: t("dialog.done"), kind: "primary", onClick: dialog.close });
-    try {
-      const answer = await drop("virtualenvs", { ...wanted, force });
-      const done = answer.list.flatMap((report) => report.done);
-      announce(count("remove.done", done.length));
-      show(
-        [
-          partialNotice(answer),
-          notice(
-            answer.result ? "info" : "warn",
-            h("p", { class: "strong" }, count("remove.done", done.length)),
-          ),
-          h(
-            "ul",
-            {},
-            ...done.map((each) => h("li", {}, `${keyText(each)} — `, h("code", {}, each.path))),
-          ),
-        ],
-        [shut],
-      );
-    } catch (error) {
-      const refused = (error.details.reports ?? []).filter((report) => report.refuse.length);
-      const insist = button({
-        text: t("remove.insist"),
-        kind: "danger",
-        onClick: () => plan(true),
-      });
-      show([errorNotice(error), ...refused.map(planned)], refused.length ? [insist, shut] : [shut]);
-    }
-    onRemoved();
-  }
-
-  function show(parts, buttons) {
-    dialog.body.replaceChildren(...parts.flat(Infinity).filter(Boolean));
-    dialog.foot.replaceChildren(...buttons);
-    // What had the focus may be gone; the first choice is never the one that removes.
-    (buttons.at(-1) ?? dialog.element.querySelector("h2")).focus();
-  }
-
-  plan(false);
 }
 
-// What a worker would remove, unlink and refuse.
-function planned(report) {
-  return h(
-    "section",
-    { class: "plan" },
-    h("h3", {}, h("code", {}, report.worker_address)),
-    ...PARTS.filter((part) => report[part].length).map((part) =>
-      h(
-        "div",
-        {},
-        h("h4", { class: part }, t(`remove.part.${part}`)),
-        h("ul", {}, ...report[part].map(entryLine)),
+// The workers that did not answer, each once.
+function noticesOf(answers) {
+  const known = new Map();
+  for (const each of answers.flatMap((answer) => answer.unreachable ?? []))
+    known.set(each.worker_address, each);
+  const complete = answers.every((each) => each.complete !== false);
+  return partialNotice({ unreachable: [...known.values()], complete });
+}
+
+// What the workers would remove, unlink and refuse.
+function planned(reports) {
+  const workers = new Map();
+  for (const report of reports) {
+    const known = workers.get(report.worker_address) ?? { remove: [], unlink: [], refuse: [] };
+    for (const part of PARTS) known[part].push(...report[part]);
+    workers.set(report.worker_address, known);
+  }
+  return [...workers].sort().map(([address, report]) =>
+    h(
+      "section",
+      { class: "plan" },
+      h("h3", {}, h("code", {}, address)),
+      ...PARTS.filter((part) => report[part].length).map((part) =>
+        h(
+          "div",
+          {},
+          h("h4", { class: part }, t(`remove.part.${part}`)),
+          h("ul", {}, ...report[part].map(entryLine)),
+        ),
       ),
     ),
   );

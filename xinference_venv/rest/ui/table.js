@@ -1,16 +1,33 @@
-// Tables that can be sorted by each column, and become cards on a narrow screen.
+// Tables that can be sorted by each column, and become cards on a narrow screen. Of a long one only
+// the rows in sight are elements; its headings stay in sight.
 
+import { arranged } from "./arrange.js";
 import { h } from "./dom.js";
-import { t } from "./i18n.js";
+import { count, t } from "./i18n.js";
 
-// `columns` are {key, title, value, cell, number}: `value` of a row is what it is sorted by (none:
-// it can't be), `cell` what is shown. `sort` is a key, with "-" before it for the other direction;
+// From so many lines on a table scrolls by itself, and has elements for those in sight alone.
+const LONG = 60;
+// So many lines are drawn above and below those in sight.
+const MARGIN = 12;
+// Until one is measured.
+const LINE_PIXELS = 39;
+// So many cards a narrow screen shows at first, and adds.
+const CARDS = 40;
+const narrow = matchMedia("(max-width: 760px)");
+
+// `columns` are {key, title, value, cell, number, total, group}: `value` of a row is what it is
+// sorted by (none: it can't be), `cell` what is shown; of a group of rows `total` is what it is
+// sorted by, `group` what is shown. `sort` is a key, with "-" before it for the other direction;
 // `onSort` hears of a new one. `keyOf` names a row: the same row with the same data stays as it is,
-// with the focus in it.
-export function table({ label, columns, sort, onSort, keyOf, empty }) {
+// with the focus in it. `selection` is {chosen, nameOf, onChange}, `chosen` a map of rows by key.
+export function table({ label, columns, sort, onSort, keyOf, empty, selection }) {
   let order = sort;
   let rows = [];
+  let items = [];
+  let grouping = null;
   let known = new Map();
+  let line = LINE_PIXELS;
+  let cards = CARDS;
   const headings = new Map();
   const nothing = h(
     "tr",
@@ -19,24 +36,25 @@ export function table({ label, columns, sort, onSort, keyOf, empty }) {
   );
   const body = h("tbody", { role: "rowgroup" });
   const choice = sortChoice(columns, () => order, resort);
-  const element = h(
-    "div",
-    { class: "sheet" },
-    choice,
-    h(
-      "table",
-      { role: "table", "aria-label": label },
-      h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, ...columns.map(heading))),
-      body,
-    ),
+  const all = selection && box(t("select.all"), (on) => choose(rows, on));
+  const grid = h(
+    "table",
+    { role: "table", "aria-label": label },
+    h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, ...columns.map(heading))),
+    body,
   );
+  const more = h("button", { type: "button", class: "quiet", on: { click: showMore } });
+  const element = h("div", { class: "sheet", on: { scroll: paint } }, choice, grid, more);
+  const above = h("tr", { class: "spacer", "aria-hidden": "true" }, h("td", {}));
+  const below = h("tr", { class: "spacer", "aria-hidden": "true" }, h("td", {}));
 
-  function heading(column) {
+  function heading(column, place) {
     const th = h("th", {
       scope: "col",
       role: "columnheader",
       class: column.number ? "number" : null,
     });
+    if (place === 0 && all) th.append(all);
     if (column.value) {
       const click = () => resort(order === column.key ? `-${column.key}` : column.key);
       th.append(h("button", { type: "button", class: "sorter", on: { click } }, column.title));
@@ -47,13 +65,28 @@ export function table({ label, columns, sort, onSort, keyOf, empty }) {
     return th;
   }
 
+  function box(name, onChange) {
+    const input = h("input", { type: "checkbox", class: "pick", "aria-label": name });
+    input.addEventListener("change", () => onChange(input.checked));
+    return input;
+  }
+
+  function choose(those, on) {
+    for (const row of those) {
+      if (on) selection.chosen.set(keyOf(row), row);
+      else selection.chosen.delete(keyOf(row));
+    }
+    paint();
+    selection.onChange();
+  }
+
   function resort(wanted) {
     order = wanted;
     onSort?.(order);
-    draw();
+    arrange();
   }
 
-  function draw() {
+  function arrange() {
     const [, minus, key] = /^(-?)(.*)$/.exec(order);
     for (const [each, th] of headings) {
       if (each === key) th.setAttribute("aria-sort", minus ? "descending" : "ascending");
@@ -61,17 +94,40 @@ export function table({ label, columns, sort, onSort, keyOf, empty }) {
     }
     choice.querySelector("select").value = order;
     const column = columns.find((each) => each.key === key);
-    const sorted = [...rows].sort(
-      (one, other) => compare(column.value(one), column.value(other)) * (minus ? -1 : 1),
-    );
+    items = arranged(rows, column, minus === "-", grouping ?? {});
+    grid.setAttribute("aria-rowcount", items.length + 1);
+    paint();
+  }
+
+  // Which of the lines are elements now.
+  function inSight() {
+    if (items.length <= LONG) return [0, items.length];
+    if (narrow.matches) return [0, Math.min(items.length, cards)];
+    const first = Math.max(0, Math.floor(element.scrollTop / line) - MARGIN);
+    const height = element.clientHeight || innerHeight;
+    return [first, Math.min(items.length, first + Math.ceil(height / line) + 2 * MARGIN)];
+  }
+
+  function paint() {
+    element.classList.toggle("tall", items.length > LONG && !narrow.matches);
+    const [from, to] = inSight();
     const drawn = new Map();
-    for (const row of sorted) {
-      const name = keyOf(row);
-      const data = JSON.stringify(row);
+    for (let place = from; place < to; place++) {
+      const item = items[place];
+      const name = item.row ? keyOf(item.row) : `group ${item.group}`;
+      const data = dataOf(item, name);
       const before = known.get(name);
-      drawn.set(name, before?.data === data ? before : { data, tr: line(row) });
+      const tr = before?.data === data ? before.tr : lineOf(item, name);
+      tr.setAttribute("aria-rowindex", place + 2);
+      drawn.set(name, { data, tr });
     }
-    const wanted = drawn.size ? [...drawn.values()].map((each) => each.tr) : [nothing];
+    above.firstChild.style.height = `${from * line}px`;
+    const isCut = !narrow.matches && to < items.length;
+    below.firstChild.style.height = `${(items.length - to) * line}px`;
+    more.hidden = !(narrow.matches && to < items.length);
+    more.textContent = count("table.more", items.length - to);
+    const lines = drawn.size ? [...drawn.values()].map((each) => each.tr) : [nothing];
+    const wanted = [...(from > 0 ? [above] : []), ...lines, ...(isCut ? [below] : [])];
     const place = placeOfFocus(body);
     if (
       wanted.length !== body.children.length ||
@@ -81,29 +137,79 @@ export function table({ label, columns, sort, onSort, keyOf, empty }) {
       place(drawn);
     }
     known = drawn;
+    if (all) all.checked = rows.length > 0 && selection.chosen.size === rows.length;
+    if (items.length > LONG && lines[0].offsetHeight) line = lines[0].offsetHeight;
   }
 
-  function line(row) {
-    const tr = h("tr", { role: "row" }, ...columns.map((column) => cell(column, row)));
-    tr.dataset.key = keyOf(row);
+  // What a line shows: it is made again when this is another.
+  function dataOf(item, name) {
+    if (item.row) return JSON.stringify(item.row) + Boolean(selection?.chosen.has(name));
+    const chosen = selection && item.members.filter((each) => selection.chosen.has(keyOf(each)));
+    const shown = columns.map((each) => each.total?.(item.members)).join();
+    return `${grouping.isOpen(item.group)} ${item.members.length} ${chosen?.length} ${shown}`;
+  }
+
+  function showMore() {
+    cards += CARDS;
+    paint();
+  }
+
+  function lineOf(item, name) {
+    const tr = item.row
+      ? h("tr", { role: "row", class: item.within ? "within" : null }, ...columns.map(cellOf))
+      : h("tr", { role: "row", class: "group" }, ...columns.map(groupCell));
+    tr.dataset.key = name;
+    if (selection) tr.firstChild.prepend(pick());
     return tr;
-  }
 
-  function cell(column, row) {
-    const td = h(
-      "td",
-      { role: "cell", class: column.number ? "number" : column.kind },
-      column.cell(row),
-    );
-    td.dataset.title = column.title;
-    return td;
+    function cellOf(column) {
+      const td = h(
+        "td",
+        { role: "cell", class: column.number ? "number" : column.kind },
+        column.cell(item.row),
+      );
+      td.dataset.title = column.title;
+      return td;
+    }
+
+    function groupCell(column, place) {
+      const shown = place === 0 ? groupName() : column.group?.(item.members);
+      const td = h("td", { role: "cell", class: column.number ? "number" : column.kind }, shown);
+      td.dataset.title = column.title;
+      return td;
+    }
+
+    function groupName() {
+      const isOpen = grouping.isOpen(item.group);
+      const button = h(
+        "button",
+        { type: "button", class: "opener", "aria-expanded": String(isOpen) },
+        h("span", { class: "strong" }, item.group),
+        h("span", { class: "faint" }, ` ${item.members.length.toLocaleString()}`),
+      );
+      button.addEventListener("click", () => {
+        grouping.toggle(item.group);
+        arrange();
+      });
+      return button;
+    }
+
+    function pick() {
+      const those = item.row ? [item.row] : item.members;
+      const name = item.row ? selection.nameOf(item.row) : item.group;
+      const input = box(t("select.one", { name }), (on) => choose(those, on));
+      input.checked = those.every((each) => selection.chosen.has(keyOf(each)));
+      return input;
+    }
   }
 
   return {
     element,
-    show(all) {
-      rows = all;
-      draw();
+    // Show these rows, in groups if `groups` is {groupOf, isOpen, toggle}.
+    show(wanted, groups = null) {
+      rows = wanted;
+      grouping = groups;
+      arrange();
     },
   };
 }
@@ -131,12 +237,4 @@ function placeOfFocus(body) {
     const row = drawn.get(tr.dataset.key)?.tr;
     if (row) controls(row)[position]?.focus();
   };
-}
-
-function compare(one, other) {
-  if (one === other) return 0;
-  if (one === null || one === undefined) return -1;
-  if (other === null || other === undefined) return 1;
-  if (typeof one === "number") return one - other;
-  return String(one).localeCompare(String(other), undefined, { numeric: true });
 }

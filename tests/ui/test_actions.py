@@ -1,0 +1,244 @@
+"""What the page can do to a cluster: each change shows its plan first, over real workers."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.daemons import eventually
+from tests.ui.browser import Browser
+from tests.ui.cluster import Cluster, hold
+from tests.wheels import build_wheel
+
+pytestmark = pytest.mark.uv
+
+
+@pytest.fixture(scope="module", autouse=True)
+def launched(running: Cluster) -> None:
+    """Models that nobody uses, on the first worker."""
+    build_wheel(running.wheels, "spark", "1.0", data={"spark.bin": b"whole"})
+    first = [running.workers[0].address]
+    for model, version in (("ash", "1.0"), ("birch", "1.0"), ("cedar", "2.0")):
+        running.launch(model, f"lantern=={version}", workers=first)
+    running.launch("spark", "spark", workers=first)
+
+
+def _models(page: Browser) -> list[str]:
+    return [row[0] for row in page.rows()]
+
+
+def _choose(page: Browser, *models: str) -> None:
+    """Open the list and choose the environments of these models."""
+    page.open()
+    page.wait(lambda: set(models) <= set(_models(page)))
+    for model in models:
+        [box] = page.all(f"tbody input.pick[aria-label^='Choose {model} ']")
+        box.click()
+    page.shows(f"{len(models)} chosen", ".chosen")
+
+
+def test_several_environments_are_removed_together_and_their_plan_is_shown_first(
+    page: Browser, running: Cluster
+) -> None:
+    _choose(page, "ash", "birch")
+    page.click("Remove", ".chosen")
+    page.shows("Remove 2 environments", "dialog h2")
+    page.shows("Would be removed", "dialog")
+    assert {"ash", "birch"} <= {each.text.split()[0] for each in page.all("dialog li strong")}
+    page.click("Keep it", "dialog")
+    page.wait(lambda: not page.all("dialog"))
+    assert running.environments("ash") != []
+    page.click("Remove", ".chosen")
+    page.click("Remove", "dialog")
+    page.shows("2 environments are gone", "dialog")
+    page.click("Done", "dialog")
+    page.wait(lambda: not {"ash", "birch"} & set(_models(page)))
+    # What is gone is not chosen any more.
+    page.wait(lambda: not page.one(".chosen").is_displayed())
+    assert running.environments("birch") == []
+
+
+def test_of_several_those_that_are_not_in_use_can_be_removed(
+    page: Browser, running: Cluster
+) -> None:
+    hold(running, "held")
+    _choose(page, "cedar", "held")
+    page.click("Remove", ".chosen")
+    page.shows("Nothing is removed: it is in use", "dialog")
+    page.click("Remove 1 that is not in use", "dialog")
+    page.shows("1 environment is gone", "dialog")
+    assert running.environments("cedar") == []
+    assert len(running.environments("held")) == 1
+
+
+def test_a_broken_environment_is_found_and_repaired(page: Browser, running: Cluster) -> None:
+    [entry] = running.environments("spark")
+    [packages] = running.ask.get("/v1/virtualenvs/packages", params={"model_name": "spark"}).json()[
+        "list"
+    ]
+    [spark] = [each for each in packages["packages"] if each["name"] == "spark"]
+    tree = Path(spark["places"][0]["path"])
+    [data] = tree.rglob("spark.bin")
+    data.chmod(0o644)
+    data.unlink()
+    page.open(
+        "environment", model="spark", python=entry["python_version"], worker=entry["worker_address"]
+    )
+    page.click("Verify")
+    page.shows("nothing is changed", "dialog")
+    page.click("Verify", "dialog")
+    page.shows("1 environment is broken", "dialog")
+    page.shows("spark.bin", "dialog")
+    assert not data.exists()
+    page.click("Repair 1 environment", "dialog")
+    page.shows("1 environment was repaired", "dialog")
+    [after] = running.environments("spark")
+    assert after["state"] == "ready"
+
+
+def test_garbage_is_collected_after_its_plan(page: Browser, running: Cluster) -> None:
+    second = running.workers[1].address
+    running.launch("waste", "lantern==2.0", workers=[second])
+    page.open("disk")
+    page.wait(lambda: len(page.all(".card")) == 3)
+    page.click("Collect garbage")
+    page.choose("#gc-worker", second)
+    page.type("#gc-unused", "0")
+    page.click("Show what would go", "dialog")
+    page.shows("would be freed", "dialog")
+    page.shows("waste", "dialog")
+    page.click("Keep everything", "dialog")
+    assert len(running.environments("waste")) == 1
+    page.click("Collect garbage")
+    page.choose("#gc-worker", second)
+    page.type("#gc-unused", "0")
+    page.click("Show what would go", "dialog")
+    page.click("Delete", "dialog")
+    page.shows("were freed", "dialog")
+    assert running.environments("waste") == []
+    assert len(running.environments("spark")) == 1
+
+
+def test_a_lease_of_a_living_process_is_released_by_force_alone(
+    page: Browser, running: Cluster
+) -> None:
+    hold(running, "kept")
+    page.open("leases")
+    page.wait(lambda: "kept" in _models(page))
+    [lease] = [row for row in page.rows() if row[0] == "kept"]
+    assert lease[4] == "alive"
+    [release] = page.all("tbody button[aria-label^='Release the lease of kept']")
+    release.click()
+    page.shows("Nothing is released: its process is running", "dialog")
+    page.click("Show what force would do", "dialog")
+    page.shows("its files may be deleted while it runs", "dialog")
+    page.click("Release by force", "dialog")
+    page.shows("1 lease was released", "dialog")
+    page.click("Done", "dialog")
+    page.wait(lambda: "kept" not in _models(page))
+
+
+def test_a_drained_worker_gets_no_launches_until_it_is_used_again(
+    page: Browser, running: Cluster
+) -> None:
+    first, second = (each.address for each in running.workers)
+    page.open("workers")
+    page.wait(lambda: len(page.rows()) == 2)
+    page.click(f"Drain: {first}")
+    page.shows("What runs there goes on", "dialog")
+    page.click("Drain", "dialog")
+    page.shows(f"{first} gets no new launches", "dialog")
+    page.click("Done", "dialog")
+    page.wait(lambda: [row[2] for row in sorted(page.rows())] == ["drained", "alive"])
+    for number in range(3):
+        running.launch(f"elsewhere-{number}", "lantern==2.0")
+        assert running.environments(f"elsewhere-{number}")[0]["worker_address"] == second
+    page.click(f"Use again: {first}")
+    page.click("Use it again", "dialog")
+    page.wait(lambda: {row[2] for row in page.rows()} == {"alive"})
+
+
+def test_the_catalogue_leads_to_the_form(page: Browser) -> None:
+    page.open("models", text="magika-1")
+    page.wait(lambda: _models(page) == ["magika-1"])
+    page.click("Launch magika-1")
+    page.wait(lambda: page.one("#launch-model").get_property("value") == "magika-1")
+
+
+def test_the_doctor_tells_what_it_found_on_each_host(page: Browser, running: Cluster) -> None:
+    page.open("doctor")
+    page.wait(lambda: len(page.all(".card")) == 3)
+    names = [each.accessible_name for each in page.all(".card")]
+    assert names[0] == "The cluster"
+    assert sorted(names[1:]) == sorted(each.address for each in running.workers)
+    page.wait(lambda: page.all(".notices .notice"))
+    page.script("for (const each of document.querySelectorAll('details')) each.open = true")
+    page.shows("uv")
+
+
+def test_a_worker_that_is_gone_is_forgotten(page: Browser, running: Cluster) -> None:
+    victim = running.add_worker("127.0.0.5")
+    running.workers.remove(victim)
+    page.open("workers")
+    page.wait(lambda: victim.address in page.text("tbody"))
+    victim.end(signal.SIGKILL)
+    page.click(f"Forget: {victim.address}")
+    page.shows("Its files stay", "dialog")
+    page.click("Forget", "dialog")
+    page.shows(f"{victim.address} is out of the cluster", "dialog")
+    page.click("Done", "dialog")
+    page.wait(lambda: victim.address not in page.text("tbody"))
+    listed = running.ask.get("/v1/workers").json()["list"]
+    assert victim.address not in [each["worker_address"] for each in listed]
+
+
+def test_an_error_of_all_workers_is_shown_once_and_the_launch_can_be_done_again(
+    page: Browser, running: Cluster
+) -> None:
+    body = {"model_name": "late", "virtualenv": {"packages": ["late-package"]}, "everywhere": True}
+    job = running.ask.post("/v1/virtualenvs", json=body).json()["job_id"]
+    eventually(lambda: running.ask.get(f"/v1/jobs/{job}").json()["phase"] == "failed")
+    page.open("job", id=job, model="late")
+    page.shows("The requirements have no solution")
+    assert len(page.all(".notice.bad")) == 1
+    page.shows("On 2 workers:", ".notice.bad")
+    # The phase in which a worker stopped is the one that its badge ended in.
+    for card in page.all(".card"):
+        assert card.find_element("css selector", ".badge").text == "failed"
+        [stopped] = card.find_elements("css selector", ".steps .stopped")
+        assert stopped.text.startswith("resolving")
+        assert not card.find_elements("css selector", ".steps .now")
+    page.shows("What was asked for")
+    page.shows("late-package", ".about")
+    pictures = page.all(".timeline svg")
+    assert len(pictures) == 2
+    assert "resolving" in str(pictures[0].get_attribute("aria-label"))
+
+    build_wheel(running.wheels, "late-package", "1.0")
+    page.click("Launch the same again")
+    page.shows("late-package", "dialog")
+    page.click("Launch the same again", "dialog")
+    page.shows("Ready: launches of this model use this environment.")
+    assert job not in page.driver.current_url
+    assert len(running.environments("late")) == 2
+    page.click("Show it")
+    page.wait(lambda: "#/environment?" in page.driver.current_url)
+    page.shows("late-package")
+
+
+def test_a_launch_that_failed_is_edited_and_launched_again(page: Browser, running: Cluster) -> None:
+    second = running.workers[1].address
+    body = {"model_name": "edited", "virtualenv": {"packages": ["lantern==7"]}, "workers": [second]}
+    job = running.ask.post("/v1/virtualenvs", json=body).json()["job_id"]
+    eventually(lambda: running.ask.get(f"/v1/jobs/{job}").json()["phase"] == "failed")
+    page.open("job", id=job, model="edited")
+    page.click("Edit and launch again")
+    page.wait(lambda: page.text(".chips") == "lantern==7")
+    page.click("Take out lantern==7")
+    page.type("#launch-packages", "lantern==2.0")
+    page.wait(lambda: page.one("#launch-start").is_enabled())
+    page.one("#launch-start").click()
+    page.shows("Ready")
+    assert running.environments("edited")[0]["worker_address"] == second

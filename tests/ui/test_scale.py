@@ -1,0 +1,113 @@
+"""A large cluster on the page: 20,000 environments on 1,000 workers, from a simulated server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from selenium.webdriver.chrome.webdriver import WebDriver
+
+from benchmarks.page import SimulatedSupervisor, served
+from tests.ui.browser import Browser
+
+ENVIRONMENTS, WORKERS = 20_000, 1_000
+# Elements for what is in sight, and a margin.
+FEW_LINES = 120
+
+
+@pytest.fixture(scope="module")
+def large() -> Iterator[str]:
+    with served(SimulatedSupervisor(ENVIRONMENTS, WORKERS)) as url:
+        yield url
+
+
+@pytest.fixture
+def page(driver: WebDriver, large: str) -> Iterator[Browser]:
+    browser = Browser(driver=driver, url=large)
+    browser.forget()
+    yield browser
+    assert browser.complaints() == []
+
+
+def _lines(page: Browser) -> int:
+    return len(page.all("tbody tr:not(.spacer)"))
+
+
+def test_environments_are_in_groups_of_a_model_that_open(page: Browser) -> None:
+    page.open()
+    page.shows("20,000 of 20,000 environments", ".total")
+    page.wait(lambda: page.all("tbody .opener"))
+    # All groups are counted, and those in sight are there.
+    assert page.one("table").get_attribute("aria-rowcount") == "501"
+    assert _lines(page) < FEW_LINES
+    first = page.one("tbody tr")
+    assert "40" in first.text
+    assert "40 workers" in first.text
+    page.all("tbody .opener")[0].click()
+    page.wait(lambda: page.one("table").get_attribute("aria-rowcount") == "541")
+    assert len(page.all("tbody tr.within")) >= 1
+    assert page.all("tbody .opener")[0].get_attribute("aria-expanded") == "true"
+
+
+def test_of_all_rows_those_in_sight_are_elements_and_the_headings_stay(page: Browser) -> None:
+    page.open(group="0")
+    page.wait(lambda: page.one("table").get_attribute("aria-rowcount") == "20001")
+    assert _lines(page) < FEW_LINES
+    page.script("document.querySelector('.sheet').scrollTop = 10000 * 39")
+    page.wait(
+        lambda: int(page.one("tbody tr[aria-rowindex]").get_attribute("aria-rowindex") or 0) > 9000
+    )
+    assert _lines(page) < FEW_LINES
+    place = "return document.querySelector('th').getBoundingClientRect().top"
+    sheet = "return document.querySelector('.sheet').getBoundingClientRect().top"
+    assert page.script(place) == pytest.approx(page.script(sheet), abs=2)
+    # No name is broken or cut.
+    cut = (
+        "return [...document.querySelectorAll('tbody td:first-child a')]"
+        ".filter((each) => each.scrollWidth > each.clientWidth + 1 && each.clientWidth).length"
+    )
+    assert page.script(cut) == 0
+
+
+def test_filters_find_one_of_many_and_stay_in_the_address(page: Browser) -> None:
+    page.open(group="0")
+    page.wait(lambda: page.all("tbody tr"))
+    page.choose("#filter-engine", "vllm")
+    page.shows("5,000 of 20,000 environments", ".total")
+    page.choose("#filter-worker", "10.0.10.1:9796")
+    page.shows("5 of 20,000 environments", ".total")
+    page.type("#filter-text", "model-100-")
+    page.shows("1 of 20,000 environments", ".total")
+    page.driver.refresh()
+    page.wait(lambda: page.one("#filter-text").get_property("value") == "model-100-")
+    page.wait(lambda: {row[3] for row in page.rows()} == {"10.0.10.1:9796"})
+
+
+def test_workers_have_totals_first_and_are_searched(page: Browser) -> None:
+    page.open("workers")
+    page.wait(lambda: page.text(".totals").startswith("alive\n1,000"))
+    assert _lines(page) < FEW_LINES
+    page.type("#filter-workers", "host-777")
+    page.wait(lambda: [row[1] for row in page.rows()] == ["host-777"])
+
+
+def test_of_many_workers_the_form_offers_those_that_are_searched(page: Browser) -> None:
+    page.open("launch", model="any")
+    page.one("input[value=named]").click()
+    page.wait(lambda: page.all(".options label"))
+    assert len(page.all(".options label")) < FEW_LINES
+    page.type("#pick-worker", "host-777")
+    page.wait(lambda: len(page.all(".options label")) == 1)
+    page.all(".options input")[0].click()
+    page.type("#pick-worker", "host-12")
+    # What is chosen stays in sight.
+    page.wait(lambda: "host-777" in page.text(".options") and "host-12" in page.text(".options"))
+    page.shows("1 of 1,000 workers is chosen.")
+
+
+def test_a_phone_shows_a_part_and_more_when_asked(page: Browser) -> None:
+    page.screen(390, 844, mobile=True)
+    page.open(group="0")
+    page.wait(lambda: _lines(page) == 40)
+    page.click("Show more: 19,960 are left")
+    page.wait(lambda: _lines(page) == 80)

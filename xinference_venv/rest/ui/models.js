@@ -1,0 +1,116 @@
+// The models of the catalogue: what each brings, and the way to launch it.
+
+import { get } from "./api.js";
+import { button } from "./controls.js";
+import { h } from "./dom.js";
+import { count, t } from "./i18n.js";
+import { errorNotice, notice, noticeBoard } from "./notices.js";
+import { table } from "./table.js";
+
+export async function showModels(place, values, signal) {
+  const board = noticeBoard();
+  const total = h("p", { class: "total", role: "status" });
+  const search = h("input", {
+    id: "filter-catalogue",
+    type: "search",
+    value: values.text ?? "",
+    on: { input: () => draw() },
+  });
+  let all = [];
+  const text = (each) =>
+    [each.model_name, each.model_type, each.description, ...each.engines, ...each.formats]
+      .join(" ")
+      .toLowerCase();
+  const shown = table({
+    label: t("view.models"),
+    keyOf: (each) => each.model_name,
+    sort: "model",
+    empty: t("models.none"),
+    columns: [
+      {
+        key: "model",
+        title: t("column.model"),
+        value: (each) => each.model_name,
+        cell: (each) => h("span", { class: "strong", title: each.description }, each.model_name),
+      },
+      {
+        key: "type",
+        title: t("models.type"),
+        value: (each) => each.model_type,
+        cell: (each) => each.model_type ?? "–",
+      },
+      {
+        key: "engines",
+        title: t("models.engines"),
+        value: (each) => each.engines.join(", "),
+        cell: (each) => each.engines.join(", ") || "–",
+      },
+      {
+        key: "packages",
+        title: t("environment.packages"),
+        value: (each) => each.packages.length,
+        cell: (each) =>
+          each.packages.length
+            ? h(
+                "span",
+                { title: each.packages.join("\n") },
+                count("packages", each.packages.length),
+              )
+            : "–",
+      },
+      {
+        key: "origin",
+        title: t("models.origin"),
+        value: (each) => each.origin,
+        cell: (each) => each.origin,
+      },
+      {
+        key: "actions",
+        title: t("column.actions"),
+        kind: "actions",
+        cell: (each) =>
+          h(
+            "a",
+            {
+              class: "button quiet small",
+              href: `#/launch?${new URLSearchParams({ model: each.model_name })}`,
+              "aria-label": t("models.launch", { name: each.model_name }),
+            },
+            t("view.launch"),
+          ),
+      },
+    ],
+  });
+
+  function draw() {
+    const words = search.value.trim().toLowerCase().split(/\s+/);
+    const found = all.filter((each) => words.every((word) => text(each).includes(word)));
+    shown.show(found);
+    total.textContent = count("models.total", found.length, { of: all.length });
+  }
+
+  async function read() {
+    try {
+      all = (await get("models", {}, signal)).list;
+      board.show();
+      draw();
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      const again = button({ text: t("launch.catalogue.again"), kind: "quiet small", onClick: read });
+      board.show(errorNotice(error), notice("info", again));
+    }
+  }
+
+  place.append(
+    h("p", { class: "lead" }, t("models.lead")),
+    h(
+      "div",
+      { class: "toolbar", role: "search", "aria-label": t("filter.label") },
+      h("label", {}, t("filter.text"), search),
+      total,
+    ),
+    board.element,
+    shown.element,
+  );
+  await read();
+}
