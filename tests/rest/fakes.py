@@ -213,6 +213,13 @@ class FakeSupervisor:
             "unreachable": self.unreachable,
         }
 
+    def _history(self) -> Any:
+        step = {"at": 300.0, "workers": 1, "free_bytes": 9}
+        return {
+            "step_seconds": 300.0,
+            "steps": [{**step, "ended": {"ready": 1}, "phase_seconds": {"resolving": 0.5}}],
+        }
+
     def _log(self) -> dict[str, Any]:
         return {
             "log_id": LOG_ID,

@@ -32,6 +32,7 @@ TABLE: list[tuple[str, str, dict[str, Any] | None, str | None, int]] = [
     ("GET", "/v1/leases", None, "list", 200),
     ("DELETE", "/v1/leases/a-lease", None, "delete", 200),
     ("GET", "/v1/workers", None, "list", 200),
+    ("GET", "/v1/history", None, "list", 200),
     ("DELETE", "/v1/workers/10.0.0.2:4000", None, "delete", 200),
     ("PUT", "/v1/workers/10.0.0.2:4000/drain", {"draining": True}, "delete", 200),
     ("GET", "/v1/models", None, "list", 200),

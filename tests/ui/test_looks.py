@@ -17,6 +17,7 @@ VIEWS = (
     "launch",
     "jobs",
     "disk",
+    "history",
     "workers",
     "leases",
     "doctor",
@@ -89,6 +90,8 @@ def _settled(page: Browser, view: str, **values: str) -> None:
     waits: dict[str, Any] = {
         "launch": lambda: page.all("#models option"),
         "disk": lambda: len(page.all(".cards .card")) == 2,
+        "history": lambda: page.all(".chart"),
+        "leases": lambda: page.all(".sheet .empty a"),
         "doctor": lambda: len(page.all(".card")) == 3,
     }
     page.wait(waits.get(view, page.rows))

@@ -64,6 +64,7 @@ def test_every_text_that_a_module_asks_for_is_there(module: str) -> None:
 def test_every_state_role_and_error_has_a_text() -> None:
     states = {*EnvState, *WorkerState, *Outcome, *Phase}
     wanted = {f"state.{each}" for each in states}
+    wanted |= {f"phase.{each}" for each in Phase}
     wanted |= {f"role.{each}" for each in Role}
     wanted |= {f"error.{kind.code}" for kind in _kinds(VirtualEnvError)}
     assert wanted <= _texts("en").keys()

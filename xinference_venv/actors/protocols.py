@@ -36,6 +36,7 @@ from xinference_venv.inventory.reports import (
 )
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.observability.cluster_measures import ClusterMeasures, WorkerMeasures
+from xinference_venv.observability.history import History
 from xinference_venv.planning.catalog import ListedModel
 from xinference_venv.planning.host import Interpreter
 from xinference_venv.planning.lock import EnvLock
@@ -123,6 +124,8 @@ class SupervisorProtocol(Protocol):
     async def diagnose(self, worker: str | None = None) -> Diagnoses: ...
 
     async def measure(self) -> ClusterMeasures: ...
+
+    async def history(self) -> History: ...
 
     async def list_models(self, worker: str | None = None) -> tuple[ListedModel, ...]: ...
 

@@ -45,6 +45,7 @@ from xinference_venv.inventory.reports import (
 )
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.observability.cluster_measures import ClusterMeasures, WorkerMeasures
+from xinference_venv.observability.history import ClusterHistory, History
 from xinference_venv.planning.catalog import ListedModel
 from xinference_venv.planning.host import Interpreter
 from xinference_venv.planning.relay import Neighbour, WheelFile
@@ -56,6 +57,10 @@ _PLAN_SECONDS = 3600.0
 _MAINTENANCE_SECONDS = 3600.0
 # Prometheus waits ten seconds for all of it.
 _MEASURE_SECONDS = 5.0
+# How often the history gets what the workers counted, and how old that is for who asks.
+_HISTORY_SECONDS = 60.0
+_HISTORY_SECONDS_OF_WORKER = 0.3
+_HISTORY_AGE_SECONDS = 2.0
 # uv and every interpreter may take a minute to answer.
 _DIAGNOSIS_SECONDS = 150.0
 # For a walk over all files whose end a caller waits for.
@@ -75,17 +80,22 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
         self._workers = WorkerClients()
         self._launches = ClusterLaunches(self._workers)
         self._helpers = HelperFinder(workers=self._workers)
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
+        self._history = ClusterHistory(began=time.time())
+        self._looking = asyncio.Lock()
+        self._looked = -_HISTORY_AGE_SECONDS
 
     async def __post_create__(self) -> None:
         """Learn the own address, which needs no probe."""
         self._workers.address = self.address
-        self._watching = asyncio.create_task(self._workers.watch())
+        self._watching = [
+            asyncio.create_task(self._workers.watch()),
+            asyncio.create_task(self._remember()),
+        ]
 
     async def stop(self) -> None:
         """Follow no launch any more; the workers go on, and a new supervisor follows again."""
-        if self._watching is not None:
-            await cancel(self._watching)
+        await cancel(*self._watching)
         await self._launches.stop()
 
     async def answer(
@@ -353,6 +363,32 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
         return ClusterMeasures(
             supervisor=own.report(), list=answer.list, unreachable=answer.unreachable
         )
+
+    async def history(self) -> History:
+        """What the cluster did since this supervisor was started, a day of it at most."""
+        await self._look()
+        return self._history.report()
+
+    async def _remember(self) -> None:
+        """Ask the workers every now and then what they have counted, until cancelled."""
+        while True:
+            # Of many workers less often: no more than a few are asked in a second.
+            size = len(self._workers.cluster.members)
+            await asyncio.sleep(max(_HISTORY_SECONDS, size * _HISTORY_SECONDS_OF_WORKER))
+            await self._look()
+
+    async def _look(self) -> None:
+        """Ask the workers what they have counted, unless they were asked just now."""
+        async with self._looking:
+            if now() - self._looked < _HISTORY_AGE_SECONDS:
+                return
+            with suppress(VirtualEnvError):
+                answer = await self._workers.gather_each(
+                    None, lambda each: each.measure(), deadline=_MEASURE_SECONDS
+                )
+                self._history.measured(answer.list, at=time.time())
+            self._history.keep_only(self._workers.cluster.members)
+            self._looked = now()
 
     async def list_models(self, worker: str | None = None) -> tuple[ListedModel, ...]:
         """The models of one worker's catalogue, of one that is alive if it can be chosen."""

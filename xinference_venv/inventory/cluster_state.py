@@ -271,7 +271,10 @@ class ClusterState:
         ]
         if not chosen:
             which = "" if wanted is None else f" at {wanted!r}"
-            raise NotFound(f"there is no worker{which}", {"hint": f"there are: {self.listed}"})
+            raise NotFound(
+                f"there is no worker{which}",
+                {"hint": f"there are: {self.listed}", "workers": sorted(self.members)},
+            )
         return chosen
 
     def asked(self, wanted: str | None, now: float) -> tuple[list[Member], list[Member]]:

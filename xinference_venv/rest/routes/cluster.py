@@ -14,6 +14,7 @@ from xinference_venv.inventory.cluster_state import WorkerState, WorkerStatus
 from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.job_log import LogPart, WholeLog
 from xinference_venv.inventory.reports import DiskUsage
+from xinference_venv.observability.history import History
 from xinference_venv.planning.catalog import ListedModel
 from xinference_venv.rest.base import Json, Route, Supervisor, gathered
 from xinference_venv.rest.schemas.requests import (
@@ -101,6 +102,13 @@ async def diagnose(supervisor: Supervisor, worker_ip: WorkerIp = None) -> Respon
     return gathered(await supervisor.diagnose(worker_ip))
 
 
+async def show_history(supervisor: Supervisor) -> Response:
+    """Show what the cluster did since its supervisor was started, a day of it at most: what was
+    free on the disks, which launches ended, how long their phases lasted.
+    """
+    return Json((await supervisor.history()).to_dict())
+
+
 async def list_logs(
     supervisor: Supervisor,
     selection: SelectedOfModel,
@@ -186,6 +194,13 @@ ROUTES = (
         scope=Scope.LIST,
         reply=Diagnoses,
         refused=(404,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/history",
+        endpoint=show_history,
+        scope=Scope.LIST,
+        reply=History,
     ),
     Route(
         method="GET",

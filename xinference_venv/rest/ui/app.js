@@ -12,6 +12,7 @@ import { $, announce, h, icon } from "./dom.js";
 import { showEnvironment } from "./environment.js";
 import { showEnvironments } from "./environments.js";
 import { grow } from "./format.js";
+import { showHistory } from "./history.js";
 import { LANGUAGES, choose, count, language, load, t } from "./i18n.js";
 import { showJob } from "./job.js";
 import { showJobs } from "./jobs.js";
@@ -19,6 +20,7 @@ import { showLaunch } from "./launch.js";
 import { showLeases } from "./leases.js";
 import { showModels } from "./models.js";
 import { errorNotice, notice } from "./notices.js";
+import { listenForShortcuts, showShortcuts } from "./shortcuts.js";
 import { askToken } from "./token.js";
 import { showWorkers } from "./worker_table.js";
 import { knownWorkers, watchWorkers } from "./workers.js";
@@ -29,6 +31,7 @@ const MENU = [
   "launch",
   "jobs",
   "disk",
+  "history",
   "workers",
   "leases",
   "doctor",
@@ -45,6 +48,7 @@ const VIEWS = {
   models: { show: showModels },
   leases: { show: showLeases },
   doctor: { show: showDoctor },
+  history: { show: showHistory },
 };
 const THEMES = ["auto", "light", "dark"];
 const THEME_KEPT = "xinference-venv-theme";
@@ -119,7 +123,8 @@ function drawChoices() {
     ...options(Object.keys(LANGUAGES), (each) => LANGUAGES[each]),
   );
   const token = button({ label: t("token.open"), glyph: "key", id: "token", onClick: enterToken });
-  $("choices").replaceChildren(languages, themes, token);
+  const keys = button({ label: t("keys.title"), glyph: "help", id: "keys", onClick: showShortcuts });
+  $("choices").replaceChildren(languages, themes, keys, token);
 }
 
 function useTheme(name) {
@@ -175,6 +180,7 @@ async function start() {
     $("main").focus();
   });
   window.addEventListener("hashchange", draw);
+  listenForShortcuts();
   setInterval(grow, GROW_SECONDS * 1000);
   try {
     if (!(await api.learnAccess())) declined = !(await askToken());

@@ -44,7 +44,7 @@ export async function showCompare(place, values, signal) {
     label: t("view.compare"),
     keyOf: (each) => each.name,
     sort: "name",
-    empty: t("compare.equal"),
+    empty: () => t("compare.equal"),
     columns: [
       {
         key: "name",
@@ -126,7 +126,13 @@ export async function showCompare(place, values, signal) {
     const next = first === 0 ? Math.min(1, entries.length - 1) : 0;
     selects[1].value = other >= 0 ? other : next;
     if (entries.length) await compare();
-    else place.append(h("p", { class: "empty" }, t("environments.none")));
+    else {
+      shown.fail();
+      place.append(
+        h("p", { class: "empty" }, t("environments.none")),
+        h("a", { href: "#/launch" }, t("environments.first")),
+      );
+    }
   } catch (error) {
     if (error.name !== "AbortError") board.show(errorNotice(error));
   }

@@ -212,7 +212,7 @@ function usage(kind, list, keyOf, nameOf) {
     label: t(`disk.by_${kind}`),
     keyOf,
     sort: "-size",
-    empty: t("environments.none"),
+    empty: () => t("environments.none"),
     columns: [
       {
         key: "name",

@@ -168,7 +168,7 @@ function packageTable() {
     label: t("environment.packages"),
     keyOf: (each) => `${each.role} ${each.name}`,
     sort: "name",
-    empty: t("environment.no_packages"),
+    empty: () => t("environment.no_packages"),
     columns: [
       {
         key: "name",

@@ -8,10 +8,18 @@ import { columns } from "./environment_columns.js";
 import { keyText } from "./format.js";
 import { count, t } from "./i18n.js";
 import { linkToComparison } from "./links.js";
-import { differingNotice, errorNotice, noticeBoard, partialNotice, skippedNotice } from "./notices.js";
+import {
+  differingNotice,
+  errorNotice,
+  noWorkerNotice,
+  noticeBoard,
+  partialNotice,
+  skippedNotice,
+} from "./notices.js";
 import { removal } from "./removal.js";
 import { table } from "./table.js";
 import { verification } from "./verify.js";
+import { thereIsNone } from "./workers.js";
 
 const EVERY_SECONDS = 4;
 const SORTED_BY = "model";
@@ -86,12 +94,7 @@ export function showEnvironments(place, values, signal) {
       nameOf: (each) => `${keyText(each)}, ${each.worker_address}`,
       onChange: drawChosen,
     },
-    empty: h(
-      "div",
-      {},
-      h("p", {}, t("environments.none")),
-      h("a", { href: "#/launch" }, t("environments.first")),
-    ),
+    empty: nothing,
     columns: columns(() => again()),
   });
   const actions = h("div", {
@@ -99,6 +102,24 @@ export function showEnvironments(place, values, signal) {
     role: "group",
     "aria-label": t("select.actions"),
   });
+
+  // Why the list is empty, and what to do next.
+  function nothing() {
+    if (thereIsNone()) return noWorkerNotice();
+    if (all.length)
+      return h(
+        "div",
+        {},
+        h("p", {}, t("table.no_match")),
+        h("a", { class: "button quiet small", href: "#/environments?" }, t("table.clear")),
+      );
+    return h(
+      "div",
+      {},
+      h("p", {}, t("environments.none")),
+      h("a", { href: "#/launch" }, t("environments.first")),
+    );
+  }
 
   function filter(name, value) {
     wanted[name] = value;
@@ -153,14 +174,15 @@ export function showEnvironments(place, values, signal) {
     const those = [...chosen.values()];
     const act = (text, scope, onClick, kind = "quiet") =>
       gated(button({ text, kind, onClick: () => onClick(those, again) }), scope);
-    actions.replaceChildren(
+    const parts = [
       h("strong", { role: "status" }, count("select.chosen", those.length)),
       act(t("verify.open"), "create", verification),
       act(t("remove.open"), "delete", removal, "danger"),
       those.length === 2 &&
         h("a", { class: "button quiet", href: linkToComparison(...those) }, t("view.compare")),
       button({ text: t("select.none"), kind: "quiet", onClick: () => (chosen.clear(), draw()) }),
-    );
+    ];
+    actions.replaceChildren(...parts.filter(Boolean));
   }
 
   // The options of the choices, as they are in what was listed; a chosen one stays.
@@ -213,7 +235,9 @@ export function showEnvironments(place, values, signal) {
       );
       draw();
     } catch (error) {
-      if (error.name !== "AbortError" && error.code !== "offline") board.show(errorNotice(error));
+      if (error.name === "AbortError") return;
+      shown.fail();
+      if (error.code !== "offline") board.show(errorNotice(error));
     }
   });
 }

@@ -8,7 +8,7 @@ import { announce, h, repeat } from "./dom.js";
 import { eventList } from "./event_list.js";
 import { follow } from "./events.js";
 import { size, span } from "./format.js";
-import { t } from "./i18n.js";
+import { language, t } from "./i18n.js";
 import { cancelButton, retryButton } from "./job_actions.js";
 import { hasEnded } from "./jobs.js";
 import { launchOfJob } from "./last.js";
@@ -170,7 +170,8 @@ function workerCard(address, jobId, model, signal) {
     else bar.value = part ?? 0;
     counts.textContent = counted(worker);
     // How it ended says more than that it did, and stands above.
-    message.textContent = ended && (worker.result || worker.error) ? "" : worker.message;
+    const isSaid = ended && (worker.result || worker.error);
+    message.textContent = isSaid ? "" : language === "en" ? worker.message : meaningOf(worker);
     if (worker.phase !== shownPhase) announce(`${address}: ${t(`state.${worker.phase}`)}`);
     shownPhase = worker.phase;
     if (worker.result !== shownResult) ending.replaceChildren(...result(worker, model, signal));
@@ -181,6 +182,9 @@ function workerCard(address, jobId, model, signal) {
 
   return { element, show, openLog: () => (log.element.open = true) };
 }
+
+// What a worker does, in the language of the page; its own words are English.
+const meaningOf = (worker) => t(`phase.${worker.phase}`);
 
 function step({ name, kind, seconds }) {
   const took = seconds ? h("span", { class: "faint number" }, ` ${span(seconds)}`) : null;

@@ -4,12 +4,12 @@ import { get } from "./api.js";
 import { badge } from "./controls.js";
 import { h, repeat } from "./dom.js";
 import { ago, span } from "./format.js";
-import { count, t } from "./i18n.js";
+import { count, language, t } from "./i18n.js";
 import { cancelButton, retryButton } from "./job_actions.js";
 import { linkToJob } from "./links.js";
-import { errorNotice, noticeBoard, partialNotice } from "./notices.js";
+import { errorNotice, errorTitle, noticeBoard, partialNotice } from "./notices.js";
 import { STEPS } from "./progress.js";
-import { table } from "./table.js";
+import { noMatch, table } from "./table.js";
 
 const EVERY_SECONDS = 3;
 const ENDS = new Set(["ready", "failed", "cancelled"]);
@@ -33,7 +33,8 @@ function launchesOf(jobs) {
       (one, other) => ORDER.indexOf(one.phase) - ORDER.indexOf(other.phase),
     )[0];
     launch.phase = worst.phase;
-    launch.message = worst.error?.message ?? worst.message;
+    launch.error = worst.error;
+    launch.message = worst.message;
     launch.started = Math.min(...launch.workers.map((each) => each.started));
     launch.changed = Math.max(...launch.workers.map((each) => each.changed));
   }
@@ -65,7 +66,10 @@ export function showJobs(place, values, signal) {
     label: t("view.jobs"),
     keyOf: (each) => each.job_id,
     sort: "-started",
-    empty: h("div", {}, h("p", {}, t("jobs.none")), h("a", { href: "#/launch" }, t("view.launch"))),
+    empty: () =>
+      all.length
+        ? noMatch(search, draw)
+        : h("div", {}, h("p", {}, t("jobs.none")), h("a", { href: "#/launch" }, t("view.launch"))),
     columns: [
       {
         key: "model",
@@ -101,7 +105,7 @@ export function showJobs(place, values, signal) {
         title: t("column.message"),
         kind: "why",
         value: (each) => each.message,
-        cell: (each) => (each.phase === "ready" ? "" : each.message),
+        cell: messageOf,
       },
       {
         key: "started",
@@ -147,9 +151,21 @@ export function showJobs(place, values, signal) {
       all = launchesOf(answer.list);
       draw();
     } catch (error) {
-      if (error.name !== "AbortError" && error.code !== "offline") board.show(errorNotice(error));
+      if (error.name === "AbortError") return;
+      shown.fail();
+      if (error.code !== "offline") board.show(errorNotice(error));
     }
   });
+}
+
+// What it does or what went wrong; in another language than the server's by its code or phase, with
+// the server's words for who points at it.
+function messageOf(launch) {
+  if (launch.phase === "ready") return "";
+  const words = launch.error?.message ?? launch.message;
+  if (language === "en") return words;
+  const own = launch.error ? errorTitle(launch.error) : t(`phase.${launch.phase}`);
+  return h("span", { title: words }, own);
 }
 
 const took = (launch) => launch.changed - launch.started;

@@ -17,7 +17,13 @@ export function showLeases(place, values, signal) {
     label: t("view.leases"),
     keyOf: (each) => `${each.worker_address} ${each.lease_id}`,
     sort: "model",
-    empty: t("leases.none"),
+    empty: () =>
+      h(
+        "div",
+        {},
+        h("p", {}, t("leases.none")),
+        h("a", { href: "#/environments" }, t("view.environments")),
+      ),
     columns: [
       {
         key: "model",
@@ -78,7 +84,9 @@ export function showLeases(place, values, signal) {
       board.show(partialNotice(answer));
       shown.show(answer.list);
     } catch (error) {
-      if (error.name !== "AbortError" && error.code !== "offline") board.show(errorNotice(error));
+      if (error.name === "AbortError") return;
+      shown.fail();
+      if (error.code !== "offline") board.show(errorNotice(error));
     }
   });
 }

@@ -3,6 +3,7 @@
 import { get } from "./api.js";
 import { h } from "./dom.js";
 import { t } from "./i18n.js";
+import { errorTitle } from "./notices.js";
 
 const EVERY_SECONDS = 1;
 // The log of what runs is among the newest; that of what has ended may have many behind it.
@@ -36,7 +37,7 @@ export function logPanel({ address, jobId, model, signal }) {
       status.textContent = found || !last ? "" : t("logs.shared");
       complete ||= last && !found;
     } catch (error) {
-      if (error.name !== "AbortError") status.textContent = error.message || t("error.offline");
+      if (error.name !== "AbortError") status.textContent = errorTitle(error);
       complete = last;
     }
     running = false;

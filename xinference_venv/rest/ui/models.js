@@ -5,7 +5,7 @@ import { button } from "./controls.js";
 import { h } from "./dom.js";
 import { count, t } from "./i18n.js";
 import { errorNotice, notice, noticeBoard } from "./notices.js";
-import { table } from "./table.js";
+import { noMatch, table } from "./table.js";
 
 export async function showModels(place, values, signal) {
   const board = noticeBoard();
@@ -25,7 +25,7 @@ export async function showModels(place, values, signal) {
     label: t("view.models"),
     keyOf: (each) => each.model_name,
     sort: "model",
-    empty: t("models.none"),
+    empty: () => noMatch(search, draw),
     columns: [
       {
         key: "model",
@@ -96,6 +96,7 @@ export async function showModels(place, values, signal) {
       draw();
     } catch (error) {
       if (error.name === "AbortError") return;
+      shown.fail();
       const again = button({ text: t("launch.catalogue.again"), kind: "quiet small", onClick: read });
       board.show(errorNotice(error), notice("info", again));
     }

@@ -15,6 +15,8 @@ export function notice(kind, ...children) {
 // An error with what to do about it, and uv's output; `workers` are those that have it.
 export function errorNotice(error, workers = []) {
   const details = error.details ?? {};
+  // The workers that there are: none.
+  if (error.code === "not_found" && details.workers?.length === 0) return noWorkerNotice();
   const where = [
     workers.length ? null : (details.worker_address ?? details.host),
     details.phase && t(`state.${details.phase}`),
@@ -25,11 +27,9 @@ export function errorNotice(error, workers = []) {
     h(
       "p",
       { class: "strong" },
-      t(`error.${error.code}`) === `error.${error.code}`
-        ? t("error.error")
-        : t(`error.${error.code}`),
+      errorTitle(error),
     ),
-    error.message && h("p", { class: "words" }, error.message),
+    error.message && h("p", { class: "words", lang: "en" }, error.message),
     details.known && h("p", { class: "hint" }, t("error.known", { names: listed(details.known) })),
     hintOf(error) && h("p", { class: "hint" }, hintOf(error)),
     workers.length > 0 &&
@@ -40,10 +40,30 @@ export function errorNotice(error, workers = []) {
   );
 }
 
-// What to do about it: the page's own way, where the server's names an option of the command line.
+// Without a worker there is nothing to show, and one thing to do.
+export function noWorkerNotice() {
+  return notice(
+    "info",
+    h("p", { class: "strong" }, t("workers.none")),
+    h("p", {}, t("workers.start")),
+    h("pre", { tabindex: "0" }, "xinference-venv worker --supervisor HOST:PORT --host ADDRESS"),
+  );
+}
+
+// What to do about it: the page's own way and language, else what the server says, unless that is
+// the command line's way.
+const COMMANDS = /(^|\s)--[a-z]|xinference-venv |force=true/;
 function hintOf(error) {
   const own = t(`hint.${error.code}`);
-  return own === `hint.${error.code}` ? error.details?.hint : own;
+  if (own !== `hint.${error.code}`) return own;
+  const hint = error.details?.hint;
+  return hint && !COMMANDS.test(hint) ? h("span", { lang: "en" }, hint) : null;
+}
+
+// What an error is called, in the language of the page.
+export function errorTitle(error) {
+  const title = t(`error.${error.code}`);
+  return title === `error.${error.code}` ? t("error.error") : title;
 }
 
 function uvOutput(details, output) {
@@ -93,7 +113,8 @@ function unreachable(worker) {
     " ",
     badge(worker.state),
     h("span", { class: "age" }, heard),
-    ` · ${worker.error.message}`,
+    " · ",
+    h("span", { title: worker.error.message }, errorTitle(worker.error)),
   );
 }
 

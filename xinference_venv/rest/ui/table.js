@@ -20,6 +20,7 @@ const narrow = matchMedia("(max-width: 760px)");
 // sorted by, `group` what is shown. `sort` is a key, with "-" before it for the other direction;
 // `onSort` hears of a new one. `keyOf` names a row: the same row with the same data stays as it is,
 // with the focus in it. `selection` is {chosen, nameOf, onChange}, `chosen` a map of rows by key.
+// `empty` makes what is shown of no rows: why there are none, and what to do next.
 export function table({ label, columns, sort, onSort, keyOf, empty, selection }) {
   let order = sort;
   let rows = [];
@@ -29,11 +30,9 @@ export function table({ label, columns, sort, onSort, keyOf, empty, selection })
   let line = LINE_PIXELS;
   let cards = CARDS;
   const headings = new Map();
-  const nothing = h(
-    "tr",
-    { role: "row" },
-    h("td", { role: "cell", class: "empty", colspan: columns.length }, empty),
-  );
+  const none = h("td", { role: "cell", class: "empty", colspan: columns.length });
+  const nothing = h("tr", { role: "row" }, none);
+  const reading = h("p", { class: "empty busy", role: "status" }, t("table.reading"));
   const body = h("tbody", { role: "rowgroup" });
   const choice = sortChoice(columns, () => order, resort);
   const all = selection && box(t("select.all"), (on) => choose(rows, on));
@@ -44,7 +43,7 @@ export function table({ label, columns, sort, onSort, keyOf, empty, selection })
     body,
   );
   const more = h("button", { type: "button", class: "quiet", on: { click: showMore } });
-  const element = h("div", { class: "sheet", on: { scroll: paint } }, choice, grid, more);
+  const element = h("div", { class: "sheet", on: { scroll: paint } }, choice, grid, reading, more);
   const above = h("tr", { class: "spacer", "aria-hidden": "true" }, h("td", {}));
   const below = h("tr", { class: "spacer", "aria-hidden": "true" }, h("td", {}));
 
@@ -126,6 +125,7 @@ export function table({ label, columns, sort, onSort, keyOf, empty, selection })
     below.firstChild.style.height = `${(items.length - to) * line}px`;
     more.hidden = !(narrow.matches && to < items.length);
     more.textContent = count("table.more", items.length - to);
+    if (!drawn.size) none.replaceChildren(empty());
     const lines = drawn.size ? [...drawn.values()].map((each) => each.tr) : [nothing];
     const wanted = [...(from > 0 ? [above] : []), ...lines, ...(isCut ? [below] : [])];
     const place = placeOfFocus(body);
@@ -205,13 +205,31 @@ export function table({ label, columns, sort, onSort, keyOf, empty, selection })
 
   return {
     element,
+    // Nothing is being read any more: what was wrong is shown elsewhere.
+    fail: () => reading.remove(),
     // Show these rows, in groups if `groups` is {groupOf, isOpen, toggle}.
     show(wanted, groups = null) {
+      reading.remove();
       rows = wanted;
       grouping = groups;
       arrange();
     },
   };
+}
+
+// What a table shows when a search finds nothing: the search can be emptied there.
+export function noMatch(search, onClear) {
+  const clear = () => {
+    search.value = "";
+    onClear();
+    search.focus();
+  };
+  return h(
+    "div",
+    {},
+    h("p", {}, t("table.no_match")),
+    h("button", { type: "button", class: "quiet small", on: { click: clear } }, t("table.clear")),
+  );
 }
 
 // On a narrow screen there are no headings to click.

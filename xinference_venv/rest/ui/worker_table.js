@@ -6,10 +6,10 @@ import { badge, button, gated, pathText } from "./controls.js";
 import { announce, h } from "./dom.js";
 import { age, size } from "./format.js";
 import { count, t } from "./i18n.js";
-import { errorNotice, notice, noticeBoard } from "./notices.js";
+import { errorNotice, noWorkerNotice, notice, noticeBoard } from "./notices.js";
 import { inSteps } from "./steps.js";
-import { table } from "./table.js";
-import { lookAtWorkers, onWorkers } from "./workers.js";
+import { noMatch, table } from "./table.js";
+import { lookAtWorkers, onWorkers, thereIsNone } from "./workers.js";
 
 const STATES = ["alive", "suspect", "gone"];
 const stateOf = (each) => (each.draining && each.state === "alive" ? "draining" : each.state);
@@ -29,13 +29,7 @@ export function showWorkers(place, values, signal) {
     label: t("view.workers"),
     keyOf: (each) => each.worker_address,
     sort: "worker",
-    empty: h(
-      "div",
-      {},
-      h("p", {}, t("workers.none")),
-      h("p", {}, t("workers.start")),
-      h("pre", {}, "xinference-venv worker --supervisor HOST:PORT --host ADDRESS"),
-    ),
+    empty: () => (thereIsNone() ? noWorkerNotice() : noMatch(search, draw)),
     columns: [
       {
         key: "worker",

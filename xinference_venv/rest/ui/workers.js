@@ -6,10 +6,12 @@ import { repeat } from "./dom.js";
 const EVERY_SECONDS = 3;
 
 let workers = [];
+let isKnown = false;
 let look = () => {};
 const listeners = new Set();
 
 export const knownWorkers = () => workers;
+export const thereIsNone = () => isKnown && workers.length === 0;
 export const lookAtWorkers = () => look();
 
 // Look at the workers for as long as the page is open; `listener` hears of each answer.
@@ -18,6 +20,7 @@ export function watchWorkers(listener) {
   look = repeat(EVERY_SECONDS, new AbortController().signal, async () => {
     try {
       workers = (await get("workers")).list;
+      isKnown = true;
       for (const each of listeners) each(workers, null);
     } catch (error) {
       for (const each of listeners) each([], error);
