@@ -53,6 +53,7 @@ def test_the_views_of_a_cluster(
     page.script("document.activeElement.blur()")
     take("environments")
     page.open("launch", model="qwen3-coder", engine="vllm")
+    page.one("#launch-own").click()
     page.type("#launch-packages", "ember\n")
     page.wait(lambda: page.all(".chips li"))
     page.type("#launch-packages", "tomli-w==0.1\n")

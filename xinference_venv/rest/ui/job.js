@@ -8,7 +8,7 @@ import { announce, h, repeat } from "./dom.js";
 import { eventList } from "./event_list.js";
 import { follow } from "./events.js";
 import { size, span } from "./format.js";
-import { language, t } from "./i18n.js";
+import { count, language, t } from "./i18n.js";
 import { cancelButton, retryButton } from "./job_actions.js";
 import { hasEnded } from "./jobs.js";
 import { launchOfJob } from "./last.js";
@@ -202,7 +202,7 @@ function step({ name, kind, seconds }) {
 
 function counted(worker) {
   const parts = [];
-  if (worker.total) parts.push(t("job.packages", { done: worker.done ?? 0, total: worker.total }));
+  if (worker.total) parts.push(count("job.packages", worker.total, { done: worker.done ?? 0 }));
   if (worker.total_bytes)
     parts.push(`${size(worker.done_bytes ?? 0)} / ${size(worker.total_bytes)}`);
   else if (worker.done_bytes) parts.push(size(worker.done_bytes));
