@@ -34,9 +34,10 @@ from xinference_venv.actors.protocols import SupervisorProtocol
 from xinference_venv.client import Client
 from xinference_venv.inventory.cluster_state import WorkerSnapshot, WorkerState, WorkerStatus
 from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.environments import Environment, Environments
 from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.inventory import EnvEntry
-from xinference_venv.inventory.reports import Environment, Environments, JobSummary
+from xinference_venv.inventory.reports import JobSummary
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.catalog import ListedModel
 from xinference_venv.planning.key import EnvKey
