@@ -216,7 +216,7 @@ class SimulatedWorker:
         await self.cluster.resolved[job_id, self.address].wait()
         return f"lock-of-{self.group}"
 
-    async def wait(self, job_id: str, since: int, timeout: float) -> JobReport:
+    async def wait(self, job_id: str, since: int = 0, timeout: float = 30.0) -> JobReport:
         """See the worker's own."""
         return await self.board.find(job_id).report(since, timeout)
 
