@@ -200,9 +200,13 @@ class _Remote:
         self, method: str, declared: _Method, /, *arguments: object, **named: object
     ) -> object:
         bound = declared.signature.bind(*arguments, **named).arguments
-        # What is as it is by default is left out: an earlier release may not know it.
+        # An option that is as it is by default is left out: an earlier release may not know it.
         parameters = declared.signature.parameters
-        given = {name: each for name, each in bound.items() if each != parameters[name].default}
+        given = {
+            name: each
+            for name, each in bound.items()
+            if name not in named or each != parameters[name].default
+        }
         value = await self._send(method, {name: to_plain(each) for name, each in given.items()})
         try:
             return from_plain(declared.returns, value, f"the answer to {method!r}")
