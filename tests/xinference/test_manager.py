@@ -320,22 +320,6 @@ def test_a_place_inside_the_store_is_refused(place: Place) -> None:
         replace(place, path=store).manager.create_env()
 
 
-def test_a_changed_host_has_xinference_set_the_environment_up_again(place: Place) -> None:
-    manager = place.launch("lantern<2")
-    mark = manager.env_path / SETUP_MARK
-    mark.write_text("{}")
-    place.host.add("unrelated", "1.0")
-    manager.create_env()
-    assert mark.exists()
-    (place.host.site / "wick-1.0.dist-info").rename(place.host.site / "wick-2.0.dist-info")
-    metadata = place.host.site / "wick-2.0.dist-info" / "METADATA"
-    metadata.write_text(metadata.read_text().replace("Version: 1.0", "Version: 2.0"))
-    manager.create_env()
-    assert not mark.exists()
-    place.install(manager, "lantern<2")
-    assert place.visible()["wick"] == "2.0"
-
-
 def test_an_environment_of_xoscar_is_taken_over_with_what_it_has(place: Place) -> None:
     uv = place.manager._get_uv_path()
     # As xoscar does, but of this Python: uv's choice may be another one of the machine.

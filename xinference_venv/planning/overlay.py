@@ -153,11 +153,13 @@ def still_sound(lock: EnvLock, then: HostFacts, now: HostFacts) -> bool:
     """
     if now.interpreter.platform_digest != then.interpreter.platform_digest:
         return False
-    hidden = hidden_names(lock)
-    return all(
-        _is_same(each, now.by_name.get(each.name))
-        for each in then.distributions
-        if each.name not in hidden
+    return changed_names(then, now) <= hidden_names(lock)
+
+
+def changed_names(then: HostFacts, now: HostFacts) -> frozenset[str]:
+    """What of the host `then` is gone, moved, changed or installed again `now`."""
+    return frozenset(
+        each.name for each in then.distributions if not _is_same(each, now.by_name.get(each.name))
     )
 
 

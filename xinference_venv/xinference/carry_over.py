@@ -49,11 +49,13 @@ def carry_over(
     kept: Iterable[HostDistribution],
     gone: Iterable[HostDistribution],
     host: Iterable[HostDistribution],
+    with_setup: bool,
 ) -> None:
     """Put into `new` what `old` has beyond it, as hard links: packages, files of its users.
 
-    Left behind are the files of the distributions `gone`, what was made for the `host`'s
-    (scripts, data files), and what belongs to the state of `old` alone. What `new` has stays.
+    `with_setup` is that Xinference has set up the old one. Left behind are the files of the
+    distributions `gone`, what was made for the `host`'s (scripts, data files), and what belongs
+    to the state of `old` alone. What `new` has stays.
     """
     made_for_host = {
         *(
@@ -66,6 +68,8 @@ def carry_over(
     behind = (made_for_host | _files_of(gone)) - _files_of(kept)
     try:
         _carry(str(old), str(new), behind)
+        if with_setup and (old / SETUP_MARK).exists():
+            shutil.copy2(old / SETUP_MARK, new / SETUP_MARK)
     except OSError as error:
         raise StoreError(f"could not keep what is in {old}: {error}") from error
 

@@ -20,7 +20,12 @@ from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.pip_config import PipConfig
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.sources import PackageSources
-from xinference_venv.planning.spec import EnvSpec, PlanningFacts, plan_spec
+from xinference_venv.planning.spec import (
+    PROCESS_DISTRIBUTION,
+    EnvSpec,
+    PlanningFacts,
+    plan_spec,
+)
 from xinference_venv.service.host_facts import HostFactsReader
 from xinference_venv.service.open_uv import open_uv
 from xinference_venv.service.places import find_places
@@ -64,6 +69,13 @@ class InstallOptions:
             skip_installed=skip_installed if chosen is None else bool(chosen),
             sources={name: given[name] for name in _SOURCE_NAMES if given.get(name) is not None},
         )
+
+
+def needs_of_process(host: HostFacts) -> tuple[str, ...]:
+    """What every model process imports of the host, as PEP 508."""
+    present = (APPLICATION, PROCESS_DISTRIBUTION)
+    own = (f"{each}=={host.versions[each]}" for each in present if each in host.by_name)
+    return (*own, *application_needs(host).values())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,9 +30,20 @@ from xinference_venv.store.process_scan import users_of
 from xinference_venv.store.use_lock import hold_unused, write_use_hook
 from xinference_venv.uv.interpreters import probe_interpreter
 from xinference_venv.xinference.carry_over import SETUP_MARK, contents_of, own_distributions
-from xinference_venv.xinference.engine import Engine, InstallOptions, Planner
+from xinference_venv.xinference.engine import (
+    Engine,
+    InstallOptions,
+    Planner,
+    needs_of_process,
+)
 from xinference_venv.xinference.rebuild import Change, CurrentEnvironment
-from xinference_venv.xinference.record import RECORD_NAME, Call, InPlaceRecord, still_asked
+from xinference_venv.xinference.record import (
+    RECORD_NAME,
+    Call,
+    InPlaceRecord,
+    still_asked,
+    unmet,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -149,20 +160,40 @@ def _is_sound(engine: Engine, record: InPlaceRecord, host: HostFacts) -> bool:
 
 
 async def _follow_host(engine: Engine, path: Path, host: HostFacts) -> None:
-    """Let an environment that was made over another state of the host be rebuilt, or rebuild it."""
+    """Bring an environment that was made over another state of the host up to this one.
+
+    What needs nothing of an index is done at once, under running processes too if they lose
+    nothing by it. For the rest only a caller knows the sources: Xinference is to set it up again.
+    Raises `InUse` where processes run in what would have to be replaced.
+    """
     record = await asyncio.to_thread(_read, engine, path)
     if record is None or await asyncio.to_thread(_is_sound, engine, record, host):
         return
-    if (await asyncio.to_thread(users_of, [path])).users:
-        _log.warning("the host of %s has changed, and processes run in it: it is left", path)
-    elif record.calls:
-        # Its packages have to be resolved again, with sources that only a caller knows.
-        await asyncio.to_thread(engine.store.disk.unlink, path / SETUP_MARK)
-    else:
-        spec = engine.bare(host, _as_of_now(record.interpreter, host))
-        own = await asyncio.to_thread(own_distributions, path, spec.interpreter)
-        current = CurrentEnvironment(path=path, record=record, own=own)
-        await Change(engine=engine, spec=spec, host=host, current=current).run(None)
+    spec = engine.bare(host, _as_of_now(record.interpreter, host))
+    own = await asyncio.to_thread(own_distributions, path, spec.interpreter)
+    current = CurrentEnvironment(path=path, record=record, own=own)
+    then = await asyncio.to_thread(engine.store.saved_host, record.host_fingerprint)
+    asked = (*record.asked, *needs_of_process(host))
+    missing = unmet(asked, own, current.seen(spec, host))
+    if then is not None:
+        # Whoever uses an environment may have taken something out of it.
+        missing -= unmet(asked, own, current.seen(spec, then))
+    if not missing or not record.calls:
+        _log.info("the host has changed: %s shows it as it is now", path)
+        change = Change(engine=engine, spec=spec, host=host, current=current, keeps_setup=True)
+        await change.run(None)
+        return
+    why = f"the host has changed, and it needs {', '.join(sorted(missing))} now"
+    users = (await asyncio.to_thread(users_of, [path])).users.get(path, ())
+    if users:
+        raise users_error(
+            str(path),
+            users,
+            consequence=f"; {why}, which can't be installed under what runs",
+            hint="unload the models that run in it, then launch again",
+        )
+    _log.info("%s: %s", path, why)
+    await asyncio.to_thread(engine.store.disk.unlink, path / SETUP_MARK)
 
 
 async def _chosen_interpreter(engine: Engine, host: HostFacts, python: str | None) -> Interpreter:

@@ -22,7 +22,7 @@ from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.displacement import names_in
 from xinference_venv.planning.host import HostDistribution, HostFacts
 from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role, locked_distributions
-from xinference_venv.planning.overlay import hidden_by, host_part, shown_names
+from xinference_venv.planning.overlay import changed_names, hidden_by, host_part, shown_names
 from xinference_venv.planning.pylock import Resolution
 from xinference_venv.planning.requirements import Origin, RequirementLine
 from xinference_venv.planning.source_builds import with_built
@@ -110,12 +110,16 @@ class Plan:
 
 @dataclass(kw_only=True)
 class Change:
-    """One change of the environment `current`, to what `spec` says over this host."""
+    """One change of the environment `current`, to what `spec` says over this host.
+
+    With `keeps_setup` it asks nothing more of Xinference: what that has set up stays set up.
+    """
 
     engine: Engine
     spec: EnvSpec
     host: HostFacts
     current: CurrentEnvironment
+    keeps_setup: bool = False
 
     @property
     def path(self) -> Path:
@@ -339,7 +343,14 @@ class Change:
         unlink_from_cache(staged, _WRITTEN_IN_PLACE, self.spec.interpreter)
         if self.path.exists():
             host = self.host.distributions
-            carry_over(self.path, staged, kept=plan.kept, gone=plan.gone, host=host)
+            carry_over(
+                self.path,
+                staged,
+                kept=plan.kept,
+                gone=plan.gone,
+                host=host,
+                with_setup=self.keeps_setup,
+            )
         disk = self.engine.store.disk
         replaced = {}
         if plan.lock.inherit is InheritMode.HOST:
@@ -383,11 +394,13 @@ class Change:
         record = self.current.record
         if record is None:
             return "what another program made there"
-        if record.host_fingerprint != self.host.fingerprint:
+        then = self.engine.store.saved_host(record.host_fingerprint)
+        if then is None:
             return "what has changed on the host"
-        shown, will_be = (
-            shown_names(lock, self.host, self.spec.alone) for lock in (record.lock, plan.lock)
-        )
+        shown = shown_names(record.lock, then, self.spec.alone)
+        will_be = shown_names(plan.lock, self.host, self.spec.alone)
+        # The host has taken these away itself.
+        shown -= changed_names(then, self.host)
         lost = [each.name for each in plan.gone]
         lost += sorted((shown - will_be) if self.spec.sees_host else ())
         return ", ".join(dict.fromkeys(lost))

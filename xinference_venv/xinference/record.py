@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from xinference_venv._util.records import Record
-from xinference_venv.planning.host import HostFacts, Interpreter
+from xinference_venv.planning.host import HostDistribution, HostFacts, Interpreter
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.requirements import Origin, RequirementLine
 
@@ -63,6 +64,20 @@ def still_asked(
         if requirement.specifier.contains(found, prereleases=True):
             held.append(text)
     return tuple(held)
+
+
+def unmet(asked: Iterable[str], own: Iterable[HostDistribution], seen: HostFacts) -> frozenset[str]:
+    """What an environment lacks with what it sees, as PEP 508: of what was `asked`, and of what
+    its `own` distributions require.
+    """
+    needed = [Requirement(text) for text in asked]
+    needed += [need.requirement for each in own for need in seen.needs[each.name]]
+    return frozenset(
+        f"{each.name}{each.specifier}"
+        for each in needed
+        if (found := seen.versions.get(canonicalize_name(each.name))) is None
+        or not each.specifier.contains(found, prereleases=True)
+    )
 
 
 def with_call(
