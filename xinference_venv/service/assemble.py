@@ -340,7 +340,5 @@ def raise_faults(faults: Sequence[str]) -> None:
             {
                 "faults": list(faults[:100]),
                 "phase": Phase.VERIFYING.value,
-                "hint": "a file of uv's cache may have been changed in place:"
-                " run `uv cache clean` for the package named, and launch again",
             },
         )

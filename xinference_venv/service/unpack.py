@@ -8,6 +8,7 @@ thrown away; from there it is checked and moved into the store. With all there n
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +18,7 @@ from typing import Protocol
 
 from xinference_venv._util.disk_threads import BUILDING
 from xinference_venv._util.humanize import counted
-from xinference_venv.errors import InstallFailed, UvFailed
+from xinference_venv.errors import InstallFailed, UvFailed, VerificationFailed
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.transfer import Transfer
 from xinference_venv.planning.lock import EnvLock
@@ -34,6 +35,8 @@ from xinference_venv.store.store import Store
 from xinference_venv.uv.installer import Builder
 from xinference_venv.uv.messages import InstallProgress, Progress, could_not_fetch
 from xinference_venv.uv.subprocess import Uv
+
+_log = logging.getLogger(__name__)
 
 
 class FetchesWheels(Protocol):
@@ -117,12 +120,31 @@ class Unpacking:
         )
         placed = with_places(lock, str(self.store.layout.wheels))
         progress = InstallProgress(total=total, sizes=sizes)
-        records, contested = await self._round(placed, keys, folder, 0, progress)
-        for number, name in enumerate(contested, 1):
+        damaged: list[str] = []
+        while True:
+            sound = tuple(each for each in placed.packages if each["name"] not in damaged)
+            try:
+                records, contested = await self._round(
+                    replace(placed, packages=sound), keys, folder, 0, progress
+                )
+                break
+            except VerificationFailed as error:
+                name = error.details.get("package")
+                if not isinstance(name, str) or name not in names or name in damaged:
+                    raise
+                # Whoever wrote into a file of an environment in place wrote into uv's cache.
+                _log.warning("%s in uv's cache: it is fetched again", error.message)
+                damaged.append(name)
+        for number, name in enumerate([*contested, *damaged], 1):
             # Of two owners of one path only one has its file, so each is installed by itself.
             alone = tuple(each for each in placed.packages if each["name"] == name)
             more, _ = await self._round(
-                replace(placed, packages=alone), keys, folder, number, progress
+                replace(placed, packages=alone),
+                keys,
+                folder,
+                number,
+                progress,
+                fresh_cache=name in damaged,
             )
             records |= more
         size = sum(each.size_bytes for each in records.values())
@@ -138,6 +160,8 @@ class Unpacking:
         folder: Path,
         number: int,
         progress: InstallProgress,
+        *,
+        fresh_cache: bool = False,
     ) -> tuple[dict[str, PackageRecord], Sequence[str]]:
         """Install a lock into an empty environment and take it apart; also who shares a path."""
         transfer = Transfer()
@@ -169,9 +193,10 @@ class Unpacking:
                 seconds_left=transfer.seconds_left(step.total_bytes) if fetches else None,
             )
 
-        builder = self._builder(folder, number)
-        # An attempt with another lock may have ended before it was taken apart.
-        await BUILDING.finish(self.store.disk.discard, builder.env, self.store.layout.trash)
+        builder = self._builder(folder, number, fresh_cache=fresh_cache)
+        # An attempt with another lock, or with what is damaged, may have ended in the middle.
+        for left in (builder.env, _trees_of(builder.env)):
+            await BUILDING.finish(self.store.disk.discard, left, self.store.layout.trash)
         await builder.make_empty()
         if number == 0:
             # uv is asked over the empty environment what its cache lacks.
@@ -242,7 +267,7 @@ class Unpacking:
     ) -> tuple[dict[str, PackageRecord], Sequence[str]]:
         site_packages = site_packages_of(env)
         check_placement(env, site_packages)
-        into = folder / f"trees-of-{env.name}"
+        into = _trees_of(env)
         try:
             split = split_environment(env, site_packages, keys, into)
         except OSError as error:
@@ -258,11 +283,17 @@ class Unpacking:
             self.store.disk.discard(left, self.store.layout.trash)
         return {each.key.name: each for each in records}, split.contested
 
-    def _builder(self, folder: Path, number: int) -> Builder:
+    def _builder(self, folder: Path, number: int, *, fresh_cache: bool) -> Builder:
         return Builder(
             uv=self.uv,
             spec=self.spec,
             env=folder / f"unpacked-{number}",
             scratch=folder,
             deadline=self.deadline,
+            fresh_cache=fresh_cache,
         )
+
+
+def _trees_of(env: Path) -> Path:
+    """Where the packages of an environment are moved to."""
+    return env.with_name(f"trees-of-{env.name}")

@@ -203,12 +203,13 @@ def install(
     sources: PackageSources,
     allow_source_builds: bool = True,
     build_constraints: str | None = None,
+    cache: str | None = None,
     secrets: frozenset[str] = frozenset(),
 ) -> UvCommand:
     """Install exactly a PEP 751 lock file, hashes checked, nothing resolved.
 
     The sources serve what a source distribution needs for being built, within the
-    `build_constraints` (a file's path).
+    `build_constraints` (a file's path). `cache` is a folder to take instead of uv's own.
     """
     arguments = [
         *("pip", "install", "--requirements", lock, "--python", python, "--no-config"),
@@ -225,6 +226,8 @@ def install(
         arguments += ["--no-build-isolation"]
     if build_constraints is not None:
         arguments += ["--build-constraints", build_constraints]
+    if cache is not None:
+        arguments += ["--cache-dir", cache]
     return UvCommand(
         arguments=tuple(arguments), configuration=_index_configuration(sources), secrets=secrets
     )
@@ -248,10 +251,10 @@ def build(
         python=python,
         sources=sources,
         build_constraints=build_constraints,
+        cache=cache,
         secrets=secrets,
     )
-    place = () if cache is None else ("--cache-dir", cache)
-    return replace(made, arguments=(*made.arguments, "--link-mode", "symlink", *place))
+    return replace(made, arguments=(*made.arguments, "--link-mode", "symlink"))
 
 
 def look_up(made: UvCommand) -> UvCommand:

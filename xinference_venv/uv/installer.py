@@ -33,13 +33,17 @@ _UNPACKED_SOURCE = "src"
 
 @dataclass(kw_only=True)
 class Builder:
-    """One build, of an environment at `env`; `scratch` is a private folder for it."""
+    """One build, of an environment at `env`; `scratch` is a private folder for it.
+
+    With `fresh_cache` it fetches all that it installs, whatever uv's cache has.
+    """
 
     uv: Uv
     spec: EnvSpec
     env: Path
     scratch: Path
     deadline: float
+    fresh_cache: bool = False
 
     async def make_empty(self) -> None:
         """Make the empty environment; raises `BuildFailed`."""
@@ -85,6 +89,7 @@ class Builder:
             python=str(self.env / "bin" / "python"),
             sources=self.spec.sources_without_backend(),
             allow_source_builds=self.spec.allow_source_builds,
+            cache=str(self.scratch / "uv-cache") if self.fresh_cache else None,
             secrets=secrets_of(urls),
         )
 

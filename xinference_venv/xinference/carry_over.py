@@ -11,6 +11,7 @@ from pathlib import Path
 from xinference_venv.errors import StoreError
 from xinference_venv.planning.host import HostDistribution, Interpreter
 from xinference_venv.store.envs.inspect import site_packages_of
+from xinference_venv.store.envs.real_files import is_never_written
 from xinference_venv.store.host.scan import scan_distributions
 from xinference_venv.store.packages.record_file import read_file_list
 from xinference_venv.store.paths import LAYER_NAME
@@ -51,7 +52,8 @@ def carry_over(
     host: Iterable[HostDistribution],
     with_setup: bool,
 ) -> None:
-    """Put into `new` what `old` has beyond it, as hard links: packages, files of its users.
+    """Put into `new` what `old` has beyond it, packages and files of its users: the same files
+    where they are its own, else copies.
 
     `with_setup` is that Xinference has set up the old one. Left behind are the files of the
     distributions `gone`, what was made for the `host`'s (scripts, data files), and what belongs
@@ -101,6 +103,9 @@ def _link(entry: os.DirEntry[str], target: str) -> None:
     if entry.is_symlink():
         os.symlink(os.readlink(entry.path), target)
         return
+    if _is_shared(entry):
+        shutil.copy2(entry.path, target)
+        return
     try:
         os.link(entry.path, target)
     except OSError:
@@ -108,21 +113,11 @@ def _link(entry: os.DirEntry[str], target: str) -> None:
         shutil.copy2(entry.path, target)
 
 
-def unlink_from_cache(env: Path, names: Collection[str], interpreter: Interpreter) -> None:
-    """Give an environment Python files of its own of some distributions.
+def _is_shared(entry: os.DirEntry[str]) -> bool:
+    """Whether a file is one with that of another place, and may be written into.
 
-    uv links files of its cache: what is written into them in place would be in every
-    environment. Raises `StoreError`.
+    An environment that another program made shares its files with uv's cache: what is written
+    into one in place would be in every environment.
     """
-    for each in own_distributions(env, interpreter):
-        if each.name not in names:
-            continue
-        for path in read_file_list(each.location, each.name, each.metadata).inside:
-            if not path.endswith(".py"):
-                continue
-            file = os.path.join(each.location, path)
-            try:
-                shutil.copy2(file, f"{file}.xinference-venv")
-                os.replace(f"{file}.xinference-venv", file)
-            except OSError as error:
-                raise StoreError(f"could not copy {file}: {error}") from error
+    found = entry.stat(follow_symlinks=False)
+    return found.st_nlink > 1 and not is_never_written(entry.name, found.st_size)

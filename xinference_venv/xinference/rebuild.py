@@ -31,7 +31,7 @@ from xinference_venv.service.assemble import Assembly, raise_faults
 from xinference_venv.service.phases import in_phase
 from xinference_venv.service.prepare import staging_folder
 from xinference_venv.settings import InheritMode
-from xinference_venv.store.envs.inspect import inspect_env, site_packages_of
+from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.store.envs.proofs import is_proved, keep_proof
 from xinference_venv.store.process_scan import users_of
 from xinference_venv.store.sweep import sweep
@@ -49,12 +49,7 @@ from xinference_venv.xinference.application import (
     possible_bounds,
     prove_application,
 )
-from xinference_venv.xinference.carry_over import (
-    carry_over,
-    contents_of,
-    own_distributions,
-    unlink_from_cache,
-)
+from xinference_venv.xinference.carry_over import carry_over, contents_of, own_distributions
 from xinference_venv.xinference.engine import Engine
 from xinference_venv.xinference.installation import Installation
 from xinference_venv.xinference.path_guard import link_replaced, write_guard
@@ -68,9 +63,6 @@ from xinference_venv.xinference.record import (
 from xinference_venv.xinference.swap import put_in_place
 
 _log = logging.getLogger(__name__)
-
-# Xinference writes into files of these when they are installed.
-_WRITTEN_IN_PLACE = frozenset({"vllm", "vllm-spark2-5-plugin"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,11 +307,8 @@ class Change:
         wheels = await assembly.wheels_for(plan.lock, folder, make=installation.make)
         lock = with_built(plan.lock, wheels)
         await installation.make(lock, assembly.builder(folder, staged))
-        site = site_packages_of(staged)
-        inspection = await asyncio.to_thread(inspect_env, staged, site)
         await finish_in_thread(self._furnish, plan, staged)
-        visible = in_phase(Phase.VERIFYING, assembly.check_visible(lock, staged))
-        raise_faults([*inspection.faults, *await visible])
+        raise_faults(await in_phase(Phase.VERIFYING, assembly.check_visible(lock, staged)))
         if plan.contradictions:
             await in_phase(Phase.VERIFYING, self._prove_application(plan, staged))
         return lock
@@ -340,7 +329,6 @@ class Change:
 
     def _furnish(self, plan: Plan, staged: Path) -> None:
         """What of the new environment is neither uv's nor the layer's."""
-        unlink_from_cache(staged, _WRITTEN_IN_PLACE, self.spec.interpreter)
         if self.path.exists():
             host = self.host.distributions
             carry_over(

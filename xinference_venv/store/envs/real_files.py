@@ -72,6 +72,12 @@ def missing_files(sources: Mapping[str, Source], folder: Path) -> Iterator[str]:
                 yield os.path.relpath(path, folder)
 
 
+def is_never_written(name: str, size_bytes: int) -> bool:
+    """Whether a file is one that two environments can share: bytecode, a large shared object."""
+    is_object = ".so" in name and _SHARED_OBJECT.search(name) is not None
+    return name.endswith(".pyc") or (is_object and size_bytes > _LARGE_BYTES)
+
+
 class _Way(Enum):
     """How a file is placed: as one of the environment's own, as one inode with the store's or a
     link to the host's, or as a symbolic link with the same text.

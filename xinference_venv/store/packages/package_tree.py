@@ -373,9 +373,9 @@ class _Finishing:
             raise VerificationFailed(
                 f"{self.installed.name} has other content than its RECORD says: {path}",
                 {
+                    "package": self.installed.name,
                     "faults": [path],
-                    "hint": "a file of uv's cache may have been changed in place:"
-                    f" run `uv cache clean {self.installed.name}`, and launch again",
+                    "hint": "ask for another version of it, or have its index repaired",
                 },
             )
         elif row.size is not None and row.size != found.st_size:
