@@ -33,5 +33,8 @@ nitpicky = True
 # what only our own modules hand to each other is not documented.
 nitpick_ignore_regex = [
     ("py:class", r"(collections\.abc|_?asyncio)\..*|Callable\[.*|FastAPI"),
-    ("py:class", r"xinference_venv\..*|Limits|Plain|T|UnreachableWorker|WorkerStatus"),
+    (
+        "py:class",
+        r"xinference_venv\..*|ActorClass|Limits|ModelProcess|Plain|T|UnreachableWorker|WorkerStatus",
+    ),
 ]

@@ -45,9 +45,14 @@ def test_a_worker_that_is_asked_to_end_cancels_its_build_and_leaves_the_cluster(
         stderr=subprocess.PIPE,
         text=True,
     )
-    index.wait_for_request("/simple/toy-model/", timeout=60)
-    children = psutil.Process(worker.process.pid).children(recursive=True)
-    assert any("uv" in child.name() for child in children)
+    children: list[psutil.Process] = []
+
+    def resolves() -> bool:
+        # The worker asks the index itself first: can it be reached?
+        children[:] = psutil.Process(worker.process.pid).children(recursive=True)
+        return any("uv" in child.name() for child in children)
+
+    eventually(resolves, lambda: worker.said)
     worker.process.send_signal(number)
     # One who is impatient does no harm.
     worker.process.send_signal(number)

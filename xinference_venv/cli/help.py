@@ -49,6 +49,14 @@ VARIABLES = (
     ),
     ("XINFERENCE_VIRTUAL_ENV_UV_PROCESSES", "how many uv processes run at once (default: 5)"),
     (
+        "XINFERENCE_VIRTUAL_ENV_RELAY",
+        "auto, on or off: which wheels come through another worker (default: auto)",
+    ),
+    (
+        "XINFERENCE_VIRTUAL_ENV_RELAY_MAX_BYTES",
+        "what wheels that were fetched for others may take (default: 10GB)",
+    ),
+    (
         "XINFERENCE_VIRTUAL_ENV_PATIENCE",
         "seconds without progress after which uv is stopped (default: 120)",
     ),
