@@ -7,13 +7,13 @@ seconds and given by the caller.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from xinference_venv.errors import JobCancelled, VirtualEnvError, WorkerUnavailable
 from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.jobs import EVENTS_KEPT, JobEvent, Phase
-from xinference_venv.inventory.replicas import Replica, error_of, is_lost, phase_of
+from xinference_venv.inventory.replicas import Replica, error_of, phase_of
 from xinference_venv.inventory.reports import JobReport, JobSummary
 
 AGAIN_SECONDS = 0.25
@@ -81,17 +81,27 @@ class LaunchState:
     _finishing: set[str] = field(default_factory=set)
     _releasing: set[str] = field(default_factory=set)
     _is_cancelled: bool = False
+    _running: dict[str, None] = field(default_factory=dict, init=False)
+    """The addresses of the workers that have not ended, in their order."""
+    _failed: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        # What is looked at after each event of each worker is counted, not gone through.
+        self._running = {
+            address: None for address, each in self.replicas.items() if not each.phase.is_last
+        }
+        self._failed = sum(each.has_failed for each in self.replicas.values())
 
     @property
     def is_over(self) -> bool:
         """Whether no worker has anything left to do."""
-        return not self._running() and not self._releasing
+        return not self._running and not self._releasing
 
     def begin(self, failed: Mapping[str, VirtualEnvError], *, at: float) -> Instructions:
         """Follow every worker but those where the job could not be started, each with its error."""
         for address, error in failed.items():
             self._fail(address, error, at)
-        asked = tuple(AskForNews(address=each.worker_address, since=0) for each in self._running())
+        asked = tuple(AskForNews(address=address, since=0) for address in self._running)
         return (*asked, *self._judged(at))
 
     def heard(self, address: str, report: JobReport, *, at: float) -> Instructions:
@@ -106,8 +116,13 @@ class LaunchState:
                 # Its packages are being fetched, though no byte may have come yet.
                 self._fetching.add(address)
             self._add(replace(event, worker_address=address))
-        self.replicas[address] = replace(
-            self.replicas[address], phase=report.phase, result=report.result, error=report.error
+        self._put(
+            replace(
+                self.replicas[address],
+                phase=report.phase,
+                result=report.result,
+                error=report.error,
+            )
         )
         if report.phase.is_last:
             return self._judged(at)
@@ -195,26 +210,26 @@ class LaunchState:
         done: Instructions = ()
         if self._is_lost():
             done = (*self._cancel(at), *self._give_back())
-        waited_for = self._releasing or any(not self._goes_on(each) for each in self._running())
+        waited_for = self._releasing or any(not self._goes_on(each) for each in self._running)
         if self.outcome is None and not waited_for:
             ended = phase_of(list(self.replicas.values()), self.require)
             self.outcome = ended if ended.is_last else Phase.FAILED
         return done
 
     def _is_lost(self) -> bool:
-        return self._is_cancelled or is_lost(list(self.replicas.values()), self.require)
+        return self._is_cancelled or len(self.replicas) - self._failed < self.require
 
     def _cancel(self, at: float) -> Instructions:
         """Cancel, each once, the workers of a lost launch that do not download yet."""
         cancelled = []
-        for each in self._running():
-            address = each.worker_address
+        for address in self._running:
             if address in self._cancelled:
                 continue
+            each = self.replicas[address]
             if self._is_cancelled or (address not in self.unheard and not self._downloads(each)):
                 self._cancelled.add(address)
                 cancelled.append(CancelJob(address=address))
-            elif address not in self.unheard | self._finishing:
+            elif address not in self.unheard and address not in self._finishing:
                 self._finishing.add(address)
                 words = "other workers failed; it finishes its downloads, which are kept"
                 self._say(address, each.phase, words, at)
@@ -224,9 +239,9 @@ class LaunchState:
         further = list(Phase).index(replica.phase) >= _DOWNLOADING
         return further or replica.worker_address in self._fetching
 
-    def _goes_on(self, replica: Replica) -> bool:
+    def _goes_on(self, address: str) -> bool:
         """Whether a worker may finish, and the caller does not wait for it."""
-        return replica.worker_address in self._finishing - self._cancelled
+        return address in self._finishing and address not in self._cancelled
 
     def _give_back(self) -> Instructions:
         """Give back the leases of a lost launch, each once."""
@@ -249,9 +264,6 @@ class LaunchState:
     def _question(self, address: str, *, pause: float = 0.0) -> AskForNews:
         return AskForNews(address=address, since=self._since.get(address, 0), pause=pause)
 
-    def _running(self) -> Sequence[Replica]:
-        return [each for each in self.replicas.values() if not each.phase.is_last]
-
     def _fail(self, address: str, error: VirtualEnvError, at: float) -> None:
         self._end(address, Phase.FAILED, error)
         self._say(address, Phase.FAILED, error.message, at)
@@ -262,7 +274,15 @@ class LaunchState:
 
     def _end(self, address: str, phase: Phase, error: VirtualEnvError) -> None:
         ended = replace(self.replicas[address], phase=phase, result=None, error=Failure.of(error))
-        self.replicas[address] = ended
+        self._put(ended)
+
+    def _put(self, replica: Replica) -> None:
+        """How a worker is going from now on."""
+        address = replica.worker_address
+        self._failed += replica.has_failed - self.replicas[address].has_failed
+        self.replicas[address] = replica
+        if replica.phase.is_last:
+            self._running.pop(address, None)
 
     def _say(self, address: str, phase: Phase, message: str, at: float) -> None:
         self._add(JobEvent(seq=0, at=at, phase=phase, message=message, worker_address=address))

@@ -39,6 +39,11 @@ class Replica(Record, name="replica"):
     result: PreparedEnvironment | None = None
     error: Failure | None = None
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether it can't become ready any more."""
+        return self.phase in (Phase.FAILED, Phase.CANCELLED)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SurveyAnswer:
@@ -101,8 +106,7 @@ def assign_sources(
 
 def is_lost(replicas: Sequence[Replica], require: int) -> bool:
     """Whether a launch can't have as many ready replicas any more as it requires."""
-    failed = sum(each.phase in (Phase.FAILED, Phase.CANCELLED) for each in replicas)
-    return len(replicas) - failed < require
+    return len(replicas) - sum(each.has_failed for each in replicas) < require
 
 
 def phase_of(replicas: Sequence[Replica], require: int) -> Phase:
