@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import fakes
+from xinference_venv.inventory.in_place import InPlaceRecord
 from xinference_venv.planning.requirements import Origin
 from xinference_venv.xinference.record import (
     Call,
-    InPlaceRecord,
     still_asked,
     with_call,
     without_missing,

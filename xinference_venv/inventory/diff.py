@@ -80,7 +80,7 @@ def check_one(text: str, found: Sequence[Environment], *, workers: bool) -> None
             {"hint": f"name one of: {', '.join(sorted(named))}"},
         )
     for each in found:
-        if each.entry.env_id is None:
+        if not each.entry.has_known_packages:
             state = each.entry.state
             raise InvalidInput(f"nothing is known of the packages of {text!r}: it is {state}")
 

@@ -18,11 +18,14 @@ from xinference_venv.planning.lock import EnvLock, Role
 
 
 class EnvState(StrEnum):
-    """`UNMANAGED`: a directory that an older version left; it is never modified."""
+    """`IN_PLACE`: an environment of the drop-in for Xinference, which changes it in its place.
+    `UNMANAGED`: a directory that an older version left; it is never modified.
+    """
 
     READY = "ready"
     BUILDING = "building"
     BROKEN = "broken"
+    IN_PLACE = "in-place"
     UNMANAGED = "unmanaged"
 
 

@@ -44,7 +44,8 @@ class DirectoryUser(Record, name="user of a directory"):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnvEntry(Record, name="environment entry"):
-    """One environment as a key finds it, or an unmanaged directory that an older version left.
+    """One environment as a key finds it, one that the drop-in for Xinference changes in its
+    place, or an unmanaged directory that an older version left.
 
     `size_bytes` counts the environment's own files and the trees of packages that it alone shows,
     bytecode included; None when unknown. `shared_bytes` are those of trees that others show as
@@ -53,8 +54,8 @@ class EnvEntry(Record, name="environment entry"):
     `shared_with` are the other keys that refer to the same environment. Times are in seconds since
     the epoch. `reason` says why a broken one is broken, or that an unmanaged one is a link.
 
-    Of an unmanaged one, `layout` says which version left it (``v1`` to ``v4``), and `users` are
-    the processes that use it; nothing is known of `unknown_users` others, whom the system
+    Of the last two, `layout` says of which version its place is (``v1`` to ``v4``), and `users`
+    are the processes that use it; nothing is known of `unknown_users` others, whom the system
     does not let us look at.
     """
 
@@ -78,6 +79,11 @@ class EnvEntry(Record, name="environment entry"):
     created: float | None = None
     last_used: float | None = None
     changed_on_host: tuple[str, ...] = ()
+
+    @property
+    def has_known_packages(self) -> bool:
+        """Whether it is known what brought its packages."""
+        return self.env_id is not None or self.state is EnvState.IN_PLACE
 
     @property
     def total_bytes(self) -> int | None:

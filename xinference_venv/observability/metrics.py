@@ -104,7 +104,8 @@ INSTALLED = _counter(
 )
 ENVIRONMENTS = _gauge(
     "environments",
-    "Environments: ready, building, broken, or unmanaged (left by older versions).",
+    "Environments: ready, building, broken, in-place (of the drop-in for Xinference), or unmanaged"
+    " (left by older versions).",
     "state",
 )
 KEYS = _gauge(

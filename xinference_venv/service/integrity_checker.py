@@ -13,15 +13,19 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from xinference_venv._util.disk_threads import UPKEEP
 from xinference_venv.errors import DeadlineExceeded, JobCancelled, StoreError, VirtualEnvError
+from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.reports import Finding
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.service.launch_service import LaunchService
+from xinference_venv.store.envs.broken_marker import bounded
 from xinference_venv.store.envs.verify import broken_at_a_glance, check_env, due_envs
+from xinference_venv.store.in_place import in_place_faults
 from xinference_venv.store.packages.retention import remove_additions
 from xinference_venv.store.store import Store
 
@@ -59,8 +63,10 @@ class IntegrityChecker:
     ) -> dict[EnvKey, Finding]:
         """Look closely at the environments of these keys, and rebuild broken ones on request.
 
-        What is being built, was left by older versions, or is gone by now, is left out.
+        What is being built, was left by older versions, or is gone by now, is left out. One that
+        is changed in its place is set up again by who changes it.
         """
+        in_place = [each for each in entries if each.state is EnvState.IN_PLACE]
         env_ids = {each.key: each.env_id for each in entries if each.env_id is not None}
         faults = {}
         began = time.time()
@@ -77,7 +83,34 @@ class IntegrityChecker:
                 repaired=hindrance is None if seen and repair else None,
                 not_repaired=hindrance,
             )
+        for entry in in_place:
+            seen = await self._looked_at(Path(entry.real_path))
+            findings[entry.key] = Finding(
+                faults=seen,
+                repaired=False if seen and repair else None,
+                not_repaired="Xinference sets it up: launch the model again there, after"
+                " `xinference-venv remove` if need be"
+                if seen and repair
+                else None,
+            )
         return findings
+
+    async def _looked_at(self, env: Path) -> tuple[str, ...]:
+        """What is wrong with an environment that is changed in its place."""
+
+        def look() -> tuple[str, ...]:
+            return bounded(list(in_place_faults(self.store.disk, env, pause)))
+
+        ended = threading.Event()
+
+        def pause() -> None:
+            if ended.is_set() or self._stopped.is_set():
+                raise JobCancelled("the check was stopped")
+
+        try:
+            return await asyncio.to_thread(look)
+        finally:
+            ended.set()
 
     async def _checked(
         self, env_id: str, hashes: bool, since: float = math.inf

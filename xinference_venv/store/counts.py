@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.in_place import IN_PLACE_RECORD_NAME
 from xinference_venv.inventory.lease import Holder
 from xinference_venv.store.host_files import free_bytes
 from xinference_venv.store.legacy.layouts import old_directories
@@ -48,7 +49,9 @@ def count_store(store: Store) -> StoreCounts:
             environments[EnvState.BROKEN] += 1
         else:
             environments[EnvState.READY] += 1
-    environments[EnvState.UNMANAGED] = sum(1 for _ in old_directories(store.layout, places))
+    for each in old_directories(store.layout, places):
+        in_place = not each.is_link and (each.path / IN_PLACE_RECORD_NAME).exists()
+        environments[EnvState.IN_PLACE if in_place else EnvState.UNMANAGED] += 1
     leases = Counter(
         holder for env_id in store.leases.env_ids() for _, holder in store.leases.of(env_id)
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from itertools import starmap
+from pathlib import Path
 
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.env import EnvRecord, EnvState
@@ -11,7 +13,9 @@ from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.lease import Holder, JudgedLease, Lease
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.overlay import hidden_names
 from xinference_venv.store.host.changes import HostChanges, shown_among
+from xinference_venv.store.in_place import read_in_place
 from xinference_venv.store.keys import KeyPlace
 from xinference_venv.store.legacy.layouts import old_entries
 from xinference_venv.store.store import Store
@@ -29,9 +33,12 @@ def entries_of(store: Store, wanted: Selection = _EVERY) -> list[EnvEntry]:
             sharing[env_id].append(key)
     # Most environments are not in use, and have no folder of leases.
     leased = store.leases.env_ids()
-    entries = old_entries(store.layout, store.disk, places, wanted)
     trees = TreeUses(store=store, env_ids=sharing.keys())
     changes = HostChanges(store=store)
+    entries = [
+        _with_host_changes(store, entry, changes)
+        for entry in old_entries(store.layout, store.disk, places, wanted)
+    ]
     for place in places:
         if place.env_id is not None and wanted.matches(place.key):
             leases = store.leases.of(place.env_id) if place.env_id in leased else []
@@ -45,6 +52,20 @@ def entries_of(store: Store, wanted: Selection = _EVERY) -> list[EnvEntry]:
 def models_of(store: Store) -> tuple[str, ...]:
     """The names of the models that keys with an environment are of, in order."""
     return tuple(sorted({key.model_name for key, _ in store.links()}))
+
+
+def _with_host_changes(store: Store, entry: EnvEntry, changes: HostChanges) -> EnvEntry:
+    """An entry of an old place, of one that is changed in its place with what the host changed."""
+    if entry.state is not EnvState.IN_PLACE:
+        return entry
+    try:
+        record = read_in_place(store.disk, Path(entry.real_path))
+    except (InvalidRecord, StoreError):
+        record = None
+    if record is None:
+        return entry
+    changed = {mark.name for mark in changes.since(record.host_fingerprint)}
+    return replace(entry, changed_on_host=tuple(sorted(changed - hidden_names(record.lock))))
 
 
 def _entry(

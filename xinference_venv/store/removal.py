@@ -43,7 +43,7 @@ def remove_entries(store: Store, entries: Sequence[EnvEntry]) -> list[Removed]:
     done: dict[str, Removed] = {}
     ours: list[tuple[EnvEntry, str]] = []
     for entry in entries:
-        if entry.state is EnvState.UNMANAGED:
+        if entry.state in (EnvState.UNMANAGED, EnvState.IN_PLACE):
             done[entry.path] = _remove_old(store, entry)
         elif entry.env_id is None or store.env_of(entry.key) != entry.env_id:
             done[entry.path] = Removed(entry=entry)

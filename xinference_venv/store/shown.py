@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xinference_venv.errors import InvalidInput, InvalidRecord, StoreError
-from xinference_venv.inventory.env import KeyRecord
+from xinference_venv.inventory.env import EnvState, KeyRecord
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.packages import (
     Package,
@@ -29,6 +29,7 @@ from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.view import PATHS_NAME, Place, ViewLink
 from xinference_venv.store.envs.contents import installed_in
 from xinference_venv.store.envs.view_record import ViewRecord, read_view
+from xinference_venv.store.in_place import packages_in_place
 from xinference_venv.store.packages.tree_files import SITE
 from xinference_venv.store.paths import VIEW_NAME
 from xinference_venv.store.store import Store
@@ -186,7 +187,9 @@ def packages_of(store: Store, entry: EnvEntry, places: PackagePlaces) -> tuple[P
     What an older version made has no lock: then they are what is found there.
     """
     there = {each.name: each for each in installed_in(Path(entry.real_path))}
-    if entry.env_id is None:
+    if entry.state is EnvState.IN_PLACE:
+        distributions = packages_in_place(store.disk, Path(entry.real_path))
+    elif entry.env_id is None:
         why = "the reason was not recorded"
         distributions = [
             LockedDistribution(name=each.name, role=Role.INSTALLED, version=each.version, why=why)

@@ -78,6 +78,13 @@ def write_use_hook(disk: Disk, env: Path) -> None:
             disk.write(path, text.encode(), durable=False)
 
 
+def note_launch(env: Path) -> None:
+    """Note that an environment is launched now, as the time of its lock's file."""
+    # Of another user's file the time stays; it only shows when it was last used.
+    with suppress(OSError):
+        os.utime(env / USE_NAME)
+
+
 def share_use_lock(old: Path, new: Path) -> bool:
     """Let what takes the place of an environment have the lock that processes of the old one hold.
 

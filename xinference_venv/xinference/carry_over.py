@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from xinference_venv.errors import StoreError
+from xinference_venv.inventory.in_place import IN_PLACE_RECORD_NAME
 from xinference_venv.planning.host import HostDistribution, Interpreter
 from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.store.envs.real_files import is_never_written
@@ -17,12 +18,11 @@ from xinference_venv.store.packages.record_file import read_file_list
 from xinference_venv.store.paths import LAYER_NAME
 from xinference_venv.store.use_lock import HOOK_NAMES
 from xinference_venv.xinference.path_guard import GUARD_NAMES
-from xinference_venv.xinference.record import RECORD_NAME
 
 # By which Xinference knows that an environment needs no further step. After a change it does.
 SETUP_MARK = ".xinference_setup_done"
 _NOT_CARRIED = frozenset(
-    {LAYER_NAME, RECORD_NAME, SETUP_MARK, "__pycache__", *GUARD_NAMES, *HOOK_NAMES}
+    {LAYER_NAME, IN_PLACE_RECORD_NAME, SETUP_MARK, "__pycache__", *GUARD_NAMES, *HOOK_NAMES}
 )
 
 

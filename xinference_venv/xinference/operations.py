@@ -19,15 +19,17 @@ from xinference_venv.errors import (
     NotFound,
     StoreError,
 )
+from xinference_venv.inventory.in_place import InPlaceRecord
 from xinference_venv.inventory.inventory import users_error
 from xinference_venv.planning.host import HostFacts, Interpreter
 from xinference_venv.planning.overlay import still_sound
 from xinference_venv.planning.requirements import Origin
 from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.settings import InheritMode
+from xinference_venv.store.in_place import read_in_place
 from xinference_venv.store.locks import hold_lock
 from xinference_venv.store.process_scan import users_of
-from xinference_venv.store.use_lock import hold_unused, write_use_hook
+from xinference_venv.store.use_lock import hold_unused, note_launch, write_use_hook
 from xinference_venv.uv.interpreters import probe_interpreter
 from xinference_venv.xinference.carry_over import SETUP_MARK, contents_of, own_distributions
 from xinference_venv.xinference.engine import (
@@ -37,13 +39,7 @@ from xinference_venv.xinference.engine import (
     needs_of_process,
 )
 from xinference_venv.xinference.rebuild import Change, CurrentEnvironment
-from xinference_venv.xinference.record import (
-    RECORD_NAME,
-    Call,
-    InPlaceRecord,
-    still_asked,
-    unmet,
-)
+from xinference_venv.xinference.record import Call, still_asked, unmet
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +53,7 @@ async def create(
         if (path / "pyvenv.cfg").exists():
             if (path / "bin" / "python").exists() and not clear:
                 await finish_in_thread(write_use_hook, engine.store.disk, path)
+                await finish_in_thread(note_launch, path)
                 await _follow_host(engine, path, host)
                 return
             # Without its interpreter nothing of it can be used.
@@ -220,8 +217,7 @@ def _as_of_now(interpreter: Interpreter, host: HostFacts) -> Interpreter:
 def _read(engine: Engine, path: Path) -> InPlaceRecord | None:
     """The record of an environment; None for one that others made, or whose record is damaged."""
     try:
-        data = engine.store.disk.read_json(path / RECORD_NAME)
-        return None if data is None else InPlaceRecord.from_dict(data)
+        return read_in_place(engine.store.disk, path)
     except InvalidRecord as error:
         _log.warning("%s is treated as made by another program: %s", path, error)
         return None

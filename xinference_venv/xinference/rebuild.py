@@ -17,6 +17,7 @@ from pathlib import Path
 from xinference_venv._util.records import digest_of
 from xinference_venv._util.tasks import finish_in_thread
 from xinference_venv.errors import ResolutionFailed, StoreError
+from xinference_venv.inventory.in_place import IN_PLACE_RECORD_NAME, InPlaceRecord
 from xinference_venv.inventory.inventory import users_error
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.displacement import names_in
@@ -53,13 +54,7 @@ from xinference_venv.xinference.carry_over import carry_over, contents_of, own_d
 from xinference_venv.xinference.engine import Engine
 from xinference_venv.xinference.installation import Installation
 from xinference_venv.xinference.path_guard import link_replaced, write_guard
-from xinference_venv.xinference.record import (
-    RECORD_NAME,
-    Call,
-    InPlaceRecord,
-    with_call,
-    without_missing,
-)
+from xinference_venv.xinference.record import Call, with_call, without_missing
 from xinference_venv.xinference.swap import put_in_place
 
 _log = logging.getLogger(__name__)
@@ -196,7 +191,7 @@ class Change:
             interpreter=self.spec.interpreter,
             lock=plan.lock,
         )
-        self.engine.store.disk.write_json(env / RECORD_NAME, record.to_dict(), durable=True)
+        self.engine.store.disk.write_json(env / IN_PLACE_RECORD_NAME, record.to_dict(), durable=True)
 
     # What it is to be
 
@@ -283,9 +278,14 @@ class Change:
         kept: Iterable[HostDistribution],
         hidden: dict[str, str],
     ) -> EnvLock:
+        before = self.current.record
+        known = {} if before is None else {each.name: each for each in before.lock.distributions}
         there = [
             LockedDistribution(
-                name=each.name, role=Role.INSTALLED, version=each.version, why="it was there"
+                name=each.name,
+                role=Role.INSTALLED,
+                version=each.version,
+                why=known[each.name].why if each.name in known else "it was there",
             )
             for each in kept
         ]

@@ -1,7 +1,6 @@
-"""What the drop-in notes inside an environment: what was asked of it, and what came of that.
+"""What a call means for what the drop-in notes inside an environment: what holds, what is asked.
 
-Written with every change, read by the next call: one that asks for nothing new is answered from
-it alone.
+A call that asks for nothing new is answered from the record alone.
 """
 
 from __future__ import annotations
@@ -12,29 +11,9 @@ from dataclasses import dataclass, replace
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from xinference_venv._util.records import Record
-from xinference_venv.planning.host import HostDistribution, HostFacts, Interpreter
-from xinference_venv.planning.lock import EnvLock
+from xinference_venv.inventory.in_place import InPlaceRecord
+from xinference_venv.planning.host import HostDistribution, HostFacts
 from xinference_venv.planning.requirements import Origin, RequirementLine
-
-RECORD_NAME = "xinference-venv-in-place.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class InPlaceRecord(Record, name="record of an environment", version=1):
-    """The state of one environment.
-
-    `asked` are the requirements of all calls that hold still, plain PEP 508 without credentials;
-    `calls` the digests of the specs of those calls. `contents` are the names of the metadata
-    folders that were in its site-packages, `host_fingerprint` is of the host that `lock` is over.
-    """
-
-    asked: tuple[str, ...] = ()
-    calls: tuple[str, ...] = ()
-    contents: tuple[str, ...] = ()
-    host_fingerprint: str
-    interpreter: Interpreter
-    lock: EnvLock
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -39,7 +39,7 @@ def explained(answer: Gathered[EnvironmentPackages], *, workers: bool = False) -
     for each in answer.list:
         entry = each.environment.entry
         shown.append(_heading(each.environment, workers))
-        if entry.state is EnvState.READY:
+        if entry.state in (EnvState.READY, EnvState.IN_PLACE):
             shown += explanation(sorted(each.distributions))
         else:
             shown.append(f"nothing is known of its packages: it is {entry.state}")

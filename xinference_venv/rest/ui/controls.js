@@ -71,6 +71,7 @@ const TONES = {
   alive: "good",
   building: "busy",
   suspect: "warn",
+  "in-place": "good",
   unmanaged: "plain",
   unknown: "warn",
   broken: "bad",

@@ -17,13 +17,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from xinference_venv.errors import StoreError
+from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.inventory import EnvEntry, users_error
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.lock import Role
 from xinference_venv.store.atomic import Disk, check_no_link_above
 from xinference_venv.store.envs.inspect import site_packages_of
+from xinference_venv.store.in_place import read_in_place
 from xinference_venv.store.keys import (
     CONFIGURATION_NAME,
     UNKNOWN,
@@ -34,6 +36,7 @@ from xinference_venv.store.keys import (
 from xinference_venv.store.legacy.sizes import sizes_of
 from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.process_scan import users_of
+from xinference_venv.store.use_lock import USE_NAME, hold_unused
 from xinference_venv.store.visit import read_text
 
 _NO_MODELS = frozenset({"store", "models", "v2", "v3", "v4"})
@@ -87,8 +90,9 @@ def old_entries(
     found = [each for each in old_directories(layout, places) if wanted.matches(each.key)]
     survey = users_of([each.path for each in found if _may_be_used(each.path)])
     sizes = sizes_of(layout, disk, [each.path for each in found if not each.is_link])
-    return [
-        EnvEntry(
+    entries = []
+    for old in found:
+        entry = EnvEntry(
             key=old.key,
             path=str(old.path),
             real_path=os.path.realpath(old.path),
@@ -101,8 +105,27 @@ def old_entries(
             unknown_users=len(survey.unknown),
             created=_created(old.path),
         )
-        for old in found
-    ]
+        entries.append(entry if old.is_link else _in_place(disk, old.path, entry))
+    return entries
+
+
+def _in_place(disk: Disk, path: Path, entry: EnvEntry) -> EnvEntry:
+    """The entry of one that the drop-in for Xinference made; else as it is."""
+    try:
+        record = read_in_place(disk, path)
+    except (InvalidRecord, StoreError):
+        return entry
+    if record is None:
+        return entry
+    return replace(
+        entry,
+        state=EnvState.IN_PLACE,
+        lock_digest=record.lock.digest,
+        python=record.interpreter.version,
+        installed=len(record.contents),
+        inherited=len(record.lock.with_role(Role.INHERITED)),
+        last_used=_modified(path / USE_NAME),
+    )
 
 
 def python_of(env: Path) -> str | None:
@@ -119,13 +142,19 @@ def remove_old(layout: StorePaths, disk: Disk, path: Path) -> Path | None:
     """Remove what an older version left, of a link the link alone, and what is empty then.
 
     Returns where in the trash it lies, to be deleted when no lock is held any more.
+    Raises `InUse` for one that a process has begun to use.
     """
     layout.inside(path)
     trashed = None
     if os.path.islink(path):
         disk.unlink(path)
     else:
-        trashed = disk.move_to_trash(path, layout.trash)
+        # No process starts in it meanwhile.
+        with hold_unused(path) as alone:
+            users = users_of([path], with_locks=not alone).users.get(path, ())
+            if users:
+                raise users_error(str(path), users, hint="end these processes first")
+            trashed = disk.move_to_trash(path, layout.trash)
     for parent in path.parents:
         if parent == layout.root or not disk.remove_empty(parent):
             break
@@ -197,6 +226,12 @@ def _without_engine(version: str, entry: os.DirEntry[str]) -> OldDirectory:
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as found:
         return sorted(found, key=lambda entry: entry.name)
+
+
+def _modified(path: Path) -> float | None:
+    with suppress(OSError):
+        return path.stat().st_mtime
+    return None
 
 
 def _created(path: Path) -> float | None:

@@ -1,0 +1,102 @@
+"""The command line knows the environments of the drop-in as what they are."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.wheels import build_wheel
+from tests.xinference.conftest import Place
+from tests.xinference.test_host_change import replace_on_host
+from tests.xinference.test_use import model_process
+
+pytestmark = pytest.mark.uv
+
+
+def run(*words: str) -> tuple[int, Any]:
+    """Exit status and JSON answer of a command of ours."""
+    done = subprocess.run(
+        [sys.executable, "-m", "xinference_venv", *words, "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_listing_shows_one_with_its_packages_its_size_and_who_uses_it(place: Place) -> None:
+    place.launch("lantern<2", "oil")
+    with model_process(place) as process:
+        [entry] = run("list")[1]["list"]
+        code, refused = run("remove", "a model")
+        assert code != 0
+        assert str(process.pid) in refused["error"]["message"]
+    assert (entry["model_name"], entry["model_engine"]) == ("a model", "vllm")
+    assert (entry["state"], entry["layout"], entry["installed"]) == ("in-place", "v4", 2)
+    assert entry["inherited"] >= 1
+    assert entry["size_bytes"] > 100
+    assert entry["last_used"] > 0
+    [user] = entry["users"]
+    assert (user["pid"], user["seen_in"]) == (process.pid, ["lock of the environment"])
+    assert run("remove", "a model")[0] == 0
+    assert not place.path.exists()
+
+
+def test_its_packages_are_named_with_what_brought_them(place: Place) -> None:
+    place.launch("lantern<2")
+    place.install(place.manager, "oil")
+    site = Path(place.manager.get_lib_path())
+    build_wheel(place.wheels, "wind", "1.0")
+    uv = place.manager._get_uv_path()
+    install = [uv, "pip", "install", "-q", "-p", str(place.path), "-i", place.index.url]
+    subprocess.run([*install, "wind", "oil"], check=True)
+    assert (site / "wind.py").exists()
+    [answer] = run("packages", "a model")[1]["list"]
+    found = {each["name"]: (each["version"], each["role"]) for each in answer["packages"]}
+    assert found["lantern"] == ("1.0", "installed")
+    assert found["wick"] == ("1.0", "inherited")
+    assert found["wind"] == ("1.0", "installed")
+    [answer] = run("explain", "a model")[1]["list"]
+    why = {each["name"]: each["why"] for each in answer["packages"]}
+    assert "lantern<2" in why["lantern"]
+    assert why["wind"] == "it was installed by hand"
+
+
+def test_two_of_them_are_compared(place: Place) -> None:
+    other = place.beside("3.11.8")
+    place.launch("lantern<2")
+    other.launch("lantern==2.0")
+    versions = [each.path.name for each in (place, other)]
+    code, answer = run("diff", *(f"a model/vllm/{version}" for version in versions))
+    assert code == 0
+    changed = {each["name"]: (each["a"], each["b"]) for each in answer["changes"]}
+    assert [each["version"] for each in changed["lantern"]] == ["1.0", "2.0"]
+
+
+def test_one_that_lacks_files_is_not_whole(place: Place) -> None:
+    place.launch("lantern<2")
+    [checked] = run("verify")[1]["list"]
+    assert checked["faults"] == []
+    module = Path(place.manager.get_lib_path(), "lantern.py")
+    with module.open("a") as file:
+        file.write("# a hot fix\n")
+    [checked] = run("verify")[1]["list"]
+    assert checked["faults"] == []
+    module.unlink()
+    [checked] = run("verify")[1]["list"]
+    assert checked["faults"] == ["lantern lacks lantern.py"]
+
+
+def test_a_listing_says_what_the_host_has_otherwise_since(place: Place) -> None:
+    place.launch("lantern<2")
+    replace_on_host(place, "wick", "1.5")
+    [entry] = run("list")[1]["list"]
+    assert entry["changed_on_host"] == ["wick"]
+    place.launch("lantern<2")
+    [entry] = run("list")[1]["list"]
+    assert entry["changed_on_host"] == []
