@@ -39,11 +39,11 @@ def distributions_now(
 
     `there` are name and version of each that it has of its own.
     """
-    known = {each.name: each for each in record.lock.distributions}
+    known = {each.name: each for each in record.lock.with_role(Role.INSTALLED)}
     own = dict(there)
     for name, version in own.items():
         each = known.get(name)
-        if each is None or each.role is not Role.INSTALLED:
+        if each is None:
             yield LockedDistribution(
                 name=name, role=Role.INSTALLED, version=version, why="it was installed by hand"
             )
@@ -51,6 +51,9 @@ def distributions_now(
             yield replace(each, version=version, why=f"by hand, in place of {each.version}")
         else:
             yield each
-    yield from (
-        each for each in known.values() if each.name not in own and each.role is not Role.INSTALLED
-    )
+    for each in record.lock.distributions:
+        if each.role is Role.SHADOWED and each.name not in own:
+            why = "what was installed in its place was uninstalled"
+            yield replace(each, role=Role.INHERITED, why=why)
+        elif each.role is not Role.INSTALLED:
+            yield each
