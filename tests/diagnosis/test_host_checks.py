@@ -11,6 +11,7 @@ from tests import fakes
 from xinference_venv.diagnosis import host_checks
 from xinference_venv.diagnosis.checks import Check, Verdict
 from xinference_venv.diagnosis.host_checks import ProbedHome
+from xinference_venv.store.drop_in import RunningXinference
 from xinference_venv.store.file_system import FileSystem
 from xinference_venv.store.host.compiled import Uncompiled
 
@@ -194,3 +195,28 @@ def test_few_inodes_and_a_quota_are_reported() -> None:
 
 def test_of_a_place_that_is_not_writable_nothing_else_is_reported() -> None:
     assert verdicts(ProbedHome(place="/home", writable="no")) == {"home": Verdict.FAILED}
+
+
+def test_an_xinference_without_the_drop_in_is_a_warning_that_says_how_to_have_it() -> None:
+    on = RunningXinference(pid=1, command="xinference-local", home="/a", is_on=True)
+    off = RunningXinference(pid=2, command="xinference-worker", home="/b", is_on=False)
+    assert host_checks.xinference_check([]).verdict is Verdict.OK
+    assert host_checks.xinference_check([on]) == Check(
+        name="xinference",
+        verdict=Verdict.OK,
+        found="xinference-local (process 1) has the drop-in on",
+        hint=None,
+    )
+    both = host_checks.xinference_check([on, off])
+    assert both.verdict is Verdict.WARNING
+    assert "xinference-worker (process 2) has the drop-in off" in both.found
+    assert "python -m xinference_venv.xinference" in str(both.hint)
+
+
+def test_a_unit_without_the_drop_in_is_a_warning() -> None:
+    assert host_checks.service_check({}).verdict is Verdict.OK
+    assert host_checks.service_check({"/etc/x.service": True}).verdict is Verdict.OK
+    check = host_checks.service_check({"/etc/x.service": False})
+    assert check.verdict is Verdict.WARNING
+    assert "/etc/x.service starts Xinference without the drop-in" in check.found
+    assert "XINFERENCE_EXTENSIONS=xinference_venv.xinference:extension" in str(check.hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import subprocess
@@ -12,9 +13,10 @@ import pytest
 
 from tests.wheels import fake_distribution
 from xinference_venv.errors import InvalidRequirement, ResolutionFailed
+from xinference_venv.store.drop_in import EXTENSION
 from xinference_venv.xinference import extension
 from xinference_venv.xinference.builtin_errors import built_in_errors
-from xinference_venv.xinference.extension import EXTENSION, with_extension
+from xinference_venv.xinference.extension import with_extension
 
 # A console script that starts a process, in which Xinference's own loading is done by hand.
 _APPLICATION = """
@@ -75,9 +77,20 @@ def test_the_extension_is_named_once_among_others() -> None:
     assert with_extension(f"{EXTENSION},mine:factory") == f"{EXTENSION},mine:factory"
 
 
-def test_the_extension_changes_nothing_else() -> None:
+def test_the_extension_says_what_it_is_and_changes_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("XINFERENCE_HOME", str(tmp_path))
+    monkeypatch.setenv("XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT", "600")
+    caplog.set_level(logging.INFO)
     made = extension()
-    assert made.worker_metadata() == {}
+    settings = {"XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT": "600"}
+    assert made.worker_metadata()["settings"].items() >= settings.items()
+    assert f"makes the virtual environments of models, below {tmp_path}/virtualenv" in caplog.text
+    assert "XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT=600" in caplog.text
+    assert [each.name for each in caplog.records] == ["xinference.xinference_venv"]
+    assert made.lock is not None
+    os.close(made.lock)
     assert made.filter_worker_resources({"gpu_devices": [0, 1]}, []) == [0, 1]
     with pytest.raises(ValueError, match="no operation"):
         made.control_operation("anything", {})

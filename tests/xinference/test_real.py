@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.xinference.conftest import Place
+from xinference_venv.store.drop_in import EXTENSION, EXTENSIONS_VARIABLE
 from xinference_venv.xinference import InPlaceEnvManager
-from xinference_venv.xinference.extension import EXTENSION, EXTENSIONS_VARIABLE
 
 pytestmark = pytest.mark.uv
 

@@ -36,6 +36,7 @@ from xinference_venv.diagnosis.host_checks import (
     owner_check,
     python_check,
     quota_check,
+    service_check,
     shared_memory_check,
     skipped_check,
     sockets_check,
@@ -43,6 +44,7 @@ from xinference_venv.diagnosis.host_checks import (
     temporary_check,
     user_check,
     uv_check,
+    xinference_check,
     xoscar_check,
 )
 from xinference_venv.diagnosis.index_checks import index_check
@@ -64,6 +66,7 @@ from xinference_venv.service.places import (
     temporary_folder,
 )
 from xinference_venv.settings import Settings
+from xinference_venv.store.drop_in import running_xinference, service_units
 from xinference_venv.store.envs.verify import broken_at_a_glance
 from xinference_venv.store.host.changes import changed_views
 from xinference_venv.store.host.compiled import uncompiled_distributions
@@ -100,6 +103,7 @@ async def examine(ambient: Mapping[str, str]) -> Diagnosis:
         asyncio.to_thread(host.disk),
         asyncio.to_thread(host.store),
         asyncio.to_thread(host.limits),
+        asyncio.to_thread(host.xinference),
     )
     return Diagnosis(
         host_name=platform.node(),
@@ -239,6 +243,15 @@ class _Host:
             leases_check(len(leases), unjudged),
             locks_check(held, stopped),
             skipped_check([*map(str, store.skipped.all()), *left_in_trash(store, time.time())]),
+        ]
+
+    def xinference(self) -> list[Check]:
+        """Whether an Xinference that runs here, or is started by systemd, has the drop-in on."""
+        home = self.places.user_home
+        units = dict(service_units(home, self.ambient))
+        return [
+            xinference_check(running_xinference(home)),
+            service_check({str(unit): is_on for unit, is_on in units.items()}),
         ]
 
     def limits(self) -> list[Check]:

@@ -16,6 +16,7 @@ from packaging.version import Version
 from xinference_venv._util.humanize import counted, duration_text, quoted, size_text
 from xinference_venv.diagnosis.checks import CLOCK_SECONDS, Check, failed, ok, some, warning
 from xinference_venv.planning.host import HostFacts
+from xinference_venv.store.drop_in import EXTENSION, EXTENSIONS_VARIABLE, RunningXinference
 from xinference_venv.store.file_system import FileSystem
 from xinference_venv.store.host.compiled import Uncompiled
 from xinference_venv.store.host_files import NO_INODES
@@ -343,6 +344,40 @@ def changed_views_check(changed: Mapping[str, Sequence[str]]) -> Check:
         f"{counted(len(changed), 'environment')} made over what the host has otherwise since:"
         f" {some(named)}",
         "new processes see the host as it is now, which may not fit: launch the models again",
+    )
+
+
+def xinference_check(running: Sequence[RunningXinference]) -> Check:
+    """Of the Xinference that runs here: whether its environments are ours."""
+    if not running:
+        return ok("xinference", "no Xinference runs here")
+    named = [
+        f"{each.command} (process {each.pid}) has the drop-in {'on' if each.is_on else 'off'}"
+        for each in running
+    ]
+    if all(each.is_on for each in running):
+        return ok("xinference", some(named))
+    return warning(
+        "xinference",
+        some(named),
+        "start it with `python -m xinference_venv.xinference` in front of the command, or with"
+        f" {EXTENSIONS_VARIABLE}={EXTENSION}, on every host of the cluster",
+    )
+
+
+def service_check(units: Mapping[str, bool]) -> Check:
+    """Of the units by which systemd starts Xinference, each with whether the drop-in is on."""
+    if not units:
+        return ok("xinference service", "no unit of systemd starts Xinference")
+    off = [unit for unit, is_on in units.items() if not is_on]
+    if not off:
+        return ok("xinference service", f"{some(list(units))} has the drop-in on")
+    return warning(
+        "xinference service",
+        f"{some(off)} starts Xinference without the drop-in: `xinference service install` writes"
+        " no variables into it",
+        f'run `systemctl edit xinference`, with --user for a unit of a user, and add "[Service]"'
+        f' and "Environment={EXTENSIONS_VARIABLE}={EXTENSION}"',
     )
 
 

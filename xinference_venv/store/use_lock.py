@@ -85,6 +85,17 @@ def note_launch(env: Path) -> None:
         os.utime(env / USE_NAME)
 
 
+def take_use_lock(disk: Disk, folder: Path) -> int:
+    """Hold the shared lock of a folder, which is made, until the returned descriptor is closed."""
+    disk.make_directory(folder)
+    if not (folder / USE_NAME).exists():
+        disk.write(folder / USE_NAME, b"", durable=False)
+    lock = _open(folder)
+    assert lock is not None
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    return lock
+
+
 def share_use_lock(old: Path, new: Path) -> bool:
     """Let what takes the place of an environment have the lock that processes of the old one hold.
 

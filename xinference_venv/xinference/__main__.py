@@ -9,7 +9,8 @@ import os
 import sys
 from importlib.metadata import entry_points
 
-from xinference_venv.xinference.extension import EXTENSIONS_VARIABLE, with_extension
+from xinference_venv.store.drop_in import EXTENSIONS_VARIABLE
+from xinference_venv.xinference.extension import with_extension
 from xinference_venv.xinference.manager import install
 
 _USAGE = "usage: python -m xinference_venv.xinference COMMAND [ARGUMENTS]"

@@ -1,0 +1,77 @@
+"""Whether an Xinference that runs here, or that systemd starts, has the drop-in on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from xinference_venv.store.drop_in import EXTENSION, running_xinference, service_units
+
+_COMMAND = """
+import sys
+from pathlib import Path
+from xinference_venv.store.atomic import Disk
+from xinference_venv.store.drop_in import hold_drop_in
+if sys.argv[1] == "on":
+    lock = hold_drop_in(Disk(), Path(sys.argv[2]) / "virtualenv")
+print("there", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def xinference(tmp_path: Path, state: str) -> Iterator[int]:
+    """The pid of what looks like an Xinference with a home of its own."""
+    script = tmp_path / "bin" / "xinference-local"
+    script.parent.mkdir(exist_ok=True)
+    script.write_text(_COMMAND)
+    home = tmp_path / f"home-{state}"
+    environ = {**os.environ, "XINFERENCE_HOME": str(home)}
+    with subprocess.Popen(
+        [sys.executable, str(script), state, str(home)],
+        env=environ,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n"
+        yield process.pid
+        process.kill()
+
+
+@pytest.mark.parametrize("state", ["on", "off"])
+def test_a_running_one_is_known_with_its_home_and_whether_ours_is_on(
+    tmp_path: Path, state: str
+) -> None:
+    with xinference(tmp_path, state) as pid:
+        [found] = [each for each in running_xinference("/root") if each.pid == pid]
+    assert (found.command, found.home) == ("xinference-local", str(tmp_path / f"home-{state}"))
+    assert found.is_on is (state == "on")
+    assert pid not in {each.pid for each in running_xinference("/root")}
+
+
+def test_a_unit_of_a_user_is_looked_at_with_what_was_added_to_it(tmp_path: Path) -> None:
+    environ = {"XDG_CONFIG_HOME": str(tmp_path)}
+
+    def found() -> list[bool]:
+        units = service_units("/nowhere", environ)
+        return [is_on for path, is_on in units if path.is_relative_to(tmp_path)]
+
+    assert found() == []
+    unit = tmp_path / "systemd" / "user" / "xinference.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text('[Service]\nExecStart="python" "-I"\nEnvironment="XINFERENCE_HOME=/home"\n')
+    assert found() == [False]
+    added = unit.with_name("xinference.service.d") / "override.conf"
+    added.parent.mkdir()
+    added.write_text(f"[Service]\n# Environment=XINFERENCE_EXTENSIONS={EXTENSION}\n")
+    assert found() == [False]
+    added.write_text(f'[Service]\nEnvironment="A=b" "XINFERENCE_EXTENSIONS=mine:x,{EXTENSION}"\n')
+    assert found() == [True]

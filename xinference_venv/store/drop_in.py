@@ -1,0 +1,96 @@
+"""Whether the drop-in is on in an Xinference of this host: its processes, and its service.
+
+Each process of Xinference that has loaded our extension holds a lock (flock(2)) of its home until
+it ends. Comes out: for each Xinference that runs whether it has the drop-in on, and for each unit
+of systemd that ``xinference service install`` wrote whether it would.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from xinference_venv.store.atomic import Disk
+from xinference_venv.store.use_lock import holders, take_use_lock
+from xinference_venv.store.visit import read_text
+
+EXTENSIONS_VARIABLE = "XINFERENCE_EXTENSIONS"
+EXTENSION = "xinference_venv.xinference:extension"
+UNIT_NAME = "xinference.service"
+_FOLDER = "drop-in"
+_COMMAND = re.compile(r"\bxinference-(local|supervisor|worker)$|\bxinference\.deploy\.")
+_ASSIGNED = re.compile(rf"^\s*Environment=.*\b{EXTENSIONS_VARIABLE}=\S*{EXTENSION}", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunningXinference:
+    """A command of Xinference that runs, with the home that it has, and whether ours is on."""
+
+    pid: int
+    command: str
+    home: str
+    is_on: bool
+
+
+def hold_drop_in(disk: Disk, root: Path) -> int:
+    """Show that this process has the drop-in on, as long as the returned descriptor is open.
+
+    `root` is the ``virtualenv`` directory of its home. Raises `StoreError`.
+    """
+    return take_use_lock(disk, _folder(root))
+
+
+def running_xinference(user_home: str) -> list[RunningXinference]:
+    """The commands of Xinference that run here, as far as the system shows them."""
+    found = []
+    on: dict[str, frozenset[int]] = {}
+    for process in psutil.process_iter():
+        try:
+            words = process.cmdline()
+            named = next((each for each in words[:4] if _COMMAND.search(each)), None)
+            # One that another one has started is a part of that.
+            if named is None or _is_child(process):
+                continue
+            home = process.environ().get("XINFERENCE_HOME") or f"{user_home}/.xinference"
+            pids = {process.pid, *(each.pid for each in process.children(recursive=True))}
+        except psutil.Error:
+            continue
+        if home not in on:
+            on[home] = _pids_with_drop_in(Path(home) / "virtualenv")
+        name = os.path.basename(named)
+        found.append(
+            RunningXinference(
+                pid=process.pid, command=name, home=home, is_on=not on[home].isdisjoint(pids)
+            )
+        )
+    return sorted(found, key=lambda each: each.pid)
+
+
+def service_units(user_home: str, environ: Mapping[str, str]) -> Iterator[tuple[Path, bool]]:
+    """The units by which systemd starts Xinference, each with whether the drop-in is on there."""
+    configuration = environ.get("XDG_CONFIG_HOME") or f"{user_home}/.config"
+    for folder in (Path("/etc/systemd/system"), Path(configuration) / "systemd" / "user"):
+        unit = folder / UNIT_NAME
+        if not unit.is_file():
+            continue
+        texts = (unit, *sorted((folder / f"{UNIT_NAME}.d").glob("*.conf")))
+        yield unit, any(_ASSIGNED.search(read_text(each, errors="replace")) for each in texts)
+
+
+def _pids_with_drop_in(root: Path) -> frozenset[int]:
+    held = holders({"on": _folder(root)}, Path("/proc/locks"))
+    return frozenset(pid for pid in held if pid)
+
+
+def _folder(root: Path) -> Path:
+    return root / "store" / _FOLDER
+
+
+def _is_child(process: psutil.Process) -> bool:
+    parent = process.parent()
+    return parent is not None and any(_COMMAND.search(each) for each in parent.cmdline()[:4])
