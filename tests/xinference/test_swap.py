@@ -1,12 +1,13 @@
-"""Directories change places in one step, or where the system can't, in two."""
+"""Directories change places in one step, or where the system can't, one that is in use grows."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from xinference_venv.errors import StoreError
+from xinference_venv.store import atomic
 from xinference_venv.store.atomic import Disk
 from xinference_venv.xinference import swap
 
@@ -19,10 +20,19 @@ def _two(tmp_path: Path) -> tuple[Path, Path]:
     return new, place
 
 
-@pytest.mark.parametrize("in_use", [False, True])
-def test_the_new_one_takes_the_place_and_the_old_one_its(tmp_path: Path, in_use: bool) -> None:
+@pytest.fixture(params=[False, True])
+def cannot_exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the system has no way to exchange directories; it has none then."""
+    if request.param:
+        for module in (atomic, swap):
+            monkeypatch.setattr(module, "exchange_by_system", lambda *_: False)
+    return bool(request.param)
+
+
+@pytest.mark.usefixtures("cannot_exchange")
+def test_the_new_one_takes_the_place_and_the_old_one_its(tmp_path: Path) -> None:
     new, place = _two(tmp_path)
-    swap.put_in_place(Disk(), new, place, in_use=in_use)
+    swap.put_in_place(Disk(), new, place, in_use=False)
     assert ((place / "name").read_text(), (new / "name").read_text()) == ("env", "place")
 
 
@@ -33,12 +43,33 @@ def test_a_free_place_is_taken(tmp_path: Path) -> None:
     assert not new.exists()
 
 
-def test_a_system_that_cannot_exchange_renames_what_no_one_uses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_one_in_use_has_what_is_new_and_keeps_the_files_that_are_the_same(
+    tmp_path: Path, cannot_exchange: bool
 ) -> None:
-    monkeypatch.setattr(swap, "_exchanged", lambda *_: False)
     new, place = _two(tmp_path)
-    with pytest.raises(StoreError, match="can't exchange"):
-        swap.put_in_place(Disk(), new, place, in_use=True)
-    swap.put_in_place(Disk(), new, place, in_use=False)
-    assert ((place / "name").read_text(), (new / "name").read_text()) == ("env", "place")
+    (place / "lib").mkdir()
+    (place / "lib" / "kept").write_text("same")
+    (place / "link").symlink_to("lib")
+    (new / "lib").mkdir()
+    (new / "lib" / "kept").write_text("same")
+    os.utime(new / "lib" / "kept", ns=(0, (place / "lib" / "kept").stat().st_mtime_ns))
+    (new / "lib" / "more").mkdir()
+    (new / "lib" / "more" / "module.py").write_text("1")
+    (new / "link").symlink_to("elsewhere")
+    before = (place / "lib" / "kept").stat().st_ino
+    swap.put_in_place(Disk(), new, place, in_use=True)
+    assert (place / "name").read_text() == "env"
+    assert (place / "lib" / "more" / "module.py").read_text() == "1"
+    assert os.readlink(place / "link") == "elsewhere"
+    if cannot_exchange:
+        assert (place / "lib" / "kept").stat().st_ino == before
+
+
+def test_the_lock_that_its_users_hold_stays(tmp_path: Path) -> None:
+    new, place = _two(tmp_path)
+    for folder in (new, place):
+        (folder / "xinference-venv.use").touch()
+    before = (place / "xinference-venv.use").stat().st_ino
+    swap.put_in_place(Disk(), new, place, in_use=True, same_lock=False)
+    assert (place / "name").read_text() == "env"
+    assert (place / "xinference-venv.use").stat().st_ino == before

@@ -156,6 +156,14 @@ def still_sound(lock: EnvLock, then: HostFacts, now: HostFacts) -> bool:
     return changed_names(then, now) <= hidden_names(lock)
 
 
+def differing_names(then: HostFacts, now: HostFacts) -> frozenset[str]:
+    """What of the host `then` is gone, moved or changed `now`; not what is only installed again.
+
+    Neither is what lies in a layer of an image by now, where every inode is another one.
+    """
+    return frozenset(each.name for each in then.distributions if now.by_name.get(each.name) != each)
+
+
 def changed_names(then: HostFacts, now: HostFacts) -> frozenset[str]:
     """What of the host `then` is gone, moved, changed or installed again `now`."""
     return frozenset(

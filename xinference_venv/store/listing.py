@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from dataclasses import replace
 from itertools import starmap
@@ -64,7 +65,12 @@ def _with_host_changes(store: Store, entry: EnvEntry, changes: HostChanges) -> E
         record = None
     if record is None:
         return entry
-    changed = {mark.name for mark in changes.since(record.host_fingerprint)}
+    # It links to the host's packages by their places: what is only installed again is the same.
+    changed = {
+        mark.name
+        for mark in changes.since(record.host_fingerprint)
+        if not os.path.lexists(mark.path)
+    }
     return replace(entry, changed_on_host=tuple(sorted(changed - hidden_names(record.lock))))
 
 

@@ -22,7 +22,7 @@ from xinference_venv.errors import (
 from xinference_venv.inventory.in_place import InPlaceRecord
 from xinference_venv.inventory.inventory import users_error
 from xinference_venv.planning.host import HostFacts, Interpreter
-from xinference_venv.planning.overlay import still_sound
+from xinference_venv.planning.overlay import differing_names, hidden_names
 from xinference_venv.planning.requirements import Origin
 from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.settings import InheritMode
@@ -153,7 +153,12 @@ def _is_sound(engine: Engine, record: InPlaceRecord, host: HostFacts) -> bool:
     if record.lock.inherit is InheritMode.NONE or record.host_fingerprint == host.fingerprint:
         return True
     then = engine.store.saved_host(record.host_fingerprint)
-    return then is not None and still_sound(record.lock, then, host)
+    return (
+        then is not None
+        and host.interpreter.platform_digest == then.interpreter.platform_digest
+        # It links to the host's packages by their places.
+        and differing_names(then, host) <= hidden_names(record.lock)
+    )
 
 
 async def _follow_host(engine: Engine, path: Path, host: HostFacts) -> None:

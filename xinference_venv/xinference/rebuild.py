@@ -16,14 +16,14 @@ from pathlib import Path
 
 from xinference_venv._util.records import digest_of
 from xinference_venv._util.tasks import finish_in_thread
-from xinference_venv.errors import ResolutionFailed, StoreError
+from xinference_venv.errors import ResolutionFailed
 from xinference_venv.inventory.in_place import IN_PLACE_RECORD_NAME, InPlaceRecord
 from xinference_venv.inventory.inventory import users_error
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.displacement import names_in
 from xinference_venv.planning.host import HostDistribution, HostFacts
 from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role, locked_distributions
-from xinference_venv.planning.overlay import changed_names, hidden_by, host_part, shown_names
+from xinference_venv.planning.overlay import differing_names, hidden_by, host_part, shown_names
 from xinference_venv.planning.pylock import Resolution
 from xinference_venv.planning.requirements import Origin, RequirementLine
 from xinference_venv.planning.source_builds import with_built
@@ -191,7 +191,8 @@ class Change:
             interpreter=self.spec.interpreter,
             lock=plan.lock,
         )
-        self.engine.store.disk.write_json(env / IN_PLACE_RECORD_NAME, record.to_dict(), durable=True)
+        path = env / IN_PLACE_RECORD_NAME
+        self.engine.store.disk.write_json(path, record.to_dict(), durable=True)
 
     # What it is to be
 
@@ -355,14 +356,9 @@ class Change:
         # Who starts in it now waits for the new one.
         with hold_unused(self.path) as alone:
             in_use = self._check_users(plan, with_locks=not alone)
-            has_lock = (self.path / USE_NAME).exists()
-            if has_lock and not share_use_lock(self.path, staged) and in_use:
-                raise StoreError(
-                    f"processes run in {self.path}, and its file system has no hard links, by"
-                    " which they would be known as users of the new one",
-                    {"hint": "unload the models that run in it first"},
-                )
-            put_in_place(self.engine.store.disk, staged, self.path, in_use=in_use)
+            same_lock = not (self.path / USE_NAME).exists() or share_use_lock(self.path, staged)
+            disk = self.engine.store.disk
+            put_in_place(disk, staged, self.path, in_use=in_use, same_lock=same_lock)
 
     def _check_users(self, plan: Plan, *, with_locks: bool = True) -> bool:
         """Whether processes run in the environment; raises `InUse` if they would lose anything."""
@@ -388,7 +384,7 @@ class Change:
         shown = shown_names(record.lock, then, self.spec.alone)
         will_be = shown_names(plan.lock, self.host, self.spec.alone)
         # The host has taken these away itself.
-        shown -= changed_names(then, self.host)
+        shown -= differing_names(then, self.host)
         lost = [each.name for each in plan.gone]
         lost += sorted((shown - will_be) if self.spec.sees_host else ())
         return ", ".join(dict.fromkeys(lost))

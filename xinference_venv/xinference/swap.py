@@ -1,53 +1,65 @@
-"""Put a new environment in the place of another in one step."""
+"""Put a new environment in the place of another: in one step, or adding to one that is in use."""
 
 from __future__ import annotations
 
-import ctypes
 import os
+import shutil
 from pathlib import Path
 
 from xinference_venv.errors import StoreError
-from xinference_venv.store.atomic import Disk, hint_for
-
-# See rename(2) of Linux.
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
+from xinference_venv.store.atomic import Disk, exchange_by_system
+from xinference_venv.store.use_lock import USE_NAME
 
 
-def put_in_place(disk: Disk, new: Path, place: Path, *, in_use: bool) -> None:
+def put_in_place(
+    disk: Disk, new: Path, place: Path, *, in_use: bool, same_lock: bool = True
+) -> None:
     """Let `place` be the directory that is at `new`; what was at `place`, if any, is at `new` then.
 
-    Where the system can't exchange directories there is a moment without either: raises
-    `StoreError` when the place is `in_use` then.
+    Where the system can't exchange directories (of a lower layer of an overlay: EXDEV of
+    rename(2)), there is a moment without either. One that is `in_use` gets the files that are new
+    or others instead, each in one step: it may only grow. So does one whose users hold a lock
+    that the new one has not (`same_lock`).
     """
     if not place.exists():
         disk.rename(new, place)
         return
-    if not _exchanged(new, place):
-        if in_use:
-            raise StoreError(
-                f"the file system of {place} can't exchange directories in one step, and processes"
-                " run from this one",
-                {"hint": "end these processes, and try again"},
-            )
-        aside = new.with_name("aside")
-        disk.rename(place, aside)
-        disk.rename(new, place)
-        disk.rename(aside, new)
+    if in_use and not (same_lock and exchange_by_system(new, place)):
+        try:
+            _add(str(new), str(place))
+        except OSError as error:
+            raise StoreError(f"could not add to {place}: {error}") from error
+    elif not in_use:
+        disk.exchange(new, place)
     disk.flush(place.parent)
 
 
-def _exchanged(one: Path, other: Path) -> bool:
-    """Exchange two directories; false where the system has no way to."""
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if rename is None:
+def _add(new: str, place: str) -> None:
+    """Move into a directory what it has not, or has otherwise."""
+    with os.scandir(new) as entries:
+        for entry in entries:
+            target = f"{place}/{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                if not os.path.lexists(target):
+                    shutil.copytree(entry.path, target, symlinks=True)
+                elif os.path.isdir(target) and not os.path.islink(target):
+                    _add(entry.path, target)
+            elif entry.name != USE_NAME and not _is_same(entry, target):
+                _replace(entry, target)
+
+
+def _is_same(entry: os.DirEntry[str], target: str) -> bool:
+    try:
+        found = os.lstat(target)
+    except OSError:
         return False
-    paths = os.fsencode(one), os.fsencode(other)
-    if rename(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0:
-        return True
-    error = OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    if isinstance(error, PermissionError) or hint_for(error) is not None:
-        raise StoreError(
-            f"could not replace {other}: {error.strerror}", {"hint": hint_for(error)}
-        ) from error
-    return False
+    if entry.is_symlink():
+        return os.path.islink(target) and os.readlink(entry.path) == os.readlink(target)
+    new = entry.stat(follow_symlinks=False)
+    return (new.st_size, new.st_mtime_ns) == (found.st_size, found.st_mtime_ns)
+
+
+def _replace(entry: os.DirEntry[str], target: str) -> None:
+    temporary = f"{target}.xinference-venv"
+    shutil.copy2(entry.path, temporary, follow_symlinks=False)
+    os.replace(temporary, target)
