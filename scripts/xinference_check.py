@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 BIN = Path(sys.executable).parent
-START_SECONDS = 180.0
+START_SECONDS = 600.0
 LAUNCH_SECONDS = 900.0
 # A model of any packages, which tells what it sees; the launcher is found by PYTHONPATH.
 LAUNCHER = """\
