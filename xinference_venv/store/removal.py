@@ -75,7 +75,7 @@ def _remove_old(store: Store, entry: EnvEntry) -> Removed:
         return Removed(entry=entry)
     try:
         trashed = remove_old(store.layout, store.disk, Path(entry.path))
-    except StoreError as error:
+    except (InUse, StoreError) as error:
         return Removed(entry=entry, error=error)
     return Removed(entry=entry, gone=True, trashed=trashed)
 
