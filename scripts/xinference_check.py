@@ -267,7 +267,8 @@ def relaunch(side: Side) -> str:
 def two_generations(side: Side) -> str:
     """An embedding model with the host's transformers, and one with an older, at once."""
     make_models(side.home)
-    spec = {"model_format": "pytorch", "model_uri": f"file://{side.home}/bert"}
+    spec = {"model_format": "pytorch", "quantization": "none"}
+    spec["model_uri"] = f"file://{side.home}/bert"
     model = {"dimensions": 32, "max_tokens": 64, "language": ["en"], "model_specs": [spec]}
     old = ["transformers==4.57.1", "sentence-transformers<6", "huggingface-hub<1"]
     for name, packages in (("new-embedding", []), ("old-embedding", old)):
