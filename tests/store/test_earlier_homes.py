@@ -15,7 +15,6 @@ from typing import Any, Protocol, Self
 import pytest
 
 from xinference_venv.inventory.env import EnvRecord, EnvState, KeyRecord
-from xinference_venv.inventory.in_place import IN_PLACE_RECORD_NAME as IN_PLACE_NAME
 from xinference_venv.inventory.in_place import InPlaceRecord
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.job_log import LogEnding, LogHeader, Outcome
@@ -28,6 +27,7 @@ from xinference_venv.settings import InheritMode
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.envs.broken_marker import BrokenMarker, read_broken_marker
 from xinference_venv.store.paths import BROKEN_NAME, LOCK_NAME, RECORD_NAME, StorePaths
+from xinference_venv.store.paths import IN_PLACE_RECORD_NAME as IN_PLACE_NAME
 
 HOME = StorePaths(Path(__file__).parents[1] / "data" / "home-0.1.0")
 ENV_ID = "f6381745b1865555b719898d5c2d072e"

@@ -12,8 +12,6 @@ from xinference_venv._util.records import Record
 from xinference_venv.planning.host import Interpreter
 from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role
 
-IN_PLACE_RECORD_NAME = "xinference-venv-in-place.json"
-
 
 @dataclass(frozen=True, kw_only=True)
 class InPlaceRecord(Record, name="record of an environment", version=1):

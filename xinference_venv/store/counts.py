@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.env import EnvState
-from xinference_venv.inventory.in_place import IN_PLACE_RECORD_NAME
 from xinference_venv.inventory.lease import Holder
 from xinference_venv.store.host_files import free_bytes
 from xinference_venv.store.legacy.layouts import old_directories
+from xinference_venv.store.paths import IN_PLACE_RECORD_NAME
 from xinference_venv.store.store import Store
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.inventory.in_place import (
-    IN_PLACE_RECORD_NAME,
     InPlaceRecord,
     distributions_now,
 )
@@ -21,7 +20,7 @@ from xinference_venv.store.atomic import Disk
 from xinference_venv.store.envs.contents import installed_in
 from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.store.packages.record_file import metadata_name, read_record
-from xinference_venv.store.paths import LAYER_NAME
+from xinference_venv.store.paths import IN_PLACE_RECORD_NAME, LAYER_NAME
 
 
 def read_in_place(disk: Disk, env: Path) -> InPlaceRecord | None:

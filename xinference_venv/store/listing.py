@@ -14,9 +14,7 @@ from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.lease import Holder, JudgedLease, Lease
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
-from xinference_venv.planning.overlay import hidden_names
 from xinference_venv.store.host.changes import HostChanges, shown_among
-from xinference_venv.store.in_place import read_in_place
 from xinference_venv.store.keys import KeyPlace
 from xinference_venv.store.legacy.layouts import old_entries
 from xinference_venv.store.store import Store
@@ -59,6 +57,10 @@ def _with_host_changes(store: Store, entry: EnvEntry, changes: HostChanges) -> E
     """An entry of an old place, of one that is changed in its place with what the host changed."""
     if entry.state is not EnvState.IN_PLACE:
         return entry
+    # Looking at what is there needs the rules of packages only for these.
+    from xinference_venv.planning.overlay import hidden_names
+    from xinference_venv.store.in_place import read_in_place
+
     try:
         record = read_in_place(store.disk, Path(entry.real_path))
     except (InvalidRecord, StoreError):

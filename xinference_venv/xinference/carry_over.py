@@ -9,13 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from xinference_venv.errors import StoreError
-from xinference_venv.inventory.in_place import IN_PLACE_RECORD_NAME
 from xinference_venv.planning.host import HostDistribution, Interpreter
 from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.store.envs.real_files import is_never_written
 from xinference_venv.store.host.scan import scan_distributions
 from xinference_venv.store.packages.record_file import read_file_list
-from xinference_venv.store.paths import LAYER_NAME
+from xinference_venv.store.paths import IN_PLACE_RECORD_NAME, LAYER_NAME
 from xinference_venv.store.use_lock import HOOK_NAMES
 from xinference_venv.xinference.path_guard import GUARD_NAMES
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from xinference_venv._util.records import digest_of
 from xinference_venv._util.tasks import finish_in_thread
 from xinference_venv.errors import ResolutionFailed
-from xinference_venv.inventory.in_place import IN_PLACE_RECORD_NAME, InPlaceRecord
+from xinference_venv.inventory.in_place import InPlaceRecord
 from xinference_venv.inventory.inventory import users_error
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.displacement import names_in
@@ -34,6 +34,7 @@ from xinference_venv.service.prepare import staging_folder
 from xinference_venv.settings import InheritMode
 from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.store.envs.proofs import is_proved, keep_proof
+from xinference_venv.store.paths import IN_PLACE_RECORD_NAME
 from xinference_venv.store.process_scan import users_of
 from xinference_venv.store.sweep import sweep
 from xinference_venv.store.use_lock import (

@@ -22,10 +22,8 @@ from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.inventory import EnvEntry, users_error
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
-from xinference_venv.planning.lock import Role
 from xinference_venv.store.atomic import Disk, check_no_link_above
 from xinference_venv.store.envs.inspect import site_packages_of
-from xinference_venv.store.in_place import read_in_place
 from xinference_venv.store.keys import (
     CONFIGURATION_NAME,
     UNKNOWN,
@@ -34,7 +32,7 @@ from xinference_venv.store.keys import (
     is_directory,
 )
 from xinference_venv.store.legacy.sizes import sizes_of
-from xinference_venv.store.paths import StorePaths
+from xinference_venv.store.paths import IN_PLACE_RECORD_NAME, StorePaths
 from xinference_venv.store.process_scan import users_of
 from xinference_venv.store.use_lock import USE_NAME, hold_unused
 from xinference_venv.store.visit import read_text
@@ -111,6 +109,12 @@ def old_entries(
 
 def _in_place(disk: Disk, path: Path, entry: EnvEntry) -> EnvEntry:
     """The entry of one that the drop-in for Xinference made; else as it is."""
+    if not os.path.lexists(path / IN_PLACE_RECORD_NAME):
+        return entry
+    # Looking at what is there needs the rules of packages only for these.
+    from xinference_venv.planning.lock import Role
+    from xinference_venv.store.in_place import read_in_place
+
     try:
         record = read_in_place(disk, path)
     except (InvalidRecord, StoreError):
