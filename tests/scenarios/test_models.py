@@ -92,7 +92,14 @@ def no_child_stays() -> Iterator[None]:
     """The test must leave no child of this process."""
     before = set(psutil.Process().children(recursive=True))
     yield
-    assert set(psutil.Process().children(recursive=True)) - before == set()
+    left = {
+        each
+        for each in psutil.Process().children(recursive=True)
+        # uv's keeper stays as long as this process.
+        if not any("reaper.py" in word for word in _command_of(each))
+    }
+    # What compiles bytecode in the background ends by itself.
+    assert psutil.wait_procs(left - before, timeout=60)[1] == []
 
 
 async def _report(process: ModelProcess, model_class: type[Any]) -> dict[str, Any]:
@@ -240,6 +247,14 @@ def _write_launcher(path: Path, does: str) -> None:
 
 def _runs(environment: PreparedEnvironment) -> bool:
     return any(
-        str(environment.real_path) in " ".join(child.cmdline())
+        str(environment.real_path) in " ".join(_command_of(child))
         for child in psutil.Process().children(recursive=True)
     )
+
+
+def _command_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        # It has ended meanwhile.
+        return []

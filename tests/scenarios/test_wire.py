@@ -198,7 +198,9 @@ def test_what_an_earlier_release_can_not_do_is_reported(serving: Daemons, run: R
     worker = serving.worker(supervisor, patch=EARLIER_WORKER)
     expected = {
         ("leases",): f"'list_leases' is not known at {worker.address}",
-        ("gc",): f"'collect_garbage' does not accept these arguments at {worker.address}",
+        ("gc", "--max-bytes", "1GB"): (
+            f"'collect_garbage' does not accept these arguments at {worker.address}"
+        ),
         ("verify",): f"'verify_virtual_env' is not known at {supervisor.address}",
     }
     for words, message in expected.items():

@@ -57,7 +57,9 @@ class ThisHost:
     def environments(self, wanted: Selection) -> Environments:
         """The matching environments, and what of the store could not be visited."""
         from xinference_venv.inventory.environments import Environments, WorkerSkippedItem
+        from xinference_venv.store.sweep import look_over
 
+        look_over(self.store)
         listed = tuple(map(_addressed, self._entries(wanted)))
         skipped = tuple(
             WorkerSkippedItem(item=each, worker_address=ADDRESS)

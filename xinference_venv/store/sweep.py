@@ -44,6 +44,17 @@ def sweep(store: Store) -> None:
     sweep_proofs(store.disk, store.layout, time.time())
 
 
+def look_over(store: Store) -> None:
+    """Look into the folders of a sweep, and change nothing; what can't be read is noted among the
+    skipped items of the store.
+    """
+    for parent in (store.layout.leases, store.layout.staging, store.layout.trash):
+        for folder in folders_in(parent, store.skipped):
+            store.skipped.names(folder)
+    for folder in _folders_of_keys(store.layout.root, store.skipped):
+        store.skipped.names(folder)
+
+
 def left_in_trash(store: Store, now: float) -> list[str]:
     """What lies in the trash for longer than a deletion takes to begin: what can't be deleted.
 
