@@ -23,7 +23,7 @@ from xinference_venv.store.packages.record_file import (
 
 _NAMES = st.text(
     st.characters(exclude_characters="/", exclude_categories=["Cs"]), min_size=1, max_size=12
-).filter(lambda name: name not in (".", ".."))
+).filter(lambda name: name.strip(" \t") not in ("", ".", ".."))
 _PATHS = st.lists(_NAMES, min_size=1, max_size=4).map("/".join)
 _ROWS = st.lists(
     st.builds(
