@@ -434,6 +434,12 @@ def store_error(error: OSError) -> StoreError:
     )
 
 
+def details_of(error: OSError, path: Path) -> dict[str, object]:
+    """The details of an error of ours that an error of the system at a path is the reason of."""
+    hint = hint_for(error, path)
+    return {"errno": error.errno, **({} if hint is None else {"hint": hint})}
+
+
 def hint_for(error: OSError, path: Path | None = None) -> str | None:
     """What to do about an error of the system at a path, when there is something to say."""
     if path is None and isinstance(error.filename, str | bytes):

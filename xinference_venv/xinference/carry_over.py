@@ -10,6 +10,7 @@ from pathlib import Path
 
 from xinference_venv.errors import StoreError
 from xinference_venv.planning.host import HostDistribution, Interpreter
+from xinference_venv.store.atomic import details_of
 from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.store.envs.real_files import is_never_written
 from xinference_venv.store.host.scan import scan_distributions
@@ -72,7 +73,8 @@ def carry_over(
         if with_setup and (old / SETUP_MARK).exists():
             shutil.copy2(old / SETUP_MARK, new / SETUP_MARK)
     except OSError as error:
-        raise StoreError(f"could not keep what is in {old}: {error}") from error
+        message = f"could not keep what is in {old}: {error}"
+        raise StoreError(message, details_of(error, old)) from error
 
 
 def _files_of(distributions: Iterable[HostDistribution]) -> set[str]:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from xinference_venv.errors import StoreError
-from xinference_venv.store.atomic import Disk, exchange_by_system
+from xinference_venv.store.atomic import Disk, details_of, exchange_by_system
 from xinference_venv.store.use_lock import USE_NAME
 
 
@@ -28,7 +28,8 @@ def put_in_place(
         try:
             _add(str(new), str(place))
         except OSError as error:
-            raise StoreError(f"could not add to {place}: {error}") from error
+            message = f"could not add to {place}: {error}"
+            raise StoreError(message, details_of(error, place)) from error
     elif not in_use:
         disk.exchange(new, place)
     disk.flush(place.parent)

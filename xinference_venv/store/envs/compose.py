@@ -31,7 +31,7 @@ from xinference_venv.planning.view import (
     ViewPlan,
 )
 from xinference_venv.settings import ViewKind
-from xinference_venv.store.atomic import Disk, hint_for
+from xinference_venv.store.atomic import Disk, details_of
 from xinference_venv.store.envs.launcher import write_launcher
 from xinference_venv.store.envs.real_files import (
     Source,
@@ -124,11 +124,8 @@ def compose(
             made.make_files(plan)
         made.make_prefix(plan)
     except OSError as error:
-        hint = hint_for(error, env)
-        raise StoreError(
-            f"could not compose the environment {env}: {error}",
-            {"errno": error.errno, **({} if hint is None else {"hint": hint})},
-        ) from error
+        message = f"could not compose the environment {env}: {error}"
+        raise StoreError(message, details_of(error, env)) from error
     record = ViewRecord(
         plan=plan, library=library, files=dict(sorted(made.own_files())), placed=made.placed
     )
