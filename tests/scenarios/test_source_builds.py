@@ -313,7 +313,7 @@ async def test_a_wheel_that_no_lock_needs_is_swept_and_one_that_is_needed_is_not
     building = store.make_staging_folder("a-job")
     sweep(store)
     assert len(built(layout)) == 2
-    store.delete_staging_folder(building.name)
+    store.delete_trashed(store.trash_staging_folder(building.name))
     sweep(store)
     assert built(layout) == ["kept-1.0-py3-none-any.whl"]
 

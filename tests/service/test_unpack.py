@@ -127,7 +127,7 @@ async def test_what_is_there_stays_for_the_build_that_named_it(
     folder = store.make_staging_folder("one")
     [record] = await unpacks.unpacking().packages_for(made, folder)
     assert store.packages.needed_by_builds() == {record.key.folder}
-    store.delete_staging_folder("one")
+    store.delete_trashed(store.trash_staging_folder("one"))
     assert store.packages.needed_by_builds() == set()
 
 

@@ -97,7 +97,7 @@ def publish(store: Store, of: EnvLock, *, job_id: str = "job", content: str = "b
     """A published environment, kept by the lease that is returned alone."""
     env = staged(store, job_id, content)
     lease = store.publish(env, env_record(of), of, model_name="a-model", process=this_process())
-    store.delete_staging_folder(job_id)
+    store.delete_trashed(store.trash_staging_folder(job_id))
     return lease
 
 

@@ -138,7 +138,7 @@ def everything(store: Store, env_id: str) -> list[Callable[[], object]]:
         lambda: store.unlink_key(of),
         lambda: sweep(store),
         lambda: store.make_staging_folder("3.11"),
-        lambda: store.delete_staging_folder("3.11"),
+        lambda: store.delete_trashed(store.trash_staging_folder("3.11")),
         lambda: store.sweep_wheels(),
         lambda: check_free(store.layout, of),
         lambda: store.point_key(key_record(of, publish(store, lock_of("numpy")).env_id)),

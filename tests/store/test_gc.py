@@ -192,7 +192,7 @@ def test_built_wheels_that_no_lock_needs_go_when_no_one_builds(
     assert [(each.kind, each.path.name) for each in there] == [("built wheel", kept.sha256)]
     store.make_staging_folder("job")
     assert delete_unneeded(store, there) == []
-    store.delete_staging_folder("job")
+    store.delete_trashed(store.trash_staging_folder("job"))
     assert delete_unneeded(store, there) == there
     assert store.wheels.find("a build", None) is None
 

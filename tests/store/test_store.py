@@ -96,7 +96,7 @@ def test_a_root_that_is_a_file_is_an_error(tmp_path: Path) -> None:
 def test_builds_take_turns_at_a_place_and_each_has_one_of_its_own(store: Store) -> None:
     first, second = store.make_staging_folder("place"), store.make_staging_folder("place")
     assert [each.name for each in (first, second)] == ["place", "place-2"]
-    store.delete_staging_folder("place")
+    store.delete_trashed(store.trash_staging_folder("place"))
     assert store.make_staging_folder("place") == first
     (store.layout.staging / "place-3.owner").write_text("{}")
     assert store.make_staging_folder("place").name == "place-4"

@@ -81,7 +81,7 @@ def test_a_build_that_runs_is_not_swept(store: Store) -> None:
     sweep(other)
     assert (env / "bin" / "python").exists()
     assert oct(env.parent.stat().st_mode)[-3:] == "700"
-    store.delete_staging_folder("running")
+    store.delete_trashed(store.trash_staging_folder("running"))
     assert rubbish(store) == []
 
 

@@ -416,26 +416,20 @@ def exchange_by_system(one: Path, other: Path) -> bool:
 
 
 def _failure(what: str, path: Path, error: OSError) -> StoreError:
-    hint = hint_for(error, path)
-    return StoreError(
-        f"could not {what} {path}: {error.strerror or error}",
-        {"errno": error.errno, **({} if hint is None else {"hint": hint})},
-    )
+    message = f"could not {what} {path}: {error.strerror or error}"
+    return StoreError(message, details_of(error, path))
 
 
 def store_error(error: OSError) -> StoreError:
     """An error of the system that nothing else has made one of ours of, with its path."""
     path = error.filename2 or error.filename
     where = "" if not isinstance(path, str | bytes) else f" at {os.fsdecode(path)}"
-    hint = hint_for(error)
-    return StoreError(
-        f"a disk operation failed{where}: {error.strerror or error}",
-        {"errno": error.errno, **({} if hint is None else {"hint": hint})},
-    )
+    message = f"a disk operation failed{where}: {error.strerror or error}"
+    return StoreError(message, details_of(error))
 
 
-def details_of(error: OSError, path: Path) -> dict[str, object]:
-    """The details of an error of ours that an error of the system at a path is the reason of."""
+def details_of(error: OSError, path: Path | None = None) -> dict[str, object]:
+    """The details of an error of ours whose reason is an error of the system at a path."""
     hint = hint_for(error, path)
     return {"errno": error.errno, **({} if hint is None else {"hint": hint})}
 

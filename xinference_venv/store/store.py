@@ -257,10 +257,6 @@ class Store:
         self.disk.unlink(_owner_path(folder))
         return trashed
 
-    def delete_staging_folder(self, name: str) -> None:
-        """Delete what is left of a build, by the name of its folder."""
-        self.delete_trashed(self.trash_staging_folder(name))
-
     def delete_trashed(self, *paths: Path | None) -> None:
         """Delete what was moved to the trash; of a large tree that takes long, and holds no lock.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from xinference_venv.errors import StoreError
 from xinference_venv.planning.host import HostDistribution
-from xinference_venv.store.atomic import Disk
+from xinference_venv.store.atomic import Disk, details_of
 from xinference_venv.store.paths import LAYER_NAME
 
 _MODULE = "_xinference_venv_guard"
@@ -106,6 +106,7 @@ def link_replaced(
             for name in names:
                 os.symlink(os.path.join(copy.location, name), folder / name)
         except OSError as error:
-            raise StoreError(f"could not link the host's packages: {error}") from error
+            message = f"could not link the host's packages: {error}"
+            raise StoreError(message, details_of(error, env)) from error
         linked[each.metadata] = each.name
     return linked

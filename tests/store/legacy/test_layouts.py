@@ -285,7 +285,6 @@ def test_what_can_not_be_deleted_does_not_prevent_a_launch(
 
     with monkeypatch.context() as patched:
         patched.setattr(Disk, "delete", fail)
-        patched.setattr(Store, "delete_staging_folder", lambda *_: None)
         assert store.env_of(key()) is None
         env_id = attach(store)
     assert store.env_of(key()) == env_id

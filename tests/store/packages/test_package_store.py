@@ -156,7 +156,7 @@ def test_what_a_build_needs_is_known_until_its_folder_is_gone(store: Store) -> N
     store.packages.keep(first, ["b-1-x"])
     store.packages.keep(second, ["c-1-x"])
     assert store.packages.needed_by_builds() == {"a-1-x", "b-1-x", "c-1-x"}
-    store.delete_staging_folder(first.name)
+    store.delete_trashed(store.trash_staging_folder(first.name))
     assert store.packages.needed_by_builds() == {"c-1-x"}
 
 
@@ -182,7 +182,7 @@ def test_a_death_at_any_operation_leaves_no_tree_or_a_whole_one(
             assert after.packages.verify(tree.record.key.folder, hashes=True) == TreeCheck()
             after.disk.discard(after.layout.package(tree.record.key.folder), after.layout.trash)
     assert 3 < at < 99
-    store.delete_staging_folder(unpack.staging.name)
+    store.delete_trashed(store.trash_staging_folder(unpack.staging.name))
     sweep(store)
     assert os.listdir(store.layout.staging) == []
     assert os.listdir(store.layout.trash) == []

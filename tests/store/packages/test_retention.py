@@ -45,7 +45,7 @@ def records(unpack: Unpack, wheels: Path, store: Store) -> dict[str, PackageReco
     for name in ("lamp", "oil", "wick"):
         build_wheel(wheels, name, "1.0", modules={f"{name}/__init__.py": f"# {name}\n" * 50})
     found = unpack.add(*wheels.iterdir())
-    store.delete_staging_folder(unpack.staging.name)
+    store.delete_trashed(store.trash_staging_folder(unpack.staging.name))
     return found
 
 
@@ -64,7 +64,7 @@ def publish(store: Store, *records: PackageRecord, joined: tuple[str, ...] = ())
     lease = store.publish(env, shown, made, model_name="a-model", process=this_process())
     store.point_key(key_record(key("-".join(names)), made.env_id))
     store.leases.release(made.env_id, lease.lease_id)
-    store.delete_staging_folder(f"job-{'-'.join(names)}")
+    store.delete_trashed(store.trash_staging_folder(f"job-{'-'.join(names)}"))
     return made.env_id
 
 
@@ -99,7 +99,7 @@ def test_a_tree_stays_while_a_build_names_it(
     # It is named after the plan was made.
     store.packages.keep(folder, [records["lamp"].key.folder])
     assert remove_trees(store, planned) == []
-    store.delete_staging_folder("build")
+    store.delete_trashed(store.trash_staging_folder("build"))
     assert remove_trees(store, planned) == planned
     assert store.packages.get(records["lamp"].key) is None
 
@@ -110,7 +110,7 @@ def test_a_joined_tree_keeps_its_members(store: Store, records: dict[str, Packag
     plan = JoinPlan(members=tuple(JoinMember(tree=each.key.folder) for each in members))
     store.joined.make(plan, folder)
     assert names(unneeded(store)) == ["oil"]
-    store.delete_staging_folder("build")
+    store.delete_trashed(store.trash_staging_folder("build"))
     assert sorted(each.kind for each in unneeded(store)) == ["joined tree", *["package"] * 3]
     publish(store, records["oil"], joined=(plan.folder,))
     assert unneeded(store) == []
@@ -215,7 +215,7 @@ def test_a_death_while_trees_go_leaves_none_that_is_half_there(
         staging = store.make_staging_folder("again")
         unpack.staging = staging
         records = unpack.add(*wheels.iterdir())
-        store.delete_staging_folder(staging.name)
+        store.delete_trashed(store.trash_staging_folder(staging.name))
         disk = FaultyDisk()
         mine = Store.open(store.layout.root, disk)
         planned = unneeded(mine)
