@@ -21,6 +21,12 @@ export function button({ text, label, glyph, kind = "", onClick, type = "button"
   );
 }
 
+// The bar above a table by which it is filtered.
+export function filterBar(...parts) {
+  const named = { class: "toolbar", role: "search", "aria-label": t("filter.label") };
+  return h("div", named, ...parts);
+}
+
 // Disable a button where the token lacks a scope, and say so.
 export function gated(control, scope) {
   if (!may(scope)) {

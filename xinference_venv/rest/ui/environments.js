@@ -2,7 +2,7 @@
 // with several.
 
 import { get } from "./api.js";
-import { button, gated } from "./controls.js";
+import { button, filterBar, gated } from "./controls.js";
 import { h, repeat } from "./dom.js";
 import { columns } from "./environment_columns.js";
 import { keyText } from "./format.js";
@@ -205,9 +205,7 @@ export function showEnvironments(place, values, signal) {
   }
 
   place.append(
-    h(
-      "div",
-      { class: "toolbar", role: "search", "aria-label": t("filter.label") },
+    filterBar(
       h("label", {}, t("column.model"), search("model")),
       ...Object.keys(CHOICES).map((name) => h("label", {}, t(`column.${name}`), selects[name])),
       h("label", {}, t("filter.text"), search("text")),

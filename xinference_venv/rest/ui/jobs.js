@@ -1,7 +1,7 @@
 // The launches that run or ended not long ago, a row for each, whichever workers take part.
 
 import { get } from "./api.js";
-import { badge } from "./controls.js";
+import { badge, filterBar } from "./controls.js";
 import { h, repeat } from "./dom.js";
 import { ago, span } from "./format.js";
 import { count, language, t } from "./i18n.js";
@@ -135,12 +135,7 @@ export function showJobs(place, values, signal) {
   });
   place.append(
     h("p", { class: "lead" }, t("jobs.lead")),
-    h(
-      "div",
-      { class: "toolbar", role: "search", "aria-label": t("filter.label") },
-      h("label", {}, t("filter.text"), search),
-      total,
-    ),
+    filterBar(h("label", {}, t("filter.text"), search), total),
     board.element,
     shown.element,
   );

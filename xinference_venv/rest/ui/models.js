@@ -1,7 +1,7 @@
 // The models of the catalogue: what each brings, and the way to launch it.
 
 import { get } from "./api.js";
-import { button } from "./controls.js";
+import { button, filterBar } from "./controls.js";
 import { h } from "./dom.js";
 import { count, t } from "./i18n.js";
 import { errorNotice, notice, noticeBoard } from "./notices.js";
@@ -104,12 +104,7 @@ export async function showModels(place, values, signal) {
 
   place.append(
     h("p", { class: "lead" }, t("models.lead")),
-    h(
-      "div",
-      { class: "toolbar", role: "search", "aria-label": t("filter.label") },
-      h("label", {}, t("filter.text"), search),
-      total,
-    ),
+    filterBar(h("label", {}, t("filter.text"), search), total),
     board.element,
     shown.element,
   );

@@ -2,7 +2,7 @@
 // done with it.
 
 import { drop, put } from "./api.js";
-import { badge, button, gated, pathText } from "./controls.js";
+import { badge, button, filterBar, gated, pathText } from "./controls.js";
 import { announce, h } from "./dom.js";
 import { age, size } from "./format.js";
 import { count, t } from "./i18n.js";
@@ -119,12 +119,7 @@ export function showWorkers(place, values, signal) {
     h("p", { class: "lead" }, t("workers.lead")),
     board.element,
     totals,
-    h(
-      "div",
-      { class: "toolbar", role: "search", "aria-label": t("filter.label") },
-      h("label", {}, t("filter.text"), search),
-      total,
-    ),
+    filterBar(h("label", {}, t("filter.text"), search), total),
     shown.element,
   );
   onWorkers((workers, error) => {
