@@ -79,10 +79,9 @@ _T = TypeVar("_T")
 
 # From when a launch is ready until its lease must be bound to a process.
 UNBOUND_LEASE_SECONDS = 600.0
-# A job that ends waits for so long until its lease is given back, which then is tried on.
+# How long a job that ends waits for its lease to be given back; it is then tried in the background.
 _RETURN_SECONDS = 1.0
 
-T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -438,7 +437,7 @@ class LaunchService:
             return False
         return True
 
-    async def _in_thread(self, job: Job, work: Callable[[], T]) -> T:
+    async def _in_thread(self, job: Job, work: Callable[[], _T]) -> _T:
         """Do work that may take the job's lease in a thread, which a job that ends waits for."""
         taking = asyncio.ensure_future(asyncio.to_thread(work))
         job.taking.add(taking)
