@@ -104,6 +104,16 @@ def test_what_only_the_host_has_is_kept_after_all_where_nothing_else_serves() ->
     assert made.next(frozenset()) == frozenset({"inhouse"})
 
 
+def test_what_fails_without_the_host_tells_what_of_it_has_to_serve() -> None:
+    made = HostSearch(offered=frozenset({"bee", "dog"}), cost=lambda _: 0)
+    assert made.learn(made.offered, "bee==1.0 depends on ant>=1.1, and you require bee")
+    assert made.learn(frozenset(), "all versions of dog depend on ant>=1.1, and you require dog")
+    assert made.next(frozenset()) == frozenset({"dog"})
+    # What fails with the host's copy as well as with another one fails with any.
+    assert made.learn(frozenset({"dog"}), "all versions of dog depend on ant>=1.1")
+    assert made.next(frozenset()) is None
+
+
 def test_a_failure_that_names_nothing_of_the_host_ends_the_search() -> None:
     made = HostSearch(offered=frozenset({"numpy"}), cost=lambda _: 0)
     assert not made.learn(frozenset({"numpy"}), "app<2 is required and app>=2 as well")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import packaging
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from uv import find_uv_bin
@@ -247,8 +247,19 @@ def resolve(world: World, uv: Uv) -> tuple[Resolution, EnvLock] | None:
             return None
 
 
+# Of each name another copy serves: the host's and the index's, of the same version.
+TWO_COPIES = World(
+    host={"bee": {"1.0": ("ant>=1.1",)}, "dog": {"1.0": ()}},
+    index={"ant": {"1.0": ()}, "bee": {"1.0": ()}, "dog": {"1.0": ("ant>=1.1",)}},
+    request=("bee", "dog"),
+    roots=(),
+    mode=InheritMode.HOST,
+)
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(world=worlds)
+@example(world=TWO_COPIES)
 def test_what_is_called_consistent_is_and_what_is_called_impossible_has_no_solution(
     world: World, uv: Uv
 ) -> None:

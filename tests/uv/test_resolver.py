@@ -183,6 +183,18 @@ async def test_the_metadata_of_the_host_counts_and_not_the_index_wheels_of_the_s
     assert inherited(found) == {"torch": "2.4.0"}
 
 
+async def test_the_copy_of_a_version_serves_that_requires_what_can_be_had(
+    bench: Bench, wheels: Path
+) -> None:
+    build_wheel(wheels, "ant", "1.0")
+    build_wheel(wheels, "bee", "1.0")
+    build_wheel(wheels, "dog", "1.0", requires=["ant>=1.1"])
+    host = [distribution("bee", "1.0", "ant>=1.1"), distribution("dog", "1.0")]
+    found = await bench.resolve("bee", "dog", host=host)
+    assert installed(found) == {"bee": "1.0"}
+    assert inherited(found) == {"dog": "1.0"}
+
+
 async def test_a_conflict_that_the_host_lives_with_shadows_nothing(
     bench: Bench, index: Index, wheels: Path
 ) -> None:

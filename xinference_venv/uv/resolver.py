@@ -204,6 +204,9 @@ class Resolver:
     _newest: Path | None = field(default=None, init=False)
     """uv's lock file of what there would be without the host: what later passes try first."""
 
+    _kept_alone: frozenset[str] = field(default=frozenset(), init=False)
+    """What of the host was kept where it was asked what there would be without the host."""
+
     _fresh: Resolution | None = field(default=None, init=False)
     """What there would be without the host, where that was asked."""
 
@@ -491,13 +494,15 @@ class Resolver:
             if more:
                 self.say(f"resolving without the placeholders of {', '.join(sorted(more))}")
                 self._relaxed |= more
-        if isinstance(fresh, UvFailed) and isinstance(first, UvFailed):
-            others = names_in(str(fresh)) & offered - self._asked()
-            if has_no_solution(str(fresh)) and not others:
-                raise fresh  # nothing of the host could help
-        alone_fits = None if isinstance(fresh, UvFailed) else fresh
         try:
-            return await self._choose(sources, offered, first, alone_fits)
+            try:
+                return await self._choose(sources, offered, first, fresh)
+            except UvFailed:
+                if not isinstance(newest, Resolution) or not isinstance(first, UvFailed):
+                    raise
+                # Why nothing near the newest fits says nothing of what is older.
+                first = await self._try(sources, kept=offered)
+                return await self._choose(sources, offered, first, fresh)
         except UvFailed as error:
             # Whatever was tried after it, the first explanation is of what was asked for.
             if isinstance(first, UvFailed) and has_no_solution(str(error)):
@@ -524,14 +529,22 @@ class Resolver:
         sources: PackageSources,
         offered: frozenset[str],
         first: _Found | UvFailed,
-        fresh: Resolution | None,
+        alone: Resolution | UvFailed,
     ) -> _Found:
         """The best there is, by what keeping all of the host and none of it give."""
+        fresh = None if isinstance(alone, UvFailed) else alone
         search = HostSearch(offered=offered, cost=cost_of(fresh, self.host))
         displaced = frozenset() if fresh is None else self._displaced(fresh, offered)
         if isinstance(first, UvFailed):
             if not search.learn(offered, str(first)):
                 raise first
+            if isinstance(alone, UvFailed) and has_no_solution(str(alone)):
+                # What is asked for counts, too: the host's copy of a version may require less.
+                search.learn(self._kept_alone, str(alone))
+                # A placeholder gives way before its version comes from elsewhere.
+                only_pins = names_in(str(alone)) & offered <= self._pins()
+                if only_pins or search.next(displaced) is None:
+                    raise alone
         else:
             again = self._not_to_be_shown(first.resolution)
             if again:
@@ -711,6 +724,7 @@ class Resolver:
         offered = self.host.by_name.keys() - self._unusable.keys()
         outcome: _Found | UvFailed | None = None
         for _ in range(_FRESH_PASSES):
+            self._kept_alone = kept
             outcome = await self._try(sources, kept=kept, roots=False, relaxed=relaxed)
             only_here = (
                 missing_in(str(outcome)) if isinstance(outcome, UvFailed) else outcome.missing
