@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.clock import LoopClock
 from tests.inventory.test_cluster_state import registration
 from xinference_venv._util.records import Plain
-from xinference_venv.actors import heartbeat, rpc
+from xinference_venv.actors import rpc
 from xinference_venv.actors.heartbeat import Heartbeats
 from xinference_venv.errors import (
     DeadlineExceeded,
@@ -33,11 +34,11 @@ SNAPSHOT = {"jobs": 3, "free_bytes": None}
 class Supervisor:
     """Gives its outcomes in turn, then says yes; `heard` are the methods it was asked."""
 
-    def __init__(self, *outcomes: Outcome) -> None:
+    def __init__(self, clock: LoopClock, *outcomes: Outcome) -> None:
+        self.clock = clock
         self.outcomes = list(outcomes)
         self.heard: list[str] = []
         self.told: list[tuple[Any, ...]] = []
-        self.waiting: list[tuple[int, asyncio.Event]] = []
 
     def sender(self, address: str, *, deadline: float, here: str, keep: bool) -> rpc.Send:
         assert (address, here) == ("s:1", WORKER.address)
@@ -46,22 +47,16 @@ class Supervisor:
     async def ask(self, method: str, arguments: dict[str, Plain]) -> Plain:
         self.heard.append(method)
         self.told.append(tuple(arguments.values()))
-        for count, event in self.waiting:
-            if len(self.heard) >= count:
-                event.set()
         outcome = self.outcomes.pop(0) if self.outcomes else True
         if isinstance(outcome, VirtualEnvError):
             raise outcome
         return outcome if method == "heartbeat" else None
 
     async def asked(self, count: int) -> None:
-        """Wait until it was asked so many times."""
-        event = asyncio.Event()
-        self.waiting.append((count, event))
-        if len(self.heard) >= count:
-            event.set()
+        """Let time pass until it was asked so many times."""
         async with asyncio.timeout(60):
-            await event.wait()
+            while len(self.heard) < count:
+                await self.clock.advance(0.5)
 
 
 Play = Callable[..., Supervisor]
@@ -70,26 +65,13 @@ Play = Callable[..., Supervisor]
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch) -> Play:
     """Play a supervisor; nobody waits for real seconds."""
-    real = asyncio.sleep
-
-    async def sleep(_: float) -> None:
-        await real(0)
-
-    monkeypatch.setattr(heartbeat, "asyncio", _Asyncio(sleep))
 
     def play(*outcomes: Outcome) -> Supervisor:
-        supervisor = Supervisor(*outcomes)
+        supervisor = Supervisor(LoopClock(monkeypatch), *outcomes)
         monkeypatch.setattr(rpc, "to_supervisor", supervisor.sender)
         return supervisor
 
     return play
-
-
-class _Asyncio:
-    """The part of asyncio that `membership` uses, with a `sleep` of ours."""
-
-    def __init__(self, sleep: Callable[[float], Any]) -> None:
-        self.sleep = sleep
 
 
 def member(*models_there: tuple[str, ...] | None) -> Heartbeats:
@@ -136,10 +118,22 @@ async def test_with_patience_it_waits_and_says_so_once(
 ) -> None:
     hinted = WorkerUnavailable("it closed the connection", {"hint": "is the key the same?"})
     supervisor = play(hinted, AWAY, DeadlineExceeded("late"))
-    await member().join(60)
+    joining = asyncio.create_task(member().join(60))
+    await supervisor.asked(4)
+    await joining
     assert supervisor.heard == ["register_worker"] * 4
     [line] = caplog.messages
     assert line == "it closed the connection (is the key the same?); waiting for it for 60 s"
+
+
+async def test_patience_ends_with_the_last_answer(play: Play) -> None:
+    supervisor = play(*[AWAY] * 9)
+    joining = asyncio.create_task(member().join(2.0))
+    while not joining.done():
+        await supervisor.clock.advance(0.5)
+    with pytest.raises(WorkerUnavailable):
+        await joining
+    assert 2 <= len(supervisor.heard) <= 5
 
 
 async def test_what_waiting_does_not_help_is_raised_at_once(play: Play) -> None:

@@ -6,11 +6,13 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.clock import LoopClock
 from tests.index import Index
 from tests.plain import plain
 from tests.scenarios.steps import asking, environments, eventually, files_of
@@ -272,10 +274,15 @@ async def test_a_permanent_policy_evicts_after_each_build_and_ends_with_the_work
     assert not [task for task in asyncio.all_tasks() if "_keep_to_policy" in repr(task)]
 
 
+async def ten_minutes_later(what: Callable[[], bool], clock: LoopClock) -> None:
+    """Let ten minutes pass until it has happened: the first of them may find a look not ended."""
+    while not what():
+        await clock.advance(600.0)
+
+
 async def test_a_permanent_policy_is_applied_at_the_start_and_ever_again(
     environ: dict[str, str], index: Index, layout: StorePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collector_module, "_EVERY_SECONDS", 0.05)
     async with local_client(environ) as client:
         old = await launched(client, index, "red", model="old", days=9)
         new = await launched(client, index, "green", model="new", days=1)
@@ -283,7 +290,7 @@ async def test_a_permanent_policy_is_applied_at_the_start_and_ever_again(
     async with local_client(environ) as client:
         await eventually(lambda: environments(layout) == [new.env_id])
         age(new, 6)
-        await eventually(lambda: environments(layout) == [])
+        await ten_minutes_later(lambda: environments(layout) == [], LoopClock(monkeypatch))
     assert old.env_id != new.env_id
 
 
@@ -294,7 +301,6 @@ async def test_a_permanent_policy_that_fails_is_logged_and_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(collector_module, "_EVERY_SECONDS", 0.05)
     failing = True
 
     def usages(*arguments: Any) -> Any:
@@ -310,28 +316,39 @@ async def test_a_permanent_policy_that_fails_is_logged_and_goes_on(
             await eventually(lambda: "the disk is not there" in caplog.text)
             assert len(environments(layout)) == 1
             failing = False
-            await eventually(lambda: environments(layout) == [])
+            await ten_minutes_later(lambda: environments(layout) == [], LoopClock(monkeypatch))
 
 
 async def test_a_store_that_surely_fits_is_not_walked_again(
     environ: dict[str, str], index: Index, layout: StorePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     walks: list[int] = []
+    looks: list[int] = []
 
     def measuring(*arguments: Any) -> Any:
         walks.append(1)
         return measure(*arguments)
 
+    def looking(*arguments: Any) -> Any:
+        looks.append(1)
+        return usages_of(*arguments)
+
+    async def thrice() -> None:
+        """Let it look three times more."""
+        before = len(looks)
+        await ten_minutes_later(lambda: len(looks) >= before + 3, clock)
+
+    clock = LoopClock(monkeypatch)
     monkeypatch.setattr(collector_module, "measure", measuring)
-    monkeypatch.setattr(collector_module, "_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr(collector_module, "usages_of", looking)
     environ["XINFERENCE_VIRTUAL_ENV_MAX_BYTES"] = str(5 * SIZE)
     async with local_client(environ) as client:
         await launched(client, index, "red", "shared", model="one", days=1)
-        await asyncio.sleep(0.2)
+        await thrice()
         assert walks == []
         # With bytecode three packages might take six times as much, and take three times.
         await launched(client, index, "green", "shared", model="other", days=1)
         await eventually(lambda: walks == [1])
-        await asyncio.sleep(0.2)
+        await thrice()
         assert walks == [1]
         assert len(environments(layout)) == 2

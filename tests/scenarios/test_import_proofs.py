@@ -196,14 +196,13 @@ async def test_a_library_that_the_host_has_in_another_version_is_installed_afres
 
 async def test_an_import_that_hangs_is_ended_with_all_that_it_started(
     host: Host,
-    client: Client,
+    environ: dict[str, str],
     index: Index,
     wheels: Path,
     compiled: bytes,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("xinference_venv.service.import_prover.PROOF_SECONDS", 3.0)
+    environ["XINFERENCE_VIRTUAL_ENV_PATIENCE"] = "3"
     pid = tmp_path / "pid"
     source = (
         "import subprocess, sys, time\n"
@@ -212,8 +211,9 @@ async def test_an_import_that_hangs_is_ended_with_all_that_it_started(
         "time.sleep(600)\n"
     )
     _build(wheels, compiled, "scipy", source, "numpy")
-    with pytest.raises((VerificationFailed, ResolutionFailed), match="importing scipy"):
-        await client.prepare(asking(index, "scipy"))
+    async with local_client(environ) as client:
+        with pytest.raises((VerificationFailed, ResolutionFailed), match="importing scipy"):
+            await client.prepare(asking(index, "scipy"))
     child = Path(f"/proc/{pid.read_text()}")
     await asyncio.to_thread(_wait_until_gone, child)
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.clock import LoopClock
 from tests.index import Index
 from tests.plain import plain, selected
 from tests.scenarios.hosts import Host
@@ -28,12 +30,12 @@ from tests.scenarios.steps import (
     uv_subcommands,
     version_of,
 )
-from tests.wheels import build_wheel
 from xinference_venv.client import Client, local_client
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.jobs import PreparedEnvironment
 from xinference_venv.runtime.model_process import bind
 from xinference_venv.service import integrity_checker
+from xinference_venv.store.envs.verify import check_env
 from xinference_venv.store.paths import (
     BROKEN_NAME,
     LOCK_NAME,
@@ -407,9 +409,10 @@ async def test_a_worker_looks_at_every_environment_once_a_day(
             each.getMessage() for each in caplog.records if each.name == integrity_checker.__name__
         ]
 
-    monkeypatch.setattr(integrity_checker, "_FIRST_SECONDS", 0.0)
+    clock = LoopClock(monkeypatch)
     with caplog.at_level(logging.WARNING, logger=integrity_checker.__name__):
         async with local_client(environ) as client:
+            await clock.advance(10.0)
             await eventually(lambda: (broken / BROKEN_NAME).exists())
             states = {each.key.model_name: each.state for each in await client.entries()}
             assert states == {"broken": "broken", "fresh": "ready", "gone": "broken"}
@@ -421,25 +424,32 @@ async def test_a_worker_looks_at_every_environment_once_a_day(
     # Nothing is due any more.
     with caplog.at_level(logging.WARNING, logger=integrity_checker.__name__):
         async with local_client(environ):
+            await clock.advance(10.0)
             await eventually(lambda: len(warned()) == 4)
     assert not (fresh / BROKEN_NAME).exists()
 
 
 async def test_a_worker_that_stops_does_not_wait_for_the_rest_of_a_check(
-    environ: dict[str, str], tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch
+    environ: dict[str, str], index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(20):
-        build_wheel(tmp_path / "wheels", f"part-{number}", "1.0")
-    parts = [f"part-{number}" for number in range(20)]
     async with local_client(environ) as client:
-        _, env = await made(client, asking(index, *parts))
+        _, env = await made(client, asking(index, "lantern==1.0"))
     os.utime(env, (0, 0))
-    monkeypatch.setattr(integrity_checker, "_FIRST_SECONDS", 0.0)
-    monkeypatch.setattr(integrity_checker, "_PAUSE_SECONDS", 30.0)
-    async with asyncio.timeout(60):
-        async with local_client(environ) as client:
-            await client.entries()
-            await asyncio.sleep(0.2)
+    began = threading.Event()
+
+    def check(*what: Any, pause: Callable[[], None], **how: Any) -> tuple[str, ...] | None:
+        def pause_for_ever() -> None:
+            began.set()
+            while True:
+                pause()
+
+        return check_env(*what, pause=pause_for_ever, **how)
+
+    monkeypatch.setattr(integrity_checker, "check_env", check)
+    clock = LoopClock(monkeypatch)
+    async with local_client(environ):
+        await clock.advance(10.0)
+        await eventually(began.is_set)
     assert env.stat().st_mtime == 0
 
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 import pytest_asyncio
 
+from tests.clock import LoopClock
 from tests.fakes import entry, key
 from tests.store.conftest import attached
 from xinference_venv.errors import DeadlineExceeded, JobCancelled
@@ -88,8 +89,12 @@ async def test_a_check_in_the_background_has_ended_when_the_worker_has(
     os.utime(store.layout.env(env_id), (0, 0))
     endless = Endless()
     monkeypatch.setattr(checker_module, "check_env", endless)
-    monkeypatch.setattr(checker_module, "_FIRST_SECONDS", 0.0)
+    clock = LoopClock(monkeypatch)
     checks.start()
+    # A process that lives for one command ends before.
+    await clock.advance(9.0)
+    assert not endless.began.is_set()
+    await clock.advance(1.0)
     assert await asyncio.to_thread(endless.began.wait, 10.0)
     await checks.stop()
     assert endless.ended.is_set()
@@ -111,7 +116,6 @@ async def test_one_environment_that_can_not_be_checked_does_not_keep_the_others_
         return check_env(store, env_id, **how)
 
     monkeypatch.setattr(checker_module, "check_env", check)
-    monkeypatch.setattr(checker_module, "_PAUSE_SECONDS", 0.0)
     with caplog.at_level(logging.WARNING):
         await checks._round()
     assert caplog.messages[0] == (

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from tests import fakes
+from tests.clock import LoopClock
 from xinference_venv.errors import InstallFailed, VirtualEnvError, error_from_dict
 from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
 from xinference_venv.observability.metrics import Source
 from xinference_venv.observability.registry import MetricRegistry, Spread
-from xinference_venv.service import jobs
 from xinference_venv.service.jobs import Job, start_job_task
 
 
@@ -68,7 +68,7 @@ async def test_a_ready_job_says_where_its_environment_came_from(
 async def test_an_ended_job_keeps_its_lock_only_for_others_that_may_ask(
     outcome: Phase, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "_LOCK_SECONDS", 0.2)
+    clock = LoopClock(monkeypatch)
     job = a_job()
 
     async def work() -> None:
@@ -80,7 +80,9 @@ async def test_an_ended_job_keeps_its_lock_only_for_others_that_may_ask(
     # Timers that are due run in the next round of the loop.
     await asyncio.sleep(0.01)
     assert (job.lock is None) == (outcome is Phase.READY)
-    await asyncio.sleep(0.3)
+    await clock.advance(59.0)
+    assert (job.lock is None) == (outcome is Phase.READY)
+    await clock.advance(1.0)
     assert job.lock is None
 
 

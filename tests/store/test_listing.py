@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clock import ClockAhead
 from tests.fakes import key
 from tests.store.conftest import attached, identity_of, key_record, lock_of, publish
 from xinference_venv.inventory.env import EnvState
@@ -18,7 +19,6 @@ from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.lease import Holder, JudgedLease
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
-from xinference_venv.store import stat_cache
 from xinference_venv.store.legacy.layouts import remove_old
 from xinference_venv.store.listing import entries_of
 from xinference_venv.store.paths import RECORD_NAME
@@ -151,16 +151,20 @@ def test_only_what_is_wanted_is_listed_with_whoever_shares_it(store: Store) -> N
     assert set(found.shared_with) == {key("a"), key("c", None)}
 
 
-def test_what_others_changed_since_the_last_listing_is_reported(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def settled(store: Store) -> Store:
+    """The same store, for which what has just changed is kept like what changed long ago."""
+    return Store.open(store.layout.root, clock=ClockAhead(60.0))
+
+
+def test_what_others_changed_since_the_last_listing_is_reported(store: Store) -> None:
+    store = settled(store)
+    # Of a file system's clock: so that two changes never have the same time.
     tick = 0.05
-    monkeypatch.setattr(stat_cache, "SETTLED_NANOSECONDS", int(tick * 1e9))
     other = Store.open(store.layout.root)
     first = attached(other, "numpy")
 
     def told() -> list[EnvEntry]:
-        time.sleep(2 * tick)
+        time.sleep(tick)
         found = entries_of(store)
         assert found == entries_of(store) == entries_of(Store.open(store.layout.root))
         return found
@@ -180,8 +184,8 @@ def test_what_others_changed_since_the_last_listing_is_reported(
     assert told() == []
 
 
-def test_what_is_gone_is_forgotten(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stat_cache, "SETTLED_NANOSECONDS", -1)
+def test_what_is_gone_is_forgotten(store: Store) -> None:
+    store = settled(store)
     for name in ("a", "b", "c"):
         attached(store, name, of=key(name))
     entries_of(store)

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.clock import FakeClock
 from tests.store.conftest import ended_process, tree
 from tests.store.test_atomic import full_disk
 from xinference_venv.errors import DeadlineExceeded, StoreError
 from xinference_venv.inventory.lease import ProcessIdentity
-from xinference_venv.store import locks
 from xinference_venv.store.locks import (
     hold_lock,
     hold_lock_briefly,
@@ -381,15 +381,14 @@ def test_brief_locks_exclude_processes(tmp_path: Path) -> None:
 
 
 def test_a_brief_lock_that_is_kept_is_an_error_of_ours(
-    path: Path,
-    holders: Callable[..., subprocess.Popen[str]],
-    monkeypatch: pytest.MonkeyPatch,
+    path: Path, holders: Callable[..., subprocess.Popen[str]]
 ) -> None:
     holder = holders(path, HOLD_BRIEFLY)
-    monkeypatch.setattr(locks, "_BRIEF_SECONDS", 0.1)
-    expected = f"for a short step by process {holder.pid} on .*, which holds {path}"
-    with pytest.raises(DeadlineExceeded, match=expected), hold_lock_briefly(path):
+    clock = FakeClock(0.0)
+    expected = f"waited 30 s for a short step by process {holder.pid} on .*, which holds {path}"
+    with pytest.raises(DeadlineExceeded, match=expected), hold_lock_briefly(path, clock):
         pass
+    assert 30.0 <= clock.now < 30.1
     holder.kill()
     holder.wait()
     with hold_lock_briefly(path):

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from xinference_venv.store import stat_cache as remembered_module
+from tests.clock import ClockAhead
 from xinference_venv.store.stat_cache import StatCache
 
 
-@pytest.fixture(autouse=True)
-def _settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has just changed counts as settled."""
-    monkeypatch.setattr(remembered_module, "SETTLED_NANOSECONDS", -1)
+@pytest.fixture
+def remembered() -> StatCache[str, str]:
+    """For which what has just changed counts as settled."""
+    return StatCache(clock=ClockAhead(60.0))
 
 
 @pytest.fixture
@@ -24,8 +24,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_file_is_read_once_until_it_changes(file: Path) -> None:
-    remembered: StatCache[str, str] = StatCache()
+def test_a_file_is_read_once_until_it_changes(file: Path, remembered: StatCache[str, str]) -> None:
     reads = []
 
     def read(_: str, path: Path) -> str:
@@ -44,8 +43,9 @@ def test_a_file_is_read_once_until_it_changes(file: Path) -> None:
     assert (look(), len(reads)) == ("two", 3)
 
 
-def test_a_failure_is_not_kept_nor_what_was_before_it(file: Path) -> None:
-    remembered: StatCache[str, str] = StatCache()
+def test_a_failure_is_not_kept_nor_what_was_before_it(
+    file: Path, remembered: StatCache[str, str]
+) -> None:
 
     def look() -> str:
         return remembered.get("key", lambda _: file, lambda _, path: path.read_text())
@@ -59,8 +59,9 @@ def test_a_failure_is_not_kept_nor_what_was_before_it(file: Path) -> None:
     assert look() == "two"
 
 
-def test_what_changes_while_it_is_read_is_read_again(file: Path) -> None:
-    remembered: StatCache[str, str] = StatCache()
+def test_what_changes_while_it_is_read_is_read_again(
+    file: Path, remembered: StatCache[str, str]
+) -> None:
 
     def read(_: str, path: Path) -> str:
         found = path.read_text()
@@ -71,8 +72,7 @@ def test_what_changes_while_it_is_read_is_read_again(file: Path) -> None:
     assert remembered.get("key", lambda _: file, lambda _, path: path.read_text()) == "changed"
 
 
-def test_only_what_is_named_is_kept(file: Path) -> None:
-    remembered: StatCache[str, str] = StatCache()
+def test_only_what_is_named_is_kept(file: Path, remembered: StatCache[str, str]) -> None:
     reads = []
 
     def read(key: str, path: Path) -> str:
@@ -87,8 +87,7 @@ def test_only_what_is_named_is_kept(file: Path) -> None:
     assert reads == ["a", "b", "c", "a", "c"]
 
 
-def test_what_has_just_changed_is_not_kept(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
+def test_what_has_just_changed_is_not_kept(file: Path) -> None:
     remembered: StatCache[str, str] = StatCache()
     reads = []
 

@@ -15,6 +15,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 from uv import find_uv_bin
 
+from tests.clock import LoopClock
 from tests.index import dead_port
 from tests.tls import self_signed, serving
 from tests.uv.conftest import Bench
@@ -71,46 +72,50 @@ def door() -> ProcessRunner:
     return ProcessRunner(environment={"PATH": os.environ["PATH"]}, slots=2)
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who ignores SIGTERM gets SIGKILL soon."""
-    monkeypatch.setattr(process_module, "_TERMINATE_SECONDS", 0.2)
-
-
 async def test_output_exit_status_and_tail_are_returned(door: ProcessRunner) -> None:
     script = "import sys; print('out'); print('one\\ntwo', file=sys.stderr); sys.exit(3)"
     finished = await door.run(python(script), deadline=30)
     assert (finished.exit_status, finished.output, finished.tail) == (3, "out\n", ("one", "two"))
 
 
-@pytest.mark.parametrize("head", ["polite", "stubborn"])
+# Two families at once: who ignores SIGTERM gets SIGKILL after some seconds.
+
+
 async def test_a_deadline_kills_the_whole_family(
-    door: ProcessRunner, impatient: None, head: str
+    door: ProcessRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ears = Ears(3)
-    with pytest.raises(DeadlineExceeded, match=r"took longer than 1 s and was ended") as caught:
-        await door.run(python(FAMILY, head), deadline=1.0, on_line=ears)
-    assert len(ears.lines) == 3, "the family has not started in time: the test says nothing"
-    assert ears.living() == []
-    assert caught.value.details["output"].split("\n") == ears.lines
+    clock = LoopClock(monkeypatch)
+    families = [Ears(3), Ears(3)]
+    running = [
+        asyncio.create_task(door.run(python(FAMILY, head), deadline=600, on_line=ears))
+        for head, ears in zip(("polite", "stubborn"), families, strict=True)
+    ]
+    for ears in families:
+        await ears.full.wait()
+    await clock.advance(600.0)
+    for ears, task in zip(families, running, strict=True):
+        with pytest.raises(DeadlineExceeded, match="took longer than 600 s and") as caught:
+            await task
+        assert ears.living() == []
+        assert caught.value.details["output"].split("\n") == ears.lines
 
 
-@pytest.mark.parametrize("head", ["polite", "stubborn"])
-async def test_a_cancelled_call_returns_when_the_whole_family_is_dead(
-    door: ProcessRunner, impatient: None, head: str
-) -> None:
-    ears = Ears(3)
-    running = asyncio.create_task(door.run(python(FAMILY, head), deadline=60, on_line=ears))
-    await ears.full.wait()
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-    assert ears.living() == []
+async def test_a_cancelled_call_returns_when_the_whole_family_is_dead(door: ProcessRunner) -> None:
+    families = [Ears(3), Ears(3)]
+    running = [
+        asyncio.create_task(door.run(python(FAMILY, head), deadline=60, on_line=ears))
+        for head, ears in zip(("polite", "stubborn"), families, strict=True)
+    ]
+    for ears, task in zip(families, running, strict=True):
+        await ears.full.wait()
+        task.cancel()
+    for ears, task in zip(families, running, strict=True):
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ears.living() == []
 
 
-async def test_cancelling_again_and_again_does_not_let_the_family_live(
-    door: ProcessRunner, impatient: None
-) -> None:
+async def test_cancelling_again_and_again_does_not_let_the_family_live(door: ProcessRunner) -> None:
     ears = Ears(3)
     running = asyncio.create_task(door.run(python(FAMILY, "stubborn"), deadline=60, on_line=ears))
     await ears.full.wait()
@@ -229,7 +234,7 @@ async def test_a_caller_who_is_cancelled_in_the_queue_starts_nothing() -> None:
     assert (await door.run(python("pass"), deadline=60)).exit_status == 0
 
 
-async def test_started_and_ended_hear_of_every_end(impatient: None) -> None:
+async def test_started_and_ended_hear_of_every_end() -> None:
     heard: list[tuple[str, int]] = []
     door = ProcessRunner(
         environment={},
@@ -538,9 +543,7 @@ async def test_a_process_that_has_ended_does_not_wait_for_pipes_that_others_keep
     assert (ran.exit_status, len(held)) == (0, 2)
 
 
-async def test_a_process_that_makes_no_progress_is_ended_and_the_reason_given(
-    impatient: None,
-) -> None:
+async def test_a_process_that_makes_no_progress_is_ended_and_the_reason_given() -> None:
     door = ProcessRunner(environment={}, slots=1, patience=0.4)
     # It wakes up and looks, as one does that gets a byte now and then.
     script = "import time\nwhile True: time.sleep(0.1)"
@@ -557,7 +560,7 @@ async def test_a_process_that_says_something_or_computes_may_go_on() -> None:
     assert [each.exit_status for each in await asyncio.gather(*both)] == [0, 0]
 
 
-async def test_one_that_installs_may_wait_for_another_that_goes_on(impatient: None) -> None:
+async def test_one_that_installs_may_wait_for_another_that_goes_on() -> None:
     door = ProcessRunner(environment={}, slots=2, patience=0.8)
     talks = "import os, time\nfor _ in range(20): os.write(2, b'.'); time.sleep(0.1)"
     waits = "import time; time.sleep(1.6)"

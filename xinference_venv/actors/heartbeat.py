@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -50,14 +49,15 @@ class Heartbeats:
 
         Raises `IncompatibleVersion`, `WorkerUnavailable` and `DeadlineExceeded`.
         """
-        until = time.monotonic() + patience
+        clock = asyncio.get_running_loop()
+        until = clock.time() + patience
         waiting = False
         while True:
             try:
                 await self._supervisor.register_worker(self.registration)
                 return
             except (WorkerUnavailable, DeadlineExceeded) as error:
-                if time.monotonic() >= until:
+                if clock.time() >= until:
                     raise
                 if not waiting:
                     why = str(error) if error.hint is None else f"{error} ({error.hint})"

@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from xinference_venv._util.clock import Clock
 from xinference_venv._util.records import Record
 from xinference_venv._util.tasks import ignore
 from xinference_venv.errors import DeadlineExceeded, InvalidRecord, StoreError
@@ -123,11 +124,11 @@ async def hold_lock(
 
 
 @contextmanager
-def hold_lock_briefly(path: Path) -> Iterator[None]:
+def hold_lock_briefly(path: Path, clock: Clock = time) -> Iterator[None]:
     """Hold a lock that is never kept for longer than a few disk operations; blocks the thread."""
-    until = time.monotonic() + _BRIEF_SECONDS
+    until = clock.monotonic() + _BRIEF_SECONDS
     while (lock := _try(path)) is None:
-        if time.monotonic() >= until:
+        if clock.monotonic() >= until:
             raise DeadlineExceeded(
                 f"waited {_BRIEF_SECONDS:g} s for {_holder(path)}, which holds {path}",
                 {
@@ -135,7 +136,7 @@ def hold_lock_briefly(path: Path) -> Iterator[None]:
                     " (kill -CONT), or end it"
                 },
             )
-        time.sleep(_BRIEF_POLL_SECONDS)
+        clock.sleep(_BRIEF_POLL_SECONDS)
     with _kept(lock, "a short step"):
         yield
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from xinference_venv._util.clock import Clock
 from xinference_venv.store.atomic import Stamp, stamp_of
 
 _K = TypeVar("_K", bound=Hashable)
@@ -26,6 +27,7 @@ SETTLED_NANOSECONDS = 2_000_000_000
 class StatCache(Generic[_K, _T]):
     """Values by key, each read from a file or a folder of its own."""
 
+    clock: Clock = time
     _kept: dict[_K, tuple[str, Stamp, _T]] = field(default_factory=dict, init=False)
 
     def get(self, key: _K, path_of: Callable[[_K], _P], read: Callable[[_K, _P], _T]) -> _T:
@@ -39,7 +41,7 @@ class StatCache(Generic[_K, _T]):
         # The stamp comes first: what changes while it is read is read again the next time.
         stamp = stamp_of(path)
         value = read(key, path)
-        if stamp and max(stamp[2:]) < time.time_ns() - SETTLED_NANOSECONDS:
+        if stamp and max(stamp[2:]) < self.clock.time_ns() - SETTLED_NANOSECONDS:
             self._kept[key] = (str(path), stamp, value)
         return value
 

@@ -13,11 +13,12 @@ import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xinference_venv._util.clock import Clock
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.env import EnvRecord, KeyRecord
 from xinference_venv.inventory.lease import Holder, Lease, ProcessIdentity, judge
@@ -75,13 +76,10 @@ class Store:
     joined: JoinedTrees
     seen_since: float
     """Since when the home has been where it is: no age counts from before."""
-    _env_records: StatCache[str, EnvRecord] = field(default_factory=StatCache, init=False)
-    _key_records: StatCache[EnvKey, KeyRecord] = field(default_factory=StatCache, init=False)
-    _host_marks: StatCache[str, tuple[HostMark, ...]] = field(default_factory=StatCache, init=False)
-    _key_folders: KeyFolders = field(default_factory=StatCache, init=False)
+    clock: Clock
 
     @classmethod
-    def open(cls, root: Path, disk: Disk | None = None) -> Store:
+    def open(cls, root: Path, disk: Disk | None = None, clock: Clock = time) -> Store:
         """The store at `root`, made if it is not there; raises `StoreError`."""
         disk = disk or Disk()
         disk.make_directory(root)
@@ -103,7 +101,24 @@ class Store:
             joined=JoinedTrees(layout=layout, disk=disk, packages=packages),
             leases=Leases(layout=layout, disk=disk),
             seen_since=first_seen(layout, disk),
+            clock=clock,
         )
+
+    @cached_property
+    def _env_records(self) -> StatCache[str, EnvRecord]:
+        return StatCache(clock=self.clock)
+
+    @cached_property
+    def _key_records(self) -> StatCache[EnvKey, KeyRecord]:
+        return StatCache(clock=self.clock)
+
+    @cached_property
+    def _host_marks(self) -> StatCache[str, tuple[HostMark, ...]]:
+        return StatCache(clock=self.clock)
+
+    @cached_property
+    def _key_folders(self) -> KeyFolders:
+        return StatCache(clock=self.clock)
 
     @cached_property
     def wheels(self) -> BuiltWheels:
@@ -529,7 +544,7 @@ class Store:
         holder = judge(owner, this_process(), process_start)
         if holder is Holder.UNKNOWN:
             # A build that takes longer only fails; it looks the same as one that is gone.
-            return noted > time.time() - _STAGING_SECONDS
+            return noted > self.clock.time() - _STAGING_SECONDS
         return holder is Holder.ALIVE
 
 

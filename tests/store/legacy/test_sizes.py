@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.clock import FakeClock
+from xinference_venv._util.clock import Clock
 from xinference_venv.errors import StoreError
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.legacy import sizes as legacy_sizes
@@ -22,8 +25,8 @@ def old(store: Store) -> Path:
     return place
 
 
-def sizes(store: Store, *directories: Path) -> dict[Path, int]:
-    return sizes_of(store.layout, store.disk, directories)
+def sizes(store: Store, *directories: Path, clock: Clock = time) -> dict[Path, int]:
+    return sizes_of(store.layout, store.disk, directories, clock)
 
 
 def test_what_was_measured_is_kept_until_something_is_installed(
@@ -40,18 +43,19 @@ def test_what_was_measured_is_kept_until_something_is_installed(
     assert sizes(store, old) == {old: 112}
 
 
-def test_what_takes_too_long_is_unknown_until_a_later_time(
-    store: Store, old: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_takes_too_long_is_unknown_until_a_later_time(store: Store, old: Path) -> None:
     others = [store.layout.root / "v2" / name for name in ("a", "b")]
     for other in others:
         other.mkdir()
-    monkeypatch.setattr(legacy_sizes, "MEASURING_SECONDS", -1.0)
-    assert sizes(store, old, *others) == {}
-    monkeypatch.setattr(legacy_sizes, "MEASURING_SECONDS", 10.0)
-    assert sizes(store, old) == {old: 100}
-    monkeypatch.setattr(legacy_sizes, "MEASURING_SECONDS", -1.0)
-    assert sizes(store, old, *others) == {old: 100}
+    # A second and a half goes by from look to look at the clock.
+    slow = FakeClock(tick=1.5)
+    assert sizes(store, old, *others, clock=slow) == {}
+    assert sizes(store, old, clock=FakeClock()) == {old: 100}
+    assert sizes(store, old, *others, clock=slow) == {old: 100}
+    # The first of two fits into the second, and the other is known the next time.
+    halves = FakeClock(tick=0.6)
+    assert sizes(store, *others, clock=halves) == {others[0]: 0}
+    assert sizes(store, *others, clock=halves) == dict.fromkeys(others, 0)
 
 
 def test_what_is_gone_is_forgotten_and_what_was_not_asked_for_is_not(

@@ -13,28 +13,31 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from xinference_venv._util.clock import Clock
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.store.atomic import Disk, stamp_of
 from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.tree_size import weigh
 
-MEASURING_SECONDS = 1.0
+_MEASURING_SECONDS = 1.0
 
 
-def sizes_of(layout: StorePaths, disk: Disk, directories: Collection[Path]) -> dict[Path, int]:
-    """Bytes by directory; what would be measured after `MEASURING_SECONDS` is absent."""
+def sizes_of(
+    layout: StorePaths, disk: Disk, directories: Collection[Path], clock: Clock = time
+) -> dict[Path, int]:
+    """Bytes by directory; what would be measured after a second is absent."""
     if not directories:
         return {}
     kept = _kept(layout, disk)
     known = {path: data for path, data in kept.items() if os.path.isdir(path)}
-    until = time.monotonic() + MEASURING_SECONDS
+    until = clock.monotonic() + _MEASURING_SECONDS
     sizes = {}
     for directory in directories:
         stamp = [*map(list, map(stamp_of, _telling(directory)))]
         found = known.get(str(directory))
         if not (isinstance(found, dict) and found.get("stamp") == stamp):
-            if time.monotonic() > until:
+            if clock.monotonic() > until:
                 continue
             found = known[str(directory)] = {"stamp": stamp, "size": weigh([directory]).size_bytes}
         if isinstance(size := found.get("size"), int):
