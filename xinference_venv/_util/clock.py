@@ -17,7 +17,7 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Seconds on a clock that nobody sets."""
+        """Seconds on a clock that only goes forward."""
         ...
 
     def sleep(self, seconds: float, /) -> None:
