@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,17 @@ from xinference_venv._util.tasks import ignore
 from xinference_venv.actors import rpc
 from xinference_venv.actors.protocols import SupervisorProtocol as SupervisorProtocol
 from xinference_venv.actors.protocols import WorkerReference
-from xinference_venv.errors import InvalidInput, VirtualEnvError, WorkerUnavailable
+from xinference_venv.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    NotFound,
+    VirtualEnvError,
+    WorkerUnavailable,
+)
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.jobs import JobEvent, PreparedEnvironment
 from xinference_venv.inventory.replicas import Replica
+from xinference_venv.inventory.reports import JobReport
 from xinference_venv.inventory.selection import EVERY, Selection
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.runtime.actor_spec import ActorClass
@@ -71,9 +78,11 @@ class Client:
         """
         here = () if self.own_worker is None else (self.own_worker.address,)
         beginning = self.supervisor.prepare(request, workers=here, count=1, background=background)
-        job = await self._begun(beginning)
-        result, _ = await self._follow(job, on_event)
-        return result
+        report = await self._follow(await self._begun(beginning), on_event)
+        if report.error is not None:
+            raise report.error.error()
+        assert report.result is not None
+        return report.result
 
     async def prepare_on(
         self,
@@ -91,18 +100,54 @@ class Client:
         Returns how each of them fared, those that failed included when enough are ready. Raises
         the launch's error; cancelling this call cancels the launch.
         """
-        job = await self._begun(
-            self.supervisor.prepare(
-                request,
-                workers=tuple(workers),
-                count=count,
-                everywhere=everywhere,
-                require=require,
-                background=background,
-            )
+        beginning = self.supervisor.prepare(
+            request,
+            workers=tuple(workers),
+            count=count,
+            everywhere=everywhere,
+            require=require,
+            background=background,
         )
-        _, replicas = await self._follow(job, on_event)
-        return list(replicas)
+        report = await self._follow(await self._begun(beginning), on_event)
+        if report.error is not None:
+            raise report.error.error()
+        return list(report.workers)
+
+    async def prefetch(
+        self,
+        request: LaunchRequest,
+        *,
+        workers: Sequence[str] = (),
+        count: int | None = None,
+        require: int | None = None,
+        on_event: Callable[[JobEvent], None] = ignore,
+    ) -> JobReport:
+        """Launch in the background, by default on every worker, and give the leases back.
+
+        Returns how it ended, also when it failed, on each worker. Raises what keeps it from being
+        begun; cancelling this call cancels the launch.
+        """
+        beginning = self.supervisor.prepare(
+            request,
+            workers=tuple(workers),
+            count=count,
+            everywhere=not workers and count is None,
+            require=require,
+            background=True,
+        )
+        report = await self._follow(await self._begun(beginning), on_event)
+        await self.release_all(report.workers)
+        return report
+
+    async def release_all(self, replicas: Iterable[Replica]) -> None:
+        """Give back the leases of a launch; a worker that ended took its own along."""
+
+        async def release(environment: PreparedEnvironment) -> None:
+            with suppress(WorkerUnavailable, DeadlineExceeded, NotFound):
+                await self.release(environment)
+
+        results = (each.result for each in replicas)
+        await asyncio.gather(*(release(each) for each in results if each is not None))
 
     async def _begun(self, prepare: Awaitable[str]) -> str:
         """The id of a launch that begins; one whose caller is gone by then is cancelled."""
@@ -114,9 +159,7 @@ class Client:
                 await self.supervisor.cancel(await beginning)
             raise
 
-    async def _follow(
-        self, job: str, on_event: Callable[[JobEvent], None]
-    ) -> tuple[PreparedEnvironment, tuple[Replica, ...]]:
+    async def _follow(self, job: str, on_event: Callable[[JobEvent], None]) -> JobReport:
         """Follow a launch to its end, through a restart of the supervisor if need be."""
         seen = 0
         lost_since: float | None = None
@@ -134,10 +177,8 @@ class Client:
                 for event in answer.events:
                     seen = event.seq
                     on_event(event)
-                if answer.error is not None:
-                    raise answer.error.error()
-                if answer.result is not None:
-                    return answer.result, answer.workers
+                if answer.error is not None or answer.result is not None:
+                    return answer
         except (asyncio.CancelledError, BrokenPipeError):
             # Who hears the events may be gone: no caller waits for the launch then.
             await asyncio.shield(self.supervisor.cancel(job))

@@ -89,6 +89,8 @@ def test_what_commands_print_on_one_host_is_what_their_schemas_say(
     of("launch", "toy", "--spec", spec)
     of("launch", "toy", "--spec", spec, "--engine", "other", "--any-engine")
     of("launch", "toy", "--spec", spec, "--disable-virtual-env")
+    [ahead] = of("prefetch", "toy", "--spec", spec)["models"]
+    assert [each["state"] for each in ahead["workers"]] == ["ready"]
     assert len(of("list")["list"]) == 2
     of("packages", "toy")
     assert of("show", "toy")["list"][0]["view"]["trees"]
@@ -111,6 +113,7 @@ def test_what_commands_print_on_one_host_is_what_their_schemas_say(
 FAILING = [
     ("launch", "launch", ["absent"], 3),
     ("launch-dry-run", "launch", ["absent", "--dry-run"], 3),
+    ("prefetch", "prefetch", ["toy", "--require", "1"], 2),
     ("list", "list", ["--python-version", "three"], 2),
     ("packages", "packages", ["absent"], 3),
     ("show", "show", ["absent"], 3),

@@ -179,6 +179,38 @@ def test_what_is_only_downloaded_is_there_for_the_launch_that_comes(run: Run, sp
 
 
 @pytest.mark.uv
+def test_several_models_are_brought_ahead_of_need_each_with_its_result(
+    run: Run, spec: Path, index: Index, tmp_path: Path
+) -> None:
+    block = {"index_url": index.url}
+    models = [
+        {"model_name": name, "virtualenv": {"packages": packages, **block}}
+        for name, packages in {
+            "one": ["toy-model"],
+            "two": ["toy-dependency"],
+            "none": ["toy-model==9"],
+        }.items()
+    ]
+    several = tmp_path / "several.json"
+    several.write_text(json.dumps(models))
+    brought = run("prefetch", "one", "two", "--spec", several)
+    assert brought.code == 0, brought.err
+    assert brought.out.startswith("2 of 2 models ready after ")
+    assert "one: resolving: resolving 1 requirements\n" in brought.err
+    assert "two: ready: " in brought.err
+    assert run("leases", "--json").json["list"] == []
+    again = run("launch", "one", "--spec", several, "--json")
+    assert again.json["uv_calls"] == 0
+
+    failed = run("prefetch", "none", "one", "--spec", several, "--json")
+    assert (failed.code, failed.err) == (errors.ResolutionFailed.exit_code, "")
+    none, one = failed.json["models"]
+    assert (none["error"]["code"], one["error"]) == ("resolution_failed", None)
+    assert [each["state"] for each in one["workers"]] == ["ready"]
+    assert "1 of 2 models failed: none: " in failed.json["error"]["message"]
+
+
+@pytest.mark.uv
 def test_a_launch_in_json_is_one_document_and_a_second_one_takes_no_uv(
     run: Run, spec: Path
 ) -> None:

@@ -22,6 +22,7 @@ TABLE: list[tuple[str, str, dict[str, Any] | None, str | None, int]] = [
     ("POST", "/v1/virtualenvs", _LAUNCH, "create", 202),
     ("GET", "/v1/virtualenvs/packages?model_name=a-model", None, "list", 200),
     ("GET", "/v1/virtualenvs/explain?model_name=a-model", None, "list", 200),
+    ("POST", "/v1/prefetch", {"models": [_LAUNCH]}, "create", 202),
     ("POST", "/v1/virtualenvs/plan", _LAUNCH, "create", 200),
     ("POST", "/v1/virtualenvs/gc", {}, "delete", 200),
     ("POST", "/v1/virtualenvs/verify", {}, "create", 200),

@@ -126,6 +126,7 @@ EXIT_CODES = (
 COMMANDS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "Environments": (
         ("launch", "launch:launch"),
+        ("prefetch", "prefetch:prefetch"),
         ("list", "listing:list_"),
         ("packages", "packages:packages"),
         ("show", "packages:show_"),

@@ -10,13 +10,13 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xinference_venv.cli.render.launch import ClusterOutcome, LaunchOutcome
-from xinference_venv.errors import DeadlineExceeded, InvalidInput, NotFound, WorkerUnavailable
-from xinference_venv.inventory.jobs import JobEvent, PreparedEnvironment
+from xinference_venv.errors import InvalidInput
+from xinference_venv.inventory.jobs import JobEvent
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.runtime.actor_spec import ActorClass
@@ -51,20 +51,13 @@ async def launch_on_workers(
             background=background,
             on_event=on_event,
         )
-    results = [each.result for each in replicas if each.result is not None]
-    await asyncio.gather(*(_give_back(client, each) for each in results))
+    await client.release_all(replicas)
     return ClusterOutcome(
         model_name=request.model_name,
         model_engine=request.model_engine,
         replicas=tuple(replicas),
         elapsed=time.monotonic() - began,
     )
-
-
-async def _give_back(client: Client, environment: PreparedEnvironment) -> None:
-    # A worker that ended meanwhile took its leases along.
-    with suppress(WorkerUnavailable, DeadlineExceeded, NotFound):
-        await client.release(environment)
 
 
 async def launch_model(

@@ -21,6 +21,7 @@ from xinference_venv.cli.render.documents import (
     Watched,
     WebPage,
 )
+from xinference_venv.cli.render.prefetch import PrefetchOutcome
 from xinference_venv.diagnosis.checks import Diagnoses
 from xinference_venv.inventory.diff import EnvironmentDifference
 from xinference_venv.inventory.environments import Environments
@@ -55,6 +56,7 @@ DOCUMENTS: Mapping[str, _Document] = {
     "launch": _Document(record=Launched),
     "launch-supervisor": _Document(record=LaunchedOnWorkers),
     "launch-dry-run": _Document(record=ExplainedPlan),
+    "prefetch": _Document(record=PrefetchOutcome, perhaps=Failed),
     "list": _Document(record=Environments),
     "packages": _Document(record=Gathered[EnvironmentPackages]),
     "show": _Document(record=Gathered[EnvironmentPackages]),

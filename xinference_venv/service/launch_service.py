@@ -353,9 +353,11 @@ class LaunchService:
             build.task.add_done_callback(partial(self._forget, together, build))
         else:
             build.join(job)
-            if build.priority.background and not job.background:
-                # What was brought ahead of need is needed now.
-                self.uv.door.hurry(str(spec.key), build.priority)
+        if not job.background:
+            # What was brought ahead of need is needed now, or holds the key that is.
+            for other in self.builds.values():
+                if other.spec.key == spec.key and other.priority.background:
+                    self.uv.door.hurry(str(spec.key), other.priority)
         assert build.task is not None
         try:
             # Shielded: this job may be cancelled while others wait on.

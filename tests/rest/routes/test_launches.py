@@ -88,6 +88,23 @@ def test_a_launch_from_its_request_to_its_removal(server: Server) -> None:
     model_of(Gathered[CollectionReport]).model_validate_json(collected.content, strict=True)
 
 
+def test_several_models_are_brought_ahead_of_need_and_one_that_is_none_stops_no_other(
+    server: Server,
+) -> None:
+    one, other = (server.launch(name, "small==1.0") for name in ("a-model", "b-model"))
+    body = {"models": [one, {"model_name": "absent"}, other]}
+    accepted = server.ask.post("/v1/prefetch", json=body)
+    assert accepted.status_code == 202
+    first, absent, last = accepted.json()["list"]
+    for each in (first, last):
+        *_, end = _follow(server, each["job_id"])
+        assert end["data"]["phase"] == "ready"
+    followed = absent["job_id"] and server.ask.get(f"/v1/jobs/{absent['job_id']}").json()
+    assert (absent["error"] or followed["error"])["code"] == "unknown_model"
+    eventually(lambda: server.ask.get("/v1/leases").json()["list"] == [])
+    assert server.ask.post("/v1/prefetch", json={"models": []}).status_code == 422
+
+
 def test_what_has_no_solution_fails_with_uvs_own_words(server: Server) -> None:
     body = server.launch("a-model", "small==9")
     planned = server.ask.post("/v1/virtualenvs/plan", json=body)

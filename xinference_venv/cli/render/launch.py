@@ -19,6 +19,7 @@ from xinference_venv.cli.render.documents import (
 )
 from xinference_venv.cli.render.text import Column, Part, Table, where_of
 from xinference_venv.cli.render.tree import explanation
+from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
 from xinference_venv.inventory.replicas import Replica
@@ -135,15 +136,7 @@ class ClusterOutcome:
         return LaunchedOnWorkers(
             model_name=self.model_name,
             model_engine=self.model_engine,
-            workers=tuple(
-                LaunchedWorker(
-                    worker_address=each.worker_address,
-                    state=each.phase,
-                    environment=None if each.result is None else _environment(each.result),
-                    error=each.error,
-                )
-                for each in self.replicas
-            ),
+            workers=tuple(map(worker_document, self.replicas)),
             elapsed_seconds=round(self.elapsed, 3),
         )
 
@@ -151,6 +144,16 @@ class ClusterOutcome:
     def not_ready(self) -> list[str]:
         """The addresses of the workers that failed."""
         return [each.worker_address for each in self.replicas if each.phase is not Phase.READY]
+
+
+def worker_document(replica: Replica) -> LaunchedWorker:
+    """What is printed with ``--json`` of how one worker fared."""
+    return LaunchedWorker(
+        worker_address=replica.worker_address,
+        state=replica.phase,
+        environment=None if replica.result is None else _environment(replica.result),
+        error=replica.error,
+    )
 
 
 def _environment(result: PreparedEnvironment) -> LaunchedEnvironment:
@@ -181,7 +184,7 @@ def launched_on(outcome: ClusterOutcome) -> Sequence[Part]:
     for each in outcome.replicas:
         if each.result is None:
             table.add_row(each.worker_address, each.phase.value, _NONE, _NONE, _NONE)
-            causes.setdefault(_cause(each), []).append(each.worker_address)
+            causes.setdefault(cause_of(each.error), []).append(each.worker_address)
             continue
         made = each.result
         lock = (made.lock_digest or _NONE)[:DIGEST_SHOWN]
@@ -194,8 +197,9 @@ def launched_on(outcome: ClusterOutcome) -> Sequence[Part]:
     return [heading, table, *shown]
 
 
-def _cause(replica: Replica) -> str:
-    if replica.error is None:
+def cause_of(failure: Failure | None) -> str:
+    """Why a worker did not become ready, in a line."""
+    if failure is None:
         return _NONE
-    error = replica.error.error()
+    error = failure.error()
     return error.message if error.phase is None else f"{error.phase}: {error.message}"

@@ -1,13 +1,14 @@
 """A job's events as they come: bars on a terminal, else a line for each that says something new.
 
-Comes in: `JobEvent`s, of one worker or of several. Goes out: what people see while they wait, on
-the given console.
+Comes in: `JobEvent`s, of one worker or of several, of one model or of several. Goes out: what
+people see while they wait, on the given console.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import click
 from rich.console import Console, RenderableType
@@ -18,34 +19,46 @@ from xinference_venv._util.humanize import counted, duration_text, printable, si
 from xinference_venv.inventory.jobs import JobEvent, Phase
 
 
+class ShowEvent(Protocol):
+    """Shows an event; with several jobs at once, each of another `model`."""
+
+    def __call__(self, event: JobEvent, model: str = "") -> None: ...
+
+
 @contextmanager
-def following(console: Console) -> Iterator[Callable[[JobEvent], None]]:
+def following(console: Console) -> Iterator[ShowEvent]:
     """Show the events that the given function is called with; how the job ended is not shown.
 
-    How it ended on one of several workers is.
+    How it ended on one of several workers, or for one of several models, is.
     """
     if console.is_interactive:
         bars = _Bars(console)
         with bars:
             yield bars.show
     else:
-        last: dict[str | None, str] = {}
+        last: dict[str, str] = {}
 
-        def show(event: JobEvent) -> None:
-            line = event_line(event)
-            ends_all = event.phase.is_last and event.worker_address is None
-            if line != last.get(event.worker_address) and not ends_all:
+        def show(event: JobEvent, model: str = "") -> None:
+            whose = _whose(event, model)
+            line = event_line(event, whose)
+            ends_all = event.phase.is_last and not whose
+            if line != last.get(whose) and not ends_all:
                 click.echo(printable(line), file=console.file)
-                last[event.worker_address] = line
+                last[whose] = line
 
         yield show
 
 
-def event_line(event: JobEvent) -> str:
-    """An event in one line: its worker if there are several, its phase, how far it is."""
+def _whose(event: JobEvent, model: str) -> str:
+    """The model and the worker of an event, where there are several."""
+    return " on ".join(filter(None, (model, event.worker_address)))
+
+
+def event_line(event: JobEvent, whose: str = "") -> str:
+    """An event in one line: whose it is if there are several, its phase, how far it is."""
     counts = counts_text(event)
-    where = "" if event.worker_address is None else f"{event.worker_address}: "
-    return f"{where}{event.phase.value}: {event.message}" + (f" ({counts})" if counts else "")
+    whose = f"{whose}: " if whose else ""
+    return f"{whose}{event.phase.value}: {event.message}" + (f" ({counts})" if counts else "")
 
 
 def counts_text(event: JobEvent) -> str:
@@ -63,11 +76,13 @@ def counts_text(event: JobEvent) -> str:
 
 
 class _Bars(Progress):
-    """Of each worker the phase, a bar, counts and the time; below them the newest message."""
+    """Of each model and worker the phase, a bar, counts and the time; below them the newest
+    message.
+    """
 
     def __init__(self, console: Console) -> None:
         self._message = ""
-        self._bars: dict[str | None, TaskID] = {}
+        self._bars: dict[str, TaskID] = {}
         super().__init__(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -80,13 +95,13 @@ class _Bars(Progress):
         # Who it is of, the first event tells. Without a total it shows that something goes on.
         self._first = self.add_task("starting", total=None, counts="")
 
-    def show(self, event: JobEvent) -> None:
+    def show(self, event: JobEvent, model: str = "") -> None:
         """Bring the display up to this event."""
-        where = event.worker_address
+        where = _whose(event, model)
         if where not in self._bars:
             new = self.add_task("", total=None, counts="") if self._bars else self._first
             self._bars[where] = new
-        self._message = event.message if where is None else f"{where}: {event.message}"
+        self._message = f"{where}: {event.message}" if where else event.message
         # Bytes say more than packages, which differ in size by a factor of a million.
         completed = (event.done_bytes if event.total_bytes else event.done) or 0
         total = event.total_bytes or event.total or None
@@ -94,7 +109,7 @@ class _Bars(Progress):
             completed, total = 1, 1
         self.update(
             self._bars[where],
-            description=event.phase.value if where is None else f"{where}  {event.phase.value}",
+            description=f"{where}  {event.phase.value}" if where else event.phase.value,
             completed=completed,
             total=total,
             counts=counts_text(event),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -9,8 +10,11 @@ from fastapi import Request
 from starlette.responses import Response
 
 from xinference_venv._util.records import Record
+from xinference_venv.errors import VirtualEnvError
+from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.reports import ExplainedPlan, JobReport, JobSummary
+from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.rest.base import Json, Route, Supervisor, gathered
 from xinference_venv.rest.errors import refusal
 from xinference_venv.rest.routes.access import may_name_any_source
@@ -18,6 +22,7 @@ from xinference_venv.rest.schemas.requests import (
     JobId,
     LastEventId,
     PlanRequest,
+    PrefetchRequest,
     PrepareRequest,
     Since,
     Wait,
@@ -55,6 +60,61 @@ async def prepare_virtual_env(
         status_code=HTTPStatus.ACCEPTED,
         headers={"Location": f"/v1/jobs/{job_id}"},
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrefetchBegun(Record, name="prefetch of a model"):
+    """A launch ahead of need: its id, or why it could not begin."""
+
+    model_name: str
+    job_id: str | None
+    error: Failure | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrefetchesBegun(Record, name="accepted prefetch"):
+    """The launches of a prefetch, in the order of its models; each is followed by its id."""
+
+    list: tuple[PrefetchBegun, ...]
+
+
+async def prefetch_virtual_envs(
+    request: Request, supervisor: Supervisor, wanted: PrefetchRequest
+) -> Response:
+    """Start to bring the environments of several models to workers, ahead of need.
+
+    Answers at once, with an id for each model to follow and cancel it by; nothing is left in use.
+    A model that can't be launched is an error in its place, unless it is so with all of them.
+    """
+    restricted = not await may_name_any_source(request)
+    launches = [each.request(restricted=restricted) for each in wanted.models]
+
+    async def begin(launch: LaunchRequest) -> str | VirtualEnvError:
+        try:
+            return await supervisor.prepare(
+                launch,
+                workers=tuple(wanted.workers),
+                count=wanted.count,
+                everywhere=not wanted.workers and wanted.count is None,
+                require=wanted.require,
+                background=True,
+            )
+        except VirtualEnvError as error:
+            return error
+
+    begun = await asyncio.gather(*map(begin, launches))
+    errors = [each for each in begun if isinstance(each, VirtualEnvError)]
+    if len(errors) == len(begun):
+        raise errors[0]
+    listed = []
+    for launch, each in zip(launches, begun, strict=True):
+        job_id = each if isinstance(each, str) else None
+        error = each if isinstance(each, VirtualEnvError) else None
+        if job_id is not None:
+            request.app.state.lease_returner.after(job_id)
+        failure = None if error is None else Failure.of(error)
+        listed.append(PrefetchBegun(model_name=launch.model_name, job_id=job_id, error=failure))
+    return Json(PrefetchesBegun(list=tuple(listed)).to_dict(), status_code=HTTPStatus.ACCEPTED)
 
 
 async def plan_virtual_env(
@@ -116,6 +176,15 @@ ROUTES = (
         endpoint=prepare_virtual_env,
         scope=Scope.CREATE,
         reply=Accepted,
+        status=HTTPStatus.ACCEPTED,
+        refused=(404, 409),
+    ),
+    Route(
+        method="POST",
+        path="/v1/prefetch",
+        endpoint=prefetch_virtual_envs,
+        scope=Scope.CREATE,
+        reply=PrefetchesBegun,
         status=HTTPStatus.ACCEPTED,
         refused=(404, 409),
     ),

@@ -279,6 +279,19 @@ class PrepareRequest(Launch):
     background: bool = False
 
 
+class PrefetchRequest(_Body):
+    """Launches to make ahead of need, at low priority, and where: by default on every worker.
+
+    `workers` (each an IP, which means all on it, or an address), or `count` of these or of all;
+    with fewer than `require` ready (all, by default) a model's launch fails, which stops no other.
+    """
+
+    models: Annotated[list[Launch], Field(min_length=1, max_length=_MAX_ITEMS)]
+    workers: Annotated[list[_Place], Field(max_length=_MAX_ITEMS)] = []
+    count: _Count | None = None
+    require: _Count | None = None
+
+
 class _Strict(_Body):
     # A misspelt "dry_run" must not do in earnest what was to be tried.
     model_config = ConfigDict(extra="forbid")

@@ -1,0 +1,146 @@
+"""`prefetch`: bring the packages and environments of several models to hosts, ahead of need."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from xinference_venv.cli import shell_complete
+from xinference_venv.cli.common import cluster_option, json_option, on_cluster, show, with_client
+from xinference_venv.cli.render import prefetch as rendering
+from xinference_venv.cli.render.console import open_console
+from xinference_venv.cli.render.prefetch import PrefetchedModel, PrefetchOutcome
+from xinference_venv.cli.render.progress import ShowEvent, following
+from xinference_venv.cli.verbosity import is_quiet
+from xinference_venv.errors import VirtualEnvError
+from xinference_venv.inventory.failure import Failure
+from xinference_venv.inventory.jobs import JobEvent
+from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.service.local_names import with_spec_file
+
+if TYPE_CHECKING:
+    from xinference_venv.client import Client
+
+
+@click.command()
+@click.argument(
+    "models", nargs=-1, required=True, metavar="MODEL...", shell_complete=shell_complete.models
+)
+@click.option("--engine", help="The engine that serves the models, like vllm or transformers.")
+@click.option("--python-version", help="Like 3.11 or 3.11.7; by default that of this program.")
+@click.option(
+    "--spec",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="JSON in Xinference's model format that describes the models.",
+)
+@click.option(
+    "--worker",
+    "workers",
+    shell_complete=shell_complete.workers,
+    metavar="IP_OR_ADDRESS",
+    multiple=True,
+    help="Only to the workers of a cluster at this IP (all of them) or address; by default to all."
+    " Can be repeated.",
+)
+@click.option(
+    "--workers",
+    "count",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Only to N workers, the least busy ones first.",
+)
+@click.option(
+    "--require",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="So many workers must have a model, or its prefetch fails; by default all of them.",
+)
+@cluster_option
+@json_option
+def prefetch(
+    models: tuple[str, ...],
+    engine: str | None,
+    python_version: str | None,
+    spec: Path | None,
+    workers: tuple[str, ...],
+    count: int | None,
+    require: int | None,
+    as_json: bool,
+) -> int:
+    """Bring packages and environments of each MODEL to this host, or to the workers of a cluster.
+
+    At low priority: launches that come meanwhile go first. What fails for one model or on one
+    worker stops no other; the exit code is that of the first model that failed.
+    """
+    if not on_cluster() and (workers or count or require):
+        raise click.UsageError(
+            "--worker, --workers and --require are for a cluster: name its --supervisor."
+        )
+    requests = []
+    for model in dict.fromkeys(models):
+        request = LaunchRequest.from_dict(
+            {"model_name": model, "model_engine": engine, "python_version": python_version}
+        )
+        requests.append(request if spec is None else with_spec_file(request, spec))
+    unseen = as_json or is_quiet()
+    outcome = with_client(
+        lambda client: _prefetch_all(
+            client,
+            requests,
+            workers=workers,
+            count=count,
+            require=require,
+            watching=nullcontext(_show_nothing) if unseen else following(open_console(stderr=True)),
+        )
+    )
+    return show(
+        outcome,
+        lambda: rendering.prefetched(outcome, workers=on_cluster()),
+        as_json,
+        outcome.error(),
+    )
+
+
+def _show_nothing(event: JobEvent, model: str = "") -> None:
+    """For who reads a document, or wants to hear nothing."""
+
+
+async def _prefetch_all(
+    client: Client,
+    requests: list[LaunchRequest],
+    *,
+    workers: tuple[str, ...],
+    count: int | None,
+    require: int | None,
+    watching: AbstractContextManager[ShowEvent],
+) -> PrefetchOutcome:
+    began = time.monotonic()
+
+    async def prefetch_one(request: LaunchRequest, show_event: ShowEvent) -> PrefetchedModel:
+        try:
+            report = await client.prefetch(
+                request,
+                workers=workers,
+                count=count,
+                require=require,
+                on_event=partial(show_event, model=request.model_name),
+            )
+        except VirtualEnvError as error:
+            return PrefetchedModel.of(request, (), Failure.of(error))
+        return PrefetchedModel.of(request, report.workers, report.error)
+
+    with watching as show_event:
+        # Cancelled, it ends when nothing of any of them is left.
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(prefetch_one(each, show_event)) for each in requests]
+    return PrefetchOutcome(
+        models=tuple(each.result() for each in tasks),
+        elapsed_seconds=round(time.monotonic() - began, 3),
+    )
