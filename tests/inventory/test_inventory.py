@@ -291,6 +291,13 @@ def test_a_refused_removal_names_each_with_who_uses_it_or_why_it_stays() -> None
     assert error.details["users"] == [directory_user().to_dict()]
 
 
+def test_what_is_being_built_is_waited_for_or_cancelled_since_no_force_removes_it() -> None:
+    error = removal_error([("", building_entry(A, "/home/v4/a-model"))], force="--force")
+    assert error is not None
+    assert error.message == f"{A} is being built"
+    assert error.hint == "wait until it is built, or cancel its job"
+
+
 def test_a_lease_is_released_unless_its_holder_lives_or_with_force() -> None:
     refused = [each for each in (None, *Holder) if is_release_refused(each, force=False)]
     assert refused == [Holder.ALIVE]

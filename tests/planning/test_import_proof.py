@@ -3,12 +3,14 @@ from __future__ import annotations
 import pytest
 
 from tests import fakes
+from xinference_venv.planning.host import HostDistribution
 from xinference_venv.planning.import_proof import (
     ImportProof,
     explain_failure,
     find_library_faults,
     find_proofs,
     libraries_elsewhere,
+    library_stem,
 )
 from xinference_venv.planning.lock import Role
 from xinference_venv.planning.package import EntryKind, PackageKey, PackageRecord, TopLevelName
@@ -173,3 +175,68 @@ def test_a_library_that_is_there_or_that_nothing_has_in_any_version_is_none(
     needed: str, there: str, installed: str
 ) -> None:
     assert faults(needed, there, installed=installed) == []
+
+
+def test_a_library_without_fault_does_not_hide_the_fault_of_the_next() -> None:
+    assert faults("libaaa.so.1 libcudart.so.12 libzzz.so.1", "libcudart.so.13") == [
+        "it needs libcudart.so.12, there is libcudart.so.13: torch"
+    ]
+
+
+def test_a_fault_names_the_package_and_the_hosts_distributions_that_have_another_version() -> None:
+    lamp = package("lamp", needed_libraries=("libcudart.so.12",))
+    found = {TORCH: ("libcudart.so.13",), NUMPY: ("libopenblas.so.0",)}
+    [fault] = find_library_faults(libraries_elsewhere([lamp]), found)
+    assert (fault.package, fault.against) == (lamp.key, (TORCH,))
+    # Nothing was run that could have said anything.
+    assert fault.output == ""
+
+
+def test_every_package_that_needs_a_library_of_another_version_has_a_fault() -> None:
+    needing = [package(name, needed_libraries=("libcudart.so.12",)) for name in ("lamp", "bulb")]
+    found = {TORCH: ("libcudart.so.13", "libcudart.so.11")}
+    reasons = find_library_faults(libraries_elsewhere(needing), found)
+    assert [each.package.name for each in reasons] == ["lamp", "bulb"]
+    assert {each.reason for each in reasons} == {
+        "it needs libcudart.so.12, there is libcudart.so.11, libcudart.so.13"
+    }
+
+
+@pytest.mark.parametrize(
+    ("library", "stem"),
+    [
+        ("libcudart.so.12", "libcudart.so"),
+        ("libcudart.so.12.4.1", "libcudart.so"),
+        ("libtorch.so", "libtorch.so"),
+        ("lamp.cpython-311-x86_64-linux-gnu.so", "lamp.cpython-311-x86_64-linux-gnu.so"),
+        ("lib.so.12.abi", "lib.so.12.abi"),
+    ],
+)
+def test_the_stem_of_a_library_is_its_name_up_to_the_version(library: str, stem: str) -> None:
+    assert library_stem(library) == stem
+
+
+def named(module: str, *of_host: HostDistribution) -> list[str]:
+    """What gives way where an import says that this module is missing."""
+    lock = fakes.lock(
+        distributions=tuple(fakes.locked(each.name, Role.INHERITED) for each in of_host)
+    )
+    lamp = package("lamp", *(each.name for each in of_host))
+    [proof] = find_proofs([lamp], lock, fakes.host(*of_host))
+    output = f"ModuleNotFoundError: No module named '{module}'"
+    return list(explain_failure(proof, output, of_system=False).release)
+
+
+def test_a_distribution_is_known_by_the_modules_that_it_has_not_by_its_own_name() -> None:
+    opencv = fakes.distribution(
+        "opencv-python",
+        compiled=True,
+        entries=("cv2", "cv2.libs", "opencv_python.egg-info"),
+        metadata="opencv_python.egg-info",
+    )
+    assert named("cv2", opencv) == ["opencv-python"]
+    assert named("opencv_python", opencv) == []
+
+
+def test_a_distribution_without_a_list_of_files_is_known_by_its_name_as_a_module() -> None:
+    assert named("flash_attn", fakes.distribution("flash-attn", compiled=True)) == ["flash-attn"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from packaging.markers import Marker, UndefinedComparison
 
 from xinference_venv.errors import InvalidRequirement
-from xinference_venv.planning.markers import MAX_DEPTH, MarkerFacts, evaluate
+from xinference_venv.planning.markers import MAX_DEPTH, MarkerFacts, engines_in, evaluate
 
 ENVIRONMENT = {
     "implementation_name": "cpython",
@@ -290,3 +290,25 @@ def test_whether_a_marker_is_wrong_does_not_depend_on_the_facts_of_the_launch(
     marker: str, given_facts: MarkerFacts
 ) -> None:
     assert (answer(marker, given_facts) is None) is (answer(marker, CUDA) is None)
+
+
+@pytest.mark.parametrize(
+    ("marker", "names"),
+    [
+        ('#engine# == "vllm"', ("vllm",)),
+        ('"vLLM" != model_engine', ("vLLM",)),
+        ('#engine# in "sglang, vllm;mlx|acme  own"', ("sglang", "vllm", "mlx", "acme", "own")),
+        ('not (engine == "a" or has_cuda) and engine not in "b"', ("a", "b")),
+        ('sys_platform == "linux" and cuda_arch >= "sm_80"', ()),
+        ('engine == ""', ()),
+    ],
+)
+def test_the_engines_in_a_marker_are_the_names_that_it_compares_the_engine_with(
+    marker: str, names: tuple[str, ...]
+) -> None:
+    assert engines_in(marker) == names
+
+
+def test_of_a_marker_that_is_wrong_no_engines_are_known() -> None:
+    with pytest.raises(InvalidRequirement, match="Invalid marker"):
+        engines_in('engine == "vllm" and')

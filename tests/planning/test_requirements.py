@@ -17,6 +17,7 @@ from xinference_venv.planning.requirements import (
     Origin,
     RequirementLine,
     Requirements,
+    engines_named,
     merge_lines,
     plan_requirements,
     read_line,
@@ -435,3 +436,20 @@ def test_replacing_ignores_spelling(name: str, data: st.DataObject) -> None:
     )
     planned = plan(f"{name}==1", launch=[f"{other}==2"])
     assert texts(planned) == [f"{other}==2"]
+
+
+def test_lines_name_engines_in_markers_first_then_in_placeholders_each_once() -> None:
+    lines = [
+        "#vllm_dependencies#",
+        'lamp ; #engine# in "mlx, sglang"',
+        '#llama_cpp_dependencies# ; engine == "llama.cpp"',
+        'bulb ; engine == "mlx"',
+        "six>=1.0 ; has_cuda",
+        "#system_numpy#",
+    ]
+    assert engines_named(lines) == ("mlx", "sglang", "llama.cpp", "vllm", "llama_cpp")
+
+
+def test_a_line_that_is_wrong_names_no_engine_and_does_not_hide_those_of_the_next() -> None:
+    lines = ['a ; engine == "wrong" and', "-r file", 'b ; engine == "vllm"']
+    assert engines_named(lines) == ("vllm",)

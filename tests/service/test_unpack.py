@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.package import PackageKey
 from xinference_venv.planning.relay import WheelFile
 from xinference_venv.service.unpack import Unpacking
+from xinference_venv.service.wheel_fetcher import WheelFetcher
 from xinference_venv.settings import InheritMode
 from xinference_venv.store.packages.package_store import TreeCheck
 from xinference_venv.store.store import Store
@@ -185,14 +186,14 @@ async def test_two_that_unpack_the_same_at_once_share_it(
         assert store.packages.verify(record.key.folder, hashes=True) == TreeCheck()
 
 
-@dataclass(kw_only=True)
-class FakeFetcher:
+class FakeFetcher(WheelFetcher):
     """Gives wheels of the index's folder, or other bytes in their place."""
 
-    wheels: Path
-    content: bytes | None = None
-    before: bool = True
-    asked: list[list[str]] = field(default_factory=list)
+    def __init__(self, *, wheels: Path, content: bytes | None = None, before: bool = True) -> None:
+        self.wheels = wheels
+        self.content = content
+        self.before = before
+        self.asked: list[list[str]] = []
 
     async def wanted(self, wheels: Mapping[str, WheelFile]) -> dict[str, WheelFile]:
         return dict(wheels) if self.before else {}

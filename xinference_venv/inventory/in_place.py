@@ -48,7 +48,8 @@ def distributions_now(
         elif each.version not in (None, version):
             yield replace(each, version=version, why=f"by hand, in place of {each.version}")
         else:
-            yield each
+            # Where the lock can't tell the version, only the install could.
+            yield replace(each, version=version)
     for each in record.lock.distributions:
         if each.role is Role.SHADOWED and each.name not in own:
             why = "what was installed in its place was uninstalled"

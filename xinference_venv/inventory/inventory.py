@@ -180,14 +180,18 @@ def removal_error(refused: Sequence[tuple[str, EnvEntry]], *, force: str) -> InU
     if not refused:
         return None
     users = [user.to_dict() for _, entry in refused for user in entry.users]
+    if users:
+        hint = "end what uses it; what an older version left can't be removed before"
+    elif any(entry.state is EnvState.BUILDING for _, entry in refused):
+        hint = "wait until it is built, or cancel its job"
+    else:
+        hint = f"end what uses it, or remove it with {force}"
     return InUse(
         "; ".join(f"{where}{_why_it_stays(entry)}" for where, entry in refused),
         {
             "holders": [lease.to_dict() for _, entry in refused for lease in entry.leases],
             "users": users,
-            "hint": "end what uses it; what an older version left can't be removed before"
-            if users
-            else f"end what uses it, or remove it with {force}",
+            "hint": hint,
         },
     )
 

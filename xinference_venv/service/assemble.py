@@ -47,7 +47,8 @@ from xinference_venv.planning.view import (
 from xinference_venv.service.import_prover import ImportProver
 from xinference_venv.service.phases import ReportProgress, in_phase
 from xinference_venv.service.source_builds import SourceBuilding
-from xinference_venv.service.unpack import FetchesWheels, Unpacking
+from xinference_venv.service.unpack import Unpacking
+from xinference_venv.service.wheel_fetcher import WheelFetcher
 from xinference_venv.settings import InheritMode, ViewKind
 from xinference_venv.store.envs.compose import Composed, compose, library_of
 from xinference_venv.store.envs.launcher import LAUNCHER_NAME
@@ -97,7 +98,7 @@ class Assembly:
     deadline: float
     say: ReportProgress
     note: Callable[[str], None]
-    fetcher: FetchesWheels | None = None
+    fetcher: WheelFetcher | None = None
 
     def builder(self, folder: Path, env: Path) -> Builder:
         """What installs into the environment at `env`; `folder` is for its scratch files."""

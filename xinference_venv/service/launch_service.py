@@ -61,7 +61,7 @@ from xinference_venv.service.jobs import (
 from xinference_venv.service.phases import in_phase
 from xinference_venv.service.prepare import Preparation, staging_folder
 from xinference_venv.service.remote_planner import RemotePlanner
-from xinference_venv.service.unpack import FetchesWheels
+from xinference_venv.service.wheel_fetcher import WheelFetcher
 from xinference_venv.settings import Settings
 from xinference_venv.store.atomic import store_error
 from xinference_venv.store.catalog import load_catalog
@@ -101,7 +101,7 @@ class LaunchService:
     measures: MetricRegistry = field(default_factory=MetricRegistry)
     builds: dict[tuple[EnvKey, str], Build] = field(default_factory=dict)
     on_built: Callable[[], None] = lambda: None
-    fetcher: FetchesWheels | None = None
+    fetcher: WheelFetcher | None = None
     """What gets wheels through other workers, in a cluster."""
     planner: RemotePlanner | None = None
     """What lets other workers resolve, in a cluster."""

@@ -61,7 +61,7 @@ from xinference_venv.service.index_probe import answers_of
 from xinference_venv.service.jobs import Build
 from xinference_venv.service.phases import in_phase
 from xinference_venv.service.remote_planner import RemotePlanner
-from xinference_venv.service.unpack import FetchesWheels
+from xinference_venv.service.wheel_fetcher import WheelFetcher
 from xinference_venv.service.wheel_relay import ANY_PROJECT
 from xinference_venv.store.envs.compose import Composed
 from xinference_venv.store.envs.verify import lease_of_lock
@@ -94,7 +94,7 @@ class Preparation:
     """For how many seconds an equal question gets the answer of an earlier one."""
     build: Build | None = None
     measures: MetricRegistry = field(default_factory=MetricRegistry)
-    fetcher: FetchesWheels | None = None
+    fetcher: WheelFetcher | None = None
     planner: RemotePlanner | None = None
     """What lets another worker resolve where the indexes can't be reached."""
     request: LaunchRequest | None = None

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 from xinference_venv._util.disk_threads import BUILDING
 from xinference_venv._util.humanize import counted
@@ -23,11 +22,12 @@ from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.transfer import Transfer
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.package import PackageKey, PackageRecord
-from xinference_venv.planning.relay import WheelFile, wheels_of, with_files
+from xinference_venv.planning.relay import wheels_of, with_files
 from xinference_venv.planning.source_builds import with_places
 from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.service.free_space import check_free_space
 from xinference_venv.service.phases import ReportProgress, in_phase
+from xinference_venv.service.wheel_fetcher import WheelFetcher
 from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.store.envs.placement import check_placement
 from xinference_venv.store.packages.package_tree import split_environment
@@ -37,21 +37,6 @@ from xinference_venv.uv.messages import InstallProgress, Progress, could_not_fet
 from xinference_venv.uv.subprocess import Uv
 
 _log = logging.getLogger(__name__)
-
-
-class FetchesWheels(Protocol):
-    """What gets wheels through other workers; see `WheelFetcher`."""
-
-    async def wanted(self, wheels: Mapping[str, WheelFile]) -> dict[str, WheelFile]: ...
-
-    async def fetch(
-        self,
-        wheels: Mapping[str, WheelFile],
-        folder: Path,
-        *,
-        report: Callable[[str, int], None],
-        note: Callable[[str], None],
-    ) -> dict[str, Path]: ...
 
 
 @dataclass(kw_only=True)
@@ -69,7 +54,7 @@ class Unpacking:
     deadline: float
     say: ReportProgress
     note: Callable[[str], None]
-    fetcher: FetchesWheels | None = None
+    fetcher: WheelFetcher | None = None
     """What gets wheels through other workers; None without any."""
     was_cached: bool = field(default=True, init=False)
     fetched_bytes: int = field(default=0, init=False)
