@@ -79,10 +79,23 @@ def test_what_came_as_a_file_is_installed_from_there_with_its_hash() -> None:
     assert other == {**LAMP, "name": "other"}
 
 
+def test_a_wheel_that_was_asked_for_by_its_url_is_installed_from_its_file_too() -> None:
+    archive = {"url": URL, "size": 7, "hashes": {"sha256": HASH}}
+    made = lock({"name": "lamp", "version": "1.0", "archive": archive})
+    [placed] = with_files(made, {"lamp": "/w/lamp.whl"}).packages
+    assert placed == {
+        "name": "lamp",
+        "version": "1.0",
+        "archive": {"size": 7, "hashes": {"sha256": HASH}, "path": "/w/lamp.whl"},
+    }
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"file_name": "lamp.tar.gz"},
+        {"file_name": "lamp-1.0-py3-none-any/.whl"},
+        {"file_name": "lamp-1.0-py3-none-any\n.whl"},
         {"file_name": "../lamp-1.0-py3-none-any.whl"},
         {"sha256": "../../etc/passwd"},
         {"sha256": "A" * 64},
@@ -117,7 +130,13 @@ def test_which_wheels_are_asked_for_is_the_operator_s_choice() -> None:
         (IndexAnswer(status=404), True),
         (IndexAnswer(status=405), True),
         (IndexAnswer(status=501), True),
+        (IndexAnswer(status=499), True),
         (IndexAnswer(status=401), False),
+        (IndexAnswer(status=402), False),
+        (IndexAnswer(status=403), False),
+        (IndexAnswer(status=451), False),
+        (IndexAnswer(status=500), False),
+        (IndexAnswer(status=502), False),
         (IndexAnswer(status=407), False),
         (IndexAnswer(status=429), False),
         (IndexAnswer(status=503), False),
@@ -155,10 +174,17 @@ def test_workers_share_the_wheels() -> None:
 def test_an_origin_is_scheme_host_and_port() -> None:
     assert origin_of("https://Files.Example/x.whl") == "https://files.example:443"
     assert origin_of("http://me:secret@h:8080/x.whl") == "http://h:8080"
+    assert origin_of("http://h/x.whl") == "http://h:80"
+    assert origin_of("https:///x.whl") == ""
+    assert wheel("https://h/x.whl").origin == "https://h:443"
     assert origin_of("file:///x.whl") == origin_of("/x.whl") == origin_of("http://h:x/") == ""
 
 
-PIP = PipConfig(index_url="https://me:secret@index.example:8443/simple", find_links=("/srv",))
+PIP = PipConfig(
+    index_url="https://me:secret@index.example:8443/simple",
+    extra_index_url=("https://extra.example/simple",),
+    find_links=("/srv", "https://links.example/"),
+)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +195,8 @@ PIP = PipConfig(index_url="https://me:secret@index.example:8443/simple", find_li
         ("https://files.pythonhosted.org/x.whl", ("index.example",), False, False),
         ("https://index.example:8443/x.whl", (), False, True),
         ("https://index.example:8443/x.whl", (), True, True),
+        ("https://extra.example/x.whl", (), False, True),
+        ("https://links.example/x.whl", (), False, True),
         # Another port of the same host is another server.
         ("https://index.example/x.whl", (), False, False),
         ("http://169.254.169.254/x.whl", (), False, False),
@@ -185,3 +213,22 @@ def test_a_worker_fetches_only_from_where_its_operator_allows(
     else:
         with pytest.raises(InvalidSource, match="relays nothing"):
             policy.check(wheel(url))
+
+
+def test_offline_a_worker_fetches_from_no_public_host_even_if_pip_names_it() -> None:
+    pip = PipConfig(index_url="https://pypi.org/simple")
+    url = "https://pypi.org/x.whl"
+    RelayPolicy.of((), pip, offline=False).check(wheel(url))
+    for allowed in ((), ("pypi.org",)):
+        with pytest.raises(InvalidSource):
+            RelayPolicy.of(allowed, pip, offline=True).check(wheel(url))
+
+
+def test_a_refusal_names_the_url_without_credentials_shortened_and_what_is_relayed() -> None:
+    url = f"https://me:secret@h.example/{'x' * 300}"
+    with pytest.raises(InvalidSource) as caught:
+        RelayPolicy.of((), PIP, offline=False).check(wheel(url))
+    assert "h.example/xxx" in caught.value.message
+    assert "secret" not in caught.value.message
+    assert "x" * 200 not in caught.value.message
+    assert "XINFERENCE_VIRTUAL_ENV_ALLOWED_HOSTS" in (caught.value.hint or "")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import SHA256, lock, through_json, wheel_package
+from tests.fakes import SHA256, lock, locked, through_json, wheel_package
 from xinference_venv.errors import InvalidRecord
-from xinference_venv.planning.lock import EnvLock
+from xinference_venv.planning.lock import EnvLock, Role
 from xinference_venv.planning.pylock import REQUEST, Dependency, Resolution
 from xinference_venv.planning.source_builds import (
     BuiltWheel,
@@ -210,6 +210,24 @@ def test_a_builds_digest_is_the_same_in_every_process_and_version() -> None:
     assert build_digest(SDIST, lock(SDIST, wheel_package("lib")), isolated=False) == (
         "5021610e2905fd229b6d229c6839982ceae77481302e7683bfdaf84b3d8a1975"
     )
+
+
+def test_a_build_is_known_by_the_bounds_of_what_it_uses_in_whatever_order() -> None:
+    def bounded(*bounds: str) -> str:
+        return build_digest(SDIST, lock(SDIST), isolated=True, build_constraints=bounds)
+
+    assert bounded("setuptools<81", "wheel<1") == bounded("wheel<1", "setuptools<81")
+    assert len({bounded(), bounded("setuptools<81"), bounded("setuptools<80")}) == 3
+
+
+def test_version_and_size_of_a_built_wheel_are_not_those_of_the_hosts_of_that_name() -> None:
+    before = lock(SDIST)
+    of_host = locked("deep-speed", Role.SHADOWED, version="0.1")
+    made = with_built(replace(before, distributions=(*before.distributions, of_host)), [WHEEL])
+    assert [(each.role, each.version, each.size) for each in made.distributions] == [
+        (Role.INSTALLED, "0.19.8", 7),
+        (Role.SHADOWED, "0.1", None),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The care for what stands: checks in the background, and verification and repair when asked.
+"""Environments are checked: in the background, and verified and repaired when asked.
 
 Comes in: a store, and launches to rebuild what is broken. Goes out: marks in environments that
 are broken, warnings in the log, and for whoever asked what was found and what became of it.

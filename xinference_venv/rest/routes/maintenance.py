@@ -1,4 +1,4 @@
-"""The routes of care: garbage collection, verification, leases."""
+"""The routes of maintenance: garbage collection, verification, leases."""
 
 from __future__ import annotations
 
