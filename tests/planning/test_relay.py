@@ -107,7 +107,7 @@ def test_a_wheel_that_was_asked_for_by_its_url_is_installed_from_its_file_too() 
 )
 def test_what_names_no_wheel_by_its_hash_is_refused(changes: dict[str, str]) -> None:
     data = {**wheel().to_dict(), **changes}
-    with pytest.raises(InvalidRecord) as caught:
+    with pytest.raises(InvalidRecord, match="wheel of a lock: it has no ") as caught:
         WheelFile.from_dict(data)
     assert "secret" not in caught.value.message
 
@@ -228,7 +228,6 @@ def test_a_refusal_names_the_url_without_credentials_shortened_and_what_is_relay
     url = f"https://me:secret@h.example/{'x' * 300}"
     with pytest.raises(InvalidSource) as caught:
         RelayPolicy.of((), PIP, offline=False).check(wheel(url))
-    assert "h.example/xxx" in caught.value.message
-    assert "secret" not in caught.value.message
-    assert "x" * 200 not in caught.value.message
+    shown = f"https://****@h.example/{'x' * 300}"[:200]
+    assert caught.value.message.startswith(f"'{shown}' is on a host")
     assert "XINFERENCE_VIRTUAL_ENV_ALLOWED_HOSTS" in (caught.value.hint or "")

@@ -108,22 +108,22 @@ def wheels_of(lock: EnvLock) -> dict[str, WheelFile]:
 
 
 def _wheel_of(package: Mapping[str, Any]) -> WheelFile | None:
-    files = [*package.get("wheels", []), *filter(None, [package.get("archive")])]
-    for file in files:
-        if "path" in file:
-            continue
-        wheel = WheelFile(
-            file_name=file_name_of(file),
-            url=str(file.get("url", "")),
-            sha256=str(file.get("hashes", {}).get("sha256", "")),
-            size=file.get("size"),
-        )
-        try:
-            wheel.check_record()
-        except InvalidRecord:
-            continue
-        return wheel
-    return None
+    # A lock names one file of each package.
+    file = (package.get("wheels") or [package.get("archive")])[0]
+    if file is None or "path" in file:
+        return None
+    # A URL or a hash that is absent is refused like one that is wrong.
+    wheel = WheelFile(
+        file_name=file_name_of(file),
+        url=str(file.get("url")),
+        sha256=str(file["hashes"].get("sha256")),
+        size=file.get("size"),
+    )
+    try:
+        wheel.check_record()
+    except InvalidRecord:
+        return None
+    return wheel
 
 
 def with_files(lock: EnvLock, files: Mapping[str, str]) -> EnvLock:
