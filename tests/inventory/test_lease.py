@@ -99,12 +99,15 @@ ALIVE, GONE, UNKNOWN = Holder.ALIVE, Holder.GONE, Holder.UNKNOWN
         (process(namespace=MACHINE), process(1, namespace=CONTAINER), None, UNKNOWN),
         (process(namespace="another-machine", boot="another-boot"), HERE, None, UNKNOWN),
         (process(namespace="another-boot:4026532201", boot="another-boot"), HERE, None, UNKNOWN),
-        # Where either side does not tell, as records of earlier versions, the host's name decides.
-        (process(namespace=UNTOLD), HERE, "12345", ALIVE),
-        (process(namespace=UNTOLD), HERE, None, GONE),
-        (process(namespace=UNTOLD, boot="an-earlier-boot"), HERE, None, GONE),
-        (process(namespace=CONTAINER), process(1, namespace=UNTOLD), "12345", ALIVE),
-        (process(namespace=CONTAINER), process(1, namespace=UNTOLD), None, GONE),
+        # One side tells none, as a record of an earlier version: it may be another container.
+        (process(namespace=UNTOLD), HERE, "12345", UNKNOWN),
+        (process(namespace=UNTOLD), HERE, None, UNKNOWN),
+        (process(namespace=UNTOLD, boot="an-earlier-boot"), HERE, None, UNKNOWN),
+        (process(namespace=CONTAINER), process(1, namespace=UNTOLD), "12345", UNKNOWN),
+        (process(namespace=CONTAINER), process(1, namespace=UNTOLD), None, UNKNOWN),
+        # Neither does: a system without namespaces.
+        (process(namespace=UNTOLD), process(1, namespace=UNTOLD), "12345", ALIVE),
+        (process(namespace=UNTOLD), process(1, namespace=UNTOLD), None, GONE),
         (process(namespace=UNTOLD, host="another-host"), HERE, None, UNKNOWN),
     ],
 )
@@ -119,13 +122,12 @@ def test_no_holder_lives_without_a_process_of_its_pid_and_start(
     holder: ProcessIdentity, here: ProcessIdentity, start: str | None
 ) -> None:
     judgement = judge(holder, here, lambda _: start)
-    if holder.host != here.host:
+    if (holder.host, holder.namespace) != (here.host, here.namespace):
         assert judgement is Holder.UNKNOWN
     if judgement is Holder.ALIVE:
         assert (holder.boot, holder.start) == (here.boot, start)
     if judgement is Holder.GONE:
         assert holder.boot != here.boot or holder.start != start
-        assert not (holder.namespace and here.namespace) or holder.namespace == here.namespace
 
 
 def test_the_system_is_asked_for_the_holders_pid_and_only_where_its_answer_counts() -> None:
@@ -135,8 +137,10 @@ def test_the_system_is_asked_for_the_holders_pid_and_only_where_its_answer_count
         asked.append(pid)
         return None
 
+    here = process(1)
     for holder in (process(7, host="another-host"), process(8, boot="an-earlier-boot"), process(9)):
-        judge(holder, HERE, start_of)
+        judge(holder, here, start_of)
+    judge(process(10, namespace=CONTAINER), here, start_of)
     assert asked == [9]
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,69 @@ def test_a_home_on_a_read_only_file_system_can_be_looked_at(field: Field) -> Non
     refused = closed.launch("lantern==2.0", model="shine")
     assert refused.status == 6 and "ead-only" in json.dumps(refused.document)
     assert closed.run("doctor").check("home")["verdict"] == "failed"
+
+
+MACHINE_ID = Path("/etc/machine-id")
+# One that prepares what a model of a container uses, says so, and lives on.
+_POD = """
+import asyncio, os, sys
+from xinference_venv import LaunchRequest, local_client
+
+async def main():
+    async with local_client(os.environ) as client:
+        await client.prepare(LaunchRequest.from_dict(
+            {"model_name": "glow", "virtualenv": {
+                "packages": ["lantern==1.0"], "index_url": os.environ["TEST_INDEX"],
+                "inherit_pip_config": False}}))
+        print("ready", flush=True)
+        await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+def test_a_lease_of_a_pod_of_the_same_name_is_unknown_until_it_is_released(field: Field) -> None:
+    """Two runs of a container under one host name, without machine-id, share a home."""
+    pod = replace(
+        field.under("mount --bind /dev/null /etc/machine-id" if MACHINE_ID.exists() else ""),
+        limits=(
+            *("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--uts"),
+            *("bash", "-c", 'hostname pod-0 && exec "$@"', "bash"),
+        ),
+    )
+    if subprocess.run(pod.command("true"), check=False).returncode:
+        pytest.skip("this machine lets nobody make containers")
+    running = subprocess.Popen(
+        pod.command(str(pod.python), "-c", _POD), env=dict(pod.environ), stdout=subprocess.PIPE
+    )
+    try:
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"ready\n"
+        # Linux gives the number of a namespace that has ended to the next one, and then it is known
+        # that nobody of the earlier one lives.
+        kept = os.open(f"/proc/{running.pid}/ns/pid_for_children", os.O_RDONLY)
+        check_is_kept(pod)
+    finally:
+        running.kill()
+        running.communicate()
+    try:
+        # Whether it is still there, its next run can't know.
+        check_is_kept(pod)
+        [report] = pod.run("release", "--stale", "1h").document["list"]
+        assert report["released"] == []
+        [report] = pod.run("release", "--stale", "0s").document["list"]
+        assert [each["holder"] for each in report["released"]] == ["unknown"]
+        assert pod.run("remove", "glow").status == 0
+    finally:
+        os.close(kept)
+
+
+def check_is_kept(pod: Field) -> None:
+    """Nothing takes away an environment whose holder is unknown."""
+    [lease] = pod.run("leases").document["list"]
+    assert lease["holder"] == "unknown"
+    assert lease["process"]["host"] == "pod-0"
+    refused = pod.run("remove", "glow")
+    assert refused.status != 0, refused.output
+    assert pod.run("gc", "--max-bytes", "0").status in (0, 8)
+    assert pod.run("list").document["list"][0]["state"] == "ready"

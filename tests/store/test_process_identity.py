@@ -137,6 +137,38 @@ def namespace_in(*command: str) -> str:
     ).stdout.strip()
 
 
+# Says of a process with a pid that is a child's, and of one that is none's, what they are judged.
+OF_CHILDREN = """
+import subprocess, sys
+from xinference_venv.inventory.lease import judge
+from xinference_venv.store.process_identity import identify, process_start, this_process
+
+sleeping = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(100)"]
+children = [subprocess.Popen(sleeping) for _ in range(40)]
+found = [identify(each.pid) for each in children]
+judged = {judge(each, this_process(), process_start).value for each in found}
+for each in children:
+    each.kill()
+    each.wait()
+after = {judge(each, this_process(), process_start).value for each in found}
+print(*sorted(judged), *sorted(after))
+"""
+
+
+def test_where_proc_shows_the_pids_of_another_namespace_no_living_process_is_gone() -> None:
+    """As `unshare --pid` without a /proc of its own: its pid 7 is another process there."""
+    unshare = ("unshare", "--pid", "--fork")
+    if shutil.which("unshare") is None or subprocess.run([*unshare, "true"]).returncode:
+        pytest.skip("this system lets us make no namespace of pids")
+    command = [sys.executable, "-c", OF_CHILDREN]
+    runs = [[*unshare, "--mount-proc", *command], [*unshare, *command]]
+    said = [
+        subprocess.run(run, check=True, capture_output=True, text=True).stdout.strip()
+        for run in runs
+    ]
+    assert said == ["alive gone", "unknown gone"]
+
+
 def test_all_processes_of_a_machine_count_their_pids_alike() -> None:
     assert this_process().namespace == namespace_in()
 
@@ -150,22 +182,32 @@ def test_a_container_counts_its_pids_apart() -> None:
     assert one.startswith(f"{this_process().boot}:")
 
 
+MACHINE_ID = "0123456789abcdef0123456789abcdef"
+OF_THE_MACHINE = {"pid": 0xEFFFFFFC, "uts": 0xEFFFFFFE}
+
+
 @pytest.mark.parametrize(
-    ("machine_id", "inode", "expected"),
+    ("machine_id", "namespaces", "expected"),
     [
-        ("0123456789abcdef0123456789abcdef\n", 0xEFFFFFFC, "63c5318071cb712f7c54739c4365563c"),
-        # A container, whose machine-id is that of an image, and a machine without any.
-        ("0123456789abcdef0123456789abcdef\n", 4026532201, ":4026532201"),
-        ("", 0xEFFFFFFC, ":4026531836"),
-        (None, 0xEFFFFFFC, ":4026531836"),
-        ("\xff", 0xEFFFFFFC, ":4026531836"),
+        (f"{MACHINE_ID}\n", {}, "63c5318071cb712f7c54739c4365563c"),
+        # A container, whose machine-id is that of an image.
+        (f"{MACHINE_ID}\n", {"pid": 4026532201}, ":4026532201"),
+        # One that sees the machine's pids, under a name of its own.
+        (f"{MACHINE_ID}\n", {"uts": 4026532200}, ":4026531836"),
+        (f"{MACHINE_ID}\n", {"uts": None}, ":4026531836"),
+        # A machine without any, as its image was made.
+        ("", {}, ":4026531836"),
+        (None, {}, ":4026531836"),
+        ("\xff", {}, ":4026531836"),
+        ("uninitialized\n", {}, ":4026531836"),
+        (f"{'0' * 32}\n", {}, ":4026531836"),
     ],
 )
 def test_a_machine_is_recognized_by_its_id_and_a_container_by_its_run(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     machine_id: str | None,
-    inode: int,
+    namespaces: dict[str, int | None],
     expected: str,
 ) -> None:
     place = tmp_path / "machine-id"
@@ -174,12 +216,18 @@ def test_a_machine_is_recognized_by_its_id_and_a_container_by_its_run(
     monkeypatch.setattr(
         process_identity, "Path", lambda path: place if path == "/etc/machine-id" else Path(path)
     )
-    found = SimpleNamespace(st_ino=inode)
-    monkeypatch.setattr(process_identity, "os", SimpleNamespace(stat=lambda _: found))
+
+    def stat(path: str) -> SimpleNamespace:
+        inode = {**OF_THE_MACHINE, **namespaces}[path.rpartition("/")[2]]
+        if inode is None:
+            raise FileNotFoundError
+        return SimpleNamespace(st_ino=inode)
+
+    monkeypatch.setattr(process_identity, "os", SimpleNamespace(stat=stat))
     namespace = process_identity._namespace.__wrapped__()
     assert namespace is not None
     assert expected in namespace
-    assert "0123456789abcdef" not in namespace
+    assert MACHINE_ID not in namespace
 
 
 def test_a_system_without_namespaces_tells_none(monkeypatch: pytest.MonkeyPatch) -> None:

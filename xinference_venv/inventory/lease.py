@@ -37,7 +37,7 @@ class ProcessIdentity(Record, name="process identity"):
     tells them, so that setting the clock does not change it, and empty where the system hides
     it. In a time namespace of its own (time_namespaces(7)), an ``@`` and the namespace follow.
     `namespace` names what the pid is counted in: a machine, whatever its host name and through
-    all its boots, or one run of a container; None where the system does not tell.
+    all its boots, or one run of a container; None where the system has no such thing.
     """
 
     host: str
@@ -106,11 +106,10 @@ def judge(
 
     `start_of(pid)` gives the start of the process that has this pid now, empty when that is
     hidden, or None when no process has it. A process of another host or namespace can't
-    be judged; one of an earlier boot is gone.
+    be judged, nor one of which either side does not know the namespace; one of an earlier boot
+    is gone.
     """
-    if holder.host != here.host:
-        return Holder.UNKNOWN
-    if holder.namespace != here.namespace and holder.namespace and here.namespace:
+    if (holder.host, holder.namespace) != (here.host, here.namespace):
         # Another machine of the same name, or another container, now or before.
         return Holder.UNKNOWN
     if holder.boot != here.boot:

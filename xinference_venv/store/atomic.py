@@ -49,7 +49,7 @@ _HINTS = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _CLOSED),
 }
 _TEMPORARY_NAME = re.compile(
-    r"\..+\.(?P<where>[0-9a-f]{12})-(?P<pid>[0-9]{1,9})-(?P<start>[0-9.]*)-[0-9a-f]{8}"
+    r"\..+\.(?P<where>[0-9a-f]{12})-(?P<pid>[0-9]{1,9})-(?P<start>[0-9a-f.@:-]*)-[0-9a-f]{8}"
 )
 _T = TypeVar("_T")
 

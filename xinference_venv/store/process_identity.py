@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from xinference_venv.inventory.lease import ProcessIdentity
 _PIDS_OF_THE_MACHINE = 0xEFFFFFFC
 # The same of its clocks (PROC_TIME_INIT_INO).
 _TIME_OF_THE_MACHINE = 0xEFFFFFFA
+# And of its host name (PROC_UTS_INIT_INO).
+_NAME_OF_THE_MACHINE = 0xEFFFFFFE
+# Images for many machines have an empty one or "uninitialized", until the first boot of each.
+_MACHINE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
 
 
 @cache
@@ -34,11 +39,21 @@ def _namespace() -> str | None:
         inode = os.stat("/proc/self/ns/pid").st_ino
     except OSError:
         return None
-    if inode == _PIDS_OF_THE_MACHINE and (machine := _machine_id()):
+    if inode == _PIDS_OF_THE_MACHINE and _has_name_of_machine() and (machine := _machine_id()):
         # It shall not be shown as it is: see machine-id(5).
         return digest_of(["xinference-venv", machine])[:32]
-    # A container has its machine-id, if any, from an image that many may be made of.
+    # A container has its machine-id, if any, from an image that many may be made of. That holds for
+    # one that sees the pids of its machine, too (hostPID of Kubernetes): containers of one name on two
+    # machines are told apart by nothing but the boot.
     return f"{_boot()}:{inode}"
+
+
+def _has_name_of_machine() -> bool:
+    """Whether the host name is the machine's; a container mostly has one of its own."""
+    try:
+        return os.stat("/proc/self/ns/uts").st_ino == _NAME_OF_THE_MACHINE
+    except OSError:
+        return False
 
 
 @cache
@@ -53,9 +68,10 @@ def _clock() -> str:
 
 def _machine_id() -> str:
     try:
-        return Path("/etc/machine-id").read_text("ascii").strip()
+        found = Path("/etc/machine-id").read_text("ascii").strip()
     except (OSError, UnicodeDecodeError):
         return ""
+    return found if _MACHINE_ID.fullmatch(found) else ""
 
 
 def process_start(pid: int) -> str | None:
@@ -64,8 +80,13 @@ def process_start(pid: int) -> str | None:
     In clock ticks since boot where the system tells them (Linux), since setting the clock does
     not change these. A process that ended and was not reaped yet counts as none.
     """
+    shown = str(pid)
+    if _proc_counts_otherwise():
+        if pid != os.getpid():
+            return "" if _answers(pid) else None
+        shown = "self"
     try:
-        text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+        text = Path(f"/proc/{shown}/stat").read_text("utf-8", "replace")
     except PermissionError:
         return ""
     except (FileNotFoundError, ProcessLookupError):
@@ -75,6 +96,17 @@ def process_start(pid: int) -> str | None:
         return _start_by_psutil(pid)
     state, *fields = text.rpartition(")")[2].split()
     return None if state in ("Z", "X") else f"{fields[18]}{_clock()}"
+
+
+def _proc_counts_otherwise() -> bool:
+    """Whether /proc is of another pid namespace, as where `unshare --pid` mounts none of its own.
+
+    What it shows under a pid of ours is another process then.
+    """
+    try:
+        return os.readlink("/proc/self") != str(os.getpid())
+    except OSError:
+        return os.path.lexists("/proc/self")
 
 
 def _answers(pid: int) -> bool:
