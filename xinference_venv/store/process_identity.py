@@ -42,9 +42,9 @@ def _namespace() -> str | None:
     if inode == _PIDS_OF_THE_MACHINE and _has_name_of_machine() and (machine := _machine_id()):
         # It shall not be shown as it is: see machine-id(5).
         return digest_of(["xinference-venv", machine])[:32]
-    # A container has its machine-id, if any, from an image that many may be made of. That holds for
-    # one that sees the pids of its machine, too (hostPID of Kubernetes): containers of one name on two
-    # machines are told apart by nothing but the boot.
+    # A container has its machine-id, if any, from an image that many may be made of; so has one
+    # that sees the pids of its machine (hostPID of Kubernetes). Only the boot tells such ones of
+    # one host name apart.
     return f"{_boot()}:{inode}"
 
 
