@@ -150,6 +150,78 @@ def test_a_file_system_without_links_and_case_is_refused_before_anything_is_fetc
     assert "permissions are not kept" in doctor.check("file system")["found"]
 
 
+# A server of files over SSH's protocol, which ends with the command that it is mounted for.
+SSHFS = """
+setpriv --pdeathsig KILL sshfs -f -o {options},ssh_command={program} \\
+    server:{folder}/served {home} 2>{folder}/sshfs.log &
+for _ in $(seq 200); do mountpoint -q {home} && break; sleep 0.05; done
+mountpoint -q {home} || {{ cat {folder}/sshfs.log >&2; exit 1; }}
+"""
+SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server")
+
+
+def over_sshfs(field: Field, options: str) -> Field:
+    """The field with a home on another host, as good as; skips where that can't be mounted."""
+    server = next(filter(os.path.exists, SFTP_SERVERS), None)
+    if shutil.which("sshfs") is None or server is None:
+        pytest.skip("mounts over SSH's protocol with sshfs and sftp-server")
+    (field.folder / "served").mkdir()
+    program = field.folder / "no-ssh"
+    program.write_text(f"#!/bin/sh\nexec {server}\n")
+    program.chmod(0o755)
+    script = SSHFS.replace("{program}", str(program)).replace("{options}", options)
+    return mounted(field, Path(), script)
+
+
+def test_a_home_over_a_network_without_links_serves_and_its_open_files_are_deleted_later(
+    field: Field,
+) -> None:
+    """Neither hard links nor a rename that replaces nothing: uv can't lock a cache there."""
+    remote = over_sshfs(field, "disable_hardlink,no_contain_symlinks")
+    for model in ("glow", "shine"):
+        launched = remote.launch("lantern==1.0", model=model)
+        assert launched.status == 0, launched.errors
+    assert remote.run("verify", "--hashes").status == 0
+    assert (Path(field.environ["HOME"]) / ".cache" / "uv").is_dir()
+    doctor = remote.run("doctor")
+    ways = doctor.check("file system")["found"]
+    assert "files are copied" in ways and "stay until they are closed" in ways
+    assert doctor.check("uv")["verdict"] == "ok"
+    # Whoever ends a command has its files closed: a shell reads them while they are deleted.
+    holding = remote.under(f"exec 7<$(ls {field.store}/envs/*/venv/pyvenv.cfg | head -n 1)")
+    assert holding.run("remove", "glow").status == 0
+    assert [each["model_name"] for each in remote.run("list").document["list"]] == ["shine"]
+    assert remote.run("remove", "shine").status == 0
+    assert remote.run("gc").status == 0
+    assert remote.run("doctor").check("store")["verdict"] == "ok"
+    served = field.folder / "served" / "virtualenv" / "store"
+    assert [os.listdir(served / each) for each in ("envs", "trash", "staging")] == [[], [], []]
+
+
+def test_a_cache_of_uv_that_can_not_be_locked_is_named(field: Field) -> None:
+    remote = over_sshfs(field, "disable_hardlink,no_contain_symlinks")
+    said = remote.having(UV_CACHE_DIR=str(field.home / "cache")).launch("lantern==1.0")
+    assert said.status == 5, said.output
+    assert "UV_CACHE_DIR" in said.error["details"]["hint"]
+
+
+@pytest.mark.parametrize("how", ["sshfs", "nosymfollow"])
+def test_where_no_link_may_lead_out_a_launch_is_refused_before_anything_is_fetched(
+    field: Field, index: Index, how: str
+) -> None:
+    if how == "sshfs":
+        closed = over_sshfs(field, "contain_symlinks")
+    else:
+        bind = "mount --bind {home} {home}\nmount -o remount,bind,nosymfollow {home}"
+        closed = mounted(field, Path(), bind)
+    index.clear()
+    said = closed.launch("lantern==1.0")
+    assert said.status == 6, said.output
+    assert "symbolic links" in said.error["message"]
+    assert index.requests == []
+    assert closed.run("doctor").check("home")["verdict"] == "failed"
+
+
 def test_a_file_system_that_is_mounted_otherwise_is_tried_again(field: Field) -> None:
     mount = f"mount --bind {field.home} {field.home}\n"
     assert field.under(mount).launch("lantern==1.0").status == 0

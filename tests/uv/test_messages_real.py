@@ -237,6 +237,15 @@ def test_a_full_disk_is_known(tmp_path: Path, index: Index, wheels: Path) -> Non
     assert "free some space" in (hint_for(done.stderr.splitlines()) or "")
 
 
+def test_a_cache_that_can_not_be_locked_is_hinted_at(tmp_path: Path) -> None:
+    (tmp_path / "cache" / ".lock").mkdir(parents=True)
+    command = [find_uv_bin(), "pip", "compile", "-", "--no-config"]
+    command += ["--cache-dir", str(tmp_path / "cache")]
+    done = subprocess.run(command, input="", capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "UV_CACHE_DIR" in (hint_for(done.stderr.splitlines()) or "")
+
+
 async def test_an_explanation_reaches_the_one_who_asked(bench: Bench, wheels: Path) -> None:
     with pytest.raises(ResolutionFailed, match="No solution found") as caught:
         await bench.resolve("wax", sources=PackageSources(index_url=bench.index.url))

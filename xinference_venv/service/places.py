@@ -23,6 +23,8 @@ from pathlib import Path
 
 from xinference_venv.errors import InvalidInput, StoreError
 from xinference_venv.settings import Settings
+from xinference_venv.store.atomic import Disk
+from xinference_venv.store.file_system import kept_file_system, try_file_system
 from xinference_venv.store.host_files import (
     SHARED_MEMORY,
     may_write,
@@ -60,7 +62,8 @@ class Places:
     user_home: str
     """Where the user's own configuration lies; `NO_HOME` for a user without one."""
     uv_cache: str
-    """As configured, else uv's own, else a folder of the store."""
+    """As configured, else uv's own if its files can be linked to environments, or if those of
+    no cache can, else a folder of the store."""
     temporary: str
     """Where uv and builds put temporary files."""
 
@@ -71,7 +74,7 @@ class Places:
 
 
 def find_places(environ: Mapping[str, str]) -> Places:
-    """The places of a process with these variables; looks at the disk and changes nothing.
+    """The places of a process with these variables; looks at the disk and leaves nothing there.
 
     Raises `InvalidInput`, naming the variable that is wrong or has to be set.
     """
@@ -140,10 +143,23 @@ def _uv_cache(settings: Settings, environ: Mapping[str, str]) -> str:
         return settings.uv_cache_dir
     root = Path(settings.virtualenv_dir)
     default = Path(environ.get("XDG_CACHE_HOME") or Path(user_home(environ), ".cache"), "uv")
-    if _is_ours(default) and same_file_system(default, root):
+    if _is_ours(default) and (same_file_system(default, root) or not _shares_files(root)):
         return str(default)
     ours = StorePaths(root).uv_cache
     return f"{ours}-{os.geteuid()}" if _is_anothers(ours) else str(ours)
+
+
+def _shares_files(root: Path) -> bool:
+    """Whether files of a cache next to the environments could be linked into these.
+
+    A file system without links (sshfs, object stores) mostly has nothing that uv's locks are made
+    by either, and is a slow place for a cache.
+    """
+    try:
+        tried = kept_file_system(StorePaths(root).store, Disk())
+        return (tried or try_file_system(nearest_existing(root))).shares_files
+    except OSError:
+        return True
 
 
 def _is_ours(folder: Path) -> bool:

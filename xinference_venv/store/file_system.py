@@ -61,6 +61,11 @@ class FileSystem(Record, name="file system", version=1):
         return self.kind == "overlay"
 
     @property
+    def shares_files(self) -> bool:
+        """Whether two files there can be one on the disk."""
+        return self.hard_links is None or self.reflinks is None
+
+    @property
     def link_mode(self) -> str:
         """How uv shall bring files from its cache to a home on the same file system.
 
@@ -91,7 +96,12 @@ def try_file_system(place: Path) -> FileSystem:
             kind=None if mount is None else mount.kind,
             locks=lock_fault(trial, fcntl.flock),
             symbolic_links=_fault(
-                "symbolic links don't work", lambda: (trial / "symbolic").symlink_to(file)
+                "symbolic links don't work", lambda: _follow(trial / "symbolic", Path("a-file"))
+            )
+            # As sshfs refuses them, to be safe from whoever serves it.
+            or _fault(
+                "symbolic links that lead out of it don't work",
+                lambda: _follow(trial / "outward", Path(os.sep)),
             ),
             hard_links=_fault("hard links don't work", lambda: (trial / "hard").hardlink_to(file)),
             reflinks=_fault(
@@ -108,24 +118,30 @@ def try_file_system(place: Path) -> FileSystem:
         shutil.rmtree(trial, ignore_errors=True)
 
 
+def kept_file_system(folder: Path, disk: Disk) -> FileSystem | None:
+    """What was tried at a folder when it was mounted as it is now, if that was kept."""
+    with suppress(InvalidRecord, StoreError):
+        if (data := disk.read_json(folder / _NAME)) is not None:
+            kept = FileSystem.from_dict(data)
+            if kept.mounted == mounted_at(folder):
+                return kept
+    return None
+
+
 def known_file_system(folder: Path, disk: Disk) -> FileSystem | None:
     """What was tried at a folder when it was mounted as it is now, else what is tried now.
 
     None where nothing can be made: it can still be looked at.
     """
-    path = folder / _NAME
-    with suppress(InvalidRecord, StoreError):
-        if (data := disk.read_json(path)) is not None:
-            kept = FileSystem.from_dict(data)
-            if kept.mounted == mounted_at(folder):
-                return kept
+    if (kept := kept_file_system(folder, disk)) is not None:
+        return kept
     try:
         tried = try_file_system(folder)
     except OSError:
         return None
     # Another process may keep the same; where it can't be kept it is tried again.
     with suppress(StoreError):
-        disk.write_json(path, tried.to_dict(), durable=False)
+        disk.write_json(folder / _NAME, tried.to_dict(), durable=False)
     return tried
 
 
@@ -152,6 +168,11 @@ def _fault(what: str, attempt: Callable[[], object]) -> str | None:
     except OSError as error:
         return f"{what}: {error.strerror or error}"
     return None
+
+
+def _follow(link: Path, target: Path) -> None:
+    link.symlink_to(target)
+    os.stat(link)
 
 
 def _exchange(trial: Path) -> None:

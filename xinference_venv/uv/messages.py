@@ -65,6 +65,7 @@ _WAYS_OUT = (
 _ERROR = ("error:", "×")
 _HINT = "hint:"
 _NO_SPACE = "No space left on device"
+_NOT_LOCKED = "Could not acquire lock"
 _QUOTA = "Disk quota exceeded"
 _UNKNOWN_ISSUER = "invalid peer certificate"
 _UNREACHABLE = "error sending request"
@@ -338,6 +339,11 @@ def hint_for(tail: Sequence[str]) -> str | None:
         return (
             "the quota of this user or folder is used up: have it raised, or free some space;"
             " `xinference-venv gc` deletes what is not needed"
+        )
+    if _NOT_LOCKED in words and "Timeout" not in words:
+        return (
+            "uv can't lock files of its cache there: let UV_CACHE_DIR name a folder that this user"
+            " may write to, best on a local file system"
         )
     if is_unknown_issuer(words):
         return (
