@@ -23,6 +23,8 @@ from xinference_venv.planning.pylock import strip_credentials
 from xinference_venv.store.visit import read_text
 
 _SCRIPT_GROUPS = frozenset({"[console_scripts]", "[gui_scripts]"})
+# The last one is an ``.egg-info`` that is a file.
+_WITH_DESCRIPTION = frozenset({"METADATA", "PKG-INFO", ""})
 _DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 # Names become file names in an environment, so they are no other than the standard recommends.
 _SCRIPT = re.compile(
@@ -31,8 +33,11 @@ _SCRIPT = re.compile(
 )
 
 
-class _Distribution(PathDistribution):
-    """A distribution of which only regular files are read: a pipe would hold up everything."""
+class Metadata(PathDistribution):
+    """The metadata of one distribution: its fields, without the description that follows them.
+
+    Only regular files are read: a pipe would hold up everything.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -41,7 +46,9 @@ class _Distribution(PathDistribution):
     def read_text(self, filename: str | os.PathLike[str]) -> str | None:
         """The text of a file of the metadata; None where there is none that may be read."""
         with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):
-            return read_text(self._folder / filename)
+            text = read_text(self._folder / filename)
+            # A description has a thousand lines, each of which the parser would look at.
+            return text.partition("\n\n")[0] if filename in _WITH_DESCRIPTION else text
         return None
 
 
@@ -53,7 +60,7 @@ def read_metadata(location: str, entry: str, skipped: list[str]) -> HostDistribu
     out.
     """
     place = os.path.join(location, entry)
-    distribution = _Distribution(Path(place))
+    distribution = Metadata(Path(place))
     try:
         metadata = distribution.metadata
         name = canonicalize_name((metadata.get_all("Name") or [""])[0], validate=True)

@@ -18,12 +18,12 @@ import re
 import shutil
 import stat
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.metadata import Distribution
 from importlib.metadata import EntryPoint as DeclaredEntryPoint
-from importlib.metadata import PathDistribution
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -40,6 +40,7 @@ from xinference_venv.planning.package import (
     PackageRecord,
 )
 from xinference_venv.store.host.elf import linkage_of
+from xinference_venv.store.host.metadata import Metadata
 from xinference_venv.store.packages.looks_for import looks_of
 from xinference_venv.store.packages.record_file import (
     RecordRow,
@@ -64,7 +65,7 @@ _MOST_PATH_LENGTH = 1000
 _LARGE_BYTES = 1024 * 1024
 _SHA256_DIGEST = re.compile("sha256=[A-Za-z0-9_-]{43}")
 # What Python runs at every start, whoever put it there.
-_CUSTOMIZATION = frozenset({"sitecustomize", "usercustomize"})
+_CUSTOMIZATION = re.compile(r"(site|user)customize(?![^./])")
 # What differs from install to install of one wheel: nothing reads them in an environment.
 _OF_THE_INSTALL = frozenset({"REQUESTED", "uv_cache.json"})
 _FILE_MODE = 0o444
@@ -247,7 +248,9 @@ class _Finishing:
 
     def run(self) -> StagedTree:
         site, data = self.tree / SITE, self.tree / DATA
-        entry_points = _entry_points(site / self.installed.metadata)
+        distribution = Metadata(site / self.installed.metadata)
+        fields = distribution.metadata
+        entry_points = _entry_points(distribution)
         self._drop_what_is_made_for_each(entry_points)
         scripts = {path for path in _scripts(data) if self._restore_first_line(data / path)}
         files = self._check(site, self.installed.site)
@@ -272,8 +275,9 @@ class _Finishing:
                 for path in sorted(data_files)
             ),
             entry_points=entry_points,
-            requires=_requires(site / self.installed.metadata),
-            requires_python=_requires_python(site / self.installed.metadata),
+            requires=_names_of(fields.get_all("Requires-Dist") or ()),
+            # Of several such lines the first, as pip reads it.
+            requires_python=next(iter(fields.get_all("Requires-Python") or ()), None),
             looks_for=tuple(sorted(each for each in self._looks if each.name not in own)),
             compiled=bool(objects),
             libraries=linkage.provided,
@@ -324,7 +328,8 @@ class _Finishing:
             for entry in entries:
                 name = entry.name
                 path = prefix + name
-                self._refuse(root, path, entry)
+                if (reason := _refusal(path, entry, is_site=is_site)) is not None:
+                    raise self._refused(path, reason)
                 if entry.is_symlink():
                     continue
                 if is_bytecode and name.endswith(".pyc"):
@@ -333,10 +338,9 @@ class _Finishing:
                     continue
                 if path == record:
                     continue
-                row, content = self._check_file(path, entry, rows.get(path))
-                checked[path] = row
+                checked[path], content = self._check_file(path, entry, rows.get(path))
                 if is_site:
-                    self._looks.update(looks_of(root, path, content))
+                    self._looks.update(looks_of(base, path, content))
                 has_sources = has_sources or name.endswith(".py")
             if has_sources and BYTECODE not in folders and not is_bytecode:
                 os.mkdir(f"{base}{prefix}{BYTECODE}")
@@ -405,28 +409,16 @@ class _Finishing:
             other = hashlib.file_digest(file, algorithm).digest()
         return digest_fits(row.digest, algorithm, other)
 
-    def _refuse(self, root: Path, path: str, entry: os.DirEntry[str]) -> None:
-        reason = None
-        top = path.partition("/")[0]
-        if len(path) > _MOST_PATH_LENGTH:
-            reason = f"paths have at most {_MOST_PATH_LENGTH} characters"
-        elif root.name == SITE and top.partition(".")[0] in _CUSTOMIZATION:
-            reason = "Python would run it at every start"
-        elif entry.is_symlink():
-            if not _stays_inside(root, path, os.readlink(entry.path)):
-                reason = "it is a link that leads out of the package"
-        elif not entry.is_file(follow_symlinks=False):
-            reason = "it is neither a file nor a directory"
-        if reason is not None:
-            shown = path if len(path) < 200 else f"{path[:200]}..."
-            raise InstallFailed(
-                f"{self.installed.name} is refused: it has {shown!r}, and {reason}",
-                {
-                    "package": self.installed.name,
-                    "path": shown,
-                    "hint": "ask for another version of it, or for a package without this file",
-                },
-            )
+    def _refused(self, path: str, reason: str) -> InstallFailed:
+        shown = path if len(path) < 200 else f"{path[:200]}..."
+        return InstallFailed(
+            f"{self.installed.name} is refused: it has {shown!r}, and {reason}",
+            {
+                "package": self.installed.name,
+                "path": shown,
+                "hint": "ask for another version of it, or for a package without this file",
+            },
+        )
 
     def _note_rows_without_file(
         self,
@@ -479,10 +471,10 @@ class _Finishing:
         return hashlib.sha256(content).hexdigest()
 
 
-def _entry_points(metadata: Path) -> tuple[EntryPoint, ...]:
+def _entry_points(distribution: Distribution) -> tuple[EntryPoint, ...]:
     """The programs that a package declares; what is none is left out, as uv does."""
     found = []
-    for each in PathDistribution(metadata).entry_points:
+    for each in distribution.entry_points:
         if each.group in ("console_scripts", "gui_scripts") and "/" not in each.name:
             match = DeclaredEntryPoint.pattern.match(each.value)
             if match is not None and match["attr"]:
@@ -497,19 +489,13 @@ def _entry_points(metadata: Path) -> tuple[EntryPoint, ...]:
     return tuple(found)
 
 
-def _requires(metadata: Path) -> tuple[str, ...]:
-    """The normalized names of what a package requires."""
+def _names_of(requirements: Iterable[str]) -> tuple[str, ...]:
+    """The normalized names in requirements."""
     names = set()
-    for line in PathDistribution(metadata).requires or ():
+    for line in requirements:
         with suppress(InvalidRequirement):
             names.add(canonicalize_name(Requirement(line).name))
     return tuple(sorted(names))
-
-
-def _requires_python(metadata: Path) -> str | None:
-    """What a package says of the interpreter; of several such lines the first, as pip reads it."""
-    lines: list[str] = PathDistribution(metadata).metadata.get_all("Requires-Python") or []
-    return lines[0] if lines else None
 
 
 def _scripts(data: Path) -> list[str]:
@@ -520,7 +506,22 @@ def _scripts(data: Path) -> list[str]:
     return [f"bin/{name}" for name in names if (data / "bin" / name).is_file()]
 
 
-def _stays_inside(root: Path, path: str, target: str) -> bool:
+def _refusal(path: str, entry: os.DirEntry[str], *, is_site: bool) -> str | None:
+    """Why a package with this entry is refused; None for what may be there."""
+    if len(path) > _MOST_PATH_LENGTH:
+        return f"paths have at most {_MOST_PATH_LENGTH} characters"
+    if is_site and _CUSTOMIZATION.match(path) is not None:
+        return "Python would run it at every start"
+    if entry.is_file(follow_symlinks=False):
+        return None
+    if not entry.is_symlink():
+        return "it is neither a file nor a directory"
+    if not _stays_inside(path, os.readlink(entry.path)):
+        return "it is a link that leads out of the package"
+    return None
+
+
+def _stays_inside(path: str, target: str) -> bool:
     place = os.path.normpath(os.path.join(os.path.dirname(path), target))
     return not target.startswith("/") and not place.startswith("..")
 
