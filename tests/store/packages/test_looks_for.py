@@ -131,3 +131,35 @@ def test_many_threads_may_look_at_once(tmp_path: Path) -> None:
     finally:
         gc.set_threshold(*thresholds)
         gc.callbacks.remove(let_others_run)
+
+
+@pytest.mark.parametrize(
+    ("source", "way"),
+    [
+        # A step that has a name is used more than once.
+        ("UP = '..'\nopen(os.path.join(here, UP, UP, 'weights'))", Way.PARENT),
+        ("up = os.pardir\nopen(os.path.join(here, up, up, 'weights'))", Way.PARENT),
+        ("open(here + '/../../weights')", Way.PARENT),
+        ("open(os.path.join(__path__[0], '..', '..', 'weights'))", Way.PARENT),
+        ("open(os.path.realpath(here) + '/../../weights')", Way.REALPATH),
+        ("x = Path(here).resolve().parents[ 1 ] / 'weights'", Way.RESOLVE),
+        ("x = Path(__file__).resolve().with_name('x').parent.parent / '../weights'", Way.RESOLVE),
+    ],
+)
+def test_a_deep_module_takes_a_step_for_each_directory(
+    tmp_path: Path, source: str, way: Way
+) -> None:
+    assert found(tmp_path, source, "finder/a/b.py") == [("weights", way)]
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "class A:\n    def f(self):\n        return open(root + '/weights')",
+        "@found_in(root + '/weights')\nclass A:\n    pass",
+        "class A:\n    def f(self):\n        return open(__file__ + '/../../weights')",
+    ],
+)
+def test_a_definition_is_judged_that_names_a_path(tmp_path: Path, definition: str) -> None:
+    source = f"root = os.path.join(here, '..')\n{definition}\n"
+    assert found(tmp_path, source) == [("weights", Way.PARENT)]

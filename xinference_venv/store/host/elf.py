@@ -169,7 +169,7 @@ def _provider(
     return next(iter(names)) if len(names) == 1 and library not in _OF_THE_SYSTEM else None
 
 
-def parse_dynamic(read: ReadAt, origin: str) -> Dynamic | None:
+def _parse_dynamic(read: ReadAt, origin: str) -> Dynamic | None:
     """What the ELF file that is read asks for; it lies in the directory `origin`."""
     try:
         found = _entries(read)
@@ -211,7 +211,7 @@ def _reading(path: str) -> Iterator[ReadAt]:
 def _read_dynamic(path: str, stamp: Stamp) -> Dynamic | None:
     try:
         with _reading(path) as read:
-            return parse_dynamic(read, os.path.dirname(path))
+            return _parse_dynamic(read, os.path.dirname(path))
     except OSError:
         return None
 

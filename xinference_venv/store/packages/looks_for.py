@@ -25,10 +25,19 @@ from pathlib import Path
 from typing import Final
 
 from xinference_venv.planning.package import ABOVE, LooksFor, Way
-from xinference_venv.store.host.elf import parse_dynamic, read_dynamic
+from xinference_venv.store.host.elf import read_dynamic
 from xinference_venv.store.visit import open_regular
 
-_STEP: Final = re.compile(rb"""['"/]\.\.['"/]|pardir|realpath|\.resolve\(""")
+_OWN_PATH: Final = re.compile(rb"__(?:file|path)__")
+# What makes a path real, or what the system resolves.
+_REAL: Final = re.compile(rb"""['"/]\.\.['"/]|pardir|realpath|\.resolve\(""")
+# Each is a directory up, ``parents[2]`` is three.
+_STEP: Final = re.compile(
+    rb"""['"/]\.\.(?=['"/])|pardir|dirname|\.\s*parent\b|with_name"""
+    rb"""|\bparents\s*\[\s*(\d{1,3})"""
+)
+# A name for text with a step in it, which may be used many times.
+_NAMED_STEP: Final = re.compile(rb"""=\s*\(?\s*[^=\n()]*(?:['"/]\.\.['"/]|pardir)""")
 _SHARED_OBJECT = re.compile(r"\.so(\.\d+)*$")
 # Generated tables; what looks for a file is short.
 _MOST_SOURCE_BYTES = 2_000_000
@@ -98,28 +107,19 @@ def looks_for(root: Path, files: Iterable[str], own: Collection[str]) -> tuple[L
 def looks_of(root: Path | str, path: str, content: bytes | None = None) -> Sequence[LooksFor]:
     """What one file below `root` looks for, its own distribution's names among it.
 
-    `content` is the file's, where that was read already.
+    `content` is a source's, where that was read already.
     """
     if path.endswith(".py"):
         reached = _reached_by_source(root, path, content)
     elif ".so" in path and _SHARED_OBJECT.search(path):
-        reached = list(_reached_by_run_path(root, path, content))
+        reached = list(_reached_by_run_path(os.path.join(root, ""), path))
     else:
         return ()
     return [LooksFor(name=name, way=way, path=path) for name, way in reached]
 
 
-def _reached_by_run_path(
-    root: Path | str, path: str, content: bytes | None
-) -> Iterator[tuple[str, Way]]:
-    base = os.path.join(root, "")
-    if content is None:
-        dynamic = read_dynamic(base + path)
-    else:
-        whole = content
-        dynamic = parse_dynamic(
-            lambda offset, size: whole[offset : offset + size], os.path.dirname(base + path)
-        )
+def _reached_by_run_path(base: str, path: str) -> Iterator[tuple[str, Way]]:
+    dynamic = read_dynamic(base + path)
     for folder in () if dynamic is None else dynamic.run_path:
         if not folder.startswith(base):
             # An absolute one of the machine that it was built on.
@@ -135,20 +135,34 @@ def _reached_by_source(root: Path | str, path: str, content: bytes | None) -> li
         source = _read_source(os.path.join(root, path)) if content is None else content
     except OSError:
         return []
-    has_own_path = b"__file__" in source or b"__path__" in source
-    # A source can only look outside by a path of its own and a step up.
-    if not has_own_path or _STEP.search(source) is None:
+    parts = tuple(path.split("/"))
+    if not _may_look_outside(source, len(parts)):
         return []
     try:
         tree = _parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
-    reading = _Reading(file=_Path(tuple(path.split("/"))))
+    reading = _Reading(file=_Path(parts), lines=source.splitlines())
     try:
         reading.statements(tree.body, {})
     except RecursionError:
         return []
     return reading.reached
+
+
+def _may_look_outside(source: bytes, depth: int) -> bool:
+    """Whether a source may arrive outside of its top-level name, `depth` directories up.
+
+    Only by a path of its own that is real or gets so, and with a step for each directory. To
+    search for that takes a hundredth of what a syntax tree takes, and few sources pass.
+    """
+    if _OWN_PATH.search(source) is None or _REAL.search(source) is None:
+        return False
+    if b"__path__" in source:
+        # It is the directory already.
+        depth -= 1
+    steps = sum(int(found[1] or 0) + 1 for found in _STEP.finditer(source))
+    return steps >= depth or _NAMED_STEP.search(source) is not None
 
 
 def _read_source(file: str) -> bytes:
@@ -173,9 +187,12 @@ def _parse(source: bytes) -> ast.Module:
 
 @dataclass(slots=True)
 class _Reading:
-    """One source, evaluated as far as it computes paths from its own."""
+    """One source, whose `lines` have been parsed, evaluated as far as it computes paths from its
+    own, `file`.
+    """
 
     file: _Path
+    lines: Sequence[bytes]
     reached: list[tuple[str, Way]] = field(default_factory=list)
 
     def statements(self, body: Iterable[ast.stmt], scope: _Scope) -> None:
@@ -194,6 +211,11 @@ class _Reading:
                         scope[f".{target.attr}"] = found
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
                 scope[name] = self.value(value, scope)
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() if not (
+                self._mentions_path(node, scope)
+            ):
+                # Nearly all of them, and nearly all of the time.
+                pass
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 inner = dict(scope)
                 for argument in ast.walk(node.args):
@@ -203,6 +225,18 @@ class _Reading:
             case _:
                 for part in ast.iter_child_nodes(node):
                     self.part(part, scope)
+
+    def _mentions_path(
+        self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, scope: _Scope
+    ) -> bool:
+        """Whether a definition has the source's path in it, or a name that stands for one."""
+        first = min(each.lineno for each in (node, *node.decorator_list))
+        text = b"\n".join(self.lines[first - 1 : node.end_lineno])
+        return _OWN_PATH.search(text) is not None or any(
+            name.lstrip(".").encode() in text
+            for name, value in scope.items()
+            if isinstance(value, _Path)
+        )
 
     def part(self, node: ast.AST, scope: _Scope) -> None:
         if isinstance(node, ast.stmt):
