@@ -32,7 +32,8 @@ import glob, importlib, importlib.metadata, importlib.resources, importlib.util,
 import site, subprocess, sys, sysconfig
 from pathlib import Path
 wanted = json.loads(sys.argv[1])
-[folder] = site.getsitepackages()
+# Debian's Python names others behind it, which are not there.
+[folder] = filter(os.path.isdir, site.getsitepackages())
 prefix = sys.prefix
 OWN = ("_virtualenv", "__pycache__", "zzzz-xinference-venv-")
 # What an installer notes of the install.

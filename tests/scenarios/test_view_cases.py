@@ -47,7 +47,7 @@ COMPASS = textwrap.dedent(
         "parents": str(Path(__file__).parent.parent / "north" / "pole.txt"),
         "real path": os.path.join(real, "north", "pole.txt"),
         "resolved": str(Path(__file__).resolve().parents[1] / "north" / "pole.txt"),
-        "site": os.path.join(site.getsitepackages()[-1], "north", "pole.txt"),
+        "site": os.path.join(site.getsitepackages()[0], "north", "pole.txt"),
     }
     missed = [way for way, place in places.items() if not os.path.isfile(place)]
     """
@@ -209,7 +209,8 @@ async def test_the_view_is_the_one_site_directory_and_programs_lie_in_the_prefix
     made = await launch(environ, index, "kit", mode="host")
     real_path = Path(str(made.real_path))
     sites = await says(made.python, "importlib.import_module('site').getsitepackages()")
-    assert sites == [str(view_of(made))]
+    # Debian's Python names others behind it, which are not there.
+    assert [sites[0], *filter(os.path.isdir, sites[1:])] == [str(view_of(made))]
     for name, output in (("kit-shell", "shell"), ("kit-python", "runs"), ("kit-main", "called")):
         assert ran(real_path / "bin" / name) == (0, f"{output}\n", "")
         assert ran(Path(str(made.path)) / "bin" / name) == (0, f"{output}\n", "")

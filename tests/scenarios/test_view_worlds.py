@@ -33,7 +33,7 @@ WAYS: Mapping[str, str] = {
     "parents": "Path(__file__).parent.parent / {other!r} / 'data.txt'",
     "real path": "os.path.join(os.path.realpath(here), '..', {other!r}, 'data.txt')",
     "resolved": "Path(__file__).resolve().parents[1] / {other!r} / 'data.txt'",
-    "site": "os.path.join(site.getsitepackages()[-1], {other!r}, 'data.txt')",
+    "site": "os.path.join(site.getsitepackages()[0], {other!r}, 'data.txt')",
     "search path": "os.path.join(__path__[0], os.pardir, {other!r}, 'data.txt')",
     "namespace": "Path(__file__).resolve().parent / '../space' / ({other!r} + '.txt')",
     "its own folder": "os.path.join(here, 'sub', 'deep', 'data.txt')",
