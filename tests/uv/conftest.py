@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ class Bench:
     folder: Path
     index: Index
     deadline: float = 60.0
+    say: Callable[[str], None] = lambda _: None
     _resolved: int = 0
 
     def spec(
@@ -102,7 +103,7 @@ class Bench:
             stubs=stubs if spec.skip_installed else None,
             scratch=scratch,
             deadline=self.deadline,
-            say=lambda _: None,
+            say=self.say,
             note=lambda _: None,
         )
         return (await resolver.resolve())[0]

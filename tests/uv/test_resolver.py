@@ -626,6 +626,27 @@ async def test_what_is_slightly_older_to_keep_the_host_is_a_warning(
     assert installed(found) == {"app": "1.0"}  # without dates two minor versions are allowed
 
 
+async def test_an_old_release_is_found_although_its_search_was_cut_short(
+    bench: Bench, index: Index, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_wheel(wheels, "app", "2.0", requires=["lib>=2"])
+    build_wheel(wheels, "app", "1.0", requires=["lib<2", "slow"])
+    for name, version in (("lib", "1.0"), ("lib", "2.0"), ("slow", "1.0")):
+        build_wheel(wheels, name, version)
+    index.hang("/simple/slow/")
+
+    def release(message: str) -> None:
+        if message.endswith("without old versions"):
+            index.release()
+
+    bench.say = release
+    monkeypatch.setattr("xinference_venv.uv.resolver._LEAST_SECONDS", 0.1)
+    host = [distribution("inhouse", "1.0", "lib<2")]
+    found = await bench.resolve("app", host=host, roots=("inhouse",))
+    assert installed(found) == {"app": "1.0", "lib": "1.0", "slow": "1.0"}
+    assert inherited(found) == {"inhouse": "1.0"}
+
+
 async def test_nothing_is_kept_older_for_the_installer_tools_of_the_host(
     bench: Bench, wheels: Path
 ) -> None:
