@@ -192,6 +192,7 @@ class Planner:
         uv = open_uv(places, store, self.environ)
         hosts = HostFactsReader(store=store, uv=uv, settings=places.settings, environ=self.environ)
         launches = LaunchService(store=store, uv=uv, settings=places.settings, hosts=hosts)
+        asyncio.run(uv.version())  # asked once, and of no plan
         for case in cases:
             row = asyncio.run(self._row(case, launches))
             outcome = row.refused or f"{row.packages} packages, {row.processes} processes"

@@ -680,6 +680,27 @@ async def test_a_plain_request_takes_two_processes_of_uv(bench: Bench, wheels: P
     assert bench.uv.calls == 2
 
 
+@pytest.mark.parametrize("tools", [[], ["pip", "setuptools"]])
+async def test_a_bare_host_takes_one_process_of_uv(
+    bench: Bench, wheels: Path, tools: list[str]
+) -> None:
+    for name, requires in (("app", ["setuptools", "lib"]), ("lib", []), ("setuptools", [])):
+        build_wheel(wheels, name, "2.0", requires=requires)
+    host = [distribution(name, "1.0") for name in tools]
+    found = await bench.resolve("app", host=host, roots=("lib",))
+    assert bench.uv.calls == 1
+    assert installed(found).keys() | inherited(found).keys() == {"app", "lib", "setuptools"}
+    # What the host has of it serves.
+    assert inherited(found).keys() == {"setuptools"} & {*tools}
+
+
+async def test_what_a_bare_host_alone_has_is_found_with_it(bench: Bench, wheels: Path) -> None:
+    build_wheel(wheels, "app", "1.0", requires=["wheel==7.0"])
+    found = await bench.resolve("app", host=[distribution("wheel", "7.0")])
+    assert installed(found) == {"app": "1.0"}
+    assert inherited(found) == {"wheel": "7.0"}
+
+
 async def test_what_of_the_host_gives_way_for_the_newest_takes_no_further_process(
     bench: Bench, wheels: Path
 ) -> None:

@@ -52,5 +52,6 @@ async def test_torchvision_of_pypi_is_not_taken_beside_a_torch_for_cpus(bench: B
     host = [distribution("torch", "2.13.0+cpu", compiled=True), distribution("numpy", "2.4.6")]
     with pytest.raises(ResolutionFailed) as caught:
         await bench.resolve("torchvision", host=host, sources=PackageSources())
-    assert "the host's torch 2.13.0+cpu works only with torchvision==0.28.0+cpu" in str(caught.value)
+    words = str(caught.value)
+    assert "the host's torch 2.13.0+cpu works only with torchvision==0.28.0+cpu" in words
     assert "download.pytorch.org/whl/cpu" in str(caught.value.details["hint"])

@@ -6,6 +6,7 @@ their URLs. So they count for what is resolved and never for what a source needs
 find-links folder uv would take them for build requirements as well, without any code in them.
 
 1. When the host may satisfy everything: its stubs without any index; nothing leaves the machine.
+   Where it has nothing but pip and the like: the request by itself, in one process.
 2. Every host version kept, but those that the request itself contradicts; and alongside, at the
    same time, the request without the host, which tells what is newest and how large it is.
 3. Where the first has no solution, or brings what is asked for in an older version than is
@@ -464,6 +465,12 @@ class Resolver:
             found = await self._try(sources, kept=offered, of_host_alone=True)
             if not isinstance(found, UvFailed):
                 return found
+        if offered <= INSTALLER_TOOLS:
+            self.say("resolving what is requested")
+            found = await self._try(sources, kept=frozenset())
+            if not isinstance(found, UvFailed):
+                self._fresh = found.resolution
+                return self._combine(found.resolution, offered) or found
         started = time.monotonic()
         alone = asyncio.ensure_future(self._without_host(sources))
         keeping = asyncio.ensure_future(self._try(sources, kept=offered))
