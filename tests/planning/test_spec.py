@@ -480,6 +480,32 @@ def test_a_host_without_torch_and_accelerator_gets_its_builds_for_cpus(
 
 
 @pytest.mark.parametrize(
+    ("torch", "accelerator", "variables", "backend", "assumed"),
+    [
+        ("2.8.0+cpu", Accelerator(), {}, "cpu", True),
+        ("2.8.0+cpu", Accelerator(), {"TORCH_BACKEND": "none"}, None, False),
+        ("2.8.0+cpu", Accelerator(has_cuda=True), {}, None, False),
+        # The driver runs what the host's torch was built for.
+        ("2.8.0+cu128", Accelerator(has_cuda=True), {}, "cu128", False),
+        ("2.8.0+cu128", Accelerator(has_cuda=True), {"TORCH_BACKEND": "cu126"}, "cu126", False),
+        ("2.8.0+cu128", Accelerator(), {}, "cpu", True),
+    ],
+)
+def test_a_torch_of_the_host_that_is_not_seen_binds_no_build(
+    torch: str,
+    accelerator: Accelerator,
+    variables: dict[str, str],
+    backend: str | None,
+    assumed: bool,
+) -> None:
+    set_here = {f"XINFERENCE_VIRTUAL_ENV_{name}": value for name, value in variables.items()}
+    facts = host(distribution("torch", torch), accelerator=accelerator)
+    surroundings = around(host=facts, settings=settings(**set_here))
+    planned = plan(request(inherit=InheritMode.NONE), surroundings)
+    assert (planned.sources.torch_backend, planned.assumed_backend) == (backend, assumed)
+
+
+@pytest.mark.parametrize(
     "pip",
     [
         PipConfig(index_url="https://pip.example/simple"),

@@ -534,8 +534,15 @@ async def test_an_assumed_build_of_torch_gives_way_where_its_index_cannot_be_rea
     assert installed(found) == {"torch": "2.13.0"}
     [warning] = found.warnings
     assert "may be a build for CUDA" in warning
-    with pytest.raises(ResolutionFailed, match=r"download\.pytorch\.org"):
+    with pytest.raises(ResolutionFailed) as caught:
         await bench.resolve("torch", sources=sources)
+    assert "download.pytorch.org/whl/cpu, which can't be reached" in caught.value.message
+    assert "XINFERENCE_VIRTUAL_ENV_TORCH_BACKEND=none" in str(caught.value.hint)
+    with pytest.raises(ResolutionFailed) as caught:
+        host = [distribution("torch", "2.13.0+cpu")]
+        await bench.resolve("torchvision", host=host, sources=sources)
+    assert "builds that fit the host's torch 2.13.0+cpu are at" in caught.value.message
+    assert "--inherit none" in str(caught.value.hint)
 
 
 # The wire

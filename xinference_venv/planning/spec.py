@@ -209,7 +209,7 @@ def plan_spec(
     settings = around.settings
     must_import = (*settings.must_import, *block.must_import, *request.must_import)
     lines, roots = _with_roots(planned.lines, must_import, host, inherit)
-    sources = _sources(block, engine, around, find_links, lines)
+    sources = _sources(block, engine, around, find_links, lines, inherit)
     return EnvSpec(
         key=EnvKey(
             model_name=request.model_name,
@@ -229,7 +229,7 @@ def plan_spec(
         prove_imports=settings.prove_imports and not request.no_proof,
         max_age_gap=around.settings.max_age_gap,
         view=request.view or block.view or settings.view,
-        assumed_backend=_is_assumed_cpu(around),
+        assumed_backend=_is_assumed_cpu(around, inherit),
         constraints=_together(
             settings.constraints, pip.constraints, block.constraints, request.constraints
         ),
@@ -317,6 +317,7 @@ def _sources(
     around: PlanningFacts,
     find_links: tuple[str, ...],
     lines: tuple[RequirementLine, ...],
+    inherit: InheritMode,
 ) -> PackageSources:
     cuda = around.settings.cuda_version or around.host.accelerator.cuda_version
     from_engine = engine is not None and any(
@@ -334,7 +335,7 @@ def _sources(
         launch_find_links=find_links,
         offline=around.settings.offline_install,
     )
-    backend = _torch_backend(around)
+    backend = _torch_backend(around, inherit)
     configured = sources.index_url or sources.extra_index_urls or sources.no_index
     return sources if configured or backend is None else replace(sources, torch_backend=backend)
 
@@ -381,29 +382,35 @@ def _cuda_build(version: str | None) -> tuple[int, int] | None:
     return int(major), int(rest.partition(".")[0] or 0)
 
 
-def _torch_backend(around: PlanningFacts) -> str | None:
-    """Uv's --torch-backend: after the host torch's own build, ``+cu128`` or ``+cpu``.
+def _torch_backend(around: PlanningFacts, inherit: InheritMode) -> str | None:
+    """Uv's --torch-backend: after the build of the host's torch that is seen, ``+cu128``, ``+cpu``.
 
-    Without a torch there it is the setting's, else that of a host without an accelerator: the
-    public index has builds for CUDA, of some gigabytes.
+    Where none is seen it is the setting's, else that of a host without an accelerator: the
+    public index has builds for CUDA, of some gigabytes. Else it is again that of the host's
+    torch, whose CUDA the driver runs.
     """
-    host, settings = around.host, around.settings
-    torch = host.versions.get("torch")
-    if torch is not None:
-        _, _, local = torch.partition("+")
-        is_build = local == "cpu" or (local.startswith("cu") and local[2:].isdigit())
-        return local if is_build else None
+    settings = around.settings
+    _, _, local = around.host.versions.get("torch", "").partition("+")
+    is_cuda = local.startswith("cu") and local[2:].isdigit()
+    if _sees_torch(around, inherit):
+        return local if is_cuda or local == "cpu" else None
     if settings.torch_backend is not None:
         return None if settings.torch_backend == "none" else settings.torch_backend
-    return "cpu" if _is_assumed_cpu(around) else None
+    if _is_assumed_cpu(around, inherit):
+        return "cpu"
+    return local if is_cuda else None
 
 
-def _is_assumed_cpu(around: PlanningFacts) -> bool:
+def _sees_torch(around: PlanningFacts, inherit: InheritMode) -> bool:
+    return inherit is not InheritMode.NONE and "torch" in around.host.versions
+
+
+def _is_assumed_cpu(around: PlanningFacts, inherit: InheritMode) -> bool:
     """Whether nothing but the lack of an accelerator says which build of torch serves."""
     host, settings = around.host, around.settings
     has_any = host.accelerator.has_cuda or host.accelerator.has_npu or settings.has_npu
     return (
-        "torch" not in host.versions
+        not _sees_torch(around, inherit)
         and settings.torch_backend is None
         and settings.cuda_version is None
         and not has_any

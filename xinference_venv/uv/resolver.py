@@ -167,6 +167,14 @@ def _is_older(other: Resolution, before: Resolution, name: str) -> bool:
     return Version(first) < Version(second)
 
 
+def _hint_for_builds(build: str | None) -> str:
+    """What to do where no index that answers has the builds that fit the host's torch."""
+    return (
+        f"add {TORCH_INDEX}/{build} or a mirror of it to the extra index URLs, install the package"
+        " on the host, or launch with --inherit none"
+    )
+
+
 @dataclass(kw_only=True)
 class Resolver:
     """One resolution, in a private scratch folder; `stubs` is the folder of the host's stubs.
@@ -308,16 +316,33 @@ class Resolver:
                 sources = self.spec.sources
                 found = await self._go_on(found, sources) or await resolve(sources)
         except UvFailed as error:
-            if not (self.spec.assumed_backend and sources.torch_backend) or not is_unreachable(
-                str(error), TORCH_INDEX
-            ):
+            if sources.torch_backend is None or not is_unreachable(str(error), TORCH_INDEX):
                 raise
+            if not self.spec.assumed_backend:
+                raise self._without_torch_index(error, sources.torch_backend) from error
             self.say(f"resolving without {TORCH_INDEX}, which can't be reached")
             sources = self.spec.sources_without_backend()
             found = await resolve(sources)
         found = self._with_backend_warning(found, sources)
         found = await self._with_builds_as_torch(found, sources, resolve)
         return await self._with_fewest_builds(found, sources)
+
+    def _without_torch_index(self, error: UvFailed, backend: str) -> ResolutionFailed:
+        """What to say where the builds that must be can't be had from where they are."""
+        torch = self._seen_host().versions.get("torch")
+        builds = (
+            f"builds for {backend}, as torch's backend is set,"
+            if torch is None
+            else f"builds that fit the host's torch {torch}"
+        )
+        message = f"{builds} are at {TORCH_INDEX}/{backend}, which can't be reached:\n{error}"
+        hint = (
+            f"add a mirror of {TORCH_INDEX}/{backend} to the extra index URLs, or set"
+            " XINFERENCE_VIRTUAL_ENV_TORCH_BACKEND=none"
+            if torch is None
+            else _hint_for_builds(backend)
+        )
+        return ResolutionFailed(message, {**error.details, "hint": hint})
 
     def _with_backend_warning(self, found: _Found, sources: PackageSources) -> _Found:
         """The same with a warning of which build of torch a host without an accelerator gets."""
@@ -365,12 +390,7 @@ class Resolver:
             raise ResolutionFailed(
                 f"the host's torch {torch} works only with {' and '.join(pins)}, which no index"
                 f" that is asked has:\n{error}",
-                {
-                    "hint": f"add {TORCH_INDEX}/{build} or a mirror of it to the"
-                    " extra index URLs, install the package on the host, or launch with"
-                    " --inherit none",
-                    **error.details,
-                },
+                {"hint": _hint_for_builds(build), **error.details},
             ) from error
 
     def _visible_torch(self, found: Resolution) -> str:
