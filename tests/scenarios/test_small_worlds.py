@@ -59,6 +59,7 @@ class World:
     request: tuple[str, ...]
     roots: tuple[str, ...]
     mode: InheritMode
+    constraints: tuple[str, ...] = ()
     compiled: frozenset[str] = frozenset()
 
     @property
@@ -75,6 +76,11 @@ class World:
     def wanted(self) -> list[Requirement]:
         """All that must be there."""
         return [Requirement(text) for text in (*self.request, *self.roots)]
+
+    @property
+    def bounds(self) -> list[Requirement]:
+        """What each has to meet that is there."""
+        return [Requirement(text) for text in self.constraints]
 
 
 names = st.sampled_from(NAMES)
@@ -99,6 +105,7 @@ worlds = st.builds(
     request=st.lists(requirements, min_size=1, max_size=3).map(tuple),
     roots=st.lists(names, max_size=1).map(tuple),
     mode=st.sampled_from([InheritMode.HOST, InheritMode.EXACT]),
+    constraints=some_requirements,
 )
 compiled_worlds = st.builds(
     lambda world, compiled: replace(world, compiled=compiled), worlds, st.frozensets(names)
@@ -122,8 +129,10 @@ def solutions(world: World, *, of_host_alone: bool = False) -> Iterator[dict[str
     for chosen in product(*choices.values()):
         there = {name: each for name, each in zip(NAMES, chosen, strict=True) if each is not None}
         needed = [*world.wanted, *(need for _, needs in there.values() for need in needs)]
+        bounds = [bound for bound in world.bounds if bound.name in there]
         if all(
-            need.name in there and need.specifier.contains(there[need.name][0]) for need in needed
+            need.name in there and need.specifier.contains(there[need.name][0])
+            for need in (*needed, *bounds)
         ):
             yield {name: version for name, (version, _) in there.items()}
 
@@ -194,6 +203,7 @@ async def resolved(world: World, folder: Path, uv: Uv) -> tuple[Resolution, EnvL
         interpreter=this_interpreter(),
         roots=world.roots,
         inherit=world.mode,
+        constraints=world.constraints,
     )
     resolver = Resolver(
         uv=uv,
@@ -222,6 +232,10 @@ def check(world: World, lock: EnvLock) -> None:
     view = view_of(lock, world)
     for wanted in world.wanted:
         assert wanted.specifier.contains(view.versions[wanted.name])
+    for bound in world.bounds:
+        serving = [*lock.with_role(Role.INSTALLED), *lock.with_role(Role.INHERITED)]
+        versions = [each.version or "" for each in serving if each.name == bound.name]
+        assert all(map(bound.specifier.contains, versions))
     faults = view.faults - view_of_host(world).faults
     assert faults == set()
     inherited = {each.name for each in lock.with_role(Role.INHERITED)}
@@ -350,6 +364,7 @@ async def launched(world: World, folder: Path, environ: dict[str, str]) -> None:
         {
             "model_name": "glow",
             "virtualenv": {"packages": world.request},
+            "constraints": world.constraints,
             "inherit": world.mode.value,
         }
     )

@@ -47,7 +47,7 @@ async def test_vllm_is_planned_on_a_host_whose_numpy_is_too_new_for_it(bench: Be
     assert bench.uv.calls <= 3
 
 
-async def test_torchvision_of_pypi_is_not_taken_beside_a_torch_for_cpus(bench: Bench) -> None:
+async def test_torchvision_of_pypi_is_not_taken_next_to_a_torch_for_cpus(bench: Bench) -> None:
     # PyPI's is built for CUDA, and fails at import: "operator torchvision::nms does not exist".
     host = [distribution("torch", "2.13.0+cpu", compiled=True), distribution("numpy", "2.4.6")]
     with pytest.raises(ResolutionFailed) as caught:
