@@ -97,16 +97,13 @@ async def supervisor_pool(
     is `insecure`: then whoever reaches the address can run code as this user.
     """
     require_key(address, insecure=insecure)
-    pool = await _pool(address)
-    try:
+    async with _pool(address) as pool:
         supervisor = await create_supervisor(pool.external_address)
         try:
             yield supervisor
         finally:
             await supervisor.stop()
             await xo.destroy_actor(supervisor)
-    finally:
-        await pool.stop()
 
 
 @asynccontextmanager
@@ -126,8 +123,7 @@ async def worker_pool(
     `InvalidInput` when nothing can listen at the address, or without a key as `supervisor_pool`.
     """
     require_key(address, insecure=insecure)
-    pool = await _pool(address)
-    try:
+    async with _pool(address) as pool:
         worker = await create_worker(
             pool.external_address,
             environ,
@@ -141,8 +137,6 @@ async def worker_pool(
         finally:
             await worker.stop()
             await xo.destroy_actor(worker)
-    finally:
-        await pool.stop()
 
 
 @asynccontextmanager
@@ -152,8 +146,7 @@ async def local_cluster(environ: Mapping[str, str] | None = None) -> AsyncIterat
     A process without ``XOSCAR_AUTH_KEY`` gets a random one.
     """
     ensure_key()
-    pool = await _pool(LOOPBACK)
-    try:
+    async with _pool(LOOPBACK) as pool:
         supervisor = await create_supervisor(pool.external_address)
         worker = await create_worker(pool.external_address, environ)
         await supervisor.register_worker(await worker.registration(heartbeat=None))
@@ -163,15 +156,14 @@ async def local_cluster(environ: Mapping[str, str] | None = None) -> AsyncIterat
             await worker.stop()
             await xo.destroy_actor(worker)
             await xo.destroy_actor(supervisor)
-    finally:
-        await pool.stop()
 
 
-async def _pool(address: str) -> Any:
+@asynccontextmanager
+async def _pool(address: str) -> AsyncIterator[Any]:
     try:
         # Recovering a pool forgets the interpreter it was started with (measured with xoscar
         # 0.12).
-        return await xo.create_actor_pool(address=address, n_process=0, auto_recover=False)
+        pool = await xo.create_actor_pool(address=address, n_process=0, auto_recover=False)
     except OSError as error:
         # That of asyncio from Python 3.13 on has none, "could not bind on any address out of":
         # https://github.com/python/cpython/issues/75128
@@ -184,3 +176,7 @@ async def _pool(address: str) -> Any:
         raise InvalidInput(
             f"can't listen at {address}: {error.strerror or error}", {"hint": hint}
         ) from error
+    try:
+        yield pool
+    finally:
+        await pool.stop()

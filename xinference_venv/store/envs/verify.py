@@ -33,6 +33,7 @@ from xinference_venv.store.envs.compose import view_faults
 from xinference_venv.store.envs.inspect import Inspection, inspect_env, site_packages_of
 from xinference_venv.store.keys import names_in
 from xinference_venv.store.locks import hold_lock_briefly
+from xinference_venv.store.packages.package_store import directory_identity
 from xinference_venv.store.paths import BROKEN_NAME, LAYER_NAME, LOCK_NAME, OWN_FILES_NAME
 from xinference_venv.store.store import Store
 
@@ -87,14 +88,14 @@ def check_env(
     if env.is_symlink():
         # Where it leads nothing is ours, to be read or to be marked.
         return (f"{env} is a link",)
-    while (looked_at := _identity(env)) is not None:
+    while (looked_at := directory_identity(env)) is not None:
         mark = read_broken_marker(store.disk, env)
         hashes = hashes or (mark is not None and mark.hashes)
         faults = bounded(list(_faults(store, env_id, hashes, pause)))
         # Trees have marks of their own, which count for all environments that show them.
         of_trees = bounded(list(_faults_of_trees(store, env_id, hashes, pause, since)))
         with hold_lock_briefly(store.env_lock(env_id)):
-            if _identity(env) == looked_at:
+            if directory_identity(env) == looked_at:
                 return (*_noted(store, env, faults, hashes), *of_trees)
     return None
 
@@ -261,12 +262,3 @@ def _dangling_links(env: Path) -> Iterator[str]:
                 if not os.path.lexists(os.path.join(folder, target)):
                     shown = os.path.relpath(link, env)
                     yield f"{shown} leads nowhere: {target} was removed from the host"
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Which directory stands at a path; another one has another identity."""
-    try:
-        found = path.lstat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

@@ -87,7 +87,7 @@ class Looks:
         """What `look` finds, given the mark that the tree has; it also says whether it compared
         contents. A tree that is exchanged meanwhile is looked at again.
         """
-        while (found := _identity(tree)) is not None:
+        while (found := directory_identity(tree)) is not None:
             last = self._last.get(tree)
             if (
                 last is not None
@@ -99,7 +99,7 @@ class Looks:
             began = time.time()
             check, compared = look(read_broken_marker(self.disk, tree))
             with packages.lock():
-                if _identity(tree) == found:
+                if directory_identity(tree) == found:
                     self._mark(packages.layout.broken / tree.name, tree, check.faults, compared)
                     self._last[tree] = _Look(at=began, hashes=compared, identity=found, check=check)
                     return check
@@ -305,7 +305,7 @@ def _read_bytecode_bytes(_: Path, tree: Path) -> int:
     return size
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def directory_identity(path: Path) -> tuple[int, int] | None:
     """Which directory stands at a path; another one has another identity."""
     try:
         found = path.lstat()
