@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from tests.fakes import wheel_package
 from xinference_venv.errors import StoreError
-from xinference_venv.inventory.disk_space import Need, check_space, needs_of, packed_bytes
+from xinference_venv.inventory.disk_space import (
+    Need,
+    check_quota,
+    check_space,
+    needs_of,
+    packed_bytes,
+)
 
 GB = 10**9
 
@@ -74,6 +80,30 @@ def test_each_place_is_looked_at() -> None:
     # Some file systems say nothing of what is free.
     free["/home"] = 0
     check_space(needs, free.__getitem__)
+
+
+def test_what_a_quota_leaves_no_space_for_is_refused_however_much_is_free() -> None:
+    asked: list[tuple[str, int]] = []
+
+    def left_at(place: str, wanted: int) -> int:
+        asked.append((place, wanted))
+        return {"/home": wanted, "/cache": 3 * 2**20}[place]
+
+    needs = [Need(place="/home", packed_bytes=7), Need(place="/cache", packed_bytes=4 * 2**20)]
+    with pytest.raises(StoreError) as caught:
+        check_quota(needs, left_at)
+    assert asked == [("/home", 7), ("/cache", 4 * 2**20)]
+    assert caught.value.message == (
+        "the environment needs about 8.00 MiB in /cache, a quota leaves about 3.00 MiB, whatever"
+        " else is free"
+    )
+    assert "quota raised" in str(caught.value.hint)
+    assert caught.value.details["needed_bytes"] == 8 * 2**20
+    assert caught.value.details["free_bytes"] == 3 * 2**20
+
+
+def test_a_quota_that_leaves_just_enough_is_enough() -> None:
+    check_quota([Need(place="/home", packed_bytes=7)], lambda _, wanted: wanted)
 
 
 @given(st.integers(0, 10**15), st.integers(0, 10**15))

@@ -70,18 +70,31 @@ def test_the_record_of_an_environment_says_what_its_lock_says_and_what_was_measu
     made = lock(wheel_package("numpy"), warnings=("numpy is old",))
     host_part = (locked("six", Role.INHERITED), locked("torch", Role.INHERITED))
     made = replace(made, distributions=(*made.distributions, *host_part))
-    record = EnvRecord.of(made, size_bytes=5, files=7, created=1.5, interpreter={"size": 10})
+    record = EnvRecord.of(
+        made,
+        warnings=("a file was left out",),
+        size_bytes=5,
+        files=7,
+        created=1.5,
+        interpreter={"size": 10},
+        contents="a digest",
+        trees=("numpy-1.0-0123",),
+        joined=("4567",),
+    )
     assert record == EnvRecord(
         env_id=made.env_id,
         lock_digest=made.digest,
         python_version="3.11.7",
         installed=1,
         inherited=2,
-        warnings=("numpy is old",),
+        warnings=("numpy is old", "a file was left out"),
         size_bytes=5,
         files=7,
         created=1.5,
         interpreter={"size": 10},
+        contents="a digest",
+        trees=("numpy-1.0-0123",),
+        joined=("4567",),
     )
 
 

@@ -50,3 +50,19 @@ def test_what_no_one_has_is_not_found_and_what_someone_has_is() -> None:
     assert caught.value.hint == "look again"
     for answer in (WHOLE, SILENT, JUST_STARTED):
         check_found(answer, ["found"], "lease")
+
+
+def test_an_answer_of_other_things_is_as_whole_as_the_one_that_it_is_made_of() -> None:
+    answer = Gathered(list=("a", "b"), unreachable=(_UNREACHABLE,), complete=False, gone=(_WORKER,))
+    assert answer.of(map(len, answer.list)) == Gathered(
+        list=(1, 1), unreachable=(_UNREACHABLE,), complete=False, gone=(_WORKER,)
+    )
+
+
+def test_those_that_miss_an_answer_are_named_in_the_error_with_their_reasons() -> None:
+    with pytest.raises(WorkerUnavailable) as caught:
+        check_found(SILENT, [], "lease")
+    assert caught.value.details["unreachable"] == [_UNREACHABLE.to_dict()]
+    with pytest.raises(NotFound) as absent:
+        check_found(WHOLE, [], "lease")
+    assert absent.value.hint is None

@@ -2,59 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
-from xinference_venv.inventory.environments import Environment, differing
-
-
-def entry(worker: str, digest: str | None, state: str = "ready", **other: Any) -> Environment:
-    told = {
-        "model_name": "m",
-        "model_engine": None,
-        "python_version": "3.11",
-        "state": state,
-        "lock_digest": digest,
-        "worker_address": worker,
-        "path": "/p",
-        "real_path": "/p",
-        "actor_ip_address": worker,
-        **other,
-    }
-    return Environment.from_dict(told)
+from tests import fakes
+from xinference_venv.inventory.environments import Environment
+from xinference_venv.inventory.failure import Failure
+from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
+from xinference_venv.inventory.reports import Finding, JobReport, LaunchPlan, VerifiedEnvironment
 
 
 @pytest.mark.parametrize(
-    "entries",
+    ("finding", "is_broken"),
     [
-        [],
-        [entry("a", "1")],
-        [entry("a", "1"), entry("b", "1")],
-        [entry("a", "1"), entry("b", "2", state="broken")],
-        [entry("a", "1"), entry("b", None, state="unmanaged")],
-        [entry("a", "1"), entry("b", "2", model_name="other")],
-        [entry("a", "1"), entry("b", "2", python_version="3.12")],
+        (Finding(faults=None), False),
+        (Finding(faults=()), False),
+        (Finding(faults=("a file is missing",)), True),
+        (Finding(faults=("a file is missing",), repaired=False, not_repaired="no space"), True),
+        (Finding(faults=("a file is missing",), repaired=True), False),
     ],
 )
-def test_replicas_of_one_lock_do_not_differ(entries: Sequence[Environment]) -> None:
-    assert differing(entries) == ()
+def test_an_environment_is_broken_by_faults_that_were_not_repaired(
+    finding: Finding, is_broken: bool
+) -> None:
+    environment = Environment.at("10.0.0.1:7000", fakes.entry())
+    assert VerifiedEnvironment(environment=environment, finding=finding).is_broken is is_broken
 
 
-def test_replicas_of_several_locks_are_named_with_their_workers() -> None:
-    [found] = differing([entry("a", "1"), entry("b", "2"), entry("c", "1")])
-    assert found.key.model_name == "m"
-    assert found.locks == {"1": ("a", "c"), "2": ("b",)}
+def test_a_launch_has_ended_with_a_result_or_an_error() -> None:
+    going = JobReport(job_id="a-job", phase=Phase.RESOLVING, events=(), result=None, error=None)
+    ready = PreparedEnvironment(enabled=False, python="/usr/bin/python3")
+    assert not going.has_ended
+    assert replace(going, error=Failure()).has_ended
+    assert replace(going, result=ready).has_ended
 
 
-def test_an_environment_that_is_not_ready_does_not_keep_those_after_it_from_being_compared() -> (
-    None
-):
-    [found] = differing([entry("z", "3", state="broken"), entry("a", "1"), entry("b", "2")])
-    assert found.to_dict() == {
-        "model_name": "m",
-        "model_engine": None,
-        "python_version": "3.11",
-        "locks": {"1": ["a"], "2": ["b"]},
-    }
+def test_a_plan_without_an_environment_is_explained_by_an_empty_tree() -> None:
+    plan = LaunchPlan(enabled=False, spec=None, lock=None, worker_address="10.0.0.1:7000")
+    assert (plan.explained().plan, plan.explained().tree.tree) == (plan, ())
+    with_lock = replace(plan, lock=fakes.lock(fakes.wheel_package("lamp")))
+    [branch] = with_lock.explained().tree.tree
+    assert branch.distribution.name == "lamp"

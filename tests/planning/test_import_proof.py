@@ -140,6 +140,8 @@ def test_of_a_failure_those_give_way_that_the_traceback_names_or_all_that_may_be
     [proof] = proofs_of(package("scipy", "numpy", "torch"))
     failure = explain_failure(proof, output, of_system=of_system)
     assert list(failure.release) == release
+    # All of it is for the log; the reason is its last line.
+    assert failure.output == output
     if output:
         assert failure.reason == output.splitlines()[-1]
     assert str(failure).startswith("scipy 1.0 does not work next to the host's numpy 1.26, torch")

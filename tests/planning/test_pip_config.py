@@ -16,6 +16,7 @@ from xinference_venv.errors import InvalidSource
 from xinference_venv.planning.pip_config import (
     PipConfig,
     PipConnection,
+    file_url,
     parse_pip_config,
     pip_config_paths,
 )
@@ -286,6 +287,36 @@ def test_relative_find_links_are_left_out_and_the_home_is_filled_in() -> None:
     assert parse_pip_config([], links).find_links == ("/abs", "file:///f", "https://host/")
 
 
+def test_relative_constraints_are_left_out_and_those_that_must_be_fetched_are_named() -> None:
+    variables = {"PIP_CONSTRAINT": "one.txt ~/two.txt /etc/three.txt https://u:pw@h/four.txt"}
+    config = parse_pip_config([], {**variables, "HOME": "/home/me"})
+    assert config.constraint == (
+        "/home/me/two.txt",
+        "/etc/three.txt",
+        "https://u:pw@h/four.txt",
+    )
+    assert config.not_honoured == ("constraint of https://****@h/four.txt",)
+
+
+def test_a_bound_of_time_is_handed_on_as_it_is() -> None:
+    assert parse_pip_config([], {"PIP_UPLOADED_PRIOR_TO": "P3D"}).exclude_newer == "P3D"
+    assert parse_pip_config([], {}).exclude_newer is None
+
+
+@pytest.mark.parametrize("word", ["no", "0", "False", "OFF", "n", "f"])
+def test_what_is_switched_off_is_not_named_as_not_honoured(word: str) -> None:
+    assert parse_pip_config([], {"PIP_REQUIRE_HASHES": word}).not_honoured == ()
+
+
+def test_formats_are_named_once_whether_by_commas_or_spaces() -> None:
+    config = parse_pip_config([], {"PIP_NO_BINARY": "a,b a", "PIP_ONLY_BINARY": ":none:"})
+    assert (config.no_binary, config.only_binary) == (("a", "b"), ())
+
+
+def test_a_path_that_is_no_utf_8_has_a_url() -> None:
+    assert file_url("/srv/\udcff/a+b") == "file:///srv/%FF/a%2Bb"
+
+
 def test_an_index_that_is_a_directory_becomes_a_url() -> None:
     assert parse_pip_config([], {"PIP_INDEX_URL": "/srv/a b"}).index_url == "file:///srv/a%20b"
 
@@ -313,6 +344,12 @@ def test_a_damaged_file_is_named_with_its_line_but_not_its_text(text: str, line:
 def test_a_no_index_that_is_no_boolean_word_is_refused() -> None:
     with pytest.raises(InvalidSource, match="no boolean for no-index"):
         parse_pip_config([("/etc/pip.conf", "[global]\nno-index = maybe\n")], {})
+
+
+def test_another_word_that_is_no_boolean_is_refused_by_its_key() -> None:
+    with pytest.raises(InvalidSource, match=r"no boolean for pre$") as caught:
+        parse_pip_config([], {"PIP_PRE": "maybe"})
+    assert "yes, no" in (caught.value.hint or "")
 
 
 @given(
@@ -369,11 +406,51 @@ def test_how_pip_reaches_indexes_is_set_in_variables_of_uv(way: str) -> None:
     assert "secret" not in repr(config)
 
 
-@pytest.mark.parametrize(("provider", "there"), [("auto", True), ("auto", False), ("import", True)])
-def test_a_keyring_that_pip_would_find_is_asked_by_its_program(provider: str, there: bool) -> None:
+@pytest.mark.parametrize(
+    ("provider", "there", "asked"),
+    [
+        ("auto", True, True),
+        ("auto", False, False),
+        ("import", True, True),
+        ("import", False, False),
+        ("subprocess", False, True),
+        ("disabled", True, False),
+    ],
+)
+def test_a_keyring_that_pip_would_find_is_asked_by_its_program(
+    provider: str, there: bool, asked: bool
+) -> None:
     config = parse_pip_config([], {"PIP_KEYRING_PROVIDER": provider})
     variables = config.connection.uv_variables(keyring=there)
-    assert variables == ({"UV_KEYRING_PROVIDER": "subprocess"} if there else {})
+    assert variables == ({"UV_KEYRING_PROVIDER": "subprocess"} if asked else {})
+
+
+def test_where_pip_says_nothing_of_connections_uv_hears_nothing() -> None:
+    assert parse_pip_config([], {}).connection.uv_variables(keyring=True) == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "said", "heard"),
+    [
+        ("timeout", "0.2", "1"),
+        ("timeout", "1.6", "2"),
+        ("timeout", "never", None),
+        ("default-timeout", "30", "30"),
+        ("retries", "0", "0"),
+        ("retries", "-1", "0"),
+        ("retries", "three", None),
+    ],
+)
+def test_uv_hears_whole_numbers_where_pip_has_any_and_waits_a_second_at_least(
+    key: str, said: str, heard: str | None
+) -> None:
+    connection = parse_pip_config([("pip.conf", f"[global]\n{key} = {said}\n")], {}).connection
+    assert (connection.timeout or connection.retries) == heard
+
+
+def test_a_timeout_counts_before_the_default_one() -> None:
+    text = "[global]\ndefault-timeout = 30\ntimeout = 5\n"
+    assert parse_pip_config([("pip.conf", text)], {}).connection.timeout == "5"
 
 
 def test_what_pip_may_choose_is_read_and_what_has_no_counterpart_is_named() -> None:

@@ -20,8 +20,7 @@ from xinference_venv.errors import InvalidSource
 _NO_FILES = "/dev/null"
 _SECTIONS = ("global", "install", ":env:")  # each overrides those before it
 _INDEX_KEYS = frozenset({"index-url", "pypi-url"})
-_IGNORED_VARIABLES = frozenset({"version", "help"})
-_TRUE_WORDS = frozenset({"y", "yes", "t", "true", "on", "1"})
+TRUE_WORDS = frozenset({"y", "yes", "t", "true", "on", "1"})
 _FALSE_WORDS = frozenset({"n", "no", "f", "false", "off", "0"})
 
 
@@ -156,9 +155,8 @@ def parse_pip_config(files: Sequence[tuple[str, str]], environ: Mapping[str, str
             if section in sections:
                 sections[section].update(parser.items(section))
     for variable, value in environ.items():
-        name = variable.removeprefix("PIP_").lower()
-        if variable.startswith("PIP_") and name not in _IGNORED_VARIABLES:
-            sections[":env:"][_normalized_key(name)] = value
+        if variable.startswith("PIP_"):
+            sections[":env:"][_normalized_key(variable.removeprefix("PIP_"))] = value
 
     values: dict[str, str] = {}
     for section in _SECTIONS:
@@ -176,8 +174,8 @@ def parse_pip_config(files: Sequence[tuple[str, str]], environ: Mapping[str, str
             cert=values.get("cert"),
             client_cert=values.get("client-cert"),
             proxy=values.get("proxy"),
-            timeout=_whole_number(values.get("timeout") or values.get("default-timeout")),
-            retries=_whole_number(values.get("retries")),
+            timeout=_whole_number(values.get("timeout") or values.get("default-timeout"), least=1),
+            retries=_whole_number(values.get("retries"), least=0),
             keyring_provider=values.get("keyring-provider"),
         ),
         constraint=constraint,
@@ -192,10 +190,10 @@ def parse_pip_config(files: Sequence[tuple[str, str]], environ: Mapping[str, str
     )
 
 
-def _whole_number(value: str | None) -> str | None:
+def _whole_number(value: str | None, *, least: int) -> str | None:
     """Uv takes whole seconds only, where pip also takes ``2.5``."""
     try:
-        return None if value is None else str(max(1, round(float(value))))
+        return None if value is None else str(max(least, round(float(value))))
     except ValueError:
         return None
 
@@ -293,8 +291,8 @@ def _absolute_find_links(value: str, environ: Mapping[str, str]) -> Iterator[str
 
 def _boolean(value: str, key: str = "no-index") -> bool:
     word = value.lower()
-    if word in _TRUE_WORDS | _FALSE_WORDS:
-        return word in _TRUE_WORDS
+    if word in TRUE_WORDS | _FALSE_WORDS:
+        return word in TRUE_WORDS
     raise InvalidSource(
         f"pip's configuration has a value that is no boolean for {key}",
         {"hint": "Allowed are yes, no, true, false, on, off, 1 and 0."},

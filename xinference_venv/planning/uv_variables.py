@@ -14,10 +14,9 @@ from dataclasses import replace
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from xinference_venv._util.redact import redact_url
-from xinference_venv.planning.pip_config import PipConfig
+from xinference_venv.planning.pip_config import TRUE_WORDS, PipConfig
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+=")
-TRUE_WORDS = frozenset({"1", "true", "yes", "on", "y", "t"})
 _NOT_HONOURED = (
     *("UV_CONFIG_FILE", "UV_EXCLUDE", "UV_EXCLUDE_NEWER_PACKAGE", "UV_FORK_STRATEGY"),
     *("UV_NO_BUILD_ISOLATION", "UV_NO_CACHE", "UV_NO_SOURCES", "UV_NO_VERIFY_HASHES"),

@@ -33,10 +33,9 @@ from xinference_venv.errors import (
 from xinference_venv.observability import metrics
 from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.planning.index_answers import Place, is_trusted, places_of
-from xinference_venv.planning.pip_config import PipConfig
+from xinference_venv.planning.pip_config import TRUE_WORDS, PipConfig
 from xinference_venv.planning.relay import RelayPolicy, WheelFile, WheelPart, gives_files
 from xinference_venv.planning.sources import combine_sources
-from xinference_venv.planning.uv_variables import TRUE_WORDS
 from xinference_venv.service.http_client import openers_for, request_to
 from xinference_venv.service.index_probe import answers_of
 from xinference_venv.settings import RelayMode, Settings
