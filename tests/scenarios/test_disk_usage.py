@@ -40,6 +40,7 @@ async def test_environments_what_they_share_and_the_cache_are_measured(
     red = await client.prepare(asking(index, "red", "shared", model="red"))
     await client.release(red)
     await client.prepare(asking(index, "green", "shared", model="green"))
+    (layout.relay / "a-wheel").write_bytes(bytes(SIZE))
     before = files_of(layout.root)
 
     answer = plain(await client.supervisor.disk_usage())
@@ -54,6 +55,7 @@ async def test_environments_what_they_share_and_the_cache_are_measured(
     assert [len(found[name]["leases"]) for name in ("red", "green")] == [0, 1]
     assert report["uv_cache"]["shared_bytes"] >= 3 * SIZE
     assert report["unmanaged"] == {"count": 0, "size_bytes": 0}
+    assert report["relayed_bytes"] == SIZE
     assert 0 < report["free_bytes"] <= report["total_bytes"]
     assert files_of(layout.root) == before
 

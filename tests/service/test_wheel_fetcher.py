@@ -40,11 +40,13 @@ class FakeNeighbours:
     gives: dict[str, bytes | VirtualEnvError]
     here: str = "here"
     asked: list[tuple[str, int]] = field(default_factory=list)
+    gone: set[str] = field(default_factory=set)
 
     async def relays_of(self, wheel: WheelFile) -> Sequence[Neighbour]:
         if not self.gives:
             raise WorkerUnavailable("the supervisor can't be reached")
-        return [Neighbour(address=each, incarnation="x") for each in self.gives]
+        there = self.gives.keys() - self.gone
+        return [Neighbour(address=each, incarnation="x") for each in sorted(there)]
 
     async def part(
         self, neighbour: Neighbour, wheel: WheelFile, offset: int, timeout: float
@@ -62,6 +64,7 @@ class FakeNeighbours:
 @dataclass(kw_only=True)
 class Fetches:
     folder: Path
+    patience: float = 0.0
     notes: list[str] = field(default_factory=list)
     done: list[int] = field(default_factory=list)
 
@@ -72,7 +75,10 @@ class Fetches:
         relay = WheelRelay(
             store=store, settings=settings, reachable=reachable, measures=MetricRegistry()
         )
-        found = await WheelFetcher(neighbours=neighbours, relay=relay, disk=store.disk).fetch(
+        fetcher = WheelFetcher(
+            neighbours=neighbours, relay=relay, disk=store.disk, patience=self.patience
+        )
+        found = await fetcher.fetch(
             {"lamp": WHEEL},
             self.folder / "wheels",
             report=lambda _, done: self.done.append(done),
@@ -117,6 +123,42 @@ async def test_after_a_relay_that_dies_in_the_middle_the_next_one_is_asked(
     neighbours = FakeNeighbours(gives={FIRST: error, SECOND: error, THIRD: CONTENT})
     assert await fetches.fetch(neighbours) == CONTENT
     assert [each for each, offset in neighbours.asked if not offset] == [FIRST, SECOND, THIRD]
+
+
+@dataclass(kw_only=True)
+class Busy(FakeNeighbours):
+    """The first of them does not answer the first `late` times, and `dies` then."""
+
+    late: int = 2
+    dies: bool = False
+
+    async def part(
+        self, neighbour: Neighbour, wheel: WheelFile, offset: int, timeout: float
+    ) -> WheelPart:
+        if neighbour.address == FIRST and (self.late or self.dies):
+            self.late = max(0, self.late - 1)
+            if not self.late and self.dies:
+                self.gone.add(FIRST)
+            raise WorkerUnavailable("no answer")
+        return await FakeNeighbours.part(self, neighbour, wheel, offset, timeout)
+
+
+async def test_a_relay_that_is_too_busy_to_answer_is_asked_again_so_that_no_other_fetches_it_too(
+    tmp_path: Path,
+) -> None:
+    neighbours = Busy(gives=dict.fromkeys(NAMES, CONTENT))
+    fetches = Fetches(folder=tmp_path, patience=60.0)
+    assert await fetches.fetch(neighbours) == CONTENT
+    assert {each for each, _ in neighbours.asked} == {FIRST}
+    assert fetches.notes == []
+
+
+async def test_a_relay_that_the_supervisor_gave_up_is_not_waited_for(tmp_path: Path) -> None:
+    neighbours = Busy(gives=dict.fromkeys(NAMES, CONTENT), dies=True)
+    fetches = Fetches(folder=tmp_path, patience=3600.0)
+    assert await fetches.fetch(neighbours) == CONTENT
+    assert {each for each, _ in neighbours.asked} == {SECOND}
+    assert FIRST in fetches.notes[0]
 
 
 async def test_when_all_fail_nothing_comes_and_the_log_has_the_reason(fetches: Fetches) -> None:

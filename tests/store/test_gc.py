@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -36,6 +37,7 @@ from xinference_venv.store.gc import (
     move_to_trash,
     record_use,
 )
+from xinference_venv.store.relayed_wheels import RelayedWheels
 from xinference_venv.store.store import Store
 from xinference_venv.store.sweep import sweep
 
@@ -48,7 +50,11 @@ def planned(store: Store) -> EnvUsage:
 
 
 def found(store: Store) -> list[UnneededFile]:
-    return find_unneeded(store, time.time(), lambda: False)
+    return find_unneeded(store, time.time(), relayed(store), lambda: False)
+
+
+def relayed(store: Store, max_bytes: int = 1 << 30) -> RelayedWheels:
+    return RelayedWheels(layout=store.layout, disk=store.disk, max_bytes=max_bytes)
 
 
 def age(path: Path, days: float) -> Path:
@@ -195,6 +201,31 @@ def test_built_wheels_that_no_lock_needs_go_when_no_one_builds(
     store.delete_trashed(store.trash_staging_folder("job"))
     assert delete_unneeded(store, there) == there
     assert store.wheels.find("a build", None) is None
+
+
+def test_relayed_wheels_go_when_they_were_not_used_for_a_day_or_have_no_room(
+    store: Store,
+) -> None:
+    paths = []
+    for number in range(3):
+        content = bytes([number]) * 100
+        sha256 = hashlib.sha256(content).hexdigest()
+        with relayed(store).adding(sha256) as file:
+            file.write(content)
+        paths.append(store.layout.relayed_wheel(sha256))
+        age(paths[-1], (3 - number) / 10)
+    (store.layout.relay / ".being-fetched").write_bytes(b"part")
+    assert relayed(store).size_bytes() == 300
+    assert found(store) == []
+    # The limit may be lower than it was.
+    assert relayed(store, 200).unneeded(0.0) == paths[:1]
+    age(paths[1], 2)
+    there = found(store)
+    assert [(each.kind, each.path, each.size_bytes) for each in there] == [
+        ("relayed wheel", paths[1], 100)
+    ]
+    assert delete_unneeded(store, there) == there
+    assert [each.exists() for each in paths] == [True, False, True]
 
 
 def test_a_wheel_that_a_build_finds_stays_while_it_is_swept(tmp_path: Path) -> None:

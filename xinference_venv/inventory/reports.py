@@ -235,7 +235,7 @@ class CollectionReport(Record, name="collection report"):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiskUsage(Record, name="disk usage"):
-    """What a worker's disk holds."""
+    """What a worker's disk holds; `relayed_bytes` are wheels that were fetched for others."""
 
     environments: tuple[EnvUsage, ...]
     unmanaged: Unmanaged
@@ -243,3 +243,4 @@ class DiskUsage(Record, name="disk usage"):
     free_bytes: int
     total_bytes: int
     worker_address: str
+    relayed_bytes: int = 0

@@ -64,6 +64,7 @@ from xinference_venv.store.packages.retention import (
     remove_trees,
     unneeded_trees,
 )
+from xinference_venv.store.relayed_wheels import RelayedWheels
 from xinference_venv.store.store import Store
 from xinference_venv.store.tree_size import Scale, Stop, Weight, weigh
 from xinference_venv.uv.subprocess import Uv
@@ -96,6 +97,14 @@ class GarbageCollector:
     def _uv(self) -> Uv:
         return self.launches.uv
 
+    @property
+    def _relayed(self) -> RelayedWheels:
+        return RelayedWheels(
+            layout=self._store.layout,
+            disk=self._store.disk,
+            max_bytes=self.launches.settings.relay_max_bytes,
+        )
+
     def start(self) -> None:
         """Apply the policy from now on, where there is one."""
         if self.policy != EvictionPolicy():
@@ -124,7 +133,7 @@ class GarbageCollector:
             usages = await self._usages()
             usages = await _while_awaited(measure, self._store, usages)
             plan = plan_eviction(usages, policy, now=time.time(), since=self._store.seen_since)
-            found = await _while_awaited(find_unneeded, self._store, time.time())
+            found = await _while_awaited(find_unneeded, self._store, time.time(), self._relayed)
             evicted, skipped = await self._would_evict(plan) if dry_run else await self._evict(plan)
             trees = await self._unneeded_trees(plan, policy)
             cleared = found
@@ -184,6 +193,7 @@ class GarbageCollector:
             environments=tuple(usages),
             unmanaged=Unmanaged(count=len(old), size_bytes=unmanaged.size_bytes),
             uv_cache=self._cache_usage(cache),
+            relayed_bytes=await UPKEEP.run(self._relayed.size_bytes),
             free_bytes=await asyncio.to_thread(free_bytes, self._store.layout.root),
             total_bytes=await asyncio.to_thread(total_bytes, self._store.layout.root),
             worker_address=self.launches.address,

@@ -21,6 +21,7 @@ from xinference_venv.errors import (
     StoreError,
     VerificationFailed,
     VirtualEnvError,
+    WorkerUnavailable,
 )
 from xinference_venv.planning.relay import (
     Neighbour,
@@ -38,6 +39,7 @@ _AT_ONCE = 4
 _POLL_SECONDS = 2.0
 _PATIENCE_SECONDS = 60.0
 _AGAIN_SECONDS = 0.05
+_ASK_AGAIN_SECONDS = 0.25
 
 
 class Relays(Protocol):
@@ -55,11 +57,16 @@ class Relays(Protocol):
 
 @dataclass(kw_only=True)
 class WheelFetcher:
-    """Asks the workers that can fetch a wheel for it; `relay` is this worker's own."""
+    """Asks the workers that can fetch a wheel for it; `relay` is this worker's own.
+
+    One that does not answer is asked again for `patience` seconds, while the supervisor counts on
+    it: the next one would fetch the same wheel a second time.
+    """
 
     neighbours: Relays
     relay: WheelRelay
     disk: Disk
+    patience: float = 15.0
 
     @property
     def mode(self) -> RelayMode:
@@ -93,6 +100,7 @@ class WheelFetcher:
             neighbours=self.neighbours,
             relay=self.relay,
             disk=self.disk,
+            patience=self.patience,
             folder=folder,
             report=report,
             note=note,
@@ -108,6 +116,7 @@ class _Fetching:
     neighbours: Relays
     relay: WheelRelay
     disk: Disk
+    patience: float
     folder: Path
     report: Callable[[str, int], None]
     note: Callable[[str], None]
@@ -144,7 +153,7 @@ class _Fetching:
         digest, offset = hashlib.sha256(), 0
         progressed = time.monotonic()
         while True:
-            part = await self.neighbours.part(neighbour, wheel, offset, _POLL_SECONDS)
+            part = await self._part(neighbour, wheel, offset)
             if self._heard(wheel, max(part.fetched, offset + len(part.data)), neighbour.address):
                 progressed = time.monotonic()
             if part.data:
@@ -164,6 +173,27 @@ class _Fetching:
                 f"what came has sha256 {digest.hexdigest()}, and the lock says {wheel.sha256}"
             )
         return path
+
+    async def _part(self, neighbour: Neighbour, wheel: WheelFile, offset: int) -> WheelPart:
+        """The next part of a wheel from a worker, which may be too busy to answer at once."""
+        since: float | None = None
+        while True:
+            try:
+                return await self.neighbours.part(neighbour, wheel, offset, _POLL_SECONDS)
+            except (WorkerUnavailable, DeadlineExceeded):
+                since = since or time.monotonic()
+                if time.monotonic() - since >= self.patience:
+                    raise
+                await asyncio.sleep(_ASK_AGAIN_SECONDS)
+                if not await self._is_there(neighbour, wheel):
+                    raise
+
+    async def _is_there(self, neighbour: Neighbour, wheel: WheelFile) -> bool:
+        """Whether the supervisor still counts on a worker, as far as it answers."""
+        try:
+            return neighbour in await self.neighbours.relays_of(wheel)
+        except VirtualEnvError:
+            return True
 
     def _heard(self, wheel: WheelFile, done: int, address: str) -> bool:
         """Report the bytes of all wheels; whether there are more than before."""

@@ -18,6 +18,7 @@ from xinference_venv.inventory.inventory import leases_error
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.store.disk_usage import last_used
 from xinference_venv.store.locks import hold_lock_briefly
+from xinference_venv.store.relayed_wheels import RelayedWheels
 from xinference_venv.store.store import Store
 from xinference_venv.store.tree_size import Stop, weigh
 
@@ -74,11 +75,13 @@ def record_use(store: Store, usages: Iterable[EnvUsage]) -> None:
                 store.touch(record, host_fingerprint=record.host_fingerprint)
 
 
-def find_unneeded(store: Store, now: float, stop: Stop) -> list[UnneededFile]:
-    """Built wheels, states of hosts and stubs that nothing needs, at the time `now`.
+def find_unneeded(
+    store: Store, now: float, relayed: RelayedWheels, stop: Stop
+) -> list[UnneededFile]:
+    """Wheels, built here or relayed, states of hosts and stubs that nothing needs, at `now`.
 
     Needed are the states over which keys were launched, the present ones of this host's
-    interpreters, and all that is not a day old.
+    interpreters, and all that is not a day old; of relayed wheels no more than have room.
     """
     layout = store.layout
     present = list(_present_hosts(store))
@@ -97,6 +100,7 @@ def find_unneeded(store: Store, now: float, stop: Stop) -> list[UnneededFile]:
         path = layout.stubs / name
         if name not in digests and _is_old(store, path, now):
             found.append(("stubs of a host", path))
+    found += [("relayed wheel", path) for path in relayed.unneeded(now - _KEPT_SECONDS)]
     return [
         UnneededFile(kind=kind, path=path, size_bytes=_size(path, stop)) for kind, path in found
     ]

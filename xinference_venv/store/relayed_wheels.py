@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,16 +85,40 @@ class RelayedWheels:
             self.disk.touch(path)
         return True
 
+    def size_bytes(self) -> int:
+        """The bytes of all that are here."""
+        return sum(each for _, each, _ in self._all())
+
+    def unneeded(self, before: float) -> list[Path]:
+        """Those that were not used since `before`, in seconds since the epoch, and those for which
+        there is no room.
+        """
+        there = self._all()
+        too_many = self._too_many(there)
+        return [path for used, _, path in sorted(there) if used < before or path in too_many]
+
     def _make_room(self, size: int) -> None:
         """Delete the least recently used until one more of so many bytes fits."""
+        for path in self._too_many(self._all(), size):
+            self.disk.unlink(path)
+
+    def _too_many(self, there: Sequence[tuple[float, int, Path]], more: int = 0) -> list[Path]:
+        """The least recently used, without which the others and so many bytes more have room."""
+        total = sum(each for _, each, _ in there) + more
+        going = []
+        for _, freed, path in sorted(there):
+            if total <= self.max_bytes:
+                break
+            total -= freed
+            going.append(path)
+        return going
+
+    def _all(self) -> list[tuple[float, int, Path]]:
+        """When each that is here was last used, its bytes, and its path."""
         there = []
         for entry in self.disk.skipped.entries(self.layout.relay):
             if not entry.name.startswith("."):
-                found = entry.stat(follow_symlinks=False)
-                there.append((found.st_mtime, found.st_size, Path(entry.path)))
-        total = sum(each for _, each, _ in there)
-        for _, freed, path in sorted(there):
-            if total + size <= self.max_bytes:
-                break
-            self.disk.unlink(path)
-            total -= freed
+                with suppress(FileNotFoundError):
+                    found = entry.stat(follow_symlinks=False)
+                    there.append((found.st_mtime, found.st_size, Path(entry.path)))
+        return there
