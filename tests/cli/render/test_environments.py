@@ -325,6 +325,9 @@ def test_uvs_words_are_not_repeated() -> None:
     words = "error: No solution found\n  cause: because"
     error = ResolutionFailed(words, {"output": f"Resolving ...\n{words}"})
     assert printed(failed(error)) == "error: No solution found\n  cause: because"
+    output = f"Resolving ...\n{words}"
+    error = ResolutionFailed("it fails:\nNo solution found\n  cause: because", {"output": output})
+    assert printed(failed(error)) == "error: it fails:\nNo solution found\n  cause: because"
 
 
 def test_an_error_without_details_is_one_line() -> None:

@@ -205,12 +205,13 @@ def where_of(report: OfWorker, workers: bool) -> str:
 
 def failed(error: VirtualEnvError) -> Sequence[Part]:
     """An error: what happened, in which phase, the output of a tool, what to do."""
-    # uv's own words, where they are the message, begin the same way.
+    # uv's own words, where they are the message or a part of it, begin the same way.
     shown = [f"error: {error.message.removeprefix('error: ')}"]
     if error.phase is not None:
         shown.append(f"phase: {error.phase}")
     output = str(error.details.get("output") or "").strip()
-    if output and output not in error.message and error.message not in output:
+    words = output.rpartition("error: ")[2]
+    if output and words not in error.message and error.message not in output:
         shown.append(output)
     if error.hint is not None:
         shown.append(f"hint: {error.hint}")
