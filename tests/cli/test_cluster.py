@@ -268,9 +268,9 @@ def test_ctrl_c_cancels_a_launch_on_every_worker(
         (["launch", "toy", "--require", "1"], "name its --supervisor."),
         (["workers"], "Name the --supervisor of the cluster."),
         (["worker"], "Missing option '--supervisor'"),
-        (["worker", "--supervisor", "here"], "'here' is no address of a supervisor"),
-        (["list", "--supervisor", "10.0.0.1:port"], "'10.0.0.1:port' is no address"),
-        (["list", "--supervisor", "10.0.0.1:70000"], "is no address of a supervisor"),
+        (["worker", "--supervisor", "here"], "'here' is not the address of a supervisor"),
+        (["list", "--supervisor", "10.0.0.1:port"], "'10.0.0.1:port' is not the address"),
+        (["list", "--supervisor", "10.0.0.1:70000"], "is not the address of a supervisor"),
         (["supervisor", "--host", "0.0.0.0"], "is not an address at which others can reach"),
     ],
 )

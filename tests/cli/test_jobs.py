@@ -26,7 +26,7 @@ def spec(index: Index, tmp_path: Path) -> Path:
 
 
 def test_without_any_job_there_is_none(run: Run) -> None:
-    assert run("jobs").out == "There is no job.\n"
+    assert run("jobs").out == "No jobs.\n"
 
 
 def test_a_job_that_has_ended_is_listed_with_its_end(run: Run, spec: Path, index: Index) -> None:
@@ -34,7 +34,7 @@ def test_a_job_that_has_ended_is_listed_with_its_end(run: Run, spec: Path, index
     [job] = run("jobs", "--json").json["list"]
     assert (job["model_name"], job["state"], job["error"]) == ("toy", "ready", None)
     assert job["changed"] >= job["started"]
-    assert run("jobs", "--running").out == "There is no job.\n"
+    assert run("jobs", "--running").out == "No jobs.\n"
     cancelled = run("cancel", job["job_id"][:12])
     assert cancelled.code == 0
     assert cancelled.out.startswith("it had ended already: ")

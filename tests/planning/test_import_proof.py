@@ -9,6 +9,7 @@ from xinference_venv.planning.import_proof import (
     explain_failure,
     find_library_faults,
     find_proofs,
+    inherited_compiled,
     libraries_elsewhere,
     library_stem,
 )
@@ -238,6 +239,23 @@ def test_a_distribution_is_known_by_the_modules_that_it_has_not_by_its_own_name(
     )
     assert named("cv2", opencv) == ["opencv-python"]
     assert named("opencv_python", opencv) == []
+
+
+def test_a_module_that_is_one_file_is_known_without_its_ending() -> None:
+    bulb = fakes.distribution("py-bulb", compiled=True, entries=("bulb.cpython-311-x86.so",))
+    assert named("bulb", bulb) == ["py-bulb"]
+
+
+def test_the_compiled_distributions_that_a_lock_inherits_are_those_of_the_host() -> None:
+    lock = fakes.lock(
+        distributions=(
+            fakes.locked("numpy", Role.INHERITED),
+            fakes.locked("six", Role.INHERITED),
+            fakes.locked("torch", Role.HIDDEN),
+            fakes.locked("absent", Role.INHERITED),
+        )
+    )
+    assert inherited_compiled(lock, HOST) == (NUMPY,)
 
 
 def test_a_distribution_without_a_list_of_files_is_known_by_its_name_as_a_module() -> None:

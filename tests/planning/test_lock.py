@@ -362,6 +362,23 @@ def test_a_resolution_says_why_each_distribution_is_in_it() -> None:
     assert unexplained.why == "required by another package"
 
 
+def test_a_resolution_says_why_each_distribution_has_its_version_where_that_is_known() -> None:
+    found = locked_distributions(
+        Resolution(
+            packages=(wheel_package("lamp"), wheel_package("wick")),
+            inherited={"six": "1.17", "numpy": "2.0"},
+            reasons={"lamp": "the newest that fits", "six": "kept from the host"},
+        ),
+        {},
+    )
+    assert {each.name: each.why_version for each in found} == {
+        "lamp": "the newest that fits",
+        "wick": "",
+        "six": "kept from the host",
+        "numpy": "",
+    }
+
+
 def test_the_size_of_an_archive_is_known_where_the_lock_file_says_it() -> None:
     archive = {"url": "https://a.example/a.zip", "size": 7, "hashes": {"sha256": SHA256}}
     [sized] = locked_distributions(

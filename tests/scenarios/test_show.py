@@ -130,7 +130,9 @@ async def test_a_host_that_changed_is_reported_by_list_and_doctor_and_in_the_log
     host.add("pole", "1.1", "shade")
     changed = {each["model_name"]: each["changed_on_host"] for each in await listed(run, "list")}
     assert changed == {"glow": ["pole"], "shine": ["pole"]}
-    assert "inherits what the host has otherwise since it was made (pole)" in await run("list")
+    assert "inherits packages that have changed on the host since it was made (pole)" in await run(
+        "list"
+    )
     found = json.loads(await run("doctor", "--json"))
     [check] = [
         check

@@ -98,11 +98,11 @@ def selected(
 def check_address(
     context: click.Context, option: click.Parameter, address: str | None
 ) -> str | None:
-    """Refuse what is no address of a supervisor."""
+    """Refuse what is not the address of a supervisor."""
     host, _, port = (address or "").rpartition(":")
     if address is not None and not (host and port.isdecimal() and 0 < int(port) < 65536):
         raise InvalidInput(
-            f"{address!r} is no address of a supervisor", {"hint": "allowed is HOST:PORT"}
+            f"{address!r} is not the address of a supervisor", {"hint": "allowed is HOST:PORT"}
         )
     return address
 

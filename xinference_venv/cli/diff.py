@@ -52,9 +52,9 @@ _SIGNS = {Change.ADDED: "+", Change.REMOVED: "-", Change.VERSION: "~", Change.OR
 def diff(a: str, b: str, as_json: bool) -> int:
     """Show which packages differ between the environments A and B.
 
-    Each is named MODEL[/ENGINE[/PYTHON[/WORKER]]], as in qwen/vllm/3.11: as much of it as it takes
-    to mean one. A part left empty means any, - no engine: qwen/-/3.11, or qwen///10.0.0.2 for the
-    one on that worker.
+    Each is named MODEL[/ENGINE[/PYTHON[/WORKER]]], as in qwen/vllm/3.11: as many parts as it
+    takes to name exactly one. An empty part matches any, - stands for no engine: qwen/-/3.11, or
+    qwen///10.0.0.2 for the one on that worker.
     """
     named = (parse_name(a), parse_name(b))
     listed = with_client(lambda client: _listed(client, named))

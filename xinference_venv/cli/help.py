@@ -118,7 +118,7 @@ EXIT_CODES = (
     ("9", "two parts of a cluster are of releases that can't work together"),
     ("129", "cancelled (SIGHUP: the terminal was closed)"),
     ("130", "cancelled (Ctrl-C)"),
-    ("141", "who read the output reads no more, as `head` does"),
+    ("141", "the output was not read to its end, as with `head`"),
     ("143", "cancelled (SIGTERM)"),
 )
 

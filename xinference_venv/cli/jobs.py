@@ -90,7 +90,7 @@ def _cancelled(job: ListedJob) -> Part:
 
 def _listed(answer: Gathered[ListedJob], now: float, workers: bool) -> Sequence[Part]:
     if not answer.list:
-        return ["There is no job."]
+        return ["No jobs."]
     table = Table(
         "Job",
         *([Column("Worker", 1)] if workers else []),

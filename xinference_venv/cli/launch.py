@@ -156,7 +156,7 @@ from xinference_venv.settings import InheritMode, ViewKind
 @click.option(
     "--download-only",
     is_flag=True,
-    help="Bring the packages and the environment ahead of need, at low priority: after all other"
+    help="Prepare packages and environment in advance, at low priority: after all other"
     " launches of the host, with little of its processors.",
 )
 @click.option(

@@ -65,7 +65,7 @@ def leases(
     "--stale",
     metavar="AGE",
     callback=lambda _, __, text: None if text is None else parse_duration(text),
-    help="Release all of which it is unknown whether the holder lives, taken longer ago: 12h, 30d.",
+    help="Release leases older than this, like 12h or 30d, whose holder may or may not live.",
 )
 @click.option("--force", is_flag=True, help="Release leases of living processes as well.")
 @on_workers

@@ -150,8 +150,8 @@ def supervisor(
 def _check_worker_id(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     if value is not None and not _WORKER_ID.fullmatch(value):
         raise click.BadParameter(
-            f"{quoted(value)} is no id of a worker: allowed are 1 to 64 letters, digits, '.', '_'"
-            " and '-', the first a letter or digit",
+            f"{quoted(value)} is not an id of a worker: allowed are 1 to 64 letters, digits, '.',"
+            " '_' and '-', the first a letter or digit",
             ctx,
             param,
         )

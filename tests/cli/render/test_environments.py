@@ -127,7 +127,9 @@ def test_a_listing_shows_names_as_they_are_and_who_uses_what() -> None:
 def test_a_listing_says_what_the_host_has_otherwise_since() -> None:
     changed = replace(ENTRY, changed_on_host=("numpy", "torch"))
     shown = printed(environments.listed(answer(changed), 0.0))
-    assert "inherits what the host has otherwise since it was made (numpy, torch)" in shown
+    assert (
+        "inherits packages that have changed on the host since it was made (numpy, torch)" in shown
+    )
 
 
 def test_an_empty_listing_says_how_to_make_one() -> None:

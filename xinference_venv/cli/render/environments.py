@@ -58,7 +58,7 @@ def listed(answer: Gathered[Environment], now: float, *, workers: bool = False) 
         if entry.state is EnvState.BROKEN
     ]
     changed = [
-        f"{where}{entry.key} inherits what the host has otherwise since it was made"
+        f"{where}{entry.key} inherits packages that have changed on the host since it was made"
         f" ({', '.join(entry.changed_on_host)}): launch it again"
         for entry, where in zip(entries, _where(answer.list, workers), strict=True)
         if entry.changed_on_host
