@@ -20,6 +20,7 @@ from statistics import median
 
 from benchmarks.common import aligned
 from benchmarks.simulated import REQUEST, SimulatedCluster, simulate
+from xinference_venv._util.own_process import collect_cycles_seldom
 from xinference_venv.inventory.selection import EVERY
 
 
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--workers", default="100,1000,4000", help="sizes, separated by commas")
     parser.add_argument("--rounds", type=int, default=5, help="of each, but for the launch")
     options = parser.parse_args(arguments)
+    # As the process of a supervisor does.
+    collect_cycles_seldom()
     head = (
         *("workers", "bytes a worker", "heartbeat us", "list ms", "list us a worker"),
         *("launch ms", "launch us a worker", "polls", "answer KiB"),

@@ -308,6 +308,43 @@ def test_events_are_numbered_as_they_come_and_the_oldest_go() -> None:
     assert [each.seq for each in state.report("j", EVENTS_KEPT + 9).events] == [EVENTS_KEPT + 10]
 
 
+class CountedReplicas(dict[str, Replica]):
+    """Counts how often a worker is looked up."""
+
+    looks = 0
+
+    def __getitem__(self, address: str) -> Replica:
+        self.looks += 1
+        return super().__getitem__(address)
+
+
+@pytest.mark.parametrize("phase", [Phase.RESOLVING, Phase.DOWNLOADING])
+def test_what_a_worker_costs_a_launch_that_is_lost_does_not_grow_with_their_number(
+    phase: Phase,
+) -> None:
+    def looks_for_each(count: int) -> float:
+        names = [f"w{number}" for number in range(count)]
+        state = launch(*names)
+        for name in names:
+            state.heard(name, told(phase), at=0.0)
+        state.replicas = counted = CountedReplicas(state.replicas)
+        for name in names:
+            state.heard(name, failed(), at=0.0)
+        assert state.outcome is Phase.FAILED
+        return counted.looks / count
+
+    assert looks_for_each(400) <= looks_for_each(40) + 1
+
+
+@pytest.mark.parametrize("earlier", WAY)
+@pytest.mark.parametrize("later", WAY)
+def test_a_workers_phase_never_runs_backwards(earlier: Phase, later: Phase) -> None:
+    state = launch("a")
+    state.heard("a", told(later), at=0.0)
+    state.heard("a", told(earlier, seq=2), at=0.0)
+    assert phases(state) == {"a": max(earlier, later, key=list(Phase).index)}
+
+
 def row(address: str, phase: Phase, *, job_id: str = "j") -> JobSummary:
     """A job as its worker lists it."""
     return JobSummary(

@@ -30,13 +30,18 @@ from xinference_venv.store.store import Store
 ADDRESS = "here:1"
 
 
-@pytest_asyncio.fixture
-async def service(environ: Mapping[str, str]) -> AsyncIterator[WorkerService]:
+async def started(environ: Mapping[str, str]) -> WorkerService:
     places = find_places(environ)
     store = Store.open(places.root)
     uv = open_uv(places, store, environ)
     running = WorkerService(store=store, uv=uv, settings=places.settings, environ=environ)
     await running.start(ADDRESS)
+    return running
+
+
+@pytest_asyncio.fixture
+async def service(environ: Mapping[str, str]) -> AsyncIterator[WorkerService]:
+    running = await started(environ)
     yield running
     await running.stop()
 
@@ -113,14 +118,44 @@ async def test_a_job_that_is_cancelled_while_it_waits_for_its_lease_leaves_none(
     store = Store.open(find_places(environ).root)
     with hold_lock_briefly(store.env_lock(env_id)):
         job_id = service.prepare(asking(index, "wick"))
-        taking = service._launches.registry.find(job_id).taking
-        await eventually(lambda: bool(taking))
+        state = service._launches.registry.find(job_id).state
+        await eventually(lambda: state._threads > 0)
         # Twice: whoever cancels may do so again.
         await asyncio.gather(service.cancel(job_id), service.cancel(job_id))
         assert (await service.wait(job_id, 0, 0.0)).phase is Phase.CANCELLED
-        assert taking
-    await eventually(lambda: not taking)
-    await eventually(lambda: store.leases.of(env_id) == [])
+        assert not state.is_clear
+    await eventually(lambda: state.is_clear)
+    assert store.leases.of(env_id) == []
+
+
+@pytest.mark.uv
+async def test_a_build_that_goes_on_for_others_takes_no_lease_for_a_job_that_was_cancelled(
+    environ: Mapping[str, str], service: WorkerService, index: Index, tmp_path: Path
+) -> None:
+    build_wheel(tmp_path / "wheels", "wick", "1.0")
+    index.hang("*/wick-1.0-py3-none-any.whl")
+    other = await started(environ)
+    try:
+        theirs = other.prepare(asking(index, "wick"))
+        await asyncio.to_thread(index.wait_for_request, "*/wick-1.0-py3-none-any.whl")
+        first, second = (service.prepare(asking(index, "wick")) for _ in range(2))
+
+        def waits_for_the_other() -> bool:
+            jobs = [service._launches.registry.find(each) for each in (first, second)]
+            return all("waiting for launch of" in str(each.journal.events[-1]) for each in jobs)
+
+        await eventually(waits_for_the_other)
+        await service.cancel(first)
+        index.release()
+        assert await ended(other, theirs) == "ready"
+        assert await ended(service, second) == "ready"
+        answers = [await other.wait(theirs, 0, 0.0), await service.wait(second, 0, 0.0)]
+        leases = {each.result.lease_id for each in answers if each.result is not None}
+        store = Store.open(find_places(environ).root)
+        [env_id] = store.leases.env_ids()
+        await eventually(lambda: {each.lease_id for each, _ in store.leases.of(env_id)} == leases)
+    finally:
+        await other.stop()
 
 
 @contextmanager

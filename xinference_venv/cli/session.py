@@ -18,7 +18,12 @@ from contextlib import (
 )
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from xinference_venv._util.own_process import forbid_inspection, hide_variables, raise_file_limit
+from xinference_venv._util.own_process import (
+    collect_cycles_seldom,
+    forbid_inspection,
+    hide_variables,
+    raise_file_limit,
+)
 from xinference_venv._util.redact import redact_text
 from xinference_venv.cli.stopped import Stopped
 from xinference_venv.service.places import SOCKET_VARIABLE, socket_folder
@@ -65,6 +70,7 @@ def serve(
 
     _guard_process()
     raise_file_limit()
+    collect_cycles_seldom()
     with _sockets_of_our_own(), suppress(Stopped):
         _import_xoscar()
         asyncio.run(_until_stopped(keep()))

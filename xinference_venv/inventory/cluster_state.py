@@ -285,7 +285,7 @@ class ClusterState:
         gone = [member for member in chosen if member.is_long_gone(now)]
         if len(gone) == len(chosen):
             return chosen, []
-        return [member for member in chosen if member not in gone], gone
+        return [member for member in chosen if not member.is_long_gone(now)], gone
 
     def choose(self, wanted: list[str], count: int | None, now: float) -> list[Member]:
         """The workers of a launch: the named ones, `count` of these, the least busy first.

@@ -23,8 +23,7 @@ GRACE_SECONDS = 10.0
 # once.
 _PAUSE_SECONDS = 0.002
 _LEAST_PAUSE_SECONDS = 0.2
-# From this phase on a worker finishes when others fail: the next launch has what it downloads.
-_DOWNLOADING = list(Phase).index(Phase.DOWNLOADING)
+_ORDER = {phase: number for number, phase in enumerate(Phase)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,8 +80,11 @@ class LaunchState:
     _finishing: set[str] = field(default_factory=set)
     _releasing: set[str] = field(default_factory=set)
     _is_cancelled: bool = False
+    _was_lost: bool = field(default=False, init=False)
     _running: dict[str, None] = field(default_factory=dict, init=False)
     """The addresses of the workers that have not ended, in their order."""
+    _waited_for: dict[str, None] = field(default_factory=dict, init=False)
+    """Those of them that the caller waits for."""
     _failed: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -90,6 +92,7 @@ class LaunchState:
         self._running = {
             address: None for address, each in self.replicas.items() if not each.phase.is_last
         }
+        self._waited_for = dict(self._running)
         self._failed = sum(each.has_failed for each in self.replicas.values())
 
     @property
@@ -119,16 +122,16 @@ class LaunchState:
         self._put(
             replace(
                 self.replicas[address],
-                phase=report.phase,
+                phase=max(report.phase, self.replicas[address].phase, key=_ORDER.__getitem__),
                 result=report.result,
                 error=report.error,
             )
         )
         if report.phase.is_last:
-            return self._judged(at)
+            return self._judged(at, address)
         pause = len(self.replicas) * _PAUSE_SECONDS
         asked = self._question(address, pause=0.0 if pause < _LEAST_PAUSE_SECONDS else pause)
-        return (asked, *self._judged(at))
+        return (asked, *self._judged(at, address))
 
     def unanswered(
         self, address: str, error: VirtualEnvError, *, is_gone: bool, now: float, at: float
@@ -155,7 +158,7 @@ class LaunchState:
         """A worker's part can't be followed to its end, or not be cancelled."""
         if not self.replicas[address].phase.is_last:
             self._fail(address, error, at)
-        return self._judged(at)
+        return self._judged(at, address)
 
     def cancel(self, *, at: float) -> Instructions:
         """The caller wants none of it any more; what has ended well was handed over already."""
@@ -168,7 +171,7 @@ class LaunchState:
         """A lease was given back, or its worker is away and gives it back by itself."""
         self._releasing.discard(address)
         self._take_back(address)
-        return self._judged(at)
+        return self._judged(at, address)
 
     def report(self, job_id: str, since: int) -> JobReport:
         """The events after number `since`, and how the launch and each worker is going."""
@@ -205,13 +208,17 @@ class LaunchState:
         # Leases are still to be given back.
         return Phase.PUBLISHING if phase.is_last else phase
 
-    def _judged(self, at: float) -> Instructions:
-        """What follows for all of them from what happened to one."""
+    def _judged(self, at: float, address: str | None = None) -> Instructions:
+        """What follows from what happened, be it to the worker at `address` or to all of them.
+
+        Once a launch is lost, what happens to one worker means nothing to the others any more.
+        """
         done: Instructions = ()
         if self._is_lost():
-            done = (*self._cancel(at), *self._give_back())
-        waited_for = self._releasing or any(not self._goes_on(each) for each in self._running)
-        if self.outcome is None and not waited_for:
+            concerned = [address] if address is not None and self._was_lost else [*self.replicas]
+            self._was_lost = True
+            done = (*self._cancel(concerned, at), *self._give_back(concerned))
+        if self.outcome is None and not self._releasing and not self._waited_for:
             ended = phase_of(list(self.replicas.values()), self.require)
             self.outcome = ended if ended.is_last else Phase.FAILED
         return done
@@ -219,34 +226,34 @@ class LaunchState:
     def _is_lost(self) -> bool:
         return self._is_cancelled or len(self.replicas) - self._failed < self.require
 
-    def _cancel(self, at: float) -> Instructions:
+    def _cancel(self, concerned: Iterable[str], at: float) -> Instructions:
         """Cancel, each once, the workers of a lost launch that do not download yet."""
         cancelled = []
-        for address in self._running:
-            if address in self._cancelled:
+        for address in concerned:
+            if address not in self._running or address in self._cancelled:
                 continue
             each = self.replicas[address]
             if self._is_cancelled or (address not in self.unheard and not self._downloads(each)):
                 self._cancelled.add(address)
+                self._waited_for[address] = None
                 cancelled.append(CancelJob(address=address))
             elif address not in self.unheard and address not in self._finishing:
                 self._finishing.add(address)
+                del self._waited_for[address]
                 words = "other workers failed; it finishes its downloads, which are kept"
                 self._say(address, each.phase, words, at)
         return tuple(cancelled)
 
     def _downloads(self, replica: Replica) -> bool:
-        further = list(Phase).index(replica.phase) >= _DOWNLOADING
+        # From this phase on it finishes when others fail: the next launch has what it downloads.
+        further = _ORDER[replica.phase] >= _ORDER[Phase.DOWNLOADING]
         return further or replica.worker_address in self._fetching
 
-    def _goes_on(self, address: str) -> bool:
-        """Whether a worker may finish, and the caller does not wait for it."""
-        return address in self._finishing and address not in self._cancelled
-
-    def _give_back(self) -> Instructions:
+    def _give_back(self, concerned: Iterable[str]) -> Instructions:
         """Give back the leases of a lost launch, each once."""
         released = []
-        for address, each in list(self.replicas.items()):
+        for address in concerned:
+            each = self.replicas[address]
             result = each.result
             if each.phase is not Phase.READY or address in self._releasing:
                 continue
@@ -283,6 +290,7 @@ class LaunchState:
         self.replicas[address] = replica
         if replica.phase.is_last:
             self._running.pop(address, None)
+            self._waited_for.pop(address, None)
 
     def _say(self, address: str, phase: Phase, message: str, at: float) -> None:
         self._add(JobEvent(seq=0, at=at, phase=phase, message=message, worker_address=address))

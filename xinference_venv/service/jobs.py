@@ -12,14 +12,16 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from xinference_venv._util.humanize import quoted
+from xinference_venv._util.tasks import ignore
 from xinference_venv.errors import InvalidInput, JobCancelled, UnknownJob, VirtualEnvError
 from xinference_venv.inventory.failure import Failure
+from xinference_venv.inventory.job_state import GiveBack, JobState
 from xinference_venv.inventory.jobs import JobJournal, Phase, PreparedEnvironment
 from xinference_venv.inventory.lease import Lease
 from xinference_venv.inventory.reports import JobReport, JobSummary, Participants
@@ -61,17 +63,16 @@ async def no_lock_elsewhere(_: Callable[[str], None]) -> EnvLock | None:
 class Job:
     """One caller's job; `logged` when it is part of a build, whose log is its log.
 
-    `source` says where its environment came from, as far as a build tells. `taking` is the work
-    in threads that may give it its `lease`.
+    `source` says where its environment came from, as far as a build tells. `carry_out` is given
+    what is to be done with its lease.
     """
 
     job_id: str
     request: LaunchRequest
-    journal: JobJournal = field(default_factory=JobJournal)
+    carry_out: Callable[[Iterable[GiveBack]], None] = ignore
+    state: JobState = field(default_factory=JobState)
     result: PreparedEnvironment | None = None
     error: VirtualEnvError | None = None
-    lease: Lease | None = None
-    taking: set[asyncio.Future[Any]] = field(default_factory=set)
     logged: bool = False
     source: Source | None = None
     task: asyncio.Task[None] | None = None
@@ -82,11 +83,23 @@ class Job:
     """Whether it comes after all others: its caller brings something ahead of need."""
     of_cluster: bool = False
     """Whether its id was given, for the jobs of one launch on other workers have it too."""
+    cleared: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when no lease is left of a job that was given up."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def journal(self) -> JobJournal:
+        """Its phases and events."""
+        return self.state.journal
+
+    @property
+    def lease(self) -> Lease | None:
+        """The lease that it has now."""
+        return self.state.lease
 
     def say(self, phase: Phase, message: str, **progress: int | None) -> None:
         """Add an event and wake whoever waits."""
-        self.journal.add(time.time(), phase, message, **progress)
+        self.carry_out(self.state.happened(time.time(), phase, message, **progress))
         self._changed.set()
         self._changed = asyncio.Event()
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,9 @@ from xinference_venv.errors import (
     PythonNotFound,
     VirtualEnvError,
 )
+from xinference_venv.inventory.job_state import GiveBack
 from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
+from xinference_venv.inventory.lease import Lease
 from xinference_venv.inventory.reports import LaunchPlan
 from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.observability.waiting import counted_waiting
@@ -77,10 +79,10 @@ from xinference_venv.uv.subprocess import Priority, Uv
 
 _T = TypeVar("_T")
 
-# From when a launch is ready until its lease must be bound to a process.
-UNBOUND_LEASE_SECONDS = 600.0
-# How long a job that ends waits for its lease to be given back; it is then tried in the background.
-_RETURN_SECONDS = 1.0
+# How long a job that ends waits for its lease to be given back; that goes on in the background.
+_CLEAR_SECONDS = 1.0
+# Is given the lease that a thread takes, whatever else becomes of the thread.
+_Take = Callable[[Lease], None]
 
 _log = logging.getLogger(__name__)
 
@@ -126,6 +128,7 @@ class LaunchService:
         """
         job = self.registry.open(request, job_id)
         job.ask = ask
+        job.carry_out = partial(self._carry_out, job)
         job.background = background
         job.say(Phase.QUEUED, f"queued for {request.model_name}")
         job.task = start_job_task(job, self._run(job, given), self.measures, self.address)
@@ -280,22 +283,21 @@ class LaunchService:
             job.result = await self._of_the_disk(self._result(job, given))
             where = job.result.real_path or job.result.python
             job.say(Phase.READY, f"ready: {where}")
-            self._expire(job)
         except VirtualEnvError as error:
-            await self._return_lease(job)
+            await self._give_up(job)
             job.error = error.with_details(host=self.address)
             job.say(Phase.FAILED, str(error))
             if not job.logged:
                 await log_failure(self.store, job.request, job.job_id, error)
         except asyncio.CancelledError:
             try:
-                await self._return_lease(job)
+                await self._give_up(job)
             finally:
                 job.error = JobCancelled(f"the job for {job.request.model_name} was cancelled")
                 job.say(Phase.CANCELLED, str(job.error))
         except Exception as error:
             # The edge of the job: an unforeseen error must reach whoever waits, and keep nothing.
-            await self._return_lease(job)
+            await self._give_up(job)
             job.error = VirtualEnvError(f"{type(error).__name__}: {error}", {"host": self.address})
             job.say(Phase.FAILED, str(job.error))
             raise
@@ -319,11 +321,11 @@ class LaunchService:
             say=job.say,
         )
 
-        def plan() -> tuple[EnvSpec | None, PreparedEnvironment | None]:
+        def plan(take: _Take) -> tuple[EnvSpec | None, PreparedEnvironment | None]:
             spec = self._plan(request, host, interpreter)
             if spec is None or given is not None or request.refresh:
                 return spec, None
-            return spec, self._existing(job, self.preparation(spec, host, None))
+            return spec, self._existing(job, self.preparation(spec, host, None), take)
 
         # One way to a thread and back for all that a relaunch takes.
         spec, existing = await self._in_thread(job, plan)
@@ -331,13 +333,16 @@ class LaunchService:
             return self._host_itself(host)
         return existing or await self._built(job, spec, host, given)
 
-    def _existing(self, job: Job, preparation: Preparation) -> PreparedEnvironment | None:
+    def _existing(
+        self, job: Job, preparation: Preparation, take: _Take
+    ) -> PreparedEnvironment | None:
         """The environment of the key, leased, when it is right and whole; blocks on the disk."""
         known = preparation.known()
-        if known is None or not self._lease(job, known.env_id):
+        lease = None if known is None else self._lease(job, known.env_id, take)
+        if known is None or lease is None:
             return None
         self.store.touch(known, host_fingerprint=preparation.host.fingerprint)
-        return self._prepared(job, preparation.spec, uv_calls=0)
+        return self._prepared(lease, preparation.spec, uv_calls=0)
 
     async def _built(
         self, job: Job, spec: EnvSpec, host: HostFacts, given: EnvLock | None
@@ -368,12 +373,14 @@ class LaunchService:
                 self._forget(together, build)
                 await cancel(build.task)
             raise
-        if job.lease is None and not await self._in_thread(job, partial(self._lease, job, env_id)):
+        if job.lease is None:
+            await self._in_thread(job, partial(self._lease, job, env_id))
+        if job.lease is None:
             raise NotFound(
                 f"the environment of {spec.key} was removed while it was launched",
                 {"hint": "launch again"},
             )
-        return await asyncio.to_thread(self._prepared, job, spec, uv_calls=calls)
+        return await asyncio.to_thread(self._prepared, job.lease, spec, uv_calls=calls)
 
     def _forget(self, together: tuple[EnvKey, str], build: Build, _: object = None) -> None:
         """Let no job join a build any more; a newer one in its place stays."""
@@ -426,59 +433,62 @@ class LaunchService:
                 self.on_built()
                 return keeping.env_id, preparation.uv.calls
 
-    def _lease(self, job: Job, env_id: str) -> bool:
-        """Give the job a lease, held by this process until it is bound; not on a broken one."""
+    def _lease(self, job: Job, env_id: str, take: _Take) -> Lease | None:
+        """Take a lease for a job, held by this process until it is bound; not on a broken one."""
         try:
-            job.lease = self.store.take_lease(
+            lease = self.store.take_lease(
                 env_id,
                 model_name=job.request.model_name,
                 model_uid=job.request.model_uid,
                 process=this_process(),
             )
         except InvalidRecord:
-            return False
-        return True
+            return None
+        take(lease)
+        return lease
 
-    async def _in_thread(self, job: Job, work: Callable[[], _T]) -> _T:
-        """Do work that may take the job's lease in a thread, which a job that ends waits for."""
-        taking = asyncio.ensure_future(asyncio.to_thread(work))
-        job.taking.add(taking)
-        taking.add_done_callback(job.taking.discard)
-        return await asyncio.shield(taking)
+    async def _in_thread(self, job: Job, work: Callable[[_Take], _T]) -> _T:
+        """Do work in a thread that may take a lease for a job, also while that ends."""
+        taken: list[Lease] = []
 
-    async def _return_lease(self, job: Job) -> None:
-        """Give back the lease of a job that ends without a result, at once if that is possible."""
-        returning = asyncio.create_task(self._give_back(job))
-        self._returning.add(returning)
-        returning.add_done_callback(self._returning.discard)
-        await asyncio.wait([returning], timeout=_RETURN_SECONDS)
+        def ended(_: object) -> None:
+            self._carry_out(job, job.state.thread_ended(taken))
 
-    async def _give_back(self, job: Job) -> None:
-        """Give back the lease that a job has, or is just now taking; one that is bound is left.
+        job.state.thread_began()
+        working = asyncio.ensure_future(asyncio.to_thread(work, taken.append))
+        working.add_done_callback(ended)
+        return await asyncio.shield(working)
 
-        Who holds the lock of its environment may do so for long: it is tried until it succeeds.
-        """
-        if job.taking:
-            await asyncio.wait(job.taking)
-        while job.lease is not None:
-            try:
-                await asyncio.to_thread(release_unbound, self.store, job.lease)
-                job.lease = None
-            except VirtualEnvError as error:
-                _log.warning("a lease on %s will be released later: %s", job.job_id, error)
-                await asyncio.sleep(_RETURN_SECONDS)
+    async def _give_up(self, job: Job) -> None:
+        """Let a job have no result; returns when no lease is left of it, or after a moment."""
+        self._carry_out(job, job.state.give_up())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLEAR_SECONDS):
+                await job.cleared.wait()
 
-    def _expire(self, job: Job) -> None:
-        """Give the lease of a ready job back if it is not bound: the caller may have died."""
-        if job.lease is not None:
-            loop = asyncio.get_running_loop()
-            loop.call_later(
-                UNBOUND_LEASE_SECONDS, lambda: loop.create_task(self._return_lease(job))
-            )
+    def _carry_out(self, job: Job, instructions: Iterable[GiveBack]) -> None:
+        """Begin to do what is to be done with the lease of a job."""
+        for each in instructions:
+            returning = asyncio.create_task(self._give_back(job, each))
+            self._returning.add(returning)
+            returning.add_done_callback(self._returning.discard)
+        if job.state.is_clear:
+            job.cleared.set()
 
-    def _prepared(self, job: Job, spec: EnvSpec, *, uv_calls: int) -> PreparedEnvironment:
-        assert job.lease is not None
-        env_id = job.lease.env_id
+    async def _give_back(self, job: Job, instruction: GiveBack) -> None:
+        await asyncio.sleep(instruction.after)
+        lease = instruction.lease
+        try:
+            await asyncio.to_thread(release_unbound, self.store, lease)
+        except VirtualEnvError as error:
+            _log.warning("a lease on %s will be released later: %s", job.job_id, error)
+            self._carry_out(job, job.state.not_given_back(lease))
+        else:
+            job.state.given_back(lease)
+            self._carry_out(job, ())
+
+    def _prepared(self, lease: Lease, spec: EnvSpec, *, uv_calls: int) -> PreparedEnvironment:
+        env_id = lease.env_id
         # Not whether it is whole: that was seen when it was leased.
         record = self.store.record_of(env_id)
         real_path = self.store.venv_of(env_id)
@@ -488,7 +498,7 @@ class LaunchService:
             env_id=env_id,
             path=str(self.store.layout.key_link(spec.key)),
             real_path=str(real_path),
-            lease_id=job.lease.lease_id,
+            lease_id=lease.lease_id,
             lock_digest=record.lock_digest,
             uv_calls=uv_calls,
             warnings=record.warnings,
