@@ -243,6 +243,15 @@ def test_a_user_of_a_directory_is_reported_with_what_showed_it() -> None:
     assert str(made) == "process 7 (python -m old), seen in its command line, memory map"
 
 
+def test_a_user_whose_command_line_or_number_is_not_known_is_named_by_what_shows_it() -> None:
+    quiet = DirectoryUser(pid=7, command="", seen_in=("memory map",))
+    assert str(quiet) == "process 7, seen in its memory map"
+    elsewhere = DirectoryUser(pid=0, command="", seen_in=("lock of the environment",))
+    assert str(elsewhere) == (
+        "a process whose number is not known here, seen by its lock of the environment"
+    )
+
+
 def test_who_uses_an_environment_is_named_and_what_is_being_built_says_so() -> None:
     used = entry(A, lease(), lease("second"), users=(directory_user(),))
     holders = "a-model (process 100 on a-host); a-model (process 100 on a-host)"

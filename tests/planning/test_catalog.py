@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -268,3 +269,76 @@ def test_a_listing_names_the_engines_of_entries_markers_and_placeholders_and_the
     (entry,) = parse_model_spec(json.dumps(data), "m.json")
     assert entry.listed.engines == ("pytorch", "llama.cpp", "flag", "transformers", "vllm")
     assert entry.listed.formats == ("pytorch",)
+
+
+def test_a_listing_shows_the_first_entrys_packages_without_their_credentials() -> None:
+    entry = entries({}, {})
+    first = ModelVariant(
+        virtualenv=ModelVirtualEnv(packages=("lamp @ https://u:hunter22@h/lamp-1.0.tar.gz", "six"))
+    )
+    listed = replace(
+        entry, model_type="LLM", description="Mine", variants=(first, *entry.variants)
+    ).listed
+    assert listed.packages == ("lamp @ https://****@h/lamp-1.0.tar.gz", "six")
+    assert (listed.model_name, listed.model_type, listed.description, listed.origin) == (
+        "m",
+        "LLM",
+        "Mine",
+        "m.json",
+    )
+
+
+def test_of_entries_of_one_name_the_first_that_has_a_type_and_a_description_gives_it() -> None:
+    data = [
+        {"model_name": "m"},
+        {"model_name": "other", "model_type": "audio"},
+        {"model_name": "m", "model_type": "LLM", "model_description": "Mine"},
+        {"model_name": "m", "model_type": "image", "model_description": "Yours"},
+    ]
+    entry, other = parse_model_spec(json.dumps(data), "m.json")
+    assert (entry.model_type, entry.description, len(entry.variants)) == ("LLM", "Mine", 3)
+    assert (other.model_type, other.description) == ("audio", None)
+
+
+@pytest.mark.parametrize(
+    ("first", "words"),
+    [
+        ({}, "the first"),
+        ({"engine": "MLX"}, "that for MLX"),
+        ({"model_format": "gptq", "quantization": "none"}, "that for gptq, none"),
+    ],
+)
+def test_a_warning_describes_the_entry_that_is_taken_by_what_it_is_for(
+    first: dict[str, object], words: str
+) -> None:
+    _, warning = chosen(entries(first, first))
+    assert warning == f"m has several entries that fit: {words} is taken"
+
+
+def test_up_to_three_similar_models_are_named_and_the_way_to_add_one_in_any_case() -> None:
+    with pytest.raises(UnknownModel) as caught:
+        catalog(*(f"magika-{number}" for number in range(9))).model("magika-x")
+    hint = caught.value.hint or ""
+    assert hint.startswith("Did you mean magika-")
+    assert hint.count("magika-") == 3
+    with pytest.raises(UnknownModel) as alone:
+        catalog().model("magika-x")
+    assert (alone.value.hint or "").startswith("Give its specification with --spec FILE")
+
+
+@pytest.mark.parametrize(
+    ("of_model", "of_spec", "quantizations"),
+    [
+        ({"quantization": "int8"}, {}, ("int8",)),
+        ({"quantization": "int8"}, {"quantizations": ["int4", "none"]}, ("int4", "none")),
+        ({}, {"quantization": "a", "quantizations": ["b", "a"]}, ("a", "b")),
+        ({}, {"model_src": {"hub": {"quantization": "c"}, "other": 3}}, ("c",)),
+        ({}, {"model_src": ["hub"], "quantizations": "d"}, ()),
+    ],
+)
+def test_quantizations_of_a_spec_count_before_those_of_its_model(
+    of_model: dict[str, object], of_spec: dict[str, object], quantizations: tuple[str, ...]
+) -> None:
+    data = {"model_name": "m", "model_specs": [{"model_format": "x", **of_spec}], **of_model}
+    (entry,) = parse_model_spec(json.dumps(data), "m.json")
+    assert entry.variants[0].quantizations == quantizations

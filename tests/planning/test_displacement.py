@@ -239,24 +239,6 @@ def test_where_everything_fits_nothing_is_displaced() -> None:
     assert displaced_by(fresh, facts, offered=frozenset({"numpy"}), asked=["app"]) == frozenset()
 
 
-@pytest.mark.parametrize(
-    ("ranges", "version", "allowed"),
-    [
-        ("*", "1.0", True),
-        (">=1.0, <1.0+", "1.0", True),
-        (">=1.0, <1.0+", "1.0+cpu", True),
-        (">=1.0, <1.0+", "1.1", False),
-        ("<1.5 | >=1.5+", "1.5+cpu", False),
-        ("<1.5 | >=1.5+", "1.5.1", True),
-        (">=1.0, <2.dev0", "2.0rc1", False),
-        ("==1.0", "1.0", True),
-        ("what nobody expects", "1.0", True),
-    ],
-)
-def test_ranges_as_uv_prints_them_are_read(ranges: str, version: str, allowed: bool) -> None:
-    assert Dependency(name="lib", ranges=ranges).allows(version) is allowed
-
-
 # Age
 
 

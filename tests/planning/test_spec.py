@@ -323,6 +323,8 @@ PLAIN_INDEX = "https://wheels.example/custom/simple"
         ("12.8.1", ("https://wheels.example/cu128/", PLAIN_INDEX)),
         ("12.9", ("https://wheels.example/cu128/", PLAIN_INDEX)),
         ("13.0", ("https://wheels.example/cu130", PLAIN_INDEX)),
+        ("13", ("https://wheels.example/cu130", PLAIN_INDEX)),
+        ("12", (PLAIN_INDEX,)),
         ("13.2", ("https://wheels.example/cu130", PLAIN_INDEX)),
         ("12.4", (PLAIN_INDEX,)),
         (None, (PLAIN_INDEX,)),
@@ -521,6 +523,39 @@ def test_with_a_configured_index_there_is_no_torch_backend(pip: PipConfig) -> No
 def test_settings_decide_about_source_builds() -> None:
     forbidden = settings(XINFERENCE_VIRTUAL_ENV_ALLOW_SOURCES="0")
     assert not plan(request(), around(settings=forbidden)).allow_source_builds
+
+
+def test_what_pip_and_uv_would_honour_and_a_launch_does_not_is_warned_of() -> None:
+    pip = PipConfig(not_honoured=("no-deps",), variables_not_honoured=("UV_RESOLUTION",))
+    assert plan(request(), around(pip=pip)).warnings == (
+        "pip's setting no-deps is not honoured",
+        "the variable UV_RESOLUTION is not honoured",
+    )
+    # Not where the model wants nothing of it.
+    assert plan(request("no-pip"), around(pip=pip)).warnings == ()
+
+
+def test_elsewhere_than_on_linux_there_is_one_build_of_torch_which_need_not_be_assumed() -> None:
+    python = interpreter(markers={**HOST.interpreter.markers, "sys_platform": "darwin"})
+    planned = plan(request(), around(host=host(), interpreter=python))
+    assert (planned.sources.torch_backend, planned.assumed_backend) == (None, False)
+
+
+def test_an_npu_that_the_operator_tells_of_is_an_accelerator() -> None:
+    here = settings(XINFERENCE_VIRTUAL_ENV_HAS_NPU="1")
+    planned = plan(request(), around(host=host(), settings=here))
+    assert (planned.sources.torch_backend, planned.assumed_backend) == (None, False)
+
+
+def test_of_several_indexes_of_one_family_the_one_for_the_latest_cuda_serves() -> None:
+    urls = [f"https://{name}.example/cu{build}" for name in "ab" for build in (126, 124, 128)]
+    block = {"packages": ["six"], "extra_index_url": [*urls, "https://c.example/cu118"]}
+    asked = request("unknown", virtualenv=block)
+    cuda = replace(HOST, accelerator=Accelerator(has_cuda=True, cuda_version="12.6"))
+    assert plan(asked, around(host=cuda)).sources.extra_index_urls == (
+        "https://a.example/cu126",
+        "https://b.example/cu126",
+    )
 
 
 def test_what_the_host_lacks_is_warned_of() -> None:
