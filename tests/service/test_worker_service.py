@@ -260,3 +260,22 @@ async def test_what_is_brought_ahead_of_need_hurries_when_a_launch_needs_it(
     assert [await ended(service, each) for each in (ahead, needed)] == ["ready", "ready"]
     # Equal launches share one build, whatever their priority.
     assert index.requests.count("GET /files/wick-1.0-py3-none-any.whl") == 1
+
+
+@pytest.mark.uv
+async def test_a_launch_hurries_what_was_brought_ahead_of_need_and_holds_its_key(
+    service: WorkerService, index: Index, tmp_path: Path
+) -> None:
+    for name in ("wick", "shade"):
+        build_wheel(tmp_path / "wheels", name, "1.0")
+    index.hang("/files/wick-*.whl")
+    ahead = service.prepare(asking(index, "wick"), background=True)
+    await asyncio.to_thread(index.wait_for_request, "/files/wick-*.whl")
+    builds = service._launches.builds
+    [brought] = builds.values()
+    needed = service.prepare(asking(index, "shade"))
+    await eventually(lambda: len(builds) == 2)
+    # Else it would wait for all other launches, and the one that needs the key with it.
+    assert not brought.priority.background
+    index.release()
+    assert [await ended(service, each) for each in (ahead, needed)] == ["ready", "ready"]
