@@ -130,6 +130,9 @@ def test_a_launch_is_shown_phase_by_phase_through_deaths_and_returns(
         # The worker has not registered again yet.
         assert time.monotonic() < until, ran.err
     again = watched.until_told(kind="environment", state="ready")
+    while again["value"]["model_engine"] is None:
+        # What was there before is reported when its worker has registered again.
+        again = watched.until_told(kind="environment", state="ready")
     assert again["value"]["model_engine"] == "x"
     watched.process.send_signal(signal.SIGINT)
     assert watched.process.wait(PATIENCE_SECONDS) == 130

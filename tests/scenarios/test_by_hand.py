@@ -25,7 +25,8 @@ from xinference_venv.store.paths import StorePaths
 pytestmark = pytest.mark.uv
 
 # The oldest pip that runs with the Python of these tests, and the newest that there is.
-OLDEST, NEWEST = "pip==20.3.4", "pip"
+OLDEST = "pip==20.3.4" if sys.version_info < (3, 12) else "pip==23.2"
+NEWEST = "pip"
 INSTALLERS = [
     "uv",
     "the pip of Python",

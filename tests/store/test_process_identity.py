@@ -158,7 +158,8 @@ print(*sorted(judged), *sorted(after))
 def test_where_proc_shows_the_pids_of_another_namespace_no_living_process_is_gone() -> None:
     """As `unshare --pid` without a /proc of its own: its pid 7 is another process there."""
     unshare = ("unshare", "--pid", "--fork")
-    if shutil.which("unshare") is None or subprocess.run([*unshare, "true"]).returncode:
+    mounting = [*unshare, "--mount-proc", "true"]
+    if shutil.which("unshare") is None or subprocess.run(mounting).returncode:
         pytest.skip("this system lets us make no namespace of pids")
     command = [sys.executable, "-c", OF_CHILDREN]
     runs = [[*unshare, "--mount-proc", *command], [*unshare, *command]]

@@ -247,7 +247,7 @@ def test_a_command_is_shown_on_one_line_without_secrets_and_not_whole(
     )
     [user] = users_of([old], system.folder).users[old]
     assert "one two" in user.command
-    assert "--api-key **** --hf-token=**** --port 1 --password --flag https://****@host/x" in (
+    assert "--api-key **** --hf-token=**** --port 1 --password --flag https://****@" in (
         user.command
     )
     assert user.command.isprintable()

@@ -83,6 +83,9 @@ def _contexts(place: Place, environment: Mapping[str, str]) -> Iterator[ssl.SSLC
     named = environment.get("SSL_CERT_FILE")
     for file in (named, None) if named else (None,):
         context = ssl.create_default_context(cafile=file)
+        # From Python 3.13 on it refuses authorities without key usage, as companies' own often are
+        # (https://github.com/python/cpython/issues/107361); neither uv nor pip does.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         if place.trusted:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
