@@ -190,13 +190,15 @@ def _built_for(
     """With which of the compiled distributions that it requires it was built, and for which
     versions of NumPy.
     """
+    if not objects[each.name]:
+        return {"built_with": (), "numpy_range": None}
     required = {canonicalize_name(Requirement(text).name) for text in each.requires}
     others: dict[str, set[str]] = {
         name: {path.partition("/")[0].partition(".")[0] for path in files[name].inside}
         for name in required & objects.keys() - {each.name}
         if objects[name]
     }
-    if not objects[each.name] or not others:
+    if not others:
         return {"built_with": (), "numpy_range": None}
     partners = built_with(objects[each.name], others)
     versions = numpy_range(objects[each.name], found[NUMPY].version) if NUMPY in partners else None
