@@ -34,7 +34,8 @@ def layer(names: str, *, above: str = "") -> None:
         LAYERS[name] = below
 
 
-layer("errors")
+layer("sentences")
+layer("errors", above="sentences")
 layer("_util", above="errors")
 layer("settings", above="_util")
 layer("planning", above="settings")

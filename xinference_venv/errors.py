@@ -33,13 +33,19 @@ Every error is built from exactly ``(message, details)``, so it survives picklin
 processes (also as the dynamic subclass that xoscar raises) and a round trip through JSON.
 ``details`` holds plain JSON values: ``hint``, ``phase``, ``host`` and, where uv spoke,
 ``command`` (redacted), ``exit_status`` and ``output`` (the tail of what it printed); ``code`` only
-where it is one that this release does not know.
+where it is one that this release does not know. ``texts`` are message and hint as sentences, for
+front ends that speak other languages (`sentences`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
+
+from xinference_venv.sentences import TEXTS, Sentence, sentence_of
+
+_HINT = "hint"
+_MESSAGE = "message"
 
 
 class VirtualEnvError(Exception):
@@ -49,12 +55,23 @@ class VirtualEnvError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, details: Mapping[str, Any] | None = None) -> None:
-        super().__init__(message, dict(details or {}))
+        all_details = dict(details or {})
+        texts = {
+            key: written
+            for key, text in ((_MESSAGE, message), (_HINT, all_details.get(_HINT)))
+            if (written := _written(text, all_details, key)) is not None
+        }
+        all_details.pop(TEXTS, None)
+        if isinstance(all_details.get(_HINT), str):
+            all_details[_HINT] = str(all_details[_HINT])
+        if texts:
+            all_details[TEXTS] = texts
+        super().__init__(str(message), all_details)
 
     @property
     def message(self) -> str:
         """What happened, in one sentence or a short paragraph."""
-        return str(self.args[0])
+        return _sentence_or_text(str(self.args[0]), self.details, _MESSAGE)
 
     @property
     def details(self) -> dict[str, Any]:
@@ -64,7 +81,9 @@ class VirtualEnvError(Exception):
     @property
     def hint(self) -> str | None:
         """What to do about it, when there is something to say."""
-        return self.details.get("hint")
+        details = self.details
+        hint = details.get(_HINT)
+        return _sentence_or_text(hint, details, _HINT) if isinstance(hint, str) else hint
 
     @property
     def phase(self) -> str | None:
@@ -81,7 +100,23 @@ class VirtualEnvError(Exception):
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `error_from_dict` is the way back."""
         code = self.details.get("code", self.code)
-        return {"code": code, "message": self.message, "details": self.details}
+        return {"code": code, "message": self.args[0], "details": self.details}
+
+
+def _written(text: object, details: Mapping[str, Any], key: str) -> object:
+    """A text of an error as a sentence, if it is one or if `details` have it as one.
+
+    Those of another error, of which this one was made, don't count: they say something else.
+    """
+    if isinstance(text, str) and not isinstance(text, Sentence):
+        text = _sentence_or_text(text, details, key)
+    return text.to_dict() if isinstance(text, Sentence) else None
+
+
+def _sentence_or_text(text: str, details: Mapping[str, Any], key: str) -> str:
+    texts = details.get(TEXTS)
+    written = texts.get(key) if isinstance(texts, Mapping) else None
+    return text if written is None else sentence_of(written, text) or text
 
 
 class InvalidInput(VirtualEnvError):

@@ -15,6 +15,7 @@ from typing import Self, TypeVar
 from xinference_venv._util.humanize import parse_duration, parse_size, quoted
 from xinference_venv._util.names import check_distribution_names, check_version_bounds
 from xinference_venv.errors import InvalidInput, InvalidName, InvalidRequirement
+from xinference_venv.sentences import sentence
 
 WIRE_KEY_VARIABLE = "XOSCAR_AUTH_KEY"
 """xoscar's variable for the key that signs what actors say to each other."""
@@ -231,7 +232,7 @@ class _Variables:
             return None
         if value.lower() in _TRUE_WORDS | _FALSE_WORDS:
             return value.lower() in _TRUE_WORDS
-        raise _invalid(name, value, "1, 0, true, false, yes, no, on and off")
+        raise _invalid(name, value, sentence("1, 0, true, false, yes, no, on and off"))
 
     def integer(self, name: str, *, default: int, maximum: int) -> int:
         value = self.text(name)
@@ -239,7 +240,7 @@ class _Variables:
             return default
         if value.isascii() and value.isdigit() and len(value) <= 9 and 1 <= int(value) <= maximum:
             return int(value)
-        raise _invalid(name, value, f"whole numbers from 1 to {maximum}")
+        raise _invalid(name, value, sentence("whole numbers from 1 to {maximum}", maximum=maximum))
 
     def path(self, name: str) -> str | None:
         value = self.text(name)
@@ -254,14 +255,16 @@ class _Variables:
         found = tuple(each.strip().lower() for each in value.split(",") if each.strip())
         if all(_HOST.fullmatch(each) for each in found):
             return found
-        raise _invalid(name, value, "names or addresses of hosts, separated by commas")
+        raise _invalid(name, value, sentence("names or addresses of hosts, separated by commas"))
 
     def names(self, name: str) -> tuple[str, ...]:
         value = self.text(name) or ""
         try:
             return check_distribution_names(filter(None, re.split(r"[,\s]+", value)))
         except InvalidName as error:
-            raise _invalid(name, value, "names of distributions, separated by commas") from error
+            raise _invalid(
+                name, value, sentence("names of distributions, separated by commas")
+            ) from error
 
     def bounds(self, name: str) -> tuple[str, ...]:
         value = self.text(name) or ""
@@ -297,10 +300,12 @@ class _Variables:
 def _default_home(home_directory: str | None) -> str:
     if home_directory is None:
         raise InvalidInput(
-            "This user has no home directory that may be written to, so there is no place for"
-            " environments",
+            sentence(
+                "This user has no home directory that may be written to, so there is no"
+                " place for environments"
+            ),
             {
-                "hint": "Let XINFERENCE_HOME name a folder that this user may write to.",
+                "hint": sentence("Let XINFERENCE_HOME name a folder that this user may write to."),
                 "variable": "XINFERENCE_HOME",
             },
         )
@@ -313,12 +318,16 @@ def _virtualenv_dir(home: str) -> str:
 
 def _absolute(name: str, value: str) -> str:
     if not value.startswith("/") or not value.isprintable():
-        raise _invalid(name, value, "absolute paths")
+        raise _invalid(name, value, sentence("absolute paths"))
     return value.rstrip("/") or "/"
 
 
 def _invalid(name: str, value: str, allowed: str) -> InvalidInput:
     return InvalidInput(
-        f"Invalid value {quoted(value, 200)} of the environment variable {name}",
-        {"hint": f"Allowed: {allowed}.", "variable": name},
+        sentence(
+            "Invalid value {value} of the environment variable {name}",
+            value=quoted(value, 200),
+            name=name,
+        ),
+        {"hint": sentence("Allowed: {allowed}.", allowed=allowed), "variable": name},
     )

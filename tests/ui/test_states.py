@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,13 +81,50 @@ def test_errors_and_progress_are_in_the_language_of_the_page(
     page.open()
     page.choose("#language", "zh")
     page.open("jobs", text="impossible")
-    page.wait(lambda: page.rows() and page.rows()[0][4] == "依赖要求无解")
+    # What uv says stays as it is.
+    page.wait(lambda: page.rows() and "依赖要求无解" in page.rows()[0][4])
     page.open("job", id=job, model="impossible")
     page.shows("依赖要求无解", ".notice.bad")
     page.shows("请要求其他版本", ".notice.bad")
     # What uv says stays as it is, and is marked as English.
-    assert page.one(".notice.bad .words").get_attribute("lang") == "en"
+    assert page.one(".notice.bad .words span").get_attribute("lang") == "en"
     assert "--inherit" not in page.text(".notice.bad")
+
+
+def test_what_the_server_says_is_chinese_with_what_it_speaks_of(
+    page: Browser, running: Cluster
+) -> None:
+    job = running.launch("fine", "lantern==1.0")
+    page.open()
+    page.choose("#language", "zh")
+    # An error of a request, with the values of this one.
+    page.open("launch", model="fine")
+    page.one("#launch-own").click()
+    page.type("#launch-packages", "lantern @ nowhere")
+    page.wait(
+        lambda: "无效的依赖要求 'lantern @ nowhere'：其 URL 没有协议。允许" in page.text("form")
+    )
+    page.type("#launch-packages", "lantern==1.0")
+    page.type("#launch-python", "3.77")
+    page.one("#launch-start").click()
+    page.shows("此主机没有 Python 3.77；已找到：", ".notice.bad")
+    page.shows("请选择其中之一、安装它，或设置", ".notice.bad")
+    page.open("job", id=job, model="fine")
+    page.wait(lambda: page.all("details.log summary"))
+    page.script("for (const each of document.querySelectorAll('details')) each.open = true")
+    page.shows("fine 在排队", ".events")
+    # The doctor, whose findings and hints are many.
+    page.open("doctor")
+    page.wait(lambda: len(page.all(".card")) >= 3)
+    page.script("for (const each of document.querySelectorAll('details')) each.open = true")
+    page.shows("只有此用户可以写入")
+    page.shows("主机的软件包")
+    sentences = page.script(
+        "return [...document.querySelectorAll('.card dd, .card .notice p')].map((e) => e.innerText)"
+    )
+    # What is left are names, versions, paths and commands.
+    english = re.compile("[a-z]{2,} [a-z]{2,} [a-z]{2,}")
+    assert [each for each in sentences if english.search(each)] == []
 
 
 def test_the_history_draws_disk_launches_and_phases(page: Browser, running: Cluster) -> None:

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from xinference_venv._util.redact import redact_text
 from xinference_venv.errors import InvalidInput
+from xinference_venv.sentences import sentence
 
 _SIZE_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _SIZE_FACTORS = {
@@ -55,7 +56,7 @@ def duration_text(seconds: float) -> str:
 
 def counted(number: int, what: str) -> str:
     """A number with its noun, in the plural where it has to be."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    return sentence(f"{{count}} {what}" if number == 1 else f"{{count}} {what}s", count=number)
 
 
 def printable(name: str) -> str:
@@ -82,8 +83,12 @@ def parse_size(text: str) -> int:
     factor = None if found is None else _SIZE_FACTORS.get(found[2].lower())
     if found is None or factor is None:
         raise InvalidInput(
-            f"Invalid size {quoted(text)}",
-            {"hint": "Allowed: a number of bytes, or one with a unit as in 500GB, 20GiB or 1.5TB."},
+            sentence("Invalid size {text}", text=quoted(text)),
+            {
+                "hint": sentence(
+                    "Allowed: a number of bytes, or one with a unit as in 500GB, 20GiB or 1.5TB."
+                )
+            },
         )
     return int(Fraction(found[1]) * factor)
 
@@ -103,8 +108,12 @@ def parse_duration(text: str) -> float:
         place = found.end()
     if place < len(text) or not text:
         raise InvalidInput(
-            f"Invalid duration {quoted(text)}",
-            {"hint": "Allowed: numbers with the units w, d, h, min and s, as in 30d or 1h 30min."},
+            sentence("Invalid duration {text}", text=quoted(text)),
+            {
+                "hint": sentence(
+                    "Allowed: numbers with the units w, d, h, min and s, as in 30d or 1h 30min."
+                )
+            },
         )
     return float(seconds)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from xinference_venv._util.humanize import quoted
 from xinference_venv.errors import InvalidName, InvalidPythonVersion, InvalidRequirement
+from xinference_venv.sentences import sentence
 
 MAX_NAME_BYTES = 255  # a name becomes a directory's name, and this is what file systems allow
 _PYTHON_VERSION = re.compile(r"3\.(0|[1-9][0-9]{0,2})(\.(0|[1-9][0-9]{0,2}))?")
@@ -26,8 +27,12 @@ def check_distribution_names(names: Iterable[str]) -> tuple[str, ...]:
             checked.append(str(canonicalize_name(name, validate=True)))
         except InvalidPackageName:
             raise InvalidName(
-                f"Invalid distribution name {quoted(name)}",
-                {"hint": "Allowed are letters, digits and, between them, '-', '_' and '.'."},
+                sentence("Invalid distribution name {name}", name=quoted(name)),
+                {
+                    "hint": sentence(
+                        "Allowed are letters, digits and, between them, '-', '_' and '.'."
+                    )
+                },
             ) from None
     return tuple(dict.fromkeys(checked))
 
@@ -50,8 +55,8 @@ def check_version_bounds(lines: Iterable[str]) -> tuple[str, ...]:
             requirement = None
         if requirement is None or requirement.url is not None:
             raise InvalidRequirement(
-                f"Invalid bound {quoted(line)}",
-                {"hint": "Allowed is a name with versions, like setuptools<81."},
+                sentence("Invalid bound {line}", line=quoted(line)),
+                {"hint": sentence("Allowed is a name with versions, like setuptools<81.")},
             )
         checked.append(str(requirement))
     return tuple(dict.fromkeys(checked))
@@ -64,7 +69,11 @@ def check_python_version(value: object) -> str:
     """
     if not isinstance(value, str) or not _PYTHON_VERSION.fullmatch(value):
         raise InvalidPythonVersion(
-            f"Invalid Python version {quoted(value)}",
-            {"hint": "Allowed are MAJOR.MINOR and MAJOR.MINOR.PATCH of Python 3, like 3.11."},
+            sentence("Invalid Python version {value}", value=quoted(value)),
+            {
+                "hint": sentence(
+                    "Allowed are MAJOR.MINOR and MAJOR.MINOR.PATCH of Python 3, like 3.11."
+                )
+            },
         )
     return value

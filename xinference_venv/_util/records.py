@@ -21,6 +21,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, TypeVar, cast
 
 from xinference_venv.errors import InvalidRecord, VirtualEnvError
+from xinference_venv.sentences import TEXTS, Sentence, sentence_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -75,7 +76,7 @@ class Record:
     hint allows it. Understood are strings, integers, finite numbers, booleans, bytes (as base64),
     enumerations, other records, ``X | None``, ``tuple[X, ...]``, ``Mapping[str, X]`` and
     ``object``, which is left as it is. A record may be generic: ``Gathered[Lease]`` is read as
-    such.
+    such. A string that is a `Sentence` is written as its text, and under ``texts`` as a sentence.
     """
 
     __slots__ = ()
@@ -100,9 +101,12 @@ class Record:
             if field.write is not None and value is not None:
                 value = field.write(value)
             if field.is_inline:
+                _add_texts(written, value.pop(TEXTS, {}))
                 written.update(value)
             else:
                 written[field.name] = value
+                if field.is_text and (texts := _write_texts(value)) is not None:
+                    _add_texts(written, {field.name: texts})
         return written
 
     @classmethod
@@ -192,6 +196,7 @@ class _Field:
     name: str
     is_inline: bool
     has_default: bool
+    is_text: bool
     read: _Reader
     write: _Writer | None
 
@@ -215,6 +220,7 @@ def _find_fields(cls: type[Record], arguments: tuple[object, ...] = ()) -> tuple
             is_inline=is_inline(each),
             has_default=each.default is not dataclasses.MISSING
             or each.default_factory is not dataclasses.MISSING,
+            is_text=_inner_of(hints[each.name]) in (str, tuple[str, ...]),
             read=each.metadata.get(_READ) or _reader(hints[each.name]),
             write=_writer(hints[each.name]),
         )
@@ -257,9 +263,34 @@ def _read_record(cls: type[Record], fields: tuple[_Field, ...], data: object) ->
                 values[field.name] = field.read(value)
             except Misplaced as error:
                 raise error.inside(f".{field.name}") from None
+    if isinstance(texts := data.get(TEXTS), Mapping):
+        for field in fields:
+            if field.is_text and field.name in texts and field.name in values:
+                values[field.name] = _read_texts(values[field.name], texts[field.name])
     record = cls(**values)
     record.check_record()
     return record
+
+
+def _write_texts(value: object) -> Plain:
+    """The sentences of a text, or of texts that have any; None of all else."""
+    if isinstance(value, list):
+        if not any(type(each) is Sentence for each in value):
+            return None
+        return [_write_texts(each) for each in value]
+    return cast(Plain, value.to_dict()) if type(value) is Sentence else None
+
+
+def _add_texts(written: dict[str, Plain], more: Mapping[str, Plain]) -> None:
+    if more:
+        written[TEXTS] = {**cast("dict[str, Plain]", written.get(TEXTS, {})), **more}
+
+
+def _read_texts(value: object, written: object) -> object:
+    """A text, or texts, as the sentences that they are; what says something else is ignored."""
+    if isinstance(value, tuple) and isinstance(written, list) and len(value) == len(written):
+        return tuple(map(_read_texts, value, written))
+    return (sentence_of(written, value) if isinstance(value, str) else None) or value
 
 
 def _check_version(cls: type[Record], data: Mapping[str, object]) -> None:

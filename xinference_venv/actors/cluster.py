@@ -20,6 +20,7 @@ from xinference_venv.actors.wire_key import ensure_key, require_key
 from xinference_venv.actors.worker import VirtualEnvWorkerActor
 from xinference_venv.errors import InvalidInput
 from xinference_venv.inventory.cluster_state import HEARTBEAT_SECONDS
+from xinference_venv.sentences import sentence
 from xinference_venv.service.open_uv import open_uv
 from xinference_venv.service.places import find_places
 from xinference_venv.store.store import Store
@@ -170,11 +171,18 @@ async def _pool(address: str) -> AsyncIterator[Any]:
         known = error.errno is None or error.errno in _NO_ADDRESS_OF_OURS
         if not known and not isinstance(error, socket.gaierror):
             raise
-        hint = "allowed is an address of this machine, with a port that is free"
+        hint = sentence("allowed is an address of this machine, with a port that is free")
         if "AF_UNIX" in str(error):
-            hint = "name a short folder of your own in XOSCAR_DIR, where xoscar keeps its sockets"
+            hint = sentence(
+                "name a short folder of your own in XOSCAR_DIR, where xoscar keeps its sockets"
+            )
         raise InvalidInput(
-            f"can't listen at {address}: {error.strerror or error}", {"hint": hint}
+            sentence(
+                "can't listen at {address}: {error}",
+                address=address,
+                error=error.strerror or error,
+            ),
+            {"hint": hint},
         ) from error
     try:
         yield pool

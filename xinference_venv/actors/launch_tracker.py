@@ -42,6 +42,7 @@ from xinference_venv.inventory.replicas import (
 )
 from xinference_venv.inventory.reports import JobReport, JobSummary, Participants
 from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.sentences import sentence
 
 _POLL_SECONDS = 20.0
 _ANSWER_SECONDS = 5.0
@@ -344,8 +345,8 @@ class ClusterLaunches:
                 self._follow(job_id, knowing[0].members, knowing[0].require, {}, found=True)
             elif not await self._workers.may_return():
                 raise UnknownJob(
-                    f"there is no job {job_id!r}",
-                    {"hint": "it ended long ago, or all its workers were restarted"},
+                    sentence("there is no job {job_id}", job_id=repr(job_id)),
+                    {"hint": sentence("it ended long ago, or all its workers were restarted")},
                 )
         return self._launches[job_id]
 

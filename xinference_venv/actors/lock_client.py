@@ -21,6 +21,7 @@ from xinference_venv.inventory.replicas import LockSource
 from xinference_venv.inventory.reports import LockAnswer
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.sentences import sentence
 
 _POLL_SECONDS = 20.0
 _ANSWER_SECONDS = 5.0
@@ -42,13 +43,19 @@ class LockSources:
         Raises the `ResolutionFailed` of a source: equal hosts would fail alike.
         """
         for source in self.sources:
-            say(f"asking the worker at {source.address} for its lock")
+            say(sentence("asking the worker at {address} for its lock", address=source.address))
             try:
                 return await self._lock_of(source)
             except ResolutionFailed:
                 raise
             except VirtualEnvError as error:
-                say(f"the worker at {source.address} has no lock to give: {error}")
+                say(
+                    sentence(
+                        "the worker at {address} has no lock to give: {error}",
+                        address=source.address,
+                        error=error,
+                    )
+                )
         return None
 
     async def _lock_of(self, source: LockSource) -> EnvLock:

@@ -32,6 +32,7 @@ from xinference_venv.errors import (
     error_from_dict,
 )
 from xinference_venv.inventory.failure import Failure
+from xinference_venv.sentences import sentence
 from xinference_venv.service.phases import store_error
 
 SUPERVISOR_UID = "xinference_venv_supervisor"
@@ -66,7 +67,11 @@ async def within(deadline: float, work: Awaitable[_T], what: str) -> _T:
         raise
     if not done:
         _abandon(task)
-        raise DeadlineExceeded(f"{what} did not answer within {deadline:g} s")
+        raise DeadlineExceeded(
+            sentence(
+                "{what} did not answer within {deadline} s", what=what, deadline=f"{deadline:g}"
+            )
+        )
     return task.result()
 
 
@@ -84,8 +89,14 @@ async def probe(address: str, what: str) -> None:
         async with asyncio.timeout(PROBE_SECONDS):
             _, writer = await asyncio.open_connection(host, int(port))
     except (OSError, TimeoutError) as error:
-        why = "no answer" if isinstance(error, TimeoutError) else str(error.strerror or error)
-        raise WorkerUnavailable(f"{what} can't be reached: {why}") from None
+        why = (
+            sentence("no answer")
+            if isinstance(error, TimeoutError)
+            else str(error.strerror or error)
+        )
+        raise WorkerUnavailable(
+            sentence("{what} can't be reached: {why}", what=what, why=why)
+        ) from None
     writer.close()
     with suppress(OSError):
         await writer.wait_closed()
@@ -128,8 +139,12 @@ class Callee:
             raise error_from_dict(error.to_dict()) from error
         except (ConnectionError, EOFError, xo.ServerClosed, xo.ActorNotExist) as error:
             raise WorkerUnavailable(
-                f"{self.what} closed the connection while it was asked: {error}",
-                {"hint": "if it still runs: is XOSCAR_AUTH_KEY the same on both sides?"},
+                sentence(
+                    "{what} closed the connection while it was asked: {error}",
+                    what=self.what,
+                    error=error,
+                ),
+                {"hint": sentence("if it still runs: is XOSCAR_AUTH_KEY the same on both sides?")},
             ) from error
         if self.keep:
             self._kept = reference
@@ -289,7 +304,12 @@ async def _called(
 def _of_another_release(message: str) -> IncompatibleVersion:
     return IncompatibleVersion(
         message,
-        {"hint": f"release {version('xinference_venv')} runs there; install the same on both"},
+        {
+            "hint": sentence(
+                "release {value} runs there; install the same on both",
+                value=version("xinference_venv"),
+            )
+        },
     )
 
 

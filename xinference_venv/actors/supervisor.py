@@ -50,6 +50,7 @@ from xinference_venv.planning.catalog import ListedModel
 from xinference_venv.planning.host import Interpreter
 from xinference_venv.planning.relay import Neighbour, WheelFile
 from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.sentences import sentence
 from xinference_venv.service.collect_metrics import measures_of_supervisor
 
 _PLAN_SECONDS = 3600.0
@@ -133,7 +134,11 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
         chosen = self._workers.cluster.choose(list(workers), count, now())
         if require is not None and not 1 <= require <= len(chosen):
             raise InvalidInput(
-                f"{require} ready workers are required, of {len(chosen)} that are chosen"
+                sentence(
+                    "{require} ready workers are required, of {chosen_count} that are chosen",
+                    require=require,
+                    chosen_count=len(chosen),
+                )
             )
         if len(self._workers.cluster.members) == 1:
             [member] = chosen
@@ -472,7 +477,12 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
         while address not in cluster.members:
             if not await self._workers.may_return():
                 raise UnknownJob(
-                    f"there is no job {job!r}",
-                    {"hint": f"its worker is not registered; workers are: {cluster.listed}"},
+                    sentence("there is no job {job}", job=repr(job)),
+                    {
+                        "hint": sentence(
+                            "its worker is not registered; workers are: {listed}",
+                            listed=cluster.listed,
+                        )
+                    },
                 )
         return cluster.members[address]

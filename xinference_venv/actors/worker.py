@@ -52,6 +52,7 @@ from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.relay import WheelFile, WheelPart
 from xinference_venv.planning.remote_question import HostQuestion
 from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.sentences import sentence
 from xinference_venv.service.worker_service import WorkerService
 from xinference_venv.settings import Settings
 from xinference_venv.store.store import Store
@@ -279,8 +280,12 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         """Call a method for a caller that means this very incarnation; see `rpc.answer`."""
         if incarnation != self._incarnation:
             error = WorkerUnavailable(
-                f"the worker at {self.address} was restarted",
-                {"hint": "the request was for the process before the restart; send it again"},
+                sentence("the worker at {address} was restarted", address=self.address),
+                {
+                    "hint": sentence(
+                        "the request was for the process before the restart; send it again"
+                    )
+                },
             )
             return rpc.Answer(error=Failure.of(error)).to_dict()
         return await rpc.answer(self, WorkerProtocol, method, arguments, named, where=self.address)

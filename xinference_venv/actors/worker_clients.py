@@ -33,6 +33,7 @@ from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.gathered import Gathered, UnreachableWorker
 from xinference_venv.observability import metrics
 from xinference_venv.observability.registry import MetricRegistry
+from xinference_venv.sentences import sentence
 from xinference_venv.service.collect_metrics import timed_question
 
 ASK_SECONDS = 30.0
@@ -101,7 +102,8 @@ class WorkerClients:
         member = self.cluster.members.get(address)
         if member is None:
             raise NotFound(
-                f"there is no worker at {address!r}", {"hint": f"there are: {self.cluster.listed}"}
+                sentence("there is no worker at {address}", address=repr(address)),
+                {"hint": sentence("there are: {listed}", listed=self.cluster.listed)},
             )
         return self.of(member, deadline=deadline)
 

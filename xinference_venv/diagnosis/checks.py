@@ -15,6 +15,7 @@ from xinference_venv._util.humanize import counted, duration_text
 from xinference_venv._util.records import Record
 from xinference_venv.errors import VirtualEnvError
 from xinference_venv.inventory.gathered import Gathered
+from xinference_venv.sentences import joined, sentence
 
 CLOCK_SECONDS = 60.0
 """A clock that is further off than this gets a warning."""
@@ -93,24 +94,40 @@ def cluster_checks(diagnoses: Sequence[Diagnosis], sent: float) -> list[Check]:
         releases[each.release].append(str(each.worker_address))
     off = {where: offset for where, offset in offsets.items() if abs(offset) > CLOCK_SECONDS}
     differences = [
-        f"{where} is {duration_text(abs(offset))} {'ahead' if offset > 0 else 'behind'}"
+        sentence("{where} is {time} ahead", where=where, time=duration_text(offset))
+        if offset > 0
+        else sentence("{where} is {time} behind", where=where, time=duration_text(-offset))
         for where, offset in sorted(off.items())
     ]
     return [
         warning(
             "clocks",
-            f"compared with the supervisor's host {', '.join(differences)}",
-            "set the clocks (NTP): ages and times of different hosts can't be compared",
+            sentence(
+                "compared with the supervisor's host {differences}",
+                differences=joined(differences, ", "),
+            ),
+            sentence("set the clocks (NTP): ages and times of different hosts can't be compared"),
         )
         if differences
-        else ok("clocks", f"{counted(len(offsets), 'host')} within a minute of the supervisor's"),
+        else ok(
+            "clocks",
+            sentence(
+                "{offsets} within a minute of the supervisor's",
+                offsets=counted(len(offsets), "host"),
+            ),
+        ),
         warning(
             "releases",
-            "; ".join(f"{release} on {', '.join(on)}" for release, on in sorted(releases.items())),
-            "they work together, each as far as it can; upgrade the others when you can",
+            joined(
+                sentence("{release} on {workers}", release=release, workers=", ".join(on))
+                for release, on in sorted(releases.items())
+            ),
+            sentence("they work together, each as far as it can; upgrade the others when you can"),
         )
         if len(releases) > 1
-        else ok("releases", f"{', '.join(releases) or 'none'} everywhere"),
+        else ok(
+            "releases", sentence("{releases} everywhere", releases=", ".join(releases) or "none")
+        ),
     ]
 
 
@@ -123,4 +140,5 @@ def worst(checks: Iterable[Check]) -> Verdict:
 def some(sentences: Sequence[str]) -> str:
     """The first of many sentences, and how many more there are."""
     more = len(sentences) - _SHOWN
-    return "; ".join(sentences[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+    shown = joined(sentences[:_SHOWN])
+    return sentence("{shown}; and {count} more", shown=shown, count=more) if more > 0 else shown

@@ -53,6 +53,7 @@ from xinference_venv.inventory.lease import Holder
 from xinference_venv.planning.host import Accelerator, HostFacts
 from xinference_venv.planning.index_answers import places_of
 from xinference_venv.planning.sources import combine_sources
+from xinference_venv.sentences import sentence
 from xinference_venv.service.host_facts import pip_config_of
 from xinference_venv.service.index_probe import answers_of
 from xinference_venv.service.open_uv import needed_versions, uv_environment
@@ -127,7 +128,9 @@ def _settings(ambient: Mapping[str, str]) -> tuple[Settings, list[Check]]:
                 # There is no place for a home: all else can still be looked at.
                 variables[name] = NO_HOME
         else:
-            return settings, checks or [ok("settings", "the environment variables can be read")]
+            return settings, checks or [
+                ok("settings", sentence("the environment variables can be read"))
+            ]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,7 +183,14 @@ class _Host:
             os.access(each, os.W_OK) for each in interpreter.search_path
         )
         return [
-            ok("host python", f"{interpreter.version} at {interpreter.executable}"),
+            ok(
+                "host python",
+                sentence(
+                    "{version} at {executable}",
+                    version=interpreter.version,
+                    executable=interpreter.executable,
+                ),
+            ),
             *conflict_checks(host),
             bytecode_check(host, found, kept=kept),
             xoscar_check(host, needed_versions("xoscar")),
@@ -204,8 +214,12 @@ class _Host:
         asked = list(zip(places, answers, strict=True))
         checks = [index_check(place, answer) for place, answer in asked]
         if not any(place.what == "index" for place in places):
-            why = "offline: no public index" if self.settings.offline_install else "no index"
-            checks.append(ok("index", f"{why} is configured"))
+            why = (
+                sentence("offline: no public index")
+                if self.settings.offline_install
+                else sentence("no index")
+            )
+            checks.append(ok("index", sentence("{why} is configured", why=why)))
         ahead = {place.host: answer.ahead for place, answer in asked if answer.ahead is not None}
         return [*checks, clock_check(ahead)]
 
@@ -225,7 +239,12 @@ class _Host:
     def store(self) -> list[Check]:
         """Whether what is there is whole, and who holds it."""
         if not (self._root / "store").is_dir():
-            return [ok("environments", f"there are no environments yet below {self._root}")]
+            return [
+                ok(
+                    "environments",
+                    sentence("there are no environments yet below {root}", root=self._root),
+                )
+            ]
         try:
             store = Store.open(self._root)
             broken = broken_at_a_glance(store)

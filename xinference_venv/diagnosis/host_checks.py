@@ -16,6 +16,7 @@ from packaging.version import Version
 from xinference_venv._util.humanize import counted, duration_text, quoted, size_text
 from xinference_venv.diagnosis.checks import CLOCK_SECONDS, Check, failed, ok, some, warning
 from xinference_venv.planning.host import HostFacts
+from xinference_venv.sentences import joined, sentence
 from xinference_venv.store.drop_in import EXTENSION, EXTENSIONS_VARIABLE, RunningXinference
 from xinference_venv.store.file_system import FileSystem
 from xinference_venv.store.host.compiled import Uncompiled
@@ -45,7 +46,7 @@ class ProbedHome:
     cache: str | None = None
 
 
-_ELSEWHERE = "put XINFERENCE_HOME on another file system, best a local one"
+_ELSEWHERE = sentence("put XINFERENCE_HOME on another file system, best a local one")
 
 
 def file_system_checks(found: ProbedHome, cache: str) -> list[Check]:
@@ -54,32 +55,47 @@ def file_system_checks(found: ProbedHome, cache: str) -> list[Check]:
         return [
             failed(
                 "home",
-                f"nothing can be made in {found.place}: {found.writable}",
-                "let this user write there, or name another folder in XINFERENCE_HOME",
+                sentence(
+                    "nothing can be made in {place}: {writable}",
+                    place=found.place,
+                    writable=found.writable,
+                ),
+                sentence("let this user write there, or name another folder in XINFERENCE_HOME"),
             )
         ]
     faults = found.tried.faults
     checks = [
-        failed("home", f"{found.place}: {'; '.join(faults)}", _ELSEWHERE)
+        failed(
+            "home",
+            sentence("{place}: {faults}", place=found.place, faults=joined(faults)),
+            _ELSEWHERE,
+        )
         if faults
-        else ok("home", f"locks, links and programs work at {found.place}"),
-        ok("file system", "; ".join(_ways(found.tried))),
+        else ok("home", sentence("locks, links and programs work at {place}", place=found.place)),
+        ok("file system", joined(_ways(found.tried))),
     ]
     if found.tried.ignores_case:
         checks.append(
             warning(
                 "case",
-                f"{found.place} takes names in upper and lower case for one",
-                f"packages with files that differ in case alone break: {_ELSEWHERE}",
+                sentence("{place} takes names in upper and lower case for one", place=found.place),
+                sentence(
+                    "packages with files that differ in case alone break: {elsewhere}",
+                    elsewhere=_ELSEWHERE,
+                ),
             )
         )
     checks.append(
-        ok("uv cache", f"files of {cache} can be linked to environments")
+        ok("uv cache", sentence("files of {cache} can be linked to environments", cache=cache))
         if found.cache is None
         else warning(
             "uv cache",
-            f"files of {cache} can't be linked to environments, so each gets copies: {found.cache}",
-            "let UV_CACHE_DIR name a folder on the file system of the home, or unset it",
+            sentence(
+                "files of {cache} can't be linked to environments, so each gets copies: {cache_2}",
+                cache=cache,
+                cache_2=found.cache,
+            ),
+            sentence("let UV_CACHE_DIR name a folder on the file system of the home, or unset it"),
         )
     )
     return checks
@@ -87,45 +103,62 @@ def file_system_checks(found: ProbedHome, cache: str) -> list[Check]:
 
 def _ways(tried: FileSystem) -> Iterator[str]:
     """How files and folders are moved, shared and deleted on a file system."""
-    yield tried.kind or "an unknown file system"
+    yield tried.kind or sentence("an unknown file system")
     yield (
-        "folders are renamed; those of image layers are copied, or deleted in place"
+        sentence("folders are renamed; those of image layers are copied, or deleted in place")
         if tried.has_layers
-        else "folders are renamed"
+        else sentence("folders are renamed")
     )
     if tried.exchange is not None:
-        yield f"a folder is exchanged by three renames ({tried.exchange})"
+        yield sentence(
+            "a folder is exchanged by three renames ({exchange})", exchange=tried.exchange
+        )
     if tried.hard_links is None:
-        yield "files are shared by hard links"
+        yield sentence("files are shared by hard links")
     elif tried.reflinks is None:
-        yield f"files share blocks ({tried.hard_links})"
+        yield sentence("files share blocks ({hard_links})", hard_links=tried.hard_links)
     else:
-        yield f"files are copied, and links to large ones made ({tried.hard_links})"
+        yield sentence(
+            "files are copied, and links to large ones made ({hard_links})",
+            hard_links=tried.hard_links,
+        )
     if tried.keeps_deleted:
-        yield "files that are deleted while open stay until they are closed, then in the trash"
+        yield sentence(
+            "files that are deleted while open stay until they are closed, then in the trash"
+        )
     if not tried.keeps_modes:
-        yield "permissions are not kept, so files are not protected from being changed"
+        yield sentence("permissions are not kept, so files are not protected from being changed")
 
 
 def inodes_check(place: str, free: int | None) -> Check:
     """Of how many more files the file system of a place can hold; None is no limit."""
     if free is None:
-        return ok("free inodes", f"no limit at {place}")
-    found = f"{free} more files fit at {place}"
-    hint = "delete some, or put XINFERENCE_HOME on a file system with more inodes (`df -i`)"
+        return ok("free inodes", sentence("no limit at {place}", place=place))
+    found = sentence("{free} more files fit at {place}", free=free, place=place)
+    hint = sentence(
+        "delete some, or put XINFERENCE_HOME on a file system with more inodes (`df -i`)"
+    )
     if free < NO_INODES:
         return failed("free inodes", found, hint)
     if free < _FEW_INODES:
-        return warning("free inodes", f"{found}: a torch of its own takes 20,000 and more", hint)
+        return warning(
+            "free inodes",
+            sentence("{found}: a torch of its own takes 20,000 and more", found=found),
+            hint,
+        )
     return ok("free inodes", found)
 
 
 def quota_check(place: str, left: int | None) -> Check:
     """Of what a quota leaves at a place; None where it leaves more than environments take."""
     if left is None:
-        return ok("quota", f"no quota was found at {place}")
-    found = f"a quota leaves about {size_text(left)} at {place}, whatever else is free"
-    hint = "have it raised, or put XINFERENCE_HOME elsewhere"
+        return ok("quota", sentence("no quota was found at {place}", place=place))
+    found = sentence(
+        "a quota leaves about {left} at {place}, whatever else is free",
+        left=size_text(left),
+        place=place,
+    )
+    hint = sentence("have it raised, or put XINFERENCE_HOME elsewhere")
     return (failed if left < _NO_BYTES else warning)("quota", found, hint)
 
 
@@ -135,29 +168,44 @@ def uv_check(path: str, output: str, wanted: SpecifierSet) -> Check:
     if version is None:
         return failed(
             "uv",
-            f"{path} is no uv: asked for its version, it says {quoted(output)}",
-            "correct XOSCAR_UV_PATH, or unset it to use the uv package's own",
+            sentence(
+                "{path} is no uv: asked for its version, it says {output}",
+                path=path,
+                output=quoted(output),
+            ),
+            sentence("correct XOSCAR_UV_PATH, or unset it to use the uv package's own"),
         )
-    found = f"uv {version} at {path}"
+    found = sentence("uv {version} at {path}", version=version, path=path)
     if not wanted.contains(version, prereleases=True):
         return failed(
-            "uv", f"{found}, but {wanted} is needed", "install a newer uv, or unset XOSCAR_UV_PATH"
+            "uv",
+            sentence("{found}, but {wanted} is needed", found=found, wanted=wanted),
+            sentence("install a newer uv, or unset XOSCAR_UV_PATH"),
         )
     return ok("uv", found)
 
 
 def python_check(found: Collection[str], *, downloads: bool) -> Check:
     """Of the versions of Python that uv finds; `downloads`: uv may fetch another one."""
-    versions = ", ".join(sorted(found, key=Version)) or "none"
-    more = "; uv may download others" if downloads else ""
+    versions = ", ".join(sorted(found, key=Version)) or sentence("none")
     if not found and not downloads:
         return warning(
             "pythons",
-            "uv finds no interpreter on this host",
-            "install one, or let uv download it with XINFERENCE_VIRTUAL_ENV_PYTHON_DOWNLOADS=1;"
-            " models that ask for no version use the host's interpreter",
+            sentence("uv finds no interpreter on this host"),
+            sentence(
+                "install one, or let uv download it with"
+                " XINFERENCE_VIRTUAL_ENV_PYTHON_DOWNLOADS=1; models that ask for no"
+                " version use the host's interpreter"
+            ),
         )
-    return ok("pythons", f"{versions}{more}")
+    return ok(
+        "pythons",
+        (
+            sentence("{versions}; uv may download others", versions=versions)
+            if downloads
+            else versions
+        ),
+    )
 
 
 def conflict_checks(host: HostFacts) -> list[Check]:
@@ -173,19 +221,31 @@ def conflict_checks(host: HostFacts) -> list[Check]:
     checks = [
         warning(
             "host packages",
-            f"{counted(len(conflicts), 'contradiction')} among {total}: {some(conflicts)}",
-            "what is broken on the host is broken in models that inherit it: fix it there"
-            f" (`{host.interpreter.executable} -m pip check`), or launch with --inherit exact",
+            sentence(
+                "{conflicts} among {total}: {conflicts_2}",
+                conflicts=counted(len(conflicts), "contradiction"),
+                total=total,
+                conflicts_2=some(conflicts),
+            ),
+            sentence(
+                "what is broken on the host is broken in models that inherit it: fix it"
+                " there (`{executable} -m pip check`), or launch with --inherit exact",
+                executable=host.interpreter.executable,
+            ),
         )
         if conflicts
-        else ok("host packages", f"{total}, which fit together")
+        else ok("host packages", sentence("{total}, which fit together", total=total))
     ]
     if host.skipped:
         checks.append(
             warning(
                 "host metadata",
-                f"{counted(len(host.skipped), 'thing')} can't be read: {some(host.skipped)}",
-                "what can't be read is not inherited: reinstall these packages",
+                sentence(
+                    "{skipped} can't be read: {skipped_2}",
+                    skipped=counted(len(host.skipped), "thing"),
+                    skipped_2=some(host.skipped),
+                ),
+                sentence("what can't be read is not inherited: reinstall these packages"),
             )
         )
     return checks
@@ -197,21 +257,34 @@ def bytecode_check(host: HostFacts, found: Sequence[Uncompiled], *, kept: bool) 
     `found` are the packages without bytecode, the largest first.
     """
     if not found:
-        return ok("host bytecode", "the packages of the host are compiled")
+        return ok("host bytecode", sentence("the packages of the host are compiled"))
     seconds = sum(each.size_bytes for each in found) * _COMPILING_SECONDS
     names = some([f"{each.name} ({counted(each.sources, 'source')})" for each in found])
     again = (
-        "the first start of a model compiles what it imports of them"
+        sentence("the first start of a model compiles what it imports of them")
         if kept
-        else "every start of a model compiles what it imports of them, since that can't be kept"
+        else sentence(
+            "every start of a model compiles what it imports of them, since that can't be kept"
+        )
     )
     where = host.interpreter.executable
     return warning(
         "host bytecode",
-        f"{counted(len(found), 'package')} of {len(host.distributions)} without bytecode: {names};"
-        f" {again}, all of it in about {duration_text(seconds)} of processor time",
-        f"compile them where the image is built: {where} -m compileall -q"
-        f" {' '.join(host.interpreter.search_path[-1:])}, or let uv do it by UV_COMPILE_BYTECODE=1",
+        sentence(
+            "{found} of {distributions_count} without bytecode: {names}; {again}, all"
+            " of it in about {seconds} of processor time",
+            found=counted(len(found), "package"),
+            distributions_count=len(host.distributions),
+            names=names,
+            again=again,
+            seconds=duration_text(seconds),
+        ),
+        sentence(
+            "compile them where the image is built: {where} -m compileall -q"
+            " {search_path}, or let uv do it by UV_COMPILE_BYTECODE=1",
+            where=where,
+            search_path=" ".join(host.interpreter.search_path[-1:]),
+        ),
     )
 
 
@@ -222,22 +295,35 @@ def xoscar_check(host: HostFacts, wanted: SpecifierSet) -> Check:
     if found is None:
         return failed(
             "xoscar",
-            f"the packages of {where} have no xoscar, which every model process needs",
-            f"install it: {where} -m pip install 'xoscar{wanted}'",
+            sentence(
+                "the packages of {where} have no xoscar, which every model process needs",
+                where=where,
+            ),
+            sentence(
+                "install it: {where} -m pip install 'xoscar{wanted}'", where=where, wanted=wanted
+            ),
         )
     if not wanted.contains(found, prereleases=True):
-        return failed("xoscar", f"xoscar {found}, but {wanted} is needed", "install a newer one")
-    return ok("xoscar", f"xoscar {found}")
+        return failed(
+            "xoscar",
+            sentence("xoscar {found}, but {wanted} is needed", found=found, wanted=wanted),
+            sentence("install a newer one"),
+        )
+    return ok("xoscar", sentence("xoscar {found}", found=found))
 
 
 def space_check(name: str, path: str, free: int) -> Check:
     """Of the bytes that are free at a place for environments."""
-    found = f"{size_text(free)} free at {path}"
-    hint = "free some space; `xinference-venv gc` deletes what is not needed"
+    found = sentence("{free} free at {path}", free=size_text(free), path=path)
+    hint = sentence("free some space; `xinference-venv gc` deletes what is not needed")
     if free < _NO_BYTES:
         return failed(name, found, hint)
     if free < LITTLE_BYTES:
-        return warning(name, f"{found}: one with a torch of its own takes 5 GiB and more", hint)
+        return warning(
+            name,
+            sentence("{found}: one with a torch of its own takes 5 GiB and more", found=found),
+            hint,
+        )
     return ok(name, found)
 
 
@@ -247,15 +333,19 @@ def clock_check(offsets: Mapping[str, float]) -> Check:
     One index may be wrong by itself: what most say counts.
     """
     if not offsets:
-        return ok("clock", "not compared: no index answered with the time")
+        return ok("clock", sentence("not compared: no index answered with the time"))
     ahead = median(offsets.values())
     if abs(ahead) <= CLOCK_SECONDS:
-        return ok("clock", f"within a minute of {', '.join(sorted(offsets))}")
-    way = "ahead of" if ahead > 0 else "behind"
+        return ok(
+            "clock", sentence("within a minute of {offsets}", offsets=", ".join(sorted(offsets)))
+        )
+    time, others = duration_text(abs(ahead)), ", ".join(sorted(offsets))
     return warning(
         "clock",
-        f"{duration_text(abs(ahead))} {way} {', '.join(sorted(offsets))}",
-        "set it (NTP): certificates may not be valid yet or any more, ages are wrong",
+        sentence("{time} ahead of {others}", time=time, others=others)
+        if ahead > 0
+        else sentence("{time} behind {others}", time=time, others=others),
+        sentence("set it (NTP): certificates may not be valid yet or any more, ages are wrong"),
     )
 
 
@@ -264,18 +354,39 @@ def open_files_check(limit: int) -> Check:
     if 0 <= limit < _OPEN_FILES:
         return warning(
             "open files",
-            f"a process may open {limit} files",
-            f"raise it: ulimit -n {_OPEN_FILES} or more, LimitNOFILE= of systemd",
+            sentence("a process may open {limit} files", limit=limit),
+            sentence(
+                "raise it: ulimit -n {open_files} or more, LimitNOFILE= of systemd",
+                open_files=_OPEN_FILES,
+            ),
         )
-    return ok("open files", "no limit" if limit < 0 else f"a process may open {limit}")
+    return ok(
+        "open files",
+        (
+            sentence("no limit")
+            if limit < 0
+            else sentence("a process may open {limit}", limit=limit)
+        ),
+    )
 
 
 def user_check(uid: int, name: str | None, home: str, *, usable: bool) -> Check:
     """Of who runs this; `name` is None for a user that the list of users does not have."""
-    who = f"user {uid}, {name or 'without an entry in the list of users'}"
+    who = sentence(
+        "user {uid}, {name}",
+        uid=uid,
+        name=name or sentence("without an entry in the list of users"),
+    )
     if usable:
-        return ok("user", f"{who}; home directory {home}")
-    return ok("user", f"{who}; without a home directory ({home}): all is kept in XINFERENCE_HOME")
+        return ok("user", sentence("{who}; home directory {home}", who=who, home=home))
+    return ok(
+        "user",
+        sentence(
+            "{who}; without a home directory ({home}): all is kept in XINFERENCE_HOME",
+            who=who,
+            home=home,
+        ),
+    )
 
 
 def temporary_check(folder: str, *, usual: str | None) -> Check:
@@ -284,8 +395,14 @@ def temporary_check(folder: str, *, usual: str | None) -> Check:
         return ok("temporary files", folder)
     return warning(
         "temporary files",
-        f"neither TMPDIR nor /tmp is a folder that may be written to: uv and builds use {folder}",
-        "mount a tmpfs at /tmp, or let TMPDIR name a folder: models may need one themselves",
+        sentence(
+            "neither TMPDIR nor /tmp is a folder that may be written to: uv and"
+            " builds use {folder}",
+            folder=folder,
+        ),
+        sentence(
+            "mount a tmpfs at /tmp, or let TMPDIR name a folder: models may need one themselves"
+        ),
     )
 
 
@@ -297,7 +414,9 @@ def sockets_check(folder: str, *, named: bool, fault: str | None) -> Check:
     """
     if fault is None:
         return ok("sockets", folder)
-    hint = "name a short folder of your own in XOSCAR_DIR, for every process of the cluster"
+    hint = sentence(
+        "name a short folder of your own in XOSCAR_DIR, for every process of the cluster"
+    )
     verdict = failed if named else warning
     return verdict("sockets", f"{folder}: {fault}", hint)
 
@@ -305,30 +424,44 @@ def sockets_check(folder: str, *, named: bool, fault: str | None) -> Check:
 def shared_memory_check(fault: str | None, hint: str) -> Check:
     """Of the shared memory through which model processes are started."""
     if fault is None:
-        return ok("shared memory", "model processes can share memory")
+        return ok("shared memory", sentence("model processes can share memory"))
     return failed("shared memory", fault, hint)
 
 
 def owner_check(path: str, *, root: bool, open_places: Sequence[str]) -> Check:
     """Of who else may change environments: `open_places` are folders that anybody may write to."""
     if not open_places:
-        return ok("owner", f"only this user may write to {path}")
-    found = f"anybody on this host may write to {', '.join(open_places)}"
-    hint = f"chmod o-w {' '.join(open_places)}"
+        return ok("owner", sentence("only this user may write to {path}", path=path))
+    found = sentence(
+        "anybody on this host may write to {open_places}", open_places=", ".join(open_places)
+    )
+    hint = sentence("chmod o-w {open_places}", open_places=" ".join(open_places))
     if root:
-        return failed("owner", f"{found}, and models run as root: so anybody may become root", hint)
-    return warning("owner", f"{found}, and change what models run", hint)
+        return failed(
+            "owner",
+            sentence("{found}, and models run as root: so anybody may become root", found=found),
+            hint,
+        )
+    return warning("owner", sentence("{found}, and change what models run", found=found), hint)
 
 
 def environments_check(count: int, broken: Mapping[str, str]) -> Check:
     """Of the environments of a store, by a glance; `broken` says why by id."""
     if not broken:
-        return ok("environments", f"{counted(count, 'environment')}, none found broken")
+        return ok(
+            "environments",
+            sentence("{count}, none found broken", count=counted(count, "environment")),
+        )
     reasons = some([f"{env_id[:12]}: {why}" for env_id, why in sorted(broken.items())])
     return warning(
         "environments",
-        f"{len(broken)} of {counted(count, 'environment')} broken: {reasons}",
-        "launch the models again, or xinference-venv verify --repair",
+        sentence(
+            "{broken_count} of {count} broken: {reasons}",
+            broken_count=len(broken),
+            count=counted(count, "environment"),
+            reasons=reasons,
+        ),
+        sentence("launch the models again, or xinference-venv verify --repair"),
     )
 
 
@@ -337,20 +470,27 @@ def changed_views_check(changed: Mapping[str, Sequence[str]]) -> Check:
     since that was made.
     """
     if not changed:
-        return ok("inherited packages", "every environment shows the host that it was made over")
+        return ok(
+            "inherited packages", sentence("every environment shows the host that it was made over")
+        )
     named = [f"{key}: {', '.join(names)}" for key, names in sorted(changed.items())]
     return warning(
         "inherited packages",
-        f"{counted(len(changed), 'environment')} made over what the host has otherwise since:"
-        f" {some(named)}",
-        "new processes see the host as it is now, which may not fit: launch the models again",
+        sentence(
+            "{changed} made over what the host has otherwise since: {named}",
+            changed=counted(len(changed), "environment"),
+            named=some(named),
+        ),
+        sentence(
+            "new processes see the host as it is now, which may not fit: launch the models again"
+        ),
     )
 
 
 def xinference_check(running: Sequence[RunningXinference]) -> Check:
     """Of the Xinference that runs here: whether its environments are ours."""
     if not running:
-        return ok("xinference", "no Xinference runs here")
+        return ok("xinference", sentence("no Xinference runs here"))
     named = [
         f"{each.command} (process {each.pid}) has the drop-in {'on' if each.is_on else 'off'}"
         for each in running
@@ -360,57 +500,85 @@ def xinference_check(running: Sequence[RunningXinference]) -> Check:
     return warning(
         "xinference",
         some(named),
-        "start it with `python -m xinference_venv.xinference` in front of the command, or with"
-        f" {EXTENSIONS_VARIABLE}={EXTENSION}, on every host of the cluster",
+        sentence(
+            "start it with `python -m xinference_venv.xinference` in front of the"
+            " command, or with {extensions_variable}={extension}, on every host of"
+            " the cluster",
+            extensions_variable=EXTENSIONS_VARIABLE,
+            extension=EXTENSION,
+        ),
     )
 
 
 def service_check(units: Mapping[str, bool]) -> Check:
     """Of the units by which systemd starts Xinference, each with whether the drop-in is on."""
     if not units:
-        return ok("xinference service", "no unit of systemd starts Xinference")
+        return ok("xinference service", sentence("no unit of systemd starts Xinference"))
     off = [unit for unit, is_on in units.items() if not is_on]
     if not off:
-        return ok("xinference service", f"{some(list(units))} has the drop-in on")
+        return ok(
+            "xinference service", sentence("{units} has the drop-in on", units=some(list(units)))
+        )
     return warning(
         "xinference service",
-        f"{some(off)} starts Xinference without the drop-in: `xinference service install` writes"
-        " no variables into it",
-        f'run `systemctl edit xinference`, with --user for a unit of a user, and add "[Service]"'
-        f' and "Environment={EXTENSIONS_VARIABLE}={EXTENSION}"',
+        sentence(
+            "{off} starts Xinference without the drop-in: `xinference service"
+            " install` writes no variables into it",
+            off=some(off),
+        ),
+        sentence(
+            "run `systemctl edit xinference`, with --user for a unit of a user, and"
+            ' add "[Service]" and "Environment={extensions_variable}={extension}"',
+            extensions_variable=EXTENSIONS_VARIABLE,
+            extension=EXTENSION,
+        ),
     )
 
 
 def skipped_check(skipped: Sequence[str]) -> Check:
     """Of what of the store could not be read, judged or deleted, in words."""
     if not skipped:
-        return ok("store", "all of it can be read")
+        return ok("store", sentence("all of it can be read"))
     return warning(
         "store",
-        f"{counted(len(skipped), 'item')} skipped: {some(skipped)}",
-        "all else works; give these to this user (chown), take an immutable flag away"
-        " (chattr -i), or delete them by hand",
+        sentence(
+            "{skipped} skipped: {skipped_2}",
+            skipped=counted(len(skipped), "item"),
+            skipped_2=some(skipped),
+        ),
+        sentence(
+            "all else works; give these to this user (chown), take an immutable flag"
+            " away (chattr -i), or delete them by hand"
+        ),
     )
 
 
 def leases_check(count: int, unjudged: Sequence[str]) -> Check:
     """Of the leases of a store; of the `unjudged` it is unknown here whether the holder lives."""
     if not unjudged:
-        return ok("leases", f"{counted(count, 'lease')}, all of living processes")
+        return ok(
+            "leases", sentence("{count}, all of living processes", count=counted(count, "lease"))
+        )
     return warning(
         "leases",
-        f"of {len(unjudged)} of {counted(count, 'lease')} it is unknown whether the holder lives:"
-        f" {some(unjudged)}",
-        "they keep their environments; `xinference-venv leases` lists them, `release` ends them",
+        sentence(
+            "of {unjudged_count} of {count} it is unknown whether the holder lives: {unjudged}",
+            unjudged_count=len(unjudged),
+            count=counted(count, "lease"),
+            unjudged=some(unjudged),
+        ),
+        sentence(
+            "they keep their environments; `xinference-venv leases` lists them, `release` ends them"
+        ),
     )
 
 
 def locks_check(held: Sequence[str], stopped: Sequence[str]) -> Check:
     """Of the locks between processes: who holds one, and which of these holders are stopped."""
     if not stopped:
-        return ok("held locks", some(held) if held else "none")
+        return ok("held locks", (some(held) if held else sentence("none")))
     return warning(
         "held locks",
-        f"stopped processes block others: {some(stopped)}",
-        "resume them (kill -CONT PID), or end them",
+        sentence("stopped processes block others: {stopped}", stopped=some(stopped)),
+        sentence("resume them (kill -CONT PID), or end them"),
     )

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from xinference_venv._util.records import Record
 from xinference_venv.errors import IncompatibleVersion, InvalidInput, NotFound
+from xinference_venv.sentences import sentence
 
 PROTOCOL = 2
 """Raised when a worker of the release before could not be asked any more."""
@@ -152,18 +153,27 @@ class ClusterState:
         """
         if registration.protocol != PROTOCOL:
             raise IncompatibleVersion(
-                f"the worker at {registration.address} speaks protocol {registration.protocol}"
-                f" (release {registration.release}), this supervisor protocol {PROTOCOL}",
-                {"hint": "install releases of the same protocol on both"},
+                sentence(
+                    "the worker at {address} speaks protocol {protocol} (release {release}),"
+                    " this supervisor protocol {protocol_2}",
+                    address=registration.address,
+                    protocol=registration.protocol,
+                    release=registration.release,
+                    protocol_2=PROTOCOL,
+                ),
+                {"hint": sentence("install releases of the same protocol on both")},
             )
         there = self.members.get(registration.address)
         elsewhere = self._elsewhere(registration)
         for other in (there, elsewhere):
             if other is not None and _is_newer(other.registration, registration):
                 raise InvalidInput(
-                    f"the worker at {registration.address} was restarted since, at"
-                    f" {other.registration.address}",
-                    {"hint": "if these are two workers, give each its own --worker-id"},
+                    sentence(
+                        "the worker at {address} was restarted since, at {address_2}",
+                        address=registration.address,
+                        address_2=other.registration.address,
+                    ),
+                    {"hint": sentence("if these are two workers, give each its own --worker-id")},
                 )
         if elsewhere is not None:
             del self.members[elsewhere.registration.address]
@@ -229,8 +239,8 @@ class ClusterState:
         address = member.registration.address
         if member.state(now) is WorkerState.ALIVE:
             raise InvalidInput(
-                f"the worker at {address} is alive",
-                {"hint": "stop it, then it leaves by itself"},
+                sentence("the worker at {address} is alive", address=address),
+                {"hint": sentence("stop it, then it leaves by itself")},
             )
         del self.members[address]
         return member
@@ -248,7 +258,10 @@ class ClusterState:
         for address, member in self.members.items():
             if wanted and wanted in (address, member.registration.worker_id):
                 return member
-        raise NotFound(f"there is no worker {wanted!r}", {"hint": f"there are: {self.listed}"})
+        raise NotFound(
+            sentence("there is no worker {wanted}", wanted=repr(wanted)),
+            {"hint": sentence("there are: {listed}", listed=self.listed)},
+        )
 
     def forget_old(self, now: float) -> None:
         """Take out the workers without a heartbeat for a day."""
@@ -270,10 +283,14 @@ class ClusterState:
             if wanted is None or wanted in (address, member.registration.ip)
         ]
         if not chosen:
-            which = "" if wanted is None else f" at {wanted!r}"
             raise NotFound(
-                f"there is no worker{which}",
-                {"hint": f"there are: {self.listed}", "workers": sorted(self.members)},
+                sentence("there is no worker")
+                if wanted is None
+                else sentence("there is no worker at {address}", address=repr(wanted)),
+                {
+                    "hint": sentence("there are: {listed}", listed=self.listed),
+                    "workers": sorted(self.members),
+                },
             )
         return chosen
 
@@ -305,19 +322,31 @@ class ClusterState:
                 member for member in self.select(None) if member.state(now) is not WorkerState.GONE
             ]
             if not there:
-                raise NotFound("every worker is gone", {"hint": f"there were: {self.listed}"})
+                raise NotFound(
+                    sentence("every worker is gone"),
+                    {"hint": sentence("there were: {listed}", listed=self.listed)},
+                )
             chosen = [member for member in there if not member.draining]
             if not chosen:
                 names = ", ".join(each.registration.address for each in there)
                 raise NotFound(
-                    "every worker is drained",
-                    {"hint": f"name one that is to launch all the same, of {names}"},
+                    sentence("every worker is drained"),
+                    {
+                        "hint": sentence(
+                            "name one that is to launch all the same, of {names}", names=names
+                        )
+                    },
                 )
         if count is None:
             return chosen
         if not 1 <= count <= len(chosen):
             raise InvalidInput(
-                f"{count} workers are asked for, and there are {len(chosen)}: {self.listed}"
+                sentence(
+                    "{count} workers are asked for, and there are {chosen_count}: {listed}",
+                    count=count,
+                    chosen_count=len(chosen),
+                    listed=self.listed,
+                )
             )
         order = list(WorkerState)
         return sorted(chosen, key=lambda each: (order.index(each.state(now)), _busy(each)))[:count]

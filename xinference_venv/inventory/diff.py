@@ -17,6 +17,7 @@ from xinference_venv.inventory.gathered import UnreachableWorker
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import LockedDistribution, Role
+from xinference_venv.sentences import sentence
 
 _NO_ENGINE = "-"
 _FORM = "MODEL[/ENGINE[/PYTHON[/WORKER]]]"
@@ -41,7 +42,8 @@ def parse_name(text: str) -> Selection:
     parts = text.split("/")
     if len(parts) > 4:
         raise InvalidInput(
-            f"{text!r} names no environment", {"hint": f"allowed is {_FORM}, like m/vllm/3.11"}
+            sentence("{text} names no environment", text=repr(text)),
+            {"hint": sentence("allowed is {form}, like m/vllm/3.11", form=_FORM)},
         )
     model, engine, python, worker = [*parts, "", "", ""][:4]
     return Selection(
@@ -76,13 +78,21 @@ def check_one(text: str, found: Sequence[Environment], *, workers: bool) -> None
     if len(found) > 1:
         named = {name_in(each, worker=workers) for each in found}
         raise InvalidInput(
-            f"{text!r} means {len(found)} environments",
-            {"hint": f"name one of: {', '.join(sorted(named))}"},
+            sentence(
+                "{text} means {found_count} environments", text=repr(text), found_count=len(found)
+            ),
+            {"hint": sentence("name one of: {named}", named=", ".join(sorted(named)))},
         )
     for each in found:
         if not each.entry.has_known_packages:
             state = each.entry.state
-            raise InvalidInput(f"nothing is known of the packages of {text!r}: it is {state}")
+            raise InvalidInput(
+                sentence(
+                    "nothing is known of the packages of {text}: it is {state}",
+                    text=repr(text),
+                    state=state,
+                )
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from xinference_venv._util.humanize import size_text
 from xinference_venv.errors import StoreError
+from xinference_venv.sentences import sentence
 
 # Measured over many wheels; libraries for GPUs are nearer to one and a half.
 _UNPACKED_TO_PACKED = 2.0
@@ -69,12 +70,18 @@ def check_space(needs: Iterable[Need], free_at: Callable[[str], int]) -> None:
         if not need.fits(free := free_at(need.place)):
             about = round(need.packed_bytes * _UNPACKED_TO_PACKED)
             raise StoreError(
-                f"the environment needs about {size_text(about)} in {need.place},"
-                f" {size_text(free)} are free",
+                sentence(
+                    "the environment needs about {about} in {place}, {free} are free",
+                    about=size_text(about),
+                    place=need.place,
+                    free=size_text(free),
+                ),
                 {
-                    "hint": "see what could be deleted with `xinference-venv gc --max-bytes N"
-                    " --dry-run`, make uv's cache smaller with `xinference-venv gc"
-                    " --prune-uv-cache`, or free space otherwise",
+                    "hint": sentence(
+                        "see what could be deleted with `xinference-venv gc --max-bytes N"
+                        " --dry-run`, make uv's cache smaller with `xinference-venv gc"
+                        " --prune-uv-cache`, or free space otherwise"
+                    ),
                     "needed_bytes": about,
                     "free_bytes": free,
                 },
@@ -90,11 +97,18 @@ def check_quota(needs: Iterable[Need], left_at: Callable[[str, int], int]) -> No
         if (left := left_at(need.place, need.packed_bytes)) < need.packed_bytes:
             about = round(need.packed_bytes * _UNPACKED_TO_PACKED)
             raise StoreError(
-                f"the environment needs about {size_text(about)} in {need.place}, a quota leaves"
-                f" about {size_text(left)}, whatever else is free",
+                sentence(
+                    "the environment needs about {about} in {place}, a quota leaves about"
+                    " {left}, whatever else is free",
+                    about=size_text(about),
+                    place=need.place,
+                    left=size_text(left),
+                ),
                 {
-                    "hint": "have the quota raised, put XINFERENCE_HOME elsewhere, or see what may"
-                    " go with `xinference-venv gc --max-bytes N --dry-run`",
+                    "hint": sentence(
+                        "have the quota raised, put XINFERENCE_HOME elsewhere, or see what may go"
+                        " with `xinference-venv gc --max-bytes N --dry-run`"
+                    ),
                     "needed_bytes": about,
                     "free_bytes": left,
                 },

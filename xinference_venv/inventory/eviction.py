@@ -15,6 +15,7 @@ from xinference_venv._util.records import Record, inline
 from xinference_venv.errors import InvalidInput
 from xinference_venv.inventory.lease import Lease
 from xinference_venv.planning.key import EnvKey
+from xinference_venv.sentences import sentence
 
 
 class EvictionReason(StrEnum):
@@ -42,8 +43,10 @@ class EvictionPolicy:
         for name, limit in (("max_bytes", self.max_bytes), ("older_than", self.older_than)):
             if limit is not None and (isinstance(limit, bool) or not 0 <= limit < math.inf):
                 raise InvalidInput(
-                    f"Invalid {name} {limit!r} of an eviction policy",
-                    {"hint": "Allowed: numbers from 0 on, in bytes and in seconds."},
+                    sentence(
+                        "Invalid {name} {limit} of an eviction policy", name=name, limit=repr(limit)
+                    ),
+                    {"hint": sentence("Allowed: numbers from 0 on, in bytes and in seconds.")},
                 )
 
 

@@ -14,6 +14,7 @@ from xinference_venv._util.records import Record, inline
 from xinference_venv.errors import NotFound, WorkerUnavailable
 from xinference_venv.inventory.cluster_state import WorkerStatus
 from xinference_venv.inventory.failure import Failure
+from xinference_venv.sentences import sentence
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -70,8 +71,14 @@ def check_found(
         return
     if not answer.is_whole:
         raise WorkerUnavailable(
-            f"no worker that answered has a matching {what};"
-            f" these did not answer: {answer.missing}",
+            sentence(
+                "no worker that answered has a matching {what}; these did not answer: {missing}",
+                what=what,
+                missing=answer.missing,
+            ),
             {"unreachable": [each.to_dict() for each in answer.unreachable]},
         )
-    raise NotFound(f"there is no {what} that matches", {} if hint is None else {"hint": hint})
+    raise NotFound(
+        sentence("there is no {what} that matches", what=what),
+        {} if hint is None else {"hint": hint},
+    )

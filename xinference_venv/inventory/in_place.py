@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from xinference_venv._util.records import Record
 from xinference_venv.planning.host import Interpreter
 from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role
+from xinference_venv.sentences import sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ def distributions_now(
             yield replace(each, version=version)
     for each in record.lock.distributions:
         if each.role is Role.SHADOWED and each.name not in own:
-            why = "what was installed in its place was uninstalled"
+            why = sentence("what was installed in its place was uninstalled")
             yield replace(each, role=Role.INHERITED, why=why)
         elif each.role is not Role.INSTALLED:
             yield each

@@ -16,6 +16,7 @@ from xinference_venv.errors import InUse
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.lease import Holder, JudgedLease, Lease, LeaseEntry
 from xinference_venv.planning.key import EnvKey
+from xinference_venv.sentences import joined, sentence
 
 _USERS_NAMED = 5
 _SHOWN_OF_ID = 12
@@ -37,9 +38,13 @@ class DirectoryUser(Record, name="user of a directory"):
     def __str__(self) -> str:
         ways = ", ".join(self.seen_in)
         if not self.pid:
-            return f"a process whose number is not known here, seen by its {ways}"
+            return sentence(
+                "a process whose number is not known here, seen by its {ways}", ways=ways
+            )
         command = f" ({self.command})" if self.command else ""
-        return f"process {self.pid}{command}, seen in its {ways}"
+        return sentence(
+            "process {pid}{command}, seen in its {ways}", pid=self.pid, command=command, ways=ways
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,12 +99,12 @@ class EnvEntry(Record, name="environment entry"):
     def use(self) -> str:
         """Who uses it, in words; empty when it is unused."""
         holders = [*map(str, self.leases), *map(str, self.users)]
-        return f"in use by {'; '.join(holders)}" if holders else ""
+        return sentence("in use by {holders}", holders=joined(holders)) if holders else ""
 
     @property
     def hindrance(self) -> str:
         """Why it can't go, in words: it is being built, or who uses it."""
-        return "being built" if self.state is EnvState.BUILDING else self.use
+        return sentence("being built") if self.state is EnvState.BUILDING else self.use
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,9 +163,14 @@ def users_error(
     """
     named = [str(each) for each in users[:_USERS_NAMED]]
     if len(users) > _USERS_NAMED:
-        named.append(f"and {len(users) - _USERS_NAMED} more")
+        named.append(sentence("and {count} more", count=len(users) - _USERS_NAMED))
     return InUse(
-        f"{what} is in use by {'; '.join(named)}{consequence}",
+        sentence(
+            "{what} is in use by {named}{consequence}",
+            what=what,
+            named=joined(named),
+            consequence=consequence,
+        ),
         {"users": [each.to_dict() for each in users], "hint": hint},
     )
 
@@ -168,7 +178,7 @@ def users_error(
 def leases_error(what: str, leases: Sequence[Lease]) -> InUse:
     """The error of a change that is refused, since leases on an environment count."""
     return InUse(
-        f"{what} is in use by {'; '.join(map(str, leases))}",
+        sentence("{what} is in use by {named}", what=what, named=joined(map(str, leases))),
         {"holders": [each.to_dict() for each in leases]},
     )
 
@@ -181,13 +191,16 @@ def removal_error(refused: Sequence[tuple[str, EnvEntry]], *, force: str) -> InU
         return None
     users = [user.to_dict() for _, entry in refused for user in entry.users]
     if users:
-        hint = "end what uses it; what an older version left can't be removed before"
+        hint = sentence("end what uses it; what an older version left can't be removed before")
     elif any(entry.state is EnvState.BUILDING for _, entry in refused):
-        hint = "wait until it is built, or cancel its job"
+        hint = sentence("wait until it is built, or cancel its job")
     else:
-        hint = f"end what uses it, or remove it with {force}"
+        hint = sentence("end what uses it, or remove it with {force}", force=force)
     return InUse(
-        "; ".join(f"{where}{_why_it_stays(entry)}" for where, entry in refused),
+        joined(
+            sentence("{where}{why}", where=where, why=_why_it_stays(entry))
+            for where, entry in refused
+        ),
         {
             "holders": [lease.to_dict() for _, entry in refused for lease in entry.leases],
             "users": users,
@@ -199,8 +212,9 @@ def removal_error(refused: Sequence[tuple[str, EnvEntry]], *, force: str) -> InU
 def _why_it_stays(entry: EnvEntry) -> str:
     """Why an environment could not be removed: who uses it, or the error of the system."""
     if entry.hindrance:
-        return f"{entry.key} is {entry.hindrance}"
-    return f"{entry.key}: {printable(entry.reason or 'it could not be removed')}"
+        return sentence("{key} is {hindrance}", key=entry.key, hindrance=entry.hindrance)
+    reason = printable(entry.reason) if entry.reason else sentence("it could not be removed")
+    return sentence("{key}: {reason}", key=entry.key, reason=reason)
 
 
 def release_error(refused: Sequence[LeaseEntry], *, force: str) -> InUse | None:
@@ -208,10 +222,15 @@ def release_error(refused: Sequence[LeaseEntry], *, force: str) -> InUse | None:
     if not refused:
         return None
     return InUse(
-        "; ".join(f"lease {short_id(each.lease)} is held by {each.lease}" for each in refused),
+        joined(
+            sentence("lease {id} is held by {lease}", id=short_id(each.lease), lease=each.lease)
+            for each in refused
+        ),
         {
             "holders": [each.to_dict() for each in refused],
-            "hint": f"end that process, or release the lease all the same with {force}",
+            "hint": sentence(
+                "end that process, or release the lease all the same with {force}", force=force
+            ),
         },
     )
 

@@ -18,6 +18,7 @@ from xinference_venv._util.redact import redact_text
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.inventory.lease import Holder, ProcessIdentity
 from xinference_venv.planning.key import EnvKey
+from xinference_venv.sentences import sentence
 
 _ENDING_MARK = "#ended "
 _MESSAGE_CHARACTERS = 1000
@@ -63,7 +64,7 @@ class LogHeader(Record, name="header of a log", version=1):
         try:
             data = json.loads(line)
         except (ValueError, RecursionError):
-            raise InvalidRecord("header of a log: it is no JSON") from None
+            raise InvalidRecord(sentence("header of a log: it is no JSON")) from None
         return cls.from_dict(data)
 
 

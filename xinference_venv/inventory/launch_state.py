@@ -15,6 +15,7 @@ from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.jobs import EVENTS_KEPT, JobEvent, Phase
 from xinference_venv.inventory.replicas import Replica, error_of, phase_of
 from xinference_venv.inventory.reports import JobReport, JobSummary
+from xinference_venv.sentences import sentence
 
 AGAIN_SECONDS = 0.25
 # A worker that refuses connections may come back within this time: a network that was split heals.
@@ -151,7 +152,9 @@ class LaunchState:
 
     def restarted(self, address: str, *, at: float) -> Instructions:
         """A worker does not know the job any more."""
-        error = WorkerUnavailable(f"the worker at {address} was restarted during the launch")
+        error = WorkerUnavailable(
+            sentence("the worker at {address} was restarted during the launch", address=address)
+        )
         return self.failed(address, error, at=at)
 
     def failed(self, address: str, error: VirtualEnvError, *, at: float) -> Instructions:
@@ -259,7 +262,9 @@ class LaunchState:
                 continue
             if result is None or result.env_id is None or result.lease_id is None:
                 self._end(
-                    address, Phase.CANCELLED, JobCancelled(f"ready on {address}: others failed")
+                    address,
+                    Phase.CANCELLED,
+                    JobCancelled(sentence("ready on {address}: others failed", address=address)),
                 )
                 continue
             self._releasing.add(address)
@@ -276,7 +281,11 @@ class LaunchState:
         self._say(address, Phase.FAILED, error.message, at)
 
     def _take_back(self, address: str) -> None:
-        error = JobCancelled(f"ready on {address}, released again: the launch failed elsewhere")
+        error = JobCancelled(
+            sentence(
+                "ready on {address}, released again: the launch failed elsewhere", address=address
+            )
+        )
         self._end(address, Phase.CANCELLED, error)
 
     def _end(self, address: str, phase: Phase, error: VirtualEnvError) -> None:

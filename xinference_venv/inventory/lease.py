@@ -14,6 +14,7 @@ from typing import Self
 from xinference_venv._util.humanize import printable
 from xinference_venv._util.records import Record, inline
 from xinference_venv.planning.key import EnvKey
+from xinference_venv.sentences import sentence
 
 
 class Holder(StrEnum):
@@ -63,8 +64,12 @@ class Lease(Record, name="lease", version=1):
         return replace(self, process=process)
 
     def __str__(self) -> str:
-        who = self.model_uid or self.model_name
-        return printable(f"{who} (process {self.process.pid} on {self.process.host})")
+        return sentence(
+            "{who} (process {pid} on {host})",
+            who=printable(self.model_uid or self.model_name),
+            pid=self.process.pid,
+            host=printable(self.process.host),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,6 +13,7 @@ from xinference_venv._util.names import MAX_NAME_BYTES, check_python_version
 from xinference_venv._util.records import Record
 from xinference_venv.errors import InvalidName
 from xinference_venv.planning.key import EnvKey
+from xinference_venv.sentences import sentence
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +75,14 @@ def check_directory_name(value: object, what: str) -> str:
         or len(value.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES
     ):
         raise InvalidName(
-            f"Invalid {what} {quoted(value)}: no directory can have it",
-            {"hint": f"Allowed are 1 to {MAX_NAME_BYTES} bytes without '/', not '.' and '..'."},
+            sentence(
+                "Invalid {what} {value}: no directory can have it", what=what, value=quoted(value)
+            ),
+            {
+                "hint": sentence(
+                    "Allowed are 1 to {max_name_bytes} bytes without '/', not '.' and '..'.",
+                    max_name_bytes=MAX_NAME_BYTES,
+                )
+            },
         )
     return value

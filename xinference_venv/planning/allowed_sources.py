@@ -16,6 +16,7 @@ from xinference_venv._util.humanize import quoted
 from xinference_venv.errors import InvalidSource
 from xinference_venv.planning.pip_config import PipConfig
 from xinference_venv.planning.requirements import RequirementLine
+from xinference_venv.sentences import sentence
 from xinference_venv.settings import ALLOWED_HOSTS_VARIABLE, ALLOWED_ROOTS_VARIABLE
 
 PYPI_HOSTS = frozenset({"pypi.org", "files.pythonhosted.org"})
@@ -40,15 +41,29 @@ class AllowedSources:
             if parts.scheme.rpartition("+")[2] == "file":
                 if not self._is_inside(parts.scheme, parts.path):
                     raise InvalidSource(
-                        f"{quoted(place, _MAX_SHOWN)} does not exist in an allowed folder",
-                        {"hint": f"{ALLOWED_ROOTS_VARIABLE} names the folders that are allowed"},
+                        sentence(
+                            "{place} does not exist in an allowed folder",
+                            place=quoted(place, _MAX_SHOWN),
+                        ),
+                        {
+                            "hint": sentence(
+                                "{allowed_roots_variable} names the folders that are allowed",
+                                allowed_roots_variable=ALLOWED_ROOTS_VARIABLE,
+                            )
+                        },
                     )
             elif self.hosts is not None and parts.hostname not in self.hosts:
                 raise InvalidSource(
-                    f"{quoted(place, _MAX_SHOWN)} is on a host that requests may not name",
+                    sentence(
+                        "{place} is on a host that requests may not name",
+                        place=quoted(place, _MAX_SHOWN),
+                    ),
                     {
-                        "hint": f"{ALLOWED_HOSTS_VARIABLE} names the hosts that are allowed; a"
-                        " token with the scope virtualenv:sources may name any where it is not set"
+                        "hint": sentence(
+                            "{allowed_hosts_variable} names the hosts that are allowed; a token"
+                            " with the scope virtualenv:sources may name any where it is not set",
+                            allowed_hosts_variable=ALLOWED_HOSTS_VARIABLE,
+                        )
                     },
                 )
 

@@ -27,6 +27,7 @@ from xinference_venv.planning.request import (
     check_model_size,
 )
 from xinference_venv.planning.requirements import engines_named
+from xinference_venv.sentences import sentence
 
 _T = TypeVar("_T")
 
@@ -155,11 +156,17 @@ class ModelEntry:
         if fitting:
             return fitting
         known = list(_known(variants, values))
-        hint = f"Known are {', '.join(known)}."
+        hint = sentence("Known are {known}.", known=", ".join(known))
         if what == "format":
-            hint += " --any-engine lets any other format pass."
+            hint = sentence("{hint} --any-engine lets any other format pass.", hint=hint)
         raise UnknownFormat(
-            f"{self.model_name} has no {what} {quoted(wanted)}", {"known": known, "hint": hint}
+            sentence(
+                "{model_name} has no {what} {wanted}",
+                model_name=self.model_name,
+                what=what,
+                wanted=quoted(wanted),
+            ),
+            {"known": known, "hint": hint},
         )
 
 
@@ -194,10 +201,18 @@ class Catalog:
         by_folded = {each.casefold(): each for each in self.models}
         close = difflib.get_close_matches(name.casefold(), by_folded, n=3)
         similar = ", ".join(by_folded[each] for each in close)
-        hint = "Give its specification with --spec FILE (JSON in Xinference's model format)."
+        hint = sentence(
+            "Give its specification with --spec FILE (JSON in Xinference's model format)."
+        )
         raise UnknownModel(
-            f"The catalogue has no model {quoted(name)}",
-            {"hint": f"Did you mean {similar}? {hint}" if similar else hint},
+            sentence("The catalogue has no model {name}", name=quoted(name)),
+            {
+                "hint": (
+                    sentence("Did you mean {similar}? {hint}", similar=similar, hint=hint)
+                    if similar
+                    else hint
+                )
+            },
         )
 
 
@@ -213,11 +228,13 @@ def parse_model_spec(text: str, origin: str) -> tuple[ModelEntry, ...]:
         data = json.loads(text)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise _invalid(origin, f"{where}: it is not JSON: {error.msg}") from None
+        raise _invalid(
+            origin, sentence("{where}: it is not JSON: {msg}", where=where, msg=error.msg)
+        ) from None
     except RecursionError:
-        raise _invalid(origin, "it is nested too deeply") from None
+        raise _invalid(origin, sentence("it is nested too deeply")) from None
     except ValueError:  # Python refuses to convert numbers of thousands of digits
-        raise _invalid(origin, "it contains a number that is too long") from None
+        raise _invalid(origin, sentence("it contains a number that is too long")) from None
     return model_entries(data, origin)
 
 
@@ -233,7 +250,7 @@ def model_entries(data: object, origin: str) -> tuple[ModelEntry, ...]:
         for position, each in enumerate(data):
             found += _model_entries(each, origin, f"[{position}]")
     else:
-        raise _invalid(origin, f"it is of type {type(data).__name__}")
+        raise _invalid(origin, sentence("it is of type {name}", name=type(data).__name__))
     by_name: dict[str, ModelEntry] = {}
     for entry in found:
         first = by_name.setdefault(entry.model_name, entry)
@@ -251,16 +268,18 @@ def model_entries(data: object, origin: str) -> tuple[ModelEntry, ...]:
 def _model_entries(data: object, origin: str, place: str) -> list[ModelEntry]:
     """The models of one object: one, or where its ``model_specs`` have names, one for each."""
     if not isinstance(data, Mapping):
-        raise _invalid(origin, f"{place} is of type {type(data).__name__}")
+        raise _invalid(
+            origin, sentence("{place} is of type {name}", place=place, name=type(data).__name__)
+        )
     where = f"{place}." if place else ""
     specs = data.get("model_specs")
     specs = [{}] if specs in (None, []) else specs
     if not isinstance(specs, list) or not all(isinstance(each, Mapping) for each in specs):
-        raise _invalid(origin, f"{where}model_specs is not a list of objects")
+        raise _invalid(origin, sentence("{where}model_specs is not a list of objects", where=where))
     # Xinference's families of world models name each of their models in its spec.
     names = [spec.get("model_name", data.get("model_name")) for spec in specs]
     if None in names:
-        raise _invalid(origin, f"{where}model_name is missing")
+        raise _invalid(origin, sentence("{where}model_name is missing", where=where))
     try:
         block = _block(data)
         variants: dict[str, list[ModelVariant]] = {}
@@ -277,7 +296,12 @@ def _model_entries(data: object, origin: str, place: str) -> list[ModelEntry]:
             for name, found in variants.items()
         ]
     except InvalidInput as error:
-        message = f"Invalid model specification {origin}: {where}{error.message}"
+        message = sentence(
+            "Invalid model specification {origin}: {where}{message}",
+            origin=origin,
+            where=where,
+            message=error.message,
+        )
         raise InvalidModelSpec(message, error.details) from None
 
 
@@ -322,7 +346,8 @@ def _text(data: Mapping[str, Any], key: str) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise InvalidModelSpec(
-        f"{key} is of type {type(value).__name__}", {"hint": "Allowed is a string."}
+        sentence("{key} is of type {name}", key=key, name=type(value).__name__),
+        {"hint": sentence("Allowed is a string.")},
     )
 
 
@@ -357,9 +382,12 @@ def _unique(items: Iterable[_T]) -> tuple[_T, ...]:
 
 def _invalid(origin: str, wrong: str) -> InvalidModelSpec:
     return InvalidModelSpec(
-        f"Invalid model specification {origin}: {wrong}",
+        sentence("Invalid model specification {origin}: {wrong}", origin=origin, wrong=wrong),
         {
-            "hint": "Expected is JSON in Xinference's model format: an object, or a list of"
-            ' objects, like {"model_name": "my-model", "virtualenv": {"packages": ["numpy<2"]}}.'
+            "hint": sentence(
+                "Expected is JSON in Xinference's model format: an object, or a list of"
+                ' objects, like {"model_name": "my-model", "virtualenv": {"packages":'
+                ' ["numpy<2"]}}.'
+            )
         },
     )

@@ -23,6 +23,7 @@ from packaging.version import Version
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.overlay import hidden_by
 from xinference_venv.planning.pylock import REQUEST, Dependency, Resolution
+from xinference_venv.sentences import sentence
 
 INSTALLER_TOOLS = frozenset({"pip", "setuptools", "wheel"})
 """Tools of the host's own environment: nothing is kept older for their sake."""
@@ -80,9 +81,12 @@ def older_kept(fresh: Resolution, found: Resolution, *, asked: Collection[str]) 
 
 def kept_warning(older: Older) -> str:
     """What a lock says of something that is asked for and kept from the host in an old release."""
-    return (
-        f"the host's {older.name} {older.version} is kept although there is {older.newest}; ask for"
-        f" {older.name}>={older.newest} to have it, or launch with --inherit none"
+    return sentence(
+        "the host's {name} {version} is kept although there is {newest}; ask for"
+        " {name}>={newest} to have it, or launch with --inherit none",
+        name=older.name,
+        version=older.version,
+        newest=older.newest,
     )
 
 
@@ -115,10 +119,15 @@ def older_warning(older: Older, keeping: Iterable[str], host: HostFacts) -> str:
     by = "" if older.by is None else f", {older.by.days} days later"
     kept = ", ".join(f"{name} {host.versions[name]}" for name in keeping)
     because = f"the host's {kept} {'are' if ', ' in kept else 'is'} kept" if kept else "it fits"
-    return (
-        f"{older.name} {older.version} is taken although there is {older.newest}{by}, since"
-        f" {because}; ask for {older.name}>={older.newest} to have it, or launch with"
-        " --inherit none"
+    return sentence(
+        "{name} {version} is taken although there is {newest}{by}, since"
+        " {because}; ask for {name}>={newest} to have it, or launch with"
+        " --inherit none",
+        name=older.name,
+        version=older.version,
+        newest=older.newest,
+        by=by,
+        because=because,
     )
 
 

@@ -18,6 +18,7 @@ from xinference_venv._util.records import digest_of
 from xinference_venv.planning.host import HostDistribution, HostFacts
 from xinference_venv.planning.lock import EnvLock, Role
 from xinference_venv.planning.package import EntryKind, PackageKey, PackageRecord
+from xinference_venv.sentences import sentence
 
 _IMPORTED = frozenset({EntryKind.PACKAGE, EntryKind.MODULE, EntryKind.EXTENSION})
 # Wheels ship these by mistake, and what they import need not be there.
@@ -69,8 +70,15 @@ class ProofFailure:
 
     def __str__(self) -> str:
         host = ", ".join(f"{each.name} {each.version}" for each in self.against)
-        where = f" next to the host's {host}" if host else ""
-        return f"{self.package.name} {self.package.version} does not work{where}: {self.reason}"
+        name = f"{self.package.name} {self.package.version}"
+        if not host:
+            return sentence("{name} does not work: {reason}", name=name, reason=self.reason)
+        return sentence(
+            "{name} does not work next to the host's {host}: {reason}",
+            name=name,
+            host=host,
+            reason=self.reason,
+        )
 
 
 def find_proofs(
@@ -152,7 +160,9 @@ def find_library_faults(
                 ProofFailure(
                     package=record.key,
                     against=against,
-                    reason=f"it needs {library}, there is {there}",
+                    reason=sentence(
+                        "it needs {library}, there is {there}", library=library, there=there
+                    ),
                     output="",
                     release=tuple(each.name for each in against),
                 )

@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 
 from xinference_venv._util.redact import redact_url
 from xinference_venv.planning.sources import PYPI, PackageSources
+from xinference_venv.sentences import sentence
 
-LOGIN_HINT = (
-    "a proxy, firewall or portal wants a login first, or the index wants credentials: put them into"
-    " its URL, ~/.netrc or HTTPS_PROXY"
+LOGIN_HINT = sentence(
+    "a proxy, firewall or portal wants a login first, or the index wants"
+    " credentials: put them into its URL, ~/.netrc or HTTPS_PROXY"
 )
 
 # What a page for people has that asks for a login, or leads to one, and a page of an index

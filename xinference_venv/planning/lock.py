@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from xinference_venv._util.records import Record, digest_of
 from xinference_venv.errors import InvalidRecord
+from xinference_venv.sentences import sentence
 from xinference_venv.settings import InheritMode
 
 if TYPE_CHECKING:
@@ -118,15 +119,17 @@ class EnvLock(Record, name="environment lock", version=1):
 
         if any("directory" in package for package in self.packages):
             raise InvalidRecord(
-                "environment lock: a package is a local directory, which has no hash"
+                sentence("environment lock: a package is a local directory, which has no hash")
             )
         try:
             Pylock.from_dict(self.pylock())
         except (PylockValidationError, PylockUnsupportedVersionError) as error:
-            raise InvalidRecord(f"environment lock: {error}") from None
+            raise InvalidRecord(sentence("environment lock: {error}", error=error)) from None
         parts = {(each.name, each.role) for each in self.distributions}
         if len(parts) < len(self.distributions):
-            raise InvalidRecord("environment lock: a distribution has the same role twice")
+            raise InvalidRecord(
+                sentence("environment lock: a distribution has the same role twice")
+            )
 
 
 def locked_distributions(

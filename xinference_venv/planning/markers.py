@@ -38,6 +38,7 @@ from packaging.specifiers import InvalidSpecifier, Specifier
 from xinference_venv._util.humanize import quoted
 from xinference_venv._util.redact import redact_text
 from xinference_venv.errors import InvalidRequirement
+from xinference_venv.sentences import sentence
 
 MAX_DEPTH = 32
 
@@ -215,7 +216,11 @@ class _Parser:
 
     def _unexpected(self, allowed: str) -> InvalidRequirement:
         token = self._token
-        wrong = f"{token.text} is not expected" if token.text else "it ends too early"
+        wrong = (
+            sentence("{text} is not expected", text=token.text)
+            if token.text
+            else sentence("it ends too early")
+        )
         return _invalid(self._marker, token.position, wrong, allowed)
 
     def _marker_node(self) -> _Node:
@@ -232,7 +237,7 @@ class _Parser:
             return self._comparison()
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            wrong = "it is nested too deeply"
+            wrong = sentence("it is nested too deeply")
             allowed = f"at most {MAX_DEPTH} levels of 'not' and parentheses"
             raise _invalid(self._marker, self._token.position, wrong, allowed)
         node: _Node
@@ -279,13 +284,13 @@ def _tokens(marker: str) -> list[_Token]:
         match = _TOKEN.match(marker, position)
         if match is None or match.lastgroup is None:
             position = len(marker) - len(marker[position:].lstrip(" \t"))
-            wrong = f"{marker[position]!a} is not expected"
+            wrong = sentence("{marker} is not expected", marker=ascii(marker[position]))
             allowed = "names, operators, parentheses, and texts in quotes without backslash"
             raise _invalid(marker, position, wrong, allowed)
         kind, text = match.lastgroup, match[match.lastgroup]
         start = match.start(kind)
         if not text.replace("\t", " ").isprintable():
-            raise _invalid(marker, start, "a character can't be printed", "visible text")
+            raise _invalid(marker, start, "a character can't be printed", sentence("visible text"))
         tokens.append(_Token(kind=kind, text=text, position=start))
         position = match.end()
     return tokens
@@ -297,19 +302,26 @@ def _pair(marker: str, left: _Token, sign: str, right: _Token) -> _Comparison:
     mirrored = left.text not in _VARIABLES
     name, literal = (right, left) if mirrored else (left, right)
     if name.text not in _VARIABLES or literal.text in _VARIABLES:
-        wrong = f"{left.text} and {right.text} can't be compared"
-        raise _invalid(marker, place, wrong, "a variable with a text in quotes")
+        wrong = sentence("{text} and {text_2} can't be compared", text=left.text, text_2=right.text)
+        raise _invalid(marker, place, wrong, sentence("a variable with a text in quotes"))
     variable = _VARIABLES[name.text]
     operators = _OPERATORS.get(variable, _ALL_OPERATORS)
     if sign not in operators:
-        wrong = f"{name.text} knows no {sign}"
+        wrong = sentence("{text} knows no {sign}", text=name.text, sign=sign)
         raise _invalid(marker, place, wrong, ", ".join(operators))
     if mirrored and sign in ("~=", "===") and variable == "cuda_version":
-        raise _invalid(marker, place, f"{sign} comes after its variable", f"{variable} {sign} ...")
+        raise _invalid(
+            marker,
+            place,
+            f"{sign} comes after its variable",
+            sentence("{variable} {sign} ...", variable=variable, sign=sign),
+        )
     value = literal.text[1:-1] if literal.kind == "text" else literal.text
     expected = _wrong_literal(variable, sign, value, quoted=literal.kind == "text")
     if expected is not None:
-        wrong = f"{name.text} can't be compared with {literal.text}"
+        wrong = sentence(
+            "{text} can't be compared with {text_2}", text=name.text, text_2=literal.text
+        )
         raise _invalid(marker, place, wrong, expected)
     return _Comparison(
         variable=variable, operator=sign, literal=value, mirrored=mirrored, place=place
@@ -372,7 +384,12 @@ def _compared_by_packaging(node: _Comparison, facts: MarkerFacts, marker: str) -
     try:
         return Marker(f"{left} {node.operator} {right}").evaluate(dict(facts.environment))
     except UndefinedComparison:
-        wrong = f"{left} {node.operator} {right} has no meaning"
+        wrong = sentence(
+            "{left} {operator} {right} has no meaning",
+            left=left,
+            operator=node.operator,
+            right=right,
+        )
         allowed = f"{', '.join((*_EQUALITY, *_ORDER, *_CONTAINMENT))}, and versions of PEP 440"
         raise _invalid(marker, node.place, wrong, allowed) from None
 
@@ -394,6 +411,11 @@ def _compared_as_version(node: _Comparison, fact: str, literal: str) -> bool:
 
 def _invalid(marker: str, position: int, wrong: str, allowed: str) -> InvalidRequirement:
     return InvalidRequirement(
-        f"Invalid marker {quoted(marker, 200)}, character {position + 1}: {redact_text(wrong)}",
-        {"hint": f"Allowed here: {allowed}."},
+        sentence(
+            "Invalid marker {marker}, character {position}: {wrong}",
+            marker=quoted(marker, 200),
+            position=position + 1,
+            wrong=redact_text(wrong),
+        ),
+        {"hint": sentence("Allowed here: {allowed}.", allowed=allowed)},
     )

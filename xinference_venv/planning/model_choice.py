@@ -17,6 +17,7 @@ from xinference_venv.planning.catalog import Catalog
 from xinference_venv.planning.engines import ENGINES_WITHOUT_SET, MODEL_FORMATS
 from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
 from xinference_venv.planning.requirements import engines_named
+from xinference_venv.sentences import sentence
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,12 +64,18 @@ def _check_engine(request: LaunchRequest, catalog: Catalog, of_model: Iterable[s
     known |= {canonicalize_name(name): name for name in (*catalog.engines, *ENGINES_WITHOUT_SET)}
     if canonicalize_name(request.model_engine) not in known:
         raise UnknownEngine(
-            f"Neither the catalogue nor {request.model_name} knows the engine"
-            f" {quoted(request.model_engine)}",
+            sentence(
+                "Neither the catalogue nor {model_name} knows the engine {model_engine}",
+                model_name=request.model_name,
+                model_engine=quoted(request.model_engine),
+            ),
             {
                 "known": sorted(known.values()),
-                "hint": f"Known are {', '.join(sorted(known.values()))}. --any-engine (any_engine"
-                " in a request) lets any other pass.",
+                "hint": sentence(
+                    "Known are {known}. --any-engine (any_engine in a request) lets any other"
+                    " pass.",
+                    known=", ".join(sorted(known.values())),
+                ),
             },
         )
 
@@ -80,10 +87,15 @@ def _check_format(request: LaunchRequest, catalog: Catalog) -> None:
     known = {*MODEL_FORMATS}.union(*(each.formats for each in catalog.engines.values()))
     if request.model_format.lower() not in known:
         raise UnknownFormat(
-            f"Unknown model format {quoted(request.model_format)}",
+            sentence(
+                "Unknown model format {model_format}", model_format=quoted(request.model_format)
+            ),
             {
                 "known": sorted(known),
-                "hint": f"Known are {', '.join(sorted(known))}. --any-engine (any_engine in a"
-                " request) lets any other pass.",
+                "hint": sentence(
+                    "Known are {known}. --any-engine (any_engine in a request) lets any other"
+                    " pass.",
+                    known=", ".join(sorted(known)),
+                ),
             },
         )

@@ -15,6 +15,7 @@ from typing import Self
 
 from xinference_venv._util.records import Record, digest_of, to_plain
 from xinference_venv.errors import InvalidRecord
+from xinference_venv.sentences import sentence
 
 _DIGEST_LENGTH = 32
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
@@ -145,7 +146,11 @@ class PackageKey(Record, name="key of a package"):
     def check_record(self) -> None:
         """Raise `InvalidRecord` where the folder's name would be none."""
         if not _FOLDER_NAME.fullmatch(self.folder) or not _SHA256.fullmatch(self.digest):
-            raise InvalidRecord(f"key of a package: {self.folder[:100]!r} names no folder")
+            raise InvalidRecord(
+                sentence(
+                    "key of a package: {folder} names no folder", folder=repr(self.folder[:100])
+                )
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -236,7 +241,9 @@ class JoinMember(Record, name="member of a joined tree"):
     def check_record(self) -> None:
         """Raise `InvalidRecord` unless it is exactly one of the two."""
         if (self.tree is None) == (self.host is None):
-            raise InvalidRecord("member of a joined tree: it is of the store or of the host")
+            raise InvalidRecord(
+                sentence("member of a joined tree: it is of the store or of the host")
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from xinference_venv._util.redact import redact_url
 from xinference_venv.errors import InvalidSource
+from xinference_venv.sentences import sentence
 
 _NO_FILES = "/dev/null"
 _SECTIONS = ("global", "install", ":env:")  # each overrides those before it
@@ -254,8 +255,12 @@ def _parser_of(path: str, text: str) -> _Parser:
     except configparser.Error as error:
         # Its own message quotes the line, which can hold credentials.
         raise InvalidSource(
-            f"pip's configuration file {path!r} is damaged in line {_line_of(error)}",
-            {"hint": "Correct it: `python -m pip config debug` says what pip reads."},
+            sentence(
+                "pip's configuration file {path} is damaged in line {error}",
+                path=repr(path),
+                error=_line_of(error),
+            ),
+            {"hint": sentence("Correct it: `python -m pip config debug` says what pip reads.")},
         ) from None
     return parser
 
@@ -294,6 +299,6 @@ def _boolean(value: str, key: str = "no-index") -> bool:
     if word in TRUE_WORDS | _FALSE_WORDS:
         return word in TRUE_WORDS
     raise InvalidSource(
-        f"pip's configuration has a value that is no boolean for {key}",
-        {"hint": "Allowed are yes, no, true, false, on, off, 1 and 0."},
+        sentence("pip's configuration has a value that is no boolean for {key}", key=key),
+        {"hint": sentence("Allowed are yes, no, true, false, on, off, 1 and 0.")},
     )

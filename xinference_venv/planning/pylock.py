@@ -18,6 +18,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import VERSION_PATTERN, Version
 
 from xinference_venv.errors import InvalidRecord, ResolutionFailed
+from xinference_venv.sentences import sentence
 
 REQUEST = "-r"
 """Stands among those that require a distribution for the request itself."""
@@ -131,15 +132,18 @@ def read_resolution(
     try:
         Pylock.from_dict(document)
     except (PylockValidationError, PylockUnsupportedVersionError) as error:
-        raise InvalidRecord(f"uv's lock file: {error}") from None
+        raise InvalidRecord(sentence("uv's lock file: {error}", error=error)) from None
     packages: list[Mapping[str, Any]] = []
     inherited: dict[str, str] = {}
     uploaded: dict[str, datetime] = {}
     for package in document["packages"]:
         if "directory" in package:
             raise ResolutionFailed(
-                f"{package['name']} is a local directory, which cannot be locked",
-                {"hint": "build a wheel of it and put that into a find-links folder"},
+                sentence(
+                    "{package} is a local directory, which cannot be locked",
+                    package=package["name"],
+                ),
+                {"hint": sentence("build a wheel of it and put that into a find-links folder")},
             )
         if _build_tag(package.get("archive", {})) == stub_build_tag:
             inherited[package["name"]] = package["version"]

@@ -24,6 +24,7 @@ from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.pip_config import PipConfig
 from xinference_venv.planning.pylock import file_name_of
 from xinference_venv.planning.sources import PUBLIC_HOSTS
+from xinference_venv.sentences import sentence
 from xinference_venv.settings import ALLOWED_HOSTS_VARIABLE, RelayMode
 
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -52,9 +53,13 @@ class WheelFile(Record, name="wheel of a lock"):
     def check_record(self) -> None:
         """Raise `InvalidRecord` for what is no wheel on a web server with a sha256."""
         if not is_wheel(self.file_name) or not _SHA256.fullmatch(self.sha256):
-            raise InvalidRecord("wheel of a lock: it has no name of a wheel, or no sha256")
+            raise InvalidRecord(
+                sentence("wheel of a lock: it has no name of a wheel, or no sha256")
+            )
         if not origin_of(self.url) or "@" in urlsplit(self.url).netloc:
-            raise InvalidRecord("wheel of a lock: it has no http or https URL without a login")
+            raise InvalidRecord(
+                sentence("wheel of a lock: it has no http or https URL without a login")
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,9 +217,15 @@ class RelayPolicy:
         if wheel.origin in self.origins or urlsplit(wheel.url).hostname in self.hosts:
             return
         raise InvalidSource(
-            f"{redact_url(wheel.url)[:200]!r} is on a host from which this worker relays nothing",
+            sentence(
+                "{url} is on a host from which this worker relays nothing",
+                url=repr(redact_url(wheel.url)[:200]),
+            ),
             {
-                "hint": f"it relays from the indexes of its own configuration, and from"
-                f" {ALLOWED_HOSTS_VARIABLE}, by default the public hosts"
+                "hint": sentence(
+                    "it relays from the indexes of its own configuration, and from"
+                    " {allowed_hosts_variable}, by default the public hosts",
+                    allowed_hosts_variable=ALLOWED_HOSTS_VARIABLE,
+                )
             },
         )

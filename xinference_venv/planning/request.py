@@ -28,6 +28,7 @@ from xinference_venv.errors import (
     InvalidModelSpec,
     InvalidName,
 )
+from xinference_venv.sentences import sentence
 from xinference_venv.settings import InheritMode, ViewKind
 
 MAX_LIST_ITEMS = 1000
@@ -39,15 +40,16 @@ _FORBIDDEN_CHARACTERS = frozenset("+/?%#&=\\")
 # Control and format characters, line, paragraph and other spaces, and surrogates, which have
 # no encoding in UTF-8.
 _FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Zs"})
-_NAME_RULE = (
-    "1 to 255 bytes of UTF-8 without white space, control characters and + / ? % # & = \\, "
-    "and neither '.' nor '..'"
+_NAME_RULE = sentence(
+    "1 to 255 bytes of UTF-8 without white space, control characters and + /"
+    " ? % # & = \\, and neither '.' nor '..'"
 )
 
 
 def _invalid_name(value: object, what: str, wrong: str) -> InvalidName:
     return InvalidName(
-        f"Invalid {what} {quoted(value)}: {wrong}", {"hint": f"Allowed are {_NAME_RULE}."}
+        sentence("Invalid {what} {value}: {wrong}", what=what, value=quoted(value), wrong=wrong),
+        {"hint": sentence("Allowed are {name_rule}.", name_rule=_NAME_RULE)},
     )
 
 
@@ -57,20 +59,30 @@ def check_model_name(value: object, what: str = "model name") -> str:
     ``what`` says in the error what kind of name it is. Raises `InvalidName`.
     """
     if not isinstance(value, str):
-        raise _invalid_name(value, what, "it is not a string")
+        raise _invalid_name(value, what, sentence("it is not a string"))
     if not value:
-        raise _invalid_name(value, what, "it is empty")
+        raise _invalid_name(value, what, sentence("it is empty"))
     if value in (".", ".."):
-        raise _invalid_name(value, what, "it names a directory relative to another")
+        raise _invalid_name(value, what, sentence("it names a directory relative to another"))
     for character in value:
         if (
             character in _FORBIDDEN_CHARACTERS
             or unicodedata.category(character) in _FORBIDDEN_CATEGORIES
         ):
-            raise _invalid_name(value, what, f"it contains {character!r}")
+            raise _invalid_name(
+                value, what, sentence("it contains {character}", character=repr(character))
+            )
     size = len(value.encode())
     if size > MAX_NAME_BYTES:
-        raise _invalid_name(value, what, f"it has {size} bytes, more than {MAX_NAME_BYTES}")
+        raise _invalid_name(
+            value,
+            what,
+            sentence(
+                "it has {size} bytes, more than {max_name_bytes}",
+                size=size,
+                max_name_bytes=MAX_NAME_BYTES,
+            ),
+        )
     return value
 
 
@@ -122,8 +134,8 @@ def check_modules(names: Iterable[str]) -> tuple[str, ...]:
     for name in names:
         if not all(part.isidentifier() for part in name.split(".")):
             raise InvalidName(
-                f"Invalid module name {quoted(name)}",
-                {"hint": "Allowed are identifiers joined by dots, as in torch.nn."},
+                sentence("Invalid module name {name}", name=quoted(name)),
+                {"hint": sentence("Allowed are identifiers joined by dots, as in torch.nn.")},
             )
     return tuple(dict.fromkeys(names))
 
@@ -141,7 +153,8 @@ def _choice(value: object, choices: type[_Choice], what: str) -> _Choice:
         if each.value == value:
             return each
     raise InvalidInput(
-        f"Invalid {what} {quoted(value)}", {"hint": f"Allowed are {', '.join(choices)}."}
+        sentence("Invalid {what} {value}", what=what, value=quoted(value)),
+        {"hint": sentence("Allowed are {choices}.", choices=", ".join(choices))},
     )
 
 
@@ -149,8 +162,12 @@ def _known_version(value: object) -> int:
     if value == _VERSION:
         return _VERSION
     raise InvalidInput(
-        f"The launch request has version {quoted(value)}",
-        {"hint": f"This version of xinference_venv reads version {_VERSION}."},
+        sentence("The launch request has version {value}", value=quoted(value)),
+        {
+            "hint": sentence(
+                "This version of xinference_venv reads version {version}.", version=_VERSION
+            )
+        },
     )
 
 

@@ -39,13 +39,15 @@ from xinference_venv._util.redact import HIDDEN, redact_text
 from xinference_venv.errors import InvalidRequirement
 from xinference_venv.planning.engines import EngineEntry, find_engine
 from xinference_venv.planning.markers import MarkerFacts, engines_in, evaluate
+from xinference_venv.sentences import sentence
 
 MAX_LINE_LENGTH = 2048
 MAX_LINES = 1000
 
-_FORMS = (
-    "Allowed are PEP 508 (numpy>=1.26, name[extra]==1.0, name @ URL), direct URLs, #system_NAME#"
-    " and #ENGINE_dependencies#, each with a marker after ' ; ' if wanted."
+_FORMS = sentence(
+    "Allowed are PEP 508 (numpy>=1.26, name[extra]==1.0, name @ URL), direct"
+    " URLs, #system_NAME# and #ENGINE_dependencies#, each with a marker after"
+    " ' ; ' if wanted."
 )
 _ARCHIVES = (".whl", ".tar.gz", ".tgz", ".zip", ".tar.bz2", ".tar.xz", ".tar.zst")
 # PEP 508 takes "x.whl" for a name, but uv for a file in the working directory.
@@ -189,7 +191,11 @@ def read_line(written: str) -> tuple[str | None, str]:
             line = _plain_line(requirement, Origin.LAUNCH, written)
             name, text = line.name, redact_text(line.text)
     except InvalidRequirement as error:
-        message = f"Invalid requirement {_quoted_requirement(written)}: {error.message}"
+        message = sentence(
+            "Invalid requirement {written}: {message}",
+            written=_quoted_requirement(written),
+            message=error.message,
+        )
         raise InvalidRequirement(message, error.details) from None
     return name, text if marker is None else f"{text} ; {marker}"
 
@@ -245,16 +251,23 @@ class _Reader:
     ) -> Iterator[tuple[RequirementLine, str | None]]:
         if len(written) > MAX_LINES:
             raise InvalidRequirement(
-                f"There are {len(written)} {origin} packages",
-                {"hint": f"Allowed are at most {MAX_LINES}."},
+                sentence(
+                    "There are {written_count} {origin} packages",
+                    written_count=len(written),
+                    origin=origin,
+                ),
+                {"hint": sentence("Allowed are at most {max_lines}.", max_lines=MAX_LINES)},
             )
         for position, line in enumerate(written):
             try:
                 yield from self._line(line, origin)
             except InvalidRequirement as error:
                 place = f"{origin} packages[{position}]"
-                message = (
-                    f"Invalid requirement {_quoted_requirement(line)} in {place}: {error.message}"
+                message = sentence(
+                    "Invalid requirement {line} in {place}: {message}",
+                    line=_quoted_requirement(line),
+                    place=place,
+                    message=error.message,
                 )
                 raise InvalidRequirement(message, error.details) from None
 
@@ -290,12 +303,18 @@ class _Reader:
         self, engine: str, origin: Origin
     ) -> Iterator[tuple[RequirementLine, str | None]]:
         if origin is Origin.ENGINE:
-            raise InvalidRequirement("the packages of an engine can't include those of another")
+            raise InvalidRequirement(
+                sentence("the packages of an engine can't include those of another")
+            )
         named = find_engine(self.engines, engine)
         if named is None:
             known = ", ".join(sorted(each.name for each in self.engines.values()))
-            hint = f"Known are {known}. A package of this name needs a version, like >=0."
-            raise InvalidRequirement(f"the catalogue has no engine {engine}", {"hint": hint})
+            hint = sentence(
+                "Known are {known}. A package of this name needs a version, like >=0.", known=known
+            )
+            raise InvalidRequirement(
+                sentence("the catalogue has no engine {engine}", engine=engine), {"hint": hint}
+            )
         if named is self.launched:
             yield from self.lines(named.packages, Origin.ENGINE)
 
@@ -304,31 +323,42 @@ def _split(written: str) -> tuple[str, str | None]:
     """The requirement and its marker, without the white space around them."""
     if len(written) > MAX_LINE_LENGTH:
         raise InvalidRequirement(
-            f"it has {len(written)} characters", {"hint": f"Allowed are at most {MAX_LINE_LENGTH}."}
+            sentence("it has {written_count} characters", written_count=len(written)),
+            {
+                "hint": sentence(
+                    "Allowed are at most {max_line_length}.", max_line_length=MAX_LINE_LENGTH
+                )
+            },
         )
     if not written.replace("\t", " ").isprintable():
         raise InvalidRequirement(
-            "it contains a control character, a line break or another that can't be printed",
-            {"hint": "Give one requirement in one line of visible text."},
+            sentence(
+                "it contains a control character, a line break or another that can't be printed"
+            ),
+            {"hint": sentence("Give one requirement in one line of visible text.")},
         )
     line = written.strip()
     has_url = _BARE_URL.match(line) or _NAMED_URL.match(line)
     requirement, *marker = (_URL_MARKER if has_url else _MARKER).split(line, maxsplit=1)
     if not requirement:
-        raise InvalidRequirement("it is empty", {"hint": _FORMS})
+        raise InvalidRequirement(sentence("it is empty"), {"hint": _FORMS})
     return requirement, marker[0].strip() if marker else None
 
 
 def _plain_line(requirement: str, origin: Origin, written: str) -> RequirementLine:
     if requirement.startswith("#"):
         raise InvalidRequirement(
-            "unknown placeholder",
-            {"hint": "Known are #system_NAME# and #ENGINE_dependencies#."},
+            sentence("unknown placeholder"),
+            {"hint": sentence("Known are #system_NAME# and #ENGINE_dependencies#.")},
         )
     if requirement.startswith("-"):
         raise InvalidRequirement(
-            "it is an option of pip",
-            {"hint": "Indexes and find-links have fields of their own, apart from the packages."},
+            sentence("it is an option of pip"),
+            {
+                "hint": sentence(
+                    "Indexes and find-links have fields of their own, apart from the packages."
+                )
+            },
         )
     if _BARE_URL.match(requirement):
         _check_url(requirement)
@@ -336,8 +366,12 @@ def _plain_line(requirement: str, origin: Origin, written: str) -> RequirementLi
         return RequirementLine(text=requirement, name=name, origin=origin, written=written)
     if not _NAMED_URL.match(requirement) and _PATH.search(requirement):
         raise InvalidRequirement(
-            "it looks like a local path",
-            {"hint": "Archives are given as file:///absolute/path/name-1.0-py3-none-any.whl."},
+            sentence("it looks like a local path"),
+            {
+                "hint": sentence(
+                    "Archives are given as file:///absolute/path/name-1.0-py3-none-any.whl."
+                )
+            },
         )
     return _named_line(requirement, origin, written)
 
@@ -349,7 +383,7 @@ def _named_line(requirement: str, origin: Origin, written: str) -> RequirementLi
         # Its further lines repeat the requirement, credentials included.
         reason = str(error).partition("\n")[0]
         raise InvalidRequirement(
-            f"it is not PEP 508: {_redacted(reason)}", {"hint": _FORMS}
+            sentence("it is not PEP 508: {reason}", reason=_redacted(reason)), {"hint": _FORMS}
         ) from None
     if parsed.url is not None:
         _check_url(parsed.url)
@@ -360,29 +394,38 @@ def _named_line(requirement: str, origin: Origin, written: str) -> RequirementLi
 def _check_url(url: str) -> None:
     if wrong := _NOT_IN_URLS.search(url):
         raise InvalidRequirement(
-            f"its URL contains {wrong[0]!a}",
-            {"hint": "Percent-encode it; a marker follows white space and a semicolon."},
+            sentence("its URL contains {wrong}", wrong=ascii(wrong[0])),
+            {"hint": sentence("Percent-encode it; a marker follows white space and a semicolon.")},
         )
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise InvalidRequirement("its URL is broken", {"hint": "Check its host."}) from None
+        raise InvalidRequirement(
+            sentence("its URL is broken"), {"hint": sentence("Check its host.")}
+        ) from None
     if parts.scheme not in _SCHEMES:
         raise InvalidRequirement(
-            f"its URL has {f'the scheme {parts.scheme}' if parts.scheme else 'no scheme'}",
-            {"hint": f"Allowed are {', '.join(sorted(_SCHEMES))}."},
+            sentence("its URL has the scheme {scheme}", scheme=parts.scheme)
+            if parts.scheme
+            else sentence("its URL has no scheme"),
+            {"hint": sentence("Allowed are {schemes}.", schemes=", ".join(sorted(_SCHEMES)))},
         )
     if not parts.scheme.endswith("file"):
         if not parts.hostname:
-            raise InvalidRequirement("its URL names no host", {"hint": _FORMS})
+            raise InvalidRequirement(sentence("its URL names no host"), {"hint": _FORMS})
     elif parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         raise InvalidRequirement(
-            "its file URL is not absolute", {"hint": "Write file:///absolute/path."}
+            sentence("its file URL is not absolute"),
+            {"hint": sentence("Write file:///absolute/path.")},
         )
     elif parts.scheme == "file" and not parts.path.lower().endswith(_ARCHIVES):
         raise InvalidRequirement(
-            "its file URL names no archive; a folder has neither a version nor a hash",
-            {"hint": f"Allowed are paths that end with {', '.join(_ARCHIVES)}."},
+            sentence("its file URL names no archive; a folder has neither a version nor a hash"),
+            {
+                "hint": sentence(
+                    "Allowed are paths that end with {archives}.", archives=", ".join(_ARCHIVES)
+                )
+            },
         )
 
 

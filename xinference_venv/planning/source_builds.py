@@ -25,6 +25,7 @@ from xinference_venv.planning.pylock import (
     identity_of,
     pylock_of,
 )
+from xinference_venv.sentences import sentence
 
 TOOL = "xinference-venv"
 """The table of ours in a lock's entry (PEP 751, ``packages.tool``)."""
@@ -110,12 +111,14 @@ def source_warnings(resolution: Resolution) -> tuple[str, ...]:
     for package in filter(is_source, resolution.packages):
         name, version = package["name"], package.get("version")
         reason = (
-            "no index that is asked has a wheel of this version that fits"
+            sentence("no index that is asked has a wheel of this version that fits")
             if name in by_choice
-            else f"it is asked for as {_source_text(package)}"
+            else sentence("it is asked for as {package}", package=_source_text(package))
         )
         shown = name if version is None else f"{name} {version}"
-        warnings.append(f"{shown} is built from source: {reason}")
+        warnings.append(
+            sentence("{shown} is built from source: {reason}", shown=shown, reason=reason)
+        )
     return tuple(warnings)
 
 
@@ -234,13 +237,24 @@ def _origin(package: Mapping[str, Any]) -> Mapping[str, Any] | None:
         return None
     origin = table[_ORIGIN]
     if not isinstance(origin, Mapping):
-        raise InvalidRecord(f"what {package['name']} was built from is no table")
+        raise InvalidRecord(
+            sentence("what {package} was built from is no table", package=package["name"])
+        )
     try:
         Pylock.from_dict(pylock_of([origin]))
     except (PylockValidationError, PylockUnsupportedVersionError) as error:
-        raise InvalidRecord(f"what {package['name']} was built from: {error}") from None
+        raise InvalidRecord(
+            sentence("what {package} was built from: {error}", package=package["name"], error=error)
+        ) from None
     if origin["name"] != package["name"] or not is_source(origin):
-        raise InvalidRecord(f"what {package['name']} was built from is no source of it")
+        raise InvalidRecord(
+            sentence("what {package} was built from is no source of it", package=package["name"])
+        )
     if [list(wheel["hashes"]) for wheel in package.get("wheels", [])] != [["sha256"]]:
-        raise InvalidRecord(f"{package['name']} was built from source to more or less than a wheel")
+        raise InvalidRecord(
+            sentence(
+                "{package} was built from source to more or less than a wheel",
+                package=package["name"],
+            )
+        )
     return dict(origin)

@@ -19,6 +19,7 @@ from xinference_venv._util.redact import HIDDEN, redact_url
 from xinference_venv.errors import InvalidSource
 from xinference_venv.planning.pip_config import PipConfig
 from xinference_venv.planning.request import ModelVirtualEnv
+from xinference_venv.sentences import sentence
 from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE
 
 PYPI = "https://pypi.org/simple"
@@ -189,14 +190,29 @@ def check_launch_find_links(
         return ()
     if not allowed_roots:
         raise InvalidSource(
-            f"Find-links folder {_quoted_source(find_links[0])} is not allowed on this host",
-            {"hint": f"{ALLOWED_ROOTS_VARIABLE} names the folders that are allowed: none so far."},
+            sentence(
+                "Find-links folder {find_links} is not allowed on this host",
+                find_links=_quoted_source(find_links[0]),
+            ),
+            {
+                "hint": sentence(
+                    "{allowed_roots_variable} names the folders that are allowed: none so far.",
+                    allowed_roots_variable=ALLOWED_ROOTS_VARIABLE,
+                )
+            },
         )
     for place in find_links:
         if not place.startswith("/") or not place.isprintable():
             raise InvalidSource(
-                f"Find-links folder {_quoted_source(place)} is no absolute path",
-                {"hint": f"{ALLOWED_ROOTS_VARIABLE} names the folders that are allowed."},
+                sentence(
+                    "Find-links folder {place} is no absolute path", place=_quoted_source(place)
+                ),
+                {
+                    "hint": sentence(
+                        "{allowed_roots_variable} names the folders that are allowed.",
+                        allowed_roots_variable=ALLOWED_ROOTS_VARIABLE,
+                    )
+                },
             )
     roots = [PurePosixPath(root) for root in map(real_path, allowed_roots) if root is not None]
     found = []
@@ -204,9 +220,16 @@ def check_launch_find_links(
         real = real_path(place)
         if real is None or not any(PurePosixPath(real).is_relative_to(root) for root in roots):
             raise InvalidSource(
-                f"Find-links folder {_quoted_source(place)} is not an existing directory in an"
-                " allowed folder",
-                {"hint": f"{ALLOWED_ROOTS_VARIABLE} names the folders that are allowed."},
+                sentence(
+                    "Find-links folder {place} is not an existing directory in an allowed folder",
+                    place=_quoted_source(place),
+                ),
+                {
+                    "hint": sentence(
+                        "{allowed_roots_variable} names the folders that are allowed.",
+                        allowed_roots_variable=ALLOWED_ROOTS_VARIABLE,
+                    )
+                },
             )
         found.append(real)
     return _unique(found)
@@ -250,46 +273,67 @@ def _check(sources: PackageSources) -> None:
         if not place.startswith("/"):
             _check_url("find-links", place)
         elif not place.isprintable():
-            raise _invalid("find-links", place, "it contains control characters")
+            raise _invalid("find-links", place, sentence("it contains control characters"))
     for host in sources.trusted_hosts:
         if not _TRUSTED_HOST.fullmatch(host):
-            raise _invalid("trusted host", host, "it is neither host nor host:port")
+            raise _invalid("trusted host", host, sentence("it is neither host nor host:port"))
     if sources.exclude_newer is not None and not _WHEN.fullmatch(sources.exclude_newer):
         raise InvalidSource(
-            f"Invalid time {quoted(sources.exclude_newer)} of the newest packages",
-            {"hint": "Allowed are dates, times of RFC 3339 and durations: 2026-01-31, P3D."},
+            sentence(
+                "Invalid time {exclude_newer} of the newest packages",
+                exclude_newer=quoted(sources.exclude_newer),
+            ),
+            {
+                "hint": sentence(
+                    "Allowed are dates, times of RFC 3339 and durations: 2026-01-31, P3D."
+                )
+            },
         )
     if sources.index_strategy not in (None, *INDEX_STRATEGIES):
         raise InvalidSource(
-            f"Invalid index strategy {quoted(sources.index_strategy)}",
-            {"hint": f"Allowed are {', '.join(INDEX_STRATEGIES)}."},
+            sentence(
+                "Invalid index strategy {index_strategy}",
+                index_strategy=quoted(sources.index_strategy),
+            ),
+            {
+                "hint": sentence(
+                    "Allowed are {index_strategies}.", index_strategies=", ".join(INDEX_STRATEGIES)
+                )
+            },
         )
 
 
 def _check_url(what: str, url: str) -> None:
     if " " in url or not url.isprintable():
-        raise _invalid(what, url, "it contains spaces or control characters")
+        raise _invalid(what, url, sentence("it contains spaces or control characters"))
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise _invalid(what, url, "its host is malformed") from None
+        raise _invalid(what, url, sentence("its host is malformed")) from None
     if parts.scheme not in ("http", "https", "file"):
-        raise _invalid(what, url, "it does not begin with http://, https:// or file://")
+        raise _invalid(what, url, sentence("it does not begin with http://, https:// or file://"))
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-            raise _invalid(what, url, "it has no absolute path")
+            raise _invalid(what, url, sentence("it has no absolute path"))
     elif not _AUTHORITY.fullmatch(parts.netloc):
-        raise _invalid(what, url, "its host or port is missing or malformed")
+        raise _invalid(what, url, sentence("its host or port is missing or malformed"))
     if parts.fragment:
-        raise _invalid(what, url, "it has a fragment")
+        raise _invalid(what, url, sentence("it has a fragment"))
 
 
 def _invalid(what: str, source: str, wrong: str) -> InvalidSource:
     return InvalidSource(
-        f"Invalid {what} {_quoted_source(source)}: {wrong}",
+        sentence(
+            "Invalid {what} {source}: {wrong}",
+            what=what,
+            source=_quoted_source(source),
+            wrong=wrong,
+        ),
         {
-            "hint": "Allowed are http, https and file URLs for indexes, these and absolute paths"
-            " for find-links, and host or host:port for trusted hosts."
+            "hint": sentence(
+                "Allowed are http, https and file URLs for indexes, these and absolute"
+                " paths for find-links, and host or host:port for trusted hosts."
+            )
         },
     )
 

@@ -32,6 +32,7 @@ from xinference_venv.planning.requirements import (
     plan_requirements,
 )
 from xinference_venv.planning.sources import PackageSources, combine_sources
+from xinference_venv.sentences import sentence
 from xinference_venv.settings import DEFAULT_MAX_AGE_GAP, InheritMode, Settings, ViewKind
 
 # What a model process needs besides its model's packages: it is an xoscar sub pool.
@@ -199,13 +200,22 @@ def plan_spec(
     if interpreter.minor_version != host.interpreter.minor_version:
         if inherit is not InheritMode.NONE:
             warnings.append(
-                f"Python {interpreter.minor_version} inherits nothing from the host's"
-                f" Python {host.interpreter.minor_version}"
+                sentence(
+                    "Python {minor_version} inherits nothing from the host's Python"
+                    " {minor_version_2}",
+                    minor_version=interpreter.minor_version,
+                    minor_version_2=host.interpreter.minor_version,
+                )
             )
         inherit = InheritMode.NONE
     pip = around.pip if block.inherit_pip_config else PipConfig()
-    warnings += [f"pip's setting {key} is not honoured" for key in pip.not_honoured]
-    warnings += [f"the variable {each} is not honoured" for each in pip.variables_not_honoured]
+    warnings += [
+        sentence("pip's setting {key} is not honoured", key=key) for key in pip.not_honoured
+    ]
+    warnings += [
+        sentence("the variable {name} is not honoured", name=each)
+        for each in pip.variables_not_honoured
+    ]
     settings = around.settings
     must_import = (*settings.must_import, *block.must_import, *request.must_import)
     lines, roots = _with_roots(planned.lines, must_import, host, inherit)

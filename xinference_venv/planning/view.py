@@ -28,6 +28,7 @@ from xinference_venv.planning.package import (
     PackageRecord,
     TopLevelName,
 )
+from xinference_venv.sentences import sentence
 from xinference_venv.settings import ViewKind
 
 # How a .pth file shows a whole site directory, with the .pth files of that.
@@ -349,7 +350,14 @@ class _Entries:
 
     def _warn(self, path: str, winner: str, losers: Iterable[str]) -> None:
         names = ", ".join(losers)
-        self.warnings.append(f"{path} is of {winner} and of {names} too: that of {winner} is seen")
+        self.warnings.append(
+            sentence(
+                "{path} is of {winner} and of {names} too: that of {winner} is seen",
+                path=path,
+                winner=winner,
+                names=names,
+            )
+        )
 
 
 class _Prefix:
@@ -368,8 +376,12 @@ class _Prefix:
                 self._put(each, Place.PACKAGE, record.key.folder)
             else:
                 self.warnings.append(
-                    f"{record.key.name} has a file for {each.path}, which is the environment's"
-                    " own: it is left out"
+                    sentence(
+                        "{name} has a file for {path}, which is the environment's own: it is left"
+                        " out",
+                        name=record.key.name,
+                        path=each.path,
+                    )
                 )
         for point in record.entry_points:
             self._put_script(point.name, point.module, point.attribute)

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from xinference_venv import errors
 from xinference_venv._util.records import Plain, Record
 from xinference_venv.rest.base import Json
+from xinference_venv.sentences import sentence
 
 STATUSES: Mapping[type[errors.VirtualEnvError], HTTPStatus] = {
     errors.VirtualEnvError: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -60,11 +61,12 @@ def body_of(
     code: str, message: str, details: Mapping[str, object] | None = None
 ) -> dict[str, Plain]:
     """The body of an error."""
-    hint = (details or {}).get("hint")
+    described = errors.VirtualEnvError(message, details)
+    hint = described.hint
     return ErrorReply(
         code=code,
-        message=message,
-        details=details or {},
+        message=str(message),
+        details=described.details,
         detail=f"{message} ({hint})" if hint else message,
     ).to_dict()
 
@@ -112,7 +114,9 @@ def add_handlers(app: FastAPI, methods: Mapping[str, Iterable[str]]) -> None:
     async def unforeseen(_: Request, __: Exception) -> Response:
         # The server's log has it; a stranger need not read our insides.
         return refusal(
-            HTTPStatus.INTERNAL_SERVER_ERROR, errors.VirtualEnvError.code, "an internal error"
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            errors.VirtualEnvError.code,
+            sentence("an internal error"),
         )
 
     app.add_exception_handler(errors.VirtualEnvError, ours)

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xinference_venv.rest.errors import refusal
 from xinference_venv.rest.tokens import Tokens
+from xinference_venv.sentences import sentence
 
 # Who still sends hears no answer: a body is read, and thrown away, up to so many bounds.
 _READ_BOUNDS = 4
@@ -64,7 +65,9 @@ class Guard:
         host = headers.get("host", "")
         if self._hosts is not None and _name_of(host) not in self._hosts:
             refused = refusal(
-                HTTPStatus.BAD_REQUEST, "unknown_host", "the Host header does not name this server"
+                HTTPStatus.BAD_REQUEST,
+                "unknown_host",
+                sentence("the Host header does not name this server"),
             )
             await refused(scope, receive, send)
             return
@@ -73,7 +76,7 @@ class Guard:
             refused = refusal(
                 HTTPStatus.FORBIDDEN,
                 "cross_origin",
-                "requests from pages of other sites are refused",
+                sentence("requests from pages of other sites are refused"),
             )
             await refused(scope, receive, send)
             return
@@ -81,7 +84,7 @@ class Guard:
             refused = refusal(
                 HTTPStatus.UNAUTHORIZED,
                 "unauthorized",
-                "a request with a body needs a valid token",
+                sentence("a request with a body needs a valid token"),
                 {"WWW-Authenticate": "Bearer", "Connection": "close"},
             )
             await refused(scope, receive, send)
@@ -92,7 +95,7 @@ class Guard:
             refused = refusal(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "busy",
-                "too many request bodies are being read at once",
+                sentence("too many request bodies are being read at once"),
                 {"Retry-After": "5", "Connection": "close"},
             )
             await refused(scope, receive, send)
@@ -101,7 +104,7 @@ class Guard:
             refused = refusal(
                 HTTPStatus(413),
                 "too_large",
-                f"the body has more than {self._limits.body_bytes} bytes",
+                sentence("the body has more than {limit} bytes", limit=self._limits.body_bytes),
                 {"Connection": "close"},
             )
             await refused(scope, receive, send)

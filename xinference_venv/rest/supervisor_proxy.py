@@ -11,6 +11,7 @@ from typing import Any
 from xinference_venv.actors.protocols import SupervisorProtocol
 from xinference_venv.errors import VirtualEnvError, WorkerUnavailable
 from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.sentences import sentence
 
 
 @dataclass(kw_only=True, eq=False)
@@ -29,7 +30,8 @@ class SupervisorProxy:
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 if not asked.done():
                     raise WorkerUnavailable(
-                        "this server is stopping", {"hint": "try again in a moment"}
+                        sentence("this server is stopping"),
+                        {"hint": sentence("try again in a moment")},
                     )
                 return asked.result()
             finally:

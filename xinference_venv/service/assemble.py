@@ -44,6 +44,7 @@ from xinference_venv.planning.view import (
     partition_host,
     plan_view,
 )
+from xinference_venv.sentences import joined, sentence
 from xinference_venv.service.import_prover import ImportProver
 from xinference_venv.service.phases import ReportProgress, in_phase
 from xinference_venv.service.source_builds import SourceBuilding
@@ -179,7 +180,13 @@ class Assembly:
             fetcher=self.fetcher,
         )
         packages = await in_phase(Phase.INSTALLING, unpacking.packages_for(lock, folder))
-        self.say(Phase.COMPOSING, f"planning what {len(packages)} packages and the host show")
+        self.say(
+            Phase.COMPOSING,
+            sentence(
+                "planning what {packages_count} packages and the host show",
+                packages_count=len(packages),
+            ),
+        )
         planning = BUILDING.finish(self._plan, lock, packages, folder)
         plan = await in_phase(Phase.COMPOSING, planning)
         return Contents(
@@ -196,7 +203,7 @@ class Assembly:
         count = len(contents.plan.links)
         is_linked = contents.plan.kind is ViewKind.LINKS
         what = f"{count} links" if is_linked else f"the files of {count} names"
-        self.say(Phase.COMPOSING, f"composing {what}")
+        self.say(Phase.COMPOSING, sentence("composing {what}", what=what))
         made = BUILDING.finish(
             compose,
             self.store.disk,
@@ -317,18 +324,23 @@ class Assembly:
         """Let a fresh interpreter import what must be importable; `VerificationFailed` if not."""
         if not self.spec.import_check:
             return
-        self.say(Phase.VERIFYING, f"importing {', '.join(self.spec.import_check)}")
+        self.say(
+            Phase.VERIFYING,
+            sentence("importing {import_check}", import_check=", ".join(self.spec.import_check)),
+        )
         python = str(env / "bin" / LAUNCHER_NAME)
         failure = await import_modules(
             self.uv.door, python, self.spec.import_check, deadline=self.deadline
         )
         if failure is not None:
             raise VerificationFailed(
-                f"the import check failed: {failure.splitlines()[-1]}",
+                sentence("the import check failed: {failure}", failure=failure.splitlines()[-1]),
                 {
                     "output": failure,
-                    "hint": "their requirements fit together, but the packages don't work together:"
-                    " ask for other versions",
+                    "hint": sentence(
+                        "their requirements fit together, but the packages don't work together:"
+                        " ask for other versions"
+                    ),
                 },
             )
 
@@ -337,7 +349,9 @@ def raise_faults(faults: Sequence[str]) -> None:
     """Raise `VerificationFailed` if there are any faults."""
     if faults:
         raise VerificationFailed(
-            "what was installed is not what the lock says: " + "; ".join(faults[:5]),
+            sentence(
+                "what was installed is not what the lock says: {faults}", faults=joined(faults[:5])
+            ),
             {
                 "faults": list(faults[:100]),
                 "phase": Phase.VERIFYING.value,

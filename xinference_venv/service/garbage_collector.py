@@ -46,6 +46,7 @@ from xinference_venv.inventory.reports import (
     UnneededItem,
 )
 from xinference_venv.observability import metrics
+from xinference_venv.sentences import sentence
 from xinference_venv.service.launch_service import LaunchService
 from xinference_venv.store.disk_usage import measure, recorded_bytes, usages_of
 from xinference_venv.store.gc import (
@@ -178,8 +179,8 @@ class GarbageCollector:
         done, _ = await asyncio.wait([self._measuring], timeout=timeout)
         if not done:
             raise DeadlineExceeded(
-                f"the disk was not measured within {timeout:g} s",
-                {"hint": "measuring goes on: ask again in a while"},
+                sentence("the disk was not measured within {timeout} s", timeout=f"{timeout:g}"),
+                {"hint": sentence("measuring goes on: ask again in a while")},
             )
         return self._measuring.result()
 
@@ -293,7 +294,7 @@ class GarbageCollector:
                 if trashed is not None:
                     await UPKEEP.finish(self._store.delete_trashed, trashed)
             except DeadlineExceeded:
-                why = "a launch or a removal of it is under way"
+                why = sentence("a launch or a removal of it is under way")
                 skipped.append(Skipped(eviction=each, why=why))
             except (InUse, StoreError) as error:
                 skipped.append(Skipped(eviction=each, why=str(error)))

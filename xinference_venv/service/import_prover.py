@@ -32,6 +32,7 @@ from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.overlay import shown_names
 from xinference_venv.planning.package import PackageRecord
 from xinference_venv.planning.spec import EnvSpec
+from xinference_venv.sentences import sentence
 from xinference_venv.service.phases import ReportProgress
 from xinference_venv.store.envs.launcher import LAUNCHER_NAME
 from xinference_venv.store.envs.proofs import is_proved, keep_proof
@@ -92,8 +93,13 @@ class ImportProver:
 
     async def _import(self, proof: ImportProof, python: str) -> ProofFailure | None:
         against = ", ".join(each.name for each in proof.against)
-        why = f", compiled against the host's {against}" if against else ""
-        self.say(Phase.VERIFYING, f"importing {', '.join(proof.modules)}{why}")
+        why = (
+            sentence(", compiled against the host's {against}", against=against) if against else ""
+        )
+        self.say(
+            Phase.VERIFYING,
+            sentence("importing {modules}{why}", modules=", ".join(proof.modules), why=why),
+        )
         try:
             output = await import_modules(self.door, python, proof.modules, deadline=PROOF_SECONDS)
         except DeadlineExceeded as error:

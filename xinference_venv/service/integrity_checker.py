@@ -22,6 +22,7 @@ from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.reports import Finding
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.sentences import sentence
 from xinference_venv.service.launch_service import LaunchService
 from xinference_venv.store.envs.broken_marker import bounded
 from xinference_venv.store.envs.verify import broken_at_a_glance, check_env, due_envs
@@ -105,7 +106,7 @@ class IntegrityChecker:
 
         def pause() -> None:
             if ended.is_set() or self._stopped.is_set():
-                raise JobCancelled("the check was stopped")
+                raise JobCancelled(sentence("the check was stopped"))
 
         try:
             return await asyncio.to_thread(look)
@@ -119,7 +120,7 @@ class IntegrityChecker:
 
         def pause() -> None:
             if ended.is_set() or self._stopped.is_set():
-                raise JobCancelled("the check was stopped")
+                raise JobCancelled(sentence("the check was stopped"))
 
         try:
             return await UPKEEP.run(
@@ -206,7 +207,7 @@ class IntegrityChecker:
 
     def _rest(self) -> None:
         if self._stopped.wait(_PAUSE_SECONDS):
-            raise JobCancelled("the check was stopped")
+            raise JobCancelled(sentence("the check was stopped"))
 
 
 def _warn(store: Store, env_id: str, fault: str) -> None:

@@ -32,6 +32,7 @@ from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.spec import EnvSpec
+from xinference_venv.sentences import sentence
 from xinference_venv.service.build_log import BuildLog
 from xinference_venv.uv.subprocess import Priority
 
@@ -222,10 +223,11 @@ class JobRegistry:
         """A new job, of this id if one is given; raises `InvalidInput` for one that is taken."""
         if job_id is not None and not _JOB_ID.fullmatch(job_id):
             raise InvalidInput(
-                f"invalid job id {quoted(job_id)}", {"hint": "allowed are 32 hexadecimal digits"}
+                sentence("invalid job id {job_id}", job_id=quoted(job_id)),
+                {"hint": sentence("allowed are 32 hexadecimal digits")},
             )
         if job_id is not None and job_id in self.jobs:
-            raise InvalidInput(f"there is a job {job_id!r} already")
+            raise InvalidInput(sentence("there is a job {job_id} already", job_id=repr(job_id)))
         ended = [each for each, job in self.jobs.items() if job.journal.phase.is_last]
         for each in ended[: max(0, len(ended) - ENDED_JOBS_KEPT)]:
             del self.jobs[each]
@@ -237,8 +239,8 @@ class JobRegistry:
         """The job; raises `UnknownJob`."""
         if job_id not in self.jobs:
             raise UnknownJob(
-                f"there is no job {job_id!r}",
-                {"hint": "it ended long ago, or the worker was restarted"},
+                sentence("there is no job {job_id}", job_id=repr(job_id)),
+                {"hint": sentence("it ended long ago, or the worker was restarted")},
             )
         return self.jobs[job_id]
 
@@ -261,7 +263,9 @@ def start_job_task(
 def _end(job: Job, measures: MetricRegistry, _: asyncio.Task[None]) -> None:
     if not job.journal.phase.is_last:
         # It was cancelled before its first step, so it could not say so itself.
-        job.error = JobCancelled(f"the job for {job.request.model_name} was cancelled")
+        job.error = JobCancelled(
+            sentence("the job for {model_name} was cancelled", model_name=job.request.model_name)
+        )
         job.say(Phase.CANCELLED, str(job.error))
     outcome = job.journal.phase
     # That of a ready one is in the store; a worker that waits for another one's asks soon.

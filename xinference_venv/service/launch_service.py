@@ -50,6 +50,7 @@ from xinference_venv.planning.spec import (
     plan_spec,
     wants_environment,
 )
+from xinference_venv.sentences import sentence
 from xinference_venv.service.build_log import BuildLog, log_failure
 from xinference_venv.service.host_facts import HostFactsReader
 from xinference_venv.service.jobs import (
@@ -130,7 +131,7 @@ class LaunchService:
         job.ask = ask
         job.carry_out = partial(self._carry_out, job)
         job.background = background
-        job.say(Phase.QUEUED, f"queued for {request.model_name}")
+        job.say(Phase.QUEUED, sentence("queued for {model_name}", model_name=request.model_name))
         job.task = start_job_task(job, self._run(job, given), self.measures, self.address)
         return job
 
@@ -230,15 +231,22 @@ class LaunchService:
         """
         interpreter = await self.interpreter_like(question.interpreter)
         if interpreter is None:
-            raise NotFound(f"there is no Python {question.interpreter.version} of that platform")
+            raise NotFound(
+                sentence(
+                    "there is no Python {version} of that platform",
+                    version=question.interpreter.version,
+                )
+            )
         search_path = (await self.hosts.facts()).interpreter.search_path
         spec = await asyncio.to_thread(
             self._plan, question.request, question.host, interpreter, search_path
         )
         if spec is None or spec.demand != question.demand or spec.sources.no_build_isolation:
             raise NotFound(
-                "by its own settings and models it would plan something else for"
-                f" {question.request.model_name}"
+                sentence(
+                    "by its own settings and models it would plan something else for {model_name}",
+                    model_name=question.request.model_name,
+                )
             )
         preparation = self.preparation(spec, question.host, None)
         try:
@@ -264,12 +272,16 @@ class LaunchService:
                 await lock.acquire()
         except TimeoutError:
             raise DeadlineExceeded(
-                f"waited {deadline:g} s for another launch or a removal of {key}"
+                sentence(
+                    "waited {deadline} s for another launch or a removal of {key}",
+                    deadline=f"{deadline:g}",
+                    key=key,
+                )
             ) from None
         try:
             async with hold_lock(
                 self.store.key_lock(key),
-                purpose=f"{purpose} of {key}",
+                purpose=sentence("{purpose} of {key}", purpose=purpose, key=key),
                 deadline=deadline,
                 on_wait=on_wait,
             ):
@@ -282,7 +294,7 @@ class LaunchService:
         try:
             job.result = await self._of_the_disk(self._result(job, given))
             where = job.result.real_path or job.result.python
-            job.say(Phase.READY, f"ready: {where}")
+            job.say(Phase.READY, sentence("ready: {where}", where=where))
         except VirtualEnvError as error:
             await self._give_up(job)
             job.error = error.with_details(host=self.address)
@@ -293,12 +305,19 @@ class LaunchService:
             try:
                 await self._give_up(job)
             finally:
-                job.error = JobCancelled(f"the job for {job.request.model_name} was cancelled")
+                job.error = JobCancelled(
+                    sentence(
+                        "the job for {model_name} was cancelled", model_name=job.request.model_name
+                    )
+                )
                 job.say(Phase.CANCELLED, str(job.error))
         except Exception as error:
             # The edge of the job: an unforeseen error must reach whoever waits, and keep nothing.
             await self._give_up(job)
-            job.error = VirtualEnvError(f"{type(error).__name__}: {error}", {"host": self.address})
+            job.error = VirtualEnvError(
+                sentence("{name}: {error}", name=type(error).__name__, error=error),
+                {"host": self.address},
+            )
             job.say(Phase.FAILED, str(job.error))
             raise
 
@@ -377,8 +396,10 @@ class LaunchService:
             await self._in_thread(job, partial(self._lease, job, env_id))
         if job.lease is None:
             raise NotFound(
-                f"the environment of {spec.key} was removed while it was launched",
-                {"hint": "launch again"},
+                sentence(
+                    "the environment of {key} was removed while it was launched", key=spec.key
+                ),
+                {"hint": sentence("launch again")},
             )
         return await asyncio.to_thread(self._prepared, job.lease, spec, uv_calls=calls)
 
@@ -544,8 +565,14 @@ class LaunchService:
             path = place.removeprefix("file://")
             if "://" not in path and real_directory(path) is None:
                 raise InvalidSource(
-                    f"The find-links folder {path!r} does not exist on this host",
-                    {"hint": "it comes from the model's block or from pip's configuration"},
+                    sentence(
+                        "The find-links folder {path} does not exist on this host", path=repr(path)
+                    ),
+                    {
+                        "hint": sentence(
+                            "it comes from the model's block or from pip's configuration"
+                        )
+                    },
                 )
         return spec
 

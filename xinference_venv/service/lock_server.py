@@ -17,6 +17,7 @@ from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.remote_question import HostQuestion
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.spec import EnvSpec
+from xinference_venv.sentences import sentence
 from xinference_venv.service.jobs import Job
 from xinference_venv.service.launch_service import LaunchService
 from xinference_venv.service.wheel_relay import Reachable
@@ -82,7 +83,7 @@ class LockSharing:
         Equal questions have one answer. Raises what `LaunchService.resolve_for` does.
         """
         if self.launches.settings.relay is RelayMode.OFF:
-            raise NotFound("XINFERENCE_VIRTUAL_ENV_RELAY is off there")
+            raise NotFound(sentence("XINFERENCE_VIRTUAL_ENV_RELAY is off there"))
         key = digest_of(question.to_dict())
         task = self._running.get(key)
         if task is None:

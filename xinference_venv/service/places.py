@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xinference_venv.errors import InvalidInput, StoreError
+from xinference_venv.sentences import sentence
 from xinference_venv.settings import Settings
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.file_system import kept_file_system, try_file_system
@@ -186,7 +187,12 @@ def socket_folder(environ: Mapping[str, str]) -> Iterator[str]:
     if named:
         if (fault := socket_folder_fault(named)) is not None:
             raise InvalidInput(
-                f"{SOCKET_VARIABLE} names {named}: {fault}",
+                sentence(
+                    "{socket_variable} names {named}: {fault}",
+                    socket_variable=SOCKET_VARIABLE,
+                    named=named,
+                    fault=fault,
+                ),
                 {"hint": _SOCKET_HINT, "variable": SOCKET_VARIABLE},
             )
         yield named
@@ -223,9 +229,11 @@ def _sweep_folder(entry: os.DirEntry[str]) -> None:
             shutil.rmtree(entry.path, ignore_errors=True)
 
 
-_SOCKET_HINT = (
-    f"let {SOCKET_VARIABLE} name a folder that this user may write to, of at most"
-    f" {SOCKET_FOLDER_BYTES} bytes, for every process of the cluster"
+_SOCKET_HINT = sentence(
+    "let {socket_variable} name a folder that this user may write to, of at"
+    " most {socket_folder_bytes} bytes, for every process of the cluster",
+    socket_variable=SOCKET_VARIABLE,
+    socket_folder_bytes=SOCKET_FOLDER_BYTES,
 )
 
 
@@ -248,8 +256,10 @@ def _place_for_sockets(environ: Mapping[str, str]) -> str:
         if fits and may_write(each):
             return each
     raise StoreError(
-        "there is no folder for the sockets between this host's processes: none of"
-        f" {', '.join(dict.fromkeys(filter(None, candidates)))} may be written to and is short"
-        " enough",
+        sentence(
+            "there is no folder for the sockets between this host's processes: none"
+            " of {dict} may be written to and is short enough",
+            dict=", ".join(dict.fromkeys(filter(None, candidates))),
+        ),
         {"hint": _SOCKET_HINT},
     )

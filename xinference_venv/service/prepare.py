@@ -56,6 +56,7 @@ from xinference_venv.planning.remote_question import HostQuestion
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.source_builds import with_built
 from xinference_venv.planning.spec import EnvSpec
+from xinference_venv.sentences import joined, sentence
 from xinference_venv.service.assemble import Assembly, Contents
 from xinference_venv.service.index_probe import answers_of
 from xinference_venv.service.jobs import Build
@@ -157,8 +158,10 @@ class Preparation:
         """
         if given is not None and not self._fits(given):
             raise InvalidInput(
-                f"the lock given for {self.spec.key} was made for another kind of host",
-                {"hint": "launch without it, so that this host resolves"},
+                sentence(
+                    "the lock given for {key} was made for another kind of host", key=self.spec.key
+                ),
+                {"hint": sentence("launch without it, so that this host resolves")},
             )
         interpreter = self.spec.interpreter
         unusable: dict[str, str] = {}
@@ -180,7 +183,10 @@ class Preparation:
                     raise _unproved(error.failures) from None
                 names, why = ", ".join(again), error.failures[0]
                 failed |= {failure.package.name for failure in error.failures}
-            self.say(Phase.RESOLVING, f"resolving again without the host's {names}: {why}")
+            self.say(
+                Phase.RESOLVING,
+                sentence("resolving again without the host's {names}: {why}", names=names, why=why),
+            )
             unusable |= again
             given, refresh = None, True
 
@@ -208,7 +214,13 @@ class Preparation:
         lock = given or (None if refresh else self._kept_lock())
         while True:
             if lock is None:
-                self.say(Phase.RESOLVING, f"resolving {len(self.spec.requirements)} requirements")
+                self.say(
+                    Phase.RESOLVING,
+                    sentence(
+                        "resolving {requirements_count} requirements",
+                        requirements_count=len(self.spec.requirements),
+                    ),
+                )
                 resolving = self.resolve(folder, unusable, refresh=refresh and not unusable)
                 lock = await in_phase(Phase.RESOLVING, resolving)
             wheels = await in_phase(Phase.RESOLVING, self.assembly.wheels_for(lock, folder))
@@ -242,10 +254,10 @@ class Preparation:
         if (lease := await self._share(lock, contents, failed)) is not None:
             return lease
         composed = await self.assembly.compose(contents, env)
-        self.say(Phase.VERIFYING, "verifying what was composed")
+        self.say(Phase.VERIFYING, sentence("verifying what was composed"))
         await in_phase(Phase.VERIFYING, self.assembly.verify(lock, contents, env))
         await self._prove_imports(lock, contents, failed, composed.venv)
-        self.say(Phase.PUBLISHING, "publishing")
+        self.say(Phase.PUBLISHING, sentence("publishing"))
         publish = partial(self._publish, lock, env, contents, composed)
         lease = await self._attached(publish)
         self._count(contents)
@@ -256,8 +268,16 @@ class Preparation:
         listed = ", ".join(f"{name} {version}" for name, version in sorted(self._unfit))
         python = self.spec.interpreter.version
         return ResolutionFailed(
-            f"all of these are for another Python than {python}: {listed}",
-            {"hint": "ask for releases that are for this Python, or launch for another one"},
+            sentence(
+                "all of these are for another Python than {python}: {listed}",
+                python=python,
+                listed=listed,
+            ),
+            {
+                "hint": sentence(
+                    "ask for releases that are for this Python, or launch for another one"
+                )
+            },
         )
 
     def _changed_on_host(self) -> tuple[str, ...]:
@@ -431,7 +451,11 @@ class Preparation:
         for page, answer in zip(pages, answers, strict=True):
             if answer.login:
                 return ResolutionFailed(
-                    f"{page.shown} is no page of an index, but one that asks for a login:\n{error}",
+                    sentence(
+                        "{shown} is no page of an index, but one that asks for a login:\n{error}",
+                        shown=page.shown,
+                        error=error,
+                    ),
                     {**error.details, "hint": LOGIN_HINT},
                 )
         return error
@@ -482,7 +506,9 @@ class Preparation:
 
     async def _install_others(self, others: EnvSpec, folder: Path) -> str:
         """An environment with the request's other packages and the host; its interpreter."""
-        self.say(Phase.RESOLVING, "installing the other packages for a build without isolation")
+        self.say(
+            Phase.RESOLVING, sentence("installing the other packages for a build without isolation")
+        )
         place = await self._subfolder(folder, "others")
         preparation = replace(self, spec=others, build=None)
         lock = await preparation.resolve(place)
@@ -532,7 +558,7 @@ class Preparation:
         """
         lock_of_build = hold_lock(
             self.store.build_lock(lock.env_id),
-            purpose=f"the build of the same packages for {self.spec.key}",
+            purpose=sentence("the build of the same packages for {key}", key=self.spec.key),
             deadline=self.deadline,
             on_wait=lambda line: self.say(Phase.INSTALLING, line),
         )
@@ -554,7 +580,7 @@ class Preparation:
             lease = await self._attached(take, partial(self._prove_imports, lock, contents, failed))
         except (InvalidRecord, StoreError):
             return None
-        self.say(Phase.PUBLISHING, "an environment with this lock is there already")
+        self.say(Phase.PUBLISHING, sentence("an environment with this lock is there already"))
         self._came_from(Source.SHARED)
         return lease
 
@@ -641,13 +667,15 @@ def _released(failures: Iterable[ProofFailure]) -> dict[str, str]:
 
 def _unproved(failures: Sequence[ProofFailure]) -> VerificationFailed:
     return VerificationFailed(
-        "; ".join(map(str, failures[:5])),
+        joined(map(str, failures[:5])),
         {
             "output": "\n".join(failure.output for failure in failures),
             "phase": Phase.VERIFYING.value,
-            "hint": "what the packages declare fits together, what they do does not: ask for"
-            " other versions, or for what is missing; --no-proof (no_proof in a request, or"
-            " XINFERENCE_VIRTUAL_ENV_PROOF=0) publishes it all the same",
+            "hint": sentence(
+                "what the packages declare fits together, what they do does not: ask for"
+                " other versions, or for what is missing; --no-proof (no_proof in a"
+                " request, or XINFERENCE_VIRTUAL_ENV_PROOF=0) publishes it all the same"
+            ),
         },
     )
 

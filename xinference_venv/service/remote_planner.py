@@ -19,6 +19,7 @@ from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.relay import Neighbour
 from xinference_venv.planning.remote_question import HostQuestion
 from xinference_venv.planning.sources import PackageSources
+from xinference_venv.sentences import sentence
 from xinference_venv.service.wheel_relay import Reachable
 from xinference_venv.uv.messages import could_not_fetch
 
@@ -74,7 +75,12 @@ class RemotePlanner:
         for each in found:
             if each.address == self.neighbours.here:
                 continue
-            say(f"an index can't be reached from here: the worker at {each.address} resolves")
+            say(
+                sentence(
+                    "an index can't be reached from here: the worker at {address} resolves",
+                    address=each.address,
+                )
+            )
             try:
                 return await self._of(each, question)
             except VirtualEnvError as error:

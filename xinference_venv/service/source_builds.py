@@ -19,6 +19,7 @@ from xinference_venv.planning.source_builds import (
     origins_of,
     without_sources,
 )
+from xinference_venv.sentences import sentence
 from xinference_venv.store.built_wheels import BuiltWheels
 from xinference_venv.uv.installer import Builder
 
@@ -63,7 +64,7 @@ class SourceBuilding:
         wheels = [wheel for wheel in found if wheel is not None]
         missing = sorted(origins.keys() - {wheel.name for wheel in wheels})
         if missing:
-            self.say(f"building {', '.join(missing)} from source")
+            self.say(sentence("building {missing} from source", missing=", ".join(missing)))
             if isolated:
                 await self.builder.make_empty()
             else:

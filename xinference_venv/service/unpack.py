@@ -25,6 +25,7 @@ from xinference_venv.planning.package import PackageKey, PackageRecord
 from xinference_venv.planning.relay import wheels_of, with_files
 from xinference_venv.planning.source_builds import with_places
 from xinference_venv.planning.spec import EnvSpec
+from xinference_venv.sentences import sentence
 from xinference_venv.service.free_space import check_free_space
 from xinference_venv.service.phases import ReportProgress, in_phase
 from xinference_venv.service.wheel_fetcher import WheelFetcher
@@ -97,7 +98,7 @@ class Unpacking:
         # What comes next, a download or not, uv says.
         self.say(
             Phase.RESOLVING,
-            f"{counted(total, 'package')} to install",
+            sentence("{total} to install", total=counted(total, "package")),
             done=0,
             total=total,
             done_bytes=0,
@@ -258,7 +259,10 @@ class Unpacking:
         except OSError as error:
             # A wheel may have a file in the place of another one, even of its own RECORD.
             raise InstallFailed(
-                f"{', '.join(sorted(keys))} can't be unpacked: {error}", {"errno": error.errno}
+                sentence(
+                    "{keys} can't be unpacked: {error}", keys=", ".join(sorted(keys)), error=error
+                ),
+                {"errno": error.errno},
             ) from error
         trees = list(split.trees.values())
         self.store.packages.keep(folder, [each.record.key.folder for each in trees])

@@ -30,6 +30,7 @@ from xinference_venv.planning.relay import (
     in_order,
     relayed_by_choice,
 )
+from xinference_venv.sentences import sentence
 from xinference_venv.service.wheel_relay import WheelRelay
 from xinference_venv.settings import RelayMode
 from xinference_venv.store.atomic import Disk
@@ -163,14 +164,25 @@ class _Fetching:
                 if part.size is None or offset >= part.size:
                     break
                 if wheel.size is not None and offset > wheel.size:
-                    raise VerificationFailed(f"more than the {wheel.size} bytes of the lock came")
+                    raise VerificationFailed(
+                        sentence("more than the {size} bytes of the lock came", size=wheel.size)
+                    )
             elif time.monotonic() - progressed > _PATIENCE_SECONDS:
-                raise DeadlineExceeded(f"no byte of it came for {_PATIENCE_SECONDS:g} s")
+                raise DeadlineExceeded(
+                    sentence(
+                        "no byte of it came for {patience_seconds} s",
+                        patience_seconds=f"{_PATIENCE_SECONDS:g}",
+                    )
+                )
             else:
                 await asyncio.sleep(_AGAIN_SECONDS)
         if digest.hexdigest() != wheel.sha256:
             raise VerificationFailed(
-                f"what came has sha256 {digest.hexdigest()}, and the lock says {wheel.sha256}"
+                sentence(
+                    "what came has sha256 {digest}, and the lock says {sha256}",
+                    digest=digest.hexdigest(),
+                    sha256=wheel.sha256,
+                )
             )
         return path
 
@@ -211,5 +223,5 @@ class _Fetching:
             self._heard(wheel, part.fetched, self.neighbours.here)
         await asyncio.to_thread(self.disk.unlink, path)
         if not await asyncio.to_thread(self.relay.wheels.lend, wheel.sha256, path):
-            raise NotFound(f"{wheel.file_name} was deleted meanwhile")
+            raise NotFound(sentence("{file_name} was deleted meanwhile", file_name=wheel.file_name))
         return path

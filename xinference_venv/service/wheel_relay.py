@@ -36,6 +36,7 @@ from xinference_venv.planning.index_answers import Place, is_trusted, places_of
 from xinference_venv.planning.pip_config import TRUE_WORDS, PipConfig
 from xinference_venv.planning.relay import RelayPolicy, WheelFile, WheelPart, gives_files
 from xinference_venv.planning.sources import combine_sources
+from xinference_venv.sentences import sentence
 from xinference_venv.service.http_client import openers_for, request_to
 from xinference_venv.service.index_probe import answers_of
 from xinference_venv.settings import RelayMode, Settings
@@ -183,7 +184,10 @@ class WheelRelay:
         `VerificationFailed` when it has another hash.
         """
         if offset < 0:
-            raise InvalidInput(f"invalid offset {offset}", {"hint": "allowed are 0 and more"})
+            raise InvalidInput(
+                sentence("invalid offset {offset}", offset=offset),
+                {"hint": sentence("allowed are 0 and more")},
+            )
         await asyncio.to_thread(self._check, wheel)
         size = await asyncio.to_thread(self.wheels.size_of, wheel.sha256)
         if size is None:
@@ -197,7 +201,13 @@ class WheelRelay:
         try:
             data = await asyncio.to_thread(self.wheels.read, wheel.sha256, offset, PART_BYTES)
         except OSError as error:
-            raise NotFound(f"{wheel.file_name} was deleted meanwhile: {error.strerror}") from None
+            raise NotFound(
+                sentence(
+                    "{file_name} was deleted meanwhile: {error}",
+                    file_name=wheel.file_name,
+                    error=error.strerror,
+                )
+            ) from None
         self.measures.add(metrics.RELAYED, by=len(data))
         return WheelPart(data=data, size=size, fetched=size)
 
@@ -210,7 +220,9 @@ class WheelRelay:
 
     def _check(self, wheel: WheelFile) -> None:
         if self.settings.relay is RelayMode.OFF:
-            raise NotFound("this worker fetches nothing for others", {"hint": _HOW_TO_ALLOW})
+            raise NotFound(
+                sentence("this worker fetches nothing for others"), {"hint": _HOW_TO_ALLOW}
+            )
         settings = self.settings
         policy = RelayPolicy.of(
             settings.allowed_hosts, self.reachable.pip(), offline=settings.offline_install
@@ -242,7 +254,12 @@ class WheelRelay:
         """Fetch a wheel into the store; blocks."""
         most = self.settings.relay_max_bytes
         if (wheel.size or 0) > min(most, free_bytes(self.store.layout.root)):
-            raise StoreError(f"there is no room for {wheel.file_name} among the relayed wheels")
+            raise StoreError(
+                sentence(
+                    "there is no room for {file_name} among the relayed wheels",
+                    file_name=wheel.file_name,
+                )
+            )
         place = self.reachable.place_of(wheel)
         with self.wheels.adding(wheel.sha256) as file:
             for attempt in range(1, _ATTEMPTS + 1):
@@ -254,11 +271,15 @@ class WheelRelay:
                     if fetch.stopped.is_set() or refused or attempt == _ATTEMPTS:
                         words = redact_text(str(error), secrets_of([place.url]))[:200]
                         raise NotFound(
-                            f"{redact_url(wheel.url)} can't be fetched here: {words}"
+                            sentence(
+                                "{url} can't be fetched here: {words}",
+                                url=redact_url(wheel.url),
+                                words=words,
+                            )
                         ) from None
 
 
-_HOW_TO_ALLOW = "XINFERENCE_VIRTUAL_ENV_RELAY is off there"
+_HOW_TO_ALLOW = sentence("XINFERENCE_VIRTUAL_ENV_RELAY is off there")
 
 
 def _download(

@@ -47,6 +47,7 @@ from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.relay import WheelFile, WheelPart
 from xinference_venv.planning.remote_question import HostQuestion
 from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.sentences import sentence
 from xinference_venv.service.bytecode_compiler import BytecodeCompiler
 from xinference_venv.service.collect_metrics import measures_of_worker
 from xinference_venv.service.garbage_collector import GarbageCollector
@@ -217,7 +218,7 @@ class WorkerService:
         """Hand a lease to the process that uses the environment from now on."""
         process = await asyncio.to_thread(identify, pid)
         if process is None:
-            raise NotFound(f"there is no process {pid} on this host")
+            raise NotFound(sentence("there is no process {pid} on this host", pid=pid))
         await asyncio.to_thread(bind_lease, self._store, env_id, lease_id, process)
 
     async def release_lease(self, env_id: str, lease_id: str) -> None:
@@ -254,7 +255,7 @@ class WorkerService:
     async def ready_lock(self, request: LaunchRequest) -> LockAnswer:
         """The lock of the environment that a launch would find ready."""
         lock = await self._sharing.lock_if_ready(request)
-        gone = NotFound("the environment is not there any more")
+        gone = NotFound(sentence("the environment is not there any more"))
         return LockAnswer(lock=lock, error=Failure.of(gone) if lock is None else None)
 
     async def lock_of_job(self, job_id: str, timeout: float) -> LockAnswer:
@@ -366,7 +367,10 @@ class WorkerService:
         log is gone.
         """
         if offset < 0:
-            raise InvalidInput(f"invalid offset {offset}", {"hint": "allowed are 0 and more"})
+            raise InvalidInput(
+                sentence("invalid offset {offset}", offset=offset),
+                {"hint": sentence("allowed are 0 and more")},
+            )
         return await asyncio.to_thread(read_on, self._store.layout, log_id, offset)
 
     async def verify_virtual_env(

@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 from xinference_venv._util.records import digest_of
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.lease import Holder, ProcessIdentity, judge
+from xinference_venv.sentences import sentence
 from xinference_venv.store.host_files import NO_INODES, free_inodes
 from xinference_venv.store.process_identity import process_start, this_process
 from xinference_venv.store.visit import SkippedItems, read_regular
@@ -33,16 +34,20 @@ from xinference_venv.store.visit import SkippedItems, read_regular
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _ATTEMPTS = 1000
-_FULL = "free some space on this file system; `xinference-venv gc` deletes what is not needed"
+_FULL = sentence(
+    "free some space on this file system; `xinference-venv gc` deletes what is not needed"
+)
 _NO_INODES_LEFT = (
     "this file system has no inodes left for more files (`df -i`): delete some, `xinference-venv"
     " gc` deletes what is not needed, or put XINFERENCE_HOME on another one"
 )
-_QUOTA = (
-    "the quota of this user or folder is used up (`quota`): have it raised, or free some space;"
-    " `xinference-venv gc` deletes what is not needed"
+_QUOTA = sentence(
+    "the quota of this user or folder is used up (`quota`): have it raised,"
+    " or free some space; `xinference-venv gc` deletes what is not needed"
 )
-_CLOSED = "this user must be able to write there: see the folder's owner, mode and file system"
+_CLOSED = sentence(
+    "this user must be able to write there: see the folder's owner, mode and file system"
+)
 _HINTS = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _QUOTA,
@@ -175,14 +180,18 @@ class Disk:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, RecursionError, IsADirectoryError) as error:
-            raise InvalidRecord(f"{path} is damaged: {error}") from None
+            raise InvalidRecord(
+                sentence("{path} is damaged: {error}", path=path, error=error)
+            ) from None
         except OSError as error:
             if error.errno == errno.ELOOP:
-                raise InvalidRecord(f"{path} is damaged: {error.strerror}") from None
+                raise InvalidRecord(
+                    sentence("{path} is damaged: {error}", path=path, error=error.strerror)
+                ) from None
             raise _failure("read", path, error) from error
         if value is None:
             # It is there, so it must not pass for one that is not.
-            raise InvalidRecord(f"{path} is damaged: it holds nothing but null")
+            raise InvalidRecord(sentence("{path} is damaged: it holds nothing but null", path=path))
         return value
 
     def swap_link(self, link: Path, target: Path) -> None:
@@ -192,8 +201,8 @@ class Disk:
         try:
             if os.path.lexists(link) and not link.is_symlink():
                 raise StoreError(
-                    f"{link} is a directory that this program did not make",
-                    {"hint": "remove it with `xinference-venv remove`, or move it away"},
+                    sentence("{link} is a directory that this program did not make", link=link),
+                    {"hint": sentence("remove it with `xinference-venv remove`, or move it away")},
                 )
             _in_new_directory(temporary, lambda: temporary.symlink_to(target))
             temporary.replace(link)
@@ -380,11 +389,16 @@ def check_no_link_above(*paths: Path) -> None:
     for path in paths:
         if not is_real(os.fspath(path.parent)):
             raise StoreError(
-                f"{path} is not where it seems to be: a link leads to its folder,"
-                f" {os.path.realpath(path.parent)}",
+                sentence(
+                    "{path} is not where it seems to be: a link leads to its folder, {path_2}",
+                    path=path,
+                    path_2=os.path.realpath(path.parent),
+                ),
                 {
-                    "hint": "remove that link, which this program did not make; to move"
-                    " everything, set XINFERENCE_HOME"
+                    "hint": sentence(
+                        "remove that link, which this program did not make; to move everything,"
+                        " set XINFERENCE_HOME"
+                    )
                 },
             )
 
@@ -416,15 +430,24 @@ def exchange_by_system(one: Path, other: Path) -> bool:
 
 
 def _failure(what: str, path: Path, error: OSError) -> StoreError:
-    message = f"could not {what} {path}: {error.strerror or error}"
+    message = sentence(
+        "could not {what} {path}: {error}",
+        what=what,
+        path=path,
+        error=error.strerror or error,
+    )
     return StoreError(message, details_of(error, path))
 
 
 def store_error(error: OSError) -> StoreError:
     """An error of the system that nothing else has made one of ours of, with its path."""
     path = error.filename2 or error.filename
-    where = "" if not isinstance(path, str | bytes) else f" at {os.fsdecode(path)}"
-    message = f"a disk operation failed{where}: {error.strerror or error}"
+    why = error.strerror or error
+    message = (
+        sentence("a disk operation failed at {path}: {error}", path=os.fsdecode(path), error=why)
+        if isinstance(path, str | bytes)
+        else sentence("a disk operation failed: {error}", error=why)
+    )
     return StoreError(message, details_of(error))
 
 

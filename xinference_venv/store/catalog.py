@@ -21,6 +21,7 @@ from xinference_venv.planning.catalog import (
     parse_model_spec,
 )
 from xinference_venv.planning.engines import EngineEntry
+from xinference_venv.sentences import sentence
 from xinference_venv.store.visit import SkippedItems, read_regular
 
 BUILT_IN = "built-in"
@@ -96,13 +97,21 @@ def read_model_spec(path: Path) -> tuple[ModelEntry, ...]:
         text = read_regular(path).decode("utf-8-sig")
     except OSError as error:
         raise InvalidModelSpec(
-            f"The model specification {path} can't be read: {error.strerror}",
-            {"hint": "Expected is the path of a JSON file that this process may read."},
+            sentence(
+                "The model specification {path} can't be read: {error}",
+                path=path,
+                error=error.strerror,
+            ),
+            {"hint": sentence("Expected is the path of a JSON file that this process may read.")},
         ) from error
     except UnicodeDecodeError as error:
         raise InvalidModelSpec(
-            f"Invalid model specification {path}: byte {error.start} is not UTF-8",
-            {"hint": "Expected is JSON in Xinference's model format, encoded as UTF-8."},
+            sentence(
+                "Invalid model specification {path}: byte {start} is not UTF-8",
+                path=path,
+                start=error.start,
+            ),
+            {"hint": sentence("Expected is JSON in Xinference's model format, encoded as UTF-8.")},
         ) from error
     return parse_model_spec(text, str(path))
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from xinference_venv._util.records import Record
 from xinference_venv.errors import InvalidRecord, StoreError
+from xinference_venv.sentences import sentence
 from xinference_venv.store.atomic import Disk, exchange_by_system, temporary_path
 from xinference_venv.store.host_files import mount_of
 from xinference_venv.store.locks import lock_fault
@@ -96,18 +97,21 @@ def try_file_system(place: Path) -> FileSystem:
             kind=None if mount is None else mount.kind,
             locks=lock_fault(trial, fcntl.flock),
             symbolic_links=_fault(
-                "symbolic links don't work", lambda: _follow(trial / "symbolic", Path("a-file"))
+                sentence("symbolic links don't work"),
+                lambda: _follow(trial / "symbolic", Path("a-file")),
             )
             # As sshfs refuses them, to be safe from whoever serves it.
             or _fault(
-                "symbolic links that lead out of it don't work",
+                sentence("symbolic links that lead out of it don't work"),
                 lambda: _follow(trial / "outward", Path(os.sep)),
             ),
-            hard_links=_fault("hard links don't work", lambda: (trial / "hard").hardlink_to(file)),
-            reflinks=_fault(
-                "files can't share blocks", lambda: share_blocks(file, trial / "shared")
+            hard_links=_fault(
+                sentence("hard links don't work"), lambda: (trial / "hard").hardlink_to(file)
             ),
-            exchange=_fault("two folders can't be exchanged", lambda: _exchange(trial)),
+            reflinks=_fault(
+                sentence("files can't share blocks"), lambda: share_blocks(file, trial / "shared")
+            ),
+            exchange=_fault(sentence("two folders can't be exchanged"), lambda: _exchange(trial)),
             # The system refuses this of every file of a file system that is mounted noexec.
             executes=None if os.access(file, os.X_OK) else "it is mounted noexec",
             keeps_modes=keeps_modes,
@@ -166,7 +170,7 @@ def _fault(what: str, attempt: Callable[[], object]) -> str | None:
     try:
         attempt()
     except OSError as error:
-        return f"{what}: {error.strerror or error}"
+        return sentence("{what}: {error}", what=what, error=error.strerror or error)
     return None
 
 

@@ -16,6 +16,7 @@ from xinference_venv.errors import InUse, InvalidRecord, StoreError
 from xinference_venv.inventory.eviction import EnvUsage
 from xinference_venv.inventory.inventory import leases_error
 from xinference_venv.planning.host import HostFacts
+from xinference_venv.sentences import sentence
 from xinference_venv.store.disk_usage import last_used
 from xinference_venv.store.locks import hold_lock_briefly
 from xinference_venv.store.relayed_wheels import RelayedWheels
@@ -50,11 +51,11 @@ def move_to_trash(store: Store, planned: EnvUsage) -> Path | None:
     with hold_lock_briefly(store.env_lock(env_id)):
         keys = [key for key, named in store.links() if named == env_id]
         if set(keys) != set(planned.keys):
-            raise InUse("the keys that refer to it have changed since this was planned")
+            raise InUse(sentence("the keys that refer to it have changed since this was planned"))
         if leases := store.leases.of(env_id):
             raise leases_error("it", [lease for lease, _ in leases])
         if last_used(store, env_id, keys) != planned.last_used:
-            raise InUse("it was launched after this was planned")
+            raise InUse(sentence("it was launched after this was planned"))
         for key in keys:
             store.unlink_key(key)
         return store.disk.move_to_trash(env, store.layout.trash)

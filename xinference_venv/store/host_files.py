@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from xinference_venv.sentences import sentence
 from xinference_venv.store.visit import read_regular
 
 # How a blank and its like are written in /proc/self/mountinfo.
@@ -156,7 +157,9 @@ def shared_memory_fault() -> str | None:
     return None if may_write(SHARED_MEMORY) else f"{SHARED_MEMORY} may not be written to"
 
 
-SHARED_MEMORY_HINT = (
-    f"mount a tmpfs at {SHARED_MEMORY} that this user may write to (docker run --tmpfs"
-    f" {SHARED_MEMORY}:mode=1777, or an emptyDir of medium Memory): no model can start without"
+SHARED_MEMORY_HINT = sentence(
+    "mount a tmpfs at {shared_memory} that this user may write to (docker run"
+    " --tmpfs {shared_memory}:mode=1777, or an emptyDir of medium Memory): no"
+    " model can start without",
+    shared_memory=SHARED_MEMORY,
 )

@@ -21,6 +21,7 @@ from xinference_venv.inventory.lease import (
 )
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
+from xinference_venv.sentences import sentence
 from xinference_venv.store.locks import hold_lock_briefly
 from xinference_venv.store.store import Store
 
@@ -71,7 +72,7 @@ def release_leases(
     needs then is deleted.
     """
     if isinstance(lease_ids, str) or not all(isinstance(each, str) for each in lease_ids):
-        raise InvalidInput("leases are named by a list of their ids")
+        raise InvalidInput(sentence("leases are named by a list of their ids"))
     # An id is only compared with those that are there: no path is made of it.
     there = {entry.lease.lease_id: entry for entry in lease_entries(store, Selection())}
     released, refused, absent, deleted = [], [], [], []

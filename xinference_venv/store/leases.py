@@ -14,6 +14,7 @@ from pathlib import Path
 
 from xinference_venv.errors import InvalidRecord, NotFound, StoreError
 from xinference_venv.inventory.lease import Holder, Lease, ProcessIdentity, judge
+from xinference_venv.sentences import sentence
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.keys import is_directory
 from xinference_venv.store.paths import StorePaths
@@ -54,14 +55,21 @@ class Leases:
             return None
         lease = Lease.from_dict(data)
         if (lease.env_id, lease.lease_id) != (env_id, lease_id):
-            raise InvalidRecord(f"{path} is another lease, {lease.lease_id[:64]}")
+            raise InvalidRecord(
+                sentence(
+                    "{path} is another lease, {lease_id}", path=path, lease_id=lease.lease_id[:64]
+                )
+            )
         return lease
 
     def bind(self, env_id: str, lease_id: str, process: ProcessIdentity) -> Lease:
         """Hand a lease to the process that uses the environment; raises `NotFound`."""
         lease = self.find(env_id, lease_id)
         if lease is None:
-            raise NotFound(f"there is no lease {lease_id}", {"hint": "it was released before"})
+            raise NotFound(
+                sentence("there is no lease {lease_id}", lease_id=lease_id),
+                {"hint": sentence("it was released before")},
+            )
         bound = lease.bound_to(process)
         path = self.layout.lease(env_id, lease_id)
         self.disk.rewrite_json(path, bound.to_dict(), durable=False)
@@ -134,7 +142,12 @@ def _ids_in(folder: Path) -> list[str]:
         return []
     except OSError as error:
         raise StoreError(
-            f"could not read {folder}: {error.strerror or error}", {"errno": error.errno}
+            sentence(
+                "could not read {folder}: {error}",
+                folder=folder,
+                error=error.strerror or error,
+            ),
+            {"errno": error.errno},
         ) from error
     return sorted(
         name.removesuffix(".json")

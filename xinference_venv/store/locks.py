@@ -22,6 +22,7 @@ from xinference_venv._util.records import Record
 from xinference_venv._util.tasks import ignore
 from xinference_venv.errors import DeadlineExceeded, InvalidRecord, StoreError
 from xinference_venv.inventory.lease import Holder, ProcessIdentity, judge
+from xinference_venv.sentences import sentence
 from xinference_venv.store.atomic import check_no_link_above, hint_for, temporary_path
 from xinference_venv.store.process_identity import process_start, this_process
 from xinference_venv.store.visit import read_regular
@@ -29,10 +30,10 @@ from xinference_venv.store.visit import read_regular
 _POLL_SECONDS = 0.05
 _BRIEF_SECONDS = 30.0
 _BRIEF_POLL_SECONDS = 0.005
-_NAMELESS = "another process"
+_NAMELESS = sentence("another process")
 # A lock that another one holds; some file systems say the second.
 _HELD_ERRORS = frozenset({errno.EWOULDBLOCK, errno.EACCES})
-LOCK_HINT = (
+LOCK_HINT = sentence(
     "put XINFERENCE_HOME on a file system with flock(2): a local one, or NFS from version 4 on"
 )
 
@@ -45,7 +46,12 @@ class LockNote(Record, name="note of a lock's holder"):
     purpose: str
 
     def __str__(self) -> str:
-        return f"{self.purpose} by process {self.process.pid} on {self.process.host}"
+        return sentence(
+            "{purpose} by process {pid} on {host}",
+            purpose=self.purpose,
+            pid=self.process.pid,
+            host=self.process.host,
+        )
 
 
 def lock_fault(folder: Path, flock: Callable[[int, int], None] = fcntl.flock) -> str | None:
@@ -111,12 +117,14 @@ async def hold_lock(
     while (lock := _try(path)) is None:
         holder = _holder(path)
         if not reported or holder not in (reported, _NAMELESS):
-            on_wait(f"waiting for {holder}")
+            on_wait(sentence("waiting for {holder}", holder=holder))
             reported = holder
         if time.monotonic() >= until:
             raise DeadlineExceeded(
-                f"waited {deadline:g} s for {holder}",
-                {"hint": "wait for it to end, or end that process"},
+                sentence(
+                    "waited {deadline} s for {holder}", deadline=f"{deadline:g}", holder=holder
+                ),
+                {"hint": sentence("wait for it to end, or end that process")},
             )
         await asyncio.sleep(_POLL_SECONDS)
     with _kept(lock, purpose):
@@ -130,14 +138,21 @@ def hold_lock_briefly(path: Path, clock: Clock = time) -> Iterator[None]:
     while (lock := _try(path)) is None:
         if clock.monotonic() >= until:
             raise DeadlineExceeded(
-                f"waited {_BRIEF_SECONDS:g} s for {_holder(path)}, which holds {path}",
+                sentence(
+                    "waited {seconds} s for {holder}, which holds {path}",
+                    seconds=f"{_BRIEF_SECONDS:g}",
+                    holder=_holder(path),
+                    path=path,
+                ),
                 {
-                    "hint": "a process that shares this home may be stopped: resume it"
-                    " (kill -CONT), or end it"
+                    "hint": sentence(
+                        "a process that shares this home may be stopped: resume it (kill -CONT),"
+                        " or end it"
+                    )
                 },
             )
         clock.sleep(_BRIEF_POLL_SECONDS)
-    with _kept(lock, "a short step"):
+    with _kept(lock, sentence("a short step")):
         yield
 
 
@@ -148,7 +163,7 @@ def hold_lock_if_free(path: Path) -> Iterator[bool]:
     if lock is None:
         yield False
         return
-    with _kept(lock, "a short step"):
+    with _kept(lock, sentence("a short step")):
         yield True
 
 
@@ -226,6 +241,6 @@ def _holder(path: Path) -> str:
 
 def _failure(path: Path, error: OSError) -> StoreError:
     return StoreError(
-        f"could not lock {path}: {error.strerror or error}",
+        sentence("could not lock {path}: {error}", path=path, error=error.strerror or error),
         {"errno": error.errno, "hint": hint_for(error) or LOCK_HINT},
     )

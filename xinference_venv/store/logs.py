@@ -19,6 +19,7 @@ from xinference_venv.errors import InvalidName, InvalidRecord, NotFound, StoreEr
 from xinference_venv.inventory.job_log import JobLog, LogEnding, LogHeader, LogPart, Outcome
 from xinference_venv.inventory.lease import judge
 from xinference_venv.inventory.selection import Selection
+from xinference_venv.sentences import sentence
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.keys import names_in
 from xinference_venv.store.paths import StorePaths
@@ -45,8 +46,8 @@ def log_path(layout: StorePaths, log_id: str) -> Path:
     """Where a log lies; raises `InvalidName` for what can be no log's name."""
     if not _LOG_ID.fullmatch(log_id):
         raise InvalidName(
-            f"Invalid name of a log {quoted(log_id)}",
-            {"hint": "`xinference-venv logs MODEL --json` names them as `log_id`"},
+            sentence("Invalid name of a log {log_id}", log_id=quoted(log_id)),
+            {"hint": sentence("`xinference-venv logs MODEL --json` names them as `log_id`")},
         )
     return layout.logs / f"{log_id}{_SUFFIX}"
 
@@ -84,8 +85,8 @@ def read_on(layout: StorePaths, log_id: str, offset: int) -> LogPart:
             at_end = not file.read(1)
     except (FileNotFoundError, InvalidRecord):
         raise NotFound(
-            f"there is no log {log_id!r}",
-            {"hint": "it may have been deleted in favour of newer ones"},
+            sentence("there is no log {log_id}", log_id=repr(log_id)),
+            {"hint": sentence("it may have been deleted in favour of newer ones")},
         ) from None
     if at_end:
         content = _without_ending(content)

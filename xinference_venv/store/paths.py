@@ -14,6 +14,7 @@ from pathlib import Path
 
 from xinference_venv.errors import StoreError
 from xinference_venv.planning.key import EnvKey
+from xinference_venv.sentences import sentence
 
 RECORD_NAME = "xinference-venv.json"
 LOCK_NAME = "xinference-venv.lock.json"
@@ -81,15 +82,19 @@ class StorePaths:
     def _entry(self, folder: Path, name: str) -> Path:
         """What a name means in a folder: never the folder itself, nor what lies deeper."""
         if name in ("", ".", "..") or "/" in name or "\0" in name:
-            raise StoreError(f"{name!r} names no entry of {folder}")
+            raise StoreError(
+                sentence("{name} names no entry of {folder}", name=repr(name), folder=folder)
+            )
         return folder / name
 
     def inside(self, path: Path) -> Path:
         """The path itself when it lies inside the root as written; raises `StoreError`."""
         if not path.is_relative_to(self.root) or path == self.root or ".." in path.parts:
-            raise StoreError(f"{path} does not lie inside {self.root}")
+            raise StoreError(
+                sentence("{path} does not lie inside {root}", path=path, root=self.root)
+            )
         if "\0" in str(path):
-            raise StoreError(f"{str(path)!r} can't be a path")
+            raise StoreError(sentence("{path} can't be a path", path=repr(str(path))))
         return path
 
     @cached_property

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from xinference_venv.errors import StoreError, VerificationFailed
+from xinference_venv.sentences import sentence
 from xinference_venv.store.atomic import Disk, temporary_path
 from xinference_venv.store.paths import StorePaths
 
@@ -61,7 +62,11 @@ class RelayedWheels:
                 found = hashlib.file_digest(written, "sha256").hexdigest()
             if found != sha256:
                 raise VerificationFailed(
-                    f"what came for the wheel with sha256 {sha256} has sha256 {found}"
+                    sentence(
+                        "what came for the wheel with sha256 {sha256} has sha256 {found}",
+                        sha256=sha256,
+                        found=found,
+                    )
                 )
             self._make_room(temporary.stat().st_size)
             temporary.replace(path)

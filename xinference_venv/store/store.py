@@ -23,6 +23,7 @@ from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.env import EnvRecord, KeyRecord
 from xinference_venv.inventory.lease import Holder, Lease, ProcessIdentity, judge
 from xinference_venv.planning.key import EnvKey
+from xinference_venv.sentences import joined, sentence
 from xinference_venv.store.atomic import Disk, check_no_link_above, is_real
 from xinference_venv.store.envs.broken_marker import fault_at_a_glance
 from xinference_venv.store.file_system import FileSystem, known_file_system
@@ -90,7 +91,11 @@ class Store:
         tried = known_file_system(layout.store, disk)
         if tried is not None and tried.locks is not None:
             raise StoreError(
-                f"the file system of {layout.store} has no working locks: {tried.locks}",
+                sentence(
+                    "the file system of {store} has no working locks: {locks}",
+                    store=layout.store,
+                    locks=tried.locks,
+                ),
                 {"hint": LOCK_HINT},
             )
         packages = PackageStore(layout=layout, disk=disk, looks=Looks(disk=disk))
@@ -144,11 +149,16 @@ class Store:
         tried = known_file_system(self.layout.store, self.disk)
         if tried is not None and tried.faults:
             raise StoreError(
-                f"no environment can be made on the file system of {self.layout.store}:"
-                f" {'; '.join(tried.faults)}",
+                sentence(
+                    "no environment can be made on the file system of {store}: {faults}",
+                    store=self.layout.store,
+                    faults=joined(tried.faults),
+                ),
                 {
-                    "hint": "put XINFERENCE_HOME on a file system with locks and symbolic links"
-                    " that is mounted without noexec, best a local one"
+                    "hint": sentence(
+                        "put XINFERENCE_HOME on a file system with locks and symbolic links that"
+                        " is mounted without noexec, best a local one"
+                    )
                 },
             )
         return tried
@@ -209,7 +219,10 @@ class Store:
         found = interpreter_facts(str(record.interpreter.get("path")))
         if not is_same_interpreter(found, record.interpreter):
             raise InvalidRecord(
-                f"the interpreter {record.interpreter.get('path')} was removed or replaced"
+                sentence(
+                    "the interpreter {interpreter} was removed or replaced",
+                    interpreter=record.interpreter.get("path"),
+                )
             )
         return record
 
@@ -510,7 +523,7 @@ class Store:
         used = path.stat().st_mtime
         data = self.disk.read_json(path)
         if not isinstance(data, dict):
-            raise InvalidRecord(f"{path} is no key record")
+            raise InvalidRecord(sentence("{path} is no key record", path=path))
         return KeyRecord.from_dict({**data, "last_used": used})
 
     def _env_record_path(self, env_id: str) -> Path:
@@ -519,15 +532,25 @@ class Store:
     def _read_env_record(self, env_id: str, path: Path) -> EnvRecord:
         data = self.disk.read_json(path)
         if data is None:
-            raise InvalidRecord(f"the environment {path.parent} is gone or has no record")
+            raise InvalidRecord(
+                sentence("the environment {parent} is gone or has no record", parent=path.parent)
+            )
         record = EnvRecord.from_dict(data)
         if record.env_id != env_id:
-            raise InvalidRecord(f"{path} is of another environment, {record.env_id[:64]}")
+            raise InvalidRecord(
+                sentence(
+                    "{path} is of another environment, {env_id}",
+                    path=path,
+                    env_id=record.env_id[:64],
+                )
+            )
         try:
             for folder in (*record.trees, *record.joined):
                 self.layout.package(folder)
         except StoreError as error:
-            raise InvalidRecord(f"{path} is damaged: {error}") from None
+            raise InvalidRecord(
+                sentence("{path} is damaged: {error}", path=path, error=error)
+            ) from None
         return record
 
     def _owned(self, folder: Path) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xinference_venv.errors import JobCancelled
+from xinference_venv.sentences import sentence
 
 Stop = Callable[[], bool]
 """Whether whoever waits for the measuring has given up."""
@@ -80,7 +81,7 @@ def regular_files(folder: str | Path, stop: Stop) -> Iterator[os.stat_result]:
     folders = [] if os.path.islink(folder) else [os.fspath(folder)]
     while folders:
         if stop():
-            raise JobCancelled("the measuring was cancelled")
+            raise JobCancelled(sentence("the measuring was cancelled"))
         try:
             with os.scandir(folders.pop()) as entries:
                 found = list(entries)

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from xinference_venv.errors import StoreError
+from xinference_venv.sentences import sentence
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.envs.inspect import site_packages_of
 
@@ -185,7 +186,9 @@ def _open(env: Path) -> int | None:
         try:
             return os.open(env / USE_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
-            raise StoreError(f"could not open {env / USE_NAME}: {error.strerror}") from error
+            raise StoreError(
+                sentence("could not open {env}: {error}", env=env / USE_NAME, error=error.strerror)
+            ) from error
 
 
 def _taken(lock: int) -> bool:

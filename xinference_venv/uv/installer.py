@@ -21,6 +21,7 @@ from xinference_venv.errors import BuildFailed, InstallFailed, UvFailed
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.pylock import pylock_of, strip_credentials
 from xinference_venv.planning.spec import EnvSpec
+from xinference_venv.sentences import sentence
 from xinference_venv.uv import argv
 from xinference_venv.uv.git_credentials import git_logins, git_variables
 from xinference_venv.uv.messages import uncached_name
@@ -149,10 +150,16 @@ class Builder:
             )
         except UvFailed as error:
             raise BuildFailed(
-                f"could not build {', '.join(names)} from source: {error}",
+                sentence(
+                    "could not build {names} from source: {error}",
+                    names=", ".join(names),
+                    error=error,
+                ),
                 {
-                    "hint": "ask for versions that have wheels, or forbid source builds with"
-                    " XINFERENCE_VIRTUAL_ENV_ALLOW_SOURCES=0",
+                    "hint": sentence(
+                        "ask for versions that have wheels, or forbid source builds with"
+                        " XINFERENCE_VIRTUAL_ENV_ALLOW_SOURCES=0"
+                    ),
                     **error.details,
                 },
             ) from error
@@ -204,7 +211,9 @@ def built_wheel(env: Path, name: str) -> Path:
                 path = Path(folder, file)
                 if path.suffix == ".whl" and path.with_suffix("").resolve() == unpacked:
                     return path
-    raise BuildFailed(f"uv's cache has no wheel of {name}, though it was built from source")
+    raise BuildFailed(
+        sentence("uv's cache has no wheel of {name}, though it was built from source", name=name)
+    )
 
 
 def _as_locked(url: str) -> str:

@@ -22,6 +22,7 @@ from xinference_venv._util.records import Record
 from xinference_venv._util.tasks import ignore
 from xinference_venv.errors import InvalidRecord, PythonNotFound, UvFailed, UvNotFound
 from xinference_venv.planning.host import Accelerator, Interpreter
+from xinference_venv.sentences import sentence
 from xinference_venv.uv import argv
 from xinference_venv.uv.subprocess import Finished, ProcessRunner, Uv
 
@@ -58,16 +59,18 @@ def find_uv(override: str | None) -> str:
         found = shutil.which(override)
         if found is None:
             raise UvNotFound(
-                f"XOSCAR_UV_PATH names {override!r}, which is no program",
-                {"hint": "correct the variable, or unset it to use the uv package's own"},
+                sentence(
+                    "XOSCAR_UV_PATH names {override}, which is no program", override=repr(override)
+                ),
+                {"hint": sentence("correct the variable, or unset it to use the uv package's own")},
             )
         return found
     try:
         return find_uv_bin()
     except FileNotFoundError:
         raise UvNotFound(
-            "the uv package has no uv program for this interpreter",
-            {"hint": "pip install --force-reinstall uv, or set XOSCAR_UV_PATH"},
+            sentence("the uv package has no uv program for this interpreter"),
+            {"hint": sentence("pip install --force-reinstall uv, or set XOSCAR_UV_PATH")},
         ) from None
 
 
@@ -107,8 +110,8 @@ async def probe_interpreter(door: ProcessRunner, python: str) -> Interpreter:
     except (OSError, json.JSONDecodeError, InvalidRecord) as error:
         words = str(error)
     raise PythonNotFound(
-        f"the interpreter {python} does not work: {words}",
-        {"hint": "start it in a shell to see why, or name another one"},
+        sentence("the interpreter {python} does not work: {words}", python=python, words=words),
+        {"hint": sentence("start it in a shell to see why, or name another one")},
     )
 
 
@@ -136,7 +139,11 @@ async def find_python(
             )
         except UvFailed as error:
             raise PythonNotFound(
-                f"Python {wanted} is not on this host and could not be downloaded: {error}",
+                sentence(
+                    "Python {wanted} is not on this host and could not be downloaded: {error}",
+                    wanted=wanted,
+                    error=error,
+                ),
                 error.details,
             ) from error
         there = await installed_pythons(uv)
@@ -145,10 +152,12 @@ async def find_python(
         return there[max(matching, key=Version)]
     found = ", ".join(sorted(there, key=Version)) or "none"
     raise PythonNotFound(
-        f"Python {wanted} is not on this host; found: {found}",
+        sentence("Python {wanted} is not on this host; found: {found}", wanted=wanted, found=found),
         {
-            "hint": "ask for one of these, install it, or let uv download it with"
-            " XINFERENCE_VIRTUAL_ENV_PYTHON_DOWNLOADS=1"
+            "hint": sentence(
+                "ask for one of these, install it, or let uv download it with"
+                " XINFERENCE_VIRTUAL_ENV_PYTHON_DOWNLOADS=1"
+            )
         },
     )
 

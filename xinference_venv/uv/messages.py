@@ -19,6 +19,7 @@ from packaging.version import InvalidVersion, Version
 from xinference_venv.errors import VirtualEnvError
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.pylock import REQUEST, Dependency, Resolution
+from xinference_venv.sentences import sentence
 from xinference_venv.uv.stub_wheels import STUB_BUILD_TAG
 
 LOG_OF_RESOLVER = "uv_resolver::resolver=debug"
@@ -54,12 +55,13 @@ _MISSING = re.compile(
     r"|there\s+(?:is|are)\s+no\s+versions?\s+of\s+(?P<versioned>[A-Za-z0-9][A-Za-z0-9._-]*)"
 )
 _FAILED_BUILD = re.compile(r"Failed to build `(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*?)(?:==| @ |@|`)")
-_WHERE_TO_LOOK = (
+_WHERE_TO_LOOK = sentence(
     "check the name, and whether an index in use has it: `xinference-venv doctor` lists the indexes"
 )
-_WAYS_OUT = (
-    "ask for other versions; where a package of the host is in the way, launch with --inherit"
-    " none, or, if nothing in the request needs it, take it out of must_import"
+_WAYS_OUT = sentence(
+    "ask for other versions; where a package of the host is in the way,"
+    " launch with --inherit none, or, if nothing in the request needs it,"
+    " take it out of must_import"
 )
 # Of any failure: where uv's account of it begins, and causes that are the host's.
 _ERROR = ("error:", "×")
@@ -331,14 +333,14 @@ def hint_for(tail: Sequence[str]) -> str | None:
     """What to do about an error that is the host's, not of the packages."""
     words = "\n".join(tail)
     if _NO_SPACE in words:
-        return (
-            "free some space, or some inodes, on the file systems of the home and of uv's cache:"
-            " `xinference-venv doctor` says which of them is missing"
+        return sentence(
+            "free some space, or some inodes, on the file systems of the home and of"
+            " uv's cache: `xinference-venv doctor` says which of them is missing"
         )
     if _QUOTA in words:
-        return (
-            "the quota of this user or folder is used up: have it raised, or free some space;"
-            " `xinference-venv gc` deletes what is not needed"
+        return sentence(
+            "the quota of this user or folder is used up: have it raised, or free"
+            " some space; `xinference-venv gc` deletes what is not needed"
         )
     if _NOT_LOCKED in words and "Timeout" not in words:
         return (
@@ -346,15 +348,16 @@ def hint_for(tail: Sequence[str]) -> str | None:
             " may write to, best on a local file system"
         )
     if is_unknown_issuer(words):
-        return (
-            "name the file of your authority's certificate with SSL_CERT_FILE, or trust those of"
-            " the system with UV_SYSTEM_CERTS=1"
+        return sentence(
+            "name the file of your authority's certificate with SSL_CERT_FILE, or"
+            " trust those of the system with UV_SYSTEM_CERTS=1"
         )
     if _TOO_MANY in words:
-        return (
-            "the index takes no more requests from here for a while: wait and launch again, name a"
-            " mirror, or let uv ask less at once with UV_CONCURRENT_DOWNLOADS"
+        return sentence(
+            "the index takes no more requests from here for a while: wait and launch"
+            " again, name a mirror, or let uv ask less at once with"
+            " UV_CONCURRENT_DOWNLOADS"
         )
     if _UNREACHABLE in words:
-        return "`xinference-venv doctor` says of every index whether it can be reached"
+        return sentence("`xinference-venv doctor` says of every index whether it can be reached")
     return None

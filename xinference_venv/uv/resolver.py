@@ -78,6 +78,7 @@ from xinference_venv.planning.spec import (
     wire_bound,
 )
 from xinference_venv.planning.version_reasons import version_reasons
+from xinference_venv.sentences import joined, sentence
 from xinference_venv.settings import InheritMode
 from xinference_venv.uv import argv
 from xinference_venv.uv.git_credentials import git_logins, git_variables, without_git_login
@@ -169,9 +170,11 @@ def _is_older(other: Resolution, before: Resolution, name: str) -> bool:
 
 def _hint_for_builds(build: str | None) -> str:
     """What to do where no index that answers has the builds that fit the host's torch."""
-    return (
-        f"add {TORCH_INDEX}/{build} or a mirror of it to the extra index URLs, install the package"
-        " on the host, or launch with --inherit none"
+    return sentence(
+        "add {torch_index}/{build} or a mirror of it to the extra index URLs,"
+        " install the package on the host, or launch with --inherit none",
+        torch_index=TORCH_INDEX,
+        build=build,
     )
 
 
@@ -238,7 +241,11 @@ class Resolver:
                 named = self._system_pins_in(str(error))
                 if not named:
                     raise self._unsolvable(error) from error
-                self.say(f"resolving without the placeholders of {', '.join(named)}")
+                self.say(
+                    sentence(
+                        "resolving without the placeholders of {named}", named=", ".join(named)
+                    )
+                )
                 self._relaxed |= {*named}
         warnings = (*self._relaxed_warnings(found), *found.warnings, *self._kept_warnings(found))
         reasons = version_reasons(
@@ -320,7 +327,12 @@ class Resolver:
                 raise
             if not self.spec.assumed_backend:
                 raise self._without_torch_index(error, sources.torch_backend) from error
-            self.say(f"resolving without {TORCH_INDEX}, which can't be reached")
+            self.say(
+                sentence(
+                    "resolving without {torch_index}, which can't be reached",
+                    torch_index=TORCH_INDEX,
+                )
+            )
             sources = self.spec.sources_without_backend()
             found = await resolve(sources)
         found = self._with_backend_warning(found, sources)
@@ -331,14 +343,22 @@ class Resolver:
         """What to say where the builds that must be can't be had from where they are."""
         torch = self._seen_host().versions.get("torch")
         builds = (
-            f"builds for {backend}, as torch's backend is set,"
+            sentence("builds for {backend}, as torch's backend is set,", backend=backend)
             if torch is None
-            else f"builds that fit the host's torch {torch}"
+            else sentence("builds that fit the host's torch {torch}", torch=torch)
         )
-        message = f"{builds} are at {TORCH_INDEX}/{backend}, which can't be reached:\n{error}"
+        message = sentence(
+            "{builds} are at {place}, which can't be reached:\n{error}",
+            builds=builds,
+            place=f"{TORCH_INDEX}/{backend}",
+            error=error,
+        )
         hint = (
-            f"add a mirror of {TORCH_INDEX}/{backend} to the extra index URLs, or set"
-            " XINFERENCE_VIRTUAL_ENV_TORCH_BACKEND=none"
+            sentence(
+                "add a mirror of {place} to the extra index URLs, or set"
+                " XINFERENCE_VIRTUAL_ENV_TORCH_BACKEND=none",
+                place=f"{TORCH_INDEX}/{backend}",
+            )
             if torch is None
             else _hint_for_builds(backend)
         )
@@ -349,12 +369,19 @@ class Resolver:
         torch = found.resolution.installed.get("torch")
         if torch is None or not self.spec.assumed_backend or not self.spec.sources.torch_backend:
             return found
-        setting = "XINFERENCE_VIRTUAL_ENV_TORCH_BACKEND names another one"
         warning = (
-            f"torch {torch} is the build for CPUs, since the host has no accelerator; {setting}"
+            sentence(
+                "torch {torch} is the build for CPUs, since the host has no accelerator;"
+                " XINFERENCE_VIRTUAL_ENV_TORCH_BACKEND names another one",
+                torch=torch,
+            )
             if sources.torch_backend
-            else f"torch {torch} may be a build for CUDA although the host has no accelerator,"
-            f" since {TORCH_INDEX} can't be reached"
+            else sentence(
+                "torch {torch} may be a build for CUDA although the host has no accelerator,"
+                " since {torch_index} can't be reached",
+                torch=torch,
+                torch_index=TORCH_INDEX,
+            )
         )
         every = (*found.resolution.warnings, warning)
         return replace(found, resolution=replace(found.resolution, warnings=every))
@@ -382,14 +409,25 @@ class Resolver:
         ]
         if not pins:
             return found
-        self.say(f"resolving with {', '.join(pins)}, as the host's torch {torch} is built")
+        self.say(
+            sentence(
+                "resolving with {pins}, as the host's torch {torch} is built",
+                pins=", ".join(pins),
+                torch=torch,
+            )
+        )
         self._builds = tuple(pins)
         try:
             return await self._go_on(found, sources) or await resolve(sources)
         except UvFailed as error:
             raise ResolutionFailed(
-                f"the host's torch {torch} works only with {' and '.join(pins)}, which no index"
-                f" that is asked has:\n{error}",
+                sentence(
+                    "the host's torch {torch} works only with {pins}, which no index that is"
+                    " asked has:\n{error}",
+                    torch=torch,
+                    pins=" and ".join(pins),
+                    error=error,
+                ),
                 {"hint": _hint_for_builds(build), **error.details},
             ) from error
 
@@ -430,7 +468,9 @@ class Resolver:
         exact = {*asked, *sources_by_choice(found.resolution)}
 
         async def with_wheels(names: Sequence[str]) -> Resolution | UvFailed | None:
-            self.say(f"resolving with {', '.join(names)} not built from source")
+            self.say(
+                sentence("resolving with {names} not built from source", names=", ".join(names))
+            )
             # Nothing else serves instead, so nothing else is searched for.
             floors = [
                 f"{name}>={version if name in exact else lowest_allowed(version)}"
@@ -466,7 +506,12 @@ class Resolver:
         return {name: hidden[name] for name in sorted(needed & hidden.keys())}
 
     def _report(self, again: Mapping[str, str]) -> None:
-        self.say(f"resolving again, since these of the host don't fit: {', '.join(again)}")
+        self.say(
+            sentence(
+                "resolving again, since these of the host don't fit: {again}",
+                again=", ".join(again),
+            )
+        )
         self._unusable |= again
 
     # Over the host
@@ -481,7 +526,7 @@ class Resolver:
             and not contradicted(name, version, (*self._lines(), *self._bounds()))
         )
         if not self._unusable and all(may_be_satisfied(line, self.host) for line in self._lines()):
-            self.say("resolving with the host's packages")
+            self.say(sentence("resolving with the host's packages"))
             found = await self._try(sources, kept=offered, of_host_alone=True)
             if not isinstance(found, UvFailed):
                 return found
@@ -495,7 +540,7 @@ class Resolver:
         alone = asyncio.ensure_future(self._without_host(sources))
         keeping = asyncio.ensure_future(self._try(sources, kept=offered))
         try:
-            self.say("resolving with every host version kept")
+            self.say(sentence("resolving with every host version kept"))
             await asyncio.wait({alone, keeping}, return_when=asyncio.FIRST_COMPLETED)
             if alone.done() and (whole := self._with_whole_host(await alone, offered)) is not None:
                 return whole
@@ -519,7 +564,11 @@ class Resolver:
         if self._relaxed and isinstance(fresh, Resolution):
             more = self._contradicted_pins(fresh) - self._relaxed
             if more:
-                self.say(f"resolving without the placeholders of {', '.join(sorted(more))}")
+                self.say(
+                    sentence(
+                        "resolving without the placeholders of {more}", more=", ".join(sorted(more))
+                    )
+                )
                 self._relaxed |= more
         try:
             try:
@@ -543,7 +592,7 @@ class Resolver:
 
         Without floors uv tries every old release of it, and builds those that are sources.
         """
-        self.say("resolving with every host version kept, without old versions")
+        self.say(sentence("resolving with every host version kept, without old versions"))
         floors = [
             f"{line.name}>={lowest_allowed(version)}"
             for line in self._lines()
@@ -580,12 +629,12 @@ class Resolver:
             elif not self._should_be_newer(first.resolution, fresh, displaced):
                 return self._with_warnings(first, fresh, displaced)
         if fresh is None:
-            self.say("resolving with as many host versions kept as fit")
+            self.say(sentence("resolving with as many host versions kept as fit"))
             return await self._settle(sources, search, displaced)
         displaced = self._displaced(fresh, search.offered)
         newest = self._combine(fresh, search.offered - displaced)
         if newest is None:
-            self.say("resolving with as many host versions kept as fit")
+            self.say(sentence("resolving with as many host versions kept as fit"))
             newest = await self._settle(sources, search, displaced)
         lower = self._too_old(newest.resolution, fresh, newest.kept)
         if lower:
@@ -675,7 +724,7 @@ class Resolver:
         ]
         if not dear or not loose:
             return None
-        self.say(f"resolving with the host's {', '.join(sorted(dear))} kept")
+        self.say(sentence("resolving with the host's {dear} kept", dear=", ".join(sorted(dear))))
         floors = [
             f"{name}>={lowest_allowed(version)}"
             for name in loose
@@ -1020,8 +1069,14 @@ class Resolver:
             ]
             why = ", ".join(dict.fromkeys(requirers)) or "nothing requested fits it"
             warnings.append(
-                f"#system_{name}#: the host's {name} {version} gives way to"
-                f" {found.installed[name]}, since {why}"
+                sentence(
+                    "#system_{name}#: the host's {name} {version} gives way to {installed},"
+                    " since {why}",
+                    name=name,
+                    version=version,
+                    installed=found.installed[name],
+                    why=why,
+                )
             )
         return warnings
 
@@ -1050,27 +1105,42 @@ class Resolver:
         unusable = [name for name in self._unusable if self._is_needed(name)]
         message = str(error)
         if unusable:
-            reasons = "; ".join(
-                f"the host's {name} {self.host.versions[name]} can't be used,"
-                f" since {self._unusable[name]}"
+            reasons = joined(
+                sentence(
+                    "the host's {name} {version} can't be used, since {why}",
+                    name=name,
+                    version=self.host.versions[name],
+                    why=self._unusable[name],
+                )
                 for name in unusable
             )
-            message = (
-                f"{reasons}; and installing it together with what is requested fails:\n{error}"
+            message = sentence(
+                "{reasons}; and installing it together with what is requested fails:\n{error}",
+                reasons=reasons,
+                error=error,
             )
         named = names_in(str(error))
         for (name, version), allowed in sorted(self.unfit.items()):
             if name in named:
-                message += (
-                    f"\n{name} {version} is for Python {allowed}, and this is Python"
-                    f" {self.spec.interpreter.version}"
+                message = sentence(
+                    "{message}\n{name} {version} is for Python {allowed}, and this is Python"
+                    " {python}",
+                    message=message,
+                    name=name,
+                    version=version,
+                    allowed=allowed,
+                    python=self.spec.interpreter.version,
                 )
         for bound in self._wire_bounds():
             name = canonicalize_name(Requirement(bound).name)
             if name in named:
-                message += (
-                    f"\n{bound} is required since a model process and its worker, which has {name}"
-                    f" {self.host.versions[name]}, send each other what {name} writes"
+                message = sentence(
+                    "{message}\n{bound} is required since a model process and its worker, which has"
+                    " {name} {version}, send each other what {name} writes",
+                    message=message,
+                    bound=bound,
+                    name=name,
+                    version=self.host.versions[name],
                 )
         hint = way_out(str(error), over_host=self.spec.sees_host, unusable=bool(unusable))
         return ResolutionFailed(

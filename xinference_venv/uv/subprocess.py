@@ -32,6 +32,7 @@ from xinference_venv.inventory.stalls import Done, StallWatch
 from xinference_venv.observability import metrics
 from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.observability.waiting import counted_waiting
+from xinference_venv.sentences import sentence
 from xinference_venv.uv.argv import UvCommand, prune_cache
 from xinference_venv.uv.argv import version as version_command
 from xinference_venv.uv.messages import (
@@ -57,10 +58,10 @@ _COUNT_SECONDS = 1.0
 # Of processes for what is not needed yet.
 _NICE = "15"
 _DOING = {
-    "pip compile": "resolving",
-    "pip install": "installing",
-    "venv": "making an empty environment",
-    "python install": "installing an interpreter",
+    "pip compile": sentence("resolving"),
+    "pip install": sentence("installing"),
+    "venv": sentence("making an empty environment"),
+    "python install": sentence("installing an interpreter"),
 }
 _OTHER_JOB = "the worker itself"
 
@@ -262,16 +263,27 @@ class ProcessRunner:
                     await self._until_ended(process, output, resolving=resolving)
             except TimeoutError:
                 raise DeadlineExceeded(
-                    f"{name} took longer than {deadline:g} s and was ended",
+                    sentence(
+                        "{name} took longer than {deadline} s and was ended",
+                        name=name,
+                        deadline=f"{deadline:g}",
+                    ),
                     output.details(command),
                 ) from None
             except _StalledError:
                 raise NoProgress(
-                    f"{name} made no progress for {self.patience:g} s while {doing}, and was ended",
+                    sentence(
+                        "{name} made no progress for {patience} s while {doing}, and was ended",
+                        name=name,
+                        patience=f"{self.patience:g}",
+                        doing=doing,
+                    ),
                     {
                         **output.details(command),
-                        "hint": "`xinference-venv doctor` says whether the index answers, and how"
-                        " fast; XINFERENCE_VIRTUAL_ENV_PATIENCE sets how many seconds are waited",
+                        "hint": sentence(
+                            "`xinference-venv doctor` says whether the index answers, and how fast;"
+                            " XINFERENCE_VIRTUAL_ENV_PATIENCE sets how many seconds are waited"
+                        ),
                     },
                 ) from None
             finally:
@@ -403,13 +415,26 @@ class Uv:
         found = version_in(output)
         if found is None:
             raise UvNotFound(
-                f"{self.program} is no uv: asked for its version, it says {quoted(output)}",
-                {"hint": "correct XOSCAR_UV_PATH, or unset it to use the uv package's own"},
+                sentence(
+                    "{program} is no uv: asked for its version, it says {output}",
+                    program=self.program,
+                    output=quoted(output),
+                ),
+                {
+                    "hint": sentence(
+                        "correct XOSCAR_UV_PATH, or unset it to use the uv package's own"
+                    )
+                },
             )
         if not self.needed.contains(found, prereleases=True):
             raise UvNotFound(
-                f"uv {found} at {self.program} does not do: uv{self.needed} is needed",
-                {"hint": "install such a uv there, or unset XOSCAR_UV_PATH"},
+                sentence(
+                    "uv {found} at {program} does not do: uv{needed} is needed",
+                    found=found,
+                    program=self.program,
+                    needed=self.needed,
+                ),
+                {"hint": sentence("install such a uv there, or unset XOSCAR_UV_PATH")},
             )
 
     async def prune_cache(self, *, deadline: float) -> None:
@@ -479,13 +504,19 @@ class Uv:
         except DeadlineExceeded as error:
             self.door.measures.add(metrics.UV_FAILURES, command.name)
             raise error.with_details(
-                hint="see whether the index answers; XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT sets"
-                " how many seconds one process of uv may take"
+                hint=sentence(
+                    "see whether the index answers; XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT sets"
+                    " how many seconds one process of uv may take"
+                )
             ) from None
         except OSError as error:
             raise UvNotFound(
-                f"uv could not be started: {self.program}: {error.strerror or error}",
-                {"hint": "reinstall the uv package, or set XOSCAR_UV_PATH"},
+                sentence(
+                    "uv could not be started: {program}: {error}",
+                    program=self.program,
+                    error=error.strerror or error,
+                ),
+                {"hint": sentence("reinstall the uv package, or set XOSCAR_UV_PATH")},
             ) from error
         self.door.measures.observe(metrics.UV_SECONDS, command.name, value=finished.seconds)
         if finished.exit_status != 0:

@@ -28,6 +28,7 @@ from xinference_venv.rest.schemas.requests import (
     WorkerIp,
 )
 from xinference_venv.rest.tokens import Scope
+from xinference_venv.sentences import sentence
 
 # Who asks whether we are ready asks again soon, and waits no longer.
 _READY_SECONDS = 5.0
@@ -138,11 +139,14 @@ async def ready(supervisor: Supervisor) -> Response:
             workers = await supervisor.list_workers()
     except TimeoutError:
         raise DeadlineExceeded(
-            f"the supervisor did not answer within {_READY_SECONDS:g} s"
+            sentence(
+                "the supervisor did not answer within {ready_seconds} s",
+                ready_seconds=f"{_READY_SECONDS:g}",
+            )
         ) from None
     states = [each.state for each in workers]
     if all(each is WorkerState.GONE for each in states):
-        raise WorkerUnavailable("there is no worker", {"workers": to_plain(workers)})
+        raise WorkerUnavailable(sentence("there is no worker"), {"workers": to_plain(workers)})
     alive = states.count(WorkerState.ALIVE)
     return Json(Ready(workers=len(states), alive=alive).to_dict())
 

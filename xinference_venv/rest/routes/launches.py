@@ -30,6 +30,7 @@ from xinference_venv.rest.schemas.requests import (
 )
 from xinference_venv.rest.sse import END, EventStream, Streams, event_stream
 from xinference_venv.rest.tokens import Scope
+from xinference_venv.sentences import sentence
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,7 +156,7 @@ async def follow_job(
         return refusal(
             HTTPStatus.TOO_MANY_REQUESTS,
             "too_many_requests",
-            "too many launches are being followed",
+            sentence("too many launches are being followed"),
             {"Retry-After": "5"},
         )
     # Asked before the answer begins, so that an unknown job is an error like any other.

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { button } from "./controls.js";
 import { announce, h } from "./dom.js";
-import { count, t } from "./i18n.js";
+import { count, said, t } from "./i18n.js";
 import { errorNotice, notice, noticeBoard, partialNotice } from "./notices.js";
 
 const TONES = { ok: "good", warning: "warn", failed: "bad" };
@@ -58,6 +58,12 @@ export function showDoctor(place, values, signal) {
   look();
 }
 
+// What a check is of; one of a later release may have a name that is not known here.
+function nameOf(check) {
+  const key = `check.${check.name.replaceAll(" ", "_")}`;
+  return t(key) === key ? check.name : t(key);
+}
+
 function card(name, host, checks) {
   const wrong = checks.filter((each) => each.verdict !== "ok");
   const well = checks.filter((each) => each.verdict === "ok");
@@ -76,9 +82,9 @@ function card(name, host, checks) {
       .map((each) =>
         notice(
           TONES[each.verdict],
-          h("p", { class: "strong" }, each.name),
-          h("p", { class: "words" }, each.found),
-          each.hint && h("p", { class: "hint" }, each.hint),
+          h("p", { class: "strong" }, nameOf(each)),
+          h("p", { class: "words" }, said(each, "found")),
+          each.hint && h("p", { class: "hint" }, said(each, "hint")),
         ),
       ),
     well.length > 0 &&
@@ -90,7 +96,7 @@ function card(name, host, checks) {
           "dl",
           { class: "facts" },
           ...well.map((each) =>
-            h("div", { class: "long" }, h("dt", {}, each.name), h("dd", {}, each.found)),
+            h("div", { class: "long" }, h("dt", {}, nameOf(each)), h("dd", {}, said(each, "found"))),
           ),
         ),
       ),

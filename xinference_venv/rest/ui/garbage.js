@@ -4,8 +4,8 @@ import { post } from "./api.js";
 import { field, gated } from "./controls.js";
 import { announce, h } from "./dom.js";
 import { keyText, size } from "./format.js";
-import { count, t } from "./i18n.js";
-import { notice, partialNotice } from "./notices.js";
+import { count, said, t } from "./i18n.js";
+import { notice, partialNotice, words } from "./notices.js";
 import { inSteps } from "./steps.js";
 import { knownWorkers } from "./workers.js";
 
@@ -117,7 +117,7 @@ function reportOf(report) {
       "",
     ],
     [t("gc.unneeded"), report.unneeded.map((each) => `${each.path} · ${size(each.size_bytes)}`), ""],
-    [t("gc.skipped"), report.skipped.map((each) => `${namesOf(each)}: ${each.why}`), "refuse"],
+    [t("gc.skipped"), report.skipped.map((each) => `${namesOf(each)}: ${said(each, "why")}`), "refuse"],
     [t("gc.in_use"), report.in_use.map(namesOf), "refuse"],
   ].filter(([, items]) => items.length);
   return h(
@@ -135,6 +135,6 @@ function reportOf(report) {
     ),
     report.uv_cache.pruned_bytes > 0 &&
       h("p", {}, t("gc.pruned", { size: size(report.uv_cache.pruned_bytes) })),
-    report.uv_cache.error && notice("warn", h("p", {}, report.uv_cache.error.message)),
+    report.uv_cache.error && notice("warn", h("p", {}, words(report.uv_cache.error))),
   );
 }

@@ -4,6 +4,8 @@ export const LANGUAGES = { en: "English", zh: "中文" };
 const KEPT = "xinference-venv-language";
 
 let table = {};
+// What the server says, by its English patterns; English is there where the page has other ways.
+let sentences = {};
 let plurals;
 export let language = "en";
 
@@ -15,8 +17,8 @@ function wanted() {
 
 export async function load() {
   language = wanted();
-  const answer = await fetch(`ui/${language}.json`);
-  table = await answer.json();
+  const read = async (name) => (await fetch(`ui/${name}.json`)).json();
+  [table, sentences] = await Promise.all([read(language), read(`sentences.${language}`)]);
   plurals = new Intl.PluralRules(language);
   document.documentElement.lang = language === "zh" ? "zh-Hans" : language;
 }
@@ -31,6 +33,41 @@ export function t(key, values = {}) {
   const text = table[key] ?? key;
   return text.replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ""));
 }
+
+const PLACE = /\{([a-z_][a-z0-9_]*)\}/g;
+
+// A sentence of the server (a pattern with values, which may be sentences) in the language of the
+// page; null where the page does not know it.
+function translated({ id, values }) {
+  const isPunctuation = !/[a-z]/i.test(id.replace(PLACE, ""));
+  const pattern = sentences[id] ?? (language === "en" || isPunctuation ? id : null);
+  if (pattern === null) return null;
+  const inside = (value) => (typeof value === "object" ? (translated(value) ?? english(value)) : value);
+  return pattern.replace(PLACE, (_, name) => inside(values[name]));
+}
+
+function english({ id, values }) {
+  return id.replace(PLACE, (_, name) => {
+    const value = values[name];
+    return typeof value === "object" ? english(value) : value;
+  });
+}
+
+// What the server says under a key of a record: its translation, or null for what has none.
+export function translation(record, key) {
+  const sentence = record.texts?.[key];
+  if (!sentence || Array.isArray(sentence)) return null;
+  return translated(sentence);
+}
+
+// The same for each text of a list.
+export function translations(record, key) {
+  const known = record.texts?.[key] ?? [];
+  return record[key].map((text, place) => (known[place] && translated(known[place])) || text);
+}
+
+// What the server says under a key, in the language of the page, else in its own.
+export const said = (record, key) => translation(record, key) ?? record[key];
 
 // The text of a number of things: the keys end with `.one` and `.other`.
 export function count(key, number, values = {}) {

@@ -8,13 +8,13 @@ import { announce, h, repeat } from "./dom.js";
 import { eventList } from "./event_list.js";
 import { follow } from "./events.js";
 import { size, span } from "./format.js";
-import { count, language, t } from "./i18n.js";
+import { count, t } from "./i18n.js";
 import { cancelButton, retryButton } from "./job_actions.js";
 import { hasEnded } from "./jobs.js";
 import { launchOfJob } from "./last.js";
 import { againLinkOfJob, linkTo } from "./links.js";
 import { logPanel } from "./log.js";
-import { errorNotice, notice, noticeBoard } from "./notices.js";
+import { errorNotice, notice, noticeBoard, warningNotices } from "./notices.js";
 import { beginning, hear, know, phaseOf, rate, share, steps, timeLeft } from "./progress.js";
 import { timeLine } from "./timeline.js";
 
@@ -171,7 +171,7 @@ function workerCard(address, jobId, model, signal) {
     counts.textContent = counted(worker);
     // How it ended says more than that it did, and stands above.
     const isSaid = ended && (worker.result || worker.error);
-    message.textContent = isSaid ? "" : language === "en" ? worker.message : meaningOf(worker);
+    message.textContent = isSaid ? "" : worker.message;
     if (worker.phase !== shownPhase) announce(`${address}: ${t(`state.${worker.phase}`)}`);
     shownPhase = worker.phase;
     if (worker.result !== shownResult) ending.replaceChildren(...result(worker, model, signal));
@@ -182,9 +182,6 @@ function workerCard(address, jobId, model, signal) {
 
   return { element, show, openLog: () => (log.element.open = true) };
 }
-
-// What a worker does, in the language of the page; its own words are English.
-const meaningOf = (worker) => t(`phase.${worker.phase}`);
 
 function step({ name, kind, seconds }) {
   const took = seconds ? h("span", { class: "faint number" }, ` ${span(seconds)}`) : null;
@@ -214,7 +211,7 @@ function counted(worker) {
 
 function result(worker, model, signal) {
   if (!worker.result) return [];
-  const { enabled, path, python, warnings, uv_calls: calls } = worker.result;
+  const { enabled, path, python, uv_calls: calls } = worker.result;
   const link = h("dd", {});
   if (enabled) findEnvironment(worker, model, link, signal);
   return [
@@ -235,7 +232,7 @@ function result(worker, model, signal) {
         h("dd", {}, calls === 0 ? t("job.nothing_new") : String(calls)),
       ),
     ),
-    ...warnings.map((each) => notice("warn", h("p", {}, each))),
+    ...warningNotices(worker.result),
   ];
 }
 

@@ -4,10 +4,10 @@ import { get } from "./api.js";
 import { badge, filterBar } from "./controls.js";
 import { h, repeat } from "./dom.js";
 import { ago, span } from "./format.js";
-import { count, language, t } from "./i18n.js";
+import { count, said, t } from "./i18n.js";
 import { cancelButton, retryButton } from "./job_actions.js";
 import { linkToJob } from "./links.js";
-import { errorNotice, errorTitle, noticeBoard, partialNotice } from "./notices.js";
+import { errorNotice, errorText, noticeBoard, partialNotice } from "./notices.js";
 import { STEPS } from "./progress.js";
 import { noMatch, table } from "./table.js";
 
@@ -34,7 +34,7 @@ function launchesOf(jobs) {
     )[0];
     launch.phase = worst.phase;
     launch.error = worst.error;
-    launch.message = worst.message;
+    launch.message = worst.error ? errorText(worst.error) : said(worst, "message");
     launch.started = Math.min(...launch.workers.map((each) => each.started));
     launch.changed = Math.max(...launch.workers.map((each) => each.changed));
   }
@@ -153,15 +153,8 @@ export function showJobs(place, values, signal) {
   });
 }
 
-// What it does or what went wrong; in another language than the server's by its code or phase, with
-// the server's words for who points at it.
-function messageOf(launch) {
-  if (launch.phase === "ready") return "";
-  const words = launch.error?.message ?? launch.message;
-  if (language === "en") return words;
-  const own = launch.error ? errorTitle(launch.error) : t(`phase.${launch.phase}`);
-  return h("span", { title: words }, own);
-}
+// What it does or what went wrong.
+const messageOf = (launch) => (launch.phase === "ready" ? "" : launch.message);
 
 const took = (launch) => launch.changed - launch.started;
 

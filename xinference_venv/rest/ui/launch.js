@@ -7,7 +7,7 @@ import { blank, bodyOf, draftOf, placeOf, setOwn, similar } from "./draft.js";
 import { listed, t } from "./i18n.js";
 import { lastLaunch } from "./last.js";
 import { linkToJob } from "./links.js";
-import { errorNotice, notice, noticeBoard } from "./notices.js";
+import { errorNotice, notice, noticeBoard, warningNotices } from "./notices.js";
 import { alsoField, moreOptions } from "./options.js";
 import { workerPicker } from "./picker.js";
 import { readFolder, readRequirement, requirementsField } from "./requirements.js";
@@ -361,8 +361,7 @@ function drawPlan(outcome, planned) {
   const where = h("p", { class: "hint" }, t("plan.where", { worker: planned.worker_address }));
   outcome.replaceChildren(heading, where);
   if (planned.enabled && planned.lock) {
-    const warnings = planned.lock.warnings.map((each) => notice("warn", h("p", {}, each)));
-    outcome.append(...warnings, explanation(planned));
+    outcome.append(...warningNotices(planned.lock), explanation(planned));
   } else {
     outcome.append(notice("info", h("p", {}, t("plan.none"))));
   }

@@ -2,7 +2,7 @@
 
 import { h, icon } from "./dom.js";
 import { age } from "./format.js";
-import { count, listed, t } from "./i18n.js";
+import { count, language, listed, said, t, translation, translations } from "./i18n.js";
 import { badge } from "./controls.js";
 
 const GLYPHS = { good: "check", info: "info", warn: "warning", bad: "warning" };
@@ -29,7 +29,7 @@ export function errorNotice(error, workers = []) {
       { class: "strong" },
       errorTitle(error),
     ),
-    error.message && h("p", { class: "words", lang: "en" }, error.message),
+    error.message && h("p", { class: "words" }, words(error)),
     details.known && h("p", { class: "hint" }, t("error.known", { names: listed(details.known) })),
     hintOf(error) && h("p", { class: "hint" }, hintOf(error)),
     workers.length > 0 &&
@@ -50,15 +50,33 @@ export function noWorkerNotice() {
   );
 }
 
-// What to do about it: the page's own way and language, else what the server says, unless that is
-// the command line's way.
+// What the server says of an error, marked as English where the page has no translation of it.
+export function words(error) {
+  const own = translation(error.details ?? {}, "message");
+  return own ?? h("span", { lang: "en" }, error.message);
+}
+
+// The same as a text; in another language than the server's at least the name of the error.
+export function errorText(error) {
+  const own = translation(error.details ?? {}, "message");
+  return own ?? (language === "en" ? error.message : errorTitle(error));
+}
+
+// What to do about it: as the server says, unless that has no translation or is the command line's
+// way; then what is done about all errors of its kind.
 const COMMANDS = /(^|\s)--[a-z]|xinference-venv |force=true/;
-function hintOf(error) {
+export function hintOf(error) {
+  const hint = error.details?.hint;
+  const theirs = translation(error.details ?? {}, "hint");
+  if (theirs && !COMMANDS.test(theirs)) return theirs;
   const own = t(`hint.${error.code}`);
   if (own !== `hint.${error.code}`) return own;
-  const hint = error.details?.hint;
   return hint && !COMMANDS.test(hint) ? h("span", { lang: "en" }, hint) : null;
 }
+
+// Warnings of a launch, or of what it would do.
+export const warningNotices = (record) =>
+  translations(record, "warnings").map((each) => notice("warn", h("p", {}, each)));
 
 // What an error is called, in the language of the page.
 export function errorTitle(error) {
@@ -82,7 +100,7 @@ function uvOutput(details, output) {
 
 function workerError(each) {
   if (!each.error) return null;
-  return h("p", { class: "words" }, h("code", {}, each.worker_address), `: ${each.error.message}`);
+  return h("p", { class: "words" }, h("code", {}, each.worker_address), ": ", words(each.error));
 }
 
 // Who is missing in an answer gathered of several workers; nothing when it is whole.
@@ -114,7 +132,7 @@ function unreachable(worker) {
     badge(worker.state),
     h("span", { class: "age" }, heard),
     " · ",
-    h("span", { title: worker.error.message }, errorTitle(worker.error)),
+    h("span", { title: errorText(worker.error) }, errorTitle(worker.error)),
   );
 }
 
@@ -148,7 +166,7 @@ export function skippedNotice(skipped) {
         "ul",
         {},
         ...skipped.map((each) =>
-          h("li", {}, h("code", {}, each.path), `: ${each.reason} (${each.worker_address})`),
+          h("li", {}, h("code", {}, each.path), `: ${said(each, "reason")} (${each.worker_address})`),
         ),
       ),
     ),
@@ -164,7 +182,7 @@ export function noticeBoard() {
     element,
     show(...notices) {
       const all = notices.flat(Infinity).filter(Boolean);
-      const text = all.map(words).join("\n");
+      const text = all.map(textOf).join("\n");
       if (text === shown) return;
       shown = text;
       element.replaceChildren(...all);
@@ -173,7 +191,7 @@ export function noticeBoard() {
 }
 
 // What a notice says, without ages: these grow by themselves and are no news.
-function words(shown) {
+function textOf(shown) {
   const copy = shown.cloneNode(true);
   for (const each of copy.querySelectorAll(".age")) each.remove();
   return copy.textContent;

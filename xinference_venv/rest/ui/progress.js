@@ -1,5 +1,7 @@
 // What the events of a launch come to: of each worker how far it is. No element is made here.
 
+import { language, t, translation } from "./i18n.js";
+
 const KEPT_EVENTS = 2000;
 const RATE_SECONDS = 10;
 
@@ -35,6 +37,10 @@ export function know(state, answer) {
 }
 
 // Take in one event.
+// In another language than the server's at least the phase.
+const messageOf = (event) =>
+  translation(event, "message") ?? (language === "en" ? event.message : t(`phase.${event.phase}`));
+
 export function hear(state, event) {
   // Numbers begin at 1 again with a restarted supervisor, which sends all events again.
   if (event.seq <= state.last) {
@@ -51,7 +57,7 @@ export function hear(state, event) {
   if (!state.ended) worker.phase = event.phase;
   worker.began ??= event.at;
   worker.at = event.at;
-  worker.message = event.message;
+  worker.message = messageOf(event);
   spend(worker, event);
   measure(worker, event);
   for (const name of ["done", "total", "done_bytes", "total_bytes"]) worker[name] = event[name];

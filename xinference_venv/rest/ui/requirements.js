@@ -3,7 +3,8 @@
 import { post } from "./api.js";
 import { button } from "./controls.js";
 import { announce, h, newId } from "./dom.js";
-import { t } from "./i18n.js";
+import { said, t } from "./i18n.js";
+import { errorText } from "./notices.js";
 
 const PAUSE_MILLISECONDS = 200;
 
@@ -50,10 +51,7 @@ export function requirementsField({ id, label, hint, placeholder, values, check,
       if (mine === asked) say("good", meant);
       return text;
     } catch (error) {
-      const why = error.details?.hint
-        ? `${error.message}. ${error.details.hint}`
-        : error.message || t("error.offline");
-      if (mine === asked) say("bad", why);
+      if (mine === asked) say("bad", reason(error));
       return null;
     }
   }
@@ -121,6 +119,14 @@ export function requirementsField({ id, label, hint, placeholder, values, check,
     element,
     settled: async () => !input.value.trim() || (await add(), !input.value.trim()),
   };
+}
+
+function reason(error) {
+  if (!error.message) return t("error.offline");
+  const why = errorText(error);
+  return error.details?.hint
+    ? t("packages.refused", { why, hint: said(error.details, "hint") })
+    : why;
 }
 
 // What a package line means, as the server reads it.

@@ -30,6 +30,7 @@ from xinference_venv.planning.view import (
     ViewLink,
     ViewPlan,
 )
+from xinference_venv.sentences import sentence
 from xinference_venv.settings import ViewKind
 from xinference_venv.store.atomic import Disk, details_of
 from xinference_venv.store.envs.launcher import write_launcher
@@ -124,7 +125,7 @@ def compose(
             made.make_files(plan)
         made.make_prefix(plan)
     except OSError as error:
-        message = f"could not compose the environment {env}: {error}"
+        message = sentence("could not compose the environment {env}: {error}", env=env, error=error)
         raise StoreError(message, details_of(error, env)) from error
     record = ViewRecord(
         plan=plan, library=library, files=dict(sorted(made.own_files())), placed=made.placed

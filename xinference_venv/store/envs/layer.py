@@ -21,6 +21,7 @@ from packaging.utils import canonicalize_name
 
 from xinference_venv.errors import StoreError
 from xinference_venv.planning.host import HostDistribution, HostFacts, Interpreter
+from xinference_venv.sentences import sentence
 from xinference_venv.store.atomic import Disk, details_of
 from xinference_venv.store.packages.record_file import recorded_files
 from xinference_venv.store.paths import LAYER_NAME
@@ -74,7 +75,7 @@ def make_layer(
             if os.path.realpath(location) not in left_out:
                 _link_entries(location, str(folder), owners[location], "", unowned=unowned)
     except OSError as error:
-        message = f"could not link the host's packages: {error}"
+        message = sentence("could not link the host's packages: {error}", error=error)
         raise StoreError(message, details_of(error, env)) from error
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from xinference_venv.errors import InstallFailed
+from xinference_venv.sentences import sentence
 from xinference_venv.store.envs.launcher import LAUNCHER_NAME
 from xinference_venv.store.envs.layer import PTH_NAME
 from xinference_venv.store.packages.record_file import written_paths
@@ -96,10 +97,17 @@ def refusal(path: str, base: str) -> str | None:
 
 def _refused(name: str, path: str, reason: str) -> InstallFailed:
     return InstallFailed(
-        f"{name} is refused: it puts a file at {path!r}, and {reason}",
+        sentence(
+            "{name} is refused: it puts a file at {path}, and {reason}",
+            name=name,
+            path=repr(path),
+            reason=reason,
+        ),
         {
             "package": name,
             "path": path,
-            "hint": "ask for another version of it, or for a package that does without this file",
+            "hint": sentence(
+                "ask for another version of it, or for a package that does without this file"
+            ),
         },
     )

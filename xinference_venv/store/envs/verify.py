@@ -22,6 +22,7 @@ from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.env import EnvRecord
 from xinference_venv.inventory.lease import Lease, ProcessIdentity
 from xinference_venv.planning.lock import EnvLock
+from xinference_venv.sentences import sentence
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.envs.broken_marker import (
     BrokenMarker,
@@ -121,7 +122,7 @@ def lease_of_lock(
     for each in _ids_of(store, env_id):
         if store.contents_of(each) == contents:
             return store.take_lease(each, model_name=model_name, model_uid=None, process=process)
-    raise InvalidRecord(f"no environment of {env_id} has these contents")
+    raise InvalidRecord(sentence("no environment of {env_id} has these contents", env_id=env_id))
 
 
 def _ids_of(store: Store, env_id: str) -> list[str]:

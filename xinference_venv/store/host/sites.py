@@ -18,6 +18,7 @@ from xinference_venv.errors import StoreError
 from xinference_venv.planning.host import HostDistribution, HostFacts
 from xinference_venv.planning.joins import COVERED, HostName, HostShare, HostSite, is_metadata
 from xinference_venv.planning.package import HostPart
+from xinference_venv.sentences import sentence
 from xinference_venv.store.atomic import stamp_of
 from xinference_venv.store.packages.record_file import read_file_list
 from xinference_venv.store.visit import read_text
@@ -36,7 +37,9 @@ def read_sites(host: HostFacts) -> tuple[HostSite, ...]:
         try:
             sites.append(_read_site(location, host))
         except OSError as error:
-            raise StoreError(f"could not read the host's packages: {error}") from error
+            raise StoreError(
+                sentence("could not read the host's packages: {error}", error=error)
+            ) from error
     return tuple(sites)
 
 
@@ -102,7 +105,9 @@ def host_part(
             if listed.shows(path, loose=loose)
         ]
     except OSError as error:
-        raise StoreError(f"could not read the host's packages: {error}") from error
+        raise StoreError(
+            sentence("could not read the host's packages: {error}", error=error)
+        ) from error
     shown = [owner.distribution for owner in owners if owner.visible]
     return HostPart(
         name=", ".join(each.name for each in shown),

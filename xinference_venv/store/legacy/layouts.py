@@ -22,6 +22,7 @@ from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.inventory import EnvEntry, users_error
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
+from xinference_venv.sentences import sentence
 from xinference_venv.store.atomic import Disk, check_no_link_above
 from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.store.keys import (
@@ -157,7 +158,7 @@ def remove_old(layout: StorePaths, disk: Disk, path: Path) -> Path | None:
         with hold_unused(path) as alone:
             users = users_of([path], with_locks=not alone).users.get(path, ())
             if users:
-                raise users_error(str(path), users, hint="end these processes first")
+                raise users_error(str(path), users, hint=sentence("end these processes first"))
             trashed = disk.move_to_trash(path, layout.trash)
     for parent in path.parents:
         if parent == layout.root or not disk.remove_empty(parent):
@@ -178,9 +179,13 @@ def check_free(layout: StorePaths, key: EnvKey) -> None:
     users = users_of([path]).users.get(path, ())
     if users:
         raise users_error(
-            f"{path}, which an older version left in the place of the environment of {key},",
+            sentence(
+                "{path}, which an older version left in the place of the environment of {key},",
+                path=path,
+                key=key,
+            ),
             users,
-            hint="end these processes, or launch under another engine or Python version",
+            hint=sentence("end these processes, or launch under another engine or Python version"),
         )
 
 

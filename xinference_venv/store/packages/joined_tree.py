@@ -20,6 +20,7 @@ from pathlib import Path
 
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.planning.package import JoinedRecord, JoinPlan, SharedPath
+from xinference_venv.sentences import sentence
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.envs.broken_marker import bounded
 from xinference_venv.store.file_system import share_blocks
@@ -68,7 +69,9 @@ class JoinedTrees:
         """
         record = self.record(folder)
         if record is None:
-            raise InvalidRecord(f"{folder} is not among the joined trees, or broken")
+            raise InvalidRecord(
+                sentence("{folder} is not among the joined trees, or broken", folder=folder)
+            )
         return record.size_bytes + sum(map(self.packages.size_of, record.plan.trees))
 
     def folders(self) -> list[str]:
@@ -96,7 +99,11 @@ class JoinedTrees:
             ).run()
         except OSError as error:
             raise StoreError(
-                f"could not join {', '.join(each.label for each in plan.members)}: {error}",
+                sentence(
+                    "could not join {members}: {error}",
+                    members=", ".join(each.label for each in plan.members),
+                    error=error,
+                ),
                 {"errno": error.errno},
             ) from error
         self.disk.write_json(made / JOINED_RECORD_NAME, record.to_dict(), durable=False)
@@ -157,10 +164,16 @@ class JoinedTrees:
     def _read(self, folder: str, path: Path) -> JoinedRecord:
         data = self.disk.read_json(path)
         if data is None:
-            raise InvalidRecord(f"{path.parent} is gone or has no record")
+            raise InvalidRecord(sentence("{parent} is gone or has no record", parent=path.parent))
         record = JoinedRecord.from_dict(data)
         if record.plan.folder != folder:
-            raise InvalidRecord(f"{path.parent} has the record of {record.plan.folder}")
+            raise InvalidRecord(
+                sentence(
+                    "{parent} has the record of {folder}",
+                    parent=path.parent,
+                    folder=record.plan.folder,
+                )
+            )
         return record
 
 

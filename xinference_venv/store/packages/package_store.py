@@ -19,6 +19,7 @@ from pathlib import Path
 from xinference_venv._util.records import Record
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.planning.package import PackageKey, PackageRecord
+from xinference_venv.sentences import sentence
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.envs.broken_marker import BrokenMarker, bounded, read_broken_marker
 from xinference_venv.store.keys import names_in
@@ -148,7 +149,9 @@ class PackageStore:
         """The bytes that a package brought, without bytecode; `InvalidRecord` where none tells."""
         record = self.record(folder)
         if record is None:
-            raise InvalidRecord(f"{folder} is not in the store of packages, or broken")
+            raise InvalidRecord(
+                sentence("{folder} is not in the store of packages, or broken", folder=folder)
+            )
         return record.size_bytes
 
     def bytecode_bytes(self, tree: Path) -> int:
@@ -263,10 +266,12 @@ def read_package_record(disk: Disk, tree: Path) -> PackageRecord:
     """The record in a tree; raises `InvalidRecord` where there is none, or another tree's."""
     data = disk.read_json(tree / PACKAGE_RECORD_NAME)
     if data is None:
-        raise InvalidRecord(f"{tree} is gone or has no record")
+        raise InvalidRecord(sentence("{tree} is gone or has no record", tree=tree))
     record = PackageRecord.from_dict(data)
     if record.key.folder != tree.name:
-        raise InvalidRecord(f"{tree} has the record of {record.key.folder}")
+        raise InvalidRecord(
+            sentence("{tree} has the record of {folder}", tree=tree, folder=record.key.folder)
+        )
     return record
 
 
@@ -317,7 +322,9 @@ def directory_identity(path: Path) -> tuple[int, int] | None:
 def _rows(tree: Path, record: PackageRecord) -> list[RecordRow]:
     content = read_regular(tree / SITE / record.metadata / "RECORD")
     if hashlib.sha256(content).hexdigest() != record.record_sha256:
-        raise InvalidRecord(f"{record.metadata}/RECORD is not what was written")
+        raise InvalidRecord(
+            sentence("{metadata}/RECORD is not what was written", metadata=record.metadata)
+        )
     return parse_record(content.decode("utf-8", "surrogateescape"))
 
 

@@ -39,6 +39,7 @@ from xinference_venv.planning.package import (
     PackageKey,
     PackageRecord,
 )
+from xinference_venv.sentences import sentence
 from xinference_venv.store.host.elf import linkage_of
 from xinference_venv.store.host.metadata import Metadata
 from xinference_venv.store.packages.looks_for import looks_of
@@ -106,7 +107,10 @@ def split_environment(
     }
     if unexpected := sorted(found.keys() ^ keys.keys()):
         raise VerificationFailed(
-            f"what was installed is not what was asked for: {', '.join(unexpected)}",
+            sentence(
+                "what was installed is not what was asked for: {unexpected}",
+                unexpected=", ".join(unexpected),
+            ),
             {"faults": unexpected},
         )
     contested = _contested(found.values())
@@ -156,7 +160,9 @@ class _Installed:
         try:
             rows = read_record(metadata)
         except (OSError, ValueError) as error:
-            raise VerificationFailed(f"{metadata.name}: RECORD can't be read: {error}") from None
+            raise VerificationFailed(
+                sentence("{name}: RECORD can't be read: {error}", name=metadata.name, error=error)
+            ) from None
         base = os.path.relpath(site_packages, env)
         site, data, elsewhere = {}, {}, []
         for row in rows:
@@ -375,11 +381,15 @@ class _Finishing:
             return row, content
         elif row.digest and not self._fits(row, entry.path, digest):
             raise VerificationFailed(
-                f"{self.installed.name} has other content than its RECORD says: {path}",
+                sentence(
+                    "{name} has other content than its RECORD says: {path}",
+                    name=self.installed.name,
+                    path=path,
+                ),
                 {
                     "package": self.installed.name,
                     "faults": [path],
-                    "hint": "ask for another version of it, or have its index repaired",
+                    "hint": sentence("ask for another version of it, or have its index repaired"),
                 },
             )
         elif row.size is not None and row.size != found.st_size:
@@ -412,11 +422,18 @@ class _Finishing:
     def _refused(self, path: str, reason: str) -> InstallFailed:
         shown = path if len(path) < 200 else f"{path[:200]}..."
         return InstallFailed(
-            f"{self.installed.name} is refused: it has {shown!r}, and {reason}",
+            sentence(
+                "{name} is refused: it has {shown}, and {reason}",
+                name=self.installed.name,
+                shown=repr(shown),
+                reason=reason,
+            ),
             {
                 "package": self.installed.name,
                 "path": shown,
-                "hint": "ask for another version of it, or for a package without this file",
+                "hint": sentence(
+                    "ask for another version of it, or for a package without this file"
+                ),
             },
         )
 
