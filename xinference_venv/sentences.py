@@ -1,4 +1,4 @@
-"""What is said to people, as a pattern with values, so that a front end can say it in its language.
+"""Texts for people as patterns with values, so that a front end can have them in its language.
 
 Comes in: an English pattern and what it speaks of. Comes out: the English text, a string like any
 other, that knows both. As with gettext the English pattern is the name of the sentence: a front end

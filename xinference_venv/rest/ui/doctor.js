@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { button } from "./controls.js";
 import { announce, h } from "./dom.js";
-import { count, said, t } from "./i18n.js";
+import { count, t, wording } from "./i18n.js";
 import { errorNotice, notice, noticeBoard, partialNotice } from "./notices.js";
 
 const TONES = { ok: "good", warning: "warn", failed: "bad" };
@@ -83,8 +83,8 @@ function card(name, host, checks) {
         notice(
           TONES[each.verdict],
           h("p", { class: "strong" }, nameOf(each)),
-          h("p", { class: "words" }, said(each, "found")),
-          each.hint && h("p", { class: "hint" }, said(each, "hint")),
+          h("p", { class: "words" }, wording(each, "found")),
+          each.hint && h("p", { class: "hint" }, wording(each, "hint")),
         ),
       ),
     well.length > 0 &&
@@ -96,7 +96,7 @@ function card(name, host, checks) {
           "dl",
           { class: "facts" },
           ...well.map((each) =>
-            h("div", { class: "long" }, h("dt", {}, nameOf(each)), h("dd", {}, said(each, "found"))),
+            h("div", { class: "long" }, h("dt", {}, nameOf(each)), h("dd", {}, wording(each, "found"))),
           ),
         ),
       ),

@@ -4,7 +4,7 @@ import { get, meaning } from "./api.js";
 import { badge, button, gated, pathText } from "./controls.js";
 import { h } from "./dom.js";
 import { ago, holders, keyText, size } from "./format.js";
-import { said, t } from "./i18n.js";
+import { t, wording } from "./i18n.js";
 import { againLink, linkTo } from "./links.js";
 import { errorNotice, errorText, noticeBoard, partialNotice } from "./notices.js";
 import { removal } from "./removal.js";
@@ -96,7 +96,7 @@ function facts(entry, onChanged) {
     [t("column.engine"), entry.model_engine ?? "–"],
     [t("column.python"), entry.python ?? entry.python_version],
     [t("column.worker"), h("code", {}, entry.worker_address)],
-    [t("column.state"), [badge(entry.state), entry.reason && ` ${said(entry, "reason")}`]],
+    [t("column.state"), [badge(entry.state), entry.reason && ` ${wording(entry, "reason")}`]],
     [t("column.size"), sizes(entry)],
     ...changes(entry),
     [t("column.shared"), entry.shared_with.map(keyText).join("; ") || "–"],
@@ -199,8 +199,8 @@ function packageTable() {
         key: "why",
         title: t("column.why"),
         kind: "why",
-        value: (each) => said(each, "why"),
-        cell: (each) => said(each, "why"),
+        value: (each) => wording(each, "why"),
+        cell: (each) => wording(each, "why"),
       },
       {
         key: "where",

@@ -3,7 +3,7 @@
 import { badge, button, copyButton, gated } from "./controls.js";
 import { h } from "./dom.js";
 import { ago, holders, keyText, size } from "./format.js";
-import { count, said, t } from "./i18n.js";
+import { count, t, wording } from "./i18n.js";
 import { linkTo } from "./links.js";
 import { removal } from "./removal.js";
 
@@ -101,7 +101,7 @@ function name(entry) {
 
 function state(entry) {
   const shown = badge(entry.state);
-  const why = entry.layout ? t("environment.layout", { layout: entry.layout }) : said(entry, "reason");
+  const why = entry.layout ? t("environment.layout", { layout: entry.layout }) : wording(entry, "reason");
   if (why) shown.title = why;
   return why
     ? [shown, h("span", { class: "hint", title: why }, ` ${entry.layout ?? why}`)]

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { clock } from "./format.js";
-import { count, said, t } from "./i18n.js";
+import { count, t, wording } from "./i18n.js";
 
 export function eventList() {
   const body = h("ol", { class: "events" });
@@ -31,6 +31,6 @@ function eventLine(event) {
     h("span", { class: "faint number" }, clock(event.at)),
     event.worker_address && h("code", {}, event.worker_address),
     h("span", {}, t(`state.${event.phase}`)),
-    h("span", { class: "words" }, said(event, "message")),
+    h("span", { class: "words" }, wording(event, "message")),
   );
 }

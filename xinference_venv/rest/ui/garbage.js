@@ -4,7 +4,7 @@ import { post } from "./api.js";
 import { field, gated } from "./controls.js";
 import { announce, h } from "./dom.js";
 import { keyText, size } from "./format.js";
-import { count, said, t } from "./i18n.js";
+import { count, t, wording } from "./i18n.js";
 import { notice, partialNotice, words } from "./notices.js";
 import { inSteps } from "./steps.js";
 import { knownWorkers } from "./workers.js";
@@ -117,7 +117,7 @@ function reportOf(report) {
       "",
     ],
     [t("gc.unneeded"), report.unneeded.map((each) => `${each.path} · ${size(each.size_bytes)}`), ""],
-    [t("gc.skipped"), report.skipped.map((each) => `${namesOf(each)}: ${said(each, "why")}`), "refuse"],
+    [t("gc.skipped"), report.skipped.map((each) => `${namesOf(each)}: ${wording(each, "why")}`), "refuse"],
     [t("gc.in_use"), report.in_use.map(namesOf), "refuse"],
   ].filter(([, items]) => items.length);
   return h(

@@ -67,7 +67,7 @@ export function translations(record, key) {
 }
 
 // What the server says under a key, in the language of the page, else in its own.
-export const said = (record, key) => translation(record, key) ?? record[key];
+export const wording = (record, key) => translation(record, key) ?? record[key];
 
 // The text of a number of things: the keys end with `.one` and `.other`.
 export function count(key, number, values = {}) {

@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { badge, filterBar } from "./controls.js";
 import { h, repeat } from "./dom.js";
 import { ago, span } from "./format.js";
-import { count, said, t } from "./i18n.js";
+import { count, t, wording } from "./i18n.js";
 import { cancelButton, retryButton } from "./job_actions.js";
 import { linkToJob } from "./links.js";
 import { errorNotice, errorText, noticeBoard, partialNotice } from "./notices.js";
@@ -34,7 +34,7 @@ function launchesOf(jobs) {
     )[0];
     launch.phase = worst.phase;
     launch.error = worst.error;
-    launch.message = worst.error ? errorText(worst.error) : said(worst, "message");
+    launch.message = worst.error ? errorText(worst.error) : wording(worst, "message");
     launch.started = Math.min(...launch.workers.map((each) => each.started));
     launch.changed = Math.max(...launch.workers.map((each) => each.changed));
   }

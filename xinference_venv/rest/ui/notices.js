@@ -2,7 +2,7 @@
 
 import { h, icon } from "./dom.js";
 import { age } from "./format.js";
-import { count, language, listed, said, t, translation, translations } from "./i18n.js";
+import { count, language, listed, t, translation, translations, wording } from "./i18n.js";
 import { badge } from "./controls.js";
 
 const GLYPHS = { good: "check", info: "info", warn: "warning", bad: "warning" };
@@ -166,7 +166,7 @@ export function skippedNotice(skipped) {
         "ul",
         {},
         ...skipped.map((each) =>
-          h("li", {}, h("code", {}, each.path), `: ${said(each, "reason")} (${each.worker_address})`),
+          h("li", {}, h("code", {}, each.path), `: ${wording(each, "reason")} (${each.worker_address})`),
         ),
       ),
     ),

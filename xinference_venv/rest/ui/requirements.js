@@ -3,7 +3,7 @@
 import { post } from "./api.js";
 import { button } from "./controls.js";
 import { announce, h, newId } from "./dom.js";
-import { said, t } from "./i18n.js";
+import { t, wording } from "./i18n.js";
 import { errorText } from "./notices.js";
 
 const PAUSE_MILLISECONDS = 200;
@@ -125,7 +125,7 @@ function reason(error) {
   if (!error.message) return t("error.offline");
   const why = errorText(error);
   return error.details?.hint
-    ? t("packages.refused", { why, hint: said(error.details, "hint") })
+    ? t("packages.refused", { why, hint: wording(error.details, "hint") })
     : why;
 }
 

@@ -3,7 +3,7 @@
 import { button } from "./controls.js";
 import { h } from "./dom.js";
 import { size } from "./format.js";
-import { count, said, t } from "./i18n.js";
+import { count, t, wording } from "./i18n.js";
 
 const ROLES = ["installed", "inherited", "shadowed", "hidden"];
 
@@ -80,10 +80,10 @@ function label(branch) {
       branch.first &&
       branch.size !== null &&
       h("span", { class: "number faint" }, ` ${size(branch.size)}`),
-    branch.parent === null && h("span", { class: "why" }, ` ${said(branch, "why")}`),
+    branch.parent === null && h("span", { class: "why" }, ` ${wording(branch, "why")}`),
     branch.first &&
       branch.why_version &&
-      h("span", { class: "why" }, ` ${said(branch, "why_version")}`),
+      h("span", { class: "why" }, ` ${wording(branch, "why_version")}`),
     elsewhere && h("span", { class: "faint" }, ` ${t("tree.elsewhere")}`),
   ];
 }
@@ -103,7 +103,7 @@ function hiding(role, distributions) {
           h("span", { class: "strong" }, each.name),
           " ",
           h("code", {}, each.version ?? ""),
-          h("span", { class: "why" }, ` ${said(each, "why")}`),
+          h("span", { class: "why" }, ` ${wording(each, "why")}`),
         ),
       ),
     ),

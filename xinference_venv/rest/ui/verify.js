@@ -4,7 +4,7 @@ import { meaning, post } from "./api.js";
 import { badge, gated } from "./controls.js";
 import { announce, h } from "./dom.js";
 import { keyText } from "./format.js";
-import { count, said, t, translations } from "./i18n.js";
+import { count, t, translations, wording } from "./i18n.js";
 import { errorNotice, notice, partialNotice } from "./notices.js";
 import { forEach, inSteps } from "./steps.js";
 
@@ -128,7 +128,7 @@ function findings(found) {
         each.faults?.length > 0 && h("ul", {}, ...translations(each, "faults").map((fault) => h("li", {}, fault))),
         each.repaired && h("p", {}, t("verify.was_repaired")),
         each.repaired === false &&
-          h("p", { class: "holders" }, t("verify.not_repaired", { why: said(each, "not_repaired") ?? "" })),
+          h("p", { class: "holders" }, t("verify.not_repaired", { why: wording(each, "not_repaired") ?? "" })),
       ),
     ),
   );
