@@ -47,11 +47,15 @@ _AGAIN_SECONDS = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """A way to a supervisor; `pool` and `own_worker` are those of this process, for its models."""
+    """A way to a supervisor; `pool` and `own_worker` are those of this process, for its models.
+
+    `asked_by` names who launches, for the list of jobs.
+    """
 
     supervisor: SupervisorProtocol
     own_worker: WorkerReference | None = None
     pool: Any = None
+    asked_by: str | None = None
     _processes: list[ModelProcess] = field(default_factory=list, init=False)
 
     @property
@@ -77,7 +81,9 @@ class Client:
         chooses; in the `background` after all others there. Raises the job's own error.
         """
         here = () if self.own_worker is None else (self.own_worker.address,)
-        beginning = self.supervisor.prepare(request, workers=here, count=1, background=background)
+        beginning = self.supervisor.prepare(
+            request, workers=here, count=1, background=background, asked_by=self.asked_by
+        )
         report = await self._follow(await self._begun(beginning), on_event)
         if report.error is not None:
             raise report.error.error()
@@ -107,6 +113,7 @@ class Client:
             everywhere=everywhere,
             require=require,
             background=background,
+            asked_by=self.asked_by,
         )
         report = await self._follow(await self._begun(beginning), on_event)
         if report.error is not None:
@@ -134,6 +141,7 @@ class Client:
             everywhere=not workers and count is None,
             require=require,
             background=True,
+            asked_by=self.asked_by,
         )
         report = await self._follow(await self._begun(beginning), on_event)
         await self.release_all(report.workers)
@@ -235,9 +243,12 @@ def supervisor_at(address: str) -> SupervisorProtocol:
 
 
 @asynccontextmanager
-async def connect(supervisor: str) -> AsyncIterator[Client]:
-    """A client of the supervisor at an address; models are started by the workers' own hosts."""
-    yield Client(supervisor=supervisor_at(supervisor))
+async def connect(supervisor: str, *, asked_by: str | None = None) -> AsyncIterator[Client]:
+    """A client of the supervisor at an address; models are started by the workers' own hosts.
+
+    `asked_by` names who launches, for the list of jobs.
+    """
+    yield Client(supervisor=supervisor_at(supervisor), asked_by=asked_by)
 
 
 @asynccontextmanager
@@ -265,12 +276,22 @@ async def worker_client(
 
 
 @asynccontextmanager
-async def local_client(environ: Mapping[str, str] | None = None) -> AsyncIterator[Client]:
-    """A client of actors that live in this process, on the loopback address only."""
+async def local_client(
+    environ: Mapping[str, str] | None = None, *, asked_by: str | None = None
+) -> AsyncIterator[Client]:
+    """A client of actors that live in this process, on the loopback address only.
+
+    `asked_by` names who launches, for the list of jobs.
+    """
     from xinference_venv.actors.cluster import local_cluster
 
     async with local_cluster(environ) as cluster:
-        client = Client(supervisor=cluster.supervisor, own_worker=cluster.worker, pool=cluster.pool)
+        client = Client(
+            supervisor=cluster.supervisor,
+            own_worker=cluster.worker,
+            pool=cluster.pool,
+            asked_by=asked_by,
+        )
         try:
             yield client
         finally:

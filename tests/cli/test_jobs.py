@@ -13,6 +13,7 @@ from tests.cli.test_main import Run, Start, specify, store_of
 from tests.daemons import Daemons, daemons, eventually
 from tests.index import Index
 from tests.wheels import build_wheel
+from xinference_venv._util.own_process import user_and_host
 
 pytestmark = pytest.mark.uv
 run = test_main.run
@@ -34,6 +35,8 @@ def test_a_job_that_has_ended_is_listed_with_its_end(run: Run, spec: Path, index
     [job] = run("jobs", "--json").json["list"]
     assert (job["model_name"], job["state"], job["error"]) == ("toy", "ready", None)
     assert job["changed"] >= job["started"]
+    assert job["asked_by"] == user_and_host()
+    assert user_and_host() in run("jobs", "-o", "wide").out
     assert run("jobs", "--running").out == "No jobs.\n"
     cancelled = run("cancel", job["job_id"][:12])
     assert cancelled.code == 0

@@ -35,6 +35,8 @@ def test_a_token_has_the_scopes_of_its_line() -> None:
         f"sha256:{DIGEST.upper()} virtualenv:list",
         f"sha256:{DIGEST} virtualenv:everything",
         f"sha256:{DIGEST} virtualenv:list\n{SECRET}",
+        f"sha256:{DIGEST} name= virtualenv:list",
+        f"sha256:{DIGEST} name=alice",
     ],
 )
 def test_a_file_that_is_no_token_file_is_refused_without_showing_a_word_of_it(text: str) -> None:
@@ -42,6 +44,14 @@ def test_a_file_that_is_no_token_file_is_refused_without_showing_a_word_of_it(te
         Tokens.parse(text)
     assert SECRET not in str(raised.value.to_dict())
     assert DIGEST not in str(raised.value.to_dict()).lower()
+
+
+def test_a_token_is_called_by_its_name_or_by_the_beginning_of_its_digest() -> None:
+    named = Tokens.parse(f"sha256:{DIGEST} name=alice@lab virtualenv:list")
+    assert named.name_of(SECRET) == "alice@lab"
+    assert named.scopes_of(SECRET) == frozenset({Scope.LIST})
+    assert Tokens.parse(f"sha256:{DIGEST} virtualenv:list").name_of(SECRET) == DIGEST[:8]
+    assert named.name_of("other") is None
 
 
 def test_what_is_printed_of_tokens_gives_none_away() -> None:

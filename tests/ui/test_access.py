@@ -27,7 +27,10 @@ def guarded(
     folder = tmp_path_factory.mktemp("guarded")
     tokens = folder / "tokens"
     digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in SCOPES}
-    tokens.write_text("".join(f"sha256:{digests[name]} {SCOPES[name]}\n" for name in SCOPES))
+    tokens.write_text(
+        f"sha256:{digests['all']} name=alice {SCOPES['all']}\n"
+        f"sha256:{digests['look']} {SCOPES['look']}\n"
+    )
     tokens.chmod(0o600)
     options = ("--token-file", str(Path(tokens)))
     with cluster(
@@ -126,3 +129,16 @@ def test_the_stream_of_a_launch_is_sent_the_token(page: Browser, guarded: Cluste
     page.wait(lambda: page.text(".view > .toolbar .badge") == "resolving")
     guarded.index.release()
     page.shows("Ready: launches of this model")
+
+
+def test_a_job_names_the_token_that_asked_for_it(page: Browser, guarded: Cluster) -> None:
+    job = guarded.launch("beam", "lantern==1.0")
+    page.driver.get(page.url)
+    _enter(page, "look")
+    page.wait(lambda: page.rows())
+    page.click("Jobs", ".menu")
+    page.type("#filter-jobs", "beam")
+    page.shows("token alice", "tbody")
+    page.click("beam", "tbody")
+    page.shows("Asked for by token alice")
+    assert guarded.ask.get(f"/v1/jobs/{job}").json()["asked_by"] == "token alice"

@@ -1,4 +1,5 @@
-"""What a process decides about itself: who may look into it, its files, its garbage collection.
+"""What a process knows and decides about itself: whose it is, who may look into it, its files, its
+garbage collection.
 
 What only Linux lets it decide does nothing elsewhere.
 """
@@ -8,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import platform
+import pwd
 import resource
 import sys
 from collections.abc import Collection
@@ -20,6 +23,15 @@ _OPEN_FILES = 65_536
 _OBJECTS_BETWEEN_COLLECTIONS = 10_000
 # Fields of /proc/PID/stat behind the name of the program, which is the second one; see proc(5).
 _ENV_START, _ENV_END = 50 - 3, 51 - 3
+
+
+def user_and_host() -> str:
+    """Whose process this is, as ``user@host``; a user that the system does not know by number."""
+    try:
+        name = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        name = str(os.geteuid())
+    return f"{name}@{platform.node()}"
 
 
 def hide_variables(names: Collection[str]) -> None:

@@ -185,6 +185,7 @@ class ClusterLaunches:
         require: int,
         *,
         background: bool = False,
+        asked_by: str | None = None,
     ) -> str:
         """Start the jobs of a launch on several workers, or on one of several; returns its id."""
         job_id = uuid.uuid4().hex
@@ -229,12 +230,13 @@ class ClusterLaunches:
                     lock_sources=sources[address],
                     participants=Participants(members=tuple(knows_all), require=require),
                     background=background,
+                    asked_by=asked_by,
                 )
             except VirtualEnvError as error:
                 failed[address] = error
 
         await asyncio.gather(*map(start, chosen))
-        self._follow(job_id, members, require, failed, model=request.model_name)
+        self._follow(job_id, members, require, failed, model=request.model_name, asked_by=asked_by)
         return job_id
 
     async def _survey_others(
@@ -298,9 +300,10 @@ class ClusterLaunches:
         failed: dict[str, VirtualEnvError],
         *,
         model: str | None = None,
+        asked_by: str | None = None,
         found: bool = False,
     ) -> LaunchTracker:
-        """Follow a launch; `model` is None for one that is `found` again."""
+        """Follow a launch; `model` and `asked_by` are None for one that is `found` again."""
         ended = [each for each, launch in self._launches.items() if launch.is_over]
         for each in ended[: max(0, len(ended) - _LAUNCHES_KEPT)]:
             del self._launches[each]
@@ -312,7 +315,10 @@ class ClusterLaunches:
             job_id=job_id,
             model=model,
             state=LaunchState(
-                require=require, replicas=replicas, unheard=set(replicas) if found else set()
+                require=require,
+                replicas=replicas,
+                unheard=set(replicas) if found else set(),
+                asked_by=asked_by,
             ),
             to_worker=self._to_worker,
             is_gone=partial(self._is_gone, {each.address: each.incarnation for each in members}),

@@ -63,6 +63,7 @@ class SupervisorProtocol(Protocol):
         everywhere: bool = False,
         require: int | None = None,
         background: bool = False,
+        asked_by: str | None = None,
     ) -> str: ...
 
     async def wait(self, job: str, since: int = 0, timeout: float = 30.0) -> JobReport: ...
@@ -168,6 +169,7 @@ class WorkerProtocol(Protocol):
         lock_sources: tuple[LockSource, ...] = (),
         participants: Participants | None = None,
         background: bool = False,
+        asked_by: str | None = None,
     ) -> str: ...
 
     async def wait(self, job_id: str, since: int = 0, timeout: float = 30.0) -> JobReport: ...

@@ -118,6 +118,7 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
         everywhere: bool = False,
         require: int | None = None,
         background: bool = False,
+        asked_by: str | None = None,
     ) -> str:
         """Start a launch: by default on one worker, the least busy; on the named `workers` (each
         an IP, which means all on it, or an address), on `count` of these or of all, or
@@ -127,7 +128,8 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
         model running with these requirements; then its lock serves (a request to refresh
         resolves again). With fewer than `require` ready (all, by default), the launch fails and
         the leases of the others are given back. One in the `background` comes after all others on
-        its workers. Returns the launch's id at once. Raises `NotFound` and `InvalidInput`.
+        its workers. `asked_by` names who wants it, for the list of jobs. Returns the launch's id at
+        once. Raises `NotFound` and `InvalidInput`.
         """
         if not workers and not everywhere:
             count = count or 1
@@ -142,10 +144,12 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
             )
         if len(self._workers.cluster.members) == 1:
             [member] = chosen
-            job_id = await self._workers.of(member).prepare(request, background=background)
+            job_id = await self._workers.of(member).prepare(
+                request, background=background, asked_by=asked_by
+            )
             return f"{job_id}@{member.registration.address}"
         return await self._launches.launch(
-            request, chosen, require or len(chosen), background=background
+            request, chosen, require or len(chosen), background=background, asked_by=asked_by
         )
 
     async def wait(self, job: str, since: int = 0, timeout: float = 30.0) -> JobReport:

@@ -95,13 +95,14 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         lock_sources: tuple[LockSource, ...] = (),
         participants: Participants | None = None,
         background: bool = False,
+        asked_by: str | None = None,
     ) -> str:
         """Start to make the environment of a request; returns the job's id at once.
 
         `lock` is one that is known already, made on a host equal to this one; `lock_sources` are
         workers to ask for one before it is resolved here. In a launch on several workers the jobs
         have one id; `participants` is what a supervisor that was restarted has to know. One in the
-        `background` comes after all others.
+        `background` comes after all others. `asked_by` names who wants it.
         """
         sources = LockSources(request=request, sources=lock_sources, here=self.address)
         return self._service.prepare(
@@ -111,6 +112,7 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
             ask=sources.lock,
             participants=participants,
             background=background,
+            asked_by=asked_by,
         )
 
     async def wait(self, job_id: str, since: int = 0, timeout: float = 30.0) -> JobReport:

@@ -95,7 +95,12 @@ def _listed(answer: Gathered[ListedJob], now: float, workers: bool) -> Sequence[
         "Job",
         *([Column("Worker", 1)] if workers else []),
         *("Model", Column("Engine", 4), "State"),
-        *(Column("Started", 5), Column("Took", 3), Column("What", 2, prose=True)),
+        *(
+            Column("Started", 5),
+            Column("Took", 3),
+            Column("Asked by", 6),
+            Column("What", 2, prose=True),
+        ),
     )
     for each in answer.list:
         until = now if each.state is Outcome.RUNNING else each.changed
@@ -108,6 +113,7 @@ def _listed(answer: Gathered[ListedJob], now: float, workers: bool) -> Sequence[
             each.phase or each.state.value,
             age_text(each.started, now),
             "-" if took is None else duration_text(took),
+            each.asked_by or "-",
             each.message,
         )
     return [table]

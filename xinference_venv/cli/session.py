@@ -23,6 +23,7 @@ from xinference_venv._util.own_process import (
     forbid_inspection,
     hide_variables,
     raise_file_limit,
+    user_and_host,
 )
 from xinference_venv._util.redact import redact_text
 from xinference_venv.cli.stopped import Stopped
@@ -46,7 +47,12 @@ def with_client(work: Callable[[Client], Awaitable[_T]], *, supervisor: str | No
         from xinference_venv.client import connect, local_client
 
         async def act() -> _T:
-            opened = local_client() if supervisor is None else connect(supervisor)
+            by = user_and_host()
+            opened = (
+                local_client(asked_by=by)
+                if supervisor is None
+                else connect(supervisor, asked_by=by)
+            )
             async with opened as client:
                 return await work(client)
 

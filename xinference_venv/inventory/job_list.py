@@ -27,7 +27,8 @@ _SHORTEST_PREFIX = 6
 class ListedJob(Record, name="listed job"):
     """A job. `state` is `Outcome`'s; `phase` is where it stands, None where only its log tells.
 
-    `changed` is when it was last heard of, or ended.
+    `changed` is when it was last heard of, or ended. `asked_by` names who wanted it, where that is
+    known.
     """
 
     job_id: str
@@ -40,6 +41,7 @@ class ListedJob(Record, name="listed job"):
     started: float | None
     changed: float | None
     error: Failure | None
+    asked_by: str | None = None
 
     @classmethod
     def of_summary(cls, job: JobSummary) -> Self:
@@ -55,6 +57,7 @@ class ListedJob(Record, name="listed job"):
             started=job.started,
             changed=job.changed,
             error=job.error,
+            asked_by=job.asked_by,
         )
 
     @classmethod
@@ -75,6 +78,7 @@ class ListedJob(Record, name="listed job"):
             started=log.header.started,
             changed=log.ended,
             error=error,
+            asked_by=log.header.asked_by,
         )
 
     @property

@@ -46,12 +46,16 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogHeader(Record, name="header of a log", version=1):
-    """The first line; `started` is in seconds since the epoch, `owner` writes the log."""
+    """The first line; `started` is in seconds since the epoch, `owner` writes the log.
+
+    `asked_by` is who wanted the job, None of an earlier release or a program that does not say.
+    """
 
     key: EnvKey
     job_id: str
     started: float
     owner: ProcessIdentity
+    asked_by: str | None = None
 
     @property
     def line(self) -> str:

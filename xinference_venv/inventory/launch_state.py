@@ -66,11 +66,14 @@ class LaunchState:
 
     `unheard` are workers whose jobs were begun by another supervisor: how far they are is not
     known until they say so, and one that downloads must not be cancelled for that.
+
+    `asked_by` names who wants it; of a launch that another supervisor began its workers say it.
     """
 
     require: int
     replicas: dict[str, Replica]
     unheard: set[str] = field(default_factory=set)
+    asked_by: str | None = None
     outcome: Phase | None = None
     events: list[JobEvent] = field(default_factory=list)
     _next: int = 1
@@ -120,6 +123,7 @@ class LaunchState:
                 # Its packages are being fetched, though no byte may have come yet.
                 self._fetching.add(address)
             self._add(replace(event, worker_address=address))
+        self.asked_by = self.asked_by or report.asked_by
         self._put(
             replace(
                 self.replicas[address],
@@ -190,6 +194,7 @@ class LaunchState:
             result=ready[0] if self.outcome is Phase.READY else None,
             error=Failure.of(error_of(replicas)) if failed else None,
             workers=replicas,
+            asked_by=self.asked_by,
         )
 
     def known(self, job: JobSummary) -> JobSummary:

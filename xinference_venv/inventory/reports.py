@@ -75,7 +75,7 @@ class VerifiedEnvironment(Record, name="verified environment"):
 class JobReport(Record, name="job"):
     """A launch: its phase and new events, at its end the result or the error.
 
-    `workers` are the parts of the workers, where a supervisor tells.
+    `workers` are the parts of the workers, where a supervisor tells; `asked_by` names who wants it.
     """
 
     job_id: str
@@ -84,6 +84,7 @@ class JobReport(Record, name="job"):
     result: PreparedEnvironment | None
     error: Failure | None
     workers: tuple[Replica, ...] = ()
+    asked_by: str | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -95,7 +96,8 @@ class JobReport(Record, name="job"):
 class JobSummary(Record, name="job of a worker"):
     """A launch as one of its workers tells it; times are of its first and last event.
 
-    `launch` is what was asked for, None where that holds a credential.
+    `launch` is what was asked for, None where that holds a credential. `asked_by` names who wants
+    it: a user and host, a token, an address; None where the caller did not say.
     """
 
     job_id: str
@@ -108,6 +110,7 @@ class JobSummary(Record, name="job of a worker"):
     changed: float | None
     error: Failure | None
     launch: LaunchRequest | None = None
+    asked_by: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

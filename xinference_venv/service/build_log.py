@@ -34,9 +34,11 @@ class BuildLog:
     _flushing: asyncio.TimerHandle | None = field(default=None, init=False)
 
     @classmethod
-    def of(cls, store: Store, key: EnvKey, job_id: str) -> Self:
+    def of(cls, store: Store, key: EnvKey, job_id: str, asked_by: str | None = None) -> Self:
         """The log of a build that this job began, not opened yet."""
-        writer = LogWriter(layout=store.layout, disk=store.disk, key=key, job_id=job_id)
+        writer = LogWriter(
+            layout=store.layout, disk=store.disk, key=key, job_id=job_id, asked_by=asked_by
+        )
         return cls(writer=writer)
 
     def note(self, line: str) -> None:
@@ -81,7 +83,12 @@ class BuildLog:
 
 
 async def log_failure(
-    store: Store, request: LaunchRequest, job_id: str, error: VirtualEnvError
+    store: Store,
+    request: LaunchRequest,
+    job_id: str,
+    error: VirtualEnvError,
+    *,
+    asked_by: str | None = None,
 ) -> None:
     """Keep a log of a job that failed before there was anything to build.
 
@@ -97,5 +104,5 @@ async def log_failure(
     )
     # What goes wrong here was not what the caller asked for, who gets the failure itself.
     with suppress(VirtualEnvError):
-        async with BuildLog.of(store, key, job_id).kept():
+        async with BuildLog.of(store, key, job_id, asked_by).kept():
             raise error

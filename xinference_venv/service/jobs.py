@@ -80,6 +80,8 @@ class Job:
     lock: EnvLock | None = None
     ask: AskLock = no_lock_elsewhere
     participants: Participants = field(default_factory=Participants)
+    asked_by: str | None = None
+    """Who wants it, by name."""
     background: bool = False
     """Whether it comes after all others: its caller brings something ahead of need."""
     of_cluster: bool = False
@@ -140,6 +142,7 @@ class Job:
             changed=events[-1].at if events else None,
             error=None if self.error is None else Failure.of(self.error),
             launch=self.request.to_show(),
+            asked_by=self.asked_by,
         )
 
     async def report(self, since: int, timeout: float) -> JobReport:
@@ -155,6 +158,7 @@ class Job:
             events=tuple(self.journal.since(since)),
             result=self.result,
             error=None if self.error is None else Failure.of(self.error),
+            asked_by=self.asked_by,
         )
 
 

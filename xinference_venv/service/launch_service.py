@@ -122,15 +122,17 @@ class LaunchService:
         job_id: str | None = None,
         ask: AskLock = no_lock_elsewhere,
         background: bool = False,
+        asked_by: str | None = None,
     ) -> Job:
         """Start a job; `ask` may find a lock elsewhere when there is none here.
 
-        One in the `background` comes after all others.
+        One in the `background` comes after all others. `asked_by` names who wants it.
         """
         job = self.registry.open(request, job_id)
         job.ask = ask
         job.carry_out = partial(self._carry_out, job)
         job.background = background
+        job.asked_by = asked_by
         job.say(Phase.QUEUED, sentence("queued for {model_name}", model_name=request.model_name))
         job.task = start_job_task(job, self._run(job, given), self.measures, self.address)
         return job
@@ -300,7 +302,7 @@ class LaunchService:
             job.error = error.with_details(host=self.address)
             job.say(Phase.FAILED, str(error))
             if not job.logged:
-                await log_failure(self.store, job.request, job.job_id, error)
+                await log_failure(self.store, job.request, job.job_id, error, asked_by=job.asked_by)
         except asyncio.CancelledError:
             try:
                 await self._give_up(job)
@@ -621,7 +623,7 @@ class LaunchService:
         return Build(
             spec=spec,
             request=job.request,
-            log=BuildLog.of(self.store, spec.key, job.job_id),
+            log=BuildLog.of(self.store, spec.key, job.job_id, job.asked_by),
             priority=Priority(background=job.background),
         )
 

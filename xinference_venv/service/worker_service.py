@@ -176,15 +176,18 @@ class WorkerService:
         ask: AskLock = no_lock_elsewhere,
         participants: Participants | None = None,
         background: bool = False,
+        asked_by: str | None = None,
     ) -> str:
         """Start to make the environment of a request; returns the job's id at once.
 
         `lock` is one that is known already, made on a host equal to this one; `ask` may find one
         elsewhere before it is resolved here. In a launch on several workers the jobs have one id;
         `participants` is what a supervisor that was restarted has to know. One in the `background`
-        comes after all others.
+        comes after all others. `asked_by` names who wants it.
         """
-        job = self._launches.start(request, lock, job_id=job_id, ask=ask, background=background)
+        job = self._launches.start(
+            request, lock, job_id=job_id, ask=ask, background=background, asked_by=asked_by
+        )
         job.participants = participants or Participants()
         return job.job_id
 

@@ -42,6 +42,7 @@ class LogWriter:
     disk: Disk
     key: EnvKey
     job_id: str
+    asked_by: str | None = None
     log_id: str = field(default="", init=False)
     _pending: deque[bytes] = field(default_factory=deque, init=False)
     _room: int = field(default_factory=lambda: HEAD_BYTES, init=False)
@@ -57,7 +58,13 @@ class LogWriter:
         Raises `StoreError`, and `InvalidName` for a job's name that can't be part of a file's.
         """
         now = time.time()
-        header = LogHeader(key=self.key, job_id=self.job_id, started=now, owner=this_process())
+        header = LogHeader(
+            key=self.key,
+            job_id=self.job_id,
+            started=now,
+            owner=this_process(),
+            asked_by=self.asked_by,
+        )
         log_id = new_log_id(self.job_id, now)
         self.disk.write(log_path(self.layout, log_id), _bytes(header.line), durable=False)
         self.log_id = log_id

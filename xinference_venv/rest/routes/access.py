@@ -50,6 +50,16 @@ async def scopes_of(request: Request) -> frozenset[Scope]:
     return (None if given is None else tokens.scopes_of(given.credentials)) or frozenset()
 
 
+async def asker_of(request: Request) -> str | None:
+    """Who asks: the name of the token, else the address of the client."""
+    tokens: Tokens | None = request.app.state.tokens
+    given = None if tokens is None else await _bearer(request)
+    name = None if tokens is None or given is None else tokens.name_of(given.credentials)
+    if name is not None:
+        return f"token {name}"
+    return None if request.client is None else request.client.host
+
+
 async def may_name_any_source(request: Request) -> bool:
     """Whether launches of this request may name sources that the worker does not know."""
     return Scope.SOURCES in await scopes_of(request)

@@ -17,7 +17,7 @@ from xinference_venv.inventory.reports import ExplainedPlan, JobReport, JobSumma
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.rest.base import Json, Route, Supervisor, gathered
 from xinference_venv.rest.errors import refusal
-from xinference_venv.rest.routes.access import may_name_any_source
+from xinference_venv.rest.routes.access import asker_of, may_name_any_source
 from xinference_venv.rest.schemas.requests import (
     JobId,
     LastEventId,
@@ -54,6 +54,7 @@ async def prepare_virtual_env(
         everywhere=launch.everywhere,
         require=launch.require,
         background=launch.background,
+        asked_by=await asker_of(request),
     )
     request.app.state.lease_returner.after(job_id)
     return Json(
@@ -89,6 +90,7 @@ async def prefetch_virtual_envs(
     """
     restricted = not await may_name_any_source(request)
     launches = [each.request(restricted=restricted) for each in wanted.models]
+    asker = await asker_of(request)
 
     async def begin(launch: LaunchRequest) -> str | VirtualEnvError:
         try:
@@ -99,6 +101,7 @@ async def prefetch_virtual_envs(
                 everywhere=not wanted.workers and wanted.count is None,
                 require=wanted.require,
                 background=True,
+                asked_by=asker,
             )
         except VirtualEnvError as error:
             return error

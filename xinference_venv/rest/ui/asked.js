@@ -28,8 +28,13 @@ const NAMES = {
 };
 const LEFT_OUT = new Set(["version", "model_name", "restricted", "virtualenv.inherit_pip_config"]);
 
-// `launch` is null where it was not kept.
-export function askedFor(launch) {
+// `launch` is null where it was not kept, `by` where nothing is known of who asked.
+export function askedFor(launch, by) {
+  const who = by && h("p", {}, t("asked.by", { who: by }));
+  return h("div", {}, who, partsOf(launch));
+}
+
+function partsOf(launch) {
   if (!launch) return h("p", { class: "hint" }, t("asked.not_kept"));
   const { virtualenv, ...rest } = launch;
   const block = Object.entries(virtualenv ?? {}).map(([name, each]) => [`virtualenv.${name}`, each]);

@@ -11,7 +11,7 @@ import { size, span } from "./format.js";
 import { count, t } from "./i18n.js";
 import { cancelButton, retryButton } from "./job_actions.js";
 import { hasEnded } from "./jobs.js";
-import { launchOfJob } from "./last.js";
+import { jobOf } from "./last.js";
 import { againLinkOfJob, linkTo } from "./links.js";
 import { logPanel } from "./log.js";
 import { errorNotice, notice, noticeBoard, warningNotices } from "./notices.js";
@@ -83,8 +83,9 @@ export async function showJob(place, values, signal, heading) {
     const worker = state.workers.keys().next().value;
     if (worker === undefined) return;
     try {
-      launch = await launchOfJob(jobId, worker, signal);
-      asked.append(askedFor(launch));
+      const known = await jobOf(jobId, worker, signal);
+      launch = known.launch;
+      asked.append(askedFor(launch, known.asked_by));
       place.append(asked);
       draw();
     } catch (error) {

@@ -55,7 +55,7 @@ export function showJobs(place, values, signal) {
   function draw() {
     const words = search.value.trim().toLowerCase().split(/\s+/);
     const found = all.filter((each) => {
-      const text = `${each.model_name} ${each.model_engine ?? ""} ${t(`state.${each.phase}`)} ${each.workers.map((one) => one.worker_address).join(" ")} ${each.message}`;
+      const text = `${each.model_name} ${each.model_engine ?? ""} ${t(`state.${each.phase}`)} ${each.workers.map((one) => one.worker_address).join(" ")} ${each.asked_by ?? ""} ${each.message}`;
       return words.every((word) => text.toLowerCase().includes(word));
     });
     shown.show(found);
@@ -99,6 +99,12 @@ export function showJobs(place, values, signal) {
         title: t("column.workers"),
         value: (each) => each.workers.length,
         cell: workersOf,
+      },
+      {
+        key: "asked_by",
+        title: t("column.asked_by"),
+        value: (each) => each.asked_by,
+        cell: (each) => each.asked_by ?? "–",
       },
       {
         key: "message",

@@ -21,13 +21,14 @@ async function ofEnvironment(values, signal) {
   return { launch: found?.launch ?? null, workers: [values.worker] };
 }
 
-// The launch that a job was; `launch` is null where it is not known.
-export async function launchOfJob(jobId, worker, signal) {
+// What a worker tells of a job; `launch` and `asked_by` are null where they are not known.
+export async function jobOf(jobId, worker, signal) {
   const { list } = await get("jobs", { worker_ip: worker }, signal);
-  return list.find((each) => each.job_id === jobId)?.launch ?? null;
+  return list.find((each) => each.job_id === jobId) ?? { launch: null, asked_by: null };
 }
 
 async function ofJob(values, signal) {
   const workers = values.workers.split(" ").filter(Boolean);
-  return { launch: await launchOfJob(values.id, workers[0], signal), workers };
+  const { launch } = await jobOf(values.id, workers[0], signal);
+  return { launch, workers };
 }
