@@ -13,7 +13,7 @@ from xinference_venv.errors import InvalidRecord
 from xinference_venv.inventory.job_log import JobLog, LogEnding, LogHeader, Outcome, spoken
 from xinference_venv.inventory.lease import Holder
 
-HEADER = LogHeader(key=fakes.key(), job_id="a-job", started=1.5, owner=fakes.process())
+HEADER = LogHeader(key=fakes.key(), job_id="a-job", started=1.5, owner=fakes.process(), asked_by="a@b")
 FAILED = LogEnding.failed("uv_failed", "no such package", ended=4.0)
 
 
@@ -22,12 +22,14 @@ def log(ending: LogEnding | None, writer: Holder) -> JobLog:
 
 
 def test_headers_endings_and_logs_are_records() -> None:
-    fakes.check_record(HEADER, may_be_absent={"version"})
+    fakes.check_record(HEADER, may_be_absent={"version", "asked_by"})
     fakes.check_record(FAILED, may_be_absent={"version", "error"})
     fakes.check_record(
         LogEnding(outcome=Outcome.READY, ended=4.0), may_be_absent={"version", "error"}
     )
-    fakes.check_record(log(FAILED, Holder.GONE), may_be_absent={"version", "error", "ended"})
+    fakes.check_record(
+        log(FAILED, Holder.GONE), may_be_absent={"version", "error", "ended", "asked_by"}
+    )
 
 
 def test_a_header_and_an_ending_are_read_from_their_lines() -> None:

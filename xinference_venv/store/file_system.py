@@ -113,7 +113,7 @@ def try_file_system(place: Path) -> FileSystem:
             ),
             exchange=_fault(sentence("two folders can't be exchanged"), lambda: _exchange(trial)),
             # The system refuses this of every file of a file system that is mounted noexec.
-            executes=None if os.access(file, os.X_OK) else "it is mounted noexec",
+            executes=None if os.access(file, os.X_OK) else sentence("it is mounted noexec"),
             keeps_modes=keeps_modes,
             ignores_case=(trial / "A-FILE").exists(),
             keeps_deleted=_keeps_deleted(trial),
