@@ -526,15 +526,18 @@ def _scripts(data: Path) -> list[str]:
 def _refusal(path: str, entry: os.DirEntry[str], *, is_site: bool) -> str | None:
     """Why a package with this entry is refused; None for what may be there."""
     if len(path) > _MOST_PATH_LENGTH:
-        return f"paths have at most {_MOST_PATH_LENGTH} characters"
+        return sentence(
+            "paths have at most {most_path_length} characters",
+            most_path_length=_MOST_PATH_LENGTH,
+        )
     if is_site and _CUSTOMIZATION.match(path) is not None:
-        return "Python would run it at every start"
+        return sentence("Python would run it at every start")
     if entry.is_file(follow_symlinks=False):
         return None
     if not entry.is_symlink():
-        return "it is neither a file nor a directory"
+        return sentence("it is neither a file nor a directory")
     if not _stays_inside(path, os.readlink(entry.path)):
-        return "it is a link that leads out of the package"
+        return sentence("it is a link that leads out of the package")
     return None
 
 
