@@ -13,7 +13,9 @@ from xinference_venv.errors import InvalidRecord
 from xinference_venv.inventory.job_log import JobLog, LogEnding, LogHeader, Outcome, spoken
 from xinference_venv.inventory.lease import Holder
 
-HEADER = LogHeader(key=fakes.key(), job_id="a-job", started=1.5, owner=fakes.process(), asked_by="a@b")
+HEADER = LogHeader(
+    key=fakes.key(), job_id="a-job", started=1.5, owner=fakes.process(), asked_by="a@b"
+)
 FAILED = LogEnding.failed("uv_failed", "no such package", ended=4.0)
 
 

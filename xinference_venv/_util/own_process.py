@@ -1,4 +1,5 @@
-"""What a process knows and decides about itself: whose it is, who may look into it, its files, garbage.
+"""What a process knows and decides about itself: whose it is, who may look into it, its files,
+garbage.
 
 What only Linux lets it decide does nothing elsewhere.
 """
