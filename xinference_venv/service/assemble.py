@@ -71,21 +71,18 @@ MakeEnvironment = Callable[[EnvLock, Builder], Awaitable[None]]
 class Contents:
     """What an environment is composed of: the plan of its view, its packages and how they came.
 
+    Equal for environments that show the same from the same places is `digest`, the plan's.
     `was_cached` and `fetched_bytes` say what uv had to fetch for those that were missing here,
     `linked_bytes` and `copied_bytes` how these came into the store.
     """
 
     plan: ViewPlan
+    digest: str
     packages: tuple[PackageRecord, ...]
     was_cached: bool
     fetched_bytes: int
     linked_bytes: int
     copied_bytes: int
-
-    @property
-    def digest(self) -> str:
-        """Equal for environments that show the same from the same places."""
-        return digest_of(self.plan.to_dict())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +188,7 @@ class Assembly:
         plan = await in_phase(Phase.COMPOSING, planning)
         return Contents(
             plan=plan,
+            digest=digest_of(plan.to_dict()),
             packages=tuple(packages),
             was_cached=unpacking.was_cached,
             fetched_bytes=unpacking.fetched_bytes,

@@ -281,7 +281,7 @@ class _Composition:
     def own_files(self) -> Iterator[tuple[str, int]]:
         """The regular files that were made, by their paths in the environment, with their bytes."""
         for name in self._files:
-            yield f"{VENV_NAME}/{name}", os.lstat(self._venv / name).st_size
+            yield f"{VENV_NAME}/{name}", os.lstat(f"{self._venv}/{name}").st_size
 
     @property
     def placed(self) -> Placed:
@@ -301,10 +301,10 @@ class _Composition:
             self._placed.append(place_file(source, self._venv, file.path))
 
     def _put(self, file: PrefixFile) -> None:
-        source = self._layout.package(file.tree) / "data" / file.path
-        target = self._venv / file.path
+        source = f"{self._layout.package(file.tree)}/data/{file.path}"
+        target = f"{self._venv}/{file.path}"
         if file.python_script:
-            text = source.read_text("utf-8", "surrogateescape")
+            text = Path(source).read_text("utf-8", "surrogateescape")
             self._write(file.path, _RUN.format(text=text), mode=0o755)
             return
         try:
@@ -312,7 +312,7 @@ class _Composition:
         except OSError:
             # The file system has no hard links, no more of this file, or none of another user's.
             if os.lstat(source).st_size > _SMALL_BYTES and not file.executable:
-                os.symlink(os.path.relpath(source, target.parent), target)
+                os.symlink(os.path.relpath(source, os.path.dirname(target)), target)
                 return
             shutil.copy2(source, target)
         self._files.append(file.path)
