@@ -36,6 +36,13 @@ class DiskThreads:
         await finish(task)
         return task.result()
 
+    def leave(self, work: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs) -> None:
+        """Let the work be done in one of these threads; the process does not end before it has.
+
+        What it raises is lost, so it must report its own failures.
+        """
+        self._threads.submit(copy_context().run, partial(work, *args, **kwargs))
+
 
 BUILDING = DiskThreads("building", 8)
 """For launches: packages are taken apart, trees joined, environments composed."""

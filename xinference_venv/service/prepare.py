@@ -415,7 +415,11 @@ class Preparation:
         """The same, asked of uv. What was unpacked here before and is known not to allow this
         Python is not in it.
         """
-        stubs = await finish_in_thread(self._stubs, folder) if self.spec.skip_installed else None
+        stubs = (
+            await finish_in_thread(stubs_of, self.store, self.host, folder)
+            if self.spec.skip_installed
+            else None
+        )
         afresh = dict.fromkeys(self.spec.afresh, "it may be a build for processors alone")
         unusable = {**afresh, **unusable}
         while True:
@@ -521,23 +525,6 @@ class Preparation:
         made = folder / name
         await finish_in_thread(self.store.disk.make_directory, made)
         return made
-
-    def _stubs(self, folder: Path) -> Path:
-        """The stubs of this host; made once for all builds, and renamed to their place."""
-        place = self.store.layout.stubs / self.host.digest
-        if not place.is_dir():
-            made = folder / "stubs"
-            self.store.disk.make_directory(made)
-            write_stubs(self.host, made)
-            try:
-                self.store.disk.rename(made, place)
-            except StoreError:
-                # Another build made the same at the same time.
-                if not place.is_dir():
-                    raise
-        # In use: what was not for a day may be cleared away.
-        self.store.disk.touch(place)
-        return place
 
     def _count(self, contents: Contents) -> None:
         """Measure a build that is done."""
@@ -678,6 +665,26 @@ def _unproved(failures: Sequence[ProofFailure]) -> VerificationFailed:
             ),
         },
     )
+
+
+def stubs_of(store: Store, host: HostFacts, folder: Path) -> Path:
+    """The stubs of a host; made once for all builds in a private `folder`, and renamed to their
+    place. Blocks.
+    """
+    place = store.layout.stubs / host.digest
+    if not place.is_dir():
+        made = folder / "stubs"
+        store.disk.make_directory(made)
+        write_stubs(host, made)
+        try:
+            store.disk.rename(made, place)
+        except StoreError:
+            # Another build made the same at the same time.
+            if not place.is_dir():
+                raise
+    # In use: what was not for a day may be cleared away.
+    store.disk.touch(place)
+    return place
 
 
 @asynccontextmanager

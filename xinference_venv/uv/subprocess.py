@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import count
 from types import MappingProxyType
 from typing import Any
@@ -378,6 +379,21 @@ class ProcessRunner:
         )
 
 
+@lru_cache(maxsize=8)
+def _versions_of(program: str, changed_ns: int, size: int) -> list[str]:
+    """Where what a program says its version is is kept; empty until it was asked."""
+    return []
+
+
+def _state_of(program: str) -> tuple[int, int]:
+    try:
+        found = os.stat(program)
+    except OSError:
+        # To start it says what is wrong.
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
+
+
 @dataclass(kw_only=True)
 class Uv:
     """uv behind the door: the program, the words of its failures, and a count of its calls."""
@@ -389,7 +405,6 @@ class Uv:
     calls: int = 0
     trust: dict[str, str] = field(default_factory=dict)
     """What uv is to trust since its own store did not suffice; shared by all jobs."""
-    _versions: list[str] = field(default_factory=list)
 
     def of_job(
         self, job: str, on_wait: Callable[[bool, str], None], priority: Priority | None = None
@@ -398,11 +413,12 @@ class Uv:
         return replace(self, calls=0, door=self.door.of_job(job, on_wait, priority))
 
     async def version(self) -> str:
-        """What uv says its version is; asked once."""
-        if not self._versions:
+        """What uv says its version is; each program is asked once by a process."""
+        known = _versions_of(self.program, *_state_of(self.program))
+        if not known:
             finished = await self._run(version_command(), _VERSION_SECONDS, ignore, "/")
-            self._versions.append(finished.output.strip())
-        return self._versions[0]
+            known.append(finished.output.strip())
+        return known[0]
 
     async def _check_version(self) -> None:
         """Raise `UvNotFound` for a uv that XOSCAR_UV_PATH names and that is too old, or is none.

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import sysconfig
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,7 +109,38 @@ class InPlaceEnvManager(VirtualEnvManager):  # type: ignore[misc]
             asked = BackgroundCall(
                 lambda: operations.process_packages(os.environ, packages, options), "reading them"
             )
-            return asked.result()
+            return _ReadPackages(asked.result(), packages, options)
+
+    def _filter_packages_not_installed(
+        self, packages: list[str], index_url: str | None = None, **sources: Any
+    ) -> list[str]:
+        """What an install that skips what is installed would add, as ``name==version``.
+
+        Xinference asks for it before an install, and shows how many packages that has.
+        """
+        return self._plan(packages, {**sources, "index_url": index_url, "skip_installed": True})
+
+    def _resolve_install_plan(
+        self,
+        packages: list[str],
+        pinned: dict[str, str],
+        index_url: str | None = None,
+        **sources: Any,
+    ) -> list[str]:
+        """The same of an install that does not; Xinference has no versions that are `pinned`."""
+        return self._plan(packages, {**sources, "index_url": index_url, "skip_installed": False})
+
+    def _plan(self, packages: list[str], given: dict[str, Any]) -> list[str]:
+        with built_in_errors(f"Could not plan an install into {self.env_path}"):
+            options = InstallOptions.of(given, skip_installed=False)
+        if isinstance(packages, _ReadPackages):
+            # As the install will ask, so that this answer serves it.
+            options = replace(options, engine=packages.options.engine)
+            packages = packages.read_from
+        return self._do(
+            "plan an install into",
+            lambda: operations.plan(self.env_path, os.environ, packages, options),
+        )
 
     def cancel_install(self) -> None:
         """End what another thread does with this manager; returns when its uv has ended.
@@ -140,6 +172,19 @@ class InPlaceEnvManager(VirtualEnvManager):  # type: ignore[misc]
                 return running.result()
             finally:
                 self._running.discard(running)
+
+
+class _ReadPackages(list[str]):
+    """What is to be installed for packages, and what these were: Xinference plans by the one what
+    it installs by the other.
+    """
+
+    def __init__(
+        self, lines: Sequence[str], read_from: Sequence[str], options: InstallOptions
+    ) -> None:
+        super().__init__(lines)
+        self.read_from = list(read_from)
+        self.options = options
 
 
 def _never() -> bool:

@@ -68,22 +68,29 @@ async def install(
 ) -> None:
     """Install packages into the environment at a path, unless this was done and still stands."""
     async with _alone(path, environ, "the installation") as engine:
-        if not (path / "bin" / "python").exists():
-            raise NotFound(f"there is no environment at {path}", {"hint": "create it first"})
-        host = await engine.hosts.facts()
-        record = await asyncio.to_thread(_read, engine, path)
-        interpreter = await _own_interpreter(engine, path, host, record)
-        planner = Planner(engine=engine, options=options, host=host, interpreter=interpreter)
-        spec = planner.spec(packages)
-        if spec is None or (
-            record is not None
-            and await asyncio.to_thread(_is_done, engine, path, record, spec, host)
-        ):
+        found = await _change(engine, path, packages, options)
+        if found is None:
             _log.info("%s has all of it already", path)
             return
-        own = await asyncio.to_thread(own_distributions, path, interpreter)
-        current = CurrentEnvironment(path=path, record=record, own=own)
-        await _change(current, planner, packages, spec.digest)
+        change, call = found
+        await change.run(call)
+
+
+async def plan(
+    path: Path, environ: Mapping[str, str], packages: Sequence[str], options: InstallOptions
+) -> list[str]:
+    """What an install of packages would add to the environment at a path, as ``name==version``.
+
+    What comes from a URL without a version is a name alone.
+    """
+    async with _alone(path, environ, "the planning") as engine:
+        found = await _change(engine, path, packages, options)
+        if found is None:
+            return []
+        change, call = found
+        lock = await change.look(call)
+    versions = ((each["name"], each.get("version")) for each in lock.packages)
+    return [name if version is None else f"{name}=={version}" for name, version in versions]
 
 
 async def process_packages(
@@ -120,21 +127,34 @@ async def _alone(path: Path, environ: Mapping[str, str], purpose: str) -> AsyncI
 
 
 async def _change(
-    current: CurrentEnvironment, planner: Planner, packages: Sequence[str], digest: str
-) -> None:
-    """Install packages together with what earlier calls asked for; `digest` stands for the call."""
+    engine: Engine, path: Path, packages: Sequence[str], options: InstallOptions
+) -> tuple[Change, Call] | None:
+    """What installs packages together with what earlier calls asked for.
+
+    None when this was done, and still stands.
+    """
+    if not (path / "bin" / "python").exists():
+        raise NotFound(f"there is no environment at {path}", {"hint": "create it first"})
+    host = await engine.hosts.facts()
+    record = await asyncio.to_thread(_read, engine, path)
+    interpreter = await _own_interpreter(engine, path, host, record)
+    planner = Planner(engine=engine, options=options, host=host, interpreter=interpreter)
     spec = planner.spec(packages)
-    assert spec is not None
-    record = current.record
-    visible = current.seen(replace(spec, skip_installed=True), planner.host)
+    if spec is None or (
+        record is not None and await asyncio.to_thread(_is_done, engine, path, record, spec, host)
+    ):
+        return None
+    own = await asyncio.to_thread(own_distributions, path, interpreter)
+    current = CurrentEnvironment(path=path, record=record, own=own)
+    visible = current.seen(replace(spec, skip_installed=True), host)
     held = () if record is None else still_asked(record.asked, spec.requirements, visible)
-    seen = current.seen(spec, planner.host)
+    seen = current.seen(spec, host)
     together = planner.spec(
         packages, earlier=[text for text in held if Requirement(text).name in seen.by_name]
     )
     assert together is not None
-    change = Change(engine=planner.engine, spec=together, host=planner.host, current=current)
-    await change.run(Call(digest=digest, lines=spec.requirements, held=held))
+    change = Change(engine=engine, spec=together, host=host, current=current)
+    return change, Call(digest=spec.digest, lines=spec.requirements, held=held)
 
 
 def _is_done(

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from xinference_venv._util.records import digest_of
+from xinference_venv._util.disk_threads import UPKEEP
+from xinference_venv._util.records import digest_of, to_plain
 from xinference_venv._util.tasks import finish_in_thread
-from xinference_venv.errors import ResolutionFailed
+from xinference_venv.errors import InstallFailed, ResolutionFailed
 from xinference_venv.inventory.in_place import InPlaceRecord
 from xinference_venv.inventory.inventory import users_error
 from xinference_venv.inventory.jobs import Phase
@@ -25,17 +28,20 @@ from xinference_venv.planning.host import HostDistribution, HostFacts
 from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role, locked_distributions
 from xinference_venv.planning.overlay import differing_names, hidden_by, host_part, shown_names
 from xinference_venv.planning.pylock import Resolution
+from xinference_venv.planning.question import question_of
 from xinference_venv.planning.requirements import Origin, RequirementLine
 from xinference_venv.planning.source_builds import with_built
 from xinference_venv.planning.spec import PROCESS_DISTRIBUTION, EnvSpec
 from xinference_venv.service.assemble import Assembly, raise_faults
 from xinference_venv.service.phases import in_phase
-from xinference_venv.service.prepare import staging_folder
+from xinference_venv.service.prepare import staging_folder, stubs_of
 from xinference_venv.settings import InheritMode
 from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.store.envs.proofs import is_proved, keep_proof
 from xinference_venv.store.paths import IN_PLACE_RECORD_NAME
 from xinference_venv.store.process_scan import users_of
+from xinference_venv.store.resolutions import state_of_folders
+from xinference_venv.store.store import interpreter_facts
 from xinference_venv.store.sweep import sweep
 from xinference_venv.store.use_lock import (
     USE_NAME,
@@ -141,11 +147,81 @@ class Change:
             async with staging_folder(store, self.spec.interpreter, trashed) as folder:
                 await self._make(folder, call)
         finally:
-            await finish_in_thread(store.delete_trashed, *trashed)
+            # A launch does not wait until what it has replaced is deleted.
+            UPKEEP.leave(store.delete_trashed, *trashed)
 
     async def _make(self, folder: Path, call: Call | None) -> None:
         """The same in a private folder."""
+        question = await self._question(call)
+        recent = None if question is None else await finish_in_thread(self._recent, question)
+        if recent is not None:
+            assert question is not None
+            _log.info("an equal request was resolved not long ago")
+            try:
+                await self._apply(recent, folder, call)
+            except InstallFailed as error:
+                # What was found a few minutes ago may be gone from its index.
+                _log.info("%s: resolving again", error.message)
+                await finish_in_thread(self.engine.store.resolutions.forget, question)
+            else:
+                return
+        await self._apply(await self._find_plan(folder, call), folder, call)
+
+    async def look(self, call: Call) -> EnvLock:
+        """What the environment would be made; nothing of it is changed."""
+        trashed: list[Path] = []
+        try:
+            async with staging_folder(self.engine.store, self.spec.interpreter, trashed) as folder:
+                return (await self._find_plan(folder, call)).lock
+        finally:
+            UPKEEP.leave(self.engine.store.delete_trashed, *trashed)
+
+    async def _find_plan(self, folder: Path, call: Call | None) -> Plan:
+        """What the environment is to be, if possible by an answer of a few minutes ago."""
+        question = await self._question(call)
+        if question is None:
+            return await in_phase(Phase.RESOLVING, self.plan(folder, call))
+        recent = await finish_in_thread(self._recent, question)
+        if recent is not None:
+            return recent
+        asked = time.time()
         plan = await in_phase(Phase.RESOLVING, self.plan(folder, call))
+        if not plan.contradictions:
+            resolutions = self.engine.store.resolutions
+            await finish_in_thread(partial(resolutions.keep, question, plan.lock, now=asked))
+        return plan
+
+    async def _question(self, call: Call | None) -> str | None:
+        """What is asked of the indexes, where an answer may serve whoever asks the same."""
+        if not self.spec.requirements:
+            return None
+        folders = [each for each in self.spec.sources.find_links if each.startswith("/")]
+        question = question_of(
+            self.spec,
+            self.host,
+            uv_version=await self.engine.uv.version(),
+            folders=await finish_in_thread(state_of_folders, folders),
+        )
+        if question is None:
+            return None
+        # What the environment has itself takes part in the answer, unless the call asks for other.
+        own = [each.to_dict() for each in self.current.own]
+        asked = () if call is None else ([line.text for line in call.lines], list(call.held))
+        return digest_of(["in place", question, own, list(asked)])
+
+    def _recent(self, question: str) -> Plan | None:
+        """The plan that answered a question a few minutes ago, None without one."""
+        max_age = self.engine.settings.resolution_max_age
+        lock = self.engine.store.resolutions.find(question, now=time.time(), max_age=max_age)
+        if lock is None or lock.spec_digest != self.spec.digest:
+            return None
+        left = lock.installed.keys() - {package["name"] for package in lock.packages}
+        kept = tuple(each for each in self.current.own if each.name in left)
+        gone = tuple(each for each in self.current.own if each not in kept)
+        return Plan(lock=lock, kept=kept, gone=gone, contradictions=())
+
+    async def _apply(self, plan: Plan, folder: Path, call: Call | None) -> None:
+        """Make the environment what a plan says it is to be."""
         for warning in plan.lock.warnings:
             _log.warning("%s", warning)
         if call is not None and self._is_as_planned(plan):
@@ -154,7 +230,8 @@ class Change:
                 await finish_in_thread(self._note, plan, call, self.path)
             return
         # Before all the work, and again after it.
-        await asyncio.to_thread(self._check_users, plan)
+        if await asyncio.to_thread(self._changes, plan):
+            await asyncio.to_thread(self._check_users, plan)
         env = folder / "env"
         plan = replace(plan, lock=await self._build(plan, folder, env))
         await finish_in_thread(self._note, plan, call, env)
@@ -262,12 +339,20 @@ class Change:
         if not spec.requirements:
             return Resolution(packages=(), inherited={}), ()
         scratch = folder / uuid.uuid4().hex
-        stubs = scratch / "stubs"
-        await finish_in_thread(self.engine.store.disk.make_directory, stubs)
-        await finish_in_thread(write_stubs, seen, stubs)
+        await finish_in_thread(self.engine.store.disk.make_directory, scratch)
+        stubs = await finish_in_thread(self._stubs, seen, scratch)
         resolver = replace(self.assembly, spec=spec).resolver(seen, stubs, scratch)
         resolution, hidden = await resolver.resolve()
         return resolution, hidden.keys() - resolution.installed.keys()
+
+    def _stubs(self, seen: HostFacts, scratch: Path) -> Path:
+        """The stubs of what is seen; those of the host itself are made once for all."""
+        if seen.digest == self.host.digest:
+            return stubs_of(self.engine.store, self.host, scratch)
+        stubs = scratch / "stubs"
+        self.engine.store.disk.make_directory(stubs)
+        write_stubs(seen, stubs)
+        return stubs
 
     def _line(self, root: str) -> RequirementLine:
         """What asks for a root afresh: actors speak one version of xoscar."""
@@ -310,10 +395,38 @@ class Change:
         lock = with_built(plan.lock, wheels)
         await installation.make(lock, assembly.builder(folder, staged))
         await finish_in_thread(self._furnish, plan, staged)
-        raise_faults(await in_phase(Phase.VERIFYING, assembly.check_visible(lock, staged)))
+        await in_phase(Phase.VERIFYING, self._check_visible(lock, staged))
         if plan.contradictions:
             await in_phase(Phase.VERIFYING, self._prove_application(plan, staged))
         return lock
+
+    async def _check_visible(self, lock: EnvLock, staged: Path) -> None:
+        """Raises `VerificationFailed` unless its interpreter sees what the lock says.
+
+        What was proved once of the same packages and path files over the same host takes no
+        process again.
+        """
+        store = self.engine.store
+        proof = await finish_in_thread(self._visible, lock, staged)
+        if await asyncio.to_thread(is_proved, store.disk, store.layout, proof):
+            return
+        raise_faults(await self.assembly.check_visible(lock, staged))
+        await asyncio.to_thread(keep_proof, store.disk, store.layout, proof)
+
+    def _visible(self, lock: EnvLock, staged: Path) -> str:
+        """Equal for environments whose interpreters see the same."""
+        site_packages = site_packages_of(staged)
+        paths = sorted(site_packages.iterdir())
+        lines = {each.name: each.read_bytes().hex() for each in paths if each.suffix == ".pth"}
+        roles = sorted([each.name, each.role.value] for each in lock.distributions)
+        interpreter = interpreter_facts(self.spec.interpreter.base_executable)
+        return digest_of(
+            [
+                *("visible in place", [each.name for each in paths], lines),
+                *(to_plain(lock.packages), roles, list(self.spec.alone)),
+                *(self.host.fingerprint, to_plain(interpreter)),
+            ]
+        )
 
     async def _prove_application(self, plan: Plan, staged: Path) -> None:
         """Raises `VerificationFailed` unless the application works with what contradicts it.
@@ -363,6 +476,8 @@ class Change:
 
     def _check_users(self, plan: Plan, *, with_locks: bool = True) -> bool:
         """Whether processes run in the environment; raises `InUse` if they would lose anything."""
+        if not self.path.exists():
+            return False
         users = users_of([self.path], with_locks=with_locks).users.get(self.path, ())
         if users and (changes := self._changes(plan)):
             raise users_error(
@@ -379,7 +494,9 @@ class Change:
         record = self.current.record
         if record is None:
             return "what another program made there"
-        then = self.engine.store.saved_host(record.host_fingerprint)
+        then: HostFacts | None = self.host
+        if record.host_fingerprint != self.host.fingerprint:
+            then = self.engine.store.saved_host(record.host_fingerprint)
         if then is None:
             return "what has changed on the host"
         shown = shown_names(record.lock, then, self.spec.alone)
