@@ -9,7 +9,7 @@ from typing import Any, cast
 from tests import fakes
 from xinference_venv.service.jobs import Build
 from xinference_venv.service.launch_service import LaunchService
-from xinference_venv.service.prepare import Preparation
+from xinference_venv.service.prepare import stubs_of
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.store import Store
 
@@ -25,12 +25,9 @@ class _Overtaken(Disk):
 def test_two_builds_that_make_the_stubs_of_a_host_at_once_share_them(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "virtualenv", _Overtaken())
     host = fakes.host(fakes.distribution("numpy", "1.26.4"))
-    preparation = Preparation(
-        store=store, uv=cast(Any, None), spec=fakes.spec(), host=host, deadline=1
-    )
-    place = preparation._stubs(tmp_path / "scratch")
+    place = stubs_of(store, host, tmp_path / "scratch")
     assert [each.suffix for each in place.iterdir()] == [".whl"]
-    assert preparation._stubs(tmp_path / "another") == place
+    assert stubs_of(store, host, tmp_path / "another") == place
 
 
 def test_a_build_that_ended_late_does_not_drop_the_one_in_its_place() -> None:

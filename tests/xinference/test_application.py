@@ -121,3 +121,17 @@ def test_old_releases_of_what_is_asked_for_are_not_all_tried_to_keep_the_hosts_p
     place.index.hang("/simple/slow/")
     place.launch("lamp")
     assert place.visible().items() >= {"lamp": "3.0", "wick": "2.0"}.items()
+
+
+def test_nothing_is_installed_to_repair_a_host_that_nobody_asked_to_repair(
+    application: Place,
+) -> None:
+    application.host.add("frame", "1.0", "glass", "pane")
+    application.host.add("glass", "1.0")
+    application.host.add("xinference", "4.2", "frame", "click<8.2")
+    manager = application.launch("oil")
+    assert not list(Path(manager.get_lib_path()).glob("pane*"))
+    assert application.visible().items() >= {"frame": "1.0", "oil": "1.0"}.items()
+    build_wheel(application.wheels, "pane", "1.0")
+    application.launch("frame")
+    assert application.visible()["pane"] == "1.0"

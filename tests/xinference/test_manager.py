@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -374,3 +375,57 @@ def test_the_launch_sequence_runs_in_several_threads_at_once(place: Place) -> No
     with ThreadPoolExecutor() as threads:
         list(threads.map(lambda each: each.launch("lantern<2", "oil"), places))
     assert all(each.visible()["lantern"] == "1.0" for each in places)
+
+
+@pytest.fixture
+def answers_serve_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers of a few minutes ago serve, as users have it and most tests have not."""
+    monkeypatch.setenv("XINFERENCE_VIRTUAL_ENV_RESOLUTION_MAX_AGE", "600s")
+
+
+@pytest.mark.usefixtures("answers_serve_again")
+def test_an_equal_request_asks_the_index_once_and_starts_no_resolution(place: Place) -> None:
+    place.launch("lantern==2.0", "oil")
+    place.index.clear()
+    other = place.beside("3.11.8")
+    other.launch("lantern==2.0", "oil")
+    assert other.visible().items() >= {"lantern": "2.0", "wick": "2.0", "oil": "1.0"}.items()
+    assert place.index.requests == []
+
+
+@pytest.mark.usefixtures("answers_serve_again")
+def test_what_was_found_a_while_ago_and_is_gone_is_looked_for_again(place: Place) -> None:
+    place.launch("oil")
+    for wheel in place.wheels.glob("oil-*"):
+        wheel.unlink()
+    build_wheel(place.wheels, "oil", "1.1")
+    for each in Path(os.environ["XINFERENCE_HOME"]).glob("virtualenv/store/packages/oil-*"):
+        shutil.rmtree(each)
+    shutil.rmtree(os.environ["UV_CACHE_DIR"])
+    other = place.beside("3.11.8")
+    other.launch("oil")
+    assert other.visible()["oil"] == "1.1"
+
+
+@pytest.mark.usefixtures("answers_serve_again")
+@pytest.mark.parametrize("skip_installed", [True, False])
+def test_xinference_learns_what_an_install_will_add_and_the_install_asks_no_more(
+    place: Place, skip_installed: bool
+) -> None:
+    manager = place.launch()
+    packages = ["lantern<2", 'oil ; #engine# == "vllm"']
+    # As `resolve_dependency_install_plan` of Xinference 4.1 calls them.
+    processed = manager.process_packages(packages, engine="vllm", model_engine="vllm")
+    names = ("extra_index_url", "index_strategy", "find_links", "trusted_host")
+    sources = {**dict.fromkeys(names), "index_url": place.index.url}
+    if skip_installed:
+        found = manager._filter_packages_not_installed(processed, **sources)
+        assert found == ["lantern==1.0", "oil==1.0"]
+    else:
+        found = manager._resolve_install_plan(processed, {}, **sources)
+        assert found == ["lantern==1.0", "oil==1.0", "wick==2.0"]
+    assert "oil" not in place.visible()
+    place.index.clear()
+    place.install(manager, *packages, skip_installed=skip_installed)
+    assert not [each for each in place.index.requests if "/simple/" in each]
+    assert place.visible().items() >= {"lantern": "1.0", "oil": "1.0"}.items()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from tests.wheels import build_wheel
 from tests.xinference.conftest import Place
 from tests.xinference.test_host_change import replace_on_host
 from tests.xinference.test_use import model_process
+from xinference_venv.store.gc import find_unneeded
+from xinference_venv.store.in_place import read_in_place
+from xinference_venv.store.store import Store
 
 pytestmark = pytest.mark.uv
 
@@ -100,3 +105,26 @@ def test_a_listing_says_what_the_host_has_otherwise_since(place: Place) -> None:
     place.launch("lantern<2")
     [entry] = run("list")[1]["list"]
     assert entry["changed_on_host"] == []
+
+
+def test_a_collection_of_garbage_counts_it_as_what_it_is_and_leaves_it(place: Place) -> None:
+    place.launch("oil")
+    code, answer = run("gc", "--older-than", "0s")
+    assert code == 0
+    [report] = answer["list"]
+    assert report["in_place"]["count"] == 1
+    assert report["in_place"]["size_bytes"] > 100
+    assert report["unmanaged"] == {"count": 0, "size_bytes": 0}
+    assert place.visible()["oil"] == "1.0"
+
+
+def test_the_state_of_the_host_that_it_was_made_over_is_kept(place: Place) -> None:
+    place.launch("oil")
+    store = Store.open(Path(os.environ["XINFERENCE_HOME"], "virtualenv"))
+    record = read_in_place(store.disk, place.path)
+    assert record is not None
+    replace_on_host(place, "wick", "1.5")
+    place.beside("other").launch("oil")
+    in_ten_days = time.time() + 10 * 86_400
+    unneeded = {each.path.stem for each in find_unneeded(store, in_ten_days, lambda: False)}
+    assert record.host_fingerprint not in unneeded

@@ -124,6 +124,10 @@ def _totals(report: CollectionReport) -> list[str]:
         what = counted(left.count, "environment")
         size = size_text(left.size_bytes)
         shown.append(f"not collected: {what} of older versions, {size}")
+    if (there := report.in_place).count:
+        what = counted(there.count, "environment")
+        size = size_text(there.size_bytes)
+        shown.append(f"not collected: {what} of Xinference, {size}; `remove` deletes them")
     if cache.usage.path is not None:
         pruned = f"{size_text(cache.pruned_bytes)} pruned, " if cache.pruned_bytes else ""
         size, shared = size_text(cache.usage.size_bytes), size_text(cache.usage.shared_bytes)

@@ -201,6 +201,14 @@ class Unmanaged(Record, name="unmanaged directories"):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class InPlace(Record, name="environments in place"):
+    """What the drop-in for Xinference changes in its place, which is never collected."""
+
+    count: int = 0
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CacheUsage(Record, name="usage of uv's cache"):
     """uv's cache; `shared_bytes` of it are linked from environments. Without a path: none."""
 
@@ -232,6 +240,7 @@ class CollectionReport(Record, name="collection report"):
     freed_bytes: int
     max_bytes: int | None
     unmanaged: Unmanaged
+    in_place: InPlace = field(default_factory=InPlace)
     uv_cache: PrunedCache
     worker_address: str
 
@@ -242,6 +251,7 @@ class DiskUsage(Record, name="disk usage"):
 
     environments: tuple[EnvUsage, ...]
     unmanaged: Unmanaged
+    in_place: InPlace = field(default_factory=InPlace)
     uv_cache: CacheUsage
     free_bytes: int
     total_bytes: int

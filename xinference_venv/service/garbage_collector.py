@@ -40,6 +40,7 @@ from xinference_venv.inventory.reports import (
     CollectionReport,
     DiskUsage,
     Evicted,
+    InPlace,
     PrunedCache,
     Skipped,
     Unmanaged,
@@ -58,7 +59,7 @@ from xinference_venv.store.gc import (
 )
 from xinference_venv.store.host_files import free_bytes, total_bytes
 from xinference_venv.store.keys import key_places
-from xinference_venv.store.legacy.layouts import old_directories
+from xinference_venv.store.legacy.layouts import is_in_place, old_directories
 from xinference_venv.store.packages.retention import (
     UnneededTree,
     record_tree_use,
@@ -144,8 +145,7 @@ class GarbageCollector:
                 cleared = await UPKEEP.finish(delete_unneeded, self._store, found)
                 trees = await UPKEEP.finish(remove_trees, self._store, trees)
             cache, pruned, failure = await self._cache(prune=prune_uv_cache and not dry_run)
-            old = await UPKEEP.run(self._old_directories)
-            unmanaged = await _while_awaited(weigh, old)
+            unmanaged, in_place = await self._not_collected()
         freed = sum(each.freed_bytes for each in evicted) + pruned.own_bytes
         gone = sum(each.eviction.usage.added_bytes for each in evicted)
         return CollectionReport(
@@ -160,7 +160,8 @@ class GarbageCollector:
             + sum(each.size_bytes for each in cleared)
             + sum(each.own_bytes for each in trees),
             max_bytes=policy.max_bytes,
-            unmanaged=Unmanaged(count=len(old), size_bytes=unmanaged.size_bytes),
+            unmanaged=unmanaged,
+            in_place=in_place,
             uv_cache=PrunedCache(
                 usage=self._cache_usage(cache),
                 pruned_bytes=pruned.size_bytes,
@@ -188,11 +189,11 @@ class GarbageCollector:
         async with self._alone:
             usages = await _while_awaited(measure, self._store, await self._usages())
             cache, *_ = await self._cache(prune=False)
-            old = await UPKEEP.run(self._old_directories)
-            unmanaged = await _while_awaited(weigh, old)
+            unmanaged, in_place = await self._not_collected()
         return DiskUsage(
             environments=tuple(usages),
-            unmanaged=Unmanaged(count=len(old), size_bytes=unmanaged.size_bytes),
+            unmanaged=unmanaged,
+            in_place=in_place,
             uv_cache=self._cache_usage(cache),
             relayed_bytes=await UPKEEP.run(self._relayed.size_bytes),
             free_bytes=await asyncio.to_thread(free_bytes, self._store.layout.root),
@@ -344,10 +345,20 @@ class GarbageCollector:
     def _cache_path(self) -> str | None:
         return self._uv.door.environment.get("UV_CACHE_DIR")
 
-    def _old_directories(self) -> list[Path]:
+    async def _not_collected(self) -> tuple[Unmanaged, InPlace]:
+        """What older versions left, and what the drop-in for Xinference has made."""
+        old, in_place = await UPKEEP.run(self._old_directories)
+        sizes = [await _while_awaited(weigh, each) for each in (old, in_place)]
+        return (
+            Unmanaged(count=len(old), size_bytes=sizes[0].size_bytes),
+            InPlace(count=len(in_place), size_bytes=sizes[1].size_bytes),
+        )
+
+    def _old_directories(self) -> tuple[list[Path], list[Path]]:
         layout = self._store.layout
-        found = old_directories(layout, key_places(layout))
-        return [each.path for each in found if not each.is_link]
+        found = [each for each in old_directories(layout, key_places(layout)) if not each.is_link]
+        there = [each.path for each in found if is_in_place(each.path)]
+        return [each.path for each in found if each.path not in there], there
 
 
 async def _while_awaited(work: Callable[..., _T], *arguments: Any) -> _T:

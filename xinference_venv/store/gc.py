@@ -18,6 +18,9 @@ from xinference_venv.inventory.inventory import leases_error
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.sentences import sentence
 from xinference_venv.store.disk_usage import last_used
+from xinference_venv.store.in_place import read_in_place
+from xinference_venv.store.keys import key_places
+from xinference_venv.store.legacy.layouts import old_directories
 from xinference_venv.store.locks import hold_lock_briefly
 from xinference_venv.store.relayed_wheels import RelayedWheels
 from xinference_venv.store.store import Store
@@ -81,8 +84,9 @@ def find_unneeded(
 ) -> list[UnneededFile]:
     """Wheels, built here or relayed, states of hosts and stubs that nothing needs, at `now`.
 
-    Needed are the states over which keys were launched, the present ones of this host's
-    interpreters, and all that is not a day old; of relayed wheels no more than have room.
+    Needed are the states over which keys were launched or the drop-in for Xinference made its
+    environments, the present ones of this host's interpreters, and all that is not a day old; of
+    relayed wheels no more than have room.
     """
     layout = store.layout
     present = list(_present_hosts(store))
@@ -90,6 +94,7 @@ def find_unneeded(
     for key, env_id in store.links():
         record = store.key_record_of(key, env_id)
         states.update([] if record is None else [record.host_fingerprint])
+    states.update(_hosts_of_in_place(store))
     digests = {facts.digest for facts in present}
     found = [("built wheel", layout.built_wheels(name)) for name in store.unneeded_wheels()]
     for name in store.skipped.names(layout.hosts):
@@ -128,6 +133,17 @@ def _present_hosts(store: Store) -> Iterator[HostFacts]:
         except (InvalidRecord, StoreError, KeyError, TypeError):
             # An interpreter that is no host, or it is probed again.
             continue
+
+
+def _hosts_of_in_place(store: Store) -> Iterator[str]:
+    """The states of the host over which the drop-in for Xinference made environments."""
+    for each in old_directories(store.layout, key_places(store.layout)):
+        try:
+            record = read_in_place(store.disk, each.path)
+        except (InvalidRecord, StoreError):
+            continue
+        if record is not None:
+            yield record.host_fingerprint
 
 
 def _is_old(store: Store, path: Path, now: float) -> bool:

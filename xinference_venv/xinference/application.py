@@ -57,6 +57,29 @@ def application_needs(host: HostFacts) -> dict[str, str]:
     }
 
 
+def imported_by_models(needs: Mapping[str, str], host: HostFacts) -> tuple[str, ...]:
+    """What of the application's needs a model's process has to find, at the least.
+
+    Of what the host itself lacks a requirement of, at any depth, that part which it has whole:
+    nothing is installed to repair a host that nobody asked to repair.
+    """
+    whole = {
+        name: all(
+            need.name in host.by_name and need.allows(host.versions[need.name])
+            for each in host.closure(name)
+            for need in host.needs[each]
+        )
+        for name in set[str]().union(*map(host.closure, needs))
+    }
+    found = {
+        each: None
+        for name in needs
+        for each in ((name,) if whole[name] else sorted(host.closure(name)))
+        if whole[each]
+    }
+    return tuple(found)
+
+
 def possible_bounds(needs: Mapping[str, str], lines: Sequence[RequirementLine]) -> dict[str, str]:
     """The needs that bound a resolution: not those that a line excludes by an exact version."""
     excluded = {

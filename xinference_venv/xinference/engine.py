@@ -33,7 +33,11 @@ from xinference_venv.settings import InheritMode, Settings
 from xinference_venv.store.host_files import same_file_system
 from xinference_venv.store.store import Store
 from xinference_venv.uv.subprocess import Uv
-from xinference_venv.xinference.application import APPLICATION, application_needs
+from xinference_venv.xinference.application import (
+    APPLICATION,
+    application_needs,
+    imported_by_models,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -171,7 +175,7 @@ class Planner:
             settings=replace(
                 settings,
                 skip_installed=self.options.skip_installed,
-                must_import=(*settings.must_import, *needs),
+                must_import=(*settings.must_import, *imported_by_models(needs, self.host)),
                 must_import_alone=(*settings.must_import_alone, APPLICATION),
             ),
             # As Xinference has it; what of the host serves is of the host's own build all the same.

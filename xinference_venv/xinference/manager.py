@@ -24,8 +24,8 @@ from xinference_venv.uv.interpreters import find_uv
 from xinference_venv.xinference import operations
 from xinference_venv.xinference.background_loop import BackgroundCall
 from xinference_venv.xinference.builtin_errors import built_in_errors
-from xinference_venv.xinference.cancellation import follow_cancelling
 from xinference_venv.xinference.engine import InstallOptions
+from xinference_venv.xinference.launches import follow_launches
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -77,7 +77,7 @@ class InPlaceEnvManager(VirtualEnvManager):  # type: ignore[misc]
         if exists == "error" and self.exists_env():
             raise FileExistsError(f"Virtual environment already exists at {self.env_path}")
         python = None if python_path is None else str(python_path)
-        follow_cancelling()
+        follow_launches()
         clear = exists == "clear"
         self._do(
             "create", lambda: operations.create(self.env_path, os.environ, python, clear=clear)

@@ -193,7 +193,7 @@ class Change:
 
     async def _question(self, call: Call | None) -> str | None:
         """What is asked of the indexes, where an answer may serve whoever asks the same."""
-        if not self.spec.requirements:
+        if not self.spec.requirements or self.engine.settings.resolution_max_age <= 0:
             return None
         folders = [each for each in self.spec.sources.find_links if each.startswith("/")]
         question = question_of(

@@ -54,7 +54,7 @@ export function showDisk(place, values, signal) {
 // The parts of a worker's disk, which add up to all of it. Files of uv's cache that environments
 // are linked to are on the disk once: they count as the environments'.
 function partsOf(report) {
-  const { environments, unmanaged, uv_cache: cache } = report;
+  const { environments, unmanaged, in_place: inPlace, uv_cache: cache } = report;
   const all = sum(environments, (each) => each.size_bytes - each.shared_bytes);
   // Environments of other homes may be linked to the cache as well.
   const shared = Math.min(cache.shared_bytes, all);
@@ -62,6 +62,7 @@ function partsOf(report) {
     { kind: "own", bytes: all - shared, label: t("disk.own") },
     { kind: "linked", bytes: shared, label: t("disk.linked") },
     { kind: "cache", bytes: cache.size_bytes - shared, label: t("disk.cache") },
+    { kind: "in-place", bytes: inPlace.size_bytes, label: t("disk.in_place") },
     { kind: "old", bytes: unmanaged.size_bytes, label: t("disk.unmanaged") },
   ];
   const ours = sum(parts, (each) => each.bytes);

@@ -108,9 +108,14 @@ def old_entries(
     return entries
 
 
+def is_in_place(path: Path) -> bool:
+    """Whether the drop-in for Xinference made an environment."""
+    return os.path.lexists(path / IN_PLACE_RECORD_NAME)
+
+
 def _in_place(disk: Disk, path: Path, entry: EnvEntry) -> EnvEntry:
     """The entry of one that the drop-in for Xinference made; else as it is."""
-    if not os.path.lexists(path / IN_PLACE_RECORD_NAME):
+    if not is_in_place(path):
         return entry
     # Looking at what is there needs the rules of packages only for these.
     from xinference_venv.planning.lock import Role

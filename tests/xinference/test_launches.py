@@ -1,4 +1,4 @@
-"""A launch that Xinference cancels, with a worker of the shape that Xinference 4.1 has."""
+"""Launches of a worker of the shape that Xinference 4.1 has."""
 
 from __future__ import annotations
 
@@ -91,3 +91,15 @@ def test_a_launch_that_waits_for_its_turn_installs_nothing_once_it_is_cancelled(
     with pytest.raises(RuntimeError, match="the launch was cancelled"):
         worker.launch("first", "oil")
     assert "oil" not in place.visible()
+
+
+def test_until_a_launch_has_ended_its_worker_uses_the_environment(
+    worker: WorkerActor, place: Place
+) -> None:
+    worker.launch("first", "lantern<2")
+    with pytest.raises(RuntimeError, match="is in use by process"):
+        place.launch("lantern==2.0")
+    assert place.visible()["lantern"] == "1.0"
+    del worker._model_uid_launching_guard["first"]
+    place.launch("lantern==2.0")
+    assert place.visible()["lantern"] == "2.0"
