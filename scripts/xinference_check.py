@@ -429,7 +429,7 @@ def make_models(home: Path) -> None:
     if (home / "llm").exists():
         return
     code = """
-import os, sys
+import json, pathlib, sys
 home = sys.argv[1]
 from transformers import (BertConfig, BertForSequenceClassification, BertModel, BertTokenizerFast,
     Qwen2Config, Qwen2ForCausalLM, PreTrainedTokenizerFast)
@@ -445,6 +445,10 @@ small = dict(vocab_size=8, hidden_size=32, num_hidden_layers=1, num_attention_he
 def save(name, model):
     model.save_pretrained(f"{home}/{name}")
     fast.save_pretrained(f"{home}/{name}")
+    # The name that transformers 5 writes is none that transformers 4 knows.
+    settings = pathlib.Path(home, name, "tokenizer_config.json")
+    known = json.loads(settings.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    settings.write_text(json.dumps(known))
 save("bert", BertModel(BertConfig(**small)))
 save("ranker", BertForSequenceClassification(BertConfig(**small, num_labels=1)))
 save("llm", Qwen2ForCausalLM(Qwen2Config(**small, num_key_value_heads=2, eos_token_id=3)))

@@ -16,6 +16,7 @@ from xinference_venv.errors import InvalidRequirement, ResolutionFailed
 from xinference_venv.store.drop_in import EXTENSION
 from xinference_venv.xinference import extension
 from xinference_venv.xinference.builtin_errors import built_in_errors
+from xinference_venv.xinference.compiling import COMPILING
 from xinference_venv.xinference.extension import with_extension
 
 # A console script that starts a process, in which Xinference's own loading is done by hand.
@@ -83,12 +84,15 @@ def test_the_extension_says_what_it_is_and_changes_nothing_else(
     monkeypatch.setenv("XINFERENCE_HOME", str(tmp_path))
     monkeypatch.setenv("XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT", "600")
     caplog.set_level(logging.INFO)
+    started: list[object] = []
+    monkeypatch.setattr(COMPILING, "start", started.append)
     made = extension()
     settings = {"XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT": "600"}
     assert made.worker_metadata()["settings"].items() >= settings.items()
     assert f"makes the virtual environments of models, below {tmp_path}/virtualenv" in caplog.text
     assert "XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT=600" in caplog.text
     assert [each.name for each in caplog.records] == ["xinference.xinference_venv"]
+    assert started == [os.environ]
     assert made.lock is not None
     os.close(made.lock)
     assert made.filter_worker_resources({"gpu_devices": [0, 1]}, []) == [0, 1]

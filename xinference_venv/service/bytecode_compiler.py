@@ -18,6 +18,7 @@ from xinference_venv.errors import VirtualEnvError
 from xinference_venv.store.packages.bytecode import (
     COMPILER,
     Uncompiled,
+    give_bytecode,
     mark_compiled,
     share_bytecode,
     uncompiled,
@@ -64,6 +65,7 @@ class BytecodeCompiler:
             for folder in each.joined:
                 await UPKEEP.run(share_bytecode, self.store, folder, each.tag)
                 await self._compile(each, (folder,))
+        await UPKEEP.run(give_bytecode, self.store)
 
     async def _keep_compiled(self, after_seconds: float) -> None:
         await asyncio.sleep(after_seconds)

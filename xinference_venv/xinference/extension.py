@@ -18,6 +18,7 @@ from xinference_venv.errors import VirtualEnvError
 from xinference_venv.service.places import find_places
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.drop_in import EXTENSION, hold_drop_in
+from xinference_venv.xinference.compiling import COMPILING
 from xinference_venv.xinference.manager import install
 
 # Of Xinference's own loggers, so that its console and its file have it.
@@ -50,7 +51,10 @@ class _Extension:
         """The API stays as it is."""
 
     def worker_metadata(self) -> dict[str, Any]:
-        """What the supervisor keeps of a worker, asked for when that registers; it is logged."""
+        """What the supervisor keeps of a worker, asked for when that registers; it is logged.
+
+        From then on this process compiles what is installed.
+        """
         settings = {
             name: redact_text(value)
             for name, value in sorted(os.environ.items())
@@ -63,6 +67,7 @@ class _Extension:
             self.root,
             shown or "the defaults",
         )
+        COMPILING.start(os.environ)
         return {"version": self.version, "settings": settings}
 
     def filter_worker_resources(

@@ -32,6 +32,7 @@ from xinference_venv.store.process_scan import users_of
 from xinference_venv.store.use_lock import hold_unused, note_launch, write_use_hook
 from xinference_venv.uv.interpreters import probe_interpreter
 from xinference_venv.xinference.carry_over import SETUP_MARK, contents_of, own_distributions
+from xinference_venv.xinference.compiling import COMPILING
 from xinference_venv.xinference.engine import (
     Engine,
     InstallOptions,
@@ -74,6 +75,7 @@ async def install(
             return
         change, call = found
         await change.run(call)
+    COMPILING.look_soon()
 
 
 async def plan(

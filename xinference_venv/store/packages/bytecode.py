@@ -14,7 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xinference_venv.errors import InvalidRecord, StoreError
-from xinference_venv.store.keys import names_in
+from xinference_venv.inventory.in_place import InPlaceRecord
+from xinference_venv.planning.package import PackageKey
+from xinference_venv.store.envs.inspect import site_packages_of
+from xinference_venv.store.in_place import read_in_place
+from xinference_venv.store.keys import key_places, names_in
+from xinference_venv.store.legacy.layouts import old_directories
 from xinference_venv.store.packages.tree_files import BYTECODE, SITE, walk
 from xinference_venv.store.paths import COMPILED_NAME
 from xinference_venv.store.store import Store
@@ -61,6 +66,10 @@ def uncompiled(store: Store) -> list[Uncompiled]:
         packages, joined = wanted.setdefault((interpreter, tag), (set(), set()))
         packages.update(map(store.layout.package, record.trees))
         joined.update(map(store.layout.joined_tree, record.joined))
+    for _, in_place in _in_place(store):
+        interpreter, tag = in_place.interpreter.base_executable, _tag_of(in_place)
+        packages, _ = wanted.setdefault((interpreter, tag), (set(), set()))
+        packages.update(map(store.layout.package, _trees_of(in_place)))
     found = [
         Uncompiled(
             interpreter=interpreter,
@@ -102,6 +111,46 @@ def share_bytecode(store: Store, folder: Path, tag: str) -> None:
             with suppress(OSError):
                 if os.path.samefile(site / path, folder / path) and not target.exists():
                     os.link(site / compiled, target)
+
+
+def give_bytecode(store: Store) -> None:
+    """Give environments of the drop-in for Xinference the bytecode of the store, where their files
+    are as they came. What they have stays.
+    """
+    for env, record in _in_place(store):
+        folder = site_packages_of(env)
+        for tree in _trees_of(record):
+            site = store.layout.package(tree) / SITE
+            for path, compiled in _bytecode(site, _tag_of(record)):
+                target = folder / compiled
+                with suppress(OSError):
+                    if _same(site / path, folder / path) and not target.exists():
+                        target.parent.mkdir(exist_ok=True)
+                        os.link(site / compiled, target)
+
+
+def _in_place(store: Store) -> Iterator[tuple[Path, InPlaceRecord]]:
+    """The environments that the drop-in for Xinference made, each with its record."""
+    for each in old_directories(store.layout, key_places(store.layout)):
+        with suppress(InvalidRecord, StoreError):
+            record = read_in_place(store.disk, each.path)
+            if record is not None:
+                yield each.path, record
+
+
+def _tag_of(record: InPlaceRecord) -> str:
+    return "cpython-" + "".join(record.interpreter.version.split(".")[:2])
+
+
+def _trees_of(record: InPlaceRecord) -> list[str]:
+    keys = filter(None, map(PackageKey.of, record.lock.packages))
+    return [key.folder for key in keys]
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two files are one to bytecode, which goes by the time and the size of its source."""
+    first, second = one.stat(), other.stat()
+    return (first.st_size, int(first.st_mtime)) == (second.st_size, int(second.st_mtime))
 
 
 def _bytecode(site: Path, tag: str) -> Iterator[tuple[str, str]]:
