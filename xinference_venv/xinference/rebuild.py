@@ -229,9 +229,7 @@ class Change:
             if self.current.record is not None:
                 await finish_in_thread(self._note, plan, call, self.path)
             return
-        # Before all the work, and again after it.
-        if await asyncio.to_thread(self._changes, plan):
-            await asyncio.to_thread(self._check_users, plan)
+        await asyncio.to_thread(self._check_users_early, plan)
         env = folder / "env"
         plan = replace(plan, lock=await self._build(plan, folder, env))
         await finish_in_thread(self._note, plan, call, env)
@@ -473,6 +471,18 @@ class Change:
             same_lock = not (self.path / USE_NAME).exists() or share_use_lock(self.path, staged)
             disk = self.engine.store.disk
             put_in_place(disk, staged, self.path, in_use=in_use, same_lock=same_lock)
+
+    def _check_users_early(self, plan: Plan) -> None:
+        """Raise `InUse` before all the work; after it all users are looked for again.
+
+        Where no process holds the lock of the environment, it can hardly have any.
+        """
+        if not self.path.exists() or not self._changes(plan):
+            return
+        with hold_unused(self.path) as alone:
+            pass
+        if not alone:
+            self._check_users(plan)
 
     def _check_users(self, plan: Plan, *, with_locks: bool = True) -> bool:
         """Whether processes run in the environment; raises `InUse` if they would lose anything."""
