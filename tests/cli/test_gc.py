@@ -45,6 +45,7 @@ def report(**changes: Any) -> dict[str, Any]:
         "freed_bytes": 0,
         "max_bytes": None,
         "unmanaged": {"count": 0, "size_bytes": 0},
+        "in_place": {"count": 0, "size_bytes": 0},
         "uv_cache": {
             "path": "/cache",
             "size_bytes": 30 * GIB,
@@ -109,14 +110,18 @@ def test_what_stays_is_named_with_its_users(say: Say) -> None:
         in_use=[usage("running", leases=[lease]), usage("coming", busy=True)],
         skipped=[usage("late", reason="unused", why="it was launched after this was planned")],
         unmanaged={"count": 2, "size_bytes": GIB},
+        in_place={"count": 1, "size_bytes": GIB},
     )
     _, out = say(given)
-    nothing, running, coming, late, *_, left, _ = out.splitlines()
+    nothing, running, coming, late, *_, left, in_place, _ = out.splitlines()
     assert nothing == "There is nothing to delete."
     assert running.endswith("5.00 GiB: in use by glow-1 (process 100 on a-host)")
     assert coming.endswith("being launched")
     assert late.endswith("[late-0123456]: it was launched after this was planned")
     assert left == "not collected: 2 environments of older versions, 1.00 GiB"
+    assert in_place == (
+        "not collected: 1 environment of Xinference, 1.00 GiB; `remove` deletes them"
+    )
 
 
 def test_a_cache_that_could_not_be_pruned_is_reported_by_text_and_exit_code(say: Say) -> None:

@@ -123,7 +123,7 @@ def test_old_releases_of_what_is_asked_for_are_not_all_tried_to_keep_the_hosts_p
     assert place.visible().items() >= {"lamp": "3.0", "wick": "2.0"}.items()
 
 
-def test_nothing_is_installed_to_repair_a_host_that_nobody_asked_to_repair(
+def test_what_the_host_lacks_itself_is_installed_only_where_a_model_asks_for_it(
     application: Place,
 ) -> None:
     application.host.add("frame", "1.0", "glass", "pane")

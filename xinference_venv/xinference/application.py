@@ -61,7 +61,7 @@ def imported_by_models(needs: Mapping[str, str], host: HostFacts) -> tuple[str, 
     """What of the application's needs a model's process has to find, at the least.
 
     Of what the host itself lacks a requirement of, at any depth, that part which it has whole:
-    nothing is installed to repair a host that nobody asked to repair.
+    no launch installs the rest, unless its packages need that.
     """
     whole = {
         name: all(

@@ -46,7 +46,7 @@ def follow_launches() -> None:
         launch.virtual_env_manager = manager
         prepared = prepare(manager, *args, **kwargs)
         if manager.env_path.exists():
-            # Nobody has the worker's note of a launch once that has ended.
+            # The worker drops its note of a launch when that has ended.
             weakref.finalize(launch, os.close, take_use_lock(Disk(), manager.env_path))
         return prepared
 
