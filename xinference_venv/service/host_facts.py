@@ -45,10 +45,11 @@ class HostFactsReader:
     uv: Uv
     settings: Settings
     environ: Mapping[str, str]
+    kept: dict[str, tuple[dict[str, Stamp], Any]] = field(default_factory=dict)
+    """The answers in memory, which readers of one store may share, whatever their loops."""
     _locks: dict[str, asyncio.Lock] = field(
         default_factory=lambda: defaultdict(asyncio.Lock), init=False
     )
-    _kept: dict[str, tuple[dict[str, Stamp], Any]] = field(default_factory=dict, init=False)
 
     async def facts(self) -> HostFacts:
         """The facts of the host as it is now."""
@@ -129,12 +130,12 @@ class HostFactsReader:
     async def _remembered(self, what: str, kind: Any, ask: Any) -> Any:
         """The answer in memory, else on disk, while its stamps hold; else asked again."""
         path = self.store.layout.hosts / f"probe-{digest_of(what)[:32]}.json"
-        if what not in self._kept:
-            self._kept[what] = await asyncio.to_thread(self._load, path, kind)
-        stamps, answer = self._kept[what]
+        if what not in self.kept:
+            self.kept[what] = await asyncio.to_thread(self._load, path, kind)
+        stamps, answer = self.kept[what]
         if answer is None or not unchanged(stamps):
             answer, stamps = await ask()
-            self._kept[what] = (stamps, answer)
+            self.kept[what] = (stamps, answer)
             saved = {"format": _FORMAT, "stamps": stamps, "answer": answer.to_dict()}
             await asyncio.to_thread(self.store.disk.write_json, path, saved, durable=False)
         return answer

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -82,6 +83,14 @@ def needs_of_process(host: HostFacts) -> tuple[str, ...]:
     return (*own, *application_needs(host).values())
 
 
+@cache
+def _answers(root: str) -> dict[str, Any]:
+    """What this process knows of the host, for all calls over one store: to read it, and to take
+    apart what each distribution requires, takes longer than the rest of a call.
+    """
+    return {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Engine:
     """What a call needs of the engine, over the settings of now."""
@@ -98,7 +107,9 @@ class Engine:
         store = await asyncio.to_thread(Store.open, places.root)
         uv = await asyncio.to_thread(open_uv, places, store, environ)
         settings = places.settings
-        hosts = HostFactsReader(store=store, uv=uv, settings=settings, environ=environ)
+        hosts = HostFactsReader(
+            store=store, uv=uv, settings=settings, environ=environ, kept=_answers(str(places.root))
+        )
         return cls(settings=settings, store=store, uv=uv, hosts=hosts)
 
     def check_place(self, path: Path) -> None:

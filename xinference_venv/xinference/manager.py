@@ -44,6 +44,8 @@ class InPlaceEnvManager(VirtualEnvManager):  # type: ignore[misc]
         self.is_cancelled: Callable[[], bool] = _never
         """Whether the launch that the manager is for was cancelled."""
         self._running: set[BackgroundCall[Any]] = set()
+        # Until something was installed: after that anybody may have started a process in it.
+        self._just_made = False
 
     @classmethod
     def is_available(cls) -> bool:
@@ -79,7 +81,7 @@ class InPlaceEnvManager(VirtualEnvManager):  # type: ignore[misc]
         python = None if python_path is None else str(python_path)
         follow_launches()
         clear = exists == "clear"
-        self._do(
+        self._just_made = self._do(
             "create", lambda: operations.create(self.env_path, os.environ, python, clear=clear)
         )
 
@@ -97,8 +99,12 @@ class InPlaceEnvManager(VirtualEnvManager):  # type: ignore[misc]
                 raise JobCancelled("the launch was cancelled")
             options = InstallOptions.of(kwargs, skip_installed=SKIP_INSTALLED)
         _log.info("Installing into %s: %s", self.env_path, ", ".join(map(redact_url, packages)))
+        just_made, self._just_made = self._just_made, False
         self._do(
-            "install into", lambda: operations.install(self.env_path, os.environ, packages, options)
+            "install into",
+            lambda: operations.install(
+                self.env_path, os.environ, packages, options, just_made=just_made
+            ),
         )
 
     @staticmethod

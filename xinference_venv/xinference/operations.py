@@ -47,8 +47,8 @@ _log = logging.getLogger(__name__)
 
 async def create(
     path: Path, environ: Mapping[str, str], python: str | None, *, clear: bool
-) -> None:
-    """Make an environment at a path, or bring the one that is there up to date."""
+) -> bool:
+    """Make an environment at a path, or bring the one there up to date; whether it is new."""
     async with _alone(path, environ, "the creation") as engine:
         host = await engine.hosts.facts()
         if (path / "pyvenv.cfg").exists():
@@ -56,25 +56,34 @@ async def create(
                 await finish_in_thread(write_use_hook, engine.store.disk, path)
                 await finish_in_thread(note_launch, path)
                 await _follow_host(engine, path, host)
-                return
+                return False
             # Without its interpreter nothing of it can be used.
             await asyncio.to_thread(_delete, engine, path)
         spec = engine.bare(host, await _chosen_interpreter(engine, host, python))
         current = CurrentEnvironment(path=path, record=None, own=())
         await Change(engine=engine, spec=spec, host=host, current=current).run(None)
+        return True
 
 
 async def install(
-    path: Path, environ: Mapping[str, str], packages: Sequence[str], options: InstallOptions
+    path: Path,
+    environ: Mapping[str, str],
+    packages: Sequence[str],
+    options: InstallOptions,
+    *,
+    just_made: bool,
 ) -> None:
-    """Install packages into the environment at a path, unless this was done and still stands."""
+    """Install packages into the environment at a path, unless this was done and still stands.
+
+    One that is `just_made` was made by the launch that goes on.
+    """
     async with _alone(path, environ, "the installation") as engine:
         found = await _change(engine, path, packages, options)
         if found is None:
             _log.info("%s has all of it already", path)
             return
         change, call = found
-        await change.run(call)
+        await replace(change, just_made=just_made).run(call)
     COMPILING.look_soon()
 
 

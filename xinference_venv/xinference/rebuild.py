@@ -106,7 +106,9 @@ class Plan:
 class Change:
     """One change of the environment `current`, to what `spec` says over this host.
 
-    With `keeps_setup` it asks nothing more of Xinference: what that has set up stays set up.
+    With `keeps_setup` it asks nothing more of Xinference: what that has set up stays set up. An
+    environment that is `just_made`, by the launch that goes on, has no other users than those that
+    hold its lock.
     """
 
     engine: Engine
@@ -114,6 +116,7 @@ class Change:
     host: HostFacts
     current: CurrentEnvironment
     keeps_setup: bool = False
+    just_made: bool = False
 
     @property
     def path(self) -> Path:
@@ -486,7 +489,7 @@ class Change:
 
     def _check_users(self, plan: Plan, *, with_locks: bool = True) -> bool:
         """Whether processes run in the environment; raises `InUse` if they would lose anything."""
-        if not self.path.exists():
+        if not self.path.exists() or (self.just_made and not with_locks):
             return False
         users = users_of([self.path], with_locks=with_locks).users.get(self.path, ())
         if users and (changes := self._changes(plan)):
