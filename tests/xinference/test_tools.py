@@ -18,6 +18,7 @@ from tests.xinference.test_host_change import replace_on_host
 from tests.xinference.test_use import model_process
 from xinference_venv.store.gc import find_unneeded
 from xinference_venv.store.in_place import read_in_place
+from xinference_venv.store.relayed_wheels import RelayedWheels
 from xinference_venv.store.store import Store
 
 pytestmark = pytest.mark.uv
@@ -125,6 +126,7 @@ def test_the_state_of_the_host_that_it_was_made_over_is_kept(place: Place) -> No
     assert record is not None
     replace_on_host(place, "wick", "1.5")
     place.beside("other").launch("oil")
+    relayed = RelayedWheels(layout=store.layout, disk=store.disk, max_bytes=0)
     in_ten_days = time.time() + 10 * 86_400
-    unneeded = {each.path.stem for each in find_unneeded(store, in_ten_days, lambda: False)}
-    assert record.host_fingerprint not in unneeded
+    unneeded = find_unneeded(store, in_ten_days, relayed, lambda: False)
+    assert record.host_fingerprint not in {each.path.stem for each in unneeded}
