@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
 # What is said of every answer while workers may still register.
 STARTED_NOW = "the supervisor was started just now: workers may be missing here\n"
 _PROGRAM = "{patch}\nimport sys\nfrom xinference_venv.cli import main\nsys.exit(main())\n"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from tests.cli import test_main
@@ -101,3 +104,41 @@ def test_the_jobs_of_a_cluster_are_listed_and_cancelled(
     assert cancelled.out == f"cancelled: {job} of toy\n"
     assert launching.wait(60) != 0
     eventually(lambda: running() == [])
+
+
+def test_of_a_launch_that_failed_on_one_worker_all_say_the_same_of_each(
+    run: Run, spec: Path, index: Index, cluster: Daemons
+) -> None:
+    supervisor = cluster.supervisor()
+    there = ("--supervisor", supervisor.address)
+    well = cluster.worker(supervisor, "127.0.0.2")
+    # What it is to install is not there in the version that its operator wants.
+    bound = {"XINFERENCE_VIRTUAL_ENV_OVERRIDES": "small==9"}
+    badly = cluster.worker(supervisor, "127.0.0.3", **bound)
+    web = cluster.start("web", "--port", "0", *there).ready()
+    block = json.loads(spec.read_text())["virtualenv"]
+    with httpx.Client(base_url=web.address, timeout=60.0) as ask:
+        body = {"model_name": "toy", "virtualenv": block, "everywhere": True}
+        job = ask.post("/v1/virtualenvs", json=body).json()["job_id"]
+
+        def of_the_job() -> dict[str, tuple[str, Any]]:
+            return _parts(ask.get(f"/v1/jobs/{job}").json()["workers"])
+
+        # What downloads when the other fails goes on, and is given back.
+        eventually(lambda: {each for each, _ in of_the_job().values()} == {"cancelled", "failed"})
+        parts = of_the_job()
+        assert parts[well.address][0] == "cancelled"
+        assert parts[badly.address][0] == "failed"
+        assert parts[badly.address][1]["code"] == "resolution_failed"
+        listed = ask.get("/v1/jobs").json()["list"]
+        assert _parts(each for each in listed if each["job_id"] == job) == parts
+    shown = [each for each in run("jobs", "--json", *there).json["list"] if each["job_id"] == job]
+    assert _parts(shown) == parts
+    assert {each["worker_address"]: each["message"] for each in shown} == {
+        address: error["message"] for address, (_, error) in parts.items()
+    }
+
+
+def _parts(of: Iterable[dict[str, Any]]) -> dict[str, tuple[str, Any]]:
+    """The phase and the error of each worker's part."""
+    return {each["worker_address"]: (each["phase"], each["error"]) for each in of}

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from xinference_venv.inventory.slots import Ask, SlotState
 
@@ -168,3 +172,86 @@ def test_what_was_done_ahead_of_need_and_is_needed_comes_in_its_turn() -> None:
     assert slots.asked(4, ask("a")) == []
     assert slots.left(1) == [4]
     assert slots.hurried("unknown") == []
+
+
+@pytest.mark.parametrize("doing", ["resolving", "installing"])
+@pytest.mark.parametrize("background", [True, False])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_process_that_ends_or_is_cancelled_in_whatever_state_leaves_its_place_once(
+    doing: str, background: bool, times: int
+) -> None:
+    own = replace(ask("own", doing), background=background)
+    # It runs: who waits gets its place, once.
+    slots = SlotState(places=1)
+    assert slots.asked(1, own) == [1]
+    assert slots.asked(2, ask("other")) == []
+    assert [slots.left(1) for _ in range(times)] == [[2], []][:times]
+    assert slots.asked(3, ask("third")) == []
+    # It waits: the one that runs goes on, and nobody starts in its place.
+    slots = SlotState(places=1)
+    slots.asked(1, ask("other"))
+    assert slots.asked(2, own) == []
+    assert [slots.left(2) for _ in range(times)] == [[]] * times
+    assert slots.reason(2) is None
+    assert slots.left(1) == []
+    # It is not known.
+    assert slots.left(9) == []
+
+
+class SlotMachine(RuleBasedStateMachine):
+    """Processes that ask, end, are withdrawn and hurried in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slots = SlotState(places=3)
+        self.tickets = 0
+        self.asks: dict[int, Ask] = {}
+        self.running: set[int] = set()
+
+    def start(self, granted: list[int]) -> None:
+        assert len(granted) == len(set(granted))
+        assert not self.running & set(granted)
+        assert set(granted) <= self.asks.keys()
+        self.running |= set(granted)
+
+    @rule(job=st.sampled_from("abc"), resolving=st.booleans(), background=st.booleans())
+    def asks_for_a_place(self, job: str, resolving: bool, background: bool) -> None:
+        self.tickets += 1
+        doing = "resolving" if resolving else "installing"
+        self.asks[self.tickets] = replace(ask(job, doing), background=background)
+        self.start(self.slots.asked(self.tickets, self.asks[self.tickets]))
+
+    @precondition(lambda self: self.asks)
+    @rule(data=st.data(), times=st.integers(1, 2))
+    def ends_or_is_withdrawn(self, data: st.DataObject, times: int) -> None:
+        ticket = data.draw(st.sampled_from(sorted(self.asks)))
+        del self.asks[ticket]
+        self.running.discard(ticket)
+        for _ in range(times):
+            self.start(self.slots.left(ticket))
+
+    @rule(job=st.sampled_from("abc"))
+    def is_hurried(self, job: str) -> None:
+        for ticket, each in self.asks.items():
+            if each.job == job:
+                self.asks[ticket] = replace(each, background=False)
+        self.start(self.slots.hurried(job))
+
+    @invariant()
+    def there_are_no_more_than_places_and_one_is_left_by_who_resolves(self) -> None:
+        assert len(self.running) <= 3
+        assert sum(self.asks[each].resolving for each in self.running) <= 2
+
+    @invariant()
+    def who_waits_is_told_for_what_and_nobody_waits_for_nothing(self) -> None:
+        waiting = self.asks.keys() - self.running
+        assert all(self.slots.reason(each) for each in waiting)
+        assert all(self.slots.reason(each) is None for each in self.running)
+        if len(self.running) < 3:
+            needed = [self.asks[each] for each in waiting if not self.asks[each].background]
+            assert all(each.resolving for each in needed)
+        if not self.running:
+            assert not waiting
+
+
+TestSlotMachine = SlotMachine.TestCase

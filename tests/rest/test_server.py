@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.rest.fakes import FakeSupervisor, app_of
+from tests.scenarios.steps import eventually
 from xinference_venv.errors import InvalidInput
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.reports import JobReport
@@ -17,10 +18,14 @@ from xinference_venv.rest.server import served
 
 
 class Endless(FakeSupervisor):
-    """A supervisor whose launch never ends."""
+    """A supervisor whose launch never ends; `waiting` are those who wait for its end."""
+
+    waiting = 0
 
     def __getattr__(self, method: str) -> Any:
         async def wait(job: str, since: int, timeout: float) -> JobReport:
+            # A question that waits for nothing is no wait.
+            self.waiting += timeout > 0
             await asyncio.sleep(timeout)
             return JobReport(job_id=job, phase=Phase.QUEUED, events=(), result=None, error=None)
 
@@ -43,11 +48,12 @@ async def test_who_waits_when_it_ends_is_notified(
 ) -> None:
     caplog.set_level(logging.ERROR)
     async with httpx.AsyncClient(timeout=30.0) as ask:
-        async with served(app_of(Endless()), "127.0.0.1", 0) as server:
+        endless = Endless()
+        async with served(app_of(endless), "127.0.0.1", 0) as server:
             url = f"{server.address}/v1/jobs/abc"
             following = asyncio.create_task(ask.get(f"{url}/events"))
             polling = asyncio.create_task(ask.get(url, params={"wait": 30}))
-            await asyncio.sleep(0.5)
+            await eventually(lambda: endless.waiting >= 2)
         assert (await following).text.splitlines()[2] == "event: lost"
         assert (await polling).status_code == 503
     assert [each for each in caplog.records if each.exc_info] == []

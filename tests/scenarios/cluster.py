@@ -35,11 +35,11 @@ from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.settings import WIRE_KEY_VARIABLE
 from xinference_venv.store.paths import StorePaths
 
-# Suspected after three of them, gone after fifteen.
-HEARTBEAT_SECONDS = 0.4
-_GIVEN_BACK_SECONDS = 60.0
+# Suspected after three of them, gone after fifteen: a busy machine may run no worker for seconds.
+HEARTBEAT_SECONDS = 1.0
+_GIVEN_BACK_SECONDS = 180.0
 # So long a process may take to start, or the supervisor to see what is only told by silence.
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
 _ROOT = Path(__file__).parents[2]
 # Notes its arguments; fails to install while there is a file `broken` beside it, and waits to
 # while there is a file `held`.

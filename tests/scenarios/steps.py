@@ -73,7 +73,7 @@ def left_behind(layout: StorePaths) -> list[str]:
     return [str(path) for place in places for path in place.iterdir()]
 
 
-async def eventually(what: Callable[[], bool], seconds: float = 60.0) -> None:
+async def eventually(what: Callable[[], bool], seconds: float = 180.0) -> None:
     """Wait for what only the system can tell, like the end of somebody else's process."""
     until = time.monotonic() + seconds
     while not what():

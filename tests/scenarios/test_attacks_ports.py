@@ -7,7 +7,6 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -192,10 +191,9 @@ async def test_connections_without_the_key_hold_up_no_one_who_has_it(
                 made = held.enter_context(socket.create_connection((host, int(port)), timeout=10))
                 if number % 6 == 0:
                     made.sendall(_HALF_A_FRAME)
+            # They are held for as long as the test: who waited for one would wait for ever.
             for _ in range(5):
-                began = time.monotonic()
-                await client.supervisor.list_workers()
-                assert time.monotonic() - began < 1.0
+                assert await client.supervisor.list_workers() == ()
             grown = process.memory_info().rss - before
             assert grown < 50 << 20, f"{grown >> 20} MiB"
         assert len(supervisor.said.splitlines()) <= 3, supervisor.said

@@ -19,17 +19,24 @@ import pytest_asyncio
 
 from tests.index import black_hole
 from tests.plain import lock_of, plain, result_of
-from tests.scenarios.cluster import HEARTBEAT_SECONDS, Cluster, Served, cluster, loopback
+from tests.scenarios.cluster import (
+    HEARTBEAT_SECONDS,
+    PATIENCE_SECONDS,
+    Cluster,
+    Served,
+    cluster,
+    loopback,
+)
 from tests.scenarios.steps import eventually, left_behind, uv_processes
 from tests.wheels import build_wheel
 from xinference_venv._util.records import Record
 from xinference_venv.actors import rpc
 from xinference_venv.actors.worker_clients import ASK_SECONDS
-from xinference_venv.errors import JobCancelled, WorkerUnavailable
+from xinference_venv.errors import DeadlineExceeded, JobCancelled, WorkerUnavailable
 from xinference_venv.inventory.cluster_state import PROTOCOL, Registration
 from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.jobs import JobEvent, Phase
-from xinference_venv.inventory.replicas import Replica
+from xinference_venv.inventory.replicas import Replica, error_of
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE
@@ -68,7 +75,7 @@ class Heard:
         return cls(events=asyncio.Queue())
 
     async def until(self, wanted: Callable[[JobEvent], bool]) -> JobEvent:
-        async with asyncio.timeout(ASK_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not wanted(event := await self.events.get()):
                 pass
         return event
@@ -87,7 +94,7 @@ def _wheel(package: str) -> str:
 
 async def _install(workers: list[Served]) -> None:
     """Wait until each of the workers installs."""
-    await eventually(lambda: all(each.installs for each in workers), ASK_SECONDS)
+    await eventually(lambda: all(each.installs for each in workers), PATIENCE_SECONDS)
 
 
 def _check_seven(replicas: dict[str, Replica], killed: Served) -> None:
@@ -170,7 +177,7 @@ async def test_a_worker_is_killed_and_those_that_download_for_the_failed_launch_
 
     listed = {each.address: Phase.CANCELLED for each in others}
     listed[killed.address] = Phase.FAILED
-    async with asyncio.timeout(ASK_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while await _phases(eight, "saved") != listed:  # noqa: ASYNC110 - what only the workers know
             await asyncio.sleep(0.05)
     await eight.no_leases("saved")
@@ -357,6 +364,7 @@ async def test_a_worker_that_stands_still_delays_no_event_and_no_end_of_the_othe
         eight.launch(
             eight.asking(package, model="slow"),
             workers=[each.address for each in (slow, *others)],
+            require=3,
             on_event=heard.events.put_nowait,
         )
     )
@@ -364,15 +372,16 @@ async def test_a_worker_that_stands_still_delays_no_event_and_no_end_of_the_othe
     slow.stop()
     try:
         eight.index.release()
-        async with asyncio.timeout(_NOT_DELAYED_SECONDS):
-            await heard.from_each(others, Phase.READY)
-        assert not launch.done()
+        await heard.from_each(others, Phase.READY)
     finally:
         slow.go_on()
 
     replicas = await launch
+    # It is given up after fifteen heartbeats, if the others take as long.
+    last = replicas.pop(slow.address)
+    assert last.phase is Phase.READY or isinstance(error_of([last]), DeadlineExceeded)
     assert {each.phase for each in replicas.values()} == {Phase.READY}
-    assert len(replicas) == 4
+    assert len(replicas) == 3
 
 
 async def test_a_cancelled_launch_leaves_nothing_on_any_worker(
@@ -418,7 +427,7 @@ async def test_a_worker_that_comes_back_elsewhere_leaves_no_ghost_and_one_that_d
 
     supervisor = eight.client.supervisor
     answering = sorted(each.address for each in (moved, *others))
-    async with asyncio.timeout(ASK_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not (listed := await supervisor.disk_usage()).gone:  # noqa: ASYNC110 - its clock's
             await asyncio.sleep(0.1)
     assert sorted(each.worker_address for each in listed.list) == answering

@@ -634,7 +634,7 @@ async def test_what_is_slightly_older_to_keep_the_host_is_a_warning(
 
 
 async def test_an_old_release_is_found_although_its_search_was_cut_short(
-    bench: Bench, index: Index, wheels: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, index: Index, wheels: Path
 ) -> None:
     build_wheel(wheels, "app", "2.0", requires=["lib>=2"])
     build_wheel(wheels, "app", "1.0", requires=["lib<2", "slow"])
@@ -647,7 +647,6 @@ async def test_an_old_release_is_found_although_its_search_was_cut_short(
             index.release()
 
     bench.say = release
-    monkeypatch.setattr("xinference_venv.uv.resolver._LEAST_SECONDS", 0.1)
     host = [distribution("inhouse", "1.0", "lib<2")]
     found = await bench.resolve("app", host=host, roots=("inhouse",))
     assert installed(found) == {"app": "1.0", "lib": "1.0", "slow": "1.0"}

@@ -282,7 +282,9 @@ async def test_a_process_is_ended_when_no_one_can_hear_its_lines(door: ProcessRu
     assert [process_start(pid) for pid in pids] == [None]
 
 
-async def test_secrets_are_in_no_line_no_tail_and_no_command_of_an_error() -> None:
+async def test_secrets_are_in_no_line_no_tail_and_no_command_of_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     script = """
 import sys, time
 sys.stderr.write("asking https://me:hunter22@index.example/simple/ and https://h/x?token=12345678\\n")
@@ -292,13 +294,19 @@ time.sleep(1000)
 """
     door = ProcessRunner(environment={}, slots=1)
     ears = Ears(2)
-    with pytest.raises(DeadlineExceeded) as caught:
-        await door.run(
+    clock = LoopClock(monkeypatch)
+    running = asyncio.create_task(
+        door.run(
             python(script, "https://me:hunter22@index.example/", "--password=hunter22"),
-            deadline=1.0,
+            deadline=600.0,
             on_line=ears,
             secrets=frozenset({"hunter22"}),
         )
+    )
+    await ears.full.wait()
+    await clock.advance(600.0)
+    with pytest.raises(DeadlineExceeded) as caught:
+        await running
     assert ears.lines == [
         "asking https://****@index.example/simple/ and https://h/x?token=****",
         "with **** and **** alone",
@@ -553,17 +561,17 @@ async def test_a_process_that_makes_no_progress_is_ended_and_the_reason_given() 
 
 
 async def test_a_process_that_says_something_or_computes_may_go_on() -> None:
-    door = ProcessRunner(environment={}, slots=2, patience=1.0)
-    talks = "import os, time\nfor _ in range(20): os.write(2, b'.'); time.sleep(0.1)"
-    computes = "import time\nend = time.monotonic() + 2\nwhile time.monotonic() < end: pass"
+    door = ProcessRunner(environment={}, slots=2, patience=3.0)
+    talks = "import os, time\nfor _ in range(50): os.write(2, b'.'); time.sleep(0.1)"
+    computes = "import time\nend = time.monotonic() + 5\nwhile time.monotonic() < end: pass"
     both = (door.run(python(script), deadline=60) for script in (talks, computes))
     assert [each.exit_status for each in await asyncio.gather(*both)] == [0, 0]
 
 
 async def test_one_that_installs_may_wait_for_another_that_goes_on() -> None:
-    door = ProcessRunner(environment={}, slots=2, patience=0.8)
-    talks = "import os, time\nfor _ in range(20): os.write(2, b'.'); time.sleep(0.1)"
-    waits = "import time; time.sleep(1.6)"
+    door = ProcessRunner(environment={}, slots=2, patience=3.0)
+    talks = "import os, time\nfor _ in range(60): os.write(2, b'.'); time.sleep(0.1)"
+    waits = "import time; time.sleep(5)"
     both = (door.run(python(script), deadline=60) for script in (talks, waits))
     assert [each.exit_status for each in await asyncio.gather(*both)] == [0, 0]
 
