@@ -7,7 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+import uuid
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,13 +29,18 @@ from xinference_venv.errors import (
     DeadlineExceeded,
     InvalidInput,
     NotFound,
+    StoreError,
     VirtualEnvError,
     WorkerUnavailable,
 )
+from xinference_venv.inventory.diff import check_one
+from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.environments import Environment
+from xinference_venv.inventory.gathered import check_found
 from xinference_venv.inventory.inventory import EnvEntry
-from xinference_venv.inventory.jobs import JobEvent, PreparedEnvironment
-from xinference_venv.inventory.replicas import Replica
-from xinference_venv.inventory.reports import JobReport
+from xinference_venv.inventory.jobs import JobEvent, Phase, PreparedEnvironment
+from xinference_venv.inventory.replicas import Replica, error_of
+from xinference_venv.inventory.reports import JobReport, PartReceived
 from xinference_venv.inventory.selection import EVERY, Selection
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.runtime.actor_spec import ActorClass
@@ -38,6 +52,8 @@ if TYPE_CHECKING:
     from xinference_venv.runtime.model_process import ModelProcess
 
 _POLL_SECONDS = 20.0
+_EXPORT_POLL_SECONDS = 1.0
+_LAUNCH_FIRST = "`xinference-venv launch` makes it"
 # Longer than anything that a supervisor does before it answers.
 _ANSWER_SECONDS = 3700.0
 # So long a supervisor may take to come back.
@@ -157,6 +173,97 @@ class Client:
         results = (each.result for each in replicas)
         await asyncio.gather(*(release(each) for each in results if each is not None))
 
+    async def one_ready(self, wanted: Selection) -> Environment:
+        """The environment that is meant and ready, on any of the workers that have the same.
+
+        Raises `NotFound` without one, `InvalidInput` where there are several that differ.
+        """
+        answer = await self.supervisor.list_virtual_envs(wanted)
+        ready = [each for each in answer.list if each.entry.state is EnvState.READY]
+        check_found(answer, ready, "environment that is ready", hint=_LAUNCH_FIRST)
+        if len({(each.entry.key, each.entry.lock_digest) for each in ready}) > 1:
+            check_one(str(wanted.model_name), ready, workers=True)
+        return ready[0]
+
+    async def export(
+        self, environment: Environment, say: Callable[[str, int, int], None]
+    ) -> AsyncIterator[bytes]:
+        """The bundle of an environment, part by part; `say` hears of what is fetched for it: a
+        message, the bytes that are there, and those of all.
+        """
+        export_id = uuid.uuid4().hex
+        address, key = environment.worker_address, environment.entry.key
+        try:
+            while True:
+                progress = await self.supervisor.export_bundle(
+                    address, export_id, key, _EXPORT_POLL_SECONDS
+                )
+                say(progress.message, progress.done_bytes, progress.total_bytes)
+                if progress.size is not None:
+                    break
+            offset = 0
+            while offset < progress.size:
+                part = await self.supervisor.read_bundle(address, export_id, offset)
+                if not part.data:
+                    raise StoreError(f"the bundle ended after {offset} of {progress.size} bytes")
+                yield part.data
+                offset += len(part.data)
+        finally:
+            with suppress(VirtualEnvError):
+                await asyncio.shield(self.supervisor.end_export(address, export_id))
+
+    async def import_bundle(
+        self,
+        parts: AsyncIterable[bytes],
+        total: int,
+        *,
+        workers: Sequence[str] = (),
+        require: int | None = None,
+        on_event: Callable[[JobEvent], None] = ignore,
+    ) -> tuple[tuple[Replica, ...], VirtualEnvError | None]:
+        """Send a bundle of about `total` bytes to workers, by default all, and let them launch it.
+
+        Returns how each fared, and the error where fewer than `require` (all, by default) have
+        it. A worker that does not take it is sent no more of it. Cancelling this call cancels the
+        launch, and nothing of the bundle is left.
+        """
+        addresses = await self.supervisor.choose_workers(tuple(workers))
+        if require is not None and require > len(addresses):
+            raise InvalidInput(
+                f"{require} ready workers are required, of {len(addresses)} that are chosen"
+            )
+        import_id = uuid.uuid4().hex
+        refused: dict[str, Replica] = {}
+        taking = addresses
+        offset = 0
+        try:
+            async for part in parts:
+                received = await self.supervisor.receive_bundle(
+                    import_id, offset, part, workers=taking
+                )
+                for each in received:
+                    if each.error is not None:
+                        refused[each.worker_address] = _refused(each)
+                taking = tuple(each for each in taking if each not in refused)
+                if not taking:
+                    break
+                offset += len(part)
+                on_event(_sent(offset, total))
+            made: tuple[Replica, ...] = ()
+            if taking:
+                beginning = self.supervisor.import_bundle(import_id, workers=taking)
+                report = await self._follow(await self._begun(beginning), on_event)
+                await self.release_all(report.workers)
+                made = report.workers
+        except BaseException:
+            with suppress(VirtualEnvError):
+                await asyncio.shield(self.supervisor.end_import(import_id, workers=taking))
+            raise
+        replicas = (*made, *refused.values())
+        ready = sum(each.phase is Phase.READY for each in replicas)
+        needed = len(addresses) if require is None else require
+        return replicas, None if ready >= needed else error_of(replicas)
+
     async def _begun(self, prepare: Awaitable[str]) -> str:
         """The id of a launch that begins; one whose caller is gone by then is cancelled."""
         beginning = asyncio.ensure_future(prepare)
@@ -240,6 +347,26 @@ def supervisor_at(address: str) -> SupervisorProtocol:
     They raise our errors, `WorkerUnavailable` when nothing answers there.
     """
     return rpc.supervisor_by(rpc.to_supervisor(address, deadline=_ANSWER_SECONDS))
+
+
+def _refused(received: PartReceived) -> Replica:
+    return Replica(
+        worker_address=received.worker_address,
+        incarnation="",
+        phase=Phase.FAILED,
+        error=received.error,
+    )
+
+
+def _sent(done: int, total: int) -> JobEvent:
+    return JobEvent(
+        seq=0,
+        at=time.time(),
+        phase=Phase.QUEUED,
+        message="sending the bundle",
+        done_bytes=min(done, total),
+        total_bytes=total,
+    )
 
 
 @asynccontextmanager

@@ -76,7 +76,7 @@ def test_the_documentation_leads_to_every_schema() -> None:
 
 @pytest.mark.uv
 def test_what_commands_print_on_one_host_is_what_their_schemas_say(
-    run: Run, spec: Path, monkeypatch: pytest.MonkeyPatch, index: Index
+    run: Run, spec: Path, monkeypatch: pytest.MonkeyPatch, index: Index, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", index.url)
 
@@ -91,6 +91,10 @@ def test_what_commands_print_on_one_host_is_what_their_schemas_say(
     of("launch", "toy", "--spec", spec, "--disable-virtual-env")
     [ahead] = of("prefetch", "toy", "--spec", spec)["models"]
     assert [each["state"] for each in ahead["workers"]] == ["ready"]
+    bundle = tmp_path / "toy.tar"
+    assert of("export", "toy", bundle, "--engine", "")["size_bytes"] == bundle.stat().st_size
+    [imported] = of("import", bundle)["workers"]
+    assert imported["state"] == "ready"
     assert len(of("list")["list"]) == 2
     of("packages", "toy")
     assert of("show", "toy")["list"][0]["view"]["trees"]
@@ -114,6 +118,8 @@ FAILING = [
     ("launch", "launch", ["absent"], 3),
     ("launch-dry-run", "launch", ["absent", "--dry-run"], 3),
     ("prefetch", "prefetch", ["toy", "--require", "1"], 2),
+    ("export", "export", ["absent", "/absent/file"], 3),
+    ("import", "import", ["/absent/file"], 2),
     ("list", "list", ["--python-version", "three"], 2),
     ("packages", "packages", ["absent"], 3),
     ("show", "show", ["absent"], 3),

@@ -239,6 +239,35 @@ class ClusterLaunches:
         self._follow(job_id, members, require, failed, model=request.model_name, asked_by=asked_by)
         return job_id
 
+    async def import_bundle(self, import_id: str, chosen: list[Member]) -> str:
+        """Start the jobs of a bundle that has come to workers; returns the launch's id.
+
+        Each makes what it can of it: the launch is ready when one of them is.
+        """
+        job_id = uuid.uuid4().hex
+        members = [
+            LockSource(
+                address=each.registration.address,
+                incarnation=each.registration.incarnation,
+                job_id=job_id,
+            )
+            for each in chosen
+        ]
+        participants = Participants(members=tuple(members), require=1)
+        failed: dict[str, VirtualEnvError] = {}
+
+        async def start(member: Member) -> None:
+            try:
+                await self._workers.of(member).import_bundle(
+                    import_id, job_id=job_id, participants=participants
+                )
+            except VirtualEnvError as error:
+                failed[member.registration.address] = error
+
+        await asyncio.gather(*map(start, chosen))
+        self._follow(job_id, members, 1, failed)
+        return job_id
+
     async def _survey_others(
         self, chosen: list[Member], surveyed: Sequence[SurveyAnswer], request: LaunchRequest
     ) -> list[SurveyAnswer]:

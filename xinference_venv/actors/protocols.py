@@ -23,13 +23,16 @@ from xinference_venv.inventory.lease import ReleaseReport, WorkerLease
 from xinference_venv.inventory.packages import EnvironmentPackages
 from xinference_venv.inventory.replicas import LockSource
 from xinference_venv.inventory.reports import (
+    BundlePart,
     CollectionReport,
     DiskUsage,
+    ExportProgress,
     JobReport,
     JobSummary,
     LaunchPlan,
     LockAnswer,
     Participants,
+    PartReceived,
     RemovalReport,
     Survey,
     VerifiedEnvironment,
@@ -39,6 +42,7 @@ from xinference_venv.observability.cluster_measures import ClusterMeasures, Work
 from xinference_venv.observability.history import History
 from xinference_venv.planning.catalog import ListedModel
 from xinference_venv.planning.host import Interpreter
+from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.relay import Neighbour, WheelFile, WheelPart
 from xinference_venv.planning.remote_question import HostQuestion
@@ -73,6 +77,26 @@ class SupervisorProtocol(Protocol):
     async def list_jobs(self, worker: str | None = None) -> Gathered[JobSummary]: ...
 
     async def plan(self, request: LaunchRequest, worker: str | None = None) -> LaunchPlan: ...
+
+    # Bundles: environments as files
+
+    async def export_bundle(
+        self, worker_address: str, export_id: str, key: EnvKey, timeout: float
+    ) -> ExportProgress: ...
+
+    async def read_bundle(self, worker_address: str, export_id: str, offset: int) -> BundlePart: ...
+
+    async def end_export(self, worker_address: str, export_id: str) -> None: ...
+
+    async def choose_workers(self, workers: tuple[str, ...]) -> tuple[str, ...]: ...
+
+    async def receive_bundle(
+        self, import_id: str, offset: int, data: bytes, *, workers: tuple[str, ...]
+    ) -> tuple[PartReceived, ...]: ...
+
+    async def import_bundle(self, import_id: str, *, workers: tuple[str, ...]) -> str: ...
+
+    async def end_import(self, import_id: str, *, workers: tuple[str, ...]) -> None: ...
 
     # Leases
 
@@ -179,6 +203,28 @@ class WorkerProtocol(Protocol):
     async def list_jobs(self) -> tuple[JobSummary, ...]: ...
 
     async def plan(self, request: LaunchRequest) -> LaunchPlan: ...
+
+    # Bundles: environments as files
+
+    async def export_bundle(
+        self, export_id: str, key: EnvKey, timeout: float
+    ) -> ExportProgress: ...
+
+    async def read_bundle(self, export_id: str, offset: int) -> BundlePart: ...
+
+    async def end_export(self, export_id: str) -> None: ...
+
+    async def receive_bundle(self, import_id: str, offset: int, data: bytes) -> None: ...
+
+    async def import_bundle(
+        self,
+        import_id: str,
+        *,
+        job_id: str | None = None,
+        participants: Participants | None = None,
+    ) -> str: ...
+
+    async def end_import(self, import_id: str) -> None: ...
 
     # Leases
 

@@ -29,17 +29,21 @@ from xinference_venv.inventory.cluster_state import (
     WorkerStatus,
 )
 from xinference_venv.inventory.environments import Environments, WorkerSkippedItem, differing
+from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.job_log import LogPart, WholeLog
 from xinference_venv.inventory.lease import Holder, ReleaseReport, WorkerLease
 from xinference_venv.inventory.packages import EnvironmentPackages
 from xinference_venv.inventory.replicas import Replica
 from xinference_venv.inventory.reports import (
+    BundlePart,
     CollectionReport,
     DiskUsage,
+    ExportProgress,
     JobReport,
     JobSummary,
     LaunchPlan,
+    PartReceived,
     RemovalReport,
     VerifiedEnvironment,
 )
@@ -48,12 +52,15 @@ from xinference_venv.observability.cluster_measures import ClusterMeasures, Work
 from xinference_venv.observability.history import ClusterHistory, History
 from xinference_venv.planning.catalog import ListedModel
 from xinference_venv.planning.host import Interpreter
+from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.relay import Neighbour, WheelFile
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.sentences import sentence
 from xinference_venv.service.collect_metrics import measures_of_supervisor
 
 _PLAN_SECONDS = 3600.0
+# The first part of a bundle is held against the host, whose interpreter may have to be asked.
+_PART_SECONDS = 120.0
 # For a call that may read every file of every environment, or rebuild some.
 _MAINTENANCE_SECONDS = 3600.0
 # Prometheus waits ten seconds for all of it.
@@ -188,6 +195,67 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
     async def plan(self, request: LaunchRequest, worker: str | None = None) -> LaunchPlan:
         """What a launch would do on a worker, resolved and not built."""
         return await self._any(worker, deadline=_PLAN_SECONDS).plan(request)
+
+    # Bundles: environments as files
+
+    async def export_bundle(
+        self, worker_address: str, export_id: str, key: EnvKey, timeout: float
+    ) -> ExportProgress:
+        """Let a worker put the bundle of an environment together; how far it is.
+
+        Ask again with the same id until it has a size; see `WorkerService.export_bundle`.
+        """
+        worker = self._workers.at(worker_address, deadline=timeout + ASK_SECONDS)
+        return await worker.export_bundle(export_id, key, timeout)
+
+    async def read_bundle(self, worker_address: str, export_id: str, offset: int) -> BundlePart:
+        """The bytes of a worker's bundle from an offset on; none at its end."""
+        return await self._workers.at(worker_address).read_bundle(export_id, offset)
+
+    async def end_export(self, worker_address: str, export_id: str) -> None:
+        """Let a worker delete what lies on its disk of a bundle that was read."""
+        await self._workers.at(worker_address).end_export(export_id)
+
+    async def choose_workers(self, workers: tuple[str, ...]) -> tuple[str, ...]:
+        """The addresses of the named workers (each an IP, which means all on it, or an address);
+        without any name those of all that a launch may choose. Raises `NotFound`.
+        """
+        chosen = self._workers.cluster.choose(list(workers), None, now())
+        return tuple(each.registration.address for each in chosen)
+
+    async def receive_bundle(
+        self, import_id: str, offset: int, data: bytes, *, workers: tuple[str, ...]
+    ) -> tuple[PartReceived, ...]:
+        """Hand the next part of a bundle on to workers; how each of them took it."""
+
+        async def send(address: str) -> PartReceived:
+            try:
+                worker = self._workers.at(address, deadline=_PART_SECONDS)
+                await worker.receive_bundle(import_id, offset, data)
+            except VirtualEnvError as error:
+                return PartReceived(worker_address=address, error=Failure.of(error))
+            return PartReceived(worker_address=address, error=None)
+
+        return tuple(await asyncio.gather(*map(send, workers)))
+
+    async def import_bundle(self, import_id: str, *, workers: tuple[str, ...]) -> str:
+        """Start the launch of a bundle that has come to these workers; returns its id at once.
+
+        It is ready when one of them is: all of them end.
+        """
+        cluster = self._workers.cluster
+        members = [member for each in workers for member in cluster.select(each)]
+        return await self._launches.import_bundle(import_id, members)
+
+    async def end_import(self, import_id: str, *, workers: tuple[str, ...]) -> None:
+        """Let workers delete what came of a bundle that does not come whole."""
+
+        async def end(address: str) -> None:
+            # One that is away deletes it by itself.
+            with suppress(VirtualEnvError):
+                await self._workers.at(address).end_import(import_id)
+
+        await asyncio.gather(*map(end, workers))
 
     # Leases
 

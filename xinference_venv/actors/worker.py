@@ -32,8 +32,10 @@ from xinference_venv.inventory.lease import ReleaseReport, WorkerLease
 from xinference_venv.inventory.packages import EnvironmentPackages
 from xinference_venv.inventory.replicas import LockSource
 from xinference_venv.inventory.reports import (
+    BundlePart,
     CollectionReport,
     DiskUsage,
+    ExportProgress,
     JobReport,
     JobSummary,
     LaunchPlan,
@@ -48,6 +50,7 @@ from xinference_venv.observability.cluster_measures import WorkerMeasures
 from xinference_venv.observability.logging import context_about
 from xinference_venv.planning.catalog import ListedModel
 from xinference_venv.planning.host import Interpreter
+from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.relay import WheelFile, WheelPart
 from xinference_venv.planning.remote_question import HostQuestion
@@ -137,6 +140,40 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
     async def list_jobs(self) -> tuple[JobSummary, ...]:
         """The jobs that run or ended not long ago, the newest first."""
         return await self._service.list_jobs()
+
+    # Bundles: environments as files
+
+    async def export_bundle(self, export_id: str, key: EnvKey, timeout: float) -> ExportProgress:
+        """Put the bundle of an environment together; see `WorkerService.export_bundle`."""
+        return await self._service.export_bundle(export_id, key, timeout)
+
+    async def read_bundle(self, export_id: str, offset: int) -> BundlePart:
+        """The bytes of a bundle from an offset on; none at its end."""
+        return await self._service.read_bundle(export_id, offset)
+
+    async def end_export(self, export_id: str) -> None:
+        """Delete what lies on the disk of a bundle that was read."""
+        await self._service.end_export(export_id)
+
+    async def receive_bundle(self, import_id: str, offset: int, data: bytes) -> None:
+        """Take the next part of a bundle; see `BundleImports.receive`."""
+        await self._service.receive_bundle(import_id, offset, data)
+
+    async def import_bundle(
+        self,
+        import_id: str,
+        *,
+        job_id: str | None = None,
+        participants: Participants | None = None,
+    ) -> str:
+        """Start to make the environment of a bundle that has come; returns the job's id."""
+        return await self._service.import_bundle(
+            import_id, job_id=job_id, participants=participants
+        )
+
+    async def end_import(self, import_id: str) -> None:
+        """Delete what came of a bundle that does not come whole."""
+        await self._service.end_import(import_id)
 
     # Leases
 

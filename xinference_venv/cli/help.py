@@ -136,6 +136,7 @@ COMMANDS: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("remove", "remove:remove"),
         ("models", "models:models"),
     ),
+    "To other clusters": (("export", "bundles:export"), ("import", "bundles:import_")),
     "What runs": (
         ("exec", "inside:exec_"),
         ("jobs", "jobs:jobs"),

@@ -97,7 +97,7 @@ def prefetch(
             workers=workers,
             count=count,
             require=require,
-            watching=nullcontext(_show_nothing) if unseen else following(open_console(stderr=True)),
+            watching=nullcontext(show_nothing) if unseen else following(open_console(stderr=True)),
         )
     )
     return show(
@@ -108,7 +108,7 @@ def prefetch(
     )
 
 
-def _show_nothing(event: JobEvent, model: str = "") -> None:
+def show_nothing(event: JobEvent, model: str = "") -> None:
     """For who reads a document, or wants to hear nothing."""
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from xinference_venv._util.records import Record
 from xinference_venv.cli.render.documents import (
+    Exported,
     Failed,
     Launched,
     LaunchedOnWorkers,
@@ -57,6 +58,8 @@ DOCUMENTS: Mapping[str, _Document] = {
     "launch-supervisor": _Document(record=LaunchedOnWorkers),
     "launch-dry-run": _Document(record=ExplainedPlan),
     "prefetch": _Document(record=PrefetchOutcome, perhaps=Failed),
+    "export": _Document(record=Exported),
+    "import": _Document(record=LaunchedOnWorkers, perhaps=Failed),
     "list": _Document(record=Environments),
     "packages": _Document(record=Gathered[EnvironmentPackages]),
     "show": _Document(record=Gathered[EnvironmentPackages]),

@@ -160,7 +160,32 @@ class Participants(Record, name="participants of a launch"):
     require: int = 1
 
 
-# Leases and logs
+# Bundles
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportProgress(Record, name="progress of an export"):
+    """How far a bundle is that a worker puts together: `size` in bytes once it can be read."""
+
+    size: int | None
+    message: str
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BundlePart(Record, name="part of a bundle"):
+    """Bytes of a bundle; none at its end."""
+
+    data: bytes = b""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartReceived(Record, name="received part of a bundle"):
+    """Whether a worker took a part of a bundle: with an error it has nothing of the bundle left."""
+
+    worker_address: str
+    error: Failure | None
 
 
 # Disk

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -97,6 +97,8 @@ class Assembly:
     say: ReportProgress
     note: Callable[[str], None]
     fetcher: WheelFetcher | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    """The paths of wheels that are here, by package."""
 
     def builder(self, folder: Path, env: Path) -> Builder:
         """What installs into the environment at `env`; `folder` is for its scratch files."""
@@ -175,6 +177,7 @@ class Assembly:
             say=self.say,
             note=self.note,
             fetcher=self.fetcher,
+            files=self.files,
         )
         packages = await in_phase(Phase.INSTALLING, unpacking.packages_for(lock, folder))
         self.say(

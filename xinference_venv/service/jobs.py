@@ -12,7 +12,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -29,6 +29,7 @@ from xinference_venv.observability import metrics
 from xinference_venv.observability.logging import context_about
 from xinference_venv.observability.metrics import Source
 from xinference_venv.observability.registry import MetricRegistry
+from xinference_venv.planning.bundle import Bundle
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.spec import EnvSpec
@@ -60,6 +61,14 @@ async def no_lock_elsewhere(_: Callable[[str], None]) -> EnvLock | None:
     return None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BundleFiles:
+    """A bundle that came to this host; `paths` are those of its wheels, by package."""
+
+    bundle: Bundle
+    paths: Mapping[str, str]
+
+
 @dataclass(kw_only=True, eq=False)
 class Job:
     """One caller's job; `logged` when it is part of a build, whose log is its log.
@@ -84,6 +93,8 @@ class Job:
     """Who wants it, by name."""
     background: bool = False
     """Whether it comes after all others: its caller brings something ahead of need."""
+    bundle: BundleFiles | None = None
+    """What it is made of when it is an import."""
     of_cluster: bool = False
     """Whether its id was given, for the jobs of one launch on other workers have it too."""
     cleared: asyncio.Event = field(default_factory=asyncio.Event)
@@ -175,6 +186,8 @@ class Build:
     jobs: list[Job] = field(default_factory=list)
     task: asyncio.Task[Any] | None = None
     priority: Priority = field(default_factory=Priority)
+    files: Mapping[str, str] = field(default_factory=dict)
+    """The paths of wheels that are here, by package: nothing of them is fetched."""
     _said: str = ""
 
     def say(self, phase: Phase, message: str, **progress: int | None) -> None:

@@ -34,6 +34,7 @@ from xinference_venv.inventory.reports import LaunchPlan
 from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.observability.waiting import counted_waiting
 from xinference_venv.planning.allowed_sources import AllowedSources, allowed_hosts, place_of
+from xinference_venv.planning.bundle import lock_for
 from xinference_venv.planning.catalog import Catalog, ModelEntry
 from xinference_venv.planning.host import HostFacts, Interpreter
 from xinference_venv.planning.key import EnvKey
@@ -42,6 +43,7 @@ from xinference_venv.planning.pip_config import PipConfig
 from xinference_venv.planning.remote_question import HostQuestion
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.requirements import Origin
+from xinference_venv.planning.source_builds import build_digest, origins_of
 from xinference_venv.planning.sources import check_launch_find_links
 from xinference_venv.planning.spec import (
     EnvSpec,
@@ -56,6 +58,7 @@ from xinference_venv.service.host_facts import HostFactsReader
 from xinference_venv.service.jobs import (
     AskLock,
     Build,
+    BundleFiles,
     Job,
     JobRegistry,
     no_lock_elsewhere,
@@ -123,16 +126,19 @@ class LaunchService:
         ask: AskLock = no_lock_elsewhere,
         background: bool = False,
         asked_by: str | None = None,
+        bundle: BundleFiles | None = None,
     ) -> Job:
         """Start a job; `ask` may find a lock elsewhere when there is none here.
 
-        One in the `background` comes after all others. `asked_by` names who wants it.
+        One in the `background` comes after all others, one of a `bundle` takes its lock and
+        wheels. `asked_by` names who wants it.
         """
         job = self.registry.open(request, job_id)
         job.ask = ask
         job.carry_out = partial(self._carry_out, job)
         job.background = background
         job.asked_by = asked_by
+        job.bundle = bundle
         job.say(Phase.QUEUED, sentence("queued for {model_name}", model_name=request.model_name))
         job.task = start_job_task(job, self._run(job, given), self.measures, self.address)
         return job
@@ -344,7 +350,7 @@ class LaunchService:
 
         def plan(take: _Take) -> tuple[EnvSpec | None, PreparedEnvironment | None]:
             spec = self._plan(request, host, interpreter)
-            if spec is None or given is not None or request.refresh:
+            if spec is None or given is not None or job.bundle is not None or request.refresh:
                 return spec, None
             return spec, self._existing(job, self.preparation(spec, host, None), take)
 
@@ -352,7 +358,24 @@ class LaunchService:
         spec, existing = await self._in_thread(job, plan)
         if spec is None:
             return self._host_itself(host)
+        if job.bundle is not None:
+            given = await BUILDING.finish(self._unbundle, job.bundle, spec, host)
         return existing or await self._built(job, spec, host, given)
+
+    def _unbundle(self, came: BundleFiles, spec: EnvSpec, host: HostFacts) -> EnvLock:
+        """The lock of a bundle for this host; wheels that were built for it are kept as if they
+        were built here.
+        """
+        lock = lock_for(came.bundle, spec, host)
+        for name, origin in origins_of(lock).items():
+            build = build_digest(
+                origin,
+                lock,
+                isolated=not spec.sources.no_build_isolation,
+                build_constraints=spec.build_constraints,
+            )
+            self.store.wheels.keep(Path(came.paths[name]), build)
+        return lock
 
     def _existing(
         self, job: Job, preparation: Preparation, take: _Take
@@ -615,6 +638,7 @@ class LaunchService:
             build=build,
             measures=self.measures,
             fetcher=self.fetcher,
+            files={} if build is None else build.files,
             planner=None if request is None else self.planner,
             request=request,
         )
@@ -625,6 +649,7 @@ class LaunchService:
             request=job.request,
             log=BuildLog.of(self.store, spec.key, job.job_id, job.asked_by),
             priority=Priority(background=job.background),
+            files={} if job.bundle is None else job.bundle.paths,
         )
 
 

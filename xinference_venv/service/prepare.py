@@ -96,6 +96,8 @@ class Preparation:
     build: Build | None = None
     measures: MetricRegistry = field(default_factory=MetricRegistry)
     fetcher: WheelFetcher | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    """The paths of wheels that are here, by package: nothing of them is fetched."""
     planner: RemotePlanner | None = None
     """What lets another worker resolve where the indexes can't be reached."""
     request: LaunchRequest | None = None
@@ -130,6 +132,7 @@ class Preparation:
             say=self.say,
             note=self.note,
             fetcher=self.fetcher,
+            files=self.files,
         )
 
     def known(self) -> KeyRecord | None:

@@ -57,13 +57,18 @@ class Unpacking:
     note: Callable[[str], None]
     fetcher: WheelFetcher | None = None
     """What gets wheels through other workers; None without any."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """The paths of wheels that are here, by package: nothing of them is fetched."""
     was_cached: bool = field(default=True, init=False)
     fetched_bytes: int = field(default=0, init=False)
     linked_bytes: int = field(default=0, init=False)
     copied_bytes: int = field(default=0, init=False)
     _links: bool = field(default=True, init=False)
-    _files: dict[str, str] = field(default_factory=dict, init=False)
-    """The paths of what came through other workers, by name."""
+    _files: dict[str, str] = field(init=False)
+    """The same, and of what came through other workers."""
+
+    def __post_init__(self) -> None:
+        self._files = dict(self.files)
 
     async def packages_for(self, lock: EnvLock, folder: Path) -> tuple[PackageRecord, ...]:
         """The package of each entry of a lock; the build at `folder` keeps them as it runs.
@@ -106,6 +111,7 @@ class Unpacking:
         )
         placed = with_places(lock, str(self.store.layout.wheels))
         progress = InstallProgress(total=total, sizes=sizes)
+        progress.came(self._files)
         damaged: list[str] = []
         while True:
             sound = tuple(each for each in placed.packages if each["name"] not in damaged)
@@ -186,7 +192,9 @@ class Unpacking:
         await builder.make_empty()
         if number == 0:
             # uv is asked over the empty environment what its cache lacks.
-            self._links = await check_free_space(lock, builder, self.store.layout.root)
+            self._links = await check_free_space(
+                with_files(lock, self._files), builder, self.store.layout.root
+            )
             await self._relay(lock, builder, progress)
         await self._install(lock, builder, on_line, on_received, progress)
         wanted = {package["name"]: keys[package["name"]] for package in lock.packages}

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
+from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
@@ -53,6 +54,7 @@ _BLOCK = 1 << 18
 # An index that does not have it answers so. The page of all projects may take it long.
 ANY_PROJECT = "pip"
 _AT_ONCE = 4
+_COUNTED_SECONDS = 0.2
 _ATTEMPTS = 3
 _READ_SECONDS = 30.0
 _MOST_SECONDS = 60.0
@@ -211,6 +213,30 @@ class WheelRelay:
         self.measures.add(metrics.RELAYED, by=len(data))
         return WheelPart(data=data, size=size, fetched=size)
 
+    async def fetch_to(self, wheel: WheelFile, path: Path, received: Callable[[int], None]) -> None:
+        """Fetch a wheel of a lock of this host to a file; `received` hears how many bytes came.
+
+        Its hash is for the caller. Raises `NotFound` when it can't be fetched.
+        """
+        fetch = _Fetch()
+
+        def bring() -> None:
+            with path.open("xb+") as file:
+                self._download(wheel, fetch, file, wheel.size or free_bytes(path.parent))
+
+        async def count() -> None:
+            while True:
+                await asyncio.sleep(_COUNTED_SECONDS)
+                received(fetch.fetched)
+
+        async with self._slots:
+            counting = asyncio.create_task(count())
+            try:
+                await asyncio.to_thread(bring)
+            finally:
+                fetch.stopped.set()
+                await cancel(counting)
+
     async def stop(self) -> None:
         """End what is being fetched."""
         tasks = [each.task for each in self._fetches.values() if each.task is not None]
@@ -260,23 +286,27 @@ class WheelRelay:
                     file_name=wheel.file_name,
                 )
             )
-        place = self.reachable.place_of(wheel)
         with self.wheels.adding(wheel.sha256) as file:
-            for attempt in range(1, _ATTEMPTS + 1):
-                try:
-                    _download(place, self.reachable.environment, file, fetch, wheel.size or most)
-                    return
-                except (OSError, HTTPException, ValueError) as error:
-                    refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
-                    if fetch.stopped.is_set() or refused or attempt == _ATTEMPTS:
-                        words = redact_text(str(error), secrets_of([place.url]))[:200]
-                        raise NotFound(
-                            sentence(
-                                "{url} can't be fetched here: {words}",
-                                url=redact_url(wheel.url),
-                                words=words,
-                            )
-                        ) from None
+            self._download(wheel, fetch, file, wheel.size or most)
+
+    def _download(self, wheel: WheelFile, fetch: _Fetch, file: BinaryIO, most: int) -> None:
+        """Write a wheel of `most` bytes at most, in some attempts; raises `NotFound`."""
+        place = self.reachable.place_of(wheel)
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                _download(place, self.reachable.environment, file, fetch, most)
+                return
+            except (OSError, HTTPException, ValueError) as error:
+                refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
+                if fetch.stopped.is_set() or refused or attempt == _ATTEMPTS:
+                    words = redact_text(str(error), secrets_of([place.url]))[:200]
+                    raise NotFound(
+                        sentence(
+                            "{url} can't be fetched here: {words}",
+                            url=redact_url(wheel.url),
+                            words=words,
+                        )
+                    ) from None
 
 
 _HOW_TO_ALLOW = sentence("XINFERENCE_VIRTUAL_ENV_RELAY is off there")

@@ -27,8 +27,10 @@ from xinference_venv.inventory.lease import ReleaseReport, WorkerLease
 from xinference_venv.inventory.packages import EnvironmentPackages
 from xinference_venv.inventory.reports import (
     NOT_LOOKED_AT,
+    BundlePart,
     CollectionReport,
     DiskUsage,
+    ExportProgress,
     JobReport,
     JobSummary,
     LaunchPlan,
@@ -43,11 +45,14 @@ from xinference_venv.observability.cluster_measures import WorkerMeasures
 from xinference_venv.observability.logging import context_about
 from xinference_venv.planning.catalog import ListedModel
 from xinference_venv.planning.host import Interpreter
+from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.relay import WheelFile, WheelPart
 from xinference_venv.planning.remote_question import HostQuestion
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.sentences import sentence
+from xinference_venv.service.bundle_export import BundleExports
+from xinference_venv.service.bundle_import import BundleImports
 from xinference_venv.service.bytecode_compiler import BytecodeCompiler
 from xinference_venv.service.collect_metrics import measures_of_worker
 from xinference_venv.service.garbage_collector import GarbageCollector
@@ -109,6 +114,8 @@ class WorkerService:
             reachable=self._reachable,
             measures=self._launches.measures,
         )
+        self._exports = BundleExports(launches=self._launches, relay=self._relay)
+        self._imports = BundleImports(launches=self._launches)
         self._sharing = LockSharing(launches=self._launches)
         self._integrity = IntegrityChecker(store=store, launches=self._launches)
         policy = EvictionPolicy(max_bytes=settings.max_bytes, older_than=settings.max_unused)
@@ -131,6 +138,8 @@ class WorkerService:
     async def stop(self) -> None:
         """Cancel every job and wait until its uv has ended."""
         await self._launches.stop()
+        await self._exports.stop()
+        await self._imports.stop()
         await self._relay.stop()
         await self._sharing.stop()
         await self._integrity.stop()
@@ -214,6 +223,40 @@ class WorkerService:
         """The jobs that run or ended not long ago, the newest first."""
         jobs = reversed(self._launches.registry.jobs.values())
         return tuple(job.describe(self.address) for job in jobs)
+
+    # Bundles: environments as files
+
+    async def export_bundle(self, export_id: str, key: EnvKey, timeout: float) -> ExportProgress:
+        """Put the bundle of an environment together; see `BundleExports.prepare`."""
+        return await self._exports.prepare(export_id, key, timeout)
+
+    async def read_bundle(self, export_id: str, offset: int) -> BundlePart:
+        """The bytes of a bundle from an offset on; none at its end."""
+        return BundlePart(data=await self._exports.read(export_id, offset))
+
+    async def end_export(self, export_id: str) -> None:
+        """Delete what lies on the disk of a bundle that was read."""
+        await self._exports.end(export_id)
+
+    async def receive_bundle(self, import_id: str, offset: int, data: bytes) -> None:
+        """Take the next part of a bundle; see `BundleImports.receive`."""
+        await self._imports.receive(import_id, offset, data)
+
+    async def import_bundle(
+        self,
+        import_id: str,
+        *,
+        job_id: str | None = None,
+        participants: Participants | None = None,
+    ) -> str:
+        """Start to make the environment of a bundle that has come; returns the job's id."""
+        job = await self._imports.launch(import_id, job_id)
+        job.participants = participants or Participants()
+        return job.job_id
+
+    async def end_import(self, import_id: str) -> None:
+        """Delete what came of a bundle that does not come whole."""
+        await self._imports.end(import_id)
 
     # Leases
 

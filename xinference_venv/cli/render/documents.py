@@ -82,6 +82,19 @@ class LaunchedOnWorkers(Record, name="launch on a cluster"):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Exported(Record, name="export"):
+    """A bundle that was written: of which environment, how many wheels, and the file's sha256."""
+
+    file: str
+    model_name: str
+    model_engine: str | None
+    worker_address: str
+    packages: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Watched(Record, name="watched change"):
     """One change, on a line of its own; `at` is when it was seen, in seconds since the epoch."""
 

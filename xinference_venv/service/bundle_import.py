@@ -1,0 +1,169 @@
+"""Bundles that come to this host part by part, and become environments without any index.
+
+Comes in: the bytes of a bundle (see `planning.bundle`), in order. Comes out: a job that makes its
+environment of its lock and its wheels. All is checked as it comes: nothing of a bundle that is
+wrong, or does not fit here, is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xinference_venv._util.disk_threads import BUILDING
+from xinference_venv._util.humanize import quoted, size_text
+from xinference_venv._util.tasks import finish_in_thread
+from xinference_venv.errors import InvalidInput, NotFound, StoreError
+from xinference_venv.planning.bundle import PYLOCK, Bundle, BundleReader, lock_for
+from xinference_venv.service.jobs import BundleFiles, Job
+from xinference_venv.service.launch_service import LaunchService
+from xinference_venv.store.host_files import free_bytes
+
+# So long it is waited for the next part.
+_IDLE_SECONDS = 600.0
+_ID = re.compile("[0-9a-f]{32}")
+_MOST_AT_ONCE = 8
+
+
+@dataclass(kw_only=True)
+class _Import:
+    """A bundle that is on its way; its wheels lie in `folder`."""
+
+    folder: Path
+    reader: BundleReader = field(default_factory=BundleReader)
+    received: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    expiry: asyncio.TimerHandle | None = None
+
+
+@dataclass(kw_only=True)
+class BundleImports:
+    """The bundles that come to a worker."""
+
+    launches: LaunchService
+    _running: dict[str, _Import] = field(default_factory=dict, init=False)
+    _watching: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+
+    async def receive(self, import_id: str, offset: int, data: bytes) -> None:
+        """Take the next part of a bundle; the one at offset 0 begins it.
+
+        A part that was taken before is taken for one that is sent again. After any error nothing
+        of the bundle is left. Raises `InvalidInput` for what is no bundle or does not fit here,
+        `VerificationFailed` for a wrong hash, `StoreError` where it has no room.
+        """
+        if not _ID.fullmatch(import_id):
+            raise InvalidInput(
+                f"invalid id of an import {quoted(import_id)}",
+                {"hint": "allowed are 32 hexadecimal digits"},
+            )
+        incoming = self._running.get(import_id)
+        if incoming is None:
+            incoming = await self._begin(import_id, offset)
+        try:
+            async with incoming.turn:
+                if offset + len(data) <= incoming.received and data:
+                    return
+                if offset != incoming.received:
+                    raise InvalidInput(f"{incoming.received} bytes came, and {offset} come next")
+                was_known = incoming.reader.bundle is not None
+                await BUILDING.run(self._take, incoming, data)
+                incoming.received += len(data)
+                if incoming.reader.bundle is not None and not was_known:
+                    await self._check(incoming.reader.bundle)
+        except BaseException:
+            await self.end(import_id)
+            raise
+        self._expire_later(import_id, incoming)
+
+    async def launch(self, import_id: str, job_id: str | None) -> Job:
+        """Start to make the environment of a bundle that is here whole; raises `InvalidInput`."""
+        incoming = self._running.get(import_id)
+        if incoming is None:
+            raise NotFound(
+                f"there is no bundle {import_id!r}",
+                {"hint": "its import was interrupted: import it again"},
+            )
+        try:
+            bundle = incoming.reader.check_whole()
+            files = {name: str(incoming.folder / file.path) for name, file in bundle.wheels.items()}
+            job = self.launches.start(
+                bundle.request,
+                None,
+                job_id=job_id,
+                bundle=BundleFiles(bundle=bundle, paths=files),
+            )
+        except BaseException:
+            await self.end(import_id)
+            raise
+        if incoming.expiry is not None:
+            incoming.expiry.cancel()
+        assert job.task is not None
+        watching = asyncio.create_task(self._end_after(import_id, job.task))
+        self._watching.add(watching)
+        watching.add_done_callback(self._watching.discard)
+        return job
+
+    async def end(self, import_id: str) -> None:
+        """Delete what came of a bundle; one that is gone is fine."""
+        incoming = self._running.pop(import_id, None)
+        if incoming is None:
+            return
+        if incoming.expiry is not None:
+            incoming.expiry.cancel()
+        store = self.launches.store
+        left = await finish_in_thread(store.trash_staging_folder, incoming.folder.name)
+        await BUILDING.finish(store.delete_trashed, left)
+
+    async def stop(self) -> None:
+        """Delete all that came; their jobs have ended."""
+        await asyncio.gather(*map(self.end, [*self._running]))
+        await asyncio.gather(*self._watching, return_exceptions=True)
+
+    async def _begin(self, import_id: str, offset: int) -> _Import:
+        if offset:
+            raise NotFound(
+                f"there is no bundle {import_id!r}",
+                {"hint": "its import was interrupted: import it again"},
+            )
+        if len(self._running) >= _MOST_AT_ONCE:
+            raise InvalidInput(f"{_MOST_AT_ONCE} bundles come to this worker already")
+        folder = await finish_in_thread(self.launches.store.make_staging_folder, "import")
+        incoming = self._running[import_id] = _Import(folder=folder)
+        return incoming
+
+    def _take(self, incoming: _Import, data: bytes) -> None:
+        """Write what a part holds; blocks."""
+        disk = self.launches.store.disk
+        for path, part in incoming.reader.feed(data):
+            if path == PYLOCK:
+                continue
+            target = incoming.folder / path
+            if not target.exists():
+                disk.write(target, b"", durable=False)
+            disk.append(target, part)
+
+    async def _check(self, bundle: Bundle) -> None:
+        """Raise what a launch would, before the wheels come."""
+        host, spec = await self.launches.specify(bundle.request, download=False)
+        if spec is not None:
+            lock_for(bundle, spec, host)
+        root = self.launches.store.layout.root
+        free = await asyncio.to_thread(free_bytes, root)
+        if bundle.size > free:
+            raise StoreError(
+                f"the bundle has {size_text(bundle.size)}, and {size_text(free)} are free at {root}"
+            )
+
+    def _expire_later(self, import_id: str, incoming: _Import) -> None:
+        loop = asyncio.get_running_loop()
+        if incoming.expiry is not None:
+            incoming.expiry.cancel()
+        incoming.expiry = loop.call_later(
+            _IDLE_SECONDS, lambda: loop.create_task(self.end(import_id))
+        )
+
+    async def _end_after(self, import_id: str, task: asyncio.Task[None]) -> None:
+        await asyncio.wait([task])
+        await self.end(import_id)
