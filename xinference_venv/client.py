@@ -236,6 +236,7 @@ class Client:
         refused: dict[str, Replica] = {}
         taking = addresses
         offset = 0
+        is_over = False
         try:
             async for part in parts:
                 received = await self.supervisor.receive_bundle(
@@ -255,10 +256,11 @@ class Client:
                 report = await self._follow(await self._begun(beginning), on_event)
                 await self.release_all(report.workers)
                 made = report.workers
-        except BaseException:
-            with suppress(VirtualEnvError):
-                await asyncio.shield(self.supervisor.end_import(import_id, workers=taking))
-            raise
+            is_over = True
+        finally:
+            if not is_over:
+                with suppress(VirtualEnvError):
+                    await asyncio.shield(self.supervisor.end_import(import_id, workers=taking))
         replicas = (*made, *refused.values())
         ready = sum(each.phase is Phase.READY for each in replicas)
         needed = len(addresses) if require is None else require

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from uv import find_uv_bin
 
-from tests.index import black_hole
+from tests.index import black_hole, dead_port
 from tests.plain import lock_of
 from tests.scenarios.cluster import Cluster, Served, cluster
 from xinference_venv.errors import InvalidInput, NotFound, VerificationFailed
@@ -179,6 +179,26 @@ async def test_a_worker_whose_settings_ask_for_something_else_is_sent_no_wheel(
     ]
     _, error = await _import(production, await _export(staging, "glow"), require=2)
     assert error is None
+
+
+async def test_a_worker_without_a_route_exports_what_another_one_can_fetch(
+    tmp_path: Path,
+) -> None:
+    async with cluster(tmp_path / "one-route", []) as running:
+        named = {"PIP_INDEX_URL": running.index.url}
+        await running.add("127.0.0.2", UV_CACHE_DIR=str(tmp_path / "cache-2"), **named)
+        cut_off = await running.add(
+            "127.0.0.3",
+            UV_CACHE_DIR=str(tmp_path / "cache-3"),
+            http_proxy=f"http://127.0.0.1:{dead_port()}",
+            **named,
+        )
+        block = {"packages": ["lantern"]}
+        request = LaunchRequest.from_dict({"model_name": "glow", "virtualenv": block})
+        await running.launch(request, workers=[cut_off.address])
+        bundle = await _export(running, "glow")
+    for name in ("lantern", "wick"):
+        assert (running.wheels / f"{name}-1.0-py3-none-any.whl").read_bytes() in bundle
 
 
 async def test_what_is_not_there_can_not_be_exported(staging: Cluster) -> None:

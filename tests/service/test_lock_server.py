@@ -13,7 +13,8 @@ import pytest_asyncio
 from tests import fakes
 from tests.index import Index
 from tests.wheels import build_wheel
-from xinference_venv.errors import NotFound, ResolutionFailed
+from xinference_venv.errors import NotFound, PythonNotFound, ResolutionFailed
+from xinference_venv.inventory.reports import Survey
 from xinference_venv.planning.lock import Role
 from xinference_venv.planning.remote_question import HostQuestion
 from xinference_venv.planning.request import LaunchRequest
@@ -90,6 +91,16 @@ async def test_what_may_not_serve_there_is_not_taken(helper: Helper) -> None:
     lock = await helper.sharing.for_host(question, 60.0)
     assert lock is not None
     assert lock.installed == {"lamp": "1.0", "wick": "1.0"}
+
+
+async def test_a_survey_neither_downloads_a_python_nor_waits_for_one(helper: Helper) -> None:
+    launches = helper.launches
+    request = replace(helper.question.request, python_version="3.99")
+    may = replace(launches, settings=replace(launches.settings, python_downloads=True))
+    survey = await LockSharing(launches=may).survey(request)
+    assert survey == Survey(group=None, ready=False)
+    with pytest.raises(PythonNotFound):
+        await helper.sharing.survey(request)
 
 
 async def test_it_is_waited_for_no_longer_than_asked(helper: Helper, index: Index) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -48,7 +49,7 @@ from xinference_venv.planning.bundle import (
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.pylock import file_name_of
-from xinference_venv.planning.relay import is_wheel, wheels_of
+from xinference_venv.planning.relay import WheelFile, is_wheel, wheels_of
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.source_builds import built_hashes
 from xinference_venv.planning.spec import EnvSpec
@@ -59,6 +60,9 @@ from xinference_venv.store.visit import open_regular
 # So long a bundle is kept for who has not read it to its end.
 _IDLE_SECONDS = 600.0
 _MOST_SECONDS = 30.0
+_MOST_AT_ONCE = 8
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -95,6 +99,8 @@ class BundleExports:
         """
         export = self._running.get(export_id)
         if export is None:
+            if len(self._running) >= _MOST_AT_ONCE:
+                raise InvalidInput(f"{_MOST_AT_ONCE} bundles are read from this worker already")
             export = self._running[export_id] = _Export(message=f"reading the lock of {key}")
             export.task = asyncio.create_task(self._gather(export, key))
         self._expire_later(export_id, export)
@@ -227,7 +233,7 @@ class BundleExports:
                 here = await asyncio.to_thread(self._at_hand, table, built.get(name), target)
                 if not here and name in remote:
                     export.message = f"fetching {file_name}"
-                    await self.relay.fetch_to(remote[name], target, partial(received, name))
+                    await self._fetch(remote[name], target, partial(received, name))
                 elif not here:
                     raise NotFound("its file is not there any more")
                 await BUILDING.run(_check_hash, target, sha256_of(package))
@@ -244,6 +250,22 @@ class BundleExports:
                 {"hint": "export it on a host that reaches the index"},
             )
         return found
+
+    async def _fetch(self, wheel: WheelFile, target: Path, received: Callable[[int], None]) -> None:
+        """Fetch a wheel from where the lock says, or through a worker that reaches that."""
+        fetcher = self.launches.fetcher
+        if fetcher is None or await self.relay.reachable.wheel(wheel):
+            await self.relay.fetch_to(wheel, target, received)
+            return
+        came = await fetcher.fetch(
+            {wheel.file_name: wheel},
+            target.parent / "relayed",
+            report=lambda _, done: received(done),
+            note=_log.info,
+        )
+        if not came:
+            raise NotFound(f"{wheel.file_name} can't be fetched here, nor by another worker")
+        await asyncio.to_thread(came[wheel.file_name].replace, target)
 
     def _at_hand(self, table: Mapping[str, Any], built: str | None, target: Path) -> bool:
         """Put a wheel that is on this host at its place in the bundle; False where it is not."""

@@ -61,9 +61,11 @@ class BundleImports:
         incoming = self._running.get(import_id)
         if incoming is None:
             incoming = await self._begin(import_id, offset)
+        is_taken = False
         try:
             async with incoming.turn:
                 if offset + len(data) <= incoming.received and data:
+                    is_taken = True
                     return
                 if offset != incoming.received:
                     raise InvalidInput(f"{incoming.received} bytes came, and {offset} come next")
@@ -72,9 +74,10 @@ class BundleImports:
                 incoming.received += len(data)
                 if incoming.reader.bundle is not None and not was_known:
                     await self._check(incoming.reader.bundle)
-        except BaseException:
-            await self.end(import_id)
-            raise
+                is_taken = True
+        finally:
+            if not is_taken:
+                await self.end(import_id)
         self._expire_later(import_id, incoming)
 
     async def launch(self, import_id: str, job_id: str | None) -> Job:
@@ -85,6 +88,7 @@ class BundleImports:
                 f"there is no bundle {import_id!r}",
                 {"hint": "its import was interrupted: import it again"},
             )
+        has_begun = False
         try:
             bundle = incoming.reader.check_whole()
             files = {name: str(incoming.folder / file.path) for name, file in bundle.wheels.items()}
@@ -94,9 +98,10 @@ class BundleImports:
                 job_id=job_id,
                 bundle=BundleFiles(bundle=bundle, paths=files),
             )
-        except BaseException:
-            await self.end(import_id)
-            raise
+            has_begun = True
+        finally:
+            if not has_begun:
+                await self.end(import_id)
         if incoming.expiry is not None:
             incoming.expiry.cancel()
         assert job.task is not None
