@@ -60,6 +60,13 @@ def test_a_written_sentence_is_one_again_only_for_what_it_says() -> None:
         assert sentence_of(broken, "no disk") is None
 
 
+def test_sentences_in_each_other_without_end_are_none() -> None:
+    deep: object = {"id": "x", "values": {}}
+    for _ in range(900):
+        deep = {"id": "{a}", "values": {"a": deep}}
+    assert sentence_of(deep, "x") is None
+
+
 def test_an_error_keeps_its_sentences_on_every_way() -> None:
     error = InvalidInput(sentence("no {what}", what="disk"), {"hint": sentence("add one")})
     ways = [

@@ -17,6 +17,8 @@ Written: TypeAlias = dict[str, object]
 TEXTS: Final = "texts"
 """The key under which the sentences of a record or an error are written, by the key of each."""
 
+# So deep sentences may lie in each other; what comes from outside is read no further.
+_DEPTH = 32
 _PLACE = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 
 
@@ -68,13 +70,13 @@ def sentence_of(data: object, text: str) -> Sentence | None:
     return made if made is not None and made == text else None
 
 
-def _read(data: object) -> Sentence | None:
-    if not isinstance(data, Mapping) or not isinstance(pattern := data.get("id"), str):
+def _read(data: object, depth: int = _DEPTH) -> Sentence | None:
+    if not depth or not isinstance(data, Mapping) or not isinstance(pattern := data.get("id"), str):
         return None
     given = data.get("values")
     values: dict[str, str] = {}
     for name, each in (given if isinstance(given, Mapping) else {}).items():
-        value = each if isinstance(each, str) else _read(each)
+        value = each if isinstance(each, str) else _read(each, depth - 1)
         if value is None:
             return None
         values[str(name)] = value
