@@ -172,11 +172,8 @@ async def test_a_wheel_that_was_changed_and_mended_is_installed(
 async def test_an_index_that_never_answers_ends_the_launch_at_its_deadline(
     environ: dict[str, str], index: Index, layout: StorePaths
 ) -> None:
-    environ["XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT"] = str(DEADLINE_SECONDS)
-    async with local_client(environ) as client:
-        # What is known of the interpreter after this launch takes no part of the deadline.
-        prepared = await client.prepare(asking(index, "wick", model="before"))
-        await client.release(prepared)
+    impatient = {**environ, "XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT": str(DEADLINE_SECONDS)}
+    async with local_client(impatient) as client:
         with black_hole() as port:
             request = through_json(asking(index, "lantern==1.0").to_dict())
             request["virtualenv"]["index_url"] = f"http://127.0.0.1:{port}/simple/"
@@ -192,6 +189,8 @@ async def test_an_index_that_never_answers_ends_the_launch_at_its_deadline(
         assert error.phase == "resolving"
         assert groups
         assert not [pid for pid in groups if _group_lives(pid)]
+    # What works takes what time it needs.
+    async with local_client(environ) as client:
         await check_healed(client, index, layout)
 
 
