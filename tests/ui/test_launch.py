@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -119,6 +120,25 @@ def test_with_the_toggle_off_nothing_would_be_made(page: Browser, running: Clust
     page.one("#launch-start").click()
     page.shows("No environment is needed: the host's Python")
     assert running.environments("off") == []
+
+
+def test_a_launch_that_only_downloads_comes_after_the_others(
+    page: Browser, running: Cluster, package: str
+) -> None:
+    _of_its_own(page, "ahead")
+    _add(page, package)
+    page.click("More options")
+    page.one("#launch-background").click()
+    page.script(
+        "const ask = window.fetch; window.asked = [];"
+        "window.fetch = (url, more) => { window.asked.push(more?.body); return ask(url, more); }"
+    )
+    page.one("#launch-start").click()
+    page.shows("Ready: launches of this model use this environment.")
+    bodies = [json.loads(each) for each in page.script("return window.asked") if each]
+    assert [each["background"] for each in bodies if each.get("model_name") == "ahead"] == [True]
+    [made] = running.environments("ahead")
+    assert (made["state"], made["leases"]) == ("ready", [])
 
 
 def test_a_launch_everywhere_shows_each_worker_to_its_end(

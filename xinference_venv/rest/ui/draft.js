@@ -38,6 +38,7 @@ export function blank() {
     where: "any",
     count: "1",
     require: "",
+    background: false,
     workers: new Set(),
     also: {},
     ...Object.fromEntries(TEXTS.map((name) => [name, ""])),
@@ -103,9 +104,10 @@ export function bodyOf(draft) {
   return body;
 }
 
-// Where it is to be launched, as the API takes it.
+// Where it is to be launched, and how soon, as the API takes it.
 export function placeOf(draft) {
   const where = draft.require ? { require: Number(draft.require) } : {};
+  if (draft.background) where.background = true;
   if (draft.where === "everywhere") return { ...where, everywhere: true };
   if (draft.where === "named") return { ...where, workers: [...draft.workers] };
   return { ...where, count: Number(draft.count) || 1 };

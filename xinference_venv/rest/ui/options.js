@@ -47,6 +47,15 @@ export function moreOptions(draft, text) {
         hint: t("option.size.hint"),
       }),
       ...Object.keys(CHOICES).map((name) => choice(draft, name)),
+      check(
+        t("option.background"),
+        t("option.background.hint"),
+        "launch-background",
+        draft.background,
+        (on) => {
+          draft.background = on;
+        },
+      ),
       check(t("option.proof"), t("option.proof.hint"), "launch-proof", !draft.no_proof, (on) => {
         draft.no_proof = !on;
       }),
