@@ -60,6 +60,30 @@ def test_several_environments_are_removed_together_and_their_plan_is_shown_first
     assert running.environments("birch") == []
 
 
+def test_what_is_in_use_keeps_one_of_the_models_that_share_it(
+    page: Browser, running: Cluster
+) -> None:
+    hold(running, "owner")
+    [owner] = running.environments("owner")
+    running.launch("twin", "lantern==1.0", workers=[owner["worker_address"]])
+    [owner] = running.environments("owner")
+    sharing = [each["model_name"] for each in owner["shared_with"]]
+    assert "twin" in sharing
+    _choose(page, "owner", *sharing)
+    page.click("Remove", ".chosen")
+    page.shows("Nothing is removed: it is in use", "dialog")
+    page.shows("chosen together with", "dialog")
+    assert not [each for each in page.all("dialog h4") if each.text != "Refused"]
+    page.click("Keep it", "dialog")
+    # One of them can go: the other one keeps what is in use.
+    page.one("tbody input.pick[aria-label^='Choose owner ']").click()
+    page.click("Remove", ".chosen")
+    page.click("Remove", "dialog")
+    page.shows("gone", "dialog")
+    assert running.environments("twin") == []
+    assert len(running.environments("owner")) == 1
+
+
 def test_of_several_those_that_are_not_in_use_can_be_removed(
     page: Browser, running: Cluster
 ) -> None:

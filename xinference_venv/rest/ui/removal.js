@@ -26,6 +26,7 @@ export function removal(entries, onRemoved) {
           (each) => drop("virtualenvs", { ...meaning(each), dry_run: true, force }),
           (done, of) => of > 1 && say(t("change.progress", { done, of })),
         );
+        if (!force) refuseLastNames(answers);
         const reports = answers.flatMap((each) => each.list);
         const refused = reports.some((each) => each.refuse.length);
         const free = entries.filter((_, place) =>
@@ -64,6 +65,19 @@ export function removal(entries, onRemoved) {
         };
       },
     };
+  }
+
+  // Each is planned by itself, as if the others stayed: an environment in use that some of them
+  // share would lose its last name with them, which only force does.
+  function refuseLastNames(answers) {
+    const nameOf = (key, worker) => `${keyText(key)} ${worker}`;
+    const chosen = new Set(entries.map((each) => nameOf(each, each.worker_address)));
+    for (const report of answers.flatMap((each) => each.list)) {
+      const isLast = (entry) =>
+        entry.shared_with.every((key) => chosen.has(nameOf(key, report.worker_address)));
+      report.refuse.push(...report.unlink.filter(isLast).map((each) => ({ ...each, last: true })));
+      report.unlink = report.unlink.filter((each) => !isLast(each));
+    }
   }
 
   function removing(those, force) {
@@ -142,8 +156,9 @@ function planned(reports) {
 }
 
 function entryLine(entry) {
+  const says = entry.last ? "remove.last" : "remove.shared";
   const shared = entry.shared_with.length
-    ? ` · ${t("remove.shared", { names: entry.shared_with.map(keyText).join(", ") })}`
+    ? ` · ${t(says, { names: entry.shared_with.map(keyText).join(", ") })}`
     : "";
   return h(
     "li",
