@@ -271,7 +271,7 @@ class _Variables:
         try:
             return check_version_bounds(value.split())
         except InvalidRequirement:
-            allowed = "names with versions and without blanks, like numpy<3 setuptools<81"
+            allowed = "names with versions and without spaces, like numpy<3 setuptools<81"
             raise _invalid(name, value, allowed) from None
 
     def matching(self, name: str, pattern: re.Pattern[str], allowed: str) -> str | None:

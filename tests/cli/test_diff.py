@@ -59,7 +59,7 @@ def test_a_name_that_means_none_or_several_names_those_that_are(run: Run, specs:
         assert run("launch", "old", "--spec", specs, "--engine", engine, "--any-engine").code == 0
     several = run("diff", "old", "old/two")
     assert (several.code, several.out) == (2, "")
-    assert "'old' means 2 environments\nhint: name one of: old/one/3." in several.err
+    assert "'old' matches 2 environments\nhint: name one of: old/one/3." in several.err
     none = run("diff", "old/three", "old/two")
     assert (none.code, none.out) == (3, "")
     assert "hint: there are: old/one/3." in none.err

@@ -337,7 +337,7 @@ def test_an_actor_runs_until_ctrl_c_and_its_environment_is_in_use_as_long(
     ("target", "words"),
     [
         ("toy_model.actors:Fails", "no weights"),
-        ("toy_model.actors:Other", "Other is no xoscar actor class"),
+        ("toy_model.actors:Other", "Other is not an xoscar actor class"),
         ("toy_model.actors:Missing", "has no attribute 'Missing'"),
         ("toy_absent.actors:Toy", "No module named 'toy_absent'"),
         ("toy_model.actors:Exits", "ended while toy_model.actors:Exits was created in it"),

@@ -99,7 +99,7 @@ def test_the_name_that_is_shown_means_its_environment_alone(engine: str | None) 
 def test_a_name_that_means_several_names_the_candidates() -> None:
     with pytest.raises(InvalidInput) as caught:
         check_one("a-model", [listed(), listed(engine=None)], workers=False)
-    assert caught.value.message == "'a-model' means 2 environments"
+    assert caught.value.message == "'a-model' matches 2 environments"
     assert caught.value.hint == "name one of: a-model/-/3.11, a-model/vllm/3.11"
     replicas = [listed(), listed(worker="10.0.0.2:4000")]
     with pytest.raises(InvalidInput) as caught:

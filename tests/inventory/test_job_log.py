@@ -41,7 +41,7 @@ def test_a_header_and_an_ending_are_read_from_their_lines() -> None:
 
 @pytest.mark.parametrize("line", [b"", b"no JSON", b"\xff", b"[" * 100_000])
 def test_what_is_no_json_is_no_header_and_no_ending(line: bytes) -> None:
-    with pytest.raises(InvalidRecord, match="header of a log: it is no JSON"):
+    with pytest.raises(InvalidRecord, match="header of a log: it is not JSON"):
         LogHeader.from_line(line)
     assert LogEnding.from_line(b"#ended " + line) is None
     assert LogEnding.from_line(b"#ended {}") is None

@@ -342,12 +342,12 @@ def test_a_damaged_file_is_named_with_its_line_but_not_its_text(text: str, line:
 
 
 def test_a_no_index_that_is_no_boolean_word_is_refused() -> None:
-    with pytest.raises(InvalidSource, match="no boolean for no-index"):
+    with pytest.raises(InvalidSource, match="not a boolean for no-index"):
         parse_pip_config([("/etc/pip.conf", "[global]\nno-index = maybe\n")], {})
 
 
 def test_another_word_that_is_no_boolean_is_refused_by_its_key() -> None:
-    with pytest.raises(InvalidSource, match=r"no boolean for pre$") as caught:
+    with pytest.raises(InvalidSource, match=r"not a boolean for pre$") as caught:
         parse_pip_config([], {"PIP_PRE": "maybe"})
     assert "yes, no" in (caught.value.hint or "")
 

@@ -233,11 +233,11 @@ def test_version_and_size_of_a_built_wheel_are_not_those_of_the_hosts_of_that_na
 @pytest.mark.parametrize(
     ("origin", "words"),
     [
-        ("text", "is no table"),
+        ("text", "is not a table"),
         ({"name": "deep-speed"}, "was built from"),
-        (VCS, "no source of it"),
-        (wheel_package("deep-speed"), "no source of it"),
-        ({"name": "deep-speed", "directory": {"path": "/etc"}}, "no source of it"),
+        (VCS, "not a source of it"),
+        (wheel_package("deep-speed"), "not a source of it"),
+        ({"name": "deep-speed", "directory": {"path": "/etc"}}, "not a source of it"),
     ],
 )
 def test_an_origin_that_is_no_source_is_refused(origin: object, words: str) -> None:

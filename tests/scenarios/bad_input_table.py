@@ -171,7 +171,7 @@ SECTIONS: Mapping[str, tuple[BadInput, ...]] = {
             environ={ROOTS: "/srv/wheels"},
             request={"virtual_env_find_links": ["wheels"]},
             error=errors.InvalidSource,
-            message="Find-links folder 'wheels' is no absolute path",
+            message="Find-links folder 'wheels' is not an absolute path",
             hint=f"{ROOTS} names the folders that are allowed.",
         ),
         BadInput(
@@ -282,7 +282,7 @@ SECTIONS: Mapping[str, tuple[BadInput, ...]] = {
             title="A uv that is not there",
             environ={"XOSCAR_UV_PATH": "/usr/no-such-uv"},
             error=errors.UvNotFound,
-            message="XOSCAR_UV_PATH names '/usr/no-such-uv', which is no program",
+            message="XOSCAR_UV_PATH names '/usr/no-such-uv', which is not a program",
             hint="correct the variable, or unset it to use the uv package's own",
         ),
         BadInput(

@@ -212,7 +212,7 @@ def test_a_damaged_file_is_an_invalid_record_with_its_path(
 
 
 def test_a_directory_in_the_place_of_a_file_is_damage(disk: Disk, tmp_path: Path) -> None:
-    with pytest.raises(InvalidRecord, match=r"is damaged: .*no regular file"):
+    with pytest.raises(InvalidRecord, match=r"is damaged: .*not a regular file"):
         disk.read_json(tmp_path)
 
 

@@ -318,7 +318,7 @@ def test_a_uv_can_be_named_by_path_or_by_name(
 def test_a_named_uv_that_is_no_program_is_an_error(tmp_path: Path, what: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
-    with pytest.raises(UvNotFound, match=r"XOSCAR_UV_PATH names .*, which is no program"):
+    with pytest.raises(UvNotFound, match=r"XOSCAR_UV_PATH names .*, which is not a program"):
         find_uv(str(tmp_path / what))
 
 

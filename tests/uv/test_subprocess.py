@@ -473,8 +473,8 @@ exit 2
 @pytest.mark.parametrize(
     ("said", "refused"),
     [
-        ("uv 0.12.9 (0123abc 2026-01-01)", "uv 0.12.9 at .* does not do: uv>=0.13 is needed"),
-        ("pip 26.0 from nowhere", "is no uv: asked for its version, it says 'pip 26.0"),
+        ("uv 0.12.9 (0123abc 2026-01-01)", "uv 0.12.9 at .* is not supported: uv>=0.13 is needed"),
+        ("pip 26.0 from nowhere", "is not uv: asked for its version, it printed 'pip 26.0"),
         ("uv 0.13.0", None),
         ("uv 0.14.0rc1", None),
     ],

@@ -78,9 +78,11 @@ def file_system_checks(found: ProbedHome, cache: str) -> list[Check]:
         checks.append(
             warning(
                 "case",
-                sentence("{place} takes names in upper and lower case for one", place=found.place),
                 sentence(
-                    "packages with files that differ in case alone break: {elsewhere}",
+                    "{place} does not tell upper case from lower case in names", place=found.place
+                ),
+                sentence(
+                    "packages with files that differ only in case break: {elsewhere}",
                     elsewhere=_ELSEWHERE,
                 ),
             )
@@ -143,7 +145,9 @@ def inodes_check(place: str, free: int | None) -> Check:
     if free < _FEW_INODES:
         return warning(
             "free inodes",
-            sentence("{found}: a torch of its own takes 20,000 and more", found=found),
+            sentence(
+                "{found}: an environment with a torch of its own takes 20,000 or more", found=found
+            ),
             hint,
         )
     return ok("free inodes", found)
@@ -169,7 +173,7 @@ def uv_check(path: str, output: str, wanted: SpecifierSet) -> Check:
         return failed(
             "uv",
             sentence(
-                "{path} is no uv: asked for its version, it says {output}",
+                "{path} is not uv: asked for its version, it printed {output}",
                 path=path,
                 output=quoted(output),
             ),
@@ -321,7 +325,9 @@ def space_check(name: str, path: str, free: int) -> Check:
     if free < LITTLE_BYTES:
         return warning(
             name,
-            sentence("{found}: one with a torch of its own takes 5 GiB and more", found=found),
+            sentence(
+                "{found}: an environment with a torch of its own takes 5 GiB or more", found=found
+            ),
             hint,
         )
     return ok(name, found)
@@ -471,13 +477,14 @@ def changed_views_check(changed: Mapping[str, Sequence[str]]) -> Check:
     """
     if not changed:
         return ok(
-            "inherited packages", sentence("every environment shows the host that it was made over")
+            "inherited packages",
+            sentence("no environment inherits a package that has changed since"),
         )
     named = [f"{key}: {', '.join(names)}" for key, names in sorted(changed.items())]
     return warning(
         "inherited packages",
         sentence(
-            "{changed} made over what the host has otherwise since: {named}",
+            "{changed} made over packages that have changed on the host since: {named}",
             changed=counted(len(changed), "environment"),
             named=some(named),
         ),

@@ -79,7 +79,7 @@ def check_one(text: str, found: Sequence[Environment], *, workers: bool) -> None
         named = {name_in(each, worker=workers) for each in found}
         raise InvalidInput(
             sentence(
-                "{text} means {found_count} environments", text=repr(text), found_count=len(found)
+                "{text} matches {found_count} environments", text=repr(text), found_count=len(found)
             ),
             {"hint": sentence("name one of: {named}", named=", ".join(sorted(named)))},
         )

@@ -68,7 +68,7 @@ class LogHeader(Record, name="header of a log", version=1):
         try:
             data = json.loads(line)
         except (ValueError, RecursionError):
-            raise InvalidRecord(sentence("header of a log: it is no JSON")) from None
+            raise InvalidRecord(sentence("header of a log: it is not JSON")) from None
         return cls.from_dict(data)
 
 

@@ -177,7 +177,7 @@ def explain_failure(proof: ImportProof, output: str, *, of_system: bool) -> Proo
     names, else all that the package requires. None where a module is missing that none of them
     has, or with `of_system` a library that every system has.
     """
-    lines = [line for line in output.splitlines() if line.strip()] or ["it ended without a word"]
+    lines = [line for line in output.splitlines() if line.strip()] or ["it ended without output"]
     reason = lines[-1].strip()
     tops = {each.name: _import_names(each) for each in proof.against}
     words = set(re.findall(r"\w+", output))

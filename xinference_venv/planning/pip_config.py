@@ -299,6 +299,6 @@ def _boolean(value: str, key: str = "no-index") -> bool:
     if word in TRUE_WORDS | _FALSE_WORDS:
         return word in TRUE_WORDS
     raise InvalidSource(
-        sentence("pip's configuration has a value that is no boolean for {key}", key=key),
+        sentence("pip's configuration has a value that is not a boolean for {key}", key=key),
         {"hint": sentence("Allowed are yes, no, true, false, on, off, 1 and 0.")},
     )

@@ -40,11 +40,13 @@ class HostQuestion(Record, name="question of another host"):
     def check_record(self) -> None:
         """Raise `InvalidRecord` for facts that no host has: files are named by them."""
         if not _TAG.fullmatch(self.host.interpreter.best_tag):
-            raise InvalidRecord("question of another host: its tags are none")
+            raise InvalidRecord("question of another host: its tags are not valid")
         for each in self.host.distributions:
             try:
                 Version(each.version)
             except InvalidVersion:
-                raise InvalidRecord("question of another host: a version is none") from None
+                raise InvalidRecord("question of another host: a version is not valid") from None
             if not _NAME.fullmatch(each.name):
-                raise InvalidRecord("question of another host: a name of a distribution is none")
+                raise InvalidRecord(
+                    "question of another host: the name of a distribution is not valid"
+                )

@@ -238,7 +238,7 @@ def _origin(package: Mapping[str, Any]) -> Mapping[str, Any] | None:
     origin = table[_ORIGIN]
     if not isinstance(origin, Mapping):
         raise InvalidRecord(
-            sentence("what {package} was built from is no table", package=package["name"])
+            sentence("what {package} was built from is not a table", package=package["name"])
         )
     try:
         Pylock.from_dict(pylock_of([origin]))
@@ -248,7 +248,7 @@ def _origin(package: Mapping[str, Any]) -> Mapping[str, Any] | None:
         ) from None
     if origin["name"] != package["name"] or not is_source(origin):
         raise InvalidRecord(
-            sentence("what {package} was built from is no source of it", package=package["name"])
+            sentence("what {package} was built from is not a source of it", package=package["name"])
         )
     if [list(wheel["hashes"]) for wheel in package.get("wheels", [])] != [["sha256"]]:
         raise InvalidRecord(

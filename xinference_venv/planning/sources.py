@@ -205,7 +205,7 @@ def check_launch_find_links(
         if not place.startswith("/") or not place.isprintable():
             raise InvalidSource(
                 sentence(
-                    "Find-links folder {place} is no absolute path", place=_quoted_source(place)
+                    "Find-links folder {place} is not an absolute path", place=_quoted_source(place)
                 ),
                 {
                     "hint": sentence(

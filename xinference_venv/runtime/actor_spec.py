@@ -44,7 +44,7 @@ class ActorClass:
             if not equals or not key.isidentifier():
                 # Only the name is shown: a value may be a credential.
                 raise InvalidInput(
-                    f"{key!r} is no argument of {target}",
+                    f"{key!r} is not an argument of {target}",
                     {"hint": "Allowed is NAME=VALUE, where VALUE is JSON or a string."},
                 )
             named[key] = _value(value)

@@ -35,7 +35,7 @@ def _runner_class() -> type:
             try:
                 kind = getattr(importlib.import_module(actor["module"]), actor["name"])
                 if not (isinstance(kind, type) and issubclass(kind, (xo.Actor, xo.StatelessActor))):
-                    raise TypeError(f"{actor['name']} is no xoscar actor class")
+                    raise TypeError(f"{actor['name']} is not an xoscar actor class")
                 await xo.create_actor(kind, uid=uid, address=self.address, **actor["arguments"])
             except (Exception, SystemExit) as error:  # noqa: BLE001
                 # The edge of the model's process: the caller may not know this class of error.

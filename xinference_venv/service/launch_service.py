@@ -241,7 +241,7 @@ class LaunchService:
         if interpreter is None:
             raise NotFound(
                 sentence(
-                    "there is no Python {version} of that platform",
+                    "there is no Python {version} for that platform",
                     version=question.interpreter.version,
                 )
             )

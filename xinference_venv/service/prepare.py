@@ -459,7 +459,7 @@ class Preparation:
             if answer.login:
                 return ResolutionFailed(
                     sentence(
-                        "{shown} is no page of an index, but one that asks for a login:\n{error}",
+                        "{shown} is not a page of an index, but asks for a login:\n{error}",
                         shown=page.shown,
                         error=error,
                     ),

@@ -37,8 +37,8 @@ def cancel_job(layout: StorePaths, job_id: str) -> ListedJob:
         owner = log.header.owner
         if not is_single_command(command_of(owner.pid)):
             raise InvalidInput(
-                f"the job {job_id} belongs to process {owner.pid} on {owner.host}, which is no"
-                " command that launches",
+                f"the job {job_id} belongs to process {owner.pid} on {owner.host}, which is not the"
+                " command of a launch",
                 {
                     "hint": "cancel it there: on the page of a server, over REST, or with the"
                     " --supervisor of its cluster"

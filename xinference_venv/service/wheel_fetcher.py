@@ -165,12 +165,15 @@ class _Fetching:
                     break
                 if wheel.size is not None and offset > wheel.size:
                     raise VerificationFailed(
-                        sentence("more than the {size} bytes of the lock came", size=wheel.size)
+                        sentence(
+                            "more than the {size} bytes that the lock states have come",
+                            size=wheel.size,
+                        )
                     )
             elif time.monotonic() - progressed > _PATIENCE_SECONDS:
                 raise DeadlineExceeded(
                     sentence(
-                        "no byte of it came for {patience_seconds} s",
+                        "no data came for {patience_seconds} s",
                         patience_seconds=f"{_PATIENCE_SECONDS:g}",
                     )
                 )
@@ -179,7 +182,7 @@ class _Fetching:
         if digest.hexdigest() != wheel.sha256:
             raise VerificationFailed(
                 sentence(
-                    "what came has sha256 {digest}, and the lock says {sha256}",
+                    "the file that came has sha256 {digest}, and the lock says {sha256}",
                     digest=digest.hexdigest(),
                     sha256=wheel.sha256,
                 )

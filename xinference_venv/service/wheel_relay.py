@@ -339,7 +339,7 @@ def _download(
             file.write(block)
     if announced is not None and fetch.fetched - there < int(announced):
         # A read of so many bytes does not say it: https://github.com/python/cpython/issues/74881
-        raise OSError("the connection ended before the file did")
+        raise OSError("the connection was closed before the whole file had come")
 
 
 def _open(

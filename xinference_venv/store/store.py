@@ -523,7 +523,7 @@ class Store:
         used = path.stat().st_mtime
         data = self.disk.read_json(path)
         if not isinstance(data, dict):
-            raise InvalidRecord(sentence("{path} is no key record", path=path))
+            raise InvalidRecord(sentence("{path} is not a key record", path=path))
         return KeyRecord.from_dict({**data, "last_used": used})
 
     def _env_record_path(self, env_id: str) -> Path:

@@ -100,7 +100,7 @@ def open_regular(
     opened = os.open(path, flags | (0 if follow else os.O_NOFOLLOW), dir_fd=directory)
     if not stat.S_ISREG(os.fstat(opened).st_mode):
         os.close(opened)
-        raise IsADirectoryError(errno.EISDIR, "it is no regular file", str(path))
+        raise IsADirectoryError(errno.EISDIR, "it is not a regular file", str(path))
     return os.fdopen(opened, "rb")
 
 

@@ -60,7 +60,8 @@ def find_uv(override: str | None) -> str:
         if found is None:
             raise UvNotFound(
                 sentence(
-                    "XOSCAR_UV_PATH names {override}, which is no program", override=repr(override)
+                    "XOSCAR_UV_PATH names {override}, which is not a program",
+                    override=repr(override),
                 ),
                 {"hint": sentence("correct the variable, or unset it to use the uv package's own")},
             )

@@ -432,7 +432,7 @@ class Uv:
         if found is None:
             raise UvNotFound(
                 sentence(
-                    "{program} is no uv: asked for its version, it says {output}",
+                    "{program} is not uv: asked for its version, it printed {output}",
                     program=self.program,
                     output=quoted(output),
                 ),
@@ -445,7 +445,7 @@ class Uv:
         if not self.needed.contains(found, prereleases=True):
             raise UvNotFound(
                 sentence(
-                    "uv {found} at {program} does not do: uv{needed} is needed",
+                    "uv {found} at {program} is not supported: uv{needed} is needed",
                     found=found,
                     program=self.program,
                     needed=self.needed,

@@ -263,7 +263,7 @@ def _delete(engine: Engine, path: Path) -> None:
     if not path.exists():
         return
     if not (path / "pyvenv.cfg").exists():
-        raise StoreError(f"{path} is no virtual environment", {"hint": "remove it yourself"})
+        raise StoreError(f"{path} is not a virtual environment", {"hint": "remove it yourself"})
     with hold_unused(path) as alone:
         users = users_of([path], with_locks=not alone).users.get(path, ())
         # Whoever removes what it has itself loaded knows of it.

@@ -165,7 +165,7 @@ def view_faults(disk: Disk, layout: StorePaths, env: Path) -> Iterator[str]:
         try:
             found = os.readlink(path)
         except OSError:
-            yield f"{os.path.relpath(path, env)} is no link"
+            yield f"{os.path.relpath(path, env)}is not a link"
             continue
         if found != target:
             yield f"{os.path.relpath(path, env)} leads to {found}, it was made for {target}"
