@@ -269,9 +269,9 @@ BAD_URLS = [
     (r"https://pypi.org\@mirror.example/simple", "host or port"),
     ("https://pypi%2Eorg/simple", "host or port"),
     ("https://pypi。org/simple", "host or port"),
-    ("file://", "no absolute path"),
-    ("file://host/simple", "no absolute path"),
-    ("file:simple", "no absolute path"),
+    ("file://", "not an absolute path"),
+    ("file://host/simple", "not an absolute path"),
+    ("file:simple", "not an absolute path"),
     ("https://host/sim ple", "spaces or control characters"),
     ("https://host/\nsimple", "spaces or control characters"),
     ("https://host/\0", "spaces or control characters"),
@@ -429,7 +429,7 @@ def test_any_other_folder_is_refused_in_the_same_words(folders: Path, place: str
 )
 def test_what_is_no_absolute_path_is_refused_before_the_disk_is_asked(place: str) -> None:
     asked: list[str] = []
-    with pytest.raises(InvalidSource, match="no absolute path") as caught:
+    with pytest.raises(InvalidSource, match="not an absolute path") as caught:
         check_launch_find_links(["/first", place], ["/"], asked.append)
     assert "XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS" in str(caught.value.hint)
     assert asked == []
