@@ -30,7 +30,7 @@ def test_what_names_no_class_is_refused(target: str) -> None:
 
 @pytest.mark.parametrize("word", ["key", "=value", "a b=c"])
 def test_what_is_no_argument_is_refused(word: str) -> None:
-    with pytest.raises(InvalidInput, match="is no argument"):
+    with pytest.raises(InvalidInput, match="is not an argument"):
         ActorClass.parse("m:C", [word], [])
 
 

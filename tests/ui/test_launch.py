@@ -63,7 +63,7 @@ def test_a_package_is_checked_as_it_is_typed_and_added_by_the_plus_icon(page: Br
     page.click("Take out Lantern >= 1.0, <2")
     page.wait(lambda: page.all(".chips li") == [])
     page.type("#launch-links", "wheels")
-    page.shows("no absolute path", ".status.bad")
+    page.shows("not an absolute path", ".status.bad")
 
 
 def test_a_model_of_the_catalogue_says_what_it_needs(page: Browser) -> None:

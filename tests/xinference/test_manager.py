@@ -305,7 +305,7 @@ def test_a_removed_environment_is_gone_and_can_be_removed_again(place: Place) ->
 def test_what_is_no_environment_is_not_deleted(place: Place) -> None:
     place.path.mkdir(parents=True)
     (place.path / "letters").write_text("dear")
-    with pytest.raises(RuntimeError, match="no virtual environment"):
+    with pytest.raises(RuntimeError, match="not a virtual environment"):
         place.manager.remove_env()
     assert (place.path / "letters").exists()
 
