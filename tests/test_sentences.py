@@ -67,6 +67,13 @@ def test_sentences_in_each_other_without_end_are_none() -> None:
     assert sentence_of(deep, "x") is None
 
 
+def test_a_sentence_that_would_be_longer_than_its_text_is_never_made() -> None:
+    doubled: object = {"id": "xx", "values": {}}
+    for _ in range(30):
+        doubled = {"id": "{a}{a}", "values": {"a": doubled}}
+    assert sentence_of(doubled, "xx") is None
+
+
 def test_an_error_keeps_its_sentences_on_every_way() -> None:
     error = InvalidInput(sentence("no {what}", what="disk"), {"hint": sentence("add one")})
     ways = [

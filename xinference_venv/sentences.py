@@ -66,21 +66,26 @@ def joined(texts: Iterable[str], by: str = "; ") -> str:
 
 def sentence_of(data: object, text: str) -> Sentence | None:
     """The sentence that plain values describe, if it says `text`; None for anything else."""
-    made = _read(data)
+    made = _read(data, len(text), _DEPTH)
     return made if made is not None and made == text else None
 
 
-def _read(data: object, depth: int = _DEPTH) -> Sentence | None:
+def _read(data: object, most: int, depth: int) -> Sentence | None:
+    """The sentence of at most so many characters that a mapping describes."""
     if not depth or not isinstance(data, Mapping) or not isinstance(pattern := data.get("id"), str):
         return None
     given = data.get("values")
     values: dict[str, str] = {}
     for name, each in (given if isinstance(given, Mapping) else {}).items():
-        value = each if isinstance(each, str) else _read(each, depth - 1)
+        value = each if isinstance(each, str) else _read(each, most, depth - 1)
         if value is None:
             return None
         values[str(name)] = value
-    if not set(_PLACE.findall(pattern)) <= values.keys():
+    places = _PLACE.findall(pattern)
+    if not set(places) <= values.keys():
+        return None
+    # Counted before it is made: values that double at each depth would fill the memory.
+    if len(_PLACE.sub("", pattern)) + sum(len(values[place]) for place in places) > most:
         return None
     return Sentence(pattern, values)
 
