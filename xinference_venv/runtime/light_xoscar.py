@@ -41,6 +41,12 @@ def import_xoscar_lightly() -> None:
     CupySerializer.unregister("cupy.ndarray")
     for name in ("DataFrame", "Series", "Index"):
         CudfSerializer.unregister(f"cudf.{name}")
+    if (3, 12) <= sys.version_info < (3, 12, 3):
+        # xoscar starts the thread that closes connections as the process ends, which these refuse
+        # with a traceback: https://github.com/python/cpython/issues/113964
+        from xoscar.backends.core import ActorCaller
+
+        ActorCaller._ensure_initialized()
 
 
 class _Deferred(ModuleType):
