@@ -30,7 +30,7 @@ from xinference_venv.actors.wire_key import ensure_key
 from xinference_venv.cli.session import serve
 from xinference_venv.client import Client, connect
 from xinference_venv.inventory.replicas import Replica
-from xinference_venv.inventory.selection import Selection
+from xinference_venv.inventory.selection import EVERY, Selection
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.settings import WIRE_KEY_VARIABLE
 from xinference_venv.store.paths import StorePaths
@@ -232,6 +232,15 @@ class Cluster:
                 if member is not None and member["state"] in states:
                     return member
                 await asyncio.sleep(0.02)
+
+    async def settled(self) -> None:
+        """Wait until lists are complete: a new supervisor waits for workers of one before it."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                answer = await self.client.supervisor.list_virtual_envs(EVERY)
+                if answer.is_whole:
+                    return
+                await asyncio.sleep(0.05)
 
     async def restart(self, worker: Served) -> None:
         """Start a worker that was killed anew, on the same port, and wait until it has joined."""

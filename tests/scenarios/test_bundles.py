@@ -202,6 +202,7 @@ async def test_a_worker_without_a_route_exports_what_another_one_can_fetch(
 
 
 async def test_what_is_not_there_can_not_be_exported(staging: Cluster) -> None:
+    await staging.settled()
     with pytest.raises(NotFound):
         await _export(staging, "absent")
     await _made(staging)

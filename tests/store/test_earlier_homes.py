@@ -171,7 +171,8 @@ def test_a_host_is_the_one_that_was_locked_over() -> None:
 def test_a_log_says_how_its_job_ended() -> None:
     first, *others = only(HOME.logs).read_bytes().splitlines()
     header = LogHeader.from_line(first)
-    assert header.line == first.decode()
+    # Who asked was not noted then.
+    assert json.loads(header.line) == {**json.loads(first), "asked_by": None}
     assert (header.key, header.owner) == (KEY, HOLDER)
     ending = LogEnding.from_line(others[-1])
     assert ending is not None

@@ -79,5 +79,5 @@ async def test_a_launch_reaches_the_supervisor_as_a_checked_request() -> None:
     (method, (request,), named) = supervisor.asked[0]
     assert (method, request.model_engine) == ("prepare", "vllm")
     where = {"workers": (), "count": 2, "everywhere": False, "require": 1}
-    assert named == {**where, "background": False}
+    assert named == {**where, "background": False, "asked_by": "127.0.0.1"}
     assert "new" not in request.to_dict()
