@@ -150,3 +150,23 @@ async def test_no_one_is_asked_to_load_anything_of_another_host_or_to_let_others
         assert (await ask.get("/redoc")).status_code == 404
         answer = await ask.get("/v1/workers")
     assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+async def test_a_list_is_not_sent_again_to_who_has_it_until_it_changes() -> None:
+    supervisor = FakeSupervisor()
+    async with browser(app_of(supervisor)) as ask:
+        first = await ask.get("/v1/virtualenvs")
+        known = {"If-None-Match": first.headers["etag"]}
+        again = await ask.get("/v1/virtualenvs", headers=known)
+        listed = {"If-None-Match": f'"other", W/{first.headers["etag"]}'}
+        weak = await ask.get("/v1/virtualenvs", headers=listed)
+        supervisor.unreachable = [SILENT]
+        changed = await ask.get("/v1/virtualenvs", headers=known)
+        silent = await ask.get(
+            "/v1/virtualenvs", headers={"If-None-Match": changed.headers["etag"]}
+        )
+    assert (first.status_code, again.status_code, weak.status_code) == (200, 304, 304)
+    assert (again.content, again.headers["etag"]) == (b"", first.headers["etag"])
+    assert (changed.status_code, silent.status_code) == (200, 304)
+    # Who is missing is named, whether or not anything is sent.
+    assert silent.headers["x-virtualenv-unreachable"] == changed.headers["x-virtualenv-unreachable"]

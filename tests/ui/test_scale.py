@@ -111,3 +111,20 @@ def test_a_phone_shows_a_part_and_more_when_asked(page: Browser) -> None:
     page.wait(lambda: _lines(page) == 40)
     page.click("Show more: 19,960 are left")
     page.wait(lambda: _lines(page) == 80)
+
+
+def test_a_list_that_has_not_changed_is_not_sent_again(page: Browser) -> None:
+    page.open()
+    page.shows("20,000 of 20,000 environments", ".total")
+    asked = (
+        "return performance.getEntriesByType('resource')"
+        ".filter((each) => each.name.endsWith('/v1/virtualenvs') && each.responseStatus)"
+        ".map((each) => [each.responseStatus, each.transferSize])"
+    )
+    first, again = page.wait(lambda: (found := page.script(asked))[1:] and found)[:2]
+    assert (first[0], again[0]) == (200, 304)
+    assert again[1] < 1000 < first[1]
+    # What is there stays, and what is chosen from it.
+    page.shows("20,000 of 20,000 environments", ".total")
+    page.choose("#filter-engine", "vllm")
+    page.shows("5,000 of 20,000 environments", ".total")

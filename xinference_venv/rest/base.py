@@ -5,6 +5,7 @@ Comes in: an answer of the supervisor. Comes out: a response, or an error with i
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -30,6 +31,21 @@ class Json(JSONResponse):
 
     def render(self, content: Any) -> bytes:
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+
+
+def unless_known(request: Request, answer: Json) -> Response:
+    """The answer with its ETag, or 304 without it for who has it already (RFC 9110, 13.1.2)."""
+    etag = f'"{hashlib.sha256(bytes(answer.body)).hexdigest()[:32]}"'
+    answer.headers["ETag"] = etag
+    known = request.headers.get("If-None-Match", "").split(",")
+    if etag not in {each.strip().removeprefix("W/") for each in known}:
+        return answer
+    kept = {
+        name: answer.headers[name]
+        for name in ("ETag", UNREACHABLE_HEADER)
+        if name in answer.headers
+    }
+    return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=kept)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from starlette.requests import Request
 from starlette.responses import Response
 
 from xinference_venv._util.records import Record, inline
@@ -17,7 +18,7 @@ from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import Role
 from xinference_venv.planning.provenance import Tree
-from xinference_venv.rest.base import Result, Route, Supervisor, gathered, removed
+from xinference_venv.rest.base import Result, Route, Supervisor, gathered, removed, unless_known
 from xinference_venv.rest.schemas.requests import (
     DryRun,
     Force,
@@ -28,11 +29,15 @@ from xinference_venv.rest.tokens import Scope
 
 
 async def list_virtual_envs(
+    request: Request,
     supervisor: Supervisor,
     selection: Selected,
 ) -> Response:
-    """List environments: all, or those that match."""
-    return gathered(await supervisor.list_virtual_envs(selection))
+    """List environments: all, or those that match.
+
+    The answer has an ETag: who asks again with it in If-None-Match gets 304 while nothing changed.
+    """
+    return unless_known(request, gathered(await supervisor.list_virtual_envs(selection)))
 
 
 async def list_virtual_env_packages(

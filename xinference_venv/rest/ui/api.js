@@ -91,6 +91,21 @@ async function ask(method, path, parameters, options) {
 }
 
 export const get = (path, parameters, signal) => ask("GET", path, parameters, { signal });
+// The newest answer of each route that is asked again and again, with its ETag.
+const newest = new Map();
+
+// Ask again: an answer that is as it was is not sent, and is the same object as the last time.
+export async function getAgain(path, signal) {
+  const before = newest.get(path);
+  const headers = before ? { "If-None-Match": before.etag } : {};
+  const answer = await send("GET", route(path), { headers, signal });
+  if (before && answer.status === 304) return before.body;
+  if (!answer.ok) throw await errorOf(answer);
+  const body = await answer.json();
+  newest.set(path, { etag: answer.headers.get("ETag"), body });
+  return body;
+}
+
 export const post = (path, body, signal) => ask("POST", path, {}, { body, signal });
 export const put = (path, body) => ask("PUT", path, {}, { body });
 export const drop = (path, parameters) => ask("DELETE", path, parameters);

@@ -1,7 +1,7 @@
 // The environments of the cluster: filtered, sorted, in groups, and what can be done with each or
 // with several.
 
-import { get } from "./api.js";
+import { getAgain } from "./api.js";
 import { button, filterBar, gated } from "./controls.js";
 import { h, repeat } from "./dom.js";
 import { columns } from "./environment_columns.js";
@@ -22,6 +22,7 @@ import { verification } from "./verify.js";
 import { thereIsNone } from "./workers.js";
 
 const EVERY_SECONDS = 4;
+const AGES_MILLISECONDS = 30_000;
 const SORTED_BY = "model";
 // From so many on they are in groups, one for each model, unless something else is wanted.
 const MANY = 60;
@@ -221,9 +222,14 @@ export function showEnvironments(place, values, signal) {
   );
   actions.hidden = true;
   offer({ unreachable: [] });
+  let last = null;
+  let drawn = 0;
   const again = repeat(EVERY_SECONDS, signal, async () => {
     try {
-      const answer = await get("virtualenvs", {}, signal);
+      const answer = await getAgain("virtualenvs", signal);
+      // Nothing is new but ages, which may be behind by a little.
+      if (answer === last && Date.now() - drawn < AGES_MILLISECONDS) return;
+      [last, drawn] = [answer, Date.now()];
       all = answer.list;
       offer(answer);
       board.show(
@@ -234,6 +240,7 @@ export function showEnvironments(place, values, signal) {
       draw();
     } catch (error) {
       if (error.name === "AbortError") return;
+      last = null;
       shown.fail();
       if (error.code !== "offline") board.show(errorNotice(error));
     }
