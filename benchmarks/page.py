@@ -112,12 +112,16 @@ class Took:
 
 
 class SimulatedSupervisor:
-    """As many environments and workers as wanted; one environment changes with each listing."""
+    """As many environments and workers as wanted.
 
-    def __init__(self, environments: int, workers: int) -> None:
+    One environment changes with each listing, while it is `changing`.
+    """
+
+    def __init__(self, environments: int, workers: int, *, changing: bool = True) -> None:
         self._workers = tuple(f"10.{each // 250}.{each % 250}.1:9796" for each in range(workers))
         self._list = [self._environment(each) for each in range(environments)]
         self._asked = 0
+        self._changing = changing
 
     def _environment(self, number: int) -> Environment:
         model = number // 40
@@ -145,12 +149,13 @@ class SimulatedSupervisor:
         return Environment.at(self._workers[number % len(self._workers)], entry)
 
     async def list_virtual_envs(self, _: Selection) -> Environments:
-        """All of them, one otherwise than before."""
-        self._asked += 1
-        place = self._asked % len(self._list)
-        changed = self._list[place]
-        state = EnvState.BROKEN if changed.entry.state is EnvState.READY else EnvState.READY
-        self._list[place] = replace(changed, entry=replace(changed.entry, state=state))
+        """All of them."""
+        if self._changing:
+            self._asked += 1
+            place = self._asked % len(self._list)
+            changed = self._list[place]
+            state = EnvState.BROKEN if changed.entry.state is EnvState.READY else EnvState.READY
+            self._list[place] = replace(changed, entry=replace(changed.entry, state=state))
         return Environments(list=tuple(self._list), unreachable=(), complete=True, gone=())
 
     async def list_workers(self) -> tuple[WorkerStatus, ...]:
