@@ -36,7 +36,10 @@ _NO_VERSION = re.compile(r"No compatible version found for: (?P<name>[^\s\[{]+)"
 _DEPENDENCY = re.compile(
     r"(?P<name>[^\s\[{*<>=!@]+)(?P<extras>\[[^\]]*\])?(?:\{.*\})?(?P<ranges>.*)"
 )
-_DOWNLOADING = re.compile(r"^\s*Downloading (?P<name>\S+)(?: \((?P<size>[^)]+)\))?$")
+# An interpreter is said to be a "(download)" before its size.
+_DOWNLOADING = re.compile(
+    r"^\s*Downloading (?P<name>\S+)(?: \(download\))?(?: \((?P<size>[^)]+)\))?$"
+)
 _DOWNLOADED = re.compile(r"^\s*Downloaded (?P<name>\S+)$")
 _BUILDING = re.compile(r"^\s*Building (?P<name>\S+)")
 _PREPARED = re.compile(r"^Prepared (?P<count>\d+) packages?")
