@@ -296,8 +296,8 @@ async def test_another_python_inherits_nothing_and_gets_xoscar(
 async def test_local_mode_opens_no_port_to_other_hosts(client: Client) -> None:
     listening = [
         connection.laddr.ip
-        for connection in psutil.Process().net_connections(kind="inet")
-        if connection.status == psutil.CONN_LISTEN
+        for connection in psutil.net_connections(kind="inet")
+        if connection.pid == os.getpid() and connection.status == psutil.CONN_LISTEN
     ]
 
     assert client.worker.address.startswith("127.0.0.1:")
