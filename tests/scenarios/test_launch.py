@@ -295,9 +295,9 @@ async def test_another_python_inherits_nothing_and_gets_xoscar(
 
 async def test_local_mode_opens_no_port_to_other_hosts(client: Client) -> None:
     listening = [
-        connection.laddr.ip
-        for connection in psutil.net_connections(kind="inet")
-        if connection.pid == os.getpid() and connection.status == psutil.CONN_LISTEN
+        each.laddr.ip
+        for each in psutil.net_connections(kind="inet")
+        if each.pid == os.getpid() and each.laddr and each.status == psutil.CONN_LISTEN
     ]
 
     assert client.worker.address.startswith("127.0.0.1:")

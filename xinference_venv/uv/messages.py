@@ -36,7 +36,7 @@ _NO_VERSION = re.compile(r"No compatible version found for: (?P<name>[^\s\[{]+)"
 _DEPENDENCY = re.compile(
     r"(?P<name>[^\s\[{*<>=!@]+)(?P<extras>\[[^\]]*\])?(?:\{.*\})?(?P<ranges>.*)"
 )
-# An interpreter is said to be a "(download)" before its size.
+# The line of an interpreter has "(download)" before the size.
 _DOWNLOADING = re.compile(
     r"^\s*Downloading (?P<name>\S+)(?: \(download\))?(?: \((?P<size>[^)]+)\))?$"
 )
