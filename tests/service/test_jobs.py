@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from xinference_venv.errors import InstallFailed, VirtualEnvError, error_from_di
 from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
 from xinference_venv.observability.metrics import Source
 from xinference_venv.observability.registry import MetricRegistry, Spread
-from xinference_venv.service.jobs import Job, start_job_task
+from xinference_venv.service.build_log import BuildLog
+from xinference_venv.service.jobs import Build, Job, start_job_task
+from xinference_venv.store.store import Store
 
 
 def a_job() -> Job:
@@ -149,3 +152,17 @@ async def test_without_logging_a_failure_is_reported_to_its_caller_alone(
 
     await asyncio.wait([start_job_task(job, work(), MetricRegistry(), "here")])
     assert capsys.readouterr() == ("", "")
+
+
+async def test_who_joins_a_build_hears_what_it_waits_for(tmp_path: Path) -> None:
+    spec = fakes.spec()
+    log = BuildLog.of(Store.open(tmp_path), spec.key, "a-job")
+    build = Build(spec=spec, request=fakes.request(), log=log)
+    first, second = a_job(), a_job()
+    build.join(first)
+    build.say(Phase.QUEUED, "waiting for another launch")
+    build.join(second)
+    assert [each.message for each in second.journal.events] == [
+        "queued",
+        "waiting for another launch",
+    ]

@@ -140,13 +140,12 @@ async def test_a_build_that_goes_on_for_others_takes_no_lease_for_a_job_that_was
         await asyncio.to_thread(index.wait_for_request, "*/wick-1.0-py3-none-any.whl")
         first, second = (service.prepare(asking(index, "wick")) for _ in range(2))
 
-        def both_wait_for_the_other() -> bool:
-            [*builds] = service._launches.builds.values()
-            events = service._launches.registry.find(first).journal.events
-            waits = any("waiting for launch of" in str(each) for each in events)
-            return waits and [len(each.jobs) for each in builds] == [2]
+        def waits_for_the_other() -> bool:
+            jobs = [service._launches.registry.find(each) for each in (first, second)]
+            # Who joins a build later hears as well what it waits for.
+            return all("waiting for launch of" in str(each.journal.events) for each in jobs)
 
-        await eventually(both_wait_for_the_other)
+        await eventually(waits_for_the_other)
         await service.cancel(first)
         index.release()
         assert await ended(other, theirs) == "ready"

@@ -213,11 +213,12 @@ class Build:
             job.source = job.source or source
 
     def join(self, job: Job) -> None:
-        """Let another job wait too; it gets the events so far."""
+        """Let another job wait too; it gets the events so far, what is waited for included."""
         if self.jobs:
             job.source = Source.JOINED
             for event in self.jobs[0].journal.events:
-                if event.phase is not Phase.QUEUED:
+                # Its first one is of that job alone.
+                if event.seq > 1:
                     job.say(
                         event.phase,
                         event.message,
