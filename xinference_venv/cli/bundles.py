@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -21,14 +21,12 @@ from xinference_venv.cli.common import (
     selection,
     show,
     with_client,
+    workers_option,
 )
-from xinference_venv.cli.prefetch import show_nothing
 from xinference_venv.cli.render import launch as rendering
-from xinference_venv.cli.render.console import open_console
 from xinference_venv.cli.render.documents import Exported
-from xinference_venv.cli.render.progress import ShowEvent, following
+from xinference_venv.cli.render.progress import ShowEvent, watching
 from xinference_venv.cli.render.text import Part
-from xinference_venv.cli.verbosity import is_quiet
 from xinference_venv.errors import InvalidInput, VirtualEnvError
 from xinference_venv.inventory.jobs import JobEvent, Phase
 from xinference_venv.inventory.selection import Selection
@@ -58,13 +56,12 @@ def export(
     any more are fetched again from where the lock says.
     """
     wanted = selected(model, engine, python_version, worker_ip)
-    unseen = as_json or is_quiet()
     exported = with_client(
         lambda client: _export(
             client,
             wanted,
             file,
-            nullcontext(show_nothing) if unseen else following(open_console(stderr=True)),
+            watching(as_json=as_json),
         )
     )
 
@@ -116,14 +113,8 @@ async def _export(
 
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--worker",
-    "workers",
-    shell_complete=shell_complete.workers,
-    metavar="IP_OR_ADDRESS",
-    multiple=True,
-    help="Only to the workers of a cluster at this IP (all of them) or address; by default to all."
-    " Can be repeated.",
+@workers_option(
+    "Only to the workers of a cluster at this IP (all of them) or address; by default to all."
 )
 @click.option(
     "--require",
@@ -142,7 +133,6 @@ def import_(file: Path, workers: tuple[str, ...], require: int | None, as_json: 
     """
     if not on_cluster() and (workers or require):
         raise click.UsageError("--worker and --require are for a cluster: name its --supervisor.")
-    unseen = as_json or is_quiet()
     with open_bundle(file) as opened:
         try:
             bundle = _manifest(opened)
@@ -156,9 +146,7 @@ def import_(file: Path, workers: tuple[str, ...], require: int | None, as_json: 
                 bundle,
                 workers=workers,
                 require=require,
-                watching=nullcontext(show_nothing)
-                if unseen
-                else following(open_console(stderr=True)),
+                watching=watching(as_json=as_json),
             )
         )
     return show(outcome.document(), lambda: rendering.launched_on(outcome), as_json, error)

@@ -66,6 +66,18 @@ def cluster_option(command: _Command) -> _Command:
     )(command)
 
 
+def workers_option(text: str) -> Callable[[_Command], _Command]:
+    """The option that names some workers of a cluster, with its help; it can be repeated."""
+    return click.option(
+        "--worker",
+        "workers",
+        shell_complete=shell_complete.workers,
+        metavar="IP_OR_ADDRESS",
+        multiple=True,
+        help=f"{text} Can be repeated.",
+    )
+
+
 def on_workers(command: _Command) -> _Command:
     """The options that narrow a command to a cluster's workers at one place."""
     text = "Only on the workers of a cluster at this IP (all of them) or address."

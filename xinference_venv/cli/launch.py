@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
-from xinference_venv._util.tasks import ignore
 from xinference_venv.cli import shell_complete
 from xinference_venv.cli.common import (
     cluster_option,
@@ -16,11 +14,11 @@ from xinference_venv.cli.common import (
     on_cluster,
     show,
     with_client,
+    workers_option,
 )
 from xinference_venv.cli.launching import launch_model, launch_on_workers
 from xinference_venv.cli.render import launch as rendering
-from xinference_venv.cli.render.console import open_console
-from xinference_venv.cli.render.progress import following
+from xinference_venv.cli.render.progress import watching
 from xinference_venv.cli.verbosity import is_quiet
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.runtime.actor_spec import ActorClass
@@ -130,14 +128,9 @@ from xinference_venv.settings import InheritMode, ViewKind
     help="JSON in Xinference's model format that describes MODEL.",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be installed.")
-@click.option(
-    "--worker",
-    "workers",
-    shell_complete=shell_complete.workers,
-    metavar="IP_OR_ADDRESS",
-    multiple=True,
-    help="Launch on the workers of a cluster at this IP (all of them) or address; by default on"
-    " one, the least busy. Can be repeated.",
+@workers_option(
+    "Launch on the workers of a cluster at this IP (all of them) or address; by default on one,"
+    " the least busy."
 )
 @click.option(
     "--workers",
@@ -267,8 +260,7 @@ def launch(
         return show(
             plan.explained(), lambda: rendering.planned(plan, workers=on_cluster()), as_json
         )
-    unseen = as_json or is_quiet()
-    watching = nullcontext(ignore) if unseen else following(open_console(stderr=True))
+    watched = watching(as_json=as_json)
     if on_cluster():
         outcome = with_client(
             lambda client: launch_on_workers(
@@ -279,11 +271,11 @@ def launch(
                 everywhere=everywhere,
                 require=require,
                 background=download_only,
-                following=watching,
+                following=watched,
             )
         )
         show(outcome.document(), lambda: rendering.launched_on(outcome), as_json)
-        if outcome.not_ready and not unseen:
+        if outcome.not_ready and not (as_json or is_quiet()):
             echo(f"warning: not ready on {', '.join(outcome.not_ready)}", err=True)
         return 0
 
@@ -292,7 +284,7 @@ def launch(
 
     status = with_client(
         lambda client: launch_model(
-            client, request, following=watching, show=tell, actor=actor, background=download_only
+            client, request, following=watched, show=tell, actor=actor, background=download_only
         )
     )
     if status:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING
 import click
 
 from xinference_venv.cli import shell_complete
-from xinference_venv.cli.common import cluster_option, json_option, on_cluster, show, with_client
+from xinference_venv.cli.common import (
+    cluster_option,
+    json_option,
+    on_cluster,
+    show,
+    with_client,
+    workers_option,
+)
 from xinference_venv.cli.render import prefetch as rendering
-from xinference_venv.cli.render.console import open_console
 from xinference_venv.cli.render.prefetch import PrefetchedModel, PrefetchOutcome
-from xinference_venv.cli.render.progress import ShowEvent, following
-from xinference_venv.cli.verbosity import is_quiet
+from xinference_venv.cli.render.progress import ShowEvent, watching
 from xinference_venv.errors import VirtualEnvError
 from xinference_venv.inventory.failure import Failure
-from xinference_venv.inventory.jobs import JobEvent
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.service.local_names import with_spec_file
 
@@ -40,14 +44,8 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="JSON in Xinference's model format that describes the models.",
 )
-@click.option(
-    "--worker",
-    "workers",
-    shell_complete=shell_complete.workers,
-    metavar="IP_OR_ADDRESS",
-    multiple=True,
-    help="Only to the workers of a cluster at this IP (all of them) or address; by default to all."
-    " Can be repeated.",
+@workers_option(
+    "Only to the workers of a cluster at this IP (all of them) or address; by default to all."
 )
 @click.option(
     "--workers",
@@ -89,7 +87,6 @@ def prefetch(
             {"model_name": model, "model_engine": engine, "python_version": python_version}
         )
         requests.append(request if spec is None else with_spec_file(request, spec))
-    unseen = as_json or is_quiet()
     outcome = with_client(
         lambda client: _prefetch_all(
             client,
@@ -97,7 +94,7 @@ def prefetch(
             workers=workers,
             count=count,
             require=require,
-            watching=nullcontext(show_nothing) if unseen else following(open_console(stderr=True)),
+            watching=watching(as_json=as_json),
         )
     )
     return show(
@@ -106,10 +103,6 @@ def prefetch(
         as_json,
         outcome.error(),
     )
-
-
-def show_nothing(event: JobEvent, model: str = "") -> None:
-    """For who reads a document, or wants to hear nothing."""
 
 
 async def _prefetch_all(

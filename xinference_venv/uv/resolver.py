@@ -531,7 +531,7 @@ class Resolver:
             if not isinstance(found, UvFailed):
                 return found
         if offered <= INSTALLER_TOOLS:
-            self.say("resolving what is requested")
+            self.say(sentence("resolving what is requested"))
             found = await self._try(sources, kept=frozenset())
             if not isinstance(found, UvFailed):
                 self._fresh = found.resolution

@@ -7,7 +7,7 @@ people see while they wait, on the given console.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 import click
@@ -16,6 +16,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
 from xinference_venv._util.humanize import counted, duration_text, printable, size_text
+from xinference_venv.cli.render.console import open_console
+from xinference_venv.cli.verbosity import is_quiet
 from xinference_venv.inventory.jobs import JobEvent, Phase
 
 
@@ -23,6 +25,17 @@ class ShowEvent(Protocol):
     """Shows an event; with several jobs at once, each of another `model`."""
 
     def __call__(self, event: JobEvent, model: str = "") -> None: ...
+
+
+def watching(*, as_json: bool) -> AbstractContextManager[ShowEvent]:
+    """How a job goes, on stderr; nothing of it with ``--json`` or ``--quiet``."""
+    if as_json or is_quiet():
+        return nullcontext(_show_nothing)
+    return following(open_console(stderr=True))
+
+
+def _show_nothing(event: JobEvent, model: str = "") -> None:
+    """With a document, or in quiet."""
 
 
 @contextmanager
