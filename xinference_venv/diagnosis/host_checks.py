@@ -93,9 +93,9 @@ def file_system_checks(found: ProbedHome, cache: str) -> list[Check]:
         else warning(
             "uv cache",
             sentence(
-                "files of {cache} can't be linked to environments, so each gets copies: {cache_2}",
+                "files of {cache} can't be linked to environments, so each gets copies: {folder}",
                 cache=cache,
-                cache_2=found.cache,
+                folder=found.cache,
             ),
             sentence("let UV_CACHE_DIR name a folder on the file system of the home, or unset it"),
         )
@@ -226,10 +226,10 @@ def conflict_checks(host: HostFacts) -> list[Check]:
         warning(
             "host packages",
             sentence(
-                "{conflicts} among {total}: {conflicts_2}",
+                "{conflicts} among {total}: {listed}",
                 conflicts=counted(len(conflicts), "contradiction"),
                 total=total,
-                conflicts_2=some(conflicts),
+                listed=some(conflicts),
             ),
             sentence(
                 "what is broken on the host is broken in models that inherit it: fix it"
@@ -245,9 +245,9 @@ def conflict_checks(host: HostFacts) -> list[Check]:
             warning(
                 "host metadata",
                 sentence(
-                    "{skipped} can't be read: {skipped_2}",
+                    "{skipped} can't be read: {listed}",
                     skipped=counted(len(host.skipped), "thing"),
-                    skipped_2=some(host.skipped),
+                    listed=some(host.skipped),
                 ),
                 sentence("what can't be read is not inherited: reinstall these packages"),
             )
@@ -549,9 +549,9 @@ def skipped_check(skipped: Sequence[str]) -> Check:
     return warning(
         "store",
         sentence(
-            "{skipped} skipped: {skipped_2}",
+            "{skipped} skipped: {listed}",
             skipped=counted(len(skipped), "item"),
-            skipped_2=some(skipped),
+            listed=some(skipped),
         ),
         sentence(
             "all else works; give these to this user (chown), take an immutable flag"

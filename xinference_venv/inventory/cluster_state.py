@@ -155,11 +155,11 @@ class ClusterState:
             raise IncompatibleVersion(
                 sentence(
                     "the worker at {address} speaks protocol {protocol} (release {release}),"
-                    " this supervisor protocol {protocol_2}",
+                    " this supervisor protocol {own_protocol}",
                     address=registration.address,
                     protocol=registration.protocol,
                     release=registration.release,
-                    protocol_2=PROTOCOL,
+                    own_protocol=PROTOCOL,
                 ),
                 {"hint": sentence("install releases of the same protocol on both")},
             )
@@ -169,9 +169,9 @@ class ClusterState:
             if other is not None and _is_newer(other.registration, registration):
                 raise InvalidInput(
                     sentence(
-                        "the worker at {address} was restarted since, at {address_2}",
+                        "the worker at {address} was restarted since, at {new_address}",
                         address=registration.address,
-                        address_2=other.registration.address,
+                        new_address=other.registration.address,
                     ),
                     {"hint": sentence("if these are two workers, give each its own --worker-id")},
                 )

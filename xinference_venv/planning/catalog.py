@@ -229,7 +229,7 @@ def parse_model_spec(text: str, origin: str) -> tuple[ModelEntry, ...]:
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise _invalid(
-            origin, sentence("{where}: it is not JSON: {msg}", where=where, msg=error.msg)
+            origin, sentence("{where}: it is not JSON: {error}", where=where, error=error.msg)
         ) from None
     except RecursionError:
         raise _invalid(origin, sentence("it is nested too deeply")) from None

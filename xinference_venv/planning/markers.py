@@ -302,7 +302,7 @@ def _pair(marker: str, left: _Token, sign: str, right: _Token) -> _Comparison:
     mirrored = left.text not in _VARIABLES
     name, literal = (right, left) if mirrored else (left, right)
     if name.text not in _VARIABLES or literal.text in _VARIABLES:
-        wrong = sentence("{text} and {text_2} can't be compared", text=left.text, text_2=right.text)
+        wrong = sentence("{text} and {other} can't be compared", text=left.text, other=right.text)
         raise _invalid(marker, place, wrong, sentence("a variable with a text in quotes"))
     variable = _VARIABLES[name.text]
     operators = _OPERATORS.get(variable, _ALL_OPERATORS)
@@ -320,7 +320,7 @@ def _pair(marker: str, left: _Token, sign: str, right: _Token) -> _Comparison:
     expected = _wrong_literal(variable, sign, value, quoted=literal.kind == "text")
     if expected is not None:
         wrong = sentence(
-            "{text} can't be compared with {text_2}", text=name.text, text_2=literal.text
+            "{text} can't be compared with {other}", text=name.text, other=literal.text
         )
         raise _invalid(marker, place, wrong, expected)
     return _Comparison(

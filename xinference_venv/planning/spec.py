@@ -201,10 +201,9 @@ def plan_spec(
         if inherit is not InheritMode.NONE:
             warnings.append(
                 sentence(
-                    "Python {minor_version} inherits nothing from the host's Python"
-                    " {minor_version_2}",
+                    "Python {minor_version} inherits nothing from the host's Python {host_version}",
                     minor_version=interpreter.minor_version,
-                    minor_version_2=host.interpreter.minor_version,
+                    host_version=host.interpreter.minor_version,
                 )
             )
         inherit = InheritMode.NONE

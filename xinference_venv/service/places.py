@@ -258,8 +258,8 @@ def _place_for_sockets(environ: Mapping[str, str]) -> str:
     raise StoreError(
         sentence(
             "there is no folder for the sockets between this host's processes: none"
-            " of {dict} may be written to and is short enough",
-            dict=", ".join(dict.fromkeys(filter(None, candidates))),
+            " of {folders} may be written to and is short enough",
+            folders=", ".join(dict.fromkeys(filter(None, candidates))),
         ),
         {"hint": _SOCKET_HINT},
     )

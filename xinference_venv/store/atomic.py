@@ -390,9 +390,9 @@ def check_no_link_above(*paths: Path) -> None:
         if not is_real(os.fspath(path.parent)):
             raise StoreError(
                 sentence(
-                    "{path} is not where it seems to be: a link leads to its folder, {path_2}",
+                    "{path} is not where it seems to be: a link leads to its folder, {real_path}",
                     path=path,
-                    path_2=os.path.realpath(path.parent),
+                    real_path=os.path.realpath(path.parent),
                 ),
                 {
                     "hint": sentence(
