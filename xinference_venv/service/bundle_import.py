@@ -8,12 +8,11 @@ wrong, or does not fit here, is used.
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from xinference_venv._util.disk_threads import BUILDING
-from xinference_venv._util.humanize import quoted, size_text
+from xinference_venv._util.humanize import size_text
 from xinference_venv._util.tasks import finish_in_thread
 from xinference_venv.errors import InvalidInput, NotFound, StoreError
 from xinference_venv.planning.bundle import PYLOCK, Bundle, BundleReader, lock_for
@@ -23,7 +22,6 @@ from xinference_venv.store.host_files import free_bytes
 
 # So long it is waited for the next part.
 _IDLE_SECONDS = 600.0
-_ID = re.compile("[0-9a-f]{32}")
 _MOST_AT_ONCE = 8
 
 
@@ -53,11 +51,6 @@ class BundleImports:
         of the bundle is left. Raises `InvalidInput` for what is no bundle or does not fit here,
         `VerificationFailed` for a wrong hash, `StoreError` where it has no room.
         """
-        if not _ID.fullmatch(import_id):
-            raise InvalidInput(
-                f"invalid id of an import {quoted(import_id)}",
-                {"hint": "allowed are 32 hexadecimal digits"},
-            )
         incoming = self._running.get(import_id)
         if incoming is None:
             incoming = await self._begin(import_id, offset)
