@@ -31,8 +31,7 @@ from xinference_venv.planning.request import LaunchRequest, ModelVirtualEnv
 from xinference_venv.service.host_facts import HostFactsReader
 from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE, Settings
 from xinference_venv.store.store import Store
-from xinference_venv.uv.resolver import write_stubs
-from xinference_venv.uv.stub_wheels import STUB_BUILD_TAG, stub_file_name
+from xinference_venv.uv.stub_wheels import STUB_BUILD_TAG, stub_file_name, write_stubs
 from xinference_venv.uv.subprocess import ProcessRunner, Uv
 
 REQUESTS: tuple[tuple[str, ...], ...] = (

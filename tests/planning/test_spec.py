@@ -35,7 +35,7 @@ from xinference_venv.planning.spec import (
     describe,
     plan_spec,
     wants_environment,
-    wire_bound,
+    wire_bounds,
 )
 from xinference_venv.settings import InheritMode, ViewKind
 from xinference_venv.store.catalog import built_in_catalog
@@ -743,15 +743,17 @@ def test_a_format_adds_the_packages_that_the_engine_needs_for_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "parts", "bound"),
+    ("xoscar", "cloudpickle", "bounds"),
     [
-        ("0.12.2", 2, "lib==0.12.*"),
-        ("3.1.2", 1, "lib==3.*"),
-        ("1!2.3.4", 2, "lib==1!2.3.*"),
-        ("2", 2, "lib==2.*"),
+        ("0.12.2", "3.1.2", ["xoscar==0.12.*", "cloudpickle==3.*"]),
+        ("1!2.3.4", "2", ["xoscar==1!2.3.*", "cloudpickle==2.*"]),
+        ("2", None, ["xoscar==2.*"]),
+        (None, "3.1.2", []),
     ],
 )
-def test_what_understands_a_version_has_the_same_first_parts(
-    version: str, parts: int, bound: str
+def test_a_model_process_has_the_workers_first_parts_of_what_both_send_each_other_with(
+    xoscar: str | None, cloudpickle: str | None, bounds: list[str]
 ) -> None:
-    assert wire_bound("lib", version, parts) == bound
+    versions = {"xoscar": xoscar, "cloudpickle": cloudpickle, "torch": "2.9.0"}
+    facts = host(*(distribution(name, version) for name, version in versions.items() if version))
+    assert wire_bounds(facts) == bounds

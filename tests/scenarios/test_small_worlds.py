@@ -38,7 +38,8 @@ from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.sources import PackageSources
 from xinference_venv.settings import InheritMode
 from xinference_venv.uv.argv import scrubbed_environment
-from xinference_venv.uv.resolver import Resolver, write_stubs
+from xinference_venv.uv.resolver import Resolver
+from xinference_venv.uv.stub_wheels import write_stubs
 from xinference_venv.uv.subprocess import ProcessRunner, Uv
 
 pytestmark = pytest.mark.uv

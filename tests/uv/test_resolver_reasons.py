@@ -16,7 +16,8 @@ from xinference_venv.planning.host import HostDistribution
 from xinference_venv.planning.pylock import REQUEST
 from xinference_venv.planning.requirements import RequirementLine
 from xinference_venv.planning.sources import PackageSources
-from xinference_venv.uv.resolver import Resolver, write_stubs
+from xinference_venv.uv.resolver import Resolver
+from xinference_venv.uv.stub_wheels import write_stubs
 from xinference_venv.uv.subprocess import Uv
 
 pytestmark = pytest.mark.uv

@@ -131,6 +131,37 @@ def older_warning(older: Older, keeping: Iterable[str], host: HostFacts) -> str:
     )
 
 
+def contradicted_pins(fresh: Resolution, pins: Collection[str], host: HostFacts) -> set[str]:
+    """The placeholders of `pins` whose version something of a solution without them excludes."""
+    return {
+        dependency.name
+        for requirer, dependencies in fresh.requires.items()
+        for dependency in dependencies
+        if requirer != REQUEST
+        and dependency.name in pins
+        and not dependency.allows(host.versions[dependency.name])
+    }
+
+
+def relaxed_warning(name: str, found: Resolution, host: HostFacts) -> str:
+    """What a lock says of a placeholder for the host's version that gave way."""
+    version = host.versions[name]
+    requirers = [
+        f"{requirer} requires {name}{dependency.ranges}"
+        for requirer, dependencies in sorted(found.requires.items())
+        for dependency in dependencies
+        if dependency.name == name != requirer and not dependency.allows(version)
+    ]
+    why = ", ".join(dict.fromkeys(requirers)) or "nothing requested fits it"
+    return sentence(
+        "#system_{name}#: the host's {name} {version} gives way to {installed}, since {why}",
+        name=name,
+        version=version,
+        installed=found.installed[name],
+        why=why,
+    )
+
+
 def lowest_allowed(version: str) -> str:
     """The oldest version that is two minor versions from this one at most."""
     parsed = Version(version)

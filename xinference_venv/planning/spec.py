@@ -39,7 +39,7 @@ from xinference_venv.settings import DEFAULT_MAX_AGE_GAP, InheritMode, Settings,
 PROCESS_DISTRIBUTION = "xoscar"
 # What writes and reads the messages between a worker and its model processes, and how many parts
 # of the version must agree.
-WIRE_DISTRIBUTIONS = {"xoscar": 2, "cloudpickle": 1}
+_WIRE_DISTRIBUTIONS = {"xoscar": 2, "cloudpickle": 1}
 # What only builds need: a version of it in a request is one for its builds.
 BUILD_TOOLS = frozenset(
     {
@@ -260,7 +260,18 @@ def plan_spec(
     )
 
 
-def wire_bound(name: str, version: str, parts: int) -> str:
+def wire_bounds(host: HostFacts) -> list[str]:
+    """Versions with which a model process and a worker on this host understand each other."""
+    if PROCESS_DISTRIBUTION not in host.by_name:
+        return []
+    return [
+        _wire_bound(name, host.versions[name], parts)
+        for name, parts in _WIRE_DISTRIBUTIONS.items()
+        if name in host.by_name
+    ]
+
+
+def _wire_bound(name: str, version: str, parts: int) -> str:
     """The versions of a distribution that understand this one."""
     parsed = Version(version)
     epoch = f"{parsed.epoch}!" if parsed.epoch else ""

@@ -72,7 +72,7 @@ from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.resolutions import state_of_folders
 from xinference_venv.store.store import Store, interpreter_facts
 from xinference_venv.uv.messages import could_not_fetch, failed_builds, missing_in
-from xinference_venv.uv.resolver import write_stubs
+from xinference_venv.uv.stub_wheels import write_stubs
 from xinference_venv.uv.subprocess import Uv
 
 _T = TypeVar("_T")

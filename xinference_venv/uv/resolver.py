@@ -21,21 +21,15 @@ what is to be installed gives way for good, and the search goes on from there.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
-import tomllib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from xinference_venv._util.files import write_private_file
-from xinference_venv._util.redact import secrets_of
 from xinference_venv._util.tasks import cancel, ignore
 from xinference_venv.errors import DeadlineExceeded, ResolutionFailed, UvFailed
 from xinference_venv.planning.displacement import (
@@ -43,6 +37,7 @@ from xinference_venv.planning.displacement import (
     HostSearch,
     Older,
     combine,
+    contradicted_pins,
     cost_of,
     displaced_by,
     kept_warning,
@@ -51,48 +46,31 @@ from xinference_venv.planning.displacement import (
     older_kept,
     older_than,
     older_warning,
+    relaxed_warning,
     too_old,
 )
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.overlay import hidden_by
 from xinference_venv.planning.package import Release
-from xinference_venv.planning.pylock import (
-    REQUEST,
-    Resolution,
-    read_resolution,
-    strip_credentials,
-)
-from xinference_venv.planning.requirements import Origin, RequirementLine
+from xinference_venv.planning.pylock import Resolution
+from xinference_venv.planning.requirements import RequirementLine
 from xinference_venv.planning.source_builds import older_in, sources_by_choice
-from xinference_venv.planning.sources import (
-    BUILT_AS_TORCH,
-    PYPI,
-    TORCH_FAMILY,
-    TORCH_INDEX,
-    PackageSources,
-)
-from xinference_venv.planning.spec import (
-    PROCESS_DISTRIBUTION,
-    WIRE_DISTRIBUTIONS,
-    EnvSpec,
-    wire_bound,
+from xinference_venv.planning.sources import TORCH_FAMILY, TORCH_INDEX, PackageSources
+from xinference_venv.planning.spec import EnvSpec
+from xinference_venv.planning.torch_builds import (
+    assumed_build_warning,
+    no_builds_as_torch,
+    pins_as_torch,
+    unreachable_torch_index,
 )
 from xinference_venv.planning.version_reasons import version_reasons
-from xinference_venv.sentences import joined, sentence
+from xinference_venv.sentences import sentence
 from xinference_venv.settings import InheritMode
-from xinference_venv.uv import argv
-from xinference_venv.uv.git_credentials import git_logins, git_variables, without_git_login
-from xinference_venv.uv.messages import (
-    ResolverLog,
-    has_no_solution,
-    is_unreachable,
-    missing_in,
-    readable_warning,
-    way_out,
-)
+from xinference_venv.uv.messages import has_no_solution, is_unreachable, missing_in
+from xinference_venv.uv.passes import Found, Pass, Passes
+from xinference_venv.uv.resolution_errors import unsolvable
 from xinference_venv.uv.satisfies import contradicted, is_exact, may_be_satisfied
 from xinference_venv.uv.search import fewest_builds
-from xinference_venv.uv.stub_wheels import STUB_BUILD_TAG, stub_file_name, stub_wheel
 from xinference_venv.uv.subprocess import Uv
 
 _WITHOUT_LIST = "it has no list of its files"
@@ -108,74 +86,11 @@ _LEAST_SECONDS = 5.0
 _MOST_PASSES_LONG = 2.0
 
 
-def write_stubs(host: HostFacts, folder: Path) -> None:
-    """Write a stub wheel of every host distribution into an empty folder."""
-    tag = host.interpreter.best_tag
-    for each in host.distributions:
-        content = stub_wheel(
-            each, tag, host_versions=host.versions, markers=host.interpreter.markers
-        )
-        write_private_file(folder / stub_file_name(each, tag), content)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Found:
-    """A solution, and the host distributions whose versions were given."""
-
-    resolution: Resolution
-    kept: frozenset[str] = frozenset()
-    missing: frozenset[str] = frozenset()
-    """What other versions of what was found would need, and no place has."""
-    seconds: float = 0.0
-    """How long uv took."""
-    output: Path | None = None
-    """uv's lock file."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Question:
-    """All that decides the answer of a pass; `files` are names and lines."""
-
-    files: tuple[tuple[str, tuple[str, ...]], ...] = field(repr=False)
-    sources: PackageSources
-    of_host_alone: bool
-    wheels: tuple[str, ...]
-
-
-def _write_files(folder: Path, files: Mapping[str, Sequence[str]]) -> argv.ResolutionFiles:
-    """Write the files of a pass; they hold credentials, so the folder is private."""
-
-    def write(name: str, lines: Sequence[str]) -> str | None:
-        if not lines:
-            return None
-        path = folder / f"{name}.txt"
-        write_private_file(path, "".join(f"{line}\n" for line in lines).encode())
-        return str(path)
-
-    return argv.ResolutionFiles(
-        requirements=write("requirements", files["requirements"] or ["#"]) or "",
-        constraints=write("constraints", files["constraints"]),
-        overrides=write("overrides", files["overrides"]),
-        excludes=write("excludes", files["excludes"]),
-        build_constraints=write("build-constraints", files["build-constraints"]),
-    )
-
-
 def _is_older(other: Resolution, before: Resolution, name: str) -> bool:
     """Whether one has an older release of a package than the other, whatever its build."""
     versions = [{**each.inherited, **each.installed}.get(name) for each in (other, before)]
     first, second = (Version(str(version)).public for version in versions)
     return Version(first) < Version(second)
-
-
-def _hint_for_builds(build: str | None) -> str:
-    """What to do where no index that answers has the builds that fit the host's torch."""
-    return sentence(
-        "add {torch_index}/{build} or a mirror of it to the extra index URLs,"
-        " install the package on the host, or launch with --inherit none",
-        torch_index=TORCH_INDEX,
-        build=build,
-    )
 
 
 @dataclass(kw_only=True)
@@ -203,24 +118,27 @@ class Resolver:
     unusable: Mapping[str, str] = field(default_factory=dict)
     """The host distributions that may not serve from the start, each with the reason."""
 
-    _unusable: dict[str, str] = field(default_factory=dict, init=False)
-    """The host distributions that may not serve, each with the reason."""
-    _relaxed: set[str] = field(default_factory=set, init=False)
-    """The names whose ``#system_NAME#`` gives way."""
-    _builds: tuple[str, ...] = field(default=(), init=False)
-    """Pins of what has to be built as the host's torch is."""
-    _passes: int = field(default=0, init=False)
-    _answers: dict[_Question, _Found | UvFailed] = field(default_factory=dict, init=False)
-    """What uv answered already; no longer than this resolution, as an index may get releases."""
-
-    _newest: Path | None = field(default=None, init=False)
-    """uv's lock file of what there would be without the host: what later passes try first."""
-
+    _passes: Passes = field(init=False)
     _kept_alone: frozenset[str] = field(default=frozenset(), init=False)
     """What of the host was kept where it was asked what there would be without the host."""
 
     _fresh: Resolution | None = field(default=None, init=False)
     """What there would be without the host, where that was asked."""
+
+    def __post_init__(self) -> None:
+        self._passes = Passes(
+            uv=self.uv,
+            spec=self.spec,
+            host=self.host,
+            stubs=self.stubs,
+            scratch=self.scratch,
+            deadline=self.deadline,
+            note=self.note,
+            build_python=self.build_python,
+            refresh=self.refresh,
+            unfit=self.unfit,
+            unusable=dict(self.unusable),
+        )
 
     async def resolve(self) -> tuple[Resolution, Mapping[str, str]]:
         """The resolution, and the host distributions to hide with it, each with the reason.
@@ -229,8 +147,7 @@ class Resolver:
         """
         if self.spec.inherit is InheritMode.EXACT:
             unknown = (each.name for each in self.host.distributions if not each.recorded)
-            self._unusable = dict.fromkeys(unknown, _WITHOUT_LIST)
-        self._unusable |= self.unusable
+            self._passes.unusable = {**dict.fromkeys(unknown, _WITHOUT_LIST), **self.unusable}
         while True:
             try:
                 found = await (
@@ -246,10 +163,10 @@ class Resolver:
                         "resolving without the placeholders of {named}", named=", ".join(named)
                     )
                 )
-                self._relaxed |= {*named}
+                self._passes.relaxed |= {*named}
         warnings = (*self._relaxed_warnings(found), *found.warnings, *self._kept_warnings(found))
         reasons = version_reasons(
-            found, fresh=self._fresh, host=self._seen_host(), unusable=self._unusable
+            found, fresh=self._fresh, host=self._seen_host(), unusable=self._passes.unusable
         )
         found = replace(found, warnings=warnings, reasons=reasons)
         return found, self._hidden_by(found)
@@ -262,7 +179,8 @@ class Resolver:
         resolving = None if ahead is None else asyncio.ensure_future(ahead._alone())
         try:
             while True:
-                if ahead and resolving and self._unusable.keys() == ahead._unusable.keys():
+                expected = {} if ahead is None else ahead._passes.unusable
+                if resolving and self._passes.unusable.keys() == expected.keys():
                     found = await resolving
                 else:
                     found = await self._alone()
@@ -275,8 +193,8 @@ class Resolver:
                 await cancel(resolving)
 
     async def _alone(self) -> Resolution:
-        async def resolve(sources: PackageSources) -> _Found:
-            return await self._attempt(sources)
+        async def resolve(sources: PackageSources) -> Found:
+            return await self._passes.find(Pass(sources=sources))
 
         return await self._with_backend(resolve)
 
@@ -298,14 +216,14 @@ class Resolver:
             return None
         ahead = replace(self, scratch=self.scratch / "ahead", say=ignore)
         ahead.scratch.mkdir(exist_ok=True)
-        ahead._unusable = {**self._unusable, **again}
-        ahead._relaxed = self._relaxed
+        ahead._passes.unusable = {**self._passes.unusable, **again}
+        ahead._passes.relaxed = self._passes.relaxed
         return ahead
 
     # What all ways have in common
 
     async def _with_backend(
-        self, resolve: Callable[[PackageSources], Awaitable[_Found]]
+        self, resolve: Callable[[PackageSources], Awaitable[Found]]
     ) -> Resolution:
         """Resolve with torch's backend where something of torch's family is to be installed."""
         sources = self.spec.sources_without_backend()
@@ -326,7 +244,8 @@ class Resolver:
             if sources.torch_backend is None or not is_unreachable(str(error), TORCH_INDEX):
                 raise
             if not self.spec.assumed_backend:
-                raise self._without_torch_index(error, sources.torch_backend) from error
+                torch = self._seen_host().versions.get("torch")
+                raise unreachable_torch_index(error, sources.torch_backend, torch) from error
             self.say(
                 sentence(
                     "resolving without {torch_index}, which can't be reached",
@@ -339,74 +258,28 @@ class Resolver:
         found = await self._with_builds_as_torch(found, sources, resolve)
         return await self._with_fewest_builds(found, sources)
 
-    def _without_torch_index(self, error: UvFailed, backend: str) -> ResolutionFailed:
-        """What to say where the builds that must be can't be had from where they are."""
-        torch = self._seen_host().versions.get("torch")
-        builds = (
-            sentence("builds for {backend}, as torch's backend is set,", backend=backend)
-            if torch is None
-            else sentence("builds that fit the host's torch {torch}", torch=torch)
-        )
-        message = sentence(
-            "{builds} are at {place}, which can't be reached:\n{error}",
-            builds=builds,
-            place=f"{TORCH_INDEX}/{backend}",
-            error=error,
-        )
-        hint = (
-            sentence(
-                "add a mirror of {place} to the extra index URLs, or set"
-                " XINFERENCE_VIRTUAL_ENV_TORCH_BACKEND=none",
-                place=f"{TORCH_INDEX}/{backend}",
-            )
-            if torch is None
-            else _hint_for_builds(backend)
-        )
-        return ResolutionFailed(message, {**error.details, "hint": hint})
-
-    def _with_backend_warning(self, found: _Found, sources: PackageSources) -> _Found:
+    def _with_backend_warning(self, found: Found, sources: PackageSources) -> Found:
         """The same with a warning of which build of torch a host without an accelerator gets."""
         torch = found.resolution.installed.get("torch")
         if torch is None or not self.spec.assumed_backend or not self.spec.sources.torch_backend:
             return found
-        warning = (
-            sentence(
-                "torch {torch} is the build for CPUs, since the host has no accelerator;"
-                " XINFERENCE_VIRTUAL_ENV_TORCH_BACKEND names another one",
-                torch=torch,
-            )
-            if sources.torch_backend
-            else sentence(
-                "torch {torch} may be a build for CUDA although the host has no accelerator,"
-                " since {torch_index} can't be reached",
-                torch=torch,
-                torch_index=TORCH_INDEX,
-            )
-        )
+        from_index = sources.torch_backend is not None
+        warning = assumed_build_warning(torch, from_index=from_index)
         every = (*found.resolution.warnings, warning)
         return replace(found, resolution=replace(found.resolution, warnings=every))
 
     async def _with_builds_as_torch(
         self,
-        found: _Found,
+        found: Found,
         sources: PackageSources,
-        resolve: Callable[[PackageSources], Awaitable[_Found]],
-    ) -> _Found:
+        resolve: Callable[[PackageSources], Awaitable[Found]],
+    ) -> Found:
         """The same with what is installed next to the host's torch in builds like that.
 
-        The public index has builds for CUDA: next to a torch ``+cpu`` they fail at import. Raises
-        `ResolutionFailed` where no index has the builds.
+        Raises `ResolutionFailed` where no index has the builds.
         """
         torch = self._visible_torch(found.resolution)
-        build = Version(torch).local
-        pins = [
-            f"{name}=={Version(version).public}+{build}"
-            for name, version in sorted(found.resolution.installed.items())
-            if name in BUILT_AS_TORCH
-            and version is not None
-            and build is not None
-            and Version(version).local != build
-        ]
+        pins = pins_as_torch(found.resolution, torch)
         if not pins:
             return found
         self.say(
@@ -416,20 +289,11 @@ class Resolver:
                 torch=torch,
             )
         )
-        self._builds = tuple(pins)
+        self._passes.builds = pins
         try:
             return await self._go_on(found, sources) or await resolve(sources)
         except UvFailed as error:
-            raise ResolutionFailed(
-                sentence(
-                    "the host's torch {torch} works only with {pins}, which no index that is"
-                    " asked has:\n{error}",
-                    torch=torch,
-                    pins=" and ".join(pins),
-                    error=error,
-                ),
-                {"hint": _hint_for_builds(build), **error.details},
-            ) from error
+            raise no_builds_as_torch(error, torch, pins) from error
 
     def _visible_torch(self, found: Resolution) -> str:
         """The version of the host's torch where the process sees that, required or not; else 0."""
@@ -439,7 +303,7 @@ class Resolver:
             version = None if is_gone else self.host.versions.get("torch")
         return version or "0"
 
-    async def _go_on(self, found: _Found, sources: PackageSources) -> _Found | None:
+    async def _go_on(self, found: Found, sources: PackageSources) -> Found | None:
         """What was found with as much of the host, from other sources or in other builds.
 
         None where that has no solution or an older one: then the search has to start again.
@@ -447,7 +311,8 @@ class Resolver:
         if self.stubs is None:
             return None
         before = found.resolution
-        other = await self._try(sources, kept=found.kept - before.installed.keys())
+        kept = found.kept - before.installed.keys()
+        other = await self._passes.outcome(Pass(sources=sources, kept=kept))
         if isinstance(other, UvFailed) or self._not_to_be_shown(other.resolution):
             return None
         older = older_in(other.resolution, than=before).keys()
@@ -459,7 +324,7 @@ class Resolver:
     def _may_serve(self, line: RequirementLine) -> bool:
         return self.stubs is not None and may_be_satisfied(line, self.host)
 
-    async def _with_fewest_builds(self, found: _Found, sources: PackageSources) -> Resolution:
+    async def _with_fewest_builds(self, found: Found, sources: PackageSources) -> Resolution:
         """The same with less of it built from source; what is inherited from the host stays."""
         asked = self._asked()
         kept = found.kept - found.resolution.installed.keys()
@@ -472,15 +337,14 @@ class Resolver:
                 sentence("resolving with {names} not built from source", names=", ".join(names))
             )
             # Nothing else serves instead, so nothing else is searched for.
-            floors = [
+            floors = tuple(
                 f"{name}>={version if name in exact else lowest_allowed(version)}"
                 for name, version in found.resolution.installed.items()
                 if version is not None
-            ]
+            )
+            what = Pass(sources=sources, kept=kept, floors=floors, wheels=tuple(names))
             try:
-                outcome = await self._try(
-                    sources, kept=kept, floors=floors, wheels=names, deadline=limit
-                )
+                outcome = await self._passes.outcome(what, limit)
             except DeadlineExceeded:
                 return None
             return outcome if isinstance(outcome, UvFailed) else outcome.resolution
@@ -512,33 +376,37 @@ class Resolver:
                 again=", ".join(again),
             )
         )
-        self._unusable |= again
+        self._passes.unusable |= again
 
     # Over the host
 
-    async def _search(self, sources: PackageSources) -> _Found:
+    async def _search(self, sources: PackageSources) -> Found:
         """What fits best over the host; raises `UvFailed` when nothing does."""
+        lines = self._passes.lines()
+        bounds = (*lines, *self._passes.bounds())
         offered = frozenset(
             name
             for name, version in self.host.versions.items()
-            if name not in self._unusable
+            if name not in self._passes.unusable
             and name not in self.spec.excludes
-            and not contradicted(name, version, (*self._lines(), *self._bounds()))
+            and not contradicted(name, version, bounds)
         )
-        if not self._unusable and all(may_be_satisfied(line, self.host) for line in self._lines()):
+        if not self._passes.unusable and all(may_be_satisfied(line, self.host) for line in lines):
             self.say(sentence("resolving with the host's packages"))
-            found = await self._try(sources, kept=offered, of_host_alone=True)
+            found = await self._passes.outcome(
+                Pass(sources=sources, kept=offered, of_host_alone=True)
+            )
             if not isinstance(found, UvFailed):
                 return found
         if offered <= INSTALLER_TOOLS:
             self.say(sentence("resolving what is requested"))
-            found = await self._try(sources, kept=frozenset())
+            found = await self._passes.outcome(Pass(sources=sources))
             if not isinstance(found, UvFailed):
                 self._fresh = found.resolution
                 return self._combine(found.resolution, offered) or found
         started = time.monotonic()
         alone = asyncio.ensure_future(self._without_host(sources))
-        keeping = asyncio.ensure_future(self._try(sources, kept=offered))
+        keeping = asyncio.ensure_future(self._passes.outcome(Pass(sources=sources, kept=offered)))
         try:
             self.say(sentence("resolving with every host version kept"))
             await asyncio.wait({alone, keeping}, return_when=asyncio.FIRST_COMPLETED)
@@ -561,15 +429,16 @@ class Resolver:
         finally:
             await cancel(alone)
             await cancel(keeping)
-        if self._relaxed and isinstance(fresh, Resolution):
-            more = self._contradicted_pins(fresh) - self._relaxed
+        if self._passes.relaxed and isinstance(fresh, Resolution):
+            more = contradicted_pins(fresh, self._passes.pins(), self.host)
+            more -= self._passes.relaxed
             if more:
                 self.say(
                     sentence(
                         "resolving without the placeholders of {more}", more=", ".join(sorted(more))
                     )
                 )
-                self._relaxed |= more
+                self._passes.relaxed |= more
         try:
             try:
                 return await self._choose(sources, offered, first, fresh)
@@ -577,7 +446,7 @@ class Resolver:
                 if not isinstance(newest, Resolution) or not isinstance(first, UvFailed):
                     raise
                 # Why nothing near the newest fits says nothing of what is older.
-                first = await self._try(sources, kept=offered)
+                first = await self._passes.outcome(Pass(sources=sources, kept=offered))
                 return await self._choose(sources, offered, first, fresh)
         except UvFailed as error:
             # Whatever was tried after it, the first explanation is of what was asked for.
@@ -587,26 +456,26 @@ class Resolver:
 
     async def _keeping_not_much_older(
         self, sources: PackageSources, offered: frozenset[str], fresh: Resolution
-    ) -> _Found | UvFailed:
+    ) -> Found | UvFailed:
         """All of the host with what is asked for in versions near the newest.
 
         Without floors uv tries every old release of it, and builds those that are sources.
         """
         self.say(sentence("resolving with every host version kept, without old versions"))
-        floors = [
+        floors = tuple(
             f"{line.name}>={lowest_allowed(version)}"
-            for line in self._lines()
+            for line in self._passes.lines()
             if not is_exact(line) and (version := fresh.installed.get(line.name or "")) is not None
-        ]
-        return await self._try(sources, kept=offered, floors=floors)
+        )
+        return await self._passes.outcome(Pass(sources=sources, kept=offered, floors=floors))
 
     async def _choose(
         self,
         sources: PackageSources,
         offered: frozenset[str],
-        first: _Found | UvFailed,
+        first: Found | UvFailed,
         alone: Resolution | UvFailed,
-    ) -> _Found:
+    ) -> Found:
         """The best there is, by what keeping all of the host and none of it give."""
         fresh = None if isinstance(alone, UvFailed) else alone
         search = HostSearch(offered=offered, cost=cost_of(fresh, self.host))
@@ -618,7 +487,7 @@ class Resolver:
                 # What is asked for counts, too: the host's copy of a version may require less.
                 search.learn(self._kept_alone, str(alone))
                 # A placeholder gives way before its version comes from elsewhere.
-                only_pins = names_in(str(alone)) & offered <= self._pins()
+                only_pins = names_in(str(alone)) & offered <= self._passes.pins()
                 if only_pins or search.next(displaced) is None:
                     raise alone
         else:
@@ -638,7 +507,7 @@ class Resolver:
             newest = await self._settle(sources, search, displaced)
         lower = self._too_old(newest.resolution, fresh, newest.kept)
         if lower:
-            floors = [f"{each.name}>={each.newest}" for each in lower.values()]
+            floors = tuple(f"{each.name}>={each.newest}" for each in lower.values())
             # An older one that works, with a warning, rather than none.
             with suppress(UvFailed):
                 newest = await self._settle(sources, search, displaced, floors)
@@ -652,13 +521,13 @@ class Resolver:
 
     def _with_whole_host(
         self, fresh: Resolution | UvFailed, offered: frozenset[str]
-    ) -> _Found | None:
+    ) -> Found | None:
         """The newest of what is asked for over all of the host, where that is a solution."""
         if isinstance(fresh, UvFailed) or self._displaced(fresh, offered):
             return None
         return self._combine(fresh, offered)
 
-    def _combine(self, fresh: Resolution, serving: frozenset[str]) -> _Found | None:
+    def _combine(self, fresh: Resolution, serving: frozenset[str]) -> Found | None:
         """The newest of what is asked for over the host, where that needs no further pass."""
         nameless = any(line.name is None for line in self.spec.requirements)
         if nameless or self.spec.overrides or self.spec.excludes:
@@ -668,20 +537,20 @@ class Resolver:
             fresh,
             self.host,
             serving=serving,
-            roots=[name for name in self.spec.roots if self._is_asked(name)],
+            roots=[name for name in self.spec.roots if self._passes.is_asked(name)],
             exempt=self.spec.alone,
         )
         if found is None or self._not_to_be_shown(found):
             return None
-        return _Found(resolution=found, kept=serving)
+        return Found(resolution=found, kept=serving)
 
     async def _settle(
         self,
         sources: PackageSources,
         search: HostSearch,
         displaced: frozenset[str],
-        floors: Sequence[str] = (),
-    ) -> _Found:
+        floors: tuple[str, ...] = (),
+    ) -> Found:
         """A solution of which all that is inherited can be shown; raises `UvFailed`.
 
         `displaced` is expected to give way, as long as what is learned doesn't say otherwise.
@@ -690,7 +559,7 @@ class Resolver:
         failures = 0
         while True:
             assert kept is not None  # what was learned until now can be satisfied
-            found = await self._try(sources, kept=kept, floors=floors)
+            found = await self._passes.outcome(Pass(sources=sources, kept=kept, floors=floors))
             if isinstance(found, UvFailed):
                 search.learn(kept, str(found))
                 failures += 1
@@ -709,8 +578,8 @@ class Resolver:
             kept = kept - again.keys()
 
     async def _cheaper(
-        self, sources: PackageSources, search: HostSearch, newest: _Found, fresh: Resolution
-    ) -> _Found | None:
+        self, sources: PackageSources, search: HostSearch, newest: Found, fresh: Resolution
+    ) -> Found | None:
         """A solution with not quite the newest of what is asked for, and much less to download."""
         dear = {
             name
@@ -725,17 +594,17 @@ class Resolver:
         if not dear or not loose:
             return None
         self.say(sentence("resolving with the host's {dear} kept", dear=", ".join(sorted(dear))))
-        floors = [
+        floors = tuple(
             f"{name}>={lowest_allowed(version)}"
             for name in loose
             if (version := fresh.installed.get(name or "")) is not None
-        ]
+        )
         displaced = (search.offered - newest.kept) - dear
         kept: frozenset[str] | None = search.offered - displaced
         for _ in range(_CHEAPER_PASSES):
             if kept is None or not dear <= kept:
                 return None
-            found = await self._try(sources, kept=kept, floors=floors)
+            found = await self._passes.outcome(Pass(sources=sources, kept=kept, floors=floors))
             if isinstance(found, UvFailed):
                 search.learn(kept, str(found))
                 kept = search.next(displaced)
@@ -767,8 +636,8 @@ class Resolver:
         return is_older and {*displaced} <= INSTALLER_TOOLS
 
     def _with_warnings(
-        self, found: _Found, fresh: Resolution | None, displaced: Collection[str]
-    ) -> _Found:
+        self, found: Found, fresh: Resolution | None, displaced: Collection[str]
+    ) -> Found:
         """The same with a warning for all that is asked for and older than without the host."""
         if fresh is None:
             return found
@@ -788,20 +657,22 @@ class Resolver:
         What the request pins to the host's very version is the host's there, too, and so is what
         no index has. Where a placeholder gave way, all do: what they hold back shows at once.
         """
-        relaxed = self._pins() if self._relaxed else frozenset()
+        relaxed = frozenset(self._passes.pins() if self._passes.relaxed else ())
         kept = frozenset(
             line.name
-            for line in self._lines(relaxed)
+            for line in self._passes.lines(relaxed)
             if line.name in self.host.by_name
-            and line.name not in self._unusable
+            and line.name not in self._passes.unusable
             and is_exact(line)
             and may_be_satisfied(line, self.host)
         )
-        offered = self.host.by_name.keys() - self._unusable.keys()
-        outcome: _Found | UvFailed | None = None
+        offered = self.host.by_name.keys() - self._passes.unusable.keys()
+        outcome: Found | UvFailed | None = None
         for _ in range(_FRESH_PASSES):
             self._kept_alone = kept
-            outcome = await self._try(sources, kept=kept, roots=False, relaxed=relaxed)
+            outcome = await self._passes.outcome(
+                Pass(sources=sources, kept=kept, roots=False, relaxed=relaxed)
+            )
             only_here = (
                 missing_in(str(outcome)) if isinstance(outcome, UvFailed) else outcome.missing
             )
@@ -811,231 +682,9 @@ class Resolver:
         assert outcome is not None  # it is tried at least once
         if isinstance(outcome, UvFailed):
             return outcome
-        self._newest = outcome.output
+        self._passes.first_tried = outcome.output
         self._fresh = outcome.resolution
         return outcome.resolution
-
-    # One pass
-
-    async def _try(
-        self,
-        sources: PackageSources,
-        *,
-        kept: Collection[str],
-        floors: Sequence[str] = (),
-        of_host_alone: bool = False,
-        wheels: Sequence[str] = (),
-        roots: bool = True,
-        relaxed: Collection[str] | None = None,
-        deadline: float | None = None,
-    ) -> _Found | UvFailed:
-        """One pass, or why it has no solution. Any other failure is the caller's."""
-        try:
-            return await self._attempt(
-                sources,
-                kept=kept,
-                floors=floors,
-                of_host_alone=of_host_alone,
-                wheels=wheels,
-                roots=roots,
-                relaxed=relaxed,
-                deadline=deadline,
-            )
-        except UvFailed as error:
-            # Without the roots it only tells what would be newest, so nothing of it is fatal.
-            if of_host_alone or not roots or has_no_solution(str(error)):
-                return error
-            raise
-
-    async def _attempt(
-        self,
-        sources: PackageSources,
-        *,
-        kept: Collection[str] = (),
-        floors: Sequence[str] = (),
-        of_host_alone: bool = False,
-        wheels: Sequence[str] = (),
-        roots: bool = True,
-        relaxed: Collection[str] | None = None,
-        deadline: float | None = None,
-    ) -> _Found:
-        """One pass; of `wheels` no source is taken. What was asked before is not asked again."""
-        files = self._files(
-            sources,
-            kept=kept,
-            floors=floors,
-            look=not of_host_alone,
-            roots=roots,
-            relaxed=self._relaxed if relaxed is None else relaxed,
-        )
-        question = _Question(
-            files=tuple(files.items()),
-            sources=sources,
-            of_host_alone=of_host_alone,
-            wheels=tuple(wheels),
-        )
-        answer = self._answers.get(question)
-        if answer is None:
-            try:
-                answer = await self._ask(question, deadline or self.deadline)
-            except UvFailed as error:
-                answer = error
-            self._answers[question] = answer
-        if isinstance(answer, UvFailed):
-            raise answer
-        return replace(answer, kept=frozenset(kept))
-
-    async def _ask(self, question: _Question, deadline: float) -> _Found:
-        """Ask uv; raises `UvFailed`."""
-        self._passes += 1
-        folder = self.scratch / f"pass-{self._passes}"
-        folder.mkdir()
-        output = folder / "pylock.resolution.toml"
-        sources = question.sources
-        log = ResolverLog()
-
-        def hear(line: str) -> None:
-            if not log.read(line):
-                self.note(line)
-
-        command = argv.resolve(
-            files=_write_files(folder, dict(question.files)),
-            output=str(output),
-            python=self._python(),
-            sources=sources,
-            of_host_alone=question.of_host_alone,
-            allow_source_builds=self.spec.allow_source_builds,
-            wheels=question.wheels,
-            refresh=self.refresh and not question.of_host_alone,
-            secrets=self._secrets(sources),
-        )
-        logins = git_logins(line.text for line in self.spec.requirements)
-        git = git_variables(logins, folder, self.uv.door.environment)
-        if self._newest is not None:
-            shutil.copyfile(self._newest, output)
-        started = time.monotonic()
-        await self.uv(
-            replace(command, environment={**command.environment, **git}),
-            deadline=deadline,
-            on_line=hear,
-            working_directory=str(folder),
-        )
-        indexes = [*sources.extra_index_urls, sources.index_url or PYPI]
-        found = read_resolution(
-            tomllib.loads(output.read_text("utf-8")),
-            stub_build_tag=STUB_BUILD_TAG,
-            tags=self.spec.interpreter.tags,
-            indexes=[strip_credentials(url) for url in indexes],
-        )
-        return _Found(
-            resolution=replace(
-                found,
-                requires=log.requires(found),
-                warnings=tuple(map(readable_warning, log.warnings)),
-            ),
-            missing=frozenset(log.missing - found.installed.keys()),
-            seconds=time.monotonic() - started,
-            output=output,
-        )
-
-    def _files(
-        self,
-        sources: PackageSources,
-        *,
-        kept: Collection[str],
-        floors: Sequence[str],
-        look: bool,
-        roots: bool,
-        relaxed: Collection[str],
-    ) -> dict[str, tuple[str, ...]]:
-        """The lines of the files of a pass.
-
-        Where the host's version is kept a placeholder for it says nothing more, so that the
-        question is the same when it gives way.
-        """
-        spec = self.spec
-        links = map(argv.find_links_url, sources.find_links) if look else ()
-        asked = [self._root_text(name) for name in spec.roots if roots and self._is_asked(name)]
-        stubs = [self._stub_line(name) for name in sorted(kept)]
-        return {
-            "requirements": (
-                *(f"--find-links {place}" for place in links),
-                *(without_git_login(line.text) for line in self._lines({*kept, *relaxed})),
-                *asked,
-            ),
-            "constraints": (
-                *(*spec.constraints, *self._wire_bounds(), *self._builds, *floors, *stubs),
-                *(f"{name}!={version}" for name, version in sorted(self.unfit)),
-            ),
-            "overrides": spec.overrides,
-            "excludes": spec.excludes,
-            "build-constraints": spec.build_constraints,
-        }
-
-    def _stub_line(self, name: str) -> str:
-        """A host distribution as the one that serves, by the place of its stub."""
-        assert self.stubs is not None
-        tag = self.host.interpreter.best_tag
-        stub = self.stubs / stub_file_name(self.host.by_name[name], tag)
-        return f"{name} @ {argv.find_links_url(str(stub))}"
-
-    def _lines(self, relaxed: Collection[str] | None = None) -> tuple[RequirementLine, ...]:
-        """What the request asks for, without the placeholders that gave way."""
-        relaxed = self._relaxed if relaxed is None else relaxed
-        return tuple(
-            replace(line, text=line.name)
-            if line.name is not None and line.name in relaxed and line.is_system_pin
-            else line
-            for line in self.spec.requirements
-        )
-
-    def _pins(self) -> set[str]:
-        """The names of the placeholders for the host's version."""
-        return {
-            line.name
-            for line in self.spec.requirements
-            if line.is_system_pin and line.name is not None
-        }
-
-    def _bounds(self) -> list[RequirementLine]:
-        """Constraints and overrides that apply here, as what they mean for the host's versions."""
-        bounds = map(Requirement, (*self.spec.constraints, *self.spec.overrides))
-        return [
-            RequirementLine(
-                text=f"{each.name}{each.specifier}",
-                name=canonicalize_name(each.name),
-                origin=Origin.LAUNCH,
-                written=str(each),
-            )
-            for each in bounds
-            if each.marker is None or each.marker.evaluate(dict(self.spec.interpreter.markers))
-        ]
-
-    def _python(self) -> str:
-        """The interpreter; what is built without isolation sees the host's packages."""
-        if self.build_python is not None:
-            return self.build_python
-        if self.spec.sources.no_build_isolation and self.spec.sees_host:
-            return self.host.interpreter.executable
-        return self.spec.interpreter.base_executable
-
-    def _secrets(self, sources: PackageSources) -> frozenset[str]:
-        return secrets_of(
-            [
-                *(line.text for line in self.spec.requirements),
-                *filter(None, [sources.index_url]),
-                *sources.extra_index_urls,
-                *sources.find_links,
-            ]
-        )
-
-    def _is_asked(self, name: str) -> bool:
-        """Whether a root takes part: without stubs only if the host's copy does not serve."""
-        return self.stubs is not None or name in self._unusable or name not in self.host.by_name
-
-    def _root_text(self, name: str) -> str:
-        """A model process talks to the host's own xoscar; any other root may be any version."""
-        return f"{name}=={self.host.versions[name]}" if name == PROCESS_DISTRIBUTION else name
 
     # Explanations
 
@@ -1043,42 +692,12 @@ class Resolver:
         """The names of placeholders for the host's version that an explanation names."""
         if not has_no_solution(words):
             return []
-        return sorted(self._pins() & names_in(words) - self._relaxed)
-
-    def _contradicted_pins(self, fresh: Resolution) -> set[str]:
-        """The placeholders whose version something of a solution without them excludes."""
-        return {
-            dependency.name
-            for requirer, dependencies in fresh.requires.items()
-            for dependency in dependencies
-            if requirer != REQUEST
-            and dependency.name in self._pins()
-            and not dependency.allows(self.host.versions[dependency.name])
-        }
+        return sorted(self._passes.pins() & names_in(words) - self._passes.relaxed)
 
     def _relaxed_warnings(self, found: Resolution) -> list[str]:
         """Which placeholders gave way, and to what."""
-        warnings = []
-        for name in sorted(self._relaxed & found.installed.keys()):
-            version = self.host.versions[name]
-            requirers = [
-                f"{requirer} requires {name}{dependency.ranges}"
-                for requirer, dependencies in sorted(found.requires.items())
-                for dependency in dependencies
-                if dependency.name == name != requirer and not dependency.allows(version)
-            ]
-            why = ", ".join(dict.fromkeys(requirers)) or "nothing requested fits it"
-            warnings.append(
-                sentence(
-                    "#system_{name}#: the host's {name} {version} gives way to {installed},"
-                    " since {why}",
-                    name=name,
-                    version=version,
-                    installed=found.installed[name],
-                    why=why,
-                )
-            )
-        return warnings
+        names = sorted(self._passes.relaxed & found.installed.keys())
+        return [relaxed_warning(name, found, self.host) for name in names]
 
     def _kept_warnings(self, found: Resolution) -> list[str]:
         """What is asked for and kept from the host in a release that is older than it may be.
@@ -1087,65 +706,16 @@ class Resolver:
         """
         if self._fresh is None:
             return []
-        free = {line.name or "" for line in self._lines() if not is_exact(line)}
+        free = {line.name or "" for line in self._passes.lines() if not is_exact(line)}
         older = older_kept(self._fresh, found, asked=free)
         return [kept_warning(older[name]) for name in sorted(older)]
 
-    def _wire_bounds(self) -> list[str]:
-        """Versions with which a model process and the worker understand each other."""
-        if PROCESS_DISTRIBUTION not in self.host.by_name:
-            return []
-        return [
-            wire_bound(name, self.host.versions[name], parts)
-            for name, parts in WIRE_DISTRIBUTIONS.items()
-            if name in self.host.by_name
-        ]
-
     def _unsolvable(self, error: UvFailed) -> ResolutionFailed:
-        unusable = [name for name in self._unusable if self._is_needed(name)]
-        message = str(error)
-        if unusable:
-            reasons = joined(
-                sentence(
-                    "the host's {name} {version} can't be used, since {why}",
-                    name=name,
-                    version=self.host.versions[name],
-                    why=self._unusable[name],
-                )
-                for name in unusable
-            )
-            message = sentence(
-                "{reasons}; and installing it together with what is requested fails:\n{error}",
-                reasons=reasons,
-                error=error,
-            )
-        named = names_in(str(error))
-        for (name, version), allowed in sorted(self.unfit.items()):
-            if name in named:
-                message = sentence(
-                    "{message}\n{name} {version} is for Python {allowed}, and this is Python"
-                    " {python}",
-                    message=message,
-                    name=name,
-                    version=version,
-                    allowed=allowed,
-                    python=self.spec.interpreter.version,
-                )
-        for bound in self._wire_bounds():
-            name = canonicalize_name(Requirement(bound).name)
-            if name in named:
-                message = sentence(
-                    "{message}\n{bound} is required since a model process and its worker, which has"
-                    " {name} {version}, send each other what {name} writes",
-                    message=message,
-                    bound=bound,
-                    name=name,
-                    version=self.host.versions[name],
-                )
-        hint = way_out(str(error), over_host=self.spec.sees_host, unusable=bool(unusable))
-        return ResolutionFailed(
-            message, {**({} if hint is None else {"hint": hint}), **error.details}
+        needed = filter(self._is_needed, self._passes.unusable)
+        unusable = {name: self._passes.unusable[name] for name in needed}
+        return unsolvable(
+            error, spec=self.spec, host=self.host, unusable=unusable, unfit=self.unfit
         )
 
     def _is_needed(self, name: str) -> bool:
-        return name in self._asked() or self._unusable[name] != _WITHOUT_LIST
+        return name in self._asked() or self._passes.unusable[name] != _WITHOUT_LIST

@@ -10,14 +10,26 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from xinference_venv.planning.host import HostDistribution
+from xinference_venv._util.files import write_private_file
+from xinference_venv.planning.host import HostDistribution, HostFacts
 
 STUB_BUILD_TAG = "99999999"
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+def write_stubs(host: HostFacts, folder: Path) -> None:
+    """Write a stub wheel of every host distribution into an empty folder."""
+    tag = host.interpreter.best_tag
+    for each in host.distributions:
+        content = stub_wheel(
+            each, tag, host_versions=host.versions, markers=host.interpreter.markers
+        )
+        write_private_file(folder / stub_file_name(each, tag), content)
 
 
 def stub_file_name(distribution: HostDistribution, tag: str) -> str:

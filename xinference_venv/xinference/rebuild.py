@@ -49,7 +49,7 @@ from xinference_venv.store.use_lock import (
     share_use_lock,
     write_use_hook,
 )
-from xinference_venv.uv.resolver import write_stubs
+from xinference_venv.uv.stub_wheels import write_stubs
 from xinference_venv.xinference.application import (
     Contradiction,
     application_needs,
