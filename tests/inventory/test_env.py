@@ -98,6 +98,10 @@ def test_the_record_of_an_environment_says_what_its_lock_says_and_what_was_measu
     )
 
 
+def test_the_record_of_an_environment_without_a_view_names_no_contents() -> None:
+    assert (RECORD.contents, RECORD.trees, RECORD.joined, RECORD.warnings) == ("", (), (), ())
+
+
 @pytest.mark.parametrize(
     ("of", "path", "shown"),
     [

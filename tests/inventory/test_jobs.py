@@ -119,6 +119,7 @@ def test_the_seconds_of_each_phase_add_up_to_the_last_event() -> None:
     journal.add(10.0, Phase.RESOLVING, "resolving")
     assert journal.seconds == {}
     journal.add(12.5, Phase.INSTALLING, "installing")
+    journal.add(12.75, Phase.INSTALLING, "installing")
     journal.add(13.0, Phase.VERIFYING, "verifying")
     # The clock was set back, which takes nothing away.
     journal.add(9.0, Phase.VERIFYING, "verifying")
@@ -131,10 +132,11 @@ def test_the_seconds_of_each_phase_add_up_to_the_last_event() -> None:
 
 
 def test_an_event_has_its_time_its_words_and_its_progress() -> None:
-    event = JobJournal().add(
-        1.5, Phase.DOWNLOADING, "downloading", done=1, total=2, done_bytes=3, total_bytes=4
-    )
-    assert event == JobEvent(
+    progress = {
+        **{"done": 1, "total": 2, "done_bytes": 3, "total_bytes": 4},
+        **{"bytes_per_second": 5, "seconds_left": 6},
+    }
+    assert JobJournal().add(1.5, Phase.DOWNLOADING, "downloading", **progress) == JobEvent(
         seq=1,
         at=1.5,
         phase=Phase.DOWNLOADING,
@@ -143,6 +145,8 @@ def test_an_event_has_its_time_its_words_and_its_progress() -> None:
         total=2,
         done_bytes=3,
         total_bytes=4,
+        bytes_per_second=5,
+        seconds_left=6,
     )
 
 

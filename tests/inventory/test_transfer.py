@@ -36,6 +36,17 @@ def test_the_rate_is_of_the_last_ten_seconds() -> None:
     assert after(*fast, *slow).bytes_per_second == MIB
 
 
+def test_of_what_came_before_the_last_ten_seconds_nothing_counts_however_seldom_it_is_counted() -> None:
+    assert after((0.0, 0), (1.0, 90 * MIB), (11.0, 100 * MIB)).bytes_per_second == MIB
+    assert after((0.0, 0), (1.0, 90 * MIB), (13.0, 102 * MIB)).bytes_per_second == MIB
+    assert after((0.0, 0), (1.5, 90 * MIB), (11.0, 99 * MIB)).bytes_per_second == 9 * MIB
+
+
+def test_what_has_arrived_takes_no_time_however_slowly_it_came() -> None:
+    assert after((0.0, 0), (2.0, 2)).seconds_left(2) == 0
+    assert after((0.0, 0), (2.0, 2)).seconds_left(3) == 1
+
+
 def test_where_nothing_arrives_no_time_is_left_to_tell() -> None:
     stalled = [(float(at), MIB) for at in range(20)]
     transfer = after((0.0, 0), *stalled)

@@ -82,19 +82,13 @@ class JobJournal:
         """Append an event and return it, or None when the job has ended before."""
         if self.phase.is_last:
             return None
-        if _ORDER[phase] < _ORDER[self.phase]:
-            phase = self.phase
         event = JobEvent(
             seq=self.next_seq,
             at=at,
-            phase=phase,
+            phase=max(phase, self.phase, key=_ORDER.__getitem__),
             message=message,
-            done=progress.get("done"),
-            total=progress.get("total"),
-            done_bytes=progress.get("done_bytes"),
-            total_bytes=progress.get("total_bytes"),
-            bytes_per_second=progress.get("bytes_per_second"),
-            seconds_left=progress.get("seconds_left"),
+            worker_address=None,
+            **progress,
         )
         if self.events:
             last = self.events[-1]

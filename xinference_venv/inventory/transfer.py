@@ -26,10 +26,10 @@ class Transfer:
             at, before = self._counts[-1]
             # What is asked again, or a clock that was set back, is no reason for less than nothing.
             done, now = max(done, before), max(now, at)
-        self._counts.append((now, done))
         # One from before the window stays: it says where the window began.
-        while len(self._counts) > 2 and self._counts[1][0] <= now - _WINDOW_SECONDS:
+        while len(self._counts) > 1 and self._counts[1][0] <= now - _WINDOW_SECONDS:
             self._counts.popleft()
+        self._counts.append((now, done))
 
     @property
     def bytes_per_second(self) -> int | None:
