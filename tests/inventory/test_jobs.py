@@ -132,10 +132,8 @@ def test_the_seconds_of_each_phase_add_up_to_the_last_event() -> None:
 
 
 def test_an_event_has_its_time_its_words_and_its_progress() -> None:
-    progress = {
-        **{"done": 1, "total": 2, "done_bytes": 3, "total_bytes": 4},
-        **{"bytes_per_second": 5, "seconds_left": 6},
-    }
+    numbers = ("done", "total", "done_bytes", "total_bytes", "bytes_per_second", "seconds_left")
+    progress = {name: number for number, name in enumerate(numbers, start=1)}
     assert JobJournal().add(1.5, Phase.DOWNLOADING, "downloading", **progress) == JobEvent(
         seq=1,
         at=1.5,

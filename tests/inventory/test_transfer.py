@@ -36,7 +36,7 @@ def test_the_rate_is_of_the_last_ten_seconds() -> None:
     assert after(*fast, *slow).bytes_per_second == MIB
 
 
-def test_of_what_came_before_the_last_ten_seconds_nothing_counts_however_seldom_it_is_counted() -> None:
+def test_what_came_before_the_last_ten_seconds_does_not_count_however_seldom_it_is_asked() -> None:
     assert after((0.0, 0), (1.0, 90 * MIB), (11.0, 100 * MIB)).bytes_per_second == MIB
     assert after((0.0, 0), (1.0, 90 * MIB), (13.0, 102 * MIB)).bytes_per_second == MIB
     assert after((0.0, 0), (1.5, 90 * MIB), (11.0, 99 * MIB)).bytes_per_second == 9 * MIB

@@ -104,7 +104,7 @@ def test_the_tree_shows_each_distribution_and_expands_it_once(edges: dict[str, l
 
 HOST = host(
     distribution(
-        "torch", "2.8.0", 'sympy>=1.13; python_version >= "3.9"', "Net_Works[fast]", "fsspec"
+        "torch", "2.8.0", 'sympy>=1.13; python_version >= "3.9"', "Net_Works[fast,auth]", "fsspec"
     ),
     distribution("sympy", "1.13.1", "mpmath<1.4,>=1.1.0"),
     distribution("net-works", "3.4"),
@@ -147,7 +147,7 @@ def test_a_step_is_the_requirement_where_it_is_known_and_else_the_version() -> N
     assert why["accelerate", Role.INSTALLED] == root
     assert why["torch", Role.INHERITED] == f"{root} -> torch==2.8.0"
     assert why["sympy", Role.INHERITED] == f"{root} -> torch==2.8.0 -> sympy>=1.13"
-    assert why["net-works", Role.INHERITED] == f"{root} -> torch==2.8.0 -> net-works[fast]"
+    assert why["net-works", Role.INHERITED] == f"{root} -> torch==2.8.0 -> net-works[auth,fast]"
     assert why["fsspec", Role.INSTALLED] == f"{root} -> fsspec==2025.1"
     assert why["tip", Role.INSTALLED] == "the request: tip, by its URL"
     assert why["lib", Role.INSTALLED] == "the request: tip, by its URL -> lib"

@@ -31,16 +31,16 @@ def test_it_crosses_the_wire() -> None:
 
 
 @pytest.mark.parametrize(
-    "host",
+    ("host", "wrong"),
     [
-        fakes.host(fakes.distribution("../../etc", "1.0")),
-        fakes.host(fakes.distribution("Numpy", "1.0")),
-        fakes.host(fakes.distribution("numpy", "../1.0")),
-        fakes.host(interpreter=fakes.interpreter(tags=("../../x-none-any",))),
+        (fakes.host(fakes.distribution("../../etc", "1.0")), "the name of a distribution is"),
+        (fakes.host(fakes.distribution("Numpy", "1.0")), "the name of a distribution is"),
+        (fakes.host(fakes.distribution("numpy", "../1.0")), "a version is"),
+        (fakes.host(interpreter=fakes.interpreter(tags=("../../x-none-any",))), "its tags are"),
     ],
 )
-def test_facts_that_no_host_has_are_refused(host: Any) -> None:
-    with pytest.raises(InvalidRecord):
+def test_facts_that_no_host_has_are_refused(host: Any, wrong: str) -> None:
+    with pytest.raises(InvalidRecord, match=f"^question of another host: {wrong} not valid$"):
         HostQuestion.from_dict(question(host=host).to_dict())
 
 

@@ -60,6 +60,8 @@ def test_what_is_kept_says_what_there_would_be_without_the_host() -> None:
     told = reasons(found, over=over, fresh=fresh)
     assert told["lib"] == "kept from the host; without the host there would be 2.0"
     assert told["same"] == "kept from the host"
+    unknown = reasons(found, over=over)
+    assert unknown["lib"] == unknown["same"] == "kept from the host"
 
 
 def test_what_gave_way_says_to_whom() -> None:
@@ -93,9 +95,10 @@ def test_what_is_reinstalled_in_the_same_version_says_why() -> None:
 
 
 def test_what_is_older_than_without_the_host_says_by_how_much_and_for_what() -> None:
-    over = host(distribution("lib", "1.0"))
-    found = resolution({"app": "1.0"}, {}, {"lib": "1.0"}, {"app": 0})
-    fresh = resolution({"app": "1.1", "lib": "2.0"}, {"app": [("lib", ">=2")]}, {}, {"app": 40})
+    over = host(distribution("lib", "1.0"), distribution("fits", "1.0"))
+    found = resolution({"app": "1.0"}, {}, {"lib": "1.0", "fits": "1.0"}, {"app": 0})
+    needs = {"app": [("lib", ">=2"), ("fits", ">=1"), ("new", ">=3")]}
+    fresh = resolution({"app": "1.1", "lib": "2.0", "new": "3.0"}, needs, {}, {"app": 40})
     assert reasons(found, over=over, fresh=fresh)["app"] == (
         "there is 1.1, 40 days newer, which does not fit the host's lib 1.0"
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-from xinference_venv._util.records import Record, digest_of, to_plain
+from xinference_venv._util.records import Record, digest_of
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.sentences import sentence
 
@@ -258,10 +258,10 @@ class JoinPlan(Record, name="plan of a joined tree", version=1):
         identities = [
             each.tree
             if each.host is None
-            else [each.host.name, each.host.location, each.host.identity, list(each.host.files)]
+            else [each.host.name, each.host.location, each.host.identity, each.host.files]
             for each in self.members
         ]
-        return digest_of(to_plain(identities))[:_DIGEST_LENGTH]
+        return digest_of(identities)[:_DIGEST_LENGTH]
 
     @property
     def trees(self) -> tuple[str, ...]:

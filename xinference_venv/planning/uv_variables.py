@@ -58,7 +58,7 @@ def with_uv_variables(pip: PipConfig, environ: Mapping[str, str]) -> PipConfig:
         found.append(f"UV_PRERELEASE={prerelease[:20]}")
     return replace(
         pip,
-        index_url=pip.index_url or next((_index(each, environ) for each in index[:1]), None),
+        index_url=pip.index_url or next((_index(each, environ) for each in index), None),
         extra_index_url=pip.extra_index_url or tuple(_index(each, environ) for each in extra),
         # A worker's own working directory means nothing to its users.
         find_links=pip.find_links

@@ -6,14 +6,14 @@ a text for each distribution that is installed or inherited.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from packaging.version import Version
 
 from xinference_venv.planning.displacement import older_than
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.overlay import hidden_by
-from xinference_venv.planning.pylock import ANY_LATER, REQUEST, Resolution
+from xinference_venv.planning.pylock import ANY_LATER, REQUEST, Dependency, Resolution
 
 
 def version_reasons(
@@ -29,9 +29,11 @@ def version_reasons(
     the reason.
     """
     older = {} if fresh is None else older_than(fresh, found)
+    newest_of = {} if fresh is None else fresh.installed
+    required = {} if fresh is None else fresh.requires
     reasons = {}
     for name, kept in found.inherited.items():
-        newest = None if fresh is None else fresh.installed.get(name)
+        newest = newest_of.get(name)
         reasons[name] = "kept from the host"
         if newest is not None and Version(newest) > Version(kept):
             reasons[name] += f"; without the host there would be {newest}"
@@ -42,7 +44,7 @@ def version_reasons(
         elif name in older:
             each = older[name]
             by = "" if each.by is None else f", {each.by.days} days newer"
-            keeping = _kept_instead(name, fresh, found)
+            keeping = _kept_instead(required.get(name, ()), found)
             because = f", which does not fit the host's {keeping}" if keeping else ""
             reasons[name] = f"there is {each.newest}{by}{because}"
         elif held:
@@ -81,9 +83,8 @@ def _who_excludes(version: str, name: str, found: Resolution) -> str:
     return ", ".join(dict.fromkeys(texts))
 
 
-def _kept_instead(name: str, fresh: Resolution | None, found: Resolution) -> str:
-    """What is inherited in a version that the newest of something does not allow."""
-    dependencies = () if fresh is None else fresh.requires.get(name, ())
+def _kept_instead(dependencies: Iterable[Dependency], found: Resolution) -> str:
+    """What is inherited in a version that the newest of something, by these, does not allow."""
     return ", ".join(
         f"{dependency.name} {found.inherited[dependency.name]}"
         for dependency in dependencies
