@@ -9,7 +9,8 @@ import pytest
 
 from xinference_venv.errors import UnknownModel
 from xinference_venv.store.catalog import built_in_catalog, load_catalog
-from xinference_venv.store.installed_models import InstalledModels, find_xinference
+from xinference_venv.store.installed_models import InstalledModels
+from xinference_venv.store.model_files import InstalledFiles, find_xinference
 
 
 def write_model(folder: Path, *names: str, package: str = "numpy") -> Path:
@@ -40,7 +41,7 @@ def package(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def models(package: Path, tmp_path: Path) -> InstalledModels:
-    return InstalledModels(package, tmp_path / "home")
+    return InstalledModels(InstalledFiles(package, tmp_path / "home"))
 
 
 def test_xinference_is_found_on_a_search_path_without_being_imported(package: Path) -> None:

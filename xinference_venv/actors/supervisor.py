@@ -50,9 +50,9 @@ from xinference_venv.inventory.reports import (
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.observability.cluster_measures import ClusterMeasures, WorkerMeasures
 from xinference_venv.observability.history import ClusterHistory, History
-from xinference_venv.planning.catalog import ListedModel
 from xinference_venv.planning.host import Interpreter
 from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.listed_model import ListedModel
 from xinference_venv.planning.relay import Neighbour, WheelFile
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.sentences import sentence

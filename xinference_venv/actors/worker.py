@@ -48,9 +48,9 @@ from xinference_venv.inventory.reports import (
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.observability.cluster_measures import WorkerMeasures
 from xinference_venv.observability.logging import context_about
-from xinference_venv.planning.catalog import ListedModel
 from xinference_venv.planning.host import Interpreter
 from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.listed_model import ListedModel
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.relay import WheelFile, WheelPart
 from xinference_venv.planning.remote_question import HostQuestion

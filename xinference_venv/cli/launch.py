@@ -22,7 +22,7 @@ from xinference_venv.cli.render.progress import watching
 from xinference_venv.cli.verbosity import is_quiet
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.runtime.actor_spec import ActorClass
-from xinference_venv.service.local_names import with_spec_file
+from xinference_venv.service.spec_file import with_spec_file
 from xinference_venv.settings import InheritMode, ViewKind
 
 

@@ -26,7 +26,7 @@ from xinference_venv.cli.render.progress import ShowEvent, watching
 from xinference_venv.errors import VirtualEnvError
 from xinference_venv.inventory.failure import Failure
 from xinference_venv.planning.request import LaunchRequest
-from xinference_venv.service.local_names import with_spec_file
+from xinference_venv.service.spec_file import with_spec_file
 
 if TYPE_CHECKING:
     from xinference_venv.client import Client

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 from packaging.utils import canonicalize_name
 
 from xinference_venv._util.humanize import quoted
-from xinference_venv._util.records import Record
 from xinference_venv._util.redact import redact_text
 from xinference_venv.errors import InvalidInput, InvalidModelSpec, UnknownFormat, UnknownModel
 from xinference_venv.planning.engines import EngineEntry
+from xinference_venv.planning.listed_model import ListedModel
 from xinference_venv.planning.request import (
     LaunchRequest,
     ModelVirtualEnv,
@@ -168,22 +168,6 @@ class ModelEntry:
             ),
             {"known": known, "hint": hint},
         )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ListedModel(Record, name="model"):
-    """A model as a listing shows it, without the credentials of its packages.
-
-    `packages` are of its first entry, `engines` and `formats` what it is known to run on and in.
-    """
-
-    model_name: str
-    model_type: str | None = None
-    description: str | None = None
-    packages: tuple[str, ...]
-    engines: tuple[str, ...] = ()
-    formats: tuple[str, ...] = ()
-    origin: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

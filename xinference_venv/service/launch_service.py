@@ -73,10 +73,11 @@ from xinference_venv.store.atomic import store_error
 from xinference_venv.store.catalog import load_catalog
 from xinference_venv.store.envs.launcher import LAUNCHER_NAME
 from xinference_venv.store.host_files import real_directory
-from xinference_venv.store.installed_models import InstalledModels, find_xinference
+from xinference_venv.store.installed_models import InstalledModels
 from xinference_venv.store.lease_admin import release_unbound
 from xinference_venv.store.legacy.layouts import check_free
 from xinference_venv.store.locks import hold_lock
+from xinference_venv.store.model_files import InstalledFiles, find_xinference
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store
 from xinference_venv.uv.subprocess import Priority, Uv
@@ -172,8 +173,8 @@ class LaunchService:
         package = find_xinference(search_path)
         if package is None:
             self._installed = None
-        elif self._installed is None or self._installed.package != package:
-            self._installed = InstalledModels(package, Path(self.settings.home))
+        elif self._installed is None or self._installed.files.package != package:
+            self._installed = InstalledModels(InstalledFiles(package, Path(self.settings.home)))
         own = Path(self.settings.spec_dir)
         return load_catalog(own, [], self.store.skipped, self._installed)
 

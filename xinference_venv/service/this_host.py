@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from xinference_venv.inventory.job_log import JobLog, LogPart, WholeLog
     from xinference_venv.inventory.lease import WorkerLease
     from xinference_venv.inventory.packages import EnvironmentPackages
-    from xinference_venv.planning.catalog import ListedModel
+    from xinference_venv.planning.listed_model import ListedModel
 
 _MOST_JOBS = 20
 _BECOME = """
@@ -201,10 +201,9 @@ class ThisHost:
 
     def models(self) -> tuple[ListedModel, ...]:
         """The models of the catalogue: built in, of an Xinference that is installed, one's own."""
-        from xinference_venv.service.local_names import catalog_of
+        from xinference_venv.service.local_names import local_models
 
-        catalog = catalog_of(self.places, self.store, self.environ)
-        return tuple(each.listed for each in catalog.models.values())
+        return local_models(self.places, self.store, self.environ)
 
     def _entries(self, wanted: Selection) -> list[EnvEntry]:
         from xinference_venv.store.listing import entries_of

@@ -6,7 +6,7 @@ The only part of the catalogue that touches the disk; what is read is understood
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, ValuesView
 from functools import cache
 from importlib import resources
 from itertools import chain
@@ -22,6 +22,7 @@ from xinference_venv.planning.catalog import (
 )
 from xinference_venv.planning.engines import EngineEntry
 from xinference_venv.sentences import sentence
+from xinference_venv.store.model_files import spec_files_in
 from xinference_venv.store.visit import SkippedItems, read_regular
 
 BUILT_IN = "built-in"
@@ -57,6 +58,13 @@ class LayeredModels(Mapping[str, ModelEntry]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def values(self) -> ValuesView[ModelEntry]:
+        """All of them, each layer looked at once."""
+        models: dict[str, ModelEntry] = {}
+        for layer in reversed(self._layers):
+            models.update(layer.items())
+        return models.values()
+
 
 def load_catalog(
     spec_folder: Path | None,
@@ -72,7 +80,7 @@ def load_catalog(
     that is given.
     """
     own: dict[str, ModelEntry] = {}
-    in_folder = () if spec_folder is None else sorted(spec_folder.glob("*.json"))
+    in_folder = () if spec_folder is None else spec_files_in(spec_folder)
     for path in in_folder:
         try:
             models = read_model_spec(path)

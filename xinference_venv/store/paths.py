@@ -217,6 +217,11 @@ class StorePaths:
         return self.store / "old-sizes.json"
 
     @property
+    def model_index(self) -> Path:
+        """The models of the catalogue as they were last listed."""
+        return self.store / "models.json"
+
+    @property
     def folders(self) -> tuple[Path, ...]:
         """Every folder that a store has."""
         return (

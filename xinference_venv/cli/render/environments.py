@@ -18,7 +18,7 @@ from xinference_venv.inventory.lease import Holder, JudgedLease
 
 if TYPE_CHECKING:
     from xinference_venv.inventory.reports import RemovalReport
-    from xinference_venv.planning.catalog import ListedModel
+    from xinference_venv.planning.listed_model import ListedModel
 
 _NONE = "-"
 

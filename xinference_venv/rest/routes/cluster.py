@@ -15,7 +15,7 @@ from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.job_log import LogPart, WholeLog
 from xinference_venv.inventory.reports import DiskUsage
 from xinference_venv.observability.history import History
-from xinference_venv.planning.catalog import ListedModel
+from xinference_venv.planning.listed_model import ListedModel
 from xinference_venv.rest.base import Json, Route, Supervisor, gathered
 from xinference_venv.rest.schemas.requests import (
     Count,
