@@ -39,8 +39,8 @@ from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.reports import JobSummary
 from xinference_venv.inventory.selection import Selection
-from xinference_venv.planning.listed_model import ListedModel
 from xinference_venv.planning.key import EnvKey
+from xinference_venv.planning.listed_model import ListedModel
 from xinference_venv.rest.app import create_app
 
 SIZES = ((500, 50), (20_000, 1_000))
