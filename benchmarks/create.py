@@ -25,7 +25,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -96,6 +96,12 @@ class Ours:
             prepared = await self._launch_with(lock)
         assert prepared.real_path is not None
         return Path(prepared.real_path)
+
+    async def launch_unresolved(self) -> Path:
+        """Prepare the environment from a request that was never resolved before."""
+        never_asked = f"benchmark-{uuid.uuid4().hex}<1"
+        request = replace(self.request, constraints=(*self.request.constraints, never_asked))
+        return await replace(self, request=request).launch()
 
     async def release(self) -> None:
         """Give back all leases, as ended models do."""
@@ -247,7 +253,7 @@ async def _resolved(case: str, ours: Ours, peers: Peers, rounds: int) -> list[Fi
     """Only the request is known; the index may be asked by all."""
     timings = await take_turns(
         [
-            Contestant(name="ours", run=ours.launch, clear=ours.remove),
+            Contestant(name="ours", run=ours.launch_unresolved, clear=ours.remove),
             *_new_environments(peers, peers.block.packages, ()),
         ],
         rounds=rounds,
