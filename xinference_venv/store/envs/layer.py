@@ -103,8 +103,8 @@ def _link_entries(source: str, target: str, owners: _Owners, prefix: str, *, uno
         for entry in entries:
             name = entry.name
             if name == "__pycache__":
-                # Bytecode is kept apart for model processes. That of other versions, which no
-                # RECORD names, must not keep a hidden package's folder: it could be imported.
+                # What no RECORD names, bytecode of other Pythons, must not keep a hidden package's
+                # folder: it could be imported.
                 continue
             if name == PTH_NAME:
                 # Of a host that is an environment of ours: here it would show this very layer.
