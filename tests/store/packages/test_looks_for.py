@@ -163,3 +163,33 @@ def test_a_deep_module_takes_a_step_for_each_directory(
 def test_a_definition_is_judged_that_names_a_path(tmp_path: Path, definition: str) -> None:
     source = f"root = os.path.join(here, '..')\n{definition}\n"
     assert found(tmp_path, source) == [("weights", Way.PARENT)]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        # Lines at the margin that begin no definition, and end none.
+        "TEMPLATE = '''\ndef f():\n    pass\n'''\n",
+        "def f():\n    '''\nUsage:\n  g()\n    '''\n    return here\n",
+        "def f(\n    a,\n):\n# of g\n    return a\n",
+        "@wrap\n@wrap(\n    here\n)\ndef f():\n    pass\n",
+        "class A: pass\nclass B: x = here\n",
+        "async def f():\n    async with here:\n        pass\n",
+        # Names that begin as definitions do.
+        "definition = classes = asynchronous = here\n",
+        "def f():\n    return '\\xe9', here\n",
+    ],
+)
+def test_what_follows_a_definition_is_judged_wherever_that_ends(
+    tmp_path: Path, before: str
+) -> None:
+    source = f"{before}up = os.path.join(here, '..')\ndef last():\n    open(up + '/weights')\n"
+    assert found(tmp_path, source) == [("weights", Way.PARENT)]
+
+
+def test_a_source_in_an_encoding_of_its_own_is_judged(tmp_path: Path) -> None:
+    head = "# -*- coding: latin-1 -*-\n" + _HEAD + "def f():\n    return here, '\xe9'\n"
+    source = head + "open(os.path.join(here, '..', 'weights'))\n"
+    (tmp_path / "finder").mkdir()
+    (tmp_path / "finder" / "a.py").write_bytes(source.encode("latin-1"))
+    assert [each.name for each in looks_for(tmp_path, ["finder/a.py"], {"finder"})] == ["weights"]

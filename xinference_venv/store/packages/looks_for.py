@@ -29,8 +29,9 @@ from xinference_venv.store.host.elf import read_dynamic
 from xinference_venv.store.visit import open_regular
 
 _OWN_PATH: Final = re.compile(rb"__(?:file|path)__")
-# What makes a path real, or what the system resolves.
-_REAL: Final = re.compile(rb"""['"/]\.\.['"/]|pardir|realpath|\.resolve\(""")
+# What makes a path real; or what the system resolves, which is searched for by its literal part.
+_REALS: Final = (b"pardir", b"realpath", b".resolve(")
+_PARENT: Final = re.compile(rb"""\.\.(?<=['"/]\.\.)['"/]""")
 # Each is a directory up, ``parents[2]`` is three.
 _STEP: Final = re.compile(
     rb"""['"/]\.\.(?=['"/])|pardir|dirname|\.\s*parent\b|with_name"""
@@ -38,6 +39,8 @@ _STEP: Final = re.compile(
 )
 # A name for text with a step in it, which may be used many times.
 _NAMED_STEP: Final = re.compile(rb"""=\s*\(?\s*[^=\n()]*(?:['"/]\.\.['"/]|pardir)""")
+# What stands at the beginning of a line, and there begins a definition or ends one.
+_TOP: Final = re.compile(rb"^\f?(?:(@|(?:class|def|async)\b)|[^\s#)\]}])", re.MULTILINE)
 _SHARED_OBJECT = re.compile(r"\.so(\.\d+)*$")
 # Generated tables; what looks for a file is short.
 _MOST_SOURCE_BYTES = 2_000_000
@@ -139,15 +142,44 @@ def _reached_by_source(root: Path | str, path: str, content: bytes | None) -> li
     if not _may_look_outside(source, len(parts)):
         return []
     try:
-        tree = _parse(source)
+        try:
+            return _evaluate(_pieces(source), parts)
+        except SyntaxError:
+            # A line at the margin was of a longer text, or the encoding is named in another piece.
+            return _evaluate([(source, False)], parts)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
-    reading = _Reading(file=_Path(parts), lines=source.splitlines())
-    try:
-        reading.statements(tree.body, {})
-    except RecursionError:
-        return []
+
+
+def _evaluate(
+    pieces: Iterable[tuple[bytes, bool]], parts: tuple[str, ...]
+) -> list[tuple[str, Way]]:
+    """What the pieces of a source look for, those of `_pieces` or all in one.
+
+    A definition that mentions no path is not parsed: nearly all of them, and nearly all of the
+    time.
+    """
+    reading = _Reading(file=_Path(parts))
+    scope: _Scope = {}
+    for piece, is_definition in pieces:
+        if not is_definition or _mentions_path(piece, scope):
+            reading.lines = piece.splitlines()
+            reading.statements(_parse(piece).body, scope)
     return reading.reached
+
+
+def _pieces(source: bytes) -> Iterator[tuple[bytes, bool]]:
+    """The definitions at the top of a module, each by itself, and what lies between them; each
+    with whether it is a definition.
+    """
+    start, is_definition, decorated = 0, False, False
+    for found in _TOP.finditer(source):
+        begins = found[1] is not None
+        if (begins and not decorated) or is_definition > begins:
+            yield source[start : found.start()], is_definition
+            start, is_definition = found.start(), begins
+        decorated = found[1] == b"@"
+    yield source[start:], is_definition
 
 
 def _may_look_outside(source: bytes, depth: int) -> bool:
@@ -156,13 +188,24 @@ def _may_look_outside(source: bytes, depth: int) -> bool:
     Only by a path of its own that is real or gets so, and with a step for each directory. To
     search for that takes a hundredth of what a syntax tree takes, and few sources pass.
     """
-    if _OWN_PATH.search(source) is None or _REAL.search(source) is None:
+    if _OWN_PATH.search(source) is None:
+        return False
+    if not any(each in source for each in _REALS) and _PARENT.search(source) is None:
         return False
     if b"__path__" in source:
         # It is the directory already.
         depth -= 1
     steps = sum(int(found[1] or 0) + 1 for found in _STEP.finditer(source))
     return steps >= depth or _NAMED_STEP.search(source) is not None
+
+
+def _mentions_path(text: bytes, scope: _Scope) -> bool:
+    """Whether a definition has the source's path in it, or a name that stands for one."""
+    return _OWN_PATH.search(text) is not None or any(
+        name.lstrip(".").encode() in text
+        for name, value in scope.items()
+        if isinstance(value, _Path)
+    )
 
 
 def _read_source(file: str) -> bytes:
@@ -187,12 +230,13 @@ def _parse(source: bytes) -> ast.Module:
 
 @dataclass(slots=True)
 class _Reading:
-    """One source, whose `lines` have been parsed, evaluated as far as it computes paths from its
-    own, `file`.
+    """One source, evaluated as far as it computes paths from its own, `file`.
+
+    `lines` are of the piece of it that is evaluated.
     """
 
     file: _Path
-    lines: Sequence[bytes]
+    lines: Sequence[bytes] = ()
     reached: list[tuple[str, Way]] = field(default_factory=list)
 
     def statements(self, body: Iterable[ast.stmt], scope: _Scope) -> None:
@@ -212,9 +256,8 @@ class _Reading:
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
                 scope[name] = self.value(value, scope)
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() if not (
-                self._mentions_path(node, scope)
+                _mentions_path(self._text(node), scope)
             ):
-                # Nearly all of them, and nearly all of the time.
                 pass
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 inner = dict(scope)
@@ -226,17 +269,9 @@ class _Reading:
                 for part in ast.iter_child_nodes(node):
                     self.part(part, scope)
 
-    def _mentions_path(
-        self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, scope: _Scope
-    ) -> bool:
-        """Whether a definition has the source's path in it, or a name that stands for one."""
+    def _text(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> bytes:
         first = min(each.lineno for each in (node, *node.decorator_list))
-        text = b"\n".join(self.lines[first - 1 : node.end_lineno])
-        return _OWN_PATH.search(text) is not None or any(
-            name.lstrip(".").encode() in text
-            for name, value in scope.items()
-            if isinstance(value, _Path)
-        )
+        return b"\n".join(self.lines[first - 1 : node.end_lineno])
 
     def part(self, node: ast.AST, scope: _Scope) -> None:
         if isinstance(node, ast.stmt):
