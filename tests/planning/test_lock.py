@@ -306,6 +306,7 @@ def test_a_local_directory_is_refused_with_the_way_out() -> None:
     [
         ("https://second.example/files/", "https://second.example/simple"),
         ("https://first.example/files/", "https://first.example/simple"),
+        ("http://second.example/files/", "https://second.example/simple"),
         ("https://files.elsewhere/", "https://default.example/simple"),
         ("file:///wheels/", None),
     ],
@@ -326,6 +327,13 @@ def test_a_package_gets_the_index_on_its_own_host_or_else_the_default_one(
 
 def test_without_an_index_none_is_named() -> None:
     assert not [p for p in read(UVS_LOCK, indexes=()).packages if "index" in p]
+
+
+@pytest.mark.parametrize("packages", ["text", ["text"], [{"wheels": ["text"]}]])
+def test_packages_that_are_no_tables_are_refused(packages: object) -> None:
+    document = {"lock-version": "1.0", "created-by": "uv", "packages": packages}
+    with pytest.raises(InvalidRecord, match=r"uv's lock file: .*packages"):
+        read_resolution(document, stub_build_tag=STUB_BUILD_TAG, tags=TAGS, indexes=())
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from packaging.pylock import Pylock
 
-from tests.fakes import SHA256
+from tests.fakes import SHA256, wheel_package
 from xinference_venv.planning.pylock import (
     ANY_LATER,
     Dependency,
     Resolution,
     file_name_of,
     identity_of,
+    pylock_of,
     size_of,
 )
 
@@ -31,6 +33,7 @@ from xinference_venv.planning.pylock import (
         ("<1.0", "0.9", True),
         ("==1.0", "1.0.0", True),
         ("==1.0", "1.1", False),
+        (">=1.0, <1.5 | >=2", "0.9", False),
         (">=1.0, <1.5 | >=2", "1.5", False),
         (">=1.0, <1.5 | >=2", "1.4", True),
         (">=1.0, <1.5 | >=2", "2", True),
@@ -90,12 +93,19 @@ def test_two_entries_are_the_same_by_name_version_and_content_wherever_they_lie(
         entry(wheels=[{"hashes": {"sha256": SHA256[::-1]}}]),
         entry(sdist=elsewhere),
         entry(archive={**elsewhere, "subdirectory": "sub"}),
+        entry(archive={"hashes": {"sha256": SHA256[::-1]}, "subdirectory": "sub"}),
         entry(vcs={"type": "git", "commit-id": "a"}),
         entry(vcs={"type": "git", "commit-id": "b"}),
         entry(vcs={"type": "git", "commit-id": "a", "subdirectory": "sub"}),
     ]
     identities = {str(identity_of(each)) for each in (entry(), *others)}
-    assert len(identities) == 9
+    assert len(identities) == 10
+
+
+def test_a_document_of_packages_says_who_wrote_it() -> None:
+    document = Pylock.from_dict(pylock_of([wheel_package("lamp"), wheel_package("wick")]))
+    assert document.created_by == "xinference_venv"
+    assert [each.name for each in document.packages] == ["lamp", "wick"]
 
 
 def test_nothing_requires_itself_and_what_is_not_in_the_resolution_has_no_requirers() -> None:

@@ -128,7 +128,7 @@ def read_resolution(
     """
     entries = document.get("packages")
     if isinstance(entries, list):
-        document = {**document, "packages": list(map(_without_odd_source, entries))}
+        document = {**document, "packages": list(map(_without_unused_source, entries))}
     try:
         Pylock.from_dict(document)
     except (PylockValidationError, PylockUnsupportedVersionError) as error:
@@ -154,20 +154,15 @@ def read_resolution(
     return Resolution(packages=tuple(packages), inherited=inherited, uploaded=uploaded)
 
 
-def _without_odd_source(package: Any) -> Any:
-    """A package without a source in a format that PEP 751 does not know, where it has wheels.
+def _without_unused_source(package: Any) -> Any:
+    """A package without its source where it has wheels, one of which is installed.
 
-    uv locks it as indexes have it: ``.tar.bz2``, ``.tgz`` (PEP 625 came later).
+    uv locks a source as indexes have it, be it a ``.tar.bz2`` or a ``.tgz``, which PEP 751 does not
+    know (PEP 625 came later).
     """
-    if not isinstance(package, Mapping) or not package.get("wheels"):
-        return package
-    source = package.get("sdist")
-    if not isinstance(source, Mapping):
-        return package
-    name = source.get("name") or source.get("path") or urlsplit(str(source.get("url", ""))).path
-    if str(name).endswith((".tar.gz", ".zip")):
-        return package
-    return {key: value for key, value in package.items() if key != "sdist"}
+    if isinstance(package, Mapping) and package.get("wheels"):
+        return {key: value for key, value in package.items() if key != "sdist"}
+    return package
 
 
 def pylock_of(packages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -207,7 +202,7 @@ def _clean(
 
 
 def _upload_time(package: Mapping[str, Any]) -> datetime | None:
-    """When the first file of a package came to its index."""
+    """When the first file of a package that would do came to its index."""
     files = [*package.get("wheels", []), package.get("sdist", {})]
     times = [file["upload-time"] for file in files if isinstance(file.get("upload-time"), datetime)]
     return min(times, default=None)
@@ -250,11 +245,11 @@ def file_name_of(file: Mapping[str, Any]) -> str:
     if isinstance(name, str):
         return name
     place = str(file.get("path") or urlsplit(str(file.get("url", ""))).path)
-    return unquote(place.rsplit("/", 1)[-1])
+    return unquote(place.rpartition("/")[2])
 
 
 def _build_tag(wheel: Mapping[str, Any]) -> str | None:
-    parts = file_name_of(wheel).removesuffix(".whl").split("-")
+    parts = file_name_of(wheel).split("-")
     return parts[2] if len(parts) == 6 else None
 
 
