@@ -114,6 +114,8 @@ def test_a_digest_is_the_same_in_whatever_order_the_facts_were_found(
         host(TORCH, distribution("numpy", "1.26.4", compiled=True)),
         host(TORCH, distribution("numpy", "1.26.4", bound_to=("torch",))),
         host(TORCH, distribution("numpy", "1.26.4", shares=("torch",))),
+        host(TORCH, distribution("numpy", "1.26.4", built_with=("torch",))),
+        host(TORCH, distribution("numpy", "1.26.4", numpy_range=">=1.25,<2")),
         host(TORCH, NUMPY, accelerator=CUDA),
         host(TORCH, NUMPY, interpreter=interpreter("3.11.8")),
         host(TORCH, NUMPY, interpreter=interpreter(tags=TAGS[1:])),
@@ -187,12 +189,14 @@ def test_extras_that_ask_for_each_other_are_followed_once() -> None:
 
 def test_the_closure_of_a_distribution_is_all_that_it_requires_as_far_as_it_is_here() -> None:
     facts = host(
-        distribution("app", "1.0", "web", "absent"),
+        distribution("app", "1.0", "web", "absent", "tool"),
         distribution("web", "1.0", "core"),
+        distribution("tool", "1.0", "bit"),
+        distribution("bit"),
         distribution("core", "1.0", "app"),
         distribution("other", "1.0", "core"),
     )
-    assert facts.closure("app") == {"app", "web", "core"}
+    assert facts.closure("app") == {"app", "web", "core", "tool", "bit"}
     assert facts.closure("absent") == set()
 
 
