@@ -1,38 +1,79 @@
-"""The survivors of `scripts/mutants` that nobody has explained.
+"""Mutation testing of the pure folders, module by module: the survivors that nobody has explained.
 
-Comes in: what mutmut left in ``mutants/``, and ``scripts/equivalent_mutants.toml``. Comes out: each
-survivor as function, line before and line after; the exit status is 1 when there is one. Left out
-are mutants that change only the wording of a message, which readers judge and no test.
+Comes in: names of modules, else all of `FOLDERS`, and ``scripts/equivalent_mutants.toml``. Comes
+out: a row for each module, and below it each survivor as function, line before and line after; the
+exit status is 1 when there is one. Left out are mutants that change only the wording of a message,
+which readers judge and no test.
+
+A module's tests are those of its own name: ``tests/planning/test_overlay.py``, and next to it
+``test_overlay_machine.py`` where there is one.
 """
 
 from __future__ import annotations
 
+import configparser
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "xinference_venv"
+FOLDERS = ("planning", "inventory")
 EXPLAINED = Path(__file__).with_name("equivalent_mutants.toml")
 
 _LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"')
+_LEFT = ("survived", "no tests")
+_NO_BYTECODE = shutil.ignore_patterns("__pycache__")
 
 
-def run_mutmut(*arguments: str) -> list[str]:
+def every_module() -> list[str]:
+    """The modules that have tests of their own."""
+    files = (file for folder in FOLDERS for file in sorted((ROOT / PACKAGE / folder).glob("*.py")))
+    names = (f"{file.parent.name}/{file.stem}" for file in files)
+    return [name for name in names if tests_of(name)]
+
+
+def tests_of(module: str) -> list[str]:
+    """The files with the tests of a module."""
+    folder, _, name = module.partition("/")
+    files = (f"tests/{folder}/test_{name}{suffix}.py" for suffix in ("", "_machine"))
+    return [file for file in files if (ROOT / file).exists()]
+
+
+def run_mutmut(workplace: Path, *arguments: str) -> list[str]:
     """The lines that a command of mutmut prints."""
     command = ["mutmut", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    done = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"mutmut {' '.join(arguments)} failed:\n{done.stdout[-3000:]}{done.stderr}")
+    return done.stdout.splitlines()
 
 
-def survivors() -> list[str]:
-    """The names of the mutants that no test noticed."""
-    rows = [row.strip().rpartition(": ") for row in run_mutmut("results")]
-    return [name for name, _, status in rows if status in ("survived", "no tests")]
+def narrow_to(module: str, workplace: Path) -> None:
+    """Make a copy of the project in which mutmut changes one module and runs its tests.
+
+    mutmut chooses among mutants by name, but makes those of all modules and runs all tests before.
+    """
+    for folder in (PACKAGE, "tests"):
+        shutil.copytree(ROOT / folder, workplace / folder, ignore=_NO_BYTECODE)
+    shutil.copy(ROOT / "pyproject.toml", workplace)
+    settings = configparser.RawConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    settings["mutmut"]["only_mutate"] = f"\n{PACKAGE}/{module}.py"
+    settings["mutmut"]["pytest_add_cli_args_test_selection"] = "\n" + "\n".join(tests_of(module))
+    with (workplace / "setup.cfg").open("w", encoding="utf-8") as file:
+        settings.write(file)
 
 
-def changed_lines(mutant: str) -> tuple[str, str]:
+def changed_lines(workplace: Path, mutant: str) -> tuple[str, str]:
     """The first line that a mutant changes: as it was, and as it is then."""
-    rows = [row for row in run_mutmut("show", mutant) if not row.startswith(("---", "+++"))]
+    rows = run_mutmut(workplace, "show", mutant)
+    rows = [row for row in rows if not row.startswith(("---", "+++"))]
     before = [row[1:].strip() for row in rows if row.startswith("-")]
     after = [row[1:].strip() for row in rows if row.startswith("+")]
     return "".join(before[:1]), "".join(after[:1])
@@ -50,21 +91,47 @@ def without_wording(line: str) -> str:
     return _LITERAL.sub(fold, line)
 
 
-def main() -> int:
-    """Print what is not explained."""
+def judge(module: str, explained: Iterable[tuple[str, str]]) -> int:
+    """Print what became of the mutants of a module; how many survivors are not explained."""
+    wording = equivalent = 0
+    unexplained: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        workplace = Path(folder)
+        narrow_to(module, workplace)
+        run_mutmut(workplace, "run", "--max-children", "2")
+        results = run_mutmut(workplace, "results", "--all", "true")
+        rows = [row.strip().rpartition(": ") for row in results]
+        states = {name: state for name, _, state in rows if name}
+        for mutant in (name for name, state in states.items() if state in _LEFT):
+            before, after = changed_lines(workplace, mutant)
+            if without_wording(before) == without_wording(after):
+                wording += 1
+            elif (before, after) in explained:
+                equivalent += 1
+            else:
+                unexplained.append(f"{mutant}\n  - {before}\n  + {after}")
+    killed = len(states) - wording - equivalent - len(unexplained)
+    print(
+        f"{module}: {len(states)} mutants, {killed} killed, {wording} of the wording,"
+        f" {equivalent} equivalent, {len(unexplained)} not explained",
+        *unexplained,
+        sep="\n",
+        flush=True,
+    )
+    return len(unexplained)
+
+
+def main(modules: list[str]) -> int:
+    """Print a row for each module, and what is not explained."""
+    for module in modules:
+        if not tests_of(module):
+            sys.exit(f"{module} has no tests of its own; there are: {', '.join(every_module())}")
     listed = tomllib.loads(EXPLAINED.read_text(encoding="utf-8"))["equivalent"]
     explained = {(each["before"], each["after"]) for each in listed}
-    found = 0
-    for mutant in survivors():
-        before, after = changed_lines(mutant)
-        if without_wording(before) == without_wording(after):
-            continue
-        if (before, after) not in explained:
-            found += 1
-            print(f"{mutant}\n  - {before}\n  + {after}")
-    print(f"{found} survivors that nobody has explained")
-    return 1 if found else 0
+    left = sum([judge(module, explained) for module in modules or every_module()])
+    print(f"{left} survivors that nobody has explained")
+    return 1 if left else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -282,8 +282,8 @@ def test_a_file_named_twice_is_read_in_its_first_place() -> None:
 
 def test_relative_find_links_are_left_out_and_the_home_is_filled_in() -> None:
     links = {"PIP_FIND_LINKS": "wheels ./w ~/mine ~other/w /abs file:///f https://host/"}
-    config = parse_pip_config([], {**links, "HOME": "/home/me/"})
-    assert config.find_links == ("/home/me/mine", "/abs", "file:///f", "https://host/")
+    config = parse_pip_config([], {**links, "HOME": "/home/MAX/"})
+    assert config.find_links == ("/home/MAX/mine", "/abs", "file:///f", "https://host/")
     assert parse_pip_config([], links).find_links == ("/abs", "file:///f", "https://host/")
 
 

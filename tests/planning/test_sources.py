@@ -167,7 +167,11 @@ def test_no_index_of_pips_is_kept_where_it_wants_none() -> None:
         ({"index_url": "x"}, "Invalid index URL 'x': "),
         ({"extra_index_url": ["x"]}, "Invalid extra index URL 'x': "),
         ({"find_links": ["x"]}, "Invalid find-links 'x': "),
-        ({"find_links": ["/x\n"]}, "Invalid find-links '/x\\n': "),
+        ({"find_links": ["/x\n"]}, "Invalid find-links '/x\\n': it contains control characters"),
+        ({"trusted_host": ["*"]}, "Invalid trusted host '*': it is neither host nor host:port"),
+        ({"index_url": "https://[::1/x"}, "Invalid index URL 'https://[::1/x': its host is"),
+        ({"index_url": "https:///x"}, "Invalid index URL 'https:///x': its host or port"),
+        ({"index_url": "file:x"}, "Invalid index URL 'file:x': it has no absolute path"),
     ],
 )
 def test_a_source_that_is_none_is_named_with_what_it_was_to_be(
@@ -301,6 +305,7 @@ def test_a_url_that_is_none_is_refused_wherever_it_comes_from(url: str, wrong: s
         "http://127.0.0.1:8080/simple",
         "http://[::1]:8080/simple",
         "file:///srv/simple",
+        "file://localhost/srv/simple",
         "https://user:p%40ss@mirror.example/simple",
         "https://mirror/simple?token=abc",
     ],
@@ -419,8 +424,10 @@ def test_a_folder_inside_an_allowed_root_is_found_by_its_real_path(
     ],
 )
 def test_any_other_folder_is_refused_in_the_same_words(folders: Path, place: str) -> None:
-    with pytest.raises(InvalidSource, match="is not an existing directory in an allowed") as caught:
+    wrong = "is not an existing directory in an allowed folder"
+    with pytest.raises(InvalidSource) as caught:
         check_launch_find_links([f"{folders}/{place}"], [f"{folders}/allowed"], resolve)
+    assert caught.value.message == f"Find-links folder '{folders}/{place}' {wrong}"
     assert "XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS" in str(caught.value.hint)
 
 
@@ -429,15 +436,19 @@ def test_any_other_folder_is_refused_in_the_same_words(folders: Path, place: str
 )
 def test_what_is_no_absolute_path_is_refused_before_the_disk_is_asked(place: str) -> None:
     asked: list[str] = []
-    with pytest.raises(InvalidSource, match="not an absolute path") as caught:
+    with pytest.raises(InvalidSource) as caught:
         check_launch_find_links(["/first", place], ["/"], asked.append)
+    assert caught.value.message == f"Find-links folder {place!r} is not an absolute path"
     assert "XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS" in str(caught.value.hint)
     assert asked == []
 
 
 def test_without_allowed_roots_no_folder_is_allowed(folders: Path) -> None:
-    with pytest.raises(InvalidSource, match="not allowed on this host") as caught:
+    with pytest.raises(InvalidSource) as caught:
         check_launch_find_links([f"{folders}/allowed"], [], resolve)
+    assert (
+        caught.value.message == f"Find-links folder '{folders}/allowed' is not allowed on this host"
+    )
     assert "XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS" in str(caught.value.hint)
     with pytest.raises(InvalidSource):
         check_launch_find_links([f"{folders}/allowed"], [f"{folders}/gone"], resolve)

@@ -251,7 +251,7 @@ class _Parser(configparser.RawConfigParser):
 def _parser_of(path: str, text: str) -> _Parser:
     parser = _Parser()
     try:
-        parser.read_string(text, source=path)
+        parser.read_string(text)
     except configparser.Error as error:
         # Its own message quotes the line, which can hold credentials.
         raise InvalidSource(
