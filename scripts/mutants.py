@@ -26,7 +26,7 @@ PACKAGE = "xinference_venv"
 FOLDERS = ("planning", "inventory")
 EXPLAINED = Path(__file__).with_name("equivalent_mutants.toml")
 
-_LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"')
+_LITERAL = re.compile(r"""("|').*?(?<!\\)\1""")
 _LEFT = ("survived", "no tests")
 _NO_BYTECODE = shutil.ignore_patterns("__pycache__")
 

@@ -52,6 +52,11 @@ def test_an_unknown_model_is_answered_with_similar_ones_and_the_way_to_add_it() 
     assert "Did you mean" not in (caught.value.hint or "")
 
 
+def test_a_model_is_found_by_its_exact_name() -> None:
+    known = catalog("magika", "Magika")
+    assert known.model("Magika") is known.models["Magika"]
+
+
 def test_a_specification_is_one_model_or_a_list_and_other_keys_are_ignored() -> None:
     one = {
         "version": 2,
@@ -187,10 +192,11 @@ def test_without_an_engine_the_first_entry_is_taken_and_a_warning_says_so() -> N
 def test_an_engine_without_an_entry_gets_the_one_for_any_else_the_first_with_a_warning() -> None:
     open_to_all = entries({"engine": "MLX"}, {})
     assert chosen(open_to_all, model_engine="vllm") == ("entry-1", None)
-    line, warning = chosen(IRODORI, model_engine="vllm")
-    assert line == "entry-0"
-    assert warning is not None
-    assert "no entry for the engine vllm" in warning
+    assert chosen(IRODORI, model_engine="vllm") == (
+        "entry-0",
+        "m has no entry for the engine vllm, only for PyTorch, MLX:"
+        " that for PyTorch, pytorch, none is taken",
+    )
 
 
 def test_entries_that_nothing_tells_apart_give_the_first_with_a_warning() -> None:
@@ -203,16 +209,21 @@ def test_entries_that_nothing_tells_apart_give_the_first_with_a_warning() -> Non
 @pytest.mark.parametrize(
     ("given", "known"),
     [
-        ({"model_format": "gptq"}, "Known are pytorch, mlx."),
-        ({"quantization": "int4", "model_engine": "pytorch"}, "Known are none, INT8."),
+        ({"model_format": "gptq"}, ["pytorch", "mlx"]),
+        ({"quantization": "int4", "model_engine": "pytorch"}, ["none", "INT8"]),
     ],
 )
 def test_a_format_or_quantization_that_no_entry_has_is_refused_with_those_there_are(
-    given: dict[str, object], known: str
+    given: dict[str, object], known: list[str]
 ) -> None:
-    with pytest.raises(UnknownFormat, match="m has no") as caught:
+    what, wanted = next(iter(given.items()))
+    with pytest.raises(UnknownFormat) as caught:
         chosen(IRODORI, **given)
-    assert known in (caught.value.hint or "")
+    assert caught.value.message == f"m has no {what.removeprefix('model_')} {wanted!r}"
+    assert caught.value.details["known"] == known
+    # Which quantization is taken decides more than the engine, so that no option lets it pass.
+    more = " --any-engine lets any other format pass." if what == "model_format" else ""
+    assert caught.value.hint == f"Known are {', '.join(known)}.{more}"
 
 
 def test_any_engine_lets_a_format_of_no_entry_pass() -> None:
@@ -250,6 +261,13 @@ def test_a_family_may_name_its_models_in_its_specs() -> None:
     read = parse_model_spec(json.dumps(data), "m.json")
     assert [each.model_name for each in read] == ["world-14B", "world-1.3B"]
     assert {each.variants[0].virtualenv.packages for each in read} == {("numpy",)}
+
+
+def test_specs_may_be_for_engines_of_their_own() -> None:
+    specs = [{"engine": "MLX"}, {"model_format": "pytorch"}]
+    data = {"model_name": "m", "engine": "PyTorch", "model_specs": specs}
+    (entry,) = parse_model_spec(json.dumps(data), "m.json")
+    assert [each.engine for each in entry.variants] == ["MLX", "PyTorch"]
 
 
 def test_a_listing_names_the_engines_of_entries_markers_and_placeholders_and_the_formats() -> None:
@@ -306,6 +324,7 @@ def test_of_entries_of_one_name_the_first_that_has_a_type_and_a_description_give
         ({}, "the first"),
         ({"engine": "MLX"}, "that for MLX"),
         ({"model_format": "gptq", "quantization": "none"}, "that for gptq, none"),
+        ({"quantization": "int8", "quantizations": ["int4"]}, "that for int8"),
     ],
 )
 def test_a_warning_describes_the_entry_that_is_taken_by_what_it_is_for(
@@ -318,6 +337,7 @@ def test_a_warning_describes_the_entry_that_is_taken_by_what_it_is_for(
 def test_up_to_three_similar_models_are_named_and_the_way_to_add_one_in_any_case() -> None:
     with pytest.raises(UnknownModel) as caught:
         catalog(*(f"magika-{number}" for number in range(9))).model("magika-x")
+    assert caught.value.message == "The catalogue has no model 'magika-x'"
     hint = caught.value.hint or ""
     assert hint.startswith("Did you mean magika-")
     assert hint.count("magika-") == 3

@@ -240,6 +240,12 @@ def test_equal_combinations_share_a_joined_tree_and_all_that_decides_what_is_in_
     assert PLAN.folder == "dd233e1fbc8873500e84d5dd8c05b5ae"
 
 
+@pytest.mark.parametrize("member", [JoinMember(), JoinMember(tree="lamp-1.0-0123", host=PART)])
+def test_a_member_of_a_joined_tree_is_of_the_store_or_of_the_host(member: JoinMember) -> None:
+    with pytest.raises(InvalidRecord, match=r"^member of a joined tree: .* store or of the host$"):
+        JoinPlan.from_dict(JoinPlan(members=(member,)).to_dict())
+
+
 def test_the_members_of_a_joined_tree_are_those_of_the_store_and_of_the_host() -> None:
     assert PLAN.trees == ("lamp-1.0-0123",)
     assert [each.label for each in PLAN.members] == ["lamp-1.0-0123", "torch of the host"]

@@ -187,11 +187,7 @@ def test_another_minor_version_inherits_nothing_and_gets_the_hosts_xoscar() -> N
     assert not planned.skip_installed
     assert planned.roots == ()
     needed = planned.requirements[-1]
-    assert (needed.text, needed.name, needed.origin) == (
-        "xoscar==0.12.2",
-        "xoscar",
-        Origin.PROCESS,
-    )
+    assert needed == line("xoscar==0.12.2", "xoscar", Origin.PROCESS)
     assert planned.warnings == ("Python 3.12 inherits nothing from the host's Python 3.11",)
 
 
@@ -357,11 +353,11 @@ def test_who_names_the_engine_itself_has_its_indexes() -> None:
 
 
 def test_a_models_index_for_another_cuda_is_not_asked() -> None:
-    block = {"packages": ["six"], "extra_index_url": ["https://a.example/cu130", PLAIN_INDEX]}
+    block = {"packages": ["six"], "extra_index_url": [PLAIN_INDEX, "https://a.example/cu130"]}
     asked = request("unknown", virtualenv=block)
     assert plan(asked, around(host=CUDA_13)).sources.extra_index_urls == (
-        "https://a.example/cu130",
         PLAIN_INDEX,
+        "https://a.example/cu130",
     )
     for accelerator in (Accelerator(), Accelerator(has_cuda=True, cuda_version="12.8")):
         surroundings = around(host=replace(HOST, accelerator=accelerator))
@@ -450,6 +446,7 @@ def test_offline_no_public_index_is_asked() -> None:
         ("2.8.0a0+34c6371d24.nv25.8", None),
         ("2.8.0+cuda", None),
         ("2.8.0+cu", None),
+        ("2.8.0+cux12", None),
     ],
 )
 def test_the_torch_backend_follows_the_build_of_the_hosts_torch(
@@ -556,6 +553,21 @@ def test_of_several_indexes_of_one_family_the_one_for_the_latest_cuda_serves() -
         "https://a.example/cu126",
         "https://b.example/cu126",
     )
+
+
+def test_a_cuda_of_which_only_the_major_version_is_known_runs_builds_for_its_first_one() -> None:
+    urls = [f"https://{build}.example/{build}" for build in ("cu120", "cu121")]
+    asked = request("unknown", virtualenv={"packages": ["six"], "extra_index_url": urls})
+    cuda = replace(HOST, accelerator=Accelerator(has_cuda=True, cuda_version="12"))
+    assert plan(asked, around(host=cuda)).sources.extra_index_urls == (urls[0],)
+
+
+def test_a_pin_to_the_hosts_version_names_its_build_only_where_the_hosts_may_serve() -> None:
+    asked = request(virtualenv={"packages": ["#system_torch#"]})
+    apart = settings(XINFERENCE_VIRTUAL_ENV_SKIP_INSTALLED="0")
+    assert asked_of_uv(plan(asked)) == ["torch==2.8.0+cu128"]
+    assert asked_of_uv(plan(asked, around(public_pins=True))) == ["torch==2.8.0"]
+    assert asked_of_uv(plan(asked, around(settings=apart))) == ["torch==2.8.0"]
 
 
 def test_what_the_host_lacks_is_warned_of() -> None:
@@ -677,6 +689,8 @@ def test_a_dry_run_shows_the_spec_in_plain_values_without_credentials() -> None:
     assert "user:one" not in json.dumps(shown)
     assert shown["key"] == key().to_dict()
     assert shown["requirements"][0] == {"requirement": "numpy==1.26.4", "origin": "model"}
+    assert shown["skip_installed"] is True
+    assert shown["sources"]["index_url"] == "https://****@index.example/simple"
     assert (shown["python"], shown["inherit"], shown["warnings"]) == ("3.11.7", "host", ["w"])
 
 

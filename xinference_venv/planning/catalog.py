@@ -118,7 +118,6 @@ class ModelEntry:
         first = fitting[0]
         others = [name for name in _known(fitting, _engine_of) if name != first.engine]
         if request.model_engine is None and others:
-            fitting = [each for each in fitting if each.engine == first.engine]
             without = f", not {', '.join(others)}"
             warning = f"no engine is named: {_describe(first)} is taken{without}"
         if warning is None and len(_unique(each.virtualenv for each in fitting)) > 1:
@@ -131,7 +130,7 @@ class ModelEntry:
         if engine is None or not named:
             return self.variants, None
         wanted = canonicalize_name(engine)
-        fitting = [e for e in self.variants if canonicalize_name(e.engine or "") == wanted]
+        fitting = [e for e in self.variants if e.engine and canonicalize_name(e.engine) == wanted]
         fitting = fitting or [each for each in self.variants if each.engine is None]
         if fitting:
             return fitting, None
@@ -151,7 +150,7 @@ class ModelEntry:
         if wanted is None:
             return variants
         folded = wanted.casefold()
-        fitting = [e for e in variants if folded in {(v or "").casefold() for v in values(e)}]
+        fitting = [e for e in variants if folded in {v.casefold() for v in values(e) if v}]
         fitting = fitting or [each for each in variants if None in values(each)]
         if fitting:
             return fitting
@@ -183,7 +182,7 @@ class Catalog:
         if found is not None:
             return found
         by_folded = {each.casefold(): each for each in self.models}
-        close = difflib.get_close_matches(name.casefold(), by_folded, n=3)
+        close = difflib.get_close_matches(name.casefold(), by_folded)
         similar = ", ".join(by_folded[each] for each in close)
         hint = sentence(
             "Give its specification with --spec FILE (JSON in Xinference's model format)."
@@ -227,12 +226,14 @@ def model_entries(data: object, origin: str) -> tuple[ModelEntry, ...]:
 
     Raises `InvalidModelSpec` like `parse_model_spec`.
     """
-    found: list[ModelEntry] = []
     if isinstance(data, Mapping):
-        found += _model_entries(data, origin, "")
+        found = _model_entries(data, origin, "")
     elif isinstance(data, list):
-        for position, each in enumerate(data):
-            found += _model_entries(each, origin, f"[{position}]")
+        found = [
+            entry
+            for position, each in enumerate(data)
+            for entry in _model_entries(each, origin, f"[{position}]")
+        ]
     else:
         raise _invalid(origin, sentence("it is of type {name}", name=type(data).__name__))
     by_name: dict[str, ModelEntry] = {}
@@ -261,13 +262,13 @@ def _model_entries(data: object, origin: str, place: str) -> list[ModelEntry]:
     if not isinstance(specs, list) or not all(isinstance(each, Mapping) for each in specs):
         raise _invalid(origin, sentence("{where}model_specs is not a list of objects", where=where))
     # Xinference's families of world models name each of their models in its spec.
-    names = [spec.get("model_name", data.get("model_name")) for spec in specs]
-    if None in names:
+    named = [(spec.get("model_name", data.get("model_name")), spec) for spec in specs]
+    if any(name is None for name, _ in named):
         raise _invalid(origin, sentence("{where}model_name is missing", where=where))
     try:
         block = _block(data)
         variants: dict[str, list[ModelVariant]] = {}
-        for name, spec in zip(names, specs, strict=True):
+        for name, spec in named:
             variants.setdefault(check_model_name(name), []).append(_variant(data, spec, block))
         return [
             ModelEntry(

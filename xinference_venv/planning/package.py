@@ -194,7 +194,7 @@ class PackageRecord(Record, name="package record", version=1):
         except InvalidSpecifier:
             # What is none says nothing, to pip and uv as well.
             return True
-        return allowed.contains(version, prereleases=True)
+        return allowed.contains(version)
 
 
 Release = tuple[str, str]

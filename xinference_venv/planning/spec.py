@@ -50,7 +50,8 @@ BUILD_TOOLS = frozenset(
 )
 
 _NO_BOUNDS: list[object] = [DEFAULT_MAX_AGE_GAP, (), (), (), ()]
-_CUDA_BUILD = re.compile(r"/cu([0-9]+)(?=/|$)")
+_CUDA_BUILD = re.compile(r"/cu([0-9]+)([0-9])(?=/|$)")
+_CUDA_LOCAL = re.compile("cu[0-9]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -340,18 +341,16 @@ def _sources(
     inherit: InheritMode,
 ) -> PackageSources:
     cuda = around.settings.cuda_version or around.host.accelerator.cuda_version
-    from_engine = engine is not None and any(
+    if engine is not None and not any(
         line.origin is Origin.ENGINE or line.name in engine.names for line in lines
-    )
-    first = None if engine is None or not from_engine else cuda_index(engine, cuda)
+    ):
+        engine = None
     sources = combine_sources(
         model=replace(block, extra_index_url=_fitting(block.extra_index_url, cuda)),
-        engine_extra_index_urls=_fitting(engine.extra_index_urls, cuda)
-        if engine is not None and from_engine
-        else (),
-        engine_index_strategy=engine.index_strategy if engine is not None and from_engine else None,
-        engine_index_first=first,
-        pip=around.pip if block.inherit_pip_config else None,
+        engine_extra_index_urls=() if engine is None else _fitting(engine.extra_index_urls, cuda),
+        engine_index_strategy=None if engine is None else engine.index_strategy,
+        engine_index_first=None if engine is None else cuda_index(engine, cuda),
+        pip=around.pip,
         launch_find_links=find_links,
         offline=around.settings.offline_install,
     )
@@ -366,7 +365,7 @@ def _afresh(
     """The host distributions that don't serve, since they may be builds for processors alone."""
     cuda = around.settings.cuda_version or around.host.accelerator.cuda_version
     first = None if engine is None else cuda_index(engine, cuda)
-    if engine is None or first is None or first not in sources.extra_index_urls:
+    if engine is None or first not in sources.extra_index_urls:
         return ()
     return tuple(sorted(engine.names & around.host.by_name.keys()))
 
@@ -380,18 +379,21 @@ def _fitting(urls: tuple[str, ...], cuda_version: str | None) -> tuple[str, ...]
     driver = _cuda_build(cuda_version)
     serving: dict[str, tuple[int, int]] = {}
     for url in urls:
-        if (found := _CUDA_BUILD.search(url)) is None:
+        build = _cuda_build_of(url)
+        if build is None or driver is None:
             continue
-        build = (int(found[1][:-1] or 0), int(found[1][-1]))
-        if driver is not None and build[0] == driver[0] and build <= driver:
+        if build[0] == driver[0] and build <= driver:
             family = _CUDA_BUILD.sub("", url)
             serving[family] = max(serving.get(family, build), build)
     return tuple(
-        url
-        for url in urls
-        if (found := _CUDA_BUILD.search(url)) is None
-        or serving.get(_CUDA_BUILD.sub("", url)) == (int(found[1][:-1] or 0), int(found[1][-1]))
+        url for url in urls if _cuda_build_of(url) in (None, serving.get(_CUDA_BUILD.sub("", url)))
     )
+
+
+def _cuda_build_of(url: str) -> tuple[int, int] | None:
+    """Major and minor version of an index of builds for one CUDA, ``.../cu128``."""
+    found = _CUDA_BUILD.search(url)
+    return None if found is None else (int(found[1]), int(found[2]))
 
 
 def _cuda_build(version: str | None) -> tuple[int, int] | None:
@@ -411,7 +413,7 @@ def _torch_backend(around: PlanningFacts, inherit: InheritMode) -> str | None:
     """
     settings = around.settings
     _, _, local = around.host.versions.get("torch", "").partition("+")
-    is_cuda = local.startswith("cu") and local[2:].isdigit()
+    is_cuda = _CUDA_LOCAL.fullmatch(local) is not None
     if _sees_torch(around, inherit):
         return local if is_cuda or local == "cpu" else None
     if settings.torch_backend is not None:
