@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
@@ -228,6 +228,12 @@ def test_a_worker_that_refuses_is_asked_again_until_it_was_away_for_too_long(pha
     assert (state.outcome, state.is_over) == (Phase.FAILED, True)
 
 
+def test_a_worker_that_refuses_before_it_reported_anything_is_asked_again_for_all() -> None:
+    assert launch("a").unanswered("a", AWAY, is_gone=False, now=0.0, at=0.0) == (
+        AskForNews(address="a", since=0, pause=AGAIN_SECONDS),
+    )
+
+
 def test_an_answer_ends_the_absence_of_a_worker() -> None:
     state = launch("a")
     state.unanswered("a", AWAY, is_gone=False, now=0.0, at=0.0)
@@ -253,7 +259,80 @@ def test_a_worker_whose_job_could_not_be_started_counts_as_failed_at_once() -> N
     )
     following = state.begin({"b": AWAY}, at=5.0)
     assert following == (AskForNews(address="a", since=0), CancelJob(address="a"))
-    assert [(each.message, each.at) for each in state.events] == [("no answer", 5.0)]
+    assert state.events == [
+        JobEvent(seq=1, at=5.0, phase=Phase.FAILED, message="no answer", worker_address="b")
+    ]
+
+
+def begins_without_it(state: LaunchState) -> Instructions:
+    state.replicas["a"] = replace(state.replicas["a"], phase=Phase.DOWNLOADING)
+    return state.begin({"b": AWAY}, at=7.0)
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [
+        begins_without_it,
+        lambda state: state.heard("b", failed(), at=7.0),
+        lambda state: state.failed("b", AWAY, at=7.0),
+        lambda state: state.restarted("b", at=7.0),
+        lambda state: state.unanswered("b", AWAY, is_gone=True, now=0.0, at=7.0),
+    ],
+)
+def test_a_worker_that_goes_on_though_others_failed_says_so_once(
+    lose: Callable[[LaunchState], Instructions],
+) -> None:
+    state = launch("a", "b")
+    state.heard("a", told(Phase.DOWNLOADING, seq=4), at=0.0)
+    assert released(lose(state)) == []
+    state.heard("a", told(Phase.INSTALLING, seq=5), at=8.0)
+    words = "other workers failed; it finishes its downloads, which are kept"
+    [said] = [each for each in state.events if each.message == words]
+    assert (said.at, said.phase, said.worker_address) == (7.0, Phase.DOWNLOADING, "a")
+    assert [each.seq for each in state.events] == list(range(1, len(state.events) + 1))
+    assert {each.worker_address for each in state.events} == {"a", "b"}
+
+
+def test_a_worker_that_goes_on_says_so_too_if_it_is_found_downloading_by_another_supervisor() -> (
+    None
+):
+    state = launch("a", "b", found=True)
+    state.heard("b", failed(), at=0.0)
+    state.heard("a", told(Phase.DOWNLOADING), at=7.0)
+    assert "it finishes its downloads" in state.events[-1].message
+    assert state.events[-1].at == 7.0
+
+
+def test_a_worker_that_was_restarted_is_named() -> None:
+    state = launch("a")
+    state.restarted("a", at=7.0)
+    error = state.report("j", 0).error
+    assert error is not None
+    assert error.code == "worker_unavailable"
+    assert error.message == "the worker at a was restarted during the launch"
+
+
+def test_who_wants_a_launch_is_known_from_the_start_or_from_a_worker() -> None:
+    found = launch("a", "b", found=True)
+    assert found.report("j", 0).asked_by is None
+    found.heard("a", replace(told(Phase.RESOLVING), asked_by="ada@host"), at=0.0)
+    found.heard("b", told(Phase.RESOLVING), at=0.0)
+    assert found.report("j", 0).asked_by == "ada@host"
+    begun = LaunchState(require=1, replicas=dict(found.replicas), asked_by="bob@host")
+    begun.heard("a", replace(told(Phase.RESOLVING), asked_by="ada@host"), at=0.0)
+    assert begun.report("j", 0).asked_by == "bob@host"
+
+
+def test_a_report_has_the_job_its_workers_and_the_events_after_a_number_that_was_given() -> None:
+    state = launch("a", "b")
+    state.heard("a", told(Phase.RESOLVING), at=0.0)
+    state.heard("b", told(Phase.PROBING), at=0.0)
+    report = state.report("j", 1)
+    assert report.job_id == "j"
+    assert {each.worker_address: each.phase for each in report.workers} == phases(state)
+    # A number that was not given yet is of before a restart: all is news.
+    for since, numbers in ((0, [1, 2]), (1, [2]), (2, []), (3, [1, 2]), (99, [1, 2])):
+        assert [each.seq for each in state.report("j", since).events] == numbers
 
 
 @pytest.mark.parametrize("phase", WAY)
@@ -288,13 +367,31 @@ def test_with_enough_ready_a_failure_is_named_and_nothing_is_given_back() -> Non
     assert phases(state) == {"a": Phase.READY, "b": Phase.FAILED}
 
 
-def test_a_ready_part_without_an_environment_has_no_lease_to_give_back() -> None:
-    state = launch("a", "b")
-    host = PreparedEnvironment(enabled=False, python="p")
-    state.heard("a", replace(told(Phase.READY), result=host), at=0.0)
-    assert state.heard("b", failed(), at=0.0) == ()
+@pytest.mark.parametrize(
+    "result",
+    [
+        None,
+        PreparedEnvironment(enabled=False, python="p"),
+        PreparedEnvironment(python="p", env_id="e"),
+        PreparedEnvironment(python="p", lease_id="l"),
+    ],
+)
+def test_a_ready_part_without_a_lease_has_none_to_give_back_and_those_after_it_have(
+    result: PreparedEnvironment | None,
+) -> None:
+    state = launch("a", "b", "c")
+    state.heard("a", replace(told(Phase.READY), result=result), at=0.0)
+    state.heard("b", ready("b"), at=0.0)
+    assert state.heard("c", failed(), at=0.0) == (
+        ReleaseLease(address="b", env_id="e", lease_id="lease of b"),
+    )
+    error = state.replicas["a"].error
+    assert error is not None
+    assert (error.code, error.message) == ("job_cancelled", "ready on a: others failed")
+    state.released("b", at=0.0)
     assert (state.outcome, state.is_over) == (Phase.FAILED, True)
-    assert phases(state) == {"a": Phase.CANCELLED, "b": Phase.FAILED}
+    assert phases(state) == {"a": Phase.CANCELLED, "b": Phase.CANCELLED, "c": Phase.FAILED}
+    assert [each.result for each in state.replicas.values()] == [None, None, None]
 
 
 def test_events_are_numbered_as_they_come_and_the_oldest_go() -> None:
@@ -318,19 +415,31 @@ class CountedReplicas(dict[str, Replica]):
         return super().__getitem__(address)
 
 
-@pytest.mark.parametrize("phase", [Phase.RESOLVING, Phase.DOWNLOADING])
+@pytest.mark.parametrize(
+    ("before", "event"),
+    [
+        (told(Phase.RESOLVING), lambda state, name: state.heard(name, failed(), at=0.0)),
+        (told(Phase.DOWNLOADING), lambda state, name: state.heard(name, failed(), at=0.0)),
+        (told(Phase.DOWNLOADING), lambda state, name: state.failed(name, AWAY, at=0.0)),
+        (
+            told(Phase.DOWNLOADING),
+            lambda state, name: state.heard(name, told(Phase.INSTALLING, seq=2), at=0.0),
+        ),
+        (ready("w"), lambda state, name: state.released(name, at=0.0)),
+    ],
+)
 def test_what_a_worker_costs_a_launch_that_is_lost_does_not_grow_with_their_number(
-    phase: Phase,
+    before: JobReport, event: Callable[[LaunchState, str], Instructions]
 ) -> None:
     def looks_for_each(count: int) -> float:
         names = [f"w{number}" for number in range(count)]
-        state = launch(*names)
+        state = launch("first", *names)
         for name in names:
-            state.heard(name, told(phase), at=0.0)
+            state.heard(name, before, at=0.0)
+        state.heard("first", failed(), at=0.0)
         state.replicas = counted = CountedReplicas(state.replicas)
         for name in names:
-            state.heard(name, failed(), at=0.0)
-        assert state.outcome is Phase.FAILED
+            event(state, name)
         return counted.looks / count
 
     assert looks_for_each(400) <= looks_for_each(40) + 1
@@ -382,6 +491,13 @@ def test_a_job_is_listed_with_the_end_that_its_launch_gave_it() -> None:
         None,
         "worker_unavailable",
     ]
+
+
+def test_a_job_that_ended_well_is_listed_as_its_worker_lists_it() -> None:
+    state = launch("a")
+    state.heard("a", replace(ready("a"), events=()), at=3.0)
+    listed = replace(row("a", Phase.READY), changed=None)
+    assert jobs_of_launches([listed], {"j": state}) == (listed,)
 
 
 # All of it at once, at random
@@ -529,6 +645,7 @@ def test_of_very_many_workers_each_is_asked_again_after_a_pause() -> None:
         assert isinstance(asked, AskForNews)
         return asked.pause
 
-    assert pause(8) == 0.0
+    assert pause(8) == pause(99) == 0.0
+    assert pause(100) == 0.2
     # Each reports every second what it downloads: a supervisor takes part of that.
     assert pause(1000) == 2.0

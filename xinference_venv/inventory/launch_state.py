@@ -87,7 +87,7 @@ class LaunchState:
     _was_lost: bool = field(default=False, init=False)
     _running: dict[str, None] = field(default_factory=dict, init=False)
     """The addresses of the workers that have not ended, in their order."""
-    _waited_for: dict[str, None] = field(default_factory=dict, init=False)
+    _waited_for: set[str] = field(default_factory=set, init=False)
     """Those of them that the caller waits for."""
     _failed: int = field(default=0, init=False)
 
@@ -96,7 +96,7 @@ class LaunchState:
         self._running = {
             address: None for address, each in self.replicas.items() if not each.phase.is_last
         }
-        self._waited_for = dict(self._running)
+        self._waited_for = set(self._running)
         self._failed = sum(each.has_failed for each in self.replicas.values())
 
     @property
@@ -243,11 +243,11 @@ class LaunchState:
             each = self.replicas[address]
             if self._is_cancelled or (address not in self.unheard and not self._downloads(each)):
                 self._cancelled.add(address)
-                self._waited_for[address] = None
+                self._waited_for.add(address)
                 cancelled.append(CancelJob(address=address))
             elif address not in self.unheard and address not in self._finishing:
                 self._finishing.add(address)
-                del self._waited_for[address]
+                self._waited_for.remove(address)
                 words = "other workers failed; it finishes its downloads, which are kept"
                 self._say(address, each.phase, words, at)
         return tuple(cancelled)
@@ -278,7 +278,7 @@ class LaunchState:
             )
         return tuple(released)
 
-    def _question(self, address: str, *, pause: float = 0.0) -> AskForNews:
+    def _question(self, address: str, *, pause: float) -> AskForNews:
         return AskForNews(address=address, since=self._since.get(address, 0), pause=pause)
 
     def _fail(self, address: str, error: VirtualEnvError, at: float) -> None:
@@ -300,11 +300,11 @@ class LaunchState:
     def _put(self, replica: Replica) -> None:
         """How a worker is going from now on."""
         address = replica.worker_address
-        self._failed += replica.has_failed - self.replicas[address].has_failed
+        self._failed += replica.has_failed
         self.replicas[address] = replica
         if replica.phase.is_last:
             self._running.pop(address, None)
-            self._waited_for.pop(address, None)
+            self._waited_for.discard(address)
 
     def _say(self, address: str, phase: Phase, message: str, at: float) -> None:
         self._add(JobEvent(seq=0, at=at, phase=phase, message=message, worker_address=address))
