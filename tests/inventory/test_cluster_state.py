@@ -116,6 +116,12 @@ def test_a_newer_incarnation_takes_the_place_of_the_older_and_never_the_other_wa
     assert fleet.members["10.0.0.1:7000"].registration == newer
 
 
+def test_of_two_incarnations_that_started_at_the_same_moment_the_last_one_counts() -> None:
+    fleet = fleet_of("10.0.0.1:7000")
+    fleet.register(registration(incarnation="second"), 5.0)
+    assert fleet.members["10.0.0.1:7000"].registration.incarnation == "second"
+
+
 def test_registering_again_keeps_the_snapshot_and_counts_as_heard() -> None:
     fleet = fleet_of("10.0.0.1:7000")
     fleet.heartbeat("10.0.0.1:7000", "first", WorkerSnapshot(jobs=1), 1.0)
@@ -127,8 +133,13 @@ def test_registering_again_keeps_the_snapshot_and_counts_as_heard() -> None:
 @pytest.mark.parametrize("protocol", [PROTOCOL - 1, PROTOCOL + 1])
 def test_a_worker_of_another_protocol_is_refused_with_both_named(protocol: int) -> None:
     fleet = ClusterState()
-    with pytest.raises(IncompatibleVersion, match=f"speaks protocol {protocol}.*{PROTOCOL}"):
+    with pytest.raises(IncompatibleVersion) as caught:
         fleet.register(registration(protocol=protocol), 0.0)
+    assert caught.value.message == (
+        f"the worker at 10.0.0.1:7000 speaks protocol {protocol} (release 0.1.0), this supervisor"
+        f" protocol {PROTOCOL}"
+    )
+    assert caught.value.hint == "install releases of the same protocol on both"
     assert fleet.members == {}
 
 
@@ -158,6 +169,9 @@ def test_an_ip_means_all_workers_on_it_and_an_address_one() -> None:
     with pytest.raises(NotFound, match=r"no worker at '10\.0\.0\.3'") as caught:
         fleet.select("10.0.0.3")
     assert "10.0.0.2:7000" in str(caught.value.hint)
+    assert caught.value.details["workers"] == [
+        *("10.0.0.1:7000", "10.0.0.1:7001", "10.0.0.2:7000"),
+    ]
 
 
 def test_the_least_busy_are_chosen_first_and_the_living_before_the_suspect() -> None:
@@ -174,6 +188,18 @@ def test_a_worker_that_is_gone_is_chosen_only_by_name() -> None:
     fleet.heartbeat("10.0.0.1:7000", "first", WorkerSnapshot(), 1000.0)
     assert chosen(fleet, [], None, now=1000.0) == ["10.0.0.1:7000"]
     assert chosen(fleet, ["10.0.0.2"], None, now=1000.0) == ["10.0.0.2:7000"]
+
+
+def test_when_all_workers_are_gone_the_error_names_them() -> None:
+    with pytest.raises(NotFound, match=r"^every worker is gone$") as caught:
+        chosen(fleet_of("10.0.0.2:1", "10.0.0.1:1"), [], None, now=1000.0)
+    assert caught.value.hint == "there were: 10.0.0.1:1, 10.0.0.2:1"
+
+
+def test_a_worker_that_has_only_registered_has_nothing_to_do() -> None:
+    fleet = fleet_of("10.0.0.1:7000", "10.0.0.2:7000")
+    fleet.heartbeat("10.0.0.1:7000", "first", WorkerSnapshot(jobs=1), 0.0)
+    assert chosen(fleet, [], 1) == ["10.0.0.2:7000"]
 
 
 def test_a_drained_worker_is_chosen_only_by_name_also_when_it_is_started_again() -> None:
@@ -205,13 +231,17 @@ def test_naming_a_worker_twice_means_it_once() -> None:
 @pytest.mark.parametrize("count", [0, 3, -1])
 def test_more_workers_than_there_are_is_an_error_that_counts_them(count: int) -> None:
     fleet = fleet_of("10.0.0.1:7000", "10.0.0.2:7000")
-    with pytest.raises(InvalidInput, match=rf"{count} workers are asked for, and there are 2"):
+    with pytest.raises(InvalidInput) as caught:
         fleet.choose([], count, 0.0)
+    assert caught.value.message == (
+        f"{count} workers are asked for, and there are 2: 10.0.0.1:7000, 10.0.0.2:7000"
+    )
 
 
 def test_without_workers_nothing_is_chosen() -> None:
-    with pytest.raises(NotFound, match="there is no worker"):
+    with pytest.raises(NotFound, match=r"^there is no worker$") as caught:
         ClusterState().choose([], 1, 0.0)
+    assert caught.value.hint == "there are: none"
 
 
 def test_ips_of_version_6_are_distinguished_from_ports() -> None:
@@ -231,7 +261,7 @@ def test_a_worker_that_comes_back_at_another_address_replaces_its_old_self_at_on
     assert set(cluster.members) == {THERE, OTHER}
     # The process at the old address is another worker now, or its old self that still runs.
     assert not cluster.heartbeat(HERE, "first", WorkerSnapshot(), 2.0)
-    with pytest.raises(InvalidInput, match=f"was restarted since, at {THERE}") as caught:
+    with pytest.raises(InvalidInput, match=f"at {HERE} was restarted since, at {THERE}") as caught:
         cluster.register(registration(HERE, worker_id="w1"), 2.0)
     assert "--worker-id" in caught.value.details["hint"]
     assert set(cluster.members) == {THERE, OTHER}
@@ -263,12 +293,14 @@ def asked(cluster: ClusterState, wanted: str | None, now: float) -> tuple[list[s
 def test_a_worker_is_forgotten_by_address_or_id_unless_it_is_alive(name: str) -> None:
     cluster = fleet_of(OTHER)
     cluster.register(registration(HERE, worker_id="w1"), 0.0)
-    with pytest.raises(InvalidInput, match="is alive"):
+    with pytest.raises(InvalidInput, match=f"^the worker at {HERE} is alive$") as caught:
         cluster.forget(name, 5.0)
+    assert caught.value.hint == "stop it, then it leaves by itself"
     assert cluster.forget(name, 6.0).registration.address == HERE
     assert set(cluster.members) == {OTHER}
-    with pytest.raises(NotFound, match=f"there is no worker '{name}'"):
+    with pytest.raises(NotFound, match=f"there is no worker '{name}'") as absent:
         cluster.forget(name, 6.0)
+    assert absent.value.hint == f"there are: {OTHER}"
 
 
 def test_a_worker_without_an_id_is_not_forgotten_by_an_empty_name() -> None:
@@ -322,8 +354,11 @@ def test_only_the_workers_that_were_not_heard_of_for_a_day_are_forgotten() -> No
 
 
 def test_a_worker_is_listed_as_it_registered() -> None:
-    [member] = fleet_of("10.0.0.1:7000").members.values()
+    fleet = ClusterState()
+    fleet.register(registration("10.0.0.1:7000", worker_id="w1"), 0.0)
+    [member] = fleet.members.values()
     described = member.describe(10.0)
+    assert described.worker_id == "w1"
     assert (described.worker_address, described.state) == ("10.0.0.1:7000", WorkerState.SUSPECT)
     assert (described.host_name, described.release) == ("host", "0.1.0")
     assert described.incarnation == "first"
