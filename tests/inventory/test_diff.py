@@ -109,7 +109,8 @@ def test_a_name_that_means_several_names_the_candidates() -> None:
 
 def test_what_has_no_known_packages_is_refused() -> None:
     entry = listed(state=EnvState.UNMANAGED, env_id=None)
-    with pytest.raises(InvalidInput, match="it is unmanaged"):
+    words = "^nothing is known of the packages of 'a-model': it is unmanaged$"
+    with pytest.raises(InvalidInput, match=words):
         check_one("a-model", [entry], workers=False)
 
 
