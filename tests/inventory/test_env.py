@@ -97,4 +97,5 @@ def test_the_record_of_an_environment_says_what_its_lock_says_and_what_was_measu
 
 
 def test_the_record_of_an_environment_without_a_view_names_no_contents() -> None:
-    assert (RECORD.contents, RECORD.trees, RECORD.joined, RECORD.warnings) == ("", (), (), ())
+    bare = EnvRecord.of(lock(), size_bytes=0, files=0, created=0.0, interpreter={})
+    assert (bare.contents, bare.trees, bare.joined, bare.warnings) == ("", (), (), ())
