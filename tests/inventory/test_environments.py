@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests import fakes
 from xinference_venv.inventory.environments import Environment, differing
 
 
@@ -40,6 +41,12 @@ def entry(worker: str, digest: str | None, state: str = "ready", **other: Any) -
 )
 def test_replicas_of_one_lock_do_not_differ(entries: Sequence[Environment]) -> None:
     assert differing(entries) == ()
+
+
+def test_an_environment_is_at_the_address_of_its_worker_by_both_names() -> None:
+    at = Environment.at("10.0.0.1:7000", fakes.entry())
+    assert at.entry == fakes.entry()
+    assert (at.worker_address, at.actor_ip_address) == ("10.0.0.1:7000", "10.0.0.1:7000")
 
 
 def test_replicas_of_several_locks_are_named_with_their_workers() -> None:
