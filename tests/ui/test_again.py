@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from typing import Any
 
 import pytest
 
+from tests.daemons import eventually
 from tests.ui.browser import Browser
 from tests.ui.cluster import Cluster
+from xinference_venv.rest.schemas.requests import PrepareRequest, VirtualEnvBlock
 
 pytestmark = pytest.mark.uv
 
@@ -28,6 +32,19 @@ ASKED = {
     "import_check": ["json"],
     "no_proof": True,
 }
+# What a launch may say that is not of the next one: the form of the request, the name of one
+# running model, and what chose the workers, which are named.
+NOT_AGAIN = {"version", "model_uid", "count", "everywhere"}
+# Keeps the launch that the form sends, and sends it to nobody.
+_KEEP = """
+const real = window.fetch;
+window.fetch = (url, options) => {
+  if (options?.method !== "POST" || !String(url).endsWith("/v1/virtualenvs"))
+    return real(url, options);
+  window.sent = options.body;
+  return Promise.reject(new DOMException("", "AbortError"));
+};
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -190,3 +207,106 @@ def test_a_launch_that_requires_fewer_workers_than_it_names(
     page.one("#launch-start").click()
     page.shows("Ready")
     assert len(running.environments("required")) == 2
+
+
+def _everything(running: Cluster) -> dict[str, Any]:
+    """A launch that says something in each of its fields."""
+    wheels = str(running.wheels)
+    block = {
+        "packages": ["lantern==1.0", "tomli-w==0.1"],
+        "inherit_pip_config": False,
+        "index_url": running.index.url,
+        "extra_index_url": [running.index.url],
+        "find_links": [wheels],
+        "trusted_host": ["127.0.0.1"],
+        "index_strategy": "unsafe-best-match",
+        "no_build_isolation": True,
+        "constraints": ["click<98"],
+        "overrides": ["wick==1.0"],
+        "exclude": ["left-out-too"],
+        "build_constraints": ["setuptools<100"],
+        "must_import": ["click"],
+        "import_check": ["json"],
+        "view": "links",
+    }
+    assert block.keys() == VirtualEnvBlock.model_fields.keys()
+    body = {
+        "model_name": "all-of-it",
+        "model_engine": "an-engine",
+        "model_format": "a-format",
+        "model_size_in_billions": "7",
+        "quantization": "int4",
+        "any_engine": True,
+        "python_version": ".".join(map(str, sys.version_info[:2])),
+        "virtualenv": block,
+        "enable_virtual_env": True,
+        "virtual_env_packages": ["wick==1.0"],
+        "virtual_env_find_links": [wheels],
+        "inherit": "exact",
+        "constraints": ["click<99"],
+        "overrides": ["lantern==1.0"],
+        "exclude": ["left-out"],
+        "build_constraints": ["setuptools<99"],
+        "must_import": ["lantern"],
+        "import_check": ["sys"],
+        "no_proof": True,
+        "view": "files",
+        "refresh": True,
+        "workers": sorted(each.address for each in running.workers),
+        "require": 1,
+        "background": True,
+    }
+    assert body.keys() == PrepareRequest.model_fields.keys() - NOT_AGAIN
+    return body
+
+
+def _kept(page: Browser) -> dict[str, Any]:
+    """The launch that the form sent."""
+    sent: dict[str, Any] = json.loads(page.wait(lambda: page.script("return window.sent")))
+    page.script("delete window.sent")
+    return sent
+
+
+def test_a_launch_that_says_everything_is_sent_again_as_it_was(
+    page: Browser, running: Cluster
+) -> None:
+    body = _everything(running)
+    answer = running.ask.post("/v1/virtualenvs", json=body)
+    assert answer.status_code == 202, answer.text
+    job = answer.json()["job_id"]
+
+    def state() -> dict[str, Any]:
+        listed: dict[str, Any] = running.ask.get(f"/v1/jobs/{job}").json()
+        return listed
+
+    eventually(lambda: state()["phase"] == "ready", lambda: str(state()["error"]))
+
+    page.open("job", id=job, model="all-of-it")
+    page.script(_KEEP)
+    page.shows("Download only")
+    page.click("Launch the same again")
+    page.click("Launch the same again", "dialog")
+    assert _kept(page) == body
+    page.open("job", id=job, model="all-of-it")
+    page.click("Edit and launch again")
+    page.shows("Filled in with what it was last launched with")
+    page.script(_KEEP)
+    page.wait(lambda: page.one("#launch-start").is_enabled())
+    page.one("#launch-start").click()
+    assert _kept(page) == body
+
+    # An environment is what was made, on one worker: not how soon it was wanted, or where else.
+    page.open("environments", model="all-of-it")
+    page.click("all-of-it", "tbody tr:first-child")
+    page.click("Launch again")
+    page.shows("Filled in with what it was last launched with")
+    page.script(_KEEP)
+    page.wait(lambda: page.one("#launch-start").is_enabled())
+    page.one("#launch-start").click()
+    sent = _kept(page)
+    assert sent.pop("workers") in ([each] for each in body["workers"])
+    assert sent == {
+        name: each
+        for name, each in body.items()
+        if name not in {"refresh", "background", "require", "workers"}
+    }

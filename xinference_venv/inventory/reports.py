@@ -97,7 +97,9 @@ class JobSummary(Record, name="job of a worker"):
     """A launch as one of its workers tells it; times are of its first and last event.
 
     `launch` is what was asked for, None where that holds a credential. `asked_by` names who wants
-    it: a user and host, a token, an address; None where the caller did not say.
+    it: a user and host, a token, an address; None where the caller did not say. One in the
+    `background` brings something ahead of need; of the workers of its launch `require` must become
+    ready.
     """
 
     job_id: str
@@ -111,6 +113,8 @@ class JobSummary(Record, name="job of a worker"):
     error: Failure | None
     launch: LaunchRequest | None = None
     asked_by: str | None = None
+    background: bool = False
+    require: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -154,6 +154,8 @@ class Job:
             error=None if self.error is None else Failure.of(self.error),
             launch=self.request.to_show(),
             asked_by=self.asked_by,
+            background=self.background,
+            require=self.participants.require,
         )
 
     async def report(self, since: int, timeout: float) -> JobReport:

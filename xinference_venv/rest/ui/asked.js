@@ -28,10 +28,10 @@ const NAMES = {
 };
 const LEFT_OUT = new Set(["version", "model_name", "restricted", "virtualenv.inherit_pip_config"]);
 
-// `launch` is null where it was not kept, `by` where nothing is known of who asked.
-export function askedFor(launch, by) {
+// Of a job: its `launch` is null where it was not kept, `asked_by` where it is not known.
+export function askedFor({ launch, asked_by: by, background }) {
   const who = by && h("p", {}, t("asked.by", { who: by }));
-  return h("div", {}, who, partsOf(launch));
+  return h("div", {}, who, background && h("p", {}, t("asked.background")), partsOf(launch));
 }
 
 function partsOf(launch) {

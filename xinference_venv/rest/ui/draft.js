@@ -22,8 +22,8 @@ export const LISTS = [
   "import_check",
 ];
 export const FLAGS = ["no_proof", "any_engine", "refresh"];
-// What is of one launch alone, or was decided by who may ask.
-const NOT_KEPT = ["version", "restricted", "model_uid", "refresh"];
+// What is of one running model alone, or was decided by who may ask.
+const NOT_KEPT = ["version", "restricted", "model_uid"];
 // What a block has when it says nothing.
 const BLOCK_DEFAULTS = { inherit_pip_config: true };
 
@@ -47,8 +47,10 @@ export function blank() {
   };
 }
 
-// The form that asks for a launch that was, on these workers, and for nothing else.
-export function draftOf(launch, workers) {
+// The form that asks for a launch that was, where and how soon it was asked for, and for nothing
+// else: on these workers, of which `require` must become ready (null: all), in the `background`
+// or not.
+export function draftOf({ launch, workers, require = null, background = false }) {
   const draft = blank();
   const rest = { ...launch };
   const take = (name) => {
@@ -80,6 +82,8 @@ export function draftOf(launch, workers) {
     draft.where = "named";
     draft.workers = new Set(workers);
   }
+  if (require !== null && require < workers.length) draft.require = String(require);
+  draft.background = background;
   return draft;
 }
 

@@ -33,7 +33,7 @@ export async function showJob(place, values, signal, heading) {
   const list = h("div", { class: "cards" });
   const events = eventList();
   const cancel = cancelButton(jobId, () => {}, board, t("jobs.cancel"));
-  let launch = null;
+  let known = null;
   place.append(line, board.element, ending, list);
 
   function draw() {
@@ -62,10 +62,10 @@ export async function showJob(place, values, signal, heading) {
   const isOver = (worker) => state.ended || hasEnded(worker.phase);
 
   function furtherActions() {
-    if (!launch) return [];
+    if (!known?.launch) return [];
     const addresses = [...state.workers.keys()].sort();
     return [
-      retryButton(launch, addresses),
+      retryButton({ ...known, workers: addresses }),
       h("a", { class: "button quiet", href: againLinkOfJob(jobId, addresses) }, t("job.edit")),
     ];
   }
@@ -83,9 +83,8 @@ export async function showJob(place, values, signal, heading) {
     const worker = state.workers.keys().next().value;
     if (worker === undefined) return;
     try {
-      const known = await jobOf(jobId, worker, signal);
-      launch = known.launch;
-      asked.append(askedFor(launch, known.asked_by));
+      known = await jobOf(jobId, worker, signal);
+      asked.append(askedFor(known));
       place.append(asked);
       draw();
     } catch (error) {

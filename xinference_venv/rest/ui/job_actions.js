@@ -50,15 +50,16 @@ export function cancelButton(jobId, onDone, board, text = null) {
   );
 }
 
-// A button that launches the same on the same workers.
-export function retryButton(launch, workers) {
+// A button that launches the same on the same workers: `last` as the form takes it.
+export function retryButton(last) {
+  const { launch, workers } = last;
   const asking = {
     busy: "",
     work: async () => ({
       parts: [
         h("p", {}, t("job.retry.plan", { name: launch.model_name })),
         h("p", {}, ...workers.map((each) => [h("code", {}, each), " "])),
-        askedFor(launch),
+        askedFor(last),
       ],
       choices: [
         { text: t("job.retry"), kind: "primary", glyph: "launch", scope: create, step: launching },
@@ -69,7 +70,7 @@ export function retryButton(launch, workers) {
   const launching = {
     busy: t("job.retrying"),
     work: async () => {
-      const draft = draftOf(launch, workers);
+      const draft = draftOf(last);
       const { job_id: jobId } = await post("virtualenvs", {
         ...bodyOf(draft),
         ...placeOf(draft),

@@ -133,7 +133,7 @@ export function showJobs(place, values, signal) {
         cell: (each) => {
           if (!hasEnded(each.phase)) return cancelButton(each.job_id, again, board);
           return each.launch && each.phase !== "ready"
-            ? retryButton(each.launch, each.workers.map((one) => one.worker_address).sort())
+            ? retryButton({ ...each, workers: each.workers.map((one) => one.worker_address).sort() })
             : null;
         },
       },

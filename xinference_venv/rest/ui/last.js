@@ -3,7 +3,7 @@
 
 import { get, meaning } from "./api.js";
 
-// What the address of a form means: `{launch, workers}`.
+// What the address of a form means: `{launch, workers}`, of a job `require` and `background` too.
 export function lastLaunch(values, signal) {
   return values.again === "job" ? ofJob(values, signal) : ofEnvironment(values, signal);
 }
@@ -29,6 +29,5 @@ export async function jobOf(jobId, worker, signal) {
 
 async function ofJob(values, signal) {
   const workers = values.workers.split(" ").filter(Boolean);
-  const { launch } = await jobOf(values.id, workers[0], signal);
-  return { launch, workers };
+  return { ...(await jobOf(values.id, workers[0], signal)), workers };
 }

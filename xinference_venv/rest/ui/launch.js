@@ -40,9 +40,9 @@ export async function showLaunch(place, values, signal) {
     place.append(wait);
     draft = blank();
     try {
-      const { launch, workers } = await lastLaunch(values, signal);
-      if (launch) draft = draftOf(launch, workers);
-      notices.push(launch ? notice("info", h("p", {}, t("launch.again.filled"))) : notKept());
+      const last = await lastLaunch(values, signal);
+      if (last.launch) draft = draftOf(last);
+      notices.push(last.launch ? notice("info", h("p", {}, t("launch.again.filled"))) : notKept());
     } catch (error) {
       if (error.name === "AbortError") return;
       notices.push(errorNotice(error), notice("info", h("p", {}, t("launch.again.empty"))));

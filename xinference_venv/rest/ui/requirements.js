@@ -123,6 +123,8 @@ export function requirementsField({ id, label, hint, placeholder, values, check,
 
 function reason(error) {
   if (!error.message) return t("error.offline");
+  // The page's own words.
+  if (!error.code) return error.message;
   const why = errorText(error);
   return error.details?.hint
     ? t("packages.refused", { why, hint: wording(error.details, "hint") })
