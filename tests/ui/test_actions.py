@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -276,3 +280,83 @@ def test_a_launch_that_failed_is_edited_and_launched_again(page: Browser, runnin
     page.one("#launch-start").click()
     page.shows("Ready")
     assert running.environments("edited")[0]["worker_address"] == second
+
+
+def _jobs(page: Browser) -> dict[str, str]:
+    """The state of each model's newest job."""
+    return {row[0]: row[2] for row in reversed(page.rows())}
+
+
+def test_models_of_the_catalogue_are_made_ahead_on_every_worker_after_their_plan(
+    page: Browser, running: Cluster
+) -> None:
+    block = {"packages": ["lantern==1.0"]}
+    for worker in running.workers:
+        folder = worker.home / "virtualenv" / "models"
+        folder.mkdir(parents=True, exist_ok=True)
+        spec = {"model_name": "of-its-own", "virtualenv": block}
+        (folder / "of-its-own.json").write_text(json.dumps(spec))
+    page.open("models")
+    page.wait(lambda: {"of-its-own", "magika-1"} <= set(_models(page)))
+    page.one("input[aria-label='Choose of-its-own']").click()
+    page.one("input[aria-label='Choose magika-1']").click()
+    page.shows("2 chosen", ".chosen")
+    page.click("Make ahead", ".chosen")
+    page.click("Show what would be done", "dialog")
+    page.shows("packages to install", "dialog")
+    # The index has nothing for the other one, which keeps nothing from being made.
+    page.one("dialog .notice.bad")
+    assert running.environments("of-its-own") == []
+    page.click("Make 1 environment", "dialog")
+    page.wait(lambda: "Download only" in _jobs(page).get("of-its-own", ""))
+    page.wait(lambda: _jobs(page).get("of-its-own", "").startswith("ready"))
+    assert "magika-1" not in _jobs(page)
+    made = running.environments("of-its-own")
+    assert {each["worker_address"] for each in made} == {each.address for each in running.workers}
+    # A prefetch leaves nothing in use.
+    eventually(
+        lambda: not any(each["leases"] for each in running.environments("of-its-own")),
+        lambda: str(running.environments("of-its-own")),
+    )
+
+
+def test_an_environment_is_made_ahead_on_another_worker_as_it_was_launched(
+    page: Browser, running: Cluster
+) -> None:
+    second = running.workers[1].address
+    running.launch("elm", "lantern==2.0", workers=[running.workers[0].address])
+    _choose(page, "elm")
+    page.click("Make ahead", ".chosen")
+    page.choose("#prefetch-where", "named")
+    page.click("Show what would be done", "dialog")
+    page.shows("Choose at least one worker", "dialog")
+    [label] = [each for each in page.all("dialog .options label") if second in each.text]
+    label.click()
+    page.click("Show what would be done", "dialog")
+    page.shows("to install", "dialog")
+    page.click("Make 1 environment", "dialog")
+    page.wait(lambda: _jobs(page).get("elm", "").startswith("ready"))
+    found = {each["worker_address"]: each for each in running.environments("elm")}
+    assert second in found
+    assert len({each["lock_digest"] for each in found.values()}) == 1
+
+
+def test_the_page_of_an_environment_has_the_command_that_carries_it_elsewhere(
+    page: Browser, running: Cluster, tmp_path: Path
+) -> None:
+    running.launch("fir", "lantern==2.0", workers=[running.workers[0].address])
+    page.open("environments", model="fir")
+    page.click("fir", "tbody")
+    page.click("Carry it to another cluster")
+    [export, import_] = [each.text for each in page.all(".command pre")]
+    assert import_ == "xinference-venv import fir.tar --supervisor HOST:PORT"
+    page.button("Copy: Write its lock and wheels to one file, with a network:")
+    words = shlex.split(export.replace("HOST:PORT", running.supervisor.address))[1:]
+    subprocess.run(
+        [sys.executable, "-m", "xinference_venv", *words],
+        env={**running.running.environ},
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    assert (tmp_path / "fir.tar").stat().st_size > 0

@@ -36,6 +36,7 @@ NOT_FOR_THE_PAGE = {
     "actors/wire_key.py": "a process that does not start says it",
     "rest/server.py": "a process that does not start says it",
     "rest/tokens.py": "a process that does not start says it",
+    "service/spec_file.py": "only commands read such a file",
     "service/this_host.py": "commands that look at this host have no server",
     "planning/bundle.py": "only commands export and import",
     "service/bundle_export.py": "only commands export and import",

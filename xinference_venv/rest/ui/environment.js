@@ -1,12 +1,14 @@
 // One environment: what it is, its packages, why each is there, and the output of its builds.
 
 import { get, meaning } from "./api.js";
+import { bundleCommands } from "./bundle.js";
 import { badge, button, gated, pathText } from "./controls.js";
 import { h } from "./dom.js";
 import { ago, holders, keyText, size } from "./format.js";
 import { t, wording } from "./i18n.js";
 import { againLink, linkTo } from "./links.js";
 import { errorNotice, errorText, noticeBoard, partialNotice } from "./notices.js";
+import { prefetchEnvironments } from "./prefetch.js";
 import { removal } from "./removal.js";
 import { table } from "./table.js";
 import { explanation } from "./tree.js";
@@ -117,6 +119,11 @@ function facts(entry, onChanged) {
     kind: "quiet",
     onClick: () => verification([entry], onChanged),
   });
+  const prefetch = button({
+    text: t("prefetch.open"),
+    kind: "quiet",
+    onClick: () => prefetchEnvironments([entry]),
+  });
   return h(
     "div",
     { class: "about" },
@@ -139,9 +146,11 @@ function facts(entry, onChanged) {
         },
         t("environment.again"),
       ),
+      gated(prefetch, "create"),
       gated(verify, "create"),
       gated(remove, "delete"),
     ),
+    entry.state === "ready" && bundleCommands(entry),
   );
 }
 

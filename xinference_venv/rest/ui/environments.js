@@ -16,6 +16,7 @@ import {
   partialNotice,
   skippedNotice,
 } from "./notices.js";
+import { prefetchEnvironments } from "./prefetch.js";
 import { removal } from "./removal.js";
 import { table } from "./table.js";
 import { verification } from "./verify.js";
@@ -178,6 +179,7 @@ export function showEnvironments(place, values, signal) {
     const parts = [
       h("strong", { role: "status" }, count("select.chosen", those.length)),
       act(t("verify.open"), "create", verification),
+      act(t("prefetch.open"), "create", prefetchEnvironments),
       act(t("remove.open"), "delete", removal, "danger"),
       those.length === 2 &&
         h("a", { class: "button quiet", href: linkToComparison(...those) }, t("view.compare")),

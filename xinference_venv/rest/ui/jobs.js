@@ -92,7 +92,10 @@ export function showJobs(place, values, signal) {
         key: "state",
         title: t("column.state"),
         value: (each) => each.phase,
-        cell: (each) => badge(each.phase),
+        cell: (each) => [
+          badge(each.phase),
+          each.background && h("span", { class: "hint" }, ` ${t("option.background")}`),
+        ],
       },
       {
         key: "workers",

@@ -1,10 +1,11 @@
 // The models of the catalogue: what each brings, and the way to launch it.
 
 import { get } from "./api.js";
-import { button, filterBar } from "./controls.js";
+import { button, filterBar, gated } from "./controls.js";
 import { h } from "./dom.js";
 import { count, t } from "./i18n.js";
 import { errorNotice, notice, noticeBoard } from "./notices.js";
+import { prefetchModels } from "./prefetch.js";
 import { noMatch, table } from "./table.js";
 
 export async function showModels(place, values, signal) {
@@ -17,6 +18,13 @@ export async function showModels(place, values, signal) {
     on: { input: () => draw() },
   });
   let all = [];
+  const chosen = new Map();
+  const actions = h("div", {
+    class: "toolbar chosen",
+    role: "group",
+    "aria-label": t("select.actions"),
+    hidden: true,
+  });
   const text = (each) =>
     [each.model_name, each.model_type, each.description, ...each.engines, ...each.formats]
       .join(" ")
@@ -26,6 +34,7 @@ export async function showModels(place, values, signal) {
     keyOf: (each) => each.model_name,
     sort: "model",
     empty: () => noMatch(search, draw),
+    selection: { chosen, nameOf: (each) => each.model_name, onChange: drawChosen },
     columns: [
       {
         key: "model",
@@ -89,6 +98,23 @@ export async function showModels(place, values, signal) {
     total.textContent = count("models.total", found.length, { of: all.length });
   }
 
+  function drawChosen() {
+    actions.hidden = !chosen.size;
+    const those = [...chosen.values()];
+    actions.replaceChildren(
+      h("strong", { role: "status" }, count("select.chosen", those.length)),
+      gated(
+        button({ text: t("prefetch.open"), kind: "quiet", onClick: () => prefetchModels(those) }),
+        "create",
+      ),
+      button({
+        text: t("select.none"),
+        kind: "quiet",
+        onClick: () => (chosen.clear(), drawChosen(), draw()),
+      }),
+    );
+  }
+
   async function read() {
     try {
       all = (await get("models", {}, signal)).list;
@@ -106,6 +132,7 @@ export async function showModels(place, values, signal) {
     h("p", { class: "lead" }, t("models.lead")),
     filterBar(h("label", {}, t("filter.text"), search), total),
     board.element,
+    actions,
     shown.element,
   );
   await read();
