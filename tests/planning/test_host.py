@@ -114,8 +114,6 @@ def test_a_digest_is_the_same_in_whatever_order_the_facts_were_found(
         host(TORCH, distribution("numpy", "1.26.4", compiled=True)),
         host(TORCH, distribution("numpy", "1.26.4", bound_to=("torch",))),
         host(TORCH, distribution("numpy", "1.26.4", shares=("torch",))),
-        host(TORCH, distribution("numpy", "1.26.4", built_with=("torch",))),
-        host(TORCH, distribution("numpy", "1.26.4", numpy_range=">=1.25,<2")),
         host(TORCH, NUMPY, accelerator=CUDA),
         host(TORCH, NUMPY, interpreter=interpreter("3.11.8")),
         host(TORCH, NUMPY, interpreter=interpreter(tags=TAGS[1:])),
@@ -198,6 +196,18 @@ def test_the_closure_of_a_distribution_is_all_that_it_requires_as_far_as_it_is_h
     )
     assert facts.closure("app") == {"app", "web", "core", "tool", "bit"}
     assert facts.closure("absent") == set()
+
+
+@pytest.mark.parametrize("changes", [{"built_with": ("numpy",)}, {"numpy_range": ">=1.25,<2"}])
+def test_what_a_distribution_was_built_for_counts_for_the_digest(changes: dict[str, Any]) -> None:
+    one, other = host(distribution("scipy")), host(distribution("scipy", **changes))
+    assert one.digest != other.digest
+    assert one.fingerprint != other.fingerprint
+
+
+def test_a_version_that_is_not_known_meets_only_what_asks_for_none() -> None:
+    facts = host(distribution("app", "1.0", "torch>=2.7", "numpy"))
+    assert [need.allows(None) for need in facts.needs["app"]] == [False, True]
 
 
 def test_a_pre_release_that_is_installed_meets_what_its_number_meets() -> None:
