@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -57,9 +58,13 @@ def answer(question: dict[str, Any]) -> list[float]:
 
 def main() -> None:
     """Answer until there are no more questions."""
-    with os.fdopen(os.dup(1), "w") as answers:
+    with (
+        # Ray leaves its environments in its folder, gigabytes where torch is among them.
+        tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder,
+        os.fdopen(os.dup(1), "w") as answers,
+    ):
         os.dup2(2, 1)
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
         for line in sys.stdin:
             try:
                 told: dict[str, Any] = {"seconds": answer(json.loads(line))}
