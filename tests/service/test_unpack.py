@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from tests.fakes import lock
 from tests.index import Index
 from tests.uv.conftest import Bench
 from tests.wheels import build_wheel, corrupt
-from xinference_venv.errors import InstallFailed
+from xinference_venv.errors import DeadlineExceeded, InstallFailed
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.package import PackageKey
@@ -261,3 +265,118 @@ async def test_uv_itself_checks_the_hash_of_what_came_through_other_workers(
     unpacking.fetcher = FakeFetcher(wheels=wheels, content=lie.read_bytes())
     with pytest.raises(InstallFailed, match=r"[Hh]ash mismatch"):
         await unpacking.packages_for(made, store.make_staging_folder("one"))
+
+
+@pytest.fixture
+def shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes finish trees, however little there is to do."""
+    monkeypatch.setattr("xinference_venv.store.packages.finish_trees._LEAST_EFFORT", 1.0)
+    monkeypatch.setattr("xinference_venv.service.unpack.usable_processors", lambda: 2)
+
+
+class Finishers:
+    """What finishes trees for an unpacking; `heard` hears of each process by pid as it starts."""
+
+    def __init__(self, unpacking: Unpacking, heard: Callable[[int], object]) -> None:
+        self.pids: list[int] = []
+        self.heard = heard
+        unpacking.uv = replace(unpacking.uv, door=replace(unpacking.uv.door, started=self._started))
+
+    def _started(self, pid: int) -> None:
+        if "finish_share" in "".join(psutil.Process(pid).cmdline()):
+            self.pids.append(pid)
+            self.heard(pid)
+
+
+@pytest.mark.usefixtures("shared_out")
+async def test_processes_that_share_the_work_leave_the_same_in_the_store(
+    unpacks: Unpacks, store: Store, wheels: Path
+) -> None:
+    for name in ("lamp", "wick", "oil"):
+        build_wheel(wheels, name, "1.0", modules={f"{name}.py": f"# {name}\n"})
+    made = await unpacks.lock("lamp", "wick", "oil")
+    unpacking = unpacks.unpacking()
+    finishers = Finishers(unpacking, lambda _: None)
+    folder = store.make_staging_folder("one")
+    records = await unpacking.packages_for(made, folder)
+    assert len(finishers.pids) == 2
+    assert [each.key.name for each in records] == [each["name"] for each in made.packages]
+    for record in records:
+        assert store.packages.verify(record.key.folder, hashes=True) == TreeCheck()
+    # Nothing of the environment that was taken apart, nor of what the processes were to do.
+    assert not list(folder.glob("*unpacked*"))
+
+
+@pytest.mark.usefixtures("shared_out")
+async def test_what_is_refused_in_one_process_ends_the_others(
+    unpacks: Unpacks, store: Store, wheels: Path
+) -> None:
+    build_wheel(wheels, "evil", "1.0", modules={"sitecustomize.py": ""})
+    build_wheel(wheels, "good", "1.0")
+    made = await unpacks.lock("evil", "good")
+    unpacking = unpacks.unpacking()
+    finishers = Finishers(unpacking, lambda _: None)
+    with pytest.raises(InstallFailed, match="Python would run it at every start"):
+        await unpacking.packages_for(made, store.make_staging_folder("one"))
+    assert not any(map(psutil.pid_exists, finishers.pids))
+    assert store.packages.folders() == []
+
+
+@pytest.mark.usefixtures("shared_out")
+async def test_a_killed_process_is_an_error_that_names_its_packages_and_leaves_nothing(
+    unpacks: Unpacks, store: Store, wheels: Path
+) -> None:
+    build_wheel(wheels, "lamp", "1.0")
+    build_wheel(wheels, "wick", "1.0")
+    made = await unpacks.lock("lamp", "wick")
+    unpacking = unpacks.unpacking()
+    finishers = Finishers(unpacking, lambda pid: os.kill(pid, signal.SIGKILL))
+    with pytest.raises(InstallFailed, match=r"(lamp|wick) can't be unpacked: .*signal 9") as caught:
+        await unpacking.packages_for(made, store.make_staging_folder("one"))
+    assert "run out of memory" in str(caught.value.hint)
+    assert not any(map(psutil.pid_exists, finishers.pids))
+    assert store.packages.folders() == []
+    store.delete_trashed(store.trash_staging_folder("one"))
+    records = await unpacks.unpacking().packages_for(made, store.make_staging_folder("two"))
+    assert len(records) == 2
+
+
+@pytest.mark.usefixtures("shared_out")
+async def test_a_cancelled_build_ends_the_processes_that_finish_its_trees(
+    unpacks: Unpacks, store: Store, wheels: Path
+) -> None:
+    build_wheel(wheels, "lamp", "1.0")
+    build_wheel(wheels, "wick", "1.0")
+    made = await unpacks.lock("lamp", "wick")
+    unpacking = unpacks.unpacking()
+    building = asyncio.ensure_future(unpacking.packages_for(made, store.make_staging_folder("one")))
+    finishers = Finishers(unpacking, lambda _: building.cancel())
+    with pytest.raises(asyncio.CancelledError):
+        await building
+    assert finishers.pids
+    assert not any(map(psutil.pid_exists, finishers.pids))
+    assert store.packages.folders() == []
+    store.delete_trashed(store.trash_staging_folder("one"))
+
+
+@pytest.mark.usefixtures("shared_out")
+async def test_processes_that_take_longer_than_allowed_are_ended(
+    unpacks: Unpacks, store: Store, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_wheel(wheels, "lamp", "1.0")
+    build_wheel(wheels, "wick", "1.0")
+    made = await unpacks.lock("lamp", "wick")
+    unpacking = unpacks.unpacking()
+
+    finishers = Finishers(unpacking, lambda pid: os.kill(pid, signal.SIGSTOP))
+    install = unpacking._install
+
+    async def install_in_time(*arguments: Any) -> None:
+        await install(*arguments)
+        unpacking.deadline = 0.5
+
+    monkeypatch.setattr(unpacking, "_install", install_in_time)
+    with pytest.raises(DeadlineExceeded, match="took longer than"):
+        await unpacking.packages_for(made, store.make_staging_folder("one"))
+    assert not any(map(psutil.pid_exists, finishers.pids))
+    assert store.packages.folders() == []

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from tests.store.conftest import end, tree
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.lease import Holder
-from xinference_venv.store.atomic import Disk, maker_of, stamp_of, temporary_path
+from xinference_venv.store.atomic import Disk, maker_of, temporary_path
 from xinference_venv.store.process_identity import process_start, this_process
 
 PLACE = Path("/srv/keys/a.key.json")
@@ -375,21 +375,6 @@ def test_only_an_empty_directory_is_removed_as_empty(disk: Disk, tmp_path: Path)
     assert disk.remove_empty(tmp_path / "full" / "inside")
     assert disk.remove_empty(tmp_path / "full")
     assert disk.remove_empty(tmp_path / "full")
-
-
-def test_a_stamp_tells_a_file_that_was_replaced_with_its_times_and_size_kept(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "file"
-    path.write_text("one")
-    before = path.stat()
-    stamp = stamp_of(path)
-    assert stamp_of(path) == stamp
-    path.write_text("two")
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert stamp_of(path) != stamp
-    path.unlink()
-    assert stamp_of(path) == ()
 
 
 def test_what_could_not_be_appended_whole_is_taken_back(tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ from xinference_venv.planning.uv_variables import with_uv_variables
 from xinference_venv.service.phases import ReportProgress, ignore_progress
 from xinference_venv.service.places import user_home
 from xinference_venv.settings import Settings
-from xinference_venv.store.atomic import Stamp
 from xinference_venv.store.host.scan import scan_distributions, stamp_all, unchanged
 from xinference_venv.store.host_files import read_present
+from xinference_venv.store.stamp import Stamp
 from xinference_venv.store.store import Store
 from xinference_venv.uv.interpreters import find_python, probe_accelerator, probe_interpreter
 from xinference_venv.uv.messages import interpreter_size

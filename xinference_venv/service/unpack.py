@@ -17,6 +17,7 @@ from pathlib import Path
 
 from xinference_venv._util.disk_threads import BUILDING
 from xinference_venv._util.humanize import counted
+from xinference_venv._util.processors import usable_processors
 from xinference_venv.errors import InstallFailed, UvFailed, VerificationFailed
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.transfer import Transfer
@@ -31,7 +32,9 @@ from xinference_venv.service.phases import ReportProgress, in_phase
 from xinference_venv.service.wheel_fetcher import WheelFetcher
 from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.store.envs.placement import check_placement
-from xinference_venv.store.packages.package_tree import split_environment
+from xinference_venv.store.packages.finish_trees import Share, finish_trees, share_out
+from xinference_venv.store.packages.package_tree import Split, split_environment
+from xinference_venv.store.packages.tree_files import StagedTree
 from xinference_venv.store.store import Store
 from xinference_venv.uv.installer import Builder
 from xinference_venv.uv.messages import InstallProgress, Progress, could_not_fetch
@@ -198,11 +201,12 @@ class Unpacking:
             await self._relay(lock, builder, progress)
         await self._install(lock, builder, on_line, on_received, progress)
         wanted = {package["name"]: keys[package["name"]] for package in lock.packages}
-        taken = await BUILDING.finish(self._take_apart, builder.env, wanted, folder)
-        for name, record in taken[0].items():
+        trees, contested = await self._take_apart(builder.env, wanted)
+        records = await BUILDING.finish(self._add, trees, builder.env, folder)
+        for name, record in records.items():
             for note in record.notes:
                 self.note(f"{name}: {note}")
-        return taken
+        return records, contested
 
     async def _install(
         self,
@@ -256,29 +260,64 @@ class Unpacking:
         self._files |= {name: str(path) for name, path in arrived.items()}
         progress.came(arrived)
 
-    def _take_apart(
-        self, env: Path, keys: Mapping[str, PackageKey | None], folder: Path
-    ) -> tuple[dict[str, PackageRecord], Sequence[str]]:
+    async def _take_apart(
+        self, env: Path, keys: Mapping[str, PackageKey | None]
+    ) -> tuple[Sequence[StagedTree], Sequence[str]]:
+        """Whole trees of what was installed into an environment; also who shares a path."""
         site_packages = site_packages_of(env)
-        check_placement(env, site_packages)
-        into = _trees_of(env)
+        split = await BUILDING.finish(_split, env, site_packages, keys)
+        shares = share_out(split.trees.values(), min(usable_processors(), self.uv.door.slots))
+        if len(shares) < 2:
+            return await BUILDING.finish(finish_trees, split.trees.values()), split.contested
         try:
-            split = split_environment(env, site_packages, keys, into)
-        except OSError as error:
-            # A wheel may have a file in the place of another one, even of its own RECORD.
+            async with asyncio.TaskGroup() as group:
+                finishing = [
+                    group.create_task(
+                        self._finish(share, _trees_of(env) / f"{number}.json", site_packages)
+                    )
+                    for number, share in enumerate(shares)
+                ]
+        except ExceptionGroup as errors:
+            # The others were ended, or failed as well: a launch fails by one error.
+            raise errors.exceptions[0] from None
+        return [tree for each in finishing for tree in each.result()], split.contested
+
+    async def _finish(self, share: Share, file: Path, site_packages: Path) -> list[StagedTree]:
+        """Finish the trees of a share in a process of its own; `file` is for what it is to do."""
+        command = await BUILDING.finish(share.command, file, site_packages)
+        finished = await self.uv.door.run(
+            command, deadline=self.deadline, doing="checking files of packages"
+        )
+        trees = share.result(finished.exit_status, finished.output)
+        if trees is None:
             raise InstallFailed(
                 sentence(
-                    "{keys} can't be unpacked: {error}", keys=", ".join(sorted(keys)), error=error
+                    "{keys} can't be unpacked: {error}",
+                    keys=share.names,
+                    error=sentence(
+                        "the process that checks the files ended with {ending}",
+                        ending=finished.ending,
+                    ),
                 ),
-                {"errno": error.errno},
-            ) from error
-        trees = list(split.trees.values())
+                {
+                    "exit_status": finished.exit_status,
+                    "output": "\n".join(finished.tail),
+                    "hint": sentence(
+                        "launch again; the system may have run out of memory (see its log)"
+                    ),
+                },
+            )
+        return trees
+
+    def _add(
+        self, trees: Sequence[StagedTree], env: Path, folder: Path
+    ) -> dict[str, PackageRecord]:
         self.store.packages.keep(folder, [each.record.key.folder for each in trees])
         records = self.store.packages.add(trees)
         # A build from source may have one of its own here, before the environment itself does.
-        for left in (env, into):
+        for left in (env, _trees_of(env)):
             self.store.disk.discard(left, self.store.layout.trash)
-        return {each.key.name: each for each in records}, split.contested
+        return {each.key.name: each for each in records}
 
     def _builder(self, folder: Path, number: int, *, fresh_cache: bool) -> Builder:
         return Builder(
@@ -294,3 +333,17 @@ class Unpacking:
 def _trees_of(env: Path) -> Path:
     """Where the packages of an environment are moved to."""
     return env.with_name(f"trees-of-{env.name}")
+
+
+def _split(env: Path, site_packages: Path, keys: Mapping[str, PackageKey | None]) -> Split:
+    check_placement(env, site_packages)
+    try:
+        return split_environment(env, site_packages, keys, _trees_of(env))
+    except OSError as error:
+        # A wheel may have a file in the place of another one, even of its own RECORD.
+        raise InstallFailed(
+            sentence(
+                "{keys} can't be unpacked: {error}", keys=", ".join(sorted(keys)), error=error
+            ),
+            {"errno": error.errno},
+        ) from error

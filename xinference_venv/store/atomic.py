@@ -58,19 +58,6 @@ _TEMPORARY_NAME = re.compile(
 )
 _T = TypeVar("_T")
 
-# What tells a changed file: inode, size, times of content and of status in nanoseconds; empty
-# for one that is not there.
-Stamp = tuple[int, ...]
-
-
-def stamp_of(path: str | Path) -> Stamp:
-    """The stamp of a file or directory, links followed."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return ()
-    return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
 
 class Disk:
     """The operations; every failure of the system is a `StoreError` that names the path.

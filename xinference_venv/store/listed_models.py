@@ -16,9 +16,10 @@ from xinference_venv._util.clock import Clock
 from xinference_venv._util.records import Record, digest_of
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.planning.listed_model import ListedModel
-from xinference_venv.store.atomic import Disk, Stamp, stamp_of
+from xinference_venv.store.atomic import Disk
 from xinference_venv.store.model_files import InstalledFiles, spec_files_in
 from xinference_venv.store.paths import StorePaths
+from xinference_venv.store.stamp import Stamp, stamp_of
 from xinference_venv.store.stat_cache import SETTLED_NANOSECONDS
 
 _PROGRAM = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from xinference_venv._util.clock import Clock
-from xinference_venv.store.atomic import Stamp, stamp_of
+from xinference_venv.store.stamp import Stamp, stamp_of
 
 _K = TypeVar("_K", bound=Hashable)
 _P = TypeVar("_P", str, Path)

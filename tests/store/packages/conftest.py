@@ -6,14 +6,37 @@ import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from uv import find_uv_bin
 
 from tests.store.conftest import make_venv
 from xinference_venv.planning.package import PackageKey, PackageRecord
+from xinference_venv.store.packages.finish_trees import finish_trees
 from xinference_venv.store.packages.package_tree import Split, split_environment
+from xinference_venv.store.packages.tree_files import StagedTree
 from xinference_venv.store.store import Store
+
+
+class Finished(NamedTuple):
+    """The trees of packages by name, and who shares a path."""
+
+    trees: dict[str, StagedTree]
+    contested: tuple[str, ...]
+
+
+def split_and_finish(
+    env: Path, site: Path, keys: Mapping[str, PackageKey | None], into: Path
+) -> Finished:
+    """Whole trees of what is installed in an environment."""
+    return finish(split_environment(env, site, keys, into))
+
+
+def finish(split: Split) -> Finished:
+    """The same, of trees that were not looked at yet."""
+    trees = {each.record.key.name: each for each in finish_trees(split.trees.values())}
+    return Finished(trees, split.contested)
 
 
 class Unpack:
@@ -24,8 +47,12 @@ class Unpack:
         self.staging = store.make_staging_folder("job")
         self.count = 0
 
-    def split(self, *wheels: Path, keys: Mapping[str, PackageKey] | None = None) -> Split:
+    def split(self, *wheels: Path, keys: Mapping[str, PackageKey] | None = None) -> Finished:
         """The trees of wheels, staged."""
+        return finish(self.move(*wheels, keys=keys))
+
+    def move(self, *wheels: Path, keys: Mapping[str, PackageKey] | None = None) -> Split:
+        """The trees of wheels, not looked at yet."""
         self.count += 1
         env = self.staging / f"env-{self.count}"
         site = make_venv(env)

@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.store.conftest import make_venv
-from tests.store.packages.conftest import Unpack
+from tests.store.packages.conftest import Unpack, split_and_finish
 from tests.wheels import build_wheel, corrupt, fake_distribution
 from xinference_venv.errors import InstallFailed, VerificationFailed
 from xinference_venv.planning.package import DataFile, EntryKind, EntryPoint, LooksFor, Way
 from xinference_venv.store.packages.package_store import TreeCheck
-from xinference_venv.store.packages.package_tree import split_environment
 from xinference_venv.store.packages.record_file import read_record
 from xinference_venv.store.store import Store
 
@@ -210,14 +209,14 @@ def test_a_link_that_leads_out_of_the_package_is_refused(
     fake_distribution(site, "evil", "1.0", files={"evil/__init__.py": ""})
     (site / "evil" / "link.py").symlink_to(target)
     with pytest.raises(InstallFailed, match="it is a link that leads out of the package"):
-        split_environment(tmp_path / "env", site, {"evil": None}, tmp_path / "trees")
+        split_and_finish(tmp_path / "env", site, {"evil": None}, tmp_path / "trees")
 
 
 def test_a_link_that_stays_inside_is_kept(store: Store, tmp_path: Path) -> None:
     site = make_venv(tmp_path / "env")
     fake_distribution(site, "good", "1.0", files={"good/__init__.py": "", "good/a/x.so.1": "x"})
     (site / "good" / "x.so").symlink_to("a/x.so.1")
-    split = split_environment(tmp_path / "env", site, {"good": None}, tmp_path / "trees")
+    split = split_and_finish(tmp_path / "env", site, {"good": None}, tmp_path / "trees")
     [record] = store.packages.add(split.trees.values())
     link = store.layout.package(record.key.folder) / "site" / "good" / "x.so"
     assert os.readlink(link) == "a/x.so.1"

@@ -17,8 +17,8 @@ from functools import lru_cache
 
 from packaging.version import Version
 
-from xinference_venv.store.atomic import Stamp, stamp_of
 from xinference_venv.store.host.elf import read_section
+from xinference_venv.store.stamp import Stamp, stamp_of
 
 NUMPY = "numpy"
 # Of numpy/__multiarray_api.h since 2.0, and before.

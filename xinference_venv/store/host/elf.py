@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
-from xinference_venv.store.atomic import Stamp, stamp_of
+from xinference_venv.store.stamp import Stamp, stamp_of
 
 # What a manylinux wheel may expect of every system (PEP 513, 571, 599 and 600): that some
 # distribution ships a copy binds no other one to it.

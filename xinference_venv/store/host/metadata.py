@@ -19,7 +19,6 @@ from packaging.utils import InvalidName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from xinference_venv.planning.host import HostDistribution
-from xinference_venv.planning.pylock import strip_credentials
 from xinference_venv.store.visit import read_text
 
 _SCRIPT_GROUPS = frozenset({"[console_scripts]", "[gui_scripts]"})
@@ -132,6 +131,8 @@ def _direct_url(text: str | None, place: str, skipped: list[str]) -> str | None:
     """Where it was installed from, in the form that a requirement (PEP 508) would name it."""
     if text is None:
         return None
+    from xinference_venv.planning.pylock import strip_credentials
+
     try:
         data = json.loads(text)
         url = strip_credentials(data["url"])

@@ -19,11 +19,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from xinference_venv.planning.host import HostDistribution, Interpreter
-from xinference_venv.store.atomic import Stamp, stamp_of
 from xinference_venv.store.host.built_for import NUMPY, built_with, numpy_range
 from xinference_venv.store.host.elf import bound_distributions
 from xinference_venv.store.host.metadata import read_metadata
 from xinference_venv.store.packages.record_file import FileList, read_file_list, shared_objects
+from xinference_venv.store.stamp import Stamp, stamp_of
 from xinference_venv.store.visit import read_text
 
 # Installers replace a metadata folder whole, which its parent's stamp tells. Of the files in it,

@@ -19,8 +19,8 @@ from xinference_venv.planning.host import HostDistribution, HostFacts
 from xinference_venv.planning.joins import COVERED, HostName, HostShare, HostSite, is_metadata
 from xinference_venv.planning.package import HostPart
 from xinference_venv.sentences import sentence
-from xinference_venv.store.atomic import stamp_of
 from xinference_venv.store.packages.record_file import read_file_list
+from xinference_venv.store.stamp import stamp_of
 from xinference_venv.store.visit import read_text
 
 _BYTECODE = "__pycache__"

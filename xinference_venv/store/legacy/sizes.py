@@ -15,9 +15,10 @@ from typing import Any
 
 from xinference_venv._util.clock import Clock
 from xinference_venv.errors import InvalidRecord, StoreError
-from xinference_venv.store.atomic import Disk, stamp_of
+from xinference_venv.store.atomic import Disk
 from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.store.paths import StorePaths
+from xinference_venv.store.stamp import stamp_of
 from xinference_venv.store.tree_size import weigh
 
 _MEASURING_SECONDS = 1.0

@@ -3,7 +3,8 @@
 Comes in: a private virtual environment, which nothing else uses, and the keys of what was
 installed into it. Comes out: a folder for each package with ``site`` (what goes into
 site-packages), ``data`` (what goes into the prefix) and its `PackageRecord`, every file checked
-against RECORD. Trees are made by renames; only what several packages share is taken apart.
+against RECORD. Trees are made by renames; only what several packages share is taken apart. They
+are finished one by one, by threads here or in other processes (`finish_trees`).
 
 What RECORD gets wrong in ways that pip and uv accept is corrected, and noted. Refused by name is
 what could act where it must not: links that leave the tree, ``sitecustomize``, paths that are too
@@ -19,7 +20,6 @@ import shutil
 import stat
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import Distribution
@@ -64,6 +64,8 @@ from xinference_venv.store.packages.tree_files import (
 
 _MOST_PATH_LENGTH = 1000
 _LARGE_BYTES = 1024 * 1024
+# To read, hash and search so many takes as long as the rest of what is done for a file.
+_BYTES_AS_A_FILE = 32 * 1024
 _SHA256_DIGEST = re.compile("sha256=[A-Za-z0-9_-]{43}")
 # What Python runs at every start, whoever put it there.
 _CUSTOMIZATION = re.compile(r"(site|user)customize(?![^./])")
@@ -78,6 +80,39 @@ _TRAMPOLINE = re.compile(rb"\A#!/bin/sh\n'''exec' [^\n]*\n' '''\n")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MovedTree:
+    """A package whose files are in a tree, at `folder`, and were not looked at yet.
+
+    `key` is None where only its content tells it, `env` is where uv had installed it.
+    """
+
+    folder: Path
+    env: Path
+    key: PackageKey | None
+    installed: Installed
+
+    def finish(self) -> StagedTree:
+        """Check every file, write RECORD, and close the tree; blocks on the disk.
+
+        Raises `InstallFailed` for what is refused or can't be unpacked, `VerificationFailed` where
+        a file is not what its RECORD says.
+        """
+        finishing = _Finishing(
+            tree=self.folder, env=self.env, key=self.key, installed=self.installed
+        )
+        try:
+            return finishing.run()
+        except OSError as error:
+            # A wheel may have a file in the place of another one, even of its own RECORD.
+            raise InstallFailed(
+                sentence(
+                    "{keys} can't be unpacked: {error}", keys=self.installed.name, error=error
+                ),
+                {"errno": error.errno},
+            ) from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
     """What became of an environment: its trees by name of the package.
 
@@ -85,7 +120,7 @@ class Split:
     each has to be installed by itself.
     """
 
-    trees: Mapping[str, StagedTree]
+    trees: Mapping[str, MovedTree]
     contested: tuple[str, ...]
 
 
@@ -95,13 +130,12 @@ def split_environment(
     """Move the packages of an environment into trees below `into`, which is made.
 
     `keys` has each package that was to be installed, None where only its content tells the key.
-    Raises `InstallFailed` for what is refused, `VerificationFailed` where a file is not what its
-    RECORD says or other packages are there. Blocks on the disk.
+    Raises `VerificationFailed` where other packages are there. Blocks on the disk.
     """
     found = {
         each.name: each
         for each in (
-            _Installed.read(metadata, env, site_packages)
+            Installed.read(metadata, env, site_packages)
             for metadata in sorted(site_packages.glob("*.dist-info"))
         )
     }
@@ -124,23 +158,18 @@ def split_environment(
         {name: f"{tree}/{SITE}" for name, tree in trees.items()},
         {name: each.site for name, each in found.items()},
     )
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        made = pool.map(
-            lambda name: _Finishing(
-                tree=trees[name], env=env, key=keys[name], installed=found[name]
-            ).run(),
-            # The large ones first, so that none is left to one thread in the end.
-            sorted(trees, key=lambda name: -found[name].size_bytes),
-        )
-        finished = {each.record.key.name: each for each in made}
-    return Split(trees=finished, contested=tuple(sorted(contested)))
+    moved = {
+        name: MovedTree(folder=tree, env=env, key=keys[name], installed=found[name])
+        for name, tree in trees.items()
+    }
+    return Split(trees=moved, contested=tuple(sorted(contested)))
 
 
 # Who owns what
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Installed:
+class Installed:
     """A package as uv has left it: the rows of its RECORD by path below ``site`` and ``data``.
 
     `elsewhere` are paths that lead out of the environment, where nothing was written;
@@ -156,7 +185,7 @@ class _Installed:
     unpacked_ns: int
 
     @classmethod
-    def read(cls, metadata: Path, env: Path, site_packages: Path) -> _Installed:
+    def read(cls, metadata: Path, env: Path, site_packages: Path) -> Installed:
         try:
             rows = read_record(metadata)
         except (OSError, ValueError) as error:
@@ -188,9 +217,10 @@ class _Installed:
         )
 
     @property
-    def size_bytes(self) -> int:
-        """What RECORD says of all files."""
-        return sum(row.size or 0 for row in (*self.site.values(), *self.data.values()))
+    def effort(self) -> float:
+        """What it takes to finish its tree, in parts of what a small file takes."""
+        sizes = [row.size or 0 for row in (*self.site.values(), *self.data.values())]
+        return len(sizes) + sum(size for size in sizes if size <= _LARGE_BYTES) / _BYTES_AS_A_FILE
 
     def move_data(self, env: Path, target: Path) -> None:
         """Move what goes into the prefix: file by file, since the environment has its folders."""
@@ -200,7 +230,7 @@ class _Installed:
                 (env / path).rename(target / path)
 
 
-def _contested(found: Collection[_Installed]) -> set[str]:
+def _contested(found: Collection[Installed]) -> set[str]:
     """The packages that own a path together with another one."""
     owners: dict[str, str] = {}
     contested: set[str] = set()
@@ -247,7 +277,7 @@ class _Finishing:
     tree: Path
     env: Path
     key: PackageKey | None
-    installed: _Installed
+    installed: Installed
     notes: list[str] = field(default_factory=list)
     _folders: list[str] = field(default_factory=list, init=False)
     _looks: set[LooksFor] = field(default_factory=set, init=False)
