@@ -33,7 +33,7 @@ from xinference_venv.service.wheel_fetcher import WheelFetcher
 from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.store.envs.placement import check_placement
 from xinference_venv.store.packages.finish_trees import Share, finish_trees, share_out
-from xinference_venv.store.packages.package_tree import Split, split_environment
+from xinference_venv.store.packages.package_tree import split_environment
 from xinference_venv.store.packages.tree_files import StagedTree
 from xinference_venv.store.store import Store
 from xinference_venv.uv.installer import Builder
@@ -265,10 +265,11 @@ class Unpacking:
     ) -> tuple[Sequence[StagedTree], Sequence[str]]:
         """Whole trees of what was installed into an environment; also who shares a path."""
         site_packages = site_packages_of(env)
-        split = await BUILDING.finish(_split, env, site_packages, keys)
-        shares = share_out(split.trees.values(), min(usable_processors(), self.uv.door.slots))
+        most = min(usable_processors(), self.uv.door.slots)
+        shares, contested = await BUILDING.finish(_split, env, site_packages, keys, most)
         if len(shares) < 2:
-            return await BUILDING.finish(finish_trees, split.trees.values()), split.contested
+            trees = [tree for share in shares for tree in share.trees]
+            return await BUILDING.finish(finish_trees, trees), contested
         try:
             async with asyncio.TaskGroup() as group:
                 finishing = [
@@ -280,7 +281,7 @@ class Unpacking:
         except ExceptionGroup as errors:
             # The others were ended, or failed as well: a launch fails by one error.
             raise errors.exceptions[0] from None
-        return [tree for each in finishing for tree in each.result()], split.contested
+        return [tree for each in finishing for tree in each.result()], contested
 
     async def _finish(self, share: Share, file: Path, site_packages: Path) -> list[StagedTree]:
         """Finish the trees of a share in a process of its own; `file` is for what it is to do."""
@@ -288,7 +289,7 @@ class Unpacking:
         finished = await self.uv.door.run(
             command, deadline=self.deadline, doing="checking files of packages"
         )
-        trees = share.result(finished.exit_status, finished.output)
+        trees = await asyncio.to_thread(share.result, finished.exit_status, finished.output)
         if trees is None:
             raise InstallFailed(
                 sentence(
@@ -335,10 +336,13 @@ def _trees_of(env: Path) -> Path:
     return env.with_name(f"trees-of-{env.name}")
 
 
-def _split(env: Path, site_packages: Path, keys: Mapping[str, PackageKey | None]) -> Split:
+def _split(
+    env: Path, site_packages: Path, keys: Mapping[str, PackageKey | None], most: int
+) -> tuple[Sequence[Share], Sequence[str]]:
+    """The trees of an environment in at most so many shares; also who shares a path."""
     check_placement(env, site_packages)
     try:
-        return split_environment(env, site_packages, keys, _trees_of(env))
+        split = split_environment(env, site_packages, keys, _trees_of(env))
     except OSError as error:
         # A wheel may have a file in the place of another one, even of its own RECORD.
         raise InstallFailed(
@@ -347,3 +351,4 @@ def _split(env: Path, site_packages: Path, keys: Mapping[str, PackageKey | None]
             ),
             {"errno": error.errno},
         ) from error
+    return share_out(split.trees.values(), most), split.contested

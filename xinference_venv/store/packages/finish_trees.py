@@ -33,7 +33,7 @@ _ERROR_STATUS = 3
 _PACKAGE = Path(__file__).parents[3]
 _PROGRAM = """\
 import sys
-sys.path[:0] = sys.argv[2:]
+sys.path += sys.argv[2:]
 from xinference_venv.store.packages.finish_trees import finish_share
 sys.exit(finish_share(sys.argv[1]))
 """
