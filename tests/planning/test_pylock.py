@@ -443,6 +443,8 @@ def test_two_entries_are_the_same_by_name_version_and_content_wherever_they_lie(
 
     elsewhere = {"url": "https://two/x", "hashes": {"sha256": SHA256}}
     assert identity_of(entry()) == identity_of(entry(wheels=[elsewhere], index="https://i"))
+    source = {"name": "lamp", "version": "1.0", "sdist": elsewhere}
+    assert identity_of(source) == ["lamp", "1.0", [{"sha256": SHA256}], None, None]
     others = [
         entry(name="wick"),
         entry(version="2.0"),
