@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -149,6 +150,25 @@ def test_closed_standard_streams_are_no_reason_to_fail(field: Field) -> None:
             check=False,
         )
         assert done.returncode == 0, (closed, done.stderr)
+
+
+def test_where_the_locale_can_not_name_a_folder_the_folder_and_the_locale_are_named(
+    field: Field,
+) -> None:
+    spec = field.folder / "glow.json"
+    block = {"packages": ["lantern"], "find_links": [str(field.folder / "räder")]}
+    spec.write_text(json.dumps({"model_name": "glow", "virtualenv": block}))
+    other = field.having(
+        LC_ALL="C",
+        PYTHONUTF8="0",
+        PYTHONCOERCECLOCALE="0",
+        XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS=str(field.folder),
+    )
+    said = other.run("launch", "glow", "--spec", str(spec))
+    assert said.status == 2
+    assert r"r\xe4der' can't be the name of a file here" in said.error["message"]
+    assert "LC_ALL=C.UTF-8" in said.error["details"]["hint"]
+    assert "Traceback" not in said.errors
 
 
 def test_a_sitecustomize_that_prints_at_the_start_and_the_end_disturbs_nothing(

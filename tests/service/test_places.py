@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from xinference_venv.service.places import socket_folder
+from xinference_venv.errors import InvalidInput
+from xinference_venv.service.places import read_settings, socket_folder
 
 _HOLDS = """
 import sys
@@ -69,3 +70,15 @@ def test_one_that_was_just_made_may_not_be_held_yet_and_stays(place: Path) -> No
     killed.communicate()
     with socket_folder({"TMPDIR": str(place)}):
         assert left.exists()
+
+
+def test_a_home_whose_path_has_a_colon_is_refused_since_no_program_would_be_found_in_it(
+    tmp_path: Path,
+) -> None:
+    real = tmp_path / "cs194:294"
+    real.mkdir()
+    (tmp_path / "link").symlink_to(real)
+    for home in (real, tmp_path / "link"):
+        with pytest.raises(InvalidInput, match="has a colon in its path") as caught:
+            read_settings({"XINFERENCE_HOME": str(home)})
+        assert "XINFERENCE_HOME" in (caught.value.hint or "")

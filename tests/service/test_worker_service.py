@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -278,5 +279,21 @@ async def test_a_launch_hurries_what_was_brought_ahead_of_need_and_holds_its_key
     await eventually(lambda: len(builds) == 2)
     # Else it would wait for all other launches, and the one that needs the key with it.
     assert not brought.priority.background
+    index.release()
+    assert [await ended(service, each) for each in (ahead, needed)] == ["ready", "ready"]
+
+
+@pytest.mark.uv
+async def test_a_launch_hurries_an_equal_build_of_another_model_that_it_waits_for(
+    service: WorkerService, index: Index, tmp_path: Path
+) -> None:
+    build_wheel(tmp_path / "wheels", "wick", "1.0")
+    index.hang("/files/wick-*.whl")
+    ahead = service.prepare(replace(asking(index, "wick"), model_name="shine"), background=True)
+    await asyncio.to_thread(index.wait_for_request, "/files/wick-*.whl")
+    [brought] = service._launches.builds.values()
+    needed = service.prepare(asking(index, "wick"))
+    # Else the one that is needed would come after all other launches.
+    await eventually(lambda: not brought.priority.background)
     index.release()
     assert [await ended(service, each) for each in (ahead, needed)] == ["ready", "ready"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import shutil
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -496,6 +497,22 @@ async def test_a_uv_that_is_named_is_refused_by_its_version(
             await uv(command, deadline=60)
         assert "XOSCAR_UV_PATH" in (caught.value.hint or "")
     assert uv.calls == 1
+
+
+async def test_who_may_open_no_more_files_is_not_sent_to_another_uv(door: ProcessRunner) -> None:
+    uv = Uv(program=sys.executable, door=door)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as opened:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+        opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        with suppress(OSError):
+            while True:
+                opened.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        with pytest.raises(
+            UvFailed, match=r"could not be started: .*: Too many open files"
+        ) as none:
+            await uv(UvCommand(arguments=("pip", "compile")), deadline=60)
+    assert "ulimit -n" in (none.value.hint or "")
 
 
 @pytest.mark.uv

@@ -100,6 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + stopped.number
     except VirtualEnvError as error:
         return report(error, as_json)
+    except UnicodeEncodeError as error:
+        from xinference_venv.service.phases import name_error
+
+        return report(name_error(error), as_json)
     except OSError as error:
         from xinference_venv.service.phases import store_error
 

@@ -190,6 +190,9 @@ class Build:
     priority: Priority = field(default_factory=Priority)
     files: Mapping[str, str] = field(default_factory=dict)
     """The paths of wheels that are here, by package: nothing of them is fetched."""
+    env_id: str | None = None
+    """What its lock makes, once that is known: equal ones of other keys wait for each other."""
+    on_lock: Callable[[EnvLock], None] = ignore
     _said: str = ""
 
     def say(self, phase: Phase, message: str, **progress: int | None) -> None:
@@ -206,8 +209,10 @@ class Build:
 
     def know(self, lock: EnvLock) -> None:
         """Note the lock with every job that waits."""
+        self.env_id = lock.env_id
         for job in self.jobs:
             job.know(lock)
+        self.on_lock(lock)
 
     def came_from(self, source: Source) -> None:
         """Note with the job that began it where the environment came from."""

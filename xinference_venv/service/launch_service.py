@@ -69,7 +69,7 @@ from xinference_venv.service.prepare import Preparation, staging_folder
 from xinference_venv.service.remote_planner import RemotePlanner
 from xinference_venv.service.wheel_fetcher import WheelFetcher
 from xinference_venv.settings import Settings
-from xinference_venv.store.atomic import store_error
+from xinference_venv.store.atomic import name_error, store_error
 from xinference_venv.store.catalog import load_catalog
 from xinference_venv.store.envs.launcher import LAUNCHER_NAME
 from xinference_venv.store.host_files import real_directory
@@ -331,9 +331,11 @@ class LaunchService:
             raise
 
     async def _of_the_disk(self, work: Awaitable[_T]) -> _T:
-        """The same, with what the file system refuses as an error of ours."""
+        """The same, with what the file system refuses, or can't name, as an error of ours."""
         try:
             return await work
+        except UnicodeEncodeError as error:
+            raise name_error(error) from error
         except OSError as error:
             raise store_error(error) from error
 
@@ -404,10 +406,7 @@ class LaunchService:
         else:
             build.join(job)
         if not job.background:
-            # What was brought ahead of need is needed now, or holds the key that is.
-            for other in self.builds.values():
-                if other.spec.key == spec.key and other.priority.background:
-                    self.uv.door.hurry(str(spec.key), other.priority)
+            self._hurry(spec.key)
         assert build.task is not None
         try:
             # Shielded: this job may be cancelled while others wait on.
@@ -428,6 +427,17 @@ class LaunchService:
                 {"hint": sentence("launch again")},
             )
         return await asyncio.to_thread(self._prepared, job.lease, spec, uv_calls=calls)
+
+    def _hurry(self, key: EnvKey) -> None:
+        """Let what was brought ahead of need be in the background no more where it is needed now:
+        a build of this key, and an equal one of another key, which it waits for.
+        """
+        builds = [*self.builds.values()]
+        of_key = [each for each in builds if each.spec.key == key]
+        env_ids = {each.env_id for each in of_key if each.env_id is not None}
+        for each in builds:
+            if each.priority.background and (each in of_key or each.env_id in env_ids):
+                self.uv.door.hurry(str(each.spec.key), each.priority)
 
     def _forget(self, together: tuple[EnvKey, str], build: Build, _: object = None) -> None:
         """Let no job join a build any more; a newer one in its place stays."""
@@ -645,12 +655,19 @@ class LaunchService:
         )
 
     def _new_build(self, spec: EnvSpec, job: Job) -> Build:
+        priority = Priority(background=job.background)
+
+        def on_lock(_: EnvLock) -> None:
+            if not priority.background:
+                self._hurry(spec.key)
+
         return Build(
             spec=spec,
             request=job.request,
             log=BuildLog.of(self.store, spec.key, job.job_id, job.asked_by),
-            priority=Priority(background=job.background),
+            priority=priority,
             files={} if job.bundle is None else job.bundle.paths,
+            on_lock=on_lock,
         )
 
 

@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 
 from xinference_venv.errors import VirtualEnvError
 from xinference_venv.inventory.jobs import Phase
+from xinference_venv.store.atomic import name_error as name_error
 from xinference_venv.store.atomic import store_error as store_error
 
 _T = TypeVar("_T")

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from xinference_venv._util.humanize import quoted
 from xinference_venv.errors import InvalidInput, StoreError
 from xinference_venv.sentences import sentence
 from xinference_venv.settings import Settings
@@ -95,7 +96,22 @@ def places_with(settings: Settings, environ: Mapping[str, str]) -> Places:
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """The settings; raises `InvalidInput`, also for a user that has no place for a home."""
-    return Settings.from_environ(environ, home_directory=_writable_home(environ))
+    settings = Settings.from_environ(environ, home_directory=_writable_home(environ))
+    # PATH can't name such a folder: the host's programs would run in place of an environment's.
+    # `venv` refuses it as well: https://github.com/python/cpython/pull/24530
+    if os.pathsep in os.path.realpath(settings.virtualenv_dir):
+        raise InvalidInput(
+            sentence(
+                "The home {home} has a colon in its path, which separates the folders of PATH:"
+                " no program of an environment would be found",
+                home=quoted(settings.home, 200),
+            ),
+            {
+                "hint": sentence("Let XINFERENCE_HOME name a folder without a colon in its path."),
+                "variable": "XINFERENCE_HOME",
+            },
+        )
+    return settings
 
 
 def user_home(environ: Mapping[str, str]) -> str:

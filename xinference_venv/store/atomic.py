@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from xinference_venv._util.records import digest_of
-from xinference_venv.errors import InvalidRecord, StoreError
+from xinference_venv.errors import InvalidInput, InvalidRecord, StoreError
 from xinference_venv.inventory.lease import Holder, ProcessIdentity, judge
 from xinference_venv.sentences import sentence
 from xinference_venv.store.host_files import NO_INODES, free_inodes
@@ -436,6 +436,18 @@ def store_error(error: OSError) -> StoreError:
         else sentence("a disk operation failed: {error}", error=why)
     )
     return StoreError(message, details_of(error))
+
+
+def name_error(error: UnicodeEncodeError) -> InvalidInput:
+    """A name that no file can have in this process, whose locale has other letters."""
+    return InvalidInput(
+        sentence(
+            "{name} can't be the name of a file here: this process names files in {encoding}",
+            name=ascii(error.object),
+            encoding=error.encoding,
+        ),
+        {"hint": sentence("run it in a locale of UTF-8 (LC_ALL=C.UTF-8), or with PYTHONUTF8=1")},
+    )
 
 
 def details_of(error: OSError, path: Path | None = None) -> dict[str, object]:

@@ -8,6 +8,7 @@ the call returns; see `reaper`.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import signal
@@ -48,6 +49,12 @@ from xinference_venv.uv.received_bytes import ReceivedBytes
 
 TAIL_LINES = 60
 _LINE_LIMIT = 1 << 20
+# A process is refused for lack of these, and no fault of its program.
+_NO_MORE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
+_NO_MORE_HINT = sentence(
+    "raise what this process may have: open files (ulimit -n, LimitNOFILE= of systemd), processes"
+    " (ulimit -u, TasksMax=, --pids-limit of a container) or memory"
+)
 _OUTPUT_LIMIT = 32 << 20
 _TERMINATE_SECONDS = 3.0
 _SYSTEM_CERTIFICATES = "UV_SYSTEM_CERTS"
@@ -526,13 +533,15 @@ class Uv:
                 )
             ) from None
         except OSError as error:
+            message = sentence(
+                "uv could not be started: {program}: {error}",
+                program=self.program,
+                error=error.strerror or error,
+            )
+            if error.errno in _NO_MORE:
+                raise UvFailed(message, {"hint": _NO_MORE_HINT}) from error
             raise UvNotFound(
-                sentence(
-                    "uv could not be started: {program}: {error}",
-                    program=self.program,
-                    error=error.strerror or error,
-                ),
-                {"hint": sentence("reinstall the uv package, or set XOSCAR_UV_PATH")},
+                message, {"hint": sentence("reinstall the uv package, or set XOSCAR_UV_PATH")}
             ) from error
         self.door.measures.observe(metrics.UV_SECONDS, command.name, value=finished.seconds)
         if finished.exit_status != 0:
