@@ -1,15 +1,18 @@
 """What an installed Xinference asks for, planned by `xoscar.virtualenv` and by the drop-in.
 
     python -m benchmarks.dropin --calls FILE [--only TEXT] [--every N] [--rounds N] [--install]
-                                [--latency MS] [--index-url URL] [--json FILE]
+                                [--latency MS] [--index-url URL] [--find-links PLACE] [--json FILE]
 
 Runs in the environment of Xinference, which is the host, with xinference_venv and uv installed
 there. The calls are those that ``python scripts/xinference_specs.py --json FILE`` took down: each
 list of packages once, for the first engine that has it. Both sides make an empty environment and
 plan it in turns, with `--install` they install as well. The index is asked through a server on
 127.0.0.1 that counts what is asked for and lets each answer wait. Each side has a cache of uv of
-its own, which a round before the first one fills. Out comes a row for each call: packages,
-requests of the index's pages and seconds of each side in the last round, and why it was refused.
+its own, which a round before the first one fills. Out comes a row for each call: who resolves it,
+and of each side packages, a torch next to the host's, requests of the index's pages, processes of
+uv, processor time (of those and of this process) and seconds in the last round. The rows go into
+the file of `--json` as they come, with why a side refused; a later run goes on from there. The
+exit status is 1 where `xoscar.virtualenv` alone resolves something.
 """
 
 from __future__ import annotations
@@ -21,12 +24,14 @@ import http.server
 import json
 import logging
 import os
+import re
 import shutil
 import ssl
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -35,6 +40,8 @@ from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
 
+import xoscar.virtualenv.uv
+from uv import find_uv_bin
 from xoscar.virtualenv.uv import UVVirtualEnvManager
 
 from benchmarks.common import aligned
@@ -104,14 +111,66 @@ class SlowIndex:
             thread.join()
 
 
+XOSCAR_ALONE = "xoscar alone"
+_TIME = re.compile(r"(\d+)m([0-9.]+)s")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CountedUv:
+    """A program that runs uv, and leaves a file with the processor time that a run took."""
+
+    folder: Path
+
+    @property
+    def program(self) -> Path:
+        """What both sides call in place of uv."""
+        return self.folder / "uv"
+
+    def make(self) -> None:
+        """Write it, and have both sides call it."""
+        (self.folder / "runs").mkdir(parents=True)
+        # Which version it is ours asks once for all calls.
+        self.program.write_text(
+            f"#!/bin/sh\n'{find_uv_bin()}' \"$@\"\ncode=$?\n"
+            f"[ \"$1\" = --version ] || times > '{self.folder}/runs/'$$\nexit $code\n"
+        )
+        self.program.chmod(0o755)
+        os.environ["XOSCAR_UV_PATH"] = str(self.program)
+        # Read when the module was imported.
+        xoscar.virtualenv.uv.UV_PATH = str(self.program)
+
+    def take(self) -> tuple[int, float]:
+        """How many processes there were since this was asked last, and their processor seconds."""
+        count, seconds = 0, 0.0
+        for file in (self.folder / "runs").iterdir():
+            # The second line is of what the shell waited for.
+            for minutes, rest in _TIME.findall(file.read_text().split("\n")[1]):
+                seconds += int(minutes) * 60 + float(rest)
+            count += 1
+            file.unlink()
+        return count, seconds
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What one side came to."""
+    """What one side came to; `processor` is in seconds, too."""
 
     packages: tuple[str, ...] = ()
     refused: str | None = None
     requests: int = 0
+    processes: int = 0
+    processor: float = 0.0
     seconds: float = 0.0
+
+    @property
+    def has_torch(self) -> bool:
+        """Whether torch is installed, although the host has one."""
+        return any(each.startswith("torch==") for each in self.packages)
+
+    @classmethod
+    def read(cls, plain: Mapping[str, Any]) -> Outcome:
+        """From what `asdict` gives, by way of JSON."""
+        return cls(**{**plain, "packages": tuple(plain["packages"])})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,6 +181,13 @@ class Row:
     ours: Outcome
     xoscar: Outcome
 
+    @property
+    def solved_by(self) -> str:
+        """Who resolves it, as the table has it."""
+        if bool(self.ours.refused) is bool(self.xoscar.refused):
+            return "neither" if self.ours.refused else "both"
+        return XOSCAR_ALONE if self.ours.refused else "ours alone"
+
 
 @dataclass(kw_only=True)
 class Contest:
@@ -129,7 +195,9 @@ class Contest:
 
     folder: Path
     index: SlowIndex
+    uv: CountedUv
     install: bool
+    find_links: Sequence[str]
     count: int = field(default=0, init=False)
 
     def row(self, call: Mapping[str, Any], rounds: int) -> Row:
@@ -144,23 +212,29 @@ class Contest:
         env = self.folder / side / "virtualenv" / "v4" / str(self.count) / "engine" / "3"
         os.environ["UV_CACHE_DIR"] = str(self.folder / f"{side}-cache")
         os.environ["XINFERENCE_HOME"] = str(self.folder / side)
+        self.uv.take()
         before, start = self.index.requests, time.perf_counter()
+        used = time.process_time()
         try:
             packages, refused = tuple(sorted(plan(env))), None
         except Exception as error:  # noqa: BLE001
             # A side that fails is a result.
             packages, refused = (), str(getattr(error, "stderr", "") or error)
-        seconds = time.perf_counter() - start
+        seconds, used = time.perf_counter() - start, time.process_time() - used
+        processes, processor = self.uv.take()
         shutil.rmtree(env, ignore_errors=True)
         return Outcome(
             packages=packages,
             refused=refused,
             requests=self.index.requests - before,
+            processes=processes,
+            processor=processor + used,
             seconds=seconds,
         )
 
-    def _sources(self) -> dict[str, str]:
-        return {"index_url": f"{self.index.url}/simple"}
+    def _sources(self) -> dict[str, Any]:
+        links = {"find_links": list(self.find_links)} if self.find_links else {}
+        return {"index_url": f"{self.index.url}/simple", **links}
 
     def _theirs(self, env: Path, call: Mapping[str, Any]) -> list[str]:
         manager = UVVirtualEnvManager(env)
@@ -217,49 +291,73 @@ def read_calls(file: Path, *, only: str, every: int) -> list[dict[str, Any]]:
     return list(found.values())[::every]
 
 
+def read_rows(file: Path | None) -> list[Row]:
+    """The rows of an earlier run; none where there was none."""
+    if file is None or not file.exists():
+        return []
+    return [
+        Row(
+            models=tuple(each["models"]),
+            ours=Outcome.read(each["ours"]),
+            xoscar=Outcome.read(each["xoscar"]),
+        )
+        for each in json.loads(file.read_text("utf-8"))
+    ]
+
+
 def table(rows: Sequence[Row]) -> str:
     """A Markdown table: ours / xoscar's."""
-    head = ("model", "outcome", "packages", "torch", "pages asked for", "seconds")
+    head = ("model", "solved by", "packages", "second torch", "pages", "uv", "processor", "seconds")
     return aligned(head, [_cells(row) for row in rows])
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    def torch(side: Outcome) -> str:
-        return "yes" if any(each.startswith("torch==") for each in side.packages) else "–"
-
-    ours, theirs = row.ours, row.xoscar
-    outcome = "both" if not ours.refused and not theirs.refused else "neither"
-    if bool(ours.refused) is not bool(theirs.refused):
-        outcome = "xoscar alone" if ours.refused else "ours alone"
+    sides = (row.ours, row.xoscar)
     more = f" (+{len(row.models) - 1})" if len(row.models) > 1 else ""
-    return (
-        *(f"{row.models[0]}{more}", outcome),
-        f"{len(ours.packages)} / {len(theirs.packages)}",
-        f"{torch(ours)} / {torch(theirs)}",
-        f"{ours.requests} / {theirs.requests}",
-        f"{ours.seconds:.1f} / {theirs.seconds:.1f}",
+    columns = (
+        [str(len(each.packages)) for each in sides],
+        ["yes" if each.has_torch else "–" for each in sides],
+        [str(each.requests) for each in sides],
+        [str(each.processes) for each in sides],
+        [f"{each.processor:.1f}" for each in sides],
+        [f"{each.seconds:.1f}" for each in sides],
     )
+    return (f"{row.models[0]}{more}", row.solved_by, *map(" / ".join, columns))
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """What the table comes to."""
-    both = [row for row in rows if not row.ours.refused and not row.xoscar.refused]
+    """What the tables come to: who resolves how many, and what those take that both resolve."""
+    both = [row for row in rows if row.solved_by == "both"]
+    found = Counter(row.solved_by for row in rows)
+    counts = aligned(
+        ("calls", *(names := ("both", XOSCAR_ALONE, "ours alone", "neither"))),
+        [(str(len(rows)), *(str(found[name]) for name in names))],
+    )
     lines = []
-    for name in ("ours", "xoscar"):
-        every = [getattr(row, name) for row in rows]
-        sides = [getattr(row, name) for row in both]
-        seconds = [each.seconds for each in sides] or [0.0]
+    for name, sides in (
+        ("ours", [row.ours for row in both]),
+        ("xoscar", [row.xoscar for row in both]),
+    ):
         lines.append(
             (
-                *(name, f"{sum(not each.refused for each in every)} of {len(rows)}"),
+                name,
                 str(sum(len(each.packages) for each in sides)),
-                str(sum(any(p.startswith("torch==") for p in each.packages) for each in sides)),
+                str(sum(each.has_torch for each in sides)),
                 str(sum(each.requests for each in sides)),
-                f"{median(seconds):.2f} / {max(seconds):.2f}",
+                _median_and_most([each.processes for each in sides], "g"),
+                _median_and_most([each.processor for each in sides], ".2f"),
+                _median_and_most([each.seconds for each in sides], ".2f"),
             )
         )
-    head = ("", "solved", "packages", "torch", "pages", "seconds, median / most")
-    return aligned(head, lines)
+    head = (
+        *("of those by both", "packages", "second torch", "pages"),
+        *("uv, median / most", "processor, median / most", "seconds, median / most"),
+    )
+    return f"{counts}\n\n{aligned(head, lines)}"
+
+
+def _median_and_most(figures: Sequence[float], form: str) -> str:
+    return f"{median(figures or [0]):{form}} / {max(figures, default=0):{form}}"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -272,14 +370,32 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--install", action="store_true")
     parser.add_argument("--latency", type=float, default=0.0, metavar="MS")
     parser.add_argument("--index-url", default="https://pypi.org", metavar="URL")
+    parser.add_argument(
+        *("--find-links", "-f"),
+        action="append",
+        default=[],
+        metavar="PLACE",
+        help="for both sides, as pip's: where a build is that the index has not, such as torch's",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
     logging.disable(logging.WARNING)
-    rows = []
+    rows = read_rows(options.json)
+    planned = {row.models for row in rows}
     index = SlowIndex(upstream=options.index_url, latency=options.latency / 1000)
     with tempfile.TemporaryDirectory(prefix="dropin-") as folder, index.serving():
-        contest = Contest(folder=Path(folder).resolve(), index=index, install=options.install)
+        uv = CountedUv(folder=Path(folder).resolve() / "counted")
+        uv.make()
+        contest = Contest(
+            folder=Path(folder).resolve(),
+            index=index,
+            uv=uv,
+            install=options.install,
+            find_links=options.find_links,
+        )
         for call in read_calls(options.calls, only=options.only, every=options.every):
+            if tuple(call["models"]) in planned:
+                continue
             rows.append(contest.row(call, options.rounds))
             print(" | ".join(_cells(rows[-1])), file=sys.stderr, flush=True)
             if options.json is not None:
@@ -288,7 +404,7 @@ def main(arguments: Sequence[str]) -> int:
     print(table(rows))
     print()
     print(summary(rows))
-    return 0
+    return 1 if any(row.solved_by == XOSCAR_ALONE for row in rows) else 0
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Compare what an installed Xinference asks of its managers with what ours make of it.
 
-    python scripts/xinference_specs.py [--json FILE]
+    python scripts/xinference_specs.py [--own] [--json FILE]
 
 Runs in the environment of Xinference, without starting it. Each model of each kind, in each of
 its formats, goes through the worker's own code for every engine that Xinference has packages of
 and that the model names; the call of ``install_packages`` is taken down instead of done. Of each
 call the requirement lines of `xoscar.virtualenv` and of ours are compared. Prints the counts and
-each difference with the first model that has it.
+each difference with the first model that has it. With `--own` only models that have packages of
+their own go through, each for the first engine that these name.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from xinference.core.worker import WorkerActor
 from xinference.model.core import VirtualEnvSettings
 from xoscar.virtualenv.uv import UVVirtualEnvManager
 
+from xinference_venv.planning.requirements import engines_named
 from xinference_venv.xinference import InPlaceEnvManager
 
 _ENGINE_IN_MARKER = re.compile(r"#(?:model_)?engine#\s*==\s*[\"']([^\"']+)[\"']")
@@ -74,8 +76,8 @@ class _Recorder(UVVirtualEnvManager):  # type: ignore[misc]
         raise _Noted
 
 
-def launches() -> Iterator[Launch]:
-    """Every model with each format and engine."""
+def launches(*, own: bool) -> Iterator[Launch]:
+    """Every model with each format and engine; `own`: only those with packages, for one engine."""
     for file in sorted(Path(xinference.__file__).parent.glob("model/*/models/*.json")):
         entries = json.loads(file.read_text("utf-8"))
         for entry in entries if isinstance(entries, list) else []:
@@ -84,9 +86,14 @@ def launches() -> Iterator[Launch]:
             block = entry.get("virtualenv") or {}
             specs = entry.get("model_specs") or [entry]
             formats = {each.get("model_format") for each in specs}
-            named = _ENGINE_IN_MARKER.findall(" ".join(block.get("packages") or ()))
+            packages = block.get("packages") or ()
+            named = _ENGINE_IN_MARKER.findall(" ".join(packages))
             engines = {*ENGINE_VIRTUALENV_PACKAGES, *ENGINE_VIRTUALENV_MODEL_FORMAT_PACKAGES}
-            for engine in (None, *sorted({*engines, *map(str.lower, named)})):
+            chosen: tuple[str | None, ...] = (None, *sorted({*engines, *map(str.lower, named)}))
+            if own:
+                first = [each.lower() for each in engines_named(packages)[:1]]
+                chosen = (*first, None)[:1] if packages else ()
+            for engine in chosen:
                 for model_format in sorted(formats, key=str):
                     yield Launch(
                         model=f"{file.parent.parent.name}/{entry['model_name']}",
@@ -131,6 +138,7 @@ def lines_of(call: Call, manager: type[Any]) -> list[str] | str:
 def main(arguments: Sequence[str]) -> int:
     """Compare all; give the exit status."""
     parser = argparse.ArgumentParser(prog="python scripts/xinference_specs.py")
+    parser.add_argument("--own", action="store_true", help="packages of models alone, see above")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the calls, each once")
     options = parser.parse_args(arguments)
     logging.disable(logging.WARNING)
@@ -138,7 +146,7 @@ def main(arguments: Sequence[str]) -> int:
     refused: dict[str, list[str]] = {}
     count = nothing = 0
     with tempfile.TemporaryDirectory() as folder:
-        for launch in launches():
+        for launch in launches(own=options.own):
             count += 1
             called = call_of(launch, Path(folder))
             name = f"{launch.model} ({launch.engine or 'no engine'})"
