@@ -207,6 +207,7 @@ async def test_what_is_not_there_can_not_be_exported(staging: Cluster) -> None:
         await _export(staging, "absent")
     await _made(staging)
     (staging.wheels / "lantern-1.0-py3-none-any.whl").unlink()
-    with pytest.raises(NotFound, match="lantern"):
+    with pytest.raises(NotFound, match="lantern") as caught:
         await _export(staging, "glow")
+    assert "put the files back" in (caught.value.hint or "")
     assert _staged(staging.workers[0]) == []

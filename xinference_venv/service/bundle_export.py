@@ -235,7 +235,7 @@ class BundleExports:
                     export.message = f"fetching {file_name}"
                     await self._fetch(remote[name], target, partial(received, name))
                 elif not here:
-                    raise NotFound("its file is not there any more")
+                    raise NotFound(f"{file_name} is not where the lock says any more")
                 await BUILDING.run(_check_hash, target, sha256_of(package))
                 received(name, target.stat().st_size)
             except (VirtualEnvError, OSError) as error:
@@ -247,7 +247,10 @@ class BundleExports:
             raise NotFound(
                 "the wheels of these packages can't be had: "
                 + "; ".join(f"{name}: {why}" for name, why in sorted(failed.items())[:5]),
-                {"hint": "export it on a host that reaches the index"},
+                {
+                    "hint": "put the files back, or export it on a host that reaches the index:"
+                    " what was unpacked of a wheel does not give the wheel again"
+                },
             )
         return found
 
