@@ -54,6 +54,18 @@ def test_it_gives_way_with_a_warning_where_a_models_packages_need_another_and_xi
     assert warning in caplog.text
 
 
+def test_it_gives_way_where_only_what_a_model_needs_in_turn_needs_another(
+    application: Place,
+) -> None:
+    application.host.add("hub", "1.0")
+    for version in ("1.31", "1.32", "2.4"):
+        build_wheel(application.wheels, "hub", version, requires=["click>=8.4"])
+    for version in ("5.19", "5.24"):
+        build_wheel(application.wheels, "tower", version, requires=["hub>=1.31,<3"])
+    application.launch("tower>=5.19")
+    assert application.visible().items() >= {"click": "8.4", "hub": "2.4", "tower": "5.24"}.items()
+
+
 @pytest.mark.parametrize("line", ["click==8.4", "click>=8.3"])
 def test_a_model_that_names_another_version_itself_gets_it_with_a_warning(
     application: Place, line: str, caplog: pytest.LogCaptureFixture

@@ -302,7 +302,8 @@ class Change:
             try:
                 resolution, lost = await self._resolved(bounded, seen, folder)
             except ResolutionFailed as error:
-                in_the_way = bounds.keys() & names_in(str(error))
+                # uv may explain it by what is bounded in turn: huggingface-hub, not its click.
+                in_the_way = (bounds.keys() & names_in(str(error))) or bounds.keys()
                 if not in_the_way:
                     raise
                 _log.info("resolving without what Xinference requires of %s", ", ".join(in_the_way))
