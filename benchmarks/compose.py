@@ -27,14 +27,21 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from unittest import mock
 
 from benchmarks.ambient import base_python, model_block, scrub_environment, uv_cache, uv_program
-from benchmarks.common import Contestant, Figure, figures, table, take_turns
+from benchmarks.common import (
+    Contestant,
+    Figure,
+    counting_started_processes,
+    figures,
+    table,
+    take_turns,
+)
 from benchmarks.create import BARE_UV, XOSCAR, Ours, Peers
 from benchmarks.create import PACKAGES as SMALL
 from benchmarks.parity import PACKAGES as MIDDLE
@@ -92,9 +99,12 @@ def main(arguments: Sequence[str]) -> int:
         " and its children; packages, ranges and processor times are ours / peer's"
     )
     for folder in map(Path, folders):
-        with tempfile.TemporaryDirectory(prefix="benchmark-", dir=folder) as scratch:
+        with ExitStack() as stack:
+            made = tempfile.TemporaryDirectory(prefix="benchmark-", dir=folder)
+            scratch = stack.enter_context(made)
             shared = cache.stat().st_dev == folder.stat().st_dev
             scrub_environment(cache if shared else Path(scratch, "cache"))
+            stack.enter_context(counting_started_processes(Path(scratch)))
             for each in SETS:
                 if each.name in (options.set or [one.name for one in SETS]):
                     measuring = _Measuring(
