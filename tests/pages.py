@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 300.0
 _BLOCK = re.compile(r"^(?P<indent> *)```(?P<kind>\w+)\n(?P<text>.*?)^ *```$", re.M | re.S)
 _COMMANDS = ("console", "sh")
-_FILES = ("python", "json", "ini", "toml")
+_ENDINGS = {"python": ".py", "json": ".json", "ini": ".conf", "toml": ".toml"}
 # A file's name at the end of the paragraph before it, or as a comment in its first line.
 _NAMED_BEFORE = re.compile(r"`([\w./~-]+\.\w+)`[^`]*:\s*\Z")
 _NAMED_INSIDE = re.compile(r"\A# (\S+\.conf)\n")
@@ -85,9 +85,9 @@ def steps_of(page: str) -> list[Step | GivenFile]:
         if block["kind"] in _COMMANDS:
             line = text.count("\n", 0, block.start("text")) + 1
             found += _commands_in(page, line, content)
-        elif block["kind"] in _FILES:
+        elif (ending := _ENDINGS.get(block["kind"])) is not None:
             name = _NAMED_INSIDE.search(content) or _NAMED_BEFORE.search(text[: block.start()])
-            if name is not None:
+            if name is not None and name[1].endswith(ending):
                 found.append(GivenFile(name=name[1], text=content))
     return found
 
@@ -176,6 +176,7 @@ class Reader:
             # The reader's home, never that of who runs the tests: it has a pip.conf of its own.
             name = re.sub(r"\A~(?=/)", lambda _: self.environ["HOME"], self.meant(step.name))
             path = self.folder / name
+            assert path.is_relative_to(self.folder.parent), f"not the reader's to write: {path}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(self.meant(step.text))
             return
