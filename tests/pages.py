@@ -62,7 +62,7 @@ class Step:
     @property
     def fails(self) -> bool:
         """Whether the page says that it does: by an error, or by findings."""
-        return any(re.match(r"error: |[1-9]\d* failure", each) for each in self.shown)
+        return any(re.match(r"error: |  cause: |[1-9]\d* failure", each) for each in self.shown)
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}: {self.command}"

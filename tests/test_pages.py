@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -58,7 +59,6 @@ NOT_RUN = {
         "takes a host without Python 3.9"
     ),
     ("README.md", ""): "hundreds of MB of PyPI; scripts/test-fresh runs it on an empty Debian",
-    ("docs/tutorial.md", ""): "hundreds of MB of PyPI",
 }
 """By page, and how a command begins: why it is not run."""
 
@@ -75,6 +75,7 @@ class Scenario:
     before: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+CTRL_C = "Ctrl-C in every terminal"
 KEY = "export XOSCAR_AUTH_KEY=a-secret"
 SPECIFY = """specify() {
     mkdir -p ~/.xinference/virtualenv/models
@@ -90,6 +91,11 @@ def worker(number: int, supervisor: str = "10.0.0.1") -> str:
     network = supervisor.rpartition(".")[0]
     return f"xinference-venv worker --supervisor {supervisor}:9797 --host {network}.{number}"
 
+
+REAL = {
+    "docs/tutorial.md": Scenario(before={"xinference-venv remove --all": (CTRL_C,)}),
+}
+"""Of real packages, in the virtual environment that the page makes, next to a checkout."""
 
 SCENARIOS = {
     "docs/cli.md": Scenario(
@@ -188,7 +194,7 @@ def test_every_command_of_every_page_is_run_or_has_a_reason_why_not() -> None:
     without = [
         str(step)
         for page in PAGES
-        if page not in TRANSLATIONS and page not in SCENARIOS
+        if page not in TRANSLATIONS and page not in (*SCENARIOS, *REAL)
         for step in commands_of(page)
         if is_run(step)
     ]
@@ -200,12 +206,12 @@ def test_no_reason_is_of_a_command_that_is_gone() -> None:
     assert set(NOT_RUN) - used == set()
     begun = [
         (page, begins)
-        for page, scenario in SCENARIOS.items()
+        for page, scenario in (*SCENARIOS.items(), *REAL.items())
         for begins in scenario.before
         if not any(each.command.startswith(begins) for each in commands_of(page) if is_run(each))
     ]
     assert begun == []
-    assert all((ROOT / page).exists() for page in (*SCENARIOS, *TRANSLATIONS))
+    assert all((ROOT / page).exists() for page in (*SCENARIOS, *REAL, *TRANSLATIONS))
 
 
 @pytest.fixture
@@ -268,9 +274,12 @@ def reader(
 
 def follow(reader: Reader, page: str) -> None:
     """Take every step of a page, with what its scenario does before."""
-    scenario = SCENARIOS[page]
+    scenario = REAL.get(page) or SCENARIOS[page]
 
     def do(command: str) -> None:
+        if command == CTRL_C:
+            reader.close_terminals()
+            return
         reader.follow(Step(page=page, line=0, command=command))
 
     for command in scenario.first:
@@ -291,3 +300,27 @@ def follow(reader: Reader, page: str) -> None:
 @pytest.mark.parametrize("page", SCENARIOS)
 def test_the_commands_of_a_page_do_what_it_says(page: str, reader: Reader) -> None:
     follow(reader, page)
+
+
+@pytest.mark.uv
+@pytest.mark.network
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="magika 0.5.1 is for Python below 3.13")
+@pytest.mark.parametrize("page", REAL)
+def test_the_commands_of_a_page_about_real_models_do_what_it_says(
+    page: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "work"
+    checkout = folder / "xinference-venv"
+    checkout.mkdir(parents=True)
+    for name in ("README.md", "setup.cfg", "pyproject.toml", "LICENSE", "MANIFEST.in"):
+        shutil.copy2(ROOT / name, checkout)
+    shutil.copytree(ROOT / "xinference_venv", checkout / "xinference_venv")
+    (tmp_path / "home").mkdir()
+    # Indexes as they are configured here.
+    ours = ("XINFERENCE_", "XOSCAR_", "PYTHON", "VIRTUAL_ENV")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    with tempfile.TemporaryDirectory() as sockets:
+        variables = {**kept, "HOME": str(tmp_path / "home"), "TMPDIR": sockets}
+        variables["PATH"] = f"{Path(sys.executable).parent}:{kept['PATH']}"
+        with Reader(folder=folder, environ=variables) as reader:
+            follow(reader, page)
