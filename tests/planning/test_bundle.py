@@ -24,12 +24,12 @@ from xinference_venv.planning.bundle import (
     BundleFile,
     BundleReader,
     Demand,
-    lock_for,
     padding,
     pylock_in_bundle,
     tar_header,
     without_paths,
 )
+from xinference_venv.planning.bundle_fit import lock_for
 from xinference_venv.planning.lock import EnvLock, Role
 from xinference_venv.planning.pylock import file_name_of
 from xinference_venv.settings import InheritMode

@@ -22,15 +22,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from packaging.utils import parse_wheel_filename
-
 from xinference_venv._util.humanize import quoted
 from xinference_venv._util.records import Record
 from xinference_venv._util.redact import redact_url
 from xinference_venv.errors import InvalidInput, InvalidRecord, VerificationFailed
-from xinference_venv.planning.host import HostFacts, Interpreter
-from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role
-from xinference_venv.planning.overlay import hidden_by, host_part
+from xinference_venv.planning.host import Interpreter
+from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.pylock import pylock_of
 from xinference_venv.planning.relay import is_wheel
 from xinference_venv.planning.request import LaunchRequest
@@ -47,7 +44,6 @@ END = bytes(2 * BLOCK)
 _MAX_PAX_BYTES = 64 << 10
 _SHA256 = re.compile("[0-9a-f]{64}")
 _CHECKSUM = slice(148, 156)
-_PLATFORM = ("implementation_name", "sys_platform", "platform_machine")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,94 +154,6 @@ def pylock_in_bundle(lock: EnvLock, paths: Mapping[str, str]) -> dict[str, Any]:
 def without_paths(interpreter: Interpreter) -> Interpreter:
     """The same without what only its own host knows."""
     return replace(interpreter, executable="", base_executable="", search_path=())
-
-
-# Does it serve here?
-
-
-def lock_for(bundle: Bundle, spec: EnvSpec, host: HostFacts) -> EnvLock:
-    """The lock of a bundle for a launch on this host.
-
-    Raises `InvalidInput` where it can't serve: for another Python or platform, for other
-    requirements, or over packages that this host has not.
-    """
-    _check_platform(bundle, spec.interpreter)
-    _check_demand(bundle, Demand.of(spec))
-    lock = bundle.lock
-    kept: list[LockedDistribution] = [*lock.with_role(Role.INSTALLED)]
-    if spec.sees_host:
-        inherited = lock.with_role(Role.INHERITED)
-        hidden = hidden_by(lock.installed, host, exempt=spec.alone)
-        wrong = [
-            f"{each.name} {each.version} (here {host.versions.get(each.name, 'none')})"
-            for each in inherited
-            if host.versions.get(each.name) != each.version or each.name in hidden
-        ]
-        if wrong:
-            raise _refused(
-                bundle,
-                f"it inherits from the host what this one has not: {', '.join(wrong)}",
-                "export it on a host that has the same packages, or with --inherit none",
-            )
-        kept += [*inherited, *host_part(hidden, lock.installed, host)]
-    return replace(
-        lock,
-        distributions=tuple(sorted(kept)),
-        python_version=spec.interpreter.version,
-        platform_digest=spec.interpreter.platform_digest,
-        host_digest=host.digest if spec.sees_host else None,
-        spec_digest=spec.digest,
-    )
-
-
-def _refused(bundle: Bundle, why: str, hint: str) -> InvalidInput:
-    return InvalidInput(
-        f"the bundle of {bundle.request.model_name} does not fit this host: {why}", {"hint": hint}
-    )
-
-
-def _check_platform(bundle: Bundle, here: Interpreter) -> None:
-    there = bundle.interpreter
-    if there.minor_version != here.minor_version:
-        raise _refused(
-            bundle,
-            f"it is for Python {there.minor_version}, and a launch here is for {here.version}",
-            f"export it for Python {here.minor_version}, or launch it with --python-version there",
-        )
-    for name in _PLATFORM:
-        if there.markers.get(name) != here.markers.get(name):
-            raise _refused(
-                bundle,
-                f"it is for {there.markers.get(name)}, and this is {here.markers.get(name)}",
-                "export it on a host of the same platform",
-            )
-    supported = frozenset(here.tags)
-    for each in bundle.wheels.values():
-        name = each.path.removeprefix(WHEELS)
-        tags = {str(tag) for tag in parse_wheel_filename(name)[3]}
-        # A wheel that was built on the host that wrote it runs where that one's libraries do.
-        own = all("-linux_" in tag for tag in tags)
-        if supported.isdisjoint(tags) or (own and there.best_tag not in supported):
-            raise _refused(
-                bundle,
-                f"{name} can't run here, where {here.best_tag} is what fits best",
-                "export it on a host of the same platform whose C library is not newer",
-            )
-
-
-def _check_demand(bundle: Bundle, here: Demand) -> None:
-    there = bundle.demand
-    if there == here:
-        return
-    only_there = sorted({*there.requirements} - {*here.requirements})
-    only_here = sorted({*here.requirements} - {*there.requirements})
-    if only_there or only_here:
-        why = f"it was made for {', '.join(only_there) or 'less'}, and a launch here asks for" + (
-            f" {', '.join(only_here) or 'less'}"
-        )
-    else:
-        why = "the settings of requirements (inherit, constraints, overrides, exclude) differ"
-    raise _refused(bundle, why, "let both sides have the same models and settings")
 
 
 # The archive

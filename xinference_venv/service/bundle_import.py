@@ -15,7 +15,8 @@ from xinference_venv._util.disk_threads import BUILDING
 from xinference_venv._util.humanize import size_text
 from xinference_venv._util.tasks import finish_in_thread
 from xinference_venv.errors import InvalidInput, NotFound, StoreError
-from xinference_venv.planning.bundle import PYLOCK, Bundle, BundleReader, lock_for
+from xinference_venv.planning.bundle import PYLOCK, Bundle, BundleReader
+from xinference_venv.planning.bundle_fit import lock_for
 from xinference_venv.service.jobs import BundleFiles, Job
 from xinference_venv.service.launch_service import LaunchService
 from xinference_venv.store.host_files import free_bytes

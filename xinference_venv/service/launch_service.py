@@ -34,7 +34,7 @@ from xinference_venv.inventory.reports import LaunchPlan
 from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.observability.waiting import counted_waiting
 from xinference_venv.planning.allowed_sources import AllowedSources, allowed_hosts, place_of
-from xinference_venv.planning.bundle import lock_for
+from xinference_venv.planning.bundle_fit import lock_for
 from xinference_venv.planning.catalog import Catalog, ModelEntry
 from xinference_venv.planning.host import HostFacts, Interpreter
 from xinference_venv.planning.key import EnvKey

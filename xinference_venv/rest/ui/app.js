@@ -77,6 +77,8 @@ function draw() {
     const here = link.dataset.view === (view.within ?? name);
     if (here) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
+    // On a narrow screen the menu is a line of which a part is in sight.
+    if (here) $("menu").scrollLeft = link.offsetLeft - $("menu").clientWidth / 2;
   }
   const heading = h("h1", { tabindex: "-1" }, t(`view.${name}`));
   const place = h("div", { class: `view ${name}` });

@@ -65,7 +65,7 @@ export async function showJob(place, values, signal, heading) {
     if (!known?.launch) return [];
     const addresses = [...state.workers.keys()].sort();
     return [
-      retryButton({ ...known, workers: addresses }),
+      retryButton({ ...known, workers: addresses }, t("job.retry")),
       h("a", { class: "button quiet", href: againLinkOfJob(jobId, addresses) }, t("job.edit")),
     ];
   }

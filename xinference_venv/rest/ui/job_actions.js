@@ -50,8 +50,9 @@ export function cancelButton(jobId, onDone, board, text = null) {
   );
 }
 
-// A button that launches the same on the same workers: `last` as the form takes it.
-export function retryButton(last) {
+// A button that launches the same on the same workers: `last` as the form takes it. Without a
+// `text` it is an icon.
+export function retryButton(last, text = null) {
   const { launch, workers } = last;
   const asking = {
     busy: "",
@@ -83,7 +84,8 @@ export function retryButton(last) {
   let dialog;
   return create(
     button({
-      text: t("job.retry"),
+      text,
+      label: text ? null : t("job.retry"),
       glyph: "again",
       kind: "quiet",
       onClick: () => (dialog = inSteps({ title: t("job.retry"), first: asking })),

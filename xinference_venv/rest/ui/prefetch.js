@@ -173,7 +173,14 @@ function outcomeOf(plan, error) {
   if (!plan) return notice("warn", h("p", {}, t("prefetch.not_kept")));
   if (!plan.lock) return notice("info", h("p", {}, t("plan.none")));
   const installed = plan.tree.filter((each) => each.first && each.role === "installed");
-  const bytes = installed.reduce((sum, each) => sum + (each.size ?? 0), 0);
-  const all = count("prefetch.packages", installed.length, { size: size(bytes) });
-  return h("details", {}, h("summary", {}, all), explanation(plan));
+  // Not every index gives sizes: then there is no sum.
+  const sizes = installed.map((each) => each.size);
+  const bytes = sizes.includes(null) ? null : sizes.reduce((sum, each) => sum + each, 0);
+  const all = count("prefetch.packages", installed.length);
+  return h(
+    "details",
+    {},
+    h("summary", {}, bytes ? `${all} · ${size(bytes)}` : all),
+    explanation(plan),
+  );
 }

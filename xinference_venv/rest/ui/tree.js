@@ -68,6 +68,14 @@ function branches(tree) {
   return list(below.get(null) ?? []);
 }
 
+// Why it is there, where nothing above it in the tree says so, and why it is this version.
+function reasonsOf(branch) {
+  const reasons = [];
+  if (branch.parent === null) reasons.push(wording(branch, "why"));
+  if (branch.first && branch.why_version) reasons.push(wording(branch, "why_version"));
+  return reasons;
+}
+
 function label(branch) {
   const elsewhere = !branch.first && branch.requires.length > 0;
   return [
@@ -80,10 +88,7 @@ function label(branch) {
       branch.first &&
       branch.size !== null &&
       h("span", { class: "number faint" }, ` ${size(branch.size)}`),
-    branch.parent === null && h("span", { class: "why" }, ` ${wording(branch, "why")}`),
-    branch.first &&
-      branch.why_version &&
-      h("span", { class: "why" }, ` ${wording(branch, "why_version")}`),
+    h("span", { class: "why" }, ` ${reasonsOf(branch).join(" · ")}`),
     elsewhere && h("span", { class: "faint" }, ` ${t("tree.elsewhere")}`),
   ];
 }
