@@ -130,7 +130,9 @@ def git_repository(sdist: Path, folder: Path) -> Path:
     """Make of an sdist a repository with one commit, in a new ``folder``, which is returned."""
     with tempfile.TemporaryDirectory() as scratch:
         with tarfile.open(sdist) as archive:
-            archive.extractall(scratch, filter="data")
+            # From 3.11.4 on there is a filter, and from 3.12 on one has to be named.
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)
+            archive.extractall(scratch)
         [root] = Path(scratch).iterdir()
         shutil.copytree(root, folder)
     git = ["git", "-C", str(folder), "-c", "user.name=me", "-c", "user.email=me@example.org"]

@@ -60,9 +60,14 @@ def module_of(env: Path) -> Path:
 
 
 def rewrite(file: Path, content: bytes) -> None:
-    """Write another file at a place: what was there may be linked to uv's cache."""
+    """Write another file at a place: what was there may be linked to uv's cache.
+
+    It is seconds younger, as Python tells by whole seconds which source bytecode is of.
+    """
+    before = file.stat().st_mtime
     file.unlink()
     file.write_bytes(content)
+    os.utime(file, (before + 2, before + 2))
 
 
 def truncate(env: Path) -> None:
