@@ -71,7 +71,7 @@ async def test_a_prefetch_that_is_cancelled_leaves_nothing_and_one_worker_is_eno
 
     running.index.hang("/files/shade-*.whl")
     job = await running.client.supervisor.prepare(
-        running.asking("shade", model="dark"), workers=[able.address], background=True
+        running.asking("shade", model="dark"), workers=(able.address,), background=True
     )
     await asyncio.to_thread(running.index.wait_for_request, "/files/shade-*.whl")
     await running.client.supervisor.cancel(job)
