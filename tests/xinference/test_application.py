@@ -66,6 +66,16 @@ def test_it_gives_way_where_only_what_a_model_needs_in_turn_needs_another(
     assert application.visible().items() >= {"click": "8.4", "hub": "2.4", "tower": "5.24"}.items()
 
 
+def test_an_index_that_is_not_reached_is_not_asked_again_without_what_xinference_requires(
+    application: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with pytest.raises(RuntimeError, match="tower"):
+        application.launch("tower>=5.19", index_url="http://127.0.0.1:9/simple")
+    assert "resolving" in caplog.text
+    assert "resolving without what Xinference requires" not in caplog.text
+
+
 @pytest.mark.parametrize("line", ["click==8.4", "click>=8.3"])
 def test_a_model_that_names_another_version_itself_gets_it_with_a_warning(
     application: Place, line: str, caplog: pytest.LogCaptureFixture

@@ -49,6 +49,7 @@ from xinference_venv.store.use_lock import (
     share_use_lock,
     write_use_hook,
 )
+from xinference_venv.uv.messages import has_no_solution
 from xinference_venv.uv.stub_wheels import write_stubs
 from xinference_venv.xinference.application import (
     Contradiction,
@@ -302,8 +303,10 @@ class Change:
             try:
                 resolution, lost = await self._resolved(bounded, seen, folder)
             except ResolutionFailed as error:
-                # uv may explain it by what is bounded in turn: huggingface-hub, not its click.
-                in_the_way = (bounds.keys() & names_in(str(error))) or bounds.keys()
+                in_the_way = bounds.keys() & names_in(str(error))
+                if not in_the_way and has_no_solution(str(error)):
+                    # uv may explain it by what is bounded in turn: huggingface-hub, not its click.
+                    in_the_way = {*bounds}
                 if not in_the_way:
                     raise
                 _log.info("resolving without what Xinference requires of %s", ", ".join(in_the_way))
