@@ -288,6 +288,13 @@ class Finishers:
             self.heard(pid)
 
 
+async def _two(unpacks: Unpacks, wheels: Path) -> EnvLock:
+    """The lock of two packages, one for each process."""
+    build_wheel(wheels, "lamp", "1.0")
+    build_wheel(wheels, "wick", "1.0")
+    return await unpacks.lock("lamp", "wick")
+
+
 @pytest.mark.usefixtures("shared_out")
 async def test_processes_that_share_the_work_leave_the_same_in_the_store(
     unpacks: Unpacks, store: Store, wheels: Path
@@ -326,9 +333,7 @@ async def test_what_is_refused_in_one_process_ends_the_others(
 async def test_a_killed_process_is_an_error_that_names_its_packages_and_leaves_nothing(
     unpacks: Unpacks, store: Store, wheels: Path
 ) -> None:
-    build_wheel(wheels, "lamp", "1.0")
-    build_wheel(wheels, "wick", "1.0")
-    made = await unpacks.lock("lamp", "wick")
+    made = await _two(unpacks, wheels)
     unpacking = unpacks.unpacking()
     finishers = Finishers(unpacking, lambda pid: os.kill(pid, signal.SIGKILL))
     with pytest.raises(InstallFailed, match=r"(lamp|wick) can't be unpacked: .*signal 9") as caught:
@@ -345,9 +350,7 @@ async def test_a_killed_process_is_an_error_that_names_its_packages_and_leaves_n
 async def test_a_cancelled_build_ends_the_processes_that_finish_its_trees(
     unpacks: Unpacks, store: Store, wheels: Path
 ) -> None:
-    build_wheel(wheels, "lamp", "1.0")
-    build_wheel(wheels, "wick", "1.0")
-    made = await unpacks.lock("lamp", "wick")
+    made = await _two(unpacks, wheels)
     unpacking = unpacks.unpacking()
     building = asyncio.ensure_future(unpacking.packages_for(made, store.make_staging_folder("one")))
     finishers = Finishers(unpacking, lambda _: building.cancel())
@@ -363,9 +366,7 @@ async def test_a_cancelled_build_ends_the_processes_that_finish_its_trees(
 async def test_processes_that_take_longer_than_allowed_are_ended(
     unpacks: Unpacks, store: Store, wheels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build_wheel(wheels, "lamp", "1.0")
-    build_wheel(wheels, "wick", "1.0")
-    made = await unpacks.lock("lamp", "wick")
+    made = await _two(unpacks, wheels)
     unpacking = unpacks.unpacking()
 
     finishers = Finishers(unpacking, lambda pid: os.kill(pid, signal.SIGSTOP))

@@ -18,6 +18,7 @@ from pathlib import Path
 from xinference_venv._util.disk_threads import BUILDING
 from xinference_venv._util.humanize import counted
 from xinference_venv._util.processors import usable_processors
+from xinference_venv._util.tasks import cancel
 from xinference_venv.errors import InstallFailed, UvFailed, VerificationFailed
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.transfer import Transfer
@@ -270,18 +271,18 @@ class Unpacking:
         if len(shares) < 2:
             trees = [tree for share in shares for tree in share.trees]
             return await BUILDING.finish(finish_trees, trees), contested
+        finishing = [
+            asyncio.ensure_future(
+                self._finish(share, _trees_of(env) / f"{number}.json", site_packages)
+            )
+            for number, share in enumerate(shares)
+        ]
         try:
-            async with asyncio.TaskGroup() as group:
-                finishing = [
-                    group.create_task(
-                        self._finish(share, _trees_of(env) / f"{number}.json", site_packages)
-                    )
-                    for number, share in enumerate(shares)
-                ]
-        except ExceptionGroup as errors:
-            # The others were ended, or failed as well: a launch fails by one error.
-            raise errors.exceptions[0] from None
-        return [tree for each in finishing for tree in each.result()], contested
+            finished = await asyncio.gather(*finishing)
+        finally:
+            # A launch fails by one error: the other processes are ended.
+            await cancel(*finishing)
+        return [tree for trees in finished for tree in trees], contested
 
     async def _finish(self, share: Share, file: Path, site_packages: Path) -> list[StagedTree]:
         """Finish the trees of a share in a process of its own; `file` is for what it is to do."""

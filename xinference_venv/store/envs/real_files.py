@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
+from xinference_venv._util.processors import usable_processors
 from xinference_venv.store.envs.view_record import Placed
 from xinference_venv.store.packages.tree_files import BYTECODE
 
@@ -48,7 +49,7 @@ def place_files(sources: Mapping[str, Source], folder: Path) -> Placed:
         for each in _files_of(source, str(folder), name, make=True)
     ]
     batches = [files[start : start + _BATCH] for start in range(0, len(files), _BATCH)]
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(usable_processors()) as pool:
         return Placed(files=len(files), size_bytes=sum(pool.map(_place, batches)))
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 import packaging
 
 from xinference_venv._util.files import write_private_file
+from xinference_venv._util.processors import usable_processors
 from xinference_venv._util.records import Record
 from xinference_venv.errors import VirtualEnvError, error_from_dict
 from xinference_venv.planning.package import PackageKey, PackageRecord
@@ -110,7 +110,7 @@ def finish_trees(trees: Iterable[MovedTree]) -> list[StagedTree]:
     from concurrent.futures import ThreadPoolExecutor
 
     largest_first = sorted(trees, key=lambda each: -each.installed.effort)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(usable_processors()) as pool:
         return list(pool.map(MovedTree.finish, largest_first))
 
 
