@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,18 @@ def test_who_wants_them_has_them_all_the_same(torch: Path) -> None:
 
 def test_where_xoscar_was_imported_nothing_changes(torch: Path) -> None:
     assert "torch" in run("import xoscar\n" + _IMPORT + _POOL, torch).split()
+
+
+def test_it_has_the_version_of_its_package_and_asks_no_git_for_it(
+    torch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git = torch / "git"
+    git.write_text(f"#!/bin/sh\n: > {torch / 'asked'}\nexit 1\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{torch}{os.pathsep}{os.environ['PATH']}")
+    version = "import xoscar; print(xoscar.__version__)"
+    assert run(_IMPORT + version, torch).strip() == metadata.version("xoscar")
+    assert not (torch / "asked").exists()
+    # Should xoscar ask no git one day, this is not needed.
+    run(version, torch)
+    assert (torch / "asked").exists()

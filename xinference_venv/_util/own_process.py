@@ -13,8 +13,8 @@ import platform
 import pwd
 import resource
 import sys
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # linux/prctl.h
@@ -88,6 +88,22 @@ def collect_cycles_seldom() -> None:
     all of which every full collection goes through, and finds nothing.
     """
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """Look for no cycles of dead objects meanwhile: while modules are imported, all stays.
+
+    What was imported then is not gone through again either.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_on:
+            gc.enable()
 
 
 def _prctl(option: int, value: int) -> None:

@@ -24,6 +24,7 @@ from xinference_venv._util.own_process import (
     hide_variables,
     raise_file_limit,
     user_and_host,
+    without_collections,
 )
 from xinference_venv._util.redact import redact_text
 from xinference_venv.cli.stopped import Stopped
@@ -43,8 +44,9 @@ def with_client(work: Callable[[Client], Awaitable[_T]], *, supervisor: str | No
     """
     _guard_process()
     with _sockets_of_our_own():
-        _import_xoscar()
-        from xinference_venv.client import connect, local_client
+        with without_collections():
+            _import_xoscar()
+            from xinference_venv.client import connect, local_client
 
         async def act() -> _T:
             by = user_and_host()
