@@ -76,7 +76,8 @@ def test_what_is_no_regular_file_hangs_nothing_wherever_it_is(
     make(field.home / "virtualenv" / "models" / "odd.json")
     check_all_else_goes_on(field)
     assert field.run("logs", "glow").status == 3
-    assert field.run("doctor").status == 0
+    found = field.run("doctor")
+    assert found.status == 0, found.output + found.errors
 
 
 @pytest.mark.parametrize("make", [pipe, device, loop])
