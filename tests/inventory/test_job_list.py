@@ -26,8 +26,15 @@ SUMMARY = JobSummary(
     started=1.5,
     changed=2.5,
     error=None,
+    asked_by="ada@host",
 )
-HEADER = LogHeader(key=fakes.key("qwen", "vllm"), job_id=ID, started=1.5, owner=fakes.process())
+HEADER = LogHeader(
+    key=fakes.key("qwen", "vllm"),
+    job_id=ID,
+    started=1.5,
+    owner=fakes.process(),
+    asked_by="ada@host",
+)
 
 
 def of_log(ending: LogEnding | None, writer: Holder = Holder.GONE) -> ListedJob:
@@ -47,6 +54,7 @@ def test_a_job_that_goes_on_is_listed_with_the_phase_that_its_worker_names() -> 
         started=1.5,
         changed=2.5,
         error=None,
+        asked_by="ada@host",
     )
 
 
@@ -73,6 +81,7 @@ def test_a_job_of_a_log_without_an_ending_says_its_last_line() -> None:
         started=1.5,
         changed=None,
         error=None,
+        asked_by="ada@host",
     )
     assert of_log(None).state is Outcome.DIED
 

@@ -158,6 +158,23 @@ def test_a_lease_that_can_not_be_given_back_is_tried_again_until_it_can() -> Non
     assert state.is_clear
 
 
+def test_a_job_that_was_given_up_is_not_clear_before_the_last_of_its_threads_has_ended() -> None:
+    state = job(Phase.RESOLVING, taking=True)
+    state.thread_began()
+    state.give_up()
+    state.thread_ended([])
+    assert not state.is_clear
+    state.thread_ended([])
+    assert state.is_clear
+
+
+def test_what_happens_is_kept_with_its_time_its_message_and_its_progress() -> None:
+    state = JobState()
+    state.happened(3.5, Phase.DOWNLOADING, "downloading torch", done=1, total=4)
+    [event] = state.journal.events
+    assert (event.at, event.message, event.done, event.total) == (3.5, "downloading torch", 1, 4)
+
+
 def test_a_job_keeps_its_first_lease_and_gives_back_every_other() -> None:
     state = job(Phase.RESOLVING, leased=True, taking=True)
     others = [lease("b"), lease("c")]

@@ -57,18 +57,12 @@ class SurveyAnswer:
     group: str | None
     ready: bool
 
-    @property
-    def wants_lock(self) -> bool:
-        """Whether it would resolve if it got no lock."""
-        return self.group is not None and not self.ready
-
 
 def groups_without_lock(surveyed: Iterable[SurveyAnswer]) -> set[str]:
     """The groups of equal hosts in which a worker would resolve, since none of them is ready."""
     surveyed = list(surveyed)
     ready = {each.group for each in surveyed if each.ready}
-    wanting = {each.group for each in surveyed if each.wants_lock and each.group is not None}
-    return wanting - ready
+    return {each.group for each in surveyed if each.group is not None} - ready
 
 
 def assign_sources(
