@@ -503,7 +503,7 @@ async def test_companions_of_torch_come_in_the_build_of_the_hosts_torch(
     with pytest.raises(ResolutionFailed) as caught:
         await bench.resolve("torchvision", host=host)
     assert "torch 2.13.0+cpu works only with torchvision==0.28.0+cpu" in caught.value.message
-    assert "download.pytorch.org/whl/cpu" in str(caught.value.hint)
+    assert "on the host from https://download.pytorch.org/whl/cpu" in str(caught.value.hint)
     build_wheel(wheels, "torchvision", "0.28.0+cpu", requires=["torch==2.13.0"])
     found = await bench.resolve("torchvision", host=host)
     assert installed(found) == {"torchvision": "0.28.0+cpu"}
@@ -511,6 +511,46 @@ async def test_companions_of_torch_come_in_the_build_of_the_hosts_torch(
     # A build that no index names so is of whoever made the host's torch.
     found = await bench.resolve("torchvision==0.28.0", host=[distribution("torch", "2.13.0")])
     assert inherited(found) == {"torch": "2.13.0"}
+
+
+async def test_a_build_that_is_missing_is_the_reason_whatever_else_has_no_solution_with_it(
+    bench: Bench, wheels: Path
+) -> None:
+    # sentence-transformers of the host allows no such transformers; that one gives way.
+    build_wheel(wheels, "torchvision", "0.28.0", requires=["torch==2.13.0"])
+    build_wheel(wheels, "torchaudio", "2.11.0+cpu")
+    build_wheel(wheels, "torchaudio", "2.11.0")
+    build_wheel(wheels, "transformers", "4.52")
+    build_wheel(wheels, "sentence-transformers", "5.0", requires=["transformers<5"])
+    host = [
+        distribution("torch", "2.13.0+cpu"),
+        distribution("sentence-transformers", "6.2", "transformers>=5"),
+        distribution("transformers", "5.17"),
+    ]
+    lines = ("sentence-transformers", "transformers==4.52", "torchvision", "torchaudio==2.11.0")
+    with pytest.raises(ResolutionFailed) as caught:
+        await bench.resolve(*lines, host=host)
+    message = caught.value.message
+    assert "works only with torchvision==0.28.0+cpu, which no index" in message
+    assert "there is no version of torchvision==0.28.0+cpu" in message
+    assert "transformers" not in message
+    # All kept and nothing kept, at the same time; what fits best; the builds by themselves.
+    assert bench.uv.calls <= 4
+
+
+async def test_a_release_that_does_without_a_missing_build_is_taken(
+    bench: Bench, wheels: Path
+) -> None:
+    build_wheel(wheels, "torchcodec", "0.17.0")
+    build_wheel(wheels, "app", "1.0")
+    build_wheel(wheels, "app", "1.1", requires=["torchcodec"])
+    host = [distribution("torch", "2.13.0+cpu")]
+    found = await bench.resolve("app", host=host)
+    assert installed(found) == {"app": "1.0"}
+    with pytest.raises(ResolutionFailed) as caught:
+        await bench.resolve("app>=1.1", host=host)
+    assert "there is no version of torchcodec==0.17.0+cpu" in caught.value.message
+    assert "app" not in caught.value.message
 
 
 @pytest.mark.parametrize("name", ["torchcodec", "torchaudio", "torchtext"])

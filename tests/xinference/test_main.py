@@ -104,6 +104,9 @@ def test_errors_leave_as_built_in_ones_that_every_process_can_read() -> None:
     with pytest.raises(RuntimeError) as failed, built_in_errors("It failed"):
         raise ResolutionFailed("no solution", {"hint": "ask for others"})
     assert str(failed.value) == "It failed: no solution\nHint: ask for others"
+    for hint in ("ask for others; or launch with --inherit none", "ask for others"):
+        with pytest.raises(RuntimeError, match=r"Hint: ask for others$"), built_in_errors("Failed"):
+            raise ResolutionFailed("no solution", {"hint": hint})
     assert type(pickle.loads(pickle.dumps(failed.value))) is RuntimeError
     assert failed.value.__cause__ is None
     with (

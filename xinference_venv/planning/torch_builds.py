@@ -9,6 +9,7 @@ from __future__ import annotations
 from packaging.version import Version
 
 from xinference_venv.errors import ResolutionFailed, UvFailed
+from xinference_venv.planning.displacement import names_in
 from xinference_venv.planning.pylock import Resolution
 from xinference_venv.planning.sources import BUILT_AS_TORCH, TORCH_INDEX
 from xinference_venv.sentences import sentence
@@ -30,16 +31,21 @@ def pins_as_torch(found: Resolution, torch: str) -> tuple[str, ...]:
 
 
 def no_builds_as_torch(error: UvFailed, torch: str, pins: tuple[str, ...]) -> ResolutionFailed:
-    """What to say where no index has the builds that the host's torch works with."""
+    """What to say where no index has the builds that the host's torch works with.
+
+    `error` may name some of the `pins` as those that are missing.
+    """
+    named = names_in(str(error))
+    missing = [pin for pin in pins if names_in(pin) & named] or pins
     return ResolutionFailed(
         sentence(
             "the host's torch {torch} works only with {pins}, which no index that is"
             " asked has:\n{error}",
             torch=torch,
-            pins=" and ".join(pins),
+            pins=" and ".join(missing),
             error=error,
         ),
-        {"hint": _hint_for_builds(Version(torch).local), **error.details},
+        {**error.details, "hint": _hint_for_builds(Version(torch).local)},
     )
 
 
@@ -90,8 +96,7 @@ def assumed_build_warning(torch: str, *, from_index: bool) -> str:
 def _hint_for_builds(build: str | None) -> str:
     """What to do where no index that answers has the builds that fit the host's torch."""
     return sentence(
-        "add {torch_index}/{build} or a mirror of it to the extra index URLs,"
-        " install the package on the host, or launch with --inherit none",
-        torch_index=TORCH_INDEX,
-        build=build,
+        "install the package on the host from {place} or a mirror of it, or add that to the extra"
+        " index URLs (pip's extra-index-url counts); or launch with --inherit none",
+        place=f"{TORCH_INDEX}/{build}",
     )

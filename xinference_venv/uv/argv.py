@@ -167,14 +167,16 @@ def resolve(
     of_host_alone: bool = False,
     allow_source_builds: bool = True,
     wheels: Sequence[str] = (),
+    dependencies: bool = True,
     refresh: bool = False,
     secrets: frozenset[str] = frozenset(),
 ) -> UvCommand:
     """Resolve a requirements file into a PEP 751 lock file, and say what requires what.
 
     With `of_host_alone` no index is asked and no request leaves the machine. An existing
-    `output` gives preferences. Of what is named in `wheels` no source is taken. With `refresh` an
-    index is asked again even if its last answer still holds.
+    `output` gives preferences. Of what is named in `wheels` no source is taken. Without
+    `dependencies` only what the files name is resolved. With `refresh` an index is asked again even
+    if its last answer still holds.
     """
     arguments = [
         *("pip", "compile", files.requirements, "--format", "pylock.toml", "--output-file", output),
@@ -185,6 +187,8 @@ def resolve(
     arguments += ["--no-index"] if of_host_alone else _source_arguments(sources)
     if not allow_source_builds:
         arguments += ["--only-binary", ":all:"]
+    if not dependencies:
+        arguments += ["--no-deps"]
     if sources.no_build_isolation:
         arguments += ["--no-build-isolation"]
     if refresh:

@@ -40,7 +40,8 @@ class Pass:
     `kept` are the host distributions that serve, `floors` further constraints, `wheels` the names
     of which no source is taken. With `of_host_alone` no index is asked; without `roots` only the
     request counts, not what the process itself needs. `relaxed` are the placeholders that give way,
-    None for those that did until now.
+    None for those that did until now. With `pins` these are asked for instead of the request,
+    without what they require.
     """
 
     sources: PackageSources
@@ -50,6 +51,7 @@ class Pass:
     wheels: tuple[str, ...] = ()
     roots: bool = True
     relaxed: frozenset[str] | None = None
+    pins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +76,7 @@ class _Question:
     sources: PackageSources
     of_host_alone: bool
     wheels: tuple[str, ...]
+    dependencies: bool
 
 
 @dataclass(kw_only=True)
@@ -127,6 +130,7 @@ class Passes:
             sources=what.sources,
             of_host_alone=what.of_host_alone,
             wheels=what.wheels,
+            dependencies=not what.pins,
         )
         answer = self._answers.get(question)
         if answer is None:
@@ -160,6 +164,7 @@ class Passes:
             of_host_alone=question.of_host_alone,
             allow_source_builds=self.spec.allow_source_builds,
             wheels=question.wheels,
+            dependencies=question.dependencies,
             refresh=self.refresh and not question.of_host_alone,
             secrets=self._secrets(sources),
         )
@@ -202,12 +207,12 @@ class Passes:
         relaxed = self.relaxed if what.relaxed is None else what.relaxed
         links = () if what.of_host_alone else map(argv.find_links_url, what.sources.find_links)
         roots = [self._root_text(name) for name in spec.roots if self.is_asked(name)]
+        lines = [without_git_login(line.text) for line in self.lines({*what.kept, *relaxed})]
         stubs = [self._stub_line(name) for name in sorted(what.kept)]
         return {
             "requirements": (
                 *(f"--find-links {place}" for place in links),
-                *(without_git_login(line.text) for line in self.lines({*what.kept, *relaxed})),
-                *(roots if what.roots else ()),
+                *(what.pins or (*lines, *(roots if what.roots else ()))),
             ),
             "constraints": (
                 *(*spec.constraints, *wire_bounds(self.host), *self.builds),

@@ -289,11 +289,36 @@ class Resolver:
                 torch=torch,
             )
         )
+        missing = await self._missing_builds(pins, sources)
+        if missing is not None and self._is_asked_for(missing):
+            raise no_builds_as_torch(missing, torch, pins) from missing
         self._passes.builds = pins
         try:
+            if missing is not None and self.stubs is not None:
+                # What requires them may do without in another release. Where that gives nothing
+                # even without the host, no part of the host needs to be tried.
+                without_host = await self._without_host(sources)
+                if isinstance(without_host, UvFailed):
+                    raise missing
             return await self._go_on(found, sources) or await resolve(sources)
         except UvFailed as error:
-            raise no_builds_as_torch(error, torch, pins) from error
+            raise no_builds_as_torch(missing or error, torch, pins) from error
+
+    async def _missing_builds(
+        self, pins: tuple[str, ...], sources: PackageSources
+    ) -> UvFailed | None:
+        """Why builds can't be had; None where all can.
+
+        Asked for by themselves: together with the rest, the reason is found late, and may not be
+        what uv explains.
+        """
+        outcome = await self._passes.outcome(Pass(sources=sources, pins=pins))
+        return outcome if isinstance(outcome, UvFailed) else None
+
+    def _is_asked_for(self, missing: UvFailed) -> bool:
+        """Whether a build that is missing is one of what the request itself asks for."""
+        lines = self._passes.lines()
+        return not names_in(str(missing)).isdisjoint(line.name or "" for line in lines)
 
     def _visible_torch(self, found: Resolution) -> str:
         """The version of the host's torch where the process sees that, required or not; else 0."""
