@@ -71,6 +71,19 @@ def test_what_lies_elsewhere_is_refused(place: str) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("place", "variable"),
+    [
+        ("file:///etc", "XINFERENCE_VIRTUAL_ENV_FIND_LINKS_ALLOWED_ROOTS"),
+        ("https://other.example/simple", "XINFERENCE_VIRTUAL_ENV_ALLOWED_HOSTS"),
+    ],
+)
+def test_a_refusal_names_the_variable_that_allows(place: str, variable: str) -> None:
+    with pytest.raises(InvalidSource) as caught:
+        allowing("index.example").check([place])
+    assert (caught.value.hint or "").startswith(f"{variable} names ")
+
+
 def test_where_no_host_is_named_any_is_allowed_but_no_other_folder() -> None:
     anywhere = AllowedSources(roots=("/gone", "/srv/wheels"), hosts=None, real_path=_real)
     anywhere.check(["https://other.example/simple", "file:///srv/wheels"])

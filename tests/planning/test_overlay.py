@@ -16,6 +16,8 @@ from tests.fakes import distribution, host, interpreter, lock, locked
 from xinference_venv.planning.host import HostDistribution, HostFacts
 from xinference_venv.planning.lock import Role
 from xinference_venv.planning.overlay import (
+    changed_names,
+    differing_names,
     hidden_by,
     hidden_names,
     host_part,
@@ -124,6 +126,14 @@ def test_what_was_installed_again_is_another_unless_older_facts_do_not_tell() ->
     for then, now, sound in ((7, 7, True), (7, 8, False), (7, 0, False), (0, 8, True)):
         over, since = (host(NUMPY, replace(TORCH, inode=each), SIX) for each in (then, now))
         assert still_sound(LOCK, over, since) is sound
+
+
+def test_what_is_gone_or_another_differs_and_what_was_only_installed_again_does_not() -> None:
+    then = host(NUMPY, replace(TORCH, inode=7), SIX)
+    now = host(distribution("numpy", "2.0"), replace(TORCH, inode=8), distribution("new"))
+    assert differing_names(then, then) == frozenset()
+    assert differing_names(then, now) == {"numpy", "six"}
+    assert changed_names(then, now) == {"numpy", "six", "torch"}
 
 
 changes = st.sampled_from(
