@@ -14,6 +14,7 @@ from tests.fakes import distribution, host, wheel_package
 from xinference_venv.planning.displacement import (
     HostSearch,
     combine,
+    contradicted_pins,
     cost_of,
     displaced_by,
     kept_warning,
@@ -21,6 +22,7 @@ from xinference_venv.planning.displacement import (
     older_kept,
     older_than,
     older_warning,
+    relaxed_warning,
     too_old,
 )
 from xinference_venv.planning.pylock import REQUEST, Dependency, Resolution
@@ -461,3 +463,41 @@ def test_a_warning_of_what_is_not_installed_goes() -> None:
     found = combine(replace(FRESH, warnings=words), HOST, serving={"leaf"}, roots=[])
     assert found is not None
     assert found.warnings == ("`lib==2.0` is yanked",)
+
+
+# Placeholders for the host's version
+
+
+def test_a_pin_is_contradicted_by_what_a_solution_without_it_requires_and_not_by_the_request() -> (
+    None
+):
+    over = host(distribution("numpy", "1.26"), distribution("torch", "2.8"), distribution("six"))
+    fresh = resolution(
+        {},
+        requires={
+            REQUEST: [("torch", ">=3")],
+            "new": [("numpy", ">=2"), ("six", ">=1"), ("other", ">9")],
+            "more": [("torch", ">=2")],
+        },
+    )
+    assert contradicted_pins(fresh, ("numpy", "torch", "six"), over) == {"numpy"}
+    assert contradicted_pins(fresh, ("torch",), over) == set()
+
+
+def test_a_placeholder_that_gave_way_is_told_with_those_that_exclude_the_hosts_version() -> None:
+    over = host(distribution("numpy", "1.26"))
+    found = resolution(
+        {"numpy": "2.1"},
+        requires={
+            "scipy": [("numpy", ">=2"), ("numpy", ">=2")],
+            "pandas": [("numpy", ">1.30"), ("six", ">=9")],
+            "torch": [("numpy", ">=1")],
+            "numpy": [("numpy", ">=2")],
+        },
+    )
+    gives_way = "#system_numpy#: the host's numpy 1.26 gives way to 2.1, since "
+    assert relaxed_warning("numpy", found, over) == (
+        f"{gives_way}pandas requires numpy>1.30, scipy requires numpy>=2"
+    )
+    alone = resolution({"numpy": "2.1"})
+    assert relaxed_warning("numpy", alone, over) == f"{gives_way}nothing requested fits it"

@@ -145,7 +145,9 @@ def test_of_a_failure_those_give_way_that_the_traceback_names_or_all_that_may_be
     assert failure.output == output
     if output:
         assert failure.reason == output.splitlines()[-1]
-    assert str(failure).startswith("scipy 1.0 does not work next to the host's numpy 1.26, torch")
+    words = str(failure)
+    assert words.startswith("scipy 1.0 does not work next to the host's numpy 1.26, torch")
+    assert words.endswith(f": {failure.reason}")
 
 
 def faults(

@@ -157,6 +157,11 @@ def test_a_lock_that_could_not_be_installed_is_refused(part: str, value: object)
         EnvLock.from_dict({**FULL.to_dict(), part: value})
 
 
+def test_a_refusal_of_a_lock_says_which_package_lacks_what() -> None:
+    with pytest.raises(InvalidRecord, match=r"environment lock: .*'packages\[0\]'"):
+        replace(FULL, packages=({"name": "numpy", "version": "1.0"},)).check_record()
+
+
 def with_package(place: int, **changes: Any) -> EnvLock:
     tables = [dict(each) for each in FULL.packages]
     tables[place] = {**tables[place], **changes}

@@ -177,6 +177,11 @@ def test_siblings_do_not_count_as_depth_and_what_follows_them_does() -> None:
     [
         ("has_cuda has_npu", ": has_npu is not expected"),
         ("has_cuda and", ": it ends too early"),
+        ("has_cuda &  has_npu", ": '&' is not expected"),
+        ("engine == sys_platform", ": engine and sys_platform can't be compared"),
+        ('engine ~= "vllm"', ": engine knows no ~="),
+        ('cuda_version >= "new"', ': cuda_version can\'t be compared with "new"'),
+        ('sys_platform ~= "linux"', ': sys_platform ~= "linux" has no meaning'),
     ],
 )
 def test_what_is_wrong_with_a_marker_is_named(marker: str, wrong: str) -> None:

@@ -43,6 +43,7 @@ BLOCK = 512
 END = bytes(2 * BLOCK)
 _MAX_PAX_BYTES = 64 << 10
 _SHA256 = re.compile("[0-9a-f]{64}")
+_OCTAL = re.compile(b"[0-7]+")
 _CHECKSUM = slice(148, 156)
 
 
@@ -240,7 +241,7 @@ class TarReader:
         if _number(block[_CHECKSUM]) != sum(blank):
             raise InvalidInput("it is no bundle, or it is damaged: there is no header of a file")
         kind, size = block[156:157], _number(block[124:136])
-        if kind == b"x" and 0 < size <= _MAX_PAX_BYTES and self._path is None:
+        if kind == b"x" and size <= _MAX_PAX_BYTES and self._path is None:
             self._pax = size
             return
         if kind not in (b"0", b"\0"):
@@ -255,14 +256,15 @@ class TarReader:
 
 
 def _number(octal: bytes) -> int:
-    try:
-        return int(octal.strip(b"\0 ") or b"0", 8)
-    except ValueError:
-        raise InvalidInput("it is no bundle, or it is damaged: a number is none") from None
+    # `int` takes signs too, and of a size below zero no end would come.
+    digits = octal.strip(b"\0 ")
+    if not _OCTAL.fullmatch(digits):
+        raise InvalidInput("it is no bundle, or it is damaged: a number is none")
+    return int(digits, 8)
 
 
 def _text(raw: bytes) -> str:
-    return raw.partition(b"\0")[0].decode("utf-8", "backslashreplace")
+    return raw.partition(b"\0")[0].decode(errors="backslashreplace")
 
 
 def _path_of_pax(records: bytes) -> str:
