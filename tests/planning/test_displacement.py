@@ -484,7 +484,7 @@ def test_a_pin_is_contradicted_by_what_a_solution_without_it_requires_and_not_by
     assert contradicted_pins(fresh, ("torch",), over) == set()
 
 
-def test_a_placeholder_that_gave_way_is_told_with_those_that_exclude_the_hosts_version() -> None:
+def test_the_warning_of_a_placeholder_that_gave_way_names_those_that_exclude_it() -> None:
     over = host(distribution("numpy", "1.26"))
     found = resolution(
         {"numpy": "2.1"},

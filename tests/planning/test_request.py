@@ -68,7 +68,7 @@ def test_a_name_that_xinference_allows_is_returned_as_it_is(name: str) -> None:
         ("wide\u3000space", r"it contains '\u3000'"),
         ("paragraph\u2029", r"it contains '\u2029'"),
         ("surrogate\udc80", r"it contains '\udc80'"),
-        ("a" * 256, "256 bytes"),
+        ("a" * 256, "256 bytes, more than 255"),
         ("名" * 86, "258 bytes"),
         (None, "not a string"),
         (7, "not a string"),
@@ -322,6 +322,12 @@ def test_a_wrong_value_in_a_request_is_named(
     with pytest.raises(error, match=wrong) as caught:
         LaunchRequest.from_dict({"model_name": "m", key: value})
     assert caught.value.hint
+
+
+def test_a_request_of_another_version_is_answered_with_the_version_that_is_read() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        LaunchRequest.from_dict({"model_name": "m", "version": 2})
+    assert caught.value.hint == "This version of xinference_venv reads version 1."
 
 
 @pytest.mark.parametrize("data", [None, [], "m", 1])

@@ -45,6 +45,7 @@ def plan(
     model_format: str | None = None,
     host: Mapping[str, str] = HOST,
     engines: Mapping[str, EngineEntry] = ENGINES,
+    public_pins: bool = False,
 ) -> Requirements:
     return plan_requirements(
         engine=engine,
@@ -54,6 +55,7 @@ def plan(
         catalog_engines=engines,
         facts=MarkerFacts(environment={"sys_platform": "linux", "python_version": "3.11"}),
         host_versions=host,
+        public_pins=public_pins,
     )
 
 
@@ -111,11 +113,18 @@ def test_a_line_is_read_for_its_author_without_host_catalogue_and_credentials(
     assert read_line(written) == (name, shown)
 
 
-@pytest.mark.parametrize("written", ["foo==", "foo ; nonsense", "#sytem_numpy#"])
-def test_a_line_that_is_wrong_is_named_to_its_author(written: str) -> None:
+@pytest.mark.parametrize(
+    ("written", "wrong"),
+    [
+        ("foo==", "it is not PEP 508: "),
+        ("foo ; nonsense", "Invalid marker"),
+        ("#sytem_numpy#", "unknown placeholder"),
+    ],
+)
+def test_a_line_that_is_wrong_is_named_to_its_author(written: str, wrong: str) -> None:
     with pytest.raises(InvalidRequirement) as caught:
         read_line(written)
-    assert caught.value.message.startswith(f"Invalid requirement {written!r}: ")
+    assert caught.value.message.startswith(f"Invalid requirement {written!r}: {wrong}")
     assert caught.value.hint
 
 
@@ -141,6 +150,11 @@ def test_a_system_placeholder_pins_exactly_what_the_host_has() -> None:
     assert texts(planned) == ["torch==2.8.0a0+34c6371d24.nv25.8", "huggingface-hub==0.33.2"]
     assert planned.warnings == ()
     assert texts(plan("#system_torch# ; sys_platform == 'win32'")) == []
+
+
+def test_where_an_index_may_lack_the_hosts_build_its_pin_leaves_the_local_part_out() -> None:
+    planned = plan("#system_torch#", "#system_numpy#", public_pins=True)
+    assert texts(planned) == ["torch==2.8.0a0", "numpy==1.26.4"]
 
 
 @pytest.mark.parametrize("host", [{}, {"numpy": "1.0ubuntu?"}])
@@ -273,6 +287,7 @@ def test_a_url_without_a_name_is_kept_once_with_the_origin_that_counts_most() ->
         ("numpy>=1.0.*", "PEP 508"),
         ("numpy ;", "Invalid marker"),
         ("numpy ; extra == 'x'", "Invalid marker"),
+        ("numpy ; has_cuda ; has_npu", "Invalid marker"),
         ("broken== ; has_npu", "PEP 508"),
         ("#sytem_numpy#", "unknown placeholder"),
         ("#system_numpy", "unknown placeholder"),
@@ -291,6 +306,23 @@ def test_what_is_not_allowed_is_named_with_its_place_and_a_way_out(
     assert wrong in caught.value.message
     assert f"{origin} packages[1]" in caught.value.message
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("written", "wrong", "allowed"),
+    [
+        ("x" * (MAX_LINE_LENGTH + 1), f"it has {MAX_LINE_LENGTH + 1} characters", MAX_LINE_LENGTH),
+        ("ftp://h/numpy-1.0.tar.gz", "scheme ftp", "bzr+http, bzr+https"),
+        ("file:///srv/numpy", "no archive", ".whl"),
+    ],
+)
+def test_a_line_out_of_bounds_is_answered_with_the_bound(
+    written: str, wrong: str, allowed: object
+) -> None:
+    with pytest.raises(InvalidRequirement) as caught:
+        plan(written)
+    assert wrong in caught.value.message
+    assert str(allowed) in (caught.value.hint or "")
 
 
 def test_an_unknown_engine_is_answered_with_the_known_ones() -> None:

@@ -227,7 +227,7 @@ def model_entries(data: object, origin: str) -> tuple[ModelEntry, ...]:
     Raises `InvalidModelSpec` like `parse_model_spec`.
     """
     if isinstance(data, Mapping):
-        found = _model_entries(data, origin, "")
+        found = _model_entries(data, origin)
     elif isinstance(data, list):
         found = [
             entry
@@ -250,7 +250,7 @@ def model_entries(data: object, origin: str) -> tuple[ModelEntry, ...]:
     return tuple(by_name.values())
 
 
-def _model_entries(data: object, origin: str, place: str) -> list[ModelEntry]:
+def _model_entries(data: object, origin: str, place: str = "") -> list[ModelEntry]:
     """The models of one object: one, or where its ``model_specs`` have names, one for each."""
     if not isinstance(data, Mapping):
         raise _invalid(
