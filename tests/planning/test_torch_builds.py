@@ -43,22 +43,26 @@ def test_what_comes_from_a_place_without_a_version_is_not_pinned() -> None:
 
 def test_builds_that_no_index_has_are_named_with_the_hosts_torch_and_uvs_reason() -> None:
     pins = ("torchaudio==2.8.0+cpu", "torchvision==0.23.0+cpu")
-    error = no_builds_as_torch(UvFailed("no solution", {"output": "words"}), "2.8.0+cpu", pins)
+    error = no_builds_as_torch(FAILED, "2.8.0+cpu", pins)
     assert type(error) is ResolutionFailed
     assert error.message == (
         "the host's torch 2.8.0+cpu works only with torchaudio==2.8.0+cpu and"
-        " torchvision==0.23.0+cpu, which no index that is asked has:\nno solution"
+        " torchvision==0.23.0+cpu, which no index that is asked has:\nuv pip compile failed"
     )
-    assert error.details["output"] == "words"
+    assert error.details["output"] == "no solution"
     assert error.hint == (
-        "add https://download.pytorch.org/whl/cpu or a mirror of it to the extra index URLs,"
-        " install the package on the host, or launch with --inherit none"
+        "install the package on the host from https://download.pytorch.org/whl/cpu or a mirror of"
+        " it, or add that to the extra index URLs (pip's extra-index-url counts); or launch with"
+        " --inherit none"
     )
 
 
-def test_a_hint_that_uv_gave_is_kept_where_no_index_has_the_builds() -> None:
-    error = no_builds_as_torch(FAILED, "2.8.0+cpu", ("torchaudio==2.8.0+cpu",))
-    assert error.hint == "uv's own"
+def test_only_the_builds_that_uv_names_as_missing_are_named() -> None:
+    pins = ("torchaudio==2.8.0+cpu", "torchvision==0.23.0+cpu")
+    error = no_builds_as_torch(
+        UvFailed("there is no version of torchvision==0.23.0+cpu"), "2.8.0+cpu", pins
+    )
+    assert "works only with torchvision==0.23.0+cpu, which" in error.message
 
 
 @pytest.mark.parametrize(
@@ -77,8 +81,9 @@ def test_a_hint_that_uv_gave_is_kept_where_no_index_has_the_builds() -> None:
             "builds that fit the host's torch 2.8.0+cu128 are at"
             " https://download.pytorch.org/whl/cu128, which can't be reached:\n"
             "uv pip compile failed",
-            "add https://download.pytorch.org/whl/cu128 or a mirror of it to the extra index URLs,"
-            " install the package on the host, or launch with --inherit none",
+            "install the package on the host from https://download.pytorch.org/whl/cu128 or a"
+            " mirror of it, or add that to the extra index URLs (pip's extra-index-url counts); or"
+            " launch with --inherit none",
         ),
     ],
 )

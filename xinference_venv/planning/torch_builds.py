@@ -36,7 +36,8 @@ def no_builds_as_torch(error: UvFailed, torch: str, pins: tuple[str, ...]) -> Re
     `error` may name some of the `pins` as those that are missing.
     """
     named = names_in(str(error))
-    missing = [pin for pin in pins if names_in(pin) & named] or pins
+    # By its name alone: versions and builds are words that others share.
+    missing = [pin for pin in pins if pin.partition("==")[0] in named] or pins
     return ResolutionFailed(
         sentence(
             "the host's torch {torch} works only with {pins}, which no index that is"
