@@ -32,7 +32,8 @@ VirtualEnvError                 error
 Every error is built from exactly ``(message, details)``, so it survives pickling between
 processes (also as the dynamic subclass that xoscar raises) and a round trip through JSON.
 ``details`` holds plain JSON values: ``hint``, ``phase``, ``host`` and, where uv spoke,
-``command`` (redacted), ``exit_status`` and ``output`` (the tail of what it printed); ``code`` only
+``command`` (redacted), ``exit_status`` and ``output`` (the tail of what it printed);
+``missing_builds``, pins of builds that fit the host's torch and no index has; ``code`` only
 where it is one that this release does not know. ``texts`` are message and hint as sentences, for
 front ends that speak other languages (`sentences`).
 """

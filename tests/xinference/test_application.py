@@ -76,6 +76,20 @@ def test_an_index_that_is_not_reached_is_not_asked_again_without_what_xinference
     assert "resolving without what Xinference requires" not in caplog.text
 
 
+def test_a_build_that_is_missing_is_looked_for_once_and_the_hint_is_for_users_of_xinference(
+    application: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    application.host.add("torch", "2.13.0+cpu")
+    build_wheel(application.wheels, "torchvision", "0.28.0", requires=["torch==2.13.0"])
+    with pytest.raises(RuntimeError, match=r"no version of torchvision==0\.28\.0") as failed:
+        application.launch("torchvision")
+    assert "resolving without what Xinference requires" not in caplog.text
+    hint = str(failed.value).rpartition("Hint: ")[2]
+    assert hint.startswith("install the package on the host from https://download.pytorch.org")
+    assert "--inherit" not in hint
+
+
 @pytest.mark.parametrize("line", ["click==8.4", "click>=8.3"])
 def test_a_model_that_names_another_version_itself_gets_it_with_a_warning(
     application: Place, line: str, caplog: pytest.LogCaptureFixture

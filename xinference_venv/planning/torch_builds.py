@@ -33,7 +33,8 @@ def pins_as_torch(found: Resolution, torch: str) -> tuple[str, ...]:
 def no_builds_as_torch(error: UvFailed, torch: str, pins: tuple[str, ...]) -> ResolutionFailed:
     """What to say where no index has the builds that the host's torch works with.
 
-    `error` may name some of the `pins` as those that are missing.
+    `error` may name some of the `pins` as those that are missing; they are the detail
+    ``missing_builds``.
     """
     named = names_in(str(error))
     # By its name alone: versions and builds are words that others share.
@@ -46,7 +47,11 @@ def no_builds_as_torch(error: UvFailed, torch: str, pins: tuple[str, ...]) -> Re
             pins=" and ".join(missing),
             error=error,
         ),
-        {**error.details, "hint": _hint_for_builds(Version(torch).local)},
+        {
+            **error.details,
+            "hint": _hint_for_builds(Version(torch).local),
+            "missing_builds": [*missing],
+        },
     )
 
 

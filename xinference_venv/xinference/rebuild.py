@@ -303,6 +303,8 @@ class Change:
             try:
                 resolution, lost = await self._resolved(bounded, seen, folder)
             except ResolutionFailed as error:
+                if "missing_builds" in error.details:
+                    raise  # Of these an index has none, whatever is bounded.
                 in_the_way = bounds.keys() & names_in(str(error))
                 if not in_the_way and has_no_solution(str(error)):
                     # uv may explain it by what is bounded in turn: huggingface-hub, not its click.
