@@ -1,6 +1,6 @@
 """Does a view behave like one real site-packages? The same packages in both, looked at alike.
 
-    python -m benchmarks.parity [--folder DIR] [--half] [PACKAGE]...
+    python -m benchmarks.parity [--folder DIR] [--index-url URL] [--half] [PACKAGE]...
 
 One environment is made by a launch, one by bare uv from the versions that the launch locked. The
 same program then looks at both in processes of their own: names at the top, files that a walk
@@ -23,7 +23,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ambient import base_python, model_block, scrub_environment, uv_cache, uv_program
+from benchmarks.ambient import (
+    base_python,
+    model_block,
+    scrub_environment,
+    source_flags,
+    uv_cache,
+    uv_program,
+)
 from xinference_venv.client import local_client
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE
@@ -140,21 +147,30 @@ def main(arguments: Sequence[str]) -> int:
     """Make both, look at both, print what differs."""
     parser = argparse.ArgumentParser(prog="benchmarks.parity", description=__doc__)
     parser.add_argument("--folder", help="where to make them; by default a temporary folder")
+    parser.add_argument("--index-url", help="the only index, instead of pip's configuration")
     parser.add_argument("--half", action="store_true", help="every second one is on the host")
     parser.add_argument("packages", nargs="*", metavar="PACKAGE")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         differences = asyncio.run(
-            compare(Path(folder), options.packages or PACKAGES, half=options.half)
+            compare(
+                Path(folder),
+                options.packages or PACKAGES,
+                half=options.half,
+                index_url=options.index_url,
+            )
         )
     for line in differences:
         print(line)
     return 1 if differences else 0
 
 
-async def compare(folder: Path, packages: Sequence[str], *, half: bool) -> list[str]:
+async def compare(
+    folder: Path, packages: Sequence[str], *, half: bool, index_url: str | None
+) -> list[str]:
     """Make the two environments in a folder; a line for each difference."""
     python = str(base_python())
+    sources = tuple(source_flags(model_block((), index_url)))
     scrub_environment(uv_cache())
     real, host = folder / "real", folder / "host"
     for venv in (real, host):
@@ -167,14 +183,14 @@ async def compare(folder: Path, packages: Sequence[str], *, half: bool) -> list[
     }
     (folder / "asked.txt").write_text("\n".join(packages))
     resolved = folder / "locked.txt"
-    compiling = ("pip", "compile", "--no-header", "--no-annotate", "--python", python)
+    compiling = ("pip", "compile", *sources, "--no-header", "--no-annotate", "--python", python)
     _run(uv_program(), *compiling, str(folder / "asked.txt"), "--output-file", str(resolved))
     pins = [line for line in resolved.read_text().split("\n") if line.strip()]
-    installing = ("pip", "install", "--no-deps", "--python")
+    installing = ("pip", "install", *sources, "--no-deps", "--python")
     _run(uv_program(), *installing, str(real / "bin" / "python"), *pins)
     if half:
         _run(uv_program(), *installing, str(host / "bin" / "python"), *pins[::2])
-    block = model_block(pins, None).to_dict()
+    block = model_block(pins, index_url).to_dict()
     request = LaunchRequest.from_dict({"model_name": "parity", "virtualenv": block})
     async with local_client(environ) as client:
         made = await client.prepare(request)

@@ -96,7 +96,7 @@ def names(shares: list[Share]) -> list[str]:
 
 
 def test_little_is_not_shared_out() -> None:
-    assert names(share_out([tree("a", 7000), tree("b", 7000)], 8)) == ["a, b"]
+    assert names(share_out([tree("a", 3000), tree("b", 3000)], 8)) == ["a, b"]
     assert share_out([], 8) == []
 
 

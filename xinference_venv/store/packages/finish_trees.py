@@ -26,7 +26,7 @@ from xinference_venv.store.packages.package_tree import Installed, MovedTree
 from xinference_venv.store.packages.tree_files import SITE, StagedTree
 
 # Of a share: to start its process takes a quarter of that.
-_LEAST_EFFORT = 8000.0
+_LEAST_EFFORT = 24_000.0
 # More would wait for the one with the largest package.
 _MOST_SHARES = 16
 _ERROR_STATUS = 3

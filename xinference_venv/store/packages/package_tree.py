@@ -64,8 +64,11 @@ from xinference_venv.store.packages.tree_files import (
 
 _MOST_PATH_LENGTH = 1000
 _LARGE_BYTES = 1024 * 1024
-# To read, hash and search so many takes as long as the rest of what is done for a file.
-_BYTES_AS_A_FILE = 32 * 1024
+# What takes about as long as all that is done for an empty file, 15 µs, and what a source and a
+# package take more than that: fitted over 241 packages with 39,000 files.
+_BYTES_AS_A_FILE = 8 * 1024
+_SOURCE_EFFORT = 2.5
+_PACKAGE_EFFORT = 60.0
 _SHA256_DIGEST = re.compile("sha256=[A-Za-z0-9_-]{43}")
 # What Python runs at every start, whoever put it there.
 _CUSTOMIZATION = re.compile(r"(site|user)customize(?![^./])")
@@ -218,9 +221,14 @@ class Installed:
 
     @property
     def effort(self) -> float:
-        """What it takes to finish its tree, in parts of what a small file takes."""
+        """What it takes to finish its tree, in parts of what an empty file takes."""
         sizes = [row.size or 0 for row in (*self.site.values(), *self.data.values())]
-        return len(sizes) + sum(size for size in sizes if size <= _LARGE_BYTES) / _BYTES_AS_A_FILE
+        return (
+            _PACKAGE_EFFORT
+            + len(sizes)
+            + _SOURCE_EFFORT * sum(path.endswith(".py") for path in self.site)
+            + sum(size for size in sizes if size <= _LARGE_BYTES) / _BYTES_AS_A_FILE
+        )
 
     def move_data(self, env: Path, target: Path) -> None:
         """Move what goes into the prefix: file by file, since the environment has its folders."""
