@@ -43,6 +43,7 @@ def _plan(
         catalog_engines=catalog.engines,
         facts=facts,
         host_versions={},
+        public_pins=False,
     )
 
 

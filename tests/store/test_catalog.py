@@ -26,6 +26,7 @@ def plan(model: str, engine: str | None = None, model_format: str | None = None)
             cuda_version="13.0",
         ),
         host_versions={"numpy": "1.26.4"},
+        public_pins=False,
     )
 
 
@@ -57,6 +58,7 @@ def test_every_set_of_an_engine_and_format_can_be_planned(engine: str) -> None:
             catalog_engines=CATALOG.engines,
             facts=MarkerFacts(environment={"sys_platform": "linux"}),
             host_versions={},
+            public_pins=False,
         )
         assert planned.lines
 

@@ -136,7 +136,7 @@ def plan_requirements(
     catalog_engines: Mapping[str, EngineEntry],
     facts: MarkerFacts,
     host_versions: Mapping[str, str],
-    public_pins: bool = False,
+    public_pins: bool,
 ) -> Requirements:
     """Expand, decide and merge all lines of a launch.
 
