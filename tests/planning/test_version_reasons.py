@@ -9,6 +9,7 @@ from tests.fakes import distribution, host, wheel_package
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.pylock import REQUEST, Dependency, Resolution
 from xinference_venv.planning.version_reasons import version_reasons
+from xinference_venv.sentences import Sentence
 
 NO_HOST = host()
 
@@ -104,3 +105,17 @@ def test_what_is_older_than_without_the_host_says_by_how_much_and_for_what() -> 
     )
     undated = resolution({"app": "1.1"}, {})
     assert reasons(found, over=over, fresh=undated)["app"] == "there is 1.1"
+
+
+def test_every_reason_can_be_translated_with_all_that_is_in_it() -> None:
+    """What a sentence holds is a name, a version or a sentence again."""
+    over = host(
+        distribution("lib", "1.0"), distribution("on-lib", "1.0", "lib<2"), distribution("c", "1")
+    )
+    requires = {REQUEST: [("app", "==1.0")], "app": [("lib", ">=2"), ("on-lib", "*")]}
+    found = resolution({"app": "1.0", "lib": "2.0", "on-lib": "3.0"}, requires, {"c": "1"})
+    fresh = resolution({"app": "1.0", "c": "2"}, {})
+    for text in reasons(found, over=over, fresh=fresh).values():
+        assert isinstance(text, Sentence)
+        whys = [value for name, value in text.values.items() if name == "why"]
+        assert all(isinstance(each, Sentence) for each in whys)

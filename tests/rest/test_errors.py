@@ -84,7 +84,7 @@ async def test_a_body_that_is_no_json_is_refused(content: bytes) -> None:
     async with browser(app_of(FakeSupervisor())) as ask:
         answer = await ask.post("/v1/virtualenvs/gc", content=content, headers=headers)
     assert answer.status_code in (400, 422)
-    assert set(answer.json()) == {"code", "message", "details", "detail"}
+    assert set(answer.json()) - {"texts"} == {"code", "message", "details", "detail"}
 
 
 async def test_a_name_that_has_no_encoding_is_answered_all_the_same() -> None:

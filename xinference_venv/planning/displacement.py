@@ -23,7 +23,7 @@ from packaging.version import Version
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.overlay import hidden_by
 from xinference_venv.planning.pylock import REQUEST, Dependency, Resolution
-from xinference_venv.sentences import sentence
+from xinference_venv.sentences import joined, sentence
 
 INSTALLER_TOOLS = frozenset({"pip", "setuptools", "wheel"})
 """Tools of the host's own environment: nothing is kept older for their sake."""
@@ -116,9 +116,14 @@ def too_old(
 
 def older_warning(older: Older, keeping: Iterable[str], host: HostFacts) -> str:
     """What a lock says of something that is asked for and older than without the host."""
-    by = "" if older.by is None else f", {older.by.days} days later"
+    by = "" if older.by is None else sentence(", {count} days later", count=older.by.days)
     kept = ", ".join(f"{name} {host.versions[name]}" for name in keeping)
-    because = f"the host's {kept} {'are' if ', ' in kept else 'is'} kept" if kept else "it fits"
+    if not kept:
+        because = sentence("it fits")
+    elif ", " in kept:
+        because = sentence("the host's {kept} are kept", kept=kept)
+    else:
+        because = sentence("the host's {kept} is kept", kept=kept)
     return sentence(
         "{name} {version} is taken although there is {newest}{by}, since"
         " {because}; ask for {name}>={newest} to have it, or launch with"
@@ -147,12 +152,16 @@ def relaxed_warning(name: str, found: Resolution, host: HostFacts) -> str:
     """What a lock says of a placeholder for the host's version that gave way."""
     version = host.versions[name]
     requirers = [
-        f"{requirer} requires {name}{dependency.ranges}"
+        sentence(
+            "{requirer} requires {requirement}",
+            requirer=requirer,
+            requirement=f"{name}{dependency.ranges}",
+        )
         for requirer, dependencies in sorted(found.requires.items())
         for dependency in dependencies
         if dependency.name == name != requirer and not dependency.allows(version)
     ]
-    why = ", ".join(dict.fromkeys(requirers)) or "nothing requested fits it"
+    why = joined(dict.fromkeys(requirers), ", ") or sentence("nothing requested fits it")
     return sentence(
         "#system_{name}#: the host's {name} {version} gives way to {installed}, since {why}",
         name=name,

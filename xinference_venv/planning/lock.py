@@ -20,6 +20,8 @@ from xinference_venv.settings import InheritMode
 if TYPE_CHECKING:
     from xinference_venv.planning.pylock import Resolution
 
+_REQUIRED = sentence("required by another package")
+
 
 class Role(StrEnum):
     """What became of a distribution.
@@ -143,7 +145,7 @@ def locked_distributions(
             name=package["name"],
             role=Role.INSTALLED,
             version=package.get("version"),
-            why=why.get(package["name"], "required by another package"),
+            why=why.get(package["name"], _REQUIRED),
             size=size_of(package),
             why_version=resolution.reasons.get(package["name"], ""),
         )
@@ -154,7 +156,7 @@ def locked_distributions(
             name=name,
             role=Role.INHERITED,
             version=version,
-            why=why.get(name, "required by another package"),
+            why=why.get(name, _REQUIRED),
             why_version=resolution.reasons.get(name, ""),
         )
         for name, version in resolution.inherited.items()

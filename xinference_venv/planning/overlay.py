@@ -15,9 +15,10 @@ from packaging.version import Version
 
 from xinference_venv.planning.host import HostDistribution, HostFacts
 from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role
+from xinference_venv.sentences import sentence
 from xinference_venv.settings import InheritMode
 
-_REPLACED = "another one is installed in the environment"
+_REPLACED = sentence("another one is installed in the environment")
 
 
 def hidden_by(
@@ -58,23 +59,38 @@ def _breaks(
         if need.name in installed:
             found = installed[need.name]
             if not need.allows(found):
-                yield f"it requires {need.requirement}, the environment has {need.name} {found}"
+                yield sentence(
+                    "it requires {requirement}, the environment has {name} {version}",
+                    requirement=need.requirement,
+                    name=need.name,
+                    version=found,
+                )
         elif need.name in hidden:
-            yield f"it requires {need.requirement}, which is hidden"
+            yield sentence(
+                "it requires {requirement}, which is hidden", requirement=need.requirement
+            )
     for name in each.bound_to:
         # At any difference of version, and at none: the libraries would be loaded twice.
         if name in installed:
-            yield f"its compiled files load those of the host's {name} {host.versions.get(name)}"
+            yield sentence(
+                "its compiled files load those of the host's {name} {version}",
+                name=name,
+                version=host.versions.get(name),
+            )
         elif name in hidden:
-            yield f"its compiled files load those of {name}, which is hidden"
+            yield sentence("its compiled files load those of {name}, which is hidden", name=name)
     for name in each.shares:
         if name in installed:
-            yield f"it shares a package with {name}, which is installed in the environment"
+            yield sentence(
+                "it shares a package with {name}, which is installed in the environment", name=name
+            )
     if each.compiled:
         for name in _compiled_partners(each, installed, host):
-            yield (
-                f"it was compiled together with {name} {host.versions[name]},"
-                f" the environment has {installed[name]}"
+            yield sentence(
+                "it was compiled together with {name} {version}, the environment has {installed}",
+                name=name,
+                version=host.versions[name],
+                installed=installed[name],
             )
 
 

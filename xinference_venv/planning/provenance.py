@@ -17,6 +17,7 @@ from xinference_venv._util.records import Record, inline
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.lock import LockedDistribution, Role
 from xinference_venv.planning.pylock import REQUEST
+from xinference_venv.sentences import joined, sentence
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,11 +97,12 @@ def explain_distributions(
         return texts[requirer].get(name, name if version is None else f"{name}=={version}")
 
     why = {
-        name: " -> ".join(
+        name: joined(
             [
-                reasons.get(chain[0], f"the request: {chain[0]}, by its URL"),
+                reasons.get(chain[0]) or sentence("the request: {name}, by its URL", name=chain[0]),
                 *(step(*pair) for pair in pairwise(chain)),
-            ]
+            ],
+            " -> ",
         )
         for name, chain in chains(edges).items()
     }
@@ -183,4 +185,6 @@ def _why_not(
     """Why a distribution of the host is not shown: what is installed instead, and its chain."""
     if each.role is not Role.SHADOWED or each.name not in why:
         return each.why
-    return f"{present[each.name].version or 'another one'} is installed: {why[each.name]}"
+    if (version := present[each.name].version) is None:
+        return sentence("another one is installed: {why}", why=why[each.name])
+    return sentence("{version} is installed: {why}", version=version, why=why[each.name])

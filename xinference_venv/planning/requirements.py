@@ -95,6 +95,18 @@ class Origin(StrEnum):
     MODEL = "model"
     LAUNCH = "launch"
 
+    def reason(self, requirement: str) -> str:
+        """Why a requirement of this origin is in a request."""
+        match self:
+            case Origin.PROCESS:
+                return sentence("process: {requirement}", requirement=requirement)
+            case Origin.ENGINE:
+                return sentence("engine: {requirement}", requirement=requirement)
+            case Origin.MODEL:
+                return sentence("model: {requirement}", requirement=requirement)
+            case Origin.LAUNCH:
+                return sentence("launch: {requirement}", requirement=requirement)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequirementLine(Record, name="requirement line"):

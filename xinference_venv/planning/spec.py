@@ -138,10 +138,10 @@ class EnvSpec:
 
     def reasons(self) -> dict[str, str]:
         """Why each named package is in the request, by normalized name."""
-        reasons = dict.fromkeys(self.roots, "it must be importable")
+        reasons = dict.fromkeys(self.roots, sentence("it must be importable"))
         for line in self.requirements:
             if line.name is not None:
-                reasons[line.name] = f"{line.origin.value}: {redact_url(line.text)}"
+                reasons[line.name] = line.origin.reason(redact_url(line.text))
         return reasons
 
 

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping
 
 from packaging.version import Version
 
-from xinference_venv.planning.displacement import older_than
+from xinference_venv.planning.displacement import Older, older_than
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.overlay import hidden_by
 from xinference_venv.planning.pylock import ANY_LATER, REQUEST, Dependency, Resolution
+from xinference_venv.sentences import joined, sentence
 
 
 def version_reasons(
@@ -34,24 +35,33 @@ def version_reasons(
     reasons = {}
     for name, kept in found.inherited.items():
         newest = newest_of.get(name)
-        reasons[name] = "kept from the host"
         if newest is not None and Version(newest) > Version(kept):
-            reasons[name] += f"; without the host there would be {newest}"
+            reasons[name] = sentence(
+                "kept from the host; without the host there would be {newest}", newest=newest
+            )
+        else:
+            reasons[name] = sentence("kept from the host")
     for name, version in found.installed.items():
         held = _who_excludes(ANY_LATER, name, found)
         if name in host.by_name:
             reasons[name] = _why_not_the_hosts(name, version, found, host, unusable)
         elif name in older:
-            each = older[name]
-            by = "" if each.by is None else f", {each.by.days} days newer"
-            keeping = _kept_instead(required.get(name, ()), found)
-            because = f", which does not fit the host's {keeping}" if keeping else ""
-            reasons[name] = f"there is {each.newest}{by}{because}"
+            reasons[name] = _why_older(older[name], required.get(name, ()), found)
         elif held:
-            reasons[name] = f"the newest that fits, since {held}"
+            reasons[name] = sentence("the newest that fits, since {why}", why=held)
         else:
-            reasons[name] = "the newest that fits"
+            reasons[name] = sentence("the newest that fits")
     return reasons
+
+
+def _why_older(older: Older, dependencies: Iterable[Dependency], found: Resolution) -> str:
+    """Why something is installed in an older version than there would be without the host."""
+    parts = [sentence("there is {newest}", newest=older.newest)]
+    if older.by is not None:
+        parts.append(sentence("{count} days newer", count=older.by.days))
+    if keeping := _kept_instead(dependencies, found):
+        parts.append(sentence("which does not fit the host's {keeping}", keeping=keeping))
+    return joined(parts, ", ")
 
 
 def _why_not_the_hosts(
@@ -68,19 +78,32 @@ def _why_not_the_hosts(
     broken = hidden_by(others, host).get(name)
     why = _who_excludes(has, name, found) or unusable.get(name) or broken
     if version == has:
-        return f"the host has the same, which can't serve, since {why or 'it is another build'}"
-    return f"the host's {has} gives way, since {why or 'what is asked for would be older with it'}"
+        return sentence(
+            "the host has the same, which can't serve, since {why}",
+            why=why or sentence("it is another build"),
+        )
+    return sentence(
+        "the host's {version} gives way, since {why}",
+        version=has,
+        why=why or sentence("what is asked for would be older with it"),
+    )
 
 
 def _who_excludes(version: str, name: str, found: Resolution) -> str:
     """The requirements that do not allow a version of something."""
     texts = [
-        f"{'the request' if requirer == REQUEST else requirer} requires {name}{dependency.ranges}"
+        sentence("the request requires {requirement}", requirement=f"{name}{dependency.ranges}")
+        if requirer == REQUEST
+        else sentence(
+            "{requirer} requires {requirement}",
+            requirer=requirer,
+            requirement=f"{name}{dependency.ranges}",
+        )
         for requirer, dependencies in sorted(found.requires.items())
         for dependency in dependencies
         if dependency.name == name != requirer and not dependency.allows(version)
     ]
-    return ", ".join(dict.fromkeys(texts))
+    return joined(dict.fromkeys(texts), ", ")
 
 
 def _kept_instead(dependencies: Iterable[Dependency], found: Resolution) -> str:

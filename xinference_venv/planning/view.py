@@ -445,4 +445,5 @@ def _bounded(warnings: Sequence[str]) -> list[str]:
     """The first warnings, and how many more there are."""
     if len(warnings) <= _SHOWN_PATHS:
         return list(warnings)
-    return [*warnings[:_SHOWN_PATHS], f"and {len(warnings) - _SHOWN_PATHS} more like this"]
+    more = sentence("and {count} more like this", count=len(warnings) - _SHOWN_PATHS)
+    return [*warnings[:_SHOWN_PATHS], more]

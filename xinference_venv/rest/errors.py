@@ -18,7 +18,8 @@ from starlette.responses import Response
 from xinference_venv import errors
 from xinference_venv._util.records import Plain, Record
 from xinference_venv.rest.base import Json
-from xinference_venv.sentences import sentence
+from xinference_venv.rest.malformed import describe_error, place_of
+from xinference_venv.sentences import joined, sentence
 
 STATUSES: Mapping[type[errors.VirtualEnvError], HTTPStatus] = {
     errors.VirtualEnvError: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -104,10 +105,13 @@ def add_handlers(app: FastAPI, methods: Mapping[str, Iterable[str]]) -> None:
     async def malformed(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         # Without what was given: it may hold a credential.
-        wrong = [{"where": _where(each["loc"]), "what": each["msg"]} for each in error.errors()]
-        message = "; ".join(f"{each['where']}: {each['what']}" for each in wrong)
+        wrong = [(place_of(each["loc"]), describe_error(each)) for each in error.errors()]
+        message = joined(
+            sentence("{where}: {what}", where=where, what=what) for where, what in wrong
+        )
+        listed = [{"where": where, "what": str(what)} for where, what in wrong]
         return Json(
-            body_of(errors.InvalidInput.code, message, {"errors": wrong}),
+            body_of(errors.InvalidInput.code, message, {"errors": listed}),
             status_code=STATUSES[errors.InvalidInput],
         )
 
@@ -123,14 +127,6 @@ def add_handlers(app: FastAPI, methods: Mapping[str, Iterable[str]]) -> None:
     app.add_exception_handler(HTTPException, of_framework)
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(Exception, unforeseen)
-
-
-def _where(place: Iterable[str | int]) -> str:
-    """Where in a request something is wrong, as ``body.workers[0]``."""
-    text = ""
-    for part in place:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return text.removeprefix(".")
 
 
 def _allowed(path: str, methods: Mapping[str, Iterable[str]]) -> set[str]:

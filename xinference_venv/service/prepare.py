@@ -423,7 +423,7 @@ class Preparation:
             if self.spec.skip_installed
             else None
         )
-        afresh = dict.fromkeys(self.spec.afresh, "it may be a build for processors alone")
+        afresh = dict.fromkeys(self.spec.afresh, sentence("it may be a build for processors alone"))
         unusable = {**afresh, **unusable}
         while True:
             resolution, hidden = await self._resolve(folder, stubs, unusable, refresh=refresh)
@@ -432,7 +432,12 @@ class Preparation:
                 break
             self._unfit |= unfit
         warnings = [
-            f"the host's {name} {self.host.versions[name]} is not used: {why}"
+            sentence(
+                "the host's {name} {version} is not used: {why}",
+                name=name,
+                version=self.host.versions[name],
+                why=why,
+            )
             for name, why in unusable.items()
         ]
         resolution = replace(resolution, warnings=(*resolution.warnings, *warnings))

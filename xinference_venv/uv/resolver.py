@@ -73,7 +73,7 @@ from xinference_venv.uv.satisfies import contradicted, is_exact, may_be_satisfie
 from xinference_venv.uv.search import fewest_builds
 from xinference_venv.uv.subprocess import Uv
 
-_WITHOUT_LIST = "it has no list of its files"
+_WITHOUT_LIST = sentence("it has no list of its files")
 # What a second, slightly older solution is looked for: a package for accelerators, mostly.
 _DEAR_BYTES = 100_000_000
 _CHEAPER_PASSES = 2
