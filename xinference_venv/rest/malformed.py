@@ -52,7 +52,7 @@ def describe_error(error: Mapping[str, Any]) -> str:
         case "literal_error":
             return sentence("it must be {choices}", choices=_choices(given["expected"]))
         case "extra_forbidden":
-            return sentence("there is no such field")
+            return sentence("it is not allowed here")
         case "model_type" | "model_attributes_type" | "dict_type":
             return sentence("it must be an object")
         case "json_invalid":
