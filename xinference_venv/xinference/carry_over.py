@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 from xinference_venv.errors import StoreError
 from xinference_venv.planning.host import HostDistribution, Interpreter
 from xinference_venv.store.atomic import details_of
@@ -33,6 +35,17 @@ def contents_of(env: Path) -> tuple[str, ...]:
     except FileNotFoundError:
         return ()
     return tuple(sorted(name for name in names if name.endswith((".dist-info", ".egg-info"))))
+
+
+def own_names(env: Path) -> dict[str, str]:
+    """The metadata folders in its site-packages, each with the name that it begins with.
+
+    The folder's name tells it (``name-version.dist-info``): no file is read.
+    """
+    return {
+        folder: canonicalize_name(folder.rpartition(".")[0].partition("-")[0])
+        for folder in contents_of(env)
+    }
 
 
 def own_distributions(env: Path, interpreter: Interpreter) -> tuple[HostDistribution, ...]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from xinference_venv.errors import StoreError
@@ -81,26 +81,27 @@ def write_guard(
 def link_replaced(
     disk: Disk,
     env: Path,
-    own: Iterable[HostDistribution],
+    own: Mapping[str, str],
     host: Iterable[HostDistribution],
 ) -> dict[str, str]:
     """Link the host's copies of what an environment has itself, to be shown should that go.
 
-    Gives for each metadata folder of the environment the name under which the links lie. Left out
-    is what shares a name in the host's folder with others: it would bring these along.
+    `own` are the names of its distributions by their metadata folders. Gives for each of these
+    folders the name under which the links lie. Left out is what shares a name in the host's folder
+    with others: it would bring these along.
     """
     every = tuple(host)
     owners = Counter((each.location, entry) for each in every for entry in each.entries)
     by_name = {each.name: each for each in every}
     linked = {}
-    for each in own:
-        copy = by_name.get(each.name)
+    for metadata, own_name in own.items():
+        copy = by_name.get(own_name)
         if copy is None or not copy.entries:
             continue
         names = {*copy.entries, copy.metadata} - {"__pycache__"}
         if any(owners[copy.location, name] > 1 for name in names):
             continue
-        folder = env / LAYER_NAME / _REPLACED / each.name
+        folder = env / LAYER_NAME / _REPLACED / own_name
         try:
             disk.make_directory(folder)
             for name in names:
@@ -108,5 +109,5 @@ def link_replaced(
         except OSError as error:
             message = f"could not link the host's packages: {error}"
             raise StoreError(message, details_of(error, env)) from error
-        linked[each.metadata] = each.name
+        linked[metadata] = own_name
     return linked

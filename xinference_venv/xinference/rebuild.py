@@ -58,7 +58,7 @@ from xinference_venv.xinference.application import (
     possible_bounds,
     prove_application,
 )
-from xinference_venv.xinference.carry_over import carry_over, contents_of, own_distributions
+from xinference_venv.xinference.carry_over import carry_over, contents_of, own_names
 from xinference_venv.xinference.engine import Engine
 from xinference_venv.xinference.installation import Installation
 from xinference_venv.xinference.path_guard import link_replaced, write_guard
@@ -464,8 +464,7 @@ class Change:
         disk = self.engine.store.disk
         replaced = {}
         if plan.lock.inherit is InheritMode.HOST:
-            own = own_distributions(staged, self.spec.interpreter)
-            replaced = link_replaced(disk, staged, own, self.host.distributions)
+            replaced = link_replaced(disk, staged, own_names(staged), self.host.distributions)
         search_path = self.host.interpreter.search_path
         write_guard(disk, site_packages_of(staged), search_path, replaced)
         write_use_hook(disk, staged)
