@@ -171,7 +171,7 @@ def test_a_launch_of_another_process_is_followed_until_it_is_killed(
     launch = start("launch", "toy", "--spec", spec)
     index.wait_for_request("/simple/toy-model/", timeout=60)
     follower = start("logs", "toy", "--follow")
-    assert line_of(follower, "resolving") == "resolving 1 requirements\n"
+    assert line_of(follower, "resolving") == "resolving 1 requirement\n"
     os.kill(launch.pid, signal.SIGKILL)
     launch.wait()
     code, out, err = ended(follower)

@@ -196,7 +196,7 @@ def test_several_models_are_brought_ahead_of_need_each_with_its_result(
     brought = run("prefetch", "one", "two", "--spec", several)
     assert brought.code == 0, brought.err
     assert brought.out.startswith("2 of 2 models ready after ")
-    assert "one: resolving: resolving 1 requirements\n" in brought.err
+    assert "one: resolving: resolving 1 requirement\n" in brought.err
     assert "two: ready: " in brought.err
     assert run("leases", "--json").json["list"] == []
     again = run("launch", "one", "--spec", several, "--json")

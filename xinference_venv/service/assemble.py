@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from xinference_venv._util.disk_threads import BUILDING
+from xinference_venv._util.humanize import counted
 from xinference_venv._util.records import digest_of, to_plain
 from xinference_venv.errors import VerificationFailed
 from xinference_venv.inventory.jobs import Phase
@@ -183,8 +184,8 @@ class Assembly:
         self.say(
             Phase.COMPOSING,
             sentence(
-                "planning what {packages_count} packages and the host show",
-                packages_count=len(packages),
+                "planning what {packages} and the host show",
+                packages=counted(len(packages), "package"),
             ),
         )
         planning = BUILDING.finish(self._plan, lock, packages, folder)

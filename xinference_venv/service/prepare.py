@@ -26,6 +26,7 @@ from typing import TypeVar
 
 from packaging.utils import canonicalize_name
 
+from xinference_venv._util.humanize import counted
 from xinference_venv._util.records import digest_of
 from xinference_venv._util.tasks import finish_in_thread
 from xinference_venv.errors import (
@@ -220,8 +221,8 @@ class Preparation:
                 self.say(
                     Phase.RESOLVING,
                     sentence(
-                        "resolving {requirements_count} requirements",
-                        requirements_count=len(self.spec.requirements),
+                        "resolving {requirements}",
+                        requirements=counted(len(self.spec.requirements), "requirement"),
                     ),
                 )
                 resolving = self.resolve(folder, unusable, refresh=refresh and not unusable)

@@ -62,7 +62,7 @@ def _packages(packages: Iterable[Package]) -> Table:
             each.name,
             each.version or "as built",
             each.role.value,
-            size_text(each.size),
+            size_text(package.size_bytes),
             each.why,
             places_text(package),
         )

@@ -201,8 +201,8 @@ function packageTable() {
         key: "size",
         title: t("column.size"),
         number: true,
-        value: (each) => each.size,
-        cell: (each) => size(each.size),
+        value: (each) => each.size_bytes,
+        cell: (each) => size(each.size_bytes),
       },
       {
         key: "why",
