@@ -3,7 +3,8 @@
 usage: python -m benchmarks.cli [--rounds N] [--home DIR] [--supervisor HOST:PORT]
 
 In turns with what people know: `uv pip list`, `pip list`, and `docker ps` where a daemon answers.
-A command that fails where it should not is named with its exit code. Of each the round that took
+A command that fails where it should not is named with its exit code; `doctor` asks an index that is
+a folder, so no network, and uv and interpreters count, which it runs. Of each the round that took
 least counts: whatever else the machine does only adds to it.
 """
 
@@ -27,6 +28,7 @@ _LOOKS = (
     ("leases",),
     ("models",),
     ("jobs",),
+    ("doctor",),
 )
 _OF_A_MODEL = (("packages",), ("show",), ("explain",), ("logs",))
 _OVER_A_CLUSTER = (("list",), ("leases",), ("jobs",), ("workers",))

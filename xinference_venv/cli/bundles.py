@@ -120,16 +120,16 @@ async def _export(
     "--require",
     metavar="N",
     type=click.IntRange(min=1),
-    help="So many workers must take it, or the import fails; by default all of them.",
+    help="At least N workers must take it, or the import fails; by default all.",
 )
 @cluster_option
 @json_option
 def import_(file: Path, workers: tuple[str, ...], require: int | None, as_json: bool) -> int:
     """Make the environment that FILE, written by `export`, holds; no index is asked.
 
-    On this host, or on the workers of a cluster: each checks every hash. What is for another
-    platform or Python, or over packages that a host has not, is refused there before its wheels
-    are sent.
+    On this host, or on the workers of a cluster: each checks every hash. A host of another
+    platform, without that Python, or without the packages that the environment inherits refuses it
+    before its wheels are sent.
     """
     if not on_cluster() and (workers or require):
         raise click.UsageError("--worker and --require are for a cluster: name its --supervisor.")

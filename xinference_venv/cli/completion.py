@@ -15,11 +15,13 @@ def completion(shell: str) -> int:
     """Print the script that makes a shell complete this command line.
 
     \b
-      bash  eval "$(xinference-venv completion bash)"         in ~/.bashrc
-      zsh   eval "$(xinference-venv completion zsh)"          in ~/.zshrc, after compinit
-      fish  xinference-venv completion fish | source          in ~/.config/fish/config.fish
+      in ~/.bashrc                  eval "$(xinference-venv completion bash)"
+      in ~/.zshrc, after compinit   eval "$(xinference-venv completion zsh)"
+      in ~/.config/fish/config.fish
+                                    xinference-venv completion fish | source
 
-    Models and workers are asked of the selected cluster, for half a second at most.
+    With a --supervisor the names of models and workers come from its cluster, which is waited for
+    half a second at most.
     """
     made = get_completion_class(shell)
     assert made is not None

@@ -19,14 +19,14 @@ from xinference_venv.inventory.reports import CollectionReport
 @click.command()
 @click.option(
     "--max-bytes",
-    metavar="N",
+    metavar="SIZE",
     callback=lambda _, __, text: None if text is None else parse_size(text),
     help="What all environments may take together, like 500GB or 20GiB; beyond it the least"
     " recently used are evicted.",
 )
 @click.option(
     "--older-than",
-    metavar="D",
+    metavar="AGE",
     callback=lambda _, __, text: None if text is None else parse_duration(text),
     help="Evict what was not used for so long, like 30d or 12h.",
 )

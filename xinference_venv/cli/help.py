@@ -40,7 +40,7 @@ VARIABLES = (
     ),
     (
         "XINFERENCE_VIRTUAL_ENV_MUST_IMPORT_ALONE",
-        "of the host: shown even where their own requirements are not met",
+        "distributions of the host that models see even if their requirements are not met",
     ),
     ("XINFERENCE_VIRTUAL_ENV_SPEC_DIR", "folder of your own models (default: virtualenv/models)"),
     (
@@ -62,8 +62,8 @@ VARIABLES = (
     ),
     (
         "XINFERENCE_VIRTUAL_ENV_BUILD_TIMEOUT",
-        "seconds that one process of uv may take, and that a launch waits for another one of its"
-        " key (default: 3600)",
+        "seconds that one process of uv may take, and that a launch waits for another one of the"
+        " same environment (default: 3600)",
     ),
     (
         "XINFERENCE_VIRTUAL_ENV_MAX_BYTES",

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 def jobs(running: bool, worker_ip: str | None, as_json: bool) -> int:
     """List the jobs that make environments: those that run, and the last that ended.
 
-    Of this host they are those of all its processes, as their logs tell. Of a launch on several
-    workers each worker has its part.
+    On this host they are those of every process that makes environments here. A launch on several
+    workers of a cluster has a line for each of them.
     """
     answer = look(lambda here: here.jobs(), lambda client: _of_cluster(client, worker_ip))
     if running:

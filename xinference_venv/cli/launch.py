@@ -144,7 +144,7 @@ from xinference_venv.settings import InheritMode, ViewKind
     "--require",
     metavar="N",
     type=click.IntRange(min=1),
-    help="So many workers must become ready, or the launch fails; by default all of them.",
+    help="At least N workers must become ready, or the launch fails; by default all.",
 )
 @click.option(
     "--download-only",

@@ -77,11 +77,12 @@ def release(
     worker_ip: str | None,
     as_json: bool,
 ) -> int:
-    """Release leases whose process ended where that could not be seen.
+    """Release leases that are still there although their process has ended.
 
-    `xinference-venv leases` lists the ids; their first characters are enough. Nothing is released
-    when any of the leases is held by a living process. An environment that neither a model nor a
-    lease needs then is deleted. With --stale those of earlier runs of containers go by their age.
+    That happens where the end of a process can't be seen, as when its container was started again:
+    such leases keep environments from being removed. `xinference-venv leases` lists the ids; their
+    first characters are enough. Nothing is released when any of the leases is held by a living
+    process. An environment that neither a model nor a lease needs then is deleted.
     """
     if not lease_ids and stale is None:
         raise InvalidInput(

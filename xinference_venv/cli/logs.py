@@ -35,7 +35,14 @@ _POLL_SECONDS = 0.2
 @click.command()
 @click.argument("model", shell_complete=shell_complete.models)
 @selection
-@click.option("--count", type=click.IntRange(min=1), default=1, help="How many logs, newest first.")
+@click.option(
+    "--count",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How many logs, newest first.",
+)
 @click.option(
     "--follow",
     "-f",

@@ -60,7 +60,7 @@ def show_(
     worker_ip: str | None,
     as_json: bool,
 ) -> int:
-    """Draw MODEL's environments: the view, the trees of packages it leads to, who shares them."""
+    """Draw where the packages of MODEL's environments lie, and who shares them."""
     answer = _packages(model, selected(model, engine, python_version, worker_ip))
     return show(answer, lambda: rendering.drawn(answer, workers=on_cluster()), as_json)
 
@@ -76,7 +76,7 @@ def explain(
     worker_ip: str | None,
     as_json: bool,
 ) -> int:
-    """Show what brought each package of MODEL's environments, and what of the host is not shown."""
+    """Show what brought each package of MODEL's environments, and which of the host are hidden."""
     answer = _packages(model, selected(model, engine, python_version, worker_ip))
     explained = answer.of(
         ExplainedPackages(listed=each, tree=Tree.of(each.distributions)) for each in answer.list

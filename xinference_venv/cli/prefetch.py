@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     "--require",
     metavar="N",
     type=click.IntRange(min=1),
-    help="So many workers must have a model, or its prefetch fails; by default all of them.",
+    help="At least N workers must have a model, or its prefetch fails; by default all.",
 )
 @cluster_option
 @json_option

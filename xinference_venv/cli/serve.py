@@ -38,7 +38,14 @@ _WORKER_ID = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 @click.command()
 @cluster_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
-@click.option("--port", type=click.IntRange(0, 65535), default=WEB_PORT, show_default=True)
+@click.option(
+    "--port",
+    metavar="PORT",
+    type=click.IntRange(0, 65535),
+    default=WEB_PORT,
+    show_default=True,
+    help="The port to listen at.",
+)
 @web_options
 @log_option
 @json_option
@@ -97,9 +104,17 @@ _insecure = click.option(
 @click.command()
 @_host
 @_insecure
-@click.option("--port", type=click.IntRange(0, 65535), default=SUPERVISOR_PORT, show_default=True)
+@click.option(
+    "--port",
+    metavar="PORT",
+    type=click.IntRange(0, 65535),
+    default=SUPERVISOR_PORT,
+    show_default=True,
+    help="The port that workers and commands reach it at.",
+)
 @click.option(
     "--web-port",
+    metavar="PORT",
     type=click.IntRange(0, 65535),
     help=f"Serve the REST API and the web page at this port as well, like {WEB_PORT}.",
 )
@@ -172,7 +187,11 @@ def _check_worker_id(ctx: click.Context, param: click.Parameter, value: str | No
 @_host
 @_insecure
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="By default one that is free."
+    "--port",
+    metavar="PORT",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="By default one that is free.",
 )
 @click.option(
     "--worker-id",

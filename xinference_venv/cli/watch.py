@@ -41,6 +41,7 @@ _Shown = Callable[[WatchState, Sequence[Change]], None]
 @click.argument("model", shell_complete=shell_complete.models, required=False)
 @click.option(
     "--interval",
+    metavar="SECONDS",
     type=click.FloatRange(min=0.1, max=3600),
     default=1.0,
     show_default=True,
@@ -51,9 +52,9 @@ _Shown = Callable[[WatchState, Sequence[Change]], None]
 def watch(model: str | None, interval: float, as_json: bool) -> int:
     """Show jobs, environments and who uses them as they change, of all or of MODEL, until Ctrl-C.
 
-    On a terminal it is a view that changes, elsewhere a line for each change, and with --json a
-    JSON document on a line for each. It goes on when a supervisor or a worker is
-    lost, and shows when it is back. Of this host alone, the jobs of other processes are not seen.
+    On a terminal the screen is drawn again, elsewhere each change is a line, with --json a JSON
+    document on a line. It goes on when a supervisor or a worker is lost, and shows when it is back.
+    Without --supervisor the jobs of other processes are not shown: `xinference-venv jobs` has them.
     """
     if as_json:
         shown = _documents()

@@ -37,7 +37,7 @@ def workers(ctx: click.Context, as_json: bool) -> int:
     return show(document, lambda: workers_of(listed), as_json)
 
 
-@workers.command()
+@workers.command(short_help="Take a worker that is not alive out of the cluster.")
 @click.argument("worker", metavar="ID|ADDRESS")
 @cluster_option
 @json_option
