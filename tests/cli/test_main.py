@@ -532,3 +532,45 @@ def test_the_documented_keys_of_a_launch_are_those_it_prints() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(
         outcome.document().to_dict()
     )
+
+
+_LIMITED = """
+import resource
+import xinference_venv.diagnosis.diagnose
+import xinference_venv.cli.doctor
+from xinference_venv.cli.main import main
+
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (4 << 20),) * 2)
+raise SystemExit(main(["doctor"]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads its own size as Linux has it")
+def test_a_process_that_gets_no_more_memory_or_threads_says_which_limits_to_raise() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _LIMITED], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert "error: the system gives this process no more" in done.stderr
+    assert "`ulimit -v`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_files_that_are_too_large_for_a_limit_are_an_error_with_a_hint(tmp_path: Path) -> None:
+    program = (
+        "import resource, signal, sys; from pathlib import Path;"
+        "from xinference_venv.store.atomic import Disk;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024));"
+        "from xinference_venv.errors import StoreError\n"
+        "try: Disk().write(Path(sys.argv[1]), bytes(4096), durable=False)\n"
+        "except StoreError as error: print(error.details['hint'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "file")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "`ulimit -f`" in done.stdout

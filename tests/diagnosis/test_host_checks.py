@@ -112,6 +112,13 @@ def test_few_open_files_are_a_warning(limit: int, verdict: Verdict) -> None:
     assert host_checks.open_files_check(limit).verdict is verdict
 
 
+@pytest.mark.parametrize(
+    ("encoding", "verdict"), [("utf-8", Verdict.OK), ("iso8859-1", Verdict.WARNING)]
+)
+def test_files_that_are_not_named_in_utf_8_are_a_warning(encoding: str, verdict: Verdict) -> None:
+    assert host_checks.file_names_check(encoding).verdict is verdict
+
+
 def test_a_folder_of_sockets_that_does_not_fit_fails_if_it_was_named() -> None:
     def verdict(fault: str | None, *, named: bool = True) -> Verdict:
         return host_checks.sockets_check("/tmp", named=named, fault=fault).verdict

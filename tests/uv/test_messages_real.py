@@ -246,6 +246,18 @@ def test_a_cache_that_can_not_be_locked_is_hinted_at(tmp_path: Path) -> None:
     assert "UV_CACHE_DIR" in (hint_for(done.stderr.splitlines()) or "")
 
 
+def test_a_file_that_is_not_there_or_is_damaged_is_hinted_at(tmp_path: Path) -> None:
+    wheel = build_wheel(tmp_path, "wax", "1.0")
+    asked = ("pip", "install", f"wax @ {wheel.as_uri()}", "--target", str(tmp_path / "target"))
+    content = wheel.read_bytes()
+    wheel.write_bytes(content[: len(content) // 2])
+    lines, _ = said(*asked)
+    assert "uv cache clean" in (hint_for(lines) or ""), lines
+    wheel.unlink()
+    lines, _ = said(*asked)
+    assert "correct its path" in (hint_for(lines) or ""), lines
+
+
 async def test_an_explanation_reaches_the_one_who_asked(bench: Bench, wheels: Path) -> None:
     with pytest.raises(ResolutionFailed, match="No solution found") as caught:
         await bench.resolve("wax", sources=PackageSources(index_url=bench.index.url))

@@ -72,6 +72,17 @@ def _end_unread() -> int:
     return 128 + signal.SIGPIPE
 
 
+def _limited(what: str) -> VirtualEnvError:
+    """The system gave this process no more memory, or no more threads."""
+    return VirtualEnvError(
+        f"the system gives this process no more {what}",
+        {
+            "hint": "raise its limits (`ulimit -v` of memory, `ulimit -u` of processes and"
+            " threads), or those of its container"
+        },
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default this process's; returns the exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
@@ -104,6 +115,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from xinference_venv.service.phases import name_error
 
         return report(name_error(error), as_json)
+    except MemoryError:
+        return report(_limited("memory"), as_json)
+    except RuntimeError as error:
+        # CPython has no class for it (Python/thread.c).
+        if str(error) != "can't start new thread":
+            raise
+        return report(_limited("threads"), as_json)
     except OSError as error:
         from xinference_venv.service.phases import store_error
 

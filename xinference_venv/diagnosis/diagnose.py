@@ -28,6 +28,7 @@ from xinference_venv.diagnosis.host_checks import (
     clock_check,
     conflict_checks,
     environments_check,
+    file_names_check,
     file_system_checks,
     inodes_check,
     leases_check,
@@ -283,6 +284,7 @@ class _Host:
             temporary_check(self.places.temporary, usual=temporary_folder(self.ambient)),
             sockets_check(folder, named=bool(named), fault=socket_folder_fault(folder)),
             shared_memory_check(shared_memory_fault(), SHARED_MEMORY_HINT),
+            file_names_check(sys.getfilesystemencoding()),
             open_files_check(-1 if soft == resource.RLIM_INFINITY else soft),
         ]
 

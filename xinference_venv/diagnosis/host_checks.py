@@ -376,6 +376,20 @@ def open_files_check(limit: int) -> Check:
     )
 
 
+def file_names_check(encoding: str) -> Check:
+    """Of how this process names files, as `sys.getfilesystemencoding` says it."""
+    found = sentence("files are named in {encoding}", encoding=encoding)
+    if encoding != "utf-8":
+        return warning(
+            "file names",
+            sentence(
+                "{found}: models whose names have other letters can't be launched", found=found
+            ),
+            sentence("run it in a locale of UTF-8 (LC_ALL=C.UTF-8), or with PYTHONUTF8=1"),
+        )
+    return ok("file names", found)
+
+
 def user_check(uid: int, name: str | None, home: str, *, usable: bool) -> Check:
     """Of who runs this; `name` is None for a user that the list of users does not have."""
     who = sentence(

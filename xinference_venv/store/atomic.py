@@ -48,7 +48,12 @@ _QUOTA = sentence(
 _CLOSED = sentence(
     "this user must be able to write there: see the folder's owner, mode and file system"
 )
+_TOO_LARGE = sentence(
+    "this process may not write files of this size: raise its limit (`ulimit -f`), or put the home"
+    " on a file system that can hold them"
+)
 _HINTS = {
+    errno.EFBIG: _TOO_LARGE,
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _QUOTA,
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _CLOSED),

@@ -72,6 +72,9 @@ _HINT = "hint:"
 _NO_SPACE = "No space left on device"
 _NOT_LOCKED = "Could not acquire lock"
 _QUOTA = "Disk quota exceeded"
+_TOO_LARGE = "File too large"
+_NO_SUCH_FILE = "Distribution not found at: file:"
+_DAMAGED = ("Failed to extract archive", "Failed to read from zip file")
 _UNKNOWN_ISSUER = "invalid peer certificate"
 _UNREACHABLE = "error sending request"
 _TOO_MANY = "429 Too Many Requests"
@@ -344,6 +347,21 @@ def hint_for(tail: Sequence[str]) -> str | None:
         return sentence(
             "the quota of this user or folder is used up: have it raised, or free"
             " some space; `xinference-venv gc` deletes what is not needed"
+        )
+    if _TOO_LARGE in words:
+        return sentence(
+            "this process may not write files of this size: raise its limit (`ulimit -f`), or put"
+            " the home on a file system that can hold them"
+        )
+    if _NO_SUCH_FILE in words:
+        return sentence(
+            "the file is not there, or not any more: correct its path; where an index or a folder"
+            " of wheels lists it, bring it back and launch with --refresh"
+        )
+    if any(each in words for each in _DAMAGED):
+        return sentence(
+            "the file is damaged, or not what its name says: check it where it comes from, and"
+            " empty uv's cache of it (`uv cache clean NAME`)"
         )
     if _NOT_LOCKED in words and "Timeout" not in words:
         return (
