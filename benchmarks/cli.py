@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 _PROGRAM = (sys.executable, "-m", "xinference_venv")
 _LOOKS = (
@@ -84,7 +85,12 @@ def completion(model: str) -> dict[str, str]:
 
 def looks(home: str, model: str | None, supervisor: str | None) -> list[Look]:
     """What takes turns."""
-    here = {"XINFERENCE_HOME": home}
+    # The doctor asks no network: its index is a folder.
+    here = {
+        "XINFERENCE_HOME": home,
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_INDEX_URL": Path(home).resolve().as_uri(),
+    }
     ours = [*_LOOKS, *((*words, model) for words in _OF_A_MODEL if model)]
     found = [Look(name=_BARE, command=(sys.executable, "-c", "pass"), variables={})]
     found += [
