@@ -51,7 +51,7 @@ async def list_leases(
 async def release_lease(
     supervisor: Supervisor, lease_id: LeaseId, force: Force = False
 ) -> Response:
-    """Release a lease whose process ended where that could not be seen.
+    """Release a lease that is still there although its process has ended.
 
     That of a living process is refused without `force`. An environment that neither a model nor a
     lease needs then is deleted.
