@@ -470,6 +470,11 @@ def test_replacing_ignores_spelling(name: str, data: st.DataObject) -> None:
     assert texts(planned) == [f"{other}==2"]
 
 
+@pytest.mark.parametrize("origin", Origin)
+def test_the_reason_of_a_line_is_who_asked_for_it(origin: Origin) -> None:
+    assert origin.reason("six>=1.0") == f"{origin}: six>=1.0"
+
+
 def test_lines_name_engines_in_markers_first_then_in_placeholders_each_once() -> None:
     lines = [
         "#vllm_dependencies#",
