@@ -53,7 +53,8 @@ NOT_FOR_THE_PAGE = {
 _PLACE = re.compile(r"\{[a-z_][a-z0-9_]*\}")
 # The ways of the command line and of the API to say what the page has a control for.
 _COMMANDS = re.compile(
-    r"xinference-venv |--(inherit|any-engine|no-proof|spec|max-bytes|force |supervisor|json)|force="
+    r"xinference-venv |force="
+    r"|--(inherit|any-engine|no-proof|spec|max-bytes|force |refresh|supervisor|json)"
 )
 # What a sentence may leave out: how force is asked for elsewhere.
 _OF_COMMANDS = {"{force}"}
