@@ -13,6 +13,13 @@ pytestmark = pytest.mark.uv
 
 MODEL, ENGINE, PYTHON, WORKER, STATE, SIZE, SHARED, USERS, USED = range(9)
 
+# Two words of English after each other are of a sentence; names and versions stand alone.
+_ENGLISH = """
+const seen = document.querySelector("main").innerText;
+const words = "the|it|is|that|which|has|have|be|must|since|of|by|for";
+return seen.match(new RegExp(`\\\\b[A-Za-z]{2,}[ ,]+(${words})\\\\b.*`, "g")) ?? [];
+"""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def launched(running: Cluster) -> None:
@@ -165,6 +172,43 @@ def test_an_environment_has_its_packages_with_reasons_and_its_tree(
     assert not page.one(".tree .tree").is_displayed()
     page.click("Logs")
     page.shows("Resolved")
+
+
+def test_reasons_and_what_is_malformed_are_chinese_on_the_chinese_page(
+    page: Browser, running: Cluster
+) -> None:
+    page.open(model="glow", worker=running.workers[0].address)
+    page.choose("#language", "zh")
+    page.wait(lambda: page.text("h1") == "环境")
+    page.click("glow", "tbody")
+    page.shows("模型：lantern==1.0 -> wick==1.0")
+    page.shows("它必须可导入")
+    assert page.script(_ENGLISH) == []
+    page.click("依赖树与原因")
+    page.wait(lambda: page.all(".tree"))
+    page.shows("沿用主机的")
+    page.shows("让位，因为 请求需要 tomli-w")
+    page.shows("安装了 0.1：模型：tomli-w==0.1")
+    assert page.script(_ENGLISH) == []
+
+    # What the form would not send, another program or a later page may.
+    page.open("launch", model="glow")
+    page.one("#launch-own").click()
+    page.type("#launch-packages", "lantern==1.0", "\n")
+    page.wait(lambda: page.all(".chips li"))
+    page.script(
+        "const ask = window.fetch;"
+        "window.fetch = (url, options) => {"
+        "  if (!options?.body) return ask(url, options);"
+        "  const body = { ...JSON.parse(options.body), everywhere: 'yes', inherit: 'all' };"
+        "  return ask(url, { ...options, body: JSON.stringify(body) });"
+        "};"
+    )
+    page.wait(lambda: page.one("#launch-start").is_enabled())
+    page.one("#launch-start").click()
+    page.shows("body.everywhere: 必须是 true 或 false")
+    page.shows("body.inherit: 必须是 'host', 'exact' 或 'none'")
+    assert page.script(_ENGLISH) == []
 
 
 def test_two_environments_are_compared(page: Browser, running: Cluster) -> None:
