@@ -167,3 +167,23 @@ def test_a_phone_shows_all_without_scrolling_sideways(page: Browser, view: str) 
     page.screen(390, 844, mobile=True)
     _settled(page, view)
     assert page.script(_AUDIT) == []
+
+
+def test_a_phone_gives_the_empty_state_the_whole_width(page: Browser) -> None:
+    page.screen(390, 844, mobile=True)
+    _settled(page, "leases")
+    display = "return getComputedStyle(document.querySelector('td.empty')).display"
+    assert page.script(display) == "block"
+
+
+def test_fields_of_the_launch_form_stay_in_their_columns_whatever_the_font(page: Browser) -> None:
+    _settled(page, "launch")
+    page.script("document.body.style.fontFamily = 'DejaVu Serif'")
+    page.script("for (const each of document.querySelectorAll('input')) each.size = 60")
+    wide = """
+      return [...document.querySelectorAll(".field > input, .field > select")]
+        .filter((each) => each.getBoundingClientRect().right
+          > each.parentElement.getBoundingClientRect().right + 1)
+        .map((each) => each.id);
+    """
+    assert page.script(wide) == []
