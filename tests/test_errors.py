@@ -24,7 +24,7 @@ DETAILS = {"hint": "try again", "phase": "installing", "exit_status": 2, "comman
 def tree(root: type[VirtualEnvError]) -> Iterator[type[VirtualEnvError]]:
     yield root
     for child in root.__subclasses__():
-        if child.__module__ == errors.__name__:
+        if vars(errors).get(child.__name__) is child:
             yield from tree(child)
 
 

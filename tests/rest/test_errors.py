@@ -41,7 +41,8 @@ STATUS = {
 
 
 def _all(root: type[VirtualEnvError]) -> set[type[VirtualEnvError]]:
-    mine = {each for each in root.__subclasses__() if each.__module__ == errors.__name__}
+    # xoscar's dynamic subclasses have the module and the name of what they stand for.
+    mine = {each for each in root.__subclasses__() if vars(errors).get(each.__name__) is each}
     return {root}.union(*map(_all, mine))
 
 
