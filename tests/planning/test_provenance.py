@@ -157,10 +157,12 @@ def test_what_is_shadowed_is_so_because_of_what_forced_the_installed_one() -> No
     shadowed = locked("fsspec", Role.SHADOWED, version="2023.1", why="another one")
     hidden = locked("old", Role.HIDDEN, version="0.1", why="it requires fsspec<2024")
     inherited_too = locked("torch", Role.HIDDEN, version="2.8.0", why="it requires fsspec<2024")
-    why = why_of(*INSTALLED, *INHERITED, shadowed, hidden, inherited_too)
+    unversioned = locked("tip", Role.SHADOWED, version="1.0", why="another one")
+    why = why_of(*INSTALLED, *INHERITED, shadowed, hidden, inherited_too, unversioned)
     assert why["fsspec", Role.SHADOWED] == (
         "2025.1 is installed: model: accelerate>=1 -> fsspec==2025.1"
     )
+    assert why["tip", Role.SHADOWED] == ("another one is installed: the request: tip, by its URL")
     assert why["old", Role.HIDDEN] == "it requires fsspec<2024"
     assert why["torch", Role.HIDDEN] == "it requires fsspec<2024"
 

@@ -50,6 +50,7 @@ def test_builds_that_no_index_has_are_named_with_the_hosts_torch_and_uvs_reason(
         " torchvision==0.23.0+cpu, which no index that is asked has:\nuv pip compile failed"
     )
     assert error.details["output"] == "no solution"
+    assert error.details["missing_builds"] == [*pins]
     assert error.hint == (
         "install the package on the host from https://download.pytorch.org/whl/cpu or a mirror of"
         " it, or add that to the extra index URLs (pip's extra-index-url counts); or launch with"

@@ -80,19 +80,30 @@ def test_what_gave_way_says_to_whom() -> None:
     )
 
 
+def test_all_that_do_not_allow_the_hosts_version_are_named() -> None:
+    requires = {"app": [("lib", ">=2")], "bulb": [("lib", ">=1.5")], "lamp": [("lib", ">=1")]}
+    found = resolution({"app": "1.0", "bulb": "1.0", "lamp": "1.0", "lib": "2.0"}, requires)
+    told = reasons(found, over=host(distribution("lib", "1.0")))
+    assert told["lib"] == (
+        "the host's 1.0 gives way, since app requires lib>=2, bulb requires lib>=1.5"
+    )
+
+
 def test_what_is_reinstalled_in_the_same_version_says_why() -> None:
     over = host(
         distribution("numpy", "2.4", compiled=True),
         distribution("scipy", "1.17", "numpy", compiled=True),
         distribution("lib", "1.0"),
+        distribution("built", "1.0"),
     )
-    found = resolution({"numpy": "2.2", "scipy": "1.17", "lib": "1.0"}, {})
+    found = resolution({"numpy": "2.2", "scipy": "1.17", "lib": "1.0", "built": "1.0"}, {})
     told = reasons(found, over=over, unusable={"lib": "it has no list of its files"})
     assert told["scipy"] == (
         "the host has the same, which can't serve, since it was compiled together with numpy 2.4,"
         " the environment has 2.2"
     )
     assert told["lib"].endswith("since it has no list of its files")
+    assert told["built"].endswith("since it is another build")
 
 
 def test_what_is_older_than_without_the_host_says_by_how_much_and_for_what() -> None:
