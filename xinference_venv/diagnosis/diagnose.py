@@ -72,7 +72,7 @@ from xinference_venv.store.drop_in import running_xinference, service_units
 from xinference_venv.store.envs.verify import broken_at_a_glance
 from xinference_venv.store.host.changes import changed_views
 from xinference_venv.store.host.compiled import uncompiled_distributions
-from xinference_venv.store.host.scan import scan_distributions
+from xinference_venv.store.host.scan import read_distributions
 from xinference_venv.store.host_files import (
     SHARED_MEMORY_HINT,
     free_bytes,
@@ -172,7 +172,7 @@ class _Host:
             )
         except VirtualEnvError as error:
             return [failed_by("host python", error)]
-        distributions, skipped = await asyncio.to_thread(scan_distributions, interpreter)
+        distributions, skipped = await asyncio.to_thread(read_distributions, interpreter)
         host = HostFacts(
             interpreter=interpreter,
             distributions=distributions,

@@ -42,10 +42,19 @@ _STRAY_PACKAGES = frozenset({"docs", "examples", "test", "tests"})
 def scan_distributions(
     interpreter: Interpreter,
 ) -> tuple[tuple[HostDistribution, ...], tuple[str, ...]]:
-    """Every distribution in the order of the search path, the first of a name wins.
+    """As `read_distributions`, and what the files of each distribution tell."""
+    found, skipped = read_distributions(interpreter)
+    return tuple(_with_files(found, interpreter)), skipped
 
-    Also what was skipped, each with the reason: metadata that can't be read, a version that is
-    none (PEP 440), a requirement that is none (PEP 508), a project that is linked and not found.
+
+def read_distributions(
+    interpreter: Interpreter,
+) -> tuple[tuple[HostDistribution, ...], tuple[str, ...]]:
+    """Every distribution by its metadata alone: those of its fields that files tell are empty.
+
+    In the order of the search path, the first of a name wins. Also what was skipped, each with the
+    reason: metadata that can't be read, a version that is none (PEP 440), a requirement that is
+    none (PEP 508), a project that is linked and not found.
     """
     locations = tuple(dict.fromkeys(interpreter.search_path))
     found: dict[str, HostDistribution] = {}
@@ -62,7 +71,7 @@ def scan_distributions(
             first = found.setdefault(read.name, read)
             if first is not read and first.location == location:
                 skipped.append(f"{os.path.join(location, entry)}: {first.metadata} is there too")
-    return tuple(_with_files(found, locations, prefix_of(interpreter))), tuple(skipped)
+    return tuple(found.values()), tuple(skipped)
 
 
 def prefix_of(interpreter: Interpreter) -> str:
@@ -153,9 +162,12 @@ def _lines(file: str) -> list[str]:
 
 
 def _with_files(
-    found: Mapping[str, HostDistribution], locations: Sequence[str], prefix: str
+    distributions: Iterable[HostDistribution], interpreter: Interpreter
 ) -> Iterator[HostDistribution]:
     """The distributions with what their files tell, of each alone and of all together."""
+    found = {each.name: each for each in distributions}
+    locations = tuple(dict.fromkeys(interpreter.search_path))
+    prefix = prefix_of(interpreter)
     files = {
         name: read_file_list(each.location, name, each.metadata) for name, each in found.items()
     }
