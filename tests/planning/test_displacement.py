@@ -499,5 +499,7 @@ def test_the_warning_of_a_placeholder_that_gave_way_names_those_that_exclude_it(
     assert relaxed_warning("numpy", found, over) == (
         f"{gives_way}pandas requires numpy>1.30, scipy requires numpy>=2"
     )
+    asked = resolution({"numpy": "2.1"}, requires={REQUEST: [("numpy", ">=2")]})
+    assert relaxed_warning("numpy", asked, over) == f"{gives_way}the request requires numpy>=2"
     alone = resolution({"numpy": "2.1"})
     assert relaxed_warning("numpy", alone, over) == f"{gives_way}nothing requested fits it"

@@ -151,17 +151,7 @@ def contradicted_pins(fresh: Resolution, pins: Collection[str], host: HostFacts)
 def relaxed_warning(name: str, found: Resolution, host: HostFacts) -> str:
     """What a lock says of a placeholder for the host's version that gave way."""
     version = host.versions[name]
-    requirers = [
-        sentence(
-            "{requirer} requires {requirement}",
-            requirer=requirer,
-            requirement=f"{name}{dependency.ranges}",
-        )
-        for requirer, dependencies in sorted(found.requires.items())
-        for dependency in dependencies
-        if dependency.name == name != requirer and not dependency.allows(version)
-    ]
-    why = joined(dict.fromkeys(requirers), ", ") or sentence("nothing requested fits it")
+    why = why_excluded(version, name, found) or sentence("nothing requested fits it")
     return sentence(
         "#system_{name}#: the host's {name} {version} gives way to {installed}, since {why}",
         name=name,
@@ -176,6 +166,23 @@ def lowest_allowed(version: str) -> str:
     parsed = Version(version)
     epoch = f"{parsed.epoch}!" if parsed.epoch else ""
     return f"{epoch}{parsed.major}.{max(parsed.minor - _MINOR_VERSIONS, 0)}"
+
+
+def why_excluded(version: str, name: str, found: Resolution) -> str:
+    """The requirements that do not allow a version of something; empty where there is none."""
+    texts = [
+        sentence("the request requires {requirement}", requirement=f"{name}{dependency.ranges}")
+        if requirer == REQUEST
+        else sentence(
+            "{requirer} requires {requirement}",
+            requirer=requirer,
+            requirement=f"{name}{dependency.ranges}",
+        )
+        for requirer, dependencies in sorted(found.requires.items())
+        for dependency in dependencies
+        if dependency.name == name != requirer and not dependency.allows(version)
+    ]
+    return joined(dict.fromkeys(texts), ", ")
 
 
 def names_in(explanation: str) -> set[str]:

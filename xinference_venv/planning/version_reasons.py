@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 
 from packaging.version import Version
 
-from xinference_venv.planning.displacement import Older, older_than
+from xinference_venv.planning.displacement import Older, older_than, why_excluded
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.overlay import hidden_by
-from xinference_venv.planning.pylock import ANY_LATER, REQUEST, Dependency, Resolution
+from xinference_venv.planning.pylock import ANY_LATER, Dependency, Resolution
 from xinference_venv.sentences import joined, sentence
 
 
@@ -42,7 +42,7 @@ def version_reasons(
         else:
             reasons[name] = sentence("kept from the host")
     for name, version in found.installed.items():
-        held = _who_excludes(ANY_LATER, name, found)
+        held = why_excluded(ANY_LATER, name, found)
         if name in host.by_name:
             reasons[name] = _why_not_the_hosts(name, version, found, host, unusable)
         elif name in older:
@@ -76,7 +76,7 @@ def _why_not_the_hosts(
     others = {other: each for other, each in found.installed.items() if other != name}
     # What would be wrong with the host's, were it not replaced.
     broken = hidden_by(others, host).get(name)
-    why = _who_excludes(has, name, found) or unusable.get(name) or broken
+    why = why_excluded(has, name, found) or unusable.get(name) or broken
     if version == has:
         return sentence(
             "the host has the same, which can't serve, since {why}",
@@ -87,23 +87,6 @@ def _why_not_the_hosts(
         version=has,
         why=why or sentence("what is asked for would be older with it"),
     )
-
-
-def _who_excludes(version: str, name: str, found: Resolution) -> str:
-    """The requirements that do not allow a version of something."""
-    texts = [
-        sentence("the request requires {requirement}", requirement=f"{name}{dependency.ranges}")
-        if requirer == REQUEST
-        else sentence(
-            "{requirer} requires {requirement}",
-            requirer=requirer,
-            requirement=f"{name}{dependency.ranges}",
-        )
-        for requirer, dependencies in sorted(found.requires.items())
-        for dependency in dependencies
-        if dependency.name == name != requirer and not dependency.allows(version)
-    ]
-    return joined(dict.fromkeys(texts), ", ")
 
 
 def _kept_instead(dependencies: Iterable[Dependency], found: Resolution) -> str:
