@@ -150,18 +150,32 @@ class _Measuring:
                 peers = Peers(folder=self.folder, block=block, skip_installed=False)
                 pins = [f"{name}=={version}" for name, version in lock.installed.items()]
                 peers.by_bare_uv(self.folder / "filling", pins, "--no-deps")
-                files = sum(len(names) for _, _, names in os.walk(self.folder / "filling"))
-                self.described = f"{len(pins)} packages, {files} files"
+                sizes = _file_sizes(self.folder / "filling")
+                self.described = f"{len(pins)} packages, {len(sizes)} files"
                 os.environ["UV_OFFLINE"] = "1"
                 first = await self._first(peers, pins, lock)
                 ours = await stack.enter_async_context(_Home(folder=self._home(), block=block))
                 await ours.launch(lock, "filling")
                 composed = await self._composed(ours, peers, pins, lock)
-                own_files = await self._files(ours, peers, pins, lock)
-                rows = [*first, *composed, *own_files]
+                rows = [*first, *composed]
+                if self._has_room(sum(sizes)):
+                    rows += await self._files(ours, peers, pins, lock)
                 rows += await self._verified(ours)
                 rows += await self._removed(ours)
         return rows
+
+    def _has_room(self, size: int) -> bool:
+        """Whether the disk takes the copies of `size` bytes that stay until all is measured."""
+        copies = min(self.rounds, FIRST_ROUNDS) + 2
+        free = shutil.disk_usage(self.folder).free
+        if free > copies * size:
+            return True
+        print(
+            f"{self.contents.name}: without files of its own, since {copies} copies of"
+            f" {size >> 20} MiB do not fit into the {free >> 20} MiB that are free",
+            file=sys.stderr,
+        )
+        return False
 
     def _home(self) -> Path:
         self._homes += 1
@@ -352,6 +366,11 @@ class _Home:
     def _ours(self, model: str, view: ViewKind = ViewKind.LINKS) -> Ours:
         request = LaunchRequest(model_name=model, virtualenv=self.block, view=view)
         return Ours(client=self.client, request=request)
+
+
+def _file_sizes(folder: Path) -> list[int]:
+    walk = os.walk(folder)
+    return [Path(place, name).lstat().st_size for place, _, names in walk for name in names]
 
 
 async def _nothing() -> None:
