@@ -61,7 +61,7 @@ def test_records_of_packages_and_of_joined_trees_are_read_whole_or_refused() -> 
         shared_paths=(SharedPath(path="lamp/a.py", winner="lamp", losers=("oil",)),),
         files=2,
         size_bytes=7,
-        linked_directories=("torch/lib",),
+        linked_files=("torch/lib/a.so",),
     )
     needed = {"plan", "top_level", "files", "size_bytes"}
     check_record(joined, may_be_absent=joined.to_dict().keys() - needed)

@@ -21,6 +21,7 @@ from tests.scenarios.steps import asking
 from tests.wheels import build_wheel
 from xinference_venv.client import local_client
 from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.store.packages import joined_tree
 
 pytestmark = pytest.mark.uv
 
@@ -110,21 +111,18 @@ def _library(folder: Path, name: str, source: str, *flags: str) -> bytes:
     return target.read_bytes()
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
-@pytest.mark.parametrize("inherited", [(), ("core",), ("calc",), ("core", "calc")])
-async def test_a_library_finds_that_of_another_package_by_its_run_path(
-    environ: dict[str, str], tmp_path: Path, inherited: tuple[str, ...]
-) -> None:
-    core = _library(tmp_path, "core", "int core_value(void) { return 42; }\n")
+def _calculators(folder: Path) -> list[Package]:
+    """Two packages: a library of `calc` loads one of `core` by its run path."""
+    core = _library(folder, "core", "int core_value(void) { return 42; }\n")
     source = "int core_value(void);\nint value(void) { return core_value(); }\n"
     run_path = "-Wl,-rpath,$ORIGIN/../../core/lib,-rpath,$ORIGIN/../../nowhere"
-    calc = _library(tmp_path, "calc", source, "-lcore", run_path)
+    calc = _library(folder, "calc", source, "-lcore", run_path)
     loads = (
         "import ctypes, os\n"
         "library = os.path.join(os.path.dirname(__file__), 'lib', 'libcalc.so')\n"
         "answer = ctypes.CDLL(library).value()\n"
     )
-    packages = [
+    return [
         Package(name="core", files={"core/__init__.py": ""}, data={"core/lib/libcore.so": core}),
         Package(
             name="calc",
@@ -133,9 +131,29 @@ async def test_a_library_finds_that_of_another_package_by_its_run_path(
             requires=("core",),
         ),
     ]
-    seen = await compare(packages, inherited, tmp_path, environ)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+@pytest.mark.parametrize("inherited", [(), ("core",), ("calc",), ("core", "calc")])
+async def test_a_library_finds_that_of_another_package_by_its_run_path(
+    environ: dict[str, str], tmp_path: Path, inherited: tuple[str, ...]
+) -> None:
+    seen = await compare(_calculators(tmp_path), inherited, tmp_path, environ)
     assert seen.real["imports"]["calc"][2]["answer"] == 42
     assert seen.differences == []
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+@pytest.mark.parametrize("inherited", ["core", "calc"])
+async def test_libraries_of_the_host_that_are_too_large_to_copy_find_others_and_walks_find_them(
+    environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inherited: str
+) -> None:
+    # Less than a library has, more than the sources have.
+    monkeypatch.setattr(joined_tree, "MOST_COPIED_BYTES", 5000)
+    seen = await compare(_calculators(tmp_path), (inherited,), tmp_path, environ)
+    assert seen.real["imports"]["calc"][2]["answer"] == 42
+    library = f"SITE/{inherited}/lib/lib{inherited}.so"
+    assert seen.differences == [f"stays inside: {library}: real True, view False"]
 
 
 HOOK = """

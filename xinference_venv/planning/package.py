@@ -282,8 +282,8 @@ class SharedPath(Record, name="shared path"):
 class JoinedRecord(Record, name="record of a joined tree", version=1):
     """What lies in a joined tree; `size_bytes` is of what is not a hard link to a member's file.
 
-    `linked_directories` are directories of the host that are one link each, since copying them
-    would take too much.
+    `linked_files` are files of the host that are one link each, since copying them would take too
+    much.
     """
 
     plan: JoinPlan
@@ -291,7 +291,7 @@ class JoinedRecord(Record, name="record of a joined tree", version=1):
     shared_paths: tuple[SharedPath, ...] = ()
     files: int
     size_bytes: int
-    linked_directories: tuple[str, ...] = ()
+    linked_files: tuple[str, ...] = ()
 
 
 def _sha256_of(package: Mapping[str, object]) -> str | None:

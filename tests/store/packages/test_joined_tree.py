@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -144,28 +145,44 @@ def test_a_part_of_the_host_is_copied_with_its_times(
     assert record.size_bytes == sum(
         (Path(part.location) / each).stat().st_size for each in part.files
     )
-    assert record.linked_directories == ()
+    assert record.linked_files == ()
     # An installer that replaces the host's file changes nothing here.
     original.write_text("# other\n")
     assert store.joined.verify(mixed.folder) == TreeCheck()
 
 
-def test_what_is_too_much_to_copy_is_one_link_per_directory_that_is_wholly_the_hosts(
+def test_where_the_host_has_too_much_to_copy_its_largest_files_are_links_in_real_directories(
     unpack: Unpack,
     store: Store,
     plan: JoinPlan,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(joined_tree, "MOST_COPIED_BYTES", 10)
     part = host_part(tmp_path)
+    large = Path(part.location) / "space" / "host" / "deep" / "large.so"
+    large.write_bytes(b"0" * 1000)
+    part = replace(part, files=(*part.files, "space/host/deep/large.so"))
+    sizes = {path: (Path(part.location) / path).stat().st_size for path in part.files}
     mixed = JoinPlan(members=(JoinMember(host=part), *plan.members))
+    monkeypatch.setattr(joined_tree, "MOST_COPIED_BYTES", sum(sizes.values()) - 1)
     record = store.joined.make(mixed, unpack.staging)
     site = site_of(store, mixed)
-    assert record.linked_directories == ("space/host",)
-    assert os.readlink(site / "space" / "host") == f"{part.location}/space/host"
-    assert not (site / "space" / "loose.py").is_symlink()
+    assert record.linked_files == ("space/host/deep/large.so",)
+    assert record.size_bytes == sum(sizes.values()) - 1000
+    walked = {
+        os.path.relpath(os.path.join(folder, name), site)
+        for folder, _, names in os.walk(site / "space")
+        for name in names
+    }
+    assert walked == {*part.files, "space/both.py", "space/one/__init__.py", "space/two.py"}
+    assert [path for path in sorted(walked) if (site / path).is_symlink()] == [
+        "space/host/deep/large.so"
+    ]
+    assert os.readlink(site / "space/host/deep/large.so") == str(large)
     assert store.joined.verify(mixed.folder) == TreeCheck()
+    large.unlink()
+    [fault] = store.joined.verify(mixed.folder).faults
+    assert fault.endswith("space/host/deep/large.so is not its member's file")
 
 
 def test_a_member_that_was_made_again_still_fits_and_a_damaged_file_does_not(

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import errno
 import filecmp
+import itertools
 import math
 import os
 import shutil
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,7 +39,7 @@ from xinference_venv.store.paths import BROKEN_NAME, JOINED_RECORD_NAME, StorePa
 from xinference_venv.store.stat_cache import StatCache
 
 MOST_COPIED_BYTES = 256 * 1024 * 1024
-"""Up to this much of the host is copied into one joined tree."""
+"""Up to this much of the host is copied into one joined tree; its largest files are links then."""
 
 _MOST_COPIED_PER_FILE = 16 * 1024 * 1024
 _NO_HARD_LINK = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.ENOSYS})
@@ -136,11 +137,10 @@ class JoinedTrees:
         try:
             record = self._read(tree.name, tree / JOINED_RECORD_NAME)
             wanted = dict(_sources(self.layout, record.plan))
-            linked = tuple(f"{path}/" for path in record.linked_directories)
             faults = []
             for path, source in wanted.items():
                 pause()
-                if not path.startswith(linked) and not _is_as_placed(source, tree / SITE / path):
+                if not _is_as_placed(source, tree / SITE / path):
                     faults.append(f"joined/{tree.name}/{path} is not its member's file")
             faults += (
                 f"joined/{tree.name}: its member {member} is damaged"
@@ -227,13 +227,7 @@ class _Joining:
             if earlier is not None and not _is_equal(earlier.file, source.file):
                 losers[path].append(earlier.label)
             winners[path] = source
-        links = _directories_to_link(winners)
-        linked = tuple(f"{path}/" for path in links)
-        placed = {path: each for path, each in winners.items() if not path.startswith(linked)}
-        own = self._place(placed)
-        for path, directory in links.items():
-            os.makedirs(self.site / os.path.dirname(path), exist_ok=True)
-            os.symlink(directory, self.site / path)
+        own = self._place(winners, linked := _too_large_to_copy(winners))
         top_level = top_level_names(self.site)
         close_directories(self.site)
         return JoinedRecord(
@@ -243,12 +237,12 @@ class _Joining:
                 SharedPath(path=path, winner=winners[path].label, losers=tuple(losers[path]))
                 for path in sorted(losers)
             ),
-            files=len(placed),
+            files=len(winners),
             size_bytes=own,
-            linked_directories=tuple(links),
+            linked_files=tuple(sorted(linked)),
         )
 
-    def _place(self, winners: Mapping[str, _Source]) -> int:
+    def _place(self, winners: Mapping[str, _Source], linked: Collection[str]) -> int:
         """Put files at their places; the bytes that are not a member's."""
         made: set[str] = set()
         own = 0
@@ -258,7 +252,9 @@ class _Joining:
                 os.makedirs(self.site / folder, exist_ok=True)
                 made.add(folder)
             target = self.site / path
-            if source.of_host:
+            if path in linked:
+                os.symlink(source.file, target)
+            elif source.of_host:
                 # What a link of the host leads to is copied: the tree has to be whole by itself.
                 shutil.copy2(source.file, target)
                 own += target.stat().st_size
@@ -267,37 +263,20 @@ class _Joining:
         return own
 
 
-def _directories_to_link(winners: Mapping[str, _Source]) -> dict[str, Path]:
-    """The directories that are one link each, by their paths, with where they lead.
+def _too_large_to_copy(winners: Mapping[str, _Source]) -> frozenset[str]:
+    """The paths of the host's files that are one link each: its largest ones, where all of them
+    together are too much to be copied.
 
-    None while the host's part is small enough to be copied. Else each of the topmost in which
-    there is nothing but the host's files, all of which are to be shown.
+    These are libraries and data, which are opened where they are named: a library finds its
+    neighbours from the path by which it was opened. Sources are small, and their real paths and
+    those of their directories stay within the tree.
     """
-    of_host = {path: each.file for path, each in winners.items() if each.of_host}
-    if sum(os.stat(file).st_size for file in of_host.values()) <= MOST_COPIED_BYTES:
-        return {}
-    mixed = {""}
-    for path in winners.keys() - of_host.keys():
-        while path := os.path.dirname(path):
-            mixed.add(path)
-    links: dict[str, Path] = {}
-    for path, file in of_host.items():
-        parts = path.split("/")
-        for depth in range(1, len(parts)):
-            folder = "/".join(parts[:depth])
-            if folder in links:
-                break
-            if folder in mixed:
-                continue
-            directory = file.parents[len(parts) - depth - 1]
-            if all(
-                f"{folder}/{below}" in of_host or BYTECODE in below.split("/")
-                for below, _ in walk(directory)
-            ):
-                links[folder] = directory
-                break
-            mixed.add(folder)
-    return links
+    sizes = {path: os.stat(each.file).st_size for path, each in winners.items() if each.of_host}
+    by_size = sorted(sizes, key=lambda path: (sizes[path], path))
+    sums = itertools.accumulate(sizes[path] for path in by_size)
+    return frozenset(
+        path for path, total in zip(by_size, sums, strict=True) if total > MOST_COPIED_BYTES
+    )
 
 
 def place_file(source: Path, target: Path, *, final: Path) -> int:
@@ -339,11 +318,13 @@ def _is_equal(one: Path, other: Path) -> bool:
 def _is_as_placed(source: _Source, target: Path) -> bool:
     """Whether a file of a joined tree is what was placed there.
 
-    The host's file may have changed since it was copied. A member that was made again has other
-    inodes than the joined tree, and the same contents.
+    The host's file may have changed since it was copied or linked. A member that was made again
+    has other inodes than the joined tree, and the same contents.
     """
     try:
         if source.of_host:
+            if target.is_symlink():
+                return os.path.samefile(source.file, target)
             return stat.S_ISREG(target.lstat().st_mode)
         if source.file.is_symlink():
             return target.is_symlink()
