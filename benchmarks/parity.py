@@ -59,6 +59,22 @@ OWN = ("_virtualenv", "__pycache__", "zzzz-xinference", "zzzz_xinference")
 found = {}
 names = sorted(name for name in os.listdir(folder) if not name.startswith(OWN))
 found["names"] = names
+# Before anything is imported: setuptools puts a folder of its own copies of others on the path.
+distributions, missing = {}, []
+for each in importlib.metadata.distributions():
+    name = each.metadata["Name"]
+    distributions[name] = each.version
+    for file in each.files or ():
+        text = str(file)
+        if text.endswith((".pyc", "RECORD", "INSTALLER", "REQUESTED", "direct_url.json")):
+            continue
+        if "uv_cache" not in text and not os.path.exists(each.locate_file(file)):
+            missing.append(name + ": " + text)
+found["distributions"], found["missing"] = distributions, sorted(missing)
+found["entry points"] = sorted(
+    f"{each.group}: {each.name} = {each.value}"
+    for one in importlib.metadata.distributions() for each in one.entry_points
+)
 walks, globs, resources = {}, {}, {}
 for name in names:
     top = os.path.join(folder, name)
@@ -88,21 +104,6 @@ for name in names:
 found["walks"], found["globs"], found["resources"] = walks, globs, resources
 found["modules"] = sorted(each.name for each in pkgutil.iter_modules([folder])
                           if not each.name.startswith(OWN))
-distributions, missing = {}, []
-for each in importlib.metadata.distributions():
-    name = each.metadata["Name"]
-    distributions[name] = each.version
-    for file in each.files or ():
-        text = str(file)
-        if text.endswith((".pyc", "RECORD", "INSTALLER", "REQUESTED", "direct_url.json")):
-            continue
-        if "uv_cache" not in text and not os.path.exists(each.locate_file(file)):
-            missing.append(name + ": " + text)
-found["distributions"], found["missing"] = distributions, sorted(missing)
-found["entry points"] = sorted(
-    f"{each.group}: {each.name} = {each.value}"
-    for one in importlib.metadata.distributions() for each in one.entry_points
-)
 found["programs"] = sorted(
     name for name in os.listdir(os.path.join(sys.prefix, "bin"))
     if not name.startswith(("python", "activate", "xinference", "deactivate", "pydoc"))
