@@ -33,6 +33,7 @@ Every error is built from exactly ``(message, details)``, so it survives picklin
 processes (also as the dynamic subclass that xoscar raises) and a round trip through JSON.
 ``details`` holds plain JSON values: ``hint``, ``phase``, ``host`` and, where uv spoke,
 ``command`` (redacted), ``exit_status`` and ``output`` (the tail of what it printed);
+``without_host``, why a resolution has no solution without the host either;
 ``missing_builds``, pins of builds that fit the host's torch and no index has; ``code`` only
 where it is one that this release does not know. ``texts`` are message and hint as sentences, for
 front ends that speak other languages (`sentences`).

@@ -23,6 +23,7 @@ def application(place: Place) -> Place:
         "4.1",
         "click<8.2",
         "fastapi<1",
+        "hub>=0.1",
         files={
             "xinference/__init__.py": "",
             "xinference/core/__init__.py": "",
@@ -55,8 +56,9 @@ def test_it_gives_way_with_a_warning_where_a_models_packages_need_another_and_xi
 
 
 def test_it_gives_way_where_only_what_a_model_needs_in_turn_needs_another(
-    application: Place,
+    application: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     application.host.add("hub", "1.0")
     for version in ("1.31", "1.32", "2.4"):
         build_wheel(application.wheels, "hub", version, requires=["click>=8.4"])
@@ -64,6 +66,8 @@ def test_it_gives_way_where_only_what_a_model_needs_in_turn_needs_another(
         build_wheel(application.wheels, "tower", version, requires=["hub>=1.31,<3"])
     application.launch("tower>=5.19")
     assert application.visible().items() >= {"click": "8.4", "hub": "2.4", "tower": "5.24"}.items()
+    without = [each for each in caplog.messages if "what Xinference requires of" in each]
+    assert without == ["resolving without what Xinference requires of click"]
 
 
 def test_an_index_that_is_not_reached_is_not_asked_again_without_what_xinference_requires(

@@ -187,9 +187,13 @@ def why_excluded(version: str, name: str, found: Resolution) -> str:
 
 def names_in(explanation: str) -> set[str]:
     """The normalized names, among other words, in what uv says of a failure."""
+    return {canonicalize_name(each) for each in _NAME.findall(in_whole_lines(explanation))}
+
+
+def in_whole_lines(explanation: str) -> str:
+    """What uv says of a failure, with no name broken in two."""
     # uv breaks long lines, also after the hyphen of a name (measured with uv 0.13).
-    text = re.sub(r"-\n\s*", "-", explanation)
-    return {canonicalize_name(each) for each in _NAME.findall(text)}
+    return re.sub(r"-\n\s*", "-", explanation)
 
 
 def cost_of(fresh: Resolution | None, host: HostFacts) -> Callable[[str], int]:

@@ -23,11 +23,13 @@ def unsolvable(
     host: HostFacts,
     unusable: Mapping[str, str],
     unfit: Mapping[Release, str],
+    without_host: str | None = None,
 ) -> ResolutionFailed:
     """The error of a spec that has no solution over a host.
 
     `unusable` is what of the host was needed and may not serve, each with the reason; `unfit` are
-    releases that do not allow this Python, with their ``Requires-Python``.
+    releases that do not allow this Python, with their ``Requires-Python``; `without_host` is why
+    there is no solution without the host either, where that was asked.
     """
     message = str(error)
     if unusable:
@@ -68,4 +70,6 @@ def unsolvable(
                 version=host.versions[name],
             )
     hint = way_out(str(error), over_host=spec.sees_host, unusable=bool(unusable))
-    return ResolutionFailed(message, {**({} if hint is None else {"hint": hint}), **error.details})
+    details = {"hint": hint, "without_host": without_host}
+    known = {name: value for name, value in details.items() if value is not None}
+    return ResolutionFailed(message, {**known, **error.details})

@@ -125,6 +125,9 @@ class Resolver:
     _fresh: Resolution | None = field(default=None, init=False)
     """What there would be without the host, where that was asked."""
 
+    _why_not_fresh: str | None = field(default=None, init=False)
+    """Why there is no solution without the host, where that was asked."""
+
     def __post_init__(self) -> None:
         self._passes = Passes(
             uv=self.uv,
@@ -706,6 +709,7 @@ class Resolver:
             kept |= only_here & offered
         assert outcome is not None  # it is tried at least once
         if isinstance(outcome, UvFailed):
+            self._why_not_fresh = str(outcome)
             return outcome
         self._passes.first_tried = outcome.output
         self._fresh = outcome.resolution
@@ -739,7 +743,12 @@ class Resolver:
         needed = filter(self._is_needed, self._passes.unusable)
         unusable = {name: self._passes.unusable[name] for name in needed}
         return unsolvable(
-            error, spec=self.spec, host=self.host, unusable=unusable, unfit=self.unfit
+            error,
+            spec=self.spec,
+            host=self.host,
+            unusable=unusable,
+            unfit=self.unfit,
+            without_host=self._why_not_fresh,
         )
 
     def _is_needed(self, name: str) -> bool:

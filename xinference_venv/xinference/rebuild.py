@@ -23,7 +23,6 @@ from xinference_venv.errors import InstallFailed, ResolutionFailed
 from xinference_venv.inventory.in_place import InPlaceRecord
 from xinference_venv.inventory.inventory import users_error
 from xinference_venv.inventory.jobs import Phase
-from xinference_venv.planning.displacement import names_in
 from xinference_venv.planning.host import HostDistribution, HostFacts
 from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role, locked_distributions
 from xinference_venv.planning.overlay import differing_names, hidden_by, host_part, shown_names
@@ -49,11 +48,11 @@ from xinference_venv.store.use_lock import (
     share_use_lock,
     write_use_hook,
 )
-from xinference_venv.uv.messages import has_no_solution
 from xinference_venv.uv.stub_wheels import write_stubs
 from xinference_venv.xinference.application import (
     Contradiction,
     application_needs,
+    bounds_in_the_way,
     find_contradictions,
     possible_bounds,
     prove_application,
@@ -305,13 +304,13 @@ class Change:
             except ResolutionFailed as error:
                 if "missing_builds" in error.details:
                     raise  # Of these an index has none, whatever is bounded.
-                in_the_way = bounds.keys() & names_in(str(error))
-                if not in_the_way and has_no_solution(str(error)):
-                    # uv may explain it by what is bounded in turn: huggingface-hub, not its click.
-                    in_the_way = {*bounds}
+                in_the_way = bounds_in_the_way(bounds, error)
                 if not in_the_way:
                     raise
-                _log.info("resolving without what Xinference requires of %s", ", ".join(in_the_way))
+                _log.info(
+                    "resolving without what Xinference requires of %s",
+                    ", ".join(sorted(in_the_way)),
+                )
                 bounds = {name: text for name, text in bounds.items() if name not in in_the_way}
                 continue
             kept = tuple(
