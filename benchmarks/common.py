@@ -104,10 +104,10 @@ async def take_turns(contestants: Sequence[Contestant], *, rounds: int) -> list[
         for each in contestants:
             # What one leaves to be written must not be paid by the next.
             os.sync()
-            began, start = _processor_seconds(), time.perf_counter()
+            began, start = processor_seconds(), time.perf_counter()
             env = await each.run()
             elapsed = time.perf_counter() - start
-            worked = _processor_seconds() - began
+            worked = processor_seconds() - began
             packages[each.name] = _count_packages(env)
             await each.clear()
             if round_number:
@@ -183,7 +183,10 @@ def counting_started_processes(folder: Path) -> Iterator[None]:
         _TIMES.remove(file)
 
 
-def _processor_seconds() -> float:
+def processor_seconds() -> float:
+    """What the processors did for this process and its children that ended, in seconds; see
+    `counting_started_processes`.
+    """
     used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     started = (word for file in _TIMES if file.exists() for word in file.read_text().split())
     return sum(each.ru_utime + each.ru_stime for each in used) + sum(map(_seconds, started))

@@ -6,12 +6,14 @@
 Runs in the environment of Xinference, which is the host, with xinference_venv and uv installed
 there. The calls are those that ``python scripts/xinference_specs.py --json FILE`` took down: each
 list of packages once, for the first engine that has it. Both sides make an empty environment and
-plan it in turns, with `--install` they install as well. The index is asked through a server on
-127.0.0.1 that counts what is asked for and lets each answer wait. Each side has a cache of uv of
-its own, which a round before the first one fills. Out comes a row for each call: who resolves it,
-and of each side packages, a torch next to the host's, requests of the index's pages, processes of
-uv, processor time (of those and of this process) and seconds in the last round. The rows go into
-the file of `--json` as they come, with why a side refused; a later run goes on from there. The
+plan it in turns, in this one process, as a worker does. With `--install` they install as well,
+once for each `Request`: what the drop-in has of earlier ones makes a difference, to
+`xoscar.virtualenv` all are alike. The index is asked through a server on 127.0.0.1 that counts what
+is asked for and lets each answer wait. Each side has a cache of uv of its own, which a round before
+the first one fills. Out comes a row for each request of a call: who resolves it, and of each side
+packages, a torch next to the host's, requests of the index's pages, processes of uv, processor time
+(of this process and of all that it starts) and seconds, both the median of the rounds. The rows go
+into the file of `--json` as they come, with why a side refused; a later run goes on from there. The
 exit status is 1 where `xoscar.virtualenv` alone resolves something.
 """
 
@@ -24,7 +26,6 @@ import http.server
 import json
 import logging
 import os
-import re
 import shutil
 import ssl
 import sys
@@ -34,7 +35,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from enum import Enum
+from functools import partial
+from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -42,9 +46,11 @@ from urllib.parse import urlsplit
 
 import xoscar.virtualenv.uv
 from uv import find_uv_bin
+from xinference.core.virtual_env_manager import resolve_dependency_install_plan
 from xoscar.virtualenv.uv import UVVirtualEnvManager
 
-from benchmarks.common import aligned
+from benchmarks.common import aligned, counting_started_processes, processor_seconds
+from xinference_venv._util.records import digest_of
 from xinference_venv.service.prepare import staging_folder
 from xinference_venv.xinference import InPlaceEnvManager
 from xinference_venv.xinference.engine import Engine, InstallOptions, Planner
@@ -112,12 +118,28 @@ class SlowIndex:
 
 
 XOSCAR_ALONE = "xoscar alone"
-_TIME = re.compile(r"(\d+)m([0-9.]+)s")
+_MAX_AGE = "XINFERENCE_VIRTUAL_ENV_RESOLUTION_MAX_AGE"
+
+
+class Request(Enum):
+    """What the drop-in has when it is asked; uv's cache has all packages each time."""
+
+    PLAN = "plan"
+    NEW_HOME = "in a new home"
+    NEW_PACKAGES = "of new packages"
+    LAUNCH = "of new packages, planned before"
+    EQUAL = "equal"
+    RESOLVED_AGAIN = "resolved again"
+
+    @property
+    def has_new_home(self) -> bool:
+        """Whether no package was installed below the home before."""
+        return self in (Request.NEW_HOME, Request.NEW_PACKAGES, Request.LAUNCH)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CountedUv:
-    """A program that runs uv, and leaves a file with the processor time that a run took."""
+    """A program that runs uv, and leaves a file for each run."""
 
     folder: Path
 
@@ -131,24 +153,20 @@ class CountedUv:
         (self.folder / "runs").mkdir(parents=True)
         # Which version it is ours asks once for all calls.
         self.program.write_text(
-            f"#!/bin/sh\n'{find_uv_bin()}' \"$@\"\ncode=$?\n"
-            f"[ \"$1\" = --version ] || times > '{self.folder}/runs/'$$\nexit $code\n"
+            f"#!/bin/sh\n[ \"$1\" = --version ] || : > '{self.folder}/runs/'$$\n"
+            f"exec '{find_uv_bin()}' \"$@\"\n"
         )
         self.program.chmod(0o755)
         os.environ["XOSCAR_UV_PATH"] = str(self.program)
         # Read when the module was imported.
         xoscar.virtualenv.uv.UV_PATH = str(self.program)
 
-    def take(self) -> tuple[int, float]:
-        """How many processes there were since this was asked last, and their processor seconds."""
-        count, seconds = 0, 0.0
-        for file in (self.folder / "runs").iterdir():
-            # The second line is of what the shell waited for.
-            for minutes, rest in _TIME.findall(file.read_text().split("\n")[1]):
-                seconds += int(minutes) * 60 + float(rest)
-            count += 1
+    def take(self) -> int:
+        """How many processes there were since this was asked last."""
+        runs = list((self.folder / "runs").iterdir())
+        for file in runs:
             file.unlink()
-        return count, seconds
+        return len(runs)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,12 +190,23 @@ class Outcome:
         """From what `asdict` gives, by way of JSON."""
         return cls(**{**plain, "packages": tuple(plain["packages"])})
 
+    @classmethod
+    def middle(cls, rounds: Sequence[Outcome]) -> Outcome:
+        """The last of some rounds, with the medians of their times."""
+        return replace(
+            rounds[-1],
+            processor=median(each.processor for each in rounds),
+            seconds=median(each.seconds for each in rounds),
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One call: ours and xoscar's."""
+    """One request of a call, which `call` tells from all others: ours and xoscar's."""
 
+    call: str
     models: tuple[str, ...]
+    request: Request
     ours: Outcome
     xoscar: Outcome
 
@@ -187,6 +216,21 @@ class Row:
         if bool(self.ours.refused) is bool(self.xoscar.refused):
             return "neither" if self.ours.refused else "both"
         return XOSCAR_ALONE if self.ours.refused else "ours alone"
+
+    def to_plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "request": self.request.value}
+
+    @classmethod
+    def read(cls, plain: Mapping[str, Any]) -> Row:
+        """From what `to_plain` gives, by way of JSON."""
+        return cls(
+            call=plain["call"],
+            models=tuple(plain["models"]),
+            request=Request(plain["request"]),
+            ours=Outcome.read(plain["ours"]),
+            xoscar=Outcome.read(plain["xoscar"]),
+        )
 
 
 @dataclass(kw_only=True)
@@ -198,37 +242,63 @@ class Contest:
     uv: CountedUv
     install: bool
     find_links: Sequence[str]
-    count: int = field(default=0, init=False)
+    _numbers: Iterator[int] = field(default_factory=count, init=False)
 
-    def row(self, call: Mapping[str, Any], rounds: int) -> Row:
-        """Let both plan a call in turns, once more than counts."""
+    def rows(self, call: Mapping[str, Any], rounds: int) -> Iterator[Row]:
+        """Let both plan or install a call in turns, once more than counts."""
+        requests = [each for each in Request if (each is not Request.PLAN) is self.install]
+        found: dict[Request, list[tuple[Outcome, Outcome]]] = {each: [] for each in requests}
         for _ in range(rounds + 1):
-            xoscar = self._measure("xoscar", lambda env: self._theirs(env, call))
-            ours = self._measure("ours", lambda env: self._ours(env, call))
-        return Row(models=tuple(call["models"]), ours=ours, xoscar=xoscar)
+            home = self.folder / "ours"
+            for request in requests:
+                if request.has_new_home:
+                    home = self._home(request)
+                os.environ[_MAX_AGE] = "0s" if request is Request.RESOLVED_AGAIN else "600s"
+                planned = request is Request.LAUNCH
+                theirs = self._measure(
+                    "xoscar", self.folder / "xoscar", partial(self._theirs, call, planned)
+                )
+                ours = self._measure("ours", home, partial(self._ours, call, planned))
+                found[request].append((ours, theirs))
+        for request, outcomes in found.items():
+            ours, theirs = (Outcome.middle(side[1:]) for side in zip(*outcomes, strict=True))
+            yield Row(
+                call=key_of(call),
+                models=tuple(call["models"]),
+                request=request,
+                ours=ours,
+                xoscar=theirs,
+            )
 
-    def _measure(self, side: str, plan: Callable[[Path], list[str]]) -> Outcome:
-        self.count += 1
-        env = self.folder / side / "virtualenv" / "v4" / str(self.count) / "engine" / "3"
+    def _home(self, request: Request) -> Path:
+        """A home for the drop-in, where it knows the host unless that is asked for."""
+        home = self.folder / f"home-{next(self._numbers)}"
+        if request is not Request.NEW_HOME:
+            os.environ["XINFERENCE_HOME"] = str(home)
+            env = home / "virtualenv" / "v4" / "another" / "engine" / "3"
+            InPlaceEnvManager(env).create_env(python_path=Path(sys.executable))
+        return home
+
+    def _measure(self, side: str, home: Path, plan: Callable[[Path], list[str]]) -> Outcome:
+        env = home / "virtualenv" / "v4" / str(next(self._numbers)) / "engine" / "3"
         os.environ["UV_CACHE_DIR"] = str(self.folder / f"{side}-cache")
-        os.environ["XINFERENCE_HOME"] = str(self.folder / side)
+        os.environ["XINFERENCE_HOME"] = str(home)
         self.uv.take()
         before, start = self.index.requests, time.perf_counter()
-        used = time.process_time()
+        used = processor_seconds()
         try:
             packages, refused = tuple(sorted(plan(env))), None
         except Exception as error:  # noqa: BLE001
             # A side that fails is a result.
             packages, refused = (), str(getattr(error, "stderr", "") or error)
-        seconds, used = time.perf_counter() - start, time.process_time() - used
-        processes, processor = self.uv.take()
+        seconds, used = time.perf_counter() - start, processor_seconds() - used
         shutil.rmtree(env, ignore_errors=True)
         return Outcome(
             packages=packages,
             refused=refused,
             requests=self.index.requests - before,
-            processes=processes,
-            processor=processor + used,
+            processes=self.uv.take(),
+            processor=used,
             seconds=seconds,
         )
 
@@ -236,33 +306,41 @@ class Contest:
         links = {"find_links": list(self.find_links)} if self.find_links else {}
         return {"index_url": f"{self.index.url}/simple", **links}
 
-    def _theirs(self, env: Path, call: Mapping[str, Any]) -> list[str]:
+    def _theirs(self, call: Mapping[str, Any], planned: bool, env: Path) -> list[str]:
         manager = UVVirtualEnvManager(env)
         manager.create_env(python_path=Path(sys.executable))
         packages, variables = list(call["packages"]), call["variables"]
         skip = call["skip_installed"]
         if self.install:
-            manager.install_packages(packages, skip_installed=skip, **self._sources(), **variables)
-            return _installed(manager)
+            return self._installed(manager, call, planned)
         lines = manager.process_packages(packages, **variables)
         if skip:
             return list(manager._filter_packages_not_installed(lines, **self._sources()))
         return list(manager._resolve_install_plan(lines, {}, **self._sources()))
 
-    def _ours(self, env: Path, call: Mapping[str, Any]) -> list[str]:
+    def _ours(self, call: Mapping[str, Any], planned: bool, env: Path) -> list[str]:
         manager = InPlaceEnvManager(env)
         manager.create_env(python_path=Path(sys.executable))
-        settings = {"skip_installed": call["skip_installed"], **self._sources()}
         if self.install:
-            manager.install_packages(list(call["packages"]), **settings, **call["variables"])
-            return _installed(manager)
+            return self._installed(manager, call, planned)
+        settings = {"skip_installed": call["skip_installed"], **self._sources()}
         options = InstallOptions.of({**settings, **call["variables"]}, skip_installed=False)
         return asyncio.run(_plan(env, call["packages"], options))
 
-
-def _installed(manager: UVVirtualEnvManager | InPlaceEnvManager) -> list[str]:
-    found = Path(manager.get_lib_path()).glob("*.dist-info")
-    return [each.name.removesuffix(".dist-info").replace("-", "==") for each in found]
+    def _installed(
+        self,
+        manager: UVVirtualEnvManager | InPlaceEnvManager,
+        call: Mapping[str, Any],
+        planned: bool,
+    ) -> list[str]:
+        """Install, `planned` before as by Xinference's worker for the progress that it shows."""
+        packages, variables = list(call["packages"]), call["variables"]
+        settings = {"skip_installed": call["skip_installed"], **self._sources()}
+        if planned:
+            resolve_dependency_install_plan(manager, packages, settings, variables)
+        manager.install_packages(packages, **settings, **variables)
+        found = Path(manager.get_lib_path()).glob("*.dist-info")
+        return [each.name.removesuffix(".dist-info").replace("-", "==") for each in found]
 
 
 async def _plan(env: Path, packages: Sequence[str], options: InstallOptions) -> list[str]:
@@ -295,19 +373,21 @@ def read_rows(file: Path | None) -> list[Row]:
     """The rows of an earlier run; none where there was none."""
     if file is None or not file.exists():
         return []
-    return [
-        Row(
-            models=tuple(each["models"]),
-            ours=Outcome.read(each["ours"]),
-            xoscar=Outcome.read(each["xoscar"]),
-        )
-        for each in json.loads(file.read_text("utf-8"))
-    ]
+    return [Row.read(each) for each in json.loads(file.read_text("utf-8"))]
+
+
+def key_of(call: Mapping[str, Any]) -> str:
+    """Equal for calls that ask for the same: a model may have several."""
+    asked = (call["packages"], sorted(call["variables"].items()), call["skip_installed"])
+    return digest_of(list(asked))
 
 
 def table(rows: Sequence[Row]) -> str:
     """A Markdown table: ours / xoscar's."""
-    head = ("model", "solved by", "packages", "second torch", "pages", "uv", "processor", "seconds")
+    head = (
+        *("model", "request", "solved by", "packages", "second torch"),
+        *("pages", "uv", "processor", "seconds"),
+    )
     return aligned(head, [_cells(row) for row in rows])
 
 
@@ -319,10 +399,10 @@ def _cells(row: Row) -> tuple[str, ...]:
         ["yes" if each.has_torch else "–" for each in sides],
         [str(each.requests) for each in sides],
         [str(each.processes) for each in sides],
-        [f"{each.processor:.1f}" for each in sides],
-        [f"{each.seconds:.1f}" for each in sides],
+        [f"{each.processor:.2f}" for each in sides],
+        [f"{each.seconds:.2f}" for each in sides],
     )
-    return (f"{row.models[0]}{more}", row.solved_by, *map(" / ".join, columns))
+    return (f"{row.models[0]}{more}", row.request.value, row.solved_by, *map(" / ".join, columns))
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -330,7 +410,7 @@ def summary(rows: Sequence[Row]) -> str:
     both = [row for row in rows if row.solved_by == "both"]
     found = Counter(row.solved_by for row in rows)
     counts = aligned(
-        ("calls", *(names := ("both", XOSCAR_ALONE, "ours alone", "neither"))),
+        ("requests", *(names := ("both", XOSCAR_ALONE, "ours alone", "neither"))),
         [(str(len(rows)), *(str(found[name]) for name in names))],
     )
     lines = []
@@ -381,9 +461,13 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     logging.disable(logging.WARNING)
     rows = read_rows(options.json)
-    planned = {row.models for row in rows}
+    planned = {row.call for row in rows}
     index = SlowIndex(upstream=options.index_url, latency=options.latency / 1000)
-    with tempfile.TemporaryDirectory(prefix="dropin-") as folder, index.serving():
+    with (
+        tempfile.TemporaryDirectory(prefix="dropin-") as folder,
+        index.serving(),
+        counting_started_processes(Path(folder).resolve()),
+    ):
         uv = CountedUv(folder=Path(folder).resolve() / "counted")
         uv.make()
         contest = Contest(
@@ -394,12 +478,13 @@ def main(arguments: Sequence[str]) -> int:
             find_links=options.find_links,
         )
         for call in read_calls(options.calls, only=options.only, every=options.every):
-            if tuple(call["models"]) in planned:
+            if key_of(call) in planned:
                 continue
-            rows.append(contest.row(call, options.rounds))
-            print(" | ".join(_cells(rows[-1])), file=sys.stderr, flush=True)
+            for row in contest.rows(call, options.rounds):
+                rows.append(row)
+                print(" | ".join(_cells(row)), file=sys.stderr, flush=True)
             if options.json is not None:
-                report = json.dumps([asdict(each) for each in rows], indent=1)
+                report = json.dumps([each.to_plain() for each in rows], indent=1)
                 options.json.write_text(report, "utf-8")
     print(table(rows))
     print()
