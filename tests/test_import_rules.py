@@ -3,8 +3,8 @@
 1. Imports go downwards only, by folder: `LAYERS` lists, lowest first, what each folder is above.
    There is no circle between modules, not even for type checkers alone.
 2. The pure folders reach neither the disk, the clock, other processes nor the event loop.
-3. Only ``uv/subprocess.py`` starts processes, by way of the reaper, and only the folders that have
-   actors know xoscar.
+3. Only ``uv/subprocess.py`` starts processes, by way of the reaper; a process of its own may fork.
+   Only the folders that have actors know xoscar.
 4. A broad ``except`` stands only at the edge of a process.
 """
 
@@ -59,6 +59,8 @@ WIRE_TYPES = f"{xinference_venv.__name__}.actors.protocols"
 
 PROCESS_DOOR = "uv/subprocess.py"
 BEHIND_THE_DOOR = frozenset({"uv/become.py", "uv/reaped_process.py", "uv/reaper.py"})
+FORKS_ITSELF = "store/packages/finish_trees.py"
+"""The whole of a process that the door starts, and ends with all its forks."""
 
 ALLOWED_BROAD_EXCEPT: tuple[str, ...] = (
     "service/launch_service.py: LaunchService._run",
@@ -218,6 +220,8 @@ def processes_have_one_door(module: Module) -> Iterator[str]:
         if _within(name, {"subprocess", "asyncio.subprocess"}):
             yield f"line {line}: imports {name}, not by {PROCESS_DOOR}"
     for line, name in module.names:
+        if name == "os.fork" and module.path == FORKS_ITSELF:
+            continue
         if name.rpartition(".")[2] in PROCESS_STARTERS or name.startswith(PROCESS_STARTERS_OF_OS):
             yield f"line {line}: starts processes by {name}, not by {PROCESS_DOOR}"
 

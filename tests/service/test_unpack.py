@@ -269,7 +269,7 @@ async def test_uv_itself_checks_the_hash_of_what_came_through_other_workers(
 
 @pytest.fixture
 def shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two processes finish trees, however little there is to do."""
+    """A process and two forks of it finish trees, however little there is to do."""
     monkeypatch.setattr("xinference_venv.store.packages.finish_trees._LEAST_EFFORT", 1.0)
     monkeypatch.setattr("xinference_venv.service.unpack.usable_processors", lambda: 2)
 
@@ -283,20 +283,20 @@ class Finishers:
         unpacking.uv = replace(unpacking.uv, door=replace(unpacking.uv.door, started=self._started))
 
     def _started(self, pid: int) -> None:
-        if "finish_share" in "".join(psutil.Process(pid).cmdline()):
+        if "finish_shares" in "".join(psutil.Process(pid).cmdline()):
             self.pids.append(pid)
             self.heard(pid)
 
 
 async def _two(unpacks: Unpacks, wheels: Path) -> EnvLock:
-    """The lock of two packages, one for each process."""
+    """The lock of two packages, one for each fork."""
     build_wheel(wheels, "lamp", "1.0")
     build_wheel(wheels, "wick", "1.0")
     return await unpacks.lock("lamp", "wick")
 
 
 @pytest.mark.usefixtures("shared_out")
-async def test_processes_that_share_the_work_leave_the_same_in_the_store(
+async def test_forks_that_share_the_work_leave_the_same_in_the_store(
     unpacks: Unpacks, store: Store, wheels: Path
 ) -> None:
     for name in ("lamp", "wick", "oil"):
@@ -306,16 +306,16 @@ async def test_processes_that_share_the_work_leave_the_same_in_the_store(
     finishers = Finishers(unpacking, lambda _: None)
     folder = store.make_staging_folder("one")
     records = await unpacking.packages_for(made, folder)
-    assert len(finishers.pids) == 2
+    assert len(finishers.pids) == 1
     assert [each.key.name for each in records] == [each["name"] for each in made.packages]
     for record in records:
         assert store.packages.verify(record.key.folder, hashes=True) == TreeCheck()
-    # Nothing of the environment that was taken apart, nor of what the processes were to do.
+    # Nothing of the environment that was taken apart, nor of what the process was to do.
     assert not list(folder.glob("*unpacked*"))
 
 
 @pytest.mark.usefixtures("shared_out")
-async def test_what_is_refused_in_one_process_ends_the_others(
+async def test_what_is_refused_in_one_fork_ends_the_others(
     unpacks: Unpacks, store: Store, wheels: Path
 ) -> None:
     build_wheel(wheels, "evil", "1.0", modules={"sitecustomize.py": ""})
@@ -336,7 +336,7 @@ async def test_a_killed_process_is_an_error_that_names_its_packages_and_leaves_n
     made = await _two(unpacks, wheels)
     unpacking = unpacks.unpacking()
     finishers = Finishers(unpacking, lambda pid: os.kill(pid, signal.SIGKILL))
-    with pytest.raises(InstallFailed, match=r"(lamp|wick) can't be unpacked: .*signal 9") as caught:
+    with pytest.raises(InstallFailed, match=r"lamp, wick can't be unpacked: .*signal 9") as caught:
         await unpacking.packages_for(made, store.make_staging_folder("one"))
     assert "run out of memory" in str(caught.value.hint)
     assert not any(map(psutil.pid_exists, finishers.pids))
@@ -347,7 +347,7 @@ async def test_a_killed_process_is_an_error_that_names_its_packages_and_leaves_n
 
 
 @pytest.mark.usefixtures("shared_out")
-async def test_a_cancelled_build_ends_the_processes_that_finish_its_trees(
+async def test_a_cancelled_build_ends_the_process_that_finishes_its_trees(
     unpacks: Unpacks, store: Store, wheels: Path
 ) -> None:
     made = await _two(unpacks, wheels)
@@ -363,7 +363,7 @@ async def test_a_cancelled_build_ends_the_processes_that_finish_its_trees(
 
 
 @pytest.mark.usefixtures("shared_out")
-async def test_processes_that_take_longer_than_allowed_are_ended(
+async def test_a_process_that_takes_longer_than_allowed_is_ended(
     unpacks: Unpacks, store: Store, wheels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = await _two(unpacks, wheels)

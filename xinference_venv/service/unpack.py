@@ -18,7 +18,6 @@ from pathlib import Path
 from xinference_venv._util.disk_threads import BUILDING
 from xinference_venv._util.humanize import counted
 from xinference_venv._util.processors import usable_processors
-from xinference_venv._util.tasks import cancel
 from xinference_venv.errors import InstallFailed, UvFailed, VerificationFailed
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.transfer import Transfer
@@ -33,7 +32,7 @@ from xinference_venv.service.phases import ReportProgress, in_phase
 from xinference_venv.service.wheel_fetcher import WheelFetcher
 from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.store.envs.placement import check_placement
-from xinference_venv.store.packages.finish_trees import Share, finish_trees, share_out
+from xinference_venv.store.packages.finish_trees import Shares, finish_trees, share_out
 from xinference_venv.store.packages.package_tree import split_environment
 from xinference_venv.store.packages.tree_files import StagedTree
 from xinference_venv.store.store import Store
@@ -268,34 +267,20 @@ class Unpacking:
         site_packages = site_packages_of(env)
         most = min(usable_processors(), self.uv.door.slots)
         shares, contested = await BUILDING.finish(_split, env, site_packages, keys, most)
-        if len(shares) < 2:
-            trees = [tree for share in shares for tree in share.trees]
-            return await BUILDING.finish(finish_trees, trees), contested
-        finishing = [
-            asyncio.ensure_future(
-                self._finish(share, _trees_of(env) / f"{number}.json", site_packages)
-            )
-            for number, share in enumerate(shares)
-        ]
-        try:
-            finished = await asyncio.gather(*finishing)
-        finally:
-            # A launch fails by one error: the other processes are ended.
-            await cancel(*finishing)
-        return [tree for trees in finished for tree in trees], contested
-
-    async def _finish(self, share: Share, file: Path, site_packages: Path) -> list[StagedTree]:
-        """Finish the trees of a share in a process of its own; `file` is for what it is to do."""
-        command = await BUILDING.finish(share.command, file, site_packages)
+        if len(shares.shares) < 2:
+            return await BUILDING.finish(finish_trees, shares.trees), contested
+        command = await BUILDING.finish(
+            shares.command, _trees_of(env) / "shares.json", site_packages
+        )
         finished = await self.uv.door.run(
             command, deadline=self.deadline, doing="checking files of packages"
         )
-        trees = await asyncio.to_thread(share.result, finished.exit_status, finished.output)
+        trees = await asyncio.to_thread(shares.result, finished.exit_status, finished.output)
         if trees is None:
             raise InstallFailed(
                 sentence(
                     "{keys} can't be unpacked: {error}",
-                    keys=share.names,
+                    keys=shares.names,
                     error=sentence(
                         "the process that checks the files ended with {ending}",
                         ending=finished.ending,
@@ -309,7 +294,7 @@ class Unpacking:
                     ),
                 },
             )
-        return trees
+        return trees, contested
 
     def _add(
         self, trees: Sequence[StagedTree], env: Path, folder: Path
@@ -339,7 +324,7 @@ def _trees_of(env: Path) -> Path:
 
 def _split(
     env: Path, site_packages: Path, keys: Mapping[str, PackageKey | None], most: int
-) -> tuple[Sequence[Share], Sequence[str]]:
+) -> tuple[Shares, Sequence[str]]:
     """The trees of an environment in at most so many shares; also who shares a path."""
     check_placement(env, site_packages)
     try:

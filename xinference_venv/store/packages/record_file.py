@@ -36,7 +36,7 @@ _MOST_PATH_LENGTH = 32_767
 _CHUNK_BYTES = 1 << 20
 _ALGORITHMS = frozenset({"md5", "sha1", "sha224", "sha256", "sha384", "sha512"})
 _TO_QUOTE = re.compile(r'[,"\r\n]')
-_DIGITS = re.compile("[0-9]{1,18}")
+_MOST_DIGITS = 18
 
 
 class RecordRow(NamedTuple):
@@ -66,13 +66,18 @@ def parse_record(text: str) -> list[RecordRow]:
             continue
         if len(path) > _MOST_PATH_LENGTH:
             raise ValueError(f"a path has {len(path)} characters")
-        if _NOT_NORMAL.search(path):
+        # Of ten thousands of rows, so what few paths have is sought without a pattern first.
+        may_climb = "/." in path or "//" in path or path[0] in "./"
+        if may_climb and _NOT_NORMAL.search(path):
             path = os.path.normpath(path)
-        digest, size = (*fields[-2:],) if len(fields) > 2 else (*fields[1:], "", "")[:2]
-        digest, size = digest.strip(), size.strip()
-        number = int(size) if size and _DIGITS.fullmatch(size) else None
-        rows[path] = RecordRow(path, digest, number)
+        digest, size = fields[-2:] if len(fields) > 2 else (*fields[1:], "", "")[:2]
+        rows[path] = RecordRow(path, digest.strip(), _number(size.strip()))
     return list(rows.values())
+
+
+def _number(text: str) -> int | None:
+    is_number = text.isdigit() and text.isascii() and len(text) <= _MOST_DIGITS
+    return int(text) if is_number else None
 
 
 def format_record(rows: Iterable[RecordRow]) -> str:
