@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from importlib.metadata import PathDistribution
 from pathlib import Path
@@ -19,11 +19,10 @@ from packaging.utils import InvalidName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from xinference_venv.planning.host import HostDistribution
+from xinference_venv.store.metadata_files import read_fields
 from xinference_venv.store.visit import read_text
 
 _SCRIPT_GROUPS = frozenset({"[console_scripts]", "[gui_scripts]"})
-# The last one is an ``.egg-info`` that is a file.
-_WITH_DESCRIPTION = frozenset({"METADATA", "PKG-INFO", ""})
 _DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 # Names become file names in an environment, so they are no other than the standard recommends.
 _SCRIPT = re.compile(
@@ -32,8 +31,8 @@ _SCRIPT = re.compile(
 )
 
 
-class Metadata(PathDistribution):
-    """The metadata of one distribution: its fields, without the description that follows them.
+class _Egg(PathDistribution):
+    """An ``.egg-info``, whose requirements may be in a file of their own.
 
     Only regular files are read: a pipe would hold up everything.
     """
@@ -45,9 +44,7 @@ class Metadata(PathDistribution):
     def read_text(self, filename: str | os.PathLike[str]) -> str | None:
         """The text of a file of the metadata; None where there is none that may be read."""
         with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):
-            text = read_text(self._folder / filename)
-            # A description has a thousand lines, each of which the parser would look at.
-            return text.partition("\n\n")[0] if filename in _WITH_DESCRIPTION else text
+            return read_text(self._folder / filename)
         return None
 
 
@@ -59,12 +56,13 @@ def read_metadata(location: str, entry: str, skipped: list[str]) -> HostDistribu
     out.
     """
     place = os.path.join(location, entry)
-    distribution = Metadata(Path(place))
     try:
-        metadata = distribution.metadata
-        name = canonicalize_name((metadata.get_all("Name") or [""])[0], validate=True)
-        version = Version((metadata.get_all("Version") or [""])[0])
-        requires = tuple(_requirements(distribution, place, skipped))
+        fields = read_fields(place)
+        name = canonicalize_name(fields.first("Name") or "", validate=True)
+        version = Version(fields.first("Version") or "")
+        is_egg = not entry.endswith(".dist-info")
+        declared = _Egg(Path(place)).requires if is_egg else fields.all("Requires-Dist")
+        requires = tuple(_requirements(declared or [], place, skipped))
         inode = os.stat(place).st_ino
     except (InvalidName, InvalidVersion):
         skipped.append(f"{place}: no valid name and version")
@@ -76,7 +74,7 @@ def read_metadata(location: str, entry: str, skipped: list[str]) -> HostDistribu
         name=name,
         version=str(version),
         requires=requires,
-        extras=tuple(metadata.get_all("Provides-Extra") or ()),
+        extras=tuple(fields.all("Provides-Extra")),
         location=location,
         metadata=entry,
         inode=inode,
@@ -85,8 +83,8 @@ def read_metadata(location: str, entry: str, skipped: list[str]) -> HostDistribu
     )
 
 
-def _requirements(distribution: PathDistribution, place: str, skipped: list[str]) -> Iterator[str]:
-    for text in distribution.requires or []:
+def _requirements(declared: Iterable[str], place: str, skipped: list[str]) -> Iterator[str]:
+    for text in declared:
         try:
             requirement = Requirement(text)
         except InvalidRequirement:

@@ -19,15 +19,9 @@ import re
 import shutil
 import stat
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import Distribution
-from importlib.metadata import EntryPoint as DeclaredEntryPoint
 from pathlib import Path
-
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
 
 from xinference_venv._util.files import write_private_file
 from xinference_venv._util.records import digest_of
@@ -41,7 +35,11 @@ from xinference_venv.planning.package import (
 )
 from xinference_venv.sentences import sentence
 from xinference_venv.store.host.elf import linkage_of
-from xinference_venv.store.host.metadata import Metadata
+from xinference_venv.store.metadata_files import (
+    read_entry_points,
+    read_fields,
+    required_name,
+)
 from xinference_venv.store.packages.looks_for import looks_of
 from xinference_venv.store.packages.record_file import (
     RecordRow,
@@ -76,6 +74,10 @@ _CUSTOMIZATION = re.compile(r"(site|user)customize(?![^./])")
 _OF_THE_INSTALL = frozenset({"REQUESTED", "uv_cache.json"})
 _FILE_MODE = 0o444
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
+# As `importlib.metadata.EntryPoint` reads it.
+_NAMED_BY_ENTRY_POINT = re.compile(
+    r"(?P<module>[\w.]+)\s*(:\s*(?P<attribute>[\w.]+)\s*)?((\[.*\])\s*)?$"
+)
 _LIB64 = re.compile(r"\Alib64(?=/)")
 # What uv puts in the place of ``#!python`` where a path would be too long or is relative:
 # https://github.com/astral-sh/uv/pull/5515
@@ -292,9 +294,9 @@ class _Finishing:
 
     def run(self) -> StagedTree:
         site, data = self.tree / SITE, self.tree / DATA
-        distribution = Metadata(site / self.installed.metadata)
-        fields = distribution.metadata
-        entry_points = _entry_points(distribution)
+        metadata = site / self.installed.metadata
+        fields = read_fields(metadata)
+        entry_points = _entry_points(metadata)
         self._drop_what_is_made_for_each(entry_points)
         scripts = {path for path in _scripts(data) if self._restore_first_line(data / path)}
         files = self._check(site, self.installed.site)
@@ -319,9 +321,11 @@ class _Finishing:
                 for path in sorted(data_files)
             ),
             entry_points=entry_points,
-            requires=_names_of(fields.get_all("Requires-Dist") or ()),
+            requires=tuple(
+                sorted({*filter(None, map(required_name, fields.all("Requires-Dist")))})
+            ),
             # Of several such lines the first, as pip reads it.
-            requires_python=next(iter(fields.get_all("Requires-Python") or ()), None),
+            requires_python=fields.first("Requires-Python"),
             looks_for=tuple(sorted(each for each in self._looks if each.name not in own)),
             compiled=bool(objects),
             libraries=linkage.provided,
@@ -329,7 +333,7 @@ class _Finishing:
             linked_libraries=linkage.linked,
             files=len(files) + len(data_files) + 1,
             size_bytes=sum(row.size or 0 for row in (*files.values(), *data_files.values()))
-            + (site / self.installed.metadata / "RECORD").stat().st_size,
+            + (metadata / "RECORD").stat().st_size,
             record_sha256=record_sha256,
             notes=tuple(self.notes),
         )
@@ -526,31 +530,22 @@ class _Finishing:
         return hashlib.sha256(content).hexdigest()
 
 
-def _entry_points(distribution: Distribution) -> tuple[EntryPoint, ...]:
+def _entry_points(metadata: Path) -> tuple[EntryPoint, ...]:
     """The programs that a package declares; what is none is left out, as uv does."""
     found = []
-    for each in distribution.entry_points:
-        if each.group in ("console_scripts", "gui_scripts") and "/" not in each.name:
-            match = DeclaredEntryPoint.pattern.match(each.value)
-            if match is not None and match["attr"]:
+    for group, name, value in read_entry_points(metadata):
+        if group in ("console_scripts", "gui_scripts") and "/" not in name:
+            match = _NAMED_BY_ENTRY_POINT.match(value)
+            if match is not None and match["attribute"]:
                 found.append(
                     EntryPoint(
-                        name=each.name,
+                        name=name,
                         module=match["module"],
-                        attribute=match["attr"],
-                        gui=each.group == "gui_scripts",
+                        attribute=match["attribute"],
+                        gui=group == "gui_scripts",
                     )
                 )
     return tuple(found)
-
-
-def _names_of(requirements: Iterable[str]) -> tuple[str, ...]:
-    """The normalized names in requirements."""
-    names = set()
-    for line in requirements:
-        with suppress(InvalidRequirement):
-            names.add(canonicalize_name(Requirement(line).name))
-    return tuple(sorted(names))
 
 
 def _scripts(data: Path) -> list[str]:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from xinference_venv.store.metadata_files import normalized_name
 from xinference_venv.store.visit import open_regular, read_regular, read_text
 
 if TYPE_CHECKING:
@@ -115,10 +116,8 @@ def recorded_bytes(metadata: str | os.PathLike[str]) -> int | None:
 
 def metadata_name(folder: str) -> tuple[str, str]:
     """The normalized name and the version that a metadata folder's own name says."""
-    from packaging.utils import canonicalize_name
-
     name, _, version = folder.removesuffix(".dist-info").partition("-")
-    return canonicalize_name(name), version
+    return normalized_name(name), version
 
 
 def _quoted(path: str) -> str:
