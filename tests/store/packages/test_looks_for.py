@@ -171,6 +171,7 @@ def test_a_definition_is_judged_that_names_a_path(tmp_path: Path, definition: st
         # Lines at the margin that begin no definition, and end none.
         "TEMPLATE = '''\ndef f():\n    pass\n'''\n",
         "def f():\n    '''\nUsage:\n  g()\n    '''\n    return here\n",
+        "def f():\n    x = '''\ndef g(\nUsage:\n'''\n    return here\n",
         "def f(\n    a,\n):\n# of g\n    return a\n",
         "@wrap\n@wrap(\n    here\n)\ndef f():\n    pass\n",
         "class A: pass\nclass B: x = here\n",

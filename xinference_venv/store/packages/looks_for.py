@@ -32,11 +32,12 @@ _OWN_PATH: Final = re.compile(rb"__(?:file|path)__")
 # What makes a path real; or what the system resolves, which is searched for by its literal part.
 _REALS: Final = (b"pardir", b"realpath", b".resolve(")
 _PARENT: Final = re.compile(rb"""\.\.(?<=['"/]\.\.)['"/]""")
-# Each is a directory up, ``parents[2]`` is three.
-_STEP: Final = re.compile(
-    rb"""['"/]\.\.(?=['"/])|pardir|dirname|\.\s*parent\b|with_name"""
-    rb"""|\bparents\s*\[\s*(\d{1,3})"""
-)
+# Each is a directory up, ``parents[2]`` is three. What a pattern begins with is literal, and found
+# ten times as fast by that.
+_STEPS: Final = (b"pardir", b"dirname", b"with_name")
+_STEP: Final = re.compile(rb"""\.\.(?<=['"/]\.\.)(?=['"/])""")
+_STEP_OF_PATH: Final = re.compile(rb"\.\s*parent\b")
+_ANCESTOR: Final = re.compile(rb"parents\s*\[\s*(\d{1,3})")
 # A name for text with a step in it, which may be used many times.
 _NAMED_STEP: Final = re.compile(rb"""=\s*\(?\s*[^=\n()]*(?:['"/]\.\.['"/]|pardir)""")
 # What stands at the beginning of a line, and there begins a definition or ends one.
@@ -145,7 +146,7 @@ def _reached_by_source(root: Path | str, path: str, content: bytes | None) -> li
         try:
             return _evaluate(_pieces(source), parts)
         except SyntaxError:
-            # A line at the margin was of a longer text, or the encoding is named in another piece.
+            # A definition was divided, or the encoding is named in another piece.
             return _evaluate([(source, False)], parts)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
@@ -161,10 +162,17 @@ def _evaluate(
     """
     reading = _Reading(file=_Path(parts))
     scope: _Scope = {}
+    before = b""
     for piece, is_definition in pieces:
         if not is_definition or _mentions_path(piece, scope):
-            reading.lines = piece.splitlines()
-            reading.statements(_parse(piece).body, scope)
+            try:
+                reading.source(piece, scope)
+            except SyntaxError:
+                if is_definition:
+                    raise
+                # A line at the margin was of a longer text, in the definition before.
+                reading.source(before + piece, scope)
+        before = piece
     return reading.reached
 
 
@@ -195,8 +203,11 @@ def _may_look_outside(source: bytes, depth: int) -> bool:
     if b"__path__" in source:
         # It is the directory already.
         depth -= 1
-    steps = sum(int(found[1] or 0) + 1 for found in _STEP.finditer(source))
-    return steps >= depth or _NAMED_STEP.search(source) is not None
+    steps = len(_STEP.findall(source))
+    may_be_named = steps > 0 or b"pardir" in source
+    steps += sum(map(source.count, _STEPS)) + len(_STEP_OF_PATH.findall(source))
+    steps += sum(int(index) + 1 for index in _ANCESTOR.findall(source))
+    return steps >= depth or (may_be_named and _NAMED_STEP.search(source) is not None)
 
 
 def _mentions_path(text: bytes, scope: _Scope) -> bool:
@@ -238,6 +249,12 @@ class _Reading:
     file: _Path
     lines: Sequence[bytes] = ()
     reached: list[tuple[str, Way]] = field(default_factory=list)
+
+    def source(self, text: bytes, scope: _Scope) -> None:
+        """Evaluate a piece; raises `SyntaxError` where it is none by itself."""
+        body = _parse(text).body
+        self.lines = text.splitlines()
+        self.statements(body, scope)
 
     def statements(self, body: Iterable[ast.stmt], scope: _Scope) -> None:
         """Evaluate statements in their order; both branches of a condition count."""
