@@ -47,6 +47,10 @@ NOT_RUN = {
     ("docs/xinference.md", "systemctl"): "takes systemd and a service of Xinference",
     ("docs/how-to/gpu.md", "xinference-venv launch GOT-OCR2_0"): "resolves torch on PyPI",
     ("docs/how-to/gpu.md", "xinference-venv launch qwen2.5-omni"): "resolves vllm on PyPI",
+    **{
+        ("docs/how-to/disk.md", begins): "leaves nothing to run the next page with"
+        for begins in ("uv cache clean", "pip uninstall")
+    },
     ("docs/how-to/disk.md", "xinference-venv launch magika-1 #"): "takes a disk that is full;"
     " tests/scenarios/test_disk_faults.py makes one",
     **{
@@ -108,7 +112,13 @@ SCENARIOS = {
         before={"xinference-venv watch": (KEY, SUPERVISOR, worker(2))},
     ),
     "docs/cluster.md": Scenario(
-        before={"export XINFERENCE_VENV_SUPERVISOR": (worker(3), worker(4))}
+        before={
+            "xinference-venv supervisor --host 127.0.0.1": (CTRL_C,),
+            "export XINFERENCE_VENV_SUPERVISOR=10": (
+                *(CTRL_C, SUPERVISOR),
+                *(worker(2), worker(3), worker(4)),
+            ),
+        }
     ),
     "docs/how-to/air-gapped.md": Scenario(
         first=(KEY, SUPERVISOR),
@@ -264,6 +274,7 @@ def reader(
             r"\b10\.0\.0\.(?=\d)": f"{network}.0.",
             r"\b10\.9\.0\.(?=\d)": f"{network}.9.",
             r"\b127\.0\.0\.1:9797\b": f"{network}.0.1:9797",
+            r"(?<=--host )127\.0\.0\.(?=\d)": f"{network}.0.",
             r"\b127\.0\.0\.1:9798\b": f"127.0.0.1:{port}",
             "WEB_PORT": str(port),
             r"https://mirror\.example/simple": index.url,
@@ -304,7 +315,6 @@ def test_the_commands_of_a_page_do_what_it_says(page: str, reader: Reader) -> No
 
 @pytest.mark.uv
 @pytest.mark.network
-@pytest.mark.skipif(sys.version_info >= (3, 13), reason="magika 0.5.1 is for Python below 3.13")
 @pytest.mark.parametrize("page", REAL)
 def test_the_commands_of_a_page_about_real_models_do_what_it_says(
     page: str, tmp_path: Path

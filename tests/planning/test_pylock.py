@@ -415,6 +415,25 @@ def test_a_version_is_in_the_ranges_that_uv_prints(
 
 
 @pytest.mark.parametrize(
+    ("ranges", "specifier"),
+    [
+        (">=0.6.3, <0.6.3+", "==0.6.3"),
+        ("<1.5 | >=1.5+", "!=1.5"),
+        (">=1.0, <1.5 | >=1.5+, <2", ">=1.0, !=1.5, <2"),
+        ("<2.0+", "<=2.0"),
+        (">2.0+", ">2.0"),
+        (">=2.0+", ">2.0"),
+        (">=1.0, <1.5 | >=2", ">=1.0, <1.5 | >=2"),
+        ("==2.0+cu128", "==2.0+cu128"),
+        (">=2.0+cu128, <2.0+cu129", ">=2.0+cu128, <2.0+cu129"),
+        ("*", "*"),
+    ],
+)
+def test_the_ranges_that_uv_prints_are_shown_as_specifiers(ranges: str, specifier: str) -> None:
+    assert Dependency(name="lamp", ranges=ranges).specifier == specifier
+
+
+@pytest.mark.parametrize(
     ("file", "name"),
     [
         ({"name": "lamp-1.0.tar.gz", "url": "https://h/other"}, "lamp-1.0.tar.gz"),

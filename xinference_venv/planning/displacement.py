@@ -171,12 +171,12 @@ def lowest_allowed(version: str) -> str:
 def why_excluded(version: str, name: str, found: Resolution) -> str:
     """The requirements that do not allow a version of something; empty where there is none."""
     texts = [
-        sentence("the request requires {requirement}", requirement=f"{name}{dependency.ranges}")
+        sentence("the request requires {requirement}", requirement=f"{name}{dependency.specifier}")
         if requirer == REQUEST
         else sentence(
             "{requirer} requires {requirement}",
             requirer=requirer,
-            requirement=f"{name}{dependency.ranges}",
+            requirement=f"{name}{dependency.specifier}",
         )
         for requirer, dependencies in sorted(found.requires.items())
         for dependency in dependencies

@@ -31,6 +31,11 @@ _BOUND = re.compile(
     rf"\s*(?P<operator>>=|<=|==|>|<)\s*(?P<limit>{VERSION_PATTERN})(?P<locals>\+?)\s*",
     re.VERBOSE | re.IGNORECASE,
 )
+# "2.0+" stands behind all local versions of 2.0, and is no version itself.
+_ONE_VERSION = re.compile(r">=([^\s,|+]+), <\1\+(?![\w.])")
+_ALL_BUT_ONE = re.compile(r"<([^\s,|+]+) \| >=\1\+(?![\w.])")
+_BEHIND_LOCALS = re.compile(r"(<|>=?)([^\s,|+]+)\+(?![\w.])")
+_WITH_LOCALS = {"<": "<=", ">": ">", ">=": ">"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +49,12 @@ class Dependency:
     name: str
     ranges: str
     extras: bool = False
+
+    @property
+    def specifier(self) -> str:
+        """The set as PEP 440 writes it: uv's ``>=1.0, <1.0+`` is ``==1.0``."""
+        text = _ONE_VERSION.sub(r"==\1", _ALL_BUT_ONE.sub(r"!=\1", self.ranges))
+        return _BEHIND_LOCALS.sub(lambda found: f"{_WITH_LOCALS[found[1]]}{found[2]}", text)
 
     def allows(self, version: str) -> bool:
         """Whether a version is in the set; where the set can't be read, it is."""
@@ -60,7 +71,6 @@ def _in_bound(version: Version, bound: str) -> bool:
         return True
     limit = Version(found["limit"])
     if found["locals"]:
-        # "2.0+" stands behind all local versions of 2.0, and is no version itself.
         after = Version(version.public) > limit
         return after if found["operator"].startswith(">") else not after
     return {

@@ -51,8 +51,8 @@ def status(**more: Any) -> WorkerStatus:
     return given
 
 
-def silent(**more: Any) -> Gathered[str]:
-    error = Failure.of(WorkerUnavailable("no answer"))
+def silent(reason: str = "no answer", **more: Any) -> Gathered[str]:
+    error = Failure.of(WorkerUnavailable(reason))
     return Gathered(list=(), unreachable=(UnreachableWorker(status=status(**more), error=error),))
 
 
@@ -116,6 +116,12 @@ def test_who_did_not_answer_is_named_with_its_state_and_the_age_of_its_snapshot(
     assert shown == "unreachable: b:2 (gone, last snapshot 1 min 30 s old): no answer"
     shown = printed(unreachable(silent(state="alive", snapshot_age=None)))
     assert shown == "unreachable: b:2 (alive, no snapshot yet): no answer"
+
+
+def test_the_reason_names_no_worker_a_second_time() -> None:
+    reason = "the worker at b:2 did not answer within 1 s"
+    shown = printed(unreachable(silent(reason, state="suspect", snapshot_age=8.1)))
+    assert shown.endswith("old): it did not answer within 1 s")
 
 
 def test_an_unreachable_worker_is_an_error_for_what_everyone_has_to_do() -> None:

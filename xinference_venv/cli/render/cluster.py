@@ -75,7 +75,9 @@ def unreachable_workers(workers: Iterable[UnreachableWorker]) -> list[str]:
     for each in workers:
         named = f"{each.status.worker_address} ({each.status.state}, {_snapshot_age(each.status)})"
         # An address in the reason is the worker's own, which is named before it.
-        reason = str(each.error.error()).replace(each.status.worker_address, "it")
+        address = each.status.worker_address
+        reason = str(each.error.error()).replace(f"the worker at {address}", "it")
+        reason = reason.replace(address, "it")
         by_reason.setdefault(reason, []).append(named)
     return [f"unreachable: {', '.join(named)}: {why}" for why, named in by_reason.items()]
 
