@@ -211,3 +211,43 @@ def test_the_page_of_the_python_api_shows_every_public_name() -> None:
         and not name.startswith("__")
     }
     assert missing == set()
+
+
+WORDS_OF_OTHERS = {
+    "No solution found when resolving dependencies",
+    "there is no version of …",
+    "… was not found in the package registry",
+    "Connection refused",
+    "Failed to fetch",
+    "dns error",
+    "invalid peer certificate",
+    "401 Unauthorized",
+    "403 Forbidden",
+    "429 Too Many Requests",
+    "No space left on device",
+    "Disk quota exceeded",
+    "could not … …: [Errno 13] Permission denied",
+}
+"""What uv and the system say."""
+
+
+def messages_on_the_page_of_failures() -> list[str]:
+    rows = re.findall(
+        r"^\| (?!you read|what you see|---)(.*?) \| ", read("troubleshooting.md"), re.M
+    )
+    return [each for row in rows for each in re.findall(r"`([^`]* [^`]*)`", row)]
+
+
+def test_the_page_of_failures_has_the_messages_that_the_code_prints() -> None:
+    said = "\n".join(
+        re.sub(r"\{\w+\}", "…", each) for each in strings_of_the_code() if len(each) < 1000
+    )
+    messages = messages_on_the_page_of_failures()
+    assert len(messages) > 40
+    gone = [
+        message
+        for message in messages
+        if message not in WORDS_OF_OTHERS
+        and not all(part.strip(" :,") in said for part in message.split("…"))
+    ]
+    assert gone == []
