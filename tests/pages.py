@@ -16,6 +16,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -166,7 +167,9 @@ class Reader:
         """Ctrl-C in each terminal, the newest first, and wait until what ran there has ended."""
         while self._terminals:
             group, heard = self._terminals.pop()
-            os.killpg(group, signal.SIGINT)
+            # What did not start has ended already.
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGINT)
             heard.join(PATIENCE_SECONDS)
             assert not heard.is_alive(), "it does not end by Ctrl-C"
 
