@@ -42,6 +42,7 @@ NOT_RUN = {
     ("docs/measured.md", ""): "benchmarks, minutes to hours each",
     ("docs/examples.md", ""): "hundreds of MB of torch; tests/scenarios/test_examples.py starts it",
     ("docs/embedding.md", "python examples/"): "a minute of PyPI; tests/scenarios/test_examples.py",
+    ("docs/how-to/services.md", ""): "takes systemd, and is root's to do",
     ("docs/how-to/xinference-docker.md", "docker"): "takes docker, and an image of 10 GB",
     ("docs/xinference.md", "python -m"): "takes Xinference; scripts/xinference-check runs it",
     ("docs/xinference.md", "systemctl"): "takes systemd and a service of Xinference",
