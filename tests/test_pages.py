@@ -44,6 +44,7 @@ NOT_RUN = {
     ("docs/embedding.md", "python examples/"): "a minute of PyPI; tests/scenarios/test_examples.py",
     ("docs/how-to/services.md", ""): "takes systemd, and is root's to do",
     ("docs/how-to/xinference-docker.md", "docker"): "takes docker, and an image of 10 GB",
+    ("docs/xinference.md", "pip install"): "the environment of the tests has it already",
     ("docs/xinference.md", "python -m"): "takes Xinference; scripts/xinference-check runs it",
     ("docs/xinference.md", "systemctl"): "takes systemd and a service of Xinference",
     ("docs/how-to/gpu.md", "xinference-venv launch GOT-OCR2_0"): "resolves torch on PyPI",
