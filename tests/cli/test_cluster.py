@@ -153,7 +153,7 @@ def test_who_does_not_answer_is_named_and_what_was_to_be_done_there_is_not_calle
     assert alive.address in listed.out
     assert dead.address not in listed.out
     assert listed.err.startswith(f"unreachable: {dead.address} (")
-    assert " old): the worker at " in listed.err
+    assert " old): it " in listed.err
     document = run("list", "--json")
     assert (document.code, document.err) == (0, "")
     [silent] = document.json["unreachable"]
