@@ -17,8 +17,10 @@ from xinference_venv.planning.package import (
     JoinedRecord,
     JoinMember,
     JoinPlan,
+    LooksFor,
     PackageRecord,
     SharedPath,
+    Way,
 )
 from xinference_venv.planning.view import (
     PATHS_NAME,
@@ -329,12 +331,42 @@ def test_programs_and_data_go_to_the_prefix_and_the_later_one_of_a_path_wins() -
 
 
 @pytest.mark.parametrize(
-    "path", ["share/deep/a.txt", "etc/a", "bin/pythonic", "lib/a.so", "man/man1/a.1"]
+    "path",
+    [
+        *("share/deep/a.txt", "etc/a", "bin/pythonic", "lib/a.so", "man/man1/a.1"),
+        *("LICENSE", "nltk_data/corpora/a.txt", "opt/a/lib/a.so", "lib/cmake/a.cmake"),
+    ],
 )
 def test_a_file_for_another_place_of_the_prefix_is_there(path: str) -> None:
     made = plan(replace(package("one"), data_files=(DataFile(path=path),)))
     assert [each.path for each in made.prefix_files] == [path]
     assert made.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("way", "name", "path", "has_directories"),
+    [
+        # A run path is a folder of libraries.
+        (Way.RUN_PATH, "../..", "lib/libtbb.so.12", True),
+        (Way.RUN_PATH, "../..", "lib/tbb/libtbb.so.12", False),
+        (Way.RUN_PATH, "../..", "lib/tbb.pc", False),
+        (Way.RUN_PATH, "../nvidia/lib", "lib/libtbb.so.12", False),
+        (Way.RESOLVE, "../../../share/tbb", "share/tbb/x.json", True),
+        (Way.PARENT, "../../../share/tbb/x.json", "share/tbb/x.json", True),
+        (Way.RESOLVE, "../../../share/tbb", "share/tbb-docs/x.json", False),
+        (Way.RESOLVE, "../.git", "share/tbb/x.json", False),
+        (Way.RUN_PATH, "share", "share/libtbb.so", False),
+    ],
+)
+def test_who_finds_something_in_the_prefix_from_its_own_place_has_directories_in_the_view(
+    way: Way, name: str, path: str, has_directories: bool
+) -> None:
+    looks = LooksFor(name=name, way=way, path="one/lib/_api.so")
+    one = replace(package("one", "one", "more"), looks_for=(looks,))
+    tbb = replace(package("tbb"), data_files=(DataFile(path=path),))
+    made = plan(one, tbb)
+    wanted = ["one"] if has_directories else []
+    assert [link.name for link in made.links if link.has_directories] == wanted
 
 
 @pytest.mark.parametrize(
@@ -347,7 +379,11 @@ def test_a_file_for_another_place_of_the_prefix_is_there(path: str) -> None:
         "bin/xinference-venv-python",
         "lib/python3.11/site-packages/zzzz-xinference-venv-view.pth",
         "view/x.py",
+        "View/x.py",
+        "lib",
+        "lib64/python3.11/site-packages/x.py",
         "share/../../x",
+        "../x",
         "/etc/passwd",
         "xinference-venv.json",
     ],

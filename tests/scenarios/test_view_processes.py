@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,12 +112,13 @@ def _library(folder: Path, name: str, source: str, *flags: str) -> bytes:
     return target.read_bytes()
 
 
-def _calculators(folder: Path) -> list[Package]:
+def _calculators(
+    folder: Path, run_path: str = "$ORIGIN/../../core/lib:$ORIGIN/../../nowhere"
+) -> list[Package]:
     """Two packages: a library of `calc` loads one of `core` by its run path."""
     core = _library(folder, "core", "int core_value(void) { return 42; }\n")
     source = "int core_value(void);\nint value(void) { return core_value(); }\n"
-    run_path = "-Wl,-rpath,$ORIGIN/../../core/lib,-rpath,$ORIGIN/../../nowhere"
-    calc = _library(folder, "calc", source, "-lcore", run_path)
+    calc = _library(folder, "calc", source, "-lcore", f"-Wl,-rpath,{run_path}")
     loads = (
         "import ctypes, os\n"
         "library = os.path.join(os.path.dirname(__file__), 'lib', 'libcalc.so')\n"
@@ -154,6 +156,24 @@ async def test_libraries_of_the_host_that_are_too_large_to_copy_find_others_and_
     assert seen.real["imports"]["calc"][2]["answer"] == 42
     library = f"SITE/{inherited}/lib/lib{inherited}.so"
     assert seen.differences == [f"stays inside: {library}: real True, view False"]
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+@pytest.mark.parametrize("inherited", [(), ("core",), ("core", "calc")])
+async def test_a_library_finds_that_which_another_package_has_in_the_prefix(
+    environ: dict[str, str], tmp_path: Path, inherited: tuple[str, ...]
+) -> None:
+    """As those of Intel do: https://pypi.org/project/mkl-service/ finds mkl in ``lib``."""
+    core, calc = _calculators(tmp_path, run_path="$ORIGIN/../../../..")
+    [library] = core.data.values()
+    core = replace(core, data={"core-1.0.data/data/lib/libcore.so": library})
+    seen = await compare([core, calc], inherited, tmp_path, environ)
+    assert seen.real["imports"]["calc"][2]["answer"] == 42
+    # RECORD of an installed one says ../../../lib where that of uv says ../..
+    assert ["../../libcore.so", True] in [
+        [path.replace("/../lib/", "/"), is_there] for path, is_there in seen.view["files"]["core"]
+    ]
+    assert [each for each in seen.differences if not each.startswith("files: core:")] == []
 
 
 HOOK = """

@@ -94,17 +94,24 @@ class Way(StrEnum):
     RUN_PATH = "run path"
 
 
-ABOVE = ".."
-"""The name of what is looked for above site-packages."""
+_ABOVE = ".."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class LooksFor(Record, name="name looked for"):
-    """A top-level name that the file at `path` looks for next to its own package, or `ABOVE`."""
+    """A top-level name that the file at `path` looks for next to its own package.
+
+    For what lies above site-packages it is the path from there: ``../..`` is the prefix's ``lib``.
+    """
 
     name: str
     way: Way
     path: str
+
+    @property
+    def is_above(self) -> bool:
+        """Whether it is looked for above site-packages."""
+        return self.name.partition("/")[0] == _ABOVE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)

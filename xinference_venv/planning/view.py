@@ -15,7 +15,7 @@ import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from xinference_venv._util.records import Record
@@ -25,8 +25,10 @@ from xinference_venv.planning.package import (
     DataFile,
     EntryKind,
     JoinedRecord,
+    LooksFor,
     PackageRecord,
     TopLevelName,
+    Way,
 )
 from xinference_venv.sentences import sentence
 from xinference_venv.settings import ViewKind
@@ -43,8 +45,13 @@ VIEW_PTH_NAME = "zzzz-xinference-venv-view.pth"
 _EDITABLE_LINK = ".egg-link"
 # What installers leave of what they could not remove, and bytecode, which lies in the trees.
 _NEVER_SHOWN = re.compile(r"__pycache__$|~|zzzz-xinference-venv-")
-_PREFIX_FOLDERS = frozenset({"bin", "share", "etc", "include", "man", "doc", "lib", "libexec"})
-_OWN_PROGRAMS = re.compile(r"bin/(python[0-9.]*|activate[.a-z]*|xinference-venv-.*)$")
+# What an environment has of its own, whatever wheels or the host have for these paths; file systems
+# may ignore case.
+_OWN_PLACES = re.compile(
+    r"(bin/(python[0-9.]*|activate[.a-z]*|xinference-venv-.*)|pyvenv\.cfg|xinference-venv.*)$"
+    r"|(bin|lib|lib64|view)$|(lib64|view)/",
+    re.IGNORECASE,
+)
 _SHOWN_PATHS = 5
 
 
@@ -58,11 +65,16 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ViewLink(Record, name="link of a view"):
-    """One entry of the view; `tree` is the name of a tree's folder or a directory of the host."""
+    """One entry of the view; `tree` is the name of a tree's folder or a directory of the host.
+
+    With `has_directories` it is no link but real directories with hard links to the tree's files,
+    since one of them looks for something in the environment's prefix.
+    """
 
     name: str
     place: Place
     tree: str
+    has_directories: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -220,6 +232,7 @@ def plan_view(
         prefix.add_host(each, host_prefix)
     for record in packages:
         prefix.add_package(record)
+    entries.leave_where_they_look_above(packages, prefix)
     members = {folder for tree in joined for folder in tree.packages}
     return ViewPlan(
         links=tuple(entries.links[name] for name in sorted(entries.links)),
@@ -303,6 +316,18 @@ class _Entries:
                 if found is not None:
                     self._taken.add(found)
 
+    def leave_where_they_look_above(
+        self, packages: Iterable[PackageRecord], prefix: _Prefix
+    ) -> None:
+        """Let those entries have directories of which a file finds something in the prefix, as it
+        would from a folder of packages there.
+        """
+        for record in packages:
+            for looks in record.looks_for:
+                link = self.links.get(looks.path.partition("/")[0])
+                if link is not None and looks.is_above and prefix.has(looks):
+                    self.links[link.name] = replace(link, has_directories=True)
+
     def add_site(
         self, site: HostSite, visible: Collection[str], paths: Collection[str], *, loose: bool
     ) -> None:
@@ -369,6 +394,16 @@ class _Prefix:
         self.warnings: list[str] = []
         self._library = library
 
+    def has(self, looks: LooksFor) -> bool:
+        """Whether there is what is looked for above the folder of packages."""
+        place = posixpath.normpath(posixpath.join(self._library, "site-packages", looks.name))
+        if looks.way is Way.RUN_PATH:
+            return any(
+                posixpath.dirname(path) == place and ".so" in posixpath.basename(path)
+                for path in self.files
+            )
+        return any(f"{path}/".startswith(f"{place}/") for path in self.files)
+
     def add_package(self, record: PackageRecord) -> None:
         """The data files and scripts of an installed package."""
         for each in record.data_files:
@@ -416,13 +451,11 @@ class _Prefix:
 
     def _is_allowed(self, path: str) -> bool:
         """Whether a path is no place of the environment's own."""
-        top, _, below = path.partition("/")
         return (
-            bool(below)
-            and top in _PREFIX_FOLDERS
-            and posixpath.normpath(path) == path
+            posixpath.normpath(path) == path
+            and not path.startswith(("/", "../"))
             and not f"{path}/".startswith(f"{self._library}/")
-            and not _OWN_PROGRAMS.match(path)
+            and not _OWN_PLACES.match(path)
         )
 
 

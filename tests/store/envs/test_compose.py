@@ -17,6 +17,7 @@ from tests.store.conftest import REAL_PYTHON
 from tests.uv.conftest import this_interpreter
 from xinference_venv.errors import StoreError
 from xinference_venv.planning.view import Place, PrefixFile, Script, ViewLink, ViewPlan, WrittenFile
+from xinference_venv.store.envs import compose as compose_module
 from xinference_venv.store.envs.compose import Composed, compose, view_faults
 from xinference_venv.store.envs.view_record import read_view
 from xinference_venv.store.paths import VIEW_RECORD_NAME
@@ -46,6 +47,7 @@ def plan(store: Store, tmp_path: Path) -> ViewPlan:
         / "script": '#!python\n"""Doc."""\nfrom __future__ import annotations\n'
         "import one, sys\nprint(one.x, __doc__, sys.argv[1:])\n",
         tree / "data" / "share" / "one.txt": "data",
+        tree / "data" / "lib" / "libone.so": "library",
         host / "lib" / "two.py": "x = 'host'\n",
         host / "bin" / "tool": "#!/srv/host/bin/python3\nimport two\nprint(two.x)\n",
         host / "etc" / "two.conf": "conf",
@@ -70,6 +72,7 @@ def plan(store: Store, tmp_path: Path) -> ViewPlan:
             file("bin/shell", Place.PACKAGE),
             file("bin/script", Place.PACKAGE, python_script=True),
             file("share/one.txt", Place.PACKAGE),
+            file("lib/libone.so", Place.PACKAGE),
             file("bin/tool", Place.HOST),
             file("etc/two.conf", Place.HOST),
             file("share/gone.txt", Place.HOST),
@@ -134,7 +137,10 @@ def test_files_of_a_package_are_linked_and_those_of_the_host_never(
     venv = composed.venv
     assert (venv / "share" / "one.txt").samefile(data / "share" / "one.txt")
     assert not (venv / "bin" / "script").samefile(data / "bin" / "script")
-    assert os.readlink(venv / "etc" / "two.conf") == f"{tmp_path}/host/etc/two.conf"
+    # A server of static files refuses a link out of their folder.
+    assert not (venv / "etc" / "two.conf").is_symlink()
+    assert not (venv / "etc" / "two.conf").samefile(tmp_path / "host" / "etc" / "two.conf")
+    assert (venv / "etc" / "two.conf").read_text() == "conf"
     assert not (venv / "bin" / "tool").samefile(tmp_path / "host" / "bin" / "tool")
     assert not os.path.lexists(venv / "share" / "gone.txt")
 
@@ -142,6 +148,37 @@ def test_files_of_a_package_are_linked_and_those_of_the_host_never(
 def test_the_views_prefix_leads_to_the_programs_as_lists_of_files_say(composed: Composed) -> None:
     assert (composed.view / "../../../bin/shell").samefile(composed.venv / "bin" / "shell")
     assert (composed.view / "../../../share/one.txt").exists()
+    assert (composed.view / "../../libone.so").read_text() == "library"
+
+
+def test_an_entry_with_directories_has_hard_links_and_shares_the_bytecode(
+    store: Store, plan: ViewPlan
+) -> None:
+    site = store.layout.package(TREE) / "site"
+    (site / "one" / "__pycache__").mkdir()
+    (site / "one" / "lib").mkdir()
+    (site / "one" / "lib" / "libone.so").write_text("library")
+    links = tuple(replace(each, has_directories=each.name == "one") for each in plan.links)
+    changed = replace(plan, links=links)
+    made = compose(store.disk, store.layout, store.layout.env("e1"), changed, this_interpreter())
+    one = made.view / "one"
+    assert not one.is_symlink()
+    assert (one / "lib" / "libone.so").samefile(site / "one" / "lib" / "libone.so")
+    assert (one / "lib" / "../../../../libone.so").read_text() == "library"
+    assert (one / "__pycache__").samefile(site / "one" / "__pycache__")
+    assert not os.path.isabs(os.readlink(one / "__pycache__"))
+    assert faults(store) == []
+    (one / "lib" / "libone.so").unlink()
+    below = one.relative_to(store.layout.env("e1"))
+    assert faults(store) == [f"{below}/lib/libone.so is missing"]
+
+
+def test_a_large_data_file_of_the_host_is_a_link(
+    store: Store, plan: ViewPlan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(compose_module, "_COPIED_BYTES", 3)
+    made = compose(store.disk, store.layout, store.layout.env("e1"), plan, this_interpreter())
+    assert os.readlink(made.venv / "etc" / "two.conf") == f"{tmp_path}/host/etc/two.conf"
 
 
 def test_what_was_made_is_on_record_and_without_fault(store: Store, composed: Composed) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from xinference_venv.planning.package import ABOVE, LooksFor, Way
+from xinference_venv.planning.package import LooksFor, Way
 from xinference_venv.store.packages.looks_for import looks_for
 
 _HEAD = (
@@ -88,10 +88,11 @@ def test_deeper_modules_climb_further(tmp_path: Path) -> None:
     assert found(tmp_path, source, "finder/sub/a.py") == [("weights", Way.RESOLVE)]
 
 
-def test_above_site_packages_has_no_name_of_its_own(tmp_path: Path) -> None:
-    assert found(tmp_path, "x = Path(__file__).resolve().parents[3] / 'lib'") == [
-        (ABOVE, Way.RESOLVE)
-    ]
+def test_what_lies_above_site_packages_is_named_from_there(tmp_path: Path) -> None:
+    source = "x = Path(__file__).resolve().parents[3] / 'cmake' / 'x.cmake'"
+    assert found(tmp_path, source) == [("../../cmake/x.cmake", Way.RESOLVE)]
+    [looks] = looks_for(tmp_path, ["finder/__init__.py"], {"finder"})
+    assert looks.is_above
 
 
 @pytest.mark.parametrize("source", ["def f(:\n", "x = 1\n" * 3 + "\0", "(" * 5000])

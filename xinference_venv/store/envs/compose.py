@@ -41,9 +41,11 @@ from xinference_venv.store.envs.real_files import (
     place_files,
 )
 from xinference_venv.store.envs.view_record import Placed, ViewRecord, read_view
+from xinference_venv.store.packages.joined_tree import place_file as place_tree_file
+from xinference_venv.store.packages.tree_files import BYTECODE
 from xinference_venv.store.paths import VENV_NAME, VIEW_NAME, VIEW_RECORD_NAME, StorePaths
 
-# A program of the host that is larger than this is a link to it.
+# A program or data file of the host that is larger than this is a link to it.
 _COPIED_BYTES = 4 << 20
 # Of what is no program, so much is copied where the file system has no hard links.
 _SMALL_BYTES = 64 << 10
@@ -162,10 +164,14 @@ def view_faults(disk: Disk, layout: StorePaths, env: Path) -> Iterator[str]:
     for link in record.plan.links if is_linked else ():
         path = f"{folder}/{link.name}"
         target = target_of(link, layout, folder)
+        if link.has_directories:
+            for below in _not_placed(folder / target, Path(path)):
+                yield f"{os.path.relpath(path, env)}{below} is missing"
+            continue
         try:
             found = os.readlink(path)
         except OSError:
-            yield f"{os.path.relpath(path, env)}is not a link"
+            yield f"{os.path.relpath(path, env)} is not a link"
             continue
         if found != target:
             yield f"{os.path.relpath(path, env)} leads to {found}, it was made for {target}"
@@ -250,11 +256,15 @@ class _Composition:
         roots = _roots(self._layout, folder)
         for link in plan.links:
             target = os.path.join(roots[link.place].format(link.tree), link.name)
-            os.symlink(target, f"{folder}/{link.name}")
+            if link.has_directories:
+                _place(folder / target, folder / link.name)
+            else:
+                os.symlink(target, f"{folder}/{link.name}")
         for written in plan.written:
             write_private_file(folder / written.name, written.text.encode())
-        for name in {"bin", *(each.path.partition("/")[0] for each in plan.prefix_files)} - {"lib"}:
-            os.symlink(f"../{VENV_NAME}/{name}", self._view / name)
+        for name in {"bin", *(_shown_in_prefix(each.path) for each in plan.prefix_files)}:
+            up = "../" * (name.count("/") + 1)
+            os.symlink(f"{up}{VENV_NAME}/{name}", self._view / name)
 
     def make_files(self, plan: ViewPlan) -> None:
         """Make the same as files of the environment's own, in its own site-packages."""
@@ -318,9 +328,10 @@ class _Composition:
         self._files.append(file.path)
 
     def _show_of_host(self, file: PrefixFile) -> None:
-        """A program of the host starts this environment's interpreter; all else is a link.
+        """A program of the host starts this environment's interpreter; all else is copied.
 
-        Never hard links: whoever wrote into one would write into the host's file.
+        Never hard links: whoever wrote into one would write into the host's file. A link is what
+        is too large: servers of static files refuse one that leads out of their folder.
         """
         source, target = Path(file.tree, file.path), self._venv / file.path
         try:
@@ -328,18 +339,18 @@ class _Composition:
         except OSError:
             # Its owner's list of files is wrong.
             return
-        is_small = stat.S_ISREG(found.st_mode) and found.st_size <= _COPIED_BYTES
-        if not file.executable or not is_small:
+        if not stat.S_ISREG(found.st_mode) or found.st_size > _COPIED_BYTES:
             os.symlink(source, target)
             return
-        content = source.read_bytes()
-        first, _, _ = content.partition(b"\n")
-        if _PYTHON_LINE.match(first):
-            text = content.decode("utf-8", "surrogateescape")
-            self._write(file.path, _RUN.format(text=text), mode=0o755)
-        else:
-            shutil.copy2(source, target)
-            self._files.append(file.path)
+        if file.executable:
+            content = source.read_bytes()
+            first, _, _ = content.partition(b"\n")
+            if _PYTHON_LINE.match(first):
+                text = content.decode("utf-8", "surrogateescape")
+                self._write(file.path, _RUN.format(text=text), mode=0o755)
+                return
+        shutil.copy2(source, target)
+        self._files.append(file.path)
 
     def _make_folder(self, name: str) -> None:
         if name not in self._folders:
@@ -353,6 +364,37 @@ class _Composition:
         with os.fdopen(opened, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
         self._files.append(name)
+
+
+def _place(source: Path, target: Path) -> None:
+    """Make a tree's entry once more: hard links in directories, which share its bytecode."""
+    if source.is_symlink() or not source.is_dir():
+        place_tree_file(source, target, final=target)
+    elif source.name == BYTECODE:
+        target.symlink_to(os.path.relpath(source, target.parent))
+    else:
+        target.mkdir()
+        for name in os.listdir(source):
+            _place(source / name, target / name)
+
+
+def _not_placed(source: Path, target: Path) -> Iterator[str]:
+    """What of a tree's entry is not at its second place, by its path below that."""
+    if not os.path.lexists(target):
+        yield ""
+    elif source.is_dir() and not source.is_symlink() and source.name != BYTECODE:
+        for name in sorted(os.listdir(source)):
+            yield from (f"/{name}{path}" for path in _not_placed(source / name, target / name))
+
+
+def _shown_in_prefix(path: str) -> str:
+    """The entry of a view that is a link to the environment's prefix, for a file of that.
+
+    RECORD and programs name it from the folder of packages, as ``../../../share/x``. The view has
+    a ``lib`` of its own.
+    """
+    parts = path.split("/")
+    return "/".join(parts[:2] if parts[0] == "lib" else parts[:1])
 
 
 def _text_of(script: Script) -> str:

@@ -6,6 +6,7 @@ that require something of it are looked at, each once as long as it is not insta
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from xinference_venv._util.records import Record, digest_of
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.planning.host import HostDistribution, HostFacts
-from xinference_venv.planning.package import ABOVE, LooksFor
+from xinference_venv.planning.package import LooksFor
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.packages.looks_for import looks_for
 from xinference_venv.store.packages.record_file import read_file_list
@@ -21,7 +22,7 @@ from xinference_venv.store.paths import StorePaths
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Found(Record, name="what a host's distribution looks for", version=1):
+class _Found(Record, name="what a host's distribution looks for", version=2):
     names: tuple[LooksFor, ...]
 
 
@@ -40,12 +41,14 @@ def host_looks(
 ) -> dict[str, tuple[LooksFor, ...]]:
     """What each of the wanted distributions looks for, by its name.
 
-    One that looks above the folder of packages is left out: it works only where it is.
+    One that finds something above the folder of packages is left out: it works only where it is.
     """
     found = {}
     for each in host.distributions:
         looks = _looks_of(disk, layout, each) if each.name in wanted else ()
-        if looks and not any(one.name == ABOVE for one in looks):
+        if looks and not any(
+            one.is_above and os.path.exists(os.path.join(each.location, one.name)) for one in looks
+        ):
             found[each.name] = looks
     return found
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from xinference_venv.planning.package import ABOVE, LooksFor, Way
+from xinference_venv.planning.package import LooksFor, Way
 from xinference_venv.store.host.elf import read_dynamic
 from xinference_venv.store.visit import open_regular
 
@@ -89,9 +89,11 @@ class _Path:
         """The top-level name at which the system arrives, and why not in the view."""
         way = self.way or (Way.PARENT if ".." in self.parts else None)
         collapsed = self.collapse()
-        if way is None or not collapsed.parts:
+        if way is None or not (collapsed.parts or (way is Way.RUN_PATH and collapsed.above)):
             return None
-        return (ABOVE if collapsed.above else collapsed.parts[0]), way
+        if collapsed.above:
+            return "/".join([*[".."] * collapsed.above, *collapsed.parts]), way
+        return collapsed.parts[0], way
 
 
 _Value = _Path | str | None
@@ -129,9 +131,10 @@ def _reached_by_run_path(base: str, path: str) -> Iterator[tuple[str, Way]]:
             # An absolute one of the machine that it was built on.
             continue
         place = _Path(()).join(folder.removeprefix(base))
-        reached = None if place is None else place.reached()
-        if reached is not None:
-            yield reached[0], Way.RUN_PATH
+        if place is None or ".." not in place.parts:
+            continue
+        if (reached := place.resolve(Way.RUN_PATH).reached()) is not None:
+            yield reached
 
 
 def _reached_by_source(root: Path | str, path: str, content: bytes | None) -> list[tuple[str, Way]]:
