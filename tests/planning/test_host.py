@@ -231,3 +231,12 @@ def test_the_best_tag_is_the_first_that_is_not_plain_linux() -> None:
     assert interpreter(tags=("cp311-cp311-macosx_14_0_arm64",)).best_tag.endswith(
         "macosx_14_0_arm64"
     )
+
+
+def test_what_an_extra_alone_needs_is_no_need_and_what_else_needs_it_is() -> None:
+    of_extra = 'a; extra == "x"', 'b; python_version >= "3" and extra == "x"'
+    others = 'c; extra == "x" or python_version >= "3"', 'd; extra == ""', 'e; extra != "x"'
+    facts = host(distribution("app", "1.0", *of_extra, *others))
+    assert [need.name for need in facts.needs["app"]] == ["c", "d", "e"]
+    facts = host(distribution("app", "1.0", *of_extra), distribution("top", "1.0", "app[x]"))
+    assert [need.name for need in facts.needs["top"]] == ["app", "a", "b"]

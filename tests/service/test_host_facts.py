@@ -16,7 +16,7 @@ import pytest
 from tests.wheels import fake_distribution
 from xinference_venv.errors import UvFailed
 from xinference_venv.inventory.jobs import Phase
-from xinference_venv.service.host_facts import HostFactsReader
+from xinference_venv.service.host_facts import HostFactsReader, remembered_facts
 from xinference_venv.settings import Settings
 from xinference_venv.store.store import Store
 from xinference_venv.uv.subprocess import ProcessRunner, Uv
@@ -60,6 +60,18 @@ async def test_a_host_is_not_asked_twice(host: Host) -> None:
     assert await first.facts() is facts
     assert await host.hosts().facts() == facts
     assert len(host.started) == asked
+
+
+async def test_what_was_found_out_is_known_without_asking_until_something_changes(
+    host: Host,
+) -> None:
+    python = host.environ["XINFERENCE_VIRTUAL_ENV_HOST_PYTHON"]
+    assert remembered_facts(host.store.layout, python) is None
+    facts = await host.hosts().facts()
+    assert remembered_facts(host.store.layout, python) == facts
+    assert remembered_facts(host.store.layout, f"{python}3") is None
+    fake_distribution(host.site, "more", "1.0")
+    assert remembered_facts(host.store.layout, python) is None
 
 
 async def test_what_an_earlier_version_kept_is_asked_again(host: Host) -> None:

@@ -55,7 +55,7 @@ from xinference_venv.planning.host import Accelerator, HostFacts
 from xinference_venv.planning.index_answers import places_of
 from xinference_venv.planning.sources import combine_sources
 from xinference_venv.sentences import sentence
-from xinference_venv.service.host_facts import pip_config_of
+from xinference_venv.service.host_facts import pip_config_of, remembered_facts
 from xinference_venv.service.index_probe import answers_of
 from xinference_venv.service.open_uv import needed_versions, uv_environment
 from xinference_venv.service.places import (
@@ -84,6 +84,7 @@ from xinference_venv.store.host_files import (
     shared_memory_fault,
 )
 from xinference_venv.store.keys import names_in
+from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.store import Store
 from xinference_venv.store.sweep import left_in_trash
 from xinference_venv.uv.interpreters import find_uv, installed_pythons, probe_interpreter
@@ -167,19 +168,11 @@ class _Host:
     async def python(self) -> list[Check]:
         """Whether the interpreter that environments inherit from runs, and its packages fit."""
         try:
-            interpreter = await probe_interpreter(
-                self._door(), self.settings.host_python or sys.executable
-            )
+            host = await asyncio.to_thread(self._remembered) or await self._asked()
         except VirtualEnvError as error:
             return [failed_by("host python", error)]
-        distributions, skipped = await asyncio.to_thread(read_distributions, interpreter)
-        host = HostFacts(
-            interpreter=interpreter,
-            distributions=distributions,
-            accelerator=Accelerator(),
-            skipped=skipped,
-        )
-        found = await UPKEEP.run(uncompiled_distributions, interpreter, distributions)
+        interpreter = host.interpreter
+        found = await UPKEEP.run(uncompiled_distributions, interpreter, host.distributions)
         kept = not self.ambient.get("PYTHONDONTWRITEBYTECODE") and all(
             os.access(each, os.W_OK) for each in interpreter.search_path
         )
@@ -196,6 +189,31 @@ class _Host:
             bytecode_check(host, found, kept=kept),
             xoscar_check(host, needed_versions("xoscar")),
         ]
+
+    def _remembered(self) -> HostFacts | None:
+        """What a launch found out of the interpreter, if that is ours: one that may not even start
+        is asked.
+        """
+        if self.settings.host_python is not None:
+            return None
+        try:
+            return remembered_facts(StorePaths(self._root), sys.executable)
+        except VirtualEnvError:
+            # Whether the home can be read is said elsewhere.
+            return None
+
+    async def _asked(self) -> HostFacts:
+        """What the interpreter and its packages say themselves; raises `PythonNotFound`."""
+        interpreter = await probe_interpreter(
+            self._door(), self.settings.host_python or sys.executable
+        )
+        distributions, skipped = await asyncio.to_thread(read_distributions, interpreter)
+        return HostFacts(
+            interpreter=interpreter,
+            distributions=distributions,
+            accelerator=Accelerator(),
+            skipped=skipped,
+        )
 
     async def sources(self) -> list[Check]:
         """Whether every place of packages answers, and with which time."""

@@ -6,14 +6,19 @@ Comes from the probe of an interpreter and the scan of its site directories; goe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import filterfalse
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from xinference_venv._util.records import Record, digest_of
+
+# Nine requirements in ten are of an extra. A marker that joins one by `and` needs no evaluation.
+_OF_EXTRA = re.compile(r'(?!.* or ).*;.*\bextra == "[^"]+"')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +198,7 @@ def _needs_of(distribution: HostDistribution, host: HostFacts) -> tuple[Need, ..
     """What a host distribution needs there, the extras that it asks of others included."""
     needs = [
         Need(name=canonicalize_name(requirement.name), requirement=requirement)
-        for requirement in map(Requirement, distribution.requires)
+        for requirement in map(Requirement, filterfalse(_OF_EXTRA.match, distribution.requires))
         if _applies(requirement, host, {""})
     ]
     followed: set[tuple[str, str]] = set()

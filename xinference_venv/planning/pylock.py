@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import VERSION_PATTERN, Version
 
@@ -136,6 +135,8 @@ def read_resolution(
     from, without which uv caches it apart from ordinary use. Raises `ResolutionFailed` for a
     local directory, which has neither version nor hash.
     """
+    from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError
+
     entries = document.get("packages")
     if isinstance(entries, list):
         document = {**document, "packages": list(map(_without_unused_source, entries))}

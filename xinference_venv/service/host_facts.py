@@ -22,8 +22,10 @@ from xinference_venv.planning.uv_variables import with_uv_variables
 from xinference_venv.service.phases import ReportProgress, ignore_progress
 from xinference_venv.service.places import user_home
 from xinference_venv.settings import Settings
+from xinference_venv.store.atomic import Disk
 from xinference_venv.store.host.scan import scan_distributions, stamp_all, unchanged
 from xinference_venv.store.host_files import read_present
+from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.stamp import Stamp
 from xinference_venv.store.store import Store
 from xinference_venv.uv.interpreters import find_python, probe_accelerator, probe_interpreter
@@ -65,7 +67,7 @@ class HostFactsReader:
             await asyncio.to_thread(self.store.save_host, facts)
             return facts, stamps
 
-        what = f"host {python}"
+        what = _of_host(python)
         async with self._locks[what]:
             facts: HostFacts = await self._remembered(what, HostFacts, ask)
         return facts
@@ -129,9 +131,9 @@ class HostFactsReader:
 
     async def _remembered(self, what: str, kind: Any, ask: Any) -> Any:
         """The answer in memory, else on disk, while its stamps hold; else asked again."""
-        path = self.store.layout.hosts / f"probe-{digest_of(what)[:32]}.json"
+        path = _answer_path(self.store.layout, what)
         if what not in self.kept:
-            self.kept[what] = await asyncio.to_thread(self._load, path, kind)
+            self.kept[what] = await asyncio.to_thread(_load, self.store.disk, path, kind)
         stamps, answer = self.kept[what]
         if answer is None or not unchanged(stamps):
             answer, stamps = await ask()
@@ -140,16 +142,34 @@ class HostFactsReader:
             await asyncio.to_thread(self.store.disk.write_json, path, saved, durable=False)
         return answer
 
-    def _load(self, path: Path, kind: Any) -> tuple[dict[str, Stamp], Any]:
-        try:
-            saved = self.store.disk.read_json(path)
-            if saved is None or saved.get("format") != _FORMAT:
-                return {}, None
-            return {name: tuple(stamp) for name, stamp in saved["stamps"].items()}, kind.from_dict(
-                saved["answer"]
-            )
-        except (InvalidRecord, KeyError, TypeError, AttributeError):
+
+def remembered_facts(layout: StorePaths, python: str) -> HostFacts | None:
+    """What a launch found out of an interpreter as the host, None if anything has changed since.
+
+    Blocks on the disk, and raises `StoreError`.
+    """
+    stamps, answer = _load(Disk(), _answer_path(layout, _of_host(python)), HostFacts)
+    return answer if isinstance(answer, HostFacts) and unchanged(stamps) else None
+
+
+def _of_host(python: str) -> str:
+    return f"host {python}"
+
+
+def _answer_path(layout: StorePaths, what: str) -> Path:
+    return layout.hosts / f"probe-{digest_of(what)[:32]}.json"
+
+
+def _load(disk: Disk, path: Path, kind: Any) -> tuple[dict[str, Stamp], Any]:
+    try:
+        saved = disk.read_json(path)
+        if saved is None or saved.get("format") != _FORMAT:
             return {}, None
+        return {name: tuple(stamp) for name, stamp in saved["stamps"].items()}, kind.from_dict(
+            saved["answer"]
+        )
+    except (InvalidRecord, KeyError, TypeError, AttributeError):
+        return {}, None
 
 
 @dataclass(kw_only=True)

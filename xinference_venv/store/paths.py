@@ -16,6 +16,7 @@ from xinference_venv.errors import StoreError
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.sentences import sentence
 
+BYTECODE = "__pycache__"
 RECORD_NAME = "xinference-venv.json"
 LOCK_NAME = "xinference-venv.lock.json"
 OWN_FILES_NAME = "xinference-venv.files.json"

@@ -36,10 +36,7 @@ from xinference_venv.store.keys import (
     names_in,
 )
 from xinference_venv.store.leases import Leases
-from xinference_venv.store.legacy.layouts import replacing_old
 from xinference_venv.store.locks import LOCK_HINT, hold_lock_briefly
-from xinference_venv.store.packages.joined_tree import JoinedTrees
-from xinference_venv.store.packages.package_store import Looks, PackageStore
 from xinference_venv.store.paths import LOCK_NAME, RECORD_NAME, StorePaths
 from xinference_venv.store.process_identity import process_start, this_process
 from xinference_venv.store.stat_cache import StatCache
@@ -50,6 +47,8 @@ if TYPE_CHECKING:
     from xinference_venv.planning.host import HostFacts
     from xinference_venv.planning.lock import EnvLock
     from xinference_venv.store.built_wheels import BuiltWheels
+    from xinference_venv.store.packages.joined_tree import JoinedTrees
+    from xinference_venv.store.packages.package_store import PackageStore
     from xinference_venv.store.resolutions import Resolutions
 
 _STAGING_SECONDS = 7 * 86_400.0
@@ -73,8 +72,6 @@ class Store:
     layout: StorePaths
     disk: Disk
     leases: Leases
-    packages: PackageStore
-    joined: JoinedTrees
     seen_since: float
     """Since when the home has been where it is: no age counts from before."""
     clock: Clock
@@ -98,12 +95,9 @@ class Store:
                 ),
                 {"hint": LOCK_HINT},
             )
-        packages = PackageStore(layout=layout, disk=disk, looks=Looks(disk=disk))
         return cls(
             layout=layout,
             disk=disk,
-            packages=packages,
-            joined=JoinedTrees(layout=layout, disk=disk, packages=packages),
             leases=Leases(layout=layout, disk=disk),
             seen_since=first_seen(layout, disk),
             clock=clock,
@@ -124,6 +118,20 @@ class Store:
     @cached_property
     def _key_folders(self) -> KeyFolders:
         return StatCache(clock=self.clock)
+
+    @cached_property
+    def packages(self) -> PackageStore:
+        """The trees of packages."""
+        from xinference_venv.store.packages.package_store import Looks, PackageStore
+
+        return PackageStore(layout=self.layout, disk=self.disk, looks=Looks(disk=self.disk))
+
+    @cached_property
+    def joined(self) -> JoinedTrees:
+        """The trees that packages share."""
+        from xinference_venv.store.packages.joined_tree import JoinedTrees
+
+        return JoinedTrees(layout=self.layout, disk=self.disk, packages=self.packages)
 
     @cached_property
     def wheels(self) -> BuiltWheels:
@@ -366,6 +374,8 @@ class Store:
 
         What an older version left in its place goes; `InUse` while a process uses that.
         """
+        from xinference_venv.store.legacy.layouts import replacing_old
+
         link = self.layout.key_link(record.key)
         target = self.venv_of(record.env_id)
         with replacing_old(self.layout, self.disk, record.key):

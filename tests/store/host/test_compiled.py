@@ -34,3 +34,16 @@ def test_a_distribution_is_compiled_or_named_with_its_sources(tmp_path: Path) ->
     for path in (tmp_path / "one" / "__pycache__").iterdir():
         path.rename(path.with_name(path.name.replace("cpython-3", "cpython-9")))
     assert [each.name for each in _found(tmp_path)] == ["one", "single"]
+
+
+def test_a_distribution_of_many_sources_is_judged_by_more_than_the_first(tmp_path: Path) -> None:
+    files = {f"many/m{number:03}.py": "x = 1\n" for number in range(100)}
+    fake_distribution(tmp_path, "many", "1.0", files=files)
+    compileall.compile_dir(tmp_path / "many", quiet=2)
+    bytecode = sorted((tmp_path / "many" / "__pycache__").iterdir())
+    for path in bytecode[-60:-50]:
+        path.unlink()
+    assert _found(tmp_path) == []
+    for path in bytecode[-50:]:
+        path.unlink()
+    assert _found(tmp_path) == [Uncompiled(name="many", sources=100, size_bytes=600)]

@@ -6,13 +6,16 @@ Comes in: nouns and the supervisor's answers. Goes out: lines and tables.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from xinference_venv._util.humanize import duration_text, printable, size_text
 from xinference_venv.cli.render.text import Column, Part, Table
 from xinference_venv.errors import WorkerUnavailable
 from xinference_venv.inventory.cluster_state import WorkerStatus
-from xinference_venv.inventory.environments import Environments
 from xinference_venv.inventory.gathered import Gathered, T, UnreachableWorker
+
+if TYPE_CHECKING:
+    from xinference_venv.inventory.environments import Environments
 
 _NONE = "-"
 DIGEST_SHOWN = 12

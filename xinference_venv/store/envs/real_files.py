@@ -23,7 +23,7 @@ from pathlib import Path
 
 from xinference_venv._util.processors import usable_processors
 from xinference_venv.store.envs.view_record import Placed
-from xinference_venv.store.packages.tree_files import BYTECODE
+from xinference_venv.store.paths import BYTECODE
 
 # The request of Linux that lets two files share their blocks.
 _FICLONE = 0x40049409

@@ -30,7 +30,6 @@ from xinference_venv.store.envs.broken_marker import (
     missing_part,
     read_broken_marker,
 )
-from xinference_venv.store.envs.compose import view_faults
 from xinference_venv.store.envs.inspect import Inspection, inspect_env, site_packages_of
 from xinference_venv.store.keys import names_in
 from xinference_venv.store.locks import hold_lock_briefly
@@ -171,6 +170,9 @@ def _faults(store: Store, env_id: str, hashes: bool, pause: Callable[[], None]) 
         yield f"{env / LOCK_NAME} is not the lock that it was built from"
         lock = None
     if record is not None and record.contents:
+        # A glance must not wait for what composes environments.
+        from xinference_venv.store.envs.compose import view_faults
+
         yield from view_faults(store.disk, store.layout, env)
         return
     try:

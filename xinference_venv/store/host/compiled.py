@@ -13,9 +13,12 @@ from dataclasses import dataclass
 
 from xinference_venv.planning.host import HostDistribution, Interpreter
 from xinference_venv.store.packages.record_file import read_file_list
-from xinference_venv.store.packages.tree_files import BYTECODE
+from xinference_venv.store.paths import BYTECODE
+from xinference_venv.store.visit import read_regular
 
 _SOURCE = ".py"
+# Bytecode is of all of a distribution or of nothing: installers compile it whole, or not at all.
+_SAMPLES = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +44,8 @@ def uncompiled_distributions(
 
 
 def _uncompiled(each: HostDistribution, ending: str) -> Uncompiled | None:
+    if _sample_is_compiled(each, ending):
+        return None
     files = read_file_list(each.location, each.name, each.metadata)
     by_folder: dict[str, list[str]] = defaultdict(list)
     for path in files.inside if files.recorded else ():
@@ -63,6 +68,25 @@ def _uncompiled(each: HostDistribution, ending: str) -> Uncompiled | None:
     if compiled * 2 >= sources:
         return None
     return Uncompiled(name=each.name, sources=sources, size_bytes=size)
+
+
+def _sample_is_compiled(each: HostDistribution, ending: str) -> bool:
+    """Whether sources from all over the RECORD have bytecode: reading all of it takes long."""
+    try:
+        record = read_regular(os.path.join(each.location, each.metadata, "RECORD"))
+    except OSError:
+        return False
+    sampled = 0
+    for number in range(_SAMPLES):
+        end = record.find(b".py,", number * len(record) // _SAMPLES)
+        line = record[record.rfind(b"\n", 0, end) + 1 : end]
+        folder, _, name = line.decode("utf-8", "surrogateescape").rpartition("/")
+        if end == -1 or not name or name.startswith('"'):
+            continue
+        if not os.path.exists(os.path.join(each.location, folder, BYTECODE, name + ending)):
+            return False
+        sampled += 1
+    return sampled > 0
 
 
 def _names(folder: str) -> frozenset[str]:

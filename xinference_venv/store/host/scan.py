@@ -19,8 +19,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from xinference_venv.planning.host import HostDistribution, Interpreter
-from xinference_venv.store.host.built_for import NUMPY, built_with, numpy_range
-from xinference_venv.store.host.elf import bound_distributions
 from xinference_venv.store.host.metadata import read_metadata
 from xinference_venv.store.packages.record_file import FileList, read_file_list, shared_objects
 from xinference_venv.store.stamp import Stamp, stamp_of
@@ -165,6 +163,8 @@ def _with_files(
     distributions: Iterable[HostDistribution], interpreter: Interpreter
 ) -> Iterator[HostDistribution]:
     """The distributions with what their files tell, of each alone and of all together."""
+    from xinference_venv.store.host.elf import bound_distributions
+
     found = {each.name: each for each in distributions}
     locations = tuple(dict.fromkeys(interpreter.search_path))
     prefix = prefix_of(interpreter)
@@ -202,6 +202,8 @@ def _built_for(
     """With which of the compiled distributions that it requires it was built, and for which
     versions of NumPy.
     """
+    from xinference_venv.store.host.built_for import NUMPY, built_with, numpy_range
+
     if not objects[each.name]:
         return {"built_with": (), "numpy_range": None}
     required = {canonicalize_name(Requirement(text).name) for text in each.requires}

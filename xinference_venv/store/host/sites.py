@@ -20,10 +20,9 @@ from xinference_venv.planning.joins import COVERED, HostName, HostShare, HostSit
 from xinference_venv.planning.package import HostPart
 from xinference_venv.sentences import sentence
 from xinference_venv.store.packages.record_file import read_file_list
+from xinference_venv.store.paths import BYTECODE
 from xinference_venv.store.stamp import stamp_of
 from xinference_venv.store.visit import read_text
-
-_BYTECODE = "__pycache__"
 
 
 def read_sites(host: HostFacts) -> tuple[HostSite, ...]:
@@ -184,7 +183,7 @@ def _walk(location: str, name: str) -> Iterator[str]:
         yield name
         return
     for folder, folders, names in os.walk(top):
-        folders[:] = [each for each in folders if each != _BYTECODE]
+        folders[:] = [each for each in folders if each != BYTECODE]
         below = os.path.relpath(folder, location)
         yield from (f"{below}/{each}" for each in names)
         yield from (f"{below}/{each}" for each in folders if os.path.islink(f"{folder}/{each}"))

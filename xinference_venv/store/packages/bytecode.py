@@ -20,8 +20,8 @@ from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.store.in_place import read_in_place
 from xinference_venv.store.keys import key_places, names_in
 from xinference_venv.store.legacy.layouts import old_directories
-from xinference_venv.store.packages.tree_files import BYTECODE, SITE, walk
-from xinference_venv.store.paths import COMPILED_NAME
+from xinference_venv.store.packages.tree_files import SITE, walk
+from xinference_venv.store.paths import BYTECODE, COMPILED_NAME
 from xinference_venv.store.store import Store
 
 COMPILER = """\

@@ -29,13 +29,12 @@ from xinference_venv.store.keys import names_in
 from xinference_venv.store.packages.package_store import PackageStore, TreeCheck, put_in_place
 from xinference_venv.store.packages.record_file import go_on
 from xinference_venv.store.packages.tree_files import (
-    BYTECODE,
     SITE,
     close_directories,
     top_level_names,
     walk,
 )
-from xinference_venv.store.paths import BROKEN_NAME, JOINED_RECORD_NAME, StorePaths
+from xinference_venv.store.paths import BROKEN_NAME, BYTECODE, JOINED_RECORD_NAME, StorePaths
 from xinference_venv.store.stat_cache import StatCache
 
 MOST_COPIED_BYTES = 256 * 1024 * 1024

@@ -30,9 +30,10 @@ from xinference_venv.store.packages.record_file import (
     go_on,
     parse_record,
 )
-from xinference_venv.store.packages.tree_files import BYTECODE, DATA, SITE, StagedTree, walk
+from xinference_venv.store.packages.tree_files import DATA, SITE, StagedTree, walk
 from xinference_venv.store.paths import (
     BROKEN_NAME,
+    BYTECODE,
     COMPILED_NAME,
     NEEDS_NAME,
     PACKAGE_RECORD_NAME,

@@ -51,7 +51,6 @@ from xinference_venv.store.packages.record_file import (
     read_record,
 )
 from xinference_venv.store.packages.tree_files import (
-    BYTECODE,
     DATA,
     DIRECTORY_MODE,
     SITE,
@@ -59,6 +58,7 @@ from xinference_venv.store.packages.tree_files import (
     top_level_names,
     walk_folders,
 )
+from xinference_venv.store.paths import BYTECODE
 
 _MOST_PATH_LENGTH = 1000
 _LARGE_BYTES = 1024 * 1024

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xinference_venv.planning.package import EntryKind, PackageRecord, TopLevelName
+from xinference_venv.store.paths import BYTECODE
 
 SITE = "site"
 DATA = "data"
-BYTECODE = "__pycache__"
 DIRECTORY_MODE = 0o555
 
 
