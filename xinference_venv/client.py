@@ -180,7 +180,9 @@ class Client:
         """
         answer = await self.supervisor.list_virtual_envs(wanted)
         ready = [each for each in answer.list if each.entry.state is EnvState.READY]
-        check_found(answer, ready, "environment that is ready", hint=_LAUNCH_FIRST)
+        check_found(
+            answer, ready, f"ready environment of {wanted.model_name!r}", hint=_LAUNCH_FIRST
+        )
         if len({(each.entry.key, each.entry.lock_digest) for each in ready}) > 1:
             check_one(str(wanted.model_name), ready, workers=True)
         return ready[0]

@@ -165,7 +165,8 @@ async def test_an_address_where_no_one_listens_is_reported_at_once() -> None:
     async with asyncio.timeout(PATIENCE):
         with pytest.raises(WorkerUnavailable) as caught:
             await ask(address, "add", 1, deadline=1000.0)
-    assert caught.value.message.startswith(f"the worker at {address} can't be reached: ")
+    assert caught.value.message == f"the worker at {address} can't be reached: Connection refused"
+    assert caught.value.hint == "check that it runs, its address, and firewalls on the way"
 
 
 async def test_an_address_that_has_no_name_is_reported() -> None:

@@ -170,6 +170,17 @@ def test_a_home_that_can_not_be_is_named_although_no_actor_could_start_there(
 
 
 @pytest.mark.uv
+def test_a_home_that_the_system_refuses_to_look_at_hides_nothing_else(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XINFERENCE_HOME", str(tmp_path / ("x" * 300)))
+    code, checks = diagnosed(run)
+    assert code == 1
+    assert "File name too long" in checks["environments"][0]["found"]
+    assert checks["uv"][0]["verdict"] == "ok"
+
+
+@pytest.mark.uv
 def test_a_broken_environment_is_a_warning(run: Run, spec: Path) -> None:
     assert run("launch", "toy", "--spec", spec).code == 0
     assert "1 environment, none found broken" in diagnosed(run)[1]["environments"][0]["found"]

@@ -14,7 +14,7 @@ run = test_main.run
 
 
 def test_the_help_lists_every_command_once_under_a_title(run: Run) -> None:
-    named = [name for listed in COMMANDS.values() for name, _ in listed]
+    named = [name for listed in COMMANDS.values() for name, _, _ in listed]
     assert len(named) == len(set(named))
     assert all(commands.get_command(click.Context(commands), name) for name in named)
     shown = run("-h").out
@@ -23,7 +23,14 @@ def test_the_help_lists_every_command_once_under_a_title(run: Run) -> None:
     for title, commands_of in COMMANDS.items():
         section = shown.partition(f"\n{title}:\n")[2].partition("\n\n")[0]
         listed = [line.split()[0] for line in section.splitlines() if line[2] != " "]
-        assert listed == [name for name, _ in commands_of]
+        assert listed == [name for name, _, _ in commands_of]
+
+
+def test_the_help_lists_commands_by_the_first_sentence_of_their_own() -> None:
+    listed = [each for section in COMMANDS.values() for each in section]
+    loaded = {name: commands.get_command(click.Context(commands), name) for name, _, _ in listed}
+    own = {name: each.get_short_help_str(limit=1000) for name, each in loaded.items() if each}
+    assert own == {name: about for name, _, about in listed}
 
 
 def test_what_a_command_does_is_reported_whole(run: Run) -> None:

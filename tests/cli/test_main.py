@@ -405,6 +405,23 @@ def test_what_was_launched_is_listed_shown_and_removed(run: Run, spec: Path) -> 
     assert not Path(made["real_path"]).exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("packages",), ("logs",), ("leases",), ("lock",), ("export", "/nowhere")],
+    ids=" ".join,
+)
+def test_a_misspelt_model_is_named_with_what_may_have_been_meant(
+    run: Run, spec: Path, words: tuple[str, ...]
+) -> None:
+    assert run("launch", "toy", "--spec", spec).code == 0
+    command, *more = words
+    ran = run(command, "Toyy", *more)
+    assert ran.code == 3
+    assert "'Toyy'" in ran.err
+    assert command == "export" or "hint: did you mean toy? " in ran.err
+    assert "did you mean" not in run(command, "glow", *more).err
+
+
 def test_removing_all_of_nothing_is_no_error(run: Run) -> None:
     ran = run("remove", "--all")
     assert (ran.code, ran.out) == (0, "There is nothing to remove.\n")
@@ -448,6 +465,7 @@ def test_what_is_not_there_has_neither_packages_nor_logs(run: Run, command: str)
         (["launch"], 2, "Missing argument 'MODEL'"),
         (["launch", "absent-model"], 3, "has no model 'absent-model'"),
         (["list", "a/b"], 2, "Invalid model name 'a/b'"),
+        (["list", "-o", "json"], 2, "'json' is not 'wide'. --json prints JSON."),
         (["logs", "toy", "--count", "0"], 2, "0 is not in the range x>=1"),
         (["absent-command"], 2, "No such command 'absent-command'"),
     ],
@@ -576,3 +594,26 @@ def test_files_that_are_too_large_for_a_limit_are_an_error_with_a_hint(tmp_path:
         check=True,
     )
     assert "`ulimit -f`" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a file that takes nothing")
+@pytest.mark.parametrize(
+    "words", [("list",), ("list", "--json"), ("absent", "--json")], ids=" ".join
+)
+def test_an_output_that_takes_no_more_is_named(
+    environ: Mapping[str, str], words: tuple[str, ...]
+) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "xinference_venv", *words],
+            env=dict(environ),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == (2 if words[0] == "absent" else 6)
+    assert "Traceback" not in done.stderr
+    if words[0] == "absent":
+        assert "error: No such command 'absent'" in done.stderr
+    else:
+        assert "error: standard output can't be written: No space left on device" in done.stderr

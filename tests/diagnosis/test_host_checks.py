@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
 import pytest
@@ -202,6 +204,10 @@ def test_few_inodes_and_a_quota_are_reported() -> None:
 
 def test_of_a_place_that_is_not_writable_nothing_else_is_reported() -> None:
     assert verdicts(ProbedHome(place="/home", writable="no")) == {"home": Verdict.FAILED}
+    full = ProbedHome(place="/home", writable=os.strerror(errno.ENOSPC))
+    [check] = host_checks.file_system_checks(full, "/cache")
+    assert check.hint is not None
+    assert check.hint.startswith("free some space")
 
 
 def test_an_xinference_without_the_drop_in_is_a_warning_that_says_how_to_have_it() -> None:

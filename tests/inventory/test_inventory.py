@@ -300,6 +300,15 @@ def test_a_refused_removal_names_each_with_who_uses_it_or_why_it_stays() -> None
     assert error.details["users"] == [directory_user().to_dict()]
 
 
+def test_a_removal_that_the_system_refuses_is_an_error_of_the_disk() -> None:
+    error = removal_error([("", entry(A, reason="Read-only file system"))], force="--force")
+    assert error is not None
+    assert error.code == "store_error"
+    assert error.message == f"{A}: Read-only file system"
+    assert error.hint is not None
+    assert "--force" not in error.hint
+
+
 def test_what_is_being_built_is_waited_for_or_cancelled_since_no_force_removes_it() -> None:
     error = removal_error([("", building_entry(A, "/home/v4/a-model"))], force="--force")
     assert error is not None

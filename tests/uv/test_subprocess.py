@@ -406,6 +406,17 @@ def uv(uv_cache: Path) -> Iterator[Uv]:
     yield Uv(program=find_uv_bin(), door=ProcessRunner(environment=environment, slots=1))
 
 
+async def test_a_uv_that_may_not_write_its_files_has_a_hint_of_the_limit(tmp_path: Path) -> None:
+    program = tmp_path / "uv"
+    program.write_text("#!/bin/sh\nkill -XFSZ $$\n")
+    program.chmod(0o755)
+    uv = Uv(program=str(program), door=ProcessRunner(environment={}, slots=1))
+    with pytest.raises(UvFailed, match=r"signal 25 \(File size limit exceeded\)") as caught:
+        await uv(UvCommand(arguments=("venv", "/a/folder")), deadline=30)
+    assert caught.value.hint is not None
+    assert "`ulimit -f`" in caught.value.hint
+
+
 @pytest.mark.uv
 async def test_a_failing_uv_is_quoted_without_the_secrets_it_was_given(
     uv: Uv, tmp_path: Path

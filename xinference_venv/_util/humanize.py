@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from fractions import Fraction
 
 from xinference_venv._util.redact import redact_text
@@ -72,6 +73,14 @@ def printable(name: str) -> str:
 def printable_lines(text: str) -> str:
     """The same for text of several lines: ends of lines and tabs stay."""
     return re.sub(r"[^\n\t]+", lambda match: printable(match[0]), text)
+
+
+def similar_names(name: str, names: Iterable[str]) -> list[str]:
+    """Those of the names that may have been meant by one, the most similar first."""
+    from difflib import get_close_matches
+
+    by_folded = {each.casefold(): each for each in names}
+    return [by_folded[each] for each in get_close_matches(name.casefold(), by_folded)]
 
 
 def parse_size(text: str) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -89,17 +90,21 @@ async def probe(address: str, what: str) -> None:
         async with asyncio.timeout(PROBE_SECONDS):
             _, writer = await asyncio.open_connection(host, int(port))
     except (OSError, TimeoutError) as error:
-        why = (
-            sentence("no answer")
-            if isinstance(error, TimeoutError)
-            else str(error.strerror or error)
-        )
+        why = sentence("no answer") if isinstance(error, TimeoutError) else _words_of(error)
         raise WorkerUnavailable(
-            sentence("{what} can't be reached: {why}", what=what, why=why)
+            sentence("{what} can't be reached: {why}", what=what, why=why),
+            {"hint": sentence("check that it runs, its address, and firewalls on the way")},
         ) from None
     writer.close()
     with suppress(OSError):
         await writer.wait_closed()
+
+
+def _words_of(error: OSError) -> str:
+    """The system's words for an error; asyncio has others ("Connect call failed")."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return str(error.strerror or error)
 
 
 @dataclass(kw_only=True)

@@ -7,17 +7,18 @@ import os
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
-from xinference_venv._util.humanize import printable_lines
+from xinference_venv._util.humanize import printable_lines, similar_names
 from xinference_venv._util.records import Record
 from xinference_venv.cli import shell_complete
 from xinference_venv.cli.help import SUPERVISOR_VARIABLE
 from xinference_venv.cli.render.text import Part, failed, lines_of
 from xinference_venv.cli.shell_complete import SUPERVISOR
-from xinference_venv.errors import InvalidInput, VirtualEnvError
+from xinference_venv.errors import InvalidInput, StoreError, VirtualEnvError
 from xinference_venv.inventory import gathered
 from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.selection import Selection
@@ -37,12 +38,21 @@ def json_option(command: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, help=text)(command)
 
 
+class _Output(click.Choice):  # type: ignore[type-arg]  # it has none before click 8.2
+    """What `--output` may be: kubectl's ``-o json`` is refused with what it is called here."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value == "json":
+            self.fail("'json' is not 'wide'. --json prints JSON.", param, ctx)
+        return str(super().convert(value, param, ctx))
+
+
 def wide_option(command: _Command) -> _Command:
     """The option of commands that print a table; `show` follows it."""
     return click.option(
         "--output",
         "-o",
-        type=click.Choice(["wide"]),
+        type=_Output(["wide"]),
         callback=_remember_wide,
         expose_value=False,
         help="wide: every column of the table, also those that the terminal has no room for.",
@@ -163,14 +173,45 @@ def check_worker_option() -> None:
         raise click.UsageError("--worker is for a cluster: name its --supervisor.")
 
 
-def check_found(answer: Gathered[_T], found: Sequence[object], what: str) -> None:
-    """Raises `NotFound`, or `WorkerUnavailable` while that is not known for sure."""
-    gathered.check_found(answer, found, what, hint="`xinference-venv list` shows what is")
+def check_found(
+    answer: Gathered[_T], found: Sequence[object], what: str, model: str | None = None
+) -> None:
+    """Raises `NotFound`, or `WorkerUnavailable` while that is not known for sure.
+
+    The hint names models that have environments and a name like that of the `model`.
+    """
+    if not found:
+        hint = f"{_similar(model)}`xinference-venv list` lists all environments"
+        gathered.check_found(answer, found, what, hint=hint)
+
+
+def _similar(model: str | None) -> str:
+    from xinference_venv.cli.completion_candidates import models_with_environments
+
+    names = [] if model is None else models_with_environments(os.environ, supervisor_address())
+    similar = [each for each in similar_names(model or "", names) if each != model]
+    return f"did you mean {' or '.join(similar)}? " if similar else ""
 
 
 def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
-    """Print text that may come from anywhere, with what does not print as escapes."""
-    click.echo(printable_lines(text), err=err, nl=nl)
+    """Print text that may come from anywhere, with what does not print as escapes.
+
+    Raises `StoreError` where what the output is written to takes no more.
+    """
+    _write(printable_lines(text), err=err, nl=nl)
+
+
+def _write(text: str, *, err: bool, nl: bool = True) -> None:
+    try:
+        click.echo(text, err=err, nl=nl)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        name = "standard error" if err else "standard output"
+        raise StoreError(
+            f"{name} can't be written: {error.strerror}",
+            {"hint": "see where it is redirected to: `df -h`, `ulimit -f`"},
+        ) from None
 
 
 def show(
@@ -213,9 +254,12 @@ def say_address(what: str, address: str, as_json: bool, web: str | None = None) 
 
 def report(error: VirtualEnvError, as_json: bool) -> int:
     """Print an error where it belongs; returns its exit code."""
-    if as_json:
-        echo(json.dumps({"error": error.to_dict()}, indent=2))
-    else:
+    # An output that can't be written is what the error may be about.
+    with suppress(StoreError):
+        if as_json:
+            echo(json.dumps({"error": error.to_dict()}, indent=2))
+            return error.exit_code
+    with suppress(StoreError):
         print_parts(failed(error), err=True)
     return error.exit_code
 
@@ -229,7 +273,7 @@ def print_parts(parts: Sequence[Part], *, err: bool = False, wide: bool = False)
     stream = sys.stderr if err else sys.stdout
     width = shutil.get_terminal_size().columns if stream.isatty() and not wide else None
     for line in lines_of(parts, width, coloured=_shows_colours(stream)):
-        click.echo(line, err=err)
+        _write(line, err=err)
 
 
 def _shows_colours(stream: TextIO) -> bool:

@@ -30,8 +30,13 @@ SECONDS = 0.5
 
 def model_names(environ: Mapping[str, str], supervisor: str | None) -> list[str]:
     """The models of the catalogue, and those that have an environment here or on the cluster."""
-    there = {key.model_name for key, _ in _environments(environ, supervisor)}
+    there = models_with_environments(environ, supervisor)
     return sorted({*local_model_names(_settings(environ)), *there})
+
+
+def models_with_environments(environ: Mapping[str, str], supervisor: str | None) -> list[str]:
+    """The models that have an environment here or on the cluster."""
+    return sorted({key.model_name for key, _ in _environments(environ, supervisor)})
 
 
 def environment_names(environ: Mapping[str, str], supervisor: str | None) -> list[str]:

@@ -123,40 +123,151 @@ EXIT_CODES = (
 )
 
 
-COMMANDS: Mapping[str, tuple[tuple[str, str], ...]] = {
+COMMANDS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
     "Environments": (
-        ("launch", "launch:launch"),
-        ("prefetch", "prefetch:prefetch"),
-        ("list", "listing:list_"),
-        ("packages", "packages:packages"),
-        ("show", "packages:show_"),
-        ("explain", "packages:explain"),
-        ("lock", "inside:lock"),
-        ("diff", "diff:diff"),
-        ("remove", "remove:remove"),
-        ("models", "models:models"),
+        (
+            "launch",
+            "launch:launch",
+            "Make the environment of MODEL, or use the one that is ready, and print where it is.",
+        ),
+        (
+            "prefetch",
+            "prefetch:prefetch",
+            "Bring packages and environments of each MODEL to this host, or to the workers of "
+            "a cluster.",
+        ),
+        ("list", "listing:list_", "List the environments that are there: all, or those of MODEL."),
+        (
+            "packages",
+            "packages:packages",
+            "List the packages of MODEL's environments, each with where it is from and why.",
+        ),
+        (
+            "show",
+            "packages:show_",
+            "Draw where the packages of MODEL's environments lie, and who shares them.",
+        ),
+        (
+            "explain",
+            "packages:explain",
+            "Show what brought each package of MODEL's environments, and which of the host "
+            "are hidden.",
+        ),
+        (
+            "lock",
+            "inside:lock",
+            "Print the lock of MODEL's environment on this host: a pylock.toml (PEP 751).",
+        ),
+        ("diff", "diff:diff", "Show which packages differ between the environments A and B."),
+        (
+            "remove",
+            "remove:remove",
+            "Remove the environments of MODEL, without confirmation; refused while they are "
+            "in use.",
+        ),
+        (
+            "models",
+            "models:models",
+            "List the models of the catalogue: built in, and of your own specification files.",
+        ),
     ),
-    "To other clusters": (("export", "bundles:export"), ("import", "bundles:import_")),
+    "To other clusters": (
+        (
+            "export",
+            "bundles:export",
+            "Write the lock of MODEL's environment and its wheels to FILE, for `import` elsewhere.",
+        ),
+        (
+            "import",
+            "bundles:import_",
+            "Make the environment that FILE, written by `export`, holds; no index is asked.",
+        ),
+    ),
     "What runs": (
-        ("exec", "inside:exec_"),
-        ("jobs", "jobs:jobs"),
-        ("cancel", "jobs:cancel"),
-        ("watch", "watch:watch"),
-        ("logs", "logs:logs"),
-        ("leases", "leases:leases"),
-        ("release", "leases:release"),
+        (
+            "exec",
+            "inside:exec_",
+            "Run a command in MODEL's environment on this host: exec [OPTIONS] MODEL -- COMMAND.",
+        ),
+        (
+            "jobs",
+            "jobs:jobs",
+            "List the jobs that make environments: those that run, and the last that ended.",
+        ),
+        (
+            "cancel",
+            "jobs:cancel",
+            "Cancel a job, by its id or the beginning of that; nothing of it is left.",
+        ),
+        (
+            "watch",
+            "watch:watch",
+            "Show jobs, environments and who uses them as they change, of all or of MODEL, "
+            "until Ctrl-C.",
+        ),
+        (
+            "logs",
+            "logs:logs",
+            "Show uv's output while MODEL's environments were made, and how the jobs ended.",
+        ),
+        (
+            "leases",
+            "leases:leases",
+            "List who uses which environment: all leases, or those on MODEL's environments.",
+        ),
+        (
+            "release",
+            "leases:release",
+            "Release leases that are still there although their process has ended.",
+        ),
     ),
-    "Maintenance": (("doctor", "doctor:doctor"), ("verify", "verify:verify"), ("gc", "gc:gc")),
+    "Maintenance": (
+        (
+            "doctor",
+            "doctor:doctor",
+            "Look for what is wrong with this host, and say what to do about it.",
+        ),
+        (
+            "verify",
+            "verify:verify",
+            "Check every file of the environments that are there: of all, or of those of MODEL.",
+        ),
+        (
+            "gc",
+            "gc:gc",
+            "Delete what nothing needs and what exceeds the limits; never what is in use.",
+        ),
+    ),
     "A cluster": (
-        ("supervisor", "serve:supervisor"),
-        ("worker", "serve:worker"),
-        ("workers", "workers:workers"),
-        ("web", "serve:web"),
+        (
+            "supervisor",
+            "serve:supervisor",
+            "Run the supervisor of a cluster until SIGTERM or Ctrl-C.",
+        ),
+        (
+            "worker",
+            "serve:worker",
+            "Run the worker of this host until SIGTERM or Ctrl-C; its jobs are cancelled then.",
+        ),
+        (
+            "workers",
+            "workers:workers",
+            "List the workers of a cluster: state, release, jobs, free disk, when last heard.",
+        ),
+        ("web", "serve:web", "Serve the REST API and the web page until SIGTERM or Ctrl-C."),
     ),
-    "This program": (("completion", "completion:completion"),),
+    "This program": (
+        (
+            "completion",
+            "completion:completion",
+            "Print the script that makes a shell complete this command line.",
+        ),
+    ),
 }
-"""The commands as the help lists them, each with the module of this folder that has it."""
-_PLACES = {name: place for listed in COMMANDS.values() for name, place in listed}
+"""The commands as the help lists them, each with the module of this folder that has it, and the
+first sentence of its own help: the list must not wait for the import of all of them.
+"""
+_PLACES = {name: place for listed in COMMANDS.values() for name, place, _ in listed}
 _WIDTH = max(map(len, _PLACES))
 
 
@@ -201,10 +312,7 @@ class HelpfulGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, listed in COMMANDS.items():
             with formatter.section(title):
-                commands = ((name, self.get_command(ctx, name)) for name, _ in listed)
-                formatter.write_dl(
-                    [(name.ljust(_WIDTH), _about(each)) for name, each in commands if each]
-                )
+                formatter.write_dl([(name.ljust(_WIDTH), about) for name, _, about in listed])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Environment variables"):
@@ -239,8 +347,3 @@ def _until_unread() -> Iterator[None]:
         yield
     except BrokenPipeError:
         raise Stopped(signal.SIGPIPE) from None
-
-
-def _about(command: click.Command) -> str:
-    """The first sentence of a command's help, whole."""
-    return command.get_short_help_str(limit=1000)

@@ -55,7 +55,7 @@ def leases(
         lambda here: here.leases(wanted), lambda client: client.supervisor.list_leases(wanted)
     )
     if model is not None:
-        check_found(answer, answer.list, f"lease on an environment of {model!r}")
+        check_found(answer, answer.list, f"lease on an environment of {model!r}", model)
     return show(answer, lambda: _listed(answer, time.time(), on_cluster()), as_json)
 
 

@@ -76,7 +76,7 @@ def logs(
     answer = look(
         lambda here: here.logs(wanted, count), lambda client: client.supervisor.logs(wanted, count)
     )
-    check_found(answer, answer.list, f"log of {model!r}")
+    check_found(answer, answer.list, f"log of {model!r}", model)
     return show(answer, lambda: _render_logs(answer, time.time(), on_cluster()), as_json)
 
 
@@ -101,7 +101,7 @@ async def _follow(
     import asyncio
 
     answer = await logs(wanted)
-    check_found(answer, answer.list, f"log of {wanted.model_name!r}")
+    check_found(answer, answer.list, f"log of {wanted.model_name!r}", wanted.model_name)
     newest = max(answer.list, key=lambda each: each.log.header.started)
     log, offset, ended = newest.log, 0, False
     echo(f"== {where_of(newest, on_cluster())}{log.header.key}: {log.path}")

@@ -45,7 +45,7 @@ def _packages(model: str, wanted: Selection) -> Gathered[EnvironmentPackages]:
         lambda here: here.packages(wanted),
         lambda client: client.supervisor.list_virtual_env_packages(wanted),
     )
-    check_found(answer, answer.list, f"environment of {model!r}")
+    check_found(answer, answer.list, f"environment of {model!r}", model)
     return answer
 
 

@@ -53,7 +53,7 @@ def remove(
     )
     if model is not None:
         touched = [entry for report in answer.list for entry in report.matching]
-        check_found(answer, touched, f"environment of {model!r}")
+        check_found(answer, touched, f"environment of {model!r}", model)
     refused = [
         (where_of(report, on_cluster()), entry)
         for report in answer.list

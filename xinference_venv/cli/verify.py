@@ -48,7 +48,7 @@ def verify(
         )
     )
     if model is not None:
-        check_found(answer, answer.list, f"environment of {model!r}")
+        check_found(answer, answer.list, f"environment of {model!r}", model)
     code = show(answer, lambda: _verified(answer, on_cluster()), as_json, unreachable_error(answer))
     broken = [
         f"{where_of(each.environment, on_cluster())}{each.environment.entry.key}"

@@ -58,6 +58,7 @@ from xinference_venv.sentences import sentence
 from xinference_venv.service.host_facts import pip_config_of, remembered_facts
 from xinference_venv.service.index_probe import answers_of
 from xinference_venv.service.open_uv import needed_versions, uv_environment
+from xinference_venv.service.phases import store_error
 from xinference_venv.service.places import (
     NO_HOME,
     SOCKET_VARIABLE,
@@ -199,7 +200,7 @@ class _Host:
         try:
             return remembered_facts(StorePaths(self._root), sys.executable)
         except VirtualEnvError:
-            # Whether the home can be read is said elsewhere.
+            # Another check says whether the home can be read.
             return None
 
     async def _asked(self) -> HostFacts:
@@ -257,14 +258,14 @@ class _Host:
 
     def store(self) -> list[Check]:
         """Whether what is there is whole, and who holds it."""
-        if not (self._root / "store").is_dir():
-            return [
-                ok(
-                    "environments",
-                    sentence("there are no environments yet below {root}", root=self._root),
-                )
-            ]
         try:
+            if not (self._root / "store").is_dir():
+                return [
+                    ok(
+                        "environments",
+                        sentence("there are no environments yet below {root}", root=self._root),
+                    )
+                ]
             store = Store.open(self._root)
             broken = broken_at_a_glance(store)
             # The walk keeps what of the keys can't be read.
@@ -273,6 +274,8 @@ class _Host:
             leases = [each for env in store.leases.env_ids() for each in store.leases.of(env)]
         except VirtualEnvError as error:
             return [failed_by("environments", error)]
+        except OSError as error:
+            return [failed_by("environments", store_error(error))]
         unjudged = [str(lease) for lease, holder in leases if holder is Holder.UNKNOWN]
         held, stopped = lock_holders(store.layout.locks)
         return [

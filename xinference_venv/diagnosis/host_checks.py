@@ -6,6 +6,8 @@ verdict, what was found in words, and what to do about it.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -60,7 +62,11 @@ def file_system_checks(found: ProbedHome, cache: str) -> list[Check]:
                     place=found.place,
                     writable=found.writable,
                 ),
-                sentence("let this user write there, or name another folder in XINFERENCE_HOME"),
+                sentence("free some space; `xinference-venv gc` deletes what is not needed")
+                if found.writable == os.strerror(errno.ENOSPC)
+                else sentence(
+                    "let this user write there, or name another folder in XINFERENCE_HOME"
+                ),
             )
         ]
     faults = found.tried.faults

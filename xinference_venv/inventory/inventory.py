@@ -12,7 +12,7 @@ from pathlib import PurePath
 
 from xinference_venv._util.humanize import printable
 from xinference_venv._util.records import Record, inline
-from xinference_venv.errors import InUse
+from xinference_venv.errors import InUse, StoreError
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.lease import Holder, JudgedLease, Lease, LeaseEntry
 from xinference_venv.planning.key import EnvKey
@@ -183,12 +183,27 @@ def leases_error(what: str, leases: Sequence[Lease]) -> InUse:
     )
 
 
-def removal_error(refused: Sequence[tuple[str, EnvEntry]], *, force: str) -> InUse | None:
+def removal_error(
+    refused: Sequence[tuple[str, EnvEntry]], *, force: str
+) -> InUse | StoreError | None:
     """The error of a removal that leaves environments, or None; each comes with what its line
-    begins with, like its worker.
+    begins with, like its worker. Where nothing uses them, it is one of the disk.
     """
     if not refused:
         return None
+    why = joined(
+        sentence("{where}{why}", where=where, why=_why_it_stays(entry)) for where, entry in refused
+    )
+    if not any(entry.hindrance for _, entry in refused):
+        return StoreError(
+            why,
+            {
+                "hint": sentence(
+                    "this user must be able to write there: see the folder's owner, mode and"
+                    " file system"
+                )
+            },
+        )
     users = [user.to_dict() for _, entry in refused for user in entry.users]
     if users:
         hint = sentence("end what uses it; what an older version left can't be removed before")
@@ -197,10 +212,7 @@ def removal_error(refused: Sequence[tuple[str, EnvEntry]], *, force: str) -> InU
     else:
         hint = sentence("end what uses it, or remove it with {force}", force=force)
     return InUse(
-        joined(
-            sentence("{where}{why}", where=where, why=_why_it_stays(entry))
-            for where, entry in refused
-        ),
+        why,
         {
             "holders": [lease.to_dict() for _, entry in refused for lease in entry.leases],
             "users": users,

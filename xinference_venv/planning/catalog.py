@@ -7,7 +7,6 @@ quantization: which of them a launch means, `ModelEntry.choose` decides as Xinfe
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any, TypeVar
 
 from packaging.utils import canonicalize_name
 
-from xinference_venv._util.humanize import quoted
+from xinference_venv._util.humanize import quoted, similar_names
 from xinference_venv._util.redact import redact_text
 from xinference_venv.errors import InvalidInput, InvalidModelSpec, UnknownFormat, UnknownModel
 from xinference_venv.planning.engines import EngineEntry
@@ -181,9 +180,7 @@ class Catalog:
         found = self.models.get(name)
         if found is not None:
             return found
-        by_folded = {each.casefold(): each for each in self.models}
-        close = difflib.get_close_matches(name.casefold(), by_folded)
-        similar = ", ".join(by_folded[each] for each in close)
+        similar = ", ".join(similar_names(name, self.models))
         hint = sentence(
             "Give its specification with --spec FILE (JSON in Xinference's model format)."
         )

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
+from xinference_venv._util.humanize import similar_names
 from xinference_venv.errors import InvalidRecord, NotFound
 from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.selection import EVERY, Selection
@@ -148,14 +149,28 @@ class ThisHost:
         from xinference_venv.inventory.diff import check_one
         from xinference_venv.inventory.env import EnvState
 
-        entries = [each for each in self._entries(wanted) if each.state is EnvState.READY]
+        found = self._entries(wanted)
+        entries = [each for each in found if each.state is EnvState.READY]
         if not entries:
+            states = "".join(
+                f"; {each.key} is {each.state}{f': {each.reason}' if each.reason else ''}"
+                for each in found
+            )
             raise NotFound(
-                f"there is no environment of {wanted.model_name!r} that is ready",
-                {"hint": f"make one: xinference-venv launch {wanted.model_name}"},
+                f"there is no environment of {wanted.model_name!r} that is ready{states}",
+                {"hint": self._what_else(str(wanted.model_name))},
             )
         check_one(str(wanted.model_name), [_addressed(each) for each in entries], workers=False)
         return entries[0]
+
+    def _what_else(self, model: str) -> str:
+        """What to do where a model has no environment that is ready."""
+        from xinference_venv.service.local_names import local_environment_keys
+
+        names = {key.model_name for key in local_environment_keys(self.places.settings)}
+        similar = " or ".join(similar_names(model, names - {model}))
+        question = f"did you mean {similar}? Or " if similar else ""
+        return f"{question}make one: xinference-venv launch {model}"
 
     def pylock(self, entry: EnvEntry) -> str:
         """The lock of an environment as a ``pylock.toml`` (PEP 751)."""

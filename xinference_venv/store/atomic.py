@@ -56,6 +56,7 @@ _HINTS = {
     errno.EFBIG: _TOO_LARGE,
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _QUOTA,
+    errno.ENOTDIR: sentence("a file stands where a folder must be: correct the path"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _CLOSED),
 }
 _TEMPORARY_NAME = re.compile(
@@ -77,6 +78,10 @@ class Disk:
         """Make a directory and its parents; one that is there is left as it is."""
         try:
             path.mkdir(mode=mode, parents=True, exist_ok=True)
+        except FileNotFoundError as error:
+            # As in /proc, whose folders are the system's alone.
+            failure = _failure("make the directory", path, error)
+            raise StoreError(failure.message, {**failure.details, "hint": _CLOSED}) from error
         except OSError as error:
             raise _failure("make the directory", path, error) from error
 

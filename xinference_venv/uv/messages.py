@@ -73,6 +73,11 @@ _NO_SPACE = "No space left on device"
 _NOT_LOCKED = "Could not acquire lock"
 _QUOTA = "Disk quota exceeded"
 _TOO_LARGE = "File too large"
+FILE_SIZE_HINT = sentence(
+    "this process may not write files of this size: raise its limit (`ulimit -f`), or put"
+    " the home on a file system that can hold them"
+)
+"""What to do where a file grows beyond what the system lets a process write (SIGXFSZ, EFBIG)."""
 _NO_SUCH_FILE = "Distribution not found at: file:"
 _DAMAGED = ("Failed to extract archive", "Failed to read from zip file")
 _UNKNOWN_ISSUER = "invalid peer certificate"
@@ -349,10 +354,7 @@ def hint_for(tail: Sequence[str]) -> str | None:
             " some space; `xinference-venv gc` deletes what is not needed"
         )
     if _TOO_LARGE in words:
-        return sentence(
-            "this process may not write files of this size: raise its limit (`ulimit -f`), or put"
-            " the home on a file system that can hold them"
-        )
+        return FILE_SIZE_HINT
     if _NO_SUCH_FILE in words:
         return sentence(
             "the file is not there, or not any more: correct its path; where an index or a folder"

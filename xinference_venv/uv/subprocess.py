@@ -38,6 +38,7 @@ from xinference_venv.sentences import sentence
 from xinference_venv.uv.argv import UvCommand, prune_cache
 from xinference_venv.uv.argv import version as version_command
 from xinference_venv.uv.messages import (
+    FILE_SIZE_HINT,
     error_in,
     hint_for,
     is_log,
@@ -574,6 +575,8 @@ def _hint(finished: Finished) -> str | None:
     """What to do about an error that is the host's, not of the packages."""
     if finished.exit_status == -signal.SIGKILL:
         return "launch again; the system may have run out of memory (see its log)"
+    if finished.exit_status == -signal.SIGXFSZ:
+        return FILE_SIZE_HINT
     return hint_for(finished.tail)
 
 
