@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pytest
+
 from xinference_venv.planning.joins import (
     HostName,
     HostShare,
@@ -128,6 +132,33 @@ def test_groups_that_have_nothing_in_common_are_apart_in_the_order_of_their_name
 def test_a_name_that_no_other_provides_joins_nothing() -> None:
     looks = (looks_for("tests"), looks_for(".."), looks_for("one"))
     assert find_joins([package("one", "one", looks=looks)], [], ()) == ()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "members"),
+    [
+        ("kit_*", ("kit", "kit_a", "kit_b")),
+        ("kit_[!b]", ("kit", "kit_a")),
+        ("kit_?", ("kit", "kit_a", "kit_b")),
+        # A search of everything joins nothing.
+        ("*", ()),
+        ("?it_a", ()),
+        ("gone_*", ()),
+    ],
+)
+def test_a_pattern_joins_with_all_whose_names_fit_it(pattern: str, members: Sequence[str]) -> None:
+    looks = (looks_for(pattern),)
+    others = [package(name, name) for name in ("kit_a", "kit_b", "other")]
+    joins = find_joins([package("kit", "kit", looks=looks), *others], [], ())
+    assert [each.packages for each in joins] == [tuple(map(folder, members))] * bool(members)
+    if members:
+        host = site(HostName(name="kit_a", is_directory=True, owners=("kit-a",)))
+        [join] = find_joins([package("kit", "kit", looks=looks)], [host], {"kit-a"})
+        assert join.host == (HostShare(location=SITE, names=("kit_a",)),)
+    installed = [package("kit_a", "kit_a")]
+    host = site(HostName(name="kit", is_directory=True, owners=("kit",)))
+    found = find_joins(installed, [host], {"kit"}, {"kit": looks})
+    assert len(found) == bool(members)
 
 
 def test_a_half_of_the_host_goes_into_the_tree_and_only_that() -> None:

@@ -8,10 +8,11 @@ for a name that another one provides. A name that none provides joins nothing.
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from xinference_venv.planning.package import EntryKind, LooksFor, PackageRecord, Way
 
@@ -19,6 +20,7 @@ COVERED = ""
 """Stands among the owners of a name for a distribution that the search path covers."""
 
 _DIRECTORIES = frozenset({EntryKind.PACKAGE, EntryKind.NAMESPACE})
+_WILDCARD = re.compile(r"[*?\[]")
 _METADATA = re.compile(r"\.(dist-info|egg-info|egg-link)$")
 
 
@@ -116,18 +118,19 @@ def find_joins(
     to its own tree or to the host is in no group.
     """
     names = _names_of(packages, sites, visible)
+    host_looks = {owner: _named(found, names) for owner, found in (host_looks or {}).items()}
     groups = _Groups()
     for name, provided in names.items():
         if (why := provided.must_join(name)) is not None:
             groups.unite(name, provided.packages, why)
     for record in packages:
-        for looks, paths in _by_way(record.looks_for).items():
+        for looks, paths in _by_way(_named(record.looks_for, names)).items():
             if (wanted := names.get(looks.name)) is not None and not (
                 wanted.packages == [record.key.folder] and not wanted.host
             ):
                 why = f"{record.key.name} looks for {looks.name} {_WAYS[looks.way]} ({paths})"
                 groups.unite(looks.name, [*wanted.packages, record.key.folder], why)
-    for distribution, found in (host_looks or {}).items():
+    for distribution, found in host_looks.items():
         for looks in found:
             wanted = names.get(looks.name)
             if wanted is None or not wanted.packages:
@@ -138,9 +141,25 @@ def find_joins(
                 if distribution in provided.owners:
                     groups.unite(name, [*provided.packages, *wanted.packages], None)
     # What of the host is in a joined tree is not where its neighbours on the host are.
-    while _follow(groups, names, host_looks or {}):
+    while _follow(groups, names, host_looks):
         pass
     return groups.joins(packages, names, sites)
+
+
+def _named(found: Iterable[LooksFor], names: Iterable[str]) -> tuple[LooksFor, ...]:
+    """What is looked for, by each of the names that a pattern of `glob` fits.
+
+    A pattern that begins with a wildcard fits no name: it would join packages that have nothing in
+    common, for what is a search of a source checkout nearly always.
+    """
+    named: list[LooksFor] = []
+    for looks in found:
+        wildcard = _WILDCARD.search(looks.name)
+        if wildcard is None:
+            named.append(looks)
+        elif wildcard.start() > 0:
+            named += (replace(looks, name=each) for each in fnmatch.filter(names, looks.name))
+    return tuple(named)
 
 
 def _follow(

@@ -39,6 +39,7 @@ def found(tmp_path: Path, source: str, path: str = "finder/__init__.py") -> list
         ("x = osp.abspath(osp.join(osp.realpath(here), '..', 'weights'))", Way.REALPATH),
         ("x = Path(__file__).resolve().parents[1] / 'weights' / 'w.bin'", Way.RESOLVE),
         ("x = pathlib.Path(here).resolve().parent.joinpath('weights', 'w')", Way.RESOLVE),
+        ("x = list(Path(here).resolve().parent.glob('weights/*.bin'))", Way.RESOLVE),
         ("def f():\n    b = Path(here).resolve().parent\n    (b / 'weights').stat()", Way.RESOLVE),
         (
             "class A:\n    def f(self):\n        self.root = Path(here).resolve().parent\n"

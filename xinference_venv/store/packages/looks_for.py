@@ -435,7 +435,7 @@ _FUNCTIONS: Final[Mapping[str, _Function]] = {
 }
 # Of a `pathlib.Path`.
 _METHODS: Final[Mapping[str, _Function]] = {
-    "joinpath": _joined,
+    **dict.fromkeys(("joinpath", "glob"), _joined),
     "resolve": lambda found, _: found.resolve(Way.RESOLVE),
     "with_name": _with_name,
     **dict.fromkeys(("absolute", "as_posix", "expanduser"), lambda found, _: found),
