@@ -42,8 +42,13 @@ from xinference_venv.store.envs.real_files import (
 )
 from xinference_venv.store.envs.view_record import Placed, ViewRecord, read_view
 from xinference_venv.store.packages.joined_tree import place_file as place_tree_file
-from xinference_venv.store.packages.tree_files import BYTECODE
-from xinference_venv.store.paths import VENV_NAME, VIEW_NAME, VIEW_RECORD_NAME, StorePaths
+from xinference_venv.store.paths import (
+    BYTECODE,
+    VENV_NAME,
+    VIEW_NAME,
+    VIEW_RECORD_NAME,
+    StorePaths,
+)
 
 # A program or data file of the host that is larger than this is a link to it.
 _COPIED_BYTES = 4 << 20
