@@ -251,3 +251,19 @@ def test_the_page_of_failures_has_the_messages_that_the_code_prints() -> None:
         and not all(part.strip(" :,") in said for part in message.split("…"))
     ]
     assert gone == []
+
+
+def test_the_page_of_the_command_line_has_every_check_of_the_doctor() -> None:
+    table = read("cli.md").partition("| check | what is looked at |")[2].partition("\n\n")[0]
+    rows = (line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
+    listed = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    checks = {
+        node.args[0].value
+        for path in (PACKAGE / "diagnosis").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in {"ok", "warning", "failed"}
+        and isinstance(node.args[0], ast.Constant)
+    }
+    assert checks and checks - listed == set()
