@@ -12,6 +12,7 @@ import pytest
 
 from tests.wheels import build_wheel
 from tests.xinference.conftest import Place
+from xinference_venv.store.packages.package_store import PackageStore, TreeCheck
 
 pytestmark = pytest.mark.uv
 
@@ -81,6 +82,23 @@ def test_a_package_that_is_damaged_in_the_store_is_installed_again(
     other.launch("wind")
     assert other.says("import wind; print(wind.x)") == "1"
     assert "it is installed again, since it is damaged in the store" in caplog.text
+
+
+def test_only_what_the_store_had_before_is_looked_at_before_it_is_copied(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    verify = PackageStore.verify
+
+    def look(store: PackageStore, folder: str) -> TreeCheck:
+        looked.append(folder.partition("-")[0])
+        return verify(store, folder)
+
+    monkeypatch.setattr(PackageStore, "verify", look)
+    place.launch("oil")
+    assert looked == []
+    place.beside("3.11.8").launch("oil", "lantern<2")
+    assert looked == ["oil"]
 
 
 def test_what_another_program_linked_to_uvs_cache_gets_files_of_its_own(

@@ -73,13 +73,15 @@ class Contents:
     """What an environment is composed of: the plan of its view, its packages and how they came.
 
     Equal for environments that show the same from the same places is `digest`, the plan's.
-    `was_cached` and `fetched_bytes` say what uv had to fetch for those that were missing here,
-    `linked_bytes` and `copied_bytes` how these came into the store.
+    `unpacked` are the names of the packages that were not in the store until now, whose files were
+    all checked for it. `was_cached` and `fetched_bytes` say what uv had to fetch for these,
+    `linked_bytes` and `copied_bytes` how they came into the store.
     """
 
     plan: ViewPlan
     digest: str
     packages: tuple[PackageRecord, ...]
+    unpacked: frozenset[str]
     was_cached: bool
     fetched_bytes: int
     linked_bytes: int
@@ -194,6 +196,7 @@ class Assembly:
             plan=plan,
             digest=digest_of(plan.to_dict()),
             packages=tuple(packages),
+            unpacked=unpacking.unpacked,
             was_cached=unpacking.was_cached,
             fetched_bytes=unpacking.fetched_bytes,
             linked_bytes=unpacking.linked_bytes,

@@ -47,9 +47,9 @@ _log = logging.getLogger(__name__)
 class Unpacking:
     """One build's packages; `deadline` is in seconds for each uv process.
 
-    After `packages_for`: whether uv had in its cache all that the store lacked, the bytes of
-    wheels that it had to fetch, as far as it says, and the bytes that were linked to its cache
-    and copied.
+    After `packages_for`: the names of the packages that the store lacked, whether uv had in its
+    cache all of these, the bytes of wheels that it had to fetch, as far as it says, and the bytes
+    that were linked to its cache and copied.
     """
 
     store: Store
@@ -62,6 +62,7 @@ class Unpacking:
     """What gets wheels through other workers; None without any."""
     files: Mapping[str, str] = field(default_factory=dict)
     """The paths of wheels that are here, by package: nothing of them is fetched."""
+    unpacked: frozenset[str] = field(default=frozenset(), init=False)
     was_cached: bool = field(default=True, init=False)
     fetched_bytes: int = field(default=0, init=False)
     linked_bytes: int = field(default=0, init=False)
@@ -83,6 +84,7 @@ class Unpacking:
         known = await asyncio.to_thread(self._known, keys, folder)
         missing = [package for package in lock.packages if package["name"] not in known]
         if missing:
+            self.unpacked = frozenset(package["name"] for package in missing)
             unpack = self._unpack(replace(lock, packages=tuple(missing)), keys, folder)
             known |= await in_phase(Phase.INSTALLING, unpack)
         return tuple(known[package["name"]] for package in lock.packages)

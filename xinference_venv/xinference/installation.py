@@ -16,7 +16,6 @@ from xinference_venv._util.tasks import finish_in_thread
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.lock import EnvLock, Role
 from xinference_venv.planning.overlay import shown_names
-from xinference_venv.planning.package import PackageRecord
 from xinference_venv.service.assemble import Assembly, Contents
 from xinference_venv.service.phases import in_phase
 from xinference_venv.settings import InheritMode, ViewKind
@@ -60,16 +59,17 @@ class Installation:
         """The packages of a lock; one that is damaged in the store is fetched again."""
         while True:
             contents = await composing.gather(lock, folder)
-            damaged = await finish_in_thread(self._damaged, contents.packages)
+            damaged = await finish_in_thread(self._damaged, contents)
             if not damaged:
                 return contents
             for fault in damaged:
                 _log.warning("it is installed again, since it is damaged in the store: %s", fault)
 
-    def _damaged(self, packages: tuple[PackageRecord, ...]) -> list[str]:
-        """What is wrong with packages in the store, which are marked as broken by this."""
+    def _damaged(self, contents: Contents) -> list[str]:
+        """What is wrong with packages that the store had, which are marked as broken by this."""
         packages_of_store = self.assembly.store.packages
-        checks = (packages_of_store.verify(each.key.folder) for each in packages)
+        there = (each.key for each in contents.packages if each.key.name not in contents.unpacked)
+        checks = (packages_of_store.verify(key.folder) for key in there)
         return [check.faults[0] for check in checks if check.faults]
 
     def _show_host(self, lock: EnvLock, staged: Path) -> None:
