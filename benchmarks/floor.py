@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import packaging
 
+import xinference_venv
 from benchmarks.common import aligned
 from xinference_venv.store.packages.looks_for import looks_of
 from xinference_venv.store.packages.record_file import read_record
@@ -90,7 +91,7 @@ def _read(file: _File) -> bytes:
 
 
 def _start() -> None:
-    paths = (Path(__file__).parents[1], Path(packaging.__file__).parents[1])
+    paths = (Path(each).parents[1] for each in (xinference_venv.__file__, packaging.__file__))
     command = (sys.executable, "-I", "-S", "-c", _START, *map(str, paths))
     subprocess.run(command, check=True)
 
