@@ -17,6 +17,7 @@ from xinference_venv.planning.catalog import (
 )
 from xinference_venv.planning.engines import EngineEntry, find_engine
 from xinference_venv.planning.request import ModelVirtualEnv
+from xinference_venv.sentences import Sentence
 
 ENGINES = {name: EngineEntry(name=name) for name in ("llama.cpp", "sentence_transformers")}
 
@@ -331,6 +332,9 @@ def test_a_warning_describes_the_entry_that_is_taken_by_what_it_is_for(
 ) -> None:
     _, warning = chosen(entries(first, first))
     assert warning == f"m has several entries that fit: {words} is taken"
+    # A front end can have it in its language.
+    assert isinstance(warning, Sentence)
+    assert isinstance(warning.values["taken"], Sentence)
 
 
 def test_up_to_three_similar_models_are_named_and_the_way_to_add_one_in_any_case() -> None:

@@ -11,6 +11,7 @@ from tests import fakes
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.planning.remote_question import HostQuestion
 from xinference_venv.planning.sources import PackageSources
+from xinference_venv.sentences import Sentence, sentence
 
 
 def question(**changes: Any) -> HostQuestion:
@@ -28,6 +29,19 @@ def question(**changes: Any) -> HostQuestion:
 def test_it_crosses_the_wire() -> None:
     asked = question()
     assert HostQuestion.from_dict(fakes.through_json(asked.to_dict())) == asked
+
+
+def test_its_reasons_can_still_be_translated_behind_the_wire() -> None:
+    why = sentence("{name} has no list of its files", name="numpy")
+    asked = question(unusable={"numpy": why, "lamp": "it is broken"})
+    heard = HostQuestion.from_dict(fakes.through_json(asked.to_dict()))
+    assert heard == asked
+    assert pattern_of(heard.unusable["numpy"]) == "{name} has no list of its files"
+    assert pattern_of(heard.unusable["lamp"]) is None
+
+
+def pattern_of(text: str) -> str | None:
+    return text.pattern if isinstance(text, Sentence) else None
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_of_several_those_that_are_not_in_use_can_be_removed(
     hold(running, "held")
     _choose(page, "cedar", "held")
     page.click("Remove", ".chosen")
-    page.shows("Nothing is removed: it is in use", "dialog")
+    page.shows("1 of 2 is in use, and stays", "dialog")
     page.click("Remove 1 that is not in use", "dialog")
     page.shows("1 environment is gone", "dialog")
     assert running.environments("cedar") == []
@@ -239,7 +239,7 @@ def test_an_error_of_all_workers_is_shown_once_and_the_launch_can_be_done_again(
     job = running.ask.post("/v1/virtualenvs", json=body).json()["job_id"]
     eventually(lambda: running.ask.get(f"/v1/jobs/{job}").json()["phase"] == "failed")
     page.open("job", id=job, model="late")
-    page.shows("The requirements have no solution")
+    page.shows("The requirements could not be resolved")
     assert len(page.all(".notice.bad")) == 1
     page.shows("On 2 workers:", ".notice.bad")
     # The phase in which a worker stopped is the one that its badge ended in.

@@ -231,7 +231,7 @@ def test_a_launch_that_fails_says_why_and_what_to_do(page: Browser) -> None:
     _of_its_own(page, "impossible")
     _add(page, "lantern==9")
     page.one("#launch-start").click()
-    page.shows("The requirements have no solution")
+    page.shows("The requirements could not be resolved")
     page.shows("lantern==9", ".notice.bad")
     page.shows("Output of uv", ".notice.bad")
     assert _phase(page) == "failed"

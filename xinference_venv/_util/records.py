@@ -220,7 +220,7 @@ def _find_fields(cls: type[Record], arguments: tuple[object, ...] = ()) -> tuple
             is_inline=is_inline(each),
             has_default=each.default is not dataclasses.MISSING
             or each.default_factory is not dataclasses.MISSING,
-            is_text=_inner_of(hints[each.name]) in (str, tuple[str, ...]),
+            is_text=_inner_of(hints[each.name]) in (str, tuple[str, ...], Mapping[str, str]),
             read=each.metadata.get(_READ) or _reader(hints[each.name]),
             write=_writer(hints[each.name]),
         )
@@ -274,6 +274,11 @@ def _read_record(cls: type[Record], fields: tuple[_Field, ...], data: object) ->
 
 def _write_texts(value: object) -> Plain:
     """The sentences of a text, or of texts that have any; None of all else."""
+    if isinstance(value, dict):
+        known: dict[str, Plain] = {
+            name: texts for name, each in value.items() if (texts := _write_texts(each))
+        }
+        return known or None
     if isinstance(value, list):
         if not any(type(each) is Sentence for each in value):
             return None
@@ -288,6 +293,8 @@ def _add_texts(written: dict[str, Plain], more: Mapping[str, Plain]) -> None:
 
 def _read_texts(value: object, written: object) -> object:
     """A text, or texts, as the sentences that they are; what says something else is ignored."""
+    if isinstance(value, Mapping) and isinstance(written, Mapping):
+        return {name: _read_texts(each, written.get(name)) for name, each in value.items()}
     if isinstance(value, tuple) and isinstance(written, list) and len(value) == len(written):
         return tuple(map(_read_texts, value, written))
     return (sentence_of(written, value) if isinstance(value, str) else None) or value

@@ -17,7 +17,7 @@ from packaging.version import Version
 
 from xinference_venv._util.humanize import counted, duration_text, quoted, size_text
 from xinference_venv.diagnosis.checks import CLOCK_SECONDS, Check, failed, ok, some, warning
-from xinference_venv.planning.host import HostFacts
+from xinference_venv.planning.host import HostDistribution, HostFacts, Need
 from xinference_venv.sentences import joined, sentence
 from xinference_venv.store.drop_in import EXTENSION, EXTENSIONS_VARIABLE, RunningXinference
 from xinference_venv.store.file_system import FileSystem
@@ -218,11 +218,27 @@ def python_check(found: Collection[str], *, downloads: bool) -> Check:
     )
 
 
+def _conflict(each: HostDistribution, need: Need, found: str | None) -> str:
+    if found is None:
+        return sentence(
+            "{name} {version} requires {requirement}, which lacks",
+            name=each.name,
+            version=each.version,
+            requirement=need.requirement,
+        )
+    return sentence(
+        "{name} {version} requires {requirement}, found is {found}",
+        name=each.name,
+        version=each.version,
+        requirement=need.requirement,
+        found=found,
+    )
+
+
 def conflict_checks(host: HostFacts) -> list[Check]:
     """Whether the host's own packages fit together, and whether all could be read."""
     conflicts = [
-        f"{each.name} {each.version} requires {need.requirement}, "
-        + (f"found is {host.versions[need.name]}" if need.name in host.versions else "which lacks")
+        _conflict(each, need, host.versions.get(need.name))
         for each in host.distributions
         for need in host.needs[each.name]
         if need.name not in host.versions or not need.allows(host.versions[need.name])
@@ -269,7 +285,12 @@ def bytecode_check(host: HostFacts, found: Sequence[Uncompiled], *, kept: bool) 
     if not found:
         return ok("host bytecode", sentence("the packages of the host are compiled"))
     seconds = sum(each.size_bytes for each in found) * _COMPILING_SECONDS
-    names = some([f"{each.name} ({counted(each.sources, 'source')})" for each in found])
+    names = some(
+        [
+            sentence("{name} ({sources})", name=each.name, sources=counted(each.sources, "source"))
+            for each in found
+        ]
+    )
     again = (
         sentence("the first start of a model compiles what it imports of them")
         if kept
@@ -444,7 +465,7 @@ def sockets_check(folder: str, *, named: bool, fault: str | None) -> Check:
         "name a short folder of your own in XOSCAR_DIR, for every process of the cluster"
     )
     verdict = failed if named else warning
-    return verdict("sockets", f"{folder}: {fault}", hint)
+    return verdict("sockets", joined((folder, fault), ": "), hint)
 
 
 def shared_memory_check(fault: str | None, hint: str) -> Check:
@@ -478,7 +499,7 @@ def environments_check(count: int, broken: Mapping[str, str]) -> Check:
             "environments",
             sentence("{count}, none found broken", count=counted(count, "environment")),
         )
-    reasons = some([f"{env_id[:12]}: {why}" for env_id, why in sorted(broken.items())])
+    reasons = some([joined((env_id[:12], why), ": ") for env_id, why in sorted(broken.items())])
     return warning(
         "environments",
         sentence(
@@ -519,7 +540,12 @@ def xinference_check(running: Sequence[RunningXinference]) -> Check:
     if not running:
         return ok("xinference", sentence("no Xinference runs here"))
     named = [
-        f"{each.command} (process {each.pid}) has the drop-in {'on' if each.is_on else 'off'}"
+        sentence(
+            "{command} (process {pid}) has the drop-in {on_or_off}",
+            command=each.command,
+            pid=each.pid,
+            on_or_off=sentence("on") if each.is_on else sentence("off"),
+        )
         for each in running
     ]
     if all(each.is_on for each in running):

@@ -248,7 +248,7 @@ class LaunchState:
             elif address not in self.unheard and address not in self._finishing:
                 self._finishing.add(address)
                 self._waited_for.remove(address)
-                words = "other workers failed; it finishes its downloads, which are kept"
+                words = sentence("other workers failed; it finishes its downloads, which are kept")
                 self._say(address, each.phase, words, at)
         return tuple(cancelled)
 

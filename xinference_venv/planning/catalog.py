@@ -117,10 +117,17 @@ class ModelEntry:
         first = fitting[0]
         others = [name for name in _known(fitting, _engine_of) if name != first.engine]
         if request.model_engine is None and others:
-            without = f", not {', '.join(others)}"
-            warning = f"no engine is named: {_describe(first)} is taken{without}"
+            warning = sentence(
+                "no engine is named: {taken} is taken, not {others}",
+                taken=_describe(first),
+                others=", ".join(others),
+            )
         if warning is None and len(_unique(each.virtualenv for each in fitting)) > 1:
-            warning = f"{self.model_name} has several entries that fit: {_describe(first)} is taken"
+            warning = sentence(
+                "{model_name} has several entries that fit: {taken} is taken",
+                model_name=self.model_name,
+                taken=_describe(first),
+            )
         return ChosenVariant(variant=first, warning=warning)
 
     def _of_engine(self, engine: str | None) -> tuple[Sequence[ModelVariant], str | None]:
@@ -133,9 +140,12 @@ class ModelEntry:
         fitting = fitting or [each for each in self.variants if each.engine is None]
         if fitting:
             return fitting, None
-        return self.variants, (
-            f"{self.model_name} has no entry for the engine {engine}, only for"
-            f" {', '.join(named)}: {_describe(self.variants[0])} is taken"
+        return self.variants, sentence(
+            "{model_name} has no entry for the engine {engine}, only for {named}: {taken} is taken",
+            model_name=self.model_name,
+            engine=engine,
+            named=", ".join(named),
+            taken=_describe(self.variants[0]),
         )
 
     def _with(
@@ -348,7 +358,9 @@ def _is_plain(variant: ModelVariant) -> bool:
 def _describe(variant: ModelVariant) -> str:
     """By what a person knows an entry."""
     parts = [variant.engine, variant.model_format, variant.size, *variant.quantizations[:1]]
-    return f"that for {', '.join(filter(None, parts))}" if any(parts) else "the first"
+    if not any(parts):
+        return sentence("the first")
+    return sentence("that for {parts}", parts=", ".join(filter(None, parts)))
 
 
 def _known(

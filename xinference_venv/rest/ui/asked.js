@@ -31,7 +31,7 @@ const LEFT_OUT = new Set(["version", "model_name", "restricted", "virtualenv.inh
 // Of a job: its `launch` is null where it was not kept, `asked_by` where it is not known.
 export function askedFor({ launch, asked_by: by, background }) {
   const who = by && h("p", {}, t("asked.by", { who: by }));
-  return h("div", {}, who, background && h("p", {}, t("asked.background")), partsOf(launch));
+  return h("div", { class: "asked" }, who, background && h("p", {}, t("asked.background")), partsOf(launch));
 }
 
 function partsOf(launch) {

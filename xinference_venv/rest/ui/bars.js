@@ -33,18 +33,21 @@ export function bar(parts, whole, { label, thin = false }) {
   );
 }
 
+// What takes nothing is left out.
 export function legend(parts) {
   return h(
     "ul",
     { class: "legend" },
-    ...parts.map((each) =>
-      h(
-        "li",
-        {},
-        h("span", { class: `swatch ${each.kind}`, "aria-hidden": "true" }),
-        `${each.label} `,
-        h("strong", {}, size(each.bytes)),
+    ...parts
+      .filter((each) => each.bytes > 0)
+      .map((each) =>
+        h(
+          "li",
+          {},
+          h("span", { class: `swatch ${each.kind}`, "aria-hidden": "true" }),
+          `${each.label} `,
+          h("strong", {}, size(each.bytes)),
+        ),
       ),
-    ),
   );
 }

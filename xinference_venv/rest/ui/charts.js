@@ -11,10 +11,10 @@ const clock = (at) =>
   new Date(at * 1000).toLocaleTimeString(language, { hour: "2-digit", minute: "2-digit" });
 
 // `steps` have their beginning as `at`, and last `seconds`; `series` are {kind, label, value}, each
-// stacked upon the one before it; `format` writes a number.
-export function chart({ title, steps, seconds, series, format }) {
+// stacked upon the one before it; `format` writes a number, with a new unit for each `thousand`.
+export function chart({ title, steps, seconds, series, format, thousand = 1000 }) {
   const sums = steps.map((step) => series.reduce((sum, each) => sum + each.value(step), 0));
-  const most = roundUp(Math.max(...sums, 0));
+  const most = roundUp(Math.max(...sums, 0), thousand);
   const first = steps[0]?.at ?? 0;
   const last = (steps.at(-1)?.at ?? 0) + seconds;
   const x = (at) => ((at - first) / (last - first)) * WIDTH;
@@ -55,9 +55,7 @@ export function chart({ title, steps, seconds, series, format }) {
     h(
       "div",
       { class: "ticks faint number", "aria-hidden": "true" },
-      ...Array.from({ length: TICKS + 1 }, (_, place) =>
-        h("span", {}, clock(first + ((last - first) * place) / TICKS)),
-      ),
+      ...ticks(first, last, seconds),
     ),
     h(
       "ul",
@@ -95,6 +93,19 @@ function bars(step, series, { x, y, seconds, format }) {
       );
     })
     .filter(Boolean);
+}
+
+// The times at the foot, each where a step begins or the last one ends.
+function ticks(first, last, seconds) {
+  const steps = Math.round((last - first) / seconds);
+  const count = Math.min(TICKS, steps);
+  return Array.from({ length: count + 1 }, (_, place) => {
+    const at = Math.round((steps * place) / count);
+    const tick = h("span", {}, clock(first + at * seconds));
+    tick.style.left = `${(at / steps) * 100}%`;
+    tick.style.translate = `${(-at / steps) * 100}%`;
+    return tick;
+  });
 }
 
 // The newest numbers: what the picture says at its right end.
@@ -146,9 +157,12 @@ function numbers(steps, series, format) {
   return element;
 }
 
-// The next number of few digits above, for the end of a scale.
-function roundUp(value) {
+// The next number of few digits above, in the unit in which it is written, for the end of a scale.
+function roundUp(value, thousand) {
   if (value <= 0) return 1;
-  const unit = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((each) => each * unit).find((each) => each >= value);
+  const unit = thousand ** Math.floor(Math.log(value) / Math.log(thousand));
+  const digit = 10 ** Math.floor(Math.log10(value / unit));
+  return [1, 1.5, 2, 3, 4, 5, 6, 8, 10]
+    .map((each) => each * digit * unit)
+    .find((each) => each >= value);
 }

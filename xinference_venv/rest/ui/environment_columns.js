@@ -96,7 +96,8 @@ export function columns(onRemoved) {
 }
 
 function name(entry) {
-  return h("a", { class: "strong", href: linkTo("environment", entry) }, entry.model_name);
+  const { model_name: title } = entry;
+  return h("a", { class: "strong name", title, href: linkTo("environment", entry) }, title);
 }
 
 function state(entry) {

@@ -1,7 +1,7 @@
 // Values as people read them: sizes, times, what an environment is called.
 
 import { h } from "./dom.js";
-import { language, t } from "./i18n.js";
+import { count, language, t } from "./i18n.js";
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 const SPANS = [
@@ -26,12 +26,12 @@ export function size(bytes) {
 
 // How long something takes, in seconds.
 export function span(seconds) {
-  if (seconds < 9.95) return `${Math.max(0, seconds).toFixed(1)} s`;
+  if (seconds < 9.95) return t("time.seconds", { seconds: Math.max(0, seconds).toFixed(1) });
   const whole = Math.round(seconds);
-  const [minutes, rest] = [Math.floor(whole / 60), whole % 60];
-  if (whole < 60) return `${whole} s`;
-  if (minutes < 60) return `${minutes} min ${rest} s`;
-  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  const minutes = Math.floor(whole / 60);
+  if (!minutes) return t("time.seconds", { seconds: whole });
+  if (minutes < 60) return t("time.minutes", { minutes, seconds: whole % 60 });
+  return t("time.hours", { hours: Math.floor(minutes / 60), minutes: minutes % 60 });
 }
 
 // A time (seconds since the epoch) as how long ago it was; the exact one shows when pointed at.
@@ -77,6 +77,6 @@ export function holders(entry) {
   const users = (entry.users ?? []).map((user) =>
     t("holder.user", { pid: user.pid, command: user.command }),
   );
-  const unknown = entry.unknown_users ? [t("holder.others", { count: entry.unknown_users })] : [];
+  const unknown = entry.unknown_users ? [count("holder.others", entry.unknown_users)] : [];
   return [...leases, ...users, ...unknown];
 }

@@ -59,24 +59,28 @@ export function collectGarbage(onDone) {
       work: async () => {
         const answer = await post("virtualenvs/gc", bodyOf(true));
         const freed = freedBy(answer);
+        const isNothing = !prune.checked && answer.list.every(goesNowhere);
         return {
           parts: [
             partialNotice(answer),
-            notice("info", h("p", { class: "strong" }, t("gc.would", { size: size(freed) }))),
+            notice(
+              "info",
+              h("p", { class: "strong" }, isNothing ? t("gc.none") : t("gc.would", { size: size(freed) })),
+            ),
             prune.checked && h("p", { class: "hint" }, t("gc.prune.plan")),
             ...answer.list.map(reportOf),
           ],
           choices: [
             { text: t("gc.change"), kind: "quiet", step: asking },
-            {
+            !isNothing && {
               text: t("gc.apply"),
               glyph: "remove",
               kind: "danger solid",
               scope: remove,
               step: collecting(),
             },
-          ],
-          keep: t("gc.keep"),
+          ].filter(Boolean),
+          keep: isNothing ? t("dialog.close") : t("gc.keep"),
         };
       },
     };
@@ -106,6 +110,8 @@ export function collectGarbage(onDone) {
 
 const freedBy = (answer) =>
   answer.list.reduce((sum, each) => sum + each.freed_bytes + each.uv_cache.pruned_bytes, 0);
+
+const goesNowhere = (report) => !report.evict.length && !report.unneeded.length;
 
 const namesOf = (usage) => usage.keys.map(keyText).join("; ") || t("disk.unneeded");
 

@@ -52,6 +52,7 @@ function drawn({ steps, step_seconds: seconds }) {
       steps,
       seconds,
       format: size,
+      thousand: 1024,
       series: [
         {
           kind: "own",

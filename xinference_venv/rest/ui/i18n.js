@@ -35,6 +35,8 @@ export function t(key, values = {}) {
 }
 
 const PLACE = /\{([a-z_][a-z0-9_]*)\}/g;
+const SPACED = new RegExp(`( ?)${PLACE.source}( ?)`, "g");
+const HAN = /\p{Script=Han}/u;
 
 // A sentence of the server (a pattern with values, which may be sentences) in the language of the
 // page; null where the page does not know it.
@@ -42,8 +44,13 @@ function translated({ id, values }) {
   const isPunctuation = !/[a-z]/i.test(id.replace(PLACE, ""));
   const pattern = sentences[id] ?? (language === "en" || isPunctuation ? id : null);
   if (pattern === null) return null;
-  const inside = (value) => (typeof value === "object" ? (translated(value) ?? english(value)) : value);
-  return pattern.replace(PLACE, (_, name) => inside(values[name]));
+  return pattern.replace(SPACED, (_, before, name, after) => {
+    const value = values[name];
+    if (typeof value !== "object") return before + value + after;
+    const inside = translated(value) ?? english(value);
+    // Words of another script stand apart in Chinese, and Chinese ones do not.
+    return (HAN.test(inside[0]) ? "" : before) + inside + (HAN.test(inside.at(-1)) ? "" : after);
+  });
 }
 
 function english({ id, values }) {

@@ -112,7 +112,10 @@ export async function showJob(place, values, signal, heading) {
       lost: (error) => board.show(error && notice("warn", h("p", {}, t("job.lost")))),
     });
   } catch (error) {
-    if (error.name !== "AbortError") board.show(errorNotice(error));
+    if (error.name === "AbortError") return;
+    board.show(errorNotice(error));
+    // What is not known any more has no state, and there are others.
+    line.replaceChildren(h("a", { class: "button quiet", href: "#/jobs" }, t("view.jobs")));
   }
 }
 
@@ -164,7 +167,7 @@ function workerCard(address, jobId, model, signal) {
   function show(worker, launch) {
     const ended = hasEnded(worker.phase);
     head.replaceChildren(h("h2", {}, h("code", {}, address)), badge(worker.phase));
-    list.replaceChildren(...steps(worker).map(step));
+    list.replaceChildren(...steps(worker, Date.now() / 1000).map(step));
     const part = share(worker);
     if (part === null && !ended) bar.removeAttribute("value");
     else bar.value = part ?? 0;

@@ -36,7 +36,9 @@ function launchesOf(jobs) {
     launch.error = worst.error;
     launch.message = worst.error ? errorText(worst.error) : wording(worst, "message");
     launch.started = Math.min(...launch.workers.map((each) => each.started));
-    launch.changed = Math.max(...launch.workers.map((each) => each.changed));
+    const changed = Math.max(...launch.workers.map((each) => each.changed));
+    // What runs takes time also while nothing is heard of it.
+    launch.took = (running.length ? Math.max(Date.now() / 1000, changed) : changed) - launch.started;
   }
   return [...launches.values()];
 }
@@ -92,10 +94,13 @@ export function showJobs(place, values, signal) {
         key: "state",
         title: t("column.state"),
         value: (each) => each.phase,
-        cell: (each) => [
-          badge(each.phase),
-          each.background && h("span", { class: "hint" }, ` ${t("option.background")}`),
-        ],
+        cell: (each) =>
+          h(
+            "div",
+            {},
+            badge(each.phase),
+            each.background && h("div", { class: "hint" }, t("option.background")),
+          ),
       },
       {
         key: "workers",
@@ -126,8 +131,8 @@ export function showJobs(place, values, signal) {
         key: "took",
         title: t("column.took"),
         number: true,
-        value: took,
-        cell: (each) => span(took(each)),
+        value: (each) => each.took,
+        cell: (each) => span(each.took),
       },
       {
         key: "actions",
@@ -163,9 +168,10 @@ export function showJobs(place, values, signal) {
 }
 
 // What it does or what went wrong.
-const messageOf = (launch) => (launch.phase === "ready" ? "" : launch.message);
-
-const took = (launch) => launch.changed - launch.started;
+function messageOf({ phase, message }) {
+  if (phase === "ready" || !message) return null;
+  return h("span", { class: "beginning", title: message }, message);
+}
 
 function workersOf(launch) {
   const names = launch.workers.map((each) => each.worker_address);

@@ -172,7 +172,7 @@ function drawForm(place, signal, notices) {
       return;
     }
     if (draft.where === "named" && !draft.workers.size) {
-      board.show(notice("bad", h("p", {}, t("launch.where.none"))));
+      refuse(notice("bad", h("p", {}, t("launch.where.none"))));
       return;
     }
     board.show();
@@ -181,9 +181,15 @@ function drawForm(place, signal, notices) {
       await work(bodyOf(draft));
     } catch (error) {
       outcome.replaceChildren();
-      if (error.name !== "AbortError") board.show(errorNotice(error));
+      if (error.name !== "AbortError") refuse(errorNotice(error));
     }
     lock(false);
+  }
+
+  // Why not, where it is seen: below the form, which may be longer than the screen.
+  function refuse(why) {
+    board.show(why);
+    board.element.scrollIntoView({ block: "nearest" });
   }
 
   function lock(locked) {

@@ -123,7 +123,7 @@ function releasing(leases, onDone) {
               h("p", {}, t("leases.ways")),
             ),
           force && notice("warn", h("p", {}, t("leases.forced"))),
-          h("p", {}, t("leases.plan")),
+          !refused && h("p", {}, t("leases.plan")),
           lines(leases),
         ],
         choices: [

@@ -8,6 +8,15 @@ import { errorNotice, notice, noticeBoard } from "./notices.js";
 import { prefetchModels } from "./prefetch.js";
 import { noMatch, table } from "./table.js";
 
+// What the API says of a model that no file brings.
+const BUILT_IN = "built-in";
+
+// As Xinference's own page calls them; one of a later release is as the API says it.
+function typeName(type) {
+  const key = `models.type.${type.toLowerCase()}`;
+  return t(key) === key ? type : t(key);
+}
+
 export async function showModels(place, values, signal) {
   const board = noticeBoard();
   const total = h("p", { class: "total", role: "status" });
@@ -40,13 +49,13 @@ export async function showModels(place, values, signal) {
         key: "model",
         title: t("column.model"),
         value: (each) => each.model_name,
-        cell: (each) => h("span", { class: "strong", title: each.description }, each.model_name),
+        cell: (each) => h("span", { class: "strong name", title: each.description }, each.model_name),
       },
       {
         key: "type",
         title: t("models.type"),
         value: (each) => each.model_type,
-        cell: (each) => each.model_type ?? "–",
+        cell: (each) => (each.model_type ? typeName(each.model_type) : "–"),
       },
       {
         key: "engines",
@@ -71,7 +80,7 @@ export async function showModels(place, values, signal) {
         key: "origin",
         title: t("models.origin"),
         value: (each) => each.origin,
-        cell: (each) => each.origin,
+        cell: (each) => (each.origin === BUILT_IN ? t("models.built_in") : h("code", {}, each.origin)),
       },
       {
         key: "actions",

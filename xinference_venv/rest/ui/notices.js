@@ -19,7 +19,7 @@ export function errorNotice(error, workers = []) {
   if (error.code === "not_found" && details.workers?.length === 0) return noWorkerNotice();
   const where = [
     workers.length ? null : (details.worker_address ?? details.host),
-    details.phase && t(`state.${details.phase}`),
+    details.phase && t("error.phase", { phase: t(`state.${details.phase}`) }),
   ];
   const output = Array.isArray(details.output) ? details.output.join("\n") : details.output;
   return notice(

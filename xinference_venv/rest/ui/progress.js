@@ -97,20 +97,22 @@ export function timeLeft(worker) {
 }
 
 // What became of each phase: what did not happen is skipped, not done. The phase that a worker is
-// in, or stopped in, is that of its badge.
-export function steps(worker) {
+// in, or stopped in, is that of its badge; one that it is in lasts until `now`, in seconds since the
+// epoch.
+export function steps(worker, now) {
   const happened = new Map();
   for (const { phase, from, to } of worker.spans)
     happened.set(phase, (happened.get(phase) ?? 0) + to - from);
   const isReady = worker.phase === "ready";
   const last = worker.phase in STEP ? worker.phase : worker.spans.at(-1)?.phase;
-  const now = STEP[last ?? "queued"];
+  const current = STEP[last ?? "queued"];
   return STEPS.map((name, place) => {
-    const seconds = happened.get(name) ?? null;
+    let seconds = happened.get(name) ?? null;
     let kind = seconds === null ? "skipped" : "done";
-    if (place > now) kind = "next";
+    if (place > current) kind = "next";
     else if (isReady && name === "ready") kind = "done";
-    else if (place === now) kind = worker.phase in STEP ? "now" : "stopped";
+    else if (place === current) kind = worker.phase in STEP ? "now" : "stopped";
+    if (kind === "now" && seconds !== null) seconds += Math.max(0, now - worker.spans.at(-1).to);
     return { name, kind, seconds: kind === "next" ? null : seconds };
   });
 }

@@ -39,7 +39,13 @@ export function removal(entries, onRemoved) {
             refused &&
               notice(
                 "warn",
-                h("p", { class: "strong" }, t("remove.refused")),
+                h(
+                  "p",
+                  { class: "strong" },
+                  free.length
+                    ? count("remove.refused", entries.length - free.length, { of: entries.length })
+                    : t("remove.refused"),
+                ),
                 h("p", {}, t("remove.ways")),
               ),
             force && notice("warn", h("p", {}, t("remove.forced"))),

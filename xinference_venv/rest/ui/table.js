@@ -42,7 +42,7 @@ export function table({ label, columns, sort, onSort, keyOf, empty, selection })
     h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, ...columns.map(heading))),
     body,
   );
-  const more = h("button", { type: "button", class: "quiet", on: { click: showMore } });
+  const more = h("button", { type: "button", class: "quiet", hidden: true, on: { click: showMore } });
   const element = h("div", { class: "sheet", on: { scroll: paint } }, choice, grid, reading, more);
   const above = h("tr", { class: "spacer", "aria-hidden": "true" }, h("td", {}));
   const below = h("tr", { class: "spacer", "aria-hidden": "true" }, h("td", {}));
@@ -184,7 +184,7 @@ export function table({ label, columns, sort, onSort, keyOf, empty, selection })
       const button = h(
         "button",
         { type: "button", class: "opener", "aria-expanded": String(isOpen) },
-        h("span", { class: "strong" }, item.group),
+        h("span", { class: "strong name", title: item.group }, item.group),
         h("span", { class: "faint" }, ` ${item.members.length.toLocaleString()}`),
       );
       button.addEventListener("click", () => {

@@ -1,6 +1,6 @@
 // The dialog that asks for a token; it is kept for this tab, and sent to our API only.
 
-import { hasToken, useToken } from "./api.js";
+import { hasToken, may, useToken } from "./api.js";
 import { button, field } from "./controls.js";
 import { open } from "./dialog.js";
 import { h } from "./dom.js";
@@ -26,6 +26,7 @@ async function ask() {
     required: true,
   });
   const status = h("div", { role: "alert" });
+  const isNeeded = hasToken() || !may("list");
   const dialog = open({ title: t("token.title") });
   let known = false;
 
@@ -50,7 +51,7 @@ async function ask() {
     { id: "token-form", on: { submit: use } },
     field(t("token.field"), input, { hint: t("token.hint") }),
   );
-  dialog.body.append(h("p", {}, t("token.why")), status, form);
+  dialog.body.append(h("p", {}, t(isNeeded ? "token.why" : "token.optional")), status, form);
   if (hasToken())
     dialog.foot.append(button({ text: t("token.forget"), kind: "quiet", onClick: forget }));
   dialog.foot.append(button({ text: t("token.use"), kind: "primary", onClick: use }));

@@ -100,7 +100,7 @@ function hiding(role, distributions) {
     h("h3", {}, t(`role.${role}.title`)),
     h(
       "ul",
-      { class: "plain" },
+      { class: "reasons" },
       ...distributions.map((each) =>
         h(
           "li",
