@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from typing import Any
 
@@ -32,6 +33,7 @@ ASKED = {
     "import_check": ["json"],
     "no_proof": True,
 }
+ENDS = {"ready", "failed", "cancelled"}
 # What a launch may say that is not of the next one: the form of the request, the name of one
 # running model, and what chose the workers, which are named.
 NOT_AGAIN = {"version", "model_uid", "count", "everywhere"}
@@ -310,3 +312,35 @@ def test_a_launch_that_says_everything_is_sent_again_as_it_was(
         for name, each in body.items()
         if name not in {"refresh", "background", "require", "workers"}
     }
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_launch_at_random_is_sent_again_as_it_was(
+    page: Browser, running: Cluster, seed: int
+) -> None:
+    chance = random.Random(seed)
+    whole = _everything(running)
+    where = {name: whole.pop(name) for name in ("workers", "require", "background")}
+    block = whole.pop("virtualenv")
+    body = {name: whole[name] for name in whole if name == "model_name" or chance.random() < 0.4}
+    inner = {name: each for name, each in block.items() if chance.random() < 0.4}
+    body |= {"virtualenv": {**inner, "packages": block["packages"][: chance.randint(0, 2)]}}
+    if "model_engine" in body:
+        body["any_engine"] = True
+    if chance.random() < 0.5:
+        where["background"] = False
+    if chance.random() < 0.5:
+        where |= {"workers": where["workers"][:1], "require": None}
+    where = {name: each for name, each in where.items() if each}
+    answer = running.ask.post("/v1/virtualenvs", json={**body, **where})
+    assert answer.status_code == 202, answer.text
+    job = answer.json()["job_id"]
+    # Whether it becomes ready does not matter.
+    eventually(lambda: running.ask.get(f"/v1/jobs/{job}").json()["phase"] in ENDS)
+    page.open("job", id=job, model=body["model_name"])
+    page.click("Edit and launch again")
+    page.shows("Filled in with what it was last launched with")
+    page.script(_KEEP)
+    page.wait(lambda: page.one("#launch-start").is_enabled())
+    page.one("#launch-start").click()
+    assert _kept(page) == {**body, **where}

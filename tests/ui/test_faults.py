@@ -64,3 +64,62 @@ def test_a_server_that_ends_is_reported_until_it_is_back(page: Browser, running:
     options = ("--port", port, "--supervisor", running.supervisor.address)
     running.web = running.running.start("web", *options).ready()
     page.wait(lambda: not page.text("#connection"))
+
+
+def test_workers_that_are_gone_for_long_are_named_where_they_are_missing(page: Browser) -> None:
+    page.open()
+    page.wait(lambda: page.all("h1"))
+    told = """
+      const done = arguments[arguments.length - 1];
+      import(new URL("ui/notices.js", document.baseURI)).then(({ partialNotice }) => {
+        const gone = [{ worker_address: "10.0.0.7:9796" }, { worker_address: "10.0.0.8:9796" }];
+        const shown = partialNotice({ list: [], unreachable: [], complete: true, gone });
+        document.querySelector("#view").replaceChildren(...shown);
+        done(document.querySelector("#view").innerText);
+      });
+    """
+    text = page.driver.execute_async_script(told)
+    assert "2 workers are gone: what they have is missing here" in text
+    assert "10.0.0.7:9796 and 10.0.0.8:9796" in text
+    assert page.all("#view a[href='#/workers']")
+
+
+@pytest.mark.parametrize(
+    "view",
+    ["environments", "environment", "models", "launch", "jobs", "job", "history", "compare"],
+)
+def test_while_answers_are_slow_each_view_says_that_it_reads(page: Browser, view: str) -> None:
+    page.open("workers")
+    page.wait(lambda: len(page.rows()) >= 1)
+    page.driver.execute_cdp_cmd("Network.enable", {})
+    slow = {"offline": False, "downloadThroughput": -1, "uploadThroughput": -1, "latency": 4000}
+    page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+    try:
+        page.script("location.hash = `#/${arguments[0]}?model=slow&id=1&part=packages`", view)
+        page.wait(lambda: page.text("h1") != "Workers")
+        page.wait(lambda: "Reading" in page.text())
+        # A choice that is read says so as well.
+        assert [
+            each.text for each in page.all("select[id^=compare]") if not each.text.strip()
+        ] == []
+    finally:
+        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {**slow, "latency": 0})
+
+
+def test_what_was_last_known_of_the_workers_stays_while_nothing_answers(page: Browser) -> None:
+    page.open()
+    page.wait(lambda: "workers alive" in page.text(".pulse"))
+    page.driver.execute_cdp_cmd("Network.enable", {})
+    lost = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", lost)
+    try:
+        page.shows("The server does not answer.", "#connection")
+        page.wait(
+            lambda: page.script(
+                "return performance.getEntriesByType('resource')"
+                ".some((each) => each.name.endsWith('/v1/workers') && !each.responseStatus)"
+            )
+        )
+        assert not page.text(".pulse").startswith("0 of 0")
+    finally:
+        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {**lost, "offline": False})

@@ -149,7 +149,9 @@ async function enterToken() {
   if (!declined) draw();
 }
 
-function drawPulse(workers) {
+function drawPulse(workers, error = null) {
+  // What was last known stays while nothing answers: the notice of that is enough.
+  if (error) return;
   const alive = workers.filter((each) => each.state === "alive").length;
   const tone = alive === workers.length && alive ? "good" : "warn";
   $("pulse").replaceChildren(

@@ -75,6 +75,7 @@ export async function showCompare(place, values, signal) {
   });
   let entries = [];
   let rows = [];
+  selects.forEach((each) => each.append(h("option", {}, t("table.reading"))));
 
   function draw() {
     const differing = rows.filter((each) => each.change !== "same");
@@ -113,7 +114,7 @@ export async function showCompare(place, values, signal) {
       .sort((one, other) => called(one).localeCompare(called(other)));
     board.show(partialNotice(answer));
     for (const select of selects) {
-      select.append(
+      select.replaceChildren(
         ...entries.map((each, position) => h("option", { value: position }, called(each))),
       );
     }
@@ -134,7 +135,9 @@ export async function showCompare(place, values, signal) {
       );
     }
   } catch (error) {
-    if (error.name !== "AbortError") board.show(errorNotice(error));
+    if (error.name === "AbortError") return;
+    shown.fail();
+    board.show(errorNotice(error));
   }
 }
 

@@ -32,7 +32,7 @@ const meant = (list, values) =>
 export async function showEnvironment(place, values, signal, heading) {
   heading.textContent = values.model ?? "";
   const board = noticeBoard();
-  const about = h("div", {});
+  const about = h("div", {}, h("p", { class: "empty busy", role: "status" }, t("table.reading")));
   const part = h("div", { class: "part" });
   const now = values.part in PARTS ? values.part : "packages";
   const tabs = Object.keys(PARTS).map((each) => {
@@ -43,17 +43,14 @@ export async function showEnvironment(place, values, signal, heading) {
       t(`environment.${each}`),
     );
   });
-  place.append(
-    board.element,
-    about,
-    h("nav", { class: "tabs", "aria-label": t("environment.parts") }, ...tabs),
-    part,
-  );
+  const parts = h("nav", { class: "tabs", "aria-label": t("environment.parts") }, ...tabs);
+  place.append(board.element, about, parts, part);
   // What it is; whether it is there.
   async function draw() {
     const answer = await get("virtualenvs", named(values), signal);
     const entry = meant(answer.list, values);
     board.show(partialNotice(answer));
+    parts.hidden = !entry;
     about.replaceChildren(
       entry
         ? facts(entry, () => attempt(draw))
@@ -71,12 +68,21 @@ export async function showEnvironment(place, values, signal, heading) {
     try {
       return await work();
     } catch (error) {
-      if (error.name !== "AbortError") board.show(errorNotice(error));
+      if (error.name !== "AbortError") {
+        for (const each of place.querySelectorAll(".busy")) each.remove();
+        board.show(errorNotice(error));
+      }
       return false;
     }
   }
 
-  await attempt(async () => (await draw()) && (await PARTS[now](part, values, signal)));
+  await attempt(async () => {
+    if (!(await draw())) return;
+    part.append(h("p", { class: "empty busy", role: "status" }, t("table.reading")));
+    const read = h("div", { class: "part" });
+    await PARTS[now](read, values, signal);
+    part.replaceChildren(read);
+  });
 }
 
 function sizes(entry) {

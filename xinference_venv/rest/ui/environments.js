@@ -191,7 +191,8 @@ export function showEnvironments(place, values, signal) {
   // The options of the choices, as they are in what was listed; a chosen one stays.
   function offer(answer) {
     for (const [name, { any, value }] of Object.entries(CHOICES)) {
-      const addresses = name === "worker" ? answer.unreachable.map(value) : [];
+      const missing = [...answer.unreachable, ...answer.gone];
+      const addresses = name === "worker" ? missing.map(value) : [];
       const found = new Set([...all.map(value), ...addresses, wanted[name]].filter(Boolean));
       const options = [...found].sort();
       const select = selects[name];
@@ -223,7 +224,7 @@ export function showEnvironments(place, values, signal) {
     shown.element,
   );
   actions.hidden = true;
-  offer({ unreachable: [] });
+  offer({ unreachable: [], gone: [] });
   let last = null;
   let drawn = 0;
   const again = repeat(EVERY_SECONDS, signal, async () => {

@@ -34,6 +34,7 @@ export async function showJob(place, values, signal, heading) {
   const events = eventList();
   const cancel = cancelButton(jobId, () => {}, board, t("jobs.cancel"));
   let known = null;
+  line.append(h("p", { class: "busy faint", role: "status" }, t("table.reading")));
   place.append(line, board.element, ending, list);
 
   function draw() {

@@ -294,7 +294,7 @@ function drawForm(place, signal, notices) {
   );
   lock(true);
   buttons.forEach((each) => gated(each, "create"));
-  why.textContent = buttons[0].title;
+  why.textContent = buttons[0].title || t("launch.catalogue.reading");
   describe();
   let catalogue = readCatalogue();
 
@@ -306,9 +306,11 @@ function drawForm(place, signal, notices) {
       known = new Map(list.map((each) => [each.model_name, each]));
       models.replaceChildren(...list.map((each) => h("option", { value: each.model_name })));
       lock(false);
+      why.textContent = buttons[0].title;
       describe();
     } catch (error) {
       if (error.name === "AbortError") return;
+      why.textContent = "";
       catalogueBoard.show(
         errorNotice(error),
         notice(

@@ -5,6 +5,8 @@ import { age } from "./format.js";
 import { count, language, listed, t, translation, translations, wording } from "./i18n.js";
 import { badge } from "./controls.js";
 
+// So many are named of what may be hundreds.
+const FEW = 8;
 const GLYPHS = { good: "check", info: "info", warn: "warning", bad: "warning" };
 
 // What is shown above the view: `kind` is good, info, warn or bad.
@@ -112,6 +114,17 @@ export function partialNotice(answer) {
         "warn",
         h("p", { class: "strong" }, count("partial.unreachable", answer.unreachable.length)),
         h("ul", {}, ...answer.unreachable.map(unreachable)),
+      ),
+    );
+  }
+  // Who is gone for longer is not asked any more; what it has is missing all the same.
+  if (answer.gone?.length) {
+    notices.push(
+      notice(
+        "warn",
+        h("p", { class: "strong" }, count("partial.gone", answer.gone.length)),
+        h("p", {}, listed(answer.gone.slice(0, FEW).map((each) => each.worker_address))),
+        h("a", { href: "#/workers" }, t("view.workers")),
       ),
     );
   }

@@ -156,7 +156,7 @@ function drainOf(worker) {
   return gated(
     button({
       label: t(drained ? "drain.end.label" : "drain.label", { name }),
-      glyph: drained ? "launch" : "stop",
+      glyph: drained ? "launch" : "pause",
       onClick: () => drain(worker, !drained),
     }),
     "delete",
