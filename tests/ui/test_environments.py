@@ -187,7 +187,7 @@ def test_reasons_and_what_is_malformed_are_chinese_on_the_chinese_page(
     page.click("依赖树与原因")
     page.wait(lambda: page.all(".tree"))
     page.shows("沿用主机的")
-    page.shows("让位，因为 请求需要 tomli-w")
+    page.shows("让位，因为请求需要 tomli-w")
     page.shows("安装了 0.1：模型：tomli-w==0.1")
     assert page.script(_ENGLISH) == []
 

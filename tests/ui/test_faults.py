@@ -106,7 +106,7 @@ def test_while_answers_are_slow_each_view_says_that_it_reads(page: Browser, view
         page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {**slow, "latency": 0})
 
 
-def test_what_was_last_known_of_the_workers_stays_while_nothing_answers(page: Browser) -> None:
+def test_how_many_workers_are_alive_is_not_known_while_nothing_answers(page: Browser) -> None:
     page.open()
     page.wait(lambda: "workers alive" in page.text(".pulse"))
     page.driver.execute_cdp_cmd("Network.enable", {})
@@ -120,6 +120,23 @@ def test_what_was_last_known_of_the_workers_stays_while_nothing_answers(page: Br
                 ".some((each) => each.name.endsWith('/v1/workers') && !each.responseStatus)"
             )
         )
-        assert not page.text(".pulse").startswith("0 of 0")
+        # None of them is known to be alive, or gone.
+        page.wait(lambda: page.text(".pulse") == "workers: not known now")
     finally:
         page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {**lost, "offline": False})
+
+
+def test_a_supervisor_that_does_not_answer_is_not_taken_for_a_worker(
+    page: Browser, running: Cluster
+) -> None:
+    page.open("leases")
+    page.wait(lambda: page.all(".sheet .empty a"))
+    port = running.supervisor.address.rpartition(":")[2]
+    running.supervisor.end(signal.SIGKILL)
+    page.shows("The supervisor did not answer", ".notice.bad")
+    page.shows("its workers join it by themselves", ".notice.bad")
+    assert "A worker did not answer" not in page.text()
+    page.wait(lambda: page.text(".pulse") == "workers: not known now")
+    running.supervisor = running.running.supervisor(int(port))
+    page.wait(lambda: page.text(".pulse").endswith("alive"))
+    page.wait(lambda: not page.all(".notice.bad"))

@@ -41,6 +41,15 @@ found.push(...ids.filter((id, place) => ids.indexOf(id) !== place).map((id) => `
 if (document.querySelectorAll("h1").length !== 1) found.push("not one h1");
 for (const name of ["header", "nav", "main"])
   if (!document.querySelector(name)) found.push(`no ${name}`);
+for (const each of document.querySelectorAll("pre[aria-label]:not([role])"))
+  found.push(`a name that has no role: ${each.outerHTML.slice(0, 120)}`);
+for (const each of document.querySelectorAll("pre, .events, .sheet.tall"))
+  if (each.scrollHeight > each.clientHeight + 1 && each.tabIndex < 0 && !each.querySelector("a"))
+    found.push(`no key scrolls: ${each.outerHTML.slice(0, 120)}`);
+const headings = [...document.querySelectorAll("h1, h2, h3, h4")];
+const levels = headings.map((each) => Number(each.localName[1]));
+if (levels.some((each, place) => each > (levels[place - 1] ?? 0) + 1))
+  found.push(`levels: ${levels}`);
 for (const each of document.querySelectorAll("th"))
   if (each.scope !== "col") found.push("a heading of no column");
 if (document.documentElement.scrollWidth > innerWidth) found.push("wider than the screen");
@@ -187,3 +196,25 @@ def test_fields_of_the_launch_form_stay_in_their_columns_whatever_the_font(page:
         .map((each) => each.id);
     """
     assert page.script(wide) == []
+
+
+def test_what_one_environment_and_one_launch_show_is_reached_by_keys(
+    page: Browser, running: Cluster
+) -> None:
+    [entry, *_] = running.environments("qwen3")
+    named = {"model": "qwen3", "engine": "vllm", "python": entry["python_version"]}
+    for part, shown in (("packages", "tbody tr"), ("tree", ".tree"), ("logs", ".part pre")):
+        page.open("environment", **named, worker=entry["worker_address"], part=part)
+        page.one(f".part {shown}" if part != "logs" else shown)
+        assert page.script(_AUDIT) == []
+    [job, *_] = [
+        each["job_id"]
+        for each in running.ask.get("/v1/jobs").json()["list"]
+        if each["model_name"] == "qwen3"
+    ]
+    page.screen(390, 844, mobile=True)
+    page.open("job", id=job, model="qwen3")
+    page.one(".facts")
+    page.script("for (const each of document.querySelectorAll('details')) each.open = true")
+    page.wait(lambda: page.text(".log pre"))
+    assert page.script(_AUDIT) == []

@@ -158,7 +158,8 @@ class Callee:
 
 def to_worker(address: str, incarnation: str, *, deadline: float, here: str) -> Send:
     """Sends to this very incarnation of a worker; its errors name its address as their host."""
-    worker = Callee(address=address, uid=WORKER_UID, here=here, what=f"the worker at {address}")
+    what = sentence("the worker at {address}", address=address)
+    worker = Callee(address=address, uid=WORKER_UID, here=here, what=what)
 
     async def send(method: str, arguments: dict[str, Plain]) -> Plain:
         answered = await worker.ask(incarnation, method, [], arguments, deadline=deadline)
@@ -175,7 +176,7 @@ def to_supervisor(address: str, *, deadline: float, here: str = "", keep: bool =
         address=address,
         uid=SUPERVISOR_UID,
         here=here,
-        what=f"the supervisor at {address}",
+        what=sentence("the supervisor at {address}", address=address),
         keep=keep,
     )
 

@@ -150,8 +150,11 @@ async function enterToken() {
 }
 
 function drawPulse(workers, error = null) {
-  // What was last known stays while nothing answers: the notice of that is enough.
-  if (error) return;
+  // What was last known may be old.
+  if (error) {
+    const dot = h("span", { class: "dot warn", "aria-hidden": "true" });
+    return void $("pulse").replaceChildren(dot, t("pulse.unknown"));
+  }
   const alive = workers.filter((each) => each.state === "alive").length;
   const tone = alive === workers.length && alive ? "good" : "warn";
   $("pulse").replaceChildren(

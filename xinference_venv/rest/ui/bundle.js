@@ -35,7 +35,7 @@ function command(what, text) {
     "div",
     { class: "command" },
     h("p", { class: "hint" }, what),
-    h("pre", { tabindex: "0", "aria-label": what }, text),
+    h("pre", { role: "group", tabindex: "0", "aria-label": what }, text),
     copyButton(text, what),
   );
 }

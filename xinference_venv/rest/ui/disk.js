@@ -149,6 +149,7 @@ function disks(reports) {
 function disk(report) {
   const parts = partsOf(report);
   const saved = sum(report.environments, (each) => each.shared_bytes);
+  const all = sum(parts.filter(isOurs), (each) => each.bytes);
   const models = modelsOf(report.environments);
   const words = parts.map((each) => `${each.label} ${size(each.bytes)}`).join(", ");
   return h(
@@ -164,12 +165,12 @@ function disk(report) {
       label: t("disk.picture", { worker: report.worker_address, parts: words }),
     }),
     legend(parts),
-    ours(parts, report),
+    all > 0 && ours(parts, report),
     h(
       "p",
       { class: "hint" },
-      t("disk.saved", { size: size(saved) }),
-      report.uv_cache.path && [` ${t("disk.cache.path")} `, h("code", {}, report.uv_cache.path)],
+      saved > 0 && `${t("disk.saved", { size: size(saved) })} `,
+      report.uv_cache.path && [`${t("disk.cache.path")} `, h("code", {}, report.uv_cache.path)],
     ),
     h("h3", {}, t("disk.by_model")),
     usage(
@@ -183,9 +184,11 @@ function disk(report) {
   );
 }
 
+const isOurs = (part) => part.kind !== "free" && part.kind !== "other";
+
 // The same without what is not ours: else a large disk shows nothing.
 function ours(parts, report) {
-  const own = parts.filter((each) => each.kind !== "free" && each.kind !== "other");
+  const own = parts.filter(isOurs);
   const all = sum(own, (each) => each.bytes);
   const words = own.map((each) => `${each.label} ${size(each.bytes)}`).join(", ");
   return h(

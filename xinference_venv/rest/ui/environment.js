@@ -230,7 +230,8 @@ function packageTable() {
 
 async function showTree(place, values, signal) {
   const answer = await get("virtualenvs/explain", named(values), signal);
-  place.append(explanation(meant(answer.list, values)));
+  const title = h("h2", { class: "unseen" }, t("environment.tree"));
+  place.append(title, explanation(meant(answer.list, values)));
 }
 
 async function showLogs(place, values, signal) {
@@ -250,7 +251,7 @@ async function showLogs(place, values, signal) {
           " ",
           log.error && h("span", {}, errorText(log.error)),
         ),
-        h("pre", { tabindex: "0", "aria-label": t("logs.text") }, log.text || t("logs.empty")),
+        h("pre", { role: "group", tabindex: "0", "aria-label": t("logs.text") }, log.text || t("logs.empty")),
       ),
     ),
   );

@@ -5,7 +5,7 @@ import { clock } from "./format.js";
 import { count, t, wording } from "./i18n.js";
 
 export function eventList() {
-  const body = h("ol", { class: "events" });
+  const body = h("ol", { class: "events", tabindex: "0" });
   const summary = h("summary", {});
   let first = null;
   let shown = 0;

@@ -12,7 +12,7 @@ const LOOKED_AT = 20;
 
 // A panel that shows the log of a worker's job once it is opened. Tell it when the job `ended`.
 export function logPanel({ address, jobId, model, signal }) {
-  const text = h("pre", { tabindex: "0", "aria-label": t("logs.text") });
+  const text = h("pre", { role: "group", tabindex: "0", "aria-label": t("logs.text") });
   const status = h("p", { class: "hint", role: "status" });
   const element = h(
     "details",

@@ -68,6 +68,7 @@ export function errorText(error) {
 // way; then what is done about all errors of its kind.
 const COMMANDS = /(^|\s)--[a-z]|xinference-venv |force=true/;
 export function hintOf(error) {
+  if (isOfSupervisor(error)) return t("hint.supervisor");
   const hint = error.details?.hint;
   const theirs = translation(error.details ?? {}, "hint");
   if (theirs && !COMMANDS.test(theirs)) return theirs;
@@ -80,8 +81,16 @@ export function hintOf(error) {
 export const warningNotices = (record) =>
   translations(record, "warnings").map((each) => notice("warn", h("p", {}, each)));
 
+// Whether it is the supervisor that does not answer, by how the error names it: then nothing of
+// the cluster is known.
+function isOfSupervisor(error) {
+  const { what } = error.details?.texts?.message?.values ?? {};
+  return error.code === "worker_unavailable" && what?.id?.startsWith("the supervisor ") === true;
+}
+
 // What an error is called, in the language of the page.
 export function errorTitle(error) {
+  if (isOfSupervisor(error)) return t("error.supervisor");
   const title = t(`error.${error.code}`);
   return title === `error.${error.code}` ? t("error.error") : title;
 }
