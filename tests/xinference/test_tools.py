@@ -130,3 +130,49 @@ def test_the_state_of_the_host_that_it_was_made_over_is_kept(place: Place) -> No
     in_ten_days = time.time() + 10 * 86_400
     unneeded = find_unneeded(store, in_ten_days, relayed, lambda: False)
     assert record.host_fingerprint not in {each.path.stem for each in unneeded}
+
+
+def test_a_command_runs_in_one_and_uses_it(place: Place) -> None:
+    place.launch("lantern<2")
+    words = [sys.executable, "-m", "xinference_venv", "exec", "a model", "--"]
+    code = "import os, sys, lantern; print(os.environ['VIRTUAL_ENV']); sys.stdin.read()"
+    with subprocess.Popen(
+        [*words, "python", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == str(place.path)
+        [entry] = run("list")[1]["list"]
+        assert [each["pid"] for each in entry["users"]] == [process.pid]
+        code, refused = run("remove", "a model")
+        assert code != 0
+        assert refused["error"]["details"]["hint"] == "unload the models that run in it first"
+        process.communicate()
+
+
+def test_it_has_no_lock_and_the_refusal_says_why(place: Place) -> None:
+    place.launch("lantern<2")
+    words = [sys.executable, "-m", "xinference_venv", "lock", "a model"]
+    ran = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ran.returncode != 0
+    assert "an environment of Xinference, which the drop-in changes in its place" in ran.stderr
+    assert "xinference-venv packages a model" in ran.stderr
+
+
+def test_an_exact_version_is_explained_as_it_was_asked_for(place: Place) -> None:
+    place.launch("lantern==1.0")
+    [answer] = run("explain", "a model")[1]["list"]
+    [lantern] = [each for each in answer["packages"] if each["name"] == "lantern"]
+    assert lantern["why_version"] == "the newest that fits, since the request requires lantern==1.0"
+
+
+def test_the_doctor_counts_them_and_names_what_is_wrong_with_them(place: Place) -> None:
+    place.launch("lantern<2")
+
+    def found() -> str:
+        [diagnosis] = run("doctor")[1]["list"]
+        checks = {each["name"]: each["found"] for each in diagnosis["checks"]}
+        return str(checks["environments"])
+
+    assert found() == "1 environment, none found broken"
+    (place.path / "bin" / "python").unlink()
+    assert "a model (Python 3.11.7, engine vllm): its interpreter is gone" in found()

@@ -39,7 +39,7 @@ def exec_(
     if not words or (words is command and words[0].startswith("-")):
         raise click.UsageError("Options come before MODEL: exec [OPTIONS] MODEL -- COMMAND")
     wanted = selected(model, engine, python_version, None)
-    look_here(lambda here: here.run_in(here.one_ready(wanted), words))
+    look_here(lambda here: here.run_in(here.one_to_run_in(wanted), words))
     raise AssertionError("the command has taken the place of this process")
 
 

@@ -85,6 +85,7 @@ from xinference_venv.store.host_files import (
     shared_memory_fault,
 )
 from xinference_venv.store.keys import names_in
+from xinference_venv.store.legacy.layouts import is_in_place, old_directories
 from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.store import Store
 from xinference_venv.store.sweep import left_in_trash
@@ -267,10 +268,18 @@ class _Host:
                     )
                 ]
             store = Store.open(self._root)
-            broken = broken_at_a_glance(store)
+            glanced = broken_at_a_glance(store)
+            broken = {env_id[:12]: why for env_id, why in glanced.items()}
             # The walk keeps what of the keys can't be read.
             places = list(store.key_places())
-            changed = changed_views(store, places)
+            old = old_directories(store.layout, places)
+            in_place = [each for each in old if is_in_place(each.path)]
+            broken |= {
+                str(each.key): sentence("its interpreter is gone")
+                for each in in_place
+                if not (each.path / "bin" / "python").exists()
+            }
+            changed = changed_views(store, places, in_place)
             leases = [each for env in store.leases.env_ids() for each in store.leases.of(env)]
         except VirtualEnvError as error:
             return [failed_by("environments", error)]
@@ -279,7 +288,7 @@ class _Host:
         unjudged = [str(lease) for lease, holder in leases if holder is Holder.UNKNOWN]
         held, stopped = lock_holders(store.layout.locks)
         return [
-            environments_check(len(names_in(str(store.layout.envs))), broken),
+            environments_check(len(names_in(str(store.layout.envs))) + len(in_place), broken),
             changed_views_check(changed),
             leases_check(len(leases), unjudged),
             locks_check(held, stopped),

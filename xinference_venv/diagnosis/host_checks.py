@@ -493,13 +493,13 @@ def owner_check(path: str, *, root: bool, open_places: Sequence[str]) -> Check:
 
 
 def environments_check(count: int, broken: Mapping[str, str]) -> Check:
-    """Of the environments of a store, by a glance; `broken` says why by id."""
+    """Of the environments of a store, by a glance; `broken` says why by what each is called."""
     if not broken:
         return ok(
             "environments",
             sentence("{count}, none found broken", count=counted(count, "environment")),
         )
-    reasons = some([joined((env_id[:12], why), ": ") for env_id, why in sorted(broken.items())])
+    reasons = some([joined((name, why), ": ") for name, why in sorted(broken.items())])
     return warning(
         "environments",
         sentence(

@@ -12,7 +12,7 @@ from pathlib import PurePath
 
 from xinference_venv._util.humanize import printable
 from xinference_venv._util.records import Record, inline
-from xinference_venv.errors import InUse, StoreError
+from xinference_venv.errors import InUse, InvalidInput, StoreError
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.lease import Holder, JudgedLease, Lease, LeaseEntry
 from xinference_venv.planning.key import EnvKey
@@ -183,6 +183,22 @@ def leases_error(what: str, leases: Sequence[Lease]) -> InUse:
     )
 
 
+def no_lock_error(key: EnvKey) -> InvalidInput:
+    """The error of what needs the lock of an environment that is changed in its place."""
+    return InvalidInput(
+        sentence(
+            "{key} is an environment of Xinference, which the drop-in changes in its place:"
+            " it has no lock",
+            key=key,
+        ),
+        {
+            "hint": sentence(
+                "`xinference-venv packages {model}` shows what it has", model=key.model_name
+            )
+        },
+    )
+
+
 def removal_error(
     refused: Sequence[tuple[str, EnvEntry]], *, force: str
 ) -> InUse | StoreError | None:
@@ -205,7 +221,9 @@ def removal_error(
             },
         )
     users = [user.to_dict() for _, entry in refused for user in entry.users]
-    if users:
+    if all(entry.state is EnvState.IN_PLACE for _, entry in refused if entry.users) and users:
+        hint = sentence("unload the models that run in it first")
+    elif users:
         hint = sentence("end what uses it; what an older version left can't be removed before")
     elif any(entry.state is EnvState.BUILDING for _, entry in refused):
         hint = sentence("wait until it is built, or cancel its job")

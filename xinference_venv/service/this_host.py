@@ -8,8 +8,10 @@ when it is called: a command that lists a few names must not wait for all that a
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from xinference_venv._util.humanize import similar_names
@@ -146,11 +148,22 @@ class ThisHost:
 
     def one_ready(self, wanted: Selection) -> EnvEntry:
         """The one environment that is meant and ready; raises `NotFound` and `InvalidInput`."""
+        from xinference_venv.inventory.env import EnvState
+        from xinference_venv.inventory.inventory import no_lock_error
+
+        found = self.one_to_run_in(wanted)
+        if found.state is EnvState.IN_PLACE:
+            raise no_lock_error(found.key)
+        return found
+
+    def one_to_run_in(self, wanted: Selection) -> EnvEntry:
+        """The same, or one that the drop-in for Xinference changes in its place."""
         from xinference_venv.inventory.diff import check_one
         from xinference_venv.inventory.env import EnvState
 
+        runs = (EnvState.READY, EnvState.IN_PLACE)
         found = self._entries(wanted)
-        entries = [each for each in found if each.state is EnvState.READY]
+        entries = [each for each in found if each.state in runs]
         if not entries:
             states = "".join(
                 f"; {each.key} is {each.state}{f': {each.reason}' if each.reason else ''}"
@@ -196,11 +209,12 @@ class ThisHost:
         The lease is this process's, and the command is the same process. Raises `NotFound` where
         the environment was removed just now, and `OSError`.
         """
+        if entry.env_id is None:
+            self._run_in_place(Path(entry.real_path), command)
         from xinference_venv.store.envs.launcher import LAUNCHER_NAME
         from xinference_venv.store.process_identity import this_process
         from xinference_venv.uv.become import become_process
 
-        assert entry.env_id is not None
         try:
             self.store.take_lease(
                 entry.env_id,
@@ -213,6 +227,16 @@ class ThisHost:
         launcher = f"{entry.real_path}/bin/{LAUNCHER_NAME}"
         # A Python that is replaced at once: the launcher sets the variables, for all that is run.
         become_process([launcher, "-I", "-c", _BECOME, *command])
+
+    def _run_in_place(self, env: Path, command: Sequence[str]) -> NoReturn:
+        from xinference_venv.store.use_lock import take_use_lock
+        from xinference_venv.uv.become import become_process
+
+        # Its users are known by this lock, which the command keeps open.
+        os.set_inheritable(take_use_lock(self.store.disk, env), True)
+        search_path = os.pathsep.join((str(env / "bin"), os.environ.get("PATH", os.defpath)))
+        os.environ |= {"VIRTUAL_ENV": str(env), "PATH": search_path}
+        become_process([str(env / "bin" / "python"), "-I", "-c", _BECOME, *command])
 
     def models(self) -> tuple[ListedModel, ...]:
         """The models of the catalogue: built in, of an Xinference that is installed, one's own."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from dataclasses import replace
 from itertools import starmap
@@ -14,7 +13,7 @@ from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.lease import Holder, JudgedLease, Lease
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
-from xinference_venv.store.host.changes import HostChanges, shown_among
+from xinference_venv.store.host.changes import HostChanges, changed_in_place, shown_among
 from xinference_venv.store.keys import KeyPlace
 from xinference_venv.store.legacy.layouts import old_entries
 from xinference_venv.store.store import Store
@@ -57,23 +56,8 @@ def _with_host_changes(store: Store, entry: EnvEntry, changes: HostChanges) -> E
     """An entry of an old place, of one that is changed in its place with what the host changed."""
     if entry.state is not EnvState.IN_PLACE:
         return entry
-    # Looking at what is there needs the rules of packages only for these.
-    from xinference_venv.planning.overlay import hidden_names
-    from xinference_venv.store.in_place import read_in_place
-
-    try:
-        record = read_in_place(store.disk, Path(entry.real_path))
-    except (InvalidRecord, StoreError):
-        record = None
-    if record is None:
-        return entry
-    # It links to the host's packages by their places: what is only installed again is the same.
-    changed = {
-        mark.name
-        for mark in changes.since(record.host_fingerprint)
-        if not os.path.lexists(mark.path)
-    }
-    return replace(entry, changed_on_host=tuple(sorted(changed - hidden_names(record.lock))))
+    changed = changed_in_place(store, Path(entry.real_path), changes)
+    return replace(entry, changed_on_host=changed)
 
 
 def _entry(

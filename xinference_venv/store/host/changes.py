@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.store.keys import KeyPlace
+from xinference_venv.store.legacy.layouts import OldDirectory
 from xinference_venv.store.store import HostMark, Store
 
 
@@ -60,10 +62,37 @@ def shown_among(store: Store, env_id: str, marks: Collection[HostMark]) -> tuple
     return tuple(sorted(mark.name for mark in marks if mark.path in shown))
 
 
-def changed_views(store: Store, places: Iterable[KeyPlace]) -> dict[str, tuple[str, ...]]:
+def changed_in_place(store: Store, env: Path, changes: HostChanges) -> tuple[str, ...]:
+    """The names of those that an environment shows which the drop-in for Xinference made."""
+    # Looking at what is there needs the rules of packages only for these.
+    from xinference_venv.planning.overlay import hidden_names
+    from xinference_venv.store.in_place import read_in_place
+
+    try:
+        record = read_in_place(store.disk, env)
+    except (InvalidRecord, StoreError):
+        record = None
+    if record is None:
+        return ()
+    # It links to the host's packages by their places: what is only installed again is the same.
+    changed = {
+        mark.name
+        for mark in changes.since(record.host_fingerprint)
+        if not os.path.lexists(mark.path)
+    }
+    return tuple(sorted(changed - hidden_names(record.lock)))
+
+
+def changed_views(
+    store: Store, places: Iterable[KeyPlace], in_place: Iterable[OldDirectory]
+) -> dict[str, tuple[str, ...]]:
     """By key of each environment that shows such distributions: their names."""
     changes = HostChanges(store=store)
-    found = {}
+    found = {
+        str(each.key): names
+        for each in in_place
+        if (names := changed_in_place(store, each.path, changes))
+    }
     for place in places:
         used = None if place.env_id is None else store.key_record_of(place.key, place.env_id)
         if used is None or place.env_id is None:
