@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from tests.index import Index
 from tests.xinference.conftest import Place
 from tests.xinference.test_use import model_process, says
+from xinference_venv.planning.lock import LockedDistribution
+from xinference_venv.store.atomic import Disk
+from xinference_venv.store.in_place import packages_in_place
 from xinference_venv.xinference.carry_over import SETUP_MARK
 
 pytestmark = pytest.mark.uv
@@ -40,6 +44,19 @@ def test_what_changed_on_the_host_is_shown_without_another_setup(place: Place) -
     assert mark.read_text() == '{"of": "Xinference"}'
     assert place.visible().items() >= {"lantern": "1.0", "wick": "1.5"}.items()
     assert place.says("import wick; print(wick.__version__)") == "1.5"
+
+
+def test_what_it_inherits_is_known_after_a_change_of_the_host_too(place: Place) -> None:
+    manager = place.launch("lantern<2", "oil")
+    before = by_name(place)
+    replace_on_host(place, "wick", "1.5")
+    manager.create_env()
+    assert by_name(place) == {**before, "wick": replace(before["wick"], version="1.5")}
+
+
+def by_name(place: Place) -> dict[str, LockedDistribution]:
+    """What the tools of this package show of the environment."""
+    return {each.name: each for each in packages_in_place(Disk(), place.path)}
 
 
 def test_a_second_instance_starts_over_the_changed_host_while_the_first_one_runs(

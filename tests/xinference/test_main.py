@@ -13,9 +13,10 @@ import pytest
 
 from tests.wheels import fake_distribution
 from xinference_venv.errors import InvalidRequirement, ResolutionFailed
+from xinference_venv.planning.displacement import Older, kept_warning
 from xinference_venv.store.drop_in import EXTENSION
 from xinference_venv.xinference import extension
-from xinference_venv.xinference.builtin_errors import built_in_errors
+from xinference_venv.xinference.builtin_errors import built_in_errors, without_ours
 from xinference_venv.xinference.compiling import COMPILING
 from xinference_venv.xinference.extension import with_extension
 
@@ -98,6 +99,11 @@ def test_the_extension_says_what_it_is_and_changes_nothing_else(
     assert made.filter_worker_resources({"gpu_devices": [0, 1]}, []) == [0, 1]
     with pytest.raises(ValueError, match="no operation"):
         made.control_operation("anything", {})
+
+
+def test_a_warning_names_no_way_out_that_a_user_of_xinference_does_not_have() -> None:
+    older = Older(name="app", version="2.1", newest="2.9", by=None)
+    assert without_ours(kept_warning(older)).endswith("; ask for app>=2.9 to have it")
 
 
 def test_errors_leave_as_built_in_ones_that_every_process_can_read() -> None:

@@ -15,7 +15,7 @@ from xinference_venv.xinference.application import OTHER_VERSIONS
 
 # What only a launch through our own command or client has.
 _OURS = re.compile(r"(?<!\w)--[a-z]|\bmust_import\b|\bany_engine\b")
-_OURS_AS_WELL = re.compile(r"; or launch with --inherit none$")
+_OURS_AS_WELL = re.compile(r"[,;] or launch with --inherit none$")
 
 
 @contextmanager
@@ -30,6 +30,11 @@ def built_in_errors(what: str) -> Iterator[None]:
         kind = ValueError if isinstance(error, InvalidInput) else RuntimeError
         hint = error.hint
         if hint is not None:
-            hint = _OURS_AS_WELL.sub("", hint)
+            hint = without_ours(hint)
             hint = f"\nHint: {OTHER_VERSIONS if _OURS.search(hint) else hint}"
         raise kind(f"{what}: {error}{hint or ''}") from None
+
+
+def without_ours(text: str) -> str:
+    """A hint or a warning without the way out that Xinference's users don't have."""
+    return _OURS_AS_WELL.sub("", text)

@@ -57,6 +57,7 @@ from xinference_venv.xinference.application import (
     possible_bounds,
     prove_application,
 )
+from xinference_venv.xinference.builtin_errors import without_ours
 from xinference_venv.xinference.carry_over import carry_over, contents_of, own_names
 from xinference_venv.xinference.engine import Engine
 from xinference_venv.xinference.installation import Installation
@@ -226,7 +227,7 @@ class Change:
     async def _apply(self, plan: Plan, folder: Path, call: Call | None) -> None:
         """Make the environment what a plan says it is to be."""
         for warning in plan.lock.warnings:
-            _log.warning("%s", warning)
+            _log.warning("%s", without_ours(warning))
         if call is not None and self._is_as_planned(plan):
             _log.info("%s has all of it already", self.path)
             if self.current.record is not None:
@@ -373,21 +374,29 @@ class Change:
     ) -> EnvLock:
         before = self.current.record
         known = {} if before is None else {each.name: each for each in before.lock.distributions}
-        there = [
-            LockedDistribution(
-                name=each.name,
-                role=Role.INSTALLED,
-                version=each.version,
-                why=known[each.name].why if each.name in known else "it was there",
-            )
-            for each in kept
-        ]
+        there = []
+        for each in kept:
+            was = known.get(each.name)
+            if was is None or (was.role, was.version) != (Role.INSTALLED, each.version):
+                why = "it was there" if was is None else was.why
+                was = LockedDistribution(
+                    name=each.name, role=Role.INSTALLED, version=each.version, why=why
+                )
+            there.append(was)
         own = {each.name for each in there} | resolution.installed.keys()
         resolved = [
             each
             for each in locked_distributions(resolution, self.spec.reasons())
             if each.role is Role.INSTALLED or each.name not in own
         ]
+        if not self.spec.requirements:
+            # Nothing was asked for: what it inherited is what it inherits, as the host has it now.
+            shown = self.host.versions.keys() - own - hidden.keys()
+            resolved += [
+                replace(each, version=self.host.versions[each.name])
+                for each in known.values()
+                if each.role is Role.INHERITED and each.name in shown
+            ]
         hidden_or_shadowed = host_part(hidden, own, self.host)
         return await self.assembly.lock(resolution, (*there, *resolved, *hidden_or_shadowed))
 
