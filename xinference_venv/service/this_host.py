@@ -236,6 +236,7 @@ class ThisHost:
         os.set_inheritable(take_use_lock(self.store.disk, env), True)
         search_path = os.pathsep.join((str(env / "bin"), os.environ.get("PATH", os.defpath)))
         os.environ |= {"VIRTUAL_ENV": str(env), "PATH": search_path}
+        os.environ.pop("PYTHONPATH", None)
         become_process([str(env / "bin" / "python"), "-I", "-c", _BECOME, *command])
 
     def models(self) -> tuple[ListedModel, ...]:
