@@ -49,6 +49,21 @@ def test_a_launch_inherits_what_fits_and_installs_the_rest(place: Place) -> None
     assert not list(Path(manager.get_lib_path()).glob("wick*"))
 
 
+def test_what_an_operator_says_to_uv_counts_where_the_call_names_no_index(
+    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("UV_DEFAULT_INDEX", place.index.url)
+    (tmp_path / "constraints.txt").write_text("lantern<2\n")
+    monkeypatch.setenv("UV_CONSTRAINT", str(tmp_path / "constraints.txt"))
+    place.launch("lantern", index_url=None)
+    assert place.visible()["lantern"] == "1.0"
+    assert place.index.requests
+    # The index of a call counts before.
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+    place.install(place.manager, "oil")
+    assert place.visible()["oil"] == "1.0"
+
+
 def test_the_hosts_packages_that_a_launch_breaks_are_hidden_despite_the_workers_pth(
     place: Place,
 ) -> None:

@@ -212,7 +212,16 @@ def pip_config_of(environ: Mapping[str, str]) -> PipConfig:
         platform=sys.platform,
         present=os.path.exists,
     )
-    found = with_uv_variables(parse_pip_config(read_present(paths), environ), environ)
+    return _with_uv(parse_pip_config(read_present(paths), environ), environ)
+
+
+def uv_config_of(environ: Mapping[str, str]) -> PipConfig:
+    """What uv alone is configured to by its variables, where a caller says what pip is; blocks."""
+    return _with_uv(PipConfig(), environ)
+
+
+def _with_uv(pip: PipConfig, environ: Mapping[str, str]) -> PipConfig:
+    found = with_uv_variables(pip, environ)
     return replace(
         found,
         constraints=_lines_of(found.constraint),

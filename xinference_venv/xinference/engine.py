@@ -18,7 +18,6 @@ from xinference_venv.errors import StoreError
 from xinference_venv.planning.catalog import Catalog
 from xinference_venv.planning.host import HostFacts, Interpreter
 from xinference_venv.planning.key import EnvKey
-from xinference_venv.planning.pip_config import PipConfig
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.sources import PackageSources
 from xinference_venv.planning.spec import (
@@ -27,7 +26,7 @@ from xinference_venv.planning.spec import (
     PlanningFacts,
     plan_spec,
 )
-from xinference_venv.service.host_facts import HostFactsReader
+from xinference_venv.service.host_facts import HostFactsReader, uv_config_of
 from xinference_venv.service.open_uv import open_uv
 from xinference_venv.service.places import find_places
 from xinference_venv.settings import InheritMode, Settings
@@ -169,7 +168,6 @@ class Planner:
                 "virtualenv": {
                     **self.options.sources,
                     "packages": list(earlier or packages),
-                    "inherit_pip_config": False,
                 },
                 "virtual_env_packages": list(packages if earlier else ()),
             }
@@ -178,11 +176,11 @@ class Planner:
         same = self.interpreter.minor_version == self.host.interpreter.minor_version
         needs = application_needs(self.host) if same else {}
         around = PlanningFacts(
-            # Xinference has added what an engine needs, and chosen where it comes from.
+            # Xinference has added what an engine needs, and what pip's configuration says.
             catalog=Catalog(engines={}, models={}),
             host=self.host,
             interpreter=self.interpreter,
-            pip=PipConfig(),
+            pip=uv_config_of(self.engine.hosts.environ),
             settings=replace(
                 settings,
                 skip_installed=self.options.skip_installed,
