@@ -108,7 +108,7 @@ KINDS: dict[str, tuple[Damage, str]] = {
     ),
     "a link of the view removed": (
         lambda env: next(env.glob("view/lib/python3.*/site-packages/lantern.py")).unlink(),
-        "lantern.pyis not a link",
+        "lantern.py is not a link",
     ),
 }
 
@@ -424,7 +424,7 @@ async def test_a_worker_looks_at_every_environment_once_a_day(
             await eventually(lambda: len(warned()) == 2)
     assert warned()[0].startswith(f"the environment {gone} is broken: ")
     assert warned()[1].startswith(f"the environment {broken} is broken: ")
-    assert "wick.pyis not a link" in warned()[1]
+    assert "wick.py is not a link" in warned()[1]
     assert not (fresh / BROKEN_NAME).exists()
     # Nothing is due any more.
     with caplog.at_level(logging.WARNING, logger=integrity_checker.__name__):
