@@ -39,6 +39,8 @@ from xinference_venv.service.phases import store_error
 SUPERVISOR_UID = "xinference_venv_supervisor"
 WORKER_UID = "xinference_venv_worker"
 PROBE_SECONDS = 1.0
+# So long a process that accepts connections may take to say which actors it has.
+_FOUND_SECONDS = 30.0
 _CANCEL_AGAIN_SECONDS = 0.5
 _T = TypeVar("_T")
 
@@ -133,7 +135,7 @@ class Callee:
             await probe(self.address, self.what)
 
         async def call() -> tuple[xo.ActorRefType[Any], object]:
-            reference = kept or await xo.actor_ref(address=self.address, uid=self.uid)
+            reference = kept or await self._found(min(deadline, _FOUND_SECONDS))
             return reference, await reference.answer(*arguments)
 
         try:
@@ -154,6 +156,16 @@ class Callee:
         if self.keep:
             self._kept = reference
         return Answer.from_dict(answered)
+
+    async def _found(self, deadline: float) -> xo.ActorRefType[Any]:
+        """The actor; a process that is not stopped answers that at once, whatever it does."""
+        try:
+            return await within(
+                deadline, xo.actor_ref(address=self.address, uid=self.uid), self.what
+            )
+        except DeadlineExceeded as error:
+            hint = sentence("it accepts connections and does not answer: is it stopped (SIGSTOP)?")
+            raise DeadlineExceeded(error.message, {"hint": hint}) from None
 
 
 def to_worker(address: str, incarnation: str, *, deadline: float, here: str) -> Send:

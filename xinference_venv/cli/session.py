@@ -50,6 +50,10 @@ def with_client(work: Callable[[Client], Awaitable[_T]], *, supervisor: str | No
 
         async def act() -> _T:
             by = user_and_host()
+            if supervisor is not None:
+                # xoscar leaves futures of calls that were abandoned, whose errors would be printed
+                # (seen with xoscar 0.12).
+                asyncio.get_running_loop().set_exception_handler(_log_abandoned)
             opened = (
                 local_client(asked_by=by)
                 if supervisor is None
@@ -59,6 +63,12 @@ def with_client(work: Callable[[Client], Awaitable[_T]], *, supervisor: str | No
                 return await work(client)
 
         return asyncio.run(_until_stopped(act()))
+
+
+def _log_abandoned(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    import logging
+
+    logging.getLogger(__name__).debug(context["message"], exc_info=context.get("exception"))
 
 
 def run(work: Coroutine[Any, Any, _T]) -> _T:
