@@ -44,12 +44,15 @@ function translated({ id, values }) {
   const isPunctuation = !/[a-z]/i.test(id.replace(PLACE, ""));
   const pattern = sentences[id] ?? (language === "en" || isPunctuation ? id : null);
   if (pattern === null) return null;
-  return pattern.replace(SPACED, (_, before, name, after) => {
+  return pattern.replace(SPACED, (place, before, name, after, at) => {
     const value = values[name];
     if (typeof value !== "object") return before + value + after;
     const inside = translated(value) ?? english(value);
     // Words of another script stand apart in Chinese, and Chinese ones do not.
-    return (HAN.test(inside[0]) ? "" : before) + inside + (HAN.test(inside.at(-1)) ? "" : after);
+    const isBound = (one, other) => HAN.test(one ?? "") && HAN.test(other ?? "");
+    const left = isBound(pattern[at - 1], inside[0]) ? "" : before;
+    const right = isBound(inside.at(-1), pattern[at + place.length]) ? "" : after;
+    return left + inside + right;
   });
 }
 
