@@ -600,13 +600,14 @@ def test_files_that_are_too_large_for_a_limit_are_an_error_with_a_hint(tmp_path:
 @pytest.mark.parametrize(
     "words", [("list",), ("list", "--json"), ("absent", "--json")], ids=" ".join
 )
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 def test_an_output_that_takes_no_more_is_named(
-    environ: Mapping[str, str], words: tuple[str, ...]
+    environ: Mapping[str, str], words: tuple[str, ...], unbuffered: str
 ) -> None:
     with open("/dev/full", "w", encoding="utf-8") as full:
         done = subprocess.run(
             [sys.executable, "-m", "xinference_venv", *words],
-            env=dict(environ),
+            env={**environ, "PYTHONUNBUFFERED": unbuffered},
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

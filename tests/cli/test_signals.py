@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tests.daemons import eventually
 from tests.index import Index
 from tests.wheels import build_wheel
 from xinference_venv.cli.help import EXIT_CODES
+from xinference_venv.errors import StoreError
 
 start = test_main.start
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -92,6 +94,27 @@ def test_what_is_not_read_to_its_end_ends_as_by_sigpipe(
     )
     os.close(writer)
     assert (ran.returncode, ran.stderr) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_output_that_is_cut_off_is_an_error(
+    unbuffered: str, environ: Mapping[str, str], tmp_path: Path
+) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))
+
+    with open(tmp_path / "models.json", "wb") as output:
+        ran = subprocess.run(
+            [sys.executable, "-m", "xinference_venv", "models", "--json"],
+            env={**environ, "PYTHONUNBUFFERED": unbuffered},
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=limit,
+        )
+    assert ran.returncode == StoreError.exit_code
+    assert "File too large" in ran.stderr
+    assert "Exception ignored" not in ran.stderr
 
 
 def test_help_that_is_not_read_is_no_error_of_ours(environ: Mapping[str, str]) -> None:

@@ -6,11 +6,13 @@ actors of this process, or of a cluster's supervisor. What people read is made i
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TextIO
 
 import click
 
@@ -57,11 +59,24 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (for good)
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (for good)
+    sys.stdout, sys.stderr = _buffered(sys.stdout), _buffered(sys.stderr)
 
 
-def _end_unread() -> int:
-    """The end of a command whose output is not read any more; as if by SIGPIPE."""
-    # What Python still has for the streams goes nowhere: it would be a traceback at the exit.
+def _buffered(stream: TextIO) -> TextIO:
+    """The same stream, with a buffer where PYTHONUNBUFFERED, which images set, has taken it away.
+
+    Without one CPython drops what a write leaves: https://github.com/python/cpython/issues/85393
+    """
+    raw = getattr(stream, "buffer", None)
+    if not isinstance(raw, io.RawIOBase):
+        return stream
+    encoding = stream.encoding
+    stream.detach()  # type: ignore[attr-defined]
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, line_buffering=True)
+
+
+def _drop_unwritten() -> None:
+    """Lead to nowhere what a stream takes no more: it would be a traceback at Python's end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
@@ -69,7 +84,6 @@ def _end_unread() -> int:
             continue
         os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
-    return 128 + signal.SIGPIPE
 
 
 def _limited(what: str) -> VirtualEnvError:
@@ -95,6 +109,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
+        return _run(words, as_json)
+    finally:
+        _drop_unwritten()
+
+
+def _run(words: Sequence[str], as_json: bool) -> int:
+    """Run a command; errors are printed and become exit codes."""
+    try:
         code = commands.main(words, prog_name=PROGRAM, standalone_mode=False)
     except click.Abort:
         return report(JobCancelled("interrupted"), as_json)
@@ -105,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except Stopped as stopped:
         if stopped.number == signal.SIGPIPE:
-            return _end_unread()
+            return 128 + stopped.number
         name = signal.Signals(stopped.number).name
         report(JobCancelled(f"cancelled by {name}; nothing of it is left"), as_json)
         return 128 + stopped.number
