@@ -487,11 +487,12 @@ home = sys.argv[1]
 from transformers import (BertConfig, BertForSequenceClassification, BertModel, BertTokenizerFast,
     Qwen2Config, Qwen2ForCausalLM, PreTrainedTokenizerFast)
 from tokenizers import Tokenizer, models, pre_tokenizers
-words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c"]
+# A model of eight words never says the last one: random weights would end with it now and then.
+words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "[EOS]"]
 tokenizer = Tokenizer(models.WordLevel({w: n for n, w in enumerate(words)}, unk_token="[UNK]"))
 tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
 fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]",
-    cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]", eos_token="[SEP]",
+    cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]", eos_token="[EOS]",
     model_max_length=64)
 small = dict(vocab_size=8, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
     intermediate_size=32, max_position_embeddings=64)
@@ -504,7 +505,7 @@ def save(name, model):
     settings.write_text(json.dumps(known))
 save("bert", BertModel(BertConfig(**small)))
 save("ranker", BertForSequenceClassification(BertConfig(**small, num_labels=1)))
-save("llm", Qwen2ForCausalLM(Qwen2Config(**small, num_key_value_heads=2, eos_token_id=3)))
+save("llm", Qwen2ForCausalLM(Qwen2Config(**small, num_key_value_heads=2, eos_token_id=8)))
 """
     subprocess.run([sys.executable, "-c", code, str(home)], check=True, capture_output=True)
 
