@@ -38,7 +38,7 @@ from xinference_venv.inventory.environments import Environment, WorkerSkippedIte
 from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.inventory import EnvEntry, RemovalPlan
 from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
-from xinference_venv.inventory.replicas import LockSource
+from xinference_venv.inventory.replicas import LockSource, taken_back
 from xinference_venv.inventory.reports import JobReport, Participants, RemovalReport, Survey
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.observability.cluster_measures import WorkerMeasures
@@ -231,9 +231,10 @@ class SimulatedWorker:
         """See the worker's own."""
         return self.board.find(job_id).participants
 
-    async def release_lease(self, env_id: str, lease_id: str) -> None:
+    async def take_back(self, job_id: str) -> None:
         """See the worker's own."""
-        self.cluster.leases.discard(lease_id)
+        self.board.find(job_id).take_back(taken_back(self.address))
+        self.cluster.leases.discard(f"{job_id}-{self.address}")
 
     async def list_virtual_envs(self, selection: Selection) -> tuple[Environment, ...]:
         """One environment, as the real listing has it."""

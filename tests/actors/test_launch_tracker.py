@@ -164,7 +164,7 @@ async def test_a_failure_cancels_the_others_and_gives_ready_leases_back() -> Non
     assert answer["error"]["details"]["worker_address"] == "b"
     assert phases(answer) == {"a": "cancelled", "b": "failed", "c": "cancelled"}
     assert ("c", "cancel", (JOB,)) in workers.calls
-    assert ("a", "release_lease", ("e1", "lease-a")) in workers.calls
+    assert ("a", "take_back", (JOB,)) in workers.calls
 
 
 async def test_with_enough_ready_a_failure_is_named_and_nothing_is_given_back() -> None:

@@ -143,6 +143,33 @@ def test_what_comes_after_a_job_is_ready_changes_nothing(event: Event) -> None:
     assert (state.journal.phase, state.lease) == (Phase.READY, lease())
 
 
+def test_a_ready_job_that_is_taken_back_gives_its_lease_back_at_once() -> None:
+    state = job(Phase.PUBLISHING, leased=True)
+    state.happened(2.0, Phase.READY, "ready")
+    assert state.taken_back(3.0, "failed elsewhere") == (GiveBack(lease=lease()),)
+    assert (state.journal.phase, state.is_clear) == (Phase.CANCELLED, False)
+    state.given_back(lease())
+    assert (state.lease, state.is_clear) == (None, True)
+    assert state.taken_back(4.0, "twice") == ()
+
+
+def test_a_ready_job_without_a_lease_is_taken_back_too() -> None:
+    state = job(Phase.PROBING)
+    state.happened(2.0, Phase.READY, "ready")
+    assert state.taken_back(3.0, "failed elsewhere") == ()
+    assert (state.journal.phase, state.is_clear) == (Phase.CANCELLED, True)
+
+
+@pytest.mark.parametrize("event", [None, *ENDS])
+def test_what_is_not_ready_is_not_taken_back(event: Event | None) -> None:
+    state = job(Phase.RESOLVING, leased=True)
+    if event is not None:
+        event(state)
+    phase = state.journal.phase
+    assert state.taken_back(3.0, "failed elsewhere") == ()
+    assert state.journal.phase is phase
+
+
 def test_a_ready_job_on_the_host_itself_has_no_lease() -> None:
     assert job(Phase.PROBING).happened(2.0, Phase.READY, "ready") == ()
 
@@ -234,6 +261,10 @@ class JobMachine(RuleBasedStateMachine):
     def ends(self, phase: Phase) -> None:
         self.run(self.state.happened(self.now, phase, phase.value))
 
+    @rule()
+    def is_taken_back(self) -> None:
+        self.run(self.state.taken_back(self.now, "failed elsewhere"))
+
     @precondition(lambda self: self.tasks)
     @rule(works=st.booleans())
     def time_passes(self, works: bool) -> None:
@@ -251,8 +282,10 @@ class JobMachine(RuleBasedStateMachine):
         order = list(Phase)
         if self.phases:
             before = self.phases[-1]
-            assert phase is before or (
-                not before.is_last and order.index(phase) > order.index(before)
+            assert (
+                phase is before
+                or (not before.is_last and order.index(phase) > order.index(before))
+                or (before is Phase.READY and phase is Phase.CANCELLED)
             )
         self.phases.append(phase)
 

@@ -91,6 +91,20 @@ def test_nothing_follows_an_ending_event(last: Phase, later: Phase) -> None:
     assert journal.next_seq == 3
 
 
+@pytest.mark.parametrize("before", Phase)
+def test_only_a_ready_job_is_taken_back(before: Phase) -> None:
+    journal = JobJournal()
+    ending = journal.add(2.0, before, "so far")
+    taken = journal.take_back(3.0, "taken back")
+    if before is Phase.READY:
+        assert taken == JobEvent(seq=2, at=3.0, phase=Phase.CANCELLED, message="taken back")
+        assert (journal.phase, journal.next_seq) == (Phase.CANCELLED, 3)
+        assert journal.events == [ending, taken]
+        assert journal.take_back(4.0, "twice") is None
+    else:
+        assert (taken, journal.phase, journal.events) == (None, before, [ending])
+
+
 @given(st.lists(phases))
 def test_events_are_numbered_in_order_up_to_the_ending_one(added: list[Phase]) -> None:
     journal = JobJournal()

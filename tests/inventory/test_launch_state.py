@@ -28,7 +28,7 @@ from xinference_venv.inventory.launch_state import (
     Instruction,
     Instructions,
     LaunchState,
-    ReleaseLease,
+    TakeBack,
     jobs_of_launches,
 )
 from xinference_venv.inventory.replicas import Replica
@@ -105,8 +105,8 @@ def cancels(instructions: Instructions) -> set[str]:
     return {each.address for each in instructions if isinstance(each, CancelJob)}
 
 
-def released(instructions: Instructions) -> list[str]:
-    return [each.lease_id for each in instructions if isinstance(each, ReleaseLease)]
+def taken_back(instructions: Instructions) -> list[str]:
+    return [each.address for each in instructions if isinstance(each, TakeBack)]
 
 
 def test_a_worker_is_asked_for_what_it_has_not_reported_yet() -> None:
@@ -148,9 +148,9 @@ def test_when_one_fails_those_that_download_finish_and_their_leases_are_given_ba
     assert has_ended(state)
     assert not is_over(state)
     assert "it finishes its downloads" in state.events[-1].message
-    assert released(state.heard("a", ready("a"), at=0.0)) == ["lease of a"]
+    assert taken_back(state.heard("a", ready("a"), at=0.0)) == ["a"]
     assert not is_over(state)
-    assert state.released("a", at=0.0) == ()
+    assert state.taken_back("a", at=0.0) == ()
     assert is_over(state)
     assert state.outcome is Phase.FAILED
     assert phases(state) == {"a": Phase.CANCELLED, "b": Phase.FAILED}
@@ -175,10 +175,10 @@ def test_a_worker_that_became_ready_while_it_was_cancelled_keeps_no_lease(phase:
     state = launch("a")
     state.heard("a", told(phase), at=0.0)
     state.cancel(at=0.0)
-    assert released(state.heard("a", ready("a"), at=0.0)) == ["lease of a"]
+    assert taken_back(state.heard("a", ready("a"), at=0.0)) == ["a"]
     assert not has_ended(state)
     assert state.report("j", 0).phase is Phase.PUBLISHING
-    state.released("a", at=0.0)
+    state.taken_back("a", at=0.0)
     assert state.outcome is Phase.CANCELLED
 
 
@@ -186,7 +186,7 @@ def test_a_cancelled_launch_gives_back_what_is_ready_though_enough_are() -> None
     state = launch("a", "b", require=1)
     state.heard("a", ready("a"), at=0.0)
     following = state.cancel(at=0.0)
-    assert (cancels(following), released(following)) == ({"b"}, ["lease of a"])
+    assert (cancels(following), taken_back(following)) == ({"b"}, ["a"])
 
 
 def test_a_launch_that_failed_can_still_be_cancelled_where_it_goes_on() -> None:
@@ -284,7 +284,7 @@ def test_a_worker_that_goes_on_though_others_failed_says_so_once(
 ) -> None:
     state = launch("a", "b")
     state.heard("a", told(Phase.DOWNLOADING, seq=4), at=0.0)
-    assert released(lose(state)) == []
+    assert taken_back(lose(state)) == []
     state.heard("a", told(Phase.INSTALLING, seq=5), at=8.0)
     words = "other workers failed; it finishes its downloads, which are kept"
     [said] = [each for each in state.events if each.message == words]
@@ -348,7 +348,7 @@ def test_a_supervisor_that_was_restarted_does_not_cancel_what_downloads(phase: P
 def test_a_supervisor_that_was_restarted_gives_back_what_became_ready_meanwhile() -> None:
     state = launch("a", "b", found=True)
     state.heard("b", failed(), at=0.0)
-    assert released(state.heard("a", ready("a"), at=0.0)) == ["lease of a"]
+    assert taken_back(state.heard("a", ready("a"), at=0.0)) == ["a"]
 
 
 def test_a_launch_that_was_found_again_can_be_cancelled_before_anything_was_heard() -> None:
@@ -376,19 +376,19 @@ def test_with_enough_ready_a_failure_is_named_and_nothing_is_given_back() -> Non
         PreparedEnvironment(python="p", lease_id="l"),
     ],
 )
-def test_a_ready_part_without_a_lease_has_none_to_give_back_and_those_after_it_have(
+def test_a_ready_part_without_a_lease_is_taken_back_as_those_that_have_one(
     result: PreparedEnvironment | None,
 ) -> None:
     state = launch("a", "b", "c")
     state.heard("a", replace(told(Phase.READY), result=result), at=0.0)
     state.heard("b", ready("b"), at=0.0)
     assert state.heard("c", failed(), at=0.0) == (
-        ReleaseLease(address="b", env_id="e", lease_id="lease of b"),
+        TakeBack(address="a"),
+        TakeBack(address="b"),
     )
-    error = state.replicas["a"].error
-    assert error is not None
-    assert (error.code, error.message) == ("job_cancelled", "ready on a: others failed")
-    state.released("b", at=0.0)
+    state.taken_back("a", at=0.0)
+    assert not has_ended(state)
+    state.taken_back("b", at=0.0)
     assert (state.outcome, state.is_over) == (Phase.FAILED, True)
     assert phases(state) == {"a": Phase.CANCELLED, "b": Phase.CANCELLED, "c": Phase.FAILED}
     assert [each.result for each in state.replicas.values()] == [None, None, None]
@@ -425,7 +425,7 @@ class CountedReplicas(dict[str, Replica]):
             told(Phase.DOWNLOADING),
             lambda state, name: state.heard(name, told(Phase.INSTALLING, seq=2), at=0.0),
         ),
-        (ready("w"), lambda state, name: state.released(name, at=0.0)),
+        (ready("w"), lambda state, name: state.taken_back(name, at=0.0)),
     ],
 )
 def test_what_a_worker_costs_a_launch_that_is_lost_does_not_grow_with_their_number(
@@ -474,7 +474,7 @@ def test_a_job_is_listed_with_the_end_that_its_launch_gave_it() -> None:
     state.heard("a", ready("a"), at=3.0)
     state.heard("c", told(Phase.DOWNLOADING), at=3.0)
     state.unanswered("b", AWAY, is_gone=True, now=0.0, at=4.0)
-    state.released("a", at=5.0)
+    state.taken_back("a", at=5.0)
     rows = [row("a", Phase.READY), row("c", Phase.INSTALLING), row("a", Phase.READY, job_id="k")]
     listed = jobs_of_launches(rows, {"j": state, "unlisted": launch("a")})
     assert [(each.worker_address, each.phase, each.message) for each in listed] == [
@@ -543,7 +543,7 @@ class MadeUpWorker:
     def release(self, state: LaunchState, now: float) -> Instructions:
         assert self.has_lease
         self.has_lease = False
-        return state.released(self.address, at=now)
+        return state.taken_back(self.address, at=now)
 
 
 @dataclass(kw_only=True)
@@ -569,7 +569,7 @@ class World:
                 self.give(worker.news(self.state, self.now))
             case CancelJob():
                 self.give(worker.cancel(self.state, self.now))
-            case ReleaseLease():
+            case TakeBack():
                 self.give(worker.release(self.state, self.now))
 
 

@@ -25,7 +25,7 @@ from tests.inventory.test_launch_state import (
     launch,
     phases,
     ready,
-    released,
+    taken_back,
     told,
 )
 from xinference_venv.errors import DeadlineExceeded
@@ -39,7 +39,7 @@ from xinference_venv.inventory.launch_state import (
     Instruction,
     Instructions,
     LaunchState,
-    ReleaseLease,
+    TakeBack,
 )
 from xinference_venv.inventory.replicas import Replica
 
@@ -135,8 +135,8 @@ def test_when_a_worker_ends_badly_what_downloads_goes_on_and_gives_its_lease_bac
     assert (phases(state)["a"], state.outcome, state.is_over) == (
         *(Phase.FAILED, Phase.FAILED, False),
     )
-    assert released(state.heard("b", ready("b"), at=0.0)) == ["lease of b"]
-    assert state.released("b", at=0.0) == ()
+    assert taken_back(state.heard("b", ready("b"), at=0.0)) == ["b"]
+    assert state.taken_back("b", at=0.0) == ()
     assert (phases(state)["b"], state.is_over) == (Phase.CANCELLED, True)
 
 
@@ -148,9 +148,9 @@ def test_when_a_worker_ends_badly_the_lease_of_one_that_is_ready_is_given_back(
     state = launch("a", "b")
     state.heard("a", told(of_a), at=0.0)
     assert state.heard("b", ready("b"), at=0.0) == ()
-    assert released(event(state)) == ["lease of b"]
+    assert taken_back(event(state)) == ["b"]
     assert not has_ended(state)
-    assert state.released("b", at=0.0) == ()
+    assert state.taken_back("b", at=0.0) == ()
     assert (state.outcome, state.is_over) == (Phase.FAILED, True)
 
 
@@ -193,9 +193,9 @@ def test_cancelling_cancels_each_worker_once_whatever_becomes_of_it_then(
     assert event(state) == ()
     assert not has_ended(state)
     # It had become ready before it heard of it.
-    assert released(state.heard("b", ready("b"), at=0.0)) == ["lease of b"]
+    assert taken_back(state.heard("b", ready("b"), at=0.0)) == ["b"]
     assert state.cancel(at=0.0) == ()
-    assert state.released("b", at=0.0) == ()
+    assert state.taken_back("b", at=0.0) == ()
     ended = Phase.CANCELLED if event is says_that_it_was_cancelled else Phase.FAILED
     assert (state.outcome, state.is_over) == (ended, True)
 
@@ -349,12 +349,12 @@ class LaunchMachine(RuleBasedStateMachine):
             worker.is_known = False
             self.give(self.state.failed(address, AWAY, at=self.now))
 
-    @precondition(lambda self: self.waits(ReleaseLease))
+    @precondition(lambda self: self.waits(TakeBack))
     @rule(data=st.data())
-    def a_lease_is_released(self, data: st.DataObject) -> None:
-        address = self.take(ReleaseLease, data).address
+    def a_part_is_taken_back(self, data: st.DataObject) -> None:
+        address = self.take(TakeBack, data).address
         self.workers[address].leases.discard(f"lease of {address}")
-        self.give(self.state.released(address, at=self.now))
+        self.give(self.state.taken_back(address, at=self.now))
 
     # What happens to the launch
 
@@ -441,9 +441,9 @@ class LaunchMachine(RuleBasedStateMachine):
                     report = {Phase.READY: ready(each.address), Phase.FAILED: failed()}
                     told_now = report.get(worker.phase, cancelled())
                     self.give(self.state.heard(each.address, told_now, at=self.now))
-                case ReleaseLease():
+                case TakeBack():
                     worker.leases.clear()
-                    self.give(self.state.released(each.address, at=self.now))
+                    self.give(self.state.taken_back(each.address, at=self.now))
         assert self.state.is_over
         self.when_it_is_over_only_one_that_is_ready_has_leases()
 

@@ -123,9 +123,12 @@ def test_another_patch_release_or_library_of_the_host_is_no_other_platform() -> 
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (["new>=2"], "it was made for new>=1, and a launch here asks for new>=2"),
-        (["new>=1", "six"], "it was made for less, and a launch here asks for six"),
-        ([], "it was made for new>=1, and a launch here asks for less"),
+        (["new>=2"], "it was made for new>=1, and a launch here asks for new>=2 instead"),
+        (
+            ["new>=1", "six", "attrs"],
+            "a launch here asks for attrs, six, too, which it was not made for",
+        ),
+        ([], "it was made for new>=1, too, which a launch here does not ask for"),
     ],
 )
 def test_what_is_asked_for_otherwise_here_is_named(asked: list[str], words: str) -> None:

@@ -30,7 +30,7 @@ from xinference_venv.inventory.launch_state import (
     Instruction,
     Instructions,
     LaunchState,
-    ReleaseLease,
+    TakeBack,
     jobs_of_launches,
 )
 from xinference_venv.inventory.replicas import (
@@ -143,13 +143,11 @@ class LaunchTracker:
                     await self._worker(address, _CANCEL_SECONDS).cancel(self.job_id)
                 except VirtualEnvError as error:
                     self._run(self.state.failed(address, error, at=time.time()))
-            case ReleaseLease(address=address):
-                # One that is away gives it back by itself: it is not bound.
+            case TakeBack(address=address):
+                # One that is away gives its lease back by itself: it is not bound.
                 with suppress(VirtualEnvError):
-                    await self._worker(address, _CANCEL_SECONDS).release_lease(
-                        instruction.env_id, instruction.lease_id
-                    )
-                self._run(self.state.released(address, at=time.time()))
+                    await self._worker(address, _CANCEL_SECONDS).take_back(self.job_id)
+                self._run(self.state.taken_back(address, at=time.time()))
 
     async def _news(self, question: AskForNews) -> Instructions:
         """Ask a worker for its news, and what follows from the answer or from its absence."""

@@ -133,6 +133,13 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         """
         await self._service.cancel(job_id)
 
+    async def take_back(self, job_id: str) -> None:
+        """Let a job that is ready be cancelled, for its launch failed elsewhere.
+
+        Its lease is given back; any other job is left as it is. Raises `UnknownJob`.
+        """
+        await self._service.take_back(job_id)
+
     async def plan(self, request: LaunchRequest) -> LaunchPlan:
         """What a launch would do, resolved and not built."""
         return await self._service.plan(request)

@@ -68,6 +68,13 @@ class JobState:
         self.is_given_up = True
         return () if self.lease is None else (self._give_back(self.lease),)
 
+    def taken_back(self, at: float, message: str) -> tuple[GiveBack, ...]:
+        """The launch that a ready job belongs to failed elsewhere: no one takes what it made."""
+        if self.journal.take_back(at, message) is None:
+            return ()
+        self.is_given_up = True
+        return () if self.lease is None else (self._give_back(self.lease),)
+
     def happened(
         self, at: float, phase: Phase, message: str, **progress: int | None
     ) -> tuple[GiveBack, ...]:

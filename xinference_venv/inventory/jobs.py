@@ -64,7 +64,8 @@ class JobEvent(Record, name="job event"):
 class JobJournal:
     """The events of one job in order; bounded, so a talkative build cannot fill the memory.
 
-    After an ending event nothing is added: a job ends once. A phase never comes after a later one:
+    After an ending event nothing is added: a job ends once, and one that was ready may be taken
+    back since its launch failed elsewhere. A phase never comes after a later one:
     what is done again belongs to the phase that it is done for. `seconds` is how long it was in
     each phase, up to the last event.
     """
@@ -99,6 +100,15 @@ class JobJournal:
         self.events.append(event)
         if len(self.events) > EVENTS_KEPT:
             del self.events[1 : len(self.events) - EVENTS_KEPT + 1]
+        return event
+
+    def take_back(self, at: float, message: str) -> JobEvent | None:
+        """Let a job that was ready be cancelled, and return the event; None in any other phase."""
+        if self.phase is not Phase.READY:
+            return None
+        event = JobEvent(seq=self.next_seq, at=at, phase=Phase.CANCELLED, message=message)
+        self.next_seq += 1
+        self.events.append(event)
         return event
 
     def shorten(self) -> None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from xinference_venv.errors import JobCancelled, VirtualEnvError, WorkerUnavailable
+from xinference_venv.errors import VirtualEnvError, WorkerUnavailable
 from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.jobs import EVENTS_KEPT, JobEvent, Phase
-from xinference_venv.inventory.replicas import Replica, error_of, phase_of
+from xinference_venv.inventory.replicas import Replica, error_of, phase_of, taken_back
 from xinference_venv.inventory.reports import JobReport, JobSummary
 from xinference_venv.sentences import sentence
 
@@ -44,15 +44,13 @@ class CancelJob:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReleaseLease:
-    """Give back the lease that a worker's job ended with."""
+class TakeBack:
+    """Let a worker's job, which is ready, not count: its lease is given back."""
 
     address: str
-    env_id: str
-    lease_id: str
 
 
-Instruction = AskForNews | CancelJob | ReleaseLease
+Instruction = AskForNews | CancelJob | TakeBack
 Instructions = tuple[Instruction, ...]
 
 
@@ -82,7 +80,7 @@ class LaunchState:
     _cancelled: set[str] = field(default_factory=set)
     _fetching: set[str] = field(default_factory=set)
     _finishing: set[str] = field(default_factory=set)
-    _releasing: set[str] = field(default_factory=set)
+    _taking_back: set[str] = field(default_factory=set)
     _is_cancelled: bool = False
     _was_lost: bool = field(default=False, init=False)
     _running: dict[str, None] = field(default_factory=dict, init=False)
@@ -102,7 +100,7 @@ class LaunchState:
     @property
     def is_over(self) -> bool:
         """Whether no worker has anything left to do."""
-        return not self._running and not self._releasing
+        return not self._running and not self._taking_back
 
     def begin(self, failed: Mapping[str, VirtualEnvError], *, at: float) -> Instructions:
         """Follow every worker but those where the job could not be started, each with its error."""
@@ -174,10 +172,10 @@ class LaunchState:
         self._is_cancelled = True
         return self._judged(at)
 
-    def released(self, address: str, *, at: float) -> Instructions:
-        """A lease was given back, or its worker is away and gives it back by itself."""
-        self._releasing.discard(address)
-        self._take_back(address)
+    def taken_back(self, address: str, *, at: float) -> Instructions:
+        """A worker gave its lease back, or is away and gives it back by itself."""
+        self._taking_back.discard(address)
+        self._end(address, Phase.CANCELLED, taken_back(address))
         return self._judged(at, address)
 
     def report(self, job_id: str, since: int) -> JobReport:
@@ -226,7 +224,7 @@ class LaunchState:
             concerned = [address] if address is not None and self._was_lost else [*self.replicas]
             self._was_lost = True
             done = (*self._cancel(concerned, at), *self._give_back(concerned))
-        if self.outcome is None and not self._releasing and not self._waited_for:
+        if self.outcome is None and not self._taking_back and not self._waited_for:
             ended = phase_of(list(self.replicas.values()), self.require)
             self.outcome = ended if ended.is_last else Phase.FAILED
         return done
@@ -258,25 +256,14 @@ class LaunchState:
         return further or replica.worker_address in self._fetching
 
     def _give_back(self, concerned: Iterable[str]) -> Instructions:
-        """Give back the leases of a lost launch, each once."""
-        released = []
-        for address in concerned:
-            each = self.replicas[address]
-            result = each.result
-            if each.phase is not Phase.READY or address in self._releasing:
-                continue
-            if result is None or result.env_id is None or result.lease_id is None:
-                self._end(
-                    address,
-                    Phase.CANCELLED,
-                    JobCancelled(sentence("ready on {address}: others failed", address=address)),
-                )
-                continue
-            self._releasing.add(address)
-            released.append(
-                ReleaseLease(address=address, env_id=result.env_id, lease_id=result.lease_id)
-            )
-        return tuple(released)
+        """Take back the ready parts of a lost launch, each once."""
+        ready = [
+            address
+            for address in concerned
+            if self.replicas[address].phase is Phase.READY and address not in self._taking_back
+        ]
+        self._taking_back.update(ready)
+        return tuple(TakeBack(address=address) for address in ready)
 
     def _question(self, address: str, *, pause: float) -> AskForNews:
         return AskForNews(address=address, since=self._since.get(address, 0), pause=pause)
@@ -284,14 +271,6 @@ class LaunchState:
     def _fail(self, address: str, error: VirtualEnvError, at: float) -> None:
         self._end(address, Phase.FAILED, error)
         self._say(address, Phase.FAILED, error.message, at)
-
-    def _take_back(self, address: str) -> None:
-        error = JobCancelled(
-            sentence(
-                "ready on {address}, released again: the launch failed elsewhere", address=address
-            )
-        )
-        self._end(address, Phase.CANCELLED, error)
 
     def _end(self, address: str, phase: Phase, error: VirtualEnvError) -> None:
         ended = replace(self.replicas[address], phase=phase, result=None, error=Failure.of(error))

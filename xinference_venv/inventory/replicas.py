@@ -13,6 +13,7 @@ from xinference_venv._util.records import Record
 from xinference_venv.errors import BuildFailed, JobCancelled, VirtualEnvError
 from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
+from xinference_venv.sentences import sentence
 
 _SOURCES = 3
 
@@ -113,6 +114,13 @@ def phase_of(replicas: Sequence[Replica], require: int) -> Phase:
         return Phase.READY
     cancelled = all(each.phase is not Phase.FAILED for each in replicas)
     return Phase.CANCELLED if cancelled else Phase.FAILED
+
+
+def taken_back(address: str) -> JobCancelled:
+    """The error of a worker's job that was ready, in a launch that failed or was cancelled."""
+    return JobCancelled(
+        sentence("ready on {address}, released again: the launch failed elsewhere", address=address)
+    )
 
 
 def error_of(replicas: Iterable[Replica]) -> VirtualEnvError:

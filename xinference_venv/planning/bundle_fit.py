@@ -120,12 +120,21 @@ def _check_demand(bundle: Bundle, here: Demand) -> None:
         return
     only_there = sorted({*there.requirements} - {*here.requirements})
     only_here = sorted({*here.requirements} - {*there.requirements})
-    if only_there or only_here:
-        less = sentence("less")
+    if only_there and only_here:
         why = sentence(
-            "it was made for {only_there}, and a launch here asks for {only_here}",
-            only_there=", ".join(only_there) or less,
-            only_here=", ".join(only_here) or less,
+            "it was made for {only_there}, and a launch here asks for {only_here} instead",
+            only_there=", ".join(only_there),
+            only_here=", ".join(only_here),
+        )
+    elif only_here:
+        why = sentence(
+            "a launch here asks for {only_here}, too, which it was not made for",
+            only_here=", ".join(only_here),
+        )
+    elif only_there:
+        why = sentence(
+            "it was made for {only_there}, too, which a launch here does not ask for",
+            only_there=", ".join(only_there),
         )
     else:
         why = sentence(

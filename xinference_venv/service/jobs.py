@@ -117,6 +117,13 @@ class Job:
         self._changed.set()
         self._changed = asyncio.Event()
 
+    def take_back(self, error: VirtualEnvError) -> None:
+        """Let a job that is ready have no result but `error`; any other is left as it is."""
+        if self.journal.phase is not Phase.READY:
+            return
+        self.result, self.error = None, error
+        self.carry_out(self.state.taken_back(time.time(), error.message))
+
     def know(self, lock: EnvLock) -> None:
         """Note the job's lock for whoever asks for it."""
         self.lock = lock

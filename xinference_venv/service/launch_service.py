@@ -30,6 +30,7 @@ from xinference_venv.errors import (
 from xinference_venv.inventory.job_state import GiveBack
 from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
 from xinference_venv.inventory.lease import Lease
+from xinference_venv.inventory.replicas import taken_back
 from xinference_venv.inventory.reports import LaunchPlan
 from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.observability.waiting import counted_waiting
@@ -149,6 +150,15 @@ class LaunchService:
         if job.task is not None and not job.task.done():
             job.task.cancel()
             await asyncio.wait([job.task])
+
+    async def take_back(self, job: Job) -> None:
+        """Let a ready job be cancelled, for its launch failed elsewhere; its lease is given back.
+
+        Returns when it is, or after a moment.
+        """
+        job.take_back(taken_back(self.address))
+        if job.state.is_given_up:
+            await self._cleared(job)
 
     async def stop(self) -> None:
         """Cancel every job and wait until its uv has ended."""
@@ -519,6 +529,10 @@ class LaunchService:
     async def _give_up(self, job: Job) -> None:
         """Let a job have no result; returns when no lease is left of it, or after a moment."""
         self._carry_out(job, job.state.give_up())
+        await self._cleared(job)
+
+    async def _cleared(self, job: Job) -> None:
+        """Wait, for a moment at most, until no lease is left of a job that was given up."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLEAR_SECONDS):
                 await job.cleared.wait()

@@ -215,6 +215,13 @@ class WorkerService:
         """
         await self._launches.cancel(self._launches.registry.find(job_id))
 
+    async def take_back(self, job_id: str) -> None:
+        """Let a job that is ready be cancelled, for its launch failed elsewhere.
+
+        Its lease is given back; any other job is left as it is. Raises `UnknownJob`.
+        """
+        await self._launches.take_back(self._launches.registry.find(job_id))
+
     async def plan(self, request: LaunchRequest) -> LaunchPlan:
         """What a launch would do, resolved and not built."""
         return await self._launches.plan(request)
