@@ -478,7 +478,11 @@ def test_a_job_is_listed_with_the_end_that_its_launch_gave_it() -> None:
     rows = [row("a", Phase.READY), row("c", Phase.INSTALLING), row("a", Phase.READY, job_id="k")]
     listed = jobs_of_launches(rows, {"j": state, "unlisted": launch("a")})
     assert [(each.worker_address, each.phase, each.message) for each in listed] == [
-        ("a", Phase.CANCELLED, "ready on a, released again: the launch failed elsewhere"),
+        (
+            "a",
+            Phase.CANCELLED,
+            "ready on a, released again: the launch failed elsewhere or was cancelled",
+        ),
         # What has not ended the worker knows best.
         ("c", Phase.INSTALLING, "installing"),
         ("a", Phase.READY, "ready"),

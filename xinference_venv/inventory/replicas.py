@@ -119,7 +119,10 @@ def phase_of(replicas: Sequence[Replica], require: int) -> Phase:
 def taken_back(address: str) -> JobCancelled:
     """The error of a worker's job that was ready, in a launch that failed or was cancelled."""
     return JobCancelled(
-        sentence("ready on {address}, released again: the launch failed elsewhere", address=address)
+        sentence(
+            "ready on {address}, released again: the launch failed elsewhere or was cancelled",
+            address=address,
+        )
     )
 
 
