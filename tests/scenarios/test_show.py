@@ -110,6 +110,26 @@ async def test_show_draws_the_view_its_trees_and_who_shares_them(
         assert part in text
 
 
+async def test_packages_of_an_environment_with_files_of_its_own_lie_in_itself(
+    run: Run, host: Host, index: Index, environ: dict[str, str]
+) -> None:
+    async with local_client(environ) as client:
+        request = asking(index, "lantern==1.0", "pole", model="writer", view="files")
+        await client.prepare(request)
+    [environment] = await listed(run, "show", "writer")
+    assert environment["view"] is None
+    assert environment["launch"]["view"] == "files"
+    places = {each["name"]: (each["role"], each["places"]) for each in environment["packages"]}
+    assert places["lantern"] == ("installed", [])
+    assert places["pole"] == ("inherited", [])
+    text = await run("packages", "writer")
+    assert str(host.site) not in text
+    assert text.count("in the environment itself") >= 3
+    drawn = await run("show", "writer")
+    assert f"its packages lie in {environment['real_path']} itself" in drawn
+    assert "view of" not in drawn
+
+
 async def test_list_tells_what_an_environment_has_for_itself_and_what_it_shares(
     run: Run, host: Host
 ) -> None:

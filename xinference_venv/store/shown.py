@@ -27,6 +27,7 @@ from xinference_venv.planning.lock import LockedDistribution, Role
 from xinference_venv.planning.package import PackageRecord
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.view import PATHS_NAME, Place, ViewLink
+from xinference_venv.settings import ViewKind
 from xinference_venv.store.envs.contents import installed_in
 from xinference_venv.store.envs.view_record import ViewRecord, read_view
 from xinference_venv.store.in_place import packages_in_place
@@ -49,11 +50,15 @@ class PackagesOfEntry:
 
 
 def read_shown(store: Store, env_id: str) -> ViewRecord | None:
-    """What an environment was composed of; None where nothing tells, or it has no view."""
+    """What an environment was composed of; None where nothing tells, or it has no view.
+
+    One with files of its own has none: its packages lie in itself.
+    """
     try:
-        return read_view(store.disk, store.layout.env(env_id))
+        record = read_view(store.disk, store.layout.env(env_id))
     except (InvalidRecord, StoreError):
         return None
+    return record if record is not None and record.plan.kind is ViewKind.LINKS else None
 
 
 def package_places(store: Store, record: ViewRecord, host_fingerprint: str) -> PackagePlaces:
@@ -155,17 +160,18 @@ def packages_in(store: Store, entries: Iterable[EnvEntry]) -> list[PackagesOfEnt
     uses = TreeUses(store=store, env_ids=keys.keys())
     found: list[PackagesOfEntry] = []
     for entry in entries:
-        record = None if entry.env_id is None else read_shown(store, entry.env_id)
-        if entry.env_id is None or record is None:
+        if entry.env_id is None:
             found.append(PackagesOfEntry(packages=packages_of(store, entry, {})))
             continue
         used = store.key_record_of(entry.key, entry.env_id)
-        places = package_places(store, record, "" if used is None else used.host_fingerprint)
-        view = shown_view(store, entry.env_id, record, uses, keys)
+        record = read_shown(store, entry.env_id)
+        places: PackagePlaces = {}
+        if record is not None:
+            places = package_places(store, record, "" if used is None else used.host_fingerprint)
         found.append(
             PackagesOfEntry(
                 packages=packages_of(store, entry, places),
-                view=view,
+                view=record and shown_view(store, entry.env_id, record, uses, keys),
                 launch=None if used is None else _launch_of(used),
             )
         )

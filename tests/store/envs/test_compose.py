@@ -188,7 +188,7 @@ def test_what_was_made_is_on_record_and_without_fault(store: Store, composed: Co
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a link gone": (lambda env: next(env.glob("view/lib/*/*/one")).unlink(), "is not a link"),
+    "a link gone": (lambda env: next(env.glob("view/lib/*/*/one")).unlink(), "one is not a link"),
     "a program gone": (lambda env: (env / "venv/bin/call").unlink(), "venv/bin/call is missing"),
     "a program cut": (lambda env: (env / "venv/bin/call").write_text(""), "has 0 bytes, it was"),
     "the configuration gone": (lambda env: (env / "venv/pyvenv.cfg").unlink(), "pyvenv.cfg is mis"),
