@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.index import Index
-from tests.scenarios.hosts import Host
+from tests.scenarios.hosts import Host, ran
 from tests.scenarios.steps import asking
 from tests.wheels import build_wheel
 from xinference_venv.client import local_client
@@ -110,6 +110,41 @@ async def test_show_draws_the_view_its_trees_and_who_shares_them(
         assert part in text
 
 
+async def test_packages_has_what_else_a_model_sees_of_the_host_and_what_was_installed_by_hand(
+    run: Run, host: Host, wheels: Path, tmp_path: Path, index: Index, environ: dict[str, str]
+) -> None:
+    host.add("tool", "3.0")
+    project = tmp_path / "project"
+    metadata = host.add("edited", "1.0", files={"__editable__.edited-1.0.pth": f"{project}\n"})
+    url = {"url": project.as_uri(), "dir_info": {"editable": True}}
+    (metadata / "direct_url.json").write_text(json.dumps(url))
+    build_wheel(wheels, "lantern", "0.9")
+    async with local_client(environ) as client:
+        made = await client.prepare(asking(index, "lantern==1.0", "pole", model="seen"))
+    python = str(Path(str(made.real_path)) / "bin" / "python")
+    uv = ("uv", "pip", "install", "--python", python, "--default-index", index.url, "--no-deps")
+    status, _, error = ran(*uv, "lantern==0.9", "reed-high")
+    assert status == 0, error
+
+    [environment] = await listed(run, "packages", "seen")
+    unlocked = {each["name"]: each for each in environment["unlocked"]}
+    assert list(unlocked) == ["edited", "lantern", "reed-high", "tool"]
+    by_hand = {name: each["version"] for name, each in unlocked.items() if each["by_hand"]}
+    assert by_hand == {"lantern": "0.9", "reed-high": "1.0"}
+    assert [unlocked[name]["places"] for name in by_hand] == [[], []]
+    site = {"place": "host", "path": str(host.site)}
+    assert unlocked["tool"]["places"] == [{**site, "names": ["tool-3.0.dist-info", "tool.py"]}]
+    assert [each["path"] for each in unlocked["edited"]["places"]] == [str(host.site), str(project)]
+    # What the lock has in that version is not what a model imports.
+    text = await run("packages", "seen")
+    assert "behind 0.9, see below" in text
+    assert text.count("in the environment itself") == 2
+    drawn = await run("show", "seen")
+    # lantern and wick, pole and shade, tool and edited.
+    assert "view of 6 packages" in drawn
+    assert "2 packages installed by hand, before the view" in drawn
+
+
 async def test_packages_of_an_environment_with_files_of_its_own_lie_in_itself(
     run: Run, host: Host, index: Index, environ: dict[str, str]
 ) -> None:
@@ -125,6 +160,16 @@ async def test_packages_of_an_environment_with_files_of_its_own_lie_in_itself(
     text = await run("packages", "writer")
     assert str(host.site) not in text
     assert text.count("in the environment itself") >= 3
+    assert environment["unlocked"] == []
+    status, _, error = ran(
+        *("uv", "pip", "install", "--python", f"{environment['real_path']}/bin/python"),
+        *("--default-index", index.url, "--no-deps", "reed-high"),
+    )
+    assert status == 0, error
+    [environment] = await listed(run, "show", "writer")
+    assert [(each["name"], each["by_hand"]) for each in environment["unlocked"]] == [
+        ("reed-high", True)
+    ]
     drawn = await run("show", "writer")
     assert f"its packages lie in {environment['real_path']} itself" in drawn
     assert "view of" not in drawn

@@ -136,6 +136,8 @@ def test_every_state_role_and_error_has_a_text() -> None:
     wanted = {f"state.{each}" for each in states}
     wanted |= {f"phase.{each}" for each in Phase}
     wanted |= {f"role.{each}" for each in Role}
+    # Of packages that a lock does not name.
+    wanted |= {f"role.{each}" for each in ("by_hand", "visible")}
     wanted |= {f"error.{kind.code}" for kind in _kinds(VirtualEnvError)}
     assert wanted <= _texts("en").keys()
 

@@ -19,7 +19,8 @@ from xinference_venv.planning.view import Place
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PackagePlace(Record, name="place of a package"):
     """A directory in which files really are that a model imports through the view of its
-    environment; `names` are the entries of the view that lead there.
+    environment; `names` are the entries of the view that lead there, none where a `.pth` file or
+    an import hook does.
     """
 
     place: Place
@@ -37,6 +38,22 @@ class Package(Record, name="package of an environment"):
 
     distribution: LockedDistribution = field(metadata=inline())
     size_bytes: int | None
+    places: tuple[PackagePlace, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnlockedPackage(Record, name="package outside of a lock"):
+    """A distribution that a model sees and the lock of its environment does not name.
+
+    One installed `by_hand` comes before all that is of the lock, and lies in the environment
+    itself. Any other is the host's, of which all that fits is shown; `places` are where its files
+    really are, as a package's: of an editable one that is its project, too.
+    """
+
+    name: str
+    version: str
+    by_hand: bool
+    size_bytes: int | None = None
     places: tuple[PackagePlace, ...] = ()
 
 
@@ -80,7 +97,8 @@ class ShownView(Record, name="view of an environment"):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnvironmentPackages(Record, name="packages of an environment"):
-    """An environment with its packages, and its view where it has one.
+    """An environment with its packages, and its view where it has one; `unlocked` are those that a
+    model sees besides, by name.
 
     `launch` is what its key was last launched with; None when that was not kept, since it held a
     credential or an earlier release made it.
@@ -88,6 +106,7 @@ class EnvironmentPackages(Record, name="packages of an environment"):
 
     environment: Environment = field(metadata=inline())
     packages: tuple[Package, ...]
+    unlocked: tuple[UnlockedPackage, ...] = ()
     view: ShownView | None = None
     launch: LaunchRequest | None = None
 

@@ -82,6 +82,7 @@ class ThisHost:
                 EnvironmentPackages(
                     environment=_addressed(entry),
                     packages=each.packages,
+                    unlocked=each.unlocked,
                     view=each.view,
                     launch=each.launch,
                 )

@@ -369,6 +369,7 @@ class WorkerService:
             EnvironmentPackages(
                 environment=self._addressed(entry),
                 packages=each.packages,
+                unlocked=each.unlocked,
                 view=each.view,
                 launch=each.launch,
             )

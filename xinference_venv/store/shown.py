@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from xinference_venv.errors import InvalidInput, InvalidRecord, StoreError
 from xinference_venv.inventory.env import EnvState, KeyRecord
@@ -21,9 +22,11 @@ from xinference_venv.inventory.packages import (
     ShownHost,
     ShownTree,
     ShownView,
+    UnlockedPackage,
 )
+from xinference_venv.planning.host import HostDistribution, HostFacts
 from xinference_venv.planning.key import EnvKey
-from xinference_venv.planning.lock import LockedDistribution, Role
+from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role
 from xinference_venv.planning.package import PackageRecord
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.view import PATHS_NAME, Place, ViewLink
@@ -42,42 +45,90 @@ PackagePlaces = Mapping[str, tuple[PackagePlace, ...]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PackagesOfEntry:
-    """The packages of an entry, its view where it has one, and the launch that was kept of it."""
+    """The packages of an entry, those outside of its lock, its view where it has one, and the
+    launch that was kept of it.
+    """
 
     packages: tuple[Package, ...]
+    unlocked: tuple[UnlockedPackage, ...] = ()
     view: ShownView | None = None
     launch: LaunchRequest | None = None
 
 
 def read_shown(store: Store, env_id: str) -> ViewRecord | None:
-    """What an environment was composed of; None where nothing tells, or it has no view.
-
-    One with files of its own has none: its packages lie in itself.
-    """
+    """What an environment was composed of; None where nothing tells."""
     try:
-        record = read_view(store.disk, store.layout.env(env_id))
+        return read_view(store.disk, store.layout.env(env_id))
     except (InvalidRecord, StoreError):
         return None
-    return record if record is not None and record.plan.kind is ViewKind.LINKS else None
 
 
-def package_places(store: Store, record: ViewRecord, host_fingerprint: str) -> PackagePlaces:
+def package_places(store: Store, record: ViewRecord, host: HostFacts | None) -> PackagePlaces:
     """Where the files of each package that a view shows really are.
 
-    `host_fingerprint` is of the state of the host that the environment was found sound over.
+    `host` is the state of the host that the environment was found sound over. What is composed of
+    files of its own has no places: all lies in the environment itself.
     """
+    if record.plan.kind is ViewKind.FILES:
+        return {}
     names: dict[str, set[str]] = {}
     for folder in record.plan.trees:
         if (package := store.packages.record(folder)) is not None:
             names[package.key.name] = {each.name for each in package.top_level}
-    host = store.saved_host(host_fingerprint)
+    projects: dict[str, str] = {}
     for each in () if host is None else host.distributions:
-        names.setdefault(each.name, {*each.entries, each.metadata})
+        if each.name not in names:
+            names[each.name] = {*each.entries, each.metadata}
+            if (project := _project_of(each)) is not None:
+                projects[each.name] = project
     links = {link.name: link for link in record.plan.links}
-    return {
+    places = {
         name: _places(store, [links[entry] for entry in sorted(entries & links.keys())])
         for name, entries in names.items()
     }
+    for name, project in projects.items():
+        places[name] += (PackagePlace(place=Place.HOST, path=project, names=()),)
+    return places
+
+
+def _project_of(distribution: HostDistribution) -> str | None:
+    """The directory that an editable install leads to, where its metadata names one.
+
+    It has no modules of its own but those that find the project's.
+    """
+    url = urlsplit(distribution.direct_url or "")
+    modules = {*distribution.entries} - {distribution.metadata}
+    is_editable = all(name.endswith(".pth") or "editable" in name for name in modules)
+    return unquote(url.path) if url.scheme == "file" and is_editable else None
+
+
+def unlocked_packages(
+    entry: EnvEntry,
+    record: ViewRecord,
+    lock: EnvLock,
+    host: HostFacts | None,
+    places: PackagePlaces,
+) -> tuple[UnlockedPackage, ...]:
+    """What a model sees and the lock does not name: of the host, and what was installed by hand."""
+    locked = {each.name: each.version for each in lock.distributions}
+    links = {link.name for link in record.plan.links}
+    found = {
+        each.name: UnlockedPackage(
+            name=each.name,
+            version=each.version,
+            by_hand=False,
+            places=places.get(each.name, ()),
+        )
+        for each in (() if host is None else host.distributions)
+        if each.name not in locked and each.metadata in links
+    }
+    for own in installed_in(Path(entry.real_path)):
+        composed = locked.get(own.name) or (found[own.name].version if own.name in found else None)
+        if record.plan.kind is ViewKind.LINKS or own.version != composed:
+            found[own.name] = UnlockedPackage(
+                name=own.name, version=own.version, by_hand=True, size_bytes=own.size_bytes
+            )
+    return tuple(found[name] for name in sorted(found))
 
 
 def shown_view(
@@ -164,15 +215,20 @@ def packages_in(store: Store, entries: Iterable[EnvEntry]) -> list[PackagesOfEnt
             found.append(PackagesOfEntry(packages=packages_of(store, entry, {})))
             continue
         used = store.key_record_of(entry.key, entry.env_id)
-        record = read_shown(store, entry.env_id)
-        places: PackagePlaces = {}
-        if record is not None:
-            places = package_places(store, record, "" if used is None else used.host_fingerprint)
+        launch = None if used is None else _launch_of(used)
+        record, lock = read_shown(store, entry.env_id), store.lock_of(entry.env_id)
+        if record is None or lock is None:
+            found.append(PackagesOfEntry(packages=packages_of(store, entry, {}), launch=launch))
+            continue
+        host = None if used is None else store.saved_host(used.host_fingerprint)
+        places = package_places(store, record, host)
+        is_linked = record.plan.kind is ViewKind.LINKS
         found.append(
             PackagesOfEntry(
                 packages=packages_of(store, entry, places),
-                view=record and shown_view(store, entry.env_id, record, uses, keys),
-                launch=None if used is None else _launch_of(used),
+                unlocked=unlocked_packages(entry, record, lock, host, places),
+                view=shown_view(store, entry.env_id, record, uses, keys) if is_linked else None,
+                launch=launch,
             )
         )
     return found

@@ -5,23 +5,23 @@ Comes in: the supervisor's answers. Goes out: lines, tables and trees.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from xinference_venv._util.humanize import size_text
 from xinference_venv.cli.render.text import Column, Part, Table, where_of
 from xinference_venv.cli.render.tree import explanation
-from xinference_venv.cli.render.view import drawing_of, places_text
+from xinference_venv.cli.render.view import drawing_of, joined_places, places_text
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.environments import Environment
 from xinference_venv.inventory.gathered import Gathered
-from xinference_venv.inventory.packages import EnvironmentPackages, Package
+from xinference_venv.inventory.packages import EnvironmentPackages
 
 
 def packages_of(answer: Gathered[EnvironmentPackages], *, workers: bool = False) -> Sequence[Part]:
     """The packages of each environment, named with its worker if `workers` is set."""
     shown: list[Part] = []
     for each in answer.list:
-        shown += [_heading(each.environment, workers), _packages(each.packages)]
+        shown += [_heading(each.environment, workers), _packages(each)]
     return shown
 
 
@@ -51,12 +51,13 @@ def _heading(environment: Environment, workers: bool) -> str:
     return f"{where_of(environment, workers)}{entry.key}: {entry.path}"
 
 
-def _packages(packages: Iterable[Package]) -> Table:
+def _packages(listed: EnvironmentPackages) -> Table:
     table = Table(
         *("Package", "Version", Column("Role", 1), Column("Size", 2)),
         *(Column("Why", 3, prose=True), Column("Where", 4)),
     )
-    for package in sorted(packages, key=lambda package: package.distribution):
+    by_hand = {each.name: each.version for each in listed.unlocked if each.by_hand}
+    for package in sorted(listed.packages, key=lambda package: package.distribution):
         each = package.distribution
         table.add_row(
             each.name,
@@ -64,6 +65,17 @@ def _packages(packages: Iterable[Package]) -> Table:
             each.role.value,
             size_text(package.size_bytes),
             each.why,
-            places_text(package),
+            places_text(package, by_hand.get(each.name)),
+        )
+    for other in listed.unlocked:
+        table.add_row(
+            other.name,
+            other.version,
+            "by hand" if other.by_hand else "visible",
+            size_text(other.size_bytes),
+            "installed by hand, it comes first"
+            if other.by_hand
+            else "all of the host that fits is shown",
+            joined_places(other.places),
         )
     return table

@@ -10,20 +10,35 @@ from collections.abc import Sequence
 
 from xinference_venv._util.humanize import counted, printable, size_text
 from xinference_venv.cli.render.text import Part, Tree
-from xinference_venv.inventory.packages import EnvironmentPackages, Package, ShownTree, ShownView
+from xinference_venv.inventory.packages import (
+    EnvironmentPackages,
+    Package,
+    PackagePlace,
+    ShownTree,
+    ShownView,
+)
 from xinference_venv.planning.lock import Role
 from xinference_venv.planning.view import Place
 
 _SHOWN_NAMES = 12
 _NONE = "-"
+_SEEN = (Role.INSTALLED, Role.INHERITED)
 
 
-def places_text(package: Package) -> str:
-    """Where the files of a package are that a process imports, for a column of a table."""
-    if not package.places:
-        hidden = package.distribution.role in (Role.SHADOWED, Role.HIDDEN)
-        return _NONE if hidden else "in the environment itself"
-    return "; ".join(dict.fromkeys(printable(place.path) for place in package.places))
+def places_text(package: Package, by_hand: str | None = None) -> str:
+    """Where the files of a package are that a process imports, for a column of a table.
+
+    They are those of another version where one was installed `by_hand`.
+    """
+    if package.distribution.role in (Role.SHADOWED, Role.HIDDEN):
+        return _NONE
+    return joined_places(package.places) if by_hand is None else f"behind {by_hand}, see below"
+
+
+def joined_places(places: Sequence[PackagePlace]) -> str:
+    """The directories in which files of a package are; without any they are the environment's."""
+    paths = dict.fromkeys(printable(place.path) for place in places)
+    return "; ".join(paths) or "in the environment itself"
 
 
 def drawing_of(listed: EnvironmentPackages) -> Sequence[Part]:
@@ -31,11 +46,18 @@ def drawing_of(listed: EnvironmentPackages) -> Sequence[Part]:
     entry, view = listed.environment.entry, listed.view
     if view is None:
         return [f"it has no view: its packages lie in {printable(entry.real_path)} itself"]
+    by_hand = [each for each in listed.unlocked if each.by_hand]
+    seen = sum(each.distribution.role in _SEEN for each in listed.packages)
+    seen += len(listed.unlocked) - len(by_hand)
     top = Tree(
-        f"view of {len(listed.packages)} packages: {size_text(entry.size_bytes)} of its own,"
+        f"view of {counted(seen, 'package')}: {size_text(entry.size_bytes)} of its own,"
         f" {size_text(entry.shared_bytes)} shared, {size_text(entry.total_bytes)} in total"
     )
     top.add(printable(view.path))
+    if by_hand:
+        branch = top.add(f"{counted(len(by_hand), 'package')} installed by hand, before the view")
+        for own in by_hand:
+            branch.add(f"{own.name} {own.version}  {size_text(own.size_bytes)}")
     packages = [each for each in view.trees if each.place is Place.PACKAGE]
     alone = [each for each in packages if not each.shared_with]
     shared = [each for each in packages if each.shared_with]

@@ -162,7 +162,8 @@ function facts(entry, onChanged) {
 
 async function showPackages(place, values, signal) {
   const answer = await get("virtualenvs/packages", named(values), signal);
-  const { packages } = meant(answer.list, values);
+  const listed = meant(answer.list, values);
+  const packages = [...listed.packages, ...listed.unlocked.map(besides)];
   const shown = packageTable();
   const search = h("input", { id: "filter-package", type: "search", on: { input: () => draw() } });
   const draw = () =>
@@ -174,8 +175,16 @@ async function showPackages(place, values, signal) {
   draw();
 }
 
+// A package that the lock does not name, as a row of those that it does.
+function besides(each) {
+  const role = each.by_hand ? "by_hand" : "visible";
+  return { ...each, role, why: t(`role.${role}.means`) };
+}
+
 function places(each) {
-  return [...new Set(each.places.map((place) => place.path))].join("; ") || "–";
+  if (each.role === "hidden" || each.role === "shadowed") return "–";
+  const paths = new Set(each.places.map((place) => place.path));
+  return [...paths].join("; ") || t("environment.in_itself");
 }
 
 function packageTable() {
