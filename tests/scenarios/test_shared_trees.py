@@ -98,6 +98,20 @@ async def test_a_damaged_tree_breaks_names_and_heals_all_that_show_it(
     assert all(each["faults"] == [] for each in await verify(client, hashes=True))
 
 
+@pytest.mark.usefixtures("wheels")
+async def test_a_tree_that_was_deleted_by_hand_is_missed_and_made_again_by_the_next_launch(
+    client: Client, index: Index, layout: StorePaths
+) -> None:
+    first = await client.prepare(asking(index, "lantern==1.0"))
+    await client.release(first)
+    tree = tree_of(layout, "lantern")
+    shutil.rmtree(tree)
+    again = await client.prepare(asking(index, "lantern==1.0"))
+    assert tree_of(layout, "lantern") == tree
+    assert await says(again.python, version_of("lantern")) == "1.0"
+    await client.release(again)
+
+
 async def test_what_a_build_needs_is_not_evicted_under_it(
     client: Client, index: Index, wheels: Path, layout: StorePaths
 ) -> None:

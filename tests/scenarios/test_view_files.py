@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,11 @@ from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.jobs import PreparedEnvironment
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.service.bytecode_compiler import BytecodeCompiler
+from xinference_venv.store.packages.bytecode import uncompiled
 from xinference_venv.store.paths import StorePaths
+from xinference_venv.store.store import Store
+from xinference_venv.uv.subprocess import ProcessRunner
 
 pytestmark = pytest.mark.uv
 
@@ -97,6 +102,33 @@ async def test_the_block_the_setting_and_the_launch_say_it_the_launch_first(
     assert by_block.real_path == by_launch.real_path != by_setting.real_path
     assert not (site_of(by_block) / "lantern.py").exists()
     assert len(environments(layout)) == 2
+
+
+async def test_what_is_of_the_host_and_of_the_store_is_compiled_in_the_background(
+    environ: dict[str, str], tmp_path: Path, index: Index, wheels: Path, layout: StorePaths
+) -> None:
+    host = Host.make(tmp_path / "host", environ)
+    host.add("wick", "1.0", files={"wick.py": "__version__ = '1.0'\n"})
+    build_wheel(wheels, "candle", "1.0", requires=["wick"], modules={"candle/__init__.py": "x = 1"})
+    environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    async with local_client(environ) as client:
+        made = await client.prepare(asking(index, "candle", view="files"))
+    site = site_of(made)
+    assert list(site.rglob("*.pyc")) == []
+    store = Store.open(layout.root)
+    door = ProcessRunner(environment={"PATH": environ["PATH"]}, slots=1)
+    await BytecodeCompiler(store=store, door=door).compile_all()
+    compiled = {str(each.relative_to(site)): each for each in site.rglob("*.pyc")}
+    tag = sys.implementation.cache_tag
+    assert {f"__pycache__/wick.{tag}.pyc", f"candle/__pycache__/__init__.{tag}.pyc"} <= {*compiled}
+    [tree] = layout.packages.glob("candle-*/site")
+    of_candle = f"candle/__pycache__/__init__.{tag}.pyc"
+    assert compiled[of_candle].samefile(tree / of_candle)
+    assert list(host.prefix.rglob("wick*.pyc")) == []
+    assert uncompiled(store) == []
+    # It is the environment's own all the same: what a model writes is compiled by itself.
+    (site / "candle" / "__init__.py").write_text("x = 'patched'\n")
+    assert await says(made.python, "importlib.import_module('candle').x") == "patched"
 
 
 def _only(model: str) -> Selection:

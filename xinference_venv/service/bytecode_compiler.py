@@ -19,6 +19,7 @@ from xinference_venv.store.packages.bytecode import (
     COMPILER,
     Uncompiled,
     give_bytecode,
+    give_bytecode_of,
     mark_compiled,
     share_bytecode,
     uncompiled,
@@ -64,6 +65,9 @@ class BytecodeCompiler:
                 await self._compile(each, each.packages[start : start + _MOST_FOLDERS])
             for folder in each.joined:
                 await UPKEEP.run(share_bytecode, self.store, folder, each.tag)
+                await self._compile(each, (folder,))
+            for folder, trees in each.own.items():
+                await UPKEEP.run(give_bytecode_of, self.store, trees, folder, each.tag)
                 await self._compile(each, (folder,))
         await UPKEEP.run(give_bytecode, self.store)
 

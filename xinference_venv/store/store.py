@@ -210,16 +210,24 @@ class Store:
         """The record of an environment that is whole; `InvalidRecord` says why it is broken.
 
         As far as a glance and the marks of closer looks tell. `broken` are the trees that are
-        marked, where the caller knows.
+        marked, where the caller knows: who looks at many environments does not look for each tree.
         """
         record = self.record_of(env_id)
         if (fault := fault_at_a_glance(self.disk, f"{self.layout.envs}/{env_id}")) is not None:
             raise InvalidRecord(fault)
+        if broken is None and (gone := self._missing_tree(record)) is not None:
+            raise InvalidRecord(f"{gone}, which it shows, is missing")
         if marked := self.packages.broken() if broken is None else broken:
             for folder in (*record.trees, *record.joined):
                 if folder in marked:
                     raise InvalidRecord(self.packages.fault(folder))
         return record
+
+    def _missing_tree(self, record: EnvRecord) -> str | None:
+        """A tree that an environment shows and that is not there, as one deleted by hand."""
+        shown = ((self.layout.packages, record.trees), (self.layout.joined, record.joined))
+        paths = (f"{parent}/{folder}" for parent, folders in shown for folder in folders)
+        return next((path for path in paths if not os.access(path, os.F_OK)), None)
 
     def record_of(self, env_id: str) -> EnvRecord:
         """An environment's own record, whatever else is broken; raises `InvalidRecord`."""

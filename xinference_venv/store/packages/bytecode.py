@@ -2,15 +2,17 @@
 
 Comes in: a store. Comes out: which trees an interpreter has not compiled yet, and the program that
 compiles them. Bytecode is checked by time and size of its source, so an edit is seen. A tree that
-was compiled has a mark; what processes compile themselves meanwhile is the same.
+was compiled has a mark; what processes compile themselves meanwhile is the same. An environment
+with files of its own is compiled like a tree, and shares what its packages' trees have.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from xinference_venv.errors import InvalidRecord, StoreError
@@ -21,7 +23,7 @@ from xinference_venv.store.in_place import read_in_place
 from xinference_venv.store.keys import key_places, names_in
 from xinference_venv.store.legacy.layouts import old_directories
 from xinference_venv.store.packages.tree_files import SITE, walk
-from xinference_venv.store.paths import BYTECODE, COMPILED_NAME
+from xinference_venv.store.paths import BYTECODE, COMPILED_NAME, VENV_NAME, VIEW_NAME
 from xinference_venv.store.store import Store
 
 COMPILER = """\
@@ -44,18 +46,20 @@ Sources that are none for this version of Python, templates among them, are left
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Uncompiled:
     """What an interpreter has not compiled yet: the folders of packages, and of joined trees, which
-    come after their members. `tag` stands for the interpreter in the names of bytecode.
+    come after their members; last those of environments with files of their own, each with the
+    trees that it was made of. `tag` stands for the interpreter in the names of bytecode.
     """
 
     interpreter: str
     tag: str
     packages: tuple[Path, ...]
     joined: tuple[Path, ...]
+    own: Mapping[Path, tuple[str, ...]]
 
 
 def uncompiled(store: Store) -> list[Uncompiled]:
     """What there is to compile for the environments of a store."""
-    wanted: dict[tuple[str, str], tuple[set[Path], set[Path]]] = {}
+    wanted: dict[tuple[str, str], _Wanted] = defaultdict(_Wanted)
     for env_id in names_in(str(store.layout.envs)):
         try:
             record = store.record_of(env_id)
@@ -63,29 +67,50 @@ def uncompiled(store: Store) -> list[Uncompiled]:
             continue
         tag = "cpython-" + "".join(record.python_version.split(".")[:2])
         interpreter = str(record.interpreter.get("path"))
-        packages, joined = wanted.setdefault((interpreter, tag), (set(), set()))
-        packages.update(map(store.layout.package, record.trees))
-        joined.update(map(store.layout.joined_tree, record.joined))
+        needed = wanted[interpreter, tag]
+        needed.packages.update(map(store.layout.package, record.trees))
+        needed.joined.update(map(store.layout.joined_tree, record.joined))
+        env = store.layout.env(env_id)
+        if not os.path.lexists(env / VIEW_NAME) and not os.path.lexists(_mark(env, tag)):
+            folder = site_packages_of(env / VENV_NAME)
+            if folder.is_dir():
+                needed.own[folder] = record.trees
     for _, in_place in _in_place(store):
         interpreter, tag = in_place.interpreter.base_executable, _tag_of(in_place)
-        packages, _ = wanted.setdefault((interpreter, tag), (set(), set()))
-        packages.update(map(store.layout.package, _trees_of(in_place)))
+        trees = map(store.layout.package, _trees_of(in_place))
+        wanted[interpreter, tag].packages.update(trees)
     found = [
         Uncompiled(
             interpreter=interpreter,
             tag=tag,
-            packages=_without_mark(packages, tag),
-            joined=_without_mark(joined, tag),
+            packages=_without_mark(needed.packages, tag),
+            joined=_without_mark(needed.joined, tag),
+            own=needed.own,
         )
-        for (interpreter, tag), (packages, joined) in wanted.items()
+        for (interpreter, tag), needed in wanted.items()
     ]
-    return [each for each in found if each.packages or each.joined]
+    return [each for each in found if each.packages or each.joined or each.own]
+
+
+@dataclass(kw_only=True, slots=True)
+class _Wanted:
+    """What environments show, as far as it may have to be compiled."""
+
+    packages: set[Path] = field(default_factory=set)
+    joined: set[Path] = field(default_factory=set)
+    own: dict[Path, tuple[str, ...]] = field(default_factory=dict)
 
 
 def mark_compiled(store: Store, folder: Path, tag: str) -> None:
     """Remember that a folder of packages was compiled, and the bytes of its bytecode; one that was
     removed is fine.
     """
+    if folder.is_relative_to(store.layout.envs):
+        env = store.layout.env(folder.relative_to(store.layout.envs).parts[0])
+        with suppress(StoreError):
+            if folder.is_dir():
+                store.disk.write(_mark(env, tag), b"", durable=False)
+        return
     of_members = folder.parent.parent == store.layout.joined
     size = 0
     for _, path in _bytecode(folder, tag):
@@ -118,15 +143,22 @@ def give_bytecode(store: Store) -> None:
     are as they came. What they have stays.
     """
     for env, record in _in_place(store):
-        folder = site_packages_of(env)
-        for tree in _trees_of(record):
-            site = store.layout.package(tree) / SITE
-            for path, compiled in _bytecode(site, _tag_of(record)):
-                target = folder / compiled
-                with suppress(OSError):
-                    if _same(site / path, folder / path) and not target.exists():
-                        target.parent.mkdir(exist_ok=True)
-                        os.link(site / compiled, target)
+        give_bytecode_of(store, _trees_of(record), site_packages_of(env), _tag_of(record))
+
+
+def give_bytecode_of(store: Store, trees: Iterable[str], folder: Path, tag: str) -> None:
+    """Give a folder of packages the bytecode of trees, where its files are as they came from them.
+
+    Python replaces bytecode and never writes into it.
+    """
+    for tree in trees:
+        site = store.layout.package(tree) / SITE
+        for path, compiled in _bytecode(site, tag):
+            target = folder / compiled
+            with suppress(OSError):
+                if _same(site / path, folder / path) and not target.exists():
+                    target.parent.mkdir(exist_ok=True)
+                    os.link(site / compiled, target)
 
 
 def _in_place(store: Store) -> Iterator[tuple[Path, InPlaceRecord]]:
