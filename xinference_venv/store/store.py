@@ -216,7 +216,7 @@ class Store:
         if (fault := fault_at_a_glance(self.disk, f"{self.layout.envs}/{env_id}")) is not None:
             raise InvalidRecord(fault)
         if broken is None and (gone := self._missing_tree(record)) is not None:
-            raise InvalidRecord(f"{gone}, which it shows, is missing")
+            raise InvalidRecord(sentence("{gone}, which it shows, is missing", gone=gone))
         if marked := self.packages.broken() if broken is None else broken:
             for folder in (*record.trees, *record.joined):
                 if folder in marked:
