@@ -37,6 +37,7 @@ from xinference_venv.inventory.cluster_state import PROTOCOL, Registration
 from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.jobs import JobEvent, Phase
 from xinference_venv.inventory.replicas import Replica, error_of
+from xinference_venv.inventory.reports import JobSummary
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE
@@ -304,6 +305,42 @@ async def test_the_supervisor_is_killed_in_a_launch_and_restarted_and_the_launch
         member = await eight.until(each, "alive")
         assert member["incarnation"] == before[each.address]["incarnation"]
     assert await eight.leases("orphan") == sorted(replicas)
+
+
+async def test_what_was_ready_in_a_cancelled_launch_is_no_longer_so_for_the_next_supervisor_either(
+    eight: Cluster, package: str
+) -> None:
+    quick, slow = eight.workers[:2]
+    supervisor = eight.client.supervisor
+    request = eight.asking(package, model="half")
+    await eight.launch(request, workers=[quick.address])
+    eight.index.hang(_wheel(package))
+    # With the one that is ready the launch would do, were it not cancelled.
+    job = await supervisor.prepare(request, workers=(quick.address, slow.address), require=1)
+
+    async def listed() -> dict[str, JobSummary]:
+        jobs = (await supervisor.list_jobs()).list
+        return {each.worker_address: each for each in jobs if each.job_id == job}
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await listed())[quick.address].phase is not Phase.READY:  # noqa: ASYNC110 - what only the workers know
+            await asyncio.sleep(0.05)
+    await _install([slow])
+    await supervisor.cancel(job)
+    eight.index.release()
+    ended = await listed()
+    assert {each.phase for each in ended.values()} == {Phase.CANCELLED}
+
+    await eight.supervisor.kill()
+    await eight.supervisor.start()
+    for each in eight.workers:
+        await eight.until(each, "alive")
+    again = await listed()
+    assert {address: (each.phase, each.error) for address, each in again.items()} == {
+        address: (each.phase, each.error) for address, each in ended.items()
+    }
+    report = await supervisor.wait(job, timeout=PATIENCE_SECONDS)
+    assert (report.phase, report.result) == (Phase.CANCELLED, None)
 
 
 async def test_a_worker_is_restarted_on_its_port_in_a_launch_and_answers_no_old_call(
