@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,8 +31,24 @@ SIZE = 4_000_000
 def wheels(tmp_path: Path, index: Index) -> None:
     """A package of its own for each of two models, and one that both need."""
     for name in ("red", "green", "shared"):
-        data = {f"{name}.bin": os.urandom(SIZE)}
+        # Of the second an environment has a hard link.
+        paths = (f"{name}.bin", f"{name}-1.0.data/data/share/{name}.bin")
+        data = {path: os.urandom(SIZE) for path in paths}
         build_wheel(tmp_path / "wheels", name, "1.0", data=data)
+
+
+async def test_the_sizes_of_the_list_are_what_the_disk_has(
+    client: Client, index: Index, layout: StorePaths
+) -> None:
+    await client.prepare(asking(index, "red", "shared", model="red"))
+
+    [entry] = await client.entries()
+
+    [env] = layout.envs.iterdir()
+    found = [each.lstat() for root in (env, layout.packages) for each in root.rglob("*")]
+    files = {each.st_ino: each.st_size for each in found if stat.S_ISREG(each.st_mode)}
+    assert entry.total_bytes is not None
+    assert abs(entry.total_bytes - sum(files.values())) < SIZE / 10
 
 
 async def test_environments_what_they_share_and_the_cache_are_measured(
@@ -49,11 +66,11 @@ async def test_environments_what_they_share_and_the_cache_are_measured(
     [report] = answer["list"]
     assert report["worker_address"] == red.worker_address
     found = {each["keys"][0]["model_name"]: each for each in report["environments"]}
-    assert {2 * SIZE < each["size_bytes"] < 3 * SIZE for each in found.values()} == {True}
-    # Each has a file of its own, and the third is on the disk once.
-    assert sum(each["shared_bytes"] for each in found.values()) // SIZE == 1
+    assert {4 * SIZE < each["size_bytes"] < 5 * SIZE for each in found.values()} == {True}
+    # Each has a package of its own, and the third is on the disk once.
+    assert sum(each["shared_bytes"] for each in found.values()) // SIZE == 2
     assert [len(found[name]["leases"]) for name in ("red", "green")] == [0, 1]
-    assert report["uv_cache"]["shared_bytes"] >= 3 * SIZE
+    assert report["uv_cache"]["shared_bytes"] >= 6 * SIZE
     assert report["unmanaged"] == {"count": 0, "size_bytes": 0}
     assert report["relayed_bytes"] == SIZE
     assert 0 < report["free_bytes"] <= report["total_bytes"]

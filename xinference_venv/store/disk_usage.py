@@ -55,19 +55,20 @@ def measure(store: Store, usages: Iterable[EnvUsage], stop: Stop) -> list[EnvUsa
     Of files with more than one name the inodes are kept, of others nothing.
     """
     seen: set[Inode] = set()
+    in_trees: set[Inode] = set()
     trees: dict[Path, int] = {}
     weighed = []
     for usage in walk_order(usages):
         size = added = 0
         for tree in trees_shown(store, usage.env_id):
             if tree not in trees:
-                trees[tree] = _not_seen(tree, seen, stop)
+                trees[tree] = _not_seen(tree, in_trees, stop)
                 added += trees[tree]
             size += trees[tree]
         here: set[Inode] = set()
         for found in regular_files(store.layout.env(usage.env_id), stop):
             inode = (found.st_dev, found.st_ino)
-            if inode in here:
+            if inode in here or inode in in_trees:
                 continue
             size += found.st_size
             if inode not in seen:

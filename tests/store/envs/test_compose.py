@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -183,8 +184,16 @@ def test_a_large_data_file_of_the_host_is_a_link(
 
 def test_what_was_made_is_on_record_and_without_fault(store: Store, composed: Composed) -> None:
     assert read_view(store.disk, store.layout.env("e1")) == composed.record
-    assert composed.size_bytes > 0
     assert faults(store) == []
+
+
+def test_its_size_is_that_of_files_that_no_one_else_has(composed: Composed) -> None:
+    found = [each.lstat() for each in composed.venv.rglob("*")]
+    files = [each for each in found if stat.S_ISREG(each.st_mode)]
+    linked = [each for each in files if each.st_nlink > 1]
+    assert sum(each.st_size for each in linked) == composed.linked_bytes > 0
+    own = sum(each.st_size for each in files if each.st_nlink == 1)
+    assert composed.size_bytes == own > 0
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {

@@ -92,17 +92,19 @@ _PYTHON_LINE = re.compile(rb"#!.*python[0-9.]*[ \t\r]*$")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Composed:
     """A composed environment: its virtual environment, the folder that has its packages, and what
-    it has by itself.
+    it has by itself. `linked_bytes` are those of its files that are hard links to the store's.
     """
 
     venv: Path
     view: Path
     record: ViewRecord
+    linked_bytes: int
 
     @property
     def size_bytes(self) -> int:
         """Bytes of the environment's own files."""
-        return sum(self.record.files.values()) + self.record.placed.size_bytes
+        files = sum(self.record.files.values()) - self.linked_bytes
+        return files + self.record.placed.size_bytes
 
     @property
     def files(self) -> int:
@@ -138,7 +140,12 @@ def compose(
         plan=plan, library=library, files=dict(sorted(made.own_files())), placed=made.placed
     )
     disk.write_json(env / VIEW_RECORD_NAME, record.to_dict(), durable=False)
-    return Composed(venv=env / VENV_NAME, view=packages_of(env, record), record=record)
+    return Composed(
+        venv=env / VENV_NAME,
+        view=packages_of(env, record),
+        record=record,
+        linked_bytes=made.linked_bytes,
+    )
 
 
 def packages_of(env: Path, record: ViewRecord) -> Path:
@@ -235,6 +242,7 @@ class _Composition:
         self._folders: set[str] = set()
         self._files: list[str] = []
         self._placed: list[Placed] = []
+        self.linked_bytes = 0
 
     def make_venv(self, interpreter: Interpreter) -> None:
         """Make an empty virtual environment, as `venv` would, with a launcher."""
@@ -322,11 +330,13 @@ class _Composition:
             text = Path(source).read_text("utf-8", "surrogateescape")
             self._write(file.path, _RUN.format(text=text), mode=0o755)
             return
+        size = os.lstat(source).st_size
         try:
             os.link(source, target)
+            self.linked_bytes += size
         except OSError:
             # The file system has no hard links, no more of this file, or none of another user's.
-            if os.lstat(source).st_size > _SMALL_BYTES and not file.executable:
+            if size > _SMALL_BYTES and not file.executable:
                 os.symlink(os.path.relpath(source, os.path.dirname(target)), target)
                 return
             shutil.copy2(source, target)
