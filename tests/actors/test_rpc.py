@@ -196,15 +196,16 @@ async def test_a_peer_that_listens_and_never_answers_costs_the_deadline_and_harm
                 await waiting
 
 
-async def test_a_process_that_is_stopped_is_not_waited_for_as_long_as_for_an_answer(
-    peer: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rpc, "_FOUND_SECONDS", 0.2)
+async def test_a_process_that_is_stopped_is_not_waited_for_as_long_as_for_an_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = "{}:{}".format(*silent.getsockname())
         async with asyncio.timeout(PATIENCE):
             with pytest.raises(DeadlineExceeded, match=r"did not answer within 0\.2 s") as caught:
-                await ask(address, "add", 1, deadline=1000.0)
+                what = f"the worker at {address}"
+                callee = rpc.Callee(
+                    address=address, uid="first", here="", what=what, found_seconds=0.2
+                )
+                await callee.ask("add", {"one": 1}, deadline=1000.0)
     assert caught.value.hint is not None
     assert "is it stopped" in caught.value.hint
 

@@ -80,8 +80,10 @@ def test_a_model_of_the_catalogue_says_what_it_needs(page: Browser) -> None:
 
 def test_the_engines_that_are_offered_are_those_of_the_catalogue(page: Browser) -> None:
     page.open("launch")
-    offered = [each.get_attribute("value") for each in page.all("#engines option")]
-    assert offered == sorted(each.name for each in built_in_catalog().engines.values())
+    known = sorted(each.name for each in built_in_catalog().engines.values())
+    page.wait(
+        lambda: [each.get_attribute("value") for each in page.all("#engines option")] == known
+    )
 
 
 def test_of_a_model_that_names_its_engines_these_are_offered(page: Browser) -> None:

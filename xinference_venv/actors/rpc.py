@@ -39,8 +39,6 @@ from xinference_venv.service.phases import store_error
 SUPERVISOR_UID = "xinference_venv_supervisor"
 WORKER_UID = "xinference_venv_worker"
 PROBE_SECONDS = 1.0
-# So long a process that accepts connections may take to say which actors it has.
-_FOUND_SECONDS = 30.0
 _CANCEL_AGAIN_SECONDS = 0.5
 _T = TypeVar("_T")
 
@@ -123,6 +121,8 @@ class Callee:
     here: str
     what: str
     keep: bool = False
+    found_seconds: float = 30.0
+    """How long a process that accepts connections may take to say which actors it has."""
     _kept: xo.ActorRefType[Any] | None = None
 
     async def ask(self, *arguments: Plain, deadline: float) -> Answer:
@@ -135,7 +135,7 @@ class Callee:
             await probe(self.address, self.what)
 
         async def call() -> tuple[xo.ActorRefType[Any], object]:
-            reference = kept or await self._found(min(deadline, _FOUND_SECONDS))
+            reference = kept or await self._found(min(deadline, self.found_seconds))
             return reference, await reference.answer(*arguments)
 
         try:

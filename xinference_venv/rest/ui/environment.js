@@ -187,11 +187,14 @@ function places(each) {
   return [...paths].join("; ") || t("environment.in_itself");
 }
 
+// What the environment has itself comes first, what else of the host is shown last.
+const ROLES = ["by_hand", "installed", "inherited", "shadowed", "hidden", "visible"];
+
 function packageTable() {
   return table({
     label: t("environment.packages"),
     keyOf: (each) => `${each.role} ${each.name}`,
-    sort: "name",
+    sort: "role",
     empty: () => t("environment.no_packages"),
     columns: [
       {
@@ -209,7 +212,7 @@ function packageTable() {
       {
         key: "role",
         title: t("column.role"),
-        value: (each) => each.role,
+        value: (each) => ROLES.indexOf(each.role),
         cell: (each) => h("span", { class: `role ${each.role}` }, t(`role.${each.role}`)),
       },
       {

@@ -109,6 +109,9 @@ export function table({ label, columns, sort, onSort, keyOf, empty, selection })
 
   function paint() {
     element.classList.toggle("tall", items.length > LONG && !narrow.matches);
+    // What scrolls is reached by keys.
+    if (element.classList.contains("tall")) element.setAttribute("tabindex", "0");
+    else element.removeAttribute("tabindex");
     const [from, to] = inSight();
     const drawn = new Map();
     for (let place = from; place < to; place++) {
