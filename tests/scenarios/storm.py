@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -123,6 +123,8 @@ class Storm:
     outcomes: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     child_kills: int = 0
+    _kills_before: list[tuple[Hashable, int]] = field(default_factory=list)
+    """Of each operation that runs: what it asks for, and the kills that can't have ended it."""
     _beats: int = 0
     _beat: asyncio.Condition = field(default_factory=asyncio.Condition)
     _hearing: set[asyncio.Task[None]] = field(default_factory=set)
@@ -188,7 +190,11 @@ class Storm:
             return "done"
         slot = self.slots[operation.worker]
         worker = await slot.running()
-        kills, child_kills = slot.kills, self.child_kills
+        asked = (operation.model, operation.engine, operation.packages)
+        # It may join the build of an equal one, of which something was killed before.
+        before = (count for each, count in self._kills_before if each == asked)
+        kills, child_kills = slot.kills, min(before, default=self.child_kills)
+        self._kills_before.append((asked, child_kills))
         try:
             if operation.kind is Kind.LIST:
                 return await self._list(worker)
@@ -207,6 +213,8 @@ class Storm:
                 )
             )
             return self._judged(operation, error, fine=fine)
+        finally:
+            self._kills_before.remove((asked, child_kills))
 
     def _judged(self, operation: Operation, error: BaseException, *, fine: bool) -> str:
         """Note an error that nothing in the storm explains."""
