@@ -152,20 +152,28 @@ class ThisHost:
         from xinference_venv.inventory.env import EnvState
         from xinference_venv.inventory.inventory import no_lock_error
 
-        found = self.one_to_run_in(wanted)
-        if found.state is EnvState.IN_PLACE:
-            raise no_lock_error(found.key)
-        return found
+        found = self._entries(wanted)
+        ready = [each for each in found if each.state is EnvState.READY]
+        in_place = [each for each in found if each.state is EnvState.IN_PLACE]
+        if in_place and not ready:
+            raise no_lock_error(in_place[0].key)
+        return self._the_one(wanted, found, ready)
 
     def one_to_run_in(self, wanted: Selection) -> EnvEntry:
         """The same, or one that the drop-in for Xinference changes in its place."""
-        from xinference_venv.inventory.diff import check_one
         from xinference_venv.inventory.env import EnvState
 
         runs = (EnvState.READY, EnvState.IN_PLACE)
         found = self._entries(wanted)
-        entries = [each for each in found if each.state in runs]
-        if not entries:
+        return self._the_one(wanted, found, [each for each in found if each.state in runs])
+
+    def _the_one(
+        self, wanted: Selection, found: Sequence[EnvEntry], fitting: Sequence[EnvEntry]
+    ) -> EnvEntry:
+        """What alone fits of what was found."""
+        from xinference_venv.inventory.diff import check_one
+
+        if not fitting:
             states = "".join(
                 f"; {each.key} is {each.state}{f': {each.reason}' if each.reason else ''}"
                 for each in found
@@ -174,8 +182,8 @@ class ThisHost:
                 f"there is no environment of {wanted.model_name!r} that is ready{states}",
                 {"hint": self._what_else(str(wanted.model_name))},
             )
-        check_one(str(wanted.model_name), [_addressed(each) for each in entries], workers=False)
-        return entries[0]
+        check_one(str(wanted.model_name), [_addressed(each) for each in fitting], workers=False)
+        return fitting[0]
 
     def _what_else(self, model: str) -> str:
         """What to do where a model has no environment that is ready."""
