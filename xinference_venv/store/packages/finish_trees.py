@@ -17,8 +17,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import packaging
-
 from xinference_venv._util.files import write_private_file
 from xinference_venv._util.processors import usable_processors
 from xinference_venv._util.records import Record
@@ -35,7 +33,7 @@ _ERROR_STATUS = 3
 _PACKAGE = Path(__file__).parents[3]
 _PROGRAM = """\
 import sys
-sys.path += sys.argv[2:]
+sys.path.append(sys.argv[2])
 from xinference_venv.store.packages.finish_trees import finish_shares
 sys.exit(finish_shares(sys.argv[1]))
 """
@@ -83,8 +81,7 @@ class Shares:
         env = str(self.shares[0][0].env)
         asked = _Shares(env=env, site_packages=str(site_packages), shares=shares)
         write_private_file(file, json.dumps(asked.to_dict()).encode())
-        paths = dict.fromkeys((_PACKAGE, Path(packaging.__file__).parents[1]))
-        return (sys.executable, "-I", "-S", "-c", _PROGRAM, str(file), *map(str, paths))
+        return (sys.executable, "-I", "-S", "-c", _PROGRAM, str(file), str(_PACKAGE))
 
     def result(self, exit_status: int, output: str) -> list[StagedTree] | None:
         """The trees, by what the process has printed; None where it was ended before that.
