@@ -275,3 +275,21 @@ def test_two_groups_become_one_where_the_host_looks_from_one_into_the_other() ->
     }
     [join] = find_joins([package("weights", "weights")], [host], {"finder", "maps"}, looks)
     assert join.host == (HostShare(location=SITE, names=("finder", "maps")),)
+
+
+def test_what_of_the_host_finds_an_installed_file_in_the_prefix_gets_a_tree() -> None:
+    host = site(
+        HostName(name="mkl", is_directory=True, owners=("mkl",)),
+        HostName(name="mkl.libs", is_directory=True, owners=("mkl",)),
+        HostName(name="maps", is_directory=True, owners=("maps",)),
+        HostName(name="away", is_directory=True, owners=("away",)),
+    )
+    above = LooksFor(name="../..", way=Way.RUN_PATH, path="mkl/a.so")
+    looks = {"mkl": [above, LooksFor(name="maps", way=Way.PARENT, path="mkl/a.py")]}
+    [join] = find_joins([package("tbb", "tbb")], [host], {"mkl", "maps"}, looks, {"mkl": above})
+    assert join.packages == ()
+    assert join.host == (HostShare(location=SITE, names=("maps", "mkl", "mkl.libs")),)
+    assert join.reasons == (
+        "the host's mkl looks for ../.. by a run path of a library (mkl/a.so)",
+        "the host's mkl looks for maps by a path with .. (mkl/a.py)",
+    )

@@ -27,6 +27,7 @@ from xinference_venv.planning.view import (
     HostPartition,
     JoinedTree,
     Place,
+    Prefix,
     ViewPlan,
     import_name,
     importable_name,
@@ -45,17 +46,21 @@ def plan(
     distributions: Sequence[HostDistribution] = (),
     visible: Collection[str] = (),
     loose: bool = True,
+    host_looks: Sequence[LooksFor] = (),
 ) -> ViewPlan:
     return plan_view(
         packages,
         joined,
         partition_host(sites, distributions, visible, loose=loose),
-        distributions,
         visible,
         loose=loose,
-        host_prefix="/srv/host",
-        library=LIBRARY,
+        prefix=prefix_of(*packages, inherited=[e for e in distributions if e.name in visible]),
+        host_looks=host_looks,
     )
+
+
+def prefix_of(*packages: PackageRecord, inherited: Sequence[HostDistribution] = ()) -> Prefix:
+    return Prefix(packages, inherited, host_prefix="/srv/host", library=LIBRARY)
 
 
 def shown(made: ViewPlan) -> dict[str, tuple[Place, str]]:
@@ -273,8 +278,8 @@ def test_of_many_warnings_the_first_are_shown_and_how_many_more_there_are() -> N
 
 def test_a_view_is_of_the_kind_that_is_asked_for() -> None:
     made = plan_view(
-        [], [], HostPartition(merged=(), paths=()), [], (),
-        loose=True, host_prefix="/srv/host", library=LIBRARY, kind=ViewKind.FILES,
+        [], [], HostPartition(merged=(), paths=()), (),
+        loose=True, prefix=prefix_of(), kind=ViewKind.FILES,
     )  # fmt: skip
     assert made.kind is ViewKind.FILES
 
@@ -353,6 +358,8 @@ def test_a_file_for_another_place_of_the_prefix_is_there(path: str) -> None:
         (Way.RUN_PATH, "../nvidia/lib", "lib/libtbb.so.12", False),
         (Way.RESOLVE, "../../../share/tbb", "share/tbb/x.json", True),
         (Way.PARENT, "../../../share/tbb/x.json", "share/tbb/x.json", True),
+        (Way.PARENT, "../../../share/*/x.json", "share/tbb/x.json", True),
+        (Way.PARENT, "../../../share/*/y.json", "share/tbb/x.json", False),
         (Way.RESOLVE, "../../../share/tbb", "share/tbb-docs/x.json", False),
         (Way.RESOLVE, "../.git", "share/tbb/x.json", False),
         (Way.RUN_PATH, "share", "share/libtbb.so", False),
@@ -367,6 +374,39 @@ def test_who_finds_something_in_the_prefix_from_its_own_place_has_directories_in
     made = plan(one, tbb)
     wanted = ["one"] if has_directories else []
     assert [link.name for link in made.links if link.has_directories] == wanted
+
+
+def test_what_of_the_host_finds_something_in_the_prefix_has_directories_where_it_is_joined() -> (
+    None
+):
+    tbb = replace(package("tbb"), data_files=(DataFile(path="lib/libtbb.so"),))
+    sites = [HostSite(location=SITE, names=(host_name("one", "one"), host_name("two", "two")))]
+    looks = [
+        LooksFor(name="../..", way=Way.RUN_PATH, path=f"{each}/a.so") for each in ("one", "two")
+    ]
+    record = joined_tree(package("one", "one")).record
+    tree = JoinedTree(folder="j", record=record, packages=(), locations=(SITE,), reasons=())
+    made = plan(tbb, joined=[tree], sites=sites, visible={"one", "two"}, host_looks=looks)
+    assert {
+        link.name: link.has_directories for link in made.links if link.name in ("one", "two")
+    } == {
+        "one": True,
+        "two": False,
+    }
+
+
+def test_only_who_finds_what_is_installed_in_the_prefix_needs_another_place_than_the_hosts() -> (
+    None
+):
+    tbb = replace(package("tbb"), data_files=(DataFile(path="lib/libtbb.so"),))
+    mkl = distribution("mkl", data_files=("opt/libmkl.so",))
+    above = [
+        LooksFor(name=name, way=Way.RUN_PATH, path="one/a.so")
+        for name in ("one", "../../../opt", "../..")
+    ]
+    prefix = prefix_of(tbb, inherited=[mkl])
+    assert prefix.installed_for({"one": above, "two": above[:2]}) == {"one": above[2]}
+    assert [prefix.has(each) for each in above] == [False, True, True]
 
 
 @pytest.mark.parametrize(

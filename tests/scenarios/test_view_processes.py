@@ -159,7 +159,7 @@ async def test_libraries_of_the_host_that_are_too_large_to_copy_find_others_and_
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
-@pytest.mark.parametrize("inherited", [(), ("core",), ("core", "calc")])
+@pytest.mark.parametrize("inherited", [(), ("core",), ("calc",), ("core", "calc")])
 async def test_a_library_finds_that_which_another_package_has_in_the_prefix(
     environ: dict[str, str], tmp_path: Path, inherited: tuple[str, ...]
 ) -> None:

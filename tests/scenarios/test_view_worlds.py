@@ -37,6 +37,19 @@ WAYS: Mapping[str, str] = {
     "search path": "os.path.join(__path__[0], os.pardir, {other!r}, 'data.txt')",
     "namespace": "Path(__file__).resolve().parent / '../space' / ({other!r} + '.txt')",
     "its own folder": "os.path.join(here, 'sub', 'deep', 'data.txt')",
+    "glob": "(glob.glob(os.path.join(here, '..', {start!r} + '*', 'data.txt')) or [''])[0]",
+    "glob of a real path": (
+        "next(Path(__file__).resolve().parents[1].glob({start!r} + '*/data.txt'), '')"
+    ),
+    "prefix": "os.path.join(sys.prefix, 'share', {other!r}, 'x.txt')",
+    "data folder": "os.path.join(sysconfig.get_path('data'), 'share', {other!r}, 'x.txt')",
+    "climbs to the prefix": "os.path.join(here, *['..'] * 4, 'share', {other!r}, 'x.txt')",
+    "prefix by text": "Path(__file__).parents[4] / 'share' / {other!r} / 'x.txt'",
+    "prefix of the real path": (
+        "os.path.join(os.path.realpath(here), '../../../../share', {other!r}, 'x.txt')"
+    ),
+    "resolved prefix": "Path(__file__).resolve().parents[4] / 'share' / {other!r} / 'x.txt'",
+    "shared folder": "Path(__file__).resolve().parents[4] / 'share/all' / ({other!r} + '.txt')",
 }
 """How a package looks for a file, of another one or of its own."""
 
@@ -44,7 +57,10 @@ FEATURES = (
     *("namespace", "shared package", "deep package", "old namespace", "same path", "loose data"),
     *("data", "script", "entry point", "code in .pth", "folder in .pth", "top file", "libs"),
 )
-LOOKS = "import os, site\nfrom pathlib import Path\nhere = os.path.dirname(__file__)\n"
+LOOKS = (
+    "import glob, os, site, sys, sysconfig\nfrom pathlib import Path\n"
+    "here = os.path.dirname(__file__)\n"
+)
 FOUND = "found = {way: os.path.isfile(place) for way, place in _places.items()}\n"
 SCRIPT = '#!python\n"""Says."""\nfrom __future__ import annotations\nfrom {0} import main\nmain()\n'
 OLD = (
@@ -58,7 +74,7 @@ def package(name: str, world: World) -> Package:
     """A package of a world with its features; it requires those that it looks for."""
     features, looks = world[name]
     ways = "".join(
-        f"    {way + ' ' + other!r}: {WAYS[way].format(other=other)},\n"
+        f"    {way + ' ' + other!r}: {WAYS[way].format(other=other, start=other[:2])},\n"
         for way, other in sorted(looks.items())
     )
     found = f"{LOOKS}_places = {{\n{ways}}}\n{FOUND}"

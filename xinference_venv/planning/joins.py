@@ -111,11 +111,14 @@ def find_joins(
     sites: Sequence[HostSite],
     visible: Collection[str],
     host_looks: Mapping[str, Sequence[LooksFor]] | None = None,
+    in_prefix: Mapping[str, LooksFor] | None = None,
 ) -> tuple[Join, ...]:
     """The groups that must be joined; `packages` are in the order of the install.
 
-    `host_looks` says what visible distributions of the host look for, by name. What stays a link
-    to its own tree or to the host is in no group.
+    `host_looks` says what visible distributions of the host look for, by name; `in_prefix` has
+    one of these for those that find something of an installed package in the environment's
+    prefix, and have to be there for it. What stays a link to its own tree or to the host is in no
+    group.
     """
     names = _names_of(packages, sites, visible)
     host_looks = {owner: _named(found, names) for owner, found in (host_looks or {}).items()}
@@ -140,6 +143,12 @@ def find_joins(
             for name, provided in names.items():
                 if distribution in provided.owners:
                     groups.unite(name, [*provided.packages, *wanted.packages], None)
+    for distribution, looks in (in_prefix or {}).items():
+        why = f"the host's {distribution} looks for {looks.name} {_WAYS[looks.way]} ({looks.path})"
+        owned = [name for name, each in names.items() if distribution in each.owners]
+        for name in owned:
+            groups.unite(name, names[name].packages, None)
+            groups.unite_names(owned[0], name, why)
     # What of the host is in a joined tree is not where its neighbours on the host are.
     while _follow(groups, names, host_looks):
         pass

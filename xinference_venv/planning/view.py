@@ -14,9 +14,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from fnmatch import fnmatchcase
 
 from xinference_venv._util.records import Record
 from xinference_venv.planning.host import HostDistribution
@@ -198,18 +199,17 @@ def plan_view(
     packages: Sequence[PackageRecord],
     joined: Sequence[JoinedTree],
     host: HostPartition,
-    distributions: Iterable[HostDistribution],
     visible: Collection[str],
     *,
     loose: bool,
-    host_prefix: str,
-    library: str,
+    prefix: Prefix,
+    host_looks: Iterable[LooksFor] = (),
     kind: ViewKind = ViewKind.LINKS,
 ) -> ViewPlan:
     """The plan of a view; `packages` are in the order of the install.
 
-    `distributions` are the host's, `host_prefix` is where the host's programs and data files lie
-    below. `library` is the environment's own ``lib/pythonX.Y``, into which nothing is put.
+    `prefix` has what these and the host's visible distributions put there, `host_looks` is what
+    the latter look for.
     """
     entries = _Entries(joined={folder: tree for tree in joined for folder in tree.packages})
     for record in packages:
@@ -226,13 +226,8 @@ def plan_view(
     if others := [path for path in host.paths if path not in entries.inner_paths]:
         text = "".join(f"{path}\n" for path in others)
         written.append(WrittenFile(name=PATHS_NAME, text=text))
-    prefix = _Prefix(library=library)
-    shown = [each for each in distributions if each.name in visible]
-    for each in shown:
-        prefix.add_host(each, host_prefix)
-    for record in packages:
-        prefix.add_package(record)
-    entries.leave_where_they_look_above(packages, prefix)
+    installed_looks = (looks for record in packages for looks in record.looks_for)
+    entries.leave_where_they_look_above((*installed_looks, *host_looks), prefix)
     members = {folder for tree in joined for folder in tree.packages}
     return ViewPlan(
         links=tuple(entries.links[name] for name in sorted(entries.links)),
@@ -316,17 +311,14 @@ class _Entries:
                 if found is not None:
                     self._taken.add(found)
 
-    def leave_where_they_look_above(
-        self, packages: Iterable[PackageRecord], prefix: _Prefix
-    ) -> None:
+    def leave_where_they_look_above(self, found: Iterable[LooksFor], prefix: Prefix) -> None:
         """Let those entries have directories of which a file finds something in the prefix, as it
-        would from a folder of packages there.
+        would from a folder of packages there. Those of the host are where they were.
         """
-        for record in packages:
-            for looks in record.looks_for:
-                link = self.links.get(looks.path.partition("/")[0])
-                if link is not None and looks.is_above and prefix.has(looks):
-                    self.links[link.name] = replace(link, has_directories=True)
+        for looks in found:
+            link = self.links.get(looks.path.partition("/")[0])
+            if link is not None and link.place is not Place.HOST and prefix.has(looks):
+                self.links[link.name] = replace(link, has_directories=True)
 
     def add_site(
         self, site: HostSite, visible: Collection[str], paths: Collection[str], *, loose: bool
@@ -385,26 +377,63 @@ class _Entries:
         )
 
 
-class _Prefix:
-    """The files of an environment's prefix while they are decided; the later one of a path wins."""
+class Prefix:
+    """The files of an environment's prefix: those of installed packages, in the order of the
+    install, and of the host's visible distributions. The later one of a path wins.
 
-    def __init__(self, *, library: str) -> None:
+    `host_prefix` is where the host's programs and data files lie below. `library` is the
+    environment's own ``lib/pythonX.Y``, into which nothing is put.
+    """
+
+    def __init__(
+        self,
+        packages: Iterable[PackageRecord],
+        distributions: Iterable[HostDistribution],
+        *,
+        host_prefix: str,
+        library: str,
+    ) -> None:
         self.files: dict[str, PrefixFile] = {}
         self.scripts: dict[str, Script] = {}
         self.warnings: list[str] = []
         self._library = library
+        for each in distributions:
+            self._add_host(each, host_prefix)
+        for record in packages:
+            self._add_package(record)
 
     def has(self, looks: LooksFor) -> bool:
         """Whether there is what is looked for above the folder of packages."""
-        place = posixpath.normpath(posixpath.join(self._library, "site-packages", looks.name))
-        if looks.way is Way.RUN_PATH:
-            return any(
-                posixpath.dirname(path) == place and ".so" in posixpath.basename(path)
-                for path in self.files
-            )
-        return any(f"{path}/".startswith(f"{place}/") for path in self.files)
+        return any(True for _ in self._found(looks))
 
-    def add_package(self, record: PackageRecord) -> None:
+    def installed_for(self, host_looks: Mapping[str, Iterable[LooksFor]]) -> dict[str, LooksFor]:
+        """Which of the host's distributions find something here that an installed package has,
+        and by what they look for it first.
+        """
+        found = {
+            name: next((each for each in looks if self._has_installed(each)), None)
+            for name, looks in host_looks.items()
+        }
+        return {name: looks for name, looks in found.items() if looks is not None}
+
+    def _has_installed(self, looks: LooksFor) -> bool:
+        return any(each.place is Place.PACKAGE for each in self._found(looks))
+
+    def _found(self, looks: LooksFor) -> Iterator[PrefixFile]:
+        if not looks.is_above:
+            return
+        place = posixpath.normpath(posixpath.join(self._library, "site-packages", looks.name))
+        for path, file in self.files.items():
+            if looks.way is Way.RUN_PATH:
+                folder, name = posixpath.split(path)
+                is_there = folder == place and ".so" in name
+            else:
+                # It may be a pattern, as one that `glob` gets.
+                is_there = any(fnmatchcase(path, each) for each in (place, f"{place}/*"))
+            if is_there:
+                yield file
+
+    def _add_package(self, record: PackageRecord) -> None:
         """The data files and scripts of an installed package."""
         for each in record.data_files:
             if self._is_allowed(each.path):
@@ -421,7 +450,7 @@ class _Prefix:
         for point in record.entry_points:
             self._put_script(point.name, point.module, point.attribute)
 
-    def add_host(self, each: HostDistribution, prefix: str) -> None:
+    def _add_host(self, each: HostDistribution, prefix: str) -> None:
         """The data files, programs and scripts of a visible distribution of the host."""
         for path in each.data_files:
             if self._is_allowed(path):

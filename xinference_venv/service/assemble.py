@@ -6,6 +6,7 @@ Comes in: a lock, and a folder to stage in. Comes out: the environment, whole an
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.planning.view import (
     JoinedTree,
     Place,
+    Prefix,
     ViewPlan,
     importable_name,
     partition_host,
@@ -233,11 +235,19 @@ class Assembly:
             sites = read_sites(self.host)
         partition = partition_host(sites, self.host.distributions, visible, loose=loose)
         ordered = install_order(packages)
+        prefix = Prefix(
+            ordered,
+            [each for each in self.host.distributions if each.name in visible],
+            host_prefix=prefix_of(self.host.interpreter),
+            library=os.path.dirname(library_of(self.spec.interpreter)),
+        )
         disk, layout = self.store.disk, self.store.layout
         looking = requirers(self.host, visible, lock.installed.keys())
         while True:
-            looks = host_looks(disk, layout, self.host, looking)
-            joins = find_joins(ordered, partition.merged, visible, looks)
+            looks = host_looks(disk, layout, self.host, looking, prefix)
+            joins = find_joins(
+                ordered, partition.merged, visible, looks, prefix.installed_for(looks)
+            )
             # What of the host gets another place by that may look for its neighbours there.
             if looking >= (owners := joined_owners(joins, partition.merged, visible)):
                 break
@@ -247,11 +257,10 @@ class Assembly:
             ordered,
             joined,
             partition,
-            self.host.distributions,
             visible,
             loose=loose,
-            host_prefix=prefix_of(self.host.interpreter),
-            library=os.path.dirname(library_of(self.spec.interpreter)),
+            prefix=prefix,
+            host_looks=itertools.chain.from_iterable(looks.values()),
             kind=self.spec.view,
         )
 

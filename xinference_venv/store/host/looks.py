@@ -6,6 +6,7 @@ that require something of it are looked at, each once as long as it is not insta
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from pathlib import Path
 from xinference_venv._util.records import Record, digest_of
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.planning.host import HostDistribution, HostFacts
-from xinference_venv.planning.package import LooksFor
+from xinference_venv.planning.package import LooksFor, Way
+from xinference_venv.planning.view import Prefix
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.packages.looks_for import looks_for
 from xinference_venv.store.packages.record_file import read_file_list
@@ -37,20 +39,29 @@ def requirers(host: HostFacts, visible: Collection[str], names: Collection[str])
 
 
 def host_looks(
-    disk: Disk, layout: StorePaths, host: HostFacts, wanted: Collection[str]
+    disk: Disk, layout: StorePaths, host: HostFacts, wanted: Collection[str], prefix: Prefix
 ) -> dict[str, tuple[LooksFor, ...]]:
     """What each of the wanted distributions looks for, by its name.
 
-    One that finds something above the folder of packages is left out: it works only where it is.
+    One that finds something above the folder of packages which is not in the environment's
+    `prefix` is left out: it works only where it is.
     """
     found = {}
     for each in host.distributions:
         looks = _looks_of(disk, layout, each) if each.name in wanted else ()
-        if looks and not any(
-            one.is_above and os.path.exists(os.path.join(each.location, one.name)) for one in looks
-        ):
+        if looks and all(prefix.has(one) or not _finds_above(each, one) for one in looks):
             found[each.name] = looks
     return found
+
+
+def _finds_above(each: HostDistribution, looks: LooksFor) -> bool:
+    """Whether what is looked for above the host's folder of packages is there."""
+    if not looks.is_above:
+        return False
+    pattern = os.path.join(glob.escape(each.location), looks.name)
+    if looks.way is Way.RUN_PATH:
+        pattern = os.path.join(pattern, "*.so*")
+    return next(glob.iglob(pattern), None) is not None
 
 
 def _looks_of(disk: Disk, layout: StorePaths, each: HostDistribution) -> tuple[LooksFor, ...]:
