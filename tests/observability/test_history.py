@@ -14,7 +14,13 @@ from xinference_venv.observability.registry import MetricRegistry
 
 
 def measures(
-    address: str = "a:1", *, started: float = 0.0, ready: int = 0, failed: int = 0, free: int = 10
+    address: str = "a:1",
+    *,
+    started: float = 0.0,
+    ready: int = 0,
+    failed: int = 0,
+    free: int = 10,
+    disk: str = "",
 ) -> WorkerMeasures:
     """What a worker measured: so many launches that ended, each one second in resolving."""
     found = MetricRegistry()
@@ -24,7 +30,7 @@ def measures(
         for _ in range(count):
             found.observe(metrics.JOB_SECONDS, outcome, "built", value=2.0)
             found.observe(metrics.PHASE_SECONDS, "resolving", value=1.0)
-    return WorkerMeasures(measures=found.report(), worker_address=address)
+    return WorkerMeasures(measures=found.report(), worker_address=address, disk_id=disk)
 
 
 def test_a_step_has_what_ended_in_it_and_the_bytes_that_are_free_at_its_end() -> None:
@@ -44,6 +50,14 @@ def test_a_step_has_what_ended_in_it_and_the_bytes_that_are_free_at_its_end() ->
     )
     assert (first.workers, first.free_bytes) == (2, 15)
     assert (second.at, second.ended, second.free_bytes) == (1500.0, {"ready": 2}, 17)
+
+
+def test_a_disk_that_several_workers_share_is_free_once() -> None:
+    history = ClusterHistory(began=0.0)
+    workers = [measures("a:1", disk="x"), measures("b:1", disk="x"), measures("c:1", disk="y")]
+    history.measured(workers, at=1000.0)
+    [step] = history.report().steps
+    assert (step.workers, step.free_bytes) == (3, 20)
 
 
 def test_what_was_counted_before_the_supervisor_began_is_not_of_now() -> None:

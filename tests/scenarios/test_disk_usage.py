@@ -20,6 +20,7 @@ from xinference_venv.client import Client
 from xinference_venv.errors import DeadlineExceeded
 from xinference_venv.service import garbage_collector
 from xinference_venv.store.disk_usage import measure
+from xinference_venv.store.host_files import disk_id, folder_id
 from xinference_venv.store.paths import StorePaths
 
 pytestmark = pytest.mark.uv
@@ -74,6 +75,8 @@ async def test_environments_what_they_share_and_the_cache_are_measured(
     assert report["unmanaged"] == {"count": 0, "size_bytes": 0}
     assert report["relayed_bytes"] == SIZE
     assert 0 < report["free_bytes"] <= report["total_bytes"]
+    assert report["disk_id"] == disk_id(layout.root.parent)
+    assert report["store_id"] == folder_id(layout.root)
     assert files_of(layout.root) == before
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -236,11 +237,28 @@ def test_two_environments_are_compared(page: Browser, running: Cluster) -> None:
     page.wait(lambda: ["wick", "1.0", "1.0", "the same"] in page.rows())
 
 
+def _bytes(page: Browser, css: str) -> dict[str, float]:
+    """What the picture of a disk shows, by its parts' names."""
+    label = page.one(f"{css} svg").get_attribute("aria-label") or ""
+    units = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+    parts = re.findall(r"([^:,]+(?:, linked to uv's cache)?) ([\d.]+) (\w+)", label)
+    return {name.strip(): float(number) * units[unit] for name, number, unit in parts}
+
+
 def test_the_disks_are_measured_and_drawn(page: Browser, running: Cluster) -> None:
     page.open("disk")
     page.wait(lambda: len(page.all(".cards .card")) == 2)
     # All of them together come first.
     assert page.all(".card")[0].accessible_name == "All workers"
+    # They are on one machine: its disk and uv's cache are there once.
+    page.shows("2 workers · 1 disk ·", ".card")
+    reports = running.ask.get("/v1/disk").json()["list"]
+    cached = {each["uv_cache"]["path"]: each["uv_cache"]["size_bytes"] for each in reports}
+    assert len(cached) == 1
+    in_all = _bytes(page, ".card")
+    assert sum(in_all.values()) == pytest.approx(reports[0]["total_bytes"], rel=0.01)
+    linked = in_all["Environments, linked to uv's cache"] + in_all["The rest of uv's cache"]
+    assert linked == pytest.approx(sum(cached.values()), rel=0.05)
     picture = page.one(".cards .card svg").get_attribute("aria-label")
     assert picture is not None
     assert picture.startswith(f"Disk of {running.workers[0].address}: Environments alone")

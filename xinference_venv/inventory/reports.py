@@ -276,7 +276,12 @@ class CollectionReport(Record, name="collection report"):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiskUsage(Record, name="disk usage"):
-    """What a worker's disk holds; `relayed_bytes` are wheels that were fetched for others."""
+    """What a worker's disk holds; `relayed_bytes` are wheels that were fetched for others.
+
+    Workers with one `disk_id` are on one file system: what is free there is free for all of them
+    once. Those with one `store_id` share a home, and have the same environments. An earlier
+    release has neither.
+    """
 
     environments: tuple[EnvUsage, ...]
     unmanaged: Unmanaged
@@ -286,3 +291,5 @@ class DiskUsage(Record, name="disk usage"):
     total_bytes: int
     worker_address: str
     relayed_bytes: int = 0
+    disk_id: str = ""
+    store_id: str = ""

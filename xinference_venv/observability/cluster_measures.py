@@ -11,10 +11,11 @@ from xinference_venv.observability.registry import MeasuresReport
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerMeasures(Record, name="measures of a worker"):
-    """What a worker measured, and its address."""
+    """What a worker measured, and its address; `disk_id` as `DiskUsage` has it."""
 
     measures: MeasuresReport = field(metadata=inline())
     worker_address: str
+    disk_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

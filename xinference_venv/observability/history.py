@@ -26,7 +26,8 @@ STEPS_KEPT = 288
 class HistoryStep(Record, name="step of a history"):
     """What happened from `at` on, in seconds since the epoch, until the next step.
 
-    `workers` are those that answered last in it; `free_bytes` of their disks were free then.
+    `workers` are those that answered last in it; `free_bytes` of their disks were free
+    then, of a disk that several share once.
     `ended` counts the launches that ended in it by how (``ready``, ``failed``, ``cancelled``),
     `phase_seconds` is how long these were in each phase, together.
     """
@@ -51,6 +52,7 @@ class _Counted:
     """What a worker has counted since it was started."""
 
     started: float
+    disk: str
     free_bytes: int
     ended: Mapping[str, int]
     phase_seconds: Mapping[str, float]
@@ -75,6 +77,7 @@ class _Counted:
                 free = int(value)
         return cls(
             started=started,
+            disk=measures.disk_id or measures.worker_address,
             free_bytes=free,
             ended=ended,
             phase_seconds=seconds,
@@ -106,7 +109,7 @@ class ClusterHistory:
         step = HistoryStep(
             at=begins,
             workers=len(now),
-            free_bytes=sum(each.free_bytes for each in now.values()),
+            free_bytes=sum({each.disk: each.free_bytes for each in now.values()}.values()),
             ended=+ended,
             phase_seconds={phase: spent for phase, spent in seconds.items() if spent > 0.0},
         )
@@ -135,4 +138,4 @@ class ClusterHistory:
         return History(step_seconds=STEP_SECONDS, steps=tuple(self._steps))
 
 
-_NOTHING = _Counted(started=0.0, free_bytes=0, ended={}, phase_seconds={})
+_NOTHING = _Counted(started=0.0, disk="", free_bytes=0, ended={}, phase_seconds={})

@@ -57,7 +57,7 @@ from xinference_venv.store.gc import (
     move_to_trash,
     record_use,
 )
-from xinference_venv.store.host_files import free_bytes, total_bytes
+from xinference_venv.store.host_files import disk_id, folder_id, free_bytes, total_bytes
 from xinference_venv.store.keys import key_places
 from xinference_venv.store.legacy.layouts import is_in_place, old_directories
 from xinference_venv.store.packages.retention import (
@@ -199,6 +199,8 @@ class GarbageCollector:
             free_bytes=await asyncio.to_thread(free_bytes, self._store.layout.root),
             total_bytes=await asyncio.to_thread(total_bytes, self._store.layout.root),
             worker_address=self.launches.address,
+            disk_id=await asyncio.to_thread(disk_id, self._store.layout.root),
+            store_id=await asyncio.to_thread(folder_id, self._store.layout.root),
         )
 
     async def _keep_to_policy(self) -> None:

@@ -66,7 +66,7 @@ from xinference_venv.service.remover import Remover
 from xinference_venv.service.wheel_fetcher import Relays, WheelFetcher
 from xinference_venv.service.wheel_relay import Reachable, WheelRelay
 from xinference_venv.settings import RelayMode, Settings
-from xinference_venv.store.host_files import free_bytes
+from xinference_venv.store.host_files import disk_id, free_bytes
 from xinference_venv.store.lease_admin import bind_lease, lease_entries, release_leases
 from xinference_venv.store.listing import entries_of, models_of
 from xinference_venv.store.logs import logs_of, read_on, text_of
@@ -478,7 +478,11 @@ class WorkerService:
     async def measure(self) -> WorkerMeasures:
         """What this worker counted since its start, and what there is now."""
         measures = await measures_of_worker(self._launches, self.started)
-        return WorkerMeasures(measures=measures.report(), worker_address=self.address)
+        return WorkerMeasures(
+            measures=measures.report(),
+            worker_address=self.address,
+            disk_id=await asyncio.to_thread(disk_id, self._store.layout.root),
+        )
 
     async def list_models(self) -> tuple[ListedModel, ...]:
         """The models of this host's catalogue."""

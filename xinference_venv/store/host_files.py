@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from xinference_venv._util.records import digest_of
 from xinference_venv.sentences import sentence
+from xinference_venv.store.process_identity import boot
 from xinference_venv.store.visit import read_regular
 
 # How a blank and its like are written in /proc/self/mountinfo.
@@ -42,6 +44,17 @@ def real_directory(path: str) -> str | None:
 def same_file_system(one: Path, other: Path) -> bool:
     """Whether two places are on one file system; of what is not there, its nearest parent is."""
     return nearest_existing(one).stat().st_dev == nearest_existing(other).stat().st_dev
+
+
+def disk_id(place: Path) -> str:
+    """The same text for all places on one file system of this machine, in containers too."""
+    return digest_of([boot(), os.stat(place).st_dev])[:16]
+
+
+def folder_id(place: Path) -> str:
+    """The same text for one folder of this machine, wherever containers have it."""
+    found = os.stat(place)
+    return digest_of([boot(), found.st_dev, found.st_ino])[:16]
 
 
 def nearest_existing(path: Path) -> Path:

@@ -22,7 +22,7 @@ _MACHINE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
 
 
 @cache
-def _boot() -> str:
+def boot() -> str:
     """A name for this boot of the system, so that pids of earlier ones differ."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
@@ -45,7 +45,7 @@ def _namespace() -> str | None:
     # A container has its machine-id, if any, from an image that many may be made of; so has one
     # that sees the pids of its machine (hostPID of Kubernetes). Only the boot tells such ones of
     # one host name apart.
-    return f"{_boot()}:{inode}"
+    return f"{boot()}:{inode}"
 
 
 def _has_name_of_machine() -> bool:
@@ -63,7 +63,7 @@ def _clock() -> str:
         inode = os.stat("/proc/self/ns/time").st_ino
     except OSError:
         return ""
-    return "" if inode == _TIME_OF_THE_MACHINE else f"@{_boot()}:{inode}"
+    return "" if inode == _TIME_OF_THE_MACHINE else f"@{boot()}:{inode}"
 
 
 def _machine_id() -> str:
@@ -143,7 +143,7 @@ def identify(pid: int) -> ProcessIdentity | None:
         return None
     return ProcessIdentity(
         host=platform.node(),
-        boot=_boot(),
+        boot=boot(),
         pid=pid,
         start=start,
         namespace=_namespace(),

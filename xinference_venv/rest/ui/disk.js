@@ -51,26 +51,32 @@ export function showDisk(place, values, signal) {
   look();
 }
 
-// The parts of a worker's disk, which add up to all of it. Files of uv's cache that environments
-// are linked to are on the disk once: they count as the environments'.
-function partsOf(report) {
-  const { environments, unmanaged, in_place: inPlace, uv_cache: cache } = report;
-  const all = sum(environments, (each) => each.size_bytes - each.shared_bytes);
-  // Environments of other homes may be linked to the cache as well.
-  const shared = Math.min(cache.shared_bytes, all);
+// The parts of a disk, which add up to all of it: what the workers on it have. Files of uv's cache
+// that environments are linked to are on the disk once: they count as the environments'.
+function partsOf(reports) {
+  const all = sum(
+    reports.flatMap((each) => each.environments),
+    (each) => each.size_bytes - each.shared_bytes,
+  );
+  // Workers of one machine may have one cache, and environments of other homes be linked to it.
+  const caches = new Map(reports.map((each) => [each.uv_cache.path, each.uv_cache]));
+  const cached = sum([...caches.values()], (each) => each.size_bytes);
+  const linked = sum(reports, (each) => each.uv_cache.shared_bytes);
+  const shared = Math.min(linked, cached, all);
   const parts = [
     { kind: "own", bytes: all - shared, label: t("disk.own") },
     { kind: "linked", bytes: shared, label: t("disk.linked") },
-    { kind: "cache", bytes: cache.size_bytes - shared, label: t("disk.cache") },
-    { kind: "in-place", bytes: inPlace.size_bytes, label: t("disk.in_place") },
-    { kind: "old", bytes: unmanaged.size_bytes, label: t("disk.unmanaged") },
+    { kind: "cache", bytes: cached - shared, label: t("disk.cache") },
+    { kind: "in-place", bytes: sum(reports, (each) => each.in_place.size_bytes), label: t("disk.in_place") },
+    { kind: "old", bytes: sum(reports, (each) => each.unmanaged.size_bytes), label: t("disk.unmanaged") },
   ];
   const ours = sum(parts, (each) => each.bytes);
-  const other = Math.max(0, report.total_bytes - report.free_bytes - ours);
+  const [{ total_bytes: whole, free_bytes: free }] = reports;
+  const other = Math.max(0, whole - free - ours);
   return [
     ...parts,
     { kind: "other", bytes: other, label: t("disk.other") },
-    { kind: "free", bytes: report.free_bytes, label: t("disk.free") },
+    { kind: "free", bytes: free, label: t("disk.free") },
   ];
 }
 
@@ -92,12 +98,17 @@ function modelsOf(environments) {
 // What all of them hold together, before each by itself.
 function inAll(reports) {
   if (reports.length < 2) return [];
-  const all = reports.map(partsOf);
+  // Workers may share a home, and homes a disk: each counts once.
+  const homes = new Map(reports.map((each) => [each.store_id || each.worker_address, each]));
+  const disks = [
+    ...Map.groupBy(homes.values(), (each) => each.disk_id || each.worker_address).values(),
+  ];
+  const all = disks.map(partsOf);
   const parts = all[0].map((part, place) => ({
     ...part,
     bytes: sum(all, (each) => each[place].bytes),
   }));
-  const whole = sum(reports, (each) => each.total_bytes);
+  const whole = sum(disks, ([each]) => each.total_bytes);
   const words = parts.map((each) => `${each.label} ${size(each.bytes)}`).join(", ");
   return [
     h(
@@ -110,7 +121,7 @@ function inAll(reports) {
         h(
           "span",
           { class: "faint" },
-          `${count("workers", reports.length)} · ${t("disk.total", { size: size(whole) })}`,
+          `${count("workers", reports.length)} · ${count("disks", disks.length)} · ${t("disk.total", { size: size(whole) })}`,
         ),
       ),
       bar(parts, whole, { label: t("disk.picture", { worker: t("disk.all"), parts: words }) }),
@@ -126,7 +137,7 @@ function disks(reports) {
   return [...reports]
     .sort((one, other) => used(other) / other.total_bytes - used(one) / one.total_bytes)
     .map((report) => {
-      const parts = partsOf(report);
+      const parts = partsOf([report]);
       const label = `${report.worker_address} ${size(report.free_bytes)} ${t("disk.free")}`;
       const line = h(
         "details",
@@ -147,7 +158,7 @@ function disks(reports) {
 }
 
 function disk(report) {
-  const parts = partsOf(report);
+  const parts = partsOf([report]);
   const saved = sum(report.environments, (each) => each.shared_bytes);
   const all = sum(parts.filter(isOurs), (each) => each.bytes);
   const models = modelsOf(report.environments);
