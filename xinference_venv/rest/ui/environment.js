@@ -11,7 +11,7 @@ import { errorNotice, errorText, noticeBoard, partialNotice } from "./notices.js
 import { prefetchEnvironments } from "./prefetch.js";
 import { removal } from "./removal.js";
 import { table } from "./table.js";
-import { explanation } from "./tree.js";
+import { ROLES, explanation } from "./tree.js";
 import { verification } from "./verify.js";
 
 const PARTS = { packages: showPackages, tree: showTree, logs: showLogs };
@@ -186,9 +186,6 @@ function places(each) {
   const paths = new Set(each.places.map((place) => place.path));
   return [...paths].join("; ") || t("environment.in_itself");
 }
-
-// What the environment has itself comes first, what else of the host is shown last.
-const ROLES = ["by_hand", "installed", "inherited", "shadowed", "hidden", "visible"];
 
 function packageTable() {
   return table({

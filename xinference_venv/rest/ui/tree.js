@@ -5,7 +5,10 @@ import { h } from "./dom.js";
 import { size } from "./format.js";
 import { count, t, wording } from "./i18n.js";
 
-const ROLES = ["installed", "inherited", "shadowed", "hidden"];
+// What the environment has itself comes first, what else of the host is shown last.
+export const ROLES = ["by_hand", "installed", "inherited", "shadowed", "hidden", "visible"];
+// Those of a lock: a tree has no others.
+const LOCKED = ROLES.slice(1, -1);
 
 // Comes in: `tree` (each branch with the position of its `parent`) and `not_shown`.
 export function explanation({ tree, not_shown: notShown }) {
@@ -14,7 +17,7 @@ export function explanation({ tree, not_shown: notShown }) {
   return h(
     "div",
     { class: "explanation" },
-    h("dl", { class: "totals" }, ...ROLES.map((role) => total(role, by(role)))),
+    h("dl", { class: "totals" }, ...LOCKED.map((role) => total(role, by(role)))),
     tree.length > 0 &&
       h(
         "section",

@@ -12,6 +12,7 @@ import { noMatch, table } from "./table.js";
 import { lookAtWorkers, onWorkers, thereIsNone } from "./workers.js";
 
 const STATES = ["alive", "suspect", "gone"];
+const isKnown = (each) => each.state !== "unknown";
 const stateOf = (each) => (each.draining && each.state === "alive" ? "draining" : each.state);
 
 export function showWorkers(place, values, signal) {
@@ -101,13 +102,15 @@ export function showWorkers(place, values, signal) {
     const sum = (value) => all.reduce((so_far, each) => so_far + (value(each) ?? 0), 0);
     const free = all.map((each) => each.snapshot?.free_bytes).filter((each) => each !== undefined);
     const least = free.length ? Math.min(...free) : null;
+    const known = all.every(isKnown);
+    const shown = (number) => (known ? number.toLocaleString() : "–");
     const parts = [
       ...STATES.map((state) => [
         t(`state.${state}`),
-        all.filter((each) => each.state === state).length.toLocaleString(),
+        shown(all.filter((each) => each.state === state).length),
       ]),
-      [t("state.draining"), all.filter((each) => each.draining).length.toLocaleString()],
-      [t("workers.running"), sum((each) => each.snapshot?.jobs).toLocaleString()],
+      [t("state.draining"), shown(all.filter((each) => each.draining).length)],
+      [t("workers.running"), shown(sum((each) => each.snapshot?.jobs))],
       [t("workers.least"), size(least)],
     ];
     totals.replaceChildren(
@@ -124,11 +127,14 @@ export function showWorkers(place, values, signal) {
   );
   onWorkers((workers, error) => {
     board.show(error && error.code !== "offline" && errorNotice(error));
-    if (error) return;
-    all = workers;
+    if (error && !workers.length) return shown.fail();
+    all = error ? workers.map(unknownNow) : workers;
     draw();
   }, signal);
 }
+
+// A worker while the supervisor does not answer: nobody knows how it fares.
+const unknownNow = (each) => ({ ...each, state: "unknown", snapshot: null, snapshot_age: null });
 
 function heard(worker) {
   return worker.snapshot_age === null ? "–" : h("span", { class: "age" }, age(worker.snapshot_age));
@@ -164,7 +170,7 @@ function drainOf(worker) {
 }
 
 function forgetOf(worker) {
-  if (worker.state === "alive") return null;
+  if (worker.state === "alive" || !isKnown(worker)) return null;
   return gated(
     button({
       label: t("forget.label", { name: worker.worker_address }),

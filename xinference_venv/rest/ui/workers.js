@@ -7,6 +7,8 @@ const EVERY_SECONDS = 3;
 
 let workers = [];
 let isKnown = false;
+// Why they are not known now: what was last known may be old.
+let failure = null;
 let look = () => {};
 const listeners = new Set();
 
@@ -14,17 +16,19 @@ export const knownWorkers = () => workers;
 export const thereIsNone = () => isKnown && workers.length === 0;
 export const lookAtWorkers = () => look();
 
-// Look at the workers for as long as the page is open; `listener` hears of each answer.
+// Look at the workers for as long as the page is open; `listener` hears of each answer, and of an
+// error with the workers that were last known.
 export function watchWorkers(listener) {
   listeners.add(listener);
   look = repeat(EVERY_SECONDS, new AbortController().signal, async () => {
     try {
       workers = (await get("workers")).list;
       isKnown = true;
-      for (const each of listeners) each(workers, null);
+      failure = null;
     } catch (error) {
-      for (const each of listeners) each([], error);
+      failure = error;
     }
+    for (const each of listeners) each(workers, failure);
   });
 }
 
@@ -32,5 +36,5 @@ export function watchWorkers(listener) {
 export function onWorkers(listener, signal) {
   listeners.add(listener);
   signal.addEventListener("abort", () => listeners.delete(listener));
-  if (workers.length) listener(workers, null);
+  if (workers.length || failure) listener(workers, failure);
 }
