@@ -46,6 +46,7 @@ def plan(
     host: Mapping[str, str] = HOST,
     engines: Mapping[str, EngineEntry] = ENGINES,
     public_pins: bool = False,
+    folders: bool = False,
 ) -> Requirements:
     return plan_requirements(
         engine=engine,
@@ -56,6 +57,7 @@ def plan(
         facts=MarkerFacts(environment={"sys_platform": "linux", "python_version": "3.11"}),
         host_versions=host,
         public_pins=public_pins,
+        folders=folders,
     )
 
 
@@ -468,6 +470,19 @@ def test_replacing_ignores_spelling(name: str, data: st.DataObject) -> None:
     )
     planned = plan(f"{name}==1", launch=[f"{other}==2"])
     assert texts(planned) == [f"{other}==2"]
+
+
+def test_a_folder_of_sources_may_be_named_where_that_is_allowed() -> None:
+    lines = [
+        *("numpy[x] @ file:///srv/a%20folder ; sys_platform == 'linux'", "file:///srv/other"),
+        *("lamp @ file:///srv/lamp-1.0.tar.gz", "https://h/lamp", "torch"),
+        "oil @ git+file:///srv/oil",
+    ]
+    planned = plan(*lines, folders=True).lines
+    assert [each.folder for each in planned] == ["/srv/a folder", "/srv/other", *[None] * 4]
+    assert [each.text for each in planned][:2] == ["numpy[x] @ file:///srv/a%20folder", lines[1]]
+    with pytest.raises(InvalidRequirement, match="not absolute"):
+        plan("numpy @ file://srv/numpy", folders=True)
 
 
 @pytest.mark.parametrize("origin", Origin)

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from packaging import requirements as pep508
 from packaging.utils import (
@@ -126,6 +126,12 @@ class RequirementLine(Record, name="requirement line"):
         return ":" in self.text
 
     @property
+    def folder(self) -> str | None:
+        """The folder of sources that it names, if it does."""
+        parts = urlsplit(self.text.rpartition(" @ ")[2])
+        return unquote(parts.path) if self.is_direct and _is_of_folder(parts) else None
+
+    @property
     def is_system_pin(self) -> bool:
         """Whether it was written as ``#system_NAME#``."""
         return _SYSTEM.match(self.written.strip()) is not None
@@ -149,6 +155,7 @@ def plan_requirements(
     facts: MarkerFacts,
     host_versions: Mapping[str, str],
     public_pins: bool,
+    folders: bool = False,
 ) -> Requirements:
     """Expand, decide and merge all lines of a launch.
 
@@ -156,8 +163,9 @@ def plan_requirements(
     applies to it, or when the engine always needs it; what it needs for the model's format counts
     always. An engine that the catalogue doesn't know has no set. ``host_versions`` is by normalized
     name; the engine that markers see is ``engine``. With ``public_pins`` a pin to the host's
-    version leaves its local part out, as in ``1.0+cpu``: an index rarely has that build. Raises
-    `InvalidRequirement`, which names the line and its place.
+    version leaves its local part out, as in ``1.0+cpu``: an index rarely has that build. With
+    `folders` a file URL may name a folder of sources. Raises `InvalidRequirement`, which names the
+    line and its place.
     """
     launched = find_engine(catalog_engines, engine)
     reader = _Reader(
@@ -166,6 +174,7 @@ def plan_requirements(
         facts=replace(facts, engine=engine),
         host_versions=host_versions,
         public_pins=public_pins,
+        folders=folders,
     )
     of_model = [*reader.lines(model_packages, Origin.MODEL)]
     needs: tuple[str, ...] = ()
@@ -257,6 +266,7 @@ class _Reader:
     facts: MarkerFacts
     host_versions: Mapping[str, str]
     public_pins: bool
+    folders: bool
 
     def lines(
         self, written: Sequence[str], origin: Origin
@@ -294,7 +304,7 @@ class _Reader:
             if holds:
                 yield from self._engine_lines(match[2], origin)
         else:
-            line = _plain_line(requirement, origin, written)
+            line = _plain_line(requirement, origin, written, folders=self.folders)
             if holds:
                 yield line, None
 
@@ -357,7 +367,9 @@ def _split(written: str) -> tuple[str, str | None]:
     return requirement, marker[0].strip() if marker else None
 
 
-def _plain_line(requirement: str, origin: Origin, written: str) -> RequirementLine:
+def _plain_line(
+    requirement: str, origin: Origin, written: str, *, folders: bool = False
+) -> RequirementLine:
     if requirement.startswith("#"):
         raise InvalidRequirement(
             sentence("unknown placeholder"),
@@ -373,7 +385,7 @@ def _plain_line(requirement: str, origin: Origin, written: str) -> RequirementLi
             },
         )
     if _BARE_URL.match(requirement):
-        _check_url(requirement)
+        _check_url(requirement, folders=folders)
         name = _name_in_url(requirement)
         return RequirementLine(text=requirement, name=name, origin=origin, written=written)
     if not _NAMED_URL.match(requirement) and _PATH.search(requirement):
@@ -385,10 +397,12 @@ def _plain_line(requirement: str, origin: Origin, written: str) -> RequirementLi
                 )
             },
         )
-    return _named_line(requirement, origin, written)
+    return _named_line(requirement, origin, written, folders=folders)
 
 
-def _named_line(requirement: str, origin: Origin, written: str) -> RequirementLine:
+def _named_line(
+    requirement: str, origin: Origin, written: str, *, folders: bool = False
+) -> RequirementLine:
     try:
         parsed = pep508.Requirement(requirement)
     except pep508.InvalidRequirement as error:
@@ -398,12 +412,12 @@ def _named_line(requirement: str, origin: Origin, written: str) -> RequirementLi
             sentence("it is not PEP 508: {reason}", reason=_redacted(reason)), {"hint": _FORMS}
         ) from None
     if parsed.url is not None:
-        _check_url(parsed.url)
+        _check_url(parsed.url, folders=folders)
     name = canonicalize_name(parsed.name)
     return RequirementLine(text=str(parsed), name=name, origin=origin, written=written)
 
 
-def _check_url(url: str) -> None:
+def _check_url(url: str, *, folders: bool) -> None:
     if wrong := _NOT_IN_URLS.search(url):
         raise InvalidRequirement(
             sentence("its URL contains {wrong}", wrong=ascii(wrong[0])),
@@ -430,7 +444,7 @@ def _check_url(url: str) -> None:
             sentence("its file URL is not absolute"),
             {"hint": sentence("Write file:///absolute/path.")},
         )
-    elif parts.scheme == "file" and not parts.path.lower().endswith(_ARCHIVES):
+    elif not folders and _is_of_folder(parts):
         raise InvalidRequirement(
             sentence("its file URL names no archive; a folder has neither a version nor a hash"),
             {
@@ -439,6 +453,10 @@ def _check_url(url: str) -> None:
                 )
             },
         )
+
+
+def _is_of_folder(parts: SplitResult) -> bool:
+    return parts.scheme == "file" and not parts.path.lower().endswith(_ARCHIVES)
 
 
 def _name_in_url(url: str) -> str | None:

@@ -162,6 +162,8 @@ class PlanningFacts:
     settings: Settings
     public_pins: bool = False
     """Whether pins to the host's versions leave their local parts out."""
+    folders: bool = False
+    """Whether a requirement may name a folder of sources."""
 
 
 def wants_environment(request: LaunchRequest, settings: Settings) -> bool:
@@ -192,6 +194,7 @@ def plan_spec(
         host_versions=around.host.versions,
         # Where nothing of the host serves, its own builds are of no use.
         public_pins=around.public_pins or not around.settings.skip_installed,
+        folders=around.folders,
     )
     if not planned.lines:
         return None

@@ -219,12 +219,9 @@ def install(
     arguments = [
         *("pip", "install", "--requirements", lock, "--python", python, "--no-config"),
         *("--preview-features", "pylock", "--no-python-downloads"),
+        *_find_links_arguments(sources),
+        *_source_arguments(sources),
     ]
-    for place in sources.find_links:
-        # One with credentials would be shown to everybody on the host; its wheels are locked.
-        if strip_credentials(place) == place:
-            arguments += ["--find-links", find_links_url(place)]
-    arguments += _source_arguments(sources)
     if not allow_source_builds:
         arguments += ["--only-binary", ":all:"]
     if sources.no_build_isolation:
@@ -262,6 +259,31 @@ def build(
     return replace(made, arguments=(*made.arguments, "--link-mode", "symlink"))
 
 
+def build_folder(
+    *,
+    folder: str,
+    output: str,
+    python: str,
+    sources: PackageSources,
+    build_constraints: str | None = None,
+    secrets: frozenset[str] = frozenset(),
+) -> UvCommand:
+    """Build the wheel of a folder of sources into the folder `output`."""
+    arguments = [
+        *("build", folder, "--wheel", "--out-dir", output, "--python", python),
+        *("--no-config", "--no-python-downloads", "--no-create-gitignore"),
+        *_find_links_arguments(sources),
+        *_source_arguments(sources),
+    ]
+    if sources.no_build_isolation:
+        arguments += ["--no-build-isolation"]
+    if build_constraints is not None:
+        arguments += ["--build-constraints", build_constraints]
+    return UvCommand(
+        arguments=tuple(arguments), configuration=_index_configuration(sources), secrets=secrets
+    )
+
+
 def look_up(made: UvCommand) -> UvCommand:
     """Say instead of an install what of it is not in uv's cache; no request leaves the machine."""
     return replace(made, arguments=(*made.arguments, "--dry-run", "--offline", "--verbose"))
@@ -287,6 +309,12 @@ def _index_configuration(sources: PackageSources) -> str:
     if sources.index_url is not None:
         indexes.append({"url": sources.index_url, "default": True})
     return tomli_w.dumps({"index": indexes}) if indexes else ""
+
+
+def _find_links_arguments(sources: PackageSources) -> list[str]:
+    # One with credentials would be shown to everybody on the host; its wheels are locked.
+    shown = (place for place in sources.find_links if strip_credentials(place) == place)
+    return [word for place in shown for word in ("--find-links", find_links_url(place))]
 
 
 def _source_arguments(sources: PackageSources) -> list[str]:

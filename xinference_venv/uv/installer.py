@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import uuid
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -28,6 +30,7 @@ from xinference_venv.uv.messages import uncached_name
 from xinference_venv.uv.subprocess import Uv
 
 _STRETCHES = 4
+_LINES_OF_BUILD = 40
 # Where uv's cache has the source of what it built, which may contain wheels of its own.
 _UNPACKED_SOURCE = "src"
 
@@ -164,6 +167,37 @@ class Builder:
                 },
             ) from error
         return {name: await BUILDING.run(built_wheel, self.env, name) for name in names}
+
+    async def build_folder(self, folder: str) -> Path:
+        """Build the wheel of a folder of sources; raises `BuildFailed` with the build's own words.
+
+        What is built without isolation sees the packages of this environment.
+        """
+        output = self.scratch / "built-folders" / uuid.uuid4().hex
+        isolated = not self.spec.sources.no_build_isolation
+        python = self.spec.interpreter.base_executable
+        urls = self._urls_with_credentials()
+        lines: deque[str] = deque(maxlen=_LINES_OF_BUILD)
+        try:
+            await self._run(
+                argv.build_folder(
+                    folder=folder,
+                    output=str(output),
+                    python=python if isolated else str(self.env / "bin" / "python"),
+                    sources=self.spec.sources_without_backend(),
+                    build_constraints=self._build_constraints(),
+                    secrets=secrets_of(urls),
+                ),
+                lines.append,
+            )
+        except UvFailed as error:
+            # Here uv's error does not repeat the output of the build.
+            output_tail = "\n".join(takewhile(lambda line: not line.startswith("error:"), lines))
+            raise BuildFailed(
+                f"could not build {folder}: {error}\n{output_tail}", error.details
+            ) from error
+        [wheel] = await BUILDING.run(lambda: list(output.glob("*.whl")))
+        return wheel
 
     def _build_constraints(self) -> str | None:
         """The file that bounds what builds use, if anything does."""

@@ -189,6 +189,7 @@ class Planner:
             ),
             # As Xinference has it; what of the host serves is of the host's own build all the same.
             public_pins=True,
+            folders=True,
         )
         spec = plan_spec(request, around, find_links=())
         if spec is not None and any(line.is_direct for line in spec.requirements):

@@ -12,6 +12,7 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from xinference_venv._util.humanize import counted
 from xinference_venv._util.tasks import finish_in_thread
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.lock import EnvLock, Role
@@ -45,7 +46,7 @@ class Installation:
         alone = replace(
             lock, inherit=InheritMode.NONE, distributions=tuple(lock.with_role(Role.INSTALLED))
         )
-        _log.info("installing %d packages", len(lock.packages))
+        _log.info("installing %s", counted(len(lock.packages), "package"))
         contents = await self._gather(composing, alone, builder.scratch)
         composed = builder.env.with_name(f"{builder.env.name}-composed")
         await composing.compose(contents, composed)

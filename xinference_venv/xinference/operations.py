@@ -24,7 +24,6 @@ from xinference_venv.inventory.inventory import users_error
 from xinference_venv.planning.host import HostFacts, Interpreter
 from xinference_venv.planning.overlay import differing_names, hidden_names
 from xinference_venv.planning.requirements import Origin
-from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.settings import InheritMode
 from xinference_venv.store.in_place import read_in_place
 from xinference_venv.store.locks import hold_lock
@@ -41,6 +40,7 @@ from xinference_venv.xinference.engine import (
 )
 from xinference_venv.xinference.rebuild import Change, CurrentEnvironment
 from xinference_venv.xinference.record import Call, still_asked, unmet
+from xinference_venv.xinference.source_folders import digest_with_folders
 
 _log = logging.getLogger(__name__)
 
@@ -151,9 +151,10 @@ async def _change(
     interpreter = await _own_interpreter(engine, path, host, record)
     planner = Planner(engine=engine, options=options, host=host, interpreter=interpreter)
     spec = planner.spec(packages)
-    if spec is None or (
-        record is not None and await asyncio.to_thread(_is_done, engine, path, record, spec, host)
-    ):
+    if spec is None:
+        return None
+    digest = await digest_with_folders(spec)
+    if record is not None and await asyncio.to_thread(_is_done, engine, path, record, digest, host):
         return None
     own = await asyncio.to_thread(own_distributions, path, interpreter)
     current = CurrentEnvironment(path=path, record=record, own=own)
@@ -165,15 +166,15 @@ async def _change(
     )
     assert together is not None
     change = Change(engine=engine, spec=together, host=host, current=current)
-    return change, Call(digest=spec.digest, lines=spec.requirements, held=held)
+    return change, Call(digest=digest, lines=spec.requirements, held=held)
 
 
 def _is_done(
-    engine: Engine, path: Path, record: InPlaceRecord, spec: EnvSpec, host: HostFacts
+    engine: Engine, path: Path, record: InPlaceRecord, digest: str, host: HostFacts
 ) -> bool:
     """Whether a call was fulfilled, and nothing has changed since: neither environment nor host."""
     return (
-        spec.digest in record.calls
+        digest in record.calls
         and contents_of(path) == record.contents
         and _is_sound(engine, record, host)
     )

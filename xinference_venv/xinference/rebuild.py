@@ -63,6 +63,7 @@ from xinference_venv.xinference.engine import Engine
 from xinference_venv.xinference.installation import Installation
 from xinference_venv.xinference.path_guard import link_replaced, write_guard
 from xinference_venv.xinference.record import Call, with_call, without_missing
+from xinference_venv.xinference.source_folders import with_folders_built
 from xinference_venv.xinference.swap import put_in_place
 
 _log = logging.getLogger(__name__)
@@ -149,10 +150,16 @@ class Change:
         trashed: list[Path] = []
         try:
             async with staging_folder(store, self.spec.interpreter, trashed) as folder:
-                await self._make(folder, call)
+                change = await self._with_folders_built(folder)
+                await change._make(folder, call)
         finally:
             # A launch does not wait until what it has replaced is deleted.
             UPKEEP.leave(store.delete_trashed, *trashed)
+
+    async def _with_folders_built(self, folder: Path) -> Change:
+        """The same change, with wheels in `folder` for the folders of sources that it asks for."""
+        builder = self.assembly.builder(folder, self.path)
+        return replace(self, spec=await with_folders_built(builder))
 
     async def _make(self, folder: Path, call: Call | None) -> None:
         """The same in a private folder."""
@@ -176,7 +183,8 @@ class Change:
         trashed: list[Path] = []
         try:
             async with staging_folder(self.engine.store, self.spec.interpreter, trashed) as folder:
-                return (await self._find_plan(folder, call)).lock
+                change = await self._with_folders_built(folder)
+                return (await change._find_plan(folder, call)).lock
         finally:
             UPKEEP.leave(self.engine.store.delete_trashed, *trashed)
 
