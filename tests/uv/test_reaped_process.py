@@ -236,3 +236,22 @@ async def test_what_can_not_be_started_says_why(door: ProcessRunner, tmp_path: P
         await door.run([str(tmp_path / "missing")], deadline=60)
     with pytest.raises(FileNotFoundError):
         await door.run(["true"], deadline=60, working_directory=str(tmp_path / "missing"))
+
+
+_COUNT = """
+import asyncio, resource, sys
+from xinference_venv.uv import reaped_process
+from xinference_venv.uv.subprocess import ProcessRunner
+
+runner = ProcessRunner(environment={}, slots=1)
+busy = "import time\\nwhile time.process_time() < 0.4: pass"
+asyncio.run(runner.run((sys.executable, "-I", "-S", "-c", busy), deadline=60.0))
+reaped_process._reaper.stop()
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime)
+"""
+
+
+def test_the_processor_time_of_a_process_counts_for_who_had_it_started() -> None:
+    ran = subprocess.run([sys.executable, "-c", _COUNT], capture_output=True, text=True)
+    assert float(ran.stdout) >= 0.4, ran.stderr

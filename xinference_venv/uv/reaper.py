@@ -39,18 +39,23 @@ _POLL_SECONDS = 0.02
 
 def serve(requests: socket.socket) -> None:
     """Start what is asked for, until the other end of the socket is closed."""
-    # Guards are not waited for.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    # A guard that is reaped, and not ignored, counts with its processes among the times of children
+    # (wait(2)): `time` and the accounting of a cluster have all that a command took.
+    signal.signal(signal.SIGCHLD, lambda *_: _has_children())
     # They have the variables of uv in their memory, which builds of the same user shall not read.
     _prctl(_SET_DUMPABLE, 0)
     while True:
         request, descriptors, _, _ = socket.recv_fds(requests, 1, 4)
         if not request:
-            return
+            break
         if len(descriptors) >= 3:
             _start_guard(descriptors)
         for each in descriptors:
             os.close(each)
+    # Those of the last moment; each ends by itself when its worker is gone.
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
 
 
 def _start_guard(descriptors: list[int]) -> None:
