@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from fractions import Fraction
 
 from xinference_venv._util.redact import redact_text
 from xinference_venv.errors import InvalidInput
@@ -99,6 +98,8 @@ def parse_size(text: str) -> int:
                 )
             },
         )
+    from fractions import Fraction
+
     return int(Fraction(found[1]) * factor)
 
 
@@ -107,6 +108,8 @@ def parse_duration(text: str) -> float:
 
     Raises `InvalidInput`.
     """
+    from fractions import Fraction
+
     seconds = Fraction(0)
     place = 0
     while found := _QUANTITY.match(text, place):

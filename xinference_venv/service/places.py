@@ -14,7 +14,6 @@ import pwd
 import shutil
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -213,6 +212,8 @@ def socket_folder(environ: Mapping[str, str]) -> Iterator[str]:
             )
         yield named
         return
+    import tempfile
+
     place = _place_for_sockets(environ)
     _sweep_sockets(place)
     folder = tempfile.mkdtemp(prefix=_PREFIX, dir=place)

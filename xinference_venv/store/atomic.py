@@ -8,7 +8,6 @@ a symbolic link among the parents of a path: callers pass resolved paths.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import os
@@ -418,6 +417,8 @@ def _in_new_directory(path: Path, make: Callable[[], _T]) -> _T:
 
 def exchange_by_system(one: Path, other: Path) -> bool:
     """Exchange two paths as Linux can (``man 2 renameat2``); tells whether it did."""
+    import ctypes
+
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError):

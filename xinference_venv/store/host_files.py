@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +86,8 @@ def quota_left(place: Path, wanted: int) -> int | None:
     No figure of a file system tells of quotas, so it is tried: the space is allotted to a file
     that has no name, and is free again at once.
     """
+    import tempfile
+
     # In memory this would take what it tries to find out.
     if wanted <= 0 or (mount := mount_of(place)) is None or mount.kind in ("tmpfs", "ramfs"):
         return None
@@ -110,6 +110,8 @@ def quota_left(place: Path, wanted: int) -> int | None:
 
 def _allot(file: int, size: int) -> int:
     """Let a file have so many bytes of the disk (fallocate(2)); the system's error, or 0."""
+    import ctypes
+
     try:
         fallocate = ctypes.CDLL(None, use_errno=True).fallocate
     except (AttributeError, OSError):

@@ -16,3 +16,12 @@ def stamp_of(path: str | Path) -> Stamp:
     except (OSError, ValueError):
         return ()
     return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def directory_identity(path: Path) -> tuple[int, int] | None:
+    """Which directory stands at a path; another one has another identity."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

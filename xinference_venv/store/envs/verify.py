@@ -33,8 +33,8 @@ from xinference_venv.store.envs.broken_marker import (
 from xinference_venv.store.envs.inspect import Inspection, inspect_env, site_packages_of
 from xinference_venv.store.keys import names_in
 from xinference_venv.store.locks import hold_lock_briefly
-from xinference_venv.store.packages.package_store import directory_identity
 from xinference_venv.store.paths import BROKEN_NAME, LAYER_NAME, LOCK_NAME, OWN_FILES_NAME
+from xinference_venv.store.stamp import directory_identity
 from xinference_venv.store.store import Store
 
 # How long a check is as good as a new one.

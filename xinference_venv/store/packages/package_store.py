@@ -39,6 +39,7 @@ from xinference_venv.store.paths import (
     PACKAGE_RECORD_NAME,
     StorePaths,
 )
+from xinference_venv.store.stamp import directory_identity
 from xinference_venv.store.stat_cache import StatCache
 from xinference_venv.store.visit import read_regular
 
@@ -309,15 +310,6 @@ def _read_bytecode_bytes(_: Path, tree: Path) -> int:
             if name.startswith(COMPILED_NAME):
                 size += int((tree / name).read_bytes() or 0)
     return size
-
-
-def directory_identity(path: Path) -> tuple[int, int] | None:
-    """Which directory stands at a path; another one has another identity."""
-    try:
-        found = path.lstat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _rows(tree: Path, record: PackageRecord) -> list[RecordRow]:
