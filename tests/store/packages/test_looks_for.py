@@ -84,6 +84,60 @@ def test_what_stays_in_the_view_or_in_the_package_looks_for_nothing(
     assert found(tmp_path, source) == []
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "x = os.path.join(here, *[os.pardir] * 1, 'weights')",
+        "x = os.path.join(here, *(['..'] * 1), 'weights')",
+        "x = os.path.join(*[here, '..', 'weights'])",
+        "x = os.path.join(here, '..', 'weights', unknown)",
+        "def f(name):\n    return Path(__file__).resolve().parents[1] / 'weights' / name",
+        "x = '%s/../weights' % here",
+        "x = '{}/../weights'.format(here)",
+        "x = os.path.dirname(__file__)\nx += '/../weights'",
+        "x = Path(__file__).resolve().parent.parent\nx /= 'weights'",
+        "x, y = here, '..'\nz = os.path.join(x, y, 'weights')",
+        "x = os.path.join(os.path.split(os.path.split(osp.realpath(__file__))[0])[0], 'weights')",
+        "from os import pardir\nx = os.path.join(here, pardir, 'weights')",
+        "from os import pardir as up\nx = os.path.join(here, up, 'weights')",
+        "from os.path import join as pjoin\nx = pjoin(here, '..', 'weights')",
+        "pjoin = os.path.join\nx = pjoin(here, '..', 'weights')",
+        "def f():\n    return osp.realpath(os.path.dirname(__file__))\n"
+        "x = os.path.join(f(), '..', 'weights')",
+        "class A:\n    def f(self):\n        return Path(__file__).resolve().parent\n"
+        "    def g(self):\n        return self.f().parent / 'weights'",
+        "class A:\n    f = Path(__file__).resolve().parent\n"
+        "    def g(self):\n        return self.f.parent / 'weights'",
+        "def f(place=os.path.join(here, '..', 'weights')):\n    pass",
+        "def f(*, place=here):\n    return os.path.join(place, '..', 'weights')",
+        "x = os.path.join(here if y else z, '..', 'weights')",
+        "x = os.path.join(os.environ.get('X') or here, '..', 'weights')",
+        "import finder\nx = os.path.join(os.path.dirname(finder.__file__), '..', 'weights')",
+        "x = os.path.join(os.path.dirname(__spec__.origin), '..', 'weights')",
+    ],
+)
+def test_the_ways_in_which_a_path_is_written_are_understood(tmp_path: Path, source: str) -> None:
+    assert "weights" in {name for name, _ in found(tmp_path, source)}
+
+
+def test_the_file_of_the_frame_that_runs_is_the_source_itself(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.py").write_text(
+        "import inspect, os\n"
+        "place = os.path.realpath(inspect.getfile(inspect.currentframe()))\n"
+        "other = os.path.realpath(inspect.getfile(object))\n"
+        "x = os.path.join(os.path.dirname(place), '..', 'weights')\n"
+        "y = os.path.join(os.path.dirname(other), '..', 'others')\n"
+    )
+    [looks] = looks_for(tmp_path, ["a/b.py"], {"a"})
+    assert (looks.name, looks.way) == ("weights", Way.REALPATH)
+
+
+def test_what_a_method_of_another_object_returns_is_not_known(tmp_path: Path) -> None:
+    source = "def f():\n    return osp.realpath(here)\nx = os.path.join(y.f(), '..', 'weights')"
+    assert found(tmp_path, source) == []
+
+
 def test_deeper_modules_climb_further(tmp_path: Path) -> None:
     source = "x = Path(__file__).resolve().parents[2] / 'weights'"
     assert found(tmp_path, source, "finder/sub/a.py") == [("weights", Way.RESOLVE)]

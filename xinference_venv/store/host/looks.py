@@ -24,7 +24,7 @@ from xinference_venv.store.paths import StorePaths
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Found(Record, name="what a host's distribution looks for", version=2):
+class _Found(Record, name="what a host's distribution looks for", version=3):
     names: tuple[LooksFor, ...]
 
 

@@ -28,18 +28,20 @@ from xinference_venv.planning.package import LooksFor, Way
 from xinference_venv.store.host.elf import read_dynamic
 from xinference_venv.store.visit import open_regular
 
-_OWN_PATH: Final = re.compile(rb"__(?:file|path)__")
+_OWN_PATH: Final = re.compile(rb"__(?:file|path|spec)__")
+_OWN_FRAME: Final = b"currentframe"
 # What makes a path real; or what the system resolves, which is searched for by its literal part.
 _REALS: Final = (b"pardir", b"realpath", b".resolve(")
 _PARENT: Final = re.compile(rb"""\.\.(?<=['"/]\.\.)['"/]""")
 # Each is a directory up, ``parents[2]`` is three. What a pattern begins with is literal, and found
 # ten times as fast by that.
-_STEPS: Final = (b"pardir", b"dirname", b"with_name")
+_STEPS: Final = (b"pardir", b"dirname", b"with_name", b"path.split(")
 _STEP: Final = re.compile(rb"""\.\.(?<=['"/]\.\.)(?=['"/])""")
 _STEP_OF_PATH: Final = re.compile(rb"\.\s*parent\b")
 _ANCESTOR: Final = re.compile(rb"parents\s*\[\s*(\d{1,3})")
-# A name for text with a step in it, which may be used many times.
+# A name for text with a step in it, which may be used many times; ``[".."] * 3``.
 _NAMED_STEP: Final = re.compile(rb"""=\s*\(?\s*[^=\n()]*(?:['"/]\.\.['"/]|pardir)""")
+_REPEATED_STEP: Final = re.compile(rb"""(?:\.\.['"]|pardir)\s*\]\s*\*""")
 # What stands at the beginning of a line, and there begins a definition or ends one.
 _TOP: Final = re.compile(rb"^\f?(?:(@|(?:class|def|async)\b)|[^\s#)\]}])", re.MULTILINE)
 _SHARED_OBJECT = re.compile(r"\.so(\.\d+)*$")
@@ -47,6 +49,7 @@ _SHARED_OBJECT = re.compile(r"\.so(\.\d+)*$")
 _MOST_SOURCE_BYTES = 2_000_000
 _PARSING = threading.Lock()
 _PARSE_ATTEMPTS = 5
+_MOST_STEPS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +202,7 @@ def _may_look_outside(source: bytes, depth: int) -> bool:
     Only by a path of its own that is real or gets so, and with a step for each directory. To
     search for that takes a hundredth of what a syntax tree takes, and few sources pass.
     """
-    if _OWN_PATH.search(source) is None:
+    if _OWN_PATH.search(source) is None and _OWN_FRAME not in source:
         return False
     if not any(each in source for each in _REALS) and _PARENT.search(source) is None:
         return False
@@ -210,15 +213,22 @@ def _may_look_outside(source: bytes, depth: int) -> bool:
     may_be_named = steps > 0 or b"pardir" in source
     steps += sum(map(source.count, _STEPS)) + len(_STEP_OF_PATH.findall(source))
     steps += sum(int(index) + 1 for index in _ANCESTOR.findall(source))
-    return steps >= depth or (may_be_named and _NAMED_STEP.search(source) is not None)
+    return steps >= depth or (
+        may_be_named
+        and any(each.search(source) is not None for each in (_NAMED_STEP, _REPEATED_STEP))
+    )
 
 
 def _mentions_path(text: bytes, scope: _Scope) -> bool:
     """Whether a definition has the source's path in it, or a name that stands for one."""
-    return _OWN_PATH.search(text) is not None or any(
-        name.lstrip(".").encode() in text
-        for name, value in scope.items()
-        if isinstance(value, _Path)
+    return (
+        _OWN_PATH.search(text) is not None
+        or _OWN_FRAME in text
+        or any(
+            name.strip(".()").encode() in text
+            for name, value in scope.items()
+            if isinstance(value, _Path)
+        )
     )
 
 
@@ -246,12 +256,14 @@ def _parse(source: bytes) -> ast.Module:
 class _Reading:
     """One source, evaluated as far as it computes paths from its own, `file`.
 
-    `lines` are of the piece of it that is evaluated.
+    `lines` are of the piece of it that is evaluated, `aliases` its own names for functions. In a
+    scope ``.name`` is an attribute of the object at hand, ``name()`` what a function returns.
     """
 
     file: _Path
     lines: Sequence[bytes] = ()
     reached: list[tuple[str, Way]] = field(default_factory=list)
+    aliases: dict[str, str] = field(default_factory=dict)
 
     def source(self, text: bytes, scope: _Scope) -> None:
         """Evaluate a piece; raises `SyntaxError` where it is none by itself."""
@@ -266,25 +278,43 @@ class _Reading:
 
     def statement(self, node: ast.stmt, scope: _Scope) -> None:
         match node:
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                for each in names:
+                    if (bound := each.asname or each.name) in _TEXTS or each.name in _TEXTS:
+                        scope[bound] = _TEXTS[each.name]
+                    elif each.asname is not None:
+                        self.aliases[bound] = each.name
+            case ast.Assign(
+                targets=[ast.Name(id=name)],
+                value=ast.Attribute(attr=function) | ast.Name(id=function),
+            ) if function in _FUNCTIONS.keys() | _JOINS:
+                self.aliases[name] = function
+            case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)) if len(
+                targets
+            ) == len(values):
+                given = [self.value(each, scope) for each in values]
+                for target, found in zip(targets, given, strict=True):
+                    _bind(target, found, scope)
             case ast.Assign(targets=targets, value=value):
                 found = self.value(value, scope)
                 for target in targets:
-                    if isinstance(target, ast.Name):
-                        scope[target.id] = found
-                    elif isinstance(target, ast.Attribute):
-                        scope[f".{target.attr}"] = found
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
-                scope[name] = self.value(value, scope)
+                    _bind(target, found, scope)
+            case ast.AnnAssign(target=target, value=ast.expr() as value):
+                _bind(target, self.value(value, scope), scope)
+            case ast.AugAssign(target=ast.Name() as target, op=op, value=value):
+                _bind(target, self.value(ast.BinOp(target, op, value), scope), scope)
+            case ast.Return(value=ast.expr() as value):
+                found = self.value(value, scope)
+                if isinstance(found, _Path):
+                    scope["()"] = found
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() if not (
                 _mentions_path(self._text(node), scope)
             ):
                 pass
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                inner = dict(scope)
-                for argument in ast.walk(node.args):
-                    if isinstance(argument, ast.arg):
-                        inner[argument.arg] = None
+                inner = {**scope, **self._arguments_of(node.args, scope), "()": None}
                 self.statements(node.body, inner)
+                scope[f"{node.name}()"] = inner["()"]
             case _:
                 for part in ast.iter_child_nodes(node):
                     self.part(part, scope)
@@ -301,6 +331,18 @@ class _Reading:
         else:
             for each in ast.iter_child_nodes(node):
                 self.part(each, scope)
+
+    def _arguments_of(self, node: ast.arguments, scope: _Scope) -> _Scope:
+        """What the arguments of a function are where they are not given."""
+        names: _Scope = {each.arg: None for each in ast.walk(node) if isinstance(each, ast.arg)}
+        positional = [*node.posonlyargs, *node.args]
+        last = positional[len(positional) - len(node.defaults) :]
+        for argument, default in [
+            *zip(last, node.defaults, strict=True),
+            *zip(node.kwonlyargs, node.kw_defaults, strict=True),
+        ]:
+            names[argument.arg] = None if default is None else self.value(default, scope)
+        return names
 
     def value(self, node: ast.expr, scope: _Scope) -> _Value:
         """What an expression is, where that can be known; and note where it leads.
@@ -326,22 +368,39 @@ class _Reading:
                 return self.file.parent()
             case ast.Subscript(value=ast.Attribute(value=inner, attr="parents"), slice=index):
                 return self._ancestor(self._value(inner, scope), index)
-            case ast.Attribute(attr="pardir"):
-                return ".."
-            case ast.Attribute(attr="curdir"):
-                return "."
-            case ast.Attribute(attr="sep"):
-                return "/"
+            case ast.Subscript(
+                value=ast.Call(func=ast.Attribute(attr="split"), args=[inner]),
+                slice=ast.Constant(value=0),
+            ):
+                found = self._value(inner, scope)
+                return found.parent() if isinstance(found, _Path) else None
+            case ast.Attribute(value=ast.Name(id="__spec__"), attr="origin"):
+                return self.file
+            case ast.Attribute(value=ast.Name(id=name), attr="__file__") if (
+                name == self.file.parts[0]
+            ):
+                return _Path((name, "__init__.py"))
+            case ast.Attribute(attr="pardir" | "curdir" | "sep" as name):
+                return _TEXTS[name]
             case ast.Attribute(value=inner, attr="parent"):
                 found = self._value(inner, scope)
                 # pathlib takes the last part away, whatever it is.
                 return found.parent() if isinstance(found, _Path) else None
             case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name):
-                return scope.get(f".{name}")
+                return scope.get(f".{name}", scope.get(name))
             case ast.BinOp(left=left, op=ast.Div(), right=right):
-                return _joined(self._value(left, scope), [self._value(right, scope)])
+                return self._join(self._value(left, scope), [self._value(right, scope)])
             case ast.BinOp(left=left, op=ast.Add(), right=right):
                 return _concatenated([self._value(left, scope), self._value(right, scope)])
+            case ast.BinOp(left=ast.Constant(value=str() as text), op=ast.Mod(), right=right) if (
+                _is_one_of(text, "%s")
+            ):
+                return _concatenated([self._value(right, scope), text[2:]])
+            case ast.IfExp(body=first, orelse=second) | ast.BoolOp(values=[first, second]):
+                if isinstance(node, ast.IfExp):
+                    self.value(node.test, scope)
+                found, other = self.value(first, scope), self.value(second, scope)
+                return found if isinstance(found, _Path) else other
             case ast.JoinedStr(values=parts):
                 return _concatenated(
                     [
@@ -361,39 +420,85 @@ class _Reading:
     def _call(self, node: ast.Call, scope: _Scope) -> _Value:
         for keyword in node.keywords:
             self.value(keyword.value, scope)
-        arguments = [self._value(each, scope) for each in node.args]
+        arguments = [found for each in node.args for found in self._values(each, scope)]
         first = arguments[0] if arguments else None
         method = node.func if isinstance(node.func, ast.Attribute) else None
         name = node.func.id if isinstance(node.func, ast.Name) else method.attr if method else ""
-        if name in _FUNCTIONS and isinstance(first, _Path):
-            return _FUNCTIONS[name](first, arguments[1:])
+        function = self.aliases.get(name, name) if method is None else name
+        if function in _JOINS and isinstance(first, _Path):
+            return self._join(first, arguments[1:])
+        if function in _FUNCTIONS and isinstance(first, _Path):
+            return _FUNCTIONS[function](first)
+        if name in ("getfile", "getsourcefile") and _is_own_frame(node.args):
+            return self.file
         if method is not None:
             inner = self._value(method.value, scope)
+            if isinstance(inner, _Path) and name in _JOINING_METHODS:
+                return self._join(inner, arguments)
             if isinstance(inner, _Path) and name in _METHODS:
                 return _METHODS[name](inner, arguments)
+            if name == "format" and isinstance(inner, str) and _is_one_of(inner, "{}"):
+                return _concatenated([first, inner[2:]])
             self._note(inner)
         for each in arguments:
             self._note(each)
-        return None
+        is_here = method is None or getattr(method.value, "id", None) in ("self", "cls")
+        return scope.get(f"{name}()") if is_here else None
+
+    def _values(self, node: ast.expr, scope: _Scope) -> list[_Value]:
+        """What an argument is; what a starred one of known length stands for."""
+        match node:
+            case ast.Starred(value=ast.List(elts=parts) | ast.Tuple(elts=parts)):
+                return [self._value(each, scope) for each in parts]
+            case ast.Starred(
+                value=ast.BinOp(
+                    left=ast.List(elts=parts), op=ast.Mult(), right=ast.Constant(value=int() as n)
+                )
+            ):
+                return [self._value(each, scope) for each in parts] * min(n, _MOST_STEPS)
+            case _:
+                return [self._value(node, scope)]
+
+    def _join(self, start: _Value, more: Iterable[_Value]) -> _Value:
+        """A path and what is appended to it; of what is not known it leads to what is before."""
+        found = start
+        for each in more:
+            if not isinstance(found, _Path):
+                return None
+            if not isinstance(each, str):
+                self._note(found)
+                return None
+            found = found.join(each)
+        return found
 
     def _ancestor(self, found: _Value, index: ast.expr) -> _Value:
         if not isinstance(found, _Path) or not isinstance(index, ast.Constant):
             return None
-        if not isinstance(index.value, int) or not 0 <= index.value < 20:
+        if not isinstance(index.value, int) or not 0 <= index.value < _MOST_STEPS:
             return None
         for _ in range(index.value + 1):
             found = found.parent()
         return found
 
 
-def _joined(start: _Value, more: Iterable[_Value]) -> _Value:
-    """A path and what is appended to it; what is not known ends it, and the rest says nothing."""
-    found = start
-    for each in more:
-        if not isinstance(found, _Path) or not isinstance(each, str):
-            return None
-        found = found.join(each)
-    return found
+def _bind(target: ast.expr, found: _Value, scope: _Scope) -> None:
+    if isinstance(target, ast.Name):
+        scope[target.id] = found
+    elif isinstance(target, ast.Attribute):
+        scope[f".{target.attr}"] = found
+
+
+def _is_one_of(text: str, field: str) -> bool:
+    """Whether a format begins with its one field."""
+    return text.startswith(field) and text.count(field[0]) == 1
+
+
+def _is_own_frame(arguments: Sequence[ast.expr]) -> bool:
+    """Whether a call gets what ``inspect.currentframe()`` gives."""
+    match arguments:
+        case [ast.Call(func=ast.Attribute(attr="currentframe") | ast.Name(id="currentframe"))]:
+            return True
+    return False
 
 
 def _concatenated(parts: Iterable[_Value]) -> _Value:
@@ -419,24 +524,25 @@ def _concatenated(parts: Iterable[_Value]) -> _Value:
 
 
 def _with_name(found: _Path, arguments: Sequence[_Value]) -> _Value:
-    return _joined(found.parent(), arguments)
+    [name] = arguments if len(arguments) == 1 else [None]
+    return found.parent().join(name) if isinstance(name, str) else None
 
 
-_Function = Callable[[_Path, Sequence[_Value]], _Value]
-
+# Of `os`, by their names.
+_TEXTS: Final[Mapping[str, str]] = {"pardir": "..", "curdir": ".", "sep": "/"}
 # Of os.path, and what makes a path of a path.
-_FUNCTIONS: Final[Mapping[str, _Function]] = {
-    "dirname": lambda found, _: found.parent(),
-    "abspath": lambda found, _: found.collapse(),
-    "normpath": lambda found, _: found.collapse(),
-    "realpath": lambda found, _: found.resolve(Way.REALPATH),
-    **dict.fromkeys(("fspath", "str"), lambda found, _: found),
-    **dict.fromkeys(("join", "Path", "PurePath", "PosixPath"), _joined),
+_FUNCTIONS: Final[Mapping[str, Callable[[_Path], _Value]]] = {
+    "dirname": _Path.parent,
+    "abspath": _Path.collapse,
+    "normpath": _Path.collapse,
+    "realpath": lambda found: found.resolve(Way.REALPATH),
+    **dict.fromkeys(("fspath", "str"), lambda found: found),
 }
+_JOINS: Final = frozenset({"join", "Path", "PurePath", "PosixPath"})
 # Of a `pathlib.Path`.
-_METHODS: Final[Mapping[str, _Function]] = {
-    **dict.fromkeys(("joinpath", "glob"), _joined),
+_METHODS: Final[Mapping[str, Callable[[_Path, Sequence[_Value]], _Value]]] = {
     "resolve": lambda found, _: found.resolve(Way.RESOLVE),
     "with_name": _with_name,
     **dict.fromkeys(("absolute", "as_posix", "expanduser"), lambda found, _: found),
 }
+_JOINING_METHODS: Final = frozenset({"joinpath", "glob"})
