@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tests import fakes
@@ -135,6 +136,21 @@ def test_what_is_of_an_unreachable_worker_stays_and_that_is_reported_once() -> N
     assert watching.saw(silent) == []
     back = watching.saw(look(*both, environments=(environment(), environment(SECOND))))
     assert told(back) == [("worker", "changed", "alive")]
+
+
+def test_a_worker_that_lists_its_jobs_and_not_its_environments_is_followed_in_its_jobs() -> None:
+    watching = WatchState()
+    watching.saw(look(jobs=(job("resolving"),), environments=(environment(),)))
+    jobs = look(jobs=(job("installing"), job("queued", job_id="new"))).jobs
+    silent = look(silent=(FIRST,))
+    half = Snapshot(workers=silent.workers, jobs=jobs, environments=silent.environments)
+    assert told(watching.saw(half)) == [
+        ("worker", "changed", "alive"),
+        ("job", "changed", "installing"),
+        ("job", "appeared", "queued"),
+    ]
+    ended = replace(half, jobs=look(jobs=(job("ready"),)).jobs)
+    assert told(watching.saw(ended)) == [("job", "changed", "ready"), ("job", "gone", "queued")]
 
 
 def test_a_supervisor_that_goes_and_returns_is_reported_and_nothing_else() -> None:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from xinference_venv._util.records import Record, inline
 from xinference_venv.inventory.cluster_state import WorkerStatus
 from xinference_venv.inventory.environments import Environment, Environments
-from xinference_venv.inventory.gathered import Gathered
+from xinference_venv.inventory.gathered import Gathered, UnreachableWorker
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.reports import JobSummary
 
@@ -95,19 +95,20 @@ class WatchState:
     """Whether the supervisor may be a new one, which no worker has registered with yet."""
 
     def saw(self, look: Snapshot) -> list[Change]:
-        """What a look tells; what is of workers that did not answer stays as it was."""
+        """What a look tells; what workers were asked and did not answer stays as it was."""
         jobs = [each for each in look.jobs.list if self.model in (None, each.model_name)]
         if self.look is None:
             self._old_jobs = {each.job_id for each in jobs if each.phase.is_last}
         self.look = look
         self._returned = self._returned and not look.workers
         unreachable = {
-            each.status.worker_address: each.error.message
-            for each in (*look.jobs.unreachable, *look.environments.unreachable)
+            Kind.JOB: _errors(look.jobs.unreachable),
+            Kind.ENVIRONMENT: _errors(look.environments.unreachable),
         }
+        errors = {**unreachable[Kind.JOB], **unreachable[Kind.ENVIRONMENT]}
         now = [
             _supervisor("answers", ""),
-            *(_worker(each, unreachable) for each in look.workers),
+            *(_worker(each, errors) for each in look.workers),
             *(_job(each) for each in jobs if each.job_id not in self._old_jobs),
             *map(_environment, look.environments.list),
         ]
@@ -121,7 +122,7 @@ class WatchState:
             and (
                 not whole
                 if each.worker_address not in there
-                else _is_unreachable(each, unreachable)
+                else each.worker_address in unreachable.get(each.kind, {})
             )
         ]
         return self._become([*now, *kept])
@@ -155,22 +156,22 @@ class WatchState:
         ]
 
 
-def _is_unreachable(thing: Thing, unreachable: Mapping[str, str]) -> bool:
-    """Whether its worker did not answer, so that it is as it was, as far as anybody knows."""
-    return thing.kind is not Kind.WORKER and thing.worker_address in unreachable
+def _errors(unreachable: Iterable[UnreachableWorker]) -> dict[str, str]:
+    """Why workers did not answer a question, by address."""
+    return {each.status.worker_address: each.error.message for each in unreachable}
 
 
 def _supervisor(state: str, why: str) -> Thing:
     return Thing(kind=Kind.SUPERVISOR, name="", label="", state=state, text=why)
 
 
-def _worker(listed: WorkerStatus, unreachable: Mapping[str, str]) -> Thing:
+def _worker(listed: WorkerStatus, errors: Mapping[str, str]) -> Thing:
     return Thing(
         kind=Kind.WORKER,
         name=listed.worker_address,
         label=listed.host_name,
         state=listed.state.value,
-        text=unreachable.get(listed.worker_address, ""),
+        text=errors.get(listed.worker_address, ""),
         worker_address=listed.worker_address,
         value=listed.to_dict(),
     )
