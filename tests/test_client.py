@@ -9,7 +9,8 @@ import pytest
 
 from xinference_venv.actors.protocols import SupervisorProtocol
 from xinference_venv.client import Client
-from xinference_venv.errors import InvalidInput
+from xinference_venv.errors import InvalidInput, WorkerUnavailable
+from xinference_venv.inventory.reports import JobReport
 from xinference_venv.planning.request import LaunchRequest
 
 REQUEST = LaunchRequest(model_name="lantern")
@@ -59,3 +60,32 @@ async def test_a_launch_that_never_begins_leaves_nothing_to_cancel() -> None:
     with pytest.raises(asyncio.CancelledError):
         await calling
     assert supervisor.cancelled == []
+
+
+class LostSupervisor:
+    """Begins a launch, and can't be reached when that is to be cancelled."""
+
+    def __init__(self) -> None:
+        self.followed = asyncio.Event()
+
+    async def prepare(self, *_: Any, **__: Any) -> str:
+        return "a launch"
+
+    async def wait(self, *_: Any) -> JobReport:
+        self.followed.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def cancel(self, job: str) -> None:
+        raise WorkerUnavailable("nothing answers")
+
+
+async def test_who_is_cancelled_is_cancelled_though_the_launch_can_not_be() -> None:
+    supervisor = LostSupervisor()
+    calling = asyncio.ensure_future(
+        Client(supervisor=cast(SupervisorProtocol, supervisor)).prepare(REQUEST)
+    )
+    await supervisor.followed.wait()
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling

@@ -303,7 +303,8 @@ class Client:
                     return answer
         except (asyncio.CancelledError, BrokenPipeError):
             # Who hears the events may be gone: no caller waits for the launch then.
-            await asyncio.shield(self.supervisor.cancel(job))
+            with suppress(VirtualEnvError):
+                await asyncio.shield(self.supervisor.cancel(job))
             raise
 
     async def start(

@@ -41,6 +41,8 @@ class PeerProtocol(Protocol):
 
     async def sleep(self) -> None: ...
 
+    async def end(self) -> None: ...
+
 
 class Peer(xo.StatelessActor):  # type: ignore[misc]
     """An actor of another process, as far as a call can tell."""
@@ -64,6 +66,9 @@ class Peer(xo.StatelessActor):  # type: ignore[misc]
 
     async def sleep(self) -> None:
         await asyncio.Event().wait()
+
+    async def end(self) -> None:
+        raise asyncio.CancelledError
 
     def not_for_others(self) -> int:
         return 1
@@ -260,6 +265,11 @@ async def test_an_address_without_the_actor_is_unavailable(peer: str) -> None:
         await another.ask(deadline=5.0)
     assert caught.value.message.startswith(f"the worker at {peer} closed the connection")
     assert "XOSCAR_AUTH_KEY" in str(caught.value.hint)
+
+
+async def test_what_the_other_side_cancels_does_not_cancel_who_asked(peer: str) -> None:
+    with pytest.raises(WorkerUnavailable, match="ended while it was asked"):
+        await ask(peer, "end")
 
 
 # Answers

@@ -58,7 +58,8 @@ async def within(deadline: float, work: Awaitable[_T], what: str) -> _T:
     """The answer, or `DeadlineExceeded` after `deadline` seconds.
 
     `asyncio.wait_for` would wait for the peer to acknowledge its cancelling, which a stopped
-    one never does.
+    one never does. A peer that is ended cancels what it was asked: that is `WorkerUnavailable`
+    here, where no one cancelled anything.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -73,6 +74,8 @@ async def within(deadline: float, work: Awaitable[_T], what: str) -> _T:
                 "{what} did not answer within {deadline} s", what=what, deadline=f"{deadline:g}"
             )
         )
+    if task.cancelled():
+        raise WorkerUnavailable(sentence("{what} ended while it was asked", what=what))
     return task.result()
 
 
