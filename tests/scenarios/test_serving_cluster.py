@@ -15,11 +15,12 @@ import psutil
 import pytest
 import xoscar as xo
 
-from tests.index import Index
+from tests.index import Index, dead_port
 from tests.scenarios.steps import asking
 from tests.wheels import build_wheel
 from xinference_venv.actors.cluster import supervisor_pool
 from xinference_venv.client import Client, worker_client
+from xinference_venv.errors import WorkerUnavailable
 from xinference_venv.runtime.model_process import bind, process_variables
 
 pytestmark = pytest.mark.uv
@@ -167,3 +168,24 @@ def test_the_documentation_shows_the_code_as_it_runs() -> None:
     shown = [block.partition("```")[0] for block in _GUIDE.read_text().split("```python\n")[1:]]
     assert shown
     assert [block for block in shown if lines_of(block) not in runs] == []
+
+
+async def test_a_worker_that_finds_no_supervisor_leaves_nothing_and_has_its_id_at_the_next_try(
+    environ: dict[str, str],
+) -> None:
+    pool = await xo.create_actor_pool(address="127.0.0.1", n_process=0, auto_recover=False)
+    ids = []
+    try:
+        async with supervisor_pool("127.0.0.1:0") as supervisor:
+            async with worker_client(pool, supervisor.address, environ) as client:
+                ids.append((await client.worker.registration()).worker_id)
+            before = asyncio.all_tasks()
+            with pytest.raises(WorkerUnavailable):
+                async with worker_client(pool, f"127.0.0.1:{dead_port()}", environ):
+                    pass
+            assert asyncio.all_tasks() <= before
+            async with worker_client(pool, supervisor.address, environ) as client:
+                ids.append((await client.worker.registration()).worker_id)
+    finally:
+        await pool.stop()
+    assert ids[0] == ids[1]

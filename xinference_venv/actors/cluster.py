@@ -60,8 +60,8 @@ async def create_worker(
     Settings are read once, here, from `environ` (this process's environment by default). With
     the address of a `supervisor` it joins that one's cluster, for whose answer it waits up to
     `patience` seconds and to which it sends a heartbeat every `heartbeat` seconds; raises
-    `IncompatibleVersion`, `WorkerUnavailable` or `DeadlineExceeded` when it can't, and leaves no
-    actor then. There it has a `worker_id`, by default one that its home keeps.
+    `IncompatibleVersion`, `WorkerUnavailable` or `DeadlineExceeded` when it can't, and leaves
+    nothing of the worker then. There it has a `worker_id`, by default one that its home keeps.
     """
     ambient = os.environ if environ is None else environ
     places = await asyncio.to_thread(find_places, ambient)
@@ -84,6 +84,7 @@ async def create_worker(
         joined = True
     finally:
         if not joined:
+            await worker.stop()
             await xo.destroy_actor(worker)
     return worker
 
