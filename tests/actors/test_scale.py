@@ -13,7 +13,13 @@ import pytest
 from benchmarks.simulated import REQUEST, SimulatedCluster, simulate
 from tests.plain import plain
 from xinference_venv.actors.worker_clients import ASK_SECONDS
-from xinference_venv.errors import InstallFailed, NotFound, UnknownJob, error_from_dict
+from xinference_venv.errors import (
+    InstallFailed,
+    InvalidInput,
+    NotFound,
+    UnknownJob,
+    error_from_dict,
+)
 from xinference_venv.inventory.cluster_state import (
     FORGOTTEN_SECONDS,
     HEARTBEAT_SECONDS,
@@ -291,5 +297,15 @@ def test_workers_that_no_one_heard_of_for_a_day_are_forgotten_by_the_next_heartb
         await cluster.beat()
         [left] = await cluster.supervisor.list_workers()
         assert left.worker_address == first.address
+
+    simulate(run())
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_launch_is_for_fewer_than_one_worker(count: int) -> None:
+    async def run() -> None:
+        cluster = await SimulatedCluster.start(2)
+        with pytest.raises(InvalidInput, match=f"{count} workers are asked for"):
+            await cluster.supervisor.prepare(REQUEST, count=count)
 
     simulate(run())

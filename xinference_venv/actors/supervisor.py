@@ -138,8 +138,8 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
         its workers. `asked_by` names who wants it, for the list of jobs. Returns the launch's id at
         once. Raises `NotFound` and `InvalidInput`.
         """
-        if not workers and not everywhere:
-            count = count or 1
+        if count is None and not workers and not everywhere:
+            count = 1
         chosen = self._workers.cluster.choose(list(workers), count, now())
         if require is not None and not 1 <= require <= len(chosen):
             raise InvalidInput(
