@@ -290,7 +290,7 @@ def test_the_interpreters_of_pyenv_are_found_and_those_too_old_for_uv_are_not(
     for version in ("2.7.18", "3.6.15", "3.7.16", "3.8.18", "3.12.1", "3.13-dev", "pypy3.10-7.3"):
         (versions / version / "bin").mkdir(parents=True)
     (versions / "3.11.0").mkdir()  # an installation that failed
-    expected = [str(versions / each / "bin") for each in ("3.8.18", "3.13-dev", "3.12.1")]
+    expected = [str(versions / each / "bin") for each in ("3.13-dev", "3.12.1", "3.8.18")]
     assert version_manager_directories({}, str(tmp_path)) == expected
     assert version_manager_directories({"PYENV_ROOT": ""}, str(tmp_path)) == expected
     root = {"PYENV_ROOT": str(tmp_path / ".pyenv")}

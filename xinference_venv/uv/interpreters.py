@@ -76,7 +76,7 @@ def find_uv(override: str | None) -> str:
 
 
 def version_manager_directories(environ: Mapping[str, str], home: str) -> list[str]:
-    """The folders in which pyenv keeps its interpreters, newest first by name.
+    """The folders in which pyenv keeps its interpreters, the newest first.
 
     uv fails on pyenv's shims of versions that are not selected, so the real interpreters are
     put on its search path instead.
@@ -89,7 +89,10 @@ def version_manager_directories(environ: Mapping[str, str], home: str) -> list[s
         return []
     # 3.6 and 2.7 make uv's own questions fail: https://github.com/astral-sh/uv/issues/3474
     modern = [each for each in names if re.match(r"3\.(?![0-7](\.|$))", each)]
-    folders = [os.path.join(root, each, "bin") for each in sorted(modern, reverse=True)]
+    modern.sort(
+        key=lambda each: [int(number) for number in re.findall("[0-9]+", each)], reverse=True
+    )
+    folders = [os.path.join(root, each, "bin") for each in modern]
     return list(filter(os.path.isdir, folders))
 
 
