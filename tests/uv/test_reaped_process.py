@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.clock import LoopClock
+from xinference_venv.errors import DeadlineExceeded
 from xinference_venv.store.process_identity import process_start
 from xinference_venv.uv import reaped_process
 from xinference_venv.uv.subprocess import ProcessRunner
@@ -201,6 +203,26 @@ async def test_another_reaper_takes_over_when_one_was_killed(door: ProcessRunner
     process.kill()
     process.wait()
     assert (await door.run(_python("pass"), deadline=60)).exit_status == 0
+
+
+async def test_a_deadline_holds_for_a_process_that_does_not_start(
+    door: ProcessRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await door.run(_python("pass"), deadline=60)).exit_status == 0
+    process = reaped_process._reaper._process
+    assert process is not None
+    clock = LoopClock(monkeypatch)
+    process.send_signal(signal.SIGSTOP)
+    try:
+        running = asyncio.ensure_future(door.run(_python("pass"), deadline=600))
+        await clock.advance(600.0)
+        # Nothing tells that it has ended either.
+        await clock.advance(60.0)
+        await asyncio.wait([running], timeout=60)
+        with pytest.raises(DeadlineExceeded):
+            running.result()
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 async def test_nothing_of_ended_runs_is_left(door: ProcessRunner) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from packaging.specifiers import SpecifierSet
 from uv import find_uv_bin
@@ -235,19 +237,24 @@ async def test_a_caller_who_is_cancelled_in_the_queue_starts_nothing() -> None:
     assert (await door.run(python("pass"), deadline=60)).exit_status == 0
 
 
-async def test_started_and_ended_hear_of_every_end() -> None:
+async def test_started_and_ended_hear_of_every_end(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[tuple[str, int]] = []
+    clock = LoopClock(monkeypatch)
     door = ProcessRunner(
         environment={},
         slots=1,
         started=lambda pid: heard.append(("started", pid)),
         ended=lambda pid: heard.append(("ended", pid)),
     )
-    ears = Ears(1)
-    await door.run(python("import os; os.write(2, str(os.getpid()).encode())"), deadline=60)
+    await door.run(python("pass"), deadline=600)
+    late_ears = Ears(3)
+    late = asyncio.create_task(door.run(python(FAMILY, "polite"), deadline=600, on_line=late_ears))
+    await late_ears.full.wait()
+    await clock.advance(600.0)
     with pytest.raises(DeadlineExceeded):
-        await door.run(python("import time; time.sleep(1000)"), deadline=0.01)
-    cancelled = asyncio.create_task(door.run(python(FAMILY, "polite"), deadline=60, on_line=ears))
+        await late
+    ears = Ears(3)
+    cancelled = asyncio.create_task(door.run(python(FAMILY, "polite"), deadline=600, on_line=ears))
     await ears.full.wait()
     cancelled.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -524,6 +531,24 @@ async def test_who_may_open_no_more_files_is_not_sent_to_another_uv(door: Proces
         ) as none:
             await uv(UvCommand(arguments=("pip", "compile")), deadline=60)
     assert "ulimit -n" in (none.value.hint or "")
+
+
+async def test_a_process_for_which_one_pipe_is_too_many_leaves_none(
+    door: ProcessRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await door.run(python("pass"), deadline=60)
+    before = psutil.Process().num_fds()
+    pipes = [os.pipe()]
+
+    def pipe() -> tuple[int, int]:
+        if not pipes:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return pipes.pop()
+
+    monkeypatch.setattr(os, "pipe", pipe)
+    with pytest.raises(OSError, match="Too many open files"):
+        await door.run(python("pass"), deadline=60)
+    assert psutil.Process().num_fds() == before
 
 
 @pytest.mark.uv

@@ -16,8 +16,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
+from io import FileIO
 from typing import Any
 
 from xinference_venv._util.tasks import finish
@@ -91,13 +92,13 @@ class ReapedProcess:
     signal's number.
     """
 
-    def __init__(self, control: socket.socket, pipes: Sequence[int], kill_after: float) -> None:
+    def __init__(self, control: socket.socket, pipes: Sequence[FileIO], kill_after: float) -> None:
         self.pid = 0
         self.exit_status: int | None = None
         self.output = asyncio.StreamReader()
         self.errors = asyncio.StreamReader()
         self._control = control
-        self._pipes = [os.fdopen(each, "rb", buffering=0) for each in pipes]
+        self._pipes = pipes
         self._transports: list[asyncio.ReadTransport] = []
         self._end_seconds = 2 * kill_after + KILL_SECONDS + _GUARD_SECONDS
         loop = asyncio.get_running_loop()
@@ -124,20 +125,21 @@ class ReapedProcess:
             "working_directory": _text(working_directory),
             "kill_after": kill_after,
         }
-        control, theirs = socket.socketpair()
-        reading, writing = zip(os.pipe(), os.pipe(), strict=True)
-        process = cls(control, reading, kill_after)
-        try:
-            more = () if configuration is None else (configuration,)
-            _reaper.start([theirs.fileno(), *writing, *more])
-        except OSError:
-            control.close()
-            process._close()
-            raise
-        finally:
-            theirs.close()
-            for each in writing:
-                os.close(each)
+        with ExitStack() as unless_started, ExitStack() as given:
+            control, theirs = socket.socketpair()
+            unless_started.enter_context(control)
+            given.enter_context(theirs)
+            pipes, descriptors = [], [theirs.fileno()]
+            for _ in ("output", "errors"):
+                reading, writing = os.pipe()
+                given.callback(os.close, writing)
+                pipes.append(unless_started.enter_context(os.fdopen(reading, "rb", buffering=0)))
+                descriptors.append(writing)
+            if configuration is not None:
+                descriptors.append(configuration)
+            _reaper.start(descriptors)
+            unless_started.pop_all()
+        process = cls(control, pipes, kill_after)
         control.setblocking(False)
         process._following = asyncio.create_task(process._follow(json.dumps(request).encode()))
         return process

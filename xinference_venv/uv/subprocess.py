@@ -168,11 +168,13 @@ async def _counting(pid: int, on_received: Callable[[int], None] | None) -> Asyn
 
 
 def _when_new(on_wait: Callable[[str], None]) -> Callable[[str], None]:
-    heard: list[str] = []
+    """The same, of a reason that is not the last one."""
+    last = ""
 
     def hear(reason: str) -> None:
-        if heard[-1:] != [reason]:
-            heard.append(reason)
+        nonlocal last
+        if reason != last:
+            last = reason
             on_wait(reason)
 
     return hear
@@ -240,7 +242,7 @@ class ProcessRunner:
         doing: str = "inspecting an interpreter",
         resolving: bool = False,
     ) -> Finished:
-        """Run a command to its end; `deadline` is in seconds from when it starts.
+        """Run a command to its end; `deadline` is in seconds from when it is to start.
 
         Every line of stderr goes to `on_line`, redacted; `on_received` hears each second how many
         bytes the process has received over the network, where the system tells. Raises
@@ -266,10 +268,11 @@ class ProcessRunner:
             self.measures.add(metrics.SUBPROCESSES)
             name = os.path.basename(command[0])
             try:
-                await process.started()
-                self.started(process.pid)
-                async with asyncio.timeout(deadline), _counting(process.pid, on_received):
-                    await self._until_ended(process, output, resolving=resolving)
+                async with asyncio.timeout(deadline):
+                    await process.started()
+                    self.started(process.pid)
+                    async with _counting(process.pid, on_received):
+                        await self._until_ended(process, output, resolving=resolving)
             except TimeoutError:
                 raise DeadlineExceeded(
                     sentence(
