@@ -133,7 +133,7 @@ export function showWorkers(place, values, signal) {
   }, signal);
 }
 
-// A worker while the supervisor does not answer: nobody knows how it fares.
+// A worker while the supervisor does not answer: no one knows how it fares.
 const unknownNow = (each) => ({ ...each, state: "unknown", snapshot: null, snapshot_age: null });
 
 function heard(worker) {
