@@ -170,3 +170,30 @@ async def test_a_list_is_not_sent_again_to_who_has_it_until_it_changes() -> None
     assert (changed.status_code, silent.status_code) == (200, 304)
     # Who is missing is named, whether or not anything is sent.
     assert silent.headers["x-virtualenv-unreachable"] == changed.headers["x-virtualenv-unreachable"]
+
+
+async def test_of_a_list_that_changes_only_what_differs_is_sent_to_who_has_it() -> None:
+    supervisor = FakeSupervisor()
+    path = "/v1/virtualenvs?changes=true"
+    async with browser(app_of(supervisor)) as ask:
+        first = await ask.get(path)
+        [entry] = first.json()["list"]
+        known = {"If-None-Match": first.headers["etag"]}
+        same = await ask.get(path, headers=known)
+        changed = {**entry, "state": "broken"}
+        new = {**entry, "path": "/new"}
+        supervisor.answers["list_virtual_envs"] = supervisor.gathered(changed, new)
+        second = await ask.get(path, headers=known)
+        whole = await ask.get("/v1/virtualenvs", headers=known)
+        supervisor.answers["list_virtual_envs"] = supervisor.gathered(changed)
+        third = await ask.get(path, headers={"If-None-Match": second.headers["etag"]})
+        unknown = await ask.get(path, headers={"If-None-Match": '"other"'})
+    assert same.status_code == 304
+    assert (second.json()["since"], second.json()["dropped"]) == (first.headers["etag"], [])
+    assert second.json()["list"] == [changed, new]
+    # Who does not ask for changes gets all, with the same ETag.
+    assert (whole.json()["list"], "since" in whole.json()) == ([changed, new], False)
+    assert whole.headers["etag"] == second.headers["etag"]
+    name = {"worker_address": entry["worker_address"], "path": "/new"}
+    assert (third.json()["list"], third.json()["dropped"]) == ([], [name])
+    assert (unknown.json()["list"], "since" in unknown.json()) == ([changed], False)

@@ -13,6 +13,12 @@ from tests.ui.browser import Browser
 ENVIRONMENTS, WORKERS = 20_000, 1_000
 # Elements for what is in sight, and a margin.
 FEW_LINES = 120
+# The status and size of each answer with environments.
+_ANSWERS = """
+return performance.getEntriesByType("resource")
+  .filter((each) => each.name.endsWith("/v1/virtualenvs?changes=true") && each.responseStatus)
+  .map((each) => [each.responseStatus, each.transferSize]);
+"""
 
 
 @pytest.fixture(scope="module")
@@ -124,15 +130,21 @@ def test_a_phone_shows_a_part_and_more_when_asked(page: Browser) -> None:
     page.wait(lambda: _lines(page) == 80)
 
 
+def test_of_a_list_that_changes_only_what_differs_is_sent(page: Browser) -> None:
+    page.open(group="0", sort="state")
+    page.shows("20,000 of 20,000 environments", ".total")
+    first, again = page.wait(lambda: (found := page.script(_ANSWERS))[1:] and found)[:2]
+    assert (first[0], again[0]) == (200, 200)
+    assert again[1] < 10_000 < first[1]
+    # What is other now is shown, and the rest stays.
+    page.wait(lambda: page.rows() and page.rows()[0][4] == "broken")
+    assert page.one("table").get_attribute("aria-rowcount") == "20001"
+
+
 def test_a_list_that_has_not_changed_is_not_sent_again(idle: Browser) -> None:
     idle.open()
     idle.shows("20,000 of 20,000 environments", ".total")
-    asked = (
-        "return performance.getEntriesByType('resource')"
-        ".filter((each) => each.name.endsWith('/v1/virtualenvs') && each.responseStatus)"
-        ".map((each) => [each.responseStatus, each.transferSize])"
-    )
-    first, again = idle.wait(lambda: (found := idle.script(asked))[1:] and found)[:2]
+    first, again = idle.wait(lambda: (found := idle.script(_ANSWERS))[1:] and found)[:2]
     assert (first[0], again[0]) == (200, 304)
     assert again[1] < 1000 < first[1]
     # What is there stays, and what is chosen from it.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, cast
@@ -33,18 +33,20 @@ class Json(JSONResponse):
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
-def unless_known(request: Request, answer: Json) -> Response:
-    """The answer with its ETag, or 304 without it for who has it already (RFC 9110, 13.1.2)."""
-    etag = f'"{hashlib.sha256(bytes(answer.body)).hexdigest()[:32]}"'
-    answer.headers["ETag"] = etag
+def known_etags(request: Request) -> list[str]:
+    """The ETags of the answers that the asker has (RFC 9110, 13.1.2)."""
     known = request.headers.get("If-None-Match", "").split(",")
-    if etag not in {each.strip().removeprefix("W/") for each in known}:
-        return answer
-    kept = {
-        name: answer.headers[name]
-        for name in ("ETag", UNREACHABLE_HEADER)
-        if name in answer.headers
-    }
+    return [each.strip().removeprefix("W/") for each in known]
+
+
+def etag_of(answer: Json) -> str:
+    """The ETag of an answer, by its content."""
+    return f'"{hashlib.sha256(bytes(answer.body)).hexdigest()[:32]}"'
+
+
+def not_modified(headers: Mapping[str, str]) -> Response:
+    """304, with those of an answer's headers that go with it."""
+    kept = {name: headers[name] for name in ("ETag", UNREACHABLE_HEADER) if name in headers}
     return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=kept)
 
 

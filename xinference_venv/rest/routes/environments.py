@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,10 +19,21 @@ from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import Role
 from xinference_venv.planning.provenance import Tree
-from xinference_venv.rest.base import Result, Route, Supervisor, gathered, removed, unless_known
+from xinference_venv.rest.base import (
+    Result,
+    Route,
+    Supervisor,
+    etag_of,
+    gathered,
+    known_etags,
+    not_modified,
+    removed,
+)
+from xinference_venv.rest.listings import Changes, Listings
 from xinference_venv.rest.schemas.requests import (
     DryRun,
     Force,
+    OnlyChanges,
     Selected,
     SelectedOfModel,
 )
@@ -32,12 +44,26 @@ async def list_virtual_envs(
     request: Request,
     supervisor: Supervisor,
     selection: Selected,
+    changes: OnlyChanges = False,
 ) -> Response:
     """List environments: all, or those that match.
 
-    The answer has an ETag: who asks again with it in If-None-Match gets 304 while nothing changed.
+    The answer has an ETag: who asks again with it in If-None-Match gets 304 while nothing changed,
+    and with `changes=true` only what did.
     """
-    return unless_known(request, gathered(await supervisor.list_virtual_envs(selection)))
+    listed = await supervisor.list_virtual_envs(selection)
+    answer = gathered(listed)
+    etag = etag_of(answer)
+    known = known_etags(request)
+    listings = cast(Listings, request.app.state.listings)
+    if changes:
+        found = next(filter(None, (listings.differing(each, listed.list) for each in known)), None)
+        listings.remember(etag, listed.list)
+        if found is not None:
+            changed, since = found
+            answer = gathered(replace(listed, list=changed), since)
+    answer.headers["ETag"] = etag
+    return not_modified(answer.headers) if etag in known else answer
 
 
 async def list_virtual_env_packages(
@@ -137,6 +163,7 @@ ROUTES = (
         endpoint=list_virtual_envs,
         scope=Scope.LIST,
         reply=Environments,
+        perhaps=Changes,
         refused=(404,),
     ),
     Route(

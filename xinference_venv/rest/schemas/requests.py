@@ -123,6 +123,13 @@ WorkerIp = Annotated[
 ]
 WorkerAddress = Annotated[_Place, Query(description="The worker's address (HOST:PORT).")]
 DryRun = Annotated[_Flag, Query(description="Only report what would be removed.")]
+OnlyChanges = Annotated[
+    _Flag,
+    Query(
+        description="Only what differs from the answer whose ETag is in If-None-Match, if the"
+        " server still knows it: then `since` is that ETag."
+    ),
+]
 Force = Annotated[
     _Flag,
     Query(description="Even if it is in use; its files stay until its last process has ended."),

@@ -94,15 +94,20 @@ export const get = (path, parameters, signal) => ask("GET", path, parameters, { 
 // The newest answer of each route that is asked again and again, with its ETag.
 const newest = new Map();
 
-// Ask again: an answer that is as it was is not sent, and is the same object as the last time.
-export async function getAgain(path, signal) {
+// Ask for a list again: only what differs is sent, and each row that does not is the same object
+// as the last time; so is the whole answer if nothing does. `keyOf` names a row.
+export async function getAgain(path, keyOf, signal) {
   const before = newest.get(path);
   const headers = before ? { "If-None-Match": before.etag } : {};
-  const answer = await send("GET", route(path), { headers, signal });
+  const answer = await send("GET", route(path, { changes: true }), { headers, signal });
   if (before && answer.status === 304) return before.body;
   if (!answer.ok) throw await errorOf(answer);
-  const body = await answer.json();
-  newest.set(path, { etag: answer.headers.get("ETag"), body });
+  const { since, dropped, ...body } = await answer.json();
+  const rows = new Map(since ? before.rows : []);
+  for (const each of dropped ?? []) rows.delete(keyOf(each));
+  for (const each of body.list) rows.set(keyOf(each), each);
+  body.list = [...rows.values()];
+  newest.set(path, { etag: answer.headers.get("ETag"), rows, body });
   return body;
 }
 

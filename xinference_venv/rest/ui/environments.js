@@ -229,7 +229,7 @@ export function showEnvironments(place, values, signal) {
   let drawn = 0;
   const again = repeat(EVERY_SECONDS, signal, async () => {
     try {
-      const answer = await getAgain("virtualenvs", signal);
+      const answer = await getAgain("virtualenvs", keyOf, signal);
       // Nothing is new but ages, which may be behind by a little.
       if (answer === last && Date.now() - drawn < AGES_MILLISECONDS) return;
       [last, drawn] = [answer, Date.now()];
