@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
 import pytest
+from packaging.requirements import Requirement
 
 from tests.daemons import daemons
 from xinference_venv.cli import main
@@ -39,6 +42,18 @@ def test_without_tokens_only_the_loopback_address_will_do(host: str, loopback: b
     else:
         with pytest.raises(InvalidInput, match="without tokens"):
             check_exposure(host, None)
+
+
+def test_what_it_lacks_is_named_so_that_an_index_has_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("xinference_venv.cli.web_server.find_spec", lambda _: None)
+    assert main(["web"]) == 2
+    hint = capsys.readouterr().err
+    program, _, requirements = hint.rpartition(" -m pip install ")
+    assert program.endswith(sys.executable)
+    named = {Requirement(each).name for each in shlex.split(requirements)}
+    assert named == {"fastapi", "uvicorn", "pydantic", "prometheus-client"}
 
 
 def test_it_refuses_to_start_where_strangers_could_do_anything(

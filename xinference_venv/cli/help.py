@@ -103,7 +103,7 @@ SUPERVISOR_VARIABLE = "XINFERENCE_VENV_SUPERVISOR"
 # What a process needs to find its cluster, before it reads any of its settings.
 CLUSTER_VARIABLES = (
     (SUPERVISOR_VARIABLE, "HOST:PORT of a cluster's supervisor, as --supervisor"),
-    ("XOSCAR_AUTH_KEY", "a secret that every process of a cluster has; see docs/cluster.md"),
+    ("XOSCAR_AUTH_KEY", "a secret of all processes of a cluster, as `openssl rand -hex 32` prints"),
 )
 EXIT_CODES = (
     ("0", "done"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,9 +34,27 @@ def web_options(command: _Command) -> _Command:
         "--token-file",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="File of access tokens: lines 'sha256:DIGEST SCOPE...'; see docs/rest.md. Needed"
-        " unless it listens on the loopback address.",
+        help="File of access tokens: lines 'sha256:DIGEST SCOPE...', with the sha256 of a token"
+        " and what it allows, like virtualenv:list. Needed unless it listens on the loopback"
+        " address.",
     )(command)
+
+
+def _web_requirements() -> str:
+    """What the extra ``web`` has, for a shell; the release itself need not be on any index."""
+    from importlib.metadata import requires
+
+    from packaging.requirements import Requirement
+
+    # Without the extra a requirement of it does not count.
+    extra = (
+        each
+        for each in map(Requirement, requires("xinference-venv") or ())
+        if each.marker
+        and each.marker.evaluate({"extra": "web"})
+        and not each.marker.evaluate({"extra": ""})
+    )
+    return shlex.join(f"{each.name}{each.specifier}" for each in extra)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +75,7 @@ class WebServer:
         if any(find_spec(each) is None for each in _NEEDED):
             raise InvalidInput(
                 "the REST API and the web page need packages that are not installed",
-                {"hint": "pip install 'xinference-venv[web]'"},
+                {"hint": f"{sys.executable} -m pip install {_web_requirements()}"},
             )
         from xinference_venv.rest.server import check_exposure
 
