@@ -27,7 +27,7 @@ def texts(file: Path) -> Iterator[str]:
         if isinstance(node, ast.JoinedStr):
             left_out |= {id(part) for part in node.values}
             yield "".join(
-                part.value if isinstance(part, ast.Constant) else "{}" for part in node.values
+                str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values
             )
         elif (
             id(node) not in left_out
