@@ -41,6 +41,31 @@ def running_in(place: Place) -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
+def test_uvs_own_files_count_as_they_do_with_uv(
+    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "pyproject.toml").write_text(
+        f'[tool.uv]\nconstraint-dependencies = ["lantern<2"]\nindex-url = "{place.index.url}"\n'
+    )
+    more = tmp_path / "conf" / "uv" / "wheels"
+    more.mkdir(parents=True)
+    build_wheel(more, "matches", "1.0")
+    (more.parent / "uv.toml").write_text('find-links = ["wheels"]\n')
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "conf"))
+    monkeypatch.chdir(project)
+    place.launch("lantern", "matches", index_url=None)
+    assert place.visible().items() >= {"lantern": "1.0", "matches": "1.0"}.items()
+    monkeypatch.setenv("UV_NO_CONFIG", "1")
+    with pytest.raises(RuntimeError, match="matches"):
+        place.beside("3.11.8").launch("matches")
+    monkeypatch.delenv("UV_NO_CONFIG")
+    (more.parent / "uv.toml").write_text("find-links = [")
+    with pytest.raises(ValueError, match=r"uv\.toml is no TOML"):
+        place.beside("3.11.9").launch("matches")
+
+
 def test_a_launch_inherits_what_fits_and_installs_the_rest(place: Place) -> None:
     manager = place.launch("lantern<2", "oil")
     assert isinstance(manager, VirtualEnvManager)
@@ -58,8 +83,9 @@ def test_what_an_operator_says_to_uv_counts_where_the_call_names_no_index(
     place.launch("lantern", index_url=None)
     assert place.visible()["lantern"] == "1.0"
     assert place.index.requests
-    # The index of a call counts before.
-    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+    # For uv the index of a call is an option of its command line.
+    monkeypatch.delenv("UV_DEFAULT_INDEX")
+    monkeypatch.setenv("UV_INDEX_URL", "http://127.0.0.1:9/simple")
     place.install(place.manager, "oil")
     assert place.visible()["oil"] == "1.0"
 

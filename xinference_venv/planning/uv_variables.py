@@ -30,8 +30,7 @@ def with_uv_variables(pip: PipConfig, environ: Mapping[str, str]) -> PipConfig:
     """The configuration of pip, completed by what the operator says to uv."""
 
     def words(*names: str, separator: str | None = None) -> tuple[str, ...]:
-        values = (environ.get(name, "").split(separator) for name in names)
-        return tuple(each.strip() for value in values for each in value if each.strip())
+        return words_of(environ, *names, separator=separator)
 
     def is_on(name: str) -> bool:
         return environ.get(name, "").strip().lower() in TRUE_WORDS
@@ -58,8 +57,8 @@ def with_uv_variables(pip: PipConfig, environ: Mapping[str, str]) -> PipConfig:
         found.append(f"UV_PRERELEASE={prerelease[:20]}")
     return replace(
         pip,
-        index_url=pip.index_url or next((_index(each, environ) for each in index), None),
-        extra_index_url=pip.extra_index_url or tuple(_index(each, environ) for each in extra),
+        index_url=pip.index_url or next((url_of_index(each, environ) for each in index), None),
+        extra_index_url=pip.extra_index_url or tuple(url_of_index(each, environ) for each in extra),
         # A worker's own working directory means nothing to its users.
         find_links=pip.find_links
         or tuple(each for each in links if each.startswith("/") or ":" in each),
@@ -80,7 +79,15 @@ def _formats(every: bool, names: Iterable[str]) -> tuple[str, ...]:
     return (":all:",) if every else tuple(names)
 
 
-def _index(text: str, environ: Mapping[str, str]) -> str:
+def words_of(
+    environ: Mapping[str, str], *names: str, separator: str | None = None
+) -> tuple[str, ...]:
+    """The words in variables, by default what is between blanks."""
+    values = (environ.get(name, "").split(separator) for name in names)
+    return tuple(each.strip() for value in values for each in value if each.strip())
+
+
+def url_of_index(text: str, environ: Mapping[str, str]) -> str:
     """The URL of an index that may have a name, with the credentials that its name gives it."""
     found = _NAME.match(text)
     if found is None:

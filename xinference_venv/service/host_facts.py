@@ -18,6 +18,14 @@ from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.transfer import Transfer
 from xinference_venv.planning.host import Accelerator, HostFacts, Interpreter
 from xinference_venv.planning.pip_config import PipConfig, parse_pip_config, pip_config_paths
+from xinference_venv.planning.uv_files import (
+    UvFiles,
+    check_present,
+    is_project_of_uv,
+    read_uv_files,
+    uv_file_paths,
+    with_uv_files,
+)
 from xinference_venv.planning.uv_variables import with_uv_variables
 from xinference_venv.service.phases import ReportProgress, ignore_progress
 from xinference_venv.service.places import user_home
@@ -215,9 +223,29 @@ def pip_config_of(environ: Mapping[str, str]) -> PipConfig:
     return _with_uv(parse_pip_config(read_present(paths), environ), environ)
 
 
-def uv_config_of(environ: Mapping[str, str]) -> PipConfig:
-    """What uv alone is configured to by its variables, where a caller says what pip is; blocks."""
-    return _with_uv(PipConfig(), environ)
+def uv_files_of(environ: Mapping[str, str], working_directory: str) -> UvFiles:
+    """What uv's files say to a process in a working directory; blocks, raises `InvalidSource`."""
+
+    def is_project(path: str) -> bool:
+        return any(is_project_of_uv(text) for _, text in read_present([path]))
+
+    paths = uv_file_paths(
+        environ,
+        working_directory=working_directory,
+        home=user_home(environ),
+        present=os.path.isfile,
+        is_project=is_project,
+    )
+    files = read_present(paths)
+    check_present(paths, files)
+    return read_uv_files(files)
+
+
+def uv_config_of(environ: Mapping[str, str], files: UvFiles) -> PipConfig:
+    """What uv alone is configured to by variables and files, where a caller says what pip is;
+    blocks.
+    """
+    return with_uv_files(_with_uv(PipConfig(), environ), files, environ)
 
 
 def _with_uv(pip: PipConfig, environ: Mapping[str, str]) -> PipConfig:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -26,7 +27,8 @@ from xinference_venv.planning.spec import (
     PlanningFacts,
     plan_spec,
 )
-from xinference_venv.service.host_facts import HostFactsReader, uv_config_of
+from xinference_venv.planning.uv_files import UvFiles, complete_sources
+from xinference_venv.service.host_facts import HostFactsReader, uv_config_of, uv_files_of
 from xinference_venv.service.open_uv import open_uv
 from xinference_venv.service.places import find_places
 from xinference_venv.settings import InheritMode, Settings
@@ -90,6 +92,13 @@ def _answers(root: str) -> dict[str, Any]:
     return {}
 
 
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Engine:
     """What a call needs of the engine, over the settings of now."""
@@ -98,10 +107,14 @@ class Engine:
     store: Store
     uv: Uv
     hosts: HostFactsReader
+    uv_files: UvFiles
 
     @classmethod
     async def open(cls, environ: Mapping[str, str]) -> Self:
-        """The engine of this host; raises the errors of settings, store and uv."""
+        """The engine of this host; raises the errors of settings, store, uv and its files."""
+        # As uv reads them where it is started by Xinference itself.
+        files = await asyncio.to_thread(uv_files_of, environ, _working_directory())
+        environ = {**files.variables, **environ}
         places = await asyncio.to_thread(find_places, environ)
         store = await asyncio.to_thread(Store.open, places.root)
         uv = await asyncio.to_thread(open_uv, places, store, environ)
@@ -109,7 +122,7 @@ class Engine:
         hosts = HostFactsReader(
             store=store, uv=uv, settings=settings, environ=environ, kept=_answers(str(places.root))
         )
-        return cls(settings=settings, store=store, uv=uv, hosts=hosts)
+        return cls(settings=settings, store=store, uv=uv, hosts=hosts, uv_files=files)
 
     def check_place(self, path: Path) -> None:
         """Raise `StoreError` for a place that no environment can be made in and replaced."""
@@ -159,6 +172,7 @@ class Planner:
 
         None when markers leave nothing to install. Raises the errors of `InvalidInput`.
         """
+        environ, files = self.engine.hosts.environ, self.engine.uv_files
         request = LaunchRequest.from_dict(
             {
                 "model_name": _MODEL,
@@ -166,7 +180,7 @@ class Planner:
                 # Xinference has checked it.
                 "any_engine": True,
                 "virtualenv": {
-                    **self.options.sources,
+                    **complete_sources(self.options.sources, files, environ),
                     "packages": list(earlier or packages),
                 },
                 "virtual_env_packages": list(packages if earlier else ()),
@@ -180,7 +194,7 @@ class Planner:
             catalog=Catalog(engines={}, models={}),
             host=self.host,
             interpreter=self.interpreter,
-            pip=uv_config_of(self.engine.hosts.environ),
+            pip=uv_config_of(environ, files),
             settings=replace(
                 settings,
                 skip_installed=self.options.skip_installed,

@@ -1,0 +1,192 @@
+"""What uv's files of configuration mean; how uv itself reads them was looked at with uv 0.13.9."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from xinference_venv.errors import InvalidSource
+from xinference_venv.planning.pip_config import PipConfig
+from xinference_venv.planning.uv_files import (
+    UvFiles,
+    check_present,
+    complete_sources,
+    is_project_of_uv,
+    read_uv_files,
+    uv_file_paths,
+    with_uv_files,
+)
+
+USER = "/home/you/.config/uv/uv.toml"
+SYSTEM = "/etc/uv/uv.toml"
+
+
+def paths(*present: str, environ: dict[str, str] | None = None) -> tuple[str, ...]:
+    return uv_file_paths(
+        environ or {},
+        working_directory="/srv/app/now",
+        home="/home/you",
+        present=present.__contains__,
+        is_project=lambda path: path in present and path.endswith("pyproject.toml"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("present", "expected"),
+    [
+        ((USER, SYSTEM), (USER, SYSTEM)),
+        ((SYSTEM, "/etc/xdg/uv/uv.toml"), ("/etc/xdg/uv/uv.toml",)),
+        (("/srv/uv.toml", "/srv/app/uv.toml", USER), ("/srv/app/uv.toml", USER)),
+        (("/srv/app/uv.toml", "/srv/app/now/pyproject.toml"), ("/srv/app/now/pyproject.toml",)),
+        (("/srv/app/uv.toml", "/srv/app/pyproject.toml"), ("/srv/app/uv.toml",)),
+        ((), ()),
+    ],
+)
+def test_the_nearest_file_of_a_project_counts_then_the_users_then_the_systems(
+    present: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    assert paths(*present) == expected
+
+
+def test_variables_say_where_the_files_are() -> None:
+    assert paths(USER, environ={"UV_NO_CONFIG": "1"}) == ()
+    assert paths(USER, environ={"UV_NO_CONFIG": "0"}) == (USER,)
+    named = {"UV_CONFIG_FILE": "mine.toml", "UV_NO_CONFIG": "1"}
+    assert paths(USER, environ=named) == ("/srv/app/now/mine.toml",)
+    moved = {"XDG_CONFIG_HOME": "/conf", "XDG_CONFIG_DIRS": "/a::/b"}
+    assert paths("/conf/uv/uv.toml", "/b/uv/uv.toml", USER, environ=moved) == (
+        "/conf/uv/uv.toml",
+        "/b/uv/uv.toml",
+    )
+
+
+def test_a_file_that_can_not_be_read_is_an_error() -> None:
+    check_present((USER,), [(USER, "")])
+    with pytest.raises(InvalidSource, match=SYSTEM):
+        check_present((USER, SYSTEM), [(USER, "")])
+
+
+def test_a_pyproject_counts_when_it_configures_uv() -> None:
+    assert is_project_of_uv("[tool.uv]\n")
+    assert not is_project_of_uv("[tool.ruff]\n[uv]\n")
+    assert not is_project_of_uv("[tool.uv\n")
+
+
+def test_lists_are_put_together_and_of_single_settings_the_first_counts() -> None:
+    project = """
+        [tool.uv]
+        index-strategy = "unsafe-best-match"
+        constraint-dependencies = ["oil<2"]
+        find-links = ["wheels", "https://h/links"]
+        [[tool.uv.index]]
+        name = "corp"
+        url = "https://h/project"
+        [[tool.uv.index]]
+        url = "https://h/hidden"
+        explicit = true
+        [[tool.uv.index]]
+        url = "https://h/default"
+        default = true
+    """
+    user = """
+        index-url = "https://h/of-user"
+        extra-index-url = ["https://h/extra"]
+        index-strategy = "first-index"
+        allow-insecure-host = ["h"]
+        override-dependencies = ["oil==1"]
+        build-constraint-dependencies = ["wheel<1"]
+        keyring-provider = "subprocess"
+        offline = false
+        [[index]]
+        url = "simple"
+        [pip]
+        extra-index-url = ["https://h/pip"]
+        no-binary = ["lamp", "wick"]
+        only-binary = [":all:"]
+        keyring-provider = "disabled"
+    """
+    found = read_uv_files([("/srv/pyproject.toml", project), (USER, user)])
+    assert found == UvFiles(
+        indexes=(
+            *("corp=https://h/project", "file:///home/you/.config/uv/simple"),
+            *("https://h/pip", "https://h/extra"),
+        ),
+        default_index="https://h/default",
+        find_links=("/srv/wheels", "https://h/links"),
+        trusted_hosts=("h",),
+        constraints=("oil<2",),
+        overrides=("oil==1",),
+        build_constraints=("wheel<1",),
+        variables={
+            "UV_INDEX_STRATEGY": "unsafe-best-match",
+            "UV_KEYRING_PROVIDER": "disabled",
+            "UV_NO_BINARY_PACKAGE": "lamp wick",
+            "UV_NO_BUILD": "1",
+            "UV_OFFLINE": "0",
+        },
+    )
+    assert "h/" not in repr(found)
+
+
+def test_what_is_no_toml_is_named() -> None:
+    with pytest.raises(InvalidSource, match=f"{USER} is no TOML"):
+        read_uv_files([(USER, "index-url = ")])
+
+
+FILES = UvFiles(
+    indexes=("corp=https://h/corp",),
+    default_index="https://h/default",
+    find_links=("/srv/wheels",),
+    trusted_hosts=("h",),
+    constraints=("oil<2",),
+)
+LOGIN = {"UV_INDEX_CORP_USERNAME": "you", "UV_INDEX_CORP_PASSWORD": "secret"}
+
+
+def test_files_complete_what_variables_say() -> None:
+    found = with_uv_files(PipConfig(), FILES, LOGIN)
+    assert found.index_url == "https://h/default"
+    assert found.extra_index_url == ("https://you:secret@h/corp",)
+    assert (found.find_links, found.trusted_host) == (("/srv/wheels",), ("h",))
+    assert (found.constraints, found.index_strategy) == (("oil<2",), "first-index")
+    variables = PipConfig(
+        index_url="https://h/variable",
+        extra_index_url=("https://h/first",),
+        index_strategy="unsafe-best-match",
+        variables_not_honoured=("UV_CONFIG_FILE", "UV_RESOLUTION"),
+    )
+    found = with_uv_files(variables, FILES, {})
+    assert found.index_url == "https://h/variable"
+    assert found.extra_index_url == ("https://h/first", "https://h/corp")
+    assert found.index_strategy == "unsafe-best-match"
+    assert found.variables_not_honoured == ("UV_RESOLUTION",)
+    assert with_uv_files(PipConfig(), UvFiles(), {}) == PipConfig()
+
+
+@pytest.mark.parametrize(
+    ("given", "environ", "expected"),
+    [
+        ({}, {}, {}),
+        ({"index_url": "https://h/call"}, {}, {"index_url": "https://h/call"}),
+        (
+            {"index_url": "https://h/call"},
+            {"UV_DEFAULT_INDEX": "corp=https://h/variable", **LOGIN},
+            {"index_url": "https://you:secret@h/variable"},
+        ),
+        ({"index_url": "https://h/call"}, {"UV_NO_INDEX": "1"}, {}),
+        (
+            {"extra_index_url": "https://h/call", "find_links": ["/a"], "trusted_host": "i"},
+            {"UV_INDEX": "https://h/variable"},
+            {
+                "extra_index_url": ["https://h/variable", "https://h/call", "https://h/corp"],
+                "find_links": ["/a", "/srv/wheels"],
+                "trusted_host": ["i", "h"],
+            },
+        ),
+    ],
+)
+def test_the_sources_of_a_call_are_completed_as_uv_completes_its_command_line(
+    given: dict[str, Any], environ: dict[str, str], expected: dict[str, Any]
+) -> None:
+    assert complete_sources(given, FILES, environ) == expected

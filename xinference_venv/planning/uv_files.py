@@ -1,0 +1,288 @@
+"""What uv's own files of configuration say about where packages come from and which are chosen.
+
+Comes in: the texts of ``uv.toml`` and ``pyproject.toml``. Comes out: lists and single settings, put
+together as uv does; and with them the sources of a call, which stand for options of uv's command
+line. They are described in https://docs.astral.sh/uv/concepts/configuration-files.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from xinference_venv.errors import InvalidSource
+from xinference_venv.planning.pip_config import TRUE_WORDS, PipConfig, file_url
+from xinference_venv.planning.uv_variables import url_of_index, words_of
+
+_NAME = "uv.toml"
+_PROJECT = "pyproject.toml"
+_CONFIG_FILE = "UV_CONFIG_FILE"
+# Settings with a variable of the same meaning.
+_VARIABLES = {
+    "cache-dir": "UV_CACHE_DIR",
+    "concurrent-builds": "UV_CONCURRENT_BUILDS",
+    "concurrent-downloads": "UV_CONCURRENT_DOWNLOADS",
+    "exclude-newer": "UV_EXCLUDE_NEWER",
+    "http-proxy": "HTTP_PROXY",
+    "https-proxy": "HTTPS_PROXY",
+    "index-strategy": "UV_INDEX_STRATEGY",
+    "keyring-provider": "UV_KEYRING_PROVIDER",
+    "link-mode": "UV_LINK_MODE",
+    "native-tls": "UV_NATIVE_TLS",
+    "no-binary": "UV_NO_BINARY",
+    "no-binary-package": "UV_NO_BINARY_PACKAGE",
+    "no-build": "UV_NO_BUILD",
+    "no-build-package": "UV_NO_BUILD_PACKAGE",
+    "no-index": "UV_NO_INDEX",
+    "no-proxy": "NO_PROXY",
+    "offline": "UV_OFFLINE",
+    "prerelease": "UV_PRERELEASE",
+    "python-install-mirror": "UV_PYTHON_INSTALL_MIRROR",
+    "system-certs": "UV_SYSTEM_CERTS",
+    # Without a counterpart: who plans says so.
+    "fork-strategy": "UV_FORK_STRATEGY",
+    "no-build-isolation": "UV_NO_BUILD_ISOLATION",
+    "resolution": "UV_RESOLUTION",
+    "torch-backend": "UV_TORCH_BACKEND",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UvFiles:
+    """What the files say; ``repr`` shows nothing that may hold credentials.
+
+    `variables` are the single settings, as variables of uv.
+    """
+
+    indexes: tuple[str, ...] = field(default=(), repr=False)
+    """URLs, with ``NAME=`` before them where they have a name."""
+    default_index: str | None = field(default=None, repr=False)
+    find_links: tuple[str, ...] = field(default=(), repr=False)
+    trusted_hosts: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    build_constraints: tuple[str, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def uv_file_paths(
+    environ: Mapping[str, str],
+    *,
+    working_directory: str,
+    home: str,
+    present: Callable[[str], bool],
+    is_project: Callable[[str], bool],
+) -> tuple[str, ...]:
+    """The absolute paths of the files that uv reads, those that count first.
+
+    The nearest one of a project: a ``uv.toml``, or a ``pyproject.toml`` that `is_project` of uv;
+    the user's; the system's. `present` says whether a file exists.
+    """
+    if named := environ.get(_CONFIG_FILE):
+        return (posixpath.join(working_directory, named),)
+    if environ.get("UV_NO_CONFIG", "").strip().lower() in TRUE_WORDS:
+        return ()
+    folders = [PurePosixPath(working_directory), *PurePosixPath(working_directory).parents]
+    of_project = (
+        path
+        for folder in folders
+        for path, counts in (
+            (str(folder / _NAME), present),
+            (str(folder / _PROJECT), is_project),
+        )
+        if counts(path)
+    )
+    user = environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
+    shared = (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
+    of_system = (f"{folder}/uv/{_NAME}" for folder in (*filter(None, shared), "/etc"))
+    found = (
+        next(of_project, None),
+        f"{user}/uv/{_NAME}",
+        next(filter(present, of_system), None),
+    )
+    return tuple(path for path in found if path is not None and present(path))
+
+
+def check_present(paths: Sequence[str], files: Sequence[tuple[str, str]]) -> None:
+    """Raise `InvalidSource` for a path that is not among the files: it was named, or could not be
+    read.
+    """
+    missing = [path for path in paths if path not in dict(files)]
+    if missing:
+        raise InvalidSource(
+            f"{missing[0]}, a file of uv's configuration, can't be read",
+            {"hint": f"correct its permissions, or {_CONFIG_FILE} if that names it"},
+        )
+
+
+def is_project_of_uv(text: str) -> bool:
+    """Whether a ``pyproject.toml`` configures uv; one that can't be read does not."""
+    try:
+        return "uv" in tomllib.loads(text).get("tool", {})
+    except tomllib.TOMLDecodeError:
+        return False
+
+
+def read_uv_files(files: Sequence[tuple[str, str]]) -> UvFiles:
+    """Put files, as (path, text), together; of single settings the first one counts.
+
+    Raises `InvalidSource`, which names the file.
+    """
+    tables = [each for path, text in files for each in _tables(path, text)]
+    indexes: list[str] = []
+    default: str | None = None
+    for folder, table in tables:
+        for index in _tables_of(table.get("index")):
+            if index.get("explicit"):
+                continue  # Only for what a project's sources name.
+            name = f"{index['name']}=" if index.get("name") else ""
+            place = f"{name}{_as_url(folder, str(index.get('url', '')))}"
+            if index.get("default"):
+                default = default or place
+            else:
+                indexes.append(place)
+    extra = [
+        _as_url(folder, each)
+        for folder, table in tables
+        for each in _texts(table.get("extra-index-url"))
+    ]
+    plain = (
+        _as_url(folder, str(table["index-url"])) for folder, table in tables if "index-url" in table
+    )
+    variables: dict[str, str] = {}
+    for _, table in tables:
+        for key, name in _VARIABLES.items():
+            if key in table:
+                variables.setdefault(name, _as_variable(table[key]))
+    return UvFiles(
+        indexes=tuple(dict.fromkeys((*indexes, *extra))),
+        default_index=default or next(plain, None),
+        find_links=_unique(
+            each if ":" in each else _path(folder, each)
+            for folder, table in tables
+            for each in _texts(table.get("find-links"))
+        ),
+        trusted_hosts=_all_of(tables, "allow-insecure-host"),
+        constraints=_all_of(tables, "constraint-dependencies"),
+        overrides=_all_of(tables, "override-dependencies"),
+        build_constraints=_all_of(tables, "build-constraint-dependencies"),
+        variables=variables,
+    )
+
+
+def with_uv_files(config: PipConfig, files: UvFiles, environ: Mapping[str, str]) -> PipConfig:
+    """What variables of uv say, completed by its files: lists by theirs, behind.
+
+    The single settings are among the variables already.
+    """
+    extra = tuple(url_of_index(each, environ) for each in files.indexes)
+    default = files.default_index
+    strategy = config.index_strategy or ("first-index" if extra else None)
+    return replace(
+        config,
+        index_url=config.index_url or (default and url_of_index(default, environ)),
+        extra_index_url=(*config.extra_index_url, *extra),
+        find_links=(*config.find_links, *files.find_links),
+        trusted_host=(*config.trusted_host, *files.trusted_hosts),
+        index_strategy=strategy,
+        constraints=(*config.constraints, *files.constraints),
+        overrides=(*config.overrides, *files.overrides),
+        build_constraints=(*config.build_constraints, *files.build_constraints),
+        variables_not_honoured=tuple(
+            each for each in config.variables_not_honoured if each != _CONFIG_FILE
+        ),
+    )
+
+
+def complete_sources(
+    given: Mapping[str, Any], files: UvFiles, environ: Mapping[str, str]
+) -> dict[str, Any]:
+    """The sources that a call names, completed as uv completes its command line.
+
+    ``UV_DEFAULT_INDEX`` counts before its index, ``UV_INDEX`` is asked before its extra indexes,
+    and what the files list comes behind; without indexes, it names none.
+    """
+    sources = dict(given)
+    if environ.get("UV_NO_INDEX", "").strip().lower() in TRUE_WORDS:
+        sources.pop("index_url", None)
+    elif default := words_of(environ, "UV_DEFAULT_INDEX"):
+        sources["index_url"] = url_of_index(default[0], environ)
+    behind = {
+        "extra_index_url": [url_of_index(each, environ) for each in files.indexes],
+        "find_links": list(files.find_links),
+        "trusted_host": list(files.trusted_hosts),
+    }
+    before = {"extra_index_url": [url_of_index(e, environ) for e in words_of(environ, "UV_INDEX")]}
+    for name, more in behind.items():
+        if named := _texts(sources.get(name)):
+            sources[name] = [*_unique((*before.get(name, ()), *named, *more))]
+    return sources
+
+
+def _tables(path: str, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The tables of a file, each with the file's folder: that of uv's pip interface first."""
+    try:
+        table: Any = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidSource(
+            f"{path} is no TOML: {error}", {"hint": "correct it: uv reads it for every install"}
+        ) from None
+    if path.endswith(f"/{_PROJECT}"):
+        table = table.get("tool", {}).get("uv", {})
+    folder = path.rpartition("/")[0]
+    yield folder, _of_pip(table.get("pip"))
+    yield folder, table
+
+
+def _of_pip(table: Any) -> Mapping[str, Any]:
+    """The table of uv's pip interface in the terms of the others."""
+    if not isinstance(table, Mapping):
+        return {}
+    named = dict(table)
+    for key, every, some in (
+        ("no-binary", "no-binary", "no-binary-package"),
+        ("only-binary", "no-build", "no-build-package"),
+    ):
+        names = _texts(named.pop(key, None))
+        if ":all:" in names:
+            named[every] = True
+        elif names:
+            named[some] = names
+    return named
+
+
+def _as_url(folder: str, place: str) -> str:
+    """An index as a URL; uv takes paths, too."""
+    return place if ":" in place else file_url(_path(folder, place))
+
+
+def _path(folder: str, path: str) -> str:
+    return posixpath.normpath(posixpath.join(folder, path))
+
+
+def _tables_of(value: Any) -> Iterator[Mapping[str, Any]]:
+    yield from (each for each in value or () if isinstance(each, Mapping))
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(map(str, value))
+
+
+def _all_of(tables: Iterable[tuple[str, Mapping[str, Any]]], key: str) -> tuple[str, ...]:
+    return _unique(each for _, table in tables for each in _texts(table.get(key)))
+
+
+def _unique(items: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(items))
+
+
+def _as_variable(value: Any) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
