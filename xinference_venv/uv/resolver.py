@@ -7,8 +7,9 @@ find-links folder uv would take them for build requirements as well, without any
 
 1. When the host may satisfy everything: its stubs without any index; nothing leaves the machine.
    Where it has nothing but pip and the like: the request by itself, in one process.
-2. Every host version kept, but those that the request itself contradicts; and alongside, at the
-   same time, the request without the host, which tells what is newest and how large it is.
+2. The request without the host, which tells what is newest and how large it is; what the host has
+   serves with that, where all of it fits. Where it does not, or the answer takes more than a
+   second: also every host version kept, but those that the request itself contradicts.
 3. Where the first has no solution, or brings what is asked for in an older version than is
    allowed: the newest of what is asked for, with what of the host can serve with it.
 4. Where that fails, or brings much: what else can be kept, by what the failures tell
@@ -77,6 +78,9 @@ _WITHOUT_LIST = sentence("it has no list of its files")
 # What a second, slightly older solution is looked for: a package for accelerators, mostly.
 _DEAR_BYTES = 100_000_000
 _CHEAPER_PASSES = 2
+# So long the request without the host is alone: most often its answer is enough, and a process that
+# also keeps the host would only take processor time and ask the index for the same.
+_HEAD_START_SECONDS = 1.0
 _FRESH_PASSES = 3
 _CAREFUL_FAILURES = 3
 # Far more than any real request took: each failure rules out what was tried.
@@ -434,12 +438,20 @@ class Resolver:
                 return self._combine(found.resolution, offered) or found
         started = time.monotonic()
         alone = asyncio.ensure_future(self._without_host(sources))
-        keeping = asyncio.ensure_future(self._passes.outcome(Pass(sources=sources, kept=offered)))
+        keeping: asyncio.Task[Found | UvFailed] | None = None
         try:
             self.say(sentence("resolving with every host version kept"))
-            await asyncio.wait({alone, keeping}, return_when=asyncio.FIRST_COMPLETED)
-            if alone.done() and (whole := self._with_whole_host(await alone, offered)) is not None:
-                return whole
+            await asyncio.wait({alone}, timeout=_HEAD_START_SECONDS)
+            if not alone.done():
+                keeping = self._keeping(sources, offered)
+                await asyncio.wait({alone, keeping}, return_when=asyncio.FIRST_COMPLETED)
+            if alone.done():
+                fresh = await alone
+                if (whole := self._with_whole_host(fresh, offered)) is not None:
+                    return whole
+                if self._is_out_of_question(fresh, offered):
+                    return await self._choose(sources, offered, None, fresh)
+            keeping = keeping or self._keeping(sources, offered)
             if alone.done():
                 limit = max(_LEAST_SECONDS, _MOST_PASSES_LONG * (time.monotonic() - started))
                 await asyncio.wait({keeping}, timeout=limit)
@@ -456,7 +468,8 @@ class Resolver:
                 return whole
         finally:
             await cancel(alone)
-            await cancel(keeping)
+            if keeping is not None:
+                await cancel(keeping)
         if self._passes.relaxed and isinstance(fresh, Resolution):
             more = contradicted_pins(fresh, self._passes.pins(), self.host)
             more -= self._passes.relaxed
@@ -482,6 +495,12 @@ class Resolver:
                 raise first from None
             raise
 
+    def _keeping(
+        self, sources: PackageSources, offered: frozenset[str]
+    ) -> asyncio.Task[Found | UvFailed]:
+        """The pass that keeps all of the host, from now on."""
+        return asyncio.ensure_future(self._passes.outcome(Pass(sources=sources, kept=offered)))
+
     async def _keeping_not_much_older(
         self, sources: PackageSources, offered: frozenset[str], fresh: Resolution
     ) -> Found | UvFailed:
@@ -501,10 +520,12 @@ class Resolver:
         self,
         sources: PackageSources,
         offered: frozenset[str],
-        first: Found | UvFailed,
+        first: Found | UvFailed | None,
         alone: Resolution | UvFailed,
     ) -> Found:
-        """The best there is, by what keeping all of the host and none of it give."""
+        """The best there is, by what keeping all of the host and none of it give; the one is None
+        where it `_is_out_of_question`.
+        """
         fresh = None if isinstance(alone, UvFailed) else alone
         search = HostSearch(offered=offered, cost=cost_of(fresh, self.host))
         displaced = frozenset() if fresh is None else self._displaced(fresh, offered)
@@ -518,7 +539,7 @@ class Resolver:
                 only_pins = names_in(str(alone)) & offered <= self._passes.pins()
                 if only_pins or search.next(displaced) is None:
                     raise alone
-        else:
+        elif first is not None:
             again = self._not_to_be_shown(first.resolution)
             if again:
                 self._report(again)
@@ -554,6 +575,23 @@ class Resolver:
         if isinstance(fresh, UvFailed) or self._displaced(fresh, offered):
             return None
         return self._combine(fresh, offered)
+
+    def _is_out_of_question(self, fresh: Resolution | UvFailed, offered: frozenset[str]) -> bool:
+        """Whether to ask for all of the host is in vain, and nothing else has to be asked.
+
+        What is asked for in one version requires the same in every solution.
+        """
+        if isinstance(fresh, UvFailed) or self._passes.relaxed:
+            return False
+        fixed = {line.name or "" for line in self._passes.lines() if is_exact(line)}
+        return (
+            any(
+                need.name in offered and not need.allows(self.host.versions[need.name])
+                for name in fixed & fresh.installed.keys()
+                for need in fresh.requires.get(name, ())
+            )
+            and self._combine(fresh, offered - self._displaced(fresh, offered)) is not None
+        )
 
     def _combine(self, fresh: Resolution, serving: frozenset[str]) -> Found | None:
         """The newest of what is asked for over the host, where that needs no further pass."""
