@@ -160,6 +160,17 @@ class HostFacts(Record, name="host facts"):
         """What each distribution needs here, by name; the extras it asks of others included."""
         return {each.name: _needs_of(each, self) for each in self.distributions}
 
+    @cached_property
+    def whole(self) -> frozenset[str]:
+        """The distributions of which all that they need is here, at any depth, and fits."""
+        lacking = {
+            name
+            for name, needs in self.needs.items()
+            for need in needs
+            if need.name not in self.by_name or not need.allows(self.versions[need.name])
+        }
+        return frozenset(each for each in self.by_name if lacking.isdisjoint(self.closure(each)))
+
     def closure(self, name: str) -> set[str]:
         """What a distribution requires, itself included, as far as it is here."""
         closure: set[str] = set()

@@ -70,19 +70,11 @@ def imported_by_models(needs: Mapping[str, str], host: HostFacts) -> tuple[str, 
     Of what the host itself lacks a requirement of, at any depth, that part which it has whole:
     no launch installs the rest, unless its packages need that.
     """
-    whole = {
-        name: all(
-            need.name in host.by_name and need.allows(host.versions[need.name])
-            for each in host.closure(name)
-            for need in host.needs[each]
-        )
-        for name in set[str]().union(*map(host.closure, needs))
-    }
     found = {
         each: None
         for name in needs
-        for each in ((name,) if whole[name] else sorted(host.closure(name)))
-        if whole[each]
+        for each in ((name,) if name in host.whole else sorted(host.closure(name)))
+        if each in host.whole
     }
     return tuple(found)
 

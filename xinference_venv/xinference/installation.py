@@ -80,5 +80,5 @@ class Installation:
         make_layer(disk, staged, host, names, unowned=lock.inherit is InheritMode.HOST)
         shown = [each for each in host.distributions if each.name in names]
         show_layer(disk, site_packages_of(staged), host.interpreter.search_path)
-        add_scripts(disk, staged, shown)
+        add_scripts(staged, shown)
         link_data_files(disk, staged, host.interpreter, shown)

@@ -110,7 +110,7 @@ class Change:
 
     With `keeps_setup` it asks nothing more of Xinference: what that has set up stays set up. An
     environment that is `just_made`, by the launch that goes on, has no other users than those that
-    hold its lock.
+    hold its lock, and the store was swept when it was made.
     """
 
     engine: Engine
@@ -145,8 +145,9 @@ class Change:
         process that runs in the environment.
         """
         store = self.engine.store
-        # What crashes left: perhaps no worker ever opens this store.
-        await finish_in_thread(sweep, store)
+        if not self.just_made:
+            # What crashes left: perhaps no worker ever opens this store.
+            await finish_in_thread(sweep, store)
         trashed: list[Path] = []
         try:
             async with staging_folder(store, self.spec.interpreter, trashed) as folder:

@@ -13,6 +13,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -210,19 +211,27 @@ sys.exit({attribute}())
 """
 
 
-def add_scripts(disk: Disk, env: Path, shown: Iterable[HostDistribution]) -> None:
-    """Generate the console scripts of inherited distributions."""
+def add_scripts(env: Path, shown: Iterable[HostDistribution]) -> None:
+    """Generate the console scripts of inherited distributions, in a folder that is private yet."""
     for each in shown:
         for script in each.scripts:
             name, _, place = script.partition(" = ")
             module, _, attribute = place.partition(":")
-            path = env / "bin" / name
-            if "/" in name or not attribute or path.exists():
+            if "/" in name or not attribute:
                 continue
             text = _SCRIPT.format(
                 module=module, root=attribute.partition(".")[0], attribute=attribute
             )
-            disk.write(path, text.encode(), durable=False, mode=0o755)
+            path = f"{env}/bin/{name}"
+            try:
+                # What is installed has its own.
+                with suppress(FileExistsError):
+                    opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o755)
+                    with os.fdopen(opened, "wb") as file:
+                        file.write(text.encode())
+            except OSError as error:
+                message = sentence("could not write {path}: {error}", path=path, error=error)
+                raise StoreError(message, details_of(error, Path(path))) from error
 
 
 def link_data_files(
