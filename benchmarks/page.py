@@ -183,7 +183,7 @@ class SimulatedSupervisor:
 
 
 @contextmanager
-def served(supervisor: SimulatedSupervisor) -> Iterator[str]:
+def served(supervisor: object) -> Iterator[str]:
     """The page over a supervisor, at a URL of this host."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))

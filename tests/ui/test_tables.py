@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from tests.ui.browser import Browser
 from tests.ui.cluster import Cluster
@@ -53,11 +56,61 @@ def test_a_long_name_hides_no_column_and_reaches_into_none(page: Browser, group:
     page.wait(lambda: len(page.rows()) >= 2)
     assert page.script(_OUT_OF_SIGHT, "tbody .badge", ".sheet") == []
     assert page.script(_OUT_OF_SIGHT, "tbody td.number", ".sheet") == []
+    # Nor does what can be done with a row lie upon its last column.
+    assert page.script(_OUT_OF_SIGHT, "tbody td, th", ".sheet") == []
     assert page.script(_OVERLAPPING) == []
     page.open("jobs")
     page.wait(lambda: len(page.rows()) >= 2)
     assert page.script(_OUT_OF_SIGHT, "tbody td.number", ".sheet") == []
     assert page.script(_OVERLAPPING) == []
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_computer_whose_clock_is_off_shows_the_same_times(
+    page: Browser, running: Cluster, hours: int
+) -> None:
+    running.launch("timed", "lantern==1.0")
+    running.index.hang("/simple/wick/")
+    body = {"model_name": "hangs", "virtualenv": {"packages": ["wick"]}}
+    job = running.ask.post("/v1/virtualenvs", json=body).json()["job_id"]
+    off = f"const real = Date.now.bind(Date); Date.now = () => real() + {hours * 3_600_000};"
+    added = page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": off})
+    try:
+        page.open("jobs", text="timed")
+        page.wait(lambda: page.rows() and re.fullmatch(r"just now|\d+ sec. ago", page.rows()[0][6]))
+        page.open("job", id=job, model="hangs")
+        page.wait(lambda: 0 < float(page.text(".steps .now .number").removesuffix(" s")) < 60)
+        page.wait(lambda: 0 < float(page.text(".toolbar .faint + .faint").removesuffix(" s")) < 60)
+    finally:
+        page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+        running.ask.delete(f"/v1/jobs/{job}")
+        running.index.release()
+
+
+@pytest.mark.parametrize(
+    ("view", "search", "text"),
+    [
+        ("jobs", "#filter-jobs", "qwen3"),
+        ("workers", "#filter-workers", "127.0.0.2"),
+        ("models", "#filter-catalogue", "got-ocr"),
+    ],
+)
+def test_what_is_searched_stays_in_the_address_and_is_there_when_one_comes_back(
+    page: Browser, view: str, search: str, text: str
+) -> None:
+    page.open(view)
+    page.wait(lambda: len(page.rows()) >= 2)
+    page.type(search, text)
+    page.wait(lambda: all(text in " ".join(row).lower() for row in page.rows()))
+    found = page.rows()
+    page.click("Disk", "#menu")
+    page.wait(lambda: page.text("h1") == "Disk")
+    page.driver.back()
+    page.wait(lambda: page.all(search) and page.one(search).get_property("value") == text)
+    page.wait(lambda: len(page.rows()) == len(found))
+    # Emptied again the address has nothing of it.
+    page.one(search).send_keys(Keys.BACKSPACE * len(text))
+    page.wait(lambda: page.driver.current_url.endswith(f"#/{view}"))
 
 
 def test_what_runs_takes_longer_and_what_is_cancelled_has_a_badge_of_its_size(

@@ -1,5 +1,7 @@
 // The REST API as the page asks it: tokens, errors, and what the token allows.
 
+import { hearDate } from "./clock.js";
+
 const KEPT = "xinference-venv-token";
 const ROOT = new URL("v1/", document.baseURI);
 
@@ -66,6 +68,7 @@ export async function send(method, url, { body, headers = {}, signal } = {}) {
       body: body === undefined ? undefined : JSON.stringify(body),
       cache: "no-store",
     });
+    hearDate(answer.headers.get("Date"));
     news.dispatchEvent(new Event("online"));
     return answer;
   } catch (error) {

@@ -7,7 +7,7 @@ import { h, repeat } from "./dom.js";
 import { columns } from "./environment_columns.js";
 import { keyText } from "./format.js";
 import { count, t } from "./i18n.js";
-import { linkToComparison } from "./links.js";
+import { linkToComparison, noteInAddress } from "./links.js";
 import {
   differingNotice,
   errorNotice,
@@ -125,12 +125,7 @@ export function showEnvironments(place, values, signal) {
 
   function filter(name, value) {
     wanted[name] = value;
-    const query = new URLSearchParams(
-      Object.entries(wanted).filter(
-        ([key, each]) => each && !(key === "sort" && each === SORTED_BY),
-      ),
-    );
-    history.replaceState(null, "", query.size ? `#/environments?${query}` : "#/environments");
+    noteInAddress({ [name]: name === "sort" && value === SORTED_BY ? "" : value });
     if (name !== "sort") draw();
   }
 

@@ -1,5 +1,6 @@
 // Values as people read them: sizes, times, what an environment is called.
 
+import { now } from "./clock.js";
 import { h } from "./dom.js";
 import { count, language, t } from "./i18n.js";
 
@@ -42,7 +43,7 @@ export function ago(at) {
   return h("time", { datetime: date.toISOString(), title: exact, "data-ago": at }, sinceThen(at));
 }
 
-const sinceThen = (at) => age(Date.now() / 1000 - at);
+const sinceThen = (at) => age(now() - at);
 
 // Bring the times that are shown as ages up to now.
 export function grow() {

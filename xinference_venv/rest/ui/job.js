@@ -2,7 +2,9 @@
 // says; how it ended, each error once.
 
 import { get } from "./api.js";
+import { compare } from "./arrange.js";
 import { askedFor } from "./asked.js";
+import { now } from "./clock.js";
 import { badge, pathText } from "./controls.js";
 import { announce, h, repeat } from "./dom.js";
 import { eventList } from "./event_list.js";
@@ -45,21 +47,26 @@ export async function showJob(place, values, signal, heading) {
       h("span", { class: "spring" }),
       ...(state.ended ? furtherActions() : [cancel]),
     );
-    const workers = [...state.workers].sort().map(([, worker]) => worker);
+    const workers = [...state.workers.values()].sort(
+      (one, other) => isWell(one) - isWell(other) || compare(one.address, other.address),
+    );
     for (const worker of workers) {
       if (!cards.has(worker.address)) {
         const card = workerCard(worker.address, jobId, values.model, signal);
         cards.set(worker.address, card);
-        list.append(card.element);
         // The output of the only worker is what one looks at while it runs.
         if (state.workers.size === 1 && !state.ended) card.openLog();
       }
       cards.get(worker.address).show(worker, state);
     }
-    times.replaceChildren(timeLine(workers, Date.now() / 1000, isOver) ?? "");
+    const wanted = workers.map((each) => cards.get(each.address).element);
+    if (wanted.some((each, place) => list.children[place] !== each)) list.replaceChildren(...wanted);
+    times.replaceChildren(timeLine(workers, now(), isOver) ?? "");
     events.show(state.events);
   }
 
+  // Of many workers those that failed come first.
+  const isWell = (worker) => Number(worker.phase !== "failed");
   const isOver = (worker) => state.ended || hasEnded(worker.phase);
 
   function furtherActions() {
@@ -125,7 +132,8 @@ function errorsOf(state) {
   const found = new Map();
   for (const { address, error, phase } of state.workers.values()) {
     if (!error || phase === "cancelled") continue;
-    const key = `${error.code} ${error.message}`;
+    // Those that differ in the name of the worker alone are one.
+    const key = `${error.code} ${error.message.replaceAll(address, "")}`;
     const known = found.get(key) ?? { error, workers: [] };
     known.workers.push(address);
     found.set(key, known);
@@ -140,7 +148,7 @@ function elapsed(state) {
   const began = Math.min(...[...state.workers.values()].map((each) => each.began).filter(Boolean));
   if (!Number.isFinite(began)) return "";
   const last = Math.max(...[...state.workers.values()].map((each) => each.at ?? 0));
-  return span((state.ended ? last : Date.now() / 1000) - began);
+  return span((state.ended ? last : now()) - began);
 }
 
 // The part of one worker. What can be opened stays as it is while the rest is drawn again.
@@ -168,7 +176,7 @@ function workerCard(address, jobId, model, signal) {
   function show(worker, launch) {
     const ended = hasEnded(worker.phase);
     head.replaceChildren(h("h2", {}, h("code", {}, address)), badge(worker.phase));
-    list.replaceChildren(...steps(worker, Date.now() / 1000).map(step));
+    list.replaceChildren(...steps(worker, now()).map(step));
     const part = share(worker);
     if (part === null && !ended) bar.removeAttribute("value");
     else bar.value = part ?? 0;

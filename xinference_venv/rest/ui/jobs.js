@@ -1,12 +1,13 @@
 // The launches that run or ended not long ago, a row for each, whichever workers take part.
 
 import { get } from "./api.js";
+import { now } from "./clock.js";
 import { badge, filterBar } from "./controls.js";
 import { h, repeat } from "./dom.js";
 import { ago, span } from "./format.js";
 import { count, t, wording } from "./i18n.js";
 import { cancelButton, retryButton } from "./job_actions.js";
-import { linkToJob } from "./links.js";
+import { linkToJob, noteInAddress } from "./links.js";
 import { errorNotice, errorText, noticeBoard, partialNotice } from "./notices.js";
 import { STEPS } from "./progress.js";
 import { noMatch, table } from "./table.js";
@@ -38,7 +39,7 @@ function launchesOf(jobs) {
     launch.started = Math.min(...launch.workers.map((each) => each.started));
     const changed = Math.max(...launch.workers.map((each) => each.changed));
     // What runs takes time also while nothing is heard of it.
-    launch.took = (running.length ? Math.max(Date.now() / 1000, changed) : changed) - launch.started;
+    launch.took = (running.length ? Math.max(now(), changed) : changed) - launch.started;
   }
   return [...launches.values()];
 }
@@ -50,9 +51,14 @@ export function showJobs(place, values, signal) {
     id: "filter-jobs",
     type: "search",
     value: values.text ?? "",
-    on: { input: () => draw() },
+    on: { input: () => find() },
   });
   let all = [];
+
+  function find() {
+    noteInAddress({ text: search.value.trim() });
+    draw();
+  }
 
   function draw() {
     const words = search.value.trim().toLowerCase().split(/\s+/);
@@ -67,10 +73,11 @@ export function showJobs(place, values, signal) {
   const shown = table({
     label: t("view.jobs"),
     keyOf: (each) => each.job_id,
-    sort: "-started",
+    sort: values.sort ?? "-started",
+    onSort: (order) => noteInAddress({ sort: order }),
     empty: () =>
       all.length
-        ? noMatch(search, draw)
+        ? noMatch(search, find)
         : h("div", {}, h("p", {}, t("jobs.none")), h("a", { href: "#/launch" }, t("view.launch"))),
     columns: [
       {

@@ -1,4 +1,16 @@
-// The addresses of views of one thing.
+// The addresses of views of one thing, and what the address of a view says of it.
+
+// Have the address of this view say what it shows, by name; what is empty is left out. So it can
+// be reloaded, sent, and come back to.
+export function noteInAddress(values) {
+  const [view, query = ""] = location.hash.split("?");
+  const named = new URLSearchParams(query);
+  for (const [name, value] of Object.entries(values)) {
+    if (value) named.set(name, value);
+    else named.delete(name);
+  }
+  history.replaceState(null, "", named.size ? `${view}?${named}` : view);
+}
 
 // Of a view of one environment, or of any that has its name.
 export function linkTo(view, entry) {

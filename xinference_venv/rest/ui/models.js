@@ -4,6 +4,7 @@ import { get } from "./api.js";
 import { button, filterBar, gated } from "./controls.js";
 import { h } from "./dom.js";
 import { count, t } from "./i18n.js";
+import { noteInAddress } from "./links.js";
 import { errorNotice, notice, noticeBoard } from "./notices.js";
 import { prefetchModels } from "./prefetch.js";
 import { noMatch, table } from "./table.js";
@@ -24,7 +25,7 @@ export async function showModels(place, values, signal) {
     id: "filter-catalogue",
     type: "search",
     value: values.text ?? "",
-    on: { input: () => draw() },
+    on: { input: () => find() },
   });
   let all = [];
   const chosen = new Map();
@@ -41,8 +42,9 @@ export async function showModels(place, values, signal) {
   const shown = table({
     label: t("view.models"),
     keyOf: (each) => each.model_name,
-    sort: "model",
-    empty: () => noMatch(search, draw),
+    sort: values.sort ?? "model",
+    onSort: (order) => noteInAddress({ sort: order }),
+    empty: () => noMatch(search, find),
     selection: { chosen, nameOf: (each) => each.model_name, onChange: drawChosen },
     columns: [
       {
@@ -99,6 +101,11 @@ export async function showModels(place, values, signal) {
       },
     ],
   });
+
+  function find() {
+    noteInAddress({ text: search.value.trim() });
+    draw();
+  }
 
   function draw() {
     const words = search.value.trim().toLowerCase().split(/\s+/);

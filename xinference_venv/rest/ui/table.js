@@ -140,7 +140,7 @@ export function table({ label, columns, sort, onSort, keyOf, empty, selection })
       place(drawn);
     }
     known = drawn;
-    if (all) all.checked = rows.length > 0 && selection.chosen.size === rows.length;
+    if (all) all.checked = rows.length > 0 && rows.every((each) => selection.chosen.has(keyOf(each)));
     if (items.length > LONG && lines[0].offsetHeight) line = lines[0].offsetHeight;
   }
 

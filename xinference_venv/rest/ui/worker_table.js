@@ -6,6 +6,7 @@ import { badge, button, filterBar, gated, pathText } from "./controls.js";
 import { announce, h } from "./dom.js";
 import { age, size } from "./format.js";
 import { count, t } from "./i18n.js";
+import { noteInAddress } from "./links.js";
 import { errorNotice, noWorkerNotice, notice, noticeBoard } from "./notices.js";
 import { inSteps } from "./steps.js";
 import { noMatch, table } from "./table.js";
@@ -22,15 +23,16 @@ export function showWorkers(place, values, signal) {
     id: "filter-workers",
     type: "search",
     value: values.text ?? "",
-    on: { input: () => draw() },
+    on: { input: () => find() },
   });
   const total = h("p", { class: "total", role: "status" });
   let all = [];
   const shown = table({
     label: t("view.workers"),
     keyOf: (each) => each.worker_address,
-    sort: "worker",
-    empty: () => (thereIsNone() ? noWorkerNotice() : noMatch(search, draw)),
+    sort: values.sort ?? "worker",
+    onSort: (order) => noteInAddress({ sort: order }),
+    empty: () => (thereIsNone() ? noWorkerNotice() : noMatch(search, find)),
     columns: [
       {
         key: "worker",
@@ -85,6 +87,11 @@ export function showWorkers(place, values, signal) {
       },
     ],
   });
+
+  function find() {
+    noteInAddress({ text: search.value.trim() });
+    draw();
+  }
 
   function draw() {
     const words = search.value.trim().toLowerCase().split(/\s+/);
