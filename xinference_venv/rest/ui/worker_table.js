@@ -38,7 +38,7 @@ export function showWorkers(place, values, signal) {
         key: "worker",
         title: t("column.worker"),
         value: (each) => each.worker_address,
-        cell: (each) => pathText(each.worker_address, t("column.worker")),
+        cell: (each) => pathText(each.worker_address, each.worker_address),
       },
       {
         key: "host",
