@@ -43,6 +43,7 @@ NOT_RUN = {
     ("docs/examples.md", ""): "hundreds of MB of torch; tests/scenarios/test_examples.py starts it",
     ("docs/embedding.md", "python examples/"): "a minute of PyPI; tests/scenarios/test_examples.py",
     ("docs/how-to/services.md", ""): "takes systemd, and is root's to do",
+    ("docs/how-to/kubernetes.md", ""): "takes Kubernetes; tests/test_kubernetes_page.py reads it",
     ("docs/how-to/xinference-docker.md", "docker"): "takes docker, and an image of 10 GB",
     ("docs/xinference.md", "pip install"): "the environment of the tests has it already",
     ("docs/xinference.md", "python -m"): "takes Xinference; scripts/xinference-check runs it",
