@@ -150,7 +150,7 @@ def test_a_ready_job_that_is_taken_back_gives_its_lease_back_at_once() -> None:
     assert (state.journal.phase, state.is_clear) == (Phase.CANCELLED, False)
     state.given_back(lease())
     assert (state.lease, state.is_clear) == (None, True)
-    assert state.taken_back(4.0, "twice") == ()
+    assert state.taken_back(4.0, "twice") is None
 
 
 def test_a_ready_job_without_a_lease_is_taken_back_too() -> None:
@@ -166,7 +166,7 @@ def test_what_is_not_ready_is_not_taken_back(event: Event | None) -> None:
     if event is not None:
         event(state)
     phase = state.journal.phase
-    assert state.taken_back(3.0, "failed elsewhere") == ()
+    assert state.taken_back(3.0, "failed elsewhere") is None
     assert state.journal.phase is phase
 
 
@@ -263,7 +263,7 @@ class JobMachine(RuleBasedStateMachine):
 
     @rule()
     def is_taken_back(self) -> None:
-        self.run(self.state.taken_back(self.now, "failed elsewhere"))
+        self.run(self.state.taken_back(self.now, "failed elsewhere") or ())
 
     @precondition(lambda self: self.tasks)
     @rule(works=st.booleans())

@@ -68,10 +68,13 @@ class JobState:
         self.is_given_up = True
         return () if self.lease is None else (self._give_back(self.lease),)
 
-    def taken_back(self, at: float, message: str) -> tuple[GiveBack, ...]:
-        """The launch that a ready job belongs to failed elsewhere: no one takes what it made."""
+    def taken_back(self, at: float, message: str) -> tuple[GiveBack, ...] | None:
+        """The launch that a ready job belongs to failed elsewhere: no one takes what it made.
+
+        None for a job that is not ready, which stays as it is.
+        """
         if self.journal.take_back(at, message) is None:
-            return ()
+            return None
         self.is_given_up = True
         return () if self.lease is None else (self._give_back(self.lease),)
 

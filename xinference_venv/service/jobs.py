@@ -119,10 +119,9 @@ class Job:
 
     def take_back(self, error: VirtualEnvError) -> None:
         """Let a job that is ready have no result but `error`; any other is left as it is."""
-        if self.journal.phase is not Phase.READY:
-            return
-        self.result, self.error = None, error
-        self.carry_out(self.state.taken_back(time.time(), error.message))
+        if (done := self.state.taken_back(time.time(), error.message)) is not None:
+            self.result, self.error = None, error
+            self.carry_out(done)
 
     def know(self, lock: EnvLock) -> None:
         """Note the job's lock for whoever asks for it."""
