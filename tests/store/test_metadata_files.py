@@ -60,13 +60,13 @@ def test_metadata_may_be_an_egg_or_a_file_or_absent(tmp_path: Path) -> None:
     assert read_fields(tmp_path / "wick.egg-info").all("Name") == ["wick"]
 
 
-def test_what_is_no_entry_point_is_left_out(tmp_path: Path) -> None:
-    text = (
-        "before = a:b\n[console_scripts]\n# c = d:e\nlamp = lamp:main [x]\nnothing\n\n[g]\nh=i=j\n"
-    )
+def test_comments_and_what_is_in_no_group_are_no_entry_points(tmp_path: Path) -> None:
+    text = "before = a:b\n[console_scripts]\n# c = d:e\n; e\nlamp = lamp:main [x]\nnothing\n\n"
+    text += "[g]\nh=i=j\n"
     (tmp_path / "entry_points.txt").write_text(text, "utf-8")
     assert read_entry_points(tmp_path) == [
         NamedValue("console_scripts", "lamp", "lamp:main [x]"),
+        NamedValue("console_scripts", "nothing", ""),
         NamedValue("g", "h", "i=j"),
     ]
 

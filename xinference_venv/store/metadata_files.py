@@ -18,6 +18,8 @@ from xinference_venv.store.visit import read_text
 
 # The last one is an ``.egg-info`` that is a file.
 _WITH_FIELDS = ("METADATA", "PKG-INFO", "")
+SCRIPT_GROUPS = frozenset({"console_scripts", "gui_scripts"})
+"""The groups of entry points that are programs."""
 _SEPARATORS = re.compile("[-_.]+")
 _REQUIRED_NAME = re.compile(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)")
 
@@ -78,14 +80,16 @@ def parse_fields(text: str) -> Fields:
 
 
 def parse_entry_points(text: str) -> Iterator[NamedValue]:
-    """The entry points in the text of an ``entry_points.txt``; what is none is left out."""
+    """The entry points in the text of an ``entry_points.txt``; what is in no group is left out, and
+    a line that names nothing has an empty value.
+    """
     group = None
     for line in map(str.strip, text.splitlines()):
         if line.startswith("[") and line.endswith("]"):
             group = line.strip("[]")
             continue
-        name, equals, value = line.partition("=")
-        if equals and group is not None and not line.startswith("#"):
+        if line and group is not None and not line.startswith(("#", ";")):
+            name, _, value = line.partition("=")
             yield NamedValue(group, name.strip(), value.strip())
 
 

@@ -19,16 +19,13 @@ from packaging.utils import InvalidName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from xinference_venv.planning.host import HostDistribution
-from xinference_venv.store.metadata_files import read_fields
+from xinference_venv.store.metadata_files import SCRIPT_GROUPS, parse_entry_points, read_fields
 from xinference_venv.store.visit import read_text
 
-_SCRIPT_GROUPS = frozenset({"[console_scripts]", "[gui_scripts]"})
 _DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 # Names become file names in an environment, so they are no other than the standard recommends.
-_SCRIPT = re.compile(
-    rf"(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]*)\s*="
-    rf"\s*(?P<module>{_DOTTED})\s*:\s*(?P<attribute>{_DOTTED})\s*(\[.*\])?"
-)
+_SCRIPT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_SCRIPT_TARGET = re.compile(rf"({_DOTTED})\s*:\s*({_DOTTED})\s*(\[.*\])?")
 
 
 class _Egg(PathDistribution):
@@ -109,19 +106,14 @@ def _text(place: str, name: str, skipped: list[str]) -> str | None:
 def _scripts(text: str, place: str, skipped: list[str]) -> tuple[str, ...]:
     """Console and GUI scripts of ``entry_points.txt``, the first of each name."""
     scripts: dict[str, str] = {}
-    group = ""
-    for line in map(str.strip, text.splitlines()):
-        if not line or line.startswith(("#", ";")):
+    for group, name, value in parse_entry_points(text):
+        if group not in SCRIPT_GROUPS:
             continue
-        if line.startswith("["):
-            group = line
-        elif group in _SCRIPT_GROUPS:
-            found = _SCRIPT.fullmatch(line)
-            if found is None:
-                skipped.append(f"{place}: script {line!r} is not valid")
-                continue
-            name, module, attribute = found["name"], found["module"], found["attribute"]
-            scripts.setdefault(name, f"{name} = {module}:{attribute}")
+        target = _SCRIPT_TARGET.fullmatch(value)
+        if target is None or not _SCRIPT_NAME.fullmatch(name):
+            skipped.append(f"{place}: script {f'{name} = {value}'!r} is not valid")
+            continue
+        scripts.setdefault(name, f"{name} = {target[1]}:{target[2]}")
     return tuple(scripts.values())
 
 

@@ -36,6 +36,7 @@ from xinference_venv.planning.package import (
 from xinference_venv.sentences import sentence
 from xinference_venv.store.host.elf import linkage_of
 from xinference_venv.store.metadata_files import (
+    SCRIPT_GROUPS,
     read_entry_points,
     read_fields,
     required_name,
@@ -534,7 +535,7 @@ def _entry_points(metadata: Path) -> tuple[EntryPoint, ...]:
     """The programs that a package declares; what is none is left out, as uv does."""
     found = []
     for group, name, value in read_entry_points(metadata):
-        if group in ("console_scripts", "gui_scripts") and "/" not in name:
+        if group in SCRIPT_GROUPS and "/" not in name:
             match = _NAMED_BY_ENTRY_POINT.match(value)
             if match is not None and match["attribute"]:
                 found.append(
