@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -52,8 +52,9 @@ def writing_bundle(path: Path) -> Iterator[BundleWriter]:
         raise InvalidInput(f"{path} is no file that could be replaced")
     if not path.parent.is_dir():
         raise InvalidInput(f"there is no folder {path.parent}")
+    name = path.with_name(f".xinference-venv-{secrets.token_hex(8)}")
     try:
-        number, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
+        number = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise store_error(error) from error
     try:
@@ -62,10 +63,6 @@ def writing_bundle(path: Path) -> Iterator[BundleWriter]:
             try:
                 file.flush()
                 os.fsync(file.fileno())
-                # mkstemp lets only its owner read it.
-                umask = os.umask(0)
-                os.umask(umask)
-                os.fchmod(file.fileno(), 0o666 & ~umask)
                 os.replace(name, path)
             except OSError as error:
                 raise store_error(error) from error
