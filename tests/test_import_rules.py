@@ -5,7 +5,7 @@
 2. The pure folders reach neither the disk, the clock, other processes nor the event loop.
 3. Only ``uv/subprocess.py`` starts processes, by way of the reaper; a process of its own may fork.
    Only the folders that have actors know xoscar.
-4. A broad ``except`` stands only at the edge of a process.
+4. A broad ``except`` stands only at the edge of a process or a thread.
 """
 
 from __future__ import annotations
@@ -65,8 +65,9 @@ FORKS_ITSELF = "store/packages/finish_trees.py"
 ALLOWED_BROAD_EXCEPT: tuple[str, ...] = (
     "service/launch_service.py: LaunchService._run",
     "runtime/remote_actor.py: _runner_class.Runner.create",
+    "service/http_client.py: in_abandonable_thread.run",
 )
-"""Edges of a process, as ``actors/worker.py: VirtualEnvWorkerActor.run``."""
+"""Edges of a process or of a thread, as ``actors/worker.py: VirtualEnvWorkerActor.run``."""
 
 ACTING_MODULES = frozenset(
     {

@@ -14,7 +14,7 @@ import ssl
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from concurrent.futures import Future
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -61,21 +61,18 @@ async def in_abandonable_thread(work: Callable[[], _T]) -> _T:
     The end of the process would wait for those of `asyncio.to_thread`, and a resolver of names
     that does not answer can't be interrupted.
     """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[_T] = loop.create_future()
-
-    def tell(result: _T) -> None:
-        if not future.done():
-            future.set_result(result)
+    outcome: Future[_T] = Future()
+    # From now on it can't be cancelled, as the thread can't.
+    outcome.set_running_or_notify_cancel()
 
     def run() -> None:
-        result = work()
-        # The loop may have ended meanwhile.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(tell, result)
+        try:
+            outcome.set_result(work())
+        except Exception as error:  # noqa: BLE001 (the edge of a thread: it is raised to who waits)
+            outcome.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    return await future
+    return await asyncio.wrap_future(outcome)
 
 
 def _contexts(place: Place, environment: Mapping[str, str]) -> Iterator[ssl.SSLContext]:
