@@ -43,6 +43,7 @@ class BundleImports:
 
     launches: LaunchService
     _running: dict[str, _Import] = field(default_factory=dict, init=False)
+    _beginning: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _watching: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     async def receive(self, import_id: str, offset: int, data: bytes) -> None:
@@ -52,11 +53,9 @@ class BundleImports:
         of the bundle is left. Raises `InvalidInput` for what is no bundle or does not fit here,
         `VerificationFailed` for a wrong hash, `StoreError` where it has no room.
         """
-        incoming = self._running.get(import_id)
-        if incoming is None:
-            incoming = await self._begin(import_id, offset)
         is_taken = False
         try:
+            incoming = self._running.get(import_id) or await self._begin(import_id, offset)
             async with incoming.turn:
                 if offset + len(data) <= incoming.received and data:
                     is_taken = True
@@ -126,11 +125,18 @@ class BundleImports:
                 f"there is no bundle {import_id!r}",
                 {"hint": "its import was interrupted: import it again"},
             )
-        if len(self._running) >= _MOST_AT_ONCE:
-            raise InvalidInput(f"{_MOST_AT_ONCE} bundles come to this worker already")
-        folder = await finish_in_thread(self.launches.store.make_staging_folder, "import")
-        incoming = self._running[import_id] = _Import(folder=folder)
-        return incoming
+
+        def begin() -> None:
+            folder = self.launches.store.make_staging_folder("import")
+            self._running[import_id] = _Import(folder=folder)
+
+        async with self._beginning:
+            # It may have been sent twice.
+            if import_id not in self._running:
+                if len(self._running) >= _MOST_AT_ONCE:
+                    raise InvalidInput(f"{_MOST_AT_ONCE} bundles come to this worker already")
+                await finish_in_thread(begin)
+            return self._running[import_id]
 
     def _take(self, incoming: _Import, data: bytes) -> None:
         """Write what a part holds; blocks."""
