@@ -95,7 +95,8 @@ class BundleExports:
         """Put the bundle of an environment together; how far it is after `timeout` seconds at most.
 
         Ask again with the same id until it has a size. Raises `NotFound` where a wheel can't be
-        had, `InvalidInput` for an environment that is no one's launch by now.
+        had or it was ended meanwhile, `InvalidInput` for an environment that is no one's launch by
+        now.
         """
         export = self._running.get(export_id)
         if export is None:
@@ -106,6 +107,8 @@ class BundleExports:
         self._expire_later(export_id, export)
         assert export.task is not None
         await asyncio.wait([export.task], timeout=min(max(timeout, 0.0), _MOST_SECONDS))
+        if export.task.cancelled():
+            raise _no_bundle(export_id)
         if export.task.done() and (error := export.task.exception()) is not None:
             await self.end(export_id)
             raise error
@@ -120,7 +123,7 @@ class BundleExports:
         """The bytes of a bundle from an offset on; none at its end. Raises `NotFound`."""
         export = self._running.get(export_id)
         if export is None or export.task is None or not export.task.done():
-            raise NotFound(f"there is no bundle {export_id!r}", {"hint": "export it again"})
+            raise _no_bundle(export_id)
         if offset < 0:
             raise InvalidInput(f"invalid offset {offset}", {"hint": "allowed are 0 and more"})
         self._expire_later(export_id, export)
@@ -155,9 +158,15 @@ class BundleExports:
     async def _gather(self, export: _Export, key: EnvKey) -> None:
         store = self.launches.store
         lock, request, spec = await self._of_key(key)
-        export.folder = await finish_in_thread(store.make_staging_folder, "export")
+
+        def stage() -> Path:
+            # Noted by the thread, which goes on when this is cancelled.
+            export.folder = store.make_staging_folder("export")
+            return export.folder
+
+        folder = await finish_in_thread(stage)
         export.total_bytes = sum(lock.sizes.values())
-        wheels = await self._wheels(export, export.folder, lock)
+        wheels = await self._wheels(export, folder, lock)
         paths = {name: f"{WHEELS}{path.name}" for name, path in wheels.items()}
         document = tomli_w.dumps(pylock_in_bundle(lock, paths)).encode()
         files = [
@@ -287,6 +296,10 @@ class BundleExports:
         except StoreError:
             return False
         return True
+
+
+def _no_bundle(export_id: str) -> NotFound:
+    return NotFound(f"there is no bundle {export_id!r}", {"hint": "export it again"})
 
 
 def _file(path: str, content: bytes) -> list[bytes | tuple[Path, int]]:
