@@ -1,4 +1,4 @@
-"""The client's own part: what becomes of a launch whose caller goes away."""
+"""The client's own part: launches whose caller goes away, the environment that is meant."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from typing import Any, cast
 
 import pytest
 
+from tests import fakes
 from xinference_venv.actors.protocols import SupervisorProtocol
 from xinference_venv.client import Client
-from xinference_venv.errors import InvalidInput, WorkerUnavailable
+from xinference_venv.errors import InvalidInput, NotFound, WorkerUnavailable
+from xinference_venv.inventory.env import EnvState
+from xinference_venv.inventory.environments import Environment, Environments
+from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.reports import JobReport
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.request import LaunchRequest
 
 REQUEST = LaunchRequest(model_name="lantern")
@@ -89,3 +94,45 @@ async def test_who_is_cancelled_is_cancelled_though_the_launch_can_not_be() -> N
     calling.cancel()
     with pytest.raises(asyncio.CancelledError):
         await calling
+
+
+class Listing:
+    """Lists these environments, one worker's after the other's."""
+
+    def __init__(self, *entries: EnvEntry) -> None:
+        listed = [
+            Environment.at(f"10.0.0.{number}:7000", each) for number, each in enumerate(entries)
+        ]
+        self.answer = Environments(list=tuple(listed))
+
+    async def list_virtual_envs(self, _: Selection) -> Environments:
+        return self.answer
+
+
+async def one_ready(*entries: EnvEntry) -> Environment:
+    client = Client(supervisor=cast(SupervisorProtocol, Listing(*entries)))
+    return await client.one_ready(Selection(model_name="lantern"))
+
+
+IN_PLACE = fakes.entry(state=EnvState.IN_PLACE, env_id=None)
+
+
+async def test_the_ready_one_is_meant_and_none_that_is_changed_in_its_place() -> None:
+    ready = fakes.entry(lock_digest="a")
+    assert (await one_ready(IN_PLACE, ready, ready)).entry == ready
+    with pytest.raises(InvalidInput, match="has no lock"):
+        await one_ready(IN_PLACE)
+
+
+async def test_replicas_of_one_lock_are_one_and_others_have_to_be_distinguished() -> None:
+    first, second = (fakes.entry(lock_digest=digest) for digest in "ab")
+    assert (await one_ready(first, first)).worker_address == "10.0.0.0:7000"
+    with pytest.raises(InvalidInput, match="matches 2 environments") as several:
+        await one_ready(first, second)
+    assert "10.0.0.0:7000" in str(several.value.hint)
+
+
+async def test_without_a_ready_one_there_is_none() -> None:
+    with pytest.raises(NotFound, match="ready environment of 'lantern'") as none:
+        await one_ready(fakes.entry(state=EnvState.BROKEN))
+    assert none.value.hint == "`xinference-venv launch` makes it"

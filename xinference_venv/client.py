@@ -37,7 +37,7 @@ from xinference_venv.inventory.diff import check_one
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.environments import Environment
 from xinference_venv.inventory.gathered import check_found
-from xinference_venv.inventory.inventory import EnvEntry, no_lock_error
+from xinference_venv.inventory.inventory import EnvEntry, check_has_lock
 from xinference_venv.inventory.jobs import JobEvent, Phase, PreparedEnvironment
 from xinference_venv.inventory.replicas import Replica, error_of
 from xinference_venv.inventory.reports import JobReport, PartReceived
@@ -179,10 +179,8 @@ class Client:
         Raises `NotFound` without one, `InvalidInput` where there are several that differ.
         """
         answer = await self.supervisor.list_virtual_envs(wanted)
+        check_has_lock(each.entry for each in answer.list)
         ready = [each for each in answer.list if each.entry.state is EnvState.READY]
-        in_place = [each for each in answer.list if each.entry.state is EnvState.IN_PLACE]
-        if in_place and not ready:
-            raise no_lock_error(in_place[0].entry.key)
         check_found(
             answer, ready, f"ready environment of {wanted.model_name!r}", hint=_LAUNCH_FIRST
         )

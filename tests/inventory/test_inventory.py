@@ -7,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes import check_record, entry, key, lease, process, through_json
-from xinference_venv.errors import InvalidName
+from xinference_venv.errors import InvalidInput, InvalidName
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.inventory import (
     DirectoryUser,
     EnvEntry,
     RemovalPlan,
     building_entry,
+    check_has_lock,
     is_release_refused,
     leases_error,
     plan_removal,
@@ -346,3 +347,18 @@ def test_a_filter_may_have_any_name_that_a_directory_can_have(name: str) -> None
 def test_a_name_that_no_directory_can_have_is_refused(name: object) -> None:
     with pytest.raises(InvalidName, match=r"Invalid model name .*: no directory can have it"):
         check_directory_name(name, "model name")
+
+
+@pytest.mark.parametrize("states", [[], [EnvState.BROKEN], [EnvState.IN_PLACE, EnvState.READY]])
+def test_a_lock_may_be_had_where_one_is_ready_or_nothing_is_changed_in_its_place(
+    states: list[EnvState],
+) -> None:
+    check_has_lock(entry(state=state) for state in states)
+
+
+def test_what_is_changed_in_its_place_has_no_lock() -> None:
+    found = [entry(state=EnvState.BROKEN), entry(key("other"), state=EnvState.IN_PLACE)]
+    with pytest.raises(InvalidInput, match="environment of Xinference") as no:
+        check_has_lock(found)
+    assert str(no.value).startswith(f"{key('other')} is an environment")
+    assert no.value.hint == "`xinference-venv packages other` shows what it has"

@@ -183,9 +183,17 @@ def leases_error(what: str, leases: Sequence[Lease]) -> InUse:
     )
 
 
-def no_lock_error(key: EnvKey) -> InvalidInput:
-    """The error of what needs the lock of an environment that is changed in its place."""
-    return InvalidInput(
+def check_has_lock(found: Iterable[EnvEntry]) -> None:
+    """Check that what was found is not only what is changed in its place, which has no lock.
+
+    Raises `InvalidInput`.
+    """
+    found = list(found)
+    in_place = [each for each in found if each.state is EnvState.IN_PLACE]
+    if not in_place or any(each.state is EnvState.READY for each in found):
+        return
+    key = in_place[0].key
+    raise InvalidInput(
         sentence(
             "{key} is an environment of Xinference, which the drop-in changes in its place:"
             " it has no lock",

@@ -150,13 +150,11 @@ class ThisHost:
     def one_ready(self, wanted: Selection) -> EnvEntry:
         """The one environment that is meant and ready; raises `NotFound` and `InvalidInput`."""
         from xinference_venv.inventory.env import EnvState
-        from xinference_venv.inventory.inventory import no_lock_error
+        from xinference_venv.inventory.inventory import check_has_lock
 
         found = self._entries(wanted)
+        check_has_lock(found)
         ready = [each for each in found if each.state is EnvState.READY]
-        in_place = [each for each in found if each.state is EnvState.IN_PLACE]
-        if in_place and not ready:
-            raise no_lock_error(in_place[0].key)
         return self._the_one(wanted, found, ready)
 
     def one_to_run_in(self, wanted: Selection) -> EnvEntry:
