@@ -75,3 +75,20 @@ def test_a_unit_of_a_user_is_looked_at_with_what_was_added_to_it(tmp_path: Path)
     assert found() == [False]
     added.write_text(f'[Service]\nEnvironment="A=b" "XINFERENCE_EXTENSIONS=mine:x,{EXTENSION}"\n')
     assert found() == [True]
+
+
+def test_units_of_a_home_directory_that_may_not_be_entered_are_none_of_ours(tmp_path: Path) -> None:
+    """As where sudo or an image keeps ``HOME=/root`` for another user."""
+    home = tmp_path / "home"
+    (home / ".config").mkdir(parents=True)
+    home.chmod(0)
+    root = os.geteuid() == 0
+    try:
+        if root:
+            os.seteuid(65_534)
+        units = [path for path, _ in service_units(str(home), {})]
+    finally:
+        if root:
+            os.seteuid(0)
+        home.chmod(0o700)
+    assert not [path for path in units if path.is_relative_to(home)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,10 +77,18 @@ def service_units(user_home: str, environ: Mapping[str, str]) -> Iterator[tuple[
     configuration = environ.get("XDG_CONFIG_HOME") or f"{user_home}/.config"
     for folder in (Path("/etc/systemd/system"), Path(configuration) / "systemd" / "user"):
         unit = folder / UNIT_NAME
-        if not unit.is_file():
+        # Of a home directory that is another user's, `Path.is_file` raises.
+        if not os.path.isfile(unit):
             continue
         texts = (unit, *sorted((folder / f"{UNIT_NAME}.d").glob("*.conf")))
-        yield unit, any(_ASSIGNED.search(read_text(each, errors="replace")) for each in texts)
+        yield unit, any(_ASSIGNED.search(_text_of(each)) for each in texts)
+
+
+def _text_of(unit: Path) -> str:
+    """The text of a file of systemd; empty where this user may not read it."""
+    with suppress(OSError):
+        return read_text(unit, errors="replace")
+    return ""
 
 
 def _pids_with_drop_in(root: Path) -> frozenset[int]:
