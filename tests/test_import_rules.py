@@ -59,8 +59,8 @@ WIRE_TYPES = f"{xinference_venv.__name__}.actors.protocols"
 
 PROCESS_DOOR = "uv/subprocess.py"
 BEHIND_THE_DOOR = frozenset({"uv/become.py", "uv/reaped_process.py", "uv/reaper.py"})
-FORKS_ITSELF = "store/packages/finish_trees.py"
-"""The whole of a process that the door starts, and ends with all its forks."""
+FORKS_ITSELF = "_util/forks.py"
+"""For processes that the door starts, and ends with all their forks."""
 
 ALLOWED_BROAD_EXCEPT: tuple[str, ...] = (
     "service/launch_service.py: LaunchService._run",

@@ -12,11 +12,13 @@ from tests.scenarios.hosts import Host, ran
 from tests.scenarios.steps import asking, environments, files_of, says, version_of
 from tests.wheels import build_wheel
 from xinference_venv.client import Client, local_client
+from xinference_venv.errors import StoreError
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.jobs import PreparedEnvironment
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.service.bytecode_compiler import BytecodeCompiler
+from xinference_venv.store.envs.real_files import Placing
 from xinference_venv.store.packages.bytecode import uncompiled
 from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.store import Store
@@ -30,9 +32,25 @@ def site_of(environment: PreparedEnvironment) -> Path:
     return site
 
 
+@pytest.fixture
+def by_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process and two forks of it place files, however few there are."""
+    monkeypatch.setattr("xinference_venv.store.envs.compose._LEAST_FILES", 0)
+    monkeypatch.setattr("xinference_venv.service.assemble.usable_processors", lambda: 2)
+
+
+@pytest.mark.parametrize("apart", [False, True])
 async def test_a_model_that_writes_into_its_packages_is_alone_with_what_it_wrote(
-    environ: dict[str, str], tmp_path: Path, index: Index, wheels: Path, layout: StorePaths
+    environ: dict[str, str],
+    tmp_path: Path,
+    index: Index,
+    wheels: Path,
+    layout: StorePaths,
+    request: pytest.FixtureRequest,
+    apart: bool,
 ) -> None:
+    if apart:
+        request.getfixturevalue("by_forks")
     host = Host.make(tmp_path / "host", environ)
     host.add("wick", "1.0", files={"wick.py": "__version__ = '1.0'\n"})
     build_wheel(wheels, "candle", "1.0", requires=["wick"], modules={"candle/__init__.py": "x = 1"})
@@ -63,6 +81,28 @@ async def test_a_model_that_writes_into_its_packages_is_alone_with_what_it_wrote
         [report] = await client.worker.verify_virtual_env(_only("writer"))
         gone = site.relative_to(site.parents[3]) / "candle" / "__init__.py"
         assert report.finding.faults == (f"{gone} is missing",)
+
+
+@pytest.mark.usefixtures("by_forks", "wheels")
+async def test_a_process_that_places_files_and_is_killed_leaves_nothing(
+    client: Client, index: Index, layout: StorePaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.prepare(asking(index, "lantern==1.0"))
+    command = Placing.command
+    killed = ("sh", "-c", "kill -9 $$")
+    monkeypatch.setattr(Placing, "command", lambda *given: command(*given) and killed)
+    with pytest.raises(StoreError, match="copies the files ended with signal 9") as caught:
+        await client.prepare(asking(index, "lantern==1.0", model="writer", view="files"))
+    assert "run out of memory" in str(caught.value.hint)
+    assert len(environments(layout)) == 1
+    assert list(layout.staging.iterdir()) == []
+    monkeypatch.setattr(Placing, "command", command)
+    made = await client.prepare(asking(index, "lantern==1.0", model="writer", view="files"))
+    assert sorted(each.name for each in Path(str(made.real_path)).parent.glob("*.json")) == [
+        "xinference-venv.json",
+        "xinference-venv.lock.json",
+        "xinference-venv.view.json",
+    ]
 
 
 @pytest.mark.usefixtures("wheels")

@@ -25,6 +25,7 @@ from xinference_venv.planning.relay import WheelFile
 from xinference_venv.service.unpack import Unpacking
 from xinference_venv.service.wheel_fetcher import WheelFetcher
 from xinference_venv.settings import InheritMode
+from xinference_venv.store.packages.finish_trees import Filled
 from xinference_venv.store.packages.package_store import TreeCheck
 from xinference_venv.store.store import Store
 
@@ -270,8 +271,21 @@ async def test_uv_itself_checks_the_hash_of_what_came_through_other_workers(
 @pytest.fixture
 def shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process and two forks of it finish trees, however little there is to do."""
-    monkeypatch.setattr("xinference_venv.store.packages.finish_trees._LEAST_EFFORT", 1.0)
+    monkeypatch.setattr("xinference_venv.store.packages.finish_trees._LEAST_RECORD_BYTES", 1)
     monkeypatch.setattr("xinference_venv.service.unpack.usable_processors", lambda: 2)
+
+
+@pytest.fixture
+def never_done(shared_out: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first process does not end by itself before a test has done something to it."""
+    command = Filled.command
+
+    def waits(filled: Filled, forks: int) -> tuple[str, ...]:
+        monkeypatch.setattr(Filled, "command", command)
+        *start, program, file, path = command(filled, forks)
+        return (*start, f"import time\ntime.sleep(600)\n{program}", file, path)
+
+    monkeypatch.setattr(Filled, "command", waits)
 
 
 class Finishers:
@@ -283,7 +297,7 @@ class Finishers:
         unpacking.uv = replace(unpacking.uv, door=replace(unpacking.uv.door, started=self._started))
 
     def _started(self, pid: int) -> None:
-        if "finish_shares" in "".join(psutil.Process(pid).cmdline()):
+        if "take_apart" in "".join(psutil.Process(pid).cmdline()):
             self.pids.append(pid)
             self.heard(pid)
 
@@ -329,7 +343,7 @@ async def test_what_is_refused_in_one_fork_ends_the_others(
     assert store.packages.folders() == []
 
 
-@pytest.mark.usefixtures("shared_out")
+@pytest.mark.usefixtures("never_done")
 async def test_a_killed_process_is_an_error_that_names_its_packages_and_leaves_nothing(
     unpacks: Unpacks, store: Store, wheels: Path
 ) -> None:
@@ -346,7 +360,7 @@ async def test_a_killed_process_is_an_error_that_names_its_packages_and_leaves_n
     assert len(records) == 2
 
 
-@pytest.mark.usefixtures("shared_out")
+@pytest.mark.usefixtures("never_done")
 async def test_a_cancelled_build_ends_the_process_that_finishes_its_trees(
     unpacks: Unpacks, store: Store, wheels: Path
 ) -> None:
@@ -362,7 +376,7 @@ async def test_a_cancelled_build_ends_the_process_that_finishes_its_trees(
     store.delete_trashed(store.trash_staging_folder("one"))
 
 
-@pytest.mark.usefixtures("shared_out")
+@pytest.mark.usefixtures("never_done")
 async def test_a_process_that_takes_longer_than_allowed_is_ended(
     unpacks: Unpacks, store: Store, wheels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from xinference_venv._util.disk_threads import BUILDING
 from xinference_venv._util.humanize import counted
+from xinference_venv._util.processors import usable_processors
 from xinference_venv._util.records import digest_of, to_plain
-from xinference_venv.errors import VerificationFailed
+from xinference_venv.errors import StoreError, VerificationFailed
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.import_proof import ProofFailure
@@ -54,9 +55,16 @@ from xinference_venv.service.source_builds import SourceBuilding
 from xinference_venv.service.unpack import Unpacking
 from xinference_venv.service.wheel_fetcher import WheelFetcher
 from xinference_venv.settings import InheritMode, ViewKind
-from xinference_venv.store.envs.compose import Composed, compose, library_of
+from xinference_venv.store.envs.compose import (
+    Composed,
+    compose,
+    library_of,
+    not_composed,
+    placing_of,
+)
 from xinference_venv.store.envs.launcher import LAUNCHER_NAME
 from xinference_venv.store.envs.proofs import is_proved, keep_proof
+from xinference_venv.store.envs.real_files import Placed, Placing
 from xinference_venv.store.host.looks import host_looks, requirers
 from xinference_venv.store.host.scan import prefix_of
 from xinference_venv.store.host.sites import host_part, read_sites
@@ -211,15 +219,56 @@ class Assembly:
         is_linked = contents.plan.kind is ViewKind.LINKS
         what = f"{count} links" if is_linked else f"the files of {count} names"
         self.say(Phase.COMPOSING, sentence("composing {what}", what=what))
-        made = BUILDING.finish(
+        return await in_phase(Phase.COMPOSING, self._compose(contents, env))
+
+    async def _compose(self, contents: Contents, env: Path) -> Composed:
+        placing = placing_of(
+            self.store.layout,
+            env,
+            contents.plan,
+            self.spec.interpreter,
+            contents.packages,
+            forks=min(usable_processors(), self.uv.door.slots),
+        )
+        return await BUILDING.finish(
             compose,
             self.store.disk,
             self.store.layout,
             env,
             contents.plan,
             self.spec.interpreter,
+            placed=None if placing is None else await self._placed(placing, env),
         )
-        return await in_phase(Phase.COMPOSING, made)
+
+    async def _placed(self, placing: Placing, env: Path) -> Placed:
+        """What a process of its own has placed of an environment's files."""
+        try:
+            command = await BUILDING.finish(placing.command, env / "files.json")
+            finished = await self.uv.door.run(
+                command, deadline=self.deadline, doing="copying files of packages"
+            )
+            placed = placing.result(finished.exit_status, finished.output)
+        except OSError as error:
+            raise not_composed(env, error) from error
+        if placed is not None:
+            await BUILDING.finish(self.store.disk.unlink, env / "files.json")
+            return placed
+        raise StoreError(
+            sentence(
+                "could not compose the environment {env}: {error}",
+                env=env,
+                error=sentence(
+                    "the process that copies the files ended with {ending}", ending=finished.ending
+                ),
+            ),
+            {
+                "exit_status": finished.exit_status,
+                "output": "\n".join(finished.tail),
+                "hint": sentence(
+                    "launch again; the system may have run out of memory (see its log)"
+                ),
+            },
+        )
 
     async def _make_for_builds(self, lock: EnvLock, builder: Builder) -> None:
         contents = await self.gather(lock, builder.scratch)

@@ -32,8 +32,7 @@ from xinference_venv.service.phases import ReportProgress, in_phase
 from xinference_venv.service.wheel_fetcher import WheelFetcher
 from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.store.envs.placement import check_placement
-from xinference_venv.store.packages.finish_trees import Shares, finish_trees, share_out
-from xinference_venv.store.packages.package_tree import split_environment
+from xinference_venv.store.packages.finish_trees import Filled, finish_trees
 from xinference_venv.store.packages.tree_files import StagedTree
 from xinference_venv.store.store import Store
 from xinference_venv.uv.installer import Builder
@@ -267,22 +266,27 @@ class Unpacking:
     ) -> tuple[Sequence[StagedTree], Sequence[str]]:
         """Whole trees of what was installed into an environment; also who shares a path."""
         site_packages = site_packages_of(env)
-        most = min(usable_processors(), self.uv.door.slots)
-        shares, contested = await BUILDING.finish(_split, env, site_packages, keys, most)
-        if len(shares.shares) < 2:
-            return await BUILDING.finish(finish_trees, shares.trees), contested
-        command = await BUILDING.finish(
-            shares.command, _trees_of(env) / "shares.json", site_packages
+        await BUILDING.run(check_placement, env, site_packages)
+        filled = Filled(
+            env=str(env),
+            site_packages=str(site_packages),
+            into=str(_trees_of(env)),
+            packages=tuple(keys),
+            keys={name: key for name, key in keys.items() if key is not None},
         )
+        forks = min(usable_processors(), self.uv.door.slots)
+        if forks < 2 or not await BUILDING.run(filled.is_much):
+            return await BUILDING.finish(_by_threads, filled)
+        command = await BUILDING.finish(filled.command, forks)
         finished = await self.uv.door.run(
             command, deadline=self.deadline, doing="checking files of packages"
         )
-        trees = await asyncio.to_thread(shares.result, finished.exit_status, finished.output)
-        if trees is None:
+        made = await asyncio.to_thread(filled.result, finished.exit_status, finished.output)
+        if made is None:
             raise InstallFailed(
                 sentence(
                     "{keys} can't be unpacked: {error}",
-                    keys=shares.names,
+                    keys=filled.names,
                     error=sentence(
                         "the process that checks the files ended with {ending}",
                         ending=finished.ending,
@@ -296,7 +300,7 @@ class Unpacking:
                     ),
                 },
             )
-        return trees, contested
+        return made
 
     def _add(
         self, trees: Sequence[StagedTree], env: Path, folder: Path
@@ -324,19 +328,6 @@ def _trees_of(env: Path) -> Path:
     return env.with_name(f"trees-of-{env.name}")
 
 
-def _split(
-    env: Path, site_packages: Path, keys: Mapping[str, PackageKey | None], most: int
-) -> tuple[Shares, Sequence[str]]:
-    """The trees of an environment in at most so many shares; also who shares a path."""
-    check_placement(env, site_packages)
-    try:
-        split = split_environment(env, site_packages, keys, _trees_of(env))
-    except OSError as error:
-        # A wheel may have a file in the place of another one, even of its own RECORD.
-        raise InstallFailed(
-            sentence(
-                "{keys} can't be unpacked: {error}", keys=", ".join(sorted(keys)), error=error
-            ),
-            {"errno": error.errno},
-        ) from error
-    return share_out(split.trees.values(), most), split.contested
+def _by_threads(filled: Filled) -> tuple[Sequence[StagedTree], Sequence[str]]:
+    split = filled.split()
+    return finish_trees(split.trees.values()), split.contested

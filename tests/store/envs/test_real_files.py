@@ -16,7 +16,8 @@ from tests.store.conftest import REAL_PYTHON
 from tests.uv.conftest import this_interpreter
 from xinference_venv.planning.view import Place, PrefixFile, ViewLink, ViewPlan, WrittenFile
 from xinference_venv.settings import ViewKind
-from xinference_venv.store.envs.compose import Composed, compose, view_faults
+from xinference_venv.store.envs.compose import Composed, compose, placing_of, view_faults
+from xinference_venv.store.envs.real_files import Placing
 from xinference_venv.store.store import Store
 
 TREE = folder("one")
@@ -213,3 +214,85 @@ def test_its_size_is_that_of_its_own_files(store: Store, plan: ViewPlan) -> None
     # What is written in place of a path file is not counted.
     written = [path for path in own if path.endswith("more.pth")]
     assert made.size_bytes == sum(map(os.path.getsize, own)) - sum(map(os.path.getsize, written))
+
+
+def placing(
+    store: Store, plan: ViewPlan, env_id: str, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Placing, Path]:
+    """What a process is asked to place, however little that is, and the environment."""
+    monkeypatch.setattr("xinference_venv.store.envs.compose._LEAST_FILES", 0)
+    env = store.layout.env(env_id)
+    asked = placing_of(store.layout, env, plan, this_interpreter(), (), forks=2)
+    assert asked is not None
+    return asked, env
+
+
+def test_a_process_and_its_forks_place_the_same(
+    store: Store, plan: ViewPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = composed(store, plan, "e1")
+    asked, env = placing(store, plan, "e2", monkeypatch)
+    command = asked.command(env / "files.json")
+    assert os.listdir(asked.folder) == []
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={})
+    placed = asked.result(done.returncode, done.stdout)
+    assert placed is not None, done.stderr
+    shared = compose(store.disk, store.layout, env, plan, this_interpreter(), placed)
+    assert shared.record.placed == alone.record.placed
+    assert described(shared.view) == described(alone.view)
+    assert list(view_faults(store.disk, store.layout, env)) == []
+
+
+def described(folder: Path) -> dict[str, object]:
+    """What is below a folder: directories, links, files with time, mode, names and content."""
+    found: dict[str, object] = {}
+    for place, folders, names in os.walk(folder):
+        for path in (f"{place}/{name}" for name in (*folders, *names)):
+            below = os.path.relpath(path, folder)
+            if os.path.islink(path):
+                found[below] = os.readlink(path)
+            elif os.path.isdir(path):
+                found[below] = None
+            else:
+                stat = os.stat(path)
+                # What the environment was given in place of a path file is as old as itself.
+                time = 0 if below == "more.pth" else stat.st_mtime_ns
+                content = Path(path).read_bytes()
+                found[below] = (time, stat.st_mode, stat.st_nlink > 1, content)
+    return found
+
+
+def test_what_the_process_can_not_place_is_named(
+    store: Store, plan: ViewPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, env = placing(store, plan, "e1", monkeypatch)
+    command = asked.command(env / "files.json")
+    taken = Path(asked.folder, "one")
+    taken.mkdir()
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={})
+    with pytest.raises(FileExistsError) as caught:
+        asked.result(done.returncode, done.stdout)
+    assert caught.value.filename == str(taken)
+
+
+@pytest.mark.parametrize(("exit_status", "output"), [(-9, ""), (1, ""), (0, "{}\n"), (3, "")])
+def test_a_process_that_was_ended_placed_nothing(
+    store: Store,
+    plan: ViewPlan,
+    monkeypatch: pytest.MonkeyPatch,
+    exit_status: int,
+    output: str,
+) -> None:
+    asked, _ = placing(store, plan, "e1", monkeypatch)
+    assert asked.result(exit_status, output) is None
+
+
+def test_little_is_placed_without_a_process_and_so_is_all_on_one_processor(
+    store: Store, plan: ViewPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = store.layout.env("e1")
+    assert placing_of(store.layout, env, plan, this_interpreter(), (), forks=2) is None
+    monkeypatch.setattr("xinference_venv.store.envs.compose._LEAST_FILES", 0)
+    assert placing_of(store.layout, env, plan, this_interpreter(), (), forks=1) is None
+    linked = replace(plan, kind=ViewKind.LINKS)
+    assert placing_of(store.layout, env, linked, this_interpreter(), (), forks=2) is None

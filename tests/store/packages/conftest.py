@@ -13,7 +13,7 @@ from uv import find_uv_bin
 
 from tests.store.conftest import make_venv
 from xinference_venv.planning.package import PackageKey, PackageRecord
-from xinference_venv.store.packages.finish_trees import finish_trees
+from xinference_venv.store.packages.finish_trees import Filled, finish_trees
 from xinference_venv.store.packages.package_tree import Split, split_environment
 from xinference_venv.store.packages.tree_files import StagedTree
 from xinference_venv.store.store import Store
@@ -53,6 +53,10 @@ class Unpack:
 
     def move(self, *wheels: Path, keys: Mapping[str, PackageKey] | None = None) -> Split:
         """The trees of wheels, not looked at yet."""
+        return self.fill(*wheels, keys=keys).split()
+
+    def fill(self, *wheels: Path, keys: Mapping[str, PackageKey] | None = None) -> Filled:
+        """An environment into which wheels were installed."""
         self.count += 1
         env = self.staging / f"env-{self.count}"
         site = make_venv(env)
@@ -67,10 +71,13 @@ class Unpack:
                 "UV_CACHE_DIR": str(self.store.layout.root.parent / "uv-cache"),
             },
         )
-        names = {wheel.name.partition("-")[0].replace("_", "-") for wheel in wheels}
-        found = keys or {}
-        wanted = {name: found.get(name) for name in names}
-        return split_environment(env, site, wanted, self.staging / f"trees-{self.count}")
+        return Filled(
+            env=str(env),
+            site_packages=str(site),
+            into=str(self.staging / f"trees-{self.count}"),
+            packages=tuple({each.name.partition("-")[0].replace("_", "-") for each in wheels}),
+            keys=keys or {},
+        )
 
     def add(self, *wheels: Path) -> dict[str, PackageRecord]:
         """The packages of wheels, in the store."""

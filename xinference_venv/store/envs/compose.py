@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from pathlib import Path
 from xinference_venv._util.files import write_private_file
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.planning.host import Interpreter
+from xinference_venv.planning.package import PackageRecord
 from xinference_venv.planning.view import (
     VIEW_PTH_NAME,
     Place,
@@ -35,12 +36,14 @@ from xinference_venv.settings import ViewKind
 from xinference_venv.store.atomic import Disk, details_of
 from xinference_venv.store.envs.launcher import write_launcher
 from xinference_venv.store.envs.real_files import (
+    Placed,
+    Placing,
     Source,
     missing_files,
     place_file,
     place_files,
 )
-from xinference_venv.store.envs.view_record import Placed, ViewRecord, read_view
+from xinference_venv.store.envs.view_record import ViewRecord, read_view
 from xinference_venv.store.packages.joined_tree import place_file as place_tree_file
 from xinference_venv.store.paths import (
     BYTECODE,
@@ -54,6 +57,8 @@ from xinference_venv.store.paths import (
 _COPIED_BYTES = 4 << 20
 # Of what is no program, so much is copied where the file system has no hard links.
 _SMALL_BYTES = 64 << 10
+# To start a process takes as long as to place some hundred files.
+_LEAST_FILES = 2_000
 
 _CONFIGURATION = """\
 home = {home}
@@ -118,11 +123,17 @@ def library_of(interpreter: Interpreter) -> str:
 
 
 def compose(
-    disk: Disk, layout: StorePaths, env: Path, plan: ViewPlan, interpreter: Interpreter
+    disk: Disk,
+    layout: StorePaths,
+    env: Path,
+    plan: ViewPlan,
+    interpreter: Interpreter,
+    placed: Placed | None = None,
 ) -> Composed:
     """Make the environment at `env`, which must not be there yet; raises `StoreError`.
 
-    Links into the store hold at every place that lies as deep in it as `env`.
+    Links into the store hold at every place that lies as deep in it as `env`. Where files are
+    asked for, `placed` is what was placed of them before, see `placing_of`.
     """
     library = library_of(interpreter)
     try:
@@ -131,11 +142,10 @@ def compose(
         if plan.kind is ViewKind.LINKS:
             made.make_view(plan)
         else:
-            made.make_files(plan)
+            made.make_files(plan, placed)
         made.make_prefix(plan)
     except OSError as error:
-        message = sentence("could not compose the environment {env}: {error}", env=env, error=error)
-        raise StoreError(message, details_of(error, env)) from error
+        raise not_composed(env, error) from error
     record = ViewRecord(
         plan=plan, library=library, files=dict(sorted(made.own_files())), placed=made.placed
     )
@@ -146,6 +156,34 @@ def compose(
         record=record,
         linked_bytes=made.linked_bytes,
     )
+
+
+def placing_of(
+    layout: StorePaths,
+    env: Path,
+    plan: ViewPlan,
+    interpreter: Interpreter,
+    records: Iterable[PackageRecord],
+    forks: int,
+) -> Placing | None:
+    """The files of an environment, to be placed by a process before it is composed; None where
+    there are none or too few for that. `records` are those of its packages.
+    """
+    files = {each.key.folder: each.files for each in records}
+    if plan.kind is ViewKind.LINKS or forks < 2 or sum(files.values()) < _LEAST_FILES:
+        return None
+    largest_first = sorted(plan.links, key=lambda link: -files.get(link.tree, 0))
+    return Placing(
+        sources=_sources(largest_first, layout),
+        folder=str(env / VENV_NAME / library_of(interpreter)),
+        forks=forks,
+    )
+
+
+def not_composed(env: Path, error: OSError) -> StoreError:
+    """What the system refused while an environment was made."""
+    message = sentence("could not compose the environment {env}: {error}", env=env, error=error)
+    return StoreError(message, details_of(error, env))
 
 
 def packages_of(env: Path, record: ViewRecord) -> Path:
@@ -171,7 +209,7 @@ def view_faults(disk: Disk, layout: StorePaths, env: Path) -> Iterator[str]:
     is_linked = record.plan.kind is ViewKind.LINKS
     if not is_linked:
         below = os.path.relpath(folder, env)
-        for path in missing_files(_sources(record.plan, layout), folder):
+        for path in missing_files(_sources(record.plan.links, layout), folder):
             yield f"{below}/{path} is missing"
     for link in record.plan.links if is_linked else ():
         path = f"{folder}/{link.name}"
@@ -205,7 +243,7 @@ def target_of(link: ViewLink, layout: StorePaths, folder: Path) -> str:
     return os.path.join(_roots(layout, folder)[link.place].format(link.tree), link.name)
 
 
-def _sources(plan: ViewPlan, layout: StorePaths) -> dict[str, Source]:
+def _sources(links: Iterable[ViewLink], layout: StorePaths) -> dict[str, Source]:
     """Where the names of a view lead, by absolute paths."""
     roots = {
         Place.PACKAGE: os.path.join(layout.packages, "{}", "site"),
@@ -217,7 +255,7 @@ def _sources(plan: ViewPlan, layout: StorePaths) -> dict[str, Source]:
             path=os.path.join(roots[link.place].format(link.tree), link.name),
             of_host=link.place is Place.HOST,
         )
-        for link in plan.links
+        for link in links
     }
 
 
@@ -248,7 +286,7 @@ class _Composition:
         """Make an empty virtual environment, as `venv` would, with a launcher."""
         site = self._venv / self._library
         programs = self._venv / "bin"
-        os.makedirs(site)
+        os.makedirs(site, exist_ok=True)
         os.makedirs(programs)
         os.symlink(interpreter.base_executable, programs / "python")
         os.symlink("python", programs / "python3")
@@ -279,10 +317,12 @@ class _Composition:
             up = "../" * (name.count("/") + 1)
             os.symlink(f"{up}{VENV_NAME}/{name}", self._view / name)
 
-    def make_files(self, plan: ViewPlan) -> None:
+    def make_files(self, plan: ViewPlan, placed: Placed | None) -> None:
         """Make the same as files of the environment's own, in its own site-packages."""
         folder = self._venv / self._library
-        self._placed.append(place_files(_sources(plan, self._layout), folder))
+        if placed is None:
+            placed = place_files(_sources(plan.links, self._layout), folder)
+        self._placed.append(placed)
         for written in plan.written:
             write_private_file(folder / written.name, written.text.encode())
 

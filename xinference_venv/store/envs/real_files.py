@@ -6,51 +6,126 @@ file system can do that, else files are copied. Two kinds are no copies: bytecod
 which Python replaces and never writes into; and so are large shared objects, which nothing writes
 into while processes have them mapped, and of which an environment has gigabytes. One of the host
 is a symbolic link.
+
+Much is placed by a light process and its forks, which a file tells what: each takes the next name.
+Threads gain nothing, since most calls to the system take less time than to let another thread run.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import gc
+import json
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
-from xinference_venv._util.processors import usable_processors
-from xinference_venv.store.envs.view_record import Placed
+from xinference_venv._util.files import write_private_file
+from xinference_venv._util.forks import share_out
+from xinference_venv._util.records import Record
 from xinference_venv.store.paths import BYTECODE
 
 # The request of Linux that lets two files share their blocks.
 _FICLONE = 0x40049409
 _LARGE_BYTES = 1 << 20
 _SHARED_OBJECT = re.compile(r"\.so(\.\d+)*$")
-_BATCH = 500
 _COPY_BYTES = 1 << 30
+_ERROR_STATUS = 3
+_PACKAGE = Path(__file__).parents[3]
+_PROGRAM = """\
+import sys
+sys.path.append(sys.argv[2])
+from xinference_venv.store.envs.real_files import place
+sys.exit(place(sys.argv[1]))
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
+class Source(Record, name="where a name leads"):
     """Where a name of a view leads, and whether that is the host's."""
 
     path: str
     of_host: bool
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placed(Record, name="placed files"):
+    """How many files were placed, and the bytes of those that are the environment's own."""
+
+    files: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placing(Record, name="files to place"):
+    """What each name in a folder leads to, by so many forks of a process; what takes longest comes
+    first.
+    """
+
+    sources: Mapping[str, Source]
+    folder: str
+    forks: int
+
+    def command(self, file: Path) -> tuple[str, ...]:
+        """What starts the process; makes the folder, and writes a file for it."""
+        os.makedirs(self.folder)
+        write_private_file(file, json.dumps(self.to_dict()).encode())
+        return (sys.executable, "-I", "-S", "-c", _PROGRAM, str(file), str(_PACKAGE))
+
+    def result(self, exit_status: int, output: str) -> Placed | None:
+        """What it placed, by what it has printed; None where it was ended before that. Raises the
+        `OSError` that the process met.
+        """
+        lines = output.splitlines()
+        if exit_status == _ERROR_STATUS and lines:
+            raise OSError(*json.loads(lines[-1]))
+        if exit_status != 0 or len(lines) != len(self.sources):
+            return None
+        placed = [Placed.from_dict(json.loads(line)) for line in lines]
+        return _together(placed)
+
+
+def place(file: str) -> int:
+    """Place what a file says, and print what that was; the exit status. The whole of a process."""
+    # It ends soon, and makes few cycles.
+    gc.disable()
+    asked = Placing.from_dict(json.loads(Path(file).read_bytes()))
+    sources = list(asked.sources.items())
+
+    def place_one(number: int) -> str:
+        name, source = sources[number]
+        try:
+            placed = place_files({name: source}, Path(asked.folder))
+        except OSError as error:
+            print(json.dumps([error.errno, error.strerror, error.filename]), flush=True)
+            sys.exit(_ERROR_STATUS)
+        return json.dumps(placed.to_dict())
+
+    status, lines = share_out(len(sources), place_one, forks=asked.forks)
+    print("\n".join(lines))
+    return status
+
+
 def place_files(sources: Mapping[str, Source], folder: Path) -> Placed:
     """Place what each name leads to in a folder that is there; raises `OSError`."""
-    files = [
-        each
-        for name, source in sources.items()
-        for each in _files_of(source, str(folder), name, make=True)
-    ]
-    batches = [files[start : start + _BATCH] for start in range(0, len(files), _BATCH)]
-    with ThreadPoolExecutor(usable_processors()) as pool:
-        return Placed(files=len(files), size_bytes=sum(pool.map(_place, batches)))
+    placed = []
+    for name, source in sources.items():
+        files = list(_files_of(source, str(folder), name, make=True))
+        placed.append(Placed(files=len(files), size_bytes=_place(files)))
+    return _together(placed)
+
+
+def _together(placed: Iterable[Placed]) -> Placed:
+    each = list(placed)
+    return Placed(
+        files=sum(one.files for one in each), size_bytes=sum(one.size_bytes for one in each)
+    )
 
 
 def place_file(source: Source, folder: Path, path: str) -> Placed:

@@ -9,16 +9,8 @@ from pathlib import Path
 from xinference_venv._util.records import Record
 from xinference_venv.planning.view import ViewPlan
 from xinference_venv.store.atomic import Disk
+from xinference_venv.store.envs.real_files import Placed
 from xinference_venv.store.paths import VIEW_RECORD_NAME
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Placed(Record, name="placed files"):
-    """How many files were placed, and the bytes of those that are the environment's own."""
-
-    files: int
-    size_bytes: int
-
 
 NOTHING_PLACED = Placed(files=0, size_bytes=0)
 

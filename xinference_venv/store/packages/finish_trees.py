@@ -1,163 +1,151 @@
-"""Trees of packages finished: by threads of this process, or by a light one and its forks.
+"""An environment taken apart into whole trees: by threads of this process, or by a light one.
 
-Comes in: trees into which packages were moved. Comes out: whole trees. To finish one is mostly
-Python's own work, which threads do one after the other, and in a worker among millions of objects
-of its libraries. Where there is much to do it is shared out: a light process, to which a file says
-the shares, forks for each of them, so that its modules are imported once. It prints a record for
-each tree, or the error that ended it.
+Comes in: an environment that uv has just filled. Comes out: whole trees of its packages. To make
+them is mostly Python's own work, which threads do one after the other, and in a worker among
+millions of objects of its libraries. Where there is much to do, a light process does it, which a
+file tells what: it moves the packages apart and forks, so that its modules are imported once and
+each RECORD is read once, and every fork finishes the next tree. It prints a line for each tree, or
+the error that ended it.
 """
 
 from __future__ import annotations
 
 import gc
 import json
-import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from xinference_venv._util.files import write_private_file
+from xinference_venv._util.forks import share_out
 from xinference_venv._util.processors import usable_processors
 from xinference_venv._util.records import Record
 from xinference_venv.errors import VirtualEnvError, error_from_dict
 from xinference_venv.planning.package import PackageKey, PackageRecord
-from xinference_venv.store.packages.package_tree import Installed, MovedTree
-from xinference_venv.store.packages.tree_files import SITE, StagedTree
+from xinference_venv.store.packages.package_tree import MovedTree, Split, split_environment
+from xinference_venv.store.packages.tree_files import StagedTree
 
-# Of a share: to start the process takes a quarter of that.
-_LEAST_EFFORT = 24_000.0
-# More would wait for the one with the largest package.
-_MOST_SHARES = 16
+# A RECORD has 100 bytes for a file. To start the process takes as long as all that is done for
+# some hundred files.
+_LEAST_RECORD_BYTES = 200_000
 _ERROR_STATUS = 3
 _PACKAGE = Path(__file__).parents[3]
 _PROGRAM = """\
 import sys
 sys.path.append(sys.argv[2])
-from xinference_venv.store.packages.finish_trees import finish_shares
-sys.exit(finish_shares(sys.argv[1]))
+from xinference_venv.store.packages.finish_trees import take_apart
+sys.exit(take_apart(sys.argv[1]))
 """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Tree(Record, name="tree to finish"):
-    folder: str
-    metadata: str
-    key: PackageKey | None = None
+class Filled(Record, name="a filled environment"):
+    """An environment at `env` with the names of what was installed into it, the keys of these as
+    far as they are known, and the folder into which it is taken apart.
+    """
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Shares(Record, name="trees to finish"):
     env: str
     site_packages: str
-    shares: tuple[tuple[_Tree, ...], ...]
+    into: str
+    packages: tuple[str, ...]
+    keys: Mapping[str, PackageKey]
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shares:
-    """The trees that a light process finishes, each share by a fork of it."""
-
-    shares: Sequence[Sequence[MovedTree]]
-
-    @property
-    def trees(self) -> Sequence[MovedTree]:
-        """Those of all shares, in their order."""
-        return [each for share in self.shares for each in share]
+    def is_much(self) -> bool:
+        """Whether a process of its own is worth its start; blocks on the disk."""
+        records = Path(self.site_packages).glob("*.dist-info/RECORD")
+        return sum(each.stat().st_size for each in records) >= _LEAST_RECORD_BYTES
 
     @property
     def names(self) -> str:
         """The packages, for people."""
-        return ", ".join(sorted(each.installed.name for each in self.trees))
+        return ", ".join(sorted(self.packages))
 
-    def command(self, file: Path, site_packages: Path) -> tuple[str, ...]:
-        """What starts the process; writes a file for it."""
-        shares = tuple(
-            tuple(
-                _Tree(folder=str(each.folder), metadata=each.installed.metadata, key=each.key)
-                for each in share
-            )
-            for share in self.shares
-        )
-        env = str(self.shares[0][0].env)
-        asked = _Shares(env=env, site_packages=str(site_packages), shares=shares)
+    def split(self) -> Split:
+        """The trees of its packages; see `split_environment`."""
+        keys = {name: self.keys.get(name) for name in self.packages}
+        return split_environment(Path(self.env), Path(self.site_packages), keys, Path(self.into))
+
+    def command(self, forks: int) -> tuple[str, ...]:
+        """What starts the process, which has so many forks; writes a file for it."""
+        asked = _Asked(filled=self, forks=forks)
+        # Next to the trees: in the environment it may be a file of a wheel, and of uv's cache.
+        file = Path(self.into, "filled.json")
+        file.parent.mkdir()
         write_private_file(file, json.dumps(asked.to_dict()).encode())
         return (sys.executable, "-I", "-S", "-c", _PROGRAM, str(file), str(_PACKAGE))
 
-    def result(self, exit_status: int, output: str) -> list[StagedTree] | None:
-        """The trees, by what the process has printed; None where it was ended before that.
-
-        Raises what the process did.
+    def result(
+        self, exit_status: int, output: str
+    ) -> tuple[Sequence[StagedTree], Sequence[str]] | None:
+        """The trees and who shares a path, by what the process has printed; None where it was
+        ended before that. Raises what the process did.
         """
         lines = output.splitlines()
         if exit_status == _ERROR_STATUS and lines:
             raise error_from_dict(json.loads(lines[-1]))
-        if exit_status != 0 or len(lines) != len(self.trees):
+        if exit_status != 0 or not lines:
+            return None
+        contested = json.loads(lines[0])
+        made = [_Made.from_dict(json.loads(line)) for line in lines[1:]]
+        if len(made) + len(contested) != len(self.packages):
             return None
         return [
-            StagedTree(folder=each.folder, record=PackageRecord.from_dict(json.loads(line)))
-            for each, line in zip(self.trees, lines, strict=True)
-        ]
+            StagedTree(folder=Path(each.folder), record=each.record) for each in made
+        ], contested
 
 
-def share_out(trees: Iterable[MovedTree], most: int) -> Shares:
-    """Trees in at most so many shares, each about as much; one where it is little."""
-    efforts = [(each.installed.effort, each) for each in trees]
-    count = min(most, _MOST_SHARES, int(sum(effort for effort, _ in efforts) / _LEAST_EFFORT))
-    shares: list[list[MovedTree]] = [[] for _ in range(max(1, count))]
-    taken = [0.0] * len(shares)
-    # The large ones first, so that none is left to one process in the end.
-    for effort, each in sorted(efforts, key=lambda pair: -pair[0]):
-        least = taken.index(min(taken))
-        shares[least].append(each)
-        taken[least] += effort
-    return Shares(shares=[each for each in shares if each])
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Asked(Record, name="an environment to take apart"):
+    filled: Filled
+    forks: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Made(Record, name="a tree that was made"):
+    folder: str
+    record: PackageRecord
 
 
 def finish_trees(trees: Iterable[MovedTree]) -> list[StagedTree]:
     """Finish trees in threads of this process; see `MovedTree.finish`. Blocks on the disk."""
     from concurrent.futures import ThreadPoolExecutor
 
-    largest_first = sorted(trees, key=lambda each: -each.installed.effort)
     with ThreadPoolExecutor(usable_processors()) as pool:
-        return list(pool.map(MovedTree.finish, largest_first))
+        return list(pool.map(MovedTree.finish, _largest_first(trees)))
 
 
-def finish_shares(file: str) -> int:
-    """Finish the trees that a file names, and print their records; the exit status.
+def take_apart(file: str) -> int:
+    """Take apart the environment that a file names, and print its trees; the exit status.
 
-    It is the whole of a process, and of each fork of it.
+    It is the whole of a process.
     """
-    # They end soon, and make few cycles.
+    # It ends soon, and makes few cycles.
     gc.disable()
-    asked = _Shares.from_dict(json.loads(Path(file).read_bytes()))
-    forks = []
-    for share in asked.shares:
-        reading, writing = os.pipe()
-        if (pid := os.fork()) == 0:
-            os.dup2(writing, sys.stdout.fileno())
-            return _finish_share(share, Path(asked.env), Path(asked.site_packages))
-        os.close(writing)
-        forks.append((pid, reading))
-    for pid, reading in forks:
-        with open(reading, encoding="utf-8") as pipe:
-            sys.stdout.write(pipe.read())
-        if (status := os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])) != 0:
-            # As shells say that a signal ended a process; the other forks end with this one.
-            return status if status > 0 else 128 - status
-    return 0
-
-
-def _finish_share(share: Iterable[_Tree], env: Path, site_packages: Path) -> int:
-    records = []
+    asked = _Asked.from_dict(json.loads(Path(file).read_bytes()))
     try:
-        for each in share:
-            folder = Path(each.folder)
-            installed = Installed.read(folder / SITE / each.metadata, env, site_packages)
-            moved = MovedTree(folder=folder, env=env, key=each.key, installed=installed)
-            records.append(json.dumps(moved.finish().record.to_dict()))
+        split = asked.filled.split()
     except VirtualEnvError as error:
-        print(json.dumps(error.to_dict()))
-        return _ERROR_STATUS
-    # At once: of a pipe that is full the other end may not be read yet.
-    print("\n".join(records))
-    return 0
+        return _fail(error)
+    trees = _largest_first(split.trees.values())
+
+    def finish(number: int) -> str:
+        try:
+            made = trees[number].finish()
+        except VirtualEnvError as error:
+            sys.exit(_fail(error))
+        return json.dumps(_Made(folder=str(made.folder), record=made.record).to_dict())
+
+    status, lines = share_out(len(trees), finish, forks=asked.forks)
+    print("\n".join(lines if status else [json.dumps(split.contested), *lines]))
+    return status
+
+
+def _fail(error: VirtualEnvError) -> int:
+    print(json.dumps(error.to_dict()), flush=True)
+    return _ERROR_STATUS
+
+
+def _largest_first(trees: Iterable[MovedTree]) -> list[MovedTree]:
+    """In the order in which none of the large ones is left for the end."""
+    return sorted(trees, key=lambda each: -each.installed.effort)

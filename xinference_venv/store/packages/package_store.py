@@ -213,9 +213,6 @@ class PackageStore:
             target = self.layout.package(folder)
             with self.lock():
                 if (there := self.record(folder)) is None:
-                    self.disk.write_json(
-                        tree.folder / PACKAGE_RECORD_NAME, tree.record.to_dict(), durable=False
-                    )
                     put_in_place(self.disk, tree.folder, target)
             records.append(there or tree.record)
         # One for all: what is lost in a power cut before has no environment that needs it.

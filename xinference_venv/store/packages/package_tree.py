@@ -14,6 +14,7 @@ long for tools to walk, files that are none.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -59,7 +60,7 @@ from xinference_venv.store.packages.tree_files import (
     top_level_names,
     walk_folders,
 )
-from xinference_venv.store.paths import BYTECODE
+from xinference_venv.store.paths import BYTECODE, PACKAGE_RECORD_NAME
 
 _MOST_PATH_LENGTH = 1000
 _LARGE_BYTES = 1024 * 1024
@@ -98,7 +99,8 @@ class MovedTree:
     installed: Installed
 
     def finish(self) -> StagedTree:
-        """Check every file, write RECORD, and close the tree; blocks on the disk.
+        """Check every file, write RECORD and the package's record, and close the tree; blocks on
+        the disk.
 
         Raises `InstallFailed` for what is refused or can't be unpacked, `VerificationFailed` where
         a file is not what its RECORD says.
@@ -109,13 +111,7 @@ class MovedTree:
         try:
             return finishing.run()
         except OSError as error:
-            # A wheel may have a file in the place of another one, even of its own RECORD.
-            raise InstallFailed(
-                sentence(
-                    "{keys} can't be unpacked: {error}", keys=self.installed.name, error=error
-                ),
-                {"errno": error.errno},
-            ) from error
+            raise _not_unpacked(self.installed.name, error) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,8 +132,26 @@ def split_environment(
     """Move the packages of an environment into trees below `into`, which is made.
 
     `keys` has each package that was to be installed, None where only its content tells the key.
-    Raises `VerificationFailed` where other packages are there. Blocks on the disk.
+    Raises `VerificationFailed` where other packages are there, and `InstallFailed` where they
+    can't be moved. Blocks on the disk.
     """
+    try:
+        return _split(env, site_packages, keys, into)
+    except OSError as error:
+        raise _not_unpacked(", ".join(sorted(keys)), error) from error
+
+
+def _not_unpacked(names: str, error: OSError) -> InstallFailed:
+    """A wheel may have a file in the place of another one, even of its own RECORD."""
+    return InstallFailed(
+        sentence("{keys} can't be unpacked: {error}", keys=names, error=error),
+        {"errno": error.errno},
+    )
+
+
+def _split(
+    env: Path, site_packages: Path, keys: Mapping[str, PackageKey | None], into: Path
+) -> Split:
     found = {
         each.name: each
         for each in (
@@ -340,6 +354,8 @@ class _Finishing:
         )
         for folder in self._folders:
             os.chmod(folder, DIRECTORY_MODE)
+        content = json.dumps(record.to_dict(), separators=(",", ":")).encode()
+        write_private_file(self.tree / PACKAGE_RECORD_NAME, content)
         return StagedTree(folder=self.tree, record=record)
 
     def _drop_what_is_made_for_each(self, entry_points: Sequence[EntryPoint]) -> None:
