@@ -6,35 +6,30 @@
 Runs in the environment of Xinference, which is the host, with xinference_venv and uv installed
 there. The calls are those that ``python scripts/xinference_specs.py --json FILE`` took down: each
 list of packages once, for the first engine that has it. Both sides make an empty environment and
-plan it in turns, in this one process, as a worker does. With `--install` they install as well,
-once for each `Request`: what the drop-in has of earlier ones makes a difference, to
-`xoscar.virtualenv` all are alike. The index is asked through a server on 127.0.0.1 that counts what
-is asked for and lets each answer wait. Each side has a cache of uv of its own, which a round before
-the first one fills. Out comes a row for each request of a call: who resolves it, and of each side
-packages, a torch next to the host's, requests of the index's pages, processes of uv, processor time
-(of this process and of all that it starts) and seconds, both the median of the rounds. The rows go
-into the file of `--json` as they come, with why a side refused; a later run goes on from there. The
-exit status is 1 where `xoscar.virtualenv` alone resolves something.
+plan it in turns, in this one process, as a worker does. With `--install` they install as well, once
+for each `Request`: what the drop-in has of earlier ones makes a difference, to `xoscar.virtualenv`
+all are alike. The index is asked through a server on 127.0.0.1, a process of its own that counts
+what is asked for and lets each answer wait. Each side has a cache of uv of its own, which a round
+before the first one fills. Out comes a row for each request of a call: who resolves it, and of each
+side packages, a torch next to the host's, requests of the index's pages, processes of uv, processor
+time (of this process and of all that it starts) and seconds, both the median of the rounds. The
+rows go into the file of `--json` as they come, with why a side refused; a later run goes on from
+there. The exit status is 1 where `xoscar.virtualenv` alone resolves something.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import http.client
-import http.server
 import json
 import logging
 import os
 import shutil
-import ssl
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from functools import partial
@@ -42,7 +37,6 @@ from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
-from urllib.parse import urlsplit
 
 import xoscar.virtualenv.uv
 from uv import find_uv_bin
@@ -50,72 +44,12 @@ from xinference.core.virtual_env_manager import resolve_dependency_install_plan
 from xoscar.virtualenv.uv import UVVirtualEnvManager
 
 from benchmarks.common import aligned, counting_started_processes, processor_seconds
+from benchmarks.slow_index import SlowIndex
 from xinference_venv._util.records import digest_of
 from xinference_venv.service.prepare import staging_folder
 from xinference_venv.xinference import InPlaceEnvManager
 from xinference_venv.xinference.engine import Engine, InstallOptions, Planner
 from xinference_venv.xinference.rebuild import Change, CurrentEnvironment
-
-_SENT_ON = ("Accept", "Accept-Encoding", "If-None-Match", "If-Modified-Since", "Range")
-_SENT_BACK = ("Content-Type", "Content-Encoding", "Cache-Control", "ETag", "Last-Modified")
-
-
-@dataclass(kw_only=True)
-class SlowIndex:
-    """A server before an index; `requests` counts the pages that were asked for."""
-
-    upstream: str
-    latency: float
-    requests: int = 0
-    url: str = ""
-
-    @contextmanager
-    def serving(self) -> Iterator[SlowIndex]:
-        """Serve on a port of its own until the end."""
-        index = self
-        parts = urlsplit(self.upstream)
-        trust = ssl.create_default_context(cafile=os.environ.get("PIP_CERT"))
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def setup(self) -> None:
-                super().setup()
-                # One for each connection of uv, as if uv had it itself.
-                self.upstream = http.client.HTTPSConnection(parts.netloc, context=trust)
-
-            def finish(self) -> None:
-                self.upstream.close()
-                super().finish()
-
-            def do_GET(self) -> None:
-                index.requests += 1
-                time.sleep(index.latency)
-                names = {name: self.headers[name] for name in _SENT_ON if self.headers[name]}
-                self.upstream.request("GET", f"{parts.path}{self.path}", headers=names)
-                answer = self.upstream.getresponse()
-                body = answer.read()
-                self.send_response(answer.status)
-                for name in _SENT_BACK:
-                    if answer.headers[name]:
-                        self.send_header(name, answer.headers[name])
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        self.url = f"http://127.0.0.1:{server.server_port}"
-        try:
-            yield self
-        finally:
-            server.shutdown()
-            thread.join()
-
 
 XOSCAR_ALONE = "xoscar alone"
 _MAX_AGE = "XINFERENCE_VIRTUAL_ENV_RESOLUTION_MAX_AGE"
@@ -290,8 +224,8 @@ class Contest:
         os.environ["UV_CACHE_DIR"] = str(self.folder / f"{side}-cache")
         os.environ["XINFERENCE_HOME"] = str(home)
         self.uv.take()
-        before, start = self.index.requests, time.perf_counter()
-        used = processor_seconds()
+        before = self.index.requests
+        start, used = time.perf_counter(), processor_seconds()
         try:
             packages, refused = tuple(sorted(plan(env))), None
         except Exception as error:  # noqa: BLE001
