@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.version import Version
 
 from tests.fakes import distribution, host, wheel_package
 from xinference_venv.planning.displacement import (
@@ -332,6 +333,11 @@ def test_what_is_expected_to_be_displaced_is_not_kept_unless_that_can_not_be() -
 )
 def test_two_minor_versions_down_is_allowed(version: str, lowest: str) -> None:
     assert lowest_allowed(version) == lowest
+
+
+@pytest.mark.parametrize("version", ["1.0rc1", "0.0.1.dev3", "0.0a1", "2!0.0b2", "1.0", "0.0.1+a"])
+def test_the_version_itself_is_always_allowed(version: str) -> None:
+    assert Version(lowest_allowed(version)) <= Version(version)
 
 
 # Cost

@@ -165,7 +165,9 @@ def lowest_allowed(version: str) -> str:
     """The oldest version that is two minor versions from this one at most."""
     parsed = Version(version)
     epoch = f"{parsed.epoch}!" if parsed.epoch else ""
-    return f"{epoch}{parsed.major}.{max(parsed.minor - _MINOR_VERSIONS, 0)}"
+    lowest = Version(f"{epoch}{parsed.major}.{max(parsed.minor - _MINOR_VERSIONS, 0)}")
+    # A first pre-release is older than the release that it leads to.
+    return str(min(parsed, lowest))
 
 
 def why_excluded(version: str, name: str, found: Resolution) -> str:
