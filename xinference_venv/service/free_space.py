@@ -21,10 +21,7 @@ from xinference_venv.uv.installer import Builder
 
 def free_at(place: str) -> int:
     """Bytes that are free at a place, which need not be there yet."""
-    path = Path(place)
-    while not path.exists():
-        path = path.parent
-    return free_bytes(path)
+    return free_bytes(nearest_existing(Path(place)))
 
 
 def quota_at(place: str, wanted: int) -> int:

@@ -273,7 +273,6 @@ class _Composition:
     def __init__(self, *, disk: Disk, layout: StorePaths, env: Path, library: str) -> None:
         self._disk = disk
         self._layout = layout
-        self._env = env
         self._library = library
         self._venv = env / VENV_NAME
         self._view = env / VIEW_NAME
