@@ -63,13 +63,14 @@ class LastKnown(Generic[_T]):
         """The answer; after `patience` seconds the one before. None where none is known, or the
         system refuses one.
         """
-        if self._asking is None:
-            self._asking = asyncio.create_task(asyncio.to_thread(self._ask))
-        await asyncio.wait([self._asking], timeout=self._patience)
-        if self._asking.done():
-            answered, self._asking = self._asking, None
+        if (asking := self._asking) is None:
+            asking = self._asking = asyncio.create_task(asyncio.to_thread(self._ask))
+        await asyncio.wait([asking], timeout=self._patience)
+        if asking.done():
+            if self._asking is asking:
+                self._asking = None
             try:
-                self._last = answered.result()
+                self._last = asking.result()
             except OSError:
                 self._last = None
         return self._last
