@@ -17,7 +17,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -398,14 +398,13 @@ async def worker_client(
 
     from xinference_venv.actors.cluster import create_worker
 
-    worker = await create_worker(pool.external_address, environ, supervisor=supervisor)
-    client = Client(supervisor=supervisor_at(supervisor), own_worker=worker, pool=pool)
-    try:
+    async with AsyncExitStack() as at_the_end:
+        worker = await create_worker(pool.external_address, environ, supervisor=supervisor)
+        at_the_end.push_async_callback(xo.destroy_actor, worker)
+        at_the_end.push_async_callback(worker.stop)
+        client = Client(supervisor=supervisor_at(supervisor), own_worker=worker, pool=pool)
+        at_the_end.push_async_callback(client.close)
         yield client
-    finally:
-        await client.close()
-        await worker.stop()
-        await xo.destroy_actor(worker)
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
@@ -20,8 +21,8 @@ from tests.scenarios.steps import asking
 from tests.wheels import build_wheel
 from xinference_venv.actors.cluster import supervisor_pool
 from xinference_venv.client import Client, worker_client
-from xinference_venv.errors import WorkerUnavailable
-from xinference_venv.runtime.model_process import bind, process_variables
+from xinference_venv.errors import StoreError, WorkerUnavailable
+from xinference_venv.runtime.model_process import ModelProcess, bind, process_variables
 
 pytestmark = pytest.mark.uv
 
@@ -168,6 +169,27 @@ def test_the_documentation_shows_the_code_as_it_runs() -> None:
     shown = [block.partition("```")[0] for block in _GUIDE.read_text().split("```python\n")[1:]]
     assert shown
     assert [block for block in shown if lines_of(block) not in runs] == []
+
+
+class _Stuck:
+    """A model process that can't be stopped."""
+
+    async def stop(self) -> None:
+        raise StoreError("its lease can't be given back")
+
+
+async def test_a_worker_ends_though_a_model_process_of_it_can_not_be_stopped(
+    environ: dict[str, str],
+) -> None:
+    pool = await xo.create_actor_pool(address="127.0.0.1", n_process=0, auto_recover=False)
+    try:
+        async with supervisor_pool("127.0.0.1:0") as supervisor:
+            with pytest.raises(StoreError):
+                async with worker_client(pool, supervisor.address, environ) as client:
+                    client._processes.append(cast(ModelProcess, _Stuck()))
+            assert await supervisor.list_workers() == ()
+    finally:
+        await pool.stop()
 
 
 async def test_a_worker_that_finds_no_supervisor_leaves_nothing_and_has_its_id_at_the_next_try(
