@@ -16,6 +16,9 @@ from xinference_venv.xinference.application import OTHER_VERSIONS
 # What only a launch through our own command or client has.
 _OURS = re.compile(r"(?<!\w)--[a-z]|\bmust_import\b|\bany_engine\b")
 _OURS_AS_WELL = re.compile(r"[,;] or launch with --inherit none$")
+_EXTRA_INDEXES = re.compile(r"the extra index URLs(?: \(pip's extra-index-url counts\))?")
+# Where there is no CUDA, Xinference drops the extra indexes of a model and of pip's configuration.
+_UV_INDEXES = "UV_INDEX, with UV_INDEX_STRATEGY=unsafe-best-match, in the variables of the worker"
 
 
 @contextmanager
@@ -36,5 +39,5 @@ def built_in_errors(what: str) -> Iterator[None]:
 
 
 def without_ours(text: str) -> str:
-    """A hint or a warning without the way out that Xinference's users don't have."""
-    return _OURS_AS_WELL.sub("", text)
+    """A hint or a warning with the ways out that Xinference's users have."""
+    return _EXTRA_INDEXES.sub(_UV_INDEXES, _OURS_AS_WELL.sub("", text))
