@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from tests.daemons import eventually
 from tests.ui.browser import Browser
@@ -62,6 +63,34 @@ def test_several_environments_are_removed_together_and_their_plan_is_shown_first
     # What is gone is not chosen any more.
     page.wait(lambda: not page.one(".chosen").is_displayed())
     assert running.environments("birch") == []
+
+
+def test_files_stay_only_for_models_that_stay(page: Browser, running: Cluster) -> None:
+    first = [running.workers[0].address]
+    for model in ("elm", "fir", "yew"):
+        running.launch(model, "lantern==1.0", "spark", workers=first)
+    _choose(page, "elm", "fir")
+    page.click("Remove", ".chosen")
+    page.shows("its files stay for yew", "dialog")
+    assert "fir" not in page.text("dialog").split("its files stay for")[1].splitlines()[0]
+    page.click("Keep it", "dialog")
+    _choose(page, "elm", "fir", "yew")
+    page.click("Remove", ".chosen")
+    page.shows("Would be removed", "dialog")
+    assert "its files stay" not in page.text("dialog")
+    page.click("Keep it", "dialog")
+    page.wait(lambda: page.focused.accessible_name == "Remove")
+    # What was done from the keyboard goes on from where it was.
+    page.click("Verify", ".chosen")
+    page.click("Verify", "dialog .dialog-foot")
+    page.shows("All is whole.", "dialog")
+    page.keys(Keys.ESCAPE)
+    page.wait(lambda: page.focused.accessible_name == "Verify")
+    page.click("Remove", ".chosen")
+    page.click("Remove", "dialog")
+    page.shows("3 environments are gone", "dialog")
+    page.click("Done", "dialog")
+    page.wait(lambda: page.focused.tag_name == "h1")
 
 
 def test_what_is_in_use_keeps_one_of_the_models_that_share_it(

@@ -26,7 +26,8 @@ export function open({ title, wide = false, onCancel }) {
   const closed = new Promise((resolve) => {
     element.addEventListener("close", () => {
       element.remove();
-      if (before?.isConnected) before.focus();
+      // What opened it may have been drawn again, or be gone with what was removed.
+      (before?.checkVisibility() ? before : document.querySelector("h1"))?.focus();
       onCancel?.();
       resolve();
     });

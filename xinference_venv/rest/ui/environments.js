@@ -165,12 +165,18 @@ export function showEnvironments(place, values, signal) {
     total.textContent = count("environments.total", those.length, { of: all.length });
   }
 
+  let drawnChosen = "";
+  // Drawn again only for others: what has the focus keeps it.
   function drawChosen() {
+    if (!chosen.size && actions.contains(document.activeElement))
+      document.querySelector("h1").focus();
     actions.hidden = !chosen.size;
-    if (!chosen.size) return;
+    const names = [...chosen.keys()].join("\n");
+    if (names === drawnChosen) return;
+    drawnChosen = names;
     const those = [...chosen.values()];
     const act = (text, scope, onClick, kind = "quiet") =>
-      gated(button({ text, kind, onClick: () => onClick(those, again) }), scope);
+      gated(button({ text, kind, onClick: () => onClick([...chosen.values()], again) }), scope);
     const parts = [
       h("strong", { role: "status" }, count("select.chosen", those.length)),
       act(t("verify.open"), "create", verification),

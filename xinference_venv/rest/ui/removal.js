@@ -26,7 +26,7 @@ export function removal(entries, onRemoved) {
           (each) => drop("virtualenvs", { ...meaning(each), dry_run: true, force }),
           (done, of) => of > 1 && say(t("change.progress", { done, of })),
         );
-        if (!force) refuseLastNames(answers);
+        planTogether(answers, force);
         const reports = answers.flatMap((each) => each.list);
         const refused = reports.some((each) => each.refuse.length);
         const free = entries.filter((_, place) =>
@@ -73,16 +73,19 @@ export function removal(entries, onRemoved) {
     };
   }
 
-  // Each is planned by itself, as if the others stayed: an environment in use that some of them
-  // share would lose its last name with them, which only force does.
-  function refuseLastNames(answers) {
+  // Each is planned by itself, as if the others stayed: files do not stay for what goes as well, and
+  // an environment in use that some of them share would lose its last name with them, which only
+  // force does.
+  function planTogether(answers, force) {
     const nameOf = (key, worker) => `${keyText(key)} ${worker}`;
     const chosen = new Set(entries.map((each) => nameOf(each, each.worker_address)));
     for (const report of answers.flatMap((each) => each.list)) {
-      const isLast = (entry) =>
-        entry.shared_with.every((key) => chosen.has(nameOf(key, report.worker_address)));
+      const stays = (key) => !chosen.has(nameOf(key, report.worker_address));
+      const isLast = (entry) => !force && !entry.shared_with.some(stays);
+      const left = (entry) => ({ ...entry, shared_with: entry.shared_with.filter(stays) });
       report.refuse.push(...report.unlink.filter(isLast).map((each) => ({ ...each, last: true })));
-      report.unlink = report.unlink.filter((each) => !isLast(each));
+      report.unlink = report.unlink.filter((each) => !isLast(each)).map(left);
+      report.remove = report.remove.map(left);
     }
   }
 
