@@ -266,7 +266,10 @@ def test_ctrl_c_cancels_a_launch_on_every_worker(
         (["list", "--worker", "127.0.0.2"], "--worker is for a cluster: name its --supervisor."),
         (["launch", "toy", "--all-workers"], "name its --supervisor."),
         (["launch", "toy", "--require", "1"], "name its --supervisor."),
-        (["workers"], "Name the --supervisor of the cluster."),
+        (
+            ["workers"],
+            "or set XINFERENCE_VENV_SUPERVISOR.",
+        ),
         (["worker"], "Missing option '--supervisor'"),
         (["worker", "--supervisor", "here"], "'here' is not the address of a supervisor"),
         (["list", "--supervisor", "10.0.0.1:port"], "'10.0.0.1:port' is not the address"),

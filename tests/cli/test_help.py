@@ -51,3 +51,19 @@ def test_an_option_that_may_have_been_meant_is_reported(run: Run) -> None:
     # Later releases of click quote it.
     said = run("list", "--python-vesion", "3.11").err.replace("'", "")
     assert "Did you mean --python-version?" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["--supervisor", "127.0.0.1:9797", "list"], "xinference-venv list --supervisor"),
+        (["--worker", "10.0.0.2", "gc"], "xinference-venv gc --worker"),
+        (["-o", "wide"], "xinference-venv COMMAND -o"),
+    ],
+)
+def test_the_error_of_an_option_before_its_command_shows_where_it_belongs(
+    run: Run, words: list[str], meant: str
+) -> None:
+    ran = run(*words)
+    assert ran.code == 2
+    assert f"It comes behind the command: {meant}" in ran.err

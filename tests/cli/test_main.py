@@ -18,6 +18,7 @@ import pytest
 from tests.index import Index
 from tests.wheels import build_wheel
 from xinference_venv import errors, settings
+from xinference_venv._util.humanize import size_text
 from xinference_venv.cli import main
 from xinference_venv.cli.help import EXIT_CODES, VARIABLES
 from xinference_venv.cli.render.launch import LaunchOutcome
@@ -382,7 +383,13 @@ def test_what_was_launched_is_listed_shown_and_removed(run: Run, spec: Path) -> 
     [entry] = run("list", "--json").json["list"]
     assert entry["real_path"] == made["real_path"]
     assert re.search("just now| ago", run("list", "toy", "--engine", "vllm").out)
-    assert "No environment found" in run("list", "toy", "--engine", "sglang").out
+    assert "`xinference-venv list` lists all" in run("list", "toy", "--engine", "sglang").out
+    assert "did you mean toy?" in run("list", "toys").out
+
+    # A wheel is smaller than what it takes: `list` and `explain` say the same of an environment.
+    [explained] = run("explain", "toy", "--json").json["list"]
+    on_disk = sum(each["size_bytes"] or 0 for each in explained["packages"])
+    assert f"2 packages, {size_text(on_disk)}\n" in run("explain", "toy").out
 
     packages = run("packages", "toy", "--engine", "vllm").out
     assert re.search(r"^toy-dependency +2\.0 +installed ", packages, re.MULTILINE)

@@ -174,18 +174,24 @@ def check_worker_option() -> None:
 
 
 def check_found(
-    answer: Gathered[_T], found: Sequence[object], what: str, model: str | None = None
+    answer: Gathered[_T],
+    found: Sequence[object],
+    what: str,
+    model: str | None = None,
+    *,
+    listing: str = "`xinference-venv list` lists all environments",
 ) -> None:
     """Raises `NotFound`, or `WorkerUnavailable` while that is not known for sure.
 
-    The hint names models that have environments and a name like that of the `model`.
+    The hint names models that have environments and a name like that of the `model`, and the
+    command whose `listing` has all.
     """
     if not found:
-        hint = f"{_similar(model)}`xinference-venv list` lists all environments"
-        gathered.check_found(answer, found, what, hint=hint)
+        gathered.check_found(answer, found, what, hint=f"{did_you_mean(model)}{listing}")
 
 
-def _similar(model: str | None) -> str:
+def did_you_mean(model: str | None) -> str:
+    """Models that have environments and a name like that of `model`, as a question; or nothing."""
     from xinference_venv.cli.completion_candidates import models_with_environments
 
     names = [] if model is None else models_with_environments(os.environ, supervisor_address())

@@ -268,6 +268,8 @@ COMMANDS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
 first sentence of its own help: the list must not wait for the import of all of them.
 """
 _PLACES = {name: place for listed in COMMANDS.values() for name, place, _ in listed}
+# Options of nearly every command, which other programs have before it.
+_OF_COMMANDS = frozenset({"--supervisor", "--worker", "--json", "--output", "-o"})
 _WIDTH = max(map(len, _PLACES))
 
 
@@ -288,8 +290,16 @@ class HelpfulGroup(click.Group):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
+        given = list(args)
         with _until_unread():
-            return super().make_context(info_name, args, parent, **extra)
+            try:
+                return super().make_context(info_name, args, parent, **extra)
+            except click.NoSuchOption as error:
+                if error.option_name not in _OF_COMMANDS:
+                    raise
+                command = next((each for each in given if each in _PLACES), "COMMAND")
+                where = f"It comes behind the command: {info_name} {command} {error.option_name}"
+                raise click.UsageError(f"{error.message} {where}", error.ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         with _until_unread():

@@ -55,7 +55,13 @@ def leases(
         lambda here: here.leases(wanted), lambda client: client.supervisor.list_leases(wanted)
     )
     if model is not None:
-        check_found(answer, answer.list, f"lease on an environment of {model!r}", model)
+        check_found(
+            answer,
+            answer.list,
+            f"lease on an environment of {model!r}",
+            model,
+            listing="`xinference-venv leases` lists all leases",
+        )
     return show(answer, lambda: _listed(answer, time.time(), on_cluster()), as_json)
 
 
@@ -86,7 +92,11 @@ def release(
     """
     if not lease_ids and stale is None:
         raise InvalidInput(
-            "no lease is named", {"hint": "name leases by their ids, or give --stale AGE"}
+            "no lease is named",
+            {
+                "hint": "name leases by their ids, which `xinference-venv leases` lists,"
+                " or give --stale AGE"
+            },
         )
     answer = with_client(
         lambda client: _release(client, lease_ids, worker_ip, stale=stale, force=force)

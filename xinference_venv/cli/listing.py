@@ -9,6 +9,7 @@ import click
 
 from xinference_venv.cli import shell_complete
 from xinference_venv.cli.common import (
+    did_you_mean,
     json_option,
     look,
     on_cluster,
@@ -20,6 +21,7 @@ from xinference_venv.cli.common import (
 from xinference_venv.cli.render import environments
 from xinference_venv.cli.render.cluster import differing, skipped
 from xinference_venv.cli.render.text import Part
+from xinference_venv.inventory.selection import EVERY
 
 
 @click.command("list")
@@ -42,6 +44,9 @@ def list_(
     )
 
     def rendered() -> Sequence[Part]:
+        if wanted != EVERY and answer.is_whole and not answer.list:
+            every = "`xinference-venv list` lists all environments"
+            return [f"No environment found that matches: {did_you_mean(model)}{every}"]
         listed = environments.listed(answer, time.time(), workers=on_cluster())
         return [*listed, *differing(answer), *skipped(answer, workers=on_cluster())]
 

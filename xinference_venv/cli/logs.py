@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from xinference_venv.service.this_host import ThisHost
 
 _POLL_SECONDS = 0.2
+_LISTING = "`xinference-venv jobs` lists the newest jobs"
 
 
 @click.command()
@@ -76,7 +77,7 @@ def logs(
     answer = look(
         lambda here: here.logs(wanted, count), lambda client: client.supervisor.logs(wanted, count)
     )
-    check_found(answer, answer.list, f"log of {model!r}", model)
+    check_found(answer, answer.list, f"log of {model!r}", model, listing=_LISTING)
     return show(answer, lambda: _render_logs(answer, time.time(), on_cluster()), as_json)
 
 
@@ -101,7 +102,8 @@ async def _follow(
     import asyncio
 
     answer = await logs(wanted)
-    check_found(answer, answer.list, f"log of {wanted.model_name!r}", wanted.model_name)
+    what = f"log of {wanted.model_name!r}"
+    check_found(answer, answer.list, what, wanted.model_name, listing=_LISTING)
     newest = max(answer.list, key=lambda each: each.log.header.started)
     log, offset, ended = newest.log, 0, False
     echo(f"== {where_of(newest, on_cluster())}{log.header.key}: {log.path}")

@@ -14,6 +14,7 @@ from xinference_venv.cli.common import (
     wide_option,
     with_client,
 )
+from xinference_venv.cli.help import SUPERVISOR_VARIABLE
 from xinference_venv.cli.render.cluster import workers_of
 
 
@@ -51,4 +52,6 @@ def forget(worker: str, as_json: bool) -> int:
 
 def _check_cluster() -> None:
     if not on_cluster():
-        raise click.UsageError("Name the --supervisor of the cluster.")
+        raise click.UsageError(
+            f"Name the cluster's --supervisor HOST:PORT, or set {SUPERVISOR_VARIABLE}."
+        )

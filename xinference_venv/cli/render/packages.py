@@ -5,7 +5,8 @@ Comes in: the supervisor's answers. Goes out: lines, tables and trees.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from xinference_venv._util.humanize import size_text
 from xinference_venv.cli.render.text import Column, Part, Table, where_of
@@ -15,6 +16,7 @@ from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.environments import Environment
 from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.packages import EnvironmentPackages
+from xinference_venv.planning.lock import LockedDistribution
 
 
 def packages_of(answer: Gathered[EnvironmentPackages], *, workers: bool = False) -> Sequence[Part]:
@@ -40,10 +42,16 @@ def explained(answer: Gathered[EnvironmentPackages], *, workers: bool = False) -
         entry = each.environment.entry
         shown.append(_heading(each.environment, workers))
         if entry.state in (EnvState.READY, EnvState.IN_PLACE):
-            shown += explanation(sorted(each.distributions))
+            shown += explanation(sorted(_on_disk(each)))
         else:
             shown.append(f"nothing is known of its packages: it is {entry.state}")
     return shown
+
+
+def _on_disk(listed: EnvironmentPackages) -> Iterator[LockedDistribution]:
+    """The packages with what they take here; the lock has the sizes of wheels to download."""
+    for package in listed.packages:
+        yield replace(package.distribution, size=package.size_bytes)
 
 
 def _heading(environment: Environment, workers: bool) -> str:
