@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+import pytest
+
 from xinference_venv.actors.helper_finder import HelperFinder
 from xinference_venv.actors.protocols import WorkerProtocol
 from xinference_venv.actors.worker_clients import WorkerClients
@@ -80,3 +82,18 @@ async def test_who_joins_after_no_one_was_found_is_found_at_once() -> None:
 async def test_who_does_not_answer_can_not_help() -> None:
     assert await Cluster(3).find() == []
     assert await Cluster(0).find() == []
+
+
+async def test_a_survey_that_failed_is_made_again() -> None:
+    cluster = Cluster(1)
+    errors = [RuntimeError("no pool")]
+
+    async def can(worker: WorkerProtocol) -> bool:
+        if errors:
+            raise errors.pop()
+        return True
+
+    with pytest.raises(RuntimeError, match="no pool"):
+        await cluster.finder.find("a question", can)
+    found = await cluster.finder.find("a question", can)
+    assert [each.address for each in found] == [*cluster.clients.cluster.members]

@@ -183,3 +183,22 @@ async def test_the_wheels_stay_within_the_limit(
     )
     await whole(relay, second)
     assert [each.name for each in store.layout.relay.iterdir()] == [second.sha256]
+
+
+async def test_a_question_that_failed_on_its_way_is_asked_again(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wheel_relay, "_NO_ANSWER_SECONDS", 0.0)
+    answers: list[PipConfig | OSError] = [OSError("too many files"), PipConfig(index_url=index.url)]
+
+    def pip() -> PipConfig:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    settings = Settings.from_environ({}, home_directory="/home/someone")
+    reachable = Reachable(settings=settings, environment={}, pip=pip)
+    with pytest.raises(OSError, match="too many files"):
+        await reachable.indexes()
+    assert await reachable.indexes()

@@ -1,4 +1,4 @@
-"""Work that runs to its end although its caller is cancelled, and a callback that does nothing."""
+"""Work that runs to its end although its caller is cancelled, and what became of a task."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ _T = TypeVar("_T")
 
 def ignore(_: object) -> None:
     """Do nothing: the callback of a caller that wants no reports."""
+
+
+def gave_nothing(task: asyncio.Future[Any]) -> bool:
+    """Whether a task has ended with an error, cancelled, or with a result that is false.
+
+    So who keeps it for others knows that it is to be asked again.
+    """
+    return task.done() and (task.cancelled() or task.exception() is not None or not task.result())
 
 
 async def finish(*tasks: asyncio.Future[Any]) -> None:

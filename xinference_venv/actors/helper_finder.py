@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from xinference_venv._util.tasks import gave_nothing
 from xinference_venv.actors.protocols import WorkerProtocol
 from xinference_venv.actors.worker_clients import WorkerClients, now
 from xinference_venv.errors import VirtualEnvError
@@ -41,7 +42,7 @@ class HelperFinder:
         """
         at, task = self._found.get(question, (0.0, None))
         # Where there was none, one may have joined since.
-        if task is None or now() - at > _KEPT_SECONDS or (task.done() and not task.result()):
+        if task is None or now() - at > _KEPT_SECONDS or gave_nothing(task):
             task = asyncio.create_task(self._ask(can))
             self._found = {
                 each: found

@@ -23,7 +23,7 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from xinference_venv._util.redact import redact_text, redact_url, secrets_of
-from xinference_venv._util.tasks import cancel
+from xinference_venv._util.tasks import cancel, gave_nothing
 from xinference_venv.errors import (
     InvalidInput,
     InvalidSource,
@@ -133,7 +133,7 @@ class Reachable:
         if self.environment.get("UV_OFFLINE", "").lower() in TRUE_WORDS:
             return False
         at, task = self._kept.get(what, (0.0, None))
-        failed = task is not None and task.done() and not task.result()
+        failed = task is not None and gave_nothing(task)
         kept = _NO_ANSWER_SECONDS if failed else _ANSWER_SECONDS
         if task is None or time.monotonic() - at > kept:
             task = asyncio.create_task(answer())
