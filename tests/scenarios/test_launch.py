@@ -48,7 +48,7 @@ async def test_six_launches_of_one_spec_at_once_make_one_build_and_six_leases(
     prepared = await asyncio.gather(*(client.prepare(request) for _ in range(6)))
 
     commands = uv_subcommands(started)
-    assert commands.count("venv") == commands.count("pip install") == 1
+    assert commands.count("pip install") == 1
     assert [each.uv_calls for each in prepared] == [len(commands)] * 6
     assert index.requests.count("GET /files/lantern-1.0-py3-none-any.whl") == 1
     assert environments(layout) == [prepared[0].env_id]

@@ -21,6 +21,7 @@ from xinference_venv._util.processors import usable_processors
 from xinference_venv.errors import InstallFailed, UvFailed, VerificationFailed
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.transfer import Transfer
+from xinference_venv.planning.host import Interpreter
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.package import PackageKey, PackageRecord
 from xinference_venv.planning.relay import wheels_of, with_files
@@ -30,6 +31,7 @@ from xinference_venv.sentences import sentence
 from xinference_venv.service.free_space import check_free_space
 from xinference_venv.service.phases import ReportProgress, in_phase
 from xinference_venv.service.wheel_fetcher import WheelFetcher
+from xinference_venv.store.envs.compose import make_venv, not_composed
 from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.store.envs.placement import check_placement
 from xinference_venv.store.packages.finish_trees import Filled, finish_trees
@@ -193,7 +195,7 @@ class Unpacking:
         # An attempt with another lock, or with what is damaged, may have ended in the middle.
         for left in (builder.env, _trees_of(builder.env)):
             await BUILDING.finish(self.store.disk.discard, left, self.store.layout.trash)
-        await builder.make_empty()
+        await BUILDING.finish(_make_empty, builder.env, self.spec.interpreter)
         if number == 0:
             # uv is asked over the empty environment what its cache lacks.
             self._links = await check_free_space(
@@ -326,6 +328,13 @@ class Unpacking:
 def _trees_of(env: Path) -> Path:
     """Where the packages of an environment are moved to."""
     return env.with_name(f"trees-of-{env.name}")
+
+
+def _make_empty(env: Path, interpreter: Interpreter) -> None:
+    try:
+        make_venv(env, interpreter)
+    except OSError as error:
+        raise not_composed(env, error) from error
 
 
 def _by_threads(filled: Filled) -> tuple[Sequence[StagedTree], Sequence[str]]:

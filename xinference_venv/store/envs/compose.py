@@ -57,8 +57,10 @@ from xinference_venv.store.paths import (
 _COPIED_BYTES = 4 << 20
 # Of what is no program, so much is copied where the file system has no hard links.
 _SMALL_BYTES = 64 << 10
-# To start a process takes as long as to place some hundred files.
+# To start a process takes as long as to place some hundred files. Of the host they are not known:
+# in 402 popular packages a name has a hundred.
 _LEAST_FILES = 2_000
+_FILES_OF_A_NAME = 100
 
 _CONFIGURATION = """\
 home = {home}
@@ -158,6 +160,23 @@ def compose(
     )
 
 
+def make_venv(venv: Path, interpreter: Interpreter) -> None:
+    """Make an empty virtual environment, as `venv` would; raises `OSError`.
+
+    Its folder of packages may be there. Nothing is started for it.
+    """
+    programs = venv / "bin"
+    os.makedirs(venv / library_of(interpreter), exist_ok=True)
+    os.makedirs(programs)
+    os.symlink(interpreter.base_executable, programs / "python")
+    os.symlink("python", programs / "python3")
+    os.symlink("python", programs / f"python{interpreter.minor_version}")
+    os.symlink("lib", venv / "lib64")
+    home = os.path.dirname(interpreter.base_executable)
+    text = _CONFIGURATION.format(home=home, version=interpreter.version)
+    write_private_file(venv / "pyvenv.cfg", text.encode("utf-8", "surrogateescape"))
+
+
 def placing_of(
     layout: StorePaths,
     env: Path,
@@ -170,7 +189,9 @@ def placing_of(
     there are none or too few for that. `records` are those of its packages.
     """
     files = {each.key.folder: each.files for each in records}
-    if plan.kind is ViewKind.LINKS or forks < 2 or sum(files.values()) < _LEAST_FILES:
+    of_host = sum(link.place is Place.HOST for link in plan.links)
+    count = sum(files.values()) + _FILES_OF_A_NAME * of_host
+    if plan.kind is ViewKind.LINKS or forks < 2 or count < _LEAST_FILES:
         return None
     largest_first = sorted(plan.links, key=lambda link: -files.get(link.tree, 0))
     return Placing(
@@ -282,18 +303,10 @@ class _Composition:
         self.linked_bytes = 0
 
     def make_venv(self, interpreter: Interpreter) -> None:
-        """Make an empty virtual environment, as `venv` would, with a launcher."""
-        site = self._venv / self._library
+        """Make an empty virtual environment with a launcher."""
         programs = self._venv / "bin"
-        os.makedirs(site, exist_ok=True)
-        os.makedirs(programs)
-        os.symlink(interpreter.base_executable, programs / "python")
-        os.symlink("python", programs / "python3")
-        os.symlink("python", programs / f"python{interpreter.minor_version}")
-        os.symlink("lib", self._venv / "lib64")
-        home = os.path.dirname(interpreter.base_executable)
-        text = _CONFIGURATION.format(home=home, version=interpreter.version)
-        self._write("pyvenv.cfg", text)
+        make_venv(self._venv, interpreter)
+        self._files.append("pyvenv.cfg")
         write_launcher(self._disk, self._venv, interpreter)
         self._files += [f"bin/{name}" for name in os.listdir(programs) if name.startswith("xinf")]
 

@@ -176,11 +176,10 @@ class JoinedTrees:
         return record
 
 
-def _files_of_tree(layout: StorePaths, folder: str) -> Iterator[tuple[str, Path]]:
-    site = layout.package(folder) / SITE
-    for path, entry in walk(site):
+def _files_of_tree(layout: StorePaths, folder: str) -> Iterator[tuple[str, str]]:
+    for path, entry in walk(layout.package(folder) / SITE):
         if BYTECODE not in path.split("/"):
-            yield path, Path(entry.path)
+            yield path, entry.path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,7 +187,7 @@ class _Source:
     """A file of a member, which goes by its label, and whether it is the host's."""
 
     label: str
-    file: Path
+    file: str
     of_host: bool
 
 
@@ -196,9 +195,9 @@ def _sources(layout: StorePaths, plan: JoinPlan) -> Iterator[tuple[str, _Source]
     """Every file of every member in order, by its path in the joined tree."""
     for member in plan.members:
         if member.host is not None:
-            location = Path(member.host.location)
             for path in member.host.files:
-                yield path, _Source(label=member.label, file=location / path, of_host=True)
+                file = os.path.join(member.host.location, path)
+                yield path, _Source(label=member.label, file=file, of_host=True)
         else:
             assert member.tree is not None
             for path, file in _files_of_tree(layout, member.tree):
@@ -250,15 +249,15 @@ class _Joining:
             if folder not in made:
                 os.makedirs(self.site / folder, exist_ok=True)
                 made.add(folder)
-            target = self.site / path
+            target = os.path.join(self.site, path)
             if path in linked:
                 os.symlink(source.file, target)
             elif source.of_host:
                 # What a link of the host leads to is copied: the tree has to be whole by itself.
                 shutil.copy2(source.file, target)
-                own += target.stat().st_size
+                own += os.path.getsize(target)
             else:
-                own += place_file(source.file, target, final=self.final / path)
+                own += place_file(source.file, target, final=os.path.join(self.final, path))
         return own
 
 
@@ -278,14 +277,14 @@ def _too_large_to_copy(winners: Mapping[str, _Source]) -> frozenset[str]:
     )
 
 
-def place_file(source: Path, target: Path, *, final: Path) -> int:
+def place_file(source: str | Path, target: str | Path, *, final: str | Path) -> int:
     """Put a file of the store at a second place in it; the bytes that this takes.
 
     A hard link; where the file system has none, or no more for this file, shared blocks, else a
     copy of what is small and a link to what is large. `final` is where `target` will be, for
     that link is relative: a home may be moved.
     """
-    if source.is_symlink():
+    if os.path.islink(source):
         # A hard link to a link may lead elsewhere on some systems, so it is made again.
         os.symlink(os.readlink(source), target)
         return 0
@@ -296,21 +295,22 @@ def place_file(source: Path, target: Path, *, final: Path) -> int:
             raise
     else:
         return 0
-    size = source.stat().st_size
+    size = os.path.getsize(source)
     try:
-        share_blocks(source, target)
+        share_blocks(Path(source), Path(target))
     except OSError:
         if size > _MOST_COPIED_PER_FILE:
-            os.symlink(os.path.relpath(source, final.parent), target)
+            os.symlink(os.path.relpath(source, os.path.dirname(final)), target)
             return 0
         shutil.copy2(source, target)
     return size
 
 
-def _is_equal(one: Path, other: Path) -> bool:
+def _is_equal(one: str, other: str) -> bool:
     """Whether two files have the same content, or two links the same target."""
-    if one.is_symlink() or other.is_symlink():
-        return one.is_symlink() and other.is_symlink() and one.readlink() == other.readlink()
+    links = os.path.islink(one), os.path.islink(other)
+    if any(links):
+        return all(links) and os.readlink(one) == os.readlink(other)
     return filecmp.cmp(one, other, shallow=False)
 
 
@@ -325,7 +325,7 @@ def _is_as_placed(source: _Source, target: Path) -> bool:
             if target.is_symlink():
                 return os.path.samefile(source.file, target)
             return stat.S_ISREG(target.lstat().st_mode)
-        if source.file.is_symlink():
+        if os.path.islink(source.file):
             return target.is_symlink()
         return os.path.samefile(source.file, target) or filecmp.cmp(
             source.file, target, shallow=False

@@ -208,13 +208,12 @@ class PackageStore:
         one is left where the other was staged, and goes with the build's folder.
         """
         records = []
-        for tree in trees:
-            folder = tree.record.key.folder
-            target = self.layout.package(folder)
-            with self.lock():
+        with self.lock():
+            for tree in trees:
+                folder = tree.record.key.folder
                 if (there := self.record(folder)) is None:
-                    put_in_place(self.disk, tree.folder, target)
-            records.append(there or tree.record)
+                    put_in_place(self.disk, tree.folder, self.layout.package(folder))
+                records.append(there or tree.record)
         # One for all: what is lost in a power cut before has no environment that needs it.
         self.disk.flush(self.layout.packages)
         return records
