@@ -226,6 +226,27 @@ def test_an_interpreter_that_was_replaced_in_place_breaks_its_environments(
     assert store.lock_of(made.env_id) == made
 
 
+def test_an_interpreter_that_this_user_may_not_reach_is_no_removed_one(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python3"
+    python.write_text("3.11.7")
+    made = lock_of("numpy")
+    record = replace(env_record(made), interpreter=interpreter_facts(str(python)))
+    store.publish(staged(store), record, made, model_name="m", process=this_process())
+    look = os.stat
+
+    def refuse(path: str | Path, **given: Any) -> os.stat_result:
+        if str(path) == str(python):
+            # Root, as whom this may run, is refused nothing.
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return look(path, **given)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    with pytest.raises(InvalidRecord, match=f"this user may not reach the interpreter {python}"):
+        store.env_record(made.env_id)
+
+
 # Keys
 
 

@@ -234,12 +234,7 @@ class Store:
         record = self._env_records.get(env_id, self._env_record_path, self._read_env_record)
         found = interpreter_facts(str(record.interpreter.get("path")))
         if not is_same_interpreter(found, record.interpreter):
-            raise InvalidRecord(
-                sentence(
-                    "the interpreter {interpreter} was removed or replaced",
-                    interpreter=record.interpreter.get("path"),
-                )
-            )
+            raise InvalidRecord(_interpreter_fault(str(record.interpreter.get("path"))))
         return record
 
     def venv_of(self, env_id: str) -> Path:
@@ -629,3 +624,15 @@ def is_same_interpreter(one: Mapping[str, Any], other: Mapping[str, Any]) -> boo
     times = [each.get("modified") for each in (one, other)]
     seconds = [each // 10**9 if isinstance(each, int) else each for each in times]
     return seconds[0] == seconds[1] and {**one, "modified": 0} == {**other, "modified": 0}
+
+
+def _interpreter_fault(path: str) -> str:
+    """Why an environment's interpreter is not the one that its record has."""
+    try:
+        os.stat(path)
+    except PermissionError:
+        # It may be another user's, as a Python below another home is.
+        return sentence("this user may not reach the interpreter {interpreter}", interpreter=path)
+    except (OSError, ValueError):
+        pass
+    return sentence("the interpreter {interpreter} was removed or replaced", interpreter=path)
