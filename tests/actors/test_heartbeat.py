@@ -19,6 +19,7 @@ from xinference_venv.errors import (
     DeadlineExceeded,
     IncompatibleVersion,
     InvalidInput,
+    StoreError,
     VirtualEnvError,
     WorkerUnavailable,
 )
@@ -197,6 +198,26 @@ async def test_a_supervisor_of_another_release_is_asked_on_for_it_may_be_replace
         await supervisor.asked(4)
     assert supervisor.heard[:3] == ["heartbeat", "register_worker", "heartbeat"]
     assert "another protocol; retrying" in caplog.messages
+
+
+async def test_another_error_of_the_supervisor_or_of_the_store_here_ends_no_membership(
+    play: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = StoreError("can't write at s:1: no space left")
+    supervisor = play(full, True)
+    one = member()
+    damaged = [StoreError("can't read /home")]
+
+    async def models() -> tuple[str, ...] | None:
+        if damaged:
+            raise damaged.pop()
+        return None
+
+    one.models = models
+    async with keeping(one):
+        await supervisor.asked(4)
+    assert supervisor.heard[:4] == ["heartbeat"] * 4
+    assert f"{full}; retrying" in caplog.messages
 
 
 async def test_one_whose_place_another_incarnation_took_gives_up(

@@ -19,6 +19,7 @@ from xinference_venv.errors import (
     DeadlineExceeded,
     IncompatibleVersion,
     InvalidInput,
+    VirtualEnvError,
     WorkerUnavailable,
 )
 from xinference_venv.inventory.cluster_state import HEARTBEAT_SECONDS, Registration, WorkerSnapshot
@@ -81,13 +82,14 @@ class Heartbeats:
                 if self._lost:
                     logger.info("the supervisor at %s is back", self.supervisor)
                     self._lost = False
-            except (WorkerUnavailable, DeadlineExceeded, IncompatibleVersion) as error:
-                if not self._lost:
-                    logger.warning("%s; retrying", error)
-                    self._lost = True
             except InvalidInput as error:
                 logger.error("not registering again: %s", error)
                 return
+            except VirtualEnvError as error:
+                # Also one of a disk, here or there: a worker without heartbeats is taken for gone.
+                if not self._lost:
+                    logger.warning("%s; retrying", error)
+                    self._lost = True
             await asyncio.sleep(self.registration.heartbeat or HEARTBEAT_SECONDS)
 
     async def _tell_models(self) -> None:
