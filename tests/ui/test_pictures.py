@@ -49,6 +49,7 @@ def test_the_views_of_a_cluster(
     page.open()
     page.choose("#theme", theme)
     page.choose("#language", language)
+    page.wait(lambda: page.text("h1") == {"en": "Environments", "zh": "环境"}[language])
     page.wait(lambda: len(page.rows()) == 8)
     page.script("document.activeElement.blur()")
     take("environments")

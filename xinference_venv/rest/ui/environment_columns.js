@@ -19,7 +19,7 @@ export function columns(onRemoved) {
       key: "engine",
       title: t("column.engine"),
       value: (each) => each.model_engine,
-      cell: (each) => each.model_engine ?? faint("–"),
+      cell: (each) => (each.model_engine ? engineName(each.model_engine) : faint("–")),
       group: (list) => several(distinct(list, (each) => each.model_engine ?? "–")),
     },
     {
@@ -93,6 +93,11 @@ export function columns(onRemoved) {
       cell: (each) => actions(each, onRemoved),
     },
   ];
+}
+
+// Where there is no room it breaks at its underscores.
+function engineName(engine) {
+  return engine.split(/(?<=_)/).flatMap((part, place) => (place ? [h("wbr"), part] : [part]));
 }
 
 function name(entry) {
