@@ -15,6 +15,7 @@ from xinference_venv.planning.uv_files import (
     is_project_of_uv,
     read_uv_files,
     uv_file_paths,
+    with_absolute_paths,
     with_uv_files,
 )
 
@@ -132,6 +133,12 @@ def test_lists_are_put_together_and_of_single_settings_the_first_counts() -> Non
 def test_what_is_no_toml_is_named() -> None:
     with pytest.raises(InvalidSource, match=f"{USER} is no TOML"):
         read_uv_files([(USER, "index-url = ")])
+
+
+def test_files_of_requirements_are_found_from_the_working_directory() -> None:
+    given = {"UV_CONSTRAINT": "a.txt /b.txt https://h/c.txt", "UV_OFFLINE": "1"}
+    expected = {"UV_CONSTRAINT": "/srv/a.txt /b.txt https://h/c.txt", "UV_OFFLINE": "1"}
+    assert with_absolute_paths(given, "/srv") == expected
 
 
 FILES = UvFiles(

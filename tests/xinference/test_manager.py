@@ -78,8 +78,11 @@ def test_what_an_operator_says_to_uv_counts_where_the_call_names_no_index(
     place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("UV_DEFAULT_INDEX", place.index.url)
-    (tmp_path / "constraints.txt").write_text("lantern<2\n")
-    monkeypatch.setenv("UV_CONSTRAINT", str(tmp_path / "constraints.txt"))
+    (tmp_path / "constraints.txt").write_text(
+        "--no-binary oil\nlantern<2 \\\n    --hash=sha256:0a \\\n    --hash=sha256:0b  # older\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UV_CONSTRAINT", "constraints.txt")
     place.launch("lantern", index_url=None)
     assert place.visible()["lantern"] == "1.0"
     assert place.index.requests

@@ -21,6 +21,7 @@ from xinference_venv.planning.uv_variables import url_of_index, words_of
 _NAME = "uv.toml"
 _PROJECT = "pyproject.toml"
 _CONFIG_FILE = "UV_CONFIG_FILE"
+_FILE_VARIABLES = frozenset({"UV_BUILD_CONSTRAINT", "UV_CONSTRAINT", "UV_OVERRIDE"})
 # Settings with a variable of the same meaning.
 _VARIABLES = {
     "cache-dir": "UV_CACHE_DIR",
@@ -117,6 +118,21 @@ def check_present(paths: Sequence[str], files: Sequence[tuple[str, str]]) -> Non
             f"{missing[0]}, a file of uv's configuration, can't be read",
             {"hint": f"correct its permissions, or {_CONFIG_FILE} if that names it"},
         )
+
+
+def with_absolute_paths(environ: Mapping[str, str], working_directory: str) -> dict[str, str]:
+    """The variables, where files of requirements that uv finds from a working directory are found
+    from anywhere.
+    """
+    return {
+        name: " ".join(
+            each if "://" in each else posixpath.join(working_directory, each)
+            for each in value.split()
+        )
+        if name in _FILE_VARIABLES
+        else value
+        for name, value in environ.items()
+    }
 
 
 def is_project_of_uv(text: str) -> bool:

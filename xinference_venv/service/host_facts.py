@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 import time
 from collections import defaultdict
@@ -45,6 +46,9 @@ _ACCELERATOR_FILES = ("/proc/driver/nvidia/version", "/dev/nvidia0", "/dev/davin
 
 # Raised when the answers kept on disk tell more, or are found out in another way.
 _FORMAT = 4
+
+# What may follow a requirement in a file.
+_OPTIONS = re.compile(r"\s+(?:#|--)")
 
 
 @dataclass(kw_only=True)
@@ -259,10 +263,13 @@ def _with_uv(pip: PipConfig, environ: Mapping[str, str]) -> PipConfig:
 
 
 def _lines_of(paths: Iterable[str]) -> tuple[str, ...]:
-    """The requirements in files, without comments and options; those of URLs are not read."""
+    """The requirements in files, without comments, hashes and other options; those of URLs are not
+    read.
+    """
     files = read_present(each for each in paths if each.startswith("/"))
-    lines = (line.partition(" #")[0].strip() for _, text in files for line in text.splitlines())
-    return tuple(line for line in lines if line and not line.startswith(("#", "-")))
+    whole = (text.replace("\\\n", " ") for _, text in files)
+    lines = (_OPTIONS.split(line, maxsplit=1)[0] for text in whole for line in text.splitlines())
+    return tuple(line for line in map(str.strip, lines) if line and not line.startswith(("#", "-")))
 
 
 def _assemble(interpreter: Interpreter, scanned: Any, accelerator: Accelerator) -> HostFacts:

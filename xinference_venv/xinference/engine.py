@@ -27,7 +27,7 @@ from xinference_venv.planning.spec import (
     PlanningFacts,
     plan_spec,
 )
-from xinference_venv.planning.uv_files import UvFiles, complete_sources
+from xinference_venv.planning.uv_files import UvFiles, complete_sources, with_absolute_paths
 from xinference_venv.service.host_facts import HostFactsReader, uv_config_of, uv_files_of
 from xinference_venv.service.open_uv import open_uv
 from xinference_venv.service.places import find_places
@@ -113,8 +113,9 @@ class Engine:
     async def open(cls, environ: Mapping[str, str]) -> Self:
         """The engine of this host; raises the errors of settings, store, uv and its files."""
         # As uv reads them where it is started by Xinference itself.
-        files = await asyncio.to_thread(uv_files_of, environ, _working_directory())
-        environ = {**files.variables, **environ}
+        place = _working_directory()
+        files = await asyncio.to_thread(uv_files_of, environ, place)
+        environ = with_absolute_paths({**files.variables, **environ}, place)
         places = await asyncio.to_thread(find_places, environ)
         store = await asyncio.to_thread(Store.open, places.root)
         uv = await asyncio.to_thread(open_uv, places, store, environ)
