@@ -169,6 +169,11 @@ def test_who_does_not_answer_is_named_and_what_was_to_be_done_there_is_not_calle
         assert dead.address in ran.json["error"]["message"]
         assert [each["worker_address"] for each in ran.json["list"]] == [alive.address]
     assert [each["model_name"] for each in ran.json["list"][0]["done"]] == ["toy"]
+    for looking in ("doctor", "gc --dry-run", "remove --all --dry-run"):
+        said = run(*looking.split())
+        # Of `doctor` a check of the host may have failed.
+        assert said.code in ((1, 8) if looking == "doctor" else (8,))
+        assert f"error: no answer from {dead.address}\n" in said.err
     text = run("remove", "--all")
     assert (text.code, text.out) == (8, "There is nothing to remove.\n")
     assert f"error: it is not known whether this was done on {dead.address}: no answer" in text.err

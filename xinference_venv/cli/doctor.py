@@ -36,7 +36,9 @@ def doctor(worker_ip: str | None, as_json: bool) -> int:
         if on_cluster()
         else _of_this_host()
     )
-    code = show(answer, lambda: diagnosed(answer), as_json, unreachable_error(answer))
+    code = show(
+        answer, lambda: diagnosed(answer), as_json, unreachable_error(answer, only_looks=True)
+    )
     checks = [check for each in answer.list for check in each.checks]
     return 1 if worst([*checks, *answer.cluster]) is Verdict.FAILED else code
 

@@ -56,7 +56,7 @@ def gc(
         answer,
         lambda: _collected(answer, time.time(), workers=on_cluster()),
         as_json,
-        unreachable_error(answer),
+        unreachable_error(answer, only_looks=dry_run),
     )
     failures = [report.uv_cache.error for report in answer.list]
     return max((each.error().exit_code for each in failures if each is not None), default=code)

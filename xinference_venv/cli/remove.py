@@ -60,5 +60,5 @@ def remove(
         for entry in report.plan.refuse
     ]
     refusal = None if dry_run else removal_error(refused, force="--force")
-    error = refusal or unreachable_error(answer)
+    error = refusal or unreachable_error(answer, only_looks=dry_run)
     return show(answer, lambda: environments.removed(answer, workers=on_cluster()), as_json, error)

@@ -96,10 +96,18 @@ def _gone(workers: Iterable[WorkerStatus]) -> list[str]:
     ]
 
 
-def unreachable_error(answer: Gathered[T]) -> WorkerUnavailable | None:
-    """The error of a command that was to be done on every worker, while some did not answer."""
+def unreachable_error(answer: Gathered[T], *, only_looks: bool = False) -> WorkerUnavailable | None:
+    """The error of a command that was to be done on every worker, while some did not answer.
+
+    A command that `only_looks`, as a dry run does, changed nothing on any.
+    """
     if answer.is_whole:
         return None
+    if only_looks:
+        return WorkerUnavailable(
+            f"no answer from {answer.missing}",
+            {"hint": "the others answered; repeat it when these are back"},
+        )
     return WorkerUnavailable(
         f"it is not known whether this was done on {answer.missing}: no answer",
         {"hint": "it was done on the others; repeat it when these are back"},
