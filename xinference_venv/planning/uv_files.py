@@ -17,6 +17,7 @@ from typing import Any
 from xinference_venv.errors import InvalidSource
 from xinference_venv.planning.pip_config import TRUE_WORDS, PipConfig, file_url
 from xinference_venv.planning.uv_variables import url_of_index, words_of
+from xinference_venv.sentences import sentence
 
 _NAME = "uv.toml"
 _PROJECT = "pyproject.toml"
@@ -115,8 +116,12 @@ def check_present(paths: Sequence[str], files: Sequence[tuple[str, str]]) -> Non
     missing = [path for path in paths if path not in dict(files)]
     if missing:
         raise InvalidSource(
-            f"{missing[0]}, a file of uv's configuration, can't be read",
-            {"hint": f"correct its permissions, or {_CONFIG_FILE} if that names it"},
+            sentence("{path}, a file of uv's configuration, can't be read", path=missing[0]),
+            {
+                "hint": sentence(
+                    "correct its permissions, or {variable} if that names it", variable=_CONFIG_FILE
+                )
+            },
         )
 
 
@@ -245,7 +250,8 @@ def _tables(path: str, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         table: Any = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidSource(
-            f"{path} is no TOML: {error}", {"hint": "correct it: uv reads it for every install"}
+            sentence("{path} is no TOML: {error}", path=path, error=error),
+            {"hint": sentence("correct it: uv reads it for every install")},
         ) from None
     if path.endswith(f"/{_PROJECT}"):
         table = table.get("tool", {}).get("uv", {})

@@ -194,7 +194,13 @@ class Builder:
             # Here uv's error does not repeat the output of the build.
             output_tail = "\n".join(takewhile(lambda line: not line.startswith("error:"), lines))
             raise BuildFailed(
-                f"could not build {folder}: {error}\n{output_tail}", error.details
+                sentence(
+                    "could not build {folder}: {error}\n{output}",
+                    folder=folder,
+                    error=error,
+                    output=output_tail,
+                ),
+                error.details,
             ) from error
         [wheel] = await BUILDING.run(lambda: list(output.glob("*.whl")))
         return wheel
