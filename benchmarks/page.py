@@ -187,6 +187,8 @@ def served(supervisor: object) -> Iterator[str]:
     """The page over a supervisor, at a URL of this host."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
+        # Who comes before the server is up waits, rather than being refused.
+        listening.listen()
         app = create_app(Client(supervisor=cast(SupervisorProtocol, supervisor)), tokens=None)
         server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
