@@ -13,6 +13,7 @@ from tests import fakes
 from xinference_venv.diagnosis import host_checks
 from xinference_venv.diagnosis.checks import Check, Verdict
 from xinference_venv.diagnosis.host_checks import ProbedHome
+from xinference_venv.planning.host import Accelerator
 from xinference_venv.store.drop_in import RunningXinference
 from xinference_venv.store.file_system import FileSystem
 from xinference_venv.store.host.compiled import Uncompiled
@@ -72,6 +73,16 @@ def test_packages_without_bytecode_are_named_with_what_they_cost() -> None:
     assert check.hint is not None and "compileall" in check.hint
     kept = host_checks.bytecode_check(host, found, kept=True)
     assert "; the first start of a model compiles" in kept.found
+
+
+def test_accelerators_that_launches_count_on_or_why_they_are_unknown() -> None:
+    none = host_checks.accelerator_check(Accelerator(), ())
+    assert (none.verdict, none.found) == (Verdict.OK, "none")
+    cuda = Accelerator(has_cuda=True, cuda_version="12.8", cuda_arch="sm_90", has_npu=True)
+    assert host_checks.accelerator_check(cuda, ()).found == "CUDA 12.8, sm_90, NPU"
+    hangs = host_checks.accelerator_check(Accelerator(), ("GPUs: nvidia-smi hangs",))
+    assert (hangs.verdict, hangs.found) == (Verdict.WARNING, "GPUs: nvidia-smi hangs")
+    assert hangs.hint is not None and "repair the driver" in hangs.hint
 
 
 def test_packages_that_fit_and_metadata_that_can_not_be_read() -> None:

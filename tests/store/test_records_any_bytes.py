@@ -254,6 +254,7 @@ class Asking:
 
     def __init__(self, store: Store, environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch):
         self.asked = 0
+        self.unknown: tuple[str, ...] = ()
         self._settings = Settings.from_environ(environ, home_directory=environ["HOME"])
         self._store = store
 
@@ -261,8 +262,8 @@ class Asking:
             self.asked += 1
             return interpreter()
 
-        async def accelerator(*_: object) -> Accelerator:
-            return Accelerator()
+        async def accelerator(*_: object) -> tuple[Accelerator, tuple[str, ...]]:
+            return Accelerator(), self.unknown
 
         monkeypatch.setattr(hosts_module, "probe_interpreter", probe)
         monkeypatch.setattr(hosts_module, "probe_accelerator", accelerator)
@@ -273,6 +274,18 @@ class Asking:
         uv = Uv(program="/nowhere/uv", door=ProcessRunner(environment={}, slots=1))
         hosts = HostFactsReader(store=self._store, uv=uv, settings=self._settings, environ={})
         return await hosts.facts()
+
+
+async def test_what_could_not_be_found_out_of_a_host_is_asked_again_by_the_next_worker(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking = Asking(store, {"HOME": str(tmp_path)}, monkeypatch)
+    asking.unknown = ("GPUs: nvidia-smi took longer than 30 s and was ended",)
+    assert (await asking.facts()).skipped == asking.unknown
+    asking.unknown = ()
+    assert (await asking.facts()).skipped == ()
+    await asking.facts()
+    assert asking.asked == 2
 
 
 async def test_facts_of_a_host_that_were_damaged_are_asked_again(

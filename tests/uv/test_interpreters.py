@@ -19,7 +19,7 @@ from uv import find_uv_bin
 
 from tests.wheels import fake_distribution
 from xinference_venv.errors import DeadlineExceeded, PythonNotFound, UvNotFound
-from xinference_venv.planning.host import Interpreter
+from xinference_venv.planning.host import Accelerator, Interpreter
 from xinference_venv.uv import argv, interpreters
 from xinference_venv.uv.interpreters import (
     check_environment,
@@ -386,11 +386,13 @@ async def test_cuda_is_what_the_driver_and_the_host_torch_say(
         'test -n "$1" && printf "9.0\\n9.0\\n" || echo "| Driver 570  CUDA Version: 12.8  |"',
     )
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
-    found = await probe_accelerator(door, interpreter_over(tmp_path))
+    found, unknown = await probe_accelerator(door, interpreter_over(tmp_path))
+    assert unknown == ()
     assert (found.has_cuda, found.cuda_version, found.cuda_arch) == (True, "12.8", "sm_90")
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "version.py").write_text("cuda: Optional[str] = '12.4'\n")
-    found = await probe_accelerator(door, interpreter_over(tmp_path))
+    found, unknown = await probe_accelerator(door, interpreter_over(tmp_path))
+    assert unknown == ()
     assert found.cuda_version == "12.4"
 
 
@@ -399,10 +401,39 @@ async def test_a_driver_that_finds_no_device_is_no_accelerator(
 ) -> None:
     program(tmp_path / "bin", "nvidia-smi", "echo No devices were found; exit 6")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
-    found = await probe_accelerator(door, interpreter_over(tmp_path))
+    found, unknown = await probe_accelerator(door, interpreter_over(tmp_path))
+    assert unknown == ()
     assert (found.has_cuda, found.cuda_version, found.cuda_arch) == (False, None, None)
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    assert not (await probe_accelerator(door, interpreter_over(tmp_path))).has_cuda
+    assert await probe_accelerator(door, interpreter_over(tmp_path)) == (Accelerator(), ())
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("exec sleep 1000", "nvidia-smi took longer than 0.5 s and was ended"),
+        ("echo could not communicate with the driver; exit 9", "could not communicate"),
+        ("kill -SEGV $$", "signal 11"),
+    ],
+)
+async def test_a_driver_that_hangs_or_fails_is_named_and_keeps_no_model_from_starting(
+    door: ProcessRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, why: str
+) -> None:
+    program(tmp_path / "bin", "nvidia-smi", script)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    found, [unknown] = await probe_accelerator(door, interpreter_over(tmp_path), deadline=0.5)
+    assert found == Accelerator()
+    assert why in unknown
+
+
+async def test_a_driver_program_that_can_not_be_started_is_named(
+    door: ProcessRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_interpreter = program(tmp_path / "bin", "nvidia-smi", "")
+    Path(no_interpreter).write_text("#!/nowhere/interpreter\n")  # noqa: ASYNC240
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    found, [unknown] = await probe_accelerator(door, interpreter_over(tmp_path))
+    assert (found, "GPUs: " in unknown) == (Accelerator(), True)
 
 
 def test_the_probe_needs_no_newer_python_than_uv_itself() -> None:

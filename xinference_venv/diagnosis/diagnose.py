@@ -23,6 +23,7 @@ from xinference_venv.diagnosis.checks import Check, Diagnosis, failed_by, ok
 from xinference_venv.diagnosis.filesystem_probe import lock_holders, open_to_all, probe_home
 from xinference_venv.diagnosis.host_checks import (
     LITTLE_BYTES,
+    accelerator_check,
     bytecode_check,
     changed_views_check,
     clock_check,
@@ -89,7 +90,12 @@ from xinference_venv.store.legacy.layouts import is_in_place, old_directories
 from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.store import Store
 from xinference_venv.store.sweep import left_in_trash
-from xinference_venv.uv.interpreters import find_uv, installed_pythons, probe_interpreter
+from xinference_venv.uv.interpreters import (
+    find_uv,
+    installed_pythons,
+    probe_accelerator,
+    probe_interpreter,
+)
 from xinference_venv.uv.subprocess import ProcessRunner, Uv
 
 _PROGRAM = "xinference_venv"
@@ -178,6 +184,7 @@ class _Host:
         kept = not self.ambient.get("PYTHONDONTWRITEBYTECODE") and all(
             os.access(each, os.W_OK) for each in interpreter.search_path
         )
+        accelerator, unknown = await probe_accelerator(self._door(), interpreter)
         return [
             ok(
                 "host python",
@@ -190,6 +197,7 @@ class _Host:
             *conflict_checks(host),
             bytecode_check(host, found, kept=kept),
             xoscar_check(host, needed_versions("xoscar")),
+            accelerator_check(accelerator, unknown),
         ]
 
     def _remembered(self) -> HostFacts | None:

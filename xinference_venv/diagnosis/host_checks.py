@@ -17,7 +17,7 @@ from packaging.version import Version
 
 from xinference_venv._util.humanize import counted, duration_text, quoted, size_text
 from xinference_venv.diagnosis.checks import CLOCK_SECONDS, Check, failed, ok, some, warning
-from xinference_venv.planning.host import HostDistribution, HostFacts, Need
+from xinference_venv.planning.host import Accelerator, HostDistribution, HostFacts, Need
 from xinference_venv.sentences import joined, sentence
 from xinference_venv.store.drop_in import EXTENSION, EXTENSIONS_VARIABLE, RunningXinference
 from xinference_venv.store.file_system import FileSystem
@@ -275,6 +275,24 @@ def conflict_checks(host: HostFacts) -> list[Check]:
             )
         )
     return checks
+
+
+def accelerator_check(found: Accelerator, unknown: Sequence[str]) -> Check:
+    """Which accelerators launches count on, or why that is `unknown`."""
+    if unknown:
+        return warning(
+            "accelerators",
+            joined(unknown),
+            sentence(
+                "models are launched as on a host without GPUs, with builds of torch for processors"
+                " alone: repair the driver, then start the worker again"
+            ),
+        )
+    names = [
+        *([f"CUDA {found.cuda_version}, {found.cuda_arch}"] if found.has_cuda else []),
+        *(["NPU"] if found.has_npu else []),
+    ]
+    return ok("accelerators", ", ".join(names) or sentence("none"))
 
 
 def bytecode_check(host: HostFacts, found: Sequence[Uncompiled], *, kept: bool) -> Check:

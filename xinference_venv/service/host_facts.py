@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,24 @@ from xinference_venv.uv.subprocess import Uv
 # Their presence says whether an accelerator was added or its driver replaced.
 _ACCELERATOR_FILES = ("/proc/driver/nvidia/version", "/dev/nvidia0", "/dev/davinci_manager")
 
+_log = logging.getLogger(__name__)
+
 # Raised when the answers kept on disk tell more, or are found out in another way.
 _FORMAT = 4
 
 # What may follow a requirement in a file.
 _OPTIONS = re.compile(r"\s+(?:#|--)")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An answer with the stamps that it depends on; what is not `lasting` another process asks
+    again.
+    """
+
+    answer: Any
+    stamps: dict[str, Stamp]
+    lasting: bool = True
 
 
 @dataclass(kw_only=True)
@@ -69,15 +83,17 @@ class HostFactsReader:
         """The facts of the host as it is now."""
         python = self.settings.host_python or sys.executable
 
-        async def ask() -> tuple[HostFacts, dict[str, Stamp]]:
+        async def ask() -> _Found:
             interpreter = await probe_interpreter(self.uv.door, python)
             others = (*_ACCELERATOR_FILES, self._user_site(interpreter))
             stamps = await asyncio.to_thread(stamp_all, interpreter, others)
             scanned = await asyncio.to_thread(scan_distributions, interpreter)
-            accelerator = await probe_accelerator(self.uv.door, interpreter)
-            facts = _assemble(interpreter, scanned, accelerator)
+            accelerator, unknown = await probe_accelerator(self.uv.door, interpreter)
+            for each in unknown:
+                _log.warning("%s; models are launched as on a host without them", each)
+            facts = _assemble(interpreter, scanned, accelerator, unknown)
             await asyncio.to_thread(self.store.save_host, facts)
-            return facts, stamps
+            return _Found(facts, stamps, lasting=not unknown)
 
         what = _of_host(python)
         async with self._locks[what]:
@@ -111,7 +127,7 @@ class HostFactsReader:
         on_line = download_of.on_line
         uv = self.uv.of_job(f"a search for Python {wanted}", lambda _, reason: on_line(reason))
 
-        async def ask() -> tuple[Interpreter, dict[str, Stamp]]:
+        async def ask() -> _Found:
             path = await find_python(
                 uv,
                 wanted,
@@ -120,7 +136,7 @@ class HostFactsReader:
                 on_received=download_of.on_received,
             )
             interpreter = await probe_interpreter(uv.door, path)
-            return interpreter, await asyncio.to_thread(stamp_all, interpreter)
+            return _Found(interpreter, await asyncio.to_thread(stamp_all, interpreter))
 
         # A download takes minutes: it holds up neither a launch that needs another version nor who
         # only wants to know.
@@ -141,17 +157,19 @@ class HostFactsReader:
         base = self.environ.get("PYTHONUSERBASE") or os.path.join(home, ".local")
         return os.path.join(base, "lib", f"python{interpreter.minor_version}", "site-packages")
 
-    async def _remembered(self, what: str, kind: Any, ask: Any) -> Any:
+    async def _remembered(self, what: str, kind: Any, ask: Callable[[], Awaitable[_Found]]) -> Any:
         """The answer in memory, else on disk, while its stamps hold; else asked again."""
         path = _answer_path(self.store.layout, what)
         if what not in self.kept:
             self.kept[what] = await asyncio.to_thread(_load, self.store.disk, path, kind)
         stamps, answer = self.kept[what]
         if answer is None or not unchanged(stamps):
-            answer, stamps = await ask()
+            found = await ask()
+            answer, stamps = found.answer, found.stamps
             self.kept[what] = (stamps, answer)
             saved = {"format": _FORMAT, "stamps": stamps, "answer": answer.to_dict()}
-            await asyncio.to_thread(self.store.disk.write_json, path, saved, durable=False)
+            if found.lasting:
+                await asyncio.to_thread(self.store.disk.write_json, path, saved, durable=False)
         return answer
 
 
@@ -272,11 +290,13 @@ def _lines_of(paths: Iterable[str]) -> tuple[str, ...]:
     return tuple(line for line in map(str.strip, lines) if line and not line.startswith(("#", "-")))
 
 
-def _assemble(interpreter: Interpreter, scanned: Any, accelerator: Accelerator) -> HostFacts:
+def _assemble(
+    interpreter: Interpreter, scanned: Any, accelerator: Accelerator, unknown: tuple[str, ...]
+) -> HostFacts:
     distributions, skipped = scanned
     return HostFacts(
         interpreter=interpreter,
         distributions=distributions,
         accelerator=accelerator,
-        skipped=skipped,
+        skipped=(*skipped, *unknown),
     )

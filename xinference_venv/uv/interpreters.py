@@ -20,13 +20,22 @@ from uv import find_uv_bin
 
 from xinference_venv._util.records import Record
 from xinference_venv._util.tasks import ignore
-from xinference_venv.errors import InvalidRecord, PythonNotFound, UvFailed, UvNotFound
+from xinference_venv.errors import (
+    DeadlineExceeded,
+    InvalidRecord,
+    PythonNotFound,
+    UvFailed,
+    UvNotFound,
+)
 from xinference_venv.planning.host import Accelerator, Interpreter
 from xinference_venv.sentences import sentence
 from xinference_venv.uv import argv
 from xinference_venv.uv.subprocess import Finished, ProcessRunner, Uv
 
 _PROBE_SECONDS = 60.0
+# It takes up to ten seconds for many GPUs that nothing uses.
+_SMI_SECONDS = 30.0
+_NO_DEVICES = 6
 _INSTALL_SECONDS = 900.0
 
 # Runs in the interpreter in question. Our `packaging` is lent to it, after its own search path
@@ -206,30 +215,41 @@ def _matching(there: Mapping[str, str], wanted: str) -> list[str]:
     return [each for each in there if each == wanted or each.startswith(f"{wanted}.")]
 
 
-async def probe_accelerator(door: ProcessRunner, interpreter: Interpreter) -> Accelerator:
+async def probe_accelerator(
+    door: ProcessRunner, interpreter: Interpreter, *, deadline: float = _SMI_SECONDS
+) -> tuple[Accelerator, tuple[str, ...]]:
     """CUDA by `nvidia-smi` and by the host torch's own version file; NPU by its device file.
 
-    torch is not imported: that takes seconds, and its context stays on the GPU.
+    And what could not be found out, with the reason: a driver that hangs, for `deadline` seconds,
+    or fails keeps no model from starting, and the host counts as one without GPUs. torch is not
+    imported: that takes seconds, and its context stays on the GPU.
     """
-    built_for = _torch_cuda(interpreter)
-    smi = shutil.which("nvidia-smi")
     driver: str | None = None
     arch: str | None = None
-    if smi is not None:
-        finished = await door.run((smi,), deadline=_PROBE_SECONDS)
-        if found := re.search(r"CUDA Version:\s*(\d+\.\d+)", finished.output):
-            driver = found[1]
-        query = (smi, "--query-gpu=compute_cap", "--format=csv,noheader")
-        finished = await door.run(query, deadline=_PROBE_SECONDS)
-        if found := re.match(r"(\d+)\.(\d+)", finished.output):
-            arch = f"sm_{found[1]}{found[2]}"
+    unknown: tuple[str, ...] = ()
+    if (smi := shutil.which("nvidia-smi")) is not None:
+        try:
+            finished = await door.run((smi,), deadline=deadline)
+            if found := re.search(r"CUDA Version:\s*(\d+\.\d+)", finished.output):
+                driver = found[1]
+            query = (smi, "--query-gpu=compute_cap", "--format=csv,noheader")
+            finished = await door.run(query, deadline=deadline)
+        except (DeadlineExceeded, OSError) as error:
+            unknown = (f"GPUs: {error}",)
+        else:
+            if found := re.match(r"(\d+)\.(\d+)", finished.output):
+                arch = f"sm_{found[1]}{found[2]}"
+            elif finished.exit_status not in (0, _NO_DEVICES):
+                words = " ".join(finished.output.split()) or finished.ending
+                unknown = (f"GPUs: nvidia-smi: {words}",)
     has_cuda = arch is not None
-    return Accelerator(
+    accelerator = Accelerator(
         has_cuda=has_cuda,
-        cuda_version=(built_for or driver) if has_cuda else None,
+        cuda_version=(_torch_cuda(interpreter) or driver) if has_cuda else None,
         cuda_arch=arch,
         has_npu=os.path.lexists("/dev/davinci_manager"),  # noqa: ASYNC240 (a device file)
     )
+    return accelerator, unknown
 
 
 def _torch_cuda(interpreter: Interpreter) -> str | None:
