@@ -26,6 +26,7 @@ from tests.scenarios.steps import (
 from xinference_venv.client import Client, local_client
 from xinference_venv.errors import (
     DeadlineExceeded,
+    InstallFailed,
     InvalidName,
     JobCancelled,
     ResolutionFailed,
@@ -265,6 +266,21 @@ async def test_a_package_that_was_changed_in_uvs_cache_is_fetched_again(
     assert "lantern has other content than its RECORD says" in caplog.text
     assert "it is fetched again" in caplog.text
     assert not list((elsewhere / "virtualenv" / "store" / "staging").iterdir())
+
+
+@pytest.mark.usefixtures("wheels")
+async def test_what_is_damaged_in_uvs_cache_and_can_not_be_fetched_again_is_named(
+    environ: dict[str, str], index: Index, uv_cache: Path, tmp_path: Path
+) -> None:
+    request = asking(index, "lantern==1.0")
+    async with local_client(environ) as client:
+        await client.prepare(request)
+    _add_line(uv_cache)
+    index.fail(WHEEL, status=404)
+    environ["XINFERENCE_HOME"] = str(tmp_path / "elsewhere")
+    async with local_client(environ) as client:
+        with pytest.raises(InstallFailed, match="lantern is damaged in uv's cache and could not"):
+            await client.prepare(request)
 
 
 @pytest.mark.usefixtures("wheels")

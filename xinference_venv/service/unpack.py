@@ -136,14 +136,26 @@ class Unpacking:
         for number, name in enumerate([*contested, *damaged], 1):
             # Of two owners of one path only one has its file, so each is installed by itself.
             alone = tuple(each for each in placed.packages if each["name"] == name)
-            more, _ = await self._round(
-                replace(placed, packages=alone),
-                keys,
-                folder,
-                number,
-                progress,
-                fresh_cache=name in damaged,
-            )
+            try:
+                more, _ = await self._round(
+                    replace(placed, packages=alone),
+                    keys,
+                    folder,
+                    number,
+                    progress,
+                    fresh_cache=name in damaged,
+                )
+            except InstallFailed as error:
+                if name not in damaged:
+                    raise
+                raise InstallFailed(
+                    sentence(
+                        "{name} is damaged in uv's cache and could not be fetched again: {error}",
+                        name=name,
+                        error=error,
+                    ),
+                    error.details,
+                ) from error
             records |= more
         size = sum(each.size_bytes for each in records.values())
         self.was_cached = progress.was_cached
