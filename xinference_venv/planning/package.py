@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Self
 
 from xinference_venv._util.records import Record, digest_of
@@ -194,14 +195,20 @@ class PackageRecord(Record, name="package record", version=1):
 
     def allows_python(self, version: str) -> bool:
         """Whether the package may be used with this Python, by both bounds that it gives."""
-        from packaging.specifiers import InvalidSpecifier, SpecifierSet
+        return _allows(self.requires_python or "", version)
 
-        try:
-            allowed = SpecifierSet(self.requires_python or "")
-        except InvalidSpecifier:
-            # What is none says nothing, to pip and uv as well.
-            return True
-        return allowed.contains(version)
+
+@lru_cache(maxsize=256)
+def _allows(requires_python: str, version: str) -> bool:
+    # Few packages differ in what they give.
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        allowed = SpecifierSet(requires_python)
+    except InvalidSpecifier:
+        # What is none says nothing, to pip and uv as well.
+        return True
+    return allowed.contains(version)
 
 
 Release = tuple[str, str]

@@ -53,6 +53,8 @@ _OWN_PLACES = re.compile(
     r"|(bin|lib|lib64|view)$|(lib64|view)/",
     re.IGNORECASE,
 )
+# Where a pattern of `fnmatch` begins.
+_PATTERN = re.compile(r"[*?[]")
 _SHOWN_PATHS = 5
 
 
@@ -423,7 +425,10 @@ class Prefix:
         if not looks.is_above:
             return
         place = posixpath.normpath(posixpath.join(self._library, "site-packages", looks.name))
+        plain = _PATTERN.split(place, maxsplit=1)[0]
         for path, file in self.files.items():
+            if not path.startswith(plain):
+                continue
             if looks.way is Way.RUN_PATH:
                 folder, name = posixpath.split(path)
                 is_there = folder == place and ".so" in name

@@ -297,6 +297,7 @@ class _Composition:
         self._library = library
         self._venv = env / VENV_NAME
         self._view = env / VIEW_NAME
+        self._data: dict[str, str] = {}
         self._folders: set[str] = set()
         self._files: list[str] = []
         self._placed: list[Placed] = []
@@ -369,14 +370,20 @@ class _Composition:
     def _place(self, file: PrefixFile) -> None:
         """A file that the model may write into."""
         of_host = file.place is Place.HOST
-        root = Path(file.tree) if of_host else self._layout.package(file.tree) / "data"
-        source = Source(path=str(root / file.path), of_host=of_host)
+        root = file.tree if of_host else self._data_of(file.tree)
+        source = Source(path=os.path.join(root, file.path), of_host=of_host)
         with suppress(FileNotFoundError):
             # The host's owner's list of files may be wrong.
             self._placed.append(place_file(source, self._venv, file.path))
 
+    def _data_of(self, tree: str) -> str:
+        """The folder of a package's files of the prefix, of which it may have hundreds."""
+        if tree not in self._data:
+            self._data[tree] = str(self._layout.package(tree) / "data")
+        return self._data[tree]
+
     def _put(self, file: PrefixFile) -> None:
-        source = f"{self._layout.package(file.tree)}/data/{file.path}"
+        source = f"{self._data_of(file.tree)}/{file.path}"
         target = f"{self._venv}/{file.path}"
         if file.python_script:
             text = Path(source).read_text("utf-8", "surrogateescape")

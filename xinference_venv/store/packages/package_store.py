@@ -141,7 +141,7 @@ class PackageStore:
     def record(self, folder: str) -> PackageRecord | None:
         """The same, by the folder's name."""
         try:
-            if os.path.lexists(self.layout.package(folder) / BROKEN_NAME):
+            if os.path.lexists(os.path.join(self.layout.package(folder), BROKEN_NAME)):
                 return None
             return self._records.get(folder, self._record_path, self._read)
         except (InvalidRecord, StoreError):
