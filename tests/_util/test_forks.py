@@ -36,6 +36,26 @@ def test_each_piece_is_done_once(pieces: int, forks: int) -> None:
     assert sorted(map(int, lines)) == list(range(pieces))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="sets the size of a pipe")
+def test_a_user_with_very_many_pipes_gets_small_ones() -> None:
+    work = "return str(piece)"
+    small = """
+import fcntl, os
+pipe_of_usual_size = os.pipe
+def pipe():
+    reading, writing = pipe_of_usual_size()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    return reading, writing
+os.pipe = pipe
+"""
+    program = small + _SHARE_OUT.format(work=f"    {work}", pieces=40_000, forks=2)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    _, *lines = done.stdout.splitlines()
+    assert sorted(map(int, lines)) == list(range(40_000))
+
+
 def test_who_has_done_a_piece_takes_the_next_one() -> None:
     # The first piece waits for the last one, which the other fork can only do after all others.
     ready, done = os.pipe()

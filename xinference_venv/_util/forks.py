@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable
 
 _BYTES = 4
-# So many fit into a pipe, from which each fork takes the next one when it has done one.
+# From a pipe each fork takes the next one when it has done one. As many as fit are put in: a user
+# with very many pipes gets small ones.
 _MOST_TICKETS = 16_000
 
 
@@ -23,8 +24,9 @@ def share_out(pieces: int, work: Callable[[int], str], *, forks: int) -> tuple[i
     status of its own after it has printed why. Other forks may run on then, so the caller ends.
     """
     waiting, giving = os.pipe()
-    tickets = min(pieces, _MOST_TICKETS)
-    os.write(giving, b"".join(ticket.to_bytes(_BYTES) for ticket in range(tickets)))
+    os.set_blocking(giving, False)
+    wanted = range(min(pieces, _MOST_TICKETS))
+    tickets = os.write(giving, b"".join(each.to_bytes(_BYTES) for each in wanted)) // _BYTES
     os.close(giving)
     started = []
     for _ in range(max(1, min(forks, pieces))):
