@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 import venv
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,6 +19,7 @@ from tests.wheels import build_wheel, fake_distribution
 pytestmark = pytest.mark.uv
 
 Run = Callable[..., Awaitable[str]]
+_SIZE = re.compile(r", [0-9.]+ ([KMG]i)?B\b")
 
 
 @pytest.fixture
@@ -98,7 +100,9 @@ async def test_a_plan_and_a_record_tell_which_requirement_forced_what(run: Run, 
     planned = await run("launch", "toy", "--spec", spec, "--dry-run")
     assert tree_of(planned) == TREE
     await run("launch", "toy", "--spec", spec)
-    assert tree_of(await run("explain", "toy")) == TREE
+    made = tree_of(await run("explain", "toy"))
+    assert _SIZE.sub("", made) == TREE.replace(", size unknown", "")
+    assert len(_SIZE.findall(made)) == 4
 
     plan = json.loads(await run("launch", "toy", "--spec", spec, "--dry-run", "--json"))
     [made] = json.loads(await run("explain", "toy", "--json"))["list"]

@@ -243,8 +243,8 @@ def _launch_of(record: KeyRecord) -> LaunchRequest | None:
 
 
 def packages_of(store: Store, entry: EnvEntry, places: PackagePlaces) -> tuple[Package, ...]:
-    """The distributions of an entry's lock; `size_bytes` is what one of its
-    own takes there, None for those of the host.
+    """The distributions of an entry's lock; `size_bytes` is what one of its own takes there, None
+    for those of the host, whose place one of its own may have taken.
 
     What an older version made has no lock: then they are what is found there.
     """
@@ -260,15 +260,16 @@ def packages_of(store: Store, entry: EnvEntry, places: PackagePlaces) -> tuple[P
     else:
         lock = store.lock_of(entry.env_id)
         distributions = [] if lock is None else list(lock.distributions)
-    own = {each.name for each in distributions if each.role is Role.INSTALLED}
-    sizes = {name: each.size_bytes for name, each in there.items() if name in own}
+    sizes = {name: each.size_bytes for name, each in there.items()}
     if entry.env_id is not None:
         sizes |= {
             record.key.name: record.size_bytes for record in _packages_shown(store, entry.env_id)
         }
     return tuple(
         Package(
-            distribution=each, size_bytes=sizes.get(each.name), places=places.get(each.name, ())
+            distribution=each,
+            size_bytes=sizes.get(each.name) if each.role is Role.INSTALLED else None,
+            places=places.get(each.name, ()),
         )
         for each in distributions
     )
