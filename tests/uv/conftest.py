@@ -55,6 +55,7 @@ class Bench:
     folder: Path
     index: Index
     deadline: float = 60.0
+    head_start: float = 1.0
     say: Callable[[str], None] = lambda _: None
     _resolved: int = 0
 
@@ -104,6 +105,7 @@ class Bench:
             stubs=stubs if spec.skip_installed else None,
             scratch=scratch,
             deadline=self.deadline,
+            head_start=self.head_start,
             say=self.say,
             note=lambda _: None,
         )

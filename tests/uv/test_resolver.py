@@ -721,9 +721,9 @@ async def test_what_is_asked_for_and_old_on_the_host_stays_with_a_warning(
 
 @pytest.mark.parametrize("asked", ["app", "app==1.0"])
 async def test_one_process_is_enough_where_all_of_the_host_fits_or_certainly_does_not(
-    bench: Bench, wheels: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+    bench: Bench, wheels: Path, asked: str
 ) -> None:
-    monkeypatch.setattr("xinference_venv.uv.resolver._HEAD_START_SECONDS", 60.0)
+    bench.head_start = 60.0
     needs = ["numpy>=2"] if asked == "app==1.0" else ["numpy"]
     build_wheel(wheels, "app", "1.0", requires=[*needs, "six"])
     for name in ("numpy", "six"):
@@ -737,9 +737,9 @@ async def test_one_process_is_enough_where_all_of_the_host_fits_or_certainly_doe
 
 @pytest.mark.parametrize("head_start", [0.0, 60.0])
 async def test_all_of_the_host_is_asked_for_where_an_older_release_may_fit_it(
-    bench: Bench, wheels: Path, monkeypatch: pytest.MonkeyPatch, head_start: float
+    bench: Bench, wheels: Path, head_start: float
 ) -> None:
-    monkeypatch.setattr("xinference_venv.uv.resolver._HEAD_START_SECONDS", head_start)
+    bench.head_start = head_start
     build_wheel(wheels, "app", "1.0", requires=["numpy"])
     build_wheel(wheels, "app", "1.1", requires=["numpy>=2"])
     build_wheel(wheels, "numpy", "2.0")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
+from xinference_venv._util.clock import Clock
 from xinference_venv._util.redact import redact_text, redact_url, secrets_of
 from xinference_venv._util.tasks import cancel, gave_nothing
 from xinference_venv.errors import (
@@ -76,6 +77,7 @@ class Reachable:
     settings: Settings
     environment: Mapping[str, str]
     pip: Callable[[], PipConfig]
+    clock: Clock = time
     _kept: dict[str, tuple[float, asyncio.Task[bool]]] = field(default_factory=dict, init=False)
 
     async def wheel(self, wheel: WheelFile) -> bool:
@@ -135,9 +137,9 @@ class Reachable:
         at, task = self._kept.get(what, (0.0, None))
         failed = task is not None and gave_nothing(task)
         kept = _NO_ANSWER_SECONDS if failed else _ANSWER_SECONDS
-        if task is None or time.monotonic() - at > kept:
+        if task is None or self.clock.monotonic() - at > kept:
             task = asyncio.create_task(answer())
-            self._kept[what] = (time.monotonic(), task)
+            self._kept[what] = (self.clock.monotonic(), task)
         # Who asks may be cancelled while others wait.
         return await asyncio.shield(task)
 

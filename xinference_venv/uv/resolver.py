@@ -78,9 +78,6 @@ _WITHOUT_LIST = sentence("it has no list of its files")
 # What a second, slightly older solution is looked for: a package for accelerators, mostly.
 _DEAR_BYTES = 100_000_000
 _CHEAPER_PASSES = 2
-# So long the request without the host is alone: most often its answer is enough, and a process that
-# also keeps the host would only take processor time and ask the index for the same.
-_HEAD_START_SECONDS = 1.0
 _FRESH_PASSES = 3
 _CAREFUL_FAILURES = 3
 # Far more than any real request took: each failure rules out what was tried.
@@ -121,6 +118,11 @@ class Resolver:
 
     unusable: Mapping[str, str] = field(default_factory=dict)
     """The host distributions that may not serve from the start, each with the reason."""
+
+    head_start: float = 1.0
+    """For how many seconds the request without the host is alone: most often its answer is enough,
+    and a process that keeps the host would only ask the index for the same.
+    """
 
     _passes: Passes = field(init=False)
     _kept_alone: frozenset[str] = field(default=frozenset(), init=False)
@@ -441,7 +443,7 @@ class Resolver:
         keeping: asyncio.Task[Found | UvFailed] | None = None
         try:
             self.say(sentence("resolving with every host version kept"))
-            await asyncio.wait({alone}, timeout=_HEAD_START_SECONDS)
+            await asyncio.wait({alone}, timeout=self.head_start)
             if not alone.done():
                 keeping = self._keeping(sources, offered)
                 await asyncio.wait({alone, keeping}, return_when=asyncio.FIRST_COMPLETED)
