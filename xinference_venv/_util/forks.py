@@ -1,7 +1,8 @@
 """Work of many pieces, shared out to forks of a light process, which has one thread.
 
-Comes in: how many pieces there are, and what is to be done for one. Comes out: a line for each.
-Threads take turns at what Python itself does, and lose twice as much by waking each other.
+Comes in: how many pieces there are, and what is to be done for one. Comes out: a line for each; and
+the command that starts such a process, which a file tells what to do. Threads take turns at what
+Python itself does, and lose twice as much by waking each other.
 """
 
 from __future__ import annotations
@@ -9,11 +10,33 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 _BYTES = 4
 # From a pipe each fork takes the next one when it has done one. As many as fit are put in: a user
 # with very many pipes gets small ones.
 _MOST_TICKETS = 16_000
+ERROR_STATUS = 3
+"""With which a light process ends that has printed its error."""
+_PARENT = Path(__file__).parents[2]
+# It ends soon, and makes few cycles of garbage.
+_PROGRAM = """\
+import gc
+import sys
+from importlib import import_module
+gc.disable()
+folder, module, function, file = sys.argv[1:]
+sys.path.append(folder)
+sys.exit(getattr(import_module(module), function)(file))
+"""
+
+
+def light_process(function: Callable[[str], int], file: Path) -> tuple[str, ...]:
+    """The command of a process that imports a module's `function` and what that needs, calls it
+    with the path of a file and exits with the status that it returns.
+    """
+    words = (str(_PARENT), function.__module__, function.__name__, str(file))
+    return (sys.executable, "-I", "-S", "-c", _PROGRAM, *words)
 
 
 def share_out(pieces: int, work: Callable[[int], str], *, forks: int) -> tuple[int, list[str]]:

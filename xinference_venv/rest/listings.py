@@ -51,6 +51,9 @@ class Listings:
 
     def remember(self, etag: str, listed: Iterable[Environment]) -> None:
         """Keep a listing that is answered; what is as in the one before is kept once for both."""
+        if etag in self._known:
+            self._known.move_to_end(etag)
+            return
         before = next(reversed(self._known.values()), {})
         rows = {}
         for each in listed:
@@ -58,7 +61,6 @@ class Listings:
             known = before.get(name)
             rows[name] = known if known == each else each
         self._known[etag] = rows
-        self._known.move_to_end(etag)
         while len(self._known) > _KEPT:
             self._known.popitem(last=False)
 

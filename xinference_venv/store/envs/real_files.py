@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import gc
 import json
 import os
 import re
@@ -27,7 +26,7 @@ from enum import Enum, auto
 from pathlib import Path
 
 from xinference_venv._util.files import write_private_file
-from xinference_venv._util.forks import share_out
+from xinference_venv._util.forks import ERROR_STATUS, light_process, share_out
 from xinference_venv._util.records import Record
 from xinference_venv.store.paths import BYTECODE
 
@@ -36,14 +35,6 @@ _FICLONE = 0x40049409
 _LARGE_BYTES = 1 << 20
 _SHARED_OBJECT = re.compile(r"\.so(\.\d+)*$")
 _COPY_BYTES = 1 << 30
-_ERROR_STATUS = 3
-_PACKAGE = Path(__file__).parents[3]
-_PROGRAM = """\
-import sys
-sys.path.append(sys.argv[2])
-from xinference_venv.store.envs.real_files import place
-sys.exit(place(sys.argv[1]))
-"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,14 +67,14 @@ class Placing(Record, name="files to place"):
         """What starts the process; makes the folder, and writes a file for it."""
         os.makedirs(self.folder)
         write_private_file(file, json.dumps(self.to_dict()).encode())
-        return (sys.executable, "-I", "-S", "-c", _PROGRAM, str(file), str(_PACKAGE))
+        return light_process(place, file)
 
     def result(self, exit_status: int, output: str) -> Placed | None:
         """What it placed, by what it has printed; None where it was ended before that. Raises the
         `OSError` that the process met.
         """
         lines = output.splitlines()
-        if exit_status == _ERROR_STATUS and lines:
+        if exit_status == ERROR_STATUS and lines:
             raise OSError(*json.loads(lines[-1]))
         if exit_status != 0 or len(lines) != len(self.sources):
             return None
@@ -93,8 +84,6 @@ class Placing(Record, name="files to place"):
 
 def place(file: str) -> int:
     """Place what a file says, and print what that was; the exit status. The whole of a process."""
-    # It ends soon, and makes few cycles.
-    gc.disable()
     asked = Placing.from_dict(json.loads(Path(file).read_bytes()))
     sources = list(asked.sources.items())
 
@@ -104,7 +93,7 @@ def place(file: str) -> int:
             placed = place_files({name: source}, Path(asked.folder))
         except OSError as error:
             print(json.dumps([error.errno, error.strerror, error.filename]), flush=True)
-            sys.exit(_ERROR_STATUS)
+            sys.exit(ERROR_STATUS)
         return json.dumps(placed.to_dict())
 
     status, lines = share_out(len(sources), place_one, forks=asked.forks)

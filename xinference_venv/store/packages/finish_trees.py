@@ -10,7 +10,6 @@ the error that ended it.
 
 from __future__ import annotations
 
-import gc
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xinference_venv._util.files import write_private_file
-from xinference_venv._util.forks import share_out
+from xinference_venv._util.forks import ERROR_STATUS, light_process, share_out
 from xinference_venv._util.processors import usable_processors
 from xinference_venv._util.records import Record
 from xinference_venv.errors import VirtualEnvError, error_from_dict
@@ -29,14 +28,6 @@ from xinference_venv.store.packages.tree_files import StagedTree
 # A RECORD has 100 bytes for a file. To start the process takes as long as all that is done for
 # some hundred files.
 _LEAST_RECORD_BYTES = 200_000
-_ERROR_STATUS = 3
-_PACKAGE = Path(__file__).parents[3]
-_PROGRAM = """\
-import sys
-sys.path.append(sys.argv[2])
-from xinference_venv.store.packages.finish_trees import take_apart
-sys.exit(take_apart(sys.argv[1]))
-"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +64,7 @@ class Filled(Record, name="a filled environment"):
         file = Path(self.into, "filled.json")
         file.parent.mkdir()
         write_private_file(file, json.dumps(asked.to_dict()).encode())
-        return (sys.executable, "-I", "-S", "-c", _PROGRAM, str(file), str(_PACKAGE))
+        return light_process(take_apart, file)
 
     def result(
         self, exit_status: int, output: str
@@ -82,7 +73,7 @@ class Filled(Record, name="a filled environment"):
         ended before that. Raises what the process did.
         """
         lines = output.splitlines()
-        if exit_status == _ERROR_STATUS and lines:
+        if exit_status == ERROR_STATUS and lines:
             raise error_from_dict(json.loads(lines[-1]))
         if exit_status != 0 or not lines:
             return None
@@ -120,8 +111,6 @@ def take_apart(file: str) -> int:
 
     It is the whole of a process.
     """
-    # It ends soon, and makes few cycles.
-    gc.disable()
     asked = _Asked.from_dict(json.loads(Path(file).read_bytes()))
     try:
         split = asked.filled.split()
@@ -143,7 +132,7 @@ def take_apart(file: str) -> int:
 
 def _fail(error: VirtualEnvError) -> int:
     print(json.dumps(error.to_dict()), flush=True)
-    return _ERROR_STATUS
+    return ERROR_STATUS
 
 
 def _largest_first(trees: Iterable[MovedTree]) -> list[MovedTree]:
