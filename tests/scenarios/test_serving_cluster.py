@@ -20,9 +20,15 @@ from tests.index import Index, dead_port
 from tests.scenarios.steps import asking
 from tests.wheels import build_wheel
 from xinference_venv.actors.cluster import supervisor_pool
+from xinference_venv.actors.rpc import WORKER_UID
 from xinference_venv.client import Client, worker_client
 from xinference_venv.errors import StoreError, WorkerUnavailable
-from xinference_venv.runtime.model_process import ModelProcess, bind, process_variables
+from xinference_venv.runtime.model_process import (
+    ModelProcess,
+    bind,
+    end_sub_pool,
+    process_variables,
+)
 
 pytestmark = pytest.mark.uv
 
@@ -156,9 +162,20 @@ async def test_a_pool_of_ones_own_starts_a_process_with_the_interpreter_variable
         assert "PIP_INDEX_URL" not in variables
         [entry] = await client.entries()
         assert [lease.process.pid for lease in entry.leases] == [pid]
-        await client.pool.remove_sub_pool(address)
+        await end_sub_pool(client.pool, address)
         [entry] = await client.entries()
         assert entry.leases == ()
+        # Who gets the port next is asked there, and not at the socket of the process before.
+        asked = asyncio.Event()
+
+        def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.set()
+            writer.close()
+
+        async with await asyncio.start_server(close, *address.split(":")):
+            with pytest.raises((xo.ServerClosed, ConnectionError)):
+                await xo.actor_ref(address=address, uid=WORKER_UID)
+        assert asked.is_set()
 
 
 def test_the_documentation_shows_the_code_as_it_runs() -> None:

@@ -139,7 +139,7 @@ def test_a_supervisor_that_does_not_answer_is_not_taken_for_a_worker(
     page.wait(lambda: page.text(".pulse") == "workers: not known now")
     # Nobody knows whether they are alive: neither who looks then, nor who comes to look.
     page.click("Workers", "#menu")
-    page.wait(lambda: page.rows() and {row[2] for row in page.rows()} == {"unknown"})
+    page.wait(lambda: {row[2] for row in page.rows()} == {"unknown"})
     assert {row[5] for row in page.rows()} == {"–"}
     assert page.text(".totals").startswith("alive\n–")
     assert not page.all("tbody [aria-label^='Forget']")

@@ -82,7 +82,7 @@ def test_errors_and_progress_are_in_the_language_of_the_page(
     page.choose("#language", "zh")
     page.open("jobs", text="impossible")
     # What uv says stays as it is.
-    page.wait(lambda: page.rows() and "无法解析依赖要求" in page.rows()[0][5])
+    page.wait(lambda: "无法解析依赖要求" in page.rows()[0][5])
     page.open("job", id=job, model="impossible")
     page.shows("无法解析依赖要求", ".notice.bad")
     page.shows("请要求其他版本", ".notice.bad")

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import psutil
 import xoscar as xo
+from xoscar.backends.router import Router
 
 from xinference_venv.errors import DeadlineExceeded, ModelStartFailed
 from xinference_venv.inventory.jobs import PreparedEnvironment
@@ -78,7 +79,7 @@ class ModelProcess:
     async def stop(self) -> None:
         """End the process and give its lease back; safe to call again."""
         if self.address in self._pool.sub_processes:
-            await self._pool.remove_sub_pool(self.address, timeout=_STOP_SECONDS)
+            await end_sub_pool(self._pool, self.address)
         if self._watcher is not None:
             await self._watcher
 
@@ -158,6 +159,18 @@ async def start_model_process(
     return process
 
 
+async def end_sub_pool(pool: Any, address: str, *, force: bool = False) -> None:
+    """End a process of `pool`, at once by `force`, and forget how to reach it.
+
+    xoscar keeps the way to an address, a socket of that process (measured with xoscar 0.12):
+    whoever gets its port next could not be reached from here.
+    """
+    try:
+        await pool.remove_sub_pool(address, timeout=_STOP_SECONDS, force=force)
+    finally:
+        Router.get_instance_or_empty().remove_router(Router([], None, {address: address}))
+
+
 async def bind(worker: LeaseHolder, environment: PreparedEnvironment, pid: int) -> None:
     """Bind the environment's lease to a process; the host's own interpreter has none."""
     if environment.env_id is not None and environment.lease_id is not None:
@@ -191,7 +204,7 @@ async def _abandon(
         while not (await asyncio.wait([appending], timeout=_POLL_SECONDS))[0]:
             kill()
         if appending.exception() is None:
-            await pool.remove_sub_pool(appending.result(), force=True)
+            await end_sub_pool(pool, appending.result(), force=True)
         await release(worker, environment)
 
     await asyncio.shield(abandon())
