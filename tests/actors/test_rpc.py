@@ -22,6 +22,7 @@ from xinference_venv.errors import (
     InUse,
     InvalidRecord,
     StoreError,
+    VirtualEnvError,
     WorkerUnavailable,
 )
 from xinference_venv.planning.request import LaunchRequest
@@ -38,6 +39,8 @@ class PeerProtocol(Protocol):
     async def fail(self, code: str) -> None: ...
 
     async def refuse(self) -> None: ...
+
+    async def break_down(self) -> None: ...
 
     async def sleep(self) -> None: ...
 
@@ -63,6 +66,9 @@ class Peer(xo.StatelessActor):  # type: ignore[misc]
 
     async def refuse(self) -> None:
         raise ConnectionRefusedError(111, "by somebody else")
+
+    async def break_down(self) -> None:
+        raise KeyError("https://me:secret@index/simple")
 
     async def sleep(self) -> None:
         await asyncio.Event().wait()
@@ -267,6 +273,15 @@ async def test_an_address_without_the_actor_is_unavailable(peer: str) -> None:
     assert "XOSCAR_AUTH_KEY" in str(caught.value.hint)
 
 
+async def test_a_connection_that_the_system_refuses_in_whatever_way_is_unavailable() -> None:
+    # No probe, as over a connection that was kept: to a broadcast address no one can connect, and
+    # that is no `ConnectionError`.
+    address = "255.255.255.255:9"
+    unreachable = rpc.Callee(address=address, uid=UID, here=address, what="the worker")
+    with pytest.raises(WorkerUnavailable, match="the worker"):
+        await unreachable.ask(deadline=PATIENCE)
+
+
 async def test_what_the_other_side_cancels_does_not_cancel_who_asked(peer: str) -> None:
     with pytest.raises(WorkerUnavailable, match="ended while it was asked"):
         await ask(peer, "end")
@@ -287,6 +302,18 @@ async def test_an_error_of_the_other_side_s_system_is_none_of_the_connection(pee
     with pytest.raises(StoreError, match="by somebody else") as caught:
         await ask(peer, "refuse")
     assert caught.value.details["host"] == peer
+
+
+async def test_a_defect_over_there_is_an_error_here_and_a_traceback_there(
+    peer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(VirtualEnvError, match="KeyError") as caught:
+        await ask(peer, "break_down")
+    assert caught.value.details["host"] == peer
+    assert "secret" not in str(caught.value)
+    [logged] = caplog.records
+    assert logged.getMessage() == f"break_down failed at {peer}"
+    assert logged.exc_info is not None
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
@@ -34,13 +35,14 @@ from xinference_venv.errors import (
 )
 from xinference_venv.inventory.failure import Failure
 from xinference_venv.sentences import sentence
-from xinference_venv.service.phases import store_error
+from xinference_venv.service.phases import store_error, unforeseen_error
 
 SUPERVISOR_UID = "xinference_venv_supervisor"
 WORKER_UID = "xinference_venv_worker"
 PROBE_SECONDS = 1.0
 _CANCEL_AGAIN_SECONDS = 0.5
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
 Send: TypeAlias = "Callable[[str, dict[str, Plain]], Awaitable[Plain]]"
 """Sends the name and the arguments of a method, and returns the value of its answer."""
@@ -147,7 +149,9 @@ class Callee:
             # xoscar derives a class for it, whose text begins with an address and a pid:
             # https://github.com/mars-project/mars/pull/2730, which xoscar came from.
             raise error_from_dict(error.to_dict()) from error
-        except (ConnectionError, EOFError, xo.ServerClosed, xo.ActorNotExist) as error:
+        except (OSError, EOFError, xo.ServerClosed, xo.ActorNotExist) as error:
+            # An `OSError` is the connection's, of whatever kind ("No route to host"): `answer`
+            # raises none.
             raise WorkerUnavailable(
                 sentence(
                     "{what} closed the connection while it was asked: {error}",
@@ -286,7 +290,8 @@ async def answer(
 ) -> dict[str, Plain]:
     """What a method of an actor of this process gives, as an `Answer`.
 
-    Only methods of the Protocol may be asked. `where` names the actor in errors.
+    Only methods of the Protocol may be asked. `where` names the actor in errors. One that nobody
+    foresaw goes to the log of this process, and without its traceback to who asked.
     """
     try:
         value = await _called(actor, protocol, method, arguments, named, where)
@@ -296,6 +301,10 @@ async def answer(
     except OSError as error:
         # On the other side it would pass for one of the connection, or of a disk over there.
         raised = store_error(error)
+    except Exception as error:  # noqa: BLE001
+        # The edge of this process: what nobody foresaw here must not end what asked over there.
+        _log.exception("%s failed at %s", method, where)
+        raised = unforeseen_error(error)
     return Answer(error=Failure.of(raised)).to_dict()
 
 

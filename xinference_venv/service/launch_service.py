@@ -65,7 +65,7 @@ from xinference_venv.service.jobs import (
     no_lock_elsewhere,
     start_job_task,
 )
-from xinference_venv.service.phases import in_phase
+from xinference_venv.service.phases import in_phase, unforeseen_error
 from xinference_venv.service.prepare import Preparation, staging_folder
 from xinference_venv.service.remote_planner import RemotePlanner
 from xinference_venv.service.wheel_fetcher import WheelFetcher
@@ -333,10 +333,7 @@ class LaunchService:
         except Exception as error:
             # The edge of the job: an unforeseen error must reach whoever waits, and keep nothing.
             await self._give_up(job)
-            job.error = VirtualEnvError(
-                sentence("{name}: {error}", name=type(error).__name__, error=error),
-                {"host": self.address},
-            )
+            job.error = unforeseen_error(error).with_details(host=self.address)
             job.say(Phase.FAILED, str(job.error))
             raise
 
