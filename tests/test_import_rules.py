@@ -63,6 +63,8 @@ FORKS_ITSELF = "_util/forks.py"
 """For processes that the door starts, and ends with all their forks."""
 
 ALLOWED_BROAD_EXCEPT: tuple[str, ...] = (
+    "actors/heartbeat.py: Heartbeats.keep",
+    "actors/rpc.py: answer",
     "service/launch_service.py: LaunchService._run",
     "runtime/remote_actor.py: _runner_class.Runner.create",
     "service/http_client.py: in_abandonable_thread.run",

@@ -220,6 +220,27 @@ async def test_another_error_of_the_supervisor_or_of_the_store_here_ends_no_memb
     assert f"{full}; retrying" in caplog.messages
 
 
+async def test_a_defect_ends_no_membership_and_its_traceback_is_logged_once(
+    play: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor = play()
+    one = member()
+    broken = [KeyError("jobs"), KeyError("jobs")]
+
+    async def snapshot() -> WorkerSnapshot:
+        if broken:
+            raise broken.pop()
+        return WorkerSnapshot()
+
+    one.snapshot = snapshot
+    async with keeping(one):
+        await supervisor.asked(1)
+    assert not broken
+    [failed] = caplog.records
+    assert failed.message == "a heartbeat failed; retrying"
+    assert failed.exc_info is not None
+
+
 async def test_one_whose_place_another_incarnation_took_gives_up(
     play: Play, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -230,8 +251,8 @@ async def test_one_whose_place_another_incarnation_took_gives_up(
 
 
 async def test_who_leaves_says_so_and_a_supervisor_that_is_gone_is_fine(play: Play) -> None:
-    supervisor = play(True, AWAY)
-    for _ in range(2):
+    supervisor = play(True, AWAY, IncompatibleVersion("another protocol"))
+    for _ in range(3):
         await member().leave()
-    assert supervisor.heard == ["leave_worker", "leave_worker"]
+    assert supervisor.heard == ["leave_worker"] * 3
     assert supervisor.told[0] == (WORKER.address, WORKER.incarnation)

@@ -116,6 +116,19 @@ def test_a_newer_incarnation_takes_the_place_of_the_older_and_never_the_other_wa
     assert fleet.members["10.0.0.1:7000"].registration == newer
 
 
+def test_a_worker_that_is_gone_is_replaced_also_where_the_clock_was_set_back_since() -> None:
+    fleet = ClusterState()
+    fleet.register(registration(HERE, started=9e9, worker_id="w1"), 0.0)
+    again = registration(HERE, started=100.0, worker_id="w1", incarnation="second")
+    with pytest.raises(InvalidInput, match="was restarted since"):
+        fleet.register(again, 1.0)
+    fleet.register(again, 60.0)
+    assert fleet.members[HERE].registration == again
+    moved = registration(THERE, started=1.0, worker_id="w1", incarnation="third")
+    fleet.register(moved, 120.0)
+    assert list(fleet.members) == [THERE]
+
+
 def test_of_two_incarnations_that_started_at_the_same_moment_the_last_one_counts() -> None:
     fleet = fleet_of("10.0.0.1:7000")
     fleet.register(registration(incarnation="second"), 5.0)

@@ -74,6 +74,11 @@ def an_older_self_registers(cluster: ClusterState, now: float) -> None:
             cluster.register(before, now)
 
 
+def its_clock_is_set_back_and_it_is_restarted(cluster: ClusterState, now: float) -> None:
+    before = registration(HERE, worker_id="w1", incarnation="second", started=1.0)
+    cluster.register(before, now)
+
+
 def leaves(cluster: ClusterState, now: float) -> None:
     cluster.leave(HERE, "first")
 
@@ -103,7 +108,6 @@ CASES: Sequence[tuple[str, Event, Outcome]] = [
     for case in [
         (silence, nothing, Outcome(state=STATES[silence], news=NEWS[silence])),
         (silence, an_older_self_is_heard, Outcome(state=STATES[silence], news=NEWS[silence])),
-        (silence, an_older_self_registers, Outcome(state=STATES[silence], news=NEWS[silence])),
         (silence, an_older_self_leaves, Outcome(state=STATES[silence], news=NEWS[silence])),
         (silence, is_heard, Outcome()),
         (silence, registers_again, Outcome()),
@@ -113,8 +117,18 @@ CASES: Sequence[tuple[str, Event, Outcome]] = [
         (silence, leaves_twice, Outcome(address=None, news=(LEFT,))),
     ]
 ] + [
-    (silence, is_forgotten, Outcome(address=None, news=(LEFT,)))
-    for silence in ("suspect", "gone", "long gone")
+    *(
+        (silence, an_older_self_registers, Outcome(state=STATES[silence], news=NEWS[silence]))
+        for silence in ("alive", "suspect")
+    ),
+    *(
+        (silence, its_clock_is_set_back_and_it_is_restarted, Outcome(news=(RESTARTED,)))
+        for silence in ("gone", "long gone")
+    ),
+    *(
+        (silence, is_forgotten, Outcome(address=None, news=(LEFT,)))
+        for silence in ("suspect", "gone", "long gone")
+    ),
 ]
 
 
@@ -202,12 +216,17 @@ class ClusterMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.starts)
     @rule(worker_id=st.sampled_from(IDS[:3]), address=st.sampled_from(ADDRESSES))
-    def an_older_self_never_takes_a_newer_ones_place(self, worker_id: str, address: str) -> None:
+    def an_older_self_takes_no_place_of_a_newer_one_unless_that_is_gone(
+        self, worker_id: str, address: str
+    ) -> None:
         before = dict(self.cluster.members)
         older = registration(address, worker_id=worker_id, incarnation="older", started=0.5)
-        there = address in before
-        own = any(each.registration.worker_id == worker_id for each in before.values())
-        if there or own:
+        concerned = [
+            each
+            for each in before.values()
+            if address == each.registration.address or worker_id == each.registration.worker_id
+        ]
+        if any(each.state(self.now) is not GONE for each in concerned):
             with pytest.raises(InvalidInput):
                 self.cluster.register(older, self.now)
             assert self.cluster.members == before

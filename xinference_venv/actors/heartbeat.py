@@ -90,6 +90,11 @@ class Heartbeats:
                 if not self._lost:
                     logger.warning("%s; retrying", error)
                     self._lost = True
+            except Exception:
+                # Nobody waits for this task: what it raised would be seen by no one.
+                if not self._lost:
+                    logger.exception("a heartbeat failed; retrying")
+                    self._lost = True
             await asyncio.sleep(self.registration.heartbeat or HEARTBEAT_SECONDS)
 
     async def _tell_models(self) -> None:
@@ -104,12 +109,12 @@ class Heartbeats:
         self._noted = models
 
     async def leave(self) -> None:
-        """Tell the supervisor that this worker ends; a supervisor that is gone is fine."""
+        """Tell the supervisor that this worker ends; one that is gone, or refuses, is fine."""
         try:
             await self._supervisor.leave_worker(
                 self.registration.address, self.registration.incarnation
             )
-        except (WorkerUnavailable, DeadlineExceeded) as error:
+        except VirtualEnvError as error:
             logger.warning("%s", error)
 
     @cached_property

@@ -166,7 +166,12 @@ class ClusterState:
         there = self.members.get(registration.address)
         elsewhere = self._elsewhere(registration)
         for other in (there, elsewhere):
-            if other is not None and _is_newer(other.registration, registration):
+            # Where one is gone who registers is there, although its clock was set back since.
+            if (
+                other is not None
+                and other.state(now) is not WorkerState.GONE
+                and _is_newer(other.registration, registration)
+            ):
                 raise InvalidInput(
                     sentence(
                         "the worker at {address} was restarted since, at {new_address}",
