@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
-from xinference_venv._util.tasks import cancel, finish
+from xinference_venv._util.tasks import cancel, finish, in_background
 
 
 async def _slow(gate: asyncio.Event, ended: list[str], name: str) -> None:
@@ -51,3 +52,22 @@ async def test_a_task_that_is_cancelled_has_ended_and_raises_nowhere() -> None:
     forever = asyncio.create_task(asyncio.Event().wait())
     await cancel(forever)
     assert forever.cancelled()
+
+
+async def test_a_defect_in_what_no_one_waits_for_is_logged_when_it_happens(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fail() -> None:
+        raise KeyError("jobs")
+
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    log = logging.getLogger("test")
+    failing, waiting = (in_background(work(), "looking", log) for work in (fail, wait))
+    await asyncio.wait([failing])
+    await cancel(waiting)
+    [record] = caplog.records
+    assert record.message == "looking ended by a defect: restart this process"
+    assert record.exc_info is not None
+    assert record.exc_info[0] is KeyError

@@ -15,8 +15,9 @@ import pytest_asyncio
 
 from tests.clock import LoopClock
 from tests.fakes import entry, key
+from tests.scenarios.steps import eventually
 from tests.store.conftest import attached
-from xinference_venv.errors import DeadlineExceeded, JobCancelled
+from xinference_venv.errors import DeadlineExceeded, JobCancelled, StoreError
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.reports import NOT_LOOKED_AT, Finding
 from xinference_venv.service import integrity_checker as checker_module
@@ -124,6 +125,30 @@ async def test_one_environment_that_can_not_be_checked_does_not_keep_the_others_
     # Those of these tests are hollow.
     assert caplog.messages[1].startswith(f"the environment {store.layout.env(other)} is broken: ")
     assert (store.layout.env(other) / BROKEN_NAME).exists()
+
+
+async def test_a_disk_that_can_not_be_read_today_is_looked_at_again_tomorrow(
+    checks: IntegrityChecker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looked = threading.Event()
+    refused = [StoreError("can't read envs: Stale file handle")]
+
+    def look(store: Store) -> dict[str, str]:
+        if refused:
+            raise refused.pop()
+        looked.set()
+        return {}
+
+    monkeypatch.setattr(checker_module, "broken_at_a_glance", look)
+    clock = LoopClock(monkeypatch)
+    checks.start()
+    await clock.advance(10.0)
+    await eventually(lambda: bool(caplog.messages))
+    assert caplog.messages == [
+        "environments could not be checked today: can't read envs: Stale file handle"
+    ]
+    await clock.advance(24 * 3600.0)
+    assert await asyncio.to_thread(looked.wait, 10.0)
 
 
 async def test_what_is_no_environment_of_ours_or_gone_by_now_has_no_finding(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 from benchmarks.store import fill
 from tests.scenarios.steps import eventually
-from xinference_venv.errors import StoreError
+from xinference_venv.errors import DeadlineExceeded, StoreError
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.service.open_uv import open_uv
@@ -93,3 +94,31 @@ async def test_one_that_the_system_does_not_let_us_remove_keeps_no_other(
     assert len(report.done) == COUNT - 1
     [kept] = report.plan.refuse
     assert (kept.key, kept.reason) == (key_of(3), "not yours")
+
+
+async def test_what_is_used_no_more_goes_although_a_launch_had_it_when_it_was_looked_at(
+    store: Store,
+    service: WorkerService,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    keys = [key_of(number) for number in (3, 5)]
+    stays, goes = env_ids = [str(store.env_of(key)) for key in keys]
+    trash_if_unused = Store.trash_if_unused
+    held = [DeadlineExceeded("another process has it")]
+
+    def refuse(self: Store, env_id: str) -> tuple[bool, Path | None]:
+        if env_id == stays:
+            raise StoreError("not yours")
+        if held:
+            raise held.pop()
+        return trash_if_unused(self, env_id)
+
+    monkeypatch.setattr(Store, "trash_if_unused", refuse)
+    for key in keys:
+        store.unlink_key(key)
+    for env_id in env_ids:
+        service._remover.watch_unlinked(env_id)
+    await eventually(lambda: goes not in os.listdir(store.layout.envs), seconds=60.0)
+    assert stays in os.listdir(store.layout.envs)
+    assert caplog.messages == ["an environment without a key stays: not yours"]

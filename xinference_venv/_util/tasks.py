@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
+    import logging
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -14,6 +15,25 @@ _T = TypeVar("_T")
 
 def ignore(_: object) -> None:
     """Do nothing: the callback of a caller that wants no reports."""
+
+
+def in_background(
+    work: Coroutine[Any, Any, None], what: str, log: logging.Logger
+) -> asyncio.Task[None]:
+    """Run work that no one waits for; an error that ends it goes to the log at once.
+
+    asyncio reports such an error when the task is collected as garbage, which one that is kept
+    never is.
+    """
+    import asyncio
+
+    def report(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s ended by a defect: restart this process", what, exc_info=error)
+
+    task = asyncio.create_task(work)
+    task.add_done_callback(report)
+    return task
 
 
 def gave_nothing(task: asyncio.Future[Any]) -> bool:

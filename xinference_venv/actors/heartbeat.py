@@ -91,7 +91,7 @@ class Heartbeats:
                     logger.warning("%s; retrying", error)
                     self._lost = True
             except Exception:
-                # Nobody waits for this task: what it raised would be seen by no one.
+                # No one waits for this task: what it raised would never be seen.
                 if not self._lost:
                     logger.exception("a heartbeat failed; retrying")
                     self._lost = True

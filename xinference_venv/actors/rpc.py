@@ -290,7 +290,7 @@ async def answer(
 ) -> dict[str, Plain]:
     """What a method of an actor of this process gives, as an `Answer`.
 
-    Only methods of the Protocol may be asked. `where` names the actor in errors. One that nobody
+    Only methods of the Protocol may be asked. `where` names the actor in errors. One that no one
     foresaw goes to the log of this process, and without its traceback to who asked.
     """
     try:
@@ -302,7 +302,7 @@ async def answer(
         # On the other side it would pass for one of the connection, or of a disk over there.
         raised = store_error(error)
     except Exception as error:  # noqa: BLE001
-        # The edge of this process: what nobody foresaw here must not end what asked over there.
+        # The edge of this process: what no one foresaw must not end what asked.
         _log.exception("%s failed at %s", method, where)
         raised = unforeseen_error(error)
     return Answer(error=Failure.of(raised)).to_dict()

@@ -7,6 +7,7 @@ else takes part.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -14,7 +15,7 @@ from dataclasses import replace
 import xoscar as xo
 
 from xinference_venv._util.records import Plain
-from xinference_venv._util.tasks import cancel
+from xinference_venv._util.tasks import cancel, in_background
 from xinference_venv.actors import rpc
 from xinference_venv.actors.helper_finder import HelperFinder
 from xinference_venv.actors.launch_tracker import ClusterLaunches
@@ -74,6 +75,8 @@ _DIAGNOSIS_SECONDS = 150.0
 # For a walk over all files whose end a caller waits for.
 _WALK_SECONDS = 50.0
 
+_log = logging.getLogger(__name__)
+
 
 class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
     """The environments of all workers. Stateless in xoscar's sense: calls run concurrently.
@@ -97,8 +100,8 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
         """Learn the own address, which needs no probe."""
         self._workers.address = self.address
         self._watching = [
-            asyncio.create_task(self._workers.watch()),
-            asyncio.create_task(self._remember()),
+            in_background(self._workers.watch(), "watching the workers", _log),
+            in_background(self._remember(), "gathering the history", _log),
         ]
 
     async def stop(self) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from xinference_venv._util.disk_threads import UPKEEP
-from xinference_venv._util.tasks import cancel
+from xinference_venv._util.tasks import cancel, in_background
 from xinference_venv.errors import VirtualEnvError
 from xinference_venv.store.packages.bytecode import (
     COMPILER,
@@ -47,7 +47,7 @@ class BytecodeCompiler:
 
     def start(self, after_seconds: float = FIRST_SECONDS) -> None:
         """Compile what environments show from now on, and again after each build."""
-        self._task = asyncio.create_task(self._keep_compiled(after_seconds))
+        self._task = in_background(self._keep_compiled(after_seconds), "compiling packages", _log)
 
     def look_soon(self) -> None:
         """Look for what is to be compiled, since there is something new."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from xinference_venv._util.disk_threads import UPKEEP
-from xinference_venv._util.tasks import ignore
+from xinference_venv._util.tasks import ignore, in_background
 from xinference_venv.errors import (
     DeadlineExceeded,
     InUse,
@@ -110,7 +110,7 @@ class GarbageCollector:
     def start(self) -> None:
         """Apply the policy from now on, where there is one."""
         if self.policy != EvictionPolicy():
-            self._task = asyncio.create_task(self._keep_to_policy())
+            self._task = in_background(self._keep_to_policy(), "keeping to the policy", _log)
 
     def look_soon(self) -> None:
         """Apply the policy now, since there is something new."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xinference_venv._util.disk_threads import UPKEEP
+from xinference_venv._util.tasks import in_background
 from xinference_venv.errors import DeadlineExceeded, JobCancelled, StoreError, VirtualEnvError
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.inventory import EnvEntry
@@ -50,7 +51,7 @@ class IntegrityChecker:
 
     def start(self) -> None:
         """Check every environment in the background from now on, once a day."""
-        self._task = asyncio.create_task(self._watch())
+        self._task = in_background(self._watch(), "checking environments", _log)
 
     async def stop(self) -> None:
         """End the checks; returns when none looks at anything any more."""
@@ -168,7 +169,10 @@ class IntegrityChecker:
     async def _watch(self) -> None:
         await asyncio.sleep(_FIRST_SECONDS)
         while True:
-            await self._round()
+            try:
+                await self._round()
+            except (VirtualEnvError, OSError) as error:
+                _log.warning("environments could not be checked today: %s", error)
             await asyncio.sleep(_ROUND_SECONDS)
 
     async def _round(self) -> None:
@@ -182,7 +186,7 @@ class IntegrityChecker:
                 faults = await UPKEEP.finish(
                     check_env, self.store, env_id, hashes=False, pause=self._rest, since=began
                 )
-            except (StoreError, DeadlineExceeded) as error:
+            except VirtualEnvError as error:
                 _log.warning("an environment can't be checked: %s", error)
                 continue
             if faults and env_id not in broken:

@@ -7,12 +7,13 @@ all. While files are deleted no lock is held.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 
 from xinference_venv._util.disk_threads import UPKEEP
-from xinference_venv._util.tasks import finish, ignore
+from xinference_venv._util.tasks import finish, ignore, in_background
 from xinference_venv.errors import DeadlineExceeded, InUse, VirtualEnvError
 from xinference_venv.inventory.inventory import EnvEntry, plan_removal
 from xinference_venv.inventory.selection import Selection
@@ -25,6 +26,8 @@ _AT_ONCE = 100
 # Less than a supervisor waits for an answer.
 _REMOVAL_SECONDS = 20.0
 _REAP_SECONDS = 2.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -66,13 +69,21 @@ class Remover:
         """Delete an environment without a key when its last holder is gone; no event says so."""
         self._unlinked.add(env_id)
         if self._reaper is None or self._reaper.done():
-            self._reaper = asyncio.create_task(self._reap())
+            self._reaper = in_background(self._reap(), "deleting what is used no more", _log)
 
     async def _reap(self) -> None:
         while self._unlinked:
             await asyncio.sleep(_REAP_SECONDS)
             for env_id in list(self._unlinked):
-                gone, trashed = await asyncio.to_thread(self._store.trash_if_unused, env_id)
+                try:
+                    gone, trashed = await asyncio.to_thread(self._store.trash_if_unused, env_id)
+                except DeadlineExceeded:
+                    # A launch or a removal has it: it is looked at again.
+                    continue
+                except VirtualEnvError as error:
+                    _log.warning("an environment without a key stays: %s", error)
+                    self._unlinked.discard(env_id)
+                    continue
                 if gone:
                     self._unlinked.discard(env_id)
                     await UPKEEP.run(self._store.delete_trashed, trashed)
