@@ -13,6 +13,7 @@ import pytest
 
 from xinference_venv.store.drop_in import EXTENSION, running_xinference, service_units
 
+_ROOT = Path(__file__).parents[2]
 _COMMAND = """
 import sys
 from pathlib import Path
@@ -55,6 +56,38 @@ def test_a_running_one_is_known_with_its_home_and_whether_ours_is_on(
     assert (found.command, found.home) == ("xinference-local", str(tmp_path / f"home-{state}"))
     assert found.is_on is (state == "on")
     assert pid not in {each.pid for each in running_xinference("/root")}
+
+
+def test_one_that_its_service_runs_is_known(tmp_path: Path) -> None:
+    """As the unit that ``xinference service install`` of 4.1 writes starts it."""
+    package = tmp_path / "xinference" / "deploy"
+    package.mkdir(parents=True)
+    home = tmp_path / "home"
+    hold = f"lock = hold_drop_in(Disk(), Path({str(home / 'virtualenv')!r}))"
+    (package / "cmdline.py").write_text(
+        f"""def local():
+    import sys
+    from pathlib import Path
+    from xinference_venv.store.atomic import Disk
+    from xinference_venv.store.drop_in import hold_drop_in
+    {hold}
+    print("there", flush=True)
+    sys.stdin.read()
+"""
+    )
+    code = "from xinference.deploy.cmdline import local; local()"
+    with subprocess.Popen(
+        [sys.executable, "-u", "-B", "-c", code, "--host", "127.0.0.1", "--port", "9997"],
+        env={**os.environ, "XINFERENCE_HOME": str(home), "PYTHONPATH": f"{tmp_path}:{_ROOT}"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n"
+        [found] = [each for each in running_xinference("/root") if each.pid == process.pid]
+        process.kill()
+    assert (found.command, found.home, found.is_on) == ("xinference-local", str(home), True)
 
 
 def test_a_unit_of_a_user_is_looked_at_with_what_was_added_to_it(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,13 @@ EXTENSIONS_VARIABLE = "XINFERENCE_EXTENSIONS"
 EXTENSION = "xinference_venv.xinference:extension"
 UNIT_NAME = "xinference.service"
 _FOLDER = "drop-in"
-_COMMAND = re.compile(r"\bxinference-(local|supervisor|worker)$|\bxinference\.deploy\.")
+# A script of its own, what a service of it runs by ``python -I -u -c``, or a module.
+_COMMAND = re.compile(
+    r"(?:^|/)(?P<script>xinference-(?:local|supervisor|worker))$"
+    r"|^from xinference\.deploy\.cmdline import (?P<called>local|supervisor|worker); "
+    r"|^xinference\.deploy\.(?P<module>local|supervisor|worker)$"
+)
+_WORDS = 6
 _ASSIGNED = re.compile(rf"^\s*Environment=.*\b{EXTENSIONS_VARIABLE}=\S*{EXTENSION}", re.MULTILINE)
 
 
@@ -52,10 +58,9 @@ def running_xinference(user_home: str) -> list[RunningXinference]:
     on: dict[str, frozenset[int]] = {}
     for process in psutil.process_iter():
         try:
-            words = process.cmdline()
-            named = next((each for each in words[:4] if _COMMAND.search(each)), None)
+            name = _command_in(process.cmdline())
             # One that another one has started is a part of that.
-            if named is None or _is_child(process):
+            if name is None or _is_child(process):
                 continue
             home = process.environ().get("XINFERENCE_HOME") or f"{user_home}/.xinference"
             pids = {process.pid, *(each.pid for each in process.children(recursive=True))}
@@ -63,7 +68,6 @@ def running_xinference(user_home: str) -> list[RunningXinference]:
             continue
         if home not in on:
             on[home] = _pids_with_drop_in(Path(home) / "virtualenv")
-        name = os.path.basename(named)
         found.append(
             RunningXinference(
                 pid=process.pid, command=name, home=home, is_on=not on[home].isdisjoint(pids)
@@ -102,4 +106,12 @@ def _folder(root: Path) -> Path:
 
 def _is_child(process: psutil.Process) -> bool:
     parent = process.parent()
-    return parent is not None and any(_COMMAND.search(each) for each in parent.cmdline()[:4])
+    return parent is not None and _command_in(parent.cmdline()) is not None
+
+
+def _command_in(words: Sequence[str]) -> str | None:
+    """The command of Xinference that a command line runs, by the name of its script."""
+    for word in words[:_WORDS]:
+        if found := _COMMAND.search(word):
+            return found["script"] or f"xinference-{found['called'] or found['module']}"
+    return None

@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from xinference_venv.errors import InvalidInput, VirtualEnvError
 from xinference_venv.xinference.application import OTHER_VERSIONS
 
-# What only a launch through our own command or client has.
-_OURS = re.compile(r"(?<!\w)--[a-z]|\bmust_import\b|\bany_engine\b")
+# What only a launch through our own command or client has. Options of other programs that a hint
+# names (of `xinference-venv gc`, pip, docker) are within reach.
+_OURS = re.compile(r"(?<!\w)--(?:inherit|any-engine|no-proof)\b|\bmust_import\b")
 _OURS_AS_WELL = re.compile(r"[,;] or launch with --inherit none$")
+_WITH_OURS = re.compile(r"\blaunch with --refresh$")
 _EXTRA_INDEXES = re.compile(r"the extra index URLs(?: \(pip's extra-index-url counts\))?")
 # Where there is no CUDA, Xinference drops the extra indexes of a model and of pip's configuration.
 _UV_INDEXES = "UV_INDEX, with UV_INDEX_STRATEGY=unsafe-best-match, in the variables of the worker"
@@ -40,4 +42,5 @@ def built_in_errors(what: str) -> Iterator[None]:
 
 def without_ours(text: str) -> str:
     """A hint or a warning with the ways out that Xinference's users have."""
-    return _EXTRA_INDEXES.sub(_UV_INDEXES, _OURS_AS_WELL.sub("", text))
+    text = _WITH_OURS.sub("launch again", _OURS_AS_WELL.sub("", text))
+    return _EXTRA_INDEXES.sub(_UV_INDEXES, text)
