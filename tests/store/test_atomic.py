@@ -369,6 +369,22 @@ def test_a_read_only_tree_is_deleted(disk: Disk, tmp_path: Path) -> None:
     assert tree(tmp_path) == []
 
 
+def test_a_tree_with_more_levels_than_python_and_paths_have_is_deleted(
+    disk: Disk, tmp_path: Path
+) -> None:
+    (tmp_path / "doomed").mkdir()
+    inner = os.open(tmp_path / "doomed", os.O_RDONLY)
+    for level in range(2500):
+        if level % 500 == 0:
+            os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=inner))
+        os.mkdir("ab", dir_fd=inner)
+        outer, inner = inner, os.open("ab", os.O_RDONLY, dir_fd=inner)
+        os.close(outer)
+    os.close(inner)
+    disk.delete(tmp_path / "doomed")
+    assert tree(tmp_path) == []
+
+
 def test_only_an_empty_directory_is_removed_as_empty(disk: Disk, tmp_path: Path) -> None:
     (tmp_path / "full" / "inside").mkdir(parents=True)
     assert not disk.remove_empty(tmp_path / "full")

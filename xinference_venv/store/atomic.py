@@ -33,6 +33,8 @@ from xinference_venv.store.visit import SkippedItems, read_regular
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _ATTEMPTS = 1000
+# Python deletes a tree by one call of itself, with an open directory, for each level.
+_MOST_LEVELS = 100
 _FULL = sentence(
     "free some space on this file system; `xinference-venv gc` deletes what is not needed"
 )
@@ -343,7 +345,8 @@ class Disk:
         except OSError as error:
             raise _failure("delete", path, error) from error
         if _delete_tree(path):
-            # A directory that was made read-only keeps its entries: open them, try again.
+            # A directory that was made read-only keeps its entries, and so does one that lies too
+            # deep: open and flatten them, try again.
             _open_directories(path)
             if failures := _delete_tree(path):
                 failed, first = failures[0]
@@ -361,23 +364,33 @@ def _delete_tree(path: Path) -> list[tuple[Path, OSError]]:
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             failures.append((Path(failed), error))
 
-    if sys.version_info >= (3, 12):
-        shutil.rmtree(path, onexc=lambda _, failed, error: keep(failed, error))
-    else:
-        shutil.rmtree(path, onerror=lambda _, failed, about: keep(failed, about[1]))
+    try:
+        if sys.version_info >= (3, 12):
+            shutil.rmtree(path, onexc=lambda _, failed, error: keep(failed, error))
+        else:
+            shutil.rmtree(path, onerror=lambda _, failed, about: keep(failed, about[1]))
+    except RecursionError:
+        keep(str(path), OSError(errno.ENAMETOOLONG, "it has too many levels of directories"))
     return failures
 
 
 def _open_directories(path: Path) -> None:
-    """Let the owner change every directory of a tree, as far as the system lets us."""
-    with suppress(OSError):
-        path.chmod(stat.S_IRWXU)
-    for folder, folders, _ in os.walk(path):
-        for name in folders:
-            below = Path(folder, name)
-            with suppress(OSError):
-                if not below.is_symlink():
-                    below.chmod(stat.S_IRWXU)
+    """Let the owner change every directory of a tree, as far as the system lets us.
+
+    Those that lie deep are moved to the top of the tree.
+    """
+    folders = [(os.fspath(path), 0)]
+    while folders:
+        folder, level = folders.pop()
+        with suppress(OSError):
+            os.chmod(folder, stat.S_IRWXU)
+            if level > _MOST_LEVELS:
+                top = os.path.join(path, uuid.uuid4().hex)
+                os.rename(folder, top)
+                folder, level = top, 1
+            with os.scandir(folder) as entries:
+                below = [each.path for each in entries if each.is_dir(follow_symlinks=False)]
+            folders += [(each, level + 1) for each in below]
 
 
 def check_no_link_above(*paths: Path) -> None:
