@@ -15,11 +15,13 @@ import pytest
 from uv import find_uv_bin
 
 from tests.index import Index
+from tests.plain import plain
 from tests.scenarios.hosts import Host
 from tests.scenarios.steps import asking, files_of
 from tests.wheels import build_wheel
-from xinference_venv.client import local_client
+from xinference_venv.client import Client, local_client
 from xinference_venv.inventory.jobs import PreparedEnvironment
+from xinference_venv.inventory.selection import Selection
 from xinference_venv.store.paths import StorePaths
 
 pytestmark = pytest.mark.uv
@@ -157,3 +159,48 @@ async def test_what_is_done_by_hand_works_and_changes_nothing_of_host_store_or_v
         run(*step)
         assert says(made.python, expression) == expected, step
         assert [files_of(each) for each in others] == before, step
+
+
+async def faults_of(client: Client) -> list[str]:
+    """What `verify` finds of the one environment of a store."""
+    answer = plain(await client.supervisor.verify_virtual_env(Selection()))
+    [found] = answer["list"]
+    return sorted(found["faults"])
+
+
+@pytest.mark.parametrize("installer", ["uv", "the pip of Python"])
+async def test_an_environment_stays_whole_with_what_was_installed_by_hand_and_heals_without(
+    environ: dict[str, str], tmp_path: Path, index: Index, wheels: Path, installer: str
+) -> None:
+    host = Host.make(tmp_path / "host", environ)
+    host.add("shade", "1.0", entry_points={"shade": "shade:main"})
+    build_wheel(wheels, "shade", "2.0", entry_points={"shade": "shade:other_main"})
+    versions(wheels, "kit", data=True)
+    # Of other sizes than those of version 1.0.
+    data = {"kit-3.0.data/data/share/kit/x.txt": b"longer"}
+    modules = {"kit.py": "__version__ = '3.0'\ndef program(): pass\n"}
+    build_wheel(
+        wheels, "kit", "3.0", modules=modules, data=data, entry_points={"kit-main": "kit:program"}
+    )
+    wanted = asking(index, "kit==1.0")
+    async with local_client(environ) as client:
+        made = await client.prepare(wanted)
+        await client.release(made)
+        variables = {**environ, "PIP_INDEX_URL": index.url, "UV_DEFAULT_INDEX": index.url}
+        run = by_hand(installer, made, variables, tmp_path)
+        run("install", "--upgrade", "kit", "shade")
+        assert await faults_of(client) == []
+        again = await client.prepare(wanted)
+        await client.release(again)
+        assert again.real_path == made.real_path
+        assert says(again.python, "version('kit') + version('shade')") == "3.02.0"
+        # The installer takes the programs along, which were the view's before.
+        run("uninstall", "kit", "shade")
+        assert await faults_of(client) == [
+            "venv/bin/kit-main is missing",
+            "venv/bin/shade is missing",
+            "venv/share/kit/x.txt is missing",
+        ]
+        healed = await client.prepare(wanted)
+        assert says(healed.python, "version('kit') + version('shade')") == "1.01.0"
+        assert await faults_of(client) == []

@@ -16,6 +16,7 @@ import pytest
 from tests.planning.test_joins import folder
 from tests.store.conftest import REAL_PYTHON
 from tests.uv.conftest import this_interpreter
+from tests.wheels import fake_distribution
 from xinference_venv.errors import StoreError
 from xinference_venv.planning.view import Place, PrefixFile, Script, ViewLink, ViewPlan, WrittenFile
 from xinference_venv.store.envs import compose as compose_module
@@ -212,6 +213,22 @@ def test_each_damage_is_a_fault(store: Store, composed: Composed, kind: str) -> 
     damage(store.layout.env("e1"))
     [fault] = faults(store)
     assert expected in fault
+
+
+def test_a_program_in_whose_place_pip_put_its_own_is_no_fault(
+    store: Store, composed: Composed
+) -> None:
+    for path in ("bin/call", "share/one.txt", "bin/tool", "pyvenv.cfg"):
+        (composed.venv / path).unlink()
+        (composed.venv / path).write_text("of what was installed by hand")
+    fake_distribution(
+        composed.venv / composed.record.library,
+        "one",
+        "2.0",
+        files={f"../../../{path}": "more" for path in ("bin/call", "share/one.txt", "pyvenv.cfg")},
+    )
+    cut = [fault.partition(" has ")[0] for fault in faults(store)]
+    assert cut == ["venv/bin/tool", "venv/pyvenv.cfg"]
 
 
 def test_a_link_that_leads_elsewhere_or_nowhere_is_a_fault(

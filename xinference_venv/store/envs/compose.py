@@ -11,10 +11,11 @@ files instead, the same names lie in the environment's own site-packages, and th
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ from xinference_venv.store.envs.real_files import (
 )
 from xinference_venv.store.envs.view_record import ViewRecord, read_view
 from xinference_venv.store.packages.joined_tree import place_file as place_tree_file
+from xinference_venv.store.packages.record_file import written_paths
 from xinference_venv.store.paths import (
     BYTECODE,
     VENV_NAME,
@@ -249,6 +251,7 @@ def view_faults(disk: Disk, layout: StorePaths, env: Path) -> Iterator[str]:
         elif not os.path.lexists(os.path.join(folder, target)):
             owner = "the host" if link.place is Place.HOST else "the store"
             yield f"{link.name} leads nowhere: {target} was removed from {owner}"
+    by_hand: Collection[str] | None = None
     for name, size in record.files.items():
         try:
             found_size = os.lstat(env / name).st_size
@@ -256,7 +259,25 @@ def view_faults(disk: Disk, layout: StorePaths, env: Path) -> Iterator[str]:
             yield f"{name} is missing"
             continue
         if found_size != size:
-            yield f"{name} has {found_size} bytes, it was built with {size}"
+            if by_hand is None:
+                by_hand = _replaced_by_hand(env, record)
+            if name not in by_hand:
+                yield f"{name} has {found_size} bytes, it was built with {size}"
+
+
+def _replaced_by_hand(env: Path, record: ViewRecord) -> Collection[str]:
+    """The programs and data files in whose place pip or uv, run by hand, put those of what they
+    installed.
+    """
+    plan = record.plan
+    shown = {each.path for each in plan.prefix_files}
+    shown |= {f"bin/{each.name}" for each in plan.scripts}
+    written = (
+        posixpath.normpath(f"{record.library}/{path}")
+        for metadata in (env / VENV_NAME / record.library).glob("*.dist-info")
+        for path in written_paths(metadata)
+    )
+    return {f"{VENV_NAME}/{path}" for path in written if path in shown}
 
 
 def target_of(link: ViewLink, layout: StorePaths, folder: Path) -> str:
