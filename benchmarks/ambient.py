@@ -13,8 +13,8 @@ from pathlib import Path
 from xinference_venv.planning.pip_config import PipConfig, parse_pip_config, pip_config_paths
 from xinference_venv.planning.request import ModelVirtualEnv
 from xinference_venv.store.host_files import read_present
-from xinference_venv.uv.argv import scrubbed_environment
-from xinference_venv.uv.interpreters import find_uv
+from xinference_venv.uv.environment import scrubbed_environment
+from xinference_venv.uv.program import find_uv
 
 
 def model_block(packages: Sequence[str], index_url: str | None) -> ModelVirtualEnv:

@@ -28,7 +28,7 @@ from tests.wheels import build_wheel
 from xinference_venv.actors.cluster import create_worker, supervisor_pool
 from xinference_venv.client import Client
 from xinference_venv.planning.request import LaunchRequest
-from xinference_venv.uv.interpreters import find_uv
+from xinference_venv.uv.program import find_uv
 
 WORKERS = "1,4,8"
 MEGABYTES_A_SECOND = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from uv import find_uv_bin
 
 from tests.cli import test_main
 from tests.cli.test_main import Run
-from tests.daemons import STARTED_NOW, Daemons, daemons
+from tests.daemons import STARTED_NOW, Daemons, daemons, eventually
 from tests.index import Index, black_hole, dead_port
 from tests.wheels import build_wheel
 
@@ -77,6 +79,34 @@ def test_a_host_that_works_has_no_failure_and_nothing_is_left_on_it(
     text = run("doctor")
     assert (text.code, text.err) == (0, "")
     assert "\n  ok       uv " in text.out
+
+
+@pytest.mark.uv
+def test_uv_is_not_asked_again_while_nothing_of_it_changes(
+    run: Run, monkeypatch: pytest.MonkeyPatch, spec: Path, tmp_path: Path
+) -> None:
+    """A uv that breaks after it worked is found all the same."""
+    own, runs = tmp_path / "uv", tmp_path / "runs"
+    own.write_text(f'#!/bin/sh\necho "$1" >> {runs}\nexec {find_uv_bin()} "$@"\n')
+    own.chmod(0o755)
+    os.utime(own, (0, 0))
+    monkeypatch.setenv("XOSCAR_UV_PATH", str(own))
+    assert run("launch", "toy", "--spec", spec).code == 0
+    # What has changed within the last moments is asked again.
+    eventually(lambda: asked_by_doctor(run, runs) == "")
+    _, checks = diagnosed(run)
+    assert checks["uv"][0]["found"].endswith(f" at {own}")
+    assert checks["pythons"][0]["found"]
+    own.write_text("#!/bin/sh\nexit 1\n")
+    _, checks = diagnosed(run)
+    assert checks["uv"][0]["verdict"] == "failed"
+
+
+def asked_by_doctor(run: Run, runs: Path) -> str:
+    """What a uv was asked while the doctor ran."""
+    runs.write_text("")
+    diagnosed(run)
+    return runs.read_text()
 
 
 @pytest.mark.uv

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_main import specify
+from tests.daemons import eventually
 from tests.index import Index
 from tests.wheels import build_wheel
 
@@ -102,6 +103,8 @@ def test_an_environment_that_is_there_is_listed_without_anything_heavy(
         text=True,
     )
     assert made.returncode == 0, made.stderr
+    diagnosis = (["doctor"], {"xoscar", "psutil", "xinference_venv.uv.subprocess"})
+    eventually(lambda: not imported(environ, *diagnosis[0])[1] & diagnosis[1])
     for words in (["list"], ["packages", "toy"], ["show", "toy"], ["logs", "toy"], ["leases"]):
         code, modules = imported(environ, *words)
         assert code == 0

@@ -25,7 +25,7 @@ from xinference_venv.errors import ResolutionFailed
 from xinference_venv.planning.lock import Role
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.store.paths import StorePaths
-from xinference_venv.uv.argv import scrubbed_environment
+from xinference_venv.uv.environment import scrubbed_environment
 
 pytestmark = [pytest.mark.uv, pytest.mark.network]
 

@@ -37,7 +37,7 @@ from xinference_venv.planning.pylock import Resolution
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.sources import PackageSources
 from xinference_venv.settings import InheritMode
-from xinference_venv.uv.argv import scrubbed_environment
+from xinference_venv.uv.environment import scrubbed_environment
 from xinference_venv.uv.resolver import Resolver
 from xinference_venv.uv.stub_wheels import write_stubs
 from xinference_venv.uv.subprocess import ProcessRunner, Uv

@@ -17,7 +17,7 @@ from tests.wheels import build_wheel
 from xinference_venv.client import local_client
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.settings import ALLOWED_ROOTS_VARIABLE
-from xinference_venv.uv.argv import scrubbed_environment
+from xinference_venv.uv.environment import scrubbed_environment
 
 pytestmark = [pytest.mark.uv, pytest.mark.network]
 

@@ -16,7 +16,8 @@ import pytest
 from tests.wheels import fake_distribution
 from xinference_venv.errors import UvFailed
 from xinference_venv.inventory.jobs import Phase
-from xinference_venv.service.host_facts import HostFactsReader, remembered_facts
+from xinference_venv.service.host_answers import remembered_facts
+from xinference_venv.service.host_facts import HostFactsReader
 from xinference_venv.settings import Settings
 from xinference_venv.store.store import Store
 from xinference_venv.uv.subprocess import ProcessRunner, Uv

@@ -24,7 +24,7 @@ from xinference_venv.planning.pylock import Resolution
 from xinference_venv.planning.requirements import RequirementLine
 from xinference_venv.planning.sources import PackageSources
 from xinference_venv.planning.spec import EnvSpec
-from xinference_venv.uv.argv import scrubbed_environment
+from xinference_venv.uv.environment import scrubbed_environment
 from xinference_venv.uv.resolver import Resolver
 from xinference_venv.uv.stub_wheels import write_stubs
 from xinference_venv.uv.subprocess import ProcessRunner, Uv

@@ -5,12 +5,10 @@ import tomllib
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from xinference_venv.planning.sources import PackageSources
 from xinference_venv.uv import argv
-from xinference_venv.uv.argv import ResolutionFiles, UvCommand, scrubbed_environment
+from xinference_venv.uv.argv import ResolutionFiles, UvCommand
 from xinference_venv.uv.messages import LOG_OF_RESOLVER
 
 SECRET_INDEX = "https://user:secretpw@index.example/simple"
@@ -170,64 +168,6 @@ def test_an_install_takes_the_lock_alone() -> None:
     assert values_of("--python", made) == ["/s/env/bin/python"]
     assert values_of("--allow-insecure-host", made) == ["index.example", "extra.example:8443"]
     assert made.secrets == {"secretpw"}
-
-
-AMBIENT = {
-    "HOME": "/home/someone",
-    "PATH": "/usr/bin:/home/someone/.pyenv/shims:/bin",
-    "HTTPS_PROXY": "http://proxy.example:3128",
-    "SSL_CERT_FILE": "/etc/ssl/certs.pem",
-    "CC": "gcc",
-    "UV_HTTP_TIMEOUT": "60",
-    "UV_INDEX": "https://elsewhere.example/simple",
-    "UV_CACHE_DIR": "/elsewhere",
-    "UV_CONSTRAINT": "/constraints.txt",
-    "UV_EXCLUDE_NEWER": "2020-01-01",
-    "PIP_INDEX_URL": "https://elsewhere.example/simple",
-    "PYTHONPATH": "/elsewhere",
-    "PYTHONHOME": "/elsewhere",
-    "CONDA_PREFIX": "/conda",
-    "VIRTUAL_ENV": "/elsewhere",
-    "XOSCAR_AUTH_KEY": "a key",
-}
-
-
-def test_what_changes_a_resolution_is_dropped_and_what_reaches_the_network_stays() -> None:
-    kept = scrubbed_environment(AMBIENT, cache_dir="/cache", python_directories=["/pyenv/3.12/bin"])
-    assert kept == {
-        "HOME": "/home/someone",
-        "PATH": "/usr/bin:/bin:/pyenv/3.12/bin",
-        "HTTPS_PROXY": "http://proxy.example:3128",
-        "SSL_CERT_FILE": "/etc/ssl/certs.pem",
-        "CC": "gcc",
-        "UV_HTTP_TIMEOUT": "60",
-        "UV_CACHE_DIR": "/cache",
-        "NO_COLOR": "1",
-    }
-
-
-def test_without_a_cache_uv_has_its_own() -> None:
-    assert "UV_CACHE_DIR" not in scrubbed_environment(AMBIENT, cache_dir=None)
-
-
-@pytest.mark.parametrize("path", [None, "", ":", "/usr/bin::", ":/usr/bin"])
-def test_the_working_directory_is_never_on_the_search_path(path: str | None) -> None:
-    environ = {} if path is None else {"PATH": path}
-    kept = scrubbed_environment(environ, cache_dir=None, python_directories=["/pyenv/bin"])
-    assert "" not in kept["PATH"].split(":")
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from(["UV_", "PIP_", "PYTHON", "CONDA_", "OTHER_"]).flatmap(
-            lambda prefix: st.from_regex("[A-Z]{1,6}", fullmatch=True).map(lambda s: prefix + s)
-        ),
-        st.text(max_size=3),
-    )
-)
-def test_no_variable_of_an_installer_is_passed_on(environ: dict[str, str]) -> None:
-    kept = scrubbed_environment(environ, cache_dir=None)
-    assert kept.keys() - {"PATH", "NO_COLOR"} == {name for name in environ if "OTHER_" in name}
 
 
 def test_what_is_built_is_linked_to_the_cache() -> None:

@@ -18,16 +18,15 @@ from packaging.tags import sys_tags
 from uv import find_uv_bin
 
 from tests.wheels import fake_distribution
-from xinference_venv.errors import DeadlineExceeded, PythonNotFound, UvNotFound
+from xinference_venv.errors import DeadlineExceeded, PythonNotFound
 from xinference_venv.planning.host import Accelerator, Interpreter
 from xinference_venv.uv import argv, interpreters
+from xinference_venv.uv.environment import scrubbed_environment
 from xinference_venv.uv.interpreters import (
     check_environment,
     find_python,
-    find_uv,
     probe_accelerator,
     probe_interpreter,
-    version_manager_directories,
 )
 from xinference_venv.uv.subprocess import ProcessRunner, Uv
 
@@ -36,7 +35,7 @@ REAL_PYTHON = os.path.realpath(sys.executable)
 
 @pytest.fixture
 def door(environ: dict[str, str]) -> ProcessRunner:
-    environment = argv.scrubbed_environment(environ, cache_dir=environ["UV_CACHE_DIR"])
+    environment = scrubbed_environment(environ, cache_dir=environ["UV_CACHE_DIR"])
     return ProcessRunner(environment=environment, slots=2)
 
 
@@ -94,7 +93,7 @@ async def test_python_path_and_python_home_of_this_process_do_not_count(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
     ambient = {**environ, "PYTHONPATH": str(tmp_path), "PYTHONHOME": "/nowhere"}
-    environment = argv.scrubbed_environment(ambient, cache_dir=None)
+    environment = scrubbed_environment(ambient, cache_dir=None)
     found = await probe_interpreter(ProcessRunner(environment=environment, slots=1), sys.executable)
     assert str(tmp_path) not in found.search_path
 
@@ -282,45 +281,6 @@ async def test_a_download_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(PythonNotFound, match="could not be downloaded: no network"):
         await find_python(uv, "3.12", allow_download=True, on_line=lambda _: None)
     assert uv.calls == 2
-
-
-def test_the_interpreters_of_pyenv_are_found_and_those_too_old_for_uv_are_not(
-    tmp_path: Path,
-) -> None:
-    versions = tmp_path / ".pyenv" / "versions"
-    for version in ("2.7.18", "3.6.15", "3.7.16", "3.8.18", "3.12.1", "3.13-dev", "pypy3.10-7.3"):
-        (versions / version / "bin").mkdir(parents=True)
-    (versions / "3.11.0").mkdir()  # an installation that failed
-    expected = [str(versions / each / "bin") for each in ("3.13-dev", "3.12.1", "3.8.18")]
-    assert version_manager_directories({}, str(tmp_path)) == expected
-    assert version_manager_directories({"PYENV_ROOT": ""}, str(tmp_path)) == expected
-    root = {"PYENV_ROOT": str(tmp_path / ".pyenv")}
-    assert version_manager_directories(root, "/nowhere") == expected
-    assert version_manager_directories({}, "/nowhere") == []
-
-
-# The uv program
-
-
-def test_the_uv_of_the_uv_package_is_used() -> None:
-    assert find_uv(None) == find_uv_bin()
-
-
-def test_a_uv_can_be_named_by_path_or_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = program(tmp_path, "own-uv", "true")
-    assert find_uv(own) == own
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert find_uv("own-uv") == own
-
-
-@pytest.mark.parametrize("what", ["absent", "folder", "file"])
-def test_a_named_uv_that_is_no_program_is_an_error(tmp_path: Path, what: str) -> None:
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UvNotFound, match=r"XOSCAR_UV_PATH names .*, which is not a program"):
-        find_uv(str(tmp_path / what))
 
 
 # An environment says what it can see

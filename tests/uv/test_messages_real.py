@@ -36,9 +36,9 @@ from xinference_venv.uv.messages import (
     is_unknown_issuer,
     missing_in,
     uncached_name,
-    version_in,
     way_out,
 )
+from xinference_venv.uv.program import version_in
 
 pytestmark = pytest.mark.uv
 

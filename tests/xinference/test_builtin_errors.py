@@ -9,7 +9,7 @@ import pytest
 from xinference_venv.errors import InvalidSource, ResolutionFailed, UvFailed
 from xinference_venv.inventory.disk_space import Need, check_space
 from xinference_venv.planning.torch_builds import unreachable_torch_index
-from xinference_venv.uv import interpreters
+from xinference_venv.uv import program
 from xinference_venv.uv.messages import hint_for
 from xinference_venv.xinference.builtin_errors import built_in_errors, without_ours
 
@@ -32,8 +32,8 @@ def _no_space() -> None:
 
 def _no_uv() -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(interpreters, "find_uv_bin", _absent)
-        interpreters.find_uv(None)
+        patch.setattr(program, "find_uv_bin", _absent)
+        program.find_uv(None)
 
 
 def _absent() -> str:

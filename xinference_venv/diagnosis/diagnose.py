@@ -1,7 +1,8 @@
 """Examines a host: asks uv, interpreters, disk, indexes and the store, and says what is wrong.
 
 Comes in: the variables of the process. Comes out: a `Diagnosis`. Nothing is changed but a folder
-for trying things out, which is gone at the end; no part of it that fails hides another.
+for trying things out, which is gone at the end, and what uv answered, which is kept in a store
+that is there; no part of it that fails hides another.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import pwd
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xinference_venv._util.disk_threads import UPKEEP
 from xinference_venv.diagnosis.checks import Check, Diagnosis, failed_by, ok
@@ -56,10 +58,11 @@ from xinference_venv.planning.host import Accelerator, HostFacts
 from xinference_venv.planning.index_answers import places_of
 from xinference_venv.planning.sources import combine_sources
 from xinference_venv.sentences import sentence
-from xinference_venv.service.host_facts import pip_config_of, remembered_facts
+from xinference_venv.service.host_answers import remembered_facts
 from xinference_venv.service.index_probe import answers_of
 from xinference_venv.service.open_uv import needed_versions, uv_environment
 from xinference_venv.service.phases import store_error
+from xinference_venv.service.pip_files import pip_config_of
 from xinference_venv.service.places import (
     NO_HOME,
     SOCKET_VARIABLE,
@@ -68,6 +71,13 @@ from xinference_venv.service.places import (
     read_settings,
     socket_folder_fault,
     temporary_folder,
+)
+from xinference_venv.service.uv_facts import (
+    UvFacts,
+    ask_uv,
+    remember_uv,
+    remembered_uv,
+    stamps_of_uv,
 )
 from xinference_venv.settings import Settings
 from xinference_venv.store.drop_in import running_xinference, service_units
@@ -90,13 +100,11 @@ from xinference_venv.store.legacy.layouts import is_in_place, old_directories
 from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.store import Store
 from xinference_venv.store.sweep import left_in_trash
-from xinference_venv.uv.interpreters import (
-    find_uv,
-    installed_pythons,
-    probe_accelerator,
-    probe_interpreter,
-)
-from xinference_venv.uv.subprocess import ProcessRunner, Uv
+from xinference_venv.uv.interpreters import probe_accelerator, probe_interpreter
+from xinference_venv.uv.program import find_uv
+
+if TYPE_CHECKING:
+    from xinference_venv.uv.subprocess import Finished, ProcessRunner
 
 _PROGRAM = "xinference_venv"
 
@@ -166,12 +174,26 @@ class _Host:
     async def uv(self) -> list[Check]:
         """Whether uv is there, runs, and finds interpreters."""
         try:
-            uv = Uv(program=find_uv(self.settings.uv_path), door=self._door())
-            check = uv_check(uv.program, await uv.version(), needed_versions("uv"))
-            found = await installed_pythons(uv)
+            program = find_uv(self.settings.uv_path)
+            facts = await self._uv_facts(program)
         except VirtualEnvError as error:
             return [failed_by("uv", error)]
-        return [check, python_check(found, downloads=self.settings.python_downloads)]
+        return [
+            uv_check(program, facts.version, needed_versions("uv")),
+            python_check(facts.pythons, downloads=self.settings.python_downloads),
+        ]
+
+    async def _uv_facts(self, program: str) -> UvFacts:
+        """What uv says; it is asked where it may say something else than at the last time."""
+        environment = uv_environment(self.places, self.ambient)
+        layout = StorePaths(self._root)
+        if (known := await asyncio.to_thread(remembered_uv, layout, program, environment)) is None:
+            from xinference_venv.uv.subprocess import Uv
+
+            stamps = await asyncio.to_thread(stamps_of_uv, program, environment)
+            known = await ask_uv(Uv(program=program, door=_door(environment)))
+            await asyncio.to_thread(remember_uv, layout, stamps, known)
+        return known
 
     async def python(self) -> list[Check]:
         """Whether the interpreter that environments inherit from runs, and its packages fit."""
@@ -184,7 +206,7 @@ class _Host:
         kept = not self.ambient.get("PYTHONDONTWRITEBYTECODE") and all(
             os.access(each, os.W_OK) for each in interpreter.search_path
         )
-        accelerator, unknown = await probe_accelerator(self._door(), interpreter)
+        accelerator, unknown = await probe_accelerator(self, interpreter)
         return [
             ok(
                 "host python",
@@ -214,9 +236,7 @@ class _Host:
 
     async def _asked(self) -> HostFacts:
         """What the interpreter and its packages say themselves; raises `PythonNotFound`."""
-        interpreter = await probe_interpreter(
-            self._door(), self.settings.host_python or sys.executable
-        )
+        interpreter = await probe_interpreter(self, self.settings.host_python or sys.executable)
         distributions, skipped = await asyncio.to_thread(read_distributions, interpreter)
         return HostFacts(
             interpreter=interpreter,
@@ -335,7 +355,17 @@ class _Host:
             name = None
         return user_check(uid, name, home, usable=may_write(home))
 
-    def _door(self) -> ProcessRunner:
-        """A door of its own: one of a worker may be taken by its builds for an hour."""
+    async def run(self, command: Sequence[str], *, deadline: float) -> Finished:
+        """Run a program, as what asks interpreters and drivers wants it."""
         environment = uv_environment(self.places, self.ambient)
-        return ProcessRunner(environment=environment, slots=2)
+        return await _door(environment).run(command, deadline=deadline)
+
+
+def _door(environment: Mapping[str, str]) -> ProcessRunner:
+    """A door of its own: one of a worker may be taken by its builds for an hour.
+
+    What starts processes is not imported before one is to be started.
+    """
+    from xinference_venv.uv.subprocess import ProcessRunner
+
+    return ProcessRunner(environment=environment, slots=2)

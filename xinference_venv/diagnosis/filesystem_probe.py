@@ -12,8 +12,6 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
-
 from xinference_venv.diagnosis.host_checks import ProbedHome
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.lease import Holder, judge
@@ -72,6 +70,9 @@ def lock_holders(folder: Path) -> tuple[list[str], list[str]]:
         if judge(note.process, here, process_start) is not Holder.ALIVE:
             continue
         held.append(str(note))
+        # Mostly no lock is held: what tells of processes is not imported then.
+        import psutil
+
         with suppress(psutil.Error):
             if psutil.Process(note.process.pid).status() == psutil.STATUS_STOPPED:
                 stopped.append(str(note))

@@ -10,7 +10,6 @@ import errno
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -23,7 +22,7 @@ from xinference_venv.store.drop_in import EXTENSION, EXTENSIONS_VARIABLE, Runnin
 from xinference_venv.store.file_system import FileSystem
 from xinference_venv.store.host.compiled import Uncompiled
 from xinference_venv.store.host_files import NO_INODES
-from xinference_venv.uv.messages import version_in
+from xinference_venv.uv.program import version_in
 
 LITTLE_BYTES = 10 * 1024**3
 """With less free space than this a launch may fail."""
@@ -385,6 +384,8 @@ def clock_check(offsets: Mapping[str, float]) -> Check:
     """
     if not offsets:
         return ok("clock", sentence("not compared: no index answered with the time"))
+    from statistics import median
+
     ahead = median(offsets.values())
     if abs(ahead) <= CLOCK_SECONDS:
         return ok(

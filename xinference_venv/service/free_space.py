@@ -15,7 +15,7 @@ from xinference_venv.store.host_files import (
     quota_left,
     same_file_system,
 )
-from xinference_venv.uv.argv import LINK_MODE_VARIABLE
+from xinference_venv.uv.environment import LINK_MODE_VARIABLE
 from xinference_venv.uv.installer import Builder
 
 

@@ -5,37 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from xinference_venv._util.records import digest_of
-from xinference_venv.errors import InvalidRecord
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.transfer import Transfer
 from xinference_venv.planning.host import Accelerator, HostFacts, Interpreter
-from xinference_venv.planning.pip_config import PipConfig, parse_pip_config, pip_config_paths
-from xinference_venv.planning.uv_files import (
-    UvFiles,
-    check_present,
-    is_project_of_uv,
-    read_uv_files,
-    uv_file_paths,
-    with_uv_files,
+from xinference_venv.planning.pip_config import PipConfig
+from xinference_venv.service.host_answers import (
+    answer_path,
+    host_question,
+    load_answer,
+    save_answer,
 )
-from xinference_venv.planning.uv_variables import with_uv_variables
 from xinference_venv.service.phases import ReportProgress, ignore_progress
+from xinference_venv.service.pip_files import pip_config_of
 from xinference_venv.service.places import user_home
 from xinference_venv.settings import Settings
-from xinference_venv.store.atomic import Disk
 from xinference_venv.store.host.scan import scan_distributions, stamp_all, unchanged
-from xinference_venv.store.host_files import read_present
-from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.stamp import Stamp
 from xinference_venv.store.store import Store
 from xinference_venv.uv.interpreters import find_python, probe_accelerator, probe_interpreter
@@ -46,12 +37,6 @@ from xinference_venv.uv.subprocess import Uv
 _ACCELERATOR_FILES = ("/proc/driver/nvidia/version", "/dev/nvidia0", "/dev/davinci_manager")
 
 _log = logging.getLogger(__name__)
-
-# Raised when the answers kept on disk tell more, or are found out in another way.
-_FORMAT = 4
-
-# What may follow a requirement in a file.
-_OPTIONS = re.compile(r"\s+(?:#|--)")
 
 
 @dataclass(frozen=True)
@@ -95,7 +80,7 @@ class HostFactsReader:
             await asyncio.to_thread(self.store.save_host, facts)
             return _Found(facts, stamps, lasting=not unknown)
 
-        what = _of_host(python)
+        what = host_question(python)
         async with self._locks[what]:
             facts: HostFacts = await self._remembered(what, HostFacts, ask)
         return facts
@@ -159,47 +144,17 @@ class HostFactsReader:
 
     async def _remembered(self, what: str, kind: Any, ask: Callable[[], Awaitable[_Found]]) -> Any:
         """The answer in memory, else on disk, while its stamps hold; else asked again."""
-        path = _answer_path(self.store.layout, what)
+        path = answer_path(self.store.layout, what)
         if what not in self.kept:
-            self.kept[what] = await asyncio.to_thread(_load, self.store.disk, path, kind)
+            self.kept[what] = await asyncio.to_thread(load_answer, self.store.disk, path, kind)
         stamps, answer = self.kept[what]
         if answer is None or not unchanged(stamps):
             found = await ask()
             answer, stamps = found.answer, found.stamps
             self.kept[what] = (stamps, answer)
-            saved = {"format": _FORMAT, "stamps": stamps, "answer": answer.to_dict()}
             if found.lasting:
-                await asyncio.to_thread(self.store.disk.write_json, path, saved, durable=False)
+                await asyncio.to_thread(save_answer, self.store.disk, path, stamps, answer)
         return answer
-
-
-def remembered_facts(layout: StorePaths, python: str) -> HostFacts | None:
-    """What a launch found out of an interpreter as the host, None if anything has changed since.
-
-    Blocks on the disk, and raises `StoreError`.
-    """
-    stamps, answer = _load(Disk(), _answer_path(layout, _of_host(python)), HostFacts)
-    return answer if isinstance(answer, HostFacts) and unchanged(stamps) else None
-
-
-def _of_host(python: str) -> str:
-    return f"host {python}"
-
-
-def _answer_path(layout: StorePaths, what: str) -> Path:
-    return layout.hosts / f"probe-{digest_of(what)[:32]}.json"
-
-
-def _load(disk: Disk, path: Path, kind: Any) -> tuple[dict[str, Stamp], Any]:
-    try:
-        saved = disk.read_json(path)
-        if saved is None or saved.get("format") != _FORMAT:
-            return {}, None
-        return {name: tuple(stamp) for name, stamp in saved["stamps"].items()}, kind.from_dict(
-            saved["answer"]
-        )
-    except (InvalidRecord, KeyError, TypeError, AttributeError):
-        return {}, None
 
 
 @dataclass(kw_only=True)
@@ -231,63 +186,6 @@ class _Download:
             bytes_per_second=self._transfer.bytes_per_second,
             seconds_left=self._transfer.seconds_left(self._total),
         )
-
-
-def pip_config_of(environ: Mapping[str, str]) -> PipConfig:
-    """What pip and uv are configured to on this host; blocks, raises `InvalidSource`."""
-    paths = pip_config_paths(
-        environ,
-        prefix=sys.prefix,
-        home=user_home(environ),
-        platform=sys.platform,
-        present=os.path.exists,
-    )
-    return _with_uv(parse_pip_config(read_present(paths), environ), environ)
-
-
-def uv_files_of(environ: Mapping[str, str], working_directory: str) -> UvFiles:
-    """What uv's files say to a process in a working directory; blocks, raises `InvalidSource`."""
-
-    def is_project(path: str) -> bool:
-        return any(is_project_of_uv(text) for _, text in read_present([path]))
-
-    paths = uv_file_paths(
-        environ,
-        working_directory=working_directory,
-        home=user_home(environ),
-        present=os.path.isfile,
-        is_project=is_project,
-    )
-    files = read_present(paths)
-    check_present(paths, files)
-    return read_uv_files(files)
-
-
-def uv_config_of(environ: Mapping[str, str], files: UvFiles) -> PipConfig:
-    """What uv alone is configured to by variables and files, where a caller says what pip is;
-    blocks.
-    """
-    return with_uv_files(_with_uv(PipConfig(), environ), files, environ)
-
-
-def _with_uv(pip: PipConfig, environ: Mapping[str, str]) -> PipConfig:
-    found = with_uv_variables(pip, environ)
-    return replace(
-        found,
-        constraints=_lines_of(found.constraint),
-        overrides=_lines_of(found.override),
-        build_constraints=_lines_of(found.build_constraint),
-    )
-
-
-def _lines_of(paths: Iterable[str]) -> tuple[str, ...]:
-    """The requirements in files, without comments, hashes and other options; those of URLs are not
-    read.
-    """
-    files = read_present(each for each in paths if each.startswith("/"))
-    whole = (text.replace("\\\n", " ") for _, text in files)
-    lines = (_OPTIONS.split(line, maxsplit=1)[0] for text in whole for line in text.splitlines())
-    return tuple(line for line in map(str.strip, lines) if line and not line.startswith(("#", "-")))
 
 
 def _assemble(

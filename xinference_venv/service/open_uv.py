@@ -5,20 +5,26 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from xinference_venv.errors import InvalidSource
 from xinference_venv.planning.pip_config import PipConnection
-from xinference_venv.service.host_facts import pip_config_of
+from xinference_venv.service.pip_files import pip_config_of
 from xinference_venv.service.places import Places
 from xinference_venv.store.file_system import known_file_system
-from xinference_venv.store.process_journal import ProcessJournal
 from xinference_venv.store.store import Store
-from xinference_venv.uv.argv import LINK_MODE_VARIABLE, scrubbed_environment
-from xinference_venv.uv.interpreters import find_uv, version_manager_directories
-from xinference_venv.uv.subprocess import ProcessRunner, Uv
+from xinference_venv.uv.environment import (
+    LINK_MODE_VARIABLE,
+    scrubbed_environment,
+    version_manager_directories,
+)
+from xinference_venv.uv.program import find_uv
+
+if TYPE_CHECKING:
+    from xinference_venv.uv.subprocess import Uv
 
 _PROGRAM = "xinference-venv"
 
@@ -28,6 +34,10 @@ def open_uv(places: Places, store: Store, ambient: Mapping[str, str]) -> Uv:
 
     `ambient` are the process's variables. Raises `UvNotFound`.
     """
+    # What starts processes is not imported where only their variables are wanted.
+    from xinference_venv.store.process_journal import ProcessJournal
+    from xinference_venv.uv.subprocess import ProcessRunner, Uv
+
     journal = ProcessJournal(layout=store.layout, disk=store.disk)
     journal.sweep()
     environment = uv_environment(places, ambient)

@@ -13,12 +13,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
+from typing import TYPE_CHECKING
 
 from xinference_venv.store.atomic import Disk
+from xinference_venv.store.process_scan import all_pids, command_of
 from xinference_venv.store.use_lock import holders, take_use_lock
 from xinference_venv.store.visit import read_text
+
+if TYPE_CHECKING:
+    import psutil
 
 EXTENSIONS_VARIABLE = "XINFERENCE_EXTENSIONS"
 EXTENSION = "xinference_venv.xinference:extension"
@@ -56,11 +59,17 @@ def running_xinference(user_home: str) -> list[RunningXinference]:
     """The commands of Xinference that run here, as far as the system shows them."""
     found = []
     on: dict[str, frozenset[int]] = {}
-    for process in psutil.process_iter():
+    for pid in all_pids():
+        name = _command_in(command_of(pid))
+        if name is None:
+            continue
+        # What tells more of a process is not imported where none is asked about.
+        import psutil
+
         try:
-            name = _command_in(process.cmdline())
+            process = psutil.Process(pid)
             # One that another one has started is a part of that.
-            if name is None or _is_child(process):
+            if _is_child(process):
                 continue
             home = process.environ().get("XINFERENCE_HOME") or f"{user_home}/.xinference"
             pids = {process.pid, *(each.pid for each in process.children(recursive=True))}

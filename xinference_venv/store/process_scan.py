@@ -156,6 +156,15 @@ def _containing(path: str, places: Collection[str]) -> Iterator[str]:
         path = os.path.dirname(path)
 
 
+def all_pids() -> list[int]:
+    """The processes that this one sees."""
+    if (PROC / "self").exists():
+        return [int(name) for name in os.listdir(PROC) if name.isdigit()]
+    import psutil
+
+    return psutil.pids()
+
+
 def command_of(pid: int) -> tuple[str, ...]:
     """The command line of a process; empty for one that is gone or can't be looked at."""
     try:

@@ -1,7 +1,7 @@
 """Argument vectors for uv, as data: nothing is run here.
 
 Ambient configuration changes uv's results, so every command says `--no-config` and runs in the
-scrubbed environment of `scrubbed_environment`.
+environment of `scrubbed_environment`.
 """
 
 from __future__ import annotations
@@ -14,42 +14,10 @@ import tomli_w
 from xinference_venv.planning.pip_config import file_url
 from xinference_venv.planning.pylock import strip_credentials
 from xinference_venv.planning.sources import PackageSources
-from xinference_venv.settings import WIRE_KEY_VARIABLE
 from xinference_venv.uv.messages import LOG_OF_RESOLVER
 
-# What of uv's own variables says how to reach the network or where interpreters are, and not
-# what to resolve.
-_KEPT_UV_VARIABLES = frozenset(
-    {
-        "UV_CONCURRENT_BUILDS",
-        "UV_CONCURRENT_DOWNLOADS",
-        "UV_HTTP_RETRIES",
-        "UV_HTTP_TIMEOUT",
-        "UV_INSECURE_HOST",
-        "UV_KEYRING_PROVIDER",
-        "UV_CREDENTIALS_DIR",
-        "UV_GIT_LFS",
-        "UV_GITHUB_TOKEN",
-        "UV_LOCK_TIMEOUT",
-        "UV_REQUEST_TIMEOUT",
-        "UV_SKIP_WHEEL_FILENAME_CHECK",
-        "UV_NATIVE_TLS",
-        "UV_OFFLINE",
-        "UV_PYTHON_DOWNLOADS_JSON_URL",
-        "UV_PYTHON_INSTALL_DIR",
-        "UV_PYTHON_INSTALL_MIRROR",
-        "UV_SYSTEM_CERTS",
-    }
-)
-LINK_MODE_VARIABLE = "UV_LINK_MODE"
-"""How uv brings files from its cache to an environment."""
-# Not symlink: a tree of links into uv's cache ends with `uv cache prune`,
-# https://github.com/astral-sh/uv/issues/12003
-_LINK_MODES = frozenset({"clone", "copy", "hardlink"})
 # Commands of uv that have commands of their own.
 _GROUPS = (("cache",), ("pip",), ("python",))
-_DROPPED_PREFIXES = ("UV_", "PIP_", "PYTHON", "CONDA_")
-_DROPPED_VARIABLES = frozenset({"VIRTUAL_ENV", WIRE_KEY_VARIABLE, "__PYVENV_LAUNCHER__"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,40 +38,6 @@ class UvCommand:
         """What uv is to do, without any argument: ``pip install``, ``venv``."""
         words = self.arguments[:2] if self.arguments[:1] in _GROUPS else self.arguments[:1]
         return " ".join(words).lstrip("-")
-
-
-def scrubbed_environment(
-    environ: Mapping[str, str],
-    *,
-    cache_dir: str | None,
-    temporary: str | None = None,
-    python_directories: Sequence[str] = (),
-) -> dict[str, str]:
-    """The environment for a uv process.
-
-    Variables that change what uv resolves and the cluster's wire key are dropped; those of
-    proxies, certificates and compilers stay. Shims of version managers leave `PATH`, since uv
-    fails on a shim whose version is not selected; `python_directories` take their place.
-    """
-    kept = {
-        name: value
-        for name, value in environ.items()
-        if name in _KEPT_UV_VARIABLES
-        or not (name.startswith(_DROPPED_PREFIXES) or name in _DROPPED_VARIABLES)
-    }
-    if (mode := environ.get(LINK_MODE_VARIABLE)) in _LINK_MODES:
-        kept[LINK_MODE_VARIABLE] = mode
-    # An empty entry would mean the working directory.
-    path = [
-        each for each in environ.get("PATH", "").split(":") if each and not each.endswith("/shims")
-    ]
-    kept["PATH"] = ":".join([*path, *python_directories])
-    kept["NO_COLOR"] = "1"
-    if cache_dir is not None:
-        kept["UV_CACHE_DIR"] = cache_dir
-    if temporary is not None:
-        kept["TMPDIR"] = temporary
-    return kept
 
 
 def version() -> UvCommand:

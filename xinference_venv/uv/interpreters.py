@@ -10,13 +10,13 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import packaging
 from packaging.version import Version
-from uv import find_uv_bin
 
 from xinference_venv._util.records import Record
 from xinference_venv._util.tasks import ignore
@@ -25,12 +25,12 @@ from xinference_venv.errors import (
     InvalidRecord,
     PythonNotFound,
     UvFailed,
-    UvNotFound,
 )
 from xinference_venv.planning.host import Accelerator, Interpreter
 from xinference_venv.sentences import sentence
-from xinference_venv.uv import argv
-from xinference_venv.uv.subprocess import Finished, ProcessRunner, Uv
+
+if TYPE_CHECKING:
+    from xinference_venv.uv.subprocess import Finished, Uv
 
 _PROBE_SECONDS = 60.0
 # It takes up to ten seconds for many GPUs that nothing uses.
@@ -77,50 +77,14 @@ print("xinference-venv answers " + json.dumps({
 """
 
 
-def find_uv(override: str | None) -> str:
-    """The path of uv: `override` (XOSCAR_UV_PATH), else the one of the `uv` package."""
-    if override is not None:
-        found = shutil.which(override)
-        if found is None:
-            raise UvNotFound(
-                sentence(
-                    "XOSCAR_UV_PATH names {override}, which is not a program",
-                    override=repr(override),
-                ),
-                {"hint": sentence("correct the variable, or unset it to use the uv package's own")},
-            )
-        return found
-    try:
-        return find_uv_bin()
-    except FileNotFoundError:
-        raise UvNotFound(
-            sentence("the uv package has no uv program for this interpreter"),
-            {"hint": sentence("pip install --force-reinstall uv, or set XOSCAR_UV_PATH")},
-        ) from None
+class Door(Protocol):
+    """What runs a program to its end, as `ProcessRunner` does."""
+
+    async def run(self, command: Sequence[str], *, deadline: float) -> Finished:
+        """Run a command, for `deadline` seconds at most."""
 
 
-def version_manager_directories(environ: Mapping[str, str], home: str) -> list[str]:
-    """The folders in which pyenv keeps its interpreters, the newest first.
-
-    uv fails on pyenv's shims of versions that are not selected, so the real interpreters are
-    put on its search path instead.
-    """
-    root = Path(environ.get("PYENV_ROOT") or Path(home, ".pyenv"), "versions")
-    try:
-        names = os.listdir(root)
-    except OSError:
-        # Not there, or not for this user: pyenv is another one's.
-        return []
-    # 3.6 and 2.7 make uv's own questions fail: https://github.com/astral-sh/uv/issues/3474
-    modern = [each for each in names if re.match(r"3\.(?![0-7](\.|$))", each)]
-    modern.sort(
-        key=lambda each: [int(number) for number in re.findall("[0-9]+", each)], reverse=True
-    )
-    folders = [os.path.join(root, each, "bin") for each in modern]
-    return list(filter(os.path.isdir, folders))
-
-
-async def probe_interpreter(door: ProcessRunner, python: str) -> Interpreter:
+async def probe_interpreter(door: Door, python: str) -> Interpreter:
     """Ask an interpreter what it is; raises `PythonNotFound` when it can't say.
 
     One that a signal ends is asked once more: SIGKILL comes from outside (too little memory, an
@@ -156,6 +120,8 @@ async def find_python(
     `on_received` hears each second how many bytes of a download have arrived. Raises
     `PythonNotFound`, which names the versions that are there.
     """
+    from xinference_venv.uv import argv
+
     there = await installed_pythons(uv)
     if allow_download and not _matching(there, wanted):
         try:
@@ -202,6 +168,9 @@ class _ListedPython(Record, name="uv's list of interpreters"):
 
 async def installed_pythons(uv: Uv) -> dict[str, str]:
     """CPython interpreters by full version, the first found of each version."""
+    # The arguments of uv are not imported where it is not asked.
+    from xinference_venv.uv import argv
+
     finished = await uv(argv.python_list(), deadline=_PROBE_SECONDS)
     found: dict[str, str] = {}
     for entry in json.loads(finished.output):
@@ -216,7 +185,7 @@ def _matching(there: Mapping[str, str], wanted: str) -> list[str]:
 
 
 async def probe_accelerator(
-    door: ProcessRunner, interpreter: Interpreter, *, deadline: float = _SMI_SECONDS
+    door: Door, interpreter: Interpreter, *, deadline: float = _SMI_SECONDS
 ) -> tuple[Accelerator, tuple[str, ...]]:
     """CUDA by `nvidia-smi` and by the host torch's own version file; NPU by its device file.
 
@@ -297,7 +266,7 @@ print("checked")
 
 
 async def check_environment(
-    door: ProcessRunner,
+    door: Door,
     python: str,
     *,
     seen: Iterable[str],
@@ -329,7 +298,7 @@ def _answer(finished: Finished) -> str:
 
 
 async def import_modules(
-    door: ProcessRunner, python: str, modules: Iterable[str], *, deadline: float
+    door: Door, python: str, modules: Iterable[str], *, deadline: float
 ) -> str | None:
     """Import modules in a fresh interpreter; the traceback of what failed, or None."""
     code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"

@@ -14,7 +14,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
 
 from xinference_venv.errors import VirtualEnvError
 from xinference_venv.inventory.jobs import Phase
@@ -304,17 +303,6 @@ def way_out(words: str, *, over_host: bool, unusable: bool = False) -> str | Non
 def is_log(line: str) -> bool:
     """Whether a line is of uv's log, which explains no failure."""
     return line.lstrip().startswith(_LOGGED)
-
-
-def version_in(output: str) -> Version | None:
-    """The version in what uv says of itself, ``uv 0.13.1 (...)``; None of what is no uv."""
-    match output.split():
-        case ["uv", version, *_]:
-            try:
-                return Version(version)
-            except InvalidVersion:
-                return None
-    return None
 
 
 def error_in(tail: Sequence[str]) -> str:

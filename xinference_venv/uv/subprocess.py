@@ -43,8 +43,8 @@ from xinference_venv.uv.messages import (
     hint_for,
     is_log,
     is_unknown_issuer,
-    version_in,
 )
+from xinference_venv.uv.program import version_in
 from xinference_venv.uv.reaped_process import CONFIGURATION_PATH, ReapedProcess
 from xinference_venv.uv.received_bytes import ReceivedBytes
 

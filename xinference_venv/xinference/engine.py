@@ -28,8 +28,9 @@ from xinference_venv.planning.spec import (
     plan_spec,
 )
 from xinference_venv.planning.uv_files import UvFiles, complete_sources, with_absolute_paths
-from xinference_venv.service.host_facts import HostFactsReader, uv_config_of, uv_files_of
+from xinference_venv.service.host_facts import HostFactsReader
 from xinference_venv.service.open_uv import open_uv
+from xinference_venv.service.pip_files import uv_config_of, uv_files_of
 from xinference_venv.service.places import find_places
 from xinference_venv.settings import InheritMode, Settings
 from xinference_venv.store.host_files import same_file_system

@@ -20,7 +20,7 @@ from xoscar.virtualenv.uv import SKIP_INSTALLED
 from xinference_venv._util.redact import redact_url
 from xinference_venv.errors import JobCancelled, NotFound
 from xinference_venv.store.envs.inspect import site_packages_of
-from xinference_venv.uv.interpreters import find_uv
+from xinference_venv.uv.program import find_uv
 from xinference_venv.xinference import operations
 from xinference_venv.xinference.background_loop import BackgroundCall
 from xinference_venv.xinference.builtin_errors import built_in_errors
