@@ -64,6 +64,7 @@ FORKS_ITSELF = "_util/forks.py"
 
 ALLOWED_BROAD_EXCEPT: tuple[str, ...] = (
     "actors/heartbeat.py: Heartbeats.keep",
+    "actors/launch_tracker.py: LaunchTracker._carry_out",
     "actors/rpc.py: answer",
     "service/launch_service.py: LaunchService._run",
     "runtime/remote_actor.py: _runner_class.Runner.create",

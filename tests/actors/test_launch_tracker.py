@@ -27,7 +27,7 @@ from xinference_venv.inventory.replicas import Replica
 
 JOB = "j1"
 AWAY = WorkerUnavailable("no answer")
-Said = Mapping[str, Any] | VirtualEnvError
+Said = Mapping[str, Any] | Exception
 
 
 def says(phase: Phase, *messages: str, since: int = 0, **more: Any) -> dict[str, Any]:
@@ -62,6 +62,7 @@ class Workers:
         self.cancelled = {address: asyncio.Event() for address in said}
         self.gone: set[str] = set()
         self.silent: set[str] = set()
+        self.fails: dict[str, Exception] = {}
 
     def to_worker(self, address: str, incarnation: str, deadline: float) -> WorkerProtocol:
         assert incarnation == f"{address}-1"
@@ -74,6 +75,8 @@ class Workers:
                 self.asked_since[address].append(cast(int, arguments["since"]))
                 return dict(await self._wait(address))
             self.calls.append((address, method, tuple(arguments.values())))
+            if method in self.fails:
+                raise self.fails[method]
             if method == "cancel":
                 self.cancelled[address].set()
             return None
@@ -89,7 +92,7 @@ class Workers:
                 Phase.CANCELLED, "cancelled", error=JobCancelled("it was cancelled").to_dict()
             )
         said = self.said[address].pop(0)
-        if isinstance(said, VirtualEnvError):
+        if isinstance(said, Exception):
             raise said
         return said
 
@@ -199,6 +202,24 @@ async def test_what_no_one_expected_of_a_worker_fails_its_part_and_ends_the_laun
     answer = await end_of(workers.follow())
     assert phases(answer) == {"a": "failed", "b": "cancelled"}
     assert answer["error"]["code"] in ("store_error", "incompatible_version")
+
+
+async def test_a_defect_at_one_worker_ends_its_part_and_is_logged_with_its_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    workers = Workers(a=[KeyError("events")], b=[])
+    answer = await end_of(workers.follow())
+    assert phases(answer) == {"a": "failed", "b": "cancelled"}
+    assert answer["error"]["message"].startswith("KeyError: ")
+    assert answer["error"]["details"]["host"] == "a"
+    [record] = caplog.records
+    assert record.exc_info is not None
+
+
+async def test_a_defect_while_a_lease_is_given_back_does_not_keep_the_launch_from_ending() -> None:
+    workers = Workers(a=[ready("a")], b=[says(Phase.RESOLVING, "x")] * 5 + [fails(AWAY)])
+    workers.fails["take_back"] = KeyError("lease")
+    assert (await end_of(workers.follow()))["phase"] == "failed"
 
 
 async def test_a_cancelled_launch_ends_when_all_workers_have() -> None:

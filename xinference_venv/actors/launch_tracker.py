@@ -7,6 +7,7 @@ supervisor that was restarted follows on.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -43,6 +44,7 @@ from xinference_venv.inventory.replicas import (
 from xinference_venv.inventory.reports import JobReport, JobSummary, Participants
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.sentences import sentence
+from xinference_venv.service.phases import unforeseen_error
 
 _POLL_SECONDS = 20.0
 _ANSWER_SECONDS = 5.0
@@ -56,6 +58,8 @@ _ASKED_FIRST = 16
 # So many of a launch's workers know all the others: enough to find it again after a restart.
 _WITNESSES = 8
 _LAUNCHES_KEPT = 200
+
+_log = logging.getLogger(__name__)
 
 
 ToWorker = Callable[[str, str, float], WorkerProtocol]
@@ -135,6 +139,19 @@ class LaunchTracker:
         self._changed = asyncio.Event()
 
     async def _carry_out(self, instruction: Instruction) -> None:
+        try:
+            await self._act(instruction)
+        except Exception as error:  # noqa: BLE001
+            # No one waits for this task: without an end of its part the launch would have none.
+            address = instruction.address
+            _log.exception("the launch %s can't be followed at %s", self.job_id, address)
+            if isinstance(instruction, TakeBack):
+                self._run(self.state.taken_back(address, at=time.time()))
+            else:
+                failure = unforeseen_error(error).with_details(host=address)
+                self._run(self.state.failed(address, failure, at=time.time()))
+
+    async def _act(self, instruction: Instruction) -> None:
         match instruction:
             case AskForNews():
                 self._run(await self._news(instruction))
