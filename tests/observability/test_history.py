@@ -84,3 +84,13 @@ def test_a_day_is_kept_and_no_worker_that_is_gone() -> None:
     assert steps[-1].at == (STEPS_KEPT + 9) * STEP_SECONDS
     assert len(history._known) == 1
     assert History.from_dict(history.report().to_dict()) == history.report()
+
+
+def test_steps_stay_in_order_when_the_clock_is_set_back_and_nothing_is_lost() -> None:
+    history = ClusterHistory(began=0.0)
+    for count, at in enumerate((300.0, 1500.0, 1800.0, 1510.0, 1520.0)):
+        history.measured([measures(ready=count)], at=at)
+    first, second = history.report().steps
+    assert (first.at, second.at) == (300.0, 1500.0)
+    assert second.ended == {"ready": 4}
+    assert second.phase_seconds == {"resolving": 4.0}

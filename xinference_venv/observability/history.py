@@ -7,7 +7,7 @@ day is kept, of the same size however many workers there are. A state object, wi
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -94,18 +94,23 @@ class ClusterHistory:
 
     def measured(self, answers: Iterable[WorkerMeasures], *, at: float) -> None:
         """Workers reported what they have counted so far; raises `InvalidRecord`."""
-        begins = at - at % STEP_SECONDS
-        last = self._steps[-1] if self._steps and self._steps[-1].at == begins else None
-        ended = Counter[str]() if last is None else Counter(last.ended)
-        seconds: dict[str, float] = {} if last is None else dict(last.phase_seconds)
         now = {each.worker_address: _Counted.of(each) for each in answers}
+        begins = at - at % STEP_SECONDS
+        ended = Counter[str]()
+        seconds: dict[str, float] = defaultdict(float)
+        # The step that goes on; where the clock was set back, all that seem to come later.
+        while self._steps and self._steps[-1].at >= begins:
+            step = self._steps.pop()
+            ended.update(step.ended)
+            for phase, spent in step.phase_seconds.items():
+                seconds[phase] += spent
         for address, counted in now.items():
             before = self._before(address, counted)
             for outcome, count in counted.ended.items():
                 ended[outcome] += count - before.ended.get(outcome, 0)
             for phase, spent in counted.phase_seconds.items():
                 new = spent - before.phase_seconds.get(phase, 0.0)
-                seconds[phase] = seconds.get(phase, 0.0) + new
+                seconds[phase] += new
         step = HistoryStep(
             at=begins,
             workers=len(now),
@@ -113,8 +118,6 @@ class ClusterHistory:
             ended=+ended,
             phase_seconds={phase: spent for phase, spent in seconds.items() if spent > 0.0},
         )
-        if last is not None:
-            self._steps.pop()
         self._steps.append(step)
         self._known.update(now)
 
