@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from tests import fakes
+from xinference_venv._util.disk_threads import BUILDING
 from xinference_venv.errors import InvalidInput
 from xinference_venv.service.bundle_import import BundleImports
 from xinference_venv.service.launch_service import LaunchService
@@ -53,4 +55,27 @@ async def test_one_whose_sender_goes_away_while_it_begins_leaves_nothing(
     beginning.cancel()
     with pytest.raises(asyncio.CancelledError):
         await beginning
+    assert staged(imports) == []
+
+
+async def test_one_whose_sender_goes_away_while_a_part_is_written_leaves_nothing(
+    imports: BundleImports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await imports.receive("import", 0, b"")
+    began, may_go_on = threading.Event(), threading.Event()
+
+    def take(self: BundleImports, incoming: Any, data: bytes) -> None:
+        began.set()
+        may_go_on.wait(60)
+        imports.launches.store.disk.write(incoming.folder / "wheel", data, durable=False)
+
+    monkeypatch.setattr(BundleImports, "_take", take)
+    receiving = asyncio.create_task(imports.receive("import", 0, b"part"))
+    assert await asyncio.to_thread(began.wait, 60)
+    receiving.cancel()
+    await asyncio.wait([receiving], timeout=0.1)
+    may_go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await receiving
+    await BUILDING.run(lambda: None)
     assert staged(imports) == []

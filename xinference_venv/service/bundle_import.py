@@ -63,7 +63,8 @@ class BundleImports:
                 if offset != incoming.received:
                     raise InvalidInput(f"{incoming.received} bytes came, and {offset} come next")
                 was_known = incoming.reader.bundle is not None
-                await BUILDING.run(self._take, incoming, data)
+                # To its end: what it writes after a cancellation would stay.
+                await BUILDING.finish(self._take, incoming, data)
                 incoming.received += len(data)
                 if incoming.reader.bundle is not None and not was_known:
                     await self._check(incoming.reader.bundle)
