@@ -552,6 +552,19 @@ async def test_a_process_for_which_one_pipe_is_too_many_leaves_none(
 
 
 @pytest.mark.uv
+async def test_a_configuration_that_no_pipe_holds_leaves_none_open(door: ProcessRunner) -> None:
+    async def refused() -> None:
+        with pytest.raises(BlockingIOError):
+            await door.run(
+                ("uv", "--no-config"), deadline=60, configuration="# too long\n" * (1 << 17)
+            )
+
+    await refused()
+    before = set(os.listdir("/proc/self/fd"))
+    await refused()
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
 async def test_uv_says_what_it_does_not_understand(uv: Uv) -> None:
     with pytest.raises(UvFailed, match=r"^unrecognized subcommand 'dance'"):
         await uv(UvCommand(arguments=("dance",)), deadline=60)

@@ -321,15 +321,15 @@ class ProcessRunner:
         working_directory: str,
     ) -> ReapedProcess:
         reading: int | None = None
-        if configuration:
-            # What the process starts inherits the pipe, but not what was read from it.
-            reading, writing = os.pipe()
-            with os.fdopen(writing, "wb") as stream:
-                os.set_blocking(writing, False)
-                stream.write(configuration.encode())
-            at = command.index("--no-config")
-            command = [*command[:at], "--config-file", CONFIGURATION_PATH, *command[at + 1 :]]
         try:
+            if configuration:
+                # What the process starts inherits the pipe, but not what was read from it.
+                reading, writing = os.pipe()
+                with os.fdopen(writing, "wb") as stream:
+                    os.set_blocking(writing, False)
+                    stream.write(configuration.encode())
+                at = command.index("--no-config")
+                command = [*command[:at], "--config-file", CONFIGURATION_PATH, *command[at + 1 :]]
             return ReapedProcess.ask_for(
                 command,
                 environment=environment,
