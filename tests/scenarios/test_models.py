@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 import xoscar as xo
+from xoscar.backends.router import Router
 
 from tests.index import Index
 from tests.plain import plain
@@ -173,6 +174,29 @@ async def test_a_model_that_dies_gives_its_lease_back_by_itself(
 
     os.kill(process.pid, signal.SIGKILL)
     await eventually(lambda: not lease.exists())
+    # What is remembered of it would be in the way of others.
+    router = Router.get_instance_or_empty()
+    await eventually(lambda: router.get_internal_address(process.address) is None)
+    assert process.address not in client.pool.sub_processes
+
+
+@pytest.mark.usefixtures("models", "no_child_stays")
+async def test_a_model_is_stopped_although_another_one_answers_nothing(
+    client: Client, index: Index
+) -> None:
+    prepared = await client.prepare(asking(index, "bulb==1"))
+    busy = await client.start(prepared, label="busy")
+    process = await client.start(await client.prepare(asking(index, "bulb==1")), label="bulb")
+    os.kill(busy.pid, signal.SIGSTOP)
+    stopping = asyncio.create_task(process.stop())
+    try:
+        # xoscar takes no notice of being cancelled there, so a timeout would.
+        assert (await asyncio.wait([stopping], timeout=60))[0]
+    finally:
+        os.kill(busy.pid, signal.SIGCONT)
+    await stopping
+    assert not alive(process.pid)
+    await busy.stop()
 
 
 @pytest.mark.usefixtures("wheels", "no_child_stays")

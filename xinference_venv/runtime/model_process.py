@@ -25,6 +25,7 @@ from xinference_venv.store.host_files import SHARED_MEMORY_HINT, shared_memory_f
 
 START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
+_TOLD_SECONDS = 2.0
 _POLL_SECONDS = 0.05
 _MARK_VARIABLE = "XINFERENCE_VENV_PROCESS"
 # What configures installers has no business in a model's process. XOSCAR_AUTH_KEY stays: a sub
@@ -84,11 +85,17 @@ class ModelProcess:
             await self._watcher
 
     async def watch(self) -> None:
-        """Give the lease back when the process has ended by itself."""
+        """Give the lease back when the process has ended by itself, and let the pool forget it.
+
+        Who stops it later could meet another process of its pid, and a pool that remembers about
+        ninety can't start one more: their configuration is too large (xoscar 0.12).
+        """
         await self._handle.wait()
         # A worker that is gone needs no telling: the lease is bound to a pid that is gone too.
         with suppress(ConnectionError, xo.ServerClosed, xo.ActorNotExist):
             await release(self._worker, self.environment)
+        if self.address in self._pool.sub_processes:
+            await end_sub_pool(self._pool, self.address, force=True)
 
 
 async def start_model_process(
@@ -163,11 +170,20 @@ async def end_sub_pool(pool: Any, address: str, *, force: bool = False) -> None:
     """End a process of `pool`, at once by `force`, and forget how to reach it.
 
     xoscar keeps the way to an address, a socket of that process (measured with xoscar 0.12):
-    whoever gets its port next could not be reached from here.
+    whoever gets its port next could not be reached from here. It tells the other processes of the
+    pool, too, and waits for the answer of each, however busy: that is not waited for here.
     """
+    ending = asyncio.ensure_future(pool.sub_processes[address].wait())
+    removing = asyncio.ensure_future(
+        pool.remove_sub_pool(address, timeout=_STOP_SECONDS, force=force)
+    )
     try:
-        await pool.remove_sub_pool(address, timeout=_STOP_SECONDS, force=force)
+        await asyncio.wait([ending, removing], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([removing], timeout=_TOLD_SECONDS)
+        if removing.done():
+            removing.result()
     finally:
+        ending.cancel()
         Router.get_instance_or_empty().remove_router(Router([], None, {address: address}))
 
 
