@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.daemons import eventually
 from tests.wheels import build_sdist, build_wheel
 from tests.xinference.conftest import Place
 from tests.xinference.test_manager import running_in
@@ -68,6 +69,29 @@ def test_a_folder_is_built_again_only_when_it_has_changed(
     sources(folder, "lamp", "1.1")
     place.launch(line)
     assert place.visible()["lamp"] == "1.1"
+
+
+def test_a_folder_is_built_once_to_plan_an_install_and_for_the_install(
+    place: Place, tmp_path: Path
+) -> None:
+    built = tmp_path / "built"
+    line = f"lamp @ {(tmp_path / 'sources').as_uri()}"
+    for version in ("1.0", "1.1"):
+        note = f"open({str(built)!r}, 'a').write('built')"
+        sources(tmp_path / "sources", "lamp", version, backend=note)
+        built.write_text("")
+        # First one that is just made, then one that is there.
+        manager = place.launch()
+        planned = manager.process_packages([line], engine="vllm")
+        new = manager._resolve_install_plan(planned, {}, place.index.url)
+        assert new == [f"lamp=={version}"]
+        once = built.read_text()
+        assert once
+        place.install(manager, line)
+        assert place.visible()["lamp"] == version
+        assert built.read_text() == once
+    [wheels] = place.path.parents[3].glob("store/wheels")
+    eventually(lambda: not any(wheels.iterdir()))
 
 
 def test_what_is_built_again_is_not_put_under_a_running_model(place: Place, tmp_path: Path) -> None:

@@ -145,22 +145,26 @@ class Change:
         process that runs in the environment.
         """
         store = self.engine.store
-        if not self.just_made:
-            # What crashes left: perhaps no worker ever opens this store.
-            await finish_in_thread(sweep, store)
         trashed: list[Path] = []
         try:
             async with staging_folder(store, self.spec.interpreter, trashed) as folder:
+                if not self.just_made:
+                    # What crashes left: perhaps no worker ever opens this store. Only now, that
+                    # what was built to plan this change stays.
+                    await finish_in_thread(sweep, store)
                 change = await self._with_folders_built(folder)
                 await change._make(folder, call)
         finally:
             # A launch does not wait until what it has replaced is deleted.
             UPKEEP.leave(store.delete_trashed, *trashed)
+            if any(line.folder is not None for line in self.spec.requirements):
+                UPKEEP.leave(store.sweep_wheels)
 
     async def _with_folders_built(self, folder: Path) -> Change:
-        """The same change, with wheels in `folder` for the folders of sources that it asks for."""
+        """The same change, with wheels for the folders of sources that it asks for."""
         builder = self.assembly.builder(folder, self.path)
-        return replace(self, spec=await with_folders_built(builder))
+        wheels = self.engine.store.wheels
+        return replace(self, spec=await with_folders_built(builder, wheels))
 
     async def _make(self, folder: Path, call: Call | None) -> None:
         """The same in a private folder."""
