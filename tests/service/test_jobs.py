@@ -124,6 +124,22 @@ async def test_a_failed_job_counts_by_the_code_of_its_error_and_is_a_warning(
     assert caplog.records[-1].levelname == "WARNING"
 
 
+async def test_a_defect_is_logged_with_its_traceback_when_it_ends_a_job(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    job = a_job()
+
+    async def work() -> None:
+        job.error = VirtualEnvError("KeyError: 'wheels'")
+        job.say(Phase.FAILED, str(job.error))
+        raise KeyError("wheels")
+
+    await ended(job, work(), caplog)
+    [record] = [each for each in caplog.records if "the launch failed" in each.getMessage()]
+    assert record.exc_info is not None
+    assert record.exc_info[0] is KeyError
+
+
 async def test_a_job_that_is_cancelled_before_its_first_step_has_ended_and_is_counted_too(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

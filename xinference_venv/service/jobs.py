@@ -291,7 +291,7 @@ def start_job_task(
     return task
 
 
-def _end(job: Job, measures: MetricRegistry, _: asyncio.Task[None]) -> None:
+def _end(job: Job, measures: MetricRegistry, task: asyncio.Task[None]) -> None:
     if not job.journal.phase.is_last:
         # It was cancelled before its first step, so it could not say so itself.
         job.error = JobCancelled(
@@ -316,7 +316,9 @@ def _end(job: Job, measures: MetricRegistry, _: asyncio.Task[None]) -> None:
         measures.add(metrics.JOB_FAILURES, code)
         fields["code"] = code
         text = "the launch failed after %.3f s: %s: %s"
-        _log.warning(text, seconds, code, job.error, extra=fields)
+        # Only a defect ends the task with an error.
+        defect = None if task.cancelled() else task.exception()
+        _log.warning(text, seconds, code, job.error, extra=fields, exc_info=defect)
     elif outcome is Phase.READY:
         fields["source"] = source
         _log.info("the launch is ready after %.3f s: %s", seconds, source, extra=fields)
