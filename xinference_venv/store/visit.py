@@ -50,6 +50,11 @@ class SkippedItems:
 
     def keep(self, path: str | Path, error: Exception) -> None:
         """Keep that an item could not be visited; of very many the first are kept."""
+        if len(self._found) >= _KEPT:
+            # In the months that a worker runs much of it is gone.
+            for each in [*self._found]:
+                if not _may_be_there(each):
+                    self._found.pop(each, None)
         if len(self._found) < _KEPT:
             reason = getattr(error, "strerror", None) or str(error)
             self._found[str(path)] = (reason, next(self._numbers))
