@@ -643,9 +643,11 @@ class Preparation:
             )
         )
         if previous is not None and previous != env_id:
-            # Whoever runs in it holds a lease; without one it is not needed any more.
-            _, trashed = self.store.trash_if_unused(previous)
-            self.trashed += [] if trashed is None else [trashed]
+            # Whoever runs in it holds a lease; without one it is not needed any more. The key has
+            # its environment already: that the old one stays is no reason to fail a launch.
+            with self.store.skipped.visiting(self.store.layout.env(previous)):
+                _, trashed = self.store.trash_if_unused(previous)
+                self.trashed += [] if trashed is None else [trashed]
 
 
 class _UnprovedError(Exception):
