@@ -374,6 +374,9 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         """Leave the cluster, cancel every job and wait until its uv has ended."""
         if self._keeping is not None:
             self._keeping.cancel()
-        if self._membership is not None:
-            await self._membership.leave()
-        await self._service.stop()
+        try:
+            if self._membership is not None:
+                await self._membership.leave()
+        finally:
+            # Whatever the supervisor says, no uv of this worker goes on.
+            await self._service.stop()
