@@ -198,17 +198,20 @@ class _Measuring:
                 stack, _ = open_home.pop()
                 await stack.aclose()
 
-        await renew()
-        timings = await take_turns(
-            [
-                Contestant(
-                    name="ours", run=lambda: open_home[0][1].launch(lock, "first"), clear=renew
-                ),
-                _by_bare_uv(peers, pins),
-            ],
-            rounds=min(self.rounds, FIRST_ROUNDS),
-        )
-        await close()
+        try:
+            await renew()
+            timings = await take_turns(
+                [
+                    Contestant(
+                        name="ours", run=lambda: open_home[0][1].launch(lock, "first"), clear=renew
+                    ),
+                    _by_bare_uv(peers, pins),
+                ],
+                rounds=min(self.rounds, FIRST_ROUNDS),
+            )
+        finally:
+            # A worker that is left to the loop's end ends with tracebacks of its generators.
+            await close()
         return figures("first build", timings, {BARE_UV: self.contents.first})
 
     async def _composed(
