@@ -9,7 +9,7 @@ import pytest
 from tests import fakes
 from xinference_venv.errors import InvalidInput
 from xinference_venv.inventory.diff import (
-    Change,
+    PackageChange,
     check_one,
     difference,
     is_meant,
@@ -138,11 +138,11 @@ def test_packages_are_added_removed_changed_or_from_elsewhere() -> None:
         ],
     )
     assert {each.name: each.change for each in found.changes} == {
-        "both": Change.VERSION,
-        "gone": Change.REMOVED,
-        "moved": Change.ORIGIN,
-        "new": Change.ADDED,
-        "newer": Change.VERSION,
+        "both": PackageChange.VERSION,
+        "gone": PackageChange.REMOVED,
+        "moved": PackageChange.ORIGIN,
+        "new": PackageChange.ADDED,
+        "newer": PackageChange.VERSION,
     }
     assert found.same == 1
     assert found.changes[0].to_dict() == {

@@ -22,11 +22,11 @@ from xinference_venv.cli.render.cluster import unreachable_workers
 from xinference_venv.cli.render.text import Part, Table
 from xinference_venv.inventory import gathered
 from xinference_venv.inventory.diff import (
-    Change,
     Changed,
     Difference,
     EnvironmentDifference,
-    Package,
+    PackageChange,
+    PackageVersion,
     check_one,
     difference,
     is_meant,
@@ -41,7 +41,12 @@ from xinference_venv.inventory.selection import Selection
 if TYPE_CHECKING:
     from xinference_venv.client import Client
 
-_SIGNS = {Change.ADDED: "+", Change.REMOVED: "-", Change.VERSION: "~", Change.ORIGIN: "~"}
+_SIGNS = {
+    PackageChange.ADDED: "+",
+    PackageChange.REMOVED: "-",
+    PackageChange.VERSION: "~",
+    PackageChange.ORIGIN: "~",
+}
 
 
 @click.command()
@@ -125,7 +130,7 @@ def _sides(changed: Changed) -> list[str]:
     return [_side(each) for each in (changed.a, changed.b)]
 
 
-def _side(package: Package | None) -> str:
+def _side(package: PackageVersion | None) -> str:
     if package is None:
         return "-"
     return f"{package.version or 'as built'}, {package.role.value}"

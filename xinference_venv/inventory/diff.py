@@ -23,7 +23,7 @@ _NO_ENGINE = "-"
 _FORM = "MODEL[/ENGINE[/PYTHON[/WORKER]]]"
 
 
-class Change(StrEnum):
+class PackageChange(StrEnum):
     """What became of a package; `ORIGIN`: the same version, installed here and inherited there."""
 
     ADDED = "added"
@@ -96,7 +96,7 @@ def check_one(text: str, found: Sequence[Environment], *, workers: bool) -> None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Package(Record, name="package"):
+class PackageVersion(Record, name="package"):
     """A package as one environment has it; the version is None where only the install tells it."""
 
     version: str | None
@@ -108,9 +108,9 @@ class Changed(Record, name="changed package"):
     """A package that two environments don't have alike; None where one has it not."""
 
     name: str
-    change: Change
-    a: Package | None
-    b: Package | None
+    change: PackageChange
+    a: PackageVersion | None
+    b: PackageVersion | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,19 +148,19 @@ def difference(a: Iterable[LockedDistribution], b: Iterable[LockedDistribution])
     return Difference(changes=tuple(changes), same=same)
 
 
-def _shown_packages(distributions: Iterable[LockedDistribution]) -> dict[str, Package]:
+def _shown_packages(distributions: Iterable[LockedDistribution]) -> dict[str, PackageVersion]:
     return {
-        each.name: Package(version=each.version, role=each.role)
+        each.name: PackageVersion(version=each.version, role=each.role)
         for each in distributions
         if each.role in (Role.INSTALLED, Role.INHERITED)
     }
 
 
-def _change(a: Package | None, b: Package | None) -> Change | None:
+def _change(a: PackageVersion | None, b: PackageVersion | None) -> PackageChange | None:
     if a is None:
-        return Change.ADDED
+        return PackageChange.ADDED
     if b is None:
-        return Change.REMOVED
+        return PackageChange.REMOVED
     if a.version != b.version:
-        return Change.VERSION
-    return None if a.role is b.role else Change.ORIGIN
+        return PackageChange.VERSION
+    return None if a.role is b.role else PackageChange.ORIGIN
