@@ -96,7 +96,8 @@ def staged(store: Store, job_id: str = "job", content: str = "built") -> Path:
 def publish(store: Store, of: EnvLock, *, job_id: str = "job", content: str = "built") -> Lease:
     """A published environment, kept by the lease that is returned alone."""
     env = staged(store, job_id, content)
-    lease = store.publish(env, env_record(of), of, model_name="a-model", process=this_process())
+    store.describe(env, env_record(of), of)
+    lease = store.publish(env, env_record(of), model_name="a-model", process=this_process())
     store.delete_trashed(store.trash_staging_folder(job_id))
     return lease
 

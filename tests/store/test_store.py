@@ -218,7 +218,8 @@ def test_an_interpreter_that_was_replaced_in_place_breaks_its_environments(
     made = lock_of("numpy")
     record = replace(env_record(made), interpreter=interpreter_facts(str(python)))
     env = staged(store)
-    store.publish(env, record, made, model_name="m", process=this_process())
+    store.describe(env, record, made)
+    store.publish(env, record, model_name="m", process=this_process())
     assert store.env_record(made.env_id) == record
     python.write_text("3.11.70")
     with pytest.raises(InvalidRecord, match=f"the interpreter {python} was removed or replaced"):
@@ -233,7 +234,9 @@ def test_an_interpreter_that_this_user_may_not_reach_is_no_removed_one(
     python.write_text("3.11.7")
     made = lock_of("numpy")
     record = replace(env_record(made), interpreter=interpreter_facts(str(python)))
-    store.publish(staged(store), record, made, model_name="m", process=this_process())
+    again = staged(store)
+    store.describe(again, record, made)
+    store.publish(again, record, model_name="m", process=this_process())
     look = os.stat
 
     def refuse(path: str | Path, **given: Any) -> os.stat_result:

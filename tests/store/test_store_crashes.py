@@ -188,5 +188,7 @@ def test_an_environment_that_is_published_again_after_its_removal_is_read_again(
     store.delete_if_unused(env_id)
     made = lock_of("numpy")
     record = replace(env_record(made), size_bytes=99)
-    store.publish(staged(store), record, made, model_name="m", process=this_process())
+    again = staged(store)
+    store.describe(again, record, made)
+    store.publish(again, record, model_name="m", process=this_process())
     assert store.env_record(env_id).size_bytes == 99 != first.size_bytes

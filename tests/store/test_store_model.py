@@ -148,7 +148,8 @@ class StoreMachine(RuleBasedStateMachine):
             created=time.time(),
             interpreter=interpreter_facts(REAL_PYTHON),
         )
-        lease = self.store.publish(staged, record, lock, model_name="m", process=process)
+        self.store.describe(staged, record, lock)
+        lease = self.store.publish(staged, record, model_name="m", process=process)
         self.store.delete_trashed(self.store.trash_staging_folder(f"job-{self.builds}"))
         self.published = lease.env_id, lease.lease_id
         return lease.env_id

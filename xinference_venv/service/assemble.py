@@ -301,7 +301,18 @@ class Assembly:
             if looking >= (owners := joined_owners(joins, partition.merged, visible)):
                 break
             looking |= owners
-        joined = [self._join(join, visible, folder, loose=loose) for join in joins]
+        plans = [self._join_plan(join, visible, loose=loose) for join in joins]
+        self.store.packages.keep(folder, [plan.folder for plan in plans])
+        joined = [
+            JoinedTree(
+                folder=plan.folder,
+                record=self.store.joined.make(plan, folder),
+                packages=join.packages,
+                locations=tuple(share.location for share in join.host),
+                reasons=join.reasons,
+            )
+            for join, plan in zip(joins, plans, strict=True)
+        ]
         return plan_view(
             ordered,
             joined,
@@ -313,9 +324,7 @@ class Assembly:
             kind=self.spec.view,
         )
 
-    def _join(
-        self, join: Join, visible: Collection[str], folder: Path, *, loose: bool
-    ) -> JoinedTree:
+    def _join_plan(self, join: Join, visible: Collection[str], *, loose: bool) -> JoinPlan:
         # Of two owners of one path the later member wins: what is installed comes after the host,
         # and of the host what is found first on its search path comes last.
         parts = [host_part(self.host, share, visible, loose=loose) for share in reversed(join.host)]
@@ -323,14 +332,7 @@ class Assembly:
             *(JoinMember(host=part) for part in parts),
             *(JoinMember(tree=tree) for tree in join.packages),
         )
-        plan = JoinPlan(members=members)
-        return JoinedTree(
-            folder=plan.folder,
-            record=self.store.joined.make(plan, folder),
-            packages=join.packages,
-            locations=tuple(share.location for share in join.host),
-            reasons=join.reasons,
-        )
+        return JoinPlan(members=members)
 
     async def verify(self, lock: EnvLock, contents: Contents, env: Path) -> None:
         """Raises `VerificationFailed` unless what the interpreter sees is what the lock says.

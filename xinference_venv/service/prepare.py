@@ -26,9 +26,10 @@ from typing import TypeVar
 
 from packaging.utils import canonicalize_name
 
+from xinference_venv._util.disk_threads import BUILDING
 from xinference_venv._util.humanize import counted
 from xinference_venv._util.records import digest_of
-from xinference_venv._util.tasks import finish_in_thread
+from xinference_venv._util.tasks import cancel, finish_in_thread
 from xinference_venv.errors import (
     BuildFailed,
     InvalidInput,
@@ -259,10 +260,23 @@ class Preparation:
             return lease
         composed = await self.assembly.compose(contents, env)
         self.say(Phase.VERIFYING, sentence("verifying what was composed"))
-        await in_phase(Phase.VERIFYING, self.assembly.verify(lock, contents, env))
-        await self._prove_imports(lock, contents, failed, composed.venv)
-        self.say(Phase.PUBLISHING, sentence("publishing"))
-        publish = partial(self._publish, lock, env, contents, composed)
+        record = self._record(lock, contents, composed)
+        # What is durable takes long on many disks: it is written while the interpreter looks.
+        describing = asyncio.create_task(BUILDING.finish(self.store.describe, env, record, lock))
+        try:
+            await in_phase(Phase.VERIFYING, self.assembly.verify(lock, contents, env))
+            await self._prove_imports(lock, contents, failed, composed.venv)
+            self.say(Phase.PUBLISHING, sentence("publishing"))
+            await describing
+        finally:
+            await cancel(describing)
+        publish = partial(
+            self.store.publish,
+            env,
+            record,
+            model_name=self.spec.key.model_name,
+            process=this_process(),
+        )
         lease = await self._attached(publish)
         self._count(contents)
         return lease
@@ -609,10 +623,8 @@ class Preparation:
                 env_id, lease_id = taken[0].env_id, taken[0].lease_id
                 await finish_in_thread(self.store.release_lease, env_id, lease_id)
 
-    def _publish(
-        self, lock: EnvLock, staged: Path, contents: Contents, composed: Composed
-    ) -> Lease:
-        record = EnvRecord.of(
+    def _record(self, lock: EnvLock, contents: Contents, composed: Composed) -> EnvRecord:
+        return EnvRecord.of(
             lock,
             warnings=contents.plan.warnings,
             size_bytes=composed.size_bytes,
@@ -623,8 +635,6 @@ class Preparation:
             trees=contents.plan.trees,
             joined=contents.plan.joined,
         )
-        model = self.spec.key.model_name
-        return self.store.publish(staged, record, lock, model_name=model, process=this_process())
 
     def _attach(self, env_id: str) -> None:
         """Point the key at an environment, on which this process has a lease."""

@@ -315,16 +315,15 @@ class Store:
                     self.disk.discard(folder, self.layout.trash)
                     self.disk.unlink(_owner_path(folder))
 
+    def describe(self, staged: Path, record: EnvRecord, lock: EnvLock) -> None:
+        """Write what an environment is and what it is built from into it, while it is staged."""
+        self.disk.write_json(staged / LOCK_NAME, lock.to_dict(), durable=True)
+        self.disk.write_json(staged / RECORD_NAME, record.to_dict(), durable=True)
+
     def publish(
-        self,
-        staged: Path,
-        record: EnvRecord,
-        lock: EnvLock,
-        *,
-        model_name: str,
-        process: ProcessIdentity,
+        self, staged: Path, record: EnvRecord, *, model_name: str, process: ProcessIdentity
     ) -> Lease:
-        """Give a built environment its final place, record included, in one step.
+        """Give an environment that is built and described its final place in one step.
 
         An environment of this id that is whole and has the same contents stays, and the staged
         one is not needed. A broken one makes way, but not while a process runs in it: then the new
@@ -340,9 +339,9 @@ class Store:
                     if there != record.contents:
                         if there is not None or self.leases.prune(env_id):
                             continue
-                        self.disk.write_json(staged / LOCK_NAME, lock.to_dict(), durable=True)
-                        named = replace(record, env_id=env_id).to_dict()
-                        self.disk.write_json(staged / RECORD_NAME, named, durable=True)
+                        if env_id != record.env_id:
+                            named = replace(record, env_id=env_id).to_dict()
+                            self.disk.write_json(staged / RECORD_NAME, named, durable=True)
                         try:
                             env = self.layout.env(env_id)
                             trashed = self.disk.move_to_trash(env, self.layout.trash)

@@ -67,7 +67,8 @@ def publish(store: Store, *names: str, job_id: str = "job") -> str:
         created=time.time(),
         interpreter=interpreter_facts(REAL_PYTHON),
     )
-    lease = store.publish(env, record, lock, model_name="a-model", process=this_process())
+    store.describe(env, record, lock)
+    lease = store.publish(env, record, model_name="a-model", process=this_process())
     store.delete_trashed(store.trash_staging_folder(job_id))
     store.point_key(key_record(key(job_id), lease.env_id))
     store.leases.release(lease.env_id, lease.lease_id)

@@ -168,12 +168,14 @@ def test_a_death_at_any_operation_leaves_no_tree_or_a_whole_one(
         disk = FaultyDisk()
         mine = Store.open(store.layout.root, disk)
         tree = unpack.split(wheel).trees["lamp"]
+        folder = store.make_staging_folder(f"death-{at}")
         disk.break_at(at, dying)
         try:
-            mine.packages.keep(unpack.staging, [tree.record.key.folder])
+            mine.packages.keep(folder, [tree.record.key.folder])
             mine.packages.add([tree])
         except Death:
             pass
+        store.delete_trashed(store.trash_staging_folder(folder.name))
         if not disk.broke:
             break
         after = Store.open(store.layout.root)

@@ -188,9 +188,10 @@ class PackageStore:
         runs, whether they are there yet or not; what it named before stays named.
         """
         with self.lock():
-            named = {*self._needs_of(staging).folders, *folders}
-            needs = Needs(folders=tuple(sorted(named)))
-            self.disk.write_json(staging / NEEDS_NAME, needs.to_dict(), durable=False)
+            before = self._needs_of(staging).folders
+            if more := {*folders}.difference(before):
+                needs = Needs(folders=tuple(sorted({*before, *more})))
+                self.disk.write_json(staging / NEEDS_NAME, needs.to_dict(), durable=False)
 
     def needed_by_builds(self) -> set[str]:
         """The folders' names of all that running builds need."""
