@@ -7,42 +7,40 @@ our engine behind Xinference's own virtual environments. Every error is a `Virtu
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
-from xinference_venv.errors import (
-    BuildFailed,
-    DeadlineExceeded,
-    IncompatibleVersion,
-    InstallFailed,
-    InUse,
-    InvalidInput,
-    InvalidModelSpec,
-    InvalidName,
-    InvalidPythonVersion,
-    InvalidRecord,
-    InvalidRequirement,
-    InvalidSource,
-    JobCancelled,
-    ModelStartFailed,
-    NoProgress,
-    NotFound,
-    PythonNotFound,
-    ResolutionFailed,
-    StoreError,
-    UnknownEngine,
-    UnknownFormat,
-    UnknownJob,
-    UnknownModel,
-    UvFailed,
-    UvNotFound,
-    VerificationFailed,
-    VirtualEnvError,
-    WorkerUnavailable,
-)
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from xinference_venv.client import Client, connect, local_client
+    from xinference_venv.errors import (
+        BuildFailed,
+        DeadlineExceeded,
+        IncompatibleVersion,
+        InstallFailed,
+        InUse,
+        InvalidInput,
+        InvalidModelSpec,
+        InvalidName,
+        InvalidPythonVersion,
+        InvalidRecord,
+        InvalidRequirement,
+        InvalidSource,
+        JobCancelled,
+        ModelStartFailed,
+        NoProgress,
+        NotFound,
+        PythonNotFound,
+        ResolutionFailed,
+        StoreError,
+        UnknownEngine,
+        UnknownFormat,
+        UnknownJob,
+        UnknownModel,
+        UvFailed,
+        UvNotFound,
+        VerificationFailed,
+        VirtualEnvError,
+        WorkerUnavailable,
+    )
     from xinference_venv.inventory.jobs import PreparedEnvironment
     from xinference_venv.planning.request import LaunchRequest
     from xinference_venv.runtime.model_process import start_model_process
@@ -89,7 +87,8 @@ __all__ = [
     "start_model_process",
 ]
 
-# Loaded when they are used: xoscar alone takes most of a second, which errors don't need.
+# Loaded when they are used, all others being errors: xoscar alone takes most of a second, and the
+# errors more than all else that a light process imports.
 _MODULES = {
     "Client": "client",
     "LaunchRequest": "planning.request",
@@ -106,6 +105,8 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         return version("xinference-venv")
-    if name not in _MODULES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes import TAGS, check_record, distribution, host, interpreter, through_json
-from xinference_venv.planning.host import Accelerator, HostDistribution, HostFacts, Interpreter
+from xinference_venv.planning.host import (
+    Accelerator,
+    HostDistribution,
+    HostFacts,
+    Interpreter,
+    is_of_extra,
+)
 
 texts = st.text(max_size=4)
 tuples = st.lists(texts, max_size=3).map(tuple)
@@ -240,3 +246,19 @@ def test_what_an_extra_alone_needs_is_no_need_and_what_else_needs_it_is() -> Non
     assert [need.name for need in facts.needs["app"]] == ["c", "d", "e"]
     facts = host(distribution("app", "1.0", *of_extra), distribution("top", "1.0", "app[x]"))
     assert [need.name for need in facts.needs["top"]] == ["app", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("requirement", "is_one"),
+    [
+        ('six ; extra == "dev"', True),
+        ('six>=1 ; python_version < "4" and extra == "dev"', True),
+        ('six ; python_version < "4" or extra == "dev"', False),
+        ("six", False),
+        ('six ; python_version < "4"', False),
+    ],
+)
+def test_a_requirement_of_an_extra_alone_is_known_at_a_glance(
+    requirement: str, is_one: bool
+) -> None:
+    assert is_of_extra(requirement) is is_one

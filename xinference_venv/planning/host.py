@@ -205,11 +205,16 @@ class HostFacts(Record, name="host facts"):
         return digest_of([self.digest, self.interpreter.search_path, places])
 
 
+def is_of_extra(requirement: str) -> bool:
+    """Whether a requirement is one of an extra alone, at a glance; some that are pass for none."""
+    return _OF_EXTRA.match(requirement) is not None
+
+
 def _needs_of(distribution: HostDistribution, host: HostFacts) -> tuple[Need, ...]:
     """What a host distribution needs there, the extras that it asks of others included."""
     needs = [
         Need(name=canonicalize_name(requirement.name), requirement=requirement)
-        for requirement in map(Requirement, filterfalse(_OF_EXTRA.match, distribution.requires))
+        for requirement in map(Requirement, filterfalse(is_of_extra, distribution.requires))
         if _applies(requirement, host, {""})
     ]
     followed: set[tuple[str, str]] = set()

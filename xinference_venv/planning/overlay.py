@@ -54,7 +54,9 @@ def _breaks(
 ) -> Iterator[str]:
     """Why a distribution can't be shown with what is installed and what is hidden so far."""
     for need in host.needs[each.name]:
-        if not need.allows(host.versions.get(need.name)) or need.name not in host.by_name:
+        if need.name not in installed and need.name not in hidden:
+            continue
+        if need.name not in host.by_name or not need.allows(host.versions[need.name]):
             continue
         if need.name in installed:
             found = installed[need.name]
@@ -65,7 +67,7 @@ def _breaks(
                     name=need.name,
                     version=found,
                 )
-        elif need.name in hidden:
+        else:
             yield sentence(
                 "it requires {requirement}, which is hidden", requirement=need.requirement
             )

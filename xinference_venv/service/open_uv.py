@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
@@ -59,6 +60,7 @@ def open_uv(places: Places, store: Store, ambient: Mapping[str, str]) -> Uv:
     return Uv(program=find_uv(named), door=door, needed=needed)
 
 
+@cache
 def needed_versions(name: str) -> SpecifierSet:
     """The versions of a dependency that this program needs, as its own metadata says."""
     needed = map(Requirement, importlib.metadata.requires(_PROGRAM) or ())

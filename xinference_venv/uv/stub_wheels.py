@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from xinference_venv._util.files import write_private_file
-from xinference_venv.planning.host import HostDistribution, HostFacts
+from xinference_venv.planning.host import HostDistribution, HostFacts, is_of_extra
 
 STUB_BUILD_TAG = "99999999"
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)
@@ -72,9 +72,11 @@ def stub_wheel(
 
 
 def _relaxed(requirement: str, host_versions: Mapping[str, str], markers: Mapping[str, str]) -> str:
+    # An extra's requirement is not violated by a host that never asked for the extra.
+    if is_of_extra(requirement):
+        return requirement
     parsed = Requirement(requirement)
     found = host_versions.get(canonicalize_name(parsed.name))
-    # An extra's requirement is not violated by a host that never asked for the extra.
     applies = parsed.marker is None or parsed.marker.evaluate({**markers, "extra": ""})
     if not applies or found is None or parsed.specifier.contains(found, prereleases=True):
         return requirement

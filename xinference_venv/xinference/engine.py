@@ -113,13 +113,17 @@ class Engine:
     @classmethod
     async def open(cls, environ: Mapping[str, str]) -> Self:
         """The engine of this host; raises the errors of settings, store, uv and its files."""
+        return await asyncio.to_thread(cls._open, environ)
+
+    @classmethod
+    def _open(cls, environ: Mapping[str, str]) -> Self:
         # As uv reads them where it is started by Xinference itself.
         place = _working_directory()
-        files = await asyncio.to_thread(uv_files_of, environ, place)
+        files = uv_files_of(environ, place)
         environ = with_absolute_paths({**files.variables, **environ}, place)
-        places = await asyncio.to_thread(find_places, environ)
-        store = await asyncio.to_thread(Store.open, places.root)
-        uv = await asyncio.to_thread(open_uv, places, store, environ)
+        places = find_places(environ)
+        store = Store.open(places.root)
+        uv = open_uv(places, store, environ)
         settings = places.settings
         hosts = HostFactsReader(
             store=store, uv=uv, settings=settings, environ=environ, kept=_answers(str(places.root))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.store.conftest import REAL_PYTHON
 from tests.uv.conftest import this_interpreter
 from xinference_venv.planning.view import Place, PrefixFile, ViewLink, ViewPlan, WrittenFile
 from xinference_venv.settings import ViewKind
+from xinference_venv.store.envs import file_copies
 from xinference_venv.store.envs.compose import Composed, compose, placing_of, view_faults
 from xinference_venv.store.envs.real_files import Placing
 from xinference_venv.store.store import Store
@@ -262,6 +264,36 @@ def described(folder: Path) -> dict[str, object]:
     return found
 
 
+def test_the_process_imports_next_to_nothing() -> None:
+    heavy = "{'dataclasses', 'json', 'pathlib', 're', 'typing', 'xinference_venv.errors'}"
+    program = (
+        f"import sys; sys.path += sys.argv[1:]; import {file_copies.__name__};"
+        f" print(sorted({heavy} & sys.modules.keys()))"
+    )
+    root = str(Path(file_copies.__file__).parents[3])
+    assert run(sys.executable, "-I", "-S", "-c", program, root) == "[]\n"
+
+
+def test_folders_for_bytecode_are_made_where_there_is_some(store: Store, plan: ViewPlan) -> None:
+    data = store.layout.package(TREE) / "site" / "one" / "data"
+    data.chmod(0o755)
+    (data / "__pycache__").mkdir()
+    made = composed(store, plan, "e1")
+    assert (made.view / "one" / "__pycache__").is_dir()
+    assert not (made.view / "one" / "data" / "__pycache__").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        *((name, True) for name in ("a.so", "b/liba.so.1", "liba.so.1.22", "a.so.1.so")),
+        *((name, False) for name in ("a.sox", "a.so.", "a.so.1.x", "a.so1", "so", "a.so/b.py")),
+    ],
+)
+def test_shared_objects_are_known_by_their_names(name: str, is_one: bool) -> None:
+    assert file_copies.is_shared_object(name) is is_one
+
+
 def test_what_the_process_can_not_place_is_named(
     store: Store, plan: ViewPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,7 +307,7 @@ def test_what_the_process_can_not_place_is_named(
     assert caught.value.filename == str(taken)
 
 
-@pytest.mark.parametrize(("exit_status", "output"), [(-9, ""), (1, ""), (0, "{}\n"), (3, "")])
+@pytest.mark.parametrize(("exit_status", "output"), [(-9, ""), (1, ""), (0, "1\n2 3\n"), (3, "")])
 def test_a_process_that_was_ended_placed_nothing(
     store: Store,
     plan: ViewPlan,

@@ -158,8 +158,10 @@ def _owners_in(location: str, host: HostFacts, shown: Collection[str]) -> _Owner
     here = {each.metadata: each for each in host.distributions if each.location == location}
     for entry in os.listdir(location):
         stem, kind = os.path.splitext(entry)
+        if kind not in (".dist-info", ".egg-info") or entry in here:
+            continue
         first = host.by_name.get(canonicalize_name(stem.partition("-")[0]))
-        if first is not None and kind in (".dist-info", ".egg-info") and entry not in here:
+        if first is not None:
             here[entry] = replace(first, location=location, metadata=entry, entries=())
     owners: dict[str, list[_Owner]] = defaultdict(list)
     for each in here.values():
