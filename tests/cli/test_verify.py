@@ -37,6 +37,20 @@ def test_whole_environments_are_ok(run: Run, env: Path) -> None:
     assert (finding["model_name"], finding["real_path"]) == ("toy", str(env))
 
 
+def test_what_a_process_wrote_next_to_modules_is_named_and_is_no_fault(run: Run, env: Path) -> None:
+    package = next(env.parent.glob("view/lib/python3.*/site-packages/toy_model")).resolve()
+    package.chmod(0o755)
+    (package / "hash_seed.txt").write_text("")
+    ran = run("verify")
+    assert (ran.code, ran.err) == (0, "")
+    first, added = ran.out.splitlines()
+    assert first.endswith("): ok")
+    name = f"{package.parents[1].name}/site/toy_model/hash_seed.txt"
+    assert added == f"  {name} does not belong to its package"
+    assert run("verify", "--repair").out.endswith("): ok\n")
+    assert not (package / "hash_seed.txt").exists()
+
+
 def test_a_broken_one_is_named_with_its_faults_and_exit_code_1(run: Run, env: Path) -> None:
     shutil.rmtree(next(env.parent.glob("view/lib/python3.*/site-packages/toy_model")).resolve())
     ran = run("verify")

@@ -44,6 +44,21 @@ from xinference_venv.store.paths import (
 pytestmark = pytest.mark.uv
 
 EMBER = "/files/ember-1.0-*.whl"
+# What numba and gradio do as root, whom modes don't stop.
+WRITES = """
+import os, lantern, reed.low
+for module, name in ((lantern, "hash_seed.txt"), (reed.low, "x.py311.nbi")):
+    folder = os.path.dirname(os.path.realpath(module.__file__))
+    mode = os.stat(folder).st_mode
+    os.chmod(folder, 0o755)
+    open(os.path.join(folder, name), "w").close()
+    os.chmod(folder, mode)
+    print(folder)
+"""
+
+
+def output_of(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def tree_of(layout: StorePaths, name: str) -> Path:
@@ -99,6 +114,33 @@ async def test_a_damaged_tree_breaks_names_and_heals_all_that_show_it(
 
 
 @pytest.mark.usefixtures("wheels")
+async def test_what_a_model_wrote_next_to_modules_is_named_and_deleted_when_none_runs(
+    environ: dict[str, str], index: Index, wheels: Path, layout: StorePaths
+) -> None:
+    build_wheel(wheels, "reed-low", "1.0", modules={"reed/low/__init__.py": ""})
+    build_wheel(wheels, "reed-high", "1.0", modules={"reed/high.py": ""})
+    async with local_client(environ) as client:
+        made = await client.prepare(asking(index, "lantern==1.0", "reed-low", "reed-high"))
+        other = await client.prepare(asking(index, "lantern==1.0", model="shine"))
+        one, both = output_of(made.python, "-c", WRITES).splitlines()
+        assert (Path(one).parents[1], Path(both).parents[3]) == (layout.packages, layout.joined)
+        expected = [
+            f"{Path(one).relative_to(layout.packages)}/hash_seed.txt",
+            f"{Path(both).relative_to(layout.joined)}/x.py311.nbi",
+        ]
+        glow, shine = await verify(client)
+        assert (glow["faults"], glow["additions"]) == ([], expected)
+        assert (shine["faults"], shine["additions"]) == ([], expected[:1])
+        # Launches that were not given back count as processes that run.
+        await client.release(made)
+        glow, shine = await verify(client, repair=True)
+        assert glow["additions"] == shine["additions"] == expected[:1]
+        await client.release(other)
+        assert [each["additions"] for each in await verify(client, repair=True)] == [[], []]
+        assert [each["faults"] for each in await verify(client, hashes=True)] == [[], []]
+        assert not {"hash_seed.txt", "x.py311.nbi"} & {*os.listdir(one), *os.listdir(both)}
+
+
 async def test_a_tree_that_was_deleted_by_hand_is_missed_and_made_again_by_the_next_launch(
     client: Client, index: Index, layout: StorePaths
 ) -> None:

@@ -177,6 +177,12 @@ async def test_an_environment_that_keys_share_is_looked_at_once(
 
 
 def test_a_finding_is_plain_json_values() -> None:
-    assert NOT_LOOKED_AT.to_dict() == {"faults": None, "repaired": None, "not_repaired": None}
-    finding = Finding(faults=("a", "b"), repaired=False, not_repaired="c")
-    assert finding.to_dict() == {"faults": ["a", "b"], "repaired": False, "not_repaired": "c"}
+    unknown: dict[str, Any] = {"repaired": None, "not_repaired": None, "additions": []}
+    assert NOT_LOOKED_AT.to_dict() == {"faults": None, **unknown}
+    finding = Finding(faults=("a", "b"), repaired=False, not_repaired="c", additions=("d",))
+    assert finding.to_dict() == {
+        "faults": ["a", "b"],
+        "repaired": False,
+        "not_repaired": "c",
+        "additions": ["d"],
+    }

@@ -27,7 +27,12 @@ from xinference_venv.inventory.reports import VerifiedEnvironment
 @click.argument("model", shell_complete=shell_complete.models, required=False)
 @selection
 @click.option("--hashes", is_flag=True, help="Compare the contents of all files as well.")
-@click.option("--repair", is_flag=True, help="Rebuild broken environments by launching them again.")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Rebuild broken environments by launching them again, and delete what processes wrote next"
+    " to modules.",
+)
 @json_option
 def verify(
     model: str | None,
@@ -74,10 +79,11 @@ def _lines(verified: VerifiedEnvironment) -> list[str]:
     entry, finding = verified.environment.entry, verified.finding
     if finding.faults is None:
         return [f"{entry.key}: not checked, it is {entry.state}"]
+    added = [f"  {each} does not belong to its package" for each in finding.additions]
     if not finding.faults:
-        return [f"{entry.key}: ok"]
+        return [f"{entry.key}: ok", *added]
     lines = [f"{entry.key}: {'repaired, it was broken' if finding.repaired else 'broken'}"]
     lines += [f"  {fault}" for fault in finding.faults]
     if finding.not_repaired is not None:
         lines.append(f"  not repaired: {finding.not_repaired}")
-    return lines
+    return [*lines, *added]

@@ -44,12 +44,14 @@ class Finding(Record, name="finding"):
     look.
 
     `repaired` is None when there was nothing to repair, or it was not asked for; when False,
-    `not_repaired` says why.
+    `not_repaired` says why. `additions` are files in its packages that these did not bring; they
+    make nothing broken.
     """
 
     faults: tuple[str, ...] | None
     repaired: bool | None = None
     not_repaired: str | None = None
+    additions: tuple[str, ...] = ()
 
 
 NOT_LOOKED_AT = Finding(faults=None)

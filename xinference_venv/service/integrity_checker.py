@@ -17,7 +17,13 @@ from pathlib import Path
 
 from xinference_venv._util.disk_threads import UPKEEP
 from xinference_venv._util.tasks import in_background
-from xinference_venv.errors import DeadlineExceeded, JobCancelled, StoreError, VirtualEnvError
+from xinference_venv.errors import (
+    DeadlineExceeded,
+    InvalidRecord,
+    JobCancelled,
+    StoreError,
+    VirtualEnvError,
+)
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.reports import Finding
@@ -84,6 +90,7 @@ class IntegrityChecker:
                 faults=seen,
                 repaired=hindrance is None if seen and repair else None,
                 not_repaired=hindrance,
+                additions=await UPKEEP.run(self._additions, env_ids[key], began, repair),
             )
         for entry in in_place:
             seen = await self._looked_at(Path(entry.real_path))
@@ -191,8 +198,36 @@ class IntegrityChecker:
                 continue
             if faults and env_id not in broken:
                 _warn(self.store, env_id, "; ".join(faults))
-        for folder in await UPKEEP.run(self.store.packages.folders):
+        for folder in await UPKEEP.run(self._trees):
             await UPKEEP.finish(self._tidy, folder, began)
+
+    def _trees(self) -> list[str]:
+        return [*self.store.packages.folders(), *self.store.joined.folders()]
+
+    def _additions(self, env_id: str, since: float, remove: bool) -> tuple[str, ...]:
+        """What lies in the packages of an environment that these did not bring.
+
+        With `remove` it is deleted where no process uses the package, and what is left is returned.
+        """
+        try:
+            folders = self.store.trees_of(env_id)
+        except (InvalidRecord, StoreError):
+            return ()
+        left: list[str] = []
+        for folder in folders:
+            tree, found = self._added(folder, since)
+            removed = remove_additions(self.store, tree, found) if remove and found else []
+            left += (each for each in found if each not in removed)
+        return bounded(left)
+
+    def _added(self, folder: str, since: float) -> tuple[Path, tuple[str, ...]]:
+        """A tree, and what lies in it that no package brought, by a look at or after `since`."""
+        package = self.store.layout.package(folder)
+        if package.is_dir():
+            check = self.store.packages.verify(folder, since=since, pause=self._rest)
+            return package, check.additions
+        check = self.store.joined.verify(folder, since=since, pause=self._rest)
+        return self.store.layout.joined_tree(folder), check.additions
 
     def _tidy(self, folder: str, since: float) -> None:
         """Delete what processes wrote next to the modules of a package, when none uses it.
@@ -200,8 +235,8 @@ class IntegrityChecker:
         A look at the package since then is enough.
         """
         try:
-            found = self.store.packages.verify(folder, since=since, pause=self._rest).additions
-            removed = remove_additions(self.store, folder, found) if found else []
+            tree, found = self._added(folder, since)
+            removed = remove_additions(self.store, tree, found) if found else []
         except (StoreError, DeadlineExceeded) as error:
             _log.warning("a package can't be checked: %s", error)
             return

@@ -85,6 +85,16 @@ def test_the_interpreter_of_the_environment_is_started_with_its_variables(env: P
     assert found["environ"]["NUMBA_CACHE_DIR"] == str(env / "cache" / "numba")
 
 
+def test_by_a_relative_path_it_names_absolute_ones(env: Path) -> None:
+    done = subprocess.run(
+        [f"{env.name}/bin/{LAUNCHER_NAME}", "-c", LOOK],
+        cwd=env.parent, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout)["environ"]
+    assert (found["VIRTUAL_ENV"], found["PATH"].partition(":")[0]) == (str(env), str(env / "bin"))
+    assert found["NUMBA_CACHE_DIR"] == str(env / "cache" / "numba")
+
+
 def test_a_cache_of_ones_own_stays(env: Path) -> None:
     assert look(env, environ={"NUMBA_CACHE_DIR": "/mine"})["environ"]["NUMBA_CACHE_DIR"] == "/mine"
 

@@ -176,9 +176,10 @@ def test_what_a_process_wrote_next_to_modules_goes_when_none_uses_the_package(
     lease = store.take_lease(
         env_id, model_name="a-model", model_uid=None, process=identity_of(children())
     )
-    assert remove_additions(store, lamp.key.folder, [addition]) == []
+    tree = store.layout.package(lamp.key.folder)
+    assert remove_additions(store, tree, [addition]) == []
     store.leases.release(env_id, lease.lease_id)
-    assert remove_additions(store, lamp.key.folder, [addition]) == [addition]
+    assert remove_additions(store, tree, [addition]) == [addition]
     assert not (package / "hash_seed.txt").exists()
     assert package.stat().st_mode & 0o777 == 0o555
     assert store.packages.verify(lamp.key.folder) == TreeCheck()

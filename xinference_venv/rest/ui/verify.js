@@ -126,6 +126,8 @@ function findings(found) {
         h("p", {}, badge(each.state), " ", called(each)),
         each.faults === null && h("p", { class: "hint" }, t("verify.not_looked_at")),
         each.faults?.length > 0 && h("ul", {}, ...translations(each, "faults").map((fault) => h("li", {}, fault))),
+        each.additions?.length > 0 && h("p", {}, t("verify.additions")),
+        each.additions?.length > 0 && h("ul", {}, ...each.additions.map((path) => h("li", {}, h("code", {}, path)))),
         each.repaired && h("p", {}, t("verify.was_repaired")),
         each.repaired === false &&
           h("p", { class: "holders" }, t("verify.not_repaired", { why: wording(each, "not_repaired") ?? "" })),

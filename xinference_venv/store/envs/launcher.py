@@ -20,6 +20,8 @@ _SCRIPT = """\
 #!/bin/sh
 # Starts this environment's interpreter for a model process.
 here=${{0%/*}}
+# A process that changes its folder still finds what these variables name.
+case $here in /*) ;; *) here=$PWD/$here ;; esac
 unset PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONEXECUTABLE __PYVENV_LAUNCHER__
 unset ${unset} {unset}
 export VIRTUAL_ENV="${{here%/bin}}"

@@ -147,7 +147,7 @@ class JoinedTrees:
                 if os.path.lexists(self.layout.package(member) / BROKEN_NAME)
             )
             additions = [
-                f"joined/{tree.name}/{path}"
+                f"{tree.name}/{SITE}/{path}"
                 for path, entry in walk(tree / SITE)
                 if path not in wanted
                 and not entry.is_symlink()

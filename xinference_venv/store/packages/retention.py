@@ -140,18 +140,18 @@ def record_tree_use(store: Store) -> None:
                     store.disk.touch(path)
 
 
-def remove_additions(store: Store, folder: str, additions: Iterable[str]) -> list[str]:
-    """Delete what lies in a package's tree and its package did not bring, unless a process uses it.
+def remove_additions(store: Store, tree: Path, additions: Iterable[str]) -> list[str]:
+    """Delete what lies in a tree and no package brought, unless a process uses the tree.
 
     `additions` are paths as `TreeCheck` has them. Returns those that are gone; what can't be
     deleted stays.
     """
     removed = []
     with store.packages.lock():
-        if _is_used(store, folder):
+        if _is_used(store, tree.name):
             return []
         for addition in additions:
-            path = store.layout.packages / addition
+            path = tree.parent / addition
             with suppress(StoreError, OSError):
                 # Its directory is read-only, also for its owner.
                 mode = stat.S_IMODE(path.parent.stat().st_mode)
