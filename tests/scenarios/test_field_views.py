@@ -75,6 +75,37 @@ def test_a_view_over_a_file_system_of_its_own_finds_everything(field: Field, pro
     serves(disk.having(UV_CACHE_DIR=elsewhere) if program == "mkfs.ext4" else disk)
 
 
+# Gives a file as many names as its file system lets it have.
+FILLS = """
+import errno, os, sys
+os.mkdir(sys.argv[1])
+for number, path in enumerate(sys.argv[2:]):
+    folder = f"{sys.argv[1]}/{number}"
+    os.mkdir(folder)
+    try:
+        for name in range(1 << 17):
+            os.link(path, f"{folder}/{name}")
+    except OSError as error:
+        assert error.errno == errno.EMLINK, error
+    assert os.stat(path).st_nlink == 65000
+"""
+
+
+def test_a_view_of_files_that_can_not_have_more_names_finds_everything(field: Field) -> None:
+    disk = mounted(field, formatted(field, "mkfs.ext4", "-q"))
+    assert disk.launch("crew", model="first", more=["--inherit", "exact"]).status == 0
+    packages = f"{disk.home}/virtualenv/store/packages"
+    names = "/crew-*/site/{crew/__init__.py,crew/large.txt,space/crew.py}", "/deck-*/data/share/*/*"
+    files = " ".join(packages + each for each in names)
+    fills = f"{disk.python} -c '{FILLS}' {disk.home}/names {files}"
+    done = subprocess.run(
+        disk.command("bash", "-c", fills),
+        env=dict(disk.environ), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    serves(disk)
+
+
 def test_a_view_over_a_file_system_without_hard_links_finds_everything(field: Field) -> None:
     serves(over_sshfs(field, "disable_hardlink,no_contain_symlinks"))
 
