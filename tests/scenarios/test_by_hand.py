@@ -27,7 +27,7 @@ from xinference_venv.store.paths import StorePaths
 pytestmark = pytest.mark.uv
 
 # The oldest pip that runs with the Python of these tests, and the newest that there is.
-OLDEST = "pip==20.3.4" if sys.version_info < (3, 12) else "pip==23.2"
+OLDEST = "pip==19.2" if sys.version_info < (3, 12) else "pip==23.1"
 NEWEST = "pip"
 INSTALLERS = [
     "uv",
