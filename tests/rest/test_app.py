@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -136,6 +137,13 @@ async def test_a_partial_answer_names_who_is_missing_in_the_body_and_in_a_header
     assert answer.headers["X-Virtualenv-Unreachable"] == "10.0.0.2:4000"
     assert answer.json()["unreachable"] == [SILENT]
     assert removal.json()["result"] is False
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/virtualenvs", "/v1/nothing"])
+async def test_every_answer_names_the_release_of_the_server(path: str) -> None:
+    async with browser(app_of(FakeSupervisor())) as ask:
+        answer = await ask.get(path)
+    assert answer.headers["X-Virtualenv-Release"] == version("xinference_venv")
 
 
 async def test_a_whole_answer_has_no_such_header() -> None:

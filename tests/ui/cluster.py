@@ -103,13 +103,13 @@ def cluster(
             )
 
 
-def hold(running: Cluster, model: str) -> None:
-    """Let this process use the environment of a model, wherever it is ready."""
+def hold(running: Cluster, model: str, *workers: str) -> None:
+    """Let this process use the environment of a model, on any worker or on one of these."""
 
     async def take() -> None:
         async with connect(running.supervisor.address) as client:
             body = {"model_name": model, "virtualenv": {"packages": ["lantern==1.0"]}}
-            [replica] = await client.prepare_on(LaunchRequest.from_dict(body))
+            [replica] = await client.prepare_on(LaunchRequest.from_dict(body), workers=workers)
             taken = result_of(replica)
             await client.supervisor.bind_lease(
                 replica.worker_address, taken["env_id"], taken["lease_id"], os.getpid()

@@ -144,3 +144,30 @@ def test_a_job_names_the_token_that_asked_for_it(page: Browser, guarded: Cluster
     page.click("beam", "tbody")
     page.shows("Asked for by token alice")
     assert guarded.ask.get(f"/v1/jobs/{job}").json()["asked_by"] == "token alice"
+
+
+def test_a_token_that_allows_less_after_a_restart_counts_as_it_is_now(
+    page: Browser, guarded: Cluster, tmp_path: Path
+) -> None:
+    page.driver.get(page.url)
+    _enter(page, "all")
+    page.wait(lambda: page.rows())
+    page.all("tbody button.danger")[0].click()
+    page.shows("Would be removed", "dialog")
+    less = tmp_path / "tokens"
+    digest = hashlib.sha256(b"all").hexdigest()
+    less.write_text(f"sha256:{digest} virtualenv:list\n")
+    less.chmod(0o600)
+    port = guarded.web.address.rpartition(":")[2]
+    guarded.web.end()
+    page.shows("The server does not answer.", "#connection")
+    options = ("--port", port, "--supervisor", guarded.supervisor.address)
+    guarded.web = guarded.running.start("web", *options, "--token-file", str(less)).ready()
+    page.wait(lambda: not page.text("#connection"))
+    page.click("Remove", "dialog")
+    page.shows("it lacks the scope virtualenv:delete", "dialog")
+    page.shows("Enter a token that has this scope", "dialog")
+    page.click("Done", "dialog")
+    page.wait(lambda: not any(each.is_enabled() for each in page.all("tbody button.danger")))
+    # Nobody had to load the page again.
+    assert page.rows()

@@ -76,7 +76,10 @@ def check_found(
                 what=what,
                 missing=answer.missing,
             ),
-            {"unreachable": [each.to_dict() for each in answer.unreachable]},
+            {
+                "unreachable": [each.to_dict() for each in answer.unreachable],
+                "complete": answer.complete,
+            },
         )
     raise NotFound(
         sentence("there is no {what} that matches", what=what),

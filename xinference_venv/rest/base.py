@@ -24,6 +24,7 @@ from xinference_venv.inventory.reports import RemovalReport
 from xinference_venv.rest.tokens import Scope
 
 UNREACHABLE_HEADER = "X-Virtualenv-Unreachable"
+RELEASE_HEADER = "X-Virtualenv-Release"
 
 
 class Json(JSONResponse):

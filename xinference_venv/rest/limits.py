@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from http import HTTPStatus
+from importlib.metadata import version
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from xinference_venv.rest.base import RELEASE_HEADER
 from xinference_venv.rest.errors import refusal
 from xinference_venv.rest.tokens import Tokens
 from xinference_venv.sentences import sentence
 
 # Who still sends hears no answer: a body is read, and thrown away, up to so many bounds.
 _READ_BOUNDS = 4
+_RELEASE = version("xinference_venv")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -150,13 +153,14 @@ def _has_body(headers: Headers) -> bool:
 
 
 def _with_headers(send: Send) -> Send:
-    """Send answers that browsers neither guess the type of nor keep."""
+    """Send answers that browsers neither guess the type of nor keep, and that name the release."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             headers.setdefault("X-Content-Type-Options", "nosniff")
             headers.setdefault("Cache-Control", "no-store")
+            headers[RELEASE_HEADER] = _RELEASE
         await send(message)
 
     return sending

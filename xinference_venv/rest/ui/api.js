@@ -15,11 +15,14 @@ class ApiError extends Error {
   }
 }
 
-// Who wants to know: `token` when one is needed, `offline` and `online` as requests fare.
+// Who wants to know: `token` when one is needed, `scopes` when it allows something else than was
+// known, `release` when the server is of another one, `offline` and `online` as requests fare.
 export const news = new EventTarget();
 
 let token = sessionStorage.getItem(KEPT) ?? "";
 let scopes = new Set();
+// That of the server which sent this page, and that of the one which answers now.
+export const releases = { page: null, server: null };
 
 export const may = (scope) => scopes.has(`virtualenv:${scope}`);
 export const hasToken = () => token !== "";
@@ -34,8 +37,18 @@ export async function useToken(text) {
 
 export async function learnAccess() {
   const answer = await ask("GET", "access");
+  const before = [...scopes].join();
   scopes = new Set(answer.scopes);
+  if (before && before !== answer.scopes.join()) news.dispatchEvent(new Event("scopes"));
   return scopes.size > 0;
+}
+
+function hearRelease(release) {
+  if (!release) return;
+  releases.page ??= release;
+  if (release === (releases.server ?? releases.page)) return;
+  releases.server = release;
+  news.dispatchEvent(new Event("release"));
 }
 
 // The address of a route; parameters that are empty are left out.
@@ -69,6 +82,7 @@ export async function send(method, url, { body, headers = {}, signal } = {}) {
       cache: "no-store",
     });
     hearDate(answer.headers.get("Date"));
+    hearRelease(answer.headers.get("X-Virtualenv-Release"));
     news.dispatchEvent(new Event("online"));
     return answer;
   } catch (error) {
@@ -78,12 +92,28 @@ export async function send(method, url, { body, headers = {}, signal } = {}) {
   }
 }
 
+// Whether an error says that what was asked for on a worker is not there: workers that do not answer
+// have no say in it.
+export function isGone(error, worker) {
+  const { unreachable, complete } = error.details ?? {};
+  if (error.code === "worker_unavailable" && complete)
+    return unreachable.every((each) => each.worker_address !== worker);
+  return error.code === "not_found";
+}
+
 // The error that a response tells of, or that it is no answer of ours.
 export async function errorOf(answer) {
   if (answer.status === 401) news.dispatchEvent(new Event("token"));
   const body = await answer
     .json()
     .catch(() => ({ code: "error", message: `${answer.status} ${answer.statusText}` }));
+  if (answer.status === 403) {
+    const challenge = answer.headers.get("WWW-Authenticate") ?? "";
+    const lacks = /scope="([^"]+)"/.exec(challenge)?.[1];
+    body.details = { ...body.details, scope: lacks };
+    // What it allows was changed meanwhile.
+    if (lacks) learnAccess().catch(() => {});
+  }
   return new ApiError(answer.status, body);
 }
 

@@ -171,7 +171,19 @@ function connection(answers) {
   if (answers && shown) {
     $("connection").replaceChildren();
     announce(t("connection.back"));
+    // It may have been restarted with other tokens.
+    api.learnAccess().catch(() => {});
   }
+}
+
+// A page of one release and a server of another may misunderstand each other.
+function otherRelease() {
+  const { page, server } = api.releases;
+  if (page === server) return $("release").replaceChildren();
+  const reload = button({ text: t("release.reload"), glyph: "again", onClick: () => location.reload() });
+  $("release").replaceChildren(
+    notice("warn", h("p", { class: "strong" }, t("release.other", { page, server })), reload),
+  );
 }
 
 async function start() {
@@ -182,6 +194,8 @@ async function start() {
   api.news.addEventListener("offline", () => connection(false));
   api.news.addEventListener("online", () => connection(true));
   api.news.addEventListener("token", () => declined || enterToken());
+  api.news.addEventListener("scopes", draw);
+  api.news.addEventListener("release", otherRelease);
   $("skip").addEventListener("click", (event) => {
     event.preventDefault();
     $("main").focus();

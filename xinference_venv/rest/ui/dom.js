@@ -35,6 +35,15 @@ function fill(element, attributes, children) {
   return element;
 }
 
+// Replace what is in an element. If the focus is on a control in it, it goes to the one that stands in
+// its place.
+export function redraw(element, ...children) {
+  const controls = () => [...element.querySelectorAll("a, button, input, summary")];
+  const place = controls().indexOf(document.activeElement);
+  element.replaceChildren(...children);
+  if (place >= 0) (controls()[place] ?? document.querySelector("h1")).focus();
+}
+
 export const $ = (id) => document.getElementById(id);
 
 // The shapes of icons, as strokes on a field of 24 by 24.

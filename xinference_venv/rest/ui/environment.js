@@ -1,9 +1,9 @@
 // One environment: what it is, its packages, why each is there, and the output of its builds.
 
-import { get, meaning } from "./api.js";
+import { get, isGone, meaning } from "./api.js";
 import { bundleCommands } from "./bundle.js";
 import { badge, button, gated, pathText } from "./controls.js";
-import { h } from "./dom.js";
+import { announce, h, redraw, repeat } from "./dom.js";
 import { ago, holders, keyText, size } from "./format.js";
 import { t, wording } from "./i18n.js";
 import { againLink, linkTo } from "./links.js";
@@ -14,6 +14,7 @@ import { table } from "./table.js";
 import { ROLES, explanation } from "./tree.js";
 import { verification } from "./verify.js";
 
+const EVERY_SECONDS = 4;
 const PARTS = { packages: showPackages, tree: showTree, logs: showLogs };
 
 // What an address means, as parameters of a route.
@@ -29,7 +30,7 @@ const named = (values) =>
 const meant = (list, values) =>
   list.find((each) => each.python_version === values.python) ?? list[0];
 
-export async function showEnvironment(place, values, signal, heading) {
+export function showEnvironment(place, values, signal, heading) {
   heading.textContent = values.model ?? "";
   const board = noticeBoard();
   const about = h("div", {}, h("p", { class: "empty busy", role: "status" }, t("table.reading")));
@@ -45,43 +46,67 @@ export async function showEnvironment(place, values, signal, heading) {
   });
   const parts = h("nav", { class: "tabs", "aria-label": t("environment.parts") }, ...tabs);
   place.append(board.element, about, parts, part);
-  // What it is; whether it is there.
-  async function draw() {
+  parts.hidden = true;
+  let shownFacts = "";
+  let shownPart = "";
+
+  async function look() {
     const answer = await get("virtualenvs", named(values), signal);
-    const entry = meant(answer.list, values);
     board.show(partialNotice(answer));
-    parts.hidden = !entry;
-    about.replaceChildren(
-      entry
-        ? facts(entry, () => attempt(draw))
-        : h(
-            "div",
-            { class: "empty" },
-            h("p", {}, t("environment.absent")),
-            h("a", { href: "#/environments" }, t("view.environments")),
-          ),
-    );
-    return Boolean(entry);
+    const entry = meant(answer.list, values);
+    if (!entry) return drawAbsent(answer.unreachable.length ? "unknown" : "absent");
+    await draw(entry);
   }
 
-  async function attempt(work) {
-    try {
-      return await work();
-    } catch (error) {
-      if (error.name !== "AbortError") {
-        for (const each of place.querySelectorAll(".busy")) each.remove();
-        board.show(errorNotice(error));
-      }
-      return false;
+  // Only what is other than before is drawn again: what is open or has the focus stays so.
+  async function draw(entry) {
+    const text = JSON.stringify(entry);
+    if (text !== shownFacts) {
+      const isOpen = about.querySelector("details.more")?.open;
+      redraw(about, facts(entry, again));
+      if (isOpen) about.querySelector("details.more")?.setAttribute("open", "");
     }
-  }
-
-  await attempt(async () => {
-    if (!(await draw())) return;
-    part.append(h("p", { class: "empty busy", role: "status" }, t("table.reading")));
+    shownFacts = text;
+    parts.hidden = false;
+    const made = [entry.path, entry.created, entry.state].join(" ");
+    if (made === shownPart) return;
+    if (!shownPart) part.append(h("p", { class: "empty busy", role: "status" }, t("table.reading")));
     const read = h("div", { class: "part" });
     await PARTS[now](read, values, signal);
     part.replaceChildren(read);
+    shownPart = made;
+  }
+
+  function drawAbsent(why) {
+    parts.hidden = true;
+    part.replaceChildren();
+    shownPart = "";
+    if (shownFacts === why) return;
+    shownFacts = why;
+    announce(t(`environment.${why}`));
+    const query = new URLSearchParams({ model: values.model ?? "", engine: values.engine ?? "" });
+    const launch = t("environment.launch", { name: values.model ?? "" });
+    redraw(
+      about,
+      h(
+        "div",
+        { class: "empty" },
+        h("p", {}, t(`environment.${why}`)),
+        h("a", { href: "#/environments" }, t("view.environments")),
+        why === "absent" && [" · ", h("a", { href: `#/launch?${query}` }, launch)],
+      ),
+    );
+  }
+
+  const again = repeat(EVERY_SECONDS, signal, async () => {
+    try {
+      await look();
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      for (const each of place.querySelectorAll(".busy")) each.remove();
+      if (isGone(error, values.worker)) drawAbsent("absent");
+      else if (error.code !== "offline") board.show(errorNotice(error));
+    }
   });
 }
 

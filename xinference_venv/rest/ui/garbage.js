@@ -105,7 +105,7 @@ export function collectGarbage(onDone) {
     };
   }
 
-  inSteps({ title: t("gc.title"), first: asking });
+  inSteps({ title: t("gc.title"), first: asking, onError: onDone });
 }
 
 const freedBy = (answer) =>

@@ -34,7 +34,7 @@ export async function showJob(place, values, signal, heading) {
   const times = h("div", {});
   const list = h("div", { class: "cards" });
   const events = eventList();
-  const cancel = cancelButton(jobId, () => {}, board, t("jobs.cancel"));
+  const cancel = cancelButton(jobId, () => {}, t("jobs.cancel"));
   let known = null;
   line.append(h("p", { class: "busy faint", role: "status" }, t("table.reading")));
   place.append(line, board.element, ending, list);

@@ -12,15 +12,17 @@ import { inSteps } from "./steps.js";
 
 const create = (made) => gated(made, "create");
 
-// A button that cancels a launch; `onDone` hears when nothing of it is left.
-export function cancelButton(jobId, onDone, board, text = null) {
+// A button that cancels a launch; `onDone` hears when it has ended, or is not known any more.
+export function cancelButton(jobId, onDone, text = null) {
   const cancelling = {
     busy: t("jobs.cancelling"),
     work: async () => {
-      await drop(`jobs/${encodeURIComponent(jobId)}`);
-      announce(t("jobs.cancelled"));
+      const { phase } = await drop(`jobs/${encodeURIComponent(jobId)}`);
       onDone();
-      return { parts: [notice("info", h("p", {}, t("job.cancelled")))] };
+      // It may have ended while the question was read.
+      const said = t(phase === "cancelled" ? "job.cancelled" : `jobs.over.${phase}`);
+      announce(said);
+      return { parts: [notice("info", h("p", {}, said))] };
     },
   };
   const asking = {
@@ -45,7 +47,7 @@ export function cancelButton(jobId, onDone, board, text = null) {
       label: text ? null : t("jobs.cancel"),
       glyph: "stop",
       kind: "danger",
-      onClick: () => inSteps({ title: t("jobs.cancel"), first: asking }),
+      onClick: () => inSteps({ title: t("jobs.cancel"), first: asking, onError: onDone }),
     }),
   );
 }

@@ -146,7 +146,7 @@ export function showJobs(place, values, signal) {
         title: t("column.actions"),
         kind: "actions",
         cell: (each) => {
-          if (!hasEnded(each.phase)) return cancelButton(each.job_id, again, board);
+          if (!hasEnded(each.phase)) return cancelButton(each.job_id, again);
           return each.launch && each.phase !== "ready"
             ? retryButton({ ...each, workers: each.workers.map((one) => one.worker_address).sort() })
             : null;

@@ -1,6 +1,6 @@
 // The leases: which process uses which environment, and the release of those that are left over.
 
-import { drop, get } from "./api.js";
+import { drop, get, isGone } from "./api.js";
 import { badge, button, gated } from "./controls.js";
 import { announce, h, repeat } from "./dom.js";
 import { ago, keyText } from "./format.js";
@@ -150,13 +150,17 @@ function releasing(leases, onDone) {
           drop(`leases/${encodeURIComponent(each.lease_id)}`, { force }).catch((error) => ({ error })),
         );
         onDone();
-        const errors = answers.filter((each) => each.error).map((each) => each.error);
+        const isAbsent = ({ error }, place) =>
+          error !== undefined && isGone(error, leases[place].worker_address);
+        const absent = answers.some(isAbsent);
+        const errors = answers.filter((each, place) => each.error && !isAbsent(each, place));
         const done = answers.filter((each) => each.result).length;
         const deleted = answers.flatMap((each) => each.list ?? []).flatMap((each) => each.deleted);
-        announce(count("leases.done", done));
+        if (done) announce(count("leases.done", done));
         return {
           parts: [
-            ...errors.map(errorNotice),
+            absent && notice("info", h("p", {}, t("leases.gone"))),
+            ...errors.map((each) => errorNotice(each.error)),
             done > 0 && notice("good", h("p", { class: "strong" }, count("leases.done", done))),
             deleted.length > 0 && h("p", {}, count("leases.deleted", deleted.length)),
           ],

@@ -23,6 +23,7 @@ export function errorNotice(error, workers = []) {
     workers.length ? null : (details.worker_address ?? details.host),
     details.phase && t("error.phase", { phase: t(`state.${details.phase}`) }),
   ];
+  const said = error.message && words(error);
   const output = Array.isArray(details.output) ? details.output.join("\n") : details.output;
   return notice(
     "bad",
@@ -31,7 +32,7 @@ export function errorNotice(error, workers = []) {
       { class: "strong" },
       errorTitle(error),
     ),
-    error.message && h("p", { class: "words" }, words(error)),
+    said && h("p", { class: "words" }, said),
     details.known && h("p", { class: "hint" }, t("error.known", { names: listed(details.known) })),
     hintOf(error) && h("p", { class: "hint" }, hintOf(error)),
     workers.length > 0 &&
@@ -54,6 +55,9 @@ export function noWorkerNotice() {
 
 // What the server says of an error, marked as English where the page has no translation of it.
 export function words(error) {
+  if (error.details?.scope) return t("access.lacks", { scope: error.details.scope });
+  // Its title says it all.
+  if (error.code === "unauthorized") return null;
   const own = translation(error.details ?? {}, "message");
   return own ?? h("span", { lang: "en" }, error.message);
 }
@@ -112,6 +116,17 @@ function uvOutput(details, output) {
 function workerError(each) {
   if (!each.error) return null;
   return h("p", { class: "words" }, h("code", {}, each.worker_address), ": ", words(each.error));
+}
+
+// What was to be changed, of so many, and is not there any more; `what` are the names of it.
+export function goneNotice(what, of) {
+  if (!what.length) return null;
+  return notice(
+    "info",
+    h("p", { class: "strong" }, of === 1 ? t("gone.one_of_one") : count("gone", what.length, { of })),
+    of > 1 && h("ul", {}, ...what.map((each) => h("li", {}, each))),
+    h("p", {}, t("gone.why")),
+  );
 }
 
 // Who is missing in an answer gathered of several workers; nothing when it is whole.

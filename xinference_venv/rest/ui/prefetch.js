@@ -1,13 +1,13 @@
 // Environments made ahead of need: where, then what would be done, then a job for each model.
 
-import { get, meaning, post } from "./api.js";
+import { get, isGone, meaning, post } from "./api.js";
 import { choices, field, gated } from "./controls.js";
 import { h } from "./dom.js";
 import { bodyOf, draftOf } from "./draft.js";
 import { keyText, size } from "./format.js";
 import { count, t } from "./i18n.js";
 import { linkToJob } from "./links.js";
-import { errorNotice, notice } from "./notices.js";
+import { errorNotice, goneNotice, notice } from "./notices.js";
 import { workerPicker } from "./picker.js";
 import { forEach, inSteps } from "./steps.js";
 import { explanation } from "./tree.js";
@@ -47,10 +47,15 @@ export function prefetchEnvironments(entries) {
     parts: [],
     launches: () =>
       forEach([...named], async ([name, entry]) => {
-        const { list } = await get("virtualenvs/packages", meaning(entry));
-        const found = list.find((each) => each.python_version === entry.python_version);
-        const launch = found?.launch;
-        return { name, body: launch ? bodyOf(draftOf({ launch, workers: [] })) : null };
+        try {
+          const { list } = await get("virtualenvs/packages", meaning(entry));
+          const found = list.find((each) => each.python_version === entry.python_version);
+          const launch = found?.launch;
+          return { name, body: launch ? bodyOf(draftOf({ launch, workers: [] })) : null };
+        } catch (error) {
+          if (!isGone(error, entry.worker_address)) throw error;
+          return { name, body: null, isAbsent: true };
+        }
       }),
   });
 }
@@ -101,8 +106,8 @@ function prefetch({ names, parts, launches }) {
           return asking(notice("bad", h("p", {}, t("launch.where.none"))));
         const planned = await forEach(
           await launches(),
-          async ({ name, body }) => {
-            if (!body) return { name };
+          async ({ name, body, isAbsent }) => {
+            if (!body) return { name, isAbsent };
             const one = { ...body, ...(at.length ? { worker_ip: at[0] } : {}) };
             const outcome = await post("virtualenvs/plan", one, leaving.signal).then(
               (plan) => ({ plan }),
@@ -164,8 +169,9 @@ function prefetch({ names, parts, launches }) {
 }
 
 // What would be done for one model: on each worker what that does not have yet.
-function planOf({ name, plan, error }) {
-  return h("section", { class: "planned" }, h("h3", {}, name), outcomeOf(plan, error));
+function planOf({ name, plan, error, isAbsent }) {
+  const shown = isAbsent ? goneNotice([name], 1) : outcomeOf(plan, error);
+  return h("section", { class: "planned" }, h("h3", {}, name), shown);
 }
 
 function outcomeOf(plan, error) {

@@ -1,10 +1,10 @@
 // Removal: the plan first, refusals with who uses what, force as a second choice.
 
-import { drop, meaning } from "./api.js";
+import { drop, isGone, meaning } from "./api.js";
 import { announce, h } from "./dom.js";
 import { holders, keyText, size } from "./format.js";
 import { count, t } from "./i18n.js";
-import { errorNotice, notice, partialNotice } from "./notices.js";
+import { errorNotice, goneNotice, notice, partialNotice } from "./notices.js";
 import { forEach, inSteps } from "./steps.js";
 
 const PARTS = ["remove", "unlink", "refuse"];
@@ -15,26 +15,44 @@ export function removal(entries, onRemoved) {
     entries.length === 1
       ? t("remove.title", { name: keyText(entries[0]) })
       : count("remove.title.many", entries.length);
-  inSteps({ title, first: planning(false) });
+  inSteps({ title, first: planning(entries, false), onError: onRemoved });
 
-  function planning(force) {
+  // Ask for the removal of each; what is not there any more is told apart from it.
+  async function ask(those, options, say) {
+    const asked = await forEach(
+      those,
+      (each) =>
+        drop("virtualenvs", { ...meaning(each), ...options }).catch((error) => ({ error })),
+      (done, of) => of > 1 && say(t("change.progress", { done, of })),
+    );
+    const isAbsent = (place) =>
+      asked[place].error !== undefined && isGone(asked[place].error, those[place].worker_address);
+    return {
+      there: those.filter((_, place) => !isAbsent(place)),
+      answers: asked.filter((_, place) => !isAbsent(place)),
+      absent: goneNotice(those.filter((_, place) => isAbsent(place)).map(keyText), those.length),
+    };
+  }
+
+  function planning(those, force) {
     return {
       busy: t("remove.planning"),
       work: async (say) => {
-        const answers = await forEach(
-          entries,
-          (each) => drop("virtualenvs", { ...meaning(each), dry_run: true, force }),
-          (done, of) => of > 1 && say(t("change.progress", { done, of })),
-        );
-        planTogether(answers, force);
+        const { there, answers, absent } = await ask(those, { dry_run: true, force }, say);
+        const failed = answers.find((each) => each.error);
+        if (failed) throw failed.error;
+        if (absent) onRemoved();
+        if (!there.length) return { parts: [absent], keep: t("dialog.close") };
+        planTogether(there, answers, force);
         const reports = answers.flatMap((each) => each.list);
         const refused = reports.some((each) => each.refuse.length);
-        const free = entries.filter((_, place) =>
+        const free = there.filter((_, place) =>
           answers[place].list.every((each) => !each.refuse.length),
         );
-        const insist = { text: t("remove.insist"), step: planning(true) };
+        const insist = { text: t("remove.insist"), step: planning(there, true) };
         return {
           parts: [
+            absent,
             ...noticesOf(answers),
             refused &&
               notice(
@@ -43,7 +61,7 @@ export function removal(entries, onRemoved) {
                   "p",
                   { class: "strong" },
                   free.length
-                    ? count("remove.refused", entries.length - free.length, { of: entries.length })
+                    ? count("remove.refused", there.length - free.length, { of: there.length })
                     : t("remove.refused"),
                 ),
                 h("p", {}, t("remove.ways")),
@@ -64,7 +82,7 @@ export function removal(entries, onRemoved) {
               text: t(force ? "remove.force" : "remove.apply"),
               glyph: "remove",
               kind: "danger solid",
-              step: removing(entries, force),
+              step: removing(there, force),
             },
           ].filter(Boolean),
           keep: t("remove.keep"),
@@ -76,9 +94,9 @@ export function removal(entries, onRemoved) {
   // Each is planned by itself, as if the others stayed: files do not stay for what goes as well, and
   // an environment in use that some of them share would lose its last name with them, which only
   // force does.
-  function planTogether(answers, force) {
+  function planTogether(those, answers, force) {
     const nameOf = (key, worker) => `${keyText(key)} ${worker}`;
-    const chosen = new Set(entries.map((each) => nameOf(each, each.worker_address)));
+    const chosen = new Set(those.map((each) => nameOf(each, each.worker_address)));
     for (const report of answers.flatMap((each) => each.list)) {
       const stays = (key) => !chosen.has(nameOf(key, report.worker_address));
       const isLast = (entry) => !force && !entry.shared_with.some(stays);
@@ -93,12 +111,7 @@ export function removal(entries, onRemoved) {
     return {
       busy: t("remove.removing"),
       work: async (say) => {
-        const answers = await forEach(
-          those,
-          (each) =>
-            drop("virtualenvs", { ...meaning(each), force }).catch((error) => ({ error })),
-          (done, of) => of > 1 && say(t("change.progress", { done, of })),
-        );
+        const { there, answers, absent } = await ask(those, { force }, say);
         onRemoved();
         const well = answers.filter((each) => !each.error);
         const errors = answers.filter((each) => each.error).map((each) => each.error);
@@ -106,11 +119,12 @@ export function removal(entries, onRemoved) {
         const refused = errors
           .flatMap((each) => each.details.reports ?? [])
           .filter((report) => report.refuse.length);
-        announce(count("remove.done", done.length));
+        if (well.length) announce(count("remove.done", done.length));
         return {
           parts: [
+            absent,
             ...noticesOf(well),
-            ...errors.map(errorNotice),
+            ...errors.map((each) => errorNotice(each)),
             well.length > 0 &&
               notice(
                 well.every((each) => each.result) ? "info" : "warn",
@@ -123,7 +137,17 @@ export function removal(entries, onRemoved) {
             ),
             ...planned(refused),
           ],
-          choices: refused.length ? [{ text: t("remove.insist"), step: planning(true) }] : [],
+          choices: refused.length
+            ? [
+                {
+                  text: t("remove.insist"),
+                  step: planning(
+                    there.filter((_, place) => answers[place].error),
+                    true,
+                  ),
+                },
+              ]
+            : [],
         };
       },
     };

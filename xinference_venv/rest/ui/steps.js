@@ -8,8 +8,9 @@ import { errorNotice } from "./notices.js";
 
 // Open a dialog and take the first step. A step is `{busy, work}`: `work(say)` returns
 // `{parts, choices, keep}`, where a choice is a button that takes a further step, and `keep` the
-// name of the button that takes none. `say` changes what is shown while it works.
-export function inSteps({ title, first, onClose }) {
+// name of the button that takes none. `say` changes what is shown while it works. `onError` hears that
+// a step failed: what is shown elsewhere may be old.
+export function inSteps({ title, first, onClose, onError }) {
   const dialog = open({ title, wide: true, onCancel: onClose });
 
   async function take(step) {
@@ -20,6 +21,7 @@ export function inSteps({ title, first, onClose }) {
       show(parts, [...choices.map(choice), shut(keep)]);
     } catch (error) {
       show([errorNotice(error)], [shut()]);
+      onError?.();
     }
   }
 

@@ -1,11 +1,11 @@
 // Verification of environments, and the repair of those that it finds broken.
 
-import { meaning, post } from "./api.js";
+import { isGone, meaning, post } from "./api.js";
 import { badge, gated } from "./controls.js";
 import { announce, h } from "./dom.js";
 import { keyText } from "./format.js";
 import { count, t, translations, wording } from "./i18n.js";
-import { errorNotice, notice, partialNotice } from "./notices.js";
+import { errorNotice, goneNotice, notice, partialNotice } from "./notices.js";
 import { forEach, inSteps } from "./steps.js";
 
 // What a route of the body takes: the engine of those without one is an empty text there.
@@ -20,6 +20,7 @@ export function verification(entries, onDone) {
   const create = (made) => gated(made, "create");
   inSteps({
     title: count("verify.title", entries.length),
+    onError: onDone,
     first: {
       busy: "",
       work: async () => ({
@@ -47,20 +48,33 @@ export function verification(entries, onDone) {
     const found = answers.map(
       (each, place) => each.list?.find((one) => isMeant(one, those[place])) ?? null,
     );
-    return { answers, found };
+    // Those that match nothing, though all answered, are not there any more.
+    const isAbsent = ({ error, unreachable, complete }, place) =>
+      error
+        ? isGone(error, those[place].worker_address)
+        : !found[place] && complete && !unreachable.length;
+    const absent = those.filter((_, place) => isAbsent(answers[place], place));
+    return {
+      found,
+      notices: [
+        goneNotice(absent.map(called), those.length),
+        ...noticesOf(answers.filter((each, place) => !isAbsent(each, place))),
+      ],
+    };
   }
 
   function looking() {
     return {
       busy: t("verify.looking"),
       work: async (say) => {
-        const { answers, found } = await ask(entries, { hashes: hashes.checked }, say);
+        const { notices, found } = await ask(entries, { hashes: hashes.checked }, say);
         const broken = entries.filter((_, place) => found[place]?.faults?.length);
         onDone();
-        announce(broken.length ? count("verify.broken", broken.length) : t("verify.whole"));
+        if (found.some(Boolean))
+          announce(broken.length ? count("verify.broken", broken.length) : t("verify.whole"));
         return {
           parts: [
-            ...noticesOf(answers),
+            ...notices,
             broken.length
               ? notice(
                   "bad",
@@ -90,13 +104,13 @@ export function verification(entries, onDone) {
     return {
       busy: t("verify.repairing"),
       work: async (say) => {
-        const { answers, found } = await ask(broken, { repair: true }, say);
+        const { notices, found } = await ask(broken, { repair: true }, say);
         const repaired = found.filter((each) => each?.repaired).length;
         onDone();
         announce(count("verify.repaired", repaired));
         return {
           parts: [
-            ...noticesOf(answers),
+            ...notices,
             notice(
               repaired === broken.length ? "good" : "warn",
               h("p", { class: "strong" }, count("verify.repaired", repaired)),

@@ -1,7 +1,7 @@
 // The workers as a view: totals first, then each with its state, disk and jobs, and what can be
 // done with it.
 
-import { drop, put } from "./api.js";
+import { drop, isGone, put } from "./api.js";
 import { badge, button, filterBar, gated, pathText } from "./controls.js";
 import { announce, h } from "./dom.js";
 import { age, size } from "./format.js";
@@ -191,10 +191,11 @@ function forgetOf(worker) {
 
 const path = (worker) => `workers/${encodeURIComponent(worker.worker_address)}`;
 
-// One question, what it means, and what came of it.
-function ask({ title, plan, apply, kind, done, work }) {
+// One question about a worker, what it means, and what came of it.
+function ask({ name, title, plan, apply, kind, done, work }) {
   inSteps({
     title,
+    onError: lookAtWorkers,
     first: {
       busy: "",
       work: async () => ({
@@ -207,7 +208,13 @@ function ask({ title, plan, apply, kind, done, work }) {
             step: {
               busy: title,
               work: async () => {
-                await work();
+                try {
+                  await work();
+                } catch (error) {
+                  if (!isGone(error, name)) throw error;
+                  lookAtWorkers();
+                  return { parts: [notice("info", h("p", {}, t("workers.left", { name })))] };
+                }
                 lookAtWorkers();
                 announce(done);
                 return { parts: [notice("good", h("p", {}, done))] };
@@ -225,6 +232,7 @@ function drain(worker, draining) {
   const name = worker.worker_address;
   const jobs = worker.snapshot?.jobs ?? 0;
   ask({
+    name,
     title: t(draining ? "drain.title" : "drain.end.title", { name }),
     plan: [
       h("p", {}, t(draining ? "drain.plan" : "drain.end.plan")),
@@ -241,6 +249,7 @@ function drain(worker, draining) {
 function forget(worker) {
   const name = worker.worker_address;
   ask({
+    name,
     title: t("forget.title", { name }),
     plan: [h("p", {}, t("forget.plan"))],
     apply: t("forget.apply"),
