@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from tests.ui.browser import Browser
 from tests.ui.cluster import Cluster
@@ -176,6 +177,43 @@ def test_a_phone_shows_all_without_scrolling_sideways(page: Browser, view: str) 
     page.screen(390, 844, mobile=True)
     _settled(page, view)
     assert page.script(_AUDIT) == []
+
+
+@pytest.mark.parametrize("view", ["environments", "models", "jobs", "workers"])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_small_phone_has_the_first_row_on_its_first_screen(
+    page: Browser, view: str, language: str
+) -> None:
+    page.screen(375, 667, mobile=True)
+    page.open()
+    page.choose("#language", language)
+    _settled(page, view)
+    bottom = "return document.querySelector('tbody td').getBoundingClientRect().bottom"
+    assert page.script(bottom) < 600
+
+
+def test_filters_of_a_phone_are_behind_a_button_that_counts_those_in_use(page: Browser) -> None:
+    page.screen(375, 667, mobile=True)
+    page.open(engine="vllm")
+    page.wait(lambda: {row[0] for row in page.rows()} == {"qwen3"})
+    assert not page.one("#filter-engine").is_displayed()
+    unfold = page.button("Filters: 1 in use")
+    assert unfold.get_attribute("aria-expanded") == "false"
+    filters = page.one(f"#{unfold.get_attribute('aria-controls')}")
+    page.tab_to(".unfold").send_keys(Keys.ENTER)
+    page.wait(filters.is_displayed)
+    assert unfold.get_attribute("aria-expanded") == "true"
+    page.choose("#filter-engine", "")
+    page.type("#filter-text", "127.0.0.2")
+    page.button("Filters: 1 in use")
+    page.type("#filter-model", "bge")
+    page.button("Filters: 2 in use")
+    assert page.script(_AUDIT) == []
+    page.button("Filters: 2 in use").click()
+    page.wait(lambda: not filters.is_displayed())
+    # Who searches by the shortcut finds the field.
+    page.keys("/")
+    page.wait(lambda: page.focused == page.one("#filter-model"))
 
 
 def test_a_phone_gives_the_empty_state_the_whole_width(page: Browser) -> None:

@@ -142,6 +142,19 @@ def test_every_state_role_and_error_has_a_text() -> None:
     assert wanted <= _texts("en").keys()
 
 
+def test_every_check_of_the_doctor_has_a_name() -> None:
+    wanted = {
+        f"check.{check.replace(' ', '_')}"
+        for _, tree in _modules()
+        for name, call in _calls(tree)
+        if name in {"ok", "warning", "failed", "failed_by"} and isinstance(call.func, ast.Name)
+        for check in (each.value for each in call.args[:1] if isinstance(each, ast.Constant))
+        if isinstance(check, str)
+    }
+    assert "check.uv" in wanted
+    assert wanted <= _texts("en").keys()
+
+
 def test_every_sentence_of_the_server_is_in_chinese_with_its_values() -> None:
     chinese = _sentences("zh")
     assert sorted(_patterns() - chinese.keys()) == [], "translate these in sentences.zh.json"

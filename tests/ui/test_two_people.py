@@ -47,7 +47,7 @@ def _models(page: Browser) -> list[str]:
     return [row[0] for row in page.rows()]
 
 
-def test_what_another_removed_after_the_plan_is_said_to_be_gone(
+def test_what_another_removed_after_the_plan_is_shown_as_gone(
     page: Browser, running: Cluster
 ) -> None:
     _launch(running, "ash", "birch")
@@ -131,7 +131,7 @@ def test_the_page_of_an_environment_follows_what_becomes_of_it(
     assert page.text(".about .badge") == "ready"
 
 
-def test_a_launch_that_ended_meanwhile_is_not_said_to_be_cancelled(
+def test_a_launch_that_ended_meanwhile_is_not_called_cancelled(
     page: Browser, running: Cluster
 ) -> None:
     running.index.hang("/simple/lantern/")
@@ -188,7 +188,7 @@ def test_a_lease_that_another_released_is_gone_whichever_other_worker_is_killed(
     eventually(lambda: running.ask.delete(f"/v1/workers/{victim.address}").status_code == 200)
 
 
-def test_what_is_gone_is_said_in_chinese(page: Browser, running: Cluster) -> None:
+def test_what_is_gone_is_named_in_chinese(page: Browser, running: Cluster) -> None:
     # Of packages of its own: what others of them hold is refused.
     running.launch("larch", "lantern==2.0", workers=[running.workers[0].address])
     page.open()

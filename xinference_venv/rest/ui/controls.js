@@ -1,8 +1,8 @@
 // Controls that several views have: buttons, links, badges, copying, and what is not allowed.
 
 import { may } from "./api.js";
-import { announce, h, icon } from "./dom.js";
-import { t } from "./i18n.js";
+import { announce, h, icon, newId } from "./dom.js";
+import { count, t } from "./i18n.js";
 
 // A button with an icon; without `text` it shows the icon alone and is called `label`.
 export function button({ text, label, glyph, kind = "", onClick, type = "button", id }) {
@@ -25,6 +25,25 @@ export function button({ text, label, glyph, kind = "", onClick, type = "button"
 export function filterBar(...parts) {
   const named = { class: "toolbar", role: "search", "aria-label": t("filter.label") };
   return h("div", named, ...parts);
+}
+
+// Filters of a bar: in its line on a wide screen, behind a button on a narrow one. Returns the parts
+// of the bar, and `use`, which takes how many filters are in use.
+export function foldedFilters(...fields) {
+  const filters = h("div", { class: "filters", id: newId("filters") }, ...fields);
+  const text = h("span", {}, t("filter.open"));
+  const unfold = h(
+    "button",
+    { type: "button", class: "quiet unfold", "aria-expanded": "false", "aria-controls": filters.id },
+    icon("filter"),
+    text,
+  );
+  unfold.addEventListener("click", () => {
+    const isOpen = filters.classList.toggle("open");
+    unfold.setAttribute("aria-expanded", String(isOpen));
+  });
+  const use = (many) => (text.textContent = many ? count("filter.used", many) : t("filter.open"));
+  return { parts: [unfold, filters], use };
 }
 
 // Disable a button where the token lacks a scope, and say so.

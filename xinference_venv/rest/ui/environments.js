@@ -2,7 +2,7 @@
 // with several.
 
 import { getAgain } from "./api.js";
-import { button, filterBar, gated } from "./controls.js";
+import { button, filterBar, foldedFilters, gated } from "./controls.js";
 import { h, repeat } from "./dom.js";
 import { columns } from "./environment_columns.js";
 import { keyText } from "./format.js";
@@ -49,6 +49,8 @@ const CHOICES = {
   worker: { any: "filter.all", value: (each) => each.worker_address },
 };
 
+const FILTERS = ["model", "text", ...Object.keys(CHOICES)];
+
 export function showEnvironments(place, values, signal) {
   const wanted = {
     model: values.model ?? "",
@@ -86,6 +88,12 @@ export function showEnvironments(place, values, signal) {
     type: "checkbox",
     on: { change: () => filter("group", group.checked ? "1" : "0") },
   });
+  const filters = foldedFilters(
+    h("label", {}, t("column.model"), search("model")),
+    ...Object.keys(CHOICES).map((name) => h("label", {}, t(`column.${name}`), selects[name])),
+    h("label", {}, t("filter.text"), search("text")),
+    h("label", { class: "check" }, group, t("filter.group")),
+  );
   const shown = table({
     label: t("view.environments"),
     keyOf,
@@ -160,6 +168,7 @@ export function showEnvironments(place, values, signal) {
         else chosen.delete(key);
       }
     }
+    filters.use(FILTERS.filter((name) => wanted[name].trim()).length);
     shown.show(those, groups || null);
     drawChosen();
     total.textContent = count("environments.total", those.length, { of: all.length });
@@ -211,10 +220,7 @@ export function showEnvironments(place, values, signal) {
 
   place.append(
     filterBar(
-      h("label", {}, t("column.model"), search("model")),
-      ...Object.keys(CHOICES).map((name) => h("label", {}, t(`column.${name}`), selects[name])),
-      h("label", {}, t("filter.text"), search("text")),
-      h("label", { class: "check" }, group, t("filter.group")),
+      ...filters.parts,
       total,
       h("span", { class: "spring" }),
       h("a", { class: "button quiet", href: "#/compare" }, t("view.compare")),

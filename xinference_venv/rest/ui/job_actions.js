@@ -20,9 +20,9 @@ export function cancelButton(jobId, onDone, text = null) {
       const { phase } = await drop(`jobs/${encodeURIComponent(jobId)}`);
       onDone();
       // It may have ended while the question was read.
-      const said = t(phase === "cancelled" ? "job.cancelled" : `jobs.over.${phase}`);
-      announce(said);
-      return { parts: [notice("info", h("p", {}, said))] };
+      const outcome = t(phase === "cancelled" ? "job.cancelled" : `jobs.over.${phase}`);
+      announce(outcome);
+      return { parts: [notice("info", h("p", {}, outcome))] };
     },
   };
   const asking = {

@@ -23,7 +23,7 @@ export function errorNotice(error, workers = []) {
     workers.length ? null : (details.worker_address ?? details.host),
     details.phase && t("error.phase", { phase: t(`state.${details.phase}`) }),
   ];
-  const said = error.message && words(error);
+  const message = error.message && words(error);
   const output = Array.isArray(details.output) ? details.output.join("\n") : details.output;
   return notice(
     "bad",
@@ -32,7 +32,7 @@ export function errorNotice(error, workers = []) {
       { class: "strong" },
       errorTitle(error),
     ),
-    said && h("p", { class: "words" }, said),
+    message && h("p", { class: "words" }, message),
     details.known && h("p", { class: "hint" }, t("error.known", { names: listed(details.known) })),
     hintOf(error) && h("p", { class: "hint" }, hintOf(error)),
     workers.length > 0 &&

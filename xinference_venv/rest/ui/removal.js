@@ -17,7 +17,7 @@ export function removal(entries, onRemoved) {
       : count("remove.title.many", entries.length);
   inSteps({ title, first: planning(entries, false), onError: onRemoved });
 
-  // Ask for the removal of each; what is not there any more is told apart from it.
+  // Ask for the removal of each; what is not there any more is listed apart.
   async function ask(those, options, say) {
     const asked = await forEach(
       those,

@@ -35,6 +35,7 @@ export function listenForShortcuts() {
     } else if (event.key === "/") {
       const search = document.querySelector("main input[type=search]");
       if (!search) return;
+      if (!search.checkVisibility()) document.querySelector("main .unfold")?.click();
       search.focus();
     } else if (event.key === "n") {
       location.hash = "#/launch";
