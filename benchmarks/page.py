@@ -37,10 +37,12 @@ from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.environments import Environment, Environments
 from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.reports import JobSummary
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.listed_model import ListedModel
+from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.rest.app import create_app
 
 SIZES = ((500, 50), (20_000, 1_000))
@@ -112,14 +114,17 @@ class Took:
 
 
 class SimulatedSupervisor:
-    """As many environments and workers as wanted.
+    """As many environments, workers and jobs as wanted.
 
-    One environment changes with each listing, while it is `changing`.
+    One environment, or job, changes with each listing, while it is `changing`.
     """
 
-    def __init__(self, environments: int, workers: int, *, changing: bool = True) -> None:
+    def __init__(
+        self, environments: int, workers: int, *, jobs: int = 0, changing: bool = True
+    ) -> None:
         self._workers = tuple(f"10.{each // 250}.{each % 250}.1:9796" for each in range(workers))
         self._list = [self._environment(each) for each in range(environments)]
+        self._jobs = [self._job(each) for each in range(jobs)]
         self._asked = 0
         self._changing = changing
 
@@ -147,6 +152,23 @@ class SimulatedSupervisor:
             last_used=1_750_000_000.0 + number,
         )
         return Environment.at(self._workers[number % len(self._workers)], entry)
+
+    def _job(self, number: int) -> JobSummary:
+        model = f"model-{number}-instruct-with-a-long-name"
+        launch = {"model_name": model, "virtualenv": {"packages": ["transformers>=4.53", "torch"]}}
+        return JobSummary(
+            job_id=f"{number:032x}",
+            worker_address=self._workers[number % len(self._workers)],
+            model_name=model,
+            model_engine="vllm",
+            phase=Phase.READY,
+            message="ready",
+            started=1_750_000_000.0 + number,
+            changed=1_750_000_009.0 + number,
+            error=None,
+            launch=LaunchRequest.from_dict(launch),
+            asked_by="token alice",
+        )
 
     async def list_virtual_envs(self, _: Selection) -> Environments:
         """All of them."""
@@ -178,8 +200,14 @@ class SimulatedSupervisor:
         return ()
 
     async def list_jobs(self, _: str | None = None) -> Gathered[JobSummary]:
-        """None."""
-        return Gathered(list=())
+        """All of them."""
+        if self._changing and self._jobs:
+            self._asked += 1
+            place = self._asked % len(self._jobs)
+            changed = self._jobs[place]
+            phase = Phase.FAILED if changed.phase is Phase.READY else Phase.READY
+            self._jobs[place] = replace(changed, phase=phase)
+        return Gathered(list=tuple(self._jobs))
 
 
 @contextmanager

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from tests import fakes
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.environments import Environment
+from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.rest.listings import Changes, EnvironmentName, Listings
 
 
@@ -14,22 +17,43 @@ def environment(path: str, worker: str = "a:1", state: EnvState = EnvState.READY
     return Environment.at(worker, replace(fakes.entry(), path=path, state=state))
 
 
-def test_what_is_other_new_or_gone_is_found() -> None:
-    listings = Listings()
-    stays, changes, goes = map(environment, ("/stays", "/changes", "/goes"))
-    listings.remember("first", [stays, changes, goes])
+def listing(*environments: Environment, complete: bool = True) -> Gathered[Environment]:
+    return Gathered(list=environments, complete=complete)
+
+
+@pytest.fixture
+def listings() -> Listings[EnvironmentName, Environment]:
+    return Listings(name_of=EnvironmentName.of)
+
+
+def test_what_is_other_new_or_gone_is_found(
+    listings: Listings[EnvironmentName, Environment],
+) -> None:
+    first = listings.remember(listing(*map(environment, ("/stays", "/changes", "/goes"))))
     # Another worker may have the same path.
     other = environment("/changes", state=EnvState.BROKEN)
     new = environment("/stays", "b:1")
-    found = listings.differing("first", [environment("/stays"), other, new])
+    found = listings.differing(first, listing(environment("/stays"), other, new))
     gone = EnvironmentName(worker_address="a:1", path="/goes")
-    assert found == ((other, new), Changes(since="first", dropped=(gone,)))
+    assert found == ((other, new), Changes(since=first, dropped=(gone,)))
 
 
-def test_of_a_listing_that_is_not_kept_any_more_no_difference_is_known() -> None:
-    listings = Listings()
-    listings.remember("first", [])
-    for number in range(8):
-        listings.remember(f"later {number}", [])
-    assert listings.differing("first", []) is None
-    assert listings.differing("later 0", []) == ((), Changes(since="later 0", dropped=()))
+def test_a_listing_that_says_the_same_has_the_same_etag(
+    listings: Listings[EnvironmentName, Environment],
+) -> None:
+    first = listings.remember(listing(environment("/one")))
+    second = listings.remember(listing(environment("/one"), environment("/two")))
+    assert listings.etag_of(listing(environment("/one"))) == first != second
+    assert listings.etag_of(listing(environment("/one"), complete=False)) is None
+    assert listings.etag_of(listing(environment("/one", state=EnvState.BROKEN))) is None
+
+
+def test_of_a_listing_that_is_not_kept_any_more_no_difference_is_known(
+    listings: Listings[EnvironmentName, Environment],
+) -> None:
+    first, second, *_ = [
+        listings.remember(listing(environment(f"/{number}"))) for number in range(9)
+    ]
+    assert listings.differing(first, listing()) is None
+    gone = EnvironmentName(worker_address="a:1", path="/1")
+    assert listings.differing(second, listing()) == ((), Changes(since=second, dropped=(gone,)))

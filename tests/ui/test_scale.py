@@ -10,20 +10,21 @@ from selenium.webdriver.chrome.webdriver import WebDriver
 from benchmarks.page import SimulatedSupervisor, served
 from tests.ui.browser import Browser
 
-ENVIRONMENTS, WORKERS = 20_000, 1_000
+ENVIRONMENTS, WORKERS, JOBS = 20_000, 1_000, 3_000
 # Elements for what is in sight, and a margin.
 FEW_LINES = 120
-# The status and size of each answer with environments.
+# The status and size of each answer with environments, or jobs.
 _ANSWERS = """
+const [path = "virtualenvs"] = arguments;
 return performance.getEntriesByType("resource")
-  .filter((each) => each.name.endsWith("/v1/virtualenvs?changes=true") && each.responseStatus)
+  .filter((each) => each.name.endsWith(`/v1/${path}?changes=true`) && each.responseStatus)
   .map((each) => [each.responseStatus, each.transferSize]);
 """
 
 
 @pytest.fixture(scope="module")
 def large() -> Iterator[str]:
-    with served(SimulatedSupervisor(ENVIRONMENTS, WORKERS)) as url:
+    with served(SimulatedSupervisor(ENVIRONMENTS, WORKERS, jobs=JOBS)) as url:
         yield url
 
 
@@ -139,6 +140,17 @@ def test_of_a_list_that_changes_only_what_differs_is_sent(page: Browser) -> None
     # What is other now is shown, and the rest stays.
     page.wait(lambda: page.rows()[0][4] == "broken")
     assert page.one("table").get_attribute("aria-rowcount") == "20001"
+
+
+def test_of_thousands_of_jobs_only_those_that_changed_are_sent(page: Browser) -> None:
+    page.open("jobs", sort="state")
+    page.shows("3,000 of 3,000 launches", ".total")
+    first, again = page.wait(lambda: (found := page.script(_ANSWERS, "jobs"))[1:] and found)[:2]
+    assert (first[0], again[0]) == (200, 200)
+    assert again[1] < 10_000 < first[1]
+    page.wait(lambda: page.rows() and page.rows()[0][2] == "failed")
+    assert page.one("table").get_attribute("aria-rowcount") == "3001"
+    assert _lines(page) < FEW_LINES
 
 
 def test_a_list_that_has_not_changed_is_not_sent_again(idle: Browser) -> None:

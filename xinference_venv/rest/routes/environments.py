@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import cast
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from xinference_venv._util.records import Record, inline
 from xinference_venv.actors.protocols import SupervisorProtocol
-from xinference_venv.inventory.environments import Environments
+from xinference_venv.inventory.environments import Environment, Environments
 from xinference_venv.inventory.gathered import Gathered, check_found
 from xinference_venv.inventory.packages import EnvironmentPackages, ExplainedEnvironment
 from xinference_venv.inventory.reports import RemovalReport
@@ -23,13 +22,10 @@ from xinference_venv.rest.base import (
     Result,
     Route,
     Supervisor,
-    etag_of,
     gathered,
-    known_etags,
-    not_modified,
     removed,
 )
-from xinference_venv.rest.listings import Changes, Listings
+from xinference_venv.rest.listings import Changes, EnvironmentName, Listings
 from xinference_venv.rest.schemas.requests import (
     DryRun,
     Force,
@@ -52,18 +48,8 @@ async def list_virtual_envs(
     and with `changes=true` only what did.
     """
     listed = await supervisor.list_virtual_envs(selection)
-    answer = gathered(listed)
-    etag = etag_of(answer)
-    known = known_etags(request)
-    listings = cast(Listings, request.app.state.listings)
-    if changes:
-        found = next(filter(None, (listings.differing(each, listed.list) for each in known)), None)
-        listings.remember(etag, listed.list)
-        if found is not None:
-            changed, since = found
-            answer = gathered(replace(listed, list=changed), since)
-    answer.headers["ETag"] = etag
-    return not_modified(answer.headers) if etag in known else answer
+    listings: Listings[EnvironmentName, Environment] = request.app.state.environments
+    return listings.answer(request, listed, changes=changes)
 
 
 async def list_virtual_env_packages(
@@ -163,7 +149,7 @@ ROUTES = (
         endpoint=list_virtual_envs,
         scope=Scope.LIST,
         reply=Environments,
-        perhaps=Changes,
+        perhaps=Changes[EnvironmentName],
         refused=(404,),
     ),
     Route(

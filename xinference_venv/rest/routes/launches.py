@@ -15,12 +15,14 @@ from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.reports import ExplainedPlan, JobReport, JobSummary
 from xinference_venv.planning.request import LaunchRequest
-from xinference_venv.rest.base import Json, Route, Supervisor, gathered
+from xinference_venv.rest.base import Json, Route, Supervisor
 from xinference_venv.rest.errors import refusal
+from xinference_venv.rest.listings import Changes, JobName, Listings
 from xinference_venv.rest.routes.access import asker_of, may_name_any_source
 from xinference_venv.rest.schemas.requests import (
     JobId,
     LastEventId,
+    OnlyChanges,
     PlanRequest,
     PrefetchRequest,
     PrepareRequest,
@@ -131,9 +133,19 @@ async def plan_virtual_env(
     return Json(planned.explained().to_dict())
 
 
-async def list_jobs(supervisor: Supervisor, worker_ip: WorkerIp = None) -> Response:
-    """List the launches that run or ended not long ago, on each of their workers."""
-    return gathered(await supervisor.list_jobs(worker_ip))
+async def list_jobs(
+    request: Request,
+    supervisor: Supervisor,
+    worker_ip: WorkerIp = None,
+    changes: OnlyChanges = False,
+) -> Response:
+    """List the launches that run or ended not long ago, on each of their workers.
+
+    With an ETag, as the list of environments has it.
+    """
+    listed = await supervisor.list_jobs(worker_ip)
+    listings: Listings[JobName, JobSummary] = request.app.state.jobs
+    return listings.answer(request, listed, changes=changes)
 
 
 async def show_job(
@@ -206,6 +218,7 @@ ROUTES = (
         endpoint=list_jobs,
         scope=Scope.LIST,
         reply=Gathered[JobSummary],
+        perhaps=Changes[JobName],
         refused=(404,),
     ),
     Route(

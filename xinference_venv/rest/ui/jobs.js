@@ -1,6 +1,6 @@
 // The launches that run or ended not long ago, a row for each, whichever workers take part.
 
-import { get } from "./api.js";
+import { getAgain } from "./api.js";
 import { now } from "./clock.js";
 import { badge, filterBar } from "./controls.js";
 import { h, repeat } from "./dom.js";
@@ -17,6 +17,7 @@ const ENDS = new Set(["ready", "failed", "cancelled"]);
 // The state of a launch is that of the worker that is worst off, or has farthest to go.
 const ORDER = ["failed", "cancelled", ...STEPS];
 
+const keyOf = (job) => `${job.worker_address} ${job.job_id}`;
 export const hasEnded = (phase) => ENDS.has(phase);
 
 // The jobs of the workers as launches: those on several workers have one id.
@@ -160,14 +161,19 @@ export function showJobs(place, values, signal) {
     board.element,
     shown.element,
   );
+  let last = null;
   const again = repeat(EVERY_SECONDS, signal, async () => {
     try {
-      const answer = await get("jobs", {}, signal);
+      const answer = await getAgain("jobs", keyOf, signal);
+      // What has ended takes no longer.
+      if (answer === last && all.every((each) => hasEnded(each.phase))) return;
+      last = answer;
       board.show(partialNotice(answer));
       all = launchesOf(answer.list);
       draw();
     } catch (error) {
       if (error.name === "AbortError") return;
+      last = null;
       shown.fail();
       if (error.code !== "offline") board.show(errorNotice(error));
     }
