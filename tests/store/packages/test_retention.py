@@ -19,7 +19,9 @@ from tests.faulty_disk import Death, FaultyDisk, dying
 from tests.store.conftest import env_record, identity_of, key_record, lock_of, staged
 from tests.store.packages.conftest import Unpack
 from tests.wheels import build_wheel
+from xinference_venv.errors import StoreError
 from xinference_venv.planning.package import JoinMember, JoinPlan, PackageRecord
+from xinference_venv.store.atomic import Disk
 from xinference_venv.store.disk_usage import measure, recorded_bytes, usages_of
 from xinference_venv.store.packages.package_store import TreeCheck
 from xinference_venv.store.packages.retention import (
@@ -128,6 +130,31 @@ def test_what_nothing_names_stays_for_a_day_unless_space_is_wanted(
     assert all(size > 0 for size in sizes.values())
     assert names(unneeded(store, days=0, room_bytes=sum(sizes.values()) - 1)) == ["oil"]
     assert names(unneeded(store, days=0, room_bytes=0)) == ["oil", "lamp", "wick"]
+
+
+def test_trees_that_the_system_does_not_let_us_delete_keep_no_other(
+    store: Store, records: dict[str, PackageRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stays, undeleted, goes = unneeded(store)
+    move_to_trash, delete = Disk.move_to_trash, Disk.delete
+    refused = [StoreError("could not delete it: Operation not permitted")]
+
+    def move(self: Disk, path: Path, trash: Path) -> Path | None:
+        if path == stays.path:
+            raise StoreError("could not remove it: Operation not permitted")
+        return move_to_trash(self, path, trash)
+
+    def delete_but_one(self: Disk, path: Path) -> None:
+        if refused:
+            raise refused.pop()
+        delete(self, path)
+
+    monkeypatch.setattr(Disk, "move_to_trash", move)
+    monkeypatch.setattr(Disk, "delete", delete_but_one)
+    assert remove_trees(store, [stays, undeleted, goes]) == [undeleted, goes]
+    assert stays.path.exists()
+    [left] = store.layout.trash.iterdir()
+    assert {each.path for each in store.skipped.all()} == {str(stays.path), str(left)}
 
 
 def test_use_is_recorded_for_what_is_named(store: Store, records: dict[str, PackageRecord]) -> None:

@@ -112,22 +112,26 @@ def _last_used(store: Store, path: Path) -> float:
 
 
 def remove_trees(store: Store, planned: Iterable[UnneededTree]) -> list[UnneededTree]:
-    """Delete planned trees that nothing names by now either; returns those that are gone."""
+    """Delete planned trees that nothing names by now either; returns those that are gone.
+
+    One that the system does not let us delete keeps no other.
+    """
     trashed: list[Path] = []
     removed = []
     # Who begins to need one names it under this lock, and looks for it then.
     with store.packages.lock():
         needed = needed_trees(store)
         for each in planned:
-            if needed is not None and each.path.name not in needed:
+            if needed is None or each.path.name in needed:
+                continue
+            with store.skipped.visiting(each.path):
                 place = store.disk.move_to_trash(each.path, store.layout.trash)
                 trashed += [] if place is None else [place]
+                removed.append(each)
                 listed = store.layout.broken / each.path.name
                 if os.path.lexists(listed):
                     store.disk.unlink(listed)
-                removed.append(each)
-    for path in trashed:
-        store.disk.delete(path)
+    store.delete_trashed(*trashed)
     return removed
 
 
