@@ -140,6 +140,7 @@ def test_a_name_that_no_other_provides_joins_nothing() -> None:
         ("kit_*", ("kit", "kit_a", "kit_b")),
         ("kit_[!b]", ("kit", "kit_a")),
         ("kit_?", ("kit", "kit_a", "kit_b")),
+        ("k?t_*", ("kit", "kit_a", "kit_b")),
         # A search of everything joins nothing.
         ("*", ()),
         ("?it_a", ()),
@@ -159,6 +160,13 @@ def test_a_pattern_joins_with_all_whose_names_fit_it(pattern: str, members: Sequ
     host = site(HostName(name="kit", is_directory=True, owners=("kit",)))
     found = find_joins(installed, [host], {"kit"}, {"kit": looks})
     assert len(found) == bool(members)
+
+
+def test_a_pattern_joins_in_addition_to_a_plain_name_that_is_looked_for() -> None:
+    looks = (looks_for("other"), looks_for("kit_*"))
+    others = [package(name, name) for name in ("kit_a", "other")]
+    [join] = find_joins([package("kit", "kit", looks=looks), *others], [], ())
+    assert join.packages == tuple(map(folder, ("kit", "kit_a", "other")))
 
 
 def test_a_half_of_the_host_goes_into_the_tree_and_only_that() -> None:
@@ -293,3 +301,10 @@ def test_what_of_the_host_finds_an_installed_file_in_the_prefix_gets_a_tree() ->
         "the host's mkl looks for ../.. by a run path of a library (mkl/a.so)",
         "the host's mkl looks for maps by a path with .. (mkl/a.py)",
     )
+
+
+def test_one_of_a_single_name_that_finds_an_installed_file_in_the_prefix_gets_a_tree() -> None:
+    host = site(HostName(name="mkl", is_directory=True, owners=("mkl",)))
+    above = LooksFor(name="../..", way=Way.RUN_PATH, path="mkl/a.so")
+    [join] = find_joins([], [host], {"mkl"}, {"mkl": [above]}, {"mkl": above})
+    assert join.host == (HostShare(location=SITE, names=("mkl",)),)

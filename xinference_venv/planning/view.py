@@ -425,7 +425,7 @@ class Prefix:
         if not looks.is_above:
             return
         place = posixpath.normpath(posixpath.join(self._library, "site-packages", looks.name))
-        plain = _PATTERN.split(place, maxsplit=1)[0]
+        plain = _PATTERN.split(place)[0]
         for path, file in self.files.items():
             if not path.startswith(plain):
                 continue
