@@ -71,6 +71,18 @@ def _log_abandoned(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
     logging.getLogger(__name__).debug(context["message"], exc_info=context.get("exception"))
 
 
+def log_lost_calls(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what a loop reports, but not calls that were given up before their peer was gone.
+
+    Each is reported by whoever asked. xoscar leaves their futures, whose tracebacks would be the
+    most of a log of some months.
+    """
+    if type(context.get("exception")).__module__.partition(".")[0] == "xoscar":
+        _log_abandoned(loop, context)
+    else:
+        loop.default_exception_handler(context)
+
+
 def run(work: Coroutine[Any, Any, _T]) -> _T:
     """The result of work without a client; signals end it as `with_client` says."""
     return asyncio.run(_until_stopped(work))
@@ -82,6 +94,7 @@ def serve(
     """Keep what is opened until SIGINT, SIGTERM or SIGHUP, and end it; `ready` hears of it."""
 
     async def keep() -> None:
+        asyncio.get_running_loop().set_exception_handler(log_lost_calls)
         async with opened() as kept:
             ready(kept)
             await asyncio.Event().wait()
