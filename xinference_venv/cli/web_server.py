@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import shlex
 import stat
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from xinference_venv._util.tasks import cancel, in_background
 from xinference_venv.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 WEB_PORT = 9798
+# So soon a token that was taken out of the file is refused.
+_TOKEN_SECONDS = 5.0
+_log = logging.getLogger(__name__)
 _NEEDED = ("fastapi", "prometheus_client", "uvicorn")
 
 
@@ -64,6 +70,7 @@ class WebServer:
     host: str
     port: int
     tokens: Tokens | None
+    token_file: Path | None = None
 
     @classmethod
     def configured(cls, *, host: str, port: int, token_file: Path | None) -> WebServer:
@@ -81,7 +88,7 @@ class WebServer:
 
         tokens = None if token_file is None else _read(token_file)
         check_exposure(host, tokens)
-        return cls(host=host, port=port, tokens=tokens)
+        return cls(host=host, port=port, tokens=tokens, token_file=token_file)
 
     @asynccontextmanager
     async def over(self, client: Client) -> AsyncIterator[Served]:
@@ -90,8 +97,34 @@ class WebServer:
         from xinference_venv.rest.server import hosts_of, served
 
         app = create_app(client, tokens=self.tokens, hosts=hosts_of(self.host))
-        async with served(app, self.host, self.port) as server:
-            yield server
+        following = in_background(self.follow_token_file(), "reading the token file", _log)
+        try:
+            async with served(app, self.host, self.port) as server:
+                yield server
+        finally:
+            await cancel(following)
+
+    async def follow_token_file(self) -> None:
+        """Take new tokens over, and revoked ones out, when the token file changes.
+
+        One that is none any more, or that others may write to, changes nothing but the log.
+        """
+        if self.tokens is None or self.token_file is None:
+            return
+        fault = None
+        while True:
+            await asyncio.sleep(_TOKEN_SECONDS)
+            try:
+                found = await asyncio.to_thread(_read, self.token_file)
+            except InvalidInput as error:
+                if str(error) != fault:
+                    fault = str(error)
+                    _log.error("%s; the tokens stay as they were", error)
+                continue
+            fault = None
+            if found != self.tokens:
+                self.tokens.become(found)
+                _log.info("the token file has changed: %d tokens are known", len(found.scopes))
 
 
 def _read(path: Path) -> Tokens:

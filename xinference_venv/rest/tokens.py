@@ -77,6 +77,13 @@ class Tokens:
             raise InvalidInput("the token file has no token", {"hint": _HINT})
         return cls(scopes=found, names=names)
 
+    def become(self, other: Tokens) -> None:
+        """Be the tokens of another reading of the file, for all who hold these."""
+        self.scopes.clear()
+        self.scopes.update(other.scopes)
+        self.names.clear()
+        self.names.update(other.names)
+
     def scopes_of(self, token: str) -> frozenset[Scope] | None:
         """What a token allows, None for one that is not known; takes as long for any."""
         digest = self._known(token)
