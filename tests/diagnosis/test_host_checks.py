@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from xinference_venv.planning.host import Accelerator
 from xinference_venv.store.drop_in import RunningXinference
 from xinference_venv.store.file_system import FileSystem
 from xinference_venv.store.host.compiled import Uncompiled
+from xinference_venv.store.host_files import Mount, locks_of_one_host
 
 GIB = 2**30
 WANTED = SpecifierSet(">=0.13")
@@ -187,6 +189,31 @@ def test_copies_instead_of_links_and_names_without_case_are_warnings() -> None:
     found = verdicts(home(cache="Invalid cross-device link"))
     assert (found["home"], found["uv cache"]) == (Verdict.OK, Verdict.WARNING)
     assert verdicts(home(ignores_case=True))["case"] is Verdict.WARNING
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "seen"),
+    [
+        ("nfs4", {"vers": "4.2", "local_lock": "none"}, None),
+        ("nfs", {"vers": "3", "nolock": "", "local_lock": "all"}, "nfs, local_lock=all"),
+        ("cifs", {"vers": "3.1.1", "nobrl": ""}, "cifs, nobrl"),
+        ("lustre", {"flock": ""}, None),
+        ("fuse.sshfs", {}, "fuse.sshfs"),
+        ("ext4", {}, None),
+    ],
+)
+def test_a_home_whose_locks_other_hosts_do_not_see_is_a_warning(
+    kind: str, options: dict[str, str], seen: str | None
+) -> None:
+    found = locks_of_one_host(Mount(kind=kind, options=options))
+    assert found == seen
+    check = checks_of(replace(home(), locks_of_one_host=found)).get("locks")
+    if seen is None:
+        assert check is None
+    else:
+        assert check is not None
+        assert check.verdict is Verdict.WARNING
+        assert seen in check.found
 
 
 def test_the_ways_of_a_file_system_are_reported() -> None:

@@ -17,7 +17,7 @@ from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.lease import Holder, judge
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.file_system import try_file_system
-from xinference_venv.store.host_files import nearest_existing
+from xinference_venv.store.host_files import locks_of_one_host, mount_of, nearest_existing
 from xinference_venv.store.keys import names_in
 from xinference_venv.store.locks import LockNote
 from xinference_venv.store.process_identity import process_start, this_process
@@ -30,11 +30,13 @@ def probe_home(folder: Path, cache: Path) -> ProbedHome:
     place = nearest_existing(folder)
     try:
         tried = try_file_system(place)
+        mount = mount_of(place)
         return ProbedHome(
             place=str(place),
             writable=None,
             tried=tried,
             cache=_cache_links(place, nearest_existing(cache)),
+            locks_of_one_host=None if mount is None else locks_of_one_host(mount),
         )
     except OSError as error:
         return ProbedHome(place=str(place), writable=error.strerror or str(error))

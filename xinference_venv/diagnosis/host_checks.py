@@ -38,13 +38,14 @@ class ProbedHome:
     """What was tried at a place: `place` is the folder in question, or the nearest one above it
     that is there. `writable` says why nothing can be made there, None where something can; then
     `tried` is what the file system can do, and `cache` why files of uv's cache can't be linked
-    from there.
+    from there. `locks_of_one_host` is what says that other hosts don't see the locks there.
     """
 
     place: str
     writable: str | None
     tried: FileSystem | None = None
     cache: str | None = None
+    locks_of_one_host: str | None = None
 
 
 _ELSEWHERE = sentence("put XINFERENCE_HOME on another file system, best a local one")
@@ -79,6 +80,22 @@ def file_system_checks(found: ProbedHome, cache: str) -> list[Check]:
         else ok("home", sentence("locks, links and programs work at {place}", place=found.place)),
         ok("file system", joined(_ways(found.tried))),
     ]
+    if found.locks_of_one_host is not None:
+        checks.append(
+            warning(
+                "locks",
+                sentence(
+                    "other hosts don't see the locks of {place} ({mount}): they may replace or"
+                    " remove what this one uses",
+                    place=found.place,
+                    mount=found.locks_of_one_host,
+                ),
+                sentence(
+                    "let each host have a home of its own, or share one by NFS from version 4 on"
+                    " (local_lock=none)"
+                ),
+            )
+        )
     if found.tried.ignores_case:
         checks.append(
             warning(

@@ -129,6 +129,29 @@ class Mount:
     options: Mapping[str, str]
 
 
+# Of these the kernel, or the server, keeps flock(2) on each host by itself, whatever the options.
+_LOCKS_OF_ONE_HOST = frozenset({"9p", "virtiofs", "fuse.sshfs"})
+_LOCAL_LOCKS = {
+    "nfs": ("local_lock=flock", "local_lock=all"),
+    "nfs4": ("local_lock=flock", "local_lock=all"),
+    "lustre": ("localflock",),
+    "cifs": ("nobrl",),
+    "smb3": ("nobrl",),
+}
+
+
+def locks_of_one_host(mount: Mount) -> str | None:
+    """What says that the locks of a mount are not seen by other hosts that share it, if anything.
+
+    Of other file systems in user space (``fuse.``) no one can tell.
+    """
+    if mount.kind in _LOCKS_OF_ONE_HOST:
+        return mount.kind
+    options = {f"{name}={value}" if value else name for name, value in mount.options.items()}
+    found = next((each for each in _LOCAL_LOCKS.get(mount.kind, ()) if each in options), None)
+    return None if found is None else f"{mount.kind}, {found}"
+
+
 def mount_of(place: Path) -> Mount | None:
     """What a place lies on; None where the system does not tell."""
     try:
