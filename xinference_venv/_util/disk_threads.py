@@ -27,14 +27,19 @@ class DiskThreads:
 
     async def run(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Do the work in one of these threads; what is cancelled goes on there if it has begun."""
-        call = partial(copy_context().run, work, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        return await self._begin(work, *args, **kwargs)
 
     async def finish(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """The same, to its end even when this is cancelled meanwhile; see `finish_in_thread`."""
-        task = asyncio.ensure_future(self.run(work, *args, **kwargs))
-        await finish(task)
-        return task.result()
+        running = self._begin(work, *args, **kwargs)
+        await finish(running)
+        return running.result()
+
+    def _begin(
+        self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> asyncio.Future[_T]:
+        call = partial(copy_context().run, work, *args, **kwargs)
+        return asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def leave(self, work: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs) -> None:
         """Let the work be done in one of these threads; the process does not end before it has.

@@ -69,8 +69,11 @@ class Installation:
     def _damaged(self, contents: Contents) -> list[str]:
         """What is wrong with packages that the store had, which are marked as broken by this."""
         packages_of_store = self.assembly.store.packages
-        there = (each.key for each in contents.packages if each.key.name not in contents.unpacked)
-        checks = (packages_of_store.verify(key.folder) for key in there)
+        there = (
+            each.key.folder for each in contents.packages if each.key.name not in contents.unpacked
+        )
+        suspects = (each for each in there if not packages_of_store.has_all_sizes(each))
+        checks = map(packages_of_store.verify, suspects)
         return [check.faults[0] for check in checks if check.faults]
 
     def _show_host(self, lock: EnvLock, staged: Path) -> None:

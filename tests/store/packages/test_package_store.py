@@ -127,6 +127,39 @@ def test_a_file_that_is_gone_and_one_more_are_distinguished(
     )
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("site/lamp/__init__.py", b"x = 1 + 1\n"),
+        ("site/lamp/__init__.py", None),
+        ("data/share/lamp.txt", b"more light"),
+        ("data/share/lamp.txt", None),
+        ("site/lamp-1.0.dist-info/RECORD", b""),
+        (PACKAGE_RECORD_NAME, None),
+    ],
+)
+def test_a_glance_sees_what_is_missing_or_has_another_size(
+    unpack: Unpack, wheels: Path, store: Store, file: str, content: bytes | None
+) -> None:
+    wheel = build_wheel(
+        wheels,
+        "lamp",
+        "1.0",
+        modules={"lamp/__init__.py": "x = 1\n"},
+        data={"lamp-1.0.data/data/share/lamp.txt": b"light"},
+    )
+    folder = unpack.add(wheel)["lamp"].key.folder
+    assert store.packages.has_all_sizes(folder)
+    place = store.layout.package(folder) / file
+    if content is None:
+        place.parent.chmod(0o755)
+        place.unlink()
+    else:
+        overwrite(place, content)
+    assert not store.packages.has_all_sizes(folder)
+    assert store.packages.verify(folder).faults
+
+
 def test_one_look_serves_all_that_ask_for_one_as_close_since(
     unpack: Unpack, wheels: Path, store: Store, lamp: PackageRecord
 ) -> None:

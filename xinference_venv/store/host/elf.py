@@ -8,7 +8,6 @@ bind nothing.
 from __future__ import annotations
 
 import os
-import platform
 import struct
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -86,7 +85,7 @@ def system_folders(environ: Mapping[str, str]) -> tuple[str, ...]:
     """The folders of the system's libraries, and those that variables name."""
     named = environ.get("LD_LIBRARY_PATH", "").split(":")
     cuda = [*(environ.get(name, "") for name in _CUDA_VARIABLES), _CUDA_FOLDER]
-    of_machine = (f"{folder}/{platform.machine()}-linux-gnu" for folder in ("/lib", "/usr/lib"))
+    of_machine = (f"{folder}/{os.uname().machine}-linux-gnu" for folder in ("/lib", "/usr/lib"))
     folders = (*named, *(f"{each}/lib64" for each in cuda if each), *_SYSTEM_FOLDERS, *of_machine)
     return tuple(each for each in folders if each.startswith("/"))
 

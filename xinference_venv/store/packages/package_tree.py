@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import stat
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -622,6 +621,9 @@ def _modified_ns(file: Path) -> int:
 
 def _copy_in_place(path: str, mode: int) -> None:
     """Give a file an inode of its own with this mode."""
+    # What unpacks archives comes with it.
+    import shutil
+
     shutil.copyfile(path, f"{path}.xinference-venv")
     os.chmod(f"{path}.xinference-venv", mode)
     os.replace(f"{path}.xinference-venv", path)

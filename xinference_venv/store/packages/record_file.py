@@ -9,7 +9,6 @@ hexadecimal digests, ``./`` in paths, CRLF at their ends: pip and uv install all
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import io
 import os
@@ -132,6 +131,8 @@ def _fields(text: str) -> Iterator[list[str]]:
         lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         yield from (line.split(",") for line in lines if line)
         return
+    import csv
+
     try:
         yield from filter(None, csv.reader(io.StringIO(text, newline="")))
     except csv.Error as error:
