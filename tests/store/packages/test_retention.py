@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clock import ClockAhead
 from tests.fakes import key
 from tests.faulty_disk import Death, FaultyDisk, dying
 from tests.store.conftest import env_record, identity_of, key_record, lock_of, staged
@@ -155,6 +156,20 @@ def test_trees_that_the_system_does_not_let_us_delete_keep_no_other(
     assert stays.path.exists()
     [left] = store.layout.trash.iterdir()
     assert {each.path for each in store.skipped.all()} == {str(stays.path), str(left)}
+
+
+def test_what_was_read_of_a_tree_is_forgotten_when_that_is_gone(
+    store: Store, records: dict[str, PackageRecord]
+) -> None:
+    publish(store, records["lamp"])
+    store.packages._records.clock = ClockAhead(60.0)
+    for each in records.values():
+        assert store.packages.get(each.key) is not None
+        assert not store.packages.verify(each.key.folder).faults
+    remove_trees(store, unneeded(store))
+    kept = records["lamp"].key.folder
+    assert [*store.packages._records._kept] == [kept]
+    assert [*store.packages.looks._last] == [store.layout.package(kept)]
 
 
 def test_use_is_recorded_for_what_is_named(store: Store, records: dict[str, PackageRecord]) -> None:

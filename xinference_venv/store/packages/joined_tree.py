@@ -74,6 +74,10 @@ class JoinedTrees:
             )
         return record.size_bytes + sum(map(self.packages.size_of, record.plan.trees))
 
+    def cache_only_there(self) -> None:
+        """Forget what was read of joined trees that are gone."""
+        self._records.keep_only(frozenset(self.folders()))
+
     def folders(self) -> list[str]:
         """The names of all joined trees that have a place, whole or not."""
         return names_in(str(self.layout.joined))

@@ -12,7 +12,7 @@ import math
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,6 +110,12 @@ class Looks:
         self._last.pop(tree, None)
         return TreeCheck(faults=(f"{tree} is missing",))
 
+    def keep_only(self, trees: Collection[Path]) -> None:
+        """Forget the looks at all others."""
+        for tree in [*self._last]:
+            if tree not in trees:
+                self._last.pop(tree, None)
+
     def _mark(self, listed: Path, tree: Path, faults: tuple[str, ...], hashes: bool) -> None:
         path = tree / BROKEN_NAME
         if faults:
@@ -181,6 +187,15 @@ class PackageStore:
     def folders(self) -> list[str]:
         """The names of all trees that have a place, whole or not."""
         return names_in(str(self.layout.packages))
+
+    def cache_only_there(self) -> None:
+        """Forget what was read of trees that are gone."""
+        packages = self.folders()
+        self._records.keep_only(frozenset(packages))
+        trees = {self.layout.package(each) for each in packages}
+        trees.update(map(self.layout.joined_tree, names_in(str(self.layout.joined))))
+        self._bytecode.keep_only(trees)
+        self.looks.keep_only(trees)
 
     # Changing
 

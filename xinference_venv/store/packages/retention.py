@@ -131,6 +131,8 @@ def remove_trees(store: Store, planned: Iterable[UnneededTree]) -> list[Unneeded
                 listed = store.layout.broken / each.path.name
                 if os.path.lexists(listed):
                     store.disk.unlink(listed)
+    store.packages.cache_only_there()
+    store.joined.cache_only_there()
     store.delete_trashed(*trashed)
     return removed
 
