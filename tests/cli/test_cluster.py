@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -63,6 +64,23 @@ def states(run: Run) -> dict[str, str]:
 
 
 @pytest.mark.uv
+def test_of_locks_that_differ_one_is_asked_for_by_its_worker(
+    run: Run, serving: Daemons, supervisor: Daemon, spec: Path, tmp_path: Path
+) -> None:
+    first, second = (serving.worker(supervisor, host) for host in HOSTS[:2])
+    build_wheel(tmp_path / "wheels", "small", "1.0")
+    for worker, more in ((first, []), (second, ["--virtual-env-package", "small"])):
+        made = run("launch", "toy", "--spec", spec, "--worker", worker.address, *more)
+        assert made.code == 0, made.err
+    both = run("lock", "toy")
+    assert both.code == 2
+    assert "'toy' matches 2 environments" in both.err
+    assert f"--worker {first.address}" in both.err and f"--worker {second.address}" in both.err
+    assert "small" not in run("lock", "toy", "--worker", first.address).out
+    assert 'name = "small"' in run("lock", "toy", "--worker", "127.0.0.3").out
+
+
+@pytest.mark.uv
 def test_what_all_are_to_do_waits_for_the_workers_of_a_restarted_supervisor(
     run: Run, serving: Daemons, supervisor: Daemon, spec: Path
 ) -> None:
@@ -95,7 +113,7 @@ def test_every_command_works_on_a_cluster_and_is_narrowed_to_a_worker(
     assert launched.code == 0
     assert launched.out.startswith("toy is ready on 2 of 2 workers after ")
     for worker in (first, second):
-        assert f"{worker.address}: resolving: " in launched.err
+        assert f"{worker.address}: resolving" in launched.err
         assert f"{worker.address}: ready: " in launched.err
     again = run("launch", "toy", "--spec", spec, "--worker", "127.0.0.3", "--json").json
     [only] = again["workers"]
@@ -127,6 +145,22 @@ def test_every_command_works_on_a_cluster_and_is_narrowed_to_a_worker(
             assert f"{worker.address}: " in shown.out
         assert f"{first.address}: " not in there.out
     assert "magika-1" in run("models", "--worker", "127.0.0.2").out
+
+    # Both were built from one lock.
+    locked = run("lock", "toy")
+    assert (locked.code, locked.err) == (0, "")
+    names = [each["name"] for each in tomllib.loads(locked.out)["packages"]]
+    assert names == ["toy-dependency", "toy-model"]
+    assert run("lock", "toy", "--worker", second.address).out == locked.out
+    lacking = run("lock", "lamp")
+    assert (lacking.code, "no environment of 'lamp' that is ready" in lacking.err) == (3, True)
+
+    drained = run("workers", "drain", "127.0.0.2")
+    assert (drained.code, drained.out) == (0, f"drained: {first.address}\n")
+    assert [each["draining"] for each in run("workers", "--json").json["list"]] == [True, False]
+    assert run("workers", "drain", first.address, "--undo", "--json").json["draining"] is False
+    alive = run("workers", "forget", "127.0.0.3")
+    assert (alive.code, f"the worker at {second.address} is alive" in alive.err) == (2, True)
 
     nowhere = run("list", "--worker", "127.0.0.9")
     assert nowhere.code == 3

@@ -106,7 +106,8 @@ def test_of_several_environments_of_a_model_options_name_one(
     assert run("launch", "toy", "--spec", ready, "--engine", "other", "--any-engine").code == 0
     ran = execute(environ, "toy", "--", "true")
     assert ran.returncode == 2
-    assert "'toy' matches 2 environments" in ran.stderr
+    assert "'toy' matches 2 environments\nhint: choose one: --engine '' --python-v" in ran.stderr
+    assert execute(environ, "--engine", "", "toy", "--", "true").returncode == 0
     assert execute(environ, "--engine", "other", "toy", "--", "true").returncode == 0
 
 

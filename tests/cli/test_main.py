@@ -162,7 +162,7 @@ def test_a_launch_prints_its_result_on_stdout_and_its_progress_on_stderr(
     assert ran.out.startswith("toy is ready\n")
     assert f"{environ['XINFERENCE_HOME']}/virtualenv/v3/toy/" in ran.out
     assert re.search(r"packages +2 installed, \d+ inherited from the host\n", ran.out)
-    assert "resolving: resolving 2 requirements\n" in ran.err
+    assert "\nresolving 2 requirements\n" in ran.err
     assert "resolving: 2 packages to install (0 of 2 packages)\n" in ran.err
     assert "error" not in ran.err
 
@@ -197,7 +197,7 @@ def test_several_models_are_brought_ahead_of_need_each_with_its_result(
     brought = run("prefetch", "one", "two", "--spec", several)
     assert brought.code == 0, brought.err
     assert brought.out.startswith("2 of 2 models ready after ")
-    assert "one: resolving: resolving 1 requirement\n" in brought.err
+    assert "one: resolving 1 requirement\n" in brought.err
     assert "two: ready: " in brought.err
     assert run("leases", "--json").json["list"] == []
     again = run("launch", "one", "--spec", several, "--json")

@@ -155,7 +155,7 @@ def test_jobs_are_reported_while_they_run(
     )
     try:
         running = f"{worker.address}: job toy: "
-        watched.until(lambda said: f"{running}resolving, " in said)
+        watched.until(lambda said: f"{running}resolving " in said)
         index.release()
         said = watched.until(lambda said: f"{running}ready, " in said)
     finally:

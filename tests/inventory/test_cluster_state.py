@@ -316,6 +316,28 @@ def test_a_worker_is_forgotten_by_address_or_id_unless_it_is_alive(name: str) ->
     assert absent.value.hint == f"there are: {OTHER}"
 
 
+def test_of_the_workers_at_an_ip_the_one_that_is_not_alive_is_forgotten() -> None:
+    cluster = fleet_of("10.0.0.1:1", "10.0.0.2:1")
+    assert cluster.forget("10.0.0.2", 1000.0).registration.address == "10.0.0.2:1"
+    # It was started again, at another port.
+    cluster.register(registration("10.0.0.1:2"), 1000.0)
+    assert cluster.forget("10.0.0.1", 1000.0).registration.address == "10.0.0.1:1"
+    with pytest.raises(InvalidInput, match=r"^the worker at 10.0.0.1:2 is alive$"):
+        cluster.forget("10.0.0.1", 1000.0)
+    with pytest.raises(NotFound, match=r"there is no worker '10.0.0.7'"):
+        cluster.forget("10.0.0.7", 1000.0)
+
+
+def test_an_ip_of_several_workers_names_none_of_them() -> None:
+    cluster = fleet_of("10.0.0.1:1", "10.0.0.1:2")
+    with pytest.raises(InvalidInput, match=r"^2 workers are at 10.0.0.1$") as caught:
+        cluster.forget("10.0.0.1", 1000.0)
+    assert caught.value.hint == "name one of: 10.0.0.1:1, 10.0.0.1:2"
+    with pytest.raises(InvalidInput, match=r"^2 workers are at 10.0.0.1$"):
+        cluster.drain("10.0.0.1", draining=True)
+    assert cluster.drain("10.0.0.1:2", draining=True).draining
+
+
 def test_a_worker_without_an_id_is_not_forgotten_by_an_empty_name() -> None:
     with pytest.raises(NotFound):
         fleet_of(HERE).forget("", 1000.0)

@@ -26,6 +26,7 @@ from xinference_venv.inventory.reports import (
     BundlePart,
     CollectionReport,
     DiskUsage,
+    EnvironmentLock,
     ExportProgress,
     JobReport,
     JobSummary,
@@ -119,6 +120,8 @@ class SupervisorProtocol(Protocol):
     async def list_virtual_env_packages(
         self, selection: Selection
     ) -> Gathered[EnvironmentPackages]: ...
+
+    async def list_virtual_env_locks(self, selection: Selection) -> Gathered[EnvironmentLock]: ...
 
     async def remove_virtual_env(
         self, selection: Selection, *, dry_run: bool = False, force: bool = False
@@ -269,6 +272,8 @@ class WorkerProtocol(Protocol):
     async def list_virtual_env_packages(
         self, selection: Selection
     ) -> tuple[EnvironmentPackages, ...]: ...
+
+    async def list_virtual_env_locks(self, selection: Selection) -> tuple[EnvironmentLock, ...]: ...
 
     async def remove_virtual_env(
         self, selection: Selection, *, dry_run: bool = False, force: bool = False

@@ -40,6 +40,7 @@ from xinference_venv.inventory.reports import (
     BundlePart,
     CollectionReport,
     DiskUsage,
+    EnvironmentLock,
     ExportProgress,
     JobReport,
     JobSummary,
@@ -340,6 +341,12 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
             selection.worker, lambda worker: worker.list_virtual_env_packages(selection)
         )
 
+    async def list_virtual_env_locks(self, selection: Selection) -> Gathered[EnvironmentLock]:
+        """The environments that match, each with its lock."""
+        return await self._workers.gather(
+            selection.worker, lambda worker: worker.list_virtual_env_locks(selection)
+        )
+
     async def remove_virtual_env(
         self, selection: Selection, *, dry_run: bool = False, force: bool = False
     ) -> Gathered[RemovalReport]:
@@ -498,17 +505,17 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
         self._workers.cluster.note_models(address, incarnation, models)
 
     async def forget_worker(self, wanted: str) -> WorkerStatus:
-        """Take out a worker, by id or address, that is not alive; what it was, as it was listed.
+        """Take out a worker, by id, address or IP, that is not alive; what it was, as listed.
 
-        Raises `NotFound`, and `InvalidInput` for one that is alive.
+        Raises `NotFound`, and `InvalidInput` for one that is alive, or an IP that several have.
         """
         return self._workers.cluster.forget(wanted, now()).describe(now())
 
     async def drain_worker(self, wanted: str, *, draining: bool = True) -> WorkerStatus:
-        """Give a worker, by id or address, no new launches but those that name it, or end that.
+        """Give a worker, by id, address or IP, no new launches but those that name it, or end that.
 
         What runs there goes on. It is not kept when the supervisor is restarted. Raises
-        `NotFound`.
+        `NotFound`, and `InvalidInput` for an IP that several have.
         """
         return self._workers.cluster.drain(wanted, draining=draining).describe(now())
 

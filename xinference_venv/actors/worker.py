@@ -35,6 +35,7 @@ from xinference_venv.inventory.reports import (
     BundlePart,
     CollectionReport,
     DiskUsage,
+    EnvironmentLock,
     ExportProgress,
     JobReport,
     JobSummary,
@@ -263,6 +264,10 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
     ) -> tuple[EnvironmentPackages, ...]:
         """The matching environments, each with its packages."""
         return await self._service.list_virtual_env_packages(selection)
+
+    async def list_virtual_env_locks(self, selection: Selection) -> tuple[EnvironmentLock, ...]:
+        """The matching environments, each with its lock."""
+        return await self._service.list_virtual_env_locks(selection)
 
     async def remove_virtual_env(
         self, selection: Selection, *, dry_run: bool = False, force: bool = False

@@ -156,7 +156,7 @@ COMMANDS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
         (
             "lock",
             "inside:lock",
-            "Print the lock of MODEL's environment on this host: a pylock.toml (PEP 751).",
+            "Print the lock of MODEL's environment: a pylock.toml (PEP 751).",
         ),
         ("diff", "diff:diff", "Show which packages differ between the environments A and B."),
         (

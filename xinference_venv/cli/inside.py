@@ -7,25 +7,29 @@ from typing import TYPE_CHECKING
 import click
 
 from xinference_venv.cli import shell_complete
-from xinference_venv.cli.common import look_here, selected
+from xinference_venv.cli.common import (
+    check_found,
+    check_worker_option,
+    echo,
+    look_here,
+    on_cluster,
+    print_parts,
+    selected,
+    selection,
+    with_client,
+)
+from xinference_venv.errors import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, TypeVar
-
-    _Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def _one_environment(command: _Command) -> _Command:
-    """The options that say which of a model's environments is meant."""
-    command = click.option("--python-version", help="The one of this Python, like 3.11.")(command)
-    return click.option("--engine", help="The one of this engine, like vllm.")(command)
+    from xinference_venv.inventory.reports import EnvironmentLock
+    from xinference_venv.inventory.selection import Selection
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
 @click.argument("model", shell_complete=shell_complete.models)
 @click.argument("command", metavar="-- COMMAND", nargs=-1, required=True, type=click.UNPROCESSED)
-@_one_environment
+@click.option("--engine", help="The one of this engine, like vllm.")
+@click.option("--python-version", help="The one of this Python, like 3.11.")
 def exec_(
     model: str, command: tuple[str, ...], engine: str | None, python_version: str | None
 ) -> int:
@@ -45,13 +49,42 @@ def exec_(
 
 @click.command()
 @click.argument("model", shell_complete=shell_complete.models)
-@_one_environment
-def lock(model: str, engine: str | None, python_version: str | None) -> int:
-    """Print the lock of MODEL's environment on this host: a pylock.toml (PEP 751).
+@selection
+def lock(model: str, engine: str | None, python_version: str | None, worker_ip: str | None) -> int:
+    """Print the lock of MODEL's environment: a pylock.toml (PEP 751).
 
     It names each package that is installed with its hash. What is inherited from the host is no
-    part of it and stands in comments above.
+    part of it and stands in comments above. On a cluster it is that of all workers that have the
+    environment, or of the one of --worker where their locks differ.
     """
-    wanted = selected(model, engine, python_version, None)
-    click.echo(look_here(lambda here: here.pylock(here.one_ready(wanted))), nl=False)
+    wanted = selected(model, engine, python_version, worker_ip)
+    found = _of_cluster(wanted) if on_cluster() else _of_this_host(wanted)
+    key = found.environment.entry.key
+    if found.lock is None:
+        raise NotFound(f"the lock of {key} can't be read", {"hint": "launch the model again"})
+    echo(found.lock.pylock_text(key), nl=False)
     return 0
+
+
+def _of_this_host(wanted: Selection) -> EnvironmentLock:
+    check_worker_option()
+    return look_here(lambda here: here.lock_of(here.one_ready(wanted)))
+
+
+def _of_cluster(wanted: Selection) -> EnvironmentLock:
+    from xinference_venv.cli.render.cluster import unreachable
+    from xinference_venv.inventory.diff import check_selected
+    from xinference_venv.inventory.env import EnvState
+    from xinference_venv.inventory.inventory import check_has_lock
+
+    answer = with_client(lambda client: client.supervisor.list_virtual_env_locks(wanted))
+    check_has_lock(each.environment.entry for each in answer.list)
+    ready = [each for each in answer.list if each.environment.entry.state is EnvState.READY]
+    model = str(wanted.model_name)
+    check_found(answer, ready, f"environment of {model!r} that is ready", model)
+    entries = [each.environment.entry for each in ready]
+    # Replicas of one lock are one environment, which several workers have.
+    if len({(str(each.key), each.env_id) for each in entries}) > 1:
+        check_selected(model, [each.environment for each in ready], workers=True)
+    print_parts(unreachable(answer), err=True)
+    return ready[0]

@@ -1,4 +1,4 @@
-"""`workers`: the workers of a cluster, and forgetting one that is gone."""
+"""`workers`: the workers of a cluster, forgetting one that is gone, draining one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import click
 
 from xinference_venv._util.humanize import printable
 from xinference_venv._util.records import to_plain
+from xinference_venv.cli import shell_complete
 from xinference_venv.cli.common import (
     cluster_option,
     json_option,
@@ -39,15 +40,35 @@ def workers(ctx: click.Context, as_json: bool) -> int:
 
 
 @workers.command(short_help="Take a worker that is not alive out of the cluster.")
-@click.argument("worker", metavar="ID|ADDRESS")
+@click.argument("worker", metavar="ID|ADDRESS|IP", shell_complete=shell_complete.workers)
 @cluster_option
 @json_option
 def forget(worker: str, as_json: bool) -> int:
-    """Take a worker that is not alive out of the cluster; should it come back, it joins again."""
+    """Take a worker that is not alive out of the cluster; should it come back, it joins again.
+
+    Of several workers at an IP it is the one that is not alive.
+    """
     _check_cluster()
     forgotten = with_client(lambda client: client.supervisor.forget_worker(worker))
     text = f"forgotten: {printable(forgotten.worker_address)}"
     return show(forgotten.to_dict(), lambda: [text], as_json)
+
+
+@workers.command(short_help="Give a worker no new launches but those that name it.")
+@click.argument("worker", metavar="ID|ADDRESS|IP", shell_complete=shell_complete.workers)
+@click.option("--undo", is_flag=True, help="Give it such launches again as others get.")
+@cluster_option
+@json_option
+def drain(worker: str, undo: bool, as_json: bool) -> int:
+    """Give a worker no new launches but those that name it: what runs there goes on.
+
+    It lasts until --undo, or until the supervisor is restarted.
+    """
+    _check_cluster()
+    changed = with_client(lambda client: client.supervisor.drain_worker(worker, draining=not undo))
+    state = "not drained any more" if undo else "drained"
+    text = f"{state}: {printable(changed.worker_address)}"
+    return show(changed.to_dict(), lambda: [text], as_json)
 
 
 def _check_cluster() -> None:

@@ -7,7 +7,7 @@ what missing heartbeats mean, which of them are alike. A state object, without l
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -236,11 +236,12 @@ class ClusterState:
         return member if address != registration.address else None
 
     def forget(self, wanted: str, now: float) -> Member:
-        """Take out the worker of an id or at an address, which must not be alive.
+        """Take out the worker of an id or at an address or IP, which must not be alive.
 
-        One that is back nevertheless registers again. Raises `NotFound` and `InvalidInput`.
+        Of several at an IP it is the one that is not alive. One that is back nevertheless
+        registers again. Raises `NotFound` and `InvalidInput`.
         """
-        member = self._named(wanted)
+        member = self._named(wanted, lambda each: each.state(now) is not WorkerState.ALIVE)
         address = member.registration.address
         if member.state(now) is WorkerState.ALIVE:
             raise InvalidInput(
@@ -251,18 +252,30 @@ class ClusterState:
         return member
 
     def drain(self, wanted: str, *, draining: bool) -> Member:
-        """Give the worker of an id or at an address no new launches but those that name it, or
-        again such as others get. Raises `NotFound`.
+        """Give the worker of an id or at an address or IP no new launches but those that name it,
+        or again such as others get. Raises `NotFound`, and `InvalidInput` for an IP of several.
         """
         member = self._named(wanted)
         member.draining = draining
         return member
 
-    def _named(self, wanted: str) -> Member:
-        """The worker of an id or at an address; raises `NotFound`."""
+    def _named(self, wanted: str, fits: Callable[[Member], bool] = lambda _: True) -> Member:
+        """The worker of an id or at an address, or the only one at an IP; of several there those
+        that fit count, if any does. Raises `NotFound` and `InvalidInput`.
+        """
         for address, member in self.members.items():
             if wanted and wanted in (address, member.registration.worker_id):
                 return member
+        there = [each for each in self.members.values() if wanted == each.registration.ip]
+        chosen = list(filter(fits, there)) or there
+        if len(chosen) == 1:
+            return chosen[0]
+        if chosen:
+            addresses = sorted(each.registration.address for each in chosen)
+            raise InvalidInput(
+                sentence("{count} workers are at {ip}", count=len(chosen), ip=wanted),
+                {"hint": sentence("name one of: {named}", named=", ".join(addresses))},
+            )
         raise NotFound(
             sentence("there is no worker {wanted}", wanted=repr(wanted)),
             {"hint": sentence("there are: {listed}", listed=self.listed)},

@@ -70,19 +70,40 @@ def name_in(environment: Environment, *, worker: bool) -> str:
     return name_of(environment.entry.key, environment.worker_address if worker else None)
 
 
+def options_of(environment: Environment, *, worker: bool) -> str:
+    """The options of a command that select an environment of a model."""
+    key = environment.entry.key
+    words = ["--engine", key.model_engine or "''", "--python-version", key.python_version]
+    return " ".join([*words, "--worker", environment.worker_address] if worker else words)
+
+
+def check_selected(model: str, found: Sequence[Environment], *, workers: bool) -> None:
+    """Check that a model and options select one environment of those found.
+
+    `workers` says whether the options of candidates need their worker. Raises `InvalidInput`.
+    """
+    if len(found) > 1:
+        options = sorted({options_of(each, worker=workers) for each in found})
+        raise _several(model, found, sentence("choose one: {options}", options="; ".join(options)))
+
+
+def _several(text: str, found: Sequence[Environment], hint: str) -> InvalidInput:
+    return InvalidInput(
+        sentence(
+            "{text} matches {found_count} environments", text=repr(text), found_count=len(found)
+        ),
+        {"hint": hint},
+    )
+
+
 def check_one(text: str, found: Sequence[Environment], *, workers: bool) -> None:
     """Check that a name means one environment of those found, whose packages are known.
 
     `workers` says whether the names of candidates need their worker. Raises `InvalidInput`.
     """
     if len(found) > 1:
-        named = {name_in(each, worker=workers) for each in found}
-        raise InvalidInput(
-            sentence(
-                "{text} matches {found_count} environments", text=repr(text), found_count=len(found)
-            ),
-            {"hint": sentence("name one of: {named}", named=", ".join(sorted(named)))},
-        )
+        named = sorted({name_in(each, worker=workers) for each in found})
+        raise _several(text, found, sentence("name one of: {named}", named=", ".join(named)))
     for each in found:
         if not each.entry.has_known_packages:
             state = each.entry.state

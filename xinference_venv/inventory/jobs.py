@@ -59,6 +59,19 @@ class JobEvent(Record, name="job event"):
     seconds_left: int | None = None
     worker_address: str | None = None
 
+    @property
+    def text(self) -> str:
+        """The phase and the message, as `with_phase` joins them."""
+        return with_phase(self.phase.value, self.message)
+
+
+def with_phase(phase: str, message: str, by: str = ": ") -> str:
+    """What a job does in one text; a message that begins with the word of its phase is enough."""
+    begins = (
+        message.lower().startswith(phase) and not message[len(phase) : len(phase) + 1].isalnum()
+    )
+    return message if begins else f"{phase}{by}{message}"
+
 
 @dataclass(kw_only=True, slots=True)
 class JobJournal:

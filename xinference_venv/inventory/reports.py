@@ -159,6 +159,14 @@ class LockAnswer(Record, name="lock of another worker"):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EnvironmentLock(Record, name="environment with its lock"):
+    """An environment, and its lock where it has one that can be read."""
+
+    environment: Environment
+    lock: EnvLock | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Participants(Record, name="participants of a launch"):
     """Who takes part in a launch on several workers, and how many must become ready."""
 

@@ -14,7 +14,7 @@ from xinference_venv._util.records import Record, inline
 from xinference_venv.inventory.cluster_state import WorkerStatus
 from xinference_venv.inventory.environments import Environment, Environments
 from xinference_venv.inventory.gathered import Gathered, UnreachableWorker
-from xinference_venv.inventory.jobs import Phase
+from xinference_venv.inventory.jobs import Phase, with_phase
 from xinference_venv.inventory.reports import JobSummary
 
 
@@ -69,8 +69,8 @@ class Change(Record, name="change"):
         what = f"{where}{self.thing.kind} {self.thing.label}".rstrip()
         if self.event is Event.GONE:
             return f"{what}: gone"
-        more = f", {self.thing.text}" if self.thing.text else ""
-        return f"{what}: {self.thing.state}{more}"
+        state, text = self.thing.state, self.thing.text
+        return f"{what}: {with_phase(state, text, ', ') if text else state}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

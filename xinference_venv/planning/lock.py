@@ -18,6 +18,7 @@ from xinference_venv.sentences import sentence
 from xinference_venv.settings import InheritMode
 
 if TYPE_CHECKING:
+    from xinference_venv.planning.key import EnvKey
     from xinference_venv.planning.pylock import Resolution
 
 _REQUIRED = sentence("required by another package")
@@ -114,6 +115,17 @@ class EnvLock(Record, name="environment lock", version=1):
         from xinference_venv.planning.pylock import pylock_of
 
         return pylock_of(self.packages)
+
+    def pylock_text(self, key: EnvKey) -> str:
+        """That document as a ``pylock.toml``; above it comments with what the host has to have."""
+        import tomli_w
+
+        comments = [f"# {key}", f"# Python {self.python_version}"]
+        inherited = self.with_role(Role.INHERITED)
+        if inherited:
+            comments.append("# Inherited from the host, and no part of this lock:")
+            comments += [f"#   {each.name}=={each.version}" for each in inherited]
+        return "\n".join([*comments, "", tomli_w.dumps(self.pylock())])
 
     def check_record(self) -> None:
         """Refuse what is no PEP 751 file, has no hash, or has a distribution's role twice."""

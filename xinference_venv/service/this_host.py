@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from xinference_venv.inventory.job_log import JobLog, LogPart, WholeLog
     from xinference_venv.inventory.lease import WorkerLease
     from xinference_venv.inventory.packages import EnvironmentPackages
+    from xinference_venv.inventory.reports import EnvironmentLock
     from xinference_venv.planning.listed_model import ListedModel
 
 _MOST_JOBS = 20
@@ -169,7 +170,7 @@ class ThisHost:
         self, wanted: Selection, found: Sequence[EnvEntry], fitting: Sequence[EnvEntry]
     ) -> EnvEntry:
         """What alone fits of what was found."""
-        from xinference_venv.inventory.diff import check_one
+        from xinference_venv.inventory.diff import check_selected
 
         if not fitting:
             states = "".join(
@@ -180,7 +181,9 @@ class ThisHost:
                 f"there is no environment of {wanted.model_name!r} that is ready{states}",
                 {"hint": self._what_else(str(wanted.model_name))},
             )
-        check_one(str(wanted.model_name), [_addressed(each) for each in fitting], workers=False)
+        check_selected(
+            str(wanted.model_name), [_addressed(each) for each in fitting], workers=False
+        )
         return fitting[0]
 
     def _what_else(self, model: str) -> str:
@@ -192,23 +195,12 @@ class ThisHost:
         question = f"did you mean {similar}? Or " if similar else ""
         return f"{question}make one: xinference-venv launch {model}"
 
-    def pylock(self, entry: EnvEntry) -> str:
-        """The lock of an environment as a ``pylock.toml`` (PEP 751)."""
-        import tomli_w
-
-        from xinference_venv.planning.lock import Role
+    def lock_of(self, entry: EnvEntry) -> EnvironmentLock:
+        """An environment with its lock."""
+        from xinference_venv.inventory.reports import EnvironmentLock
 
         lock = None if entry.env_id is None else self.store.lock_of(entry.env_id)
-        if lock is None:
-            raise NotFound(
-                f"the lock of {entry.key} can't be read", {"hint": "launch the model again"}
-            )
-        inherited = [f"{each.name}=={each.version}" for each in lock.with_role(Role.INHERITED)]
-        comments = [f"# {entry.key}", f"# Python {lock.python_version}"]
-        if inherited:
-            comments.append("# Inherited from the host, and no part of this lock:")
-            comments += [f"#   {each}" for each in inherited]
-        return "\n".join([*comments, "", tomli_w.dumps(lock.pylock())])
+        return EnvironmentLock(environment=_addressed(entry), lock=lock)
 
     def run_in(self, entry: EnvEntry, command: Sequence[str]) -> NoReturn:
         """Become a command that runs in an environment, which is in use as long as that lives.

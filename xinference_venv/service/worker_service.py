@@ -30,6 +30,7 @@ from xinference_venv.inventory.reports import (
     BundlePart,
     CollectionReport,
     DiskUsage,
+    EnvironmentLock,
     ExportProgress,
     JobReport,
     JobSummary,
@@ -358,6 +359,19 @@ class WorkerService:
         """What of this host's store could not be visited."""
         found = await asyncio.to_thread(self._store.skipped.all)
         return tuple(WorkerSkippedItem(item=each, worker_address=self.address) for each in found)
+
+    async def list_virtual_env_locks(self, selection: Selection) -> tuple[EnvironmentLock, ...]:
+        """The lock of each matching environment, None where there is none that can be read."""
+        entries = await self._entries(selection)
+        return await asyncio.to_thread(
+            lambda: tuple(
+                EnvironmentLock(
+                    environment=self._addressed(each),
+                    lock=None if each.env_id is None else self._store.lock_of(each.env_id),
+                )
+                for each in entries
+            )
+        )
 
     async def list_virtual_env_packages(
         self, selection: Selection

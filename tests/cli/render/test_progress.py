@@ -24,9 +24,10 @@ EVENTS = (
 
 
 def test_a_line_says_phase_message_and_how_far_it_is() -> None:
-    assert event_line(EVENTS[0]) == "resolving: resolving 2 requirements"
-    assert event_line(EVENTS[2]) == (
-        "downloading: Downloading [torch] (0 of 2 packages, 0 B of 1.00 MiB)"
+    assert event_line(EVENTS[0]) == "resolving 2 requirements"
+    assert event_line(EVENTS[2]) == ("Downloading [torch] (0 of 2 packages, 0 B of 1.00 MiB)")
+    assert event_line(event(Phase.QUEUED, "another launch resolves")) == (
+        "queued: another launch resolves"
     )
 
 
@@ -54,9 +55,9 @@ def test_without_a_terminal_there_is_a_line_for_each_event_that_says_something_n
         for each in EVENTS:
             show(each)
     assert out.getvalue().splitlines() == [
-        "resolving: resolving 2 requirements",
-        "downloading: Downloading [torch] (0 of 2 packages, 0 B of 1.00 MiB)",
-        "downloading: Downloading [torch] (1 of 2 packages, 0 B of 1.00 MiB)",
+        "resolving 2 requirements",
+        "Downloading [torch] (0 of 2 packages, 0 B of 1.00 MiB)",
+        "Downloading [torch] (1 of 2 packages, 0 B of 1.00 MiB)",
     ]
 
 
@@ -89,9 +90,9 @@ def test_a_line_of_a_launch_on_several_workers_begins_with_its_worker() -> None:
         for each in ON_TWO:
             show(each)
     assert out.getvalue().splitlines() == [
-        "a:1: resolving: resolving",
+        "a:1: resolving",
         "b:2: queued: waiting",
-        "a:1: ready: ready: /somewhere",
+        "a:1: ready: /somewhere",
         "b:2: failed: no solution",
     ]
 

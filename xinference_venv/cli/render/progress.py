@@ -68,10 +68,10 @@ def _whose(event: JobEvent, model: str) -> str:
 
 
 def event_line(event: JobEvent, whose: str = "") -> str:
-    """An event in one line: whose it is if there are several, its phase, how far it is."""
+    """An event in one line: whose it is if there are several, what happens, how far it is."""
     counts = counts_text(event)
     whose = f"{whose}: " if whose else ""
-    return f"{whose}{event.phase.value}: {event.message}" + (f" ({counts})" if counts else "")
+    return f"{whose}{event.text}" + (f" ({counts})" if counts else "")
 
 
 def counts_text(event: JobEvent) -> str:
