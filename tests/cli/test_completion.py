@@ -16,6 +16,7 @@ from tests.cli import test_main
 from tests.cli.test_main import Run
 from tests.daemons import Daemons, daemons, eventually
 from tests.index import black_hole
+from xinference_venv.cli.help import COMMANDS
 
 run = test_main.run
 
@@ -44,6 +45,7 @@ xinference-venv completion fish | source
 complete -C "$LINE"
 """
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
+ABOUT = {name: about for listed in COMMANDS.values() for name, _, about in listed}
 Complete = Callable[..., list[str]]
 
 
@@ -56,7 +58,7 @@ def complete(environ: Mapping[str, str], tmp_path: Path) -> Complete:
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m xinference_venv "$@"\n')
     program.chmod(0o755)
 
-    def complete(shell: str, line: str, **variables: str) -> list[str]:
+    def complete(shell: str, line: str, *, described: bool = False, **variables: str) -> list[str]:
         if shutil.which(shell) is None:
             pytest.skip(f"{shell} is not installed")
         plain = {"bash": ["--norc", "--noprofile"], "zsh": ["-f"], "fish": ["--no-config"]}
@@ -73,7 +75,8 @@ def complete(environ: Mapping[str, str], tmp_path: Path) -> Complete:
             timeout=60,
         )
         assert done.stderr == ""
-        return [each.partition("\t")[0] for each in done.stdout.split("\n") if each]
+        lines = [each for each in done.stdout.split("\n") if each]
+        return lines if described else [each.partition("\t")[0] for each in lines]
 
     return complete
 
@@ -95,6 +98,31 @@ def test_a_shell_completes_commands_models_and_environments(
     assert "magika-1" in complete(shell, "launch ")
     assert complete(shell, "diff magn") == ["magnificent/vllm/3.11"]
     assert complete(shell, "list --eng") == ["--engine"]
+
+
+def test_a_command_is_described_by_its_whole_sentence(complete: Complete) -> None:
+    assert complete("fish", "verif", described=True) == [f"verify\t{ABOUT['verify']}"]
+    assert complete("fish", "list --eng", described=True) == [
+        "--engine\tOnly of this engine, like vllm."
+    ]
+
+
+def test_to_complete_a_command_imports_none(environ: Mapping[str, str]) -> None:
+    asked = {
+        "_XINFERENCE_VENV_COMPLETE": "zsh_complete",
+        "COMP_WORDS": "xinference-venv ",
+        "COMP_CWORD": "1",
+    }
+    ran = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "xinference_venv"],
+        env={**environ, **asked},
+        capture_output=True,
+        text=True,
+    )
+    shown = ran.stdout.split("\n")
+    assert {name: shown[shown.index(name) + 1] for name in ABOUT} == ABOUT
+    assert "xinference_venv.cli.main" in ran.stderr
+    assert "xinference_venv.cli.launch" not in ran.stderr
 
 
 @pytest.mark.parametrize("shell", SCRIPTS)

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import FishComplete, get_completion_class
 
 PROGRAM = "xinference-venv"
 _VARIABLE = "_XINFERENCE_VENV_COMPLETE"
+
+
+class _Fish(FishComplete):
+    """Click's script cuts each description at its first comma (seen with click 8.5)."""
+
+    source_template = FishComplete.source_template.replace(
+        'string split ","', 'string split -m 1 ","'
+    )
 
 
 @click.command()
@@ -23,7 +31,7 @@ def completion(shell: str) -> int:
     With a --supervisor the names of models and workers come from its cluster, which is waited for
     half a second at most.
     """
-    made = get_completion_class(shell)
+    made = _Fish if shell == "fish" else get_completion_class(shell)
     assert made is not None
     commands = click.get_current_context().find_root().command
     click.echo(made(commands, {}, PROGRAM, _VARIABLE).source())

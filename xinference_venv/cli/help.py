@@ -6,12 +6,15 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from xinference_venv.cli.stopped import Stopped
 from xinference_venv.cli.verbosity import add_verbosity
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 VARIABLES = (
     ("XINFERENCE_HOME", "the home: all is kept in its folder virtualenv/ (default: ~/.xinference)"),
@@ -318,6 +321,20 @@ class HelpfulGroup(click.Group):
             add_verbosity(found)
             self._loaded[cmd_name] = found
         return self._loaded[cmd_name]
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands with their whole texts, and options; nothing is imported for it."""
+        from click.shell_completion import CompletionItem
+
+        listed = [(name, about) for each in COMMANDS.values() for name, _, about in each]
+        return [
+            *(
+                CompletionItem(name, help=about)
+                for name, about in listed
+                if name.startswith(incomplete)
+            ),
+            *super(click.Group, self).shell_complete(ctx, incomplete),
+        ]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, listed in COMMANDS.items():
