@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -59,6 +60,76 @@ def test_a_launch_that_is_signalled_leaves_nothing(
     assert f"cancelled by {number.name}; nothing of it is left" in err
     assert out == ""
     eventually(lambda: remains(environ) == [])
+
+
+# Gets a signal when it imports a module.
+_SIGNALLED = """
+import os, signal, sys
+number, module, *words = sys.argv[1:]
+
+class Importing:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            os.kill(os.getpid(), int(number))
+
+sys.meta_path.insert(0, Importing())
+sys.argv = ["xinference-venv", *words]
+from xinference_venv.__main__ import run
+sys.exit(run())
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("click", ["list"]),
+        ("xinference_venv.cli.listing", ["list"]),
+        ("asyncio", ["doctor"]),
+        ("xoscar", ["verify", "toy"]),
+        ("xinference_venv.actors.worker", ["verify", "toy"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_what_is_signalled_while_it_imports_ends_with_our_words(
+    number: signal.Signals,
+    module: str,
+    words: list[str],
+    environ: Mapping[str, str],
+    tmp_path: Path,
+) -> None:
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    ran = subprocess.run(
+        [sys.executable, "-c", _SIGNALLED, str(int(number)), module, *words],
+        env={**environ, "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+    )
+    expected = f"error: cancelled by {number.name}; nothing of it is left\n"
+    assert (ran.returncode, ran.stdout, ran.stderr) == (128 + number, "", expected)
+    assert list(temporary.iterdir()) == []
+
+
+def test_with_json_a_signal_at_the_start_is_a_document(environ: Mapping[str, str]) -> None:
+    number = signal.SIGTERM
+    ran = subprocess.run(
+        [sys.executable, "-c", _SIGNALLED, str(int(number)), "click", "list", "--json"],
+        env=dict(environ),
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.returncode, ran.stderr) == (128 + number, "")
+    assert json.loads(ran.stdout)["error"]["code"] == "job_cancelled"
+
+
+def test_what_is_ignored_from_the_start_stays_so(environ: Mapping[str, str]) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", _SIGNALLED, str(int(signal.SIGHUP)), "click", "list"],
+        env=dict(environ),
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    assert ran.returncode == 0
 
 
 @pytest.mark.uv

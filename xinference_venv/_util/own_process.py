@@ -6,7 +6,6 @@ What only Linux lets it decide does nothing elsewhere.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import platform
@@ -46,6 +45,8 @@ def hide_variables(names: Collection[str]) -> None:
     for name in hidden:
         # The C library reads it from a copy from now on.
         os.environ[name] = os.environ[name]
+    import ctypes
+
     fields = Path("/proc/self/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
     start, end = int(fields[_ENV_START]), int(fields[_ENV_END])
     if not 0 < start < end:
@@ -108,4 +109,6 @@ def without_collections() -> Iterator[None]:
 
 def _prctl(option: int, value: int) -> None:
     if sys.platform == "linux":
+        import ctypes
+
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 
-class Stopped(Exception):
-    """The signal of this number ended the work."""
+class Stopped(BaseException):
+    """The signal of this number ended the work; as `KeyboardInterrupt` it is no `Exception`."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
