@@ -50,6 +50,7 @@ def imported(environ: Mapping[str, str], *words: str) -> tuple[int, set[str]]:
         (["packages", "toy"], 3),
         (["show", "toy"], 3),
         (["explain", "toy"], 3),
+        (["diff", "toy", "toy2"], 3),
         (["logs", "toy"], 3),
         (["completion", "bash"], 0),
         (["lst"], 2),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,10 +12,10 @@ from xinference_venv.cli import shell_complete
 from xinference_venv.cli.common import (
     cluster_option,
     json_option,
+    look,
     on_cluster,
     print_parts,
     show,
-    with_client,
 )
 from xinference_venv.cli.render.cluster import unreachable_workers
 from xinference_venv.cli.render.text import Part, Table
@@ -62,7 +61,10 @@ def diff(a: str, b: str, as_json: bool) -> int:
     qwen///10.0.0.2 for the one on that worker.
     """
     named = (parse_name(a), parse_name(b))
-    listed = with_client(lambda client: _listed(client, named))
+    listed = look(
+        lambda here: [here.packages(_of_model(name)) for name in named],
+        lambda client: _listed(client, named),
+    )
     one, other = (
         _chosen(text, name, answer)
         for text, name, answer in zip((a, b), named, listed, strict=True)
@@ -87,13 +89,14 @@ async def _listed(
     client: Client, meant: Sequence[Selection]
 ) -> list[Gathered[EnvironmentPackages]]:
     """What the supervisor lists of the model of each name."""
-    asked = (
-        client.supervisor.list_virtual_env_packages(
-            Selection(model_name=name.model_name, worker=name.worker)
-        )
-        for name in meant
-    )
+    import asyncio
+
+    asked = (client.supervisor.list_virtual_env_packages(_of_model(name)) for name in meant)
     return list(await asyncio.gather(*asked))
+
+
+def _of_model(name: Selection) -> Selection:
+    return Selection(model_name=name.model_name, worker=name.worker)
 
 
 def _chosen(
