@@ -211,6 +211,17 @@ def test_a_job_keeps_its_first_lease_and_gives_back_every_other() -> None:
     assert state.lease == lease()
 
 
+def test_a_ready_job_that_is_taken_back_is_clear_once_its_lease_is_given_back() -> None:
+    machine = JobMachine()
+    machine.starts_a_thread()
+    machine.ends_a_thread(leases=1)
+    machine.becomes_ready()
+    machine.is_taken_back()
+    machine.time_passes(works=True)
+    machine.every_lease_is_the_jobs_or_on_its_way_back()
+    assert machine.state.is_clear
+
+
 class JobMachine(RuleBasedStateMachine):
     """A job to which anything happens in any order; leases are taken and given back around it."""
 
@@ -273,6 +284,9 @@ class JobMachine(RuleBasedStateMachine):
         if works:
             self.on_disk.discard(due.lease_id)
             self.state.given_back(due)
+            # Of a ready job that is taken back it is to be given back at once and in some minutes,
+            # when it is gone.
+            self.tasks = [each for each in self.tasks if each[1] != due]
         else:
             self.run(self.state.not_given_back(due))
 
