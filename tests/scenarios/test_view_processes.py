@@ -102,6 +102,44 @@ async def test_a_module_that_is_run_and_the_processes_that_it_starts_find_the_sa
     assert output(Path(str(crew.path)) / "bin" / "python", str(script)) == everywhere
 
 
+async def test_every_other_way_to_run_python_shows_what_a_virtual_environment_would(
+    crew: PreparedEnvironment, tmp_path: Path
+) -> None:
+    python = str(Path(str(crew.path)) / "bin" / "python")
+    both = "import crew, rigger; print(rigger.of)"
+    base = output(python, "-c", "import sys; print(sys.base_prefix)")
+    for variables in (
+        {"PYTHONHOME": base},
+        {"PYTHONSAFEPATH": "1"},
+        {"PYTHONNOUSERSITE": "1"},
+        {"PYTHONUSERBASE": str(tmp_path)},
+        {"PYTHONPYCACHEPREFIX": str(tmp_path / "pycache")},
+        {"PYTHONDEVMODE": "1"},
+        {"LC_ALL": "C"},
+    ):
+        for each in (python, crew.python):
+            assert output(each, "-c", both, **variables) == "host", variables
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "__main__.py").write_text(both)
+    packed = str(tmp_path / "app.pyz")
+    assert output(python, "-m", "zipapp", str(tmp_path / "app"), "-p", python, "-o", packed) == ""
+    assert output(packed) == output(python, packed) == "host"
+    runs = f"import runpy; runpy.run_path({packed!r}, run_name='__main__')"
+    assert output(python, "-c", runs) == "host"
+    program = tmp_path / "program.py"
+    chosen = "import multiprocessing, sys\nmultiprocessing.set_executable(sys.executable)\n"
+    program.write_text(chosen + CREW)
+    assert output(crew.python, str(program)) == str(["host"] * 3)
+    # A virtual environment that is made with its interpreter is one of the base, as always.
+    inner = tmp_path / "inner"
+    assert output(python, "-m", "venv", "--without-pip", str(inner)) == ""
+    inner_python = str(inner / "bin" / "python")
+    assert "No module named 'crew'" in output(inner_python, "-c", both)
+    assert output(inner_python, "-c", "import sys; print(sys.base_prefix)") == base
+    prefix = output(python, "-c", "import sysconfig; print(sysconfig.get_path('data'))")
+    assert prefix == str(crew.path)
+
+
 def _library(folder: Path, name: str, source: str, *flags: str) -> bytes:
     (folder / f"{name}.c").write_text(source)
     target = folder / f"lib{name}.so"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -33,6 +35,37 @@ class Measured:
     python: str
     folder: Path
 
+    def paths_of_crew(self) -> set[str]:
+        """The path by which a module is imported, and its real one."""
+        asks = "import crew; print(crew.__file__)"
+        done = subprocess.run([self.python, "-c", asks], capture_output=True, text=True, check=True)
+        path = done.stdout.strip()
+        return {path, os.path.realpath(path)}
+
+    def is_met(self, path: str, *, of_packages: bool) -> bool:
+        """Whether debugpy stops at a breakpoint in the first function of a file, by the protocol
+        of https://microsoft.github.io/debug-adapter-protocol.
+        """
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            listening.listen()
+            port = listening.getsockname()[1]
+            command = [self.python, "-m", "debugpy", "--connect", f"127.0.0.1:{port}"]
+            environ = {"PATH": os.environ["PATH"], "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+            process = subprocess.Popen(
+                [*command, "--wait-for-client", "program.py"],
+                cwd=self.folder, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            try:
+                listening.settimeout(120)
+                connection, _ = listening.accept()
+                with connection:
+                    connection.settimeout(120)
+                    return _stops(connection, path, of_packages)
+            finally:
+                process.kill()
+                process.wait()
+
     def report(self, *options: str) -> dict[str, tuple[int, int]]:
         """For each source, by its last two parts, how many statements it has and were missed."""
         environ = {"PATH": os.environ["PATH"]}
@@ -48,6 +81,33 @@ class Measured:
         }
 
 
+def _stops(connection: socket.socket, path: str, of_packages: bool) -> bool:
+    with connection.makefile("rwb") as stream:
+
+        def send(number: int, command: str, arguments: object) -> None:
+            message = {"seq": number, "type": "request", "command": command, "arguments": arguments}
+            content = json.dumps(message).encode()
+            stream.write(b"Content-Length: %d\r\n\r\n%s" % (len(content), content))
+            stream.flush()
+
+        send(1, "initialize", {"adapterID": "tests", "pathFormat": "path"})
+        send(2, "attach", {"justMyCode": not of_packages})
+        while header := stream.readline():
+            length = int(header.partition(b":")[2])
+            stream.readline()
+            message = json.loads(stream.read(length))
+            if message.get("event") == "initialized":
+                breakpoints = [{"line": 2}]
+                arguments = {"source": {"path": path}, "breakpoints": breakpoints}
+                send(3, "setBreakpoints", arguments)
+                send(4, "configurationDone", {})
+            if message.get("event") == "stopped":
+                return True
+            if message.get("event") == "terminated":
+                return False
+    return False
+
+
 @pytest.fixture
 async def measured(environ: dict[str, str], tmp_path: Path) -> Mapping[str, Measured]:
     """The program in a real environment, in one of links and in one of files."""
@@ -60,10 +120,11 @@ async def measured(environ: dict[str, str], tmp_path: Path) -> Mapping[str, Meas
     real = tmp_path / "real"
     _uv(environ, "venv", "--python", BASE_PYTHON, str(real))
     python = str(real / "bin" / "python")
-    _uv(environ, "pip", "install", "--python", python, "coverage==7.6.10", str(crew), str(rigger))
+    tools = ["coverage==7.6.10", "debugpy==1.8.22"]
+    _uv(environ, "pip", "install", "--python", python, *tools, str(crew), str(rigger))
     pythons = {"real": python}
     block = {
-        "packages": ["crew", "rigger", "coverage==7.6.10"],
+        "packages": ["crew", "rigger", *tools],
         "find_links": [str(wheels)],
         "inherit_pip_config": False,
     }
@@ -98,3 +159,12 @@ async def test_what_coverage_tells_apart_by_folders_it_does_not_in_a_view_but_in
     installed = "--include=*/site-packages/crew/*"
     assert measured["links"].report(installed) == {}
     assert measured["files"].report(installed) == measured["real"].report(installed) != {}
+
+
+async def test_debugpy_stops_in_packages_by_either_path_unless_it_shows_own_code_alone(
+    measured: Mapping[str, Measured],
+) -> None:
+    for name, each in measured.items():
+        for path in each.paths_of_crew():
+            assert each.is_met(path, of_packages=True), (name, path)
+            assert not each.is_met(path, of_packages=False), (name, path)
