@@ -28,6 +28,11 @@ return [...controls].filter((each) =>
   [each.getAttribute("aria-label"), each.textContent.trim()].includes(arguments[1]));
 """
 # What a page that is not there yet can make of a question: a table that is read has one cell.
+# An open dialog hides from a screen reader what is outside of it.
+_HEARD = """
+const inDialogs = [...document.querySelectorAll("dialog[open] > .live")];
+return (inDialogs.at(-1) ?? document.querySelector("#live")).textContent;
+"""
 _PASSING = (
     AssertionError,
     ElementClickInterceptedException,
@@ -157,7 +162,7 @@ class Browser:
 
     def hears(self, text: str) -> None:
         """Wait until a screen reader is told a text."""
-        self.wait(lambda: text in self.script("return document.querySelector('#live').textContent"))
+        self.wait(lambda: text in self.script(_HEARD))
 
     def rows(self, css: str = "tbody") -> list[list[str]]:
         """The cells of a table's rows."""

@@ -22,6 +22,7 @@ export function open({ title, wide = false, onCancel }) {
     ),
     body,
     foot,
+    h("div", { class: "unseen live", role: "status" }),
   );
   const closed = new Promise((resolve) => {
     element.addEventListener("close", () => {

@@ -89,10 +89,16 @@ export function newId(prefix) {
   return `${prefix}-${numbers}`;
 }
 
-// Announce a text to screen readers; the same text again is read again.
+// Announce a text to screen readers; the same text again is read again. While a dialog is open they
+// get nothing of what is outside of it, so that it has a place of its own for this.
 export function announce(text) {
-  const live = $("live");
+  const live = [...document.querySelectorAll("dialog[open] > .live")].at(-1) ?? $("live");
   live.textContent = live.textContent === text ? `${text}\u00a0` : text;
+}
+
+// Give an element a text that screen readers announce: not again while it is the same.
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }
 
 // So many times as long as it took: a large cluster is not asked all the time.

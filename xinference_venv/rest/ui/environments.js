@@ -3,7 +3,7 @@
 
 import { getAgain } from "./api.js";
 import { button, filterBar, foldedFilters, gated } from "./controls.js";
-import { h, repeat } from "./dom.js";
+import { h, repeat, setText } from "./dom.js";
 import { columns } from "./environment_columns.js";
 import { keyText } from "./format.js";
 import { count, t } from "./i18n.js";
@@ -171,7 +171,7 @@ export function showEnvironments(place, values, signal) {
     filters.use(FILTERS.filter((name) => wanted[name].trim()).length);
     shown.show(those, groups || null);
     drawChosen();
-    total.textContent = count("environments.total", those.length, { of: all.length });
+    setText(total, count("environments.total", those.length, { of: all.length }));
   }
 
   let drawnChosen = "";

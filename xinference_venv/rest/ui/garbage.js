@@ -2,7 +2,7 @@
 
 import { post } from "./api.js";
 import { field, gated } from "./controls.js";
-import { announce, h } from "./dom.js";
+import { h } from "./dom.js";
 import { keyText, size } from "./format.js";
 import { count, t, wording } from "./i18n.js";
 import { notice, partialNotice, words } from "./notices.js";
@@ -93,7 +93,6 @@ export function collectGarbage(onDone) {
         const answer = await post("virtualenvs/gc", bodyOf(false));
         onDone();
         const done = t("gc.done", { size: size(freedBy(answer)) });
-        announce(done);
         return {
           parts: [
             partialNotice(answer),

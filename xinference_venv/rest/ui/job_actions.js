@@ -3,7 +3,7 @@
 import { drop, post } from "./api.js";
 import { askedFor } from "./asked.js";
 import { button, gated } from "./controls.js";
-import { announce, h } from "./dom.js";
+import { h } from "./dom.js";
 import { bodyOf, draftOf, placeOf } from "./draft.js";
 import { t } from "./i18n.js";
 import { linkToJob } from "./links.js";
@@ -21,7 +21,6 @@ export function cancelButton(jobId, onDone, text = null) {
       onDone();
       // It may have ended while the question was read.
       const outcome = t(phase === "cancelled" ? "job.cancelled" : `jobs.over.${phase}`);
-      announce(outcome);
       return { parts: [notice("info", h("p", {}, outcome))] };
     },
   };

@@ -3,7 +3,7 @@
 import { getAgain } from "./api.js";
 import { now } from "./clock.js";
 import { badge, filterBar } from "./controls.js";
-import { h, repeat } from "./dom.js";
+import { h, repeat, setText } from "./dom.js";
 import { ago, span } from "./format.js";
 import { count, t, wording } from "./i18n.js";
 import { cancelButton, retryButton } from "./job_actions.js";
@@ -68,7 +68,7 @@ export function showJobs(place, values, signal) {
       return words.every((word) => text.toLowerCase().includes(word));
     });
     shown.show(found);
-    total.textContent = count("jobs.total", found.length, { of: all.length });
+    setText(total, count("jobs.total", found.length, { of: all.length }));
   }
 
   const shown = table({

@@ -2,7 +2,7 @@
 
 import { drop, get, isGone } from "./api.js";
 import { badge, button, gated } from "./controls.js";
-import { announce, h, repeat } from "./dom.js";
+import { h, repeat } from "./dom.js";
 import { ago, keyText } from "./format.js";
 import { count, t } from "./i18n.js";
 import { errorNotice, notice, noticeBoard, partialNotice } from "./notices.js";
@@ -156,7 +156,6 @@ function releasing(leases, onDone) {
         const errors = answers.filter((each, place) => each.error && !isAbsent(each, place));
         const done = answers.filter((each) => each.result).length;
         const deleted = answers.flatMap((each) => each.list ?? []).flatMap((each) => each.deleted);
-        if (done) announce(count("leases.done", done));
         return {
           parts: [
             absent && notice("info", h("p", {}, t("leases.gone"))),

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { button, filterBar, gated } from "./controls.js";
-import { h } from "./dom.js";
+import { h, setText } from "./dom.js";
 import { count, t } from "./i18n.js";
 import { noteInAddress } from "./links.js";
 import { errorNotice, notice, noticeBoard } from "./notices.js";
@@ -111,7 +111,7 @@ export async function showModels(place, values, signal) {
     const words = search.value.trim().toLowerCase().split(/\s+/);
     const found = all.filter((each) => words.every((word) => text(each).includes(word)));
     shown.show(found);
-    total.textContent = count("models.total", found.length, { of: all.length });
+    setText(total, count("models.total", found.length, { of: all.length }));
   }
 
   function drawChosen() {

@@ -1,7 +1,7 @@
 // The choice of workers: searched by address, host and state; what is chosen is always in sight.
 
 import { badge } from "./controls.js";
-import { h } from "./dom.js";
+import { h, setText } from "./dom.js";
 import { count, t } from "./i18n.js";
 import { onWorkers } from "./workers.js";
 
@@ -45,11 +45,9 @@ export function workerPicker(chosen, signal) {
     const first = found.filter(isChosen);
     const rows = [...first, ...found.filter((each) => !isChosen(each)).slice(0, OFFERED)];
     const state = JSON.stringify(rows.map((each) => [each.worker_address, each.state]));
-    total.textContent =
-      count("picker.chosen", chosen.size, { of: workers.length }) +
-      (found.length > rows.length
-        ? ` ${count("picker.more", found.length - rows.length)}`
-        : "");
+    const chosenOf = count("picker.chosen", chosen.size, { of: workers.length });
+    const left = found.length - rows.length;
+    setText(total, left ? `${chosenOf} ${count("picker.more", left)}` : chosenOf);
     if (state === drawn) return;
     drawn = state;
     list.replaceChildren(...rows.map(option));

@@ -1,7 +1,7 @@
 // Removal: the plan first, refusals with who uses what, force as a second choice.
 
 import { drop, isGone, meaning } from "./api.js";
-import { announce, h } from "./dom.js";
+import { h } from "./dom.js";
 import { holders, keyText, size } from "./format.js";
 import { count, t } from "./i18n.js";
 import { errorNotice, goneNotice, notice, partialNotice } from "./notices.js";
@@ -119,7 +119,6 @@ export function removal(entries, onRemoved) {
         const refused = errors
           .flatMap((each) => each.details.reports ?? [])
           .filter((report) => report.refuse.length);
-        if (well.length) announce(count("remove.done", done.length));
         return {
           parts: [
             absent,

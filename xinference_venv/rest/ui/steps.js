@@ -2,7 +2,7 @@
 
 import { button } from "./controls.js";
 import { open } from "./dialog.js";
-import { h } from "./dom.js";
+import { announce, h } from "./dom.js";
 import { t } from "./i18n.js";
 import { errorNotice } from "./notices.js";
 
@@ -16,11 +16,14 @@ export function inSteps({ title, first, onClose, onError }) {
   async function take(step) {
     const status = h("p", { class: "busy", role: "status" }, step.busy);
     show(step.busy ? [status] : [], []);
+    if (step.busy) announce(step.busy);
     try {
       const { parts, choices = [], keep } = await step.work((text) => (status.textContent = text));
       show(parts, [...choices.map(choice), shut(keep)]);
+      announceOutcome();
     } catch (error) {
       show([errorNotice(error)], [shut()]);
+      announceOutcome();
       onError?.();
     }
   }
@@ -38,6 +41,13 @@ export function inSteps({ title, first, onClose, onError }) {
     dialog.foot.replaceChildren(...buttons);
     // What had the focus may be gone; the first choice is never the one that changes something.
     (buttons.at(-1) ?? dialog.element.querySelector("h2")).focus();
+  }
+
+  // The focus is on a button, and what came of the step stands before it.
+  function announceOutcome() {
+    const titles = [...dialog.body.querySelectorAll(".notice p:first-child")];
+    const shown = titles.length ? titles : [...dialog.body.querySelectorAll("p")].slice(0, 1);
+    announce(shown.map((each) => each.textContent).join(" "));
   }
 
   take(first);

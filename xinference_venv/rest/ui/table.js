@@ -98,6 +98,8 @@ export function table({ label, columns, sort, onSort, keyOf, empty, selection })
     paint();
   }
 
+  const nameOf = (item) => (item.row ? keyOf(item.row) : `group ${item.group}`);
+
   // Which of the lines are elements now.
   function inSight() {
     if (items.length <= LONG) return [0, items.length];
@@ -116,7 +118,7 @@ export function table({ label, columns, sort, onSort, keyOf, empty, selection })
     const drawn = new Map();
     for (let place = from; place < to; place++) {
       const item = items[place];
-      const name = item.row ? keyOf(item.row) : `group ${item.group}`;
+      const name = nameOf(item);
       const data = dataOf(item, name);
       const before = known.get(name);
       const tr = before?.data === data ? before.tr : lineOf(item, name);
@@ -137,7 +139,7 @@ export function table({ label, columns, sort, onSort, keyOf, empty, selection })
       wanted.some((each, index) => body.children[index] !== each)
     ) {
       body.replaceChildren(...wanted);
-      place(drawn);
+      place(drawn, (name) => items.some((each) => nameOf(each) === name));
     }
     known = drawn;
     if (all) all.checked = rows.length > 0 && rows.every((each) => selection.chosen.has(keyOf(each)));
@@ -248,14 +250,16 @@ function sortChoice(columns, current, onChoice) {
   return h("label", { class: "sort-choice" }, h("span", {}, t("table.sort")), select);
 }
 
-// Remembers which control of which row has the focus; gives it to the same one of the new row.
+// Remembers which control of which row has the focus; gives it to the same one of the new row, or to
+// the heading of the view if the row is gone, not only out of sight.
 function placeOfFocus(body) {
   const tr = body.contains(document.activeElement) && document.activeElement.closest("tr");
   if (!tr) return () => {};
   const controls = (row) => [...row.querySelectorAll("a, button, input")];
   const position = controls(tr).indexOf(document.activeElement);
-  return (drawn) => {
+  return (drawn, isListed) => {
     const row = drawn.get(tr.dataset.key)?.tr;
     if (row) controls(row)[position]?.focus();
+    else if (!isListed(tr.dataset.key)) document.querySelector("h1").focus();
   };
 }

@@ -2,7 +2,7 @@
 
 import { isGone, meaning, post } from "./api.js";
 import { badge, gated } from "./controls.js";
-import { announce, h } from "./dom.js";
+import { h } from "./dom.js";
 import { keyText } from "./format.js";
 import { count, t, translations, wording } from "./i18n.js";
 import { errorNotice, goneNotice, notice, partialNotice } from "./notices.js";
@@ -70,8 +70,6 @@ export function verification(entries, onDone) {
         const { notices, found } = await ask(entries, { hashes: hashes.checked }, say);
         const broken = entries.filter((_, place) => found[place]?.faults?.length);
         onDone();
-        if (found.some(Boolean))
-          announce(broken.length ? count("verify.broken", broken.length) : t("verify.whole"));
         return {
           parts: [
             ...notices,
@@ -107,7 +105,6 @@ export function verification(entries, onDone) {
         const { notices, found } = await ask(broken, { repair: true }, say);
         const repaired = found.filter((each) => each?.repaired).length;
         onDone();
-        announce(count("verify.repaired", repaired));
         return {
           parts: [
             ...notices,

@@ -3,7 +3,7 @@
 
 import { drop, isGone, put } from "./api.js";
 import { badge, button, filterBar, gated, pathText } from "./controls.js";
-import { announce, h } from "./dom.js";
+import { h, setText } from "./dom.js";
 import { age, size } from "./format.js";
 import { count, t } from "./i18n.js";
 import { noteInAddress } from "./links.js";
@@ -101,7 +101,7 @@ export function showWorkers(place, values, signal) {
       words.every((word) => text(each).toLowerCase().includes(word)),
     );
     shown.show(found);
-    total.textContent = count("workers.total", found.length, { of: all.length });
+    setText(total, count("workers.total", found.length, { of: all.length }));
     drawTotals();
   }
 
@@ -216,7 +216,6 @@ function ask({ name, title, plan, apply, kind, done, work }) {
                   return { parts: [notice("info", h("p", {}, t("workers.left", { name })))] };
                 }
                 lookAtWorkers();
-                announce(done);
                 return { parts: [notice("good", h("p", {}, done))] };
               },
             },
