@@ -42,6 +42,7 @@ def test_a_worker_killed_while_someone_looks_is_named_and_the_others_stay(
     page.wait(lambda: [row[0] for row in page.rows()] == ["glow"])
     page.shows(victim.address, ".notice.warn")
     page.shows("did not answer: what", ".notice.warn")
+    page.shows("start it again on its host", ".notice.warn")
     # It may be asked for still, so that nobody takes its environments for gone.
     assert page.all(f"#filter-worker option[value='{victim.address}']")
     page.click(f"Remove: glow · Python {page.rows()[0][2]}, {running.workers[0].address}")
@@ -50,6 +51,10 @@ def test_a_worker_killed_while_someone_looks_is_named_and_the_others_stay(
     page.open("disk")
     page.wait(lambda: len(page.all(".card")) == 1)
     page.shows(victim.address, ".notice.warn")
+    # Who is not examined is not called well.
+    page.open("doctor")
+    page.wait(lambda: len(page.all(".card")) == 2)
+    assert "Everything is well." not in page.text()
     page.open("workers")
     page.wait(lambda: victim.address in page.text("tbody"))
     page.wait(lambda: any(row[0] == victim.address and row[2] != "alive" for row in page.rows()))

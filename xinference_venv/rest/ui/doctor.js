@@ -31,14 +31,13 @@ export function showDoctor(place, values, signal) {
       const answer = await get("diagnosis", { worker_ip: values.worker }, signal);
       const all = [...answer.cluster, ...answer.list.flatMap((each) => each.checks)];
       const wrong = all.filter((each) => each.verdict !== "ok").length;
+      const isWhole = answer.complete && !answer.unreachable.length && !answer.gone.length;
+      const outcome = wrong
+        ? count("doctor.found", wrong)
+        : t(isWhole ? "doctor.well" : "doctor.well.partly");
       board.show(
         partialNotice(answer),
-        wrong
-          ? notice(
-              TONES[worst(all)],
-              h("p", { class: "strong" }, count("doctor.found", wrong)),
-            )
-          : notice("good", h("p", { class: "strong" }, t("doctor.well"))),
+        notice(TONES[worst(all)], h("p", { class: "strong" }, outcome)),
       );
       const hosts = [...answer.list].sort(
         (one, other) => ORDER.indexOf(worst(one.checks)) - ORDER.indexOf(worst(other.checks)),
@@ -47,7 +46,7 @@ export function showDoctor(place, values, signal) {
         card(t("doctor.cluster"), "", answer.cluster),
         ...hosts.map((each) => card(each.worker_address, each.host_name, each.checks)),
       );
-      announce(wrong ? count("doctor.found", wrong) : t("doctor.well"));
+      announce(outcome);
     } catch (error) {
       if (error.name !== "AbortError") board.show(errorNotice(error));
     }

@@ -138,6 +138,7 @@ export function partialNotice(answer) {
         "warn",
         h("p", { class: "strong" }, count("partial.unreachable", answer.unreachable.length)),
         h("ul", {}, ...answer.unreachable.map(unreachable)),
+        h("p", {}, t("partial.next"), " ", h("a", { href: "#/workers" }, t("view.workers"))),
       ),
     );
   }
