@@ -188,6 +188,55 @@ def test_output_that_is_cut_off_is_an_error(
     assert "Exception ignored" not in ran.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["launch", "--help"], ["--version"], ["completion", "bash"], ["list"]],
+    ids=" ".join,
+)
+def test_an_output_that_takes_no_more_is_named(
+    words: list[str], environ: Mapping[str, str]
+) -> None:
+    with open("/dev/full", "wb") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "xinference_venv", *words],
+            env=dict(environ),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert ran.returncode == StoreError.exit_code
+    assert ran.stderr.startswith("error: standard output can't be written: No space left on device")
+
+
+def test_a_wrong_command_has_its_exit_code_also_where_nothing_can_be_written(
+    environ: Mapping[str, str],
+) -> None:
+    with open("/dev/full", "wb") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "xinference_venv", "lst"],
+            env=dict(environ),
+            stdout=full,
+            stderr=full,
+        )
+    assert ran.returncode == 2
+
+
+@pytest.mark.uv
+def test_a_launch_whose_progress_finds_a_full_disk_goes_on(
+    spec: Path, environ: Mapping[str, str]
+) -> None:
+    with open("/dev/full", "wb") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "xinference_venv", "launch", "toy", "--spec", str(spec)],
+            env=dict(environ),
+            stdout=subprocess.PIPE,
+            stderr=full,
+            text=True,
+        )
+    assert ran.returncode == 0
+    assert ran.stdout.startswith("toy is ready\n")
+
+
 def test_help_that_is_not_read_is_no_error_of_ours(environ: Mapping[str, str]) -> None:
     line = f"{sys.executable} -m xinference_venv --help | true; echo ${{PIPESTATUS[0]}}"
     ran = subprocess.run(

@@ -16,6 +16,7 @@ from xinference_venv._util.humanize import printable_lines, similar_names
 from xinference_venv._util.records import Record
 from xinference_venv.cli import shell_complete
 from xinference_venv.cli.help import SUPERVISOR_VARIABLE
+from xinference_venv.cli.output import unwritable
 from xinference_venv.cli.render.text import Part, failed, lines_of
 from xinference_venv.cli.shell_complete import SUPERVISOR
 from xinference_venv.errors import InvalidInput, StoreError, VirtualEnvError
@@ -213,11 +214,7 @@ def _write(text: str, *, err: bool, nl: bool = True) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        name = "standard error" if err else "standard output"
-        raise StoreError(
-            f"{name} can't be written: {error.strerror}",
-            {"hint": "see where it is redirected to: `df -h`, `ulimit -f`"},
-        ) from None
+        raise unwritable("standard error" if err else "standard output", error) from None
 
 
 def show(

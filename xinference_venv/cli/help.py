@@ -297,6 +297,13 @@ class HelpfulGroup(click.Group):
         with _until_unread():
             try:
                 return super().make_context(info_name, args, parent, **extra)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                from xinference_venv.cli.output import unwritable
+
+                # Nothing is done here but to print a help that is longer than a buffer.
+                raise unwritable("standard output", error) from None
             except click.NoSuchOption as error:
                 if error.option_name not in _OF_COMMANDS:
                     raise

@@ -19,6 +19,7 @@ import click
 from xinference_venv.cli.common import report
 from xinference_venv.cli.completion import PROGRAM
 from xinference_venv.cli.help import HelpfulGroup
+from xinference_venv.cli.output import unwritable
 from xinference_venv.cli.stopped import Stopped
 from xinference_venv.cli.verbosity import add_verbosity
 from xinference_venv.errors import InvalidInput, JobCancelled, VirtualEnvError
@@ -86,6 +87,15 @@ def _drop_unwritten() -> None:
     os.close(nowhere)
 
 
+def _unwritten() -> VirtualEnvError | None:
+    """The error of standard output, if it takes no more: click's own texts go there as well."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return unwritable("standard output", error)
+    return None
+
+
 def _limited(what: str) -> VirtualEnvError:
     """The system gave this process no more memory, or no more threads."""
     return VirtualEnvError(
@@ -123,7 +133,9 @@ def _run(words: Sequence[str], as_json: bool) -> int:
     except click.ClickException as error:
         if as_json:
             return report(InvalidInput(error.format_message()), as_json)
-        error.show()
+        # Where nothing can be written the exit code still says it.
+        with suppress(OSError):
+            error.show()
         return error.exit_code
     except Stopped as stopped:
         if stopped.number == signal.SIGPIPE:
@@ -147,5 +159,5 @@ def _run(words: Sequence[str], as_json: bool) -> int:
     except OSError as error:
         from xinference_venv.service.phases import store_error
 
-        return report(store_error(error), as_json)
+        return report(_unwritten() or store_error(error), as_json)
     return code or 0

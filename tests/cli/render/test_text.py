@@ -31,6 +31,15 @@ def test_without_a_width_a_table_has_all_that_it_has() -> None:
     ]
 
 
+def test_two_columns_of_prose_share_what_is_left() -> None:
+    made = Table("Name", Column("What", 1, prose=True), Column("Why", 2, prose=True))
+    made.add_row("glow", "w" * 90, "y" * 90)
+    for width in (48, 60, 100, 150, 190):
+        _, row = made.lines(width)
+        assert len(row) == min(width, 4 + 2 + 90 + 2 + 90)
+        assert "y" * 19 in row
+
+
 def test_prose_is_cut_before_anything_is_left_out() -> None:
     shown = list(table().lines(45))
     assert shown[0].split() == ["Name", "Size", "Why", "Note"]

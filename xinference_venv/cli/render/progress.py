@@ -56,10 +56,19 @@ def following(console: Console) -> Iterator[ShowEvent]:
             line = event_line(event, whose)
             ends_all = event.phase.is_last and not whose
             if line != last.get(whose) and not ends_all:
-                click.echo(printable(line), file=console.file)
                 last[whose] = line
+                _say(line, console)
 
         yield show
+
+
+def _say(line: str, console: Console) -> None:
+    try:
+        click.echo(printable(line), file=console.file)
+    except OSError as error:
+        # That the disk of a log is full is no reason to give a launch up.
+        if isinstance(error, BrokenPipeError):
+            raise
 
 
 def _whose(event: JobEvent, model: str) -> str:

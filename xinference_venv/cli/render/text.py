@@ -106,11 +106,13 @@ class Table:
 
     def _cut(self, widths: list[int], shown: Sequence[int], width: int) -> None:
         """Divide what is left among the columns of prose, from left to right."""
+        left = max(0, width - self._least(widths, shown))
         for each in shown:
             if self.columns[each].prose:
-                others = [other for other in shown if other != each]
-                left = width - self._least(widths, others) - len(_GAP)
-                widths[each] = min(widths[each], max(_LEAST, left))
+                least = min(widths[each], _LEAST)
+                more = min(widths[each] - least, left)
+                widths[each] = least + more
+                left -= more
 
 
 def _one_line(cell: Cell) -> Cell:
