@@ -125,6 +125,20 @@ async def test_a_job_that_fails_before_there_is_a_build_has_a_log(store: Store) 
     )
 
 
+async def test_a_failure_is_logged_as_one_when_whoever_asked_is_gone_at_once(store: Store) -> None:
+    error = PythonNotFound("there is no Python 3.9")
+    logging = asyncio.create_task(log_failure(store, fakes.request(), "a-job", error))
+    # It is writing the log in a thread.
+    await asyncio.sleep(0)
+    logging.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await logging
+    found = only(store)
+    assert found.error == {"code": "python_not_found", "message": "there is no Python 3.9"}
+    assert found.ended is not None
+    assert found.header.started <= found.ended
+
+
 async def test_a_request_that_cannot_be_meant_is_no_history(store: Store) -> None:
     await log_failure(store, fakes.request(), "a-job", InvalidRequirement("no requirement"))
     assert list(store.layout.logs.iterdir()) == []

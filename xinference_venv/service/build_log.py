@@ -60,6 +60,15 @@ class BuildLog:
                 self._flushing.cancel()
             await finish_in_thread(self.writer.end, ending)
 
+    async def fail(self, error: VirtualEnvError) -> None:
+        """Keep a log that only says this error, whole even when this is cancelled meanwhile."""
+
+        def write() -> None:
+            self.writer.open()
+            self.writer.end(self._ending(error))
+
+        await finish_in_thread(write)
+
     def _flush(self) -> None:
         self._flushing = None
         asyncio.get_running_loop().run_in_executor(None, self.writer.flush)
@@ -104,5 +113,4 @@ async def log_failure(
     )
     # What goes wrong here was not what the caller asked for, who gets the failure itself.
     with suppress(VirtualEnvError):
-        async with BuildLog.of(store, key, job_id, asked_by).kept():
-            raise error
+        await BuildLog.of(store, key, job_id, asked_by).fail(error)
