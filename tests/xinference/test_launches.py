@@ -6,12 +6,15 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from tests.xinference.conftest import Place
+from xinference_venv.errors import StoreError
+from xinference_venv.xinference import launches
 
 pytestmark = pytest.mark.uv
 
@@ -91,6 +94,17 @@ def test_a_launch_that_waits_for_its_turn_installs_nothing_once_it_is_cancelled(
     with pytest.raises(RuntimeError, match="the launch was cancelled"):
         worker.launch("first", "oil")
     assert "oil" not in place.visible()
+
+
+def test_a_launch_whose_environment_is_changed_without_end_fails(
+    worker: WorkerActor, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(_: object, folder: Path) -> int:
+        raise StoreError(f"another process has been changing {folder}", {"hint": "end it"})
+
+    monkeypatch.setattr(launches, "take_use_lock", never)
+    with pytest.raises(RuntimeError, match=r"Could not use .*: another process(?s:.*)Hint: end it"):
+        worker.launch("first", "oil")
 
 
 def test_until_a_launch_has_ended_its_worker_uses_the_environment(

@@ -13,12 +13,13 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from xinference_venv._util.clock import Clock
 from xinference_venv.errors import StoreError
 from xinference_venv.sentences import sentence
-from xinference_venv.store.atomic import Disk
+from xinference_venv.store.atomic import Disk, store_error
 from xinference_venv.store.envs.inspect import site_packages_of
 
 USE_NAME = "xinference-venv.use"
@@ -29,6 +30,8 @@ HOOK_NAMES = frozenset({USE_NAME, f"{_MODULE}.py", _PTH})
 
 # Whoever changes an environment keeps its processes from starting for a few renames; one that is
 # stopped in the middle of that must not keep them for ever.
+_WAIT_SECONDS = 10
+
 _SOURCE = f'''\
 """Written by xinference_venv: shows that this process uses the environment, until it ends."""
 
@@ -48,7 +51,7 @@ def hold():
         import fcntl
 
         held = os.open(os.path.join(sys.prefix, {USE_NAME!r}), os.O_RDONLY)
-        until = time.monotonic() + 10
+        until = time.monotonic() + {_WAIT_SECONDS}
         while True:
             try:
                 fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -86,14 +89,20 @@ def note_launch(env: Path) -> None:
         os.utime(env / USE_NAME)
 
 
-def take_use_lock(disk: Disk, folder: Path) -> int:
-    """Hold the shared lock of a folder, which is made, until the returned descriptor is closed."""
+def take_use_lock(disk: Disk, folder: Path, clock: Clock = time) -> int:
+    """Hold the shared lock of a folder, which is made, until the returned descriptor is closed.
+
+    Raises `StoreError`, also when another process keeps it for itself for more than 10 s.
+    """
     disk.make_directory(folder)
     if not (folder / USE_NAME).exists():
         disk.write(folder / USE_NAME, b"", durable=False)
     lock = _open(folder)
     assert lock is not None
-    fcntl.flock(lock, fcntl.LOCK_SH)
+    with ExitStack() as unless_shared:
+        unless_shared.callback(os.close, lock)
+        _wait_for_share(lock, folder, clock)
+        unless_shared.pop_all()
     return lock
 
 
@@ -174,6 +183,28 @@ def _is_free(env: Path) -> bool:
         return False
     finally:
         os.close(lock)
+
+
+def _wait_for_share(lock: int, folder: Path, clock: Clock) -> None:
+    until = clock.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if clock.monotonic() > until:
+                raise StoreError(
+                    sentence(
+                        "another process has been changing {folder} for more than {seconds} s",
+                        folder=folder,
+                        seconds=_WAIT_SECONDS,
+                    ),
+                    {"hint": sentence("let that process go on, or end it, then try again")},
+                ) from None
+            clock.sleep(_TRY_SECONDS)
+        except OSError as error:
+            raise store_error(error) from error
+        else:
+            return
 
 
 def _open(env: Path) -> int | None:

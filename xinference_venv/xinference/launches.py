@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.use_lock import take_use_lock
+from xinference_venv.xinference.builtin_errors import built_in_errors
 
 _WORKER = "xinference.core.worker"
 _MARK = "_xinference_venv"
@@ -46,8 +47,10 @@ def follow_launches() -> None:
         launch.virtual_env_manager = manager
         prepared = prepare(manager, *args, **kwargs)
         if manager.env_path.exists():
+            with built_in_errors(f"Could not use {manager.env_path}"):
+                lock = take_use_lock(Disk(), manager.env_path)
             # The worker drops its note of a launch when that has ended.
-            weakref.finalize(launch, os.close, take_use_lock(Disk(), manager.env_path))
+            weakref.finalize(launch, os.close, lock)
         return prepared
 
     prepare_known.__dict__[_MARK] = True
