@@ -7,11 +7,13 @@ out: a `ModelProcess`, whose lease is bound to its pid and is given back when it
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import psutil
@@ -22,6 +24,8 @@ from xinference_venv.errors import DeadlineExceeded, ModelStartFailed
 from xinference_venv.inventory.jobs import PreparedEnvironment
 from xinference_venv.store.envs.launcher import UNSET_VARIABLE
 from xinference_venv.store.host_files import SHARED_MEMORY_HINT, shared_memory_fault
+
+_log = logging.getLogger(__name__)
 
 START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
@@ -72,15 +76,15 @@ class ModelProcess:
     _pool: Any
     _worker: LeaseHolder
     _watcher: asyncio.Task[None] | None = field(default=None)
+    _removing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def ended(self) -> int:
         """Wait for the process to end; returns its exit status, negative for a signal's number."""
         return int(await self._handle.wait())
 
     async def stop(self) -> None:
-        """End the process and give its lease back; safe to call again."""
-        if self.address in self._pool.sub_processes:
-            await end_sub_pool(self._pool, self.address)
+        """End the process and give its lease back; safe to call again, also meanwhile."""
+        await self._remove()
         if self._watcher is not None:
             await self._watcher
 
@@ -91,11 +95,17 @@ class ModelProcess:
         ninety can't start one more: their configuration is too large (xoscar 0.12).
         """
         await self._handle.wait()
-        # A worker that is gone needs no telling: the lease is bound to a pid that is gone too.
-        with suppress(ConnectionError, xo.ServerClosed, xo.ActorNotExist):
-            await release(self._worker, self.environment)
-        if self.address in self._pool.sub_processes:
-            await end_sub_pool(self._pool, self.address, force=True)
+        try:
+            # A worker that is gone needs no telling: the lease is bound to a pid that is gone too.
+            with suppress(ConnectionError, xo.ServerClosed, xo.ActorNotExist):
+                await release(self._worker, self.environment)
+        finally:
+            await self._remove(force=True)
+
+    async def _remove(self, *, force: bool = False) -> None:
+        async with self._removing:
+            if self.address in self._pool.sub_processes:
+                await end_sub_pool(self._pool, self.address, force=force)
 
 
 async def start_model_process(
@@ -163,6 +173,8 @@ async def start_model_process(
         _worker=worker,
     )
     process._watcher = asyncio.create_task(process.watch())
+    what = f"giving back the lease of the process at {address}"
+    process._watcher.add_done_callback(partial(_log_failure, what))
     return process
 
 
@@ -184,7 +196,16 @@ async def end_sub_pool(pool: Any, address: str, *, force: bool = False) -> None:
             removing.result()
     finally:
         ending.cancel()
+        if not removing.done():
+            what = f"the removal of the process at {address}"
+            removing.add_done_callback(partial(_log_failure, what))
         Router.get_instance_or_empty().remove_router(Router([], None, {address: address}))
+
+
+def _log_failure(what: str, task: asyncio.Future[Any]) -> None:
+    """Log what ended a task badly that perhaps no one waits for."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.warning("%s ended badly: %s", what, error)
 
 
 async def bind(worker: LeaseHolder, environment: PreparedEnvironment, pid: int) -> None:
