@@ -7,7 +7,6 @@ into a file of it reaches neither the store nor uv's cache, nor another environm
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,7 +53,7 @@ class Installation:
         await finish_in_thread(disk.rename, composed / VENV_NAME, builder.env)
         await finish_in_thread(disk.discard, composed, self.assembly.store.layout.trash)
         if self.assembly.spec.sees_host:
-            await in_phase(Phase.COMPOSING, asyncio.to_thread(self._show_host, lock, builder.env))
+            await in_phase(Phase.COMPOSING, finish_in_thread(self._show_host, lock, builder.env))
 
     async def _gather(self, composing: Assembly, lock: EnvLock, folder: Path) -> Contents:
         """The packages of a lock; one that is damaged in the store is fetched again."""

@@ -58,7 +58,7 @@ async def create(
                 await _follow_host(engine, path, host)
                 return False
             # Without its interpreter nothing of it can be used.
-            await asyncio.to_thread(_delete, engine, path)
+            await finish_in_thread(_delete, engine, path)
         spec = engine.bare(host, await _chosen_interpreter(engine, host, python))
         current = CurrentEnvironment(path=path, record=None, own=())
         await Change(engine=engine, spec=spec, host=host, current=current).run(None)
@@ -119,7 +119,7 @@ async def process_packages(
 async def remove(path: Path, environ: Mapping[str, str]) -> None:
     """Delete the environment at a path; without one there is nothing to do."""
     async with _alone(path, environ, "the removal") as engine:
-        await asyncio.to_thread(_delete, engine, path)
+        await finish_in_thread(_delete, engine, path)
 
 
 @asynccontextmanager
@@ -227,7 +227,7 @@ async def _follow_host(engine: Engine, path: Path, host: HostFacts) -> None:
             hint="unload the models that run in it, then launch again",
         )
     _log.info("%s: %s", path, why)
-    await asyncio.to_thread(engine.store.disk.unlink, path / SETUP_MARK)
+    await finish_in_thread(engine.store.disk.unlink, path / SETUP_MARK)
 
 
 async def _chosen_interpreter(engine: Engine, host: HostFacts, python: str | None) -> Interpreter:

@@ -439,7 +439,7 @@ class Change:
         if await asyncio.to_thread(is_proved, store.disk, store.layout, proof):
             return
         raise_faults(await self.assembly.check_visible(lock, staged))
-        await asyncio.to_thread(keep_proof, store.disk, store.layout, proof)
+        await finish_in_thread(keep_proof, store.disk, store.layout, proof)
 
     def _visible(self, lock: EnvLock, staged: Path) -> str:
         """Equal for environments whose interpreters see the same."""
@@ -468,7 +468,7 @@ class Change:
             return
         python = str(staged / "bin" / "python")
         await prove_application(self.engine.uv.door, python, plan.contradictions)
-        await asyncio.to_thread(keep_proof, disk, layout, proof)
+        await finish_in_thread(keep_proof, disk, layout, proof)
 
     def _furnish(self, plan: Plan, staged: Path) -> None:
         """What of the new environment is neither uv's nor the layer's."""
