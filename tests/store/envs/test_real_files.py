@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -328,3 +329,23 @@ def test_little_is_placed_without_a_process_and_so_is_all_on_one_processor(
     assert placing_of(store.layout, env, plan, this_interpreter(), (), forks=1) is None
     linked = replace(plan, kind=ViewKind.LINKS)
     assert placing_of(store.layout, env, linked, this_interpreter(), (), forks=2) is None
+
+
+def test_a_copy_is_whole_where_the_system_writes_less_than_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_sendfile(*_: object) -> int:
+        raise OSError(errno.EINVAL, "not on this file system")
+
+    def write_half(descriptor: int, content: bytes) -> int:
+        return write(descriptor, content[: len(content) // 2 + 1])
+
+    write = os.write
+    content = bytes(range(256)) * 10
+    _write(tmp_path / "package" / "table.bin", content)
+    (tmp_path / "env").mkdir()
+    monkeypatch.setattr(file_copies, "_clone", lambda *_: False)
+    monkeypatch.setattr(os, "sendfile", no_sendfile)
+    monkeypatch.setattr(os, "write", write_half)
+    file_copies.place_name(str(tmp_path / "package"), False, str(tmp_path / "env"), "one")
+    assert (tmp_path / "env" / "one" / "table.bin").read_bytes() == content

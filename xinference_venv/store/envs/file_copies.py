@@ -213,15 +213,15 @@ def _clone(original: int, made: int) -> bool:
 
 
 def _copy_content(original: int, made: int, size: int) -> None:
-    left = size
-    while left > 0:
+    done = 0
+    while done < size:
         try:
-            copied = os.sendfile(made, original, None, min(left, _COPY_BYTES))
+            copied = os.sendfile(made, original, done, min(size - done, _COPY_BYTES))
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
             # Not on this file system.
-            copied = os.write(made, os.read(original, min(left, 1 << 20)))
+            copied = os.write(made, os.pread(original, min(size - done, 1 << 20), done))
         if not copied:
             return
-        left -= copied
+        done += copied
