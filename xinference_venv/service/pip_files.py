@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from xinference_venv.errors import InvalidSource
 from xinference_venv.planning.pip_config import PipConfig, parse_pip_config, pip_config_paths
 from xinference_venv.planning.uv_files import (
     UvFiles,
@@ -18,6 +19,7 @@ from xinference_venv.planning.uv_files import (
     with_uv_files,
 )
 from xinference_venv.planning.uv_variables import with_uv_variables
+from xinference_venv.sentences import sentence
 from xinference_venv.service.places import user_home
 from xinference_venv.store.host_files import read_present
 
@@ -57,7 +59,7 @@ def uv_files_of(environ: Mapping[str, str], working_directory: str) -> UvFiles:
 
 def uv_config_of(environ: Mapping[str, str], files: UvFiles) -> PipConfig:
     """What uv alone is configured to by variables and files, where a caller says what pip is;
-    blocks.
+    blocks, raises `InvalidSource`.
     """
     return with_uv_files(_with_uv(PipConfig(), environ), files, environ)
 
@@ -74,9 +76,20 @@ def _with_uv(pip: PipConfig, environ: Mapping[str, str]) -> PipConfig:
 
 def _lines_of(paths: Iterable[str]) -> tuple[str, ...]:
     """The requirements in files, without comments, hashes and other options; those of URLs are not
-    read.
+    read. Raises `InvalidSource` for a file that can't be.
     """
-    files = read_present(each for each in paths if each.startswith("/"))
+    here = [each for each in paths if each.startswith("/")]
+    files = read_present(here)
+    missing = [each for each in here if each not in dict(files)]
+    if missing:
+        raise InvalidSource(
+            sentence("{path}, a file of constraints or overrides, can't be read", path=missing[0]),
+            {
+                "hint": sentence(
+                    "correct its permissions, or the setting of pip or uv that names it"
+                )
+            },
+        )
     whole = (text.replace("\\\n", " ") for _, text in files)
     lines = (_OPTIONS.split(line, maxsplit=1)[0] for text in whole for line in text.splitlines())
     return tuple(line for line in map(str.strip, lines) if line and not line.startswith(("#", "-")))
