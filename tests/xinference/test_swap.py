@@ -65,6 +65,22 @@ def test_one_in_use_has_what_is_new_and_keeps_the_files_that_are_the_same(
         assert (place / "lib" / "kept").stat().st_ino == before
 
 
+@pytest.mark.usefixtures("cannot_exchange")
+def test_a_directory_takes_the_place_of_a_link_to_the_hosts(tmp_path: Path) -> None:
+    new, place = _two(tmp_path)
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host" / "hidden.py").touch()
+    (place / "space").symlink_to(tmp_path / "host")
+    (new / "space").mkdir()
+    (new / "space" / "shown.py").touch()
+    # What a crash left there.
+    (place / "space.xinference-venv").mkdir()
+    (place / "space.xinference-venv" / "half.py").touch()
+    swap.put_in_place(Disk(), new, place, in_use=True)
+    assert os.listdir(place / "space") == ["shown.py"]
+    assert os.listdir(tmp_path / "host") == ["hidden.py"]
+
+
 def test_the_lock_that_its_users_hold_stays(tmp_path: Path) -> None:
     new, place = _two(tmp_path)
     for folder in (new, place):

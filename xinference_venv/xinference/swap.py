@@ -41,10 +41,10 @@ def _add(new: str, place: str) -> None:
         for entry in entries:
             target = f"{place}/{entry.name}"
             if entry.is_dir(follow_symlinks=False):
-                if not os.path.lexists(target):
-                    shutil.copytree(entry.path, target, symlinks=True)
-                elif os.path.isdir(target) and not os.path.islink(target):
+                if os.path.isdir(target) and not os.path.islink(target):
                     _add(entry.path, target)
+                else:
+                    _put_directory(entry, target)
             elif entry.name != USE_NAME and not _is_same(entry, target):
                 _replace(entry, target)
 
@@ -58,6 +58,16 @@ def _is_same(entry: os.DirEntry[str], target: str) -> bool:
         return os.path.islink(target) and os.readlink(entry.path) == os.readlink(target)
     new = entry.stat(follow_symlinks=False)
     return (new.st_size, new.st_mtime_ns) == (found.st_size, found.st_mtime_ns)
+
+
+def _put_directory(entry: os.DirEntry[str], target: str) -> None:
+    """Copy a directory to where there is nothing, or a link to the host's in its place."""
+    temporary = f"{target}.xinference-venv"
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(entry.path, temporary, symlinks=True)
+    if os.path.lexists(target):
+        os.unlink(target)
+    os.rename(temporary, target)
 
 
 def _replace(entry: os.DirEntry[str], target: str) -> None:
