@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 
 import pytest
@@ -67,3 +68,6 @@ def test_bad_input_is_a_value_error_and_all_else_a_runtime_error() -> None:
         raise InvalidSource("bad", {"hint": "mend it"})
     with pytest.raises(RuntimeError, match=r"^Here: none$"), built_in_errors("Here"):
         raise ResolutionFailed("none")
+    refused = r"^Here: a disk operation failed at /home/another: Permission denied\nHint: this user"
+    with pytest.raises(RuntimeError, match=refused), built_in_errors("Here"):
+        raise PermissionError(errno.EACCES, "Permission denied", "/home/another")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from xinference_venv.errors import InvalidInput, VirtualEnvError
+from xinference_venv.store.atomic import store_error
 from xinference_venv.xinference.application import OTHER_VERSIONS
 
 # What only a launch through our own command or client has. Options of other programs that a hint
@@ -30,7 +31,10 @@ def built_in_errors(what: str) -> Iterator[None]:
     The text says `what` failed, why, and what to do; it holds no credentials.
     """
     try:
-        yield
+        try:
+            yield
+        except OSError as error:
+            raise store_error(error) from error
     except VirtualEnvError as error:
         kind = ValueError if isinstance(error, InvalidInput) else RuntimeError
         hint = error.hint
