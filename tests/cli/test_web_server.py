@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.clock import LoopClock
 from xinference_venv.cli.web_server import WebServer
+from xinference_venv.errors import InvalidInput
 from xinference_venv.rest.tokens import Scope
 
 
@@ -18,6 +20,12 @@ def write(file: Path, *tokens: str) -> None:
     lines = (f"sha256:{hashlib.sha256(each.encode()).hexdigest()} {Scope.LIST}" for each in tokens)
     file.write_text("\n".join(lines))
     file.chmod(0o600)
+
+
+def test_a_pipe_is_no_token_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "tokens", 0o600)
+    with pytest.raises(InvalidInput, match="tokens' can't be read: it is not a regular file"):
+        WebServer.configured(host="10.0.0.1", port=0, token_file=tmp_path / "tokens")
 
 
 async def test_tokens_are_taken_over_and_revoked_while_it_runs(

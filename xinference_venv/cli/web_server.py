@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import shlex
@@ -131,6 +132,9 @@ def _read(path: Path) -> Tokens:
     from xinference_venv.rest.tokens import Tokens
 
     try:
+        # To open a pipe would wait for whoever writes into it, each time that it is read again.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
         with path.open(encoding="utf-8") as file:
             found = os.fstat(file.fileno())
             text = file.read()
