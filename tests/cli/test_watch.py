@@ -157,7 +157,7 @@ def test_jobs_are_reported_while_they_run(
         running = f"{worker.address}: job toy: "
         watched.until(lambda said: f"{running}resolving " in said)
         index.release()
-        said = watched.until(lambda said: f"{running}ready, " in said)
+        said = watched.until(lambda said: f"{running}ready: " in said)
     finally:
         launch.communicate(timeout=PATIENCE_SECONDS)
     lines = said.splitlines()
