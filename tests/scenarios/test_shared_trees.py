@@ -113,7 +113,6 @@ async def test_a_damaged_tree_breaks_names_and_heals_all_that_show_it(
     assert all(each["faults"] == [] for each in await verify(client, hashes=True))
 
 
-@pytest.mark.usefixtures("wheels")
 async def test_what_a_model_wrote_next_to_modules_is_named_and_deleted_when_none_runs(
     environ: dict[str, str], index: Index, wheels: Path, layout: StorePaths
 ) -> None:
@@ -141,6 +140,7 @@ async def test_what_a_model_wrote_next_to_modules_is_named_and_deleted_when_none
         assert not {"hash_seed.txt", "x.py311.nbi"} & {*os.listdir(one), *os.listdir(both)}
 
 
+@pytest.mark.usefixtures("wheels")
 async def test_a_tree_that_was_deleted_by_hand_is_missed_and_made_again_by_the_next_launch(
     client: Client, index: Index, layout: StorePaths
 ) -> None:
