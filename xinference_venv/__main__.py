@@ -51,8 +51,7 @@ def _handle(numbers: list[signal.Signals], handler: _Handler) -> None:
 
 def _end_now(number: int, _: FrameType | None) -> None:
     """End with the words and the exit code of a command that a signal cancels."""
-    words = f"cancelled by {signal.Signals(number).name}; nothing of it is left"
-    error = JobCancelled(words)
+    error = JobCancelled.by_signal(signal.Signals(number).name)
     with suppress(OSError):
         if "--json" in sys.argv:
             os.write(1, f"{json.dumps({'error': error.to_dict()}, indent=2)}\n".encode())

@@ -294,6 +294,11 @@ class JobCancelled(VirtualEnvError):
     code = "job_cancelled"
     exit_code = 130
 
+    @classmethod
+    def by_signal(cls, name: str) -> Self:
+        """The error of a command that the signal of this name ended."""
+        return cls(f"cancelled by {name}; nothing of it is left")
+
 
 def _tree(root: type[VirtualEnvError]) -> Iterator[type[VirtualEnvError]]:
     yield root

@@ -140,8 +140,7 @@ def _run(words: Sequence[str], as_json: bool) -> int:
     except Stopped as stopped:
         if stopped.number == signal.SIGPIPE:
             return 128 + stopped.number
-        name = signal.Signals(stopped.number).name
-        report(JobCancelled(f"cancelled by {name}; nothing of it is left"), as_json)
+        report(JobCancelled.by_signal(signal.Signals(stopped.number).name), as_json)
         return 128 + stopped.number
     except VirtualEnvError as error:
         return report(error, as_json)
