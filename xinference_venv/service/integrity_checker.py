@@ -90,7 +90,7 @@ class IntegrityChecker:
                 faults=seen,
                 repaired=hindrance is None if seen and repair else None,
                 not_repaired=hindrance,
-                additions=await UPKEEP.run(self._additions, env_ids[key], began, repair),
+                additions=await UPKEEP.finish(self._additions, env_ids[key], began, repair),
             )
         for entry in in_place:
             seen = await self._looked_at(Path(entry.real_path))
