@@ -33,10 +33,16 @@ def xinference(tmp_path: Path, state: str) -> Iterator[int]:
     script.parent.mkdir(exist_ok=True)
     script.write_text(_COMMAND)
     home = tmp_path / f"home-{state}"
-    environ = {**os.environ, "XINFERENCE_HOME": str(home)}
+    with _started(str(script), state, str(home), XINFERENCE_HOME=str(home)) as pid:
+        yield pid
+
+
+@contextmanager
+def _started(*words: str, **variables: str) -> Iterator[int]:
+    """The pid of a Python that was started so, from when it says that it is there."""
     with subprocess.Popen(
-        [sys.executable, str(script), state, str(home)],
-        env=environ,
+        [sys.executable, *words],
+        env={**os.environ, **variables},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -76,17 +82,10 @@ def test_one_that_its_service_runs_is_known(tmp_path: Path) -> None:
 """
     )
     code = "from xinference.deploy.cmdline import local; local()"
-    with subprocess.Popen(
-        [sys.executable, "-u", "-B", "-c", code, "--host", "127.0.0.1", "--port", "9997"],
-        env={**os.environ, "XINFERENCE_HOME": str(home), "PYTHONPATH": f"{tmp_path}:{_ROOT}"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "there\n"
-        [found] = [each for each in running_xinference("/root") if each.pid == process.pid]
-        process.kill()
+    words = ("-u", "-B", "-c", code, "--host", "127.0.0.1", "--port", "9997")
+    path = f"{tmp_path}:{_ROOT}"
+    with _started(*words, XINFERENCE_HOME=str(home), PYTHONPATH=path) as pid:
+        [found] = [each for each in running_xinference("/root") if each.pid == pid]
     assert (found.command, found.home, found.is_on) == ("xinference-local", str(home), True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import httpx
 from tests.daemons import Daemon, Daemons, daemons, eventually
 from tests.index import Index
 from tests.plain import result_of
+from tests.ui.browser import Browser
 from tests.wheels import build_wheel
 from xinference_venv.client import connect
 from xinference_venv.planning.request import LaunchRequest
@@ -116,3 +118,13 @@ def hold(running: Cluster, model: str, *workers: str) -> None:
             )
 
     asyncio.run(take())
+
+
+def killed_worker(page: Browser, running: Cluster) -> str:
+    """The address of a worker that was killed when the page had shown it among the others."""
+    victim = running.add_worker("127.0.0.5")
+    running.workers.remove(victim)
+    page.open("workers")
+    page.wait(lambda: victim.address in page.text("tbody"))
+    victim.end(signal.SIGKILL)
+    return victim.address

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.daemons import eventually
 from tests.ui.browser import Browser
-from tests.ui.cluster import Cluster, hold
+from tests.ui.cluster import Cluster, hold, killed_worker
 from tests.wheels import build_wheel
 
 pytestmark = pytest.mark.uv
@@ -240,19 +239,15 @@ def test_the_doctor_tells_what_it_found_on_each_host(page: Browser, running: Clu
 
 
 def test_a_worker_that_is_gone_is_forgotten(page: Browser, running: Cluster) -> None:
-    victim = running.add_worker("127.0.0.5")
-    running.workers.remove(victim)
-    page.open("workers")
-    page.wait(lambda: victim.address in page.text("tbody"))
-    victim.end(signal.SIGKILL)
-    page.click(f"Forget: {victim.address}")
+    victim = killed_worker(page, running)
+    page.click(f"Forget: {victim}")
     page.shows("Its files stay", "dialog")
     page.click("Forget", "dialog")
-    page.shows(f"{victim.address} is out of the cluster", "dialog")
+    page.shows(f"{victim} is out of the cluster", "dialog")
     page.click("Done", "dialog")
-    page.wait(lambda: victim.address not in page.text("tbody"))
+    page.wait(lambda: victim not in page.text("tbody"))
     listed = running.ask.get("/v1/workers").json()["list"]
-    assert victim.address not in [each["worker_address"] for each in listed]
+    assert victim not in [each["worker_address"] for each in listed]
 
 
 def test_an_error_of_all_workers_is_shown_once_and_the_launch_can_be_done_again(

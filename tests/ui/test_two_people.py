@@ -8,7 +8,7 @@ import pytest
 
 from tests.daemons import eventually
 from tests.ui.browser import Browser
-from tests.ui.cluster import Cluster, hold
+from tests.ui.cluster import Cluster, hold, killed_worker
 
 pytestmark = pytest.mark.uv
 
@@ -149,18 +149,14 @@ def test_a_launch_that_ended_meanwhile_is_not_called_cancelled(
 
 
 def test_a_worker_that_another_took_out_has_left_for_both(page: Browser, running: Cluster) -> None:
-    victim = running.add_worker("127.0.0.5")
-    running.workers.remove(victim)
-    page.open("workers")
-    page.wait(lambda: victim.address in page.text("tbody"))
-    victim.end(signal.SIGKILL)
-    page.click(f"Forget: {victim.address}")
+    victim = killed_worker(page, running)
+    page.click(f"Forget: {victim}")
     page.button("Forget", "dialog")
-    assert running.ask.delete(f"/v1/workers/{victim.address}").status_code == 200
+    assert running.ask.delete(f"/v1/workers/{victim}").status_code == 200
     page.click("Forget", "dialog")
-    page.shows(f"{victim.address} is not in the cluster any more", "dialog")
+    page.shows(f"{victim} is not in the cluster any more", "dialog")
     page.click("Done", "dialog")
-    page.wait(lambda: victim.address not in page.text("tbody"))
+    page.wait(lambda: victim not in page.text("tbody"))
 
 
 def test_a_lease_that_another_released_is_gone_whichever_other_worker_is_killed(

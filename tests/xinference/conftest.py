@@ -25,6 +25,15 @@ _VISIBLE = (
     "print(json.dumps({d.metadata['Name']: d.version for d in reversed(list(m.distributions()))}))"
 )
 
+OVERLAY = """
+set -e
+mount -t tmpfs none {scratch}
+mkdir {scratch}/upper {scratch}/work
+mount -t overlay none -o lowerdir={lower},upperdir={scratch}/upper,workdir={scratch}/work {over}
+cd /
+"""
+"""The beginning of a script: ``over`` shows what ``lower`` has, and keeps what is written."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Place:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemons import eventually
-from tests.xinference.conftest import Place
+from tests.xinference.conftest import OVERLAY, Place
 
 pytestmark = pytest.mark.uv
 
@@ -48,15 +48,13 @@ class Family:
 
 
 """
-_CONTAINER = """
-set -e
-mount -t tmpfs none {scratch}
-mkdir {scratch}/upper {scratch}/work
-mount -t overlay none -o lowerdir={lower},upperdir={scratch}/upper,workdir={scratch}/work {home}
-cd /
+_CONTAINER = (
+    OVERLAY
+    + """\
 "$@"
 find {scratch}/upper -type f -name 'lantern*'
 """
+)
 
 
 def make_application(folder: Path) -> None:
@@ -103,7 +101,7 @@ def test_a_baked_environment_is_launched_over_a_layer_without_an_index(
     scratch.mkdir()
     asked = len(place.index.requests)
     place.index.fail("*", 503)
-    script = _CONTAINER.format(scratch=scratch, lower=lower, home=home)
+    script = _CONTAINER.format(scratch=scratch, lower=lower, over=home)
     show = "import sys, lantern; print(lantern.__version__, sys.prefix)"
     for words, said in (
         (command, baked.stdout.strip()),

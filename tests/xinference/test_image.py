@@ -10,19 +10,17 @@ from pathlib import Path
 import pytest
 
 from tests.daemons import eventually
-from tests.xinference.conftest import Place
+from tests.xinference.conftest import OVERLAY, Place
 from xinference_venv.xinference.carry_over import SETUP_MARK
 
 pytestmark = pytest.mark.uv
 
-_CONTAINER = """
-set -e
-mount -t tmpfs none {scratch}
-mkdir {scratch}/upper {scratch}/work
-mount -t overlay none -o lowerdir={lower},upperdir={scratch}/upper,workdir={scratch}/work {tmp}
-cd /
+_CONTAINER = (
+    OVERLAY
+    + """\
 exec {python} -c "$CODE" {path} {index}
 """
+)
 _CODE = """
 import pathlib, subprocess, sys
 from xinference_venv.store.process_scan import users_of
@@ -86,7 +84,7 @@ def test_it_is_used_as_it_is_grows_is_replaced_and_removed_over_an_overlay(
     script = _CONTAINER.format(
         scratch=scratch,
         lower=lower,
-        tmp=tmp_path,
+        over=tmp_path,
         python=sys.executable,
         path=f"'{place.path}'",
         index=place.index.url,
