@@ -188,6 +188,22 @@ def test_a_listing_becomes_the_tree_and_what_is_not_shown() -> None:
     }
 
 
+def test_what_a_root_requires_has_a_chain_from_it_and_stands_below_it() -> None:
+    edges = {"wheel": (REQUEST,), "cloud": ("xo",), "numpy": ("wheel", "cloud"), "xo": ()}
+    reasons = {"wheel": "model: wheel", "xo": "xo must be importable"}
+    found = explain_distributions(
+        (locked(name, version="1") for name in edges), edges, reasons=reasons, host=host()
+    )
+    assert {each.name: each.why for each in found} == {
+        "wheel": "model: wheel",
+        "numpy": "model: wheel -> numpy==1",
+        "xo": "xo must be importable",
+        "cloud": "xo must be importable -> cloud==1",
+    }
+    shown = [(each.distribution.name, each.parent) for each in branches_of(found)]
+    assert shown == [("wheel", None), ("numpy", 0), ("xo", None), ("cloud", 2), ("numpy", 3)]
+
+
 def test_what_nothing_is_known_of_keeps_its_reason_and_stands_at_the_top() -> None:
     unknown = locked("a", requires=("b", "gone")), locked("b", requires=("a",))
     assert explain_distributions(unknown, {}, reasons={}, host=host()) == tuple(

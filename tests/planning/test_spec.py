@@ -672,7 +672,7 @@ def test_each_package_has_its_reason_and_no_credential_is_in_one() -> None:
         SPEC, requirements=(SPEC.requirements[0], replace(SPEC.requirements[1], name="pkg"))
     )
     assert made.reasons() == {
-        "xoscar": "it must be importable",
+        "xoscar": "xoscar must be importable",
         "numpy": "model: numpy==1.26.4",
         "pkg": "model: pkg @ https://****@host.example/pkg.zip",
     }

@@ -50,21 +50,26 @@ class Tree(Record, name="tree"):
         )
 
 
-def chains(edges: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
+def chains(
+    edges: Mapping[str, Collection[str]], roots: Collection[str] = ()
+) -> dict[str, tuple[str, ...]]:
     """The shortest chain of names from the request to each distribution that it reaches.
 
     A chain begins with what the request asks for and ends with the distribution itself. Of
-    equally long ones it is the first in the order of the names.
+    equally long ones it is the first in the order of the names. What the request does not reach
+    has one from what must be importable besides, the `roots`.
     """
     required = _required(edges)
     found: dict[str, tuple[str, ...]] = {REQUEST: ()}
-    waiting = deque([REQUEST])
-    while waiting:
-        requirer = waiting.popleft()
-        for name in required.get(requirer, ()):
-            if name not in found:
-                found[name] = (*found[requirer], name)
-                waiting.append(name)
+    for root in (REQUEST, *sorted(roots)):
+        waiting = deque([root])
+        found.setdefault(root, (root,))
+        while waiting:
+            requirer = waiting.popleft()
+            for name in required.get(requirer, ()):
+                if name not in found:
+                    found[name] = (*found[requirer], name)
+                    waiting.append(name)
     del found[REQUEST]
     return found
 
@@ -104,7 +109,7 @@ def explain_distributions(
             ],
             " -> ",
         )
-        for name, chain in chains(edges).items()
+        for name, chain in chains(edges, reasons.keys() & present.keys()).items()
     }
     required = _required(edges)
     return tuple(
@@ -123,8 +128,9 @@ def explain_distributions(
 def branches_of(distributions: Iterable[LockedDistribution]) -> list[Branch]:
     """The tree of what is installed and inherited, each branch behind the one that it is on.
 
-    At the top stands what the request asks for, then whatever nothing is known to require. What
-    a distribution requires stands where its own chain leads, so that the tree is shallow.
+    At the top stands what the request asks for, then whatever nothing is known to require, then
+    one of each circle that is left. What a distribution requires stands where its own chain
+    leads, so that the tree is shallow.
     """
     present = {each.name: each for each in sorted(distributions) if _is_present(each)}
     branches: list[Branch] = []
@@ -148,7 +154,8 @@ def branches_of(distributions: Iterable[LockedDistribution]) -> list[Branch]:
         if each.asked:
             add(name, None)
     grow(0)
-    for name in present:
+    required = {name for each in present.values() for name in each.requires}
+    for name in (*sorted(present.keys() - required), *present):
         if name not in expanded:
             add(name, None)
             grow(len(branches) - 1)

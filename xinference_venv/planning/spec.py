@@ -138,7 +138,7 @@ class EnvSpec:
 
     def reasons(self) -> dict[str, str]:
         """Why each named package is in the request, by normalized name."""
-        reasons = dict.fromkeys(self.roots, sentence("it must be importable"))
+        reasons = {name: sentence("{name} must be importable", name=name) for name in self.roots}
         for line in self.requirements:
             if line.name is not None:
                 reasons[line.name] = line.origin.reason(redact_url(line.text))
