@@ -28,9 +28,9 @@ OPERANDS = (
     "Allowed here: a text in quotes, True, False, or one of #engine#, #model_engine#,"
     " implementation_name, …, cuda_version, cuda_arch, has_cuda, has_npu."
 )
-_OTHERS = (
-    "ask for other versions; where a package of the host is in the way, launch with"
-    " --inherit none, or, if nothing in the request needs it, take it out of must_import"
+NOWHERE = (
+    "check name and version, and whether an index in use has them: `xinference-venv doctor` lists"
+    " the indexes"
 )
 _URLS = (
     "Allowed are http, https and file URLs for indexes, these and absolute paths for find-links,"
@@ -100,7 +100,7 @@ def bad_package(title: str, line: str, wrong: str, hint: str) -> BadInput:
     )
 
 
-def unsolvable(title: str, packages: list[str], because: str, hint: str = _OTHERS) -> BadInput:
+def unsolvable(title: str, packages: list[str], because: str, hint: str | None) -> BadInput:
     return BadInput(
         title=title,
         block={"packages": packages},

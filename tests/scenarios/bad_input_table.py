@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from tests.scenarios.bad_input_kinds import (
     FORMS,
     NAMES,
+    NOWHERE,
     OPERANDS,
     ROOTS,
     BadInput,
@@ -115,20 +116,21 @@ SECTIONS: Mapping[str, tuple[BadInput, ...]] = {
             ["lanternn"],
             "lanternn was not found in the package registry and you require lanternn, we can"
             " conclude that your requirements are unsatisfiable.",
-            "check the name, and whether an index in use has it: `xinference-venv doctor` lists the"
-            " indexes",
+            NOWHERE,
         ),
         unsolvable(
             "A version that does not exist",
             ["lantern==3.0"],
             "there is no version of lantern==3.0 and you require lantern==3.0, we can conclude"
             " that your requirements are unsatisfiable.",
+            NOWHERE,
         ),
         unsolvable(
             "Requirements that contradict each other",
             ["lantern==1.0", "wick>=2"],
             "only wick==1.0 is available and you require wick>=2, we can conclude that your"
             " requirements are unsatisfiable.",
+            None,
         ),
     ),
     "Where packages come from": (

@@ -174,7 +174,7 @@ def test_a_package_that_is_nowhere_is_a_matter_of_its_name_or_the_index(
 ) -> None:
     hint = way_out(f"{_NONE}wick {place} and you require wick==1", over_host=over_host)
     assert hint is not None
-    assert hint.startswith("check the name")
+    assert hint.startswith("check name and version")
 
 
 def test_a_conflict_over_a_host_has_a_way_around_the_host() -> None:

@@ -106,13 +106,14 @@ def test_a_name_that_no_index_has_is_missing(tmp_path: Path, index: Index, wheel
     words = error_in(compiled(tmp_path, index, "lantern", "wax"))
     assert has_no_solution(words)
     assert missing_in(words) == {"wax"}
-    assert (way_out(words, over_host=True) or "").startswith("check the name")
+    assert (way_out(words, over_host=True) or "").startswith("check name and version")
 
 
 def test_a_version_that_no_index_has_is_missing(tmp_path: Path, index: Index, wheels: Path) -> None:
     words = error_in(compiled(tmp_path, index, "wick==9"))
     assert has_no_solution(words)
     assert {each.partition("==")[0] for each in missing_in(words)} == {"wick"}
+    assert (way_out(words, over_host=True) or "").startswith("check name and version")
 
 
 def test_a_name_that_no_folder_has_is_missing(tmp_path: Path, index: Index, wheels: Path) -> None:
@@ -261,4 +262,4 @@ def test_a_file_that_is_not_there_or_is_damaged_is_hinted_at(tmp_path: Path) -> 
 async def test_an_explanation_reaches_the_one_who_asked(bench: Bench, wheels: Path) -> None:
     with pytest.raises(ResolutionFailed, match="No solution found") as caught:
         await bench.resolve("wax", sources=PackageSources(index_url=bench.index.url))
-    assert (caught.value.hint or "").startswith("check the name")
+    assert (caught.value.hint or "").startswith("check name and version")

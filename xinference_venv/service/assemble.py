@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -76,6 +77,8 @@ from xinference_venv.uv.resolver import Resolver
 from xinference_venv.uv.subprocess import Uv
 
 MakeEnvironment = Callable[[EnvLock, Builder], Awaitable[None]]
+
+_NO_MODULE = re.compile(r"^ModuleNotFoundError: No module named '(?P<name>[^']+)'")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -398,16 +401,22 @@ class Assembly:
             self.uv.door, python, self.spec.import_check, deadline=self.deadline
         )
         if failure is not None:
+            last = failure.splitlines()[-1]
             raise VerificationFailed(
-                sentence("the import check failed: {failure}", failure=failure.splitlines()[-1]),
-                {
-                    "output": failure,
-                    "hint": sentence(
-                        "their requirements fit together, but the packages don't work together:"
-                        " ask for other versions"
-                    ),
-                },
+                sentence("the import check failed: {failure}", failure=last),
+                {"output": failure, "hint": _way_to_import(last, self.spec.import_check)},
             )
+
+
+def _way_to_import(failure: str, checked: Sequence[str]) -> str:
+    """What to do when one of the `checked` modules can't be imported."""
+    missing = _NO_MODULE.search(failure)
+    if missing and any(f"{name}.".startswith(f"{missing['name']}.") for name in checked):
+        return sentence("check the name of the module, or ask for a package that has it")
+    return sentence(
+        "their requirements fit together, but the packages don't work together:"
+        " ask for other versions"
+    )
 
 
 def raise_faults(faults: Sequence[str]) -> None:

@@ -51,14 +51,18 @@ _EXTRA_OF_STUB = re.compile(
 )
 # Of a failed resolution or build.
 _NO_SOLUTION = ("No solution found", "unsatisfiable")
-_NOT_THERE = ("was not found in the package registry", "was not found in the provided")
+_NOT_THERE = re.compile(
+    r"was\s+not\s+found\s+in\s+the\s+(?:package\s+registry|provided)"
+    r"|there\s+(?:is|are)\s+no\s+versions?\s+of\s+(?P<line>\S+)\s+and\s+you\s+require\s+(?P=line)"
+)
 _MISSING = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s+was\s+not\s+found\s+in\s+the\s"
     r"|there\s+(?:is|are)\s+no\s+versions?\s+of\s+(?P<versioned>[A-Za-z0-9][A-Za-z0-9._-]*)"
 )
 _FAILED_BUILD = re.compile(r"Failed to build `(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*?)(?:==| @ |@|`)")
 _WHERE_TO_LOOK = sentence(
-    "check the name, and whether an index in use has it: `xinference-venv doctor` lists the indexes"
+    "check name and version, and whether an index in use has them:"
+    " `xinference-venv doctor` lists the indexes"
 )
 _WAYS_OUT = sentence(
     "ask for other versions; where a package of the host is in the way,"
@@ -291,11 +295,12 @@ def failed_builds(words: str) -> frozenset[str]:
 def way_out(words: str, *, over_host: bool, unusable: bool = False) -> str | None:
     """What to do when there is no solution, unless uv says it itself.
 
-    `unusable`: something that the host has can't be used, and so was looked for elsewhere.
+    `over_host`: there may be a solution without the host. `unusable`: something that the host has
+    can't be used, and so was looked for elsewhere.
     """
     if _HINT in words or not has_no_solution(words):
         return None
-    if not unusable and any(each in words for each in _NOT_THERE):
+    if not unusable and _NOT_THERE.search(words):
         return _WHERE_TO_LOOK
     return _WAYS_OUT if over_host else None
 

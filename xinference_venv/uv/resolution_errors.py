@@ -69,7 +69,8 @@ def unsolvable(
                 name=name,
                 version=host.versions[name],
             )
-    hint = way_out(str(error), over_host=spec.sees_host, unusable=bool(unusable))
+    over_host = spec.sees_host and without_host is None
+    hint = way_out(str(error), over_host=over_host, unusable=bool(unusable))
     details = {"hint": hint, "without_host": without_host}
     known = {name: value for name, value in details.items() if value is not None}
     return ResolutionFailed(message, {**known, **error.details})
