@@ -24,3 +24,53 @@ def test_a_file_of_requirements_that_can_not_be_read_is_no_empty_one(
     found = pip_config_of(environ)
     [lines] = filter(None, (found.constraints, found.overrides, found.build_constraints))
     assert lines == ("lantern<2",)
+
+
+def test_what_a_file_of_constraints_names_counts_from_its_own_folder_on(tmp_path: Path) -> None:
+    """As with pip and uv; pip refuses files that name each other, uv reads each once."""
+    (tmp_path / "more").mkdir()
+    file = tmp_path / "top.txt"
+    file.write_text(
+        "-r more/one.txt  # why\n--constraint=more/two.txt\nlantern<2\n-cmore/a b.txt\n"
+    )
+    (tmp_path / "more" / "one.txt").write_text("lamp<3\n-r ../top.txt\n")
+    (tmp_path / "more" / "two.txt").write_text('-c "three.txt"\nwick<4 --hash=sha256:00\n')
+    (tmp_path / "more" / "three.txt").write_text("oil<5\n")
+    (tmp_path / "more" / "a b.txt").write_text("glass<6\n")
+    environ = {"HOME": str(tmp_path), "PIP_CONFIG_FILE": "/dev/null", "UV_CONSTRAINT": str(file)}
+    found = pip_config_of(environ)
+    assert found.constraints == ("lantern<2", "lamp<3", "wick<4", "glass<6", "oil<5")
+    assert found.not_honoured == ()
+
+
+def test_a_file_that_a_file_of_constraints_names_and_that_is_missing_is_an_error(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "top.txt"
+    file.write_text("-r gone.txt\n")
+    environ = {"HOME": str(tmp_path), "PIP_CONFIG_FILE": "/dev/null", "PIP_CONSTRAINT": str(file)}
+    with pytest.raises(InvalidSource, match=r"gone\.txt, a file of constraints .* can't be read"):
+        pip_config_of(environ)
+
+
+def test_options_in_a_file_of_constraints_that_count_for_nothing_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "top.txt"
+    file.write_text("-i https://u:pw@h/simple\n--pre\n-r https://u:pw@h/r.txt\nlantern<2\n")
+    environ = {"HOME": str(tmp_path), "PIP_CONFIG_FILE": "/dev/null", "PIP_CONSTRAINT": str(file)}
+    found = pip_config_of(environ)
+    assert found.constraints == ("lantern<2",)
+    assert found.not_honoured == (
+        f"-i in {file}",
+        f"--pre in {file}",
+        f"-r https://****@h/r.txt in {file}",
+    )
+
+
+def test_constraints_that_a_file_of_overrides_names_override_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "top.txt"
+    file.write_text("-r more.txt\n-c less.txt\n")
+    (tmp_path / "more.txt").write_text("lamp<3\n")
+    environ = {"HOME": str(tmp_path), "PIP_CONFIG_FILE": "/dev/null", "UV_OVERRIDE": str(file)}
+    found = pip_config_of(environ)
+    assert found.overrides == ("lamp<3",)
+    assert found.not_honoured == (f"-c less.txt in {file}",)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
+from xinference_venv._util.redact import redact_url
 from xinference_venv.errors import InvalidSource
 from xinference_venv.planning.pip_config import PipConfig, parse_pip_config, pip_config_paths
 from xinference_venv.planning.uv_files import (
@@ -24,7 +25,10 @@ from xinference_venv.service.places import user_home
 from xinference_venv.store.host_files import read_present
 
 # What may follow a requirement in a file.
-_OPTIONS = re.compile(r"\s+(?:#|--)")
+_AFTER_REQUIREMENT = re.compile(r"\s+(?:#|--)")
+_OPTION = re.compile(r"(?P<option>--[^\s=]*|-.?)[\s=]*(?P<value>.*)")
+_REQUIREMENT_OPTIONS = frozenset({"-r", "--requirement"})
+_FILE_OPTIONS = _REQUIREMENT_OPTIONS | {"-c", "--constraint"}
 
 
 def pip_config_of(environ: Mapping[str, str]) -> PipConfig:
@@ -66,30 +70,74 @@ def uv_config_of(environ: Mapping[str, str], files: UvFiles) -> PipConfig:
 
 def _with_uv(pip: PipConfig, environ: Mapping[str, str]) -> PipConfig:
     found = with_uv_variables(pip, environ)
+    constraints = _read_lines(found.constraint)
+    # A file of overrides that names constraints has none of them override, as uv has it.
+    overrides = _read_lines(found.override, followed=_REQUIREMENT_OPTIONS)
+    builds = _read_lines(found.build_constraint)
+    unread = (*constraints.unread, *overrides.unread, *builds.unread)
     return replace(
         found,
-        constraints=_lines_of(found.constraint),
-        overrides=_lines_of(found.override),
-        build_constraints=_lines_of(found.build_constraint),
+        constraints=constraints.requirements,
+        overrides=overrides.requirements,
+        build_constraints=builds.requirements,
+        not_honoured=(*found.not_honoured, *dict.fromkeys(unread)),
     )
 
 
-def _lines_of(paths: Iterable[str]) -> tuple[str, ...]:
-    """The requirements in files, without comments, hashes and other options; those of URLs are not
-    read. Raises `InvalidSource` for a file that can't be.
+@dataclass(kw_only=True, slots=True)
+class _Lines:
+    """What files of requirements have: requirements, and options that count for nothing here."""
+
+    requirements: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+
+
+def _read_lines(paths: Iterable[str], followed: Collection[str] = _FILE_OPTIONS) -> _Lines:
+    """The requirements in files, without comments and hashes, and in the files that these name by
+    the options `followed`, from their own folder on; those of URLs are not read.
+
+    Raises `InvalidSource` for a file that can't be read.
     """
-    here = [each for each in paths if each.startswith("/")]
-    files = read_present(here)
-    missing = [each for each in here if each not in dict(files)]
-    if missing:
+    found = _Lines()
+    waiting = [each for each in paths if each.startswith("/")]
+    known = set(waiting)
+    while waiting:
+        path = waiting.pop(0)
+        for line in _lines_of(path):
+            if not line.startswith("-"):
+                found.requirements += (line,)
+                continue
+            option, value = _option_of(line)
+            named = os.path.normpath(os.path.join(os.path.dirname(path), value))
+            if option not in followed or not value or "://" in value:
+                shown = f"{option} {redact_url(value)}" if option in _FILE_OPTIONS else option
+                found.unread += (f"{shown} in {path}",)
+            elif named not in known:
+                # Files may name each other.
+                known.add(named)
+                waiting.append(named)
+    return found
+
+
+def _lines_of(path: str) -> list[str]:
+    """The lines of a file that are none of comments."""
+    texts = dict(read_present([path]))
+    if path not in texts:
         raise InvalidSource(
-            sentence("{path}, a file of constraints or overrides, can't be read", path=missing[0]),
+            sentence("{path}, a file of constraints or overrides, can't be read", path=path),
             {
                 "hint": sentence(
                     "correct its permissions, or the setting of pip or uv that names it"
                 )
             },
         )
-    whole = (text.replace("\\\n", " ") for _, text in files)
-    lines = (_OPTIONS.split(line, maxsplit=1)[0] for text in whole for line in text.splitlines())
-    return tuple(line for line in map(str.strip, lines) if line and not line.startswith(("#", "-")))
+    lines = texts[path].replace("\\\n", " ").splitlines()
+    whole = (_AFTER_REQUIREMENT.split(line.strip(), maxsplit=1)[0] for line in lines)
+    return [line for line in whole if line and not line.startswith("#")]
+
+
+def _option_of(line: str) -> tuple[str, str]:
+    """The option of a line and its value, which pip also takes without anything in between."""
+    match = _OPTION.match(line)
+    assert match is not None
+    return match["option"], match["value"].strip("\"'")
