@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,4 +159,20 @@ def test_a_process_removes_an_environment_that_it_has_loaded_itself(place: Place
     )
     environ = {**os.environ, "PYTHONPATH": str(place.manager.get_lib_path())}
     subprocess.run([sys.executable, "-c", code, str(place.path)], check=True, env=environ)
+    assert not place.path.exists()
+
+
+def test_the_environments_own_interpreter_removes_it(place: Place) -> None:
+    """It finds no uv."""
+    place.launch("lantern<2")
+    code = (
+        "import sys, lantern;"
+        "from pathlib import Path;"
+        f"sys.path += [{str(Path(__file__).parents[2])!r}, {sysconfig.get_path('purelib')!r}];"
+        "from xinference_venv.xinference import InPlaceEnvManager;"
+        "InPlaceEnvManager(Path(sys.prefix)).remove_env()"
+    )
+    python = str(place.manager.get_python_path())
+    environ = {**os.environ, "XOSCAR_UV_PATH": "/nowhere/uv"}
+    subprocess.run([python, "-c", code], check=True, cwd=place.path, env=environ)
     assert not place.path.exists()

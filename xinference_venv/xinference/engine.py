@@ -93,6 +93,21 @@ def _answers(root: str) -> dict[str, Any]:
     return {}
 
 
+def check_place(store: Store, path: Path) -> None:
+    """Raise `StoreError` for a place that no environment can be made in and replaced."""
+    root = store.layout.root
+    if path == root or path.is_relative_to(store.layout.store):
+        raise StoreError(
+            f"{path} belongs to the store of prepared environments, which never change",
+            {"hint": "remove the environment of this name with `xinference-venv remove`"},
+        )
+    if not same_file_system(path, root):
+        raise StoreError(
+            f"{path} is not on the file system of {root}, where environments are built",
+            {"hint": "set XINFERENCE_HOME to a folder on that file system"},
+        )
+
+
 def _working_directory() -> str:
     try:
         return os.getcwd()
@@ -129,20 +144,6 @@ class Engine:
             store=store, uv=uv, settings=settings, environ=environ, kept=_answers(str(places.root))
         )
         return cls(settings=settings, store=store, uv=uv, hosts=hosts, uv_files=files)
-
-    def check_place(self, path: Path) -> None:
-        """Raise `StoreError` for a place that no environment can be made in and replaced."""
-        root = self.store.layout.root
-        if path == root or path.is_relative_to(self.store.layout.store):
-            raise StoreError(
-                f"{path} belongs to the store of prepared environments, which never change",
-                {"hint": "remove the environment of this name with `xinference-venv remove`"},
-            )
-        if not same_file_system(path, root):
-            raise StoreError(
-                f"{path} is not on the file system of {root}, where environments are built",
-                {"hint": "set XINFERENCE_HOME to a folder on that file system"},
-            )
 
     def bare(self, host: HostFacts, interpreter: Interpreter) -> EnvSpec:
         """The spec of an environment in which nothing is installed yet."""

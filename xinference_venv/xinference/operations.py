@@ -24,10 +24,12 @@ from xinference_venv.inventory.inventory import users_error
 from xinference_venv.planning.host import HostFacts, Interpreter
 from xinference_venv.planning.overlay import differing_names, hidden_names
 from xinference_venv.planning.requirements import Origin
-from xinference_venv.settings import InheritMode
+from xinference_venv.service.places import find_places
+from xinference_venv.settings import InheritMode, Settings
 from xinference_venv.store.in_place import read_in_place
 from xinference_venv.store.locks import hold_lock
 from xinference_venv.store.process_scan import users_of
+from xinference_venv.store.store import Store
 from xinference_venv.store.use_lock import hold_unused, note_launch, write_use_hook
 from xinference_venv.uv.interpreters import probe_interpreter
 from xinference_venv.xinference.carry_over import SETUP_MARK, contents_of, own_distributions
@@ -36,6 +38,7 @@ from xinference_venv.xinference.engine import (
     Engine,
     InstallOptions,
     Planner,
+    check_place,
     needs_of_process,
 )
 from xinference_venv.xinference.rebuild import Change, CurrentEnvironment
@@ -58,7 +61,7 @@ async def create(
                 await _follow_host(engine, path, host)
                 return False
             # Without its interpreter nothing of it can be used.
-            await finish_in_thread(_delete, engine, path)
+            await finish_in_thread(_delete, engine.store, path)
         spec = engine.bare(host, await _chosen_interpreter(engine, host, python))
         current = CurrentEnvironment(path=path, record=None, own=())
         await Change(engine=engine, spec=spec, host=host, current=current).run(None)
@@ -118,23 +121,31 @@ async def process_packages(
 
 async def remove(path: Path, environ: Mapping[str, str]) -> None:
     """Delete the environment at a path; without one there is nothing to do."""
-    async with _alone(path, environ, "the removal") as engine:
-        await finish_in_thread(_delete, engine, path)
+    # The environment's own interpreter may do it, which has no uv.
+    places = await asyncio.to_thread(find_places, environ)
+    store = await asyncio.to_thread(Store.open, places.root)
+    async with _lock(path, store, places.settings, "the removal"):
+        await finish_in_thread(_delete, store, path)
 
 
 @asynccontextmanager
 async def _alone(path: Path, environ: Mapping[str, str], purpose: str) -> AsyncIterator[Engine]:
     """The engine, for whoever is alone with the environment at a path."""
     engine = await Engine.open(environ)
-    engine.check_place(path)
-    lock = engine.store.layout.locks / f"in-place-{digest_of(str(path))[:32]}"
+    async with _lock(path, engine.store, engine.settings, purpose):
+        yield engine
+
+
+@asynccontextmanager
+async def _lock(path: Path, store: Store, settings: Settings, purpose: str) -> AsyncIterator[None]:
+    check_place(store, path)
     async with hold_lock(
-        lock,
+        store.layout.locks / f"in-place-{digest_of(str(path))[:32]}",
         purpose=f"{purpose} of {path}",
-        deadline=float(engine.settings.build_timeout),
+        deadline=float(settings.build_timeout),
         on_wait=_log.info,
     ):
-        yield engine
+        yield
 
 
 async def _change(
@@ -260,7 +271,7 @@ def _read(engine: Engine, path: Path) -> InPlaceRecord | None:
         return None
 
 
-def _delete(engine: Engine, path: Path) -> None:
+def _delete(store: Store, path: Path) -> None:
     if not path.exists():
         return
     if not (path / "pyvenv.cfg").exists():
@@ -271,4 +282,4 @@ def _delete(engine: Engine, path: Path) -> None:
         others = [each for each in users if each.pid != os.getpid()]
         if others:
             raise users_error(str(path), others, hint="unload the models that run in it first")
-        engine.store.disk.discard(path, engine.store.layout.trash)
+        store.disk.discard(path, store.layout.trash)
