@@ -69,6 +69,7 @@ ALLOWED_BROAD_EXCEPT: tuple[str, ...] = (
     "service/launch_service.py: LaunchService._run",
     "runtime/remote_actor.py: _runner_class.Runner.create",
     "service/http_client.py: in_abandonable_thread.run",
+    "xinference/compiling.py: BackgroundCompiling._keep_compiled",
 )
 """Edges of a process or of a thread, as ``actors/worker.py: VirtualEnvWorkerActor.run``."""
 

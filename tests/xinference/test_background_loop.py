@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from xinference_venv._util.tasks import finish_in_thread
 from xinference_venv.errors import JobCancelled
 from xinference_venv.xinference.background_loop import BackgroundCall
 
@@ -63,3 +64,19 @@ def test_what_has_ended_is_not_cancelled() -> None:
     assert running.result() == 7
     running.cancel()
     assert running.result() == 7
+
+
+def test_who_cancels_does_not_wait_for_ever_for_a_disk_that_does_not_answer() -> None:
+    begun, answered = threading.Event(), threading.Event()
+
+    def write() -> None:
+        begun.set()
+        answered.wait()
+
+    running = BackgroundCall(lambda: finish_in_thread(write), "the work")
+    begun.wait()
+    assert not running.cancel(seconds=0.01)
+    answered.set()
+    assert running.cancel()
+    with pytest.raises(JobCancelled, match="the work was cancelled"):
+        running.result()

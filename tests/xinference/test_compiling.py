@@ -65,3 +65,22 @@ def test_a_worker_compiles_after_each_install(monkeypatch: pytest.MonkeyPatch) -
     assert compiled.acquire(timeout=60)
     background.look_soon()
     assert compiled.acquire(timeout=60)
+
+
+def test_a_worker_goes_on_compiling_after_a_defect(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looked = threading.Semaphore(0)
+
+    async def fail(_: object) -> None:
+        looked.release()
+        raise LookupError("a defect")
+
+    monkeypatch.setattr(compiling, "compile_all", fail)
+    background = BackgroundCompiling()
+    background.start({}, after_seconds=0.0)
+    assert looked.acquire(timeout=60)
+    background.look_soon()
+    assert looked.acquire(timeout=60)
+    assert "by a defect" in caplog.text
+    assert "LookupError: a defect" in caplog.text

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -82,17 +81,30 @@ class BytecodeCompiler:
             await self._wanted.wait()
 
     async def _compile(self, what: Uncompiled, folders: tuple[Path, ...]) -> None:
-        known = {str(folder): folder for folder in folders}
+        waiting = {str(folder): folder for folder in folders}
 
         def on_line(line: str) -> None:
-            if (done := known.get(line.strip())) is not None:
+            if (done := waiting.pop(line.strip(), None)) is not None:
                 mark_compiled(self.store, done, what.tag)
 
         # A place of its own, and no word is heard of it until a folder is done.
         door = replace(self.door, slots=1, places=None, patience=_DEADLINE_SECONDS)
-        with suppress(FileNotFoundError):
-            await door.run(
-                [what.interpreter, "-I", "-S", "-c", COMPILER, *known],
-                deadline=_DEADLINE_SECONDS,
-                on_line=on_line,
-            )
+        while waiting:
+            try:
+                finished = await door.run(
+                    [what.interpreter, "-I", "-S", "-c", COMPILER, *waiting],
+                    deadline=_DEADLINE_SECONDS,
+                    on_line=on_line,
+                )
+            except FileNotFoundError:
+                return
+            if waiting:
+                # It takes them in this order: the first one left is what ended it.
+                folder = next(iter(waiting))
+                del waiting[folder]
+                _log.warning(
+                    "%s is not compiled, what imports it does that: %s of %s",
+                    folder,
+                    finished.ending,
+                    what.interpreter,
+                )

@@ -16,6 +16,9 @@ from xinference_venv.errors import JobCancelled
 
 _T = TypeVar("_T")
 
+CANCEL_SECONDS = 30.0
+"""So long who cancels waits: uv is killed after less, a file system may never answer."""
+
 
 class BackgroundCall(Generic[_T]):
     """A piece of work that has begun; `what` it is stands in the error when it is cancelled."""
@@ -36,8 +39,11 @@ class BackgroundCall(Generic[_T]):
             self.cancel()
             raise
 
-    def cancel(self) -> None:
-        """End the work, and return when nothing of it goes on; one that has ended stays ended."""
+    def cancel(self, seconds: float = CANCEL_SECONDS) -> bool:
+        """End the work, and wait for it; whether nothing of it goes on. What has ended stays so.
+
+        What a thread does on the disk ends by itself alone, if need be after the given time.
+        """
         either: list[Future[Any]] = [self._begun, self._ended]
         wait(either, return_when=FIRST_COMPLETED)
         if self._begun.done():
@@ -45,7 +51,7 @@ class BackgroundCall(Generic[_T]):
             # A loop that is closed has nothing to end.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(task.cancel)
-        self._ended.exception()
+        return bool(wait([self._ended], timeout=seconds).done)
 
     def _run(self) -> _T:
         try:

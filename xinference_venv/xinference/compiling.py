@@ -53,6 +53,9 @@ class BackgroundCompiling:
                 asyncio.run(compile_all(environ))
             except (VirtualEnvError, OSError) as error:
                 _log.warning("packages could not be compiled: %s", error)
+            except Exception:  # noqa: BLE001 (the edge of a thread)
+                # No one waits for this thread: models would only start more slowly from now on.
+                _log.exception("packages could not be compiled, by a defect; the next time again")
 
 
 async def compile_all(environ: Mapping[str, str]) -> None:

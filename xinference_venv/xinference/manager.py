@@ -22,7 +22,7 @@ from xinference_venv.errors import JobCancelled, NotFound
 from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.uv.program import find_uv
 from xinference_venv.xinference import operations
-from xinference_venv.xinference.background_loop import BackgroundCall
+from xinference_venv.xinference.background_loop import CANCEL_SECONDS, BackgroundCall
 from xinference_venv.xinference.builtin_errors import built_in_errors
 from xinference_venv.xinference.engine import InstallOptions
 from xinference_venv.xinference.launches import follow_launches
@@ -149,12 +149,19 @@ class InPlaceEnvManager(VirtualEnvManager):  # type: ignore[misc]
         )
 
     def cancel_install(self) -> None:
-        """End what another thread does with this manager; returns when its uv has ended.
+        """End what another thread does with this manager; returns when its uv has ended, or after
+        30 s when the disk does not answer.
 
         There the call raises; the environment is what it was before.
         """
         for running in tuple(self._running):
-            running.cancel()
+            if not running.cancel():
+                _log.warning(
+                    "what was cancelled of %s has not ended within %.0f s; it ends when the disk"
+                    " has answered",
+                    self.env_path,
+                    CANCEL_SECONDS,
+                )
 
     def get_python_path(self) -> str | None:
         """The interpreter of the environment, or None when there is none."""

@@ -101,3 +101,32 @@ def test_an_interpreter_that_is_gone_compiles_nothing(
     gone = replace(found, interpreter="/nowhere/python")
     asyncio.run(compiler(store)._compile(gone, gone.packages))
     assert len(uncompiled(store)) == 1
+
+
+def test_a_tree_that_ends_the_compiling_interpreter_keeps_no_other_from_being_compiled(
+    unpack: Unpack, wheels: Path, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("lamp", "oil", "wick"):
+        build_wheel(wheels, name, "1.0", modules={f"{name}.py": "x = 1\n"})
+    records = unpack.add(*wheels.iterdir())
+    publish(store, *records.values())
+    [found] = uncompiled(store)
+    killed = found.packages[1]
+    interpreter = tmp_path / "python"
+    interpreter.write_text(
+        f"#!{sys.executable}\n"
+        "import os, subprocess, sys\n"
+        "*options, code = sys.argv[1:5]\n"
+        "for folder in sys.argv[5:]:\n"
+        f"    if folder == {str(killed)!r}:\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "    subprocess.run([sys.executable, *options, code, folder], check=True)\n"
+    )
+    interpreter.chmod(0o755)
+    asyncio.run(
+        compiler(store)._compile(replace(found, interpreter=str(interpreter)), found.packages)
+    )
+    [left] = uncompiled(store)
+    assert left.packages == (killed,)
+    assert f"{killed} is not compiled" in caplog.text
+    assert "signal 9 (Killed)" in caplog.text
