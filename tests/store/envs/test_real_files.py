@@ -287,7 +287,10 @@ def test_folders_for_bytecode_are_made_where_there_is_some(store: Store, plan: V
 @pytest.mark.parametrize(
     ("name", "is_one"),
     [
-        *((name, True) for name in ("a.so", "b/liba.so.1", "liba.so.1.22", "a.so.1.so")),
+        *(
+            (name, True)
+            for name in ("a.so", "b/liba.so.1", "liba.so.1.22", "a.so.1.so", "a.1.dylib")
+        ),
         *((name, False) for name in ("a.sox", "a.so.", "a.so.1.x", "a.so1", "so", "a.so/b.py")),
     ],
 )

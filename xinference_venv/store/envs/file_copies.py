@@ -135,18 +135,18 @@ def entry_at(path: str, of_host: bool, below: str, *, is_link: bool) -> Entry:
         # A joined tree may have a link to a large file of a member.
         if not end.startswith(("..", "/")):
             return SAME_TEXT, of_host, path, below
-    if ".so" in path and is_shared_object(path) and is_large(os.stat(path).st_size):
+    if is_shared_object(path) and is_large(os.stat(path).st_size):
         return LINK, of_host, path, below
     return COPY, of_host, path, below
 
 
 def is_shared_object(path: str) -> bool:
-    """Whether a file is a shared object by its name, as ``libx.so.1.2``."""
-    _, dot, version = path.rpartition(".so")
-    return dot != "" and (
-        version == ""
-        or (version[0] == "." and all(part.isdecimal() for part in version[1:].split(".")))
-    )
+    """Whether a file is an extension module or a shared library, by its name."""
+    if path.endswith((".so", ".pyd", ".dylib")):
+        return True
+    # ``libx.so.1.2`` is how wheels that carry libraries name them.
+    _, found, version = path.rpartition(".so.")
+    return found != "" and all(part.isdecimal() for part in version.split("."))
 
 
 def is_large(size_bytes: int) -> bool:

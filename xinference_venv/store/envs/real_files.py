@@ -125,6 +125,4 @@ def missing_files(sources: Mapping[str, Source], folder: Path) -> Iterator[str]:
 
 def is_never_written(name: str, size_bytes: int) -> bool:
     """Whether a file is one that two environments can share: bytecode, a large shared object."""
-    return name.endswith(".pyc") or (
-        ".so" in name and is_large(size_bytes) and is_shared_object(name)
-    )
+    return name.endswith(".pyc") or (is_large(size_bytes) and is_shared_object(name))

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from xinference_venv.planning.package import LooksFor, Way
+from xinference_venv.store.envs.file_copies import is_shared_object
 from xinference_venv.store.host.elf import read_dynamic
 from xinference_venv.store.visit import open_regular
 
@@ -44,7 +45,6 @@ _NAMED_STEP: Final = re.compile(rb"""=\s*\(?\s*[^=\n()]*(?:['"/]\.\.['"/]|pardir
 _REPEATED_STEP: Final = re.compile(rb"""(?:\.\.['"]|pardir)\s*\]\s*\*""")
 # What stands at the beginning of a line, and there begins a definition or ends one.
 _TOP: Final = re.compile(rb"^\f?(?:(@|(?:class|def|async)\b)|[^\s#)\]}])", re.MULTILINE)
-_SHARED_OBJECT = re.compile(r"\.so(\.\d+)*$")
 # Generated tables; what looks for a file is short.
 _MOST_SOURCE_BYTES = 2_000_000
 _PARSING = threading.Lock()
@@ -120,7 +120,7 @@ def looks_of(root: Path | str, path: str, content: bytes | None = None) -> Seque
     """
     if path.endswith(".py"):
         reached = _reached_by_source(root, path, content)
-    elif ".so" in path and _SHARED_OBJECT.search(path):
+    elif is_shared_object(path):
         reached = list(_reached_by_run_path(os.path.join(root, ""), path))
     else:
         return ()

@@ -34,6 +34,7 @@ from xinference_venv.planning.package import (
     PackageRecord,
 )
 from xinference_venv.sentences import sentence
+from xinference_venv.store.envs.file_copies import is_shared_object
 from xinference_venv.store.host.elf import linkage_of
 from xinference_venv.store.metadata_files import (
     SCRIPT_GROUPS,
@@ -47,7 +48,6 @@ from xinference_venv.store.packages.record_file import (
     digest_fits,
     encode_digest,
     format_record,
-    is_shared_object,
     metadata_name,
     read_record,
 )

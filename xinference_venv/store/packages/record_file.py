@@ -19,14 +19,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from xinference_venv.store.envs.file_copies import is_shared_object
 from xinference_venv.store.metadata_files import normalized_name
 from xinference_venv.store.visit import open_regular, read_regular, read_text
 
 if TYPE_CHECKING:
     from xinference_venv.planning.host import HostDistribution
 
-# ``.so.1`` is how wheels that carry libraries name them.
-_SHARED_OBJECT = re.compile(r"\.(so(\.\d+)*|pyd|dylib)$")
 # A part of a path that is empty, one dot or two: what makes it absolute or not in normal form.
 _NOT_NORMAL = re.compile(r"(^|/)\.{0,2}(/|$)")
 # An editable project may lie in a folder with anything in it.
@@ -244,11 +243,6 @@ def recorded_files(location: str, distribution: HostDistribution) -> list[str]:
     return list(read_file_list(location, distribution.name, distribution.metadata).inside)
 
 
-def is_shared_object(path: str) -> bool:
-    """Whether a file is an extension module or a shared library, by its name."""
-    return _SHARED_OBJECT.search(path) is not None
-
-
 def shared_objects(location: str, files: FileList) -> list[str]:
     """The absolute paths of extension modules and shared libraries.
 
@@ -256,10 +250,10 @@ def shared_objects(location: str, files: FileList) -> list[str]:
     """
     location = os.path.normpath(location)
     if files.recorded:
-        paths = [f"{location}/{path}" for path in files.inside if _SHARED_OBJECT.search(path)]
-        return [*paths, *(path for path in files.outside if _SHARED_OBJECT.search(path))]
+        paths = [f"{location}/{path}" for path in files.inside if is_shared_object(path)]
+        return [*paths, *(path for path in files.outside if is_shared_object(path))]
     below = (path for entry in files.inside for path in _walk(f"{location}/{entry}"))
-    return [path for path in islice(below, _WALKED_FILES) if _SHARED_OBJECT.search(path)]
+    return [path for path in islice(below, _WALKED_FILES) if is_shared_object(path)]
 
 
 def _recorded_paths(folder: str) -> list[str]:
