@@ -73,23 +73,9 @@ class ThisHost:
 
     def packages(self, wanted: Selection) -> Gathered[EnvironmentPackages]:
         """The matching environments, each with its packages."""
-        from xinference_venv.inventory.packages import EnvironmentPackages
         from xinference_venv.store.shown import packages_in
 
-        entries = self._entries(wanted)
-        found = packages_in(self.store, entries)
-        return Gathered(
-            list=tuple(
-                EnvironmentPackages(
-                    environment=_addressed(entry),
-                    packages=each.packages,
-                    unlocked=each.unlocked,
-                    view=each.view,
-                    launch=each.launch,
-                )
-                for entry, each in zip(entries, found, strict=True)
-            )
-        )
+        return Gathered(list=packages_in(self.store, self._entries(wanted), ADDRESS))
 
     def leases(self, wanted: Selection) -> Gathered[WorkerLease]:
         """Who uses the matching environments."""

@@ -378,17 +378,7 @@ class WorkerService:
     ) -> tuple[EnvironmentPackages, ...]:
         """The packages of each matching environment, and what its view leads to."""
         entries = await self._entries(selection)
-        found = await asyncio.to_thread(packages_in, self._store, entries)
-        return tuple(
-            EnvironmentPackages(
-                environment=self._addressed(entry),
-                packages=each.packages,
-                unlocked=each.unlocked,
-                view=each.view,
-                launch=each.launch,
-            )
-            for entry, each in zip(entries, found, strict=True)
-        )
+        return await asyncio.to_thread(packages_in, self._store, entries, self.address)
 
     async def remove_virtual_env(
         self,

@@ -9,14 +9,15 @@ from __future__ import annotations
 import posixpath
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from xinference_venv.errors import InvalidInput, InvalidRecord, StoreError
 from xinference_venv.inventory.env import EnvState, KeyRecord
+from xinference_venv.inventory.environments import Environment
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.packages import (
+    EnvironmentPackages,
     Package,
     PackagePlace,
     ShownHost,
@@ -41,18 +42,6 @@ from xinference_venv.store.tree_uses import TreeUses
 
 PackagePlaces = Mapping[str, tuple[PackagePlace, ...]]
 """By the normalized name of a package: where its files really are."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PackagesOfEntry:
-    """The packages of an entry, those outside of its lock, its view where it has one, and the
-    launch that was kept of it.
-    """
-
-    packages: tuple[Package, ...]
-    unlocked: tuple[UnlockedPackage, ...] = ()
-    view: ShownView | None = None
-    launch: LaunchRequest | None = None
 
 
 def read_shown(store: Store, env_id: str) -> ViewRecord | None:
@@ -203,35 +192,40 @@ def _label(store: Store, place: Place, folder: str) -> str:
     return ", ".join(labels)
 
 
-def packages_in(store: Store, entries: Iterable[EnvEntry]) -> list[PackagesOfEntry]:
-    """The packages of each entry."""
+def packages_in(
+    store: Store, entries: Iterable[EnvEntry], worker_address: str
+) -> tuple[EnvironmentPackages, ...]:
+    """The packages of each entry of the worker at an address."""
     keys: dict[str, list[EnvKey]] = defaultdict(list)
     for key, env_id in store.links():
         keys[env_id].append(key)
     uses = TreeUses(store=store, env_ids=keys.keys())
-    found: list[PackagesOfEntry] = []
+    found: list[EnvironmentPackages] = []
     for entry in entries:
-        if entry.env_id is None:
-            found.append(PackagesOfEntry(packages=packages_of(store, entry, {})))
-            continue
-        used = store.key_record_of(entry.key, entry.env_id)
-        launch = None if used is None else _launch_of(used)
-        record, lock = read_shown(store, entry.env_id), store.lock_of(entry.env_id)
-        if record is None or lock is None:
-            found.append(PackagesOfEntry(packages=packages_of(store, entry, {}), launch=launch))
-            continue
-        host = None if used is None else store.saved_host(used.host_fingerprint)
-        places = package_places(store, record, host)
-        is_linked = record.plan.kind is ViewKind.LINKS
+        places: PackagePlaces = {}
+        unlocked: tuple[UnlockedPackage, ...] = ()
+        view: ShownView | None = None
+        launch: LaunchRequest | None = None
+        if entry.env_id is not None:
+            used = store.key_record_of(entry.key, entry.env_id)
+            launch = None if used is None else _launch_of(used)
+            record, lock = read_shown(store, entry.env_id), store.lock_of(entry.env_id)
+            if record is not None and lock is not None:
+                host = None if used is None else store.saved_host(used.host_fingerprint)
+                places = package_places(store, record, host)
+                unlocked = unlocked_packages(entry, record, lock, host, places)
+                if record.plan.kind is ViewKind.LINKS:
+                    view = shown_view(store, entry.env_id, record, uses, keys)
         found.append(
-            PackagesOfEntry(
+            EnvironmentPackages(
+                environment=Environment.at(worker_address, entry),
                 packages=packages_of(store, entry, places),
-                unlocked=unlocked_packages(entry, record, lock, host, places),
-                view=shown_view(store, entry.env_id, record, uses, keys) if is_linked else None,
+                unlocked=unlocked,
+                view=view,
                 launch=launch,
             )
         )
-    return found
+    return tuple(found)
 
 
 def _launch_of(record: KeyRecord) -> LaunchRequest | None:
