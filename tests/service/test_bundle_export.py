@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -43,3 +45,36 @@ async def test_one_that_ends_while_it_begins_leaves_no_folder(tmp_path: Path) ->
     with pytest.raises(NotFound, match="there is no bundle"):
         await preparing
     assert [each for each in store.layout.staging.iterdir() if each.is_dir()] == []
+
+
+async def test_one_that_is_ended_copies_nothing_more_into_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, released, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def copy(source: Path, target: Path) -> None:
+        begun.set()
+        released.wait(10.0)
+        ended.set()
+
+    class Exports(BundleExports):
+        async def _of_key(self, key: EnvKey) -> tuple[EnvLock, LaunchRequest, EnvSpec]:
+            table = fakes.wheel_package("toy")
+            table["wheels"][0]["url"] = "file:///wheels/toy-1.0-py3-none-any.whl"
+            return fakes.lock(table), fakes.request(), fakes.spec()
+
+    nothing = cast(Any, None)
+    store = Store.open(tmp_path / "virtualenv")
+    monkeypatch.setattr(store.disk, "copy", copy)
+    launches = LaunchService(
+        store=store, uv=nothing, settings=fakes.settings(), hosts=nothing, address="here"
+    )
+    none_relayed = cast(Any, SimpleNamespace(wheels=SimpleNamespace(lend=lambda *_: False)))
+    exports = Exports(launches=launches, relay=none_relayed)
+    preparing = asyncio.create_task(exports.prepare("export", fakes.spec().key, 30.0))
+    assert await asyncio.to_thread(begun.wait, 10.0)
+    asyncio.get_running_loop().call_later(0.1, released.set)
+    await exports.end("export")
+    assert ended.is_set()
+    with pytest.raises(NotFound):
+        await preparing

@@ -22,6 +22,7 @@ from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.reports import NOT_LOOKED_AT, Finding
 from xinference_venv.service import integrity_checker as checker_module
 from xinference_venv.service.integrity_checker import IntegrityChecker
+from xinference_venv.store.atomic import Disk
 from xinference_venv.store.envs.verify import check_env
 from xinference_venv.store.paths import BROKEN_NAME
 from xinference_venv.store.store import Store
@@ -69,6 +70,21 @@ async def test_a_check_ends_with_the_one_who_asked_for_it(
     with pytest.raises(asyncio.CancelledError):
         await verifying
     assert await asyncio.to_thread(endless.ended.wait, 10.0)
+
+
+async def test_a_check_of_what_is_changed_in_its_place_takes_no_thread_that_others_wait_for(
+    checks: IntegrityChecker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+
+    def look(disk: Disk, env: Path, pause: Callable[[], None]) -> tuple[str, ...]:
+        taken.append(threading.current_thread().name)
+        return ()
+
+    monkeypatch.setattr(checker_module, "in_place_faults", look)
+    await checks.verify([entry(state=EnvState.IN_PLACE)], hashes=True, repair=False)
+    [thread] = taken
+    assert thread.startswith("xinference-venv-upkeep")
 
 
 async def test_checks_end_with_the_worker(

@@ -239,7 +239,7 @@ class BundleExports:
                     raise NotFound("it was installed from what is no wheel")
                 if not sha256_of(package):
                     raise NotFound("its index gave no sha256")
-                here = await asyncio.to_thread(self._at_hand, table, built.get(name), target)
+                here = await BUILDING.finish(self._at_hand, table, built.get(name), target)
                 if not here and name in remote:
                     export.message = f"fetching {file_name}"
                     await self._fetch(remote[name], target, partial(received, name))

@@ -11,9 +11,10 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from xinference_venv._util.disk_threads import UPKEEP
 from xinference_venv._util.tasks import in_background
@@ -37,6 +38,7 @@ from xinference_venv.store.in_place import in_place_faults
 from xinference_venv.store.packages.retention import remove_additions
 from xinference_venv.store.store import Store
 
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 # A process that lives for one command ends before it would be kept busy.
@@ -107,23 +109,21 @@ class IntegrityChecker:
     async def _looked_at(self, env: Path) -> tuple[str, ...]:
         """What is wrong with an environment that is changed in its place."""
 
-        def look() -> tuple[str, ...]:
+        def look(pause: Callable[[], None]) -> tuple[str, ...]:
             return bounded(list(in_place_faults(self.store.disk, env, pause)))
 
-        ended = threading.Event()
-
-        def pause() -> None:
-            if ended.is_set() or self._stopped.is_set():
-                raise JobCancelled(sentence("the check was stopped"))
-
-        try:
-            return await asyncio.to_thread(look)
-        finally:
-            ended.set()
+        return await self._while_awaited(look)
 
     async def _checked(
         self, env_id: str, hashes: bool, since: float = math.inf
     ) -> tuple[str, ...] | None:
+        def check(pause: Callable[[], None]) -> tuple[str, ...] | None:
+            return check_env(self.store, env_id, hashes=hashes, pause=pause, since=since)
+
+        return await self._while_awaited(check)
+
+    async def _while_awaited(self, look: Callable[[Callable[[], None]], _T]) -> _T:
+        """The result of a look, which is given what ends it once it is not wanted any more."""
         ended = threading.Event()
 
         def pause() -> None:
@@ -131,9 +131,7 @@ class IntegrityChecker:
                 raise JobCancelled(sentence("the check was stopped"))
 
         try:
-            return await UPKEEP.run(
-                check_env, self.store, env_id, hashes=hashes, pause=pause, since=since
-            )
+            return await UPKEEP.run(look, pause)
         finally:
             # A thread can't be cancelled: it gets a signal.
             ended.set()

@@ -46,7 +46,7 @@ def cancel_job(layout: StorePaths, job_id: str) -> ListedJob:
             )
         # Asked again: the process of the log, and no other one that has its pid by now.
         if judge(owner, this_process(), process_start) is Holder.ALIVE:
-            os.kill(owner.pid, signal.SIGTERM)
+            _end(owner.pid, job_id)
         until = time.monotonic() + _PATIENCE_SECONDS
         while not (log := _log_of(layout, job_id)).outcome.is_last:
             if time.monotonic() > until:
@@ -64,6 +64,19 @@ def is_single_command(command: Sequence[str]) -> bool:
         if os.path.basename(word) in _PROGRAMS:
             return _SERVERS.isdisjoint(command[number + 1 :])
     return False
+
+
+def _end(pid: int, job_id: str) -> None:
+    """Let the process of a job end; one that has ended just now is fine."""
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        raise InvalidInput(
+            f"process {pid}, which has the job {job_id}, is another user's",
+            {"hint": "cancel it as that user, or as root"},
+        ) from None
 
 
 def _log_of(layout: StorePaths, job_id: str) -> JobLog:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -52,7 +53,8 @@ def git_variables(
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         stream.writelines(f"{each}\n" for each in logins)
     hosts = [urlsplit(each).hostname for each in logins]
-    settings = {"credential.helper": f"store --file='{file}'"}
+    # git lets a shell read it.
+    settings = {"credential.helper": f"store --file={shlex.quote(str(file))}"}
     if len(set(hosts)) < len(hosts):
         # Repositories of one host have logins of their own.
         settings["credential.useHttpPath"] = "true"
