@@ -122,6 +122,37 @@ async def test_uv_by_hand_meets_an_ordinary_environment(
     assert files_of(layout.packages) == before
 
 
+async def test_a_package_that_is_upgraded_by_hand_is_no_damage_and_is_named_as_what_it_is(
+    environ: dict[str, str], tmp_path: Path, index: Index, wheels: Path
+) -> None:
+    host = Host.make(tmp_path / "host", environ)
+    host.add("wick", "1.0", files={"wick.py": "x = 1\n"})
+    build_wheel(wheels, "wick", "2.0", modules={"wick.py": "x = 2\n"})
+    old = {"lamp/__init__.py": "", "lamp/old.py": "", "lamp/sub/__init__.py": "", "dim.py": ""}
+    build_wheel(
+        wheels, "lamp", "1.0", requires=["wick"], modules=old, entry_points={"dim": "dim:main"}
+    )
+    build_wheel(wheels, "lamp", "2.0", requires=["wick"], modules={"lamp/__init__.py": ""})
+    async with local_client(environ) as client:
+        made = await client.prepare(asking(index, "lamp==1.0", view="files"))
+        python = str(Path(str(made.real_path)) / "bin" / "python")
+        uv = ("uv", "pip", "install", "--python", python, "--default-index", index.url)
+        status, _, error = ran(*uv, "lamp==2.0", "wick==2.0")
+        assert status == 0, error
+        [report] = await client.worker.verify_virtual_env(Selection())
+        assert report.finding.faults == ()
+        [shown] = await client.worker.list_virtual_env_packages(Selection())
+        by_hand = [(each.name, each.version) for each in shown.unlocked if each.by_hand]
+        assert by_hand == [("lamp", "2.0"), ("wick", "2.0")]
+        # What has no other version is missing.
+        status, _, error = ran("uv", "pip", "uninstall", "--python", python, "wick")
+        assert status == 0, error
+        [report] = await client.worker.verify_virtual_env(Selection())
+        below = site_of(made).relative_to(site_of(made).parents[3])
+        metadata = f"{below}/wick-1.0.dist-info is missing"
+        assert set(report.finding.faults or ()) == {metadata, f"{below}/wick.py is missing"}
+
+
 @pytest.mark.usefixtures("wheels")
 async def test_the_block_the_setting_and_the_launch_say_it_the_launch_first(
     environ: dict[str, str], index: Index, layout: StorePaths

@@ -18,6 +18,7 @@ import stat
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 from xinference_venv._util.files import write_private_file
@@ -46,7 +47,7 @@ from xinference_venv.store.envs.real_files import (
 )
 from xinference_venv.store.envs.view_record import ViewRecord, read_view
 from xinference_venv.store.packages.joined_tree import place_file as place_tree_file
-from xinference_venv.store.packages.record_file import written_paths
+from xinference_venv.store.packages.record_file import metadata_name, written_paths
 from xinference_venv.store.paths import (
     BYTECODE,
     VENV_NAME,
@@ -230,10 +231,12 @@ def view_faults(disk: Disk, layout: StorePaths, env: Path) -> Iterator[str]:
         return
     folder = packages_of(env, record)
     is_linked = record.plan.kind is ViewKind.LINKS
+    by_hand = cache(partial(_changed_by_hand, layout, env, record))
     if not is_linked:
         below = os.path.relpath(folder, env)
         for path in missing_files(_sources(record.plan.links, layout), folder):
-            yield f"{below}/{path} is missing"
+            if f"{below}/{path}" not in by_hand():
+                yield f"{below}/{path} is missing"
     for link in record.plan.links if is_linked else ():
         path = f"{folder}/{link.name}"
         target = target_of(link, layout, folder)
@@ -251,33 +254,43 @@ def view_faults(disk: Disk, layout: StorePaths, env: Path) -> Iterator[str]:
         elif not os.path.lexists(os.path.join(folder, target)):
             owner = "the host" if link.place is Place.HOST else "the store"
             yield f"{link.name} leads nowhere: {target} was removed from {owner}"
-    by_hand: Collection[str] | None = None
     for name, size in record.files.items():
         try:
             found_size = os.lstat(env / name).st_size
         except OSError:
-            yield f"{name} is missing"
+            if name not in by_hand():
+                yield f"{name} is missing"
             continue
-        if found_size != size:
-            if by_hand is None:
-                by_hand = _replaced_by_hand(env, record)
-            if name not in by_hand:
-                yield f"{name} has {found_size} bytes, it was built with {size}"
+        if found_size != size and name not in by_hand():
+            yield f"{name} has {found_size} bytes, it was built with {size}"
 
 
-def _replaced_by_hand(env: Path, record: ViewRecord) -> Collection[str]:
+def _changed_by_hand(layout: StorePaths, env: Path, record: ViewRecord) -> Collection[str]:
     """The programs and data files in whose place pip or uv, run by hand, put those of what they
-    installed.
+    installed; and what they took away of a package that they installed in another version, which
+    they can where files are no links.
     """
     plan = record.plan
     shown = {each.path for each in plan.prefix_files}
     shown |= {f"bin/{each.name}" for each in plan.scripts}
-    written = (
-        posixpath.normpath(f"{record.library}/{path}")
-        for metadata in (env / VENV_NAME / record.library).glob("*.dist-info")
-        for path in written_paths(metadata)
-    )
-    return {f"{VENV_NAME}/{path}" for path in written if path in shown}
+    folder = env / VENV_NAME / record.library
+    there = list(folder.glob("*.dist-info"))
+    changed = {path for each in there for path in _in_prefix(record, each) if path in shown}
+    if plan.kind is ViewKind.FILES:
+        installed = {metadata_name(each.name)[0] for each in there}
+        for name, source in _sources(plan.links, layout).items():
+            is_metadata = name.endswith(".dist-info") and not os.path.lexists(folder / name)
+            if is_metadata and metadata_name(name)[0] in installed:
+                changed.update(_in_prefix(record, source.path))
+                # Of the host only names are looked for.
+                changed.add(f"{record.library}/{name}")
+    return {f"{VENV_NAME}/{path}" for path in changed}
+
+
+def _in_prefix(record: ViewRecord, metadata: str | os.PathLike[str]) -> Iterator[str]:
+    """What a RECORD names, by the paths in the prefix of an environment."""
+    for path in written_paths(metadata):
+        yield posixpath.normpath(f"{record.library}/{path}")
 
 
 def target_of(link: ViewLink, layout: StorePaths, folder: Path) -> str:
