@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from typing import Self
@@ -122,13 +122,14 @@ class PackageKey(Record, name="key of a package"):
     name: str
     version: str
     digest: str
+    folder: str = field(init=False, repr=False, compare=False)
+    """The name of the package's folder in the store."""
 
-    @property
-    def folder(self) -> str:
-        """The name of the package's folder in the store."""
+    def __post_init__(self) -> None:
         # A version of an index may be anything; what it is called is for people to read.
         version = _NOT_IN_A_NAME.sub("_", self.version)
-        return f"{self.name}-{version}-{self.digest[:_DIGEST_LENGTH]}"
+        folder = f"{self.name}-{version}-{self.digest[:_DIGEST_LENGTH]}"
+        object.__setattr__(self, "folder", folder)
 
     @classmethod
     def of(cls, package: Mapping[str, object]) -> Self | None:

@@ -333,7 +333,8 @@ class _Composition:
         self._view = env / VIEW_NAME
         self._data: dict[str, str] = {}
         self._folders: set[str] = set()
-        self._files: list[str] = []
+        # With the bytes, where they are known already.
+        self._files: dict[str, int | None] = {}
         self._placed: list[Placed] = []
         self.linked_bytes = 0
 
@@ -341,9 +342,11 @@ class _Composition:
         """Make an empty virtual environment with a launcher."""
         programs = self._venv / "bin"
         make_venv(self._venv, interpreter)
-        self._files.append("pyvenv.cfg")
+        self._files["pyvenv.cfg"] = None
         write_launcher(self._disk, self._venv, interpreter)
-        self._files += [f"bin/{name}" for name in os.listdir(programs) if name.startswith("xinf")]
+        for name in os.listdir(programs):
+            if name.startswith("xinf"):
+                self._files[f"bin/{name}"] = None
 
     def make_view(self, plan: ViewPlan) -> None:
         """Make the links of the view."""
@@ -390,8 +393,10 @@ class _Composition:
 
     def own_files(self) -> Iterator[tuple[str, int]]:
         """The regular files that were made, by their paths in the environment, with their bytes."""
-        for name in self._files:
-            yield f"{VENV_NAME}/{name}", os.lstat(f"{self._venv}/{name}").st_size
+        for name, size in self._files.items():
+            if size is None:
+                size = os.lstat(f"{self._venv}/{name}").st_size
+            yield f"{VENV_NAME}/{name}", size
 
     @property
     def placed(self) -> Placed:
@@ -433,7 +438,7 @@ class _Composition:
                 os.symlink(os.path.relpath(source, os.path.dirname(target)), target)
                 return
             shutil.copy2(source, target)
-        self._files.append(file.path)
+        self._files[file.path] = size
 
     def _show_of_host(self, file: PrefixFile) -> None:
         """A program of the host starts this environment's interpreter; all else is copied.
@@ -458,7 +463,7 @@ class _Composition:
                 self._write(file.path, _RUN.format(text=text), mode=0o755)
                 return
         shutil.copy2(source, target)
-        self._files.append(file.path)
+        self._files[file.path] = None
 
     def _make_folder(self, name: str) -> None:
         if name not in self._folders:
@@ -471,7 +476,7 @@ class _Composition:
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(opened, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
-        self._files.append(name)
+        self._files[name] = None
 
 
 def _place(source: Path, target: Path) -> None:
