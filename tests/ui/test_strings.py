@@ -204,6 +204,12 @@ def test_no_module_makes_markup_of_a_text() -> None:
         assert not forbidden.search(allowed), name
 
 
+def test_a_slow_link_gets_all_modules_at_once_rather_than_each_when_another_asks_for_it() -> None:
+    index = UI.joinpath("index.html").read_text()
+    ahead = re.findall(r'<link rel="modulepreload" href="ui/([^"]+)">', index)
+    assert ahead == sorted(MODULES.keys() - {"app.js"})
+
+
 @pytest.mark.parametrize("name", sorted({each.name for each in UI.iterdir()} - LANGUAGES))
 def test_a_file_is_short(name: str) -> None:
     assert len(UI.joinpath(name).read_text("utf-8").splitlines()) < 400

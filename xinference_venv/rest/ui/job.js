@@ -5,8 +5,8 @@ import { get } from "./api.js";
 import { compare } from "./arrange.js";
 import { askedFor } from "./asked.js";
 import { now } from "./clock.js";
-import { badge, pathText } from "./controls.js";
-import { announce, h, repeat } from "./dom.js";
+import { badge, copyButton, pathText } from "./controls.js";
+import { announce, h, redraw, repeat } from "./dom.js";
 import { eventList } from "./event_list.js";
 import { follow } from "./events.js";
 import { size, span } from "./format.js";
@@ -35,15 +35,18 @@ export async function showJob(place, values, signal, heading) {
   const list = h("div", { class: "cards" });
   const events = eventList();
   const cancel = cancelButton(jobId, () => {}, t("jobs.cancel"));
+  const copy = copyButton(jobId, t("copy.job"));
   let known = null;
   line.append(h("p", { class: "busy faint", role: "status" }, t("table.reading")));
   place.append(line, board.element, ending, list);
 
   function draw() {
-    line.replaceChildren(
+    redraw(
+      line,
       badge(phaseOf(state)),
       h("code", { class: "faint" }, jobId),
-      h("span", { class: "faint" }, elapsed(state)),
+      copy,
+      h("span", { class: "faint took" }, elapsed(state)),
       h("span", { class: "spring" }),
       ...(state.ended ? furtherActions() : [cancel]),
     );
