@@ -180,6 +180,38 @@ async def test_a_list_is_not_sent_again_to_who_has_it_until_it_changes() -> None
     assert silent.headers["x-virtualenv-unreachable"] == changed.headers["x-virtualenv-unreachable"]
 
 
+async def test_a_worker_is_sent_again_when_it_fares_otherwise_not_with_each_heartbeat() -> None:
+    supervisor = FakeSupervisor()
+    worker = {**SILENT, "state": "alive", "snapshot": {"jobs": 0, "free_bytes": 1 << 40}}
+    path = "/v1/workers?changes=true"
+    answers = []
+    async with browser(app_of(supervisor)) as ask:
+        known: dict[str, str] = {}
+        for age, jobs, free in ((0.1, 0, 0), (1.9, 0, 5), (0.2, 1, 5)):
+            snapshot = {"jobs": jobs, "free_bytes": (1 << 40) + free}
+            listed = [{**worker, "snapshot": snapshot, "snapshot_age": age}]
+            supervisor.answers["list_workers"] = listed
+            answers.append(await ask.get(path, headers=known))
+            known = {"If-None-Match": answers[-1].headers["etag"]}
+        whole = await ask.get("/v1/workers")
+    assert [each.status_code for each in answers] == [200, 304, 200]
+    [busy] = answers[2].json()["list"]
+    assert (busy["snapshot"], busy["snapshot_age"]) == ({"jobs": 1, "free_bytes": 1 << 40}, None)
+    assert answers[2].json()["since"] == answers[0].headers["etag"]
+    # Who does not ask for changes gets all of it, exactly.
+    [exact] = whole.json()["list"]
+    assert (exact["snapshot"]["free_bytes"], exact["snapshot_age"]) == ((1 << 40) + 5, 0.2)
+
+
+async def test_leases_are_not_sent_again_to_who_has_them() -> None:
+    async with browser(app_of(FakeSupervisor())) as ask:
+        first = await ask.get("/v1/leases?changes=true")
+        again = await ask.get(
+            "/v1/leases?changes=true", headers={"If-None-Match": first.headers["etag"]}
+        )
+    assert (len(first.json()["list"]), again.status_code) == (1, 304)
+
+
 async def test_of_a_list_that_changes_only_what_differs_is_sent_to_who_has_it() -> None:
     supervisor = FakeSupervisor()
     path = "/v1/virtualenvs?changes=true"

@@ -7,10 +7,16 @@ from dataclasses import replace
 import pytest
 
 from tests import fakes
+from xinference_venv.inventory.cluster_state import WorkerSnapshot, WorkerState, WorkerStatus
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.environments import Environment
 from xinference_venv.inventory.gathered import Gathered
-from xinference_venv.rest.listings import Changes, EnvironmentName, Listings
+from xinference_venv.rest.listings import (
+    Changes,
+    EnvironmentName,
+    Listings,
+    without_heartbeat,
+)
 
 
 def environment(path: str, worker: str = "a:1", state: EnvState = EnvState.READY) -> Environment:
@@ -57,3 +63,41 @@ def test_of_a_listing_that_is_not_kept_any_more_no_difference_is_known(
     assert listings.differing(first, listing()) is None
     gone = EnvironmentName(worker_address="a:1", path="/1")
     assert listings.differing(second, listing()) == ((), Changes(since=second, dropped=(gone,)))
+
+
+def _worker(state: WorkerState, age: float | None, free: int | None = None) -> WorkerStatus:
+    return WorkerStatus(
+        worker_address="a:1",
+        state=state,
+        host_name="host",
+        release="0.1.0",
+        incarnation="first",
+        snapshot=WorkerSnapshot(free_bytes=free),
+        snapshot_age=age,
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "age", "polled"),
+    [
+        (WorkerState.ALIVE, 1.9, None),
+        (WorkerState.SUSPECT, 7.9, 7.0),
+        (WorkerState.GONE, 89.9, 60.0),
+        (WorkerState.GONE, None, None),
+    ],
+)
+def test_the_age_of_a_heartbeat_is_news_only_of_who_missed_some(
+    state: WorkerState, age: float | None, polled: float | None
+) -> None:
+    assert without_heartbeat(_worker(state, age)) == _worker(state, polled)
+
+
+@pytest.mark.parametrize(
+    ("free", "polled"), [(None, None), (0, 0), (1023, 1023), (0b11111111111, 0b11111111110)]
+)
+def test_what_is_free_on_a_disk_is_polled_to_a_thousandth(
+    free: int | None, polled: int | None
+) -> None:
+    assert without_heartbeat(_worker(WorkerState.ALIVE, None, free)).snapshot == WorkerSnapshot(
+        free_bytes=polled
+    )

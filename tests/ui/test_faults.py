@@ -122,7 +122,7 @@ def test_how_many_workers_are_alive_is_not_known_while_nothing_answers(page: Bro
         page.wait(
             lambda: page.script(
                 "return performance.getEntriesByType('resource')"
-                ".some((each) => each.name.endsWith('/v1/workers') && !each.responseStatus)"
+                ".some((each) => each.name.includes('/v1/workers') && !each.responseStatus)"
             )
         )
         # None of them is known to be alive, or gone.

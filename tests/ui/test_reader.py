@@ -33,7 +33,7 @@ performance.clearResourceTimings();
 """
 _LOOKS = """
 return performance.getEntriesByType("resource")
-  .filter((each) => each.name.endsWith("/v1/workers") && each.responseStatus).length;
+  .filter((each) => each.name.includes("/v1/workers") && each.responseStatus).length;
 """
 
 

@@ -159,6 +159,11 @@ def test_a_list_that_has_not_changed_is_not_sent_again(idle: Browser) -> None:
     first, again = idle.wait(lambda: (found := idle.script(_ANSWERS))[1:] and found)[:2]
     assert (first[0], again[0]) == (200, 304)
     assert again[1] < 1000 < first[1]
+    # Nor are the workers, who have said nothing but that they are there.
+    first, again = idle.wait(
+        lambda: (found := idle.script(_ANSWERS, "workers"))[1:] and (found[0], found[-1])
+    )
+    assert again[1] < 1000 < first[1]
     # What is there stays, and what is chosen from it.
     idle.shows("20,000 of 20,000 environments", ".total")
     idle.choose("#filter-engine", "vllm")

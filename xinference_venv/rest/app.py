@@ -16,7 +16,13 @@ from starlette.responses import Response
 from xinference_venv.rest.base import UNREACHABLE_HEADER, Json, Route
 from xinference_venv.rest.errors import ErrorReply, add_handlers
 from xinference_venv.rest.limits import Guard, Limits
-from xinference_venv.rest.listings import EnvironmentName, JobName, Listings
+from xinference_venv.rest.listings import (
+    EnvironmentName,
+    JobName,
+    LeaseName,
+    Listings,
+    WorkerName,
+)
 from xinference_venv.rest.routes import (
     access,
     cluster,
@@ -90,6 +96,8 @@ def create_app(
     app.state.streams = Streams()
     app.state.environments = Listings(name_of=EnvironmentName.of)
     app.state.jobs = Listings(name_of=JobName.of)
+    app.state.leases = Listings(name_of=LeaseName.of)
+    app.state.workers = Listings(name_of=WorkerName.of, write=cluster.write_workers)
     app.add_middleware(Guard, limits=limits or Limits(), hosts=hosts, tokens=tokens)
     methods: dict[str, list[str]] = {path: list(METHODS) for path in PATHS}
     for route in ROUTES:

@@ -1,7 +1,8 @@
 """What differs from a listing that was answered before, so that a large one is sent once.
 
-Comes in: the environments or jobs of now, and the ETag of a listing that the asker has. Comes out:
-those that are other than in it and the names of those that are gone, or all where it is not known.
+Comes in: the environments, jobs, leases or workers of now, and the ETag of a listing that the
+asker has. Comes out: those that are other than in it and the names of those that are gone, or all
+where it is not known.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ from fastapi import Request
 from starlette.responses import Response
 
 from xinference_venv._util.records import Record
+from xinference_venv.inventory.cluster_state import WorkerState, WorkerStatus
 from xinference_venv.inventory.environments import Environment
 from xinference_venv.inventory.gathered import Gathered
+from xinference_venv.inventory.lease import WorkerLease
 from xinference_venv.inventory.reports import JobSummary
-from xinference_venv.rest.base import etag_of, gathered, known_etags, not_modified
+from xinference_venv.rest.base import Json, etag_of, gathered, known_etags, not_modified
 
 _KEPT = 8
+_FREE_BITS = 10
+_AGE_STEPS = {WorkerState.SUSPECT: 1.0, WorkerState.GONE: 30.0}
 
 N = TypeVar("N", bound=Record)
 T = TypeVar("T", bound=Record)
@@ -55,6 +60,48 @@ class JobName(Record, name="name of a worker's job"):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LeaseName(Record, name="name of a worker's lease"):
+    """What no two listed leases have in common: workers may share a home."""
+
+    worker_address: str
+    lease_id: str
+
+    @classmethod
+    def of(cls, lease: WorkerLease) -> Self:
+        """The name of one."""
+        return cls(worker_address=lease.worker_address, lease_id=lease.entry.lease.lease_id)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerName(Record, name="name of a worker"):
+    """What no two workers have in common."""
+
+    worker_address: str
+
+    @classmethod
+    def of(cls, worker: WorkerStatus) -> Self:
+        """The name of one."""
+        return cls(worker_address=worker.worker_address)
+
+
+def without_heartbeat(worker: WorkerStatus) -> WorkerStatus:
+    """A worker without what is other with each heartbeat: it differs when it fares otherwise.
+
+    One that is alive has no age; that of another is in whole seconds, and in half minutes once it
+    is gone. Free bytes are rounded down to ten binary digits.
+    """
+    age = worker.snapshot_age
+    if age is not None:
+        step = _AGE_STEPS.get(worker.state)
+        age = None if step is None else age // step * step
+    snapshot = worker.snapshot
+    if snapshot is not None and snapshot.free_bytes is not None:
+        spare = max(0, snapshot.free_bytes.bit_length() - _FREE_BITS)
+        snapshot = replace(snapshot, free_bytes=snapshot.free_bytes >> spare << spare)
+    return replace(worker, snapshot=snapshot, snapshot_age=age)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Changes(Record, Generic[N], name="changes of a listing"):
     """Since the listing with the ETag `since`: the list has only what differs from it.
 
@@ -79,12 +126,13 @@ class _Listing(Generic[N, T]):
 
 @dataclass(kw_only=True)
 class Listings(Generic[N, T]):
-    """The last listings that were answered, by ETag; `name_of` names a row.
+    """The last listings that were answered, by ETag; `name_of` names a row, `write` answers.
 
     To compare rows takes a tenth of what it takes to write them.
     """
 
     name_of: Callable[[T], N]
+    write: Callable[..., Json] = gathered
     _known: OrderedDict[str, _Listing[N, T]] = field(default_factory=OrderedDict)
     _numbers: count[int] = field(default_factory=count)
     _id: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -98,12 +146,12 @@ class Listings(Generic[N, T]):
         if etag is None and changes:
             etag = self.remember(listed)
         if etag in known:
-            answer = gathered(replace(listed, list=()))
+            answer = self.write(replace(listed, list=()))
         elif differing is not None:
             changed, since = differing
-            answer = gathered(replace(listed, list=changed), since)
+            answer = self.write(replace(listed, list=changed), since)
         else:
-            answer = gathered(listed)
+            answer = self.write(listed)
         answer.headers["ETag"] = etag or etag_of(answer)
         return not_modified(answer.headers) if answer.headers["ETag"] in known else answer
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from fastapi import Request
 from starlette.responses import Response
 
 from xinference_venv._util.records import Record, to_plain
@@ -17,11 +18,13 @@ from xinference_venv.inventory.reports import DiskUsage
 from xinference_venv.observability.history import History
 from xinference_venv.planning.listed_model import ListedModel
 from xinference_venv.rest.base import Json, Route, Supervisor, gathered
+from xinference_venv.rest.listings import Changes, Listings, WorkerName, without_heartbeat
 from xinference_venv.rest.schemas.requests import (
     Count,
     DrainRequest,
     LogId,
     Offset,
+    OnlyChanges,
     SelectedOfModel,
     WorkerAddress,
     WorkerIdOrAddress,
@@ -67,9 +70,28 @@ class Ready(Record, name="readiness"):
     alive: int
 
 
-async def list_workers(supervisor: Supervisor) -> Response:
-    """List the workers, each with its state and the facts of its last heartbeat."""
-    return Json(Workers(list=await supervisor.list_workers()).to_dict())
+def write_workers(listed: Gathered[WorkerStatus], *more: Record) -> Json:
+    """The workers as an answer, with the keys of further records."""
+    content = Workers(list=listed.list).to_dict()
+    for each in more:
+        content.update(each.to_dict())
+    return Json(content)
+
+
+async def list_workers(
+    request: Request, supervisor: Supervisor, changes: OnlyChanges = False
+) -> Response:
+    """List the workers, each with its state and the facts of its last heartbeat.
+
+    With `changes=true` only those that fare otherwise, as in the list of environments. Then what is
+    alive has no `snapshot_age`, and `free_bytes` is less exact: neither is news.
+    """
+    workers = await supervisor.list_workers()
+    if not changes:
+        return Json(Workers(list=workers).to_dict())
+    listed = Gathered(list=tuple(map(without_heartbeat, workers)))
+    listings: Listings[WorkerName, WorkerStatus] = request.app.state.workers
+    return listings.answer(request, listed, changes=True)
 
 
 async def forget_worker(supervisor: Supervisor, worker: WorkerIdOrAddress) -> Response:
@@ -158,6 +180,7 @@ ROUTES = (
         endpoint=list_workers,
         scope=Scope.LIST,
         reply=Workers,
+        perhaps=Changes[WorkerName],
     ),
     Route(
         method="DELETE",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastapi import Request
 from starlette.responses import Response
 
 from xinference_venv.inventory.gathered import Gathered, check_found
@@ -10,10 +11,12 @@ from xinference_venv.inventory.lease import ReleaseReport, WorkerLease
 from xinference_venv.inventory.reports import CollectionReport, VerifiedEnvironment
 from xinference_venv.inventory.selection import EVERY
 from xinference_venv.rest.base import Result, Route, Supervisor, gathered
+from xinference_venv.rest.listings import Changes, LeaseName, Listings
 from xinference_venv.rest.schemas.requests import (
     CollectRequest,
     Force,
     LeaseId,
+    OnlyChanges,
     Selected,
     VerifyRequest,
 )
@@ -41,11 +44,18 @@ async def verify_virtual_env(supervisor: Supervisor, wanted: VerifyRequest) -> R
 
 
 async def list_leases(
+    request: Request,
     supervisor: Supervisor,
     selection: Selected,
+    changes: OnlyChanges = False,
 ) -> Response:
-    """List who uses which environment."""
-    return gathered(await supervisor.list_leases(selection))
+    """List who uses which environment.
+
+    With an ETag, as the list of environments has it.
+    """
+    listed = await supervisor.list_leases(selection)
+    listings: Listings[LeaseName, WorkerLease] = request.app.state.leases
+    return listings.answer(request, listed, changes=changes)
 
 
 async def release_lease(
@@ -90,6 +100,7 @@ ROUTES = (
         endpoint=list_leases,
         scope=Scope.LIST,
         reply=Gathered[WorkerLease],
+        perhaps=Changes[LeaseName],
         refused=(404,),
     ),
     Route(

@@ -1,22 +1,25 @@
 // The leases: which process uses which environment, and the release of those that are left over.
 
-import { drop, get, isGone } from "./api.js";
+import { drop, getAgain, isGone } from "./api.js";
 import { badge, button, gated } from "./controls.js";
 import { h, repeat } from "./dom.js";
 import { ago, keyText } from "./format.js";
 import { count, t } from "./i18n.js";
+import { noteInAddress } from "./links.js";
 import { errorNotice, notice, noticeBoard, partialNotice } from "./notices.js";
 import { forEach, inSteps } from "./steps.js";
 import { table } from "./table.js";
 
 const EVERY_SECONDS = 5;
+const keyOf = (lease) => `${lease.worker_address} ${lease.lease_id}`;
 
 export function showLeases(place, values, signal) {
   const board = noticeBoard();
   const shown = table({
     label: t("view.leases"),
-    keyOf: (each) => `${each.worker_address} ${each.lease_id}`,
-    sort: "model",
+    keyOf,
+    sort: values.sort ?? "model",
+    onSort: (order) => noteInAddress({ sort: order }),
     empty: () =>
       h(
         "div",
@@ -80,7 +83,7 @@ export function showLeases(place, values, signal) {
   place.append(h("p", { class: "lead" }, t("leases.lead")), board.element, shown.element);
   const again = repeat(EVERY_SECONDS, signal, async () => {
     try {
-      const answer = await get("leases", {}, signal);
+      const answer = await getAgain("leases", keyOf, signal);
       board.show(partialNotice(answer));
       shown.show(answer.list);
     } catch (error) {

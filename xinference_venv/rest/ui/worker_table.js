@@ -70,7 +70,7 @@ export function showWorkers(place, values, signal) {
         key: "heard",
         title: t("column.heard"),
         number: true,
-        value: (each) => each.snapshot_age,
+        value: (each) => each.snapshot_age ?? 0,
         cell: heard,
       },
       {
@@ -144,7 +144,8 @@ export function showWorkers(place, values, signal) {
 const unknownNow = (each) => ({ ...each, state: "unknown", snapshot: null, snapshot_age: null });
 
 function heard(worker) {
-  return worker.snapshot_age === null ? "–" : h("span", { class: "age" }, age(worker.snapshot_age));
+  // Of one that is alive it is of the last seconds, and not told.
+  return worker.snapshot === null ? "–" : h("span", { class: "age" }, age(worker.snapshot_age ?? 0));
 }
 
 function environmentsOf(worker) {

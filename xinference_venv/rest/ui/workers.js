@@ -1,6 +1,6 @@
 // The workers as they were last reported, for all views that offer a choice of them.
 
-import { get } from "./api.js";
+import { getAgain } from "./api.js";
 import { repeat } from "./dom.js";
 
 const EVERY_SECONDS = 3;
@@ -22,7 +22,7 @@ export function watchWorkers(listener) {
   listeners.add(listener);
   look = repeat(EVERY_SECONDS, new AbortController().signal, async () => {
     try {
-      workers = (await get("workers")).list;
+      workers = (await getAgain("workers", (each) => each.worker_address)).list;
       isKnown = true;
       failure = null;
     } catch (error) {
