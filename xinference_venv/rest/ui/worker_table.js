@@ -144,7 +144,7 @@ export function showWorkers(place, values, signal) {
 const unknownNow = (each) => ({ ...each, state: "unknown", snapshot: null, snapshot_age: null });
 
 function heard(worker) {
-  // Of one that is alive it is of the last seconds, and not told.
+  // Of one that is alive it is of the last seconds, and not sent.
   return worker.snapshot === null ? "–" : h("span", { class: "age" }, age(worker.snapshot_age ?? 0));
 }
 
