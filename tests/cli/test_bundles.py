@@ -9,13 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import test_main
-from tests.cli.test_main import Run
+from tests.cli.conftest import Run, specify
 from tests.index import Index, dead_port
 from tests.wheels import build_sdist, build_wheel
-
-run = test_main.run
-spec = test_main.spec
 
 
 @pytest.mark.uv
@@ -49,7 +45,7 @@ def test_what_was_built_from_source_goes_along(
     run: Run, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_sdist(tmp_path / "wheels", "raw", "1.0")
-    spec = test_main.specify(tmp_path / "raw.json", index, "raw", "raw")
+    spec = specify(tmp_path / "raw.json", index, "raw", "raw")
     assert run("launch", "raw", "--spec", spec).code == 0
     file = tmp_path / "raw.tar"
     assert run("export", "raw", file).code == 0

@@ -8,31 +8,22 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.cli import test_main
-from tests.cli.test_main import Run
-from tests.daemons import STARTED_NOW, Daemon, Daemons, daemons
+from tests.cli.conftest import Run, specify
+from tests.daemons import STARTED_NOW, Daemon, Daemons
 from tests.index import Index
 from tests.wheels import build_wheel
 from xinference_venv.client import connect
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.store.paths import StorePaths
 
-run = test_main.run
 HOSTS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
 # Says what it is asked to do, and fails to do it.
 BROKEN_UV = "#!/bin/sh\n[ $1 = --version ] && exec {uv} --version\necho 'error: no' >&2\nexit 2\n"
-
-
-@pytest.fixture
-def serving(tmp_path: Path, environ: Mapping[str, str]) -> Iterator[Daemons]:
-    with daemons(tmp_path / "daemons", environ) as running:
-        yield running
 
 
 @pytest.fixture
@@ -40,7 +31,7 @@ def spec(index: Index, tmp_path: Path) -> Path:
     """A specification of the model ``toy``, of two small packages."""
     build_wheel(tmp_path / "wheels", "toy-model", "1.0", requires=["toy-dependency"])
     build_wheel(tmp_path / "wheels", "toy-dependency", "2.0")
-    return test_main.specify(tmp_path / "toy.json", index, "toy", "toy-model")
+    return specify(tmp_path / "toy.json", index, "toy", "toy-model")
 
 
 @pytest.fixture

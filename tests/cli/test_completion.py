@@ -7,18 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.cli import test_main
-from tests.cli.test_main import Run
-from tests.daemons import Daemons, daemons, eventually
+from tests.cli.conftest import Run
+from tests.daemons import Daemons, eventually
 from tests.index import black_hole
 from xinference_venv.cli.help import COMMANDS
-
-run = test_main.run
 
 # Ask the shell for the completions of a line as its own TAB would.
 BASH = """\
@@ -79,12 +76,6 @@ def complete(environ: Mapping[str, str], tmp_path: Path) -> Complete:
         return lines if described else [each.partition("\t")[0] for each in lines]
 
     return complete
-
-
-@pytest.fixture
-def serving(tmp_path: Path, environ: Mapping[str, str]) -> Iterator[Daemons]:
-    with daemons(tmp_path / "daemons", environ) as running:
-        yield running
 
 
 @pytest.mark.parametrize("shell", SCRIPTS)

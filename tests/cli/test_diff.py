@@ -8,13 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import test_main
-from tests.cli.test_main import Run
+from tests.cli.conftest import Run, specify
 from tests.daemons import STARTED_NOW, daemons
 from tests.index import Index
 from tests.wheels import build_wheel
-
-run = test_main.run
 
 
 @pytest.fixture
@@ -82,7 +79,7 @@ def test_replicas_that_differ_are_compared_over_a_cluster(
         first, second = (serving.worker(supervisor, f"127.0.0.{n}") for n in (2, 3))
         while STARTED_NOW in run("list").err:
             """Until then nobody can say that all have answered."""
-        loose = test_main.specify(tmp_path / "loose.json", index, "loose", "toy-library")
+        loose = specify(tmp_path / "loose.json", index, "loose", "toy-library")
         words = ("launch", "loose", "--spec", loose)
         assert run(*words, "--worker", first.address).code == 0
         build_wheel(tmp_path / "wheels", "toy-library", "3.0")

@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from uv import find_uv_bin
 
-from tests.cli import test_main
-from tests.cli.test_main import Run
-from tests.daemons import STARTED_NOW, Daemons, daemons, eventually
+from tests.cli.conftest import Run, specify
+from tests.daemons import STARTED_NOW, Daemons, eventually
 from tests.index import Index, black_hole, dead_port
 from tests.wheels import build_wheel
 
-run = test_main.run
 SECRET = "opensesame"
 OTHER_RELEASE = """\
 import importlib.metadata as metadata
@@ -34,12 +32,6 @@ def one_index(index: Index, environ: Mapping[str, str]) -> None:
     """Nobody asks the network: the index of this test stands in for PyPI."""
     assert isinstance(environ, dict)
     environ.update(PIP_INDEX_URL=index.url, NO_PROXY="*")
-
-
-@pytest.fixture
-def serving(tmp_path: Path, environ: Mapping[str, str]) -> Iterator[Daemons]:
-    with daemons(tmp_path / "daemons", environ) as running:
-        yield running
 
 
 def checks_of(diagnosis: Mapping[str, Any]) -> IntegrityChecker:
@@ -59,7 +51,7 @@ def diagnosed(run: Run, *words: str) -> tuple[int, IntegrityChecker]:
 @pytest.fixture
 def spec(index: Index, tmp_path: Path) -> Path:
     build_wheel(tmp_path / "wheels", "toy-model", "1.0")
-    return test_main.specify(tmp_path / "toy.json", index, "toy", "toy-model")
+    return specify(tmp_path / "toy.json", index, "toy", "toy-model")
 
 
 @pytest.mark.uv

@@ -5,12 +5,9 @@ from __future__ import annotations
 import click
 import pytest
 
-from tests.cli import test_main
-from tests.cli.test_main import Run
+from tests.cli.conftest import Run
 from xinference_venv.cli.help import COMMANDS
 from xinference_venv.cli.main import commands
-
-run = test_main.run
 
 
 def test_the_help_lists_every_command_once_under_a_title(run: Run) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_main import specify
+from tests.cli.conftest import specify
 from tests.daemons import eventually
 from tests.index import Index
 from tests.wheels import build_wheel

@@ -13,14 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import test_main
-from tests.cli.test_main import Run, Start, specify
+from tests.cli.conftest import Run, Start, specify
 from tests.index import Index
 from tests.wheels import build_wheel
 
 pytestmark = pytest.mark.uv
-run = test_main.run
-start = test_main.start
 
 
 @pytest.fixture

@@ -11,16 +11,13 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.cli import test_main
-from tests.cli.test_main import Run, Start, specify, store_of
+from tests.cli.conftest import Run, Start, specify, store_of
 from tests.daemons import Daemons, daemons, eventually
 from tests.index import Index
 from tests.wheels import build_wheel
 from xinference_venv._util.own_process import user_and_host
 
 pytestmark = pytest.mark.uv
-run = test_main.run
-start = test_main.start
 
 
 @pytest.fixture

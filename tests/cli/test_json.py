@@ -15,16 +15,13 @@ import click
 import jsonschema_rs
 import pytest
 
-from tests.cli import test_main
-from tests.cli.test_main import Run, document_of
+from tests.cli.conftest import ACTORS, Run, Start, document_of, specify
 from tests.daemons import PATIENCE_SECONDS, STARTED_NOW, Daemons, daemons
 from tests.index import Index
 from tests.wheels import build_wheel
 from xinference_venv.cli.main import commands
 from xinference_venv.cli.schemas import DOCUMENTS, schema_of
 
-run = test_main.run
-start = test_main.start
 DOCS = Path(__file__).parents[2] / "docs"
 # It prints a script and nothing else.
 _WITHOUT = {"completion", "exec", "lock"}
@@ -41,7 +38,7 @@ def check(name: str, document: Any, *, failed: bool = False) -> Any:
 def spec(index: Index, tmp_path: Path) -> Path:
     build_wheel(tmp_path / "wheels", "toy-model", "1.0", requires=["toy-dependency"])
     build_wheel(tmp_path / "wheels", "toy-dependency", "2.0")
-    return test_main.specify(tmp_path / "toy.json", index, "toy", "toy-model")
+    return specify(tmp_path / "toy.json", index, "toy", "toy-model")
 
 
 @pytest.fixture
@@ -201,15 +198,15 @@ def test_what_commands_print_over_a_cluster_is_what_their_schemas_say(
 
 @pytest.mark.uv
 def test_a_lease_that_is_held_is_described_refused_and_released(
-    run: Run, start: test_main.Start, index: Index, tmp_path: Path
+    run: Run, start: Start, index: Index, tmp_path: Path
 ) -> None:
     build_wheel(
         tmp_path / "wheels",
         "toy-model",
         "1.0",
-        modules={"toy_model/__init__.py": "", "toy_model/actors.py": test_main.ACTORS},
+        modules={"toy_model/__init__.py": "", "toy_model/actors.py": ACTORS},
     )
-    spec = test_main.specify(tmp_path / "toy.json", index, "toy", "toy-model", "xoscar")
+    spec = specify(tmp_path / "toy.json", index, "toy", "toy-model", "xoscar")
     words = ("--spec", spec, "--run", "toy_model.actors:Toy", "--json", f"mark={tmp_path}/mark")
     launch = start("launch", "toy", *words)
     launched = check("launch", document_of(launch))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +15,9 @@ from typing import Any
 import pytest
 
 from tests import fakes
+from tests.cli.conftest import Ran, Run
 from tests.store.conftest import attached, ended_process, envs
 from xinference_venv.cli import leases as leases_module
-from xinference_venv.cli import main
 from xinference_venv.errors import WorkerUnavailable
 from xinference_venv.inventory.cluster_state import WorkerState, WorkerStatus
 from xinference_venv.inventory.failure import Failure
@@ -37,39 +35,6 @@ from xinference_venv.store.store import Store
 
 KEY = fakes.key("a-model")
 FIRST, SECOND, THIRD = "abcdef" + "0" * 26, "abcdef" + "1" * 26, "123456" + "2" * 26
-
-
-@dataclass(frozen=True, kw_only=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Say = Callable[..., Said]
-
-
-@pytest.fixture
-def say(
-    environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Say:
-    """Run a command line in this process."""
-    for name in os.environ.keys() - environ.keys():
-        monkeypatch.delenv(name)
-    for name, value in environ.items():
-        monkeypatch.setenv(name, value)
-
-    def say(*words: str) -> Said:
-        capsys.readouterr()
-        code = main(list(words))
-        captured = capsys.readouterr()
-        return Said(code=code, out=captured.out, err=captured.err)
-
-    return say
 
 
 @pytest.fixture
@@ -98,16 +63,16 @@ def put(store: Store, env_id: str, lease_id: str, process: ProcessIdentity) -> N
     store.disk.write_json(path, lease.to_dict(), durable=False)
 
 
-def lines(said: Said) -> list[list[str]]:
+def lines(said: Ran) -> list[list[str]]:
     """The words of each line; columns are parted by two spaces at least."""
     return [[cell for cell in line.split("  ") if cell.strip()] for line in said.out.splitlines()]
 
 
-def test_who_uses_what_is_shown(say: Say, store: Store, living: ProcessIdentity) -> None:
+def test_who_uses_what_is_shown(run: Run, store: Store, living: ProcessIdentity) -> None:
     env_id = attached(store, "numpy", of=KEY)
     put(store, env_id, FIRST, living)
     put(store, env_id, THIRD, elsewhere())
-    said = say("leases")
+    said = run("leases")
     assert (said.code, said.err) == (0, "")
     titles, other, own = ([cell.strip() for cell in line] for line in lines(said))
     assert titles == ["Lease", "Model", "Process", "Host", "Holder", "Since", "Environment"]
@@ -117,7 +82,7 @@ def test_who_uses_what_is_shown(say: Say, store: Store, living: ProcessIdentity)
         *("alive", "2 hours ago", where),
     ]
     assert other[:1] + other[2:5] == ["123456222222", "77", "another-host", "unknown"]
-    listed = say("leases", "a-model", "--engine", "vllm", "--python-version", "3.11", "--json")
+    listed = run("leases", "a-model", "--engine", "vllm", "--python-version", "3.11", "--json")
     assert {each["lease_id"]: each["holder"] for each in listed.json["list"]} == {
         FIRST: "alive",
         THIRD: "unknown",
@@ -128,58 +93,58 @@ def test_who_uses_what_is_shown(say: Say, store: Store, living: ProcessIdentity)
 
 
 def test_a_listing_says_of_each_lease_whether_its_holder_lives(
-    say: Say, store: Store, living: ProcessIdentity
+    run: Run, store: Store, living: ProcessIdentity
 ) -> None:
     env_id = attached(store, "numpy", of=KEY)
     put(store, env_id, FIRST, living)
     put(store, env_id, THIRD, elsewhere())
-    [entry] = say("list", "--json").json["list"]
+    [entry] = run("list", "--json").json["list"]
     holders = {each["lease_id"]: each["holder"] for each in entry["leases"]}
     assert holders == {FIRST: "alive", THIRD: "unknown"}
-    assert f"a-model, pid 77 (unknown); a-model, pid {living.pid}" in say("list").out
+    assert f"a-model, pid 77 (unknown); a-model, pid {living.pid}" in run("list").out
 
 
-def test_what_is_in_no_ones_use_is_reported(say: Say, store: Store) -> None:
+def test_what_is_in_no_ones_use_is_reported(run: Run, store: Store) -> None:
     attached(store, "numpy", of=KEY)
-    assert say("leases").out == "No environment is in use.\n"
-    missing = say("leases", "a-model")
+    assert run("leases").out == "No environment is in use.\n"
+    missing = run("leases", "a-model")
     assert missing.code == 3
     assert "there is no lease on an environment of 'a-model'" in missing.err
 
 
 def test_a_lease_is_released_by_the_beginning_of_its_id_and_the_environment_goes_with_it(
-    say: Say, store: Store
+    run: Run, store: Store
 ) -> None:
     env_id = attached(store, "numpy", of=KEY)
     put(store, env_id, FIRST, elsewhere())
     store.unlink_key(KEY)
-    assert f"{env_id}, which no model refers to any more" in say("leases").out
-    said = say("release", "abcdef")
+    assert f"{env_id}, which no model refers to any more" in run("leases").out
+    said = run("release", "abcdef")
     assert (said.code, said.err) == (0, "")
     assert said.out == (
         "released: abcdef000000 of a-model (process 77 on another-host)\n"
         f"deleted: the environment {env_id}\n"
     )
     assert envs(store) == []
-    assert say("release", "abcdef").code == 3
+    assert run("release", "abcdef").code == 3
 
 
 def test_a_lease_of_a_living_process_is_refused_with_its_name_unless_forced(
-    say: Say, store: Store, living: ProcessIdentity
+    run: Run, store: Store, living: ProcessIdentity
 ) -> None:
     env_id = attached(store, "numpy", of=KEY)
     put(store, env_id, FIRST, living)
     put(store, env_id, THIRD, elsewhere())
-    said = say("release", FIRST, THIRD)
+    said = run("release", FIRST, THIRD)
     assert (said.code, said.out) == (4, "")
     holder = f"a-model (process {living.pid} on {living.host})"
     assert f"lease abcdef000000 is held by {holder}\n" in said.err
     assert "--force" in said.err
-    refused = say("release", FIRST, THIRD, "--json").json["error"]
+    refused = run("release", FIRST, THIRD, "--json").json["error"]
     assert (refused["code"], len(refused["details"]["holders"])) == ("in_use", 1)
     # Nothing was released.
     assert len(store.leases.of(env_id)) == 2
-    forced = say("release", FIRST, THIRD, "--force", "--json")
+    forced = run("release", FIRST, THIRD, "--force", "--json")
     [report] = forced.json["list"]
     assert [each["lease_id"] for each in report["released"]] == [FIRST, THIRD]
     assert (report["refused"], report["absent"], report["deleted"]) == ([], [], [])
@@ -187,46 +152,46 @@ def test_a_lease_of_a_living_process_is_refused_with_its_name_unless_forced(
 
 
 def test_leases_of_unknown_holders_are_released_by_their_age(
-    say: Say, store: Store, living: ProcessIdentity
+    run: Run, store: Store, living: ProcessIdentity
 ) -> None:
     env_id = attached(store, "numpy", of=KEY)
     put(store, env_id, FIRST, living)
     put(store, env_id, THIRD, elsewhere())
-    assert say("release", "--stale", "3h").out.startswith("There is nothing to release")
+    assert run("release", "--stale", "3h").out.startswith("There is nothing to release")
     assert len(store.leases.of(env_id)) == 2
-    [report] = say("release", "--stale", "1h", "--json").json["list"]
+    [report] = run("release", "--stale", "1h", "--json").json["list"]
     assert [each["lease_id"] for each in report["released"]] == [THIRD]
     assert [lease.lease_id for lease, _ in store.leases.of(env_id)] == [FIRST]
-    assert say("release").code == 2
+    assert run("release").code == 2
 
 
-def test_a_beginning_that_means_several_leases_lists_them(say: Say, store: Store) -> None:
+def test_a_beginning_that_means_several_leases_lists_them(run: Run, store: Store) -> None:
     env_id = attached(store, "numpy", of=KEY)
     for lease_id in (FIRST, SECOND, THIRD):
         put(store, env_id, lease_id, elsewhere())
-    said = say("release", "abcdef")
+    said = run("release", "abcdef")
     assert said.code == 2
     assert f"'abcdef' is the beginning of 2 leases: {FIRST}, {SECOND}" in said.err
-    assert say("release", "abcdef1", "123456").code == 0
+    assert run("release", "abcdef1", "123456").code == 0
     assert [lease.lease_id for lease, _ in store.leases.of(env_id)] == [FIRST]
 
 
 @pytest.mark.parametrize(
     ("name", "code"), [("abcde", 2), ("", 2), ("../../../x", 3), ("fedcba", 3), ("f" * 5000, 3)]
 )
-def test_what_means_no_lease_is_refused(say: Say, store: Store, name: str, code: int) -> None:
+def test_what_means_no_lease_is_refused(run: Run, store: Store, name: str, code: int) -> None:
     env_id = attached(store, "numpy", of=KEY)
     put(store, env_id, FIRST, elsewhere())
-    assert say("release", FIRST, name).code == code
+    assert run("release", FIRST, name).code == code
     assert len(store.leases.of(env_id)) == 1
 
 
-def test_a_damaged_lease_is_released_by_its_id(say: Say, store: Store) -> None:
+def test_a_damaged_lease_is_released_by_its_id(run: Run, store: Store) -> None:
     env_id = attached(store, "numpy", of=KEY)
     put(store, env_id, FIRST, elsewhere())
     store.layout.lease(env_id, FIRST).write_bytes(b"\xff{")
-    assert "unreadable lease" in say("leases").out
-    assert say("release", FIRST).code == 0
+    assert "unreadable lease" in run("leases").out
+    assert run("release", FIRST).code == 0
     assert store.leases.of(env_id) == []
 
 
@@ -278,36 +243,36 @@ def entry(holder: Holder) -> LeaseEntry:
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_a_process_that_one_worker_sees_alive_is_alive(
-    say: Say, monkeypatch: pytest.MonkeyPatch, order: tuple[int, int]
+    run: Run, monkeypatch: pytest.MonkeyPatch, order: tuple[int, int]
 ) -> None:
     judged = (entry(Holder.ALIVE), entry(Holder.UNKNOWN))
     supervisor = Supervisor(*(judged[each] for each in order))
     with_supervisor(monkeypatch, supervisor)
-    assert say("release", FIRST).code == 4
+    assert run("release", FIRST).code == 4
     assert supervisor.asked == []
 
 
 def test_a_process_that_got_the_lease_in_between_is_named(
-    say: Say, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     supervisor = Supervisor(entry(Holder.UNKNOWN))
     with_supervisor(monkeypatch, supervisor)
-    said = say("release", FIRST)
+    said = run("release", FIRST)
     assert (said.code, supervisor.asked) == (4, [[FIRST]])
     assert "is held by a-model (process 100 on a-host)" in said.err
-    assert say("release", FIRST, "--force").out == (
+    assert run("release", FIRST, "--force").out == (
         "There is nothing to release, or it has been released already.\n"
     )
 
 
 def test_while_a_worker_does_not_answer_no_one_says_that_there_is_no_such_lease(
-    say: Say, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_supervisor(monkeypatch, Supervisor(entry(Holder.UNKNOWN), silent=True))
-    said = say("release", "fedcba")
+    said = run("release", "fedcba")
     assert said.code == 8
     assert "these did not answer: host-b:1" in said.err
-    said = say("release", FIRST, "--force")
+    said = run("release", FIRST, "--force")
     assert (said.code, said.out) == (
         8,
         ("There is nothing to release, or it has been released already.\n"),

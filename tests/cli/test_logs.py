@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import test_main
-from tests.cli.test_main import Run, Start
+from tests.cli.conftest import Run, Start
 from tests.fakes import key
 from tests.index import Index
 from tests.store.conftest import ended_process
@@ -28,9 +27,6 @@ ENDINGS = {
     "failed": LogEnding.failed("uv_failed", "no such package", ended=103.25),
     "cancelled": LogEnding(outcome=Outcome.CANCELLED, ended=160.0),
 }
-
-run = test_main.run
-start = test_main.start
 
 
 @pytest.fixture

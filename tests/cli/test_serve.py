@@ -12,16 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cli import test_cluster, test_main
+from tests.cli import test_cluster
+from tests.cli.conftest import ACTORS, Run, Start, document_of, specify
 from tests.cli.test_cluster import layout_of, states
-from tests.cli.test_main import Run, Start, document_of
 from tests.daemons import Daemon, Daemons, eventually
 from tests.index import Index
 from tests.wheels import build_wheel
 
-run = test_main.run
-start = test_main.start
-serving = test_cluster.serving
 spec = test_cluster.spec
 supervisor = test_cluster.supervisor
 
@@ -168,9 +165,9 @@ def test_a_cluster_with_a_key_works_for_those_who_have_it(
 def test_a_model_of_a_cluster_with_a_key_has_it_too_or_no_one_could_call_it(
     start: Start, environ: dict[str, str], index: Index, tmp_path: Path
 ) -> None:
-    modules = {"toy_model/__init__.py": "", "toy_model/actors.py": test_main.ACTORS}
+    modules = {"toy_model/__init__.py": "", "toy_model/actors.py": ACTORS}
     build_wheel(tmp_path / "wheels", "toy-model", "1.0", modules=modules)
-    spec = test_main.specify(tmp_path / "toy.json", index, "toy", "toy-model", "xoscar")
+    spec = specify(tmp_path / "toy.json", index, "toy", "toy-model", "xoscar")
     environ["XOSCAR_AUTH_KEY"] = "a-secret-of-this-cluster"
     words = ("launch", "toy", "--spec", spec, "--run", "toy_model.actors:Toy", "--json")
     process = start(*words, f"mark={tmp_path / 'mark'}")

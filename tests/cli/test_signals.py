@@ -14,15 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cli import test_main
-from tests.cli.test_main import Start, specify, store_of
+from tests.cli.conftest import Start, specify, store_of
 from tests.daemons import eventually
 from tests.index import Index
 from tests.wheels import build_wheel
 from xinference_venv.cli.help import EXIT_CODES
 from xinference_venv.errors import StoreError
 
-start = test_main.start
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

@@ -9,12 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli import test_main
-from tests.cli.test_main import Run
+from tests.cli.conftest import Run
 from xinference_venv.inventory.env import EnvState
-
-run = test_main.run
-spec = test_main.spec
 
 pytestmark = pytest.mark.uv
 

@@ -17,13 +17,10 @@ from typing import Any
 
 import pytest
 
-from tests.cli import test_main
-from tests.cli.test_main import Run
-from tests.daemons import PATIENCE_SECONDS, Daemons, daemons
+from tests.cli.conftest import Run, specify
+from tests.daemons import PATIENCE_SECONDS, Daemons
 from tests.index import Index
 from tests.wheels import build_wheel
-
-run = test_main.run
 
 
 @dataclass(kw_only=True, eq=False)
@@ -87,15 +84,9 @@ def watch(environ: Mapping[str, str]) -> Iterator[Watch]:
 
 
 @pytest.fixture
-def serving(tmp_path: Path, environ: Mapping[str, str]) -> Iterator[Daemons]:
-    with daemons(tmp_path / "daemons", environ) as running:
-        yield running
-
-
-@pytest.fixture
 def spec(index: Index, tmp_path: Path) -> Path:
     build_wheel(tmp_path / "wheels", "toy-model", "1.0")
-    return test_main.specify(tmp_path / "toy.json", index, "toy", "toy-model")
+    return specify(tmp_path / "toy.json", index, "toy", "toy-model")
 
 
 @pytest.mark.uv

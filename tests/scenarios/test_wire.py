@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from tests.cli import test_main
-from tests.cli.test_main import Run, kinds
-from tests.daemons import STARTED_NOW, Daemons, daemons
+from tests.cli import conftest
+from tests.cli.conftest import Run
+from tests.cli.test_main import kinds
+from tests.daemons import STARTED_NOW, Daemons
 from tests.index import Index
 from tests.plain import plain
 from tests.scenarios.steps import asking
@@ -23,7 +24,8 @@ from xinference_venv.errors import IncompatibleVersion, VirtualEnvError
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.planning.request import LaunchRequest
 
-run = test_main.run
+run = conftest.run
+serving = conftest.serving
 _T = TypeVar("_T")
 
 # A worker that fails as it is told to.
@@ -87,12 +89,6 @@ async def collect_garbage(self, *, dry_run: bool = False) -> None: ...
 
 WorkerProtocol.collect_garbage = collect_garbage
 """
-
-
-@pytest.fixture
-def serving(tmp_path: Path, environ: Mapping[str, str]) -> Iterator[Daemons]:
-    with daemons(tmp_path / "daemons", environ) as running:
-        yield running
 
 
 def with_client(address: str, work: Callable[[Client], Awaitable[_T]]) -> _T:
