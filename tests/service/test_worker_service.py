@@ -17,10 +17,11 @@ from tests.index import Index
 from tests.scenarios.steps import eventually
 from tests.wheels import build_wheel
 from xinference_venv._util.disk_threads import BUILDING, UPKEEP, DiskThreads
-from xinference_venv.errors import InvalidName, NotFound, UnknownJob
+from xinference_venv.errors import InvalidName, NotFound, StoreError, UnknownJob
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.request import LaunchRequest
+from xinference_venv.service.bundle_export import BundleExports
 from xinference_venv.service.open_uv import open_uv
 from xinference_venv.service.places import find_places
 from xinference_venv.service.worker_service import WorkerService
@@ -85,6 +86,21 @@ async def test_an_environment_is_made_listed_and_removed_without_an_actor(
     report = await service.remove_virtual_env(Selection(model_name="glow"))
     assert report.done == (listed,)
     assert await service.list_virtual_envs(Selection()) == ()
+
+
+async def test_what_can_not_be_ended_as_it_should_keeps_nothing_else_going(
+    environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(exports: BundleExports) -> None:
+        raise StoreError("the disk takes no more")
+
+    monkeypatch.setattr(BundleExports, "stop", refuse)
+    before = asyncio.all_tasks()
+    running = await started(environ)
+    assert asyncio.all_tasks() > before
+    with pytest.raises(StoreError, match="the disk takes no more"):
+        await running.stop()
+    assert asyncio.all_tasks() == before
 
 
 async def test_what_is_not_there_is_an_error(service: WorkerService) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -137,17 +137,17 @@ class WorkerService:
         context.run(self._compiler.start)
 
     async def stop(self) -> None:
-        """Cancel every job and wait until its uv has ended."""
-        await self._launches.stop()
-        await self._exports.stop()
-        await self._imports.stop()
-        await self._relay.stop()
-        await self._sharing.stop()
-        await self._integrity.stop()
-        await self._garbage.stop()
-        await self._compiler.stop()
-        await self._remover.stop()
-        self._kept.close()
+        """Cancel every job and wait until its uv has ended.
+
+        What can't be ended as it should, on a disk that takes no more, is raised at the end.
+        """
+        async with AsyncExitStack() as last_first:
+            last_first.callback(self._kept.close)
+            for each in (
+                *(self._remover, self._compiler, self._garbage, self._integrity, self._sharing),
+                *(self._relay, self._imports, self._exports, self._launches),
+            ):
+                last_first.push_async_callback(each.stop)
 
     def _on_built(self) -> None:
         self._garbage.look_soon()

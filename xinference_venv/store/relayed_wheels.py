@@ -58,6 +58,9 @@ class RelayedWheels:
             temporary.parent.mkdir(exist_ok=True)
             with temporary.open("xb") as file:
                 yield file
+                # One that a power cut emptied would be given to everybody for good.
+                file.flush()
+                os.fsync(file.fileno())
             with temporary.open("rb") as written:
                 found = hashlib.file_digest(written, "sha256").hexdigest()
             if found != sha256:
