@@ -348,7 +348,7 @@ class Preparation:
         Of the host what is `unusable` does not serve, each with the reason. Without `refresh` it
         may be the lock of an equal question that was asked not long ago.
         """
-        question = await self._question()
+        question = await question_to_uv(self.spec, self.host, self.uv)
         if question is not None and not (refresh or unusable or self._unfit):
             find = partial(
                 self.store.resolutions.find,
@@ -419,13 +419,6 @@ class Preparation:
             self.note("the lock that came is of another kind of host")
             return None
         return lock
-
-    async def _question(self) -> str | None:
-        """What is asked of the indexes, if an answer of some minutes ago may be taken."""
-        folders = [each for each in self.spec.sources.find_links if each.startswith("/")]
-        state = await finish_in_thread(state_of_folders, folders)
-        version = await self.uv.version()
-        return question_of(self.spec, self.host, uv_version=version, folders=state)
 
     async def _resolve_afresh(
         self, folder: Path, unusable: Mapping[str, str], *, refresh: bool
@@ -686,6 +679,13 @@ def _unproved(failures: Sequence[ProofFailure]) -> VerificationFailed:
             ),
         },
     )
+
+
+async def question_to_uv(spec: EnvSpec, host: HostFacts, uv: Uv) -> str | None:
+    """What is asked of the indexes, if an answer of some minutes ago may be taken."""
+    folders = [each for each in spec.sources.find_links if each.startswith("/")]
+    state = await finish_in_thread(state_of_folders, folders)
+    return question_of(spec, host, uv_version=await uv.version(), folders=state)
 
 
 def stubs_of(store: Store, host: HostFacts, folder: Path) -> Path:

@@ -134,22 +134,18 @@ class Builder:
         write_private_file(file, tomli_w.dumps(with_credentials(document, urls)).encode())
         names = [package["name"] for package in sources]
         try:
-            await self.uv(
-                self._with_git(
-                    argv.build(
-                        lock=str(file),
-                        python=str(self.env / "bin" / "python"),
-                        sources=self.spec.sources_without_backend(),
-                        build_constraints=self._build_constraints(),
-                        # uv's own cache does not know what a build saw:
-                        # https://github.com/astral-sh/uv/issues/16850
-                        cache=None if isolated else str(self.scratch / "cache"),
-                        secrets=secrets_of(urls),
-                    )
+            await self._run(
+                argv.build(
+                    lock=str(file),
+                    python=str(self.env / "bin" / "python"),
+                    sources=self.spec.sources_without_backend(),
+                    build_constraints=self._build_constraints(),
+                    # uv's own cache does not know what a build saw:
+                    # https://github.com/astral-sh/uv/issues/16850
+                    cache=None if isolated else str(self.scratch / "cache"),
+                    secrets=secrets_of(urls),
                 ),
-                deadline=self.deadline,
-                on_line=on_line,
-                working_directory=str(self.scratch),
+                on_line,
             )
         except UvFailed as error:
             raise BuildFailed(

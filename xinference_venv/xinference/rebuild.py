@@ -27,19 +27,17 @@ from xinference_venv.planning.host import HostDistribution, HostFacts
 from xinference_venv.planning.lock import EnvLock, LockedDistribution, Role, locked_distributions
 from xinference_venv.planning.overlay import differing_names, hidden_by, host_part, shown_names
 from xinference_venv.planning.pylock import Resolution
-from xinference_venv.planning.question import question_of
 from xinference_venv.planning.requirements import Origin, RequirementLine
 from xinference_venv.planning.source_builds import with_built
 from xinference_venv.planning.spec import PROCESS_DISTRIBUTION, EnvSpec
 from xinference_venv.service.assemble import Assembly, raise_faults
 from xinference_venv.service.phases import in_phase
-from xinference_venv.service.prepare import staging_folder, stubs_of
+from xinference_venv.service.prepare import question_to_uv, staging_folder, stubs_of
 from xinference_venv.settings import InheritMode
 from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.store.envs.proofs import is_proved, keep_proof
 from xinference_venv.store.paths import IN_PLACE_RECORD_NAME
 from xinference_venv.store.process_scan import users_of
-from xinference_venv.store.resolutions import state_of_folders
 from xinference_venv.store.store import interpreter_facts
 from xinference_venv.store.sweep import sweep
 from xinference_venv.store.use_lock import (
@@ -181,7 +179,7 @@ class Change:
                 await finish_in_thread(self.engine.store.resolutions.forget, question)
             else:
                 return
-        await self._apply(await self._find_plan(folder, call), folder, call)
+        await self._apply(await self._resolve(folder, call, question), folder, call)
 
     async def look(self, call: Call) -> EnvLock:
         """What the environment would be made; nothing of it is changed."""
@@ -189,21 +187,20 @@ class Change:
         try:
             async with staging_folder(self.engine.store, self.spec.interpreter, trashed) as folder:
                 change = await self._with_folders_built(folder)
-                return (await change._find_plan(folder, call)).lock
+                question = await change._question(call)
+                recent = None
+                if question is not None:
+                    recent = await finish_in_thread(change._recent, question)
+                plan = recent or await change._resolve(folder, call, question)
+                return plan.lock
         finally:
             UPKEEP.leave(self.engine.store.delete_trashed, *trashed)
 
-    async def _find_plan(self, folder: Path, call: Call | None) -> Plan:
-        """What the environment is to be, if possible by an answer of a few minutes ago."""
-        question = await self._question(call)
-        if question is None:
-            return await in_phase(Phase.RESOLVING, self.plan(folder, call))
-        recent = await finish_in_thread(self._recent, question)
-        if recent is not None:
-            return recent
+    async def _resolve(self, folder: Path, call: Call | None, question: str | None) -> Plan:
+        """What the environment is to be; kept as the answer to a question if there is one."""
         asked = time.time()
         plan = await in_phase(Phase.RESOLVING, self.plan(folder, call))
-        if not plan.contradictions:
+        if question is not None and not plan.contradictions:
             resolutions = self.engine.store.resolutions
             await finish_in_thread(partial(resolutions.keep, question, plan.lock, now=asked))
         return plan
@@ -212,13 +209,7 @@ class Change:
         """What is asked of the indexes, where an answer may serve whoever asks the same."""
         if not self.spec.requirements or self.engine.settings.resolution_max_age <= 0:
             return None
-        folders = [each for each in self.spec.sources.find_links if each.startswith("/")]
-        question = question_of(
-            self.spec,
-            self.host,
-            uv_version=await self.engine.uv.version(),
-            folders=await finish_in_thread(state_of_folders, folders),
-        )
+        question = await question_to_uv(self.spec, self.host, self.engine.uv)
         if question is None:
             return None
         # What the environment has itself takes part in the answer, unless the call asks for other.
