@@ -34,10 +34,10 @@ from xinference_venv.planning.package import (
 from xinference_venv.sentences import sentence
 from xinference_venv.settings import ViewKind
 
-# How a .pth file shows a whole site directory, with the .pth files of that.
-_ADDS_SITE = re.compile(
+ADDS_SITE = re.compile(
     r"""import[ \t]+site[ \t]*;[ \t]*site\.addsitedir\((['"])(?P<path>[^'"\\]+)\1\)[ \t]*"""
 )
+"""How a ``.pth`` file shows a whole site directory, with the ``.pth`` files of that."""
 _EXTENSION = re.compile(r"\.(so|pyd)$")
 _IMPORTS = ("import ", "import\t")
 # Sorts after the .pth files of packages.
@@ -357,7 +357,7 @@ class _Entries:
         lines, kept = _lines(text), []
         for line in lines:
             if line.startswith(_IMPORTS):
-                if not _ADDS_SITE.fullmatch(line):
+                if not ADDS_SITE.fullmatch(line):
                     kept.append(line)
                 continue
             place = posixpath.normpath(posixpath.join(site.location, line))

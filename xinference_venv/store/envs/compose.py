@@ -389,7 +389,7 @@ class _Composition:
             else:
                 self._put(file)
         for script in plan.scripts:
-            self._write(f"bin/{script.name}", _text_of(script), mode=0o755)
+            self._write(f"bin/{script.name}", script_text(script), mode=0o755)
 
     def own_files(self) -> Iterator[tuple[str, int]]:
         """The regular files that were made, by their paths in the environment, with their bytes."""
@@ -510,7 +510,8 @@ def _shown_in_prefix(path: str) -> str:
     return "/".join(parts[:2] if parts[0] == "lib" else parts[:1])
 
 
-def _text_of(script: Script) -> str:
+def script_text(script: Script) -> str:
+    """The text of a program that calls an entry point with the interpreter of its own folder."""
     return _CALL.format(
         module=script.module,
         root=script.attribute.partition(".")[0],

@@ -10,7 +10,6 @@ they meet there.
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -22,18 +21,16 @@ from packaging.utils import canonicalize_name
 
 from xinference_venv.errors import StoreError
 from xinference_venv.planning.host import HostDistribution, HostFacts, Interpreter
+from xinference_venv.planning.view import ADDS_SITE, Script
 from xinference_venv.sentences import sentence
 from xinference_venv.store.atomic import Disk, details_of
+from xinference_venv.store.envs.compose import script_text
 from xinference_venv.store.packages.record_file import recorded_files
 from xinference_venv.store.paths import LAYER_NAME
 from xinference_venv.store.visit import read_text
 
 # Sorts after the .pth files of packages, so that the environment's own come first.
 PTH_NAME = "zzzz-xinference-venv-inherited.pth"
-# How an environment shows another one whole, with the .pth files of that.
-_ADDS_SITE = re.compile(
-    r"""import[ \t]+site[ \t]*;[ \t]*site\.addsitedir\((['"])(?P<path>[^'"\\]+)\1\)[ \t]*"""
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,24 +190,13 @@ def _added_paths(entry: os.DirEntry[str]) -> list[str]:
         return []
     paths = []
     for line in lines:
-        if (added := _ADDS_SITE.fullmatch(line)) is not None:
+        if (added := ADDS_SITE.fullmatch(line)) is not None:
             paths.append(added["path"])
         elif line.startswith(("import ", "import\t")):
             return []
         elif line.strip() and not line.startswith("#"):
             paths.append(line.strip())
     return paths
-
-
-# Finds the interpreter in its own folder, whatever the directory is called (as uv writes them).
-_SCRIPT = """\
-#!/bin/sh
-'''exec' "$(dirname -- "$(realpath -- "$0")")"/'python' "$0" "$@"
-' '''
-import sys
-from {module} import {root}
-sys.exit({attribute}())
-"""
 
 
 def add_scripts(env: Path, shown: Iterable[HostDistribution]) -> None:
@@ -221,9 +207,7 @@ def add_scripts(env: Path, shown: Iterable[HostDistribution]) -> None:
             module, _, attribute = place.partition(":")
             if "/" in name or not attribute:
                 continue
-            text = _SCRIPT.format(
-                module=module, root=attribute.partition(".")[0], attribute=attribute
-            )
+            text = script_text(Script(name=name, module=module, attribute=attribute))
             path = f"{env}/bin/{name}"
             try:
                 # What is installed has its own.
