@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import platform
@@ -45,6 +46,7 @@ from benchmarks.common import (
 from benchmarks.create import BARE_UV, XOSCAR, Ours, Peers
 from benchmarks.create import PACKAGES as SMALL
 from benchmarks.parity import PACKAGES as MIDDLE
+from xinference_venv._util.own_process import collect_cycles_seldom
 from xinference_venv.client import Client, local_client
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.lock import EnvLock
@@ -90,6 +92,9 @@ SETS = (
 def main(arguments: Sequence[str]) -> int:
     """Run all sets in all folders and print the tables."""
     options = _parser().parse_args(arguments)
+    # As a worker that has a process of its own.
+    collect_cycles_seldom()
+    gc.freeze()
     cache = uv_cache()
     folders = options.folder or [str(cache.parent), *([str(_TMPFS)] if _TMPFS.is_dir() else [])]
     report = {}

@@ -98,3 +98,26 @@ def test_what_has_just_changed_is_not_kept(file: Path) -> None:
     for _ in range(2):
         remembered.get("key", lambda _: file, read)
     assert len(reads) == 2
+
+
+def test_what_is_written_once_is_kept_at_once_and_missed_when_another_file_takes_its_place(
+    file: Path,
+) -> None:
+    kept: StatCache[str, str] = StatCache(written_once=True)
+    reads = []
+
+    def look() -> str:
+        def read(_: str, path: Path) -> str:
+            reads.append(path)
+            return path.read_text()
+
+        return kept.get("key", lambda _: file, read)
+
+    assert (look(), look(), len(reads)) == ("one", "one", 1)
+    beside = file.with_name("beside")
+    beside.write_text("two")
+    beside.replace(file)
+    assert (look(), look(), len(reads)) == ("two", "two", 2)
+    file.unlink()
+    with pytest.raises(FileNotFoundError):
+        look()

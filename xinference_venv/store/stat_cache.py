@@ -25,9 +25,14 @@ SETTLED_NANOSECONDS = 2_000_000_000
 
 @dataclass(kw_only=True, slots=True)
 class StatCache(Generic[_K, _T]):
-    """Values by key, each read from a file or a folder of its own."""
+    """Values by key, each read from a file or a folder of its own.
+
+    Of files that are `written_once` none is ever written into: what takes the place of one has
+    another stamp, however soon that is.
+    """
 
     clock: Clock = time
+    written_once: bool = False
     _kept: dict[_K, tuple[str, Stamp, _T]] = field(default_factory=dict, init=False)
 
     def get(self, key: _K, path_of: Callable[[_K], _P], read: Callable[[_K, _P], _T]) -> _T:
@@ -41,7 +46,10 @@ class StatCache(Generic[_K, _T]):
         # The stamp comes first: what changes while it is read is read again the next time.
         stamp = stamp_of(path)
         value = read(key, path)
-        if stamp and max(stamp[2:]) < self.clock.time_ns() - SETTLED_NANOSECONDS:
+        settled = self.written_once or max(stamp[2:], default=0) < (
+            self.clock.time_ns() - SETTLED_NANOSECONDS
+        )
+        if stamp and settled:
             self._kept[key] = (str(path), stamp, value)
         return value
 

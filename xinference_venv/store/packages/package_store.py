@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from xinference_venv._util.records import Record
@@ -136,7 +137,9 @@ class PackageStore:
     layout: StorePaths
     disk: Disk
     looks: Looks
-    _records: StatCache[str, PackageRecord] = field(default_factory=StatCache, init=False)
+    _records: StatCache[str, PackageRecord] = field(
+        default_factory=partial(StatCache, written_once=True), init=False
+    )
     _bytecode: StatCache[Path, int] = field(default_factory=StatCache, init=False)
 
     # Looking
