@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
+from xinference_venv.store.visit import read_regular
+
 Stamp = tuple[int, ...]
-"""Inode, size, times of content and of status in nanoseconds; empty for what is not there."""
+"""Inode, size, times of content and of status in nanoseconds; empty for what is not there.
+
+A fifth number is a digest of the content.
+"""
+
+# Metadata and path files are smaller; interpreters are larger, and nobody gives them more names.
+_SMALL = 1 << 20
 
 
 def stamp_of(path: str | Path) -> Stamp:
@@ -16,6 +25,35 @@ def stamp_of(path: str | Path) -> Stamp:
     except (OSError, ValueError):
         return ()
     return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def stamp_with_content(path: str | Path) -> Stamp:
+    """As `stamp_of`, for `is_as_stamped`; a small file's has a digest of its content."""
+    stamp = stamp_of(path)
+    digest = _digest(path) if stamp and stamp[1] <= _SMALL else None
+    return stamp if digest is None else (*stamp, digest)
+
+
+def is_as_stamped(path: str | Path, stamp: Stamp) -> bool:
+    """Whether what stands at a path has not changed since it got this stamp.
+
+    A further hard link, a mode and a backup change the time of a file's status alone: uv links the
+    files of its cache into each environment that it makes, the host's METADATA among them. Then the
+    content decides.
+    """
+    now = stamp_of(path)
+    if now == stamp[:4]:
+        return True
+    return len(stamp) == 5 and now[:3] == stamp[:3] and _digest(path) == stamp[4]
+
+
+def _digest(path: str | Path) -> int | None:
+    try:
+        content = read_regular(path)
+    except (OSError, ValueError):
+        return None
+    # As many bits as every reader of JSON keeps.
+    return int.from_bytes(hashlib.blake2b(content, digest_size=6).digest())
 
 
 def directory_identity(path: Path) -> tuple[int, int] | None:

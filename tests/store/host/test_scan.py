@@ -526,6 +526,9 @@ def test_a_change_of_the_host_is_noticed(site: Path, change: str) -> None:
 
 def test_what_decides_nothing_may_change(site: Path) -> None:
     stamps = stamp_all(interpreter_over(site))
+    # As uv does with its cache for each environment that somebody makes.
+    os.link(site / "lib-1.0.dist-info" / "METADATA", site.parent / "elsewhere")
+    (site / "paths.pth").chmod(0o640)
     (site / "lib.py").write_text("changed = True\n")
     (site / "lib-1.0.dist-info" / "REQUESTED").write_text("")
     assert unchanged(stamps)
