@@ -150,6 +150,32 @@ def test_rivals_of_an_import_name_are_decided_by_what_comes_first() -> None:
     later = HostSite(location="/usr/lib", names=(host_name("fife.abi3.so", "more"),))
     made = plan(package("drums", "drum"), sites=[host, later], visible={"drum", "fife", "more"})
     assert sorted(shown(made)) == ["drum", "drums-1.0.dist-info", "fife"]
+    # What is installed takes a name from the host with a word, one of its folders from another not.
+    assert made.warnings == (
+        "drum.py is of drums and of drum of the host too: that of drums is seen",
+    )
+
+
+def test_an_installed_module_of_the_name_of_the_hosts_is_named_where_that_is_visible() -> None:
+    site = HostSite(
+        location=SITE,
+        names=(
+            host_name("x.py", "other", "hidden"),
+            host_name("y", "hidden"),
+            host_name("ns", "other"),
+            host_name("LICENSE.txt", "other"),
+            host_name("z.py"),
+        ),
+    )
+    one = package("one", "ns", files=("x.py", "y.py", "z.py", "LICENSE.txt"))
+    tree = replace(joined_tree(one), locations=(SITE,))
+    for joined in ([], [tree]):
+        names = ["ns", "x.py"] if not joined else ["x.py"]
+        made = plan(one, joined=joined, sites=[site], visible={"other"})
+        expected = [
+            f"{name} is of one and of other of the host too: that of one is seen" for name in names
+        ]
+        assert sorted(made.warnings) == expected
 
 
 def test_a_pth_file_of_the_host_keeps_its_code_and_its_folders_come_behind_the_view() -> None:

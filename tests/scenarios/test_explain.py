@@ -92,6 +92,18 @@ WHY = {
 }
 
 
+async def test_an_import_name_that_is_taken_from_the_host_is_named_at_once_and_later(
+    run: Run, index: Index, tmp_path: Path
+) -> None:
+    build_wheel(tmp_path / "wheels", "greedy", "1.0", modules={"d/__init__.py": ""})
+    block = {"packages": ["greedy"], "index_url": index.url, "inherit_pip_config": False}
+    spec = tmp_path / "toy.json"
+    spec.write_text(json.dumps({"model_name": "toy", "virtualenv": block}))
+    warning = "d.py is of greedy and of d of the host too: that of greedy is seen"
+    assert json.loads(await run("launch", "toy", "--spec", spec, "--json"))["warnings"] == [warning]
+    assert (await run("explain", "toy")).endswith(f"\nwarning: {warning}\n")
+
+
 def why_of(distributions: list[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
     return {(each["name"], each["role"]): each["why"] for each in distributions}
 

@@ -86,13 +86,15 @@ class ShownHost(Record, name="directory of the host that a view shows"):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShownView(Record, name="view of an environment"):
     """What a view leads to. `path` is the folder that processes import from; `search_path` are
-    folders of the host that follow it on the search path.
+    folders of the host that follow it on the search path. `warnings` say which files and import
+    names several packages have.
     """
 
     path: str
     trees: tuple[ShownTree, ...]
     host: tuple[ShownHost, ...]
     search_path: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

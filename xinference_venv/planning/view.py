@@ -273,6 +273,8 @@ class _Entries:
         self._names: dict[str, str] = {}
         # The import names of earlier roots: those of one root are no rivals of each other.
         self._taken: set[str] = set()
+        # By import name: the installed package that has it.
+        self._installed: dict[str, str] = {}
 
     def add_package(self, record: PackageRecord) -> None:
         """Show what an installed package has; it is in the way of no later one."""
@@ -312,6 +314,7 @@ class _Entries:
                 found = import_name(name, is_directory=is_directory)
                 if found is not None:
                     self._taken.add(found)
+                    self._installed[found] = self._owners.get(name, "")
 
     def leave_where_they_look_above(self, found: Iterable[LooksFor], prefix: Prefix) -> None:
         """Let those entries have directories of which a file finds something in the prefix, as it
@@ -337,7 +340,10 @@ class _Entries:
             is_free = entry.name not in self.links and imported not in self._taken
             if not entry.owners:
                 is_free = is_free and imported not in here
-            if not is_free or not _is_shown(entry, visible, loose=loose):
+            if not _is_shown(entry, visible, loose=loose):
+                continue
+            if not is_free:
+                self._warn_of_rival(entry, imported, visible)
                 continue
             if imported is not None:
                 here.add(imported)
@@ -366,6 +372,20 @@ class _Entries:
                 kept.append(posixpath.relpath(place, site.location))
                 self.inner_paths.add(found)
         return None if kept == lines else "".join(f"{line}\n" for line in kept)
+
+    def _warn_of_rival(
+        self, entry: HostName, imported: str | None, visible: Collection[str]
+    ) -> None:
+        """Warn where an installed package has the import name of a visible one of the host.
+
+        Of a directory that both have there is a joined tree, which warns of each file.
+        """
+        winner = self._installed.get(imported or "")
+        owners = sorted({*entry.owners} & {*visible} - {winner})
+        link = self.links.get(entry.name)
+        is_joined = entry.is_directory and link is not None and link.place is Place.JOINED
+        if winner and owners and not is_joined:
+            self._warn(entry.name, winner, [f"{each} of the host" for each in owners])
 
     def _warn(self, path: str, winner: str, losers: Iterable[str]) -> None:
         names = ", ".join(losers)

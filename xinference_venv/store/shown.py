@@ -155,6 +155,7 @@ def shown_view(
             if place is Place.HOST
         ),
         search_path=tuple(written.get(PATHS_NAME, "").splitlines()),
+        warnings=plan.warnings,
     )
 
 

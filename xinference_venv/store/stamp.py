@@ -14,7 +14,7 @@ Stamp = tuple[int, ...]
 A fifth number is a digest of the content.
 """
 
-# Metadata and path files are smaller; interpreters are larger, and nobody gives them more names.
+# Metadata and path files are smaller; interpreters, which are rarely linked, are larger.
 _SMALL = 1 << 20
 
 

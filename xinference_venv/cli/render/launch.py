@@ -5,7 +5,7 @@ Comes in: nouns, the supervisor's answers. Goes out: lines and tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xinference_venv._util.humanize import counted, duration_text, size_text
@@ -17,7 +17,7 @@ from xinference_venv.cli.render.documents import (
     LaunchedWorker,
     ModelAddress,
 )
-from xinference_venv.cli.render.text import Column, Part, Table, where_of
+from xinference_venv.cli.render.text import Column, Part, Table, warning_lines, where_of
 from xinference_venv.cli.render.tree import explanation
 from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.inventory import EnvEntry
@@ -90,7 +90,7 @@ def launched(outcome: LaunchOutcome) -> Sequence[Part]:
             ("uid", outcome.model_name),
         ]
     lines = [f"  {name:<13}{value}" for name, value in facts]
-    return ["\n".join([heading, *lines]), *_warnings(environment.warnings)]
+    return ["\n".join([heading, *lines]), *warning_lines(environment.warnings)]
 
 
 def _size(entry: EnvEntry) -> str:
@@ -115,11 +115,7 @@ def planned(plan: LaunchPlan, *, workers: bool = False) -> Sequence[Part]:
         " nothing was made",
         requirements,
     ]
-    return [*shown, *explanation(lock.distributions), *_warnings(lock.warnings)]
-
-
-def _warnings(warnings: Iterable[str]) -> list[str]:
-    return [f"warning: {each}" for each in warnings]
+    return [*shown, *explanation(lock.distributions), *warning_lines(lock.warnings)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

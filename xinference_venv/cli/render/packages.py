@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from xinference_venv._util.humanize import size_text
-from xinference_venv.cli.render.text import Column, Part, Table, where_of
+from xinference_venv.cli.render.text import Column, Part, Table, warning_lines, where_of
 from xinference_venv.cli.render.tree import explanation
 from xinference_venv.cli.render.view import drawing_of, joined_places, places_text
 from xinference_venv.inventory.env import EnvState
@@ -43,6 +43,7 @@ def explained(answer: Gathered[EnvironmentPackages], *, workers: bool = False) -
         shown.append(_heading(each.environment, workers))
         if entry.state in (EnvState.READY, EnvState.IN_PLACE):
             shown += explanation(sorted(_on_disk(each)))
+            shown += warning_lines(() if each.view is None else each.view.warnings)
         else:
             shown.append(f"nothing is known of its packages: it is {entry.state}")
     return shown

@@ -205,6 +205,11 @@ def where_of(report: OfWorker, workers: bool) -> str:
     return f"{printable(report.worker_address)}: " if workers else ""
 
 
+def warning_lines(warnings: Iterable[str]) -> list[str]:
+    """Each warning as a line."""
+    return [f"warning: {each}" for each in warnings]
+
+
 def failed(error: VirtualEnvError) -> Sequence[Part]:
     """An error: what happened, in which phase, the output of a tool, what to do."""
     # uv's own words, where they are the message or a part of it, begin the same way.
