@@ -452,6 +452,9 @@ def test_the_facts_of_a_host_are_kept_by_their_fingerprint(store: Store) -> None
     for content in ("", "{", "[]", "{}"):
         path.write_text(content)
         assert store.saved_host(facts.fingerprint) is None
+        assert store.host_marks(facts.fingerprint) == ()
+        store.save_host(facts)
+        assert store.saved_host(facts.fingerprint) == facts
 
 
 def test_an_interpreter_that_is_gone_has_no_facts(tmp_path: Path) -> None:

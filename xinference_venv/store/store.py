@@ -476,22 +476,28 @@ class Store:
             return None
 
     def host_marks(self, fingerprint: str) -> tuple[HostMark, ...]:
-        """How each distribution of a host state can be known again; none where it is unknown."""
+        """How each distribution of a host state can be known again; none where that can't be read.
+
+        A damaged file is no reason to list nothing, and the next launch over that host writes it.
+        """
         if not _FINGERPRINT.fullmatch(fingerprint):
             # Of a damaged record.
             return ()
 
         def read(_: str, path: Path) -> tuple[HostMark, ...]:
-            return _marks_in(self.disk.read_json(path))
+            try:
+                return _marks_in(self.disk.read_json(path))
+            except InvalidRecord:
+                return ()
 
         return self._host_marks.get(
             fingerprint, lambda name: self.layout.hosts / f"{name}.json", read
         )
 
     def save_host(self, facts: HostFacts) -> None:
-        """Keep the facts of a host state."""
-        path = self.layout.hosts / f"{facts.fingerprint}.json"
-        if not path.exists():
+        """Keep the facts of a host state, in place of a file that can't be read."""
+        if not self.host_marks(facts.fingerprint):
+            path = self.layout.hosts / f"{facts.fingerprint}.json"
             self.disk.write_json(path, facts.to_dict(), durable=False)
 
     def unneeded_wheels(self) -> list[str]:
