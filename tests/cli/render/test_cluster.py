@@ -111,6 +111,13 @@ def test_the_workers_are_shown_with_what_they_last_reported() -> None:
     assert printed(workers_of([])) == "No worker is registered."
 
 
+def test_a_worker_that_is_alive_and_drained_is_shown_as_drained() -> None:
+    states = [("alive", False), ("alive", True), ("gone", True)]
+    listed = [status(state=state, draining=draining) for state, draining in states]
+    lines = printed(workers_of(listed)).splitlines()
+    assert [line.split()[3] for line in lines[1:]] == ["alive", "drained", "gone"]
+
+
 def test_who_did_not_answer_is_named_with_its_state_and_the_age_of_its_snapshot() -> None:
     shown = printed(unreachable(silent(state="gone", snapshot_age=90.0)))
     assert shown == "unreachable: b:2 (gone, last snapshot 1 min 30 s old): no answer"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from xinference_venv._util.humanize import duration_text, printable, size_text
 from xinference_venv.cli.render.text import Column, Part, Table
 from xinference_venv.errors import WorkerUnavailable
-from xinference_venv.inventory.cluster_state import WorkerStatus
+from xinference_venv.inventory.cluster_state import WorkerState, WorkerStatus
 from xinference_venv.inventory.gathered import Gathered, T, UnreachableWorker
 
 if TYPE_CHECKING:
@@ -34,13 +34,18 @@ def workers_of(listed: Iterable[WorkerStatus]) -> Sequence[Part]:
             printable(each.worker_address),
             printable(each.host_name),
             printable(each.worker_id) or _NONE,
-            each.state.value,
+            _state(each),
             printable(each.release),
             _NONE if snapshot is None else str(snapshot.jobs),
             size_text(None if snapshot is None else snapshot.free_bytes),
             _NONE if age is None else f"{duration_text(age)} ago",
         )
     return [table] if table.rows else ["No worker is registered."]
+
+
+def _state(worker: WorkerStatus) -> str:
+    is_drained = worker.draining and worker.state is WorkerState.ALIVE
+    return "drained" if is_drained else worker.state.value
 
 
 def differing(answer: Environments) -> list[str]:
