@@ -122,13 +122,13 @@ class ServingSupervisor(xo.StatelessActor):  # type: ignore[misc]
         await asyncio.gather(*(each.stop_model(model_name) for each in self._workers[model_name]))
 
 
-async def run_worker(host: str, supervisor: str) -> None:
+async def run_worker(host: str, supervisor_address: str) -> None:
     """The worker's process, until SIGTERM or Ctrl-C."""
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     pool = await xo.create_actor_pool(address=host, n_process=0, auto_recover=False)
-    async with worker_client(pool, supervisor) as client:
+    async with worker_client(pool, supervisor_address) as client:
         await xo.create_actor(ServingWorker, client, address=pool.external_address, uid=WORKER_UID)
         print(pool.external_address, flush=True)
         await ended.wait()
