@@ -10,7 +10,7 @@ from xinference_venv._util.records import Record, digest_of
 from xinference_venv.errors import InvalidRecord
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.store.atomic import Disk
-from xinference_venv.store.host.scan import unchanged
+from xinference_venv.store.host.scan import renew_all
 from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.stamp import Stamp
 
@@ -24,7 +24,9 @@ def remembered_facts(layout: StorePaths, python: str) -> HostFacts | None:
     Blocks on the disk, and raises `StoreError`.
     """
     stamps, answer = load_answer(Disk(), answer_path(layout, host_question(python)), HostFacts)
-    return answer if isinstance(answer, HostFacts) and unchanged(stamps) else None
+    if isinstance(answer, HostFacts) and renew_all(stamps) is not None:
+        return answer
+    return None
 
 
 def host_question(python: str) -> str:

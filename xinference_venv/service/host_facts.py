@@ -26,7 +26,7 @@ from xinference_venv.service.phases import ReportProgress, ignore_progress
 from xinference_venv.service.pip_files import pip_config_of
 from xinference_venv.service.places import user_home
 from xinference_venv.settings import Settings
-from xinference_venv.store.host.scan import scan_distributions, stamp_all, unchanged
+from xinference_venv.store.host.scan import renew_all, scan_distributions, stamp_all
 from xinference_venv.store.stamp import Stamp
 from xinference_venv.store.store import Store
 from xinference_venv.uv.interpreters import find_python, probe_accelerator, probe_interpreter
@@ -148,7 +148,11 @@ class HostFactsReader:
         if what not in self.kept:
             self.kept[what] = await asyncio.to_thread(load_answer, self.store.disk, path, kind)
         stamps, answer = self.kept[what]
-        if answer is None or not unchanged(stamps):
+        renewed = None if answer is None else renew_all(stamps)
+        if renewed is not None:
+            # What was read to see that it is the same is not read again.
+            self.kept[what] = (renewed, answer)
+        else:
             found = await ask()
             answer, stamps = found.answer, found.stamps
             self.kept[what] = (stamps, answer)

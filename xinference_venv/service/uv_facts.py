@@ -22,7 +22,7 @@ from xinference_venv._util.records import Record, digest_of
 from xinference_venv.errors import StoreError
 from xinference_venv.service.host_answers import answer_path, load_answer, save_answer
 from xinference_venv.store.atomic import Disk
-from xinference_venv.store.host.scan import unchanged
+from xinference_venv.store.host.scan import renew_all
 from xinference_venv.store.paths import StorePaths
 from xinference_venv.store.process_identity import boot
 from xinference_venv.store.stamp import Stamp, stamp_of
@@ -76,7 +76,7 @@ def remembered_uv(
         and answer.asked == _asked(program, environment)
         and os.access(program, os.X_OK)
         and stamps.keys() == set(_paths(program, environment))
-        and unchanged(stamps)
+        and renew_all(stamps) is not None
     ):
         return answer
     return None

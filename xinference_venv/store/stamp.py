@@ -28,14 +28,14 @@ def stamp_of(path: str | Path) -> Stamp:
 
 
 def stamp_with_content(path: str | Path) -> Stamp:
-    """As `stamp_of`, for `is_as_stamped`; a small file's has a digest of its content."""
+    """As `stamp_of`, for `renew`; a small file's has a digest of its content."""
     stamp = stamp_of(path)
     digest = _digest(path) if stamp and stamp[1] <= _SMALL else None
     return stamp if digest is None else (*stamp, digest)
 
 
-def is_as_stamped(path: str | Path, stamp: Stamp) -> bool:
-    """Whether what stands at a path has not changed since it got this stamp.
+def renew(path: str | Path, stamp: Stamp) -> Stamp | None:
+    """The stamp that it has now of what has not changed since it got this one, else None.
 
     A further hard link, a mode and a backup change the time of a file's status alone: uv links the
     files of its cache into each environment that it makes, the host's METADATA among them. Then the
@@ -43,8 +43,10 @@ def is_as_stamped(path: str | Path, stamp: Stamp) -> bool:
     """
     now = stamp_of(path)
     if now == stamp[:4]:
-        return True
-    return len(stamp) == 5 and now[:3] == stamp[:3] and _digest(path) == stamp[4]
+        return stamp
+    if len(stamp) == 5 and now[:3] == stamp[:3] and _digest(path) == stamp[4]:
+        return (*now, stamp[4])
+    return None
 
 
 def _digest(path: str | Path) -> int | None:

@@ -14,7 +14,7 @@ import pytest
 from tests.fakes import interpreter
 from tests.wheels import fake_distribution
 from xinference_venv.planning.host import HostDistribution, Interpreter
-from xinference_venv.store.host.scan import scan_distributions, stamp_all, unchanged
+from xinference_venv.store.host.scan import renew_all, scan_distributions, stamp_all
 
 
 def scan(
@@ -518,10 +518,10 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_of_the_host_is_noticed(site: Path, change: str) -> None:
     stamps = stamp_all(interpreter_over(site))
-    assert unchanged(stamps)
+    assert renew_all(stamps) == stamps
     CHANGES[change](site)
-    assert not unchanged(stamps)
-    assert unchanged(stamp_all(interpreter_over(site)))
+    assert renew_all(stamps) is None
+    assert renew_all(stamp_all(interpreter_over(site))) is not None
 
 
 def test_what_decides_nothing_may_change(site: Path) -> None:
@@ -531,7 +531,8 @@ def test_what_decides_nothing_may_change(site: Path) -> None:
     (site / "paths.pth").chmod(0o640)
     (site / "lib.py").write_text("changed = True\n")
     (site / "lib-1.0.dist-info" / "REQUESTED").write_text("")
-    assert unchanged(stamps)
+    # The next one to ask reads no content again.
+    assert renew_all(stamps) == stamp_all(interpreter_over(site)) != stamps
 
 
 def test_a_file_that_comes_or_goes_is_noticed_if_it_was_asked_for(
@@ -539,13 +540,13 @@ def test_a_file_that_comes_or_goes_is_noticed_if_it_was_asked_for(
 ) -> None:
     device = tmp_path / "device"
     stamps = stamp_all(interpreter_over(site), [str(device)])
-    assert unchanged(stamps)
+    assert renew_all(stamps) == stamps
     device.write_text("")
-    assert not unchanged(stamps)
+    assert renew_all(stamps) is None
 
 
 def test_no_stamps_mean_no_change() -> None:
-    assert unchanged({})
+    assert renew_all({}) == {}
 
 
 @pytest.mark.parametrize("file", ["METADATA", "RECORD", "top_level.txt", "entry_points.txt"])

@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 from xinference_venv.planning.host import HostDistribution, Interpreter
 from xinference_venv.store.host.metadata import read_metadata
 from xinference_venv.store.packages.record_file import FileList, read_file_list, shared_objects
-from xinference_venv.store.stamp import Stamp, is_as_stamped, stamp_with_content
+from xinference_venv.store.stamp import Stamp, renew, stamp_with_content
 from xinference_venv.store.visit import read_text
 
 # Installers replace a metadata folder whole, which its parent's stamp tells. Of the files in it,
@@ -103,9 +103,15 @@ def stamp_all(interpreter: Interpreter, extra: Iterable[str] = ()) -> dict[str, 
     return {path: stamp_with_content(path) for path in paths}
 
 
-def unchanged(stamps: Mapping[str, Stamp]) -> bool:
-    """Whether every stamp is as it was."""
-    return all(is_as_stamped(path, stamp) for path, stamp in stamps.items())
+def renew_all(stamps: Mapping[str, Stamp]) -> dict[str, Stamp] | None:
+    """The stamps as they are now if nothing has changed since these were taken, else None."""
+    renewed = {}
+    for path, stamp in stamps.items():
+        now = renew(path, stamp)
+        if now is None:
+            return None
+        renewed[path] = now
+    return renewed
 
 
 def _names(location: str) -> list[str]:
