@@ -24,7 +24,7 @@ real = metadata.version
 metadata.version = lambda name: "0.0.9" if name == "xinference_venv" else real(name)
 """
 
-IntegrityChecker = dict[str, list[dict[str, Any]]]
+Checks = dict[str, list[dict[str, Any]]]
 
 
 @pytest.fixture(autouse=True)
@@ -34,15 +34,15 @@ def one_index(index: Index, environ: Mapping[str, str]) -> None:
     environ.update(PIP_INDEX_URL=index.url, NO_PROXY="*")
 
 
-def checks_of(diagnosis: Mapping[str, Any]) -> IntegrityChecker:
+def checks_of(diagnosis: Mapping[str, Any]) -> Checks:
     """The checks of a host by name."""
-    found: IntegrityChecker = {}
+    found: Checks = {}
     for each in diagnosis["checks"]:
         found.setdefault(each["name"], []).append(each)
     return found
 
 
-def diagnosed(run: Run, *words: str) -> tuple[int, IntegrityChecker]:
+def diagnosed(run: Run, *words: str) -> tuple[int, Checks]:
     ran = run("doctor", "--json", *words)
     [diagnosis] = ran.json["list"]
     return ran.code, checks_of(diagnosis)

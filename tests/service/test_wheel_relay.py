@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,6 +102,24 @@ async def test_who_asks_hears_how_much_is_here(make: Make, wheel: WheelFile, ind
     assert 0 < part.fetched < (wheel.size or 0)
     go_on.set()
     assert len(await whole(relay, wheel)) == wheel.size
+
+
+async def test_a_download_takes_no_thread_that_heartbeats_and_leases_wait_for(
+    make: Make, wheel: WheelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    download = wheel_relay._download
+
+    def note(*given: Any) -> None:
+        threads.append(threading.current_thread().name)
+        download(*given)
+
+    monkeypatch.setattr(wheel_relay, "_download", note)
+    relay = make()
+    await whole(relay, wheel)
+    await relay.fetch_to(wheel, tmp_path / wheel.file_name, lambda _: None)
+    assert len(threads) == 2
+    assert all(each.startswith("xinference-venv-building") for each in threads)
 
 
 async def test_its_own_login_is_used_and_not_shown(

@@ -57,7 +57,7 @@ class SupervisorProtocol(Protocol):
     names the others. `worker` is an IP, which means all workers on it, or an address.
     """
 
-    # LaunchService
+    # Launches
 
     async def prepare(
         self,
@@ -185,7 +185,7 @@ class SupervisorProtocol(Protocol):
 class WorkerProtocol(Protocol):
     """The environments of one host. Of a `Selection` the worker counts for nothing here."""
 
-    # LaunchService
+    # Launches
 
     async def prepare(
         self,

@@ -118,7 +118,7 @@ class VirtualEnvSupervisorActor(xo.StatelessActor):  # type: ignore[misc]
             self, SupervisorProtocol, method, arguments, named, where=self.address
         )
 
-    # LaunchService
+    # Launches
 
     async def prepare(
         self,

@@ -88,7 +88,7 @@ class VirtualEnvWorkerActor(xo.StatelessActor):  # type: ignore[misc]
         """Clear away what a crash left."""
         await self._service.start(self.address)
 
-    # LaunchService
+    # Launches
 
     async def prepare(
         self,

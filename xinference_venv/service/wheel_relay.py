@@ -23,6 +23,7 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from xinference_venv._util.clock import Clock
+from xinference_venv._util.disk_threads import BUILDING
 from xinference_venv._util.redact import redact_text, redact_url, secrets_of
 from xinference_venv._util.tasks import cancel, gave_nothing
 from xinference_venv.errors import (
@@ -234,7 +235,7 @@ class WheelRelay:
         async with self._slots:
             counting = asyncio.create_task(count())
             try:
-                await asyncio.to_thread(bring)
+                await BUILDING.run(bring)
             finally:
                 fetch.stopped.set()
                 await cancel(counting)
@@ -274,7 +275,7 @@ class WheelRelay:
     async def _run(self, wheel: WheelFile, fetch: _Fetch) -> None:
         async with self._slots:
             try:
-                await asyncio.to_thread(self._bring, wheel, fetch)
+                await BUILDING.run(self._bring, wheel, fetch)
             finally:
                 fetch.stopped.set()
 

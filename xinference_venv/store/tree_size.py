@@ -44,7 +44,7 @@ class Weight:
 class Scale:
     """Weighs one directory after the other, and says what they take together.
 
-    StatCache are only files of which some names were seen and others not.
+    What it keeps is only of files of which some names were seen and others not.
     """
 
     _size: int = 0

@@ -77,7 +77,7 @@ def unneeded_trees(
     if needed is None:
         return []
     found = [
-        UnneededTree(kind=kind, path=path, last_used=_last_used(store, path), own_bytes=0)
+        UnneededTree(kind=kind, path=path, last_used=used, own_bytes=0)
         for kind, folders, place in (
             ("package", store.packages.folders(), store.layout.package),
             ("joined tree", store.joined.folders(), store.layout.joined_tree),
@@ -85,7 +85,7 @@ def unneeded_trees(
         for folder in folders
         if folder not in needed
         for path in (place(folder),)
-        if os.path.lexists(path)
+        if (used := _last_used(store, path)) is not None
     ]
     scale = Scale()
     before = 0
@@ -106,9 +106,13 @@ def unneeded_trees(
     return going
 
 
-def _last_used(store: Store, path: Path) -> float:
-    """When a tree was last used, but not before the home was first seen where it is."""
-    return max(path.lstat().st_mtime, store.seen_since)
+def _last_used(store: Store, path: Path) -> float | None:
+    """When a tree was last used, but not before the home was first seen where it is; None for one
+    that is gone by now, perhaps by another worker's doing.
+    """
+    with suppress(FileNotFoundError):
+        return max(path.lstat().st_mtime, store.seen_since)
+    return None
 
 
 def remove_trees(store: Store, planned: Iterable[UnneededTree]) -> list[UnneededTree]:
