@@ -1,6 +1,6 @@
 """Reading the catalogue: the package's own data, a folder of specifications, single files.
 
-The only part of the catalogue that touches the disk; what is read is understood by `nouns`.
+The only part of the catalogue that touches the disk; `planning.catalog` understands what is read.
 """
 
 from __future__ import annotations
