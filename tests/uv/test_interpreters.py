@@ -354,6 +354,10 @@ async def test_cuda_is_what_the_driver_and_the_host_torch_say(
     found, unknown = await probe_accelerator(door, interpreter_over(tmp_path))
     assert unknown == ()
     assert found.cuda_version == "12.4"
+    # One that can't be read as text is the host's own affair, and keeps no model from starting.
+    (tmp_path / "torch" / "version.py").write_bytes(b"# \xfc\ncuda: Optional[str] = '12.6'\n")
+    found, unknown = await probe_accelerator(door, interpreter_over(tmp_path))
+    assert (found.cuda_version, unknown) == ("12.6", ())
 
 
 async def test_a_driver_that_finds_no_device_is_no_accelerator(

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -225,7 +226,10 @@ def _torch_cuda(interpreter: Interpreter) -> str | None:
     for entry in interpreter.search_path:
         file = Path(entry, "torch", "version.py")
         if file.is_file():
-            found = re.search(r"^cuda\b[^=]*=\s*'([\d.]+)'", file.read_text("utf-8"), re.MULTILINE)
+            text = ""
+            with suppress(OSError):
+                text = file.read_text("utf-8", "replace")
+            found = re.search(r"^cuda\b[^=]*=\s*'([\d.]+)'", text, re.MULTILINE)
             return found[1] if found else None
     return None
 
