@@ -221,3 +221,20 @@ async def test_a_question_that_failed_on_its_way_is_asked_again(index: Index) ->
         await reachable.indexes()
     clock.sleep(60.0)
     assert await reachable.indexes()
+
+
+async def test_answers_that_hold_no_longer_are_not_kept(index: Index) -> None:
+    settings = Settings.from_environ({}, home_directory="/home/someone")
+    clock = FakeClock()
+    reachable = Reachable(
+        settings=settings,
+        environment={},
+        pip=lambda: PipConfig(index_url=index.url),
+        clock=clock,
+    )
+    for number in range(3):
+        assert await reachable.places([], f"places of launch {number}")
+    assert len(reachable._kept) == 3
+    clock.sleep(61.0)
+    assert await reachable.indexes()
+    assert [*reachable._kept] == ["indexes"]

@@ -135,14 +135,19 @@ class Reachable:
 
         if self.environment.get("UV_OFFLINE", "").lower() in TRUE_WORDS:
             return False
-        at, task = self._kept.get(what, (0.0, None))
-        failed = task is not None and gave_nothing(task)
-        kept = _NO_ANSWER_SECONDS if failed else _ANSWER_SECONDS
-        if task is None or self.clock.monotonic() - at > kept:
-            task = asyncio.create_task(answer())
-            self._kept[what] = (self.clock.monotonic(), task)
+        now = self.clock.monotonic()
+        # Launches may name any number of places in the months that a worker runs.
+        self._kept = {name: kept for name, kept in self._kept.items() if _holds(*kept, now)}
+        if what not in self._kept:
+            self._kept[what] = (now, asyncio.create_task(answer()))
+        _, task = self._kept[what]
         # Who asks may be cancelled while others wait.
         return await asyncio.shield(task)
+
+
+def _holds(at: float, task: asyncio.Task[bool], now: float) -> bool:
+    """Whether what was asked at a time needs not be asked again."""
+    return now - at <= (_NO_ANSWER_SECONDS if gave_nothing(task) else _ANSWER_SECONDS)
 
 
 @dataclass(kw_only=True)
