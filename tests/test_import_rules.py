@@ -68,8 +68,8 @@ ALLOWED_BROAD_EXCEPT: tuple[str, ...] = (
     "actors/rpc.py: answer",
     "service/launch_service.py: LaunchService._run",
     "runtime/remote_actor.py: _runner_class.Runner.create",
-    "service/http_client.py: in_abandonable_thread.run",
     "xinference/compiling.py: BackgroundCompiling._keep_compiled",
+    "service/index_probe.py: in_abandonable_thread.run",
 )
 """Edges of a process or of a thread, as ``actors/worker.py: VirtualEnvWorkerActor.run``."""
 

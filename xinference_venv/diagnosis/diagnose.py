@@ -61,7 +61,6 @@ from xinference_venv.sentences import sentence
 from xinference_venv.service.host_answers import remembered_facts
 from xinference_venv.service.index_probe import answers_of
 from xinference_venv.service.open_uv import needed_versions, uv_environment
-from xinference_venv.service.phases import store_error
 from xinference_venv.service.pip_files import pip_config_of
 from xinference_venv.service.places import (
     NO_HOME,
@@ -80,6 +79,7 @@ from xinference_venv.service.uv_facts import (
     stamps_of_uv,
 )
 from xinference_venv.settings import Settings
+from xinference_venv.store.atomic import store_error
 from xinference_venv.store.drop_in import running_xinference, service_units
 from xinference_venv.store.envs.verify import broken_at_a_glance
 from xinference_venv.store.host.changes import changed_views

@@ -65,8 +65,11 @@ def lock_holders(folder: Path) -> tuple[list[str], list[str]]:
     here = this_process()
     for name in names_in(str(folder)):
         try:
+            # Of hundreds of locks hardly one is held.
+            if not os.stat(f"{folder}/{name}").st_size:
+                continue
             note = LockNote.from_dict(Disk().read_json(folder / name))
-        except (InvalidRecord, StoreError):
+        except (InvalidRecord, StoreError, OSError):
             # It is not held, or its holder writes its note just now.
             continue
         if judge(note.process, here, process_start) is not Holder.ALIVE:

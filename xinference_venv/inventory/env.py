@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from xinference_venv._util.records import Record
 from xinference_venv.planning.key import EnvKey
-from xinference_venv.planning.lock import EnvLock, Role
+
+if TYPE_CHECKING:
+    from xinference_venv.planning.lock import EnvLock
 
 
 class EnvState(StrEnum):
@@ -70,6 +72,9 @@ class EnvRecord(Record, name="environment record", version=1):
         joined: tuple[str, ...] = (),
     ) -> Self:
         """The record of an environment that was built from a lock."""
+        # Who reads records alone needs no locks.
+        from xinference_venv.planning.lock import Role
+
         return cls(
             env_id=lock.env_id,
             lock_digest=lock.digest,

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 from xinference_venv._util.records import Record, digest_of
 
 # Nine requirements in ten are of an extra. A marker that joins one by `and` needs no evaluation.
-_OF_EXTRA = re.compile(r'(?!.* or ).*;.*\bextra == "[^"]+"')
+_OF_EXTRA = re.compile(r'(?!.* or ).*;.*\bextra == "([^"]+)"')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +239,11 @@ def _needs_of_extras(
     other: HostDistribution, host: HostFacts, extras: Collection[str]
 ) -> list[Need]:
     needs = []
+    named = set(map(canonicalize_name, extras))
     for text in other.requires:
+        extra = _OF_EXTRA.match(text)
+        if extra is not None and canonicalize_name(extra[1]) not in named:
+            continue
         requirement = Requirement(text)
         if _applies(requirement, host, extras) and not _applies(requirement, host, {""}):
             needs.append(Need(name=canonicalize_name(requirement.name), requirement=requirement))

@@ -8,15 +8,18 @@ override each other and how values are read follows pip 26 on Linux and macOS (i
 
 from __future__ import annotations
 
-import configparser
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from xinference_venv._util.redact import redact_url
 from xinference_venv.errors import InvalidSource
 from xinference_venv.sentences import sentence
+
+if TYPE_CHECKING:
+    from configparser import Error, RawConfigParser
 
 _NO_FILES = "/dev/null"
 _SECTIONS = ("global", "install", ":env:")  # each overrides those before it
@@ -243,13 +246,12 @@ def _normalized_key(key: str) -> str:
     return key.lower().replace("_", "-").removeprefix("--")
 
 
-class _Parser(configparser.RawConfigParser):
-    def optionxform(self, optionstr: str) -> str:
-        return _normalized_key(optionstr)
+def _parser_of(path: str, text: str) -> RawConfigParser:
+    # Many hosts have no such file.
+    import configparser
 
-
-def _parser_of(path: str, text: str) -> _Parser:
-    parser = _Parser()
+    parser = configparser.RawConfigParser()
+    parser.optionxform = _normalized_key  # type: ignore[method-assign,assignment]
     try:
         parser.read_string(text)
     except configparser.Error as error:
@@ -265,12 +267,10 @@ def _parser_of(path: str, text: str) -> _Parser:
     return parser
 
 
-def _line_of(error: configparser.Error) -> str:
+def _line_of(error: Error) -> str:
     # MissingSectionHeaderError is a ParsingError that has no list of errors.
     line = getattr(error, "lineno", None)
-    if line is None and isinstance(error, configparser.ParsingError):
-        line = error.errors[0][0]
-    return str(line)
+    return str(getattr(error, "errors", [[None]])[0][0] if line is None else line)
 
 
 def _index_url(value: str | None) -> str | None:

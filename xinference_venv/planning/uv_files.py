@@ -8,7 +8,6 @@ line. They are described in https://docs.astral.sh/uv/concepts/configuration-fil
 from __future__ import annotations
 
 import posixpath
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
@@ -142,6 +141,9 @@ def with_absolute_paths(environ: Mapping[str, str], working_directory: str) -> d
 
 def is_project_of_uv(text: str) -> bool:
     """Whether a ``pyproject.toml`` configures uv; one that can't be read does not."""
+    # Few hosts have such files.
+    import tomllib
+
     try:
         return "uv" in tomllib.loads(text).get("tool", {})
     except tomllib.TOMLDecodeError:
@@ -246,6 +248,8 @@ def complete_sources(
 
 def _tables(path: str, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The tables of a file, each with the file's folder: that of uv's pip interface first."""
+    import tomllib
+
     try:
         table: Any = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -1,26 +1,39 @@
 """Requests of our own to places of packages, made as uv would make them.
 
 Comes in: a place, and the variables of uv: proxies, certificates, ``NETRC``. Comes out: a request
-and what opens it. No credential goes anywhere but to its own host.
+and what opens it, or what the place answers. No credential goes anywhere but to its own host, and
+none comes out.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import netrc
 import os
+import socket
 import ssl
-import threading
+import time
+import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
-from typing import TypeVar
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from email.message import Message
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from xinference_venv.planning.index_answers import Place
+from xinference_venv._util.redact import redact_text, secrets_of
+from xinference_venv.planning.index_answers import (
+    IndexAnswer,
+    IndexFailure,
+    Place,
+    is_login_page,
+)
 
-_T = TypeVar("_T")
+_HEADERS = {"Accept": "text/html, */*;q=0.1"}
+# The list of all projects is large; a page that asks for a login says so at its beginning.
+_LOOKED_AT = 1 << 16
 
 
 def request_to(
@@ -42,6 +55,21 @@ def request_to(
     return request
 
 
+def ask(place: Place, environment: Mapping[str, str], timeout: float, method: str) -> IndexAnswer:
+    """What a place answers over HTTP, or why there is no answer; blocks."""
+    request = request_to(place, environment, method=method, headers=_HEADERS)
+    answer = IndexAnswer()
+    try:
+        for opener in openers_for(place, environment):
+            answer = _open(request, opener, place, timeout)
+            if answer.failure is not IndexFailure.TLS:
+                break
+    except (OSError, ValueError) as error:
+        # A file of certificates that can't be read.
+        return _no_answer(IndexFailure.TLS, str(error)[:200])
+    return answer
+
+
 def openers_for(
     place: Place, environment: Mapping[str, str]
 ) -> Iterator[urllib.request.OpenerDirector]:
@@ -53,26 +81,6 @@ def openers_for(
     proxies = urllib.request.ProxyHandler(_proxies(place, environment))
     for context in _contexts(place, environment):
         yield urllib.request.build_opener(proxies, urllib.request.HTTPSHandler(context=context))
-
-
-async def in_abandonable_thread(work: Callable[[], _T]) -> _T:
-    """Do the work in a thread that is not waited for once this is cancelled.
-
-    The end of the process would wait for those of `asyncio.to_thread`, and a resolver of names
-    that does not answer can't be interrupted.
-    """
-    outcome: Future[_T] = Future()
-    # From now on it can't be cancelled, as the thread can't.
-    outcome.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            outcome.set_result(work())
-        except Exception as error:  # noqa: BLE001 (the edge of a thread: it is raised to who waits)
-            outcome.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return await asyncio.wrap_future(outcome)
 
 
 def _contexts(place: Place, environment: Mapping[str, str]) -> Iterator[ssl.SSLContext]:
@@ -120,3 +128,52 @@ def _netrc_login(host: str, environment: Mapping[str, str]) -> str:
     except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
         return ""
     return "" if found is None else f"{found[0]}:{found[2]}"
+
+
+def _open(
+    request: urllib.request.Request,
+    opener: urllib.request.OpenerDirector,
+    place: Place,
+    timeout: float,
+) -> IndexAnswer:
+    began = time.monotonic()
+    try:
+        with opener.open(request, timeout=timeout) as response:
+            beginning = response.read(_LOOKED_AT).decode("utf-8", "replace")
+            answer = _answered(response.status, response.headers, began)
+            media_type = response.headers.get_content_type()
+            return replace(answer, login=is_login_page(media_type, beginning))
+    except urllib.error.HTTPError as error:
+        with error:
+            return _answered(error.code, error.headers, began)
+    except urllib.error.URLError as error:
+        return _failure(error.reason, place)
+    except (OSError, HTTPException, ValueError) as error:
+        return _failure(error, place)
+
+
+def _answered(status: int, headers: Message, began: float) -> IndexAnswer:
+    ahead = None
+    # A date that is none tells nothing.
+    with suppress(ValueError, TypeError):
+        ahead = time.time() - parsedate_to_datetime(headers["Date"]).timestamp()
+    return IndexAnswer(status=status, ahead=ahead, elapsed=time.monotonic() - began)
+
+
+def _failure(reason: object, place: Place) -> IndexAnswer:
+    words = str(getattr(reason, "strerror", None) or reason)
+    shown = redact_text(words, secrets_of([place.url]))[:200]
+    match reason:
+        case ssl.SSLCertVerificationError():
+            return _no_answer(IndexFailure.TLS, redact_text(reason.verify_message)[:200])
+        case ssl.SSLError():
+            return _no_answer(IndexFailure.TLS, shown)
+        case socket.gaierror():
+            return _no_answer(IndexFailure.NAME, shown)
+        case TimeoutError():
+            return _no_answer(IndexFailure.TIMEOUT, shown)
+    return _no_answer(IndexFailure.CONNECTION, shown)
+
+
+def _no_answer(failure: IndexFailure, words: str = "") -> IndexAnswer:
+    return IndexAnswer(failure=failure, words=words)

@@ -9,32 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
-import ssl
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
-from email.message import Message
-from email.utils import parsedate_to_datetime
-from http.client import HTTPException
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
-from xinference_venv._util.redact import redact_text, secrets_of
-from xinference_venv.planning.index_answers import (
-    IndexAnswer,
-    IndexFailure,
-    Place,
-    is_login_page,
-)
-from xinference_venv.service.http_client import in_abandonable_thread, openers_for, request_to
+from xinference_venv.planning.index_answers import IndexAnswer, IndexFailure, Place
 
+_T = TypeVar("_T")
 _SECONDS = 5.0
-_HEADERS = {"Accept": "text/html, */*;q=0.1"}
-# The list of all projects is large; a page that asks for a login says so at its beginning.
-_LOOKED_AT = 1 << 16
 
 
 async def answers_of(
@@ -56,7 +40,7 @@ async def answers_of(
                     lambda: _ask(place, environment, deadline, method)
                 )
         except TimeoutError:
-            return _no_answer(IndexFailure.TIMEOUT, f"{deadline:g} s")
+            return IndexAnswer(failure=IndexFailure.TIMEOUT, words=f"{deadline:g} s")
 
     return await asyncio.gather(*map(ask, places))
 
@@ -65,64 +49,28 @@ def _ask(place: Place, environment: Mapping[str, str], timeout: float, method: s
     parts = urlsplit(place.url)
     if parts.scheme == "file":
         there = os.path.exists(unquote(parts.path))
-        return IndexAnswer() if there else _no_answer(IndexFailure.ABSENT)
-    request = request_to(place, environment, method=method, headers=_HEADERS)
-    answer = IndexAnswer()
-    try:
-        for opener in openers_for(place, environment):
-            answer = _open(request, opener, place, timeout)
-            if answer.failure is not IndexFailure.TLS:
-                break
-    except (OSError, ValueError) as error:
-        # A file of certificates that can't be read.
-        return _no_answer(IndexFailure.TLS, str(error)[:200])
-    return answer
+        return IndexAnswer() if there else IndexAnswer(failure=IndexFailure.ABSENT)
+    # What speaks HTTP is not imported where only folders are asked.
+    from xinference_venv.service.http_client import ask
+
+    return ask(place, environment, timeout, method)
 
 
-def _open(
-    request: urllib.request.Request,
-    opener: urllib.request.OpenerDirector,
-    place: Place,
-    timeout: float,
-) -> IndexAnswer:
-    began = time.monotonic()
-    try:
-        with opener.open(request, timeout=timeout) as response:
-            beginning = response.read(_LOOKED_AT).decode("utf-8", "replace")
-            answer = _answered(response.status, response.headers, began)
-            media_type = response.headers.get_content_type()
-            return replace(answer, login=is_login_page(media_type, beginning))
-    except urllib.error.HTTPError as error:
-        with error:
-            return _answered(error.code, error.headers, began)
-    except urllib.error.URLError as error:
-        return _failure(error.reason, place)
-    except (OSError, HTTPException, ValueError) as error:
-        return _failure(error, place)
+async def in_abandonable_thread(work: Callable[[], _T]) -> _T:
+    """Do the work in a thread that is not waited for once this is cancelled.
 
+    The end of the process would wait for those of `asyncio.to_thread`, and a resolver of names
+    that does not answer can't be interrupted.
+    """
+    outcome: Future[_T] = Future()
+    # From now on it can't be cancelled, as the thread can't.
+    outcome.set_running_or_notify_cancel()
 
-def _answered(status: int, headers: Message, began: float) -> IndexAnswer:
-    ahead = None
-    # A date that is none tells nothing.
-    with suppress(ValueError, TypeError):
-        ahead = time.time() - parsedate_to_datetime(headers["Date"]).timestamp()
-    return IndexAnswer(status=status, ahead=ahead, elapsed=time.monotonic() - began)
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except Exception as error:  # noqa: BLE001 (the edge of a thread: it is raised to who waits)
+            outcome.set_exception(error)
 
-
-def _failure(reason: object, place: Place) -> IndexAnswer:
-    words = str(getattr(reason, "strerror", None) or reason)
-    shown = redact_text(words, secrets_of([place.url]))[:200]
-    match reason:
-        case ssl.SSLCertVerificationError():
-            return _no_answer(IndexFailure.TLS, redact_text(reason.verify_message)[:200])
-        case ssl.SSLError():
-            return _no_answer(IndexFailure.TLS, shown)
-        case socket.gaierror():
-            return _no_answer(IndexFailure.NAME, shown)
-        case TimeoutError():
-            return _no_answer(IndexFailure.TIMEOUT, shown)
-    return _no_answer(IndexFailure.CONNECTION, shown)
-
-
-def _no_answer(failure: IndexFailure, words: str = "") -> IndexAnswer:
-    return IndexAnswer(failure=failure, words=words)
+    threading.Thread(target=run, daemon=True).start()
+    return await asyncio.wrap_future(outcome)

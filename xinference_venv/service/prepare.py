@@ -68,7 +68,7 @@ from xinference_venv.service.wheel_fetcher import WheelFetcher
 from xinference_venv.service.wheel_relay import ANY_PROJECT
 from xinference_venv.store.envs.compose import Composed
 from xinference_venv.store.envs.verify import lease_of_lock
-from xinference_venv.store.host.changes import HostChanges, shown_among
+from xinference_venv.store.host.changes import HostChanges
 from xinference_venv.store.locks import hold_lock
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.resolutions import state_of_folders
@@ -303,8 +303,8 @@ class Preparation:
         record = self.store.key_record(self.spec.key)
         if record is None or not self.spec.sees_host:
             return ()
-        changed = HostChanges(store=self.store).since(record.host_fingerprint)
-        return shown_among(self.store, record.env_id, changed)
+        changes = HostChanges(store=self.store)
+        return changes.shown_in(record.env_id, record.host_fingerprint)
 
     async def _prove_imports(
         self, lock: EnvLock, contents: Contents, failed: Collection[str], venv: Path

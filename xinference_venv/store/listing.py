@@ -13,7 +13,7 @@ from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.lease import Holder, JudgedLease, Lease
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.key import EnvKey
-from xinference_venv.store.host.changes import HostChanges, changed_in_place, shown_among
+from xinference_venv.store.host.changes import HostChanges, changed_in_place
 from xinference_venv.store.keys import KeyPlace
 from xinference_venv.store.legacy.layouts import old_entries
 from xinference_venv.store.store import Store
@@ -77,7 +77,6 @@ def _entry(
         reason = str(error)
     used = store.key_record_of(place.key, env_id)
     own, shared = (0, 0) if record is None else trees.bytes_of(env_id)
-    changed = frozenset() if used is None else changes.since(used.host_fingerprint)
     return EnvEntry(
         key=place.key,
         path=place.path,
@@ -95,5 +94,5 @@ def _entry(
         shared_with=tuple(each for each in sharing if each is not place.key),
         created=None if record is None else record.created,
         last_used=None if used is None else used.last_used,
-        changed_on_host=shown_among(store, env_id, changed),
+        changed_on_host=() if used is None else changes.shown_in(env_id, used.host_fingerprint),
     )

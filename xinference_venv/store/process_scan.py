@@ -168,7 +168,9 @@ def all_pids() -> list[int]:
 def command_of(pid: int) -> tuple[str, ...]:
     """The command line of a process; empty for one that is gone or can't be looked at."""
     try:
-        return _words((PROC / str(pid) / "cmdline").read_bytes())
+        # Of hundreds of processes: no objects that one does not need.
+        with open(f"{PROC}/{pid}/cmdline", "rb", buffering=0) as file:
+            return _words(file.readall())
     except OSError:
         pass
     import psutil

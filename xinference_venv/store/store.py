@@ -217,11 +217,16 @@ class Store:
             raise InvalidRecord(fault)
         if broken is None and (gone := self._missing_tree(record)) is not None:
             raise InvalidRecord(sentence("{gone}, which it shows, is missing", gone=gone))
-        if marked := self.packages.broken() if broken is None else broken:
+        if marked := self.broken_trees() if broken is None else broken:
             for folder in (*record.trees, *record.joined):
                 if folder in marked:
                     raise InvalidRecord(self.packages.fault(folder))
         return record
+
+    def broken_trees(self) -> frozenset[str]:
+        """The names of the trees and joined trees that are marked as broken."""
+        # Where none is, which is nearly always, what knows packages is not imported.
+        return self.packages.broken() if names_in(str(self.layout.broken)) else frozenset()
 
     def _missing_tree(self, record: EnvRecord) -> str | None:
         """A tree that an environment shows and that is not there, as one deleted by hand."""

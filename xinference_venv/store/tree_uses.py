@@ -25,7 +25,7 @@ class TreeUses:
     @cached_property
     def broken(self) -> frozenset[str]:
         """The trees that are marked as broken."""
-        return self._store.packages.broken()
+        return self._store.broken_trees()
 
     @cached_property
     def _bytes(self) -> tuple[Mapping[str, int], Mapping[str, int]]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
 
@@ -21,7 +22,6 @@ from xinference_venv._util.records import Record
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.inventory.env import EnvRecord
 from xinference_venv.inventory.lease import Lease, ProcessIdentity
-from xinference_venv.planning.lock import EnvLock
 from xinference_venv.sentences import sentence
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.envs.broken_marker import (
@@ -36,6 +36,9 @@ from xinference_venv.store.locks import hold_lock_briefly
 from xinference_venv.store.paths import BROKEN_NAME, LAYER_NAME, LOCK_NAME, OWN_FILES_NAME
 from xinference_venv.store.stamp import directory_identity
 from xinference_venv.store.store import Store
+
+if TYPE_CHECKING:
+    from xinference_venv.planning.lock import EnvLock
 
 # How long a check is as good as a new one.
 CHECKED_SECONDS = 24 * 3600.0
@@ -149,6 +152,9 @@ def _noted(store: Store, env: Path, faults: tuple[str, ...], hashes: bool) -> tu
 
 def _faults(store: Store, env_id: str, hashes: bool, pause: Callable[[], None]) -> Iterator[str]:
     """What is wrong with an environment by itself."""
+    # A glance reads no lock.
+    from xinference_venv.planning.lock import EnvLock
+
     env = store.layout.env(env_id)
     record: EnvRecord | None = None
     try:

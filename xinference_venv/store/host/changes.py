@@ -25,6 +25,7 @@ class HostChanges:
     store: Store
     _inodes: dict[str, int | None] = field(default_factory=dict, init=False)
     _changed: dict[str, frozenset[HostMark]] = field(default_factory=dict, init=False)
+    _shown: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict, init=False)
 
     def since(self, fingerprint: str) -> frozenset[HostMark]:
         """The distributions of a state of the host that are not as they were then."""
@@ -36,6 +37,14 @@ class HostChanges:
             )
         return self._changed[fingerprint]
 
+    def shown_in(self, env_id: str, fingerprint: str) -> tuple[str, ...]:
+        """The names of those of these that an environment's view shows."""
+        # Many keys may lead to one environment.
+        asked = (env_id, fingerprint)
+        if asked not in self._shown:
+            self._shown[asked] = _shown_among(self.store, env_id, self.since(fingerprint))
+        return self._shown[asked]
+
     def _inode(self, path: str) -> int | None:
         if path not in self._inodes:
             try:
@@ -45,7 +54,7 @@ class HostChanges:
         return self._inodes[path]
 
 
-def shown_among(store: Store, env_id: str, marks: Collection[HostMark]) -> tuple[str, ...]:
+def _shown_among(store: Store, env_id: str, marks: Collection[HostMark]) -> tuple[str, ...]:
     """The names of those distributions of the host that an environment's view shows."""
     if not marks:
         return ()
@@ -97,6 +106,6 @@ def changed_views(
         used = None if place.env_id is None else store.key_record_of(place.key, place.env_id)
         if used is None or place.env_id is None:
             continue
-        if names := shown_among(store, place.env_id, changes.since(used.host_fingerprint)):
+        if names := changes.shown_in(place.env_id, used.host_fingerprint):
             found[str(place.key)] = names
     return found
