@@ -104,9 +104,13 @@ def test_an_environment_that_is_there_is_listed_without_anything_heavy(
         text=True,
     )
     assert made.returncode == 0, made.stderr
-    diagnosis = (["doctor"], {"xoscar", "psutil", "xinference_venv.uv.subprocess"})
+    trees = "xinference_venv.store.packages.package_store"
+    diagnosis = (["doctor"], {"xoscar", "psutil", "xinference_venv.uv.subprocess", trees})
     eventually(lambda: not imported(environ, *diagnosis[0])[1] & diagnosis[1])
     for words in (["list"], ["packages", "toy"], ["show", "toy"], ["logs", "toy"], ["leases"]):
         code, modules = imported(environ, *words)
         assert code == 0
         assert not modules & _HEAVY, words
+    planned, modules = imported(environ, "remove", "toy", "--dry-run")
+    assert planned == 0
+    assert modules & _HEAVY <= {"xinference_venv.planning.spec"}

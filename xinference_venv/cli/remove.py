@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from xinference_venv.cli import shell_complete
 from xinference_venv.cli.common import (
     check_found,
     json_option,
+    look,
     on_cluster,
     selected,
     selection,
@@ -17,7 +20,12 @@ from xinference_venv.cli.common import (
 from xinference_venv.cli.render import environments
 from xinference_venv.cli.render.cluster import unreachable_error
 from xinference_venv.cli.render.text import where_of
+from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.inventory import removal_error
+from xinference_venv.inventory.reports import RemovalReport
+
+if TYPE_CHECKING:
+    from xinference_venv.client import Client
 
 
 @click.command()
@@ -48,8 +56,14 @@ def remove(
     if (model is None) is not everything:
         raise click.UsageError("Give either MODEL or --all.")
     wanted = selected(model, engine, python_version, worker_ip)
-    answer = with_client(
-        lambda client: client.supervisor.remove_virtual_env(wanted, dry_run=dry_run, force=force)
+
+    async def removed(client: Client) -> Gathered[RemovalReport]:
+        return await client.supervisor.remove_virtual_env(wanted, dry_run=dry_run, force=force)
+
+    answer = (
+        look(lambda here: here.planned_removal(wanted, force=force), removed)
+        if dry_run
+        else with_client(removed)
     )
     if model is not None:
         touched = [entry for report in answer.list for entry in report.matching]

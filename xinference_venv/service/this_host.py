@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from xinference_venv.inventory.job_log import JobLog, LogPart, WholeLog
     from xinference_venv.inventory.lease import WorkerLease
     from xinference_venv.inventory.packages import EnvironmentPackages
-    from xinference_venv.inventory.reports import EnvironmentLock
+    from xinference_venv.inventory.reports import EnvironmentLock, RemovalReport
     from xinference_venv.planning.listed_model import ListedModel
 
 _MOST_JOBS = 20
@@ -76,6 +76,16 @@ class ThisHost:
         from xinference_venv.store.shown import packages_in
 
         return Gathered(list=packages_in(self.store, self._entries(wanted), ADDRESS))
+
+    def planned_removal(self, wanted: Selection, *, force: bool) -> Gathered[RemovalReport]:
+        """What a removal of the matching environments would do."""
+        from xinference_venv.inventory.inventory import plan_removal
+        from xinference_venv.inventory.reports import RemovalReport
+        from xinference_venv.store.listing import entries_of
+
+        plan = plan_removal(entries_of(self.store, wanted), wanted.matches, force=force)
+        report = RemovalReport(plan=plan, done=(), dry_run=True, worker_address=ADDRESS)
+        return Gathered(list=(report,))
 
     def leases(self, wanted: Selection) -> Gathered[WorkerLease]:
         """Who uses the matching environments."""
