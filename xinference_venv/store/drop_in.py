@@ -72,16 +72,13 @@ def running_xinference(user_home: str) -> list[RunningXinference]:
             if _is_child(process):
                 continue
             home = process.environ().get("XINFERENCE_HOME") or f"{user_home}/.xinference"
-            pids = {process.pid, *(each.pid for each in process.children(recursive=True))}
         except psutil.Error:
             continue
         if home not in on:
             on[home] = _pids_with_drop_in(Path(home) / "virtualenv")
-        found.append(
-            RunningXinference(
-                pid=process.pid, command=name, home=home, is_on=not on[home].isdisjoint(pids)
-            )
-        )
+        # Few have it on: to look for all children would be a look at every process of the host.
+        is_on = any(pid in _with_parents(each) for each in on[home])
+        found.append(RunningXinference(pid=pid, command=name, home=home, is_on=is_on))
     return sorted(found, key=lambda each: each.pid)
 
 
@@ -107,6 +104,16 @@ def _text_of(unit: Path) -> str:
 def _pids_with_drop_in(root: Path) -> frozenset[int]:
     held = holders({"on": _folder(root)}, Path("/proc/locks"))
     return frozenset(pid for pid in held if pid)
+
+
+def _with_parents(pid: int) -> frozenset[int]:
+    """A process and those that it descends from, as far as they can be looked at."""
+    import psutil
+
+    try:
+        return frozenset({pid, *(each.pid for each in psutil.Process(pid).parents())})
+    except psutil.Error:
+        return frozenset({pid})
 
 
 def _folder(root: Path) -> Path:
