@@ -323,6 +323,26 @@ time.sleep(1000)
     assert "hunter22" not in repr(caught.value) + repr(caught.value.to_dict())
 
 
+async def test_what_the_variables_of_a_process_keep_secret_is_in_no_line() -> None:
+    environment = {
+        "UV_GITHUB_TOKEN": "ghp_1234567890",
+        "HF_TOKEN": "hf_1234567890",
+        "DB_PASSWORD": "short",
+        "DEPLOY_PRIVATE_KEY": "-----BEGIN KEY-----\nMIIBOgIBAAJ\n",
+        "UV_CREDENTIALS_DIR": "/etc/uv/credentials",
+    }
+    door = ProcessRunner(environment=environment, slots=1)
+    script = "import os, sys; print(*sorted(os.environ.items()), sep='\\n', file=sys.stderr)"
+    ears = Ears(len(environment))
+    finished = await door.run(python(script), deadline=60, on_line=ears)
+    shown = "\n".join((*ears.lines, *finished.tail))
+    assert "('HF_TOKEN', '****')" in ears.lines
+    assert "('UV_GITHUB_TOKEN', '****')" in ears.lines
+    assert "('DB_PASSWORD', 'short')" in ears.lines
+    assert "('UV_CREDENTIALS_DIR', '/etc/uv/credentials')" in ears.lines
+    assert not any(each in shown for each in ("1234567890", "MIIBOgIBAAJ"))
+
+
 async def test_a_very_long_line_is_left_out_whole_and_the_others_are_heard(
     door: ProcessRunner,
 ) -> None:

@@ -9,7 +9,7 @@ rather than less. All functions are idempotent, and their time is linear in the 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from urllib.parse import unquote
 
 HIDDEN = "****"
@@ -33,6 +33,10 @@ _HEADER = re.compile(
     (?P<separator>[\\"']*\s*[:=][^\S\r\n]*)
     (?:(?P<quote>\\?["'])(?:(?!(?P=quote)).)+|[^\s"'\\].*)""",
     re.IGNORECASE | re.VERBOSE,
+)
+_SECRET_VARIABLE = re.compile(
+    r"(?:token|password|passwd|passphrase|secret|(?:api|access|secret|private)_?key)$",
+    re.IGNORECASE,
 )
 
 
@@ -85,6 +89,15 @@ def secrets_of(urls: Iterable[str]) -> frozenset[str]:
                 if len(secret) >= MIN_QUERY_SECRET_LENGTH:
                     found.add(secret)
     return frozenset(found)
+
+
+def secrets_in_variables(environ: Mapping[str, str]) -> frozenset[str]:
+    """Return the values of variables that are secrets by their names, as ``HF_TOKEN``, line by
+    line; but none so short that it occurs in ordinary words.
+    """
+    values = (value for name, value in environ.items() if _SECRET_VARIABLE.search(name))
+    lines = (line.strip() for value in values for line in value.splitlines())
+    return frozenset(line for line in lines if len(line) >= MIN_QUERY_SECRET_LENGTH)
 
 
 def _redact_url_match(url: str) -> str:

@@ -26,7 +26,7 @@ import psutil
 from packaging.specifiers import SpecifierSet
 
 from xinference_venv._util.humanize import quoted
-from xinference_venv._util.redact import redact_text
+from xinference_venv._util.redact import redact_text, secrets_in_variables
 from xinference_venv._util.tasks import cancel, ignore
 from xinference_venv.errors import DeadlineExceeded, NoProgress, UvFailed, UvNotFound
 from xinference_venv.inventory.slots import Ask, SlotState
@@ -264,6 +264,8 @@ class ProcessRunner:
                 {**self.environment, **more_environment},
                 working_directory,
             )
+            # A build, which is foreign code, has all variables, and may print them.
+            secrets |= secrets_in_variables(self.environment)
             output = _Output(secrets=secrets, on_line=on_line)
             self.measures.add(metrics.SUBPROCESSES)
             name = os.path.basename(command[0])
