@@ -16,6 +16,7 @@ from xinference_venv.store.packages.record_file import (
     encode_digest,
     format_record,
     metadata_name,
+    parse_paths,
     parse_record,
     read_file_list,
     recorded_bytes,
@@ -40,6 +41,7 @@ _ROWS = st.lists(
 @given(_ROWS)
 def test_what_is_written_is_read_again_whatever_the_files_are_called(rows: list[RecordRow]) -> None:
     assert parse_record(format_record(rows)) == rows
+    assert parse_paths(format_record(rows)) == [row.path for row in rows]
 
 
 @given(_ROWS.filter(lambda rows: all(row.path.isalnum() and row.path.isascii() for row in rows)))
@@ -65,6 +67,7 @@ def test_line_ends_of_other_systems_change_nothing(rows: list[RecordRow]) -> Non
 )
 def test_a_row_may_be_as_odd_as_installers_allow(text: str, rows: list[RecordRow]) -> None:
     assert parse_record(text) == rows
+    assert parse_paths(text) == [row.path for row in rows]
 
 
 def test_a_digest_may_be_hexadecimal_or_padded() -> None:

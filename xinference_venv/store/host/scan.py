@@ -15,11 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TypedDict
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-
 from xinference_venv.planning.host import HostDistribution, Interpreter
 from xinference_venv.store.host.metadata import read_metadata
+from xinference_venv.store.metadata_files import required_name
 from xinference_venv.store.packages.record_file import FileList, read_file_list, shared_objects
 from xinference_venv.store.stamp import Stamp, renew, stamp_with_content
 from xinference_venv.store.visit import read_text
@@ -180,17 +178,18 @@ def _with_files(
     objects = _objects(found, files)
     bound = bound_distributions(objects)
     shares = _shares(found, files)
+    entries = {name: _entries(each.metadata, files[name]) for name, each in found.items()}
     for name, each in found.items():
         yield replace(
             each,
             recorded=files[name].recorded,
-            entries=_entries(each.metadata, files[name]),
+            entries=entries[name],
             data_files=tuple(islice(_data_files(files[name], locations, prefix), _DATA_FILES)),
             programs=tuple(_programs(each, files[name], prefix)),
             compiled=bool(objects[name]),
             bound_to=bound[name],
             shares=shares[name],
-            **_built_for(each, objects, found, files),
+            **_built_for(each, objects, found, entries),
         )
 
 
@@ -203,18 +202,18 @@ def _built_for(
     each: HostDistribution,
     objects: Mapping[str, Sequence[str]],
     found: Mapping[str, HostDistribution],
-    files: Mapping[str, FileList],
+    entries: Mapping[str, Sequence[str]],
 ) -> _BuiltFor:
     """With which of the compiled distributions that it requires it was built, and for which
-    versions of NumPy.
+    versions of NumPy; `entries` are what each distribution has at the top.
     """
     from xinference_venv.store.host.built_for import NUMPY, built_with, numpy_range
 
     if not objects[each.name]:
         return {"built_with": (), "numpy_range": None}
-    required = {canonicalize_name(Requirement(text).name) for text in each.requires}
+    required = {required_name(text) for text in each.requires}
     others: dict[str, set[str]] = {
-        name: {path.partition("/")[0].partition(".")[0] for path in files[name].inside}
+        name: {entry.partition(".")[0] for entry in entries[name] if entry != found[name].metadata}
         for name in required & objects.keys() - {each.name}
         if objects[name]
     }

@@ -60,18 +60,34 @@ def parse_record(text: str) -> list[RecordRow]:
     rows: dict[str, RecordRow] = {}
     for fields in _fields(text):
         # Some writers don't quote commas in paths.
-        path = fields[0] if len(fields) < 4 else ",".join(fields[:-2])
-        if not path.strip(" \t") or path.endswith("/"):
-            continue
-        if len(path) > _MOST_PATH_LENGTH:
-            raise ValueError(f"a path has {len(path)} characters")
-        # Of ten thousands of rows, so what few paths have is sought without a pattern first.
-        may_climb = "/." in path or "//" in path or path[0] in "./"
-        if may_climb and _NOT_NORMAL.search(path):
-            path = os.path.normpath(path)
-        digest, size = fields[-2:] if len(fields) > 2 else (*fields[1:], "", "")[:2]
-        rows[path] = RecordRow(path, digest.strip(), _number(size.strip()))
+        path = _path_of(fields[0] if len(fields) < 4 else ",".join(fields[:-2]))
+        if path:
+            digest, size = fields[-2:] if len(fields) > 2 else (*fields[1:], "", "")[:2]
+            rows[path] = RecordRow(path, digest.strip(), _number(size.strip()))
     return list(rows.values())
+
+
+def parse_paths(text: str) -> list[str]:
+    """The paths of the same rows alone, which takes a third: a host has ten thousands."""
+    if '"' in text:
+        return [row.path for row in parse_record(text)]
+    written = (line.rsplit(",", 2)[0] for line in _lines_in(text))
+    return list(dict.fromkeys(filter(None, map(_path_of, written))))
+
+
+def _path_of(written: str) -> str:
+    """The path of a row in normal form; empty for a row that has none, or has a directory."""
+    if written.endswith("/") or not written.strip(" \t"):
+        return ""
+    if len(written) > _MOST_PATH_LENGTH:
+        raise ValueError(f"a path has {len(written)} characters")
+    return written if _is_normal(written) else os.path.normpath(written)
+
+
+def _is_normal(path: str) -> bool:
+    # Of ten thousands of paths, so what few have is sought without a pattern first.
+    may_climb = "/." in path or "//" in path or path[0] in "./" or path[-1] == "/"
+    return not may_climb or _NOT_NORMAL.search(path) is None
 
 
 def _number(text: str) -> int | None:
@@ -127,8 +143,7 @@ def _quoted(path: str) -> str:
 def _fields(text: str) -> Iterator[list[str]]:
     # Almost no RECORD quotes anything, and splitting is twice as fast as reading CSV.
     if '"' not in text:
-        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        yield from (line.split(",") for line in lines if line)
+        yield from (line.split(",") for line in _lines_in(text))
         return
     import csv
 
@@ -136,6 +151,10 @@ def _fields(text: str) -> Iterator[list[str]]:
         yield from filter(None, csv.reader(io.StringIO(text, newline="")))
     except csv.Error as error:
         raise ValueError(str(error)) from None
+
+
+def _lines_in(text: str) -> Iterator[str]:
+    return filter(None, text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
 
 
 # Files
@@ -260,7 +279,7 @@ def _recorded_paths(folder: str) -> list[str]:
     try:
         # Names of files need not be text: what comes out is what the system takes.
         text = read_regular(os.path.join(folder, "RECORD")).decode("utf-8", "surrogateescape")
-        return [row.path for row in parse_record(text)]
+        return parse_paths(text)
     except (OSError, ValueError):
         return []
 
@@ -268,7 +287,7 @@ def _recorded_paths(folder: str) -> list[str]:
 def _split(location: str, paths: Iterable[str]) -> FileList:
     inside, outside = [], []
     for path in paths:
-        if not _NOT_NORMAL.search(path):
+        if _is_normal(path):
             inside.append(path)
             continue
         absolute = os.path.normpath(os.path.join(location, path))
