@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.index import Index
+from tests.scenarios.hosts import Host
 from tests.xinference.conftest import Place
 from tests.xinference.test_use import model_process, says
 from xinference_venv.planning.lock import LockedDistribution
@@ -110,3 +111,39 @@ def test_an_environment_of_packages_that_need_nothing_of_the_host_is_left_as_it_
     manager.create_env()
     assert "wick" not in place.visible()
     assert Path(manager.get_lib_path(), "oil.py").stat().st_ino == before
+
+
+def other_installation(place: Place, wick: str, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """The same place, as another installation of Xinference on the same home uses it from now on;
+    it has another `wick`.
+    """
+    environ: dict[str, str] = {}
+    other = Host.make(place.host.prefix.with_name("other"), environ)
+    other.add("wick", wick)
+    other.add("stand", "1.0", "wick<2")
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    return replace(place, host=other)
+
+
+def test_another_installation_replaces_nothing_under_a_running_model_of_the_first(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the process has not imported yet it would get of the other's packages."""
+    place.launch("lantern<2")
+    with model_process(place) as first:
+        other = other_installation(place, "1.5", monkeypatch)
+        with pytest.raises(RuntimeError, match=f"in use by process {first.pid}.* and wick would"):
+            other.launch("lantern<2")
+        assert says(first, "import wick; print(wick.__version__)") == "1.0"
+    other.launch("lantern<2")
+    assert other.says("import wick; print(wick.__version__)") == "1.5"
+
+
+def test_another_installation_with_the_same_versions_shares_an_environment_in_use(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.launch("lantern<2")
+    with model_process(place) as first:
+        other_installation(place, "1.0", monkeypatch).launch("lantern<2")
+        assert says(first, "import wick; print(wick.__version__)") == "1.0"

@@ -531,11 +531,25 @@ class Change:
             return "what has changed on the host"
         shown = shown_names(record.lock, then, self.spec.alone)
         will_be = shown_names(plan.lock, self.host, self.spec.alone)
-        # The host has taken these away itself.
-        shown -= differing_names(then, self.host)
+        shown -= self._taken_away(then)
         lost = [each.name for each in plan.gone]
-        lost += sorted((shown - will_be) if self.spec.sees_host else ())
+        if self.spec.sees_host:
+            was, now = then.versions, self.host.versions
+            lost += sorted(each for each in shown if each not in will_be or was[each] != now[each])
         return ", ".join(dict.fromkeys(lost))
+
+    def _taken_away(self, then: HostFacts) -> frozenset[str]:
+        """What of an earlier host is no more where it was.
+
+        What another installation of Xinference on the same home has is still there.
+        """
+        here = self.host.interpreter.search_path
+        differing = (then.by_name[name] for name in differing_names(then, self.host))
+        return frozenset(
+            each.name
+            for each in differing
+            if each.location in here or not Path(each.location, each.metadata).exists()
+        )
 
 
 def _say(phase: Phase, message: str, **progress: int | None) -> None:
