@@ -34,6 +34,7 @@ def _no_space() -> None:
 def _no_uv() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "find_uv_bin", _absent)
+        patch.setenv("PATH", "")
         program.find_uv(None)
 
 

@@ -22,7 +22,7 @@ from xinference_venv.uv.environment import (
     scrubbed_environment,
     version_manager_directories,
 )
-from xinference_venv.uv.program import find_uv
+from xinference_venv.uv.program import find_uv, is_of_package
 
 if TYPE_CHECKING:
     from xinference_venv.uv.subprocess import Uv
@@ -54,10 +54,9 @@ def open_uv(places: Places, store: Store, ambient: Mapping[str, str]) -> Uv:
     )
     if places.temporary == str(store.layout.temporary):
         store.disk.make_directory(store.layout.temporary, mode=0o700)
-    named = places.settings.uv_path
-    # The uv package's own fits, by what pip knows of us.
-    needed = None if named is None else needed_versions("uv")
-    return Uv(program=find_uv(named), door=door, needed=needed)
+    program = find_uv(places.settings.uv_path)
+    needed = None if is_of_package(program) else needed_versions("uv")
+    return Uv(program=program, door=door, needed=needed)
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 
 from packaging.version import InvalidVersion, Version
 from uv import find_uv_bin
@@ -12,7 +13,9 @@ from xinference_venv.sentences import sentence
 
 
 def find_uv(override: str | None) -> str:
-    """The path of uv: `override` (XOSCAR_UV_PATH), else the one of the `uv` package."""
+    """The path of uv: `override` (XOSCAR_UV_PATH), else the one of the `uv` package, else the one
+    on PATH, as xoscar has it: some distributions have the program in a package of its own.
+    """
     if override is not None:
         found = shutil.which(override)
         if found is None:
@@ -27,10 +30,19 @@ def find_uv(override: str | None) -> str:
     try:
         return find_uv_bin()
     except FileNotFoundError:
+        if (found := shutil.which("uv")) is not None:
+            return found
         raise UvNotFound(
             sentence("the uv package has no uv program for this interpreter"),
             {"hint": sentence("pip install --force-reinstall uv, or set XOSCAR_UV_PATH")},
         ) from None
+
+
+def is_of_package(program: str) -> bool:
+    """Whether a program is the one of the `uv` package, which fits by what pip knows of us."""
+    with suppress(FileNotFoundError):
+        return program == find_uv_bin()
+    return False
 
 
 def version_in(output: str) -> Version | None:
