@@ -80,7 +80,7 @@ def draw(lines: Iterable[str]) -> str:
             for number, colour in enumerate(("#ff5f57", "#febc2e", "#28c840"))
         ),
         '<g font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"'
-        ' font-size="14" fill="#d7dae0" xml:space="preserve">',
+        ' font-size="14" fill="#d7dae0">',
     ]
     for number, line in enumerate(lines):
         place = f'x="{_MARGIN}" y="{_BAR + _LINE * (number + 1) - 5}"'
@@ -89,7 +89,9 @@ def draw(lines: Iterable[str]) -> str:
         elif line:
             # Each line as wide as its characters, whatever font is found.
             length = f'textLength="{len(line) * _ADVANCE:.1f}"'
-            drawn.append(f"<text {place} {length}>{escape(line)}</text>")
+            # Browsers make one of several spaces, whatever `xml:space` says.
+            text = escape(line).replace(" ", "\N{NO-BREAK SPACE}")
+            drawn.append(f"<text {place} {length}>{text}</text>")
     return "\n".join([*drawn, "</g>", "</svg>", ""])
 
 

@@ -123,6 +123,16 @@ def test_dialogs_have_names_and_give_the_focus_back(page: Browser) -> None:
     first.click()
     page.shows("Would be removed", "dialog")
     assert page.one("dialog").accessible_name.startswith("Remove ")
+    # At each height that a line of text may give it.
+    over = """
+      const dialog = document.querySelector("dialog");
+      const path = dialog.querySelector("code");
+      return [16, 16.25, 16.5, 16.75].filter((pixels) => {
+        path.style.lineHeight = `${pixels}px`;
+        return dialog.scrollHeight > dialog.clientHeight;
+      });
+    """
+    assert page.script(over) == []
     assert page.script(_AUDIT) == []
     page.keys("\ue00c")
     page.wait(lambda: page.focused.accessible_name == name)
