@@ -233,6 +233,9 @@ def test_two_environments_are_compared(page: Browser, running: Cluster) -> None:
     assert rows["lantern"] == ["1.0", "2.0", "another version"]
     assert rows["tomli-w"][0] == "0.1"
     assert "wick" not in rows
+    # What is compared is in the address.
+    page.driver.refresh()
+    page.wait(lambda: {row[0]: row[1:] for row in page.rows()} == rows)
     page.one("#compare-only").click()
     page.wait(lambda: ["wick", "1.0", "1.0", "the same"] in page.rows())
 

@@ -67,6 +67,33 @@ def test_environments_are_in_groups_of_a_model_that_open(page: Browser) -> None:
     assert page.all("tbody .opener")[0].get_attribute("aria-expanded") == "true"
 
 
+def test_who_goes_back_finds_the_groups_open_and_the_rows_that_were_in_sight(
+    page: Browser,
+) -> None:
+    def scrolled() -> float:
+        pixels: float = page.script("return document.querySelector('.sheet').scrollTop")
+        return pixels
+
+    page.open()
+    page.wait(lambda: page.all("tbody .opener"))
+    page.all("tbody .opener")[1].click()
+    page.wait(lambda: page.one("table").get_attribute("aria-rowcount") == "541")
+    page.script("document.querySelector('.sheet').scrollTop = 2000")
+    # The lines that come into sight are measured, and may be less high than was thought.
+    page.wait(lambda: 1900 < scrolled() <= 2000)
+    page.click("Workers", ".menu")
+    page.wait(lambda: page.text("h1") == "Workers")
+    page.driver.back()
+    page.wait(lambda: page.one("table").get_attribute("aria-rowcount") == "541")
+    page.wait(lambda: 1900 < scrolled() <= 2000)
+    # Who chooses it from the menu begins at the top.
+    page.click("Workers", ".menu")
+    page.wait(lambda: page.text("h1") == "Workers")
+    page.click("Environments", ".menu")
+    page.wait(lambda: page.one("table").get_attribute("aria-rowcount") == "501")
+    assert scrolled() == 0
+
+
 def test_of_all_rows_those_in_sight_are_elements_and_the_headings_stay(page: Browser) -> None:
     page.open(group="0")
     page.wait(lambda: page.one("table").get_attribute("aria-rowcount") == "20001")

@@ -20,6 +20,7 @@ import { showLaunch } from "./launch.js";
 import { showLeases } from "./leases.js";
 import { showModels } from "./models.js";
 import { errorNotice, notice } from "./notices.js";
+import { noteScrolled, scrollBack, wasShown } from "./scrolling.js";
 import { listenForShortcuts, showShortcuts } from "./shortcuts.js";
 import { askToken } from "./token.js";
 import { showWorkers } from "./worker_table.js";
@@ -200,7 +201,15 @@ async function start() {
     event.preventDefault();
     $("main").focus();
   });
-  window.addEventListener("hashchange", draw);
+  // The rows of a view come later than the browser would scroll.
+  history.scrollRestoration = "manual";
+  wasShown();
+  window.addEventListener("hashchange", ({ oldURL }) => {
+    noteScrolled(oldURL);
+    const before = wasShown();
+    draw();
+    if (before) scrollBack($("view"), leaving.signal);
+  });
   listenForShortcuts();
   setInterval(grow, GROW_SECONDS * 1000);
   try {

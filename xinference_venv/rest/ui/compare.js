@@ -5,6 +5,7 @@ import { field } from "./controls.js";
 import { h } from "./dom.js";
 import { keyText } from "./format.js";
 import { count, t } from "./i18n.js";
+import { linkToComparison } from "./links.js";
 import { errorNotice, noticeBoard, partialNotice } from "./notices.js";
 import { table } from "./table.js";
 
@@ -86,6 +87,7 @@ export async function showCompare(place, values, signal) {
   async function compare() {
     const [left, right] = selects.map((each) => entries[Number(each.value)]);
     if (!left || !right) return;
+    history.replaceState(history.state, "", linkToComparison(left, right));
     try {
       const lists = await Promise.all([left, right].map((each) => packagesOf(each, signal)));
       rows = differences(...lists);

@@ -6,7 +6,7 @@ import { badge, button, gated, pathText } from "./controls.js";
 import { announce, h, redraw, repeat } from "./dom.js";
 import { ago, holders, keyText, size } from "./format.js";
 import { t, wording } from "./i18n.js";
-import { againLink, linkTo } from "./links.js";
+import { againLink, linkTo, noteInAddress } from "./links.js";
 import { errorNotice, errorText, noticeBoard, partialNotice } from "./notices.js";
 import { prefetchEnvironments } from "./prefetch.js";
 import { removal } from "./removal.js";
@@ -189,10 +189,20 @@ async function showPackages(place, values, signal) {
   const answer = await get("virtualenvs/packages", named(values), signal);
   const listed = meant(answer.list, values);
   const packages = [...listed.packages, ...listed.unlocked.map(besides)];
-  const shown = packageTable();
-  const search = h("input", { id: "filter-package", type: "search", on: { input: () => draw() } });
+  const shown = packageTable(values);
+  const search = h("input", {
+    id: "filter-package",
+    type: "search",
+    value: values.text ?? "",
+    on: { input: () => find() },
+  });
   const draw = () =>
     shown.show(packages.filter((each) => each.name.includes(search.value.trim().toLowerCase())));
+  function find() {
+    values.text = search.value.trim();
+    noteInAddress({ text: values.text });
+    draw();
+  }
   place.append(
     h("div", { class: "toolbar" }, h("label", {}, t("column.package"), search)),
     shown.element,
@@ -212,11 +222,15 @@ function places(each) {
   return [...paths].join("; ") || t("environment.in_itself");
 }
 
-function packageTable() {
+function packageTable(values) {
   return table({
     label: t("environment.packages"),
     keyOf: (each) => `${each.role} ${each.name}`,
-    sort: "role",
+    sort: values.sort ?? "role",
+    onSort: (order) => {
+      values.sort = order;
+      noteInAddress({ sort: order });
+    },
     empty: () => t("environment.no_packages"),
     columns: [
       {

@@ -64,7 +64,7 @@ export function showEnvironments(place, values, signal) {
   const board = noticeBoard();
   const total = h("p", { class: "total", role: "status" });
   const chosen = new Map();
-  const opened = new Set();
+  const opened = new Set((values.open ?? "").split("\n").filter(Boolean));
   let all = [];
 
   const search = (name) => {
@@ -158,7 +158,10 @@ export function showEnvironments(place, values, signal) {
     const groups = grouped && {
       groupOf: (entry) => entry.model_name,
       isOpen: (name) => opened.has(name),
-      toggle: (name) => opened.delete(name) || opened.add(name),
+      toggle: (name) => {
+        if (!opened.delete(name)) opened.add(name);
+        noteInAddress({ open: [...opened].join("\n") });
+      },
     };
     if (chosen.size) {
       // What is not listed any more is not to be changed with the rest.

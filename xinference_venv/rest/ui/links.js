@@ -9,7 +9,7 @@ export function noteInAddress(values) {
     if (value) named.set(name, value);
     else named.delete(name);
   }
-  history.replaceState(null, "", named.size ? `${view}?${named}` : view);
+  history.replaceState(history.state, "", named.size ? `${view}?${named}` : view);
 }
 
 // Of a view of one environment, or of any that has its name.
