@@ -74,3 +74,32 @@ def test_constraints_that_a_file_of_overrides_names_override_nothing(tmp_path: P
     found = pip_config_of(environ)
     assert found.overrides == ("lamp<3",)
     assert found.not_honoured == (f"-c less.txt in {file}",)
+
+
+def test_settings_in_files_of_uv_are_named_where_they_would_choose(tmp_path: Path) -> None:
+    user = tmp_path / "config" / "uv" / "uv.toml"
+    system = tmp_path / "system" / "uv" / "uv.toml"
+    for path in (user, system):
+        path.parent.mkdir(parents=True)
+    user.write_text(
+        """cache-dir = "/cache"
+python-preference = "only-system"
+exclude-newer = "2026-01-01"
+[[index]]
+url = "https://ada:s3cret@mirror.example/simple"
+[pip]
+no-binary = ["numpy"]
+"""
+    )
+    system.write_text("no-index = [")
+    environ = {
+        "HOME": str(tmp_path),
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+        "XDG_CONFIG_DIRS": str(tmp_path / "system"),
+        "PIP_CONFIG_FILE": "/dev/null",
+    }
+    keys = ("exclude-newer", "index", "no-binary-package")
+    expected = tuple(f"{key} in {user}" for key in keys)
+    assert pip_config_of(environ).uv_settings_not_honoured == expected
+    for name in ("UV_NO_CONFIG", "UV_CONFIG_FILE"):
+        assert pip_config_of({**environ, name: "1"}).uv_settings_not_honoured == ()

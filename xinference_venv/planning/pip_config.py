@@ -106,6 +106,8 @@ class PipConfig:
     index_strategy: str | None = None
     variables_not_honoured: tuple[str, ...] = ()
     """Variables that uv would honour and a launch does not."""
+    uv_settings_not_honoured: tuple[str, ...] = ()
+    """Settings of uv's own files, each with its file: uv would honour them, a launch does not."""
 
 
 def pip_config_paths(

@@ -219,6 +219,10 @@ def plan_spec(
         sentence("the variable {name} is not honoured", name=each)
         for each in pip.variables_not_honoured
     ]
+    warnings += [
+        sentence("uv's setting {key} is not honoured", key=each)
+        for each in pip.uv_settings_not_honoured
+    ]
     settings = around.settings
     must_import = (*settings.must_import, *block.must_import, *request.must_import)
     lines, roots = _with_roots(planned.lines, must_import, host, inherit)

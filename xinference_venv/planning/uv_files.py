@@ -50,6 +50,16 @@ _VARIABLES = {
     "resolution": "UV_RESOLUTION",
     "torch-backend": "UV_TORCH_BACKEND",
 }
+# What changes where packages come from, and which are chosen.
+_CHOOSING = frozenset(
+    {
+        *("allow-insecure-host", "exclude-newer-package", "extra-index-url", "find-links", "index"),
+        *("constraint-dependencies", "override-dependencies", "build-constraint-dependencies"),
+        *("index-url", "exclude-newer", "index-strategy", "keyring-provider", "prerelease"),
+        *("no-binary", "no-binary-package", "no-build", "no-build-package", "no-index", "offline"),
+        *("fork-strategy", "no-build-isolation", "resolution", "torch-backend"),
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,6 +158,21 @@ def is_project_of_uv(text: str) -> bool:
         return "uv" in tomllib.loads(text).get("tool", {})
     except tomllib.TOMLDecodeError:
         return False
+
+
+def choosing_settings(files: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """The settings in files, as (path, text), that change what is installed, each with its file.
+
+    A file that is no TOML has none.
+    """
+    found = []
+    for path, text in files:
+        try:
+            keys = {key for _, table in _tables(path, text) for key in table}
+        except InvalidSource:
+            continue
+        found += [f"{key} in {path}" for key in sorted(keys & _CHOOSING)]
+    return tuple(found)
 
 
 def read_uv_files(files: Sequence[tuple[str, str]]) -> UvFiles:

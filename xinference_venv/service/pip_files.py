@@ -14,6 +14,7 @@ from xinference_venv.planning.pip_config import PipConfig, parse_pip_config, pip
 from xinference_venv.planning.uv_files import (
     UvFiles,
     check_present,
+    choosing_settings,
     is_project_of_uv,
     read_uv_files,
     uv_file_paths,
@@ -40,7 +41,23 @@ def pip_config_of(environ: Mapping[str, str]) -> PipConfig:
         platform=sys.platform,
         present=os.path.exists,
     )
-    return _with_uv(parse_pip_config(read_present(paths), environ), environ)
+    pip = _with_uv(parse_pip_config(read_present(paths), environ), environ)
+    return replace(pip, uv_settings_not_honoured=_settings_of_uv(environ))
+
+
+def _settings_of_uv(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The settings in the user's and the system's file of uv that no launch honours."""
+    if environ.get("UV_CONFIG_FILE"):
+        # The variable is named itself.
+        return ()
+    paths = uv_file_paths(
+        environ,
+        working_directory="/",
+        home=user_home(environ),
+        present=os.path.isfile,
+        is_project=lambda _: False,
+    )
+    return choosing_settings(read_present(paths))
 
 
 def uv_files_of(environ: Mapping[str, str], working_directory: str) -> UvFiles:
