@@ -70,6 +70,27 @@ def test_the_table_has_every_route() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("headers", "status", "message"),
+    [
+        ({}, 401, "no token came along: send Authorization: Bearer TOKEN"),
+        ({"Authorization": "Bearer wrong"}, 401, "the token is not in the token file"),
+        (
+            {"Authorization": "Bearer create"},
+            403,
+            "the token's line in the token file does not have virtualenv:list",
+        ),
+    ],
+)
+async def test_who_is_refused_is_told_what_is_missing(
+    headers: dict[str, str], status: int, message: str
+) -> None:
+    tokens = _tokens(create="virtualenv:create")
+    async with browser(app_of(FakeSupervisor(), tokens=tokens)) as ask:
+        answer = await ask.request("GET", "/v1/virtualenvs", headers=headers)
+    assert (answer.status_code, answer.json()["message"]) == (status, message)
+
+
 @pytest.mark.parametrize(("method", "path", "body", "scope", "status"), TABLE)
 async def test_a_route_lets_in_who_has_its_scope_and_no_one_else(
     method: str, path: str, body: Any, scope: str | None, status: int

@@ -98,9 +98,10 @@ def add_handlers(app: FastAPI, methods: Mapping[str, Iterable[str]]) -> None:
             # The framework names those of the first route of the path only.
             headers["Allow"] = ", ".join(sorted(_allowed(request.url.path, methods)))
         code = status.phrase.lower().replace(" ", "_")
-        return refusal(
-            status, code, f"{request.method} {request.url.path}: {status.phrase}", headers
-        )
+        # By itself it says no more than the phrase.
+        given = error.detail != status.phrase
+        message = error.detail if given else f"{request.method} {request.url.path}: {status.phrase}"
+        return refusal(status, code, message, headers)
 
     async def malformed(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from xinference_venv._util.records import Record
 from xinference_venv.rest.base import Json, Route
 from xinference_venv.rest.tokens import Scope, Tokens
+from xinference_venv.sentences import sentence
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,12 +32,20 @@ def allowing(tokens: Tokens, scope: Scope) -> Callable[..., Awaitable[None]]:
     async def check(
         given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
     ) -> None:
-        scopes = None if given is None else tokens.scopes_of(given.credentials)
+        if given is None:
+            none = sentence("no token came along: send Authorization: Bearer TOKEN")
+            raise HTTPException(401, none, {"WWW-Authenticate": "Bearer"})
+        scopes = tokens.scopes_of(given.credentials)
         if scopes is None:
-            raise HTTPException(401, headers={"WWW-Authenticate": "Bearer"})
+            unknown = sentence("the token is not in the token file")
+            wrong = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+            raise HTTPException(401, unknown, wrong)
         if scope not in scopes:
+            lacks = sentence(
+                "the token's line in the token file does not have {scope}", scope=scope
+            )
             needed = f'Bearer error="insufficient_scope", scope="{scope}"'
-            raise HTTPException(403, headers={"WWW-Authenticate": needed})
+            raise HTTPException(403, lacks, {"WWW-Authenticate": needed})
 
     return check
 
