@@ -239,6 +239,11 @@ def test_the_best_tag_is_the_first_that_is_not_plain_linux() -> None:
     )
 
 
+def test_a_build_without_the_lock_is_told_by_its_abi() -> None:
+    assert interpreter(tags=("cp314-cp314t-manylinux_2_28_x86_64", *TAGS)).is_free_threaded
+    assert not interpreter().is_free_threaded
+
+
 def test_what_an_extra_alone_needs_is_no_need_and_what_else_needs_it_is() -> None:
     of_extra = 'a; extra == "x"', 'b; python_version >= "3" and extra == "x"'
     others = 'c; extra == "x" or python_version >= "3"', 'd; extra == ""', 'e; extra != "x"'

@@ -161,6 +161,16 @@ async def test_a_broken_interpreter_is_named_with_its_words(
     assert words in caught.value.message
 
 
+async def test_a_free_threaded_build_is_refused_with_what_to_name_instead(
+    door: ProcessRunner, tmp_path: Path
+) -> None:
+    abi = f"cp3{sys.version_info.minor}"
+    says_so = f'{sys.executable} "$@" | sed s/{abi}-{abi}-/{abi}-{abi}t-/g'
+    with pytest.raises(PythonNotFound, match="a free-threaded build of Python 3") as caught:
+        await probe_interpreter(door, program(tmp_path, "python3", says_so))
+    assert caught.value.hint == "name one that is built with the global interpreter lock"
+
+
 async def test_an_interpreter_that_was_killed_is_asked_once_more(
     door: ProcessRunner, tmp_path: Path
 ) -> None:

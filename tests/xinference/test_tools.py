@@ -135,7 +135,9 @@ def test_the_state_of_the_host_that_it_was_made_over_is_kept(place: Place) -> No
 def test_a_command_runs_in_one_and_uses_it(place: Place) -> None:
     place.launch("lantern<2")
     words = [sys.executable, "-m", "xinference_venv", "exec", "a model", "--"]
-    source = "import os, sys, lantern; print(os.environ['VIRTUAL_ENV']); sys.stdin.read()"
+    source = (
+        "import os, sys, lantern; print(os.environ['VIRTUAL_ENV'], flush=True); sys.stdin.read()"
+    )
     with subprocess.Popen(
         [*words, "python", "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -288,13 +288,18 @@ class _Host:
     def store(self) -> list[Check]:
         """Whether what is there is whole, and who holds it."""
         try:
-            if not (self._root / "store").is_dir():
-                return [
-                    ok(
-                        "environments",
-                        sentence("there are no environments yet below {root}", root=self._root),
-                    )
-                ]
+            # Not `Path.is_dir`: since Python 3.14 it is false for what can't be looked at, too.
+            os.stat(self._root / "store")
+        except (FileNotFoundError, NotADirectoryError):
+            return [
+                ok(
+                    "environments",
+                    sentence("there are no environments yet below {root}", root=self._root),
+                )
+            ]
+        except OSError as error:
+            return [failed_by("environments", store_error(error))]
+        try:
             store = Store.open(self._root)
             glanced = broken_at_a_glance(store)
             broken = {env_id[:12]: why for env_id, why in glanced.items()}

@@ -48,6 +48,11 @@ class Interpreter(Record, name="interpreter"):
         """The tag of wheels that uv prefers to all others; plain ``linux`` ranks lowest there."""
         return next((tag for tag in self.tags if "-linux_" not in tag), self.tags[0])
 
+    @property
+    def is_free_threaded(self) -> bool:
+        """Whether it has no global interpreter lock: its ABI ends in ``t`` (PEP 703)."""
+        return self.tags[0].split("-")[1].endswith("t")
+
     @cached_property
     def platform_digest(self) -> str:
         """Equal for interpreters that can use the same wheels and markers.

@@ -88,6 +88,9 @@ class Door(Protocol):
 async def probe_interpreter(door: Door, python: str) -> Interpreter:
     """Ask an interpreter what it is; raises `PythonNotFound` when it can't say.
 
+    A free-threaded build is refused: it keeps its packages in other folders, and the packages that
+    each model's process needs have no wheels for it.
+
     One that a signal ends is asked once more: SIGKILL comes from outside (too little memory, an
     administrator) and says nothing of the interpreter.
     """
@@ -98,7 +101,18 @@ async def probe_interpreter(door: Door, python: str) -> Interpreter:
         if finished.exit_status < 0:
             finished = await door.run(question, deadline=_PROBE_SECONDS)
         if finished.exit_status == 0:
-            return Interpreter.from_dict(json.loads(_answer(finished)))
+            found = Interpreter.from_dict(json.loads(_answer(finished)))
+            if not found.is_free_threaded:
+                return found
+            raise PythonNotFound(
+                sentence(
+                    "the interpreter {python} is a free-threaded build of Python {version},"
+                    " which can't run models",
+                    python=python,
+                    version=found.version,
+                ),
+                {"hint": sentence("name one that is built with the global interpreter lock")},
+            )
         words = finished.tail[-1] if finished.tail else f"it ended with {finished.ending}"
     except (OSError, json.JSONDecodeError, InvalidRecord) as error:
         words = str(error)
