@@ -276,6 +276,8 @@ async def test_an_environment_of_another_python_than_the_workers_serves_and_inhe
         pytest.skip(f"Python 3.{minor} is the worker's")
     if minor not in PYENVS:
         pytest.skip(f"pyenv has no Python 3.{minor} here")
+    # Where pyenv is not set up, uv doesn't look for its interpreters.
+    environ["PATH"] += f":{Path(PYENVS[minor]).parent}"
     Host.make(tmp_path / "host", environ).add("oil", "1.0")
     async with local_client(environ) as client:
         environment = await client.prepare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,7 +45,8 @@ async def test_vllm_is_planned_on_a_host_whose_numpy_is_too_new_for_it(bench: Be
     [warning] = [each for each in found.warnings if each.startswith("#system_numpy#")]
     assert "the host's numpy 2.4.6 gives way" in warning
     assert "numba requires numpy" in warning
-    assert bench.uv.calls <= 3
+    # Where the pins have no wheels, it is asked twice more whether other versions have.
+    assert bench.uv.calls <= (3 if sys.version_info < (3, 14) else 5)
 
 
 async def test_torchvision_of_pypi_is_not_taken_next_to_a_torch_for_cpus(bench: Bench) -> None:

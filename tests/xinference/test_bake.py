@@ -52,7 +52,7 @@ _CONTAINER = (
     OVERLAY
     + """\
 "$@"
-find {scratch}/upper -type f -name 'lantern*'
+find {scratch}/upper -type f -name 'lantern*.py'
 """
 )
 
