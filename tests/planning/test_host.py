@@ -239,7 +239,7 @@ def test_the_best_tag_is_the_first_that_is_not_plain_linux() -> None:
     )
 
 
-def test_a_build_without_the_lock_is_told_by_its_abi() -> None:
+def test_a_free_threaded_build_is_recognized_by_its_abi() -> None:
     assert interpreter(tags=("cp314-cp314t-manylinux_2_28_x86_64", *TAGS)).is_free_threaded
     assert not interpreter().is_free_threaded
 
