@@ -205,9 +205,8 @@ def plan_spec(
         if inherit is not InheritMode.NONE:
             warnings.append(
                 sentence(
-                    "Python {minor_version} inherits nothing from the host's Python {host_version}",
+                    "Python {minor_version} inherits nothing, since the host's is another version",
                     minor_version=interpreter.minor_version,
-                    host_version=host.interpreter.minor_version,
                 )
             )
         inherit = InheritMode.NONE
