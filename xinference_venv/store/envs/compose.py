@@ -74,14 +74,17 @@ relocatable = true
 """
 
 # Runs in the interpreter before any package. `site.venv` sets PREFIXES back after this line ran
-# for the first time, and runs it again; then `site.getsitepackages()` names the view alone. The
-# real path: `sys.prefix` may be the link of a key, which leads to the next environment one day.
+# for the first time, and runs it again; then `site.getsitepackages()` names the view alone. Python
+# 3.14 sets nothing back, and adds the folders of PREFIXES again, but for those in `known_paths`, a
+# variable of the function that runs this line: without the view in it, the view would be in the
+# path twice. The real path: `sys.prefix` may be the link of a key, which leads to the next
+# environment one day.
 _PTH = (
     "import os, site, sys;"
     " view = os.path.join(os.path.dirname(os.path.realpath(sys.prefix)), {view!r});"
     " site.PREFIXES[:] = [view];"
     " folder = os.path.join(view, *{library!r});"
-    " folder in sys.path or site.addsitedir(folder)\n"
+    " folder in sys.path or site.addsitedir(folder, locals().get('known_paths'))\n"
 )
 
 # Finds the interpreter by its own place, whatever the directory is called, as uv does:
