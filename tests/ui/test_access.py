@@ -113,9 +113,20 @@ def test_a_token_that_is_taken_back_is_asked_for_again(page: Browser) -> None:
     page.driver.get(page.url)
     _enter(page, "all")
     page.wait(lambda: page.rows())
-    page.script("sessionStorage.setItem('xinference-venv-token', 'gone')")
+    page.script("sessionStorage.setItem('xinference-venv-token /v1/', 'gone')")
     page.driver.refresh()
     page.shows("Enter a token", "dialog")
+
+
+def test_a_token_is_not_sent_to_another_server_at_the_same_origin(page: Browser) -> None:
+    page.driver.get(page.url)
+    page.script("sessionStorage.setItem('xinference-venv-token /other/v1/', 'all')")
+    page.driver.refresh()
+    page.shows("Enter a token", "dialog")
+    _enter(page, "look")
+    page.wait(lambda: page.rows())
+    kept = page.script("return sessionStorage.getItem('xinference-venv-token /other/v1/')")
+    assert kept == "all"
 
 
 def test_the_stream_of_a_launch_is_sent_the_token(page: Browser, guarded: Cluster) -> None:

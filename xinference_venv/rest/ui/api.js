@@ -2,8 +2,9 @@
 
 import { hearDate } from "./clock.js";
 
-const KEPT = "xinference-venv-token";
 const ROOT = new URL("v1/", document.baseURI);
+// A proxy may have several servers at one origin, each with tokens of its own.
+const KEPT = `xinference-venv-token ${ROOT.pathname}`;
 
 // An error of the API (`code`, `message`, `details`), or `offline` where nothing answers.
 class ApiError extends Error {
