@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -122,6 +123,20 @@ def test_folders_that_anybody_may_change_are_named_but_not_those_with_a_sticky_b
     home.parent.chmod(0o777)
     home.chmod(0o777)
     assert open_to_all(home)[:2] == [str(home), str(home.parent)]
+
+
+def test_a_store_that_was_made_with_a_umask_of_0_is_open_where_others_get_to_it() -> None:
+    # pytest's own folder lets nobody else in.
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        home = Path(folder)
+        home.chmod(0o755)
+        envs = home / "store" / "envs"
+        envs.mkdir(parents=True)
+        assert open_to_all(home) == []
+        envs.chmod(0o777)
+        assert open_to_all(home) == [folder]
+        home.chmod(0o700)
+        assert open_to_all(home) == []
 
 
 def test_who_holds_a_lock_is_reported_and_whether_it_is_stopped(tmp_path: Path) -> None:

@@ -150,6 +150,8 @@ def test_what_anybody_may_write_to_is_worse_as_root() -> None:
     assert verdict(True) is Verdict.OK
     assert verdict(False, "/home") is Verdict.WARNING
     assert verdict(True, "/home") is Verdict.FAILED
+    both = host_checks.owner_check("/a/home", root=False, open_places=["/a/home", "/a"])
+    assert both.hint == "chmod o-w /a; chmod -R o-w /a/home"
 
 
 def test_broken_environments_unjudged_leases_and_stopped_holders_are_warnings() -> None:

@@ -45,15 +45,27 @@ def probe_home(folder: Path, cache: Path) -> ProbedHome:
 def open_to_all(path: Path) -> list[str]:
     """The path and the folders above it that anybody may change (mode o+w).
 
-    One with the sticky bit does not count: there no user replaces another's files.
+    One with the sticky bit does not count: there no user replaces another's files. The path counts
+    also for the folders of its store: a process whose umask was 0 made them so.
     """
-    found = []
-    for each in (path, *path.parents):
-        with suppress(OSError):
-            mode = each.stat().st_mode
-            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-                found.append(str(each))
-    return found
+    found = [each for each in (path, *path.parents) if _may_be_changed(each)]
+    if path not in found and all(_mode_of(each) & stat.S_IXOTH for each in (path, *path.parents)):
+        store = path / "store"
+        if any(map(_may_be_changed, (store, *store.glob("*/")))):
+            found.insert(0, path)
+    return list(map(str, found))
+
+
+def _may_be_changed(folder: Path) -> bool:
+    mode = _mode_of(folder)
+    return bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX
+
+
+def _mode_of(folder: Path) -> int:
+    try:
+        return folder.stat().st_mode
+    except OSError:
+        return 0
 
 
 def lock_holders(folder: Path) -> tuple[list[str], list[str]]:

@@ -512,13 +512,20 @@ def shared_memory_check(fault: str | None, hint: str) -> Check:
 
 
 def owner_check(path: str, *, root: bool, open_places: Sequence[str]) -> Check:
-    """Of who else may change environments: `open_places` are folders that anybody may write to."""
+    """Of who else may change environments: `open_places` are folders that anybody may write to.
+
+    That of the environments, `path`, may be among them for what is in it.
+    """
     if not open_places:
         return ok("owner", sentence("only this user may write to {path}", path=path))
     found = sentence(
         "anybody on this host may write to {open_places}", open_places=", ".join(open_places)
     )
-    hint = sentence("chmod o-w {open_places}", open_places=" ".join(open_places))
+    above = [each for each in open_places if each != path]
+    steps = [sentence("chmod o-w {open_places}", open_places=" ".join(above))] if above else []
+    if path in open_places:
+        steps.append(sentence("chmod -R o-w {path}", path=path))
+    hint = joined(steps)
     if root:
         return failed(
             "owner",
