@@ -16,6 +16,7 @@ from xinference_venv.planning.pip_config import PipConnection
 from xinference_venv.service.pip_files import pip_config_of
 from xinference_venv.service.places import Places
 from xinference_venv.store.file_system import known_file_system
+from xinference_venv.store.metadata_files import parse_fields
 from xinference_venv.store.store import Store
 from xinference_venv.uv.environment import (
     LINK_MODE_VARIABLE,
@@ -60,10 +61,16 @@ def open_uv(places: Places, store: Store, ambient: Mapping[str, str]) -> Uv:
 
 
 @cache
+def _own_requirements() -> tuple[Requirement, ...]:
+    found = importlib.metadata.distribution(_PROGRAM)
+    # In a folder of sources it is an ``.egg-info``.
+    fields = parse_fields(found.read_text("METADATA") or found.read_text("PKG-INFO") or "")
+    return tuple(map(Requirement, fields.all("Requires-Dist")))
+
+
 def needed_versions(name: str) -> SpecifierSet:
     """The versions of a dependency that this program needs, as its own metadata says."""
-    needed = map(Requirement, importlib.metadata.requires(_PROGRAM) or ())
-    return next(each.specifier for each in needed if each.name == name)
+    return next(each.specifier for each in _own_requirements() if each.name == name)
 
 
 def uv_environment(places: Places, ambient: Mapping[str, str]) -> dict[str, str]:
