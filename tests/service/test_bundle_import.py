@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,7 +13,9 @@ import pytest
 from tests import fakes
 from xinference_venv._util.disk_threads import BUILDING
 from xinference_venv.errors import InvalidInput
+from xinference_venv.planning.bundle import BundleReader
 from xinference_venv.service.bundle_import import BundleImports
+from xinference_venv.service.jobs import Job
 from xinference_venv.service.launch_service import LaunchService
 from xinference_venv.store.store import Store
 
@@ -44,6 +47,37 @@ async def test_no_more_come_at_once_than_may(imports: BundleImports) -> None:
 async def test_a_part_that_is_sent_twice_at_once_is_taken_once(imports: BundleImports) -> None:
     await asyncio.gather(*(imports.receive("import", 0, b"") for _ in range(2)))
     await imports.end("import")
+    assert staged(imports) == []
+
+
+async def test_what_a_job_needs_stays_until_it_ends_whatever_is_asked_meanwhile(
+    imports: BundleImports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end = asyncio.Event()
+    bundle = SimpleNamespace(request=fakes.request(), wheels={})
+    begun: list[Job] = []
+
+    async def run() -> None:
+        await may_end.wait()
+
+    def start(*_: Any, job_id: str, **__: Any) -> Job:
+        begun.append(Job(job_id=job_id, request=bundle.request))
+        begun[-1].task = asyncio.create_task(run())
+        return begun[-1]
+
+    monkeypatch.setattr(imports.launches, "start", start)
+    monkeypatch.setattr(BundleReader, "check_whole", lambda _: bundle)
+    await imports.receive("import", 0, b"")
+    job = await imports.launch("import", "a")
+    with pytest.raises(InvalidInput, match="launched already, by job a"):
+        await imports.launch("import", "a")
+    with pytest.raises(InvalidInput, match="0 bytes came, and 7 come next"):
+        await imports.receive("import", 7, b"part")
+    await imports.end("import")
+    assert begun == [job]
+    assert len(staged(imports)) == 1
+    may_end.set()
+    await imports.stop()
     assert staged(imports) == []
 
 

@@ -28,9 +28,10 @@ _MOST_AT_ONCE = 8
 
 @dataclass(kw_only=True)
 class _Import:
-    """A bundle that is on its way; its wheels lie in `folder`."""
+    """A bundle that is on its way, then that of a job; its wheels lie in `folder`."""
 
     folder: Path
+    job: Job | None = None
     reader: BundleReader = field(default_factory=BundleReader)
     received: int = 0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -75,27 +76,31 @@ class BundleImports:
         self._expire_later(import_id, incoming)
 
     async def launch(self, import_id: str, job_id: str | None) -> Job:
-        """Start to make the environment of a bundle that is here whole; raises `InvalidInput`."""
+        """Start to make the environment of a bundle that is here whole; raises `InvalidInput`.
+
+        From then on what came of it belongs to the job.
+        """
         incoming = self._running.get(import_id)
         if incoming is None:
             raise NotFound(
                 f"there is no bundle {import_id!r}",
                 {"hint": "its import was interrupted: import it again"},
             )
-        has_begun = False
+        if incoming.job is not None:
+            raise InvalidInput(
+                f"the bundle {import_id!r} is launched already, by job {incoming.job.job_id}"
+            )
         try:
             bundle = incoming.reader.check_whole()
             files = {name: str(incoming.folder / file.path) for name, file in bundle.wheels.items()}
-            job = self.launches.start(
+            incoming.job = job = self.launches.start(
                 bundle.request,
                 None,
                 job_id=job_id,
                 bundle=BundleFiles(bundle=bundle, paths=files),
             )
-            has_begun = True
         finally:
-            if not has_begun:
-                await self.end(import_id)
+            await self.end(import_id)
         if incoming.expiry is not None:
             incoming.expiry.cancel()
         assert job.task is not None
@@ -105,10 +110,12 @@ class BundleImports:
         return job
 
     async def end(self, import_id: str) -> None:
-        """Delete what came of a bundle; one that is gone is fine."""
-        incoming = self._running.pop(import_id, None)
-        if incoming is None:
+        """Delete what came of a bundle, unless a job needs it; one that is gone is fine."""
+        incoming = self._running.get(import_id)
+        using = None if incoming is None or incoming.job is None else incoming.job.task
+        if incoming is None or (using is not None and not using.done()):
             return
+        del self._running[import_id]
         if incoming.expiry is not None:
             incoming.expiry.cancel()
         store = self.launches.store
