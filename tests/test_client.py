@@ -10,10 +10,18 @@ import pytest
 from tests import fakes
 from xinference_venv.actors.protocols import SupervisorProtocol
 from xinference_venv.client import Client
-from xinference_venv.errors import InvalidInput, NotFound, WorkerUnavailable
+from xinference_venv.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    NotFound,
+    VirtualEnvError,
+    WorkerUnavailable,
+)
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.environments import Environment, Environments
+from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.inventory import EnvEntry
+from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.reports import JobReport
 from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.request import LaunchRequest
@@ -87,6 +95,57 @@ class LostSupervisor:
 
 async def test_who_is_cancelled_is_cancelled_though_the_launch_can_not_be() -> None:
     supervisor = LostSupervisor()
+    calling = asyncio.ensure_future(
+        Client(supervisor=cast(SupervisorProtocol, supervisor)).prepare(REQUEST)
+    )
+    await supervisor.followed.wait()
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+
+
+class SilentSupervisor:
+    """Begins a launch, and of the questions how it goes answers only the one of this number."""
+
+    def __init__(self, answered: int | None) -> None:
+        self.questions = 0
+        self.answered = answered
+
+    async def prepare(self, *_: Any, **__: Any) -> str:
+        return "a launch"
+
+    async def wait(self, *_: Any) -> JobReport:
+        self.questions += 1
+        if self.questions != self.answered:
+            await asyncio.Event().wait()
+        failure = Failure.of(InvalidInput("no such model"))
+        return JobReport(
+            job_id="a launch", phase=Phase.FAILED, events=(), result=None, error=failure
+        )
+
+
+@pytest.mark.parametrize(
+    ("answered", "patience", "error"), [(3, 60.0, InvalidInput), (None, 0.1, DeadlineExceeded)]
+)
+async def test_a_launch_is_followed_over_a_network_that_is_cut_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+    answered: int | None,
+    patience: float,
+    error: type[VirtualEnvError],
+) -> None:
+    for name, seconds in (("POLL", 0.0), ("LATE", 0.02), ("AGAIN", 0.0), ("RESTART", patience)):
+        monkeypatch.setattr(f"xinference_venv.client._{name}_SECONDS", seconds)
+    supervisor = SilentSupervisor(answered)
+    with pytest.raises(error):
+        await Client(supervisor=cast(SupervisorProtocol, supervisor)).prepare(REQUEST)
+
+
+async def test_who_goes_away_waits_for_no_supervisor_that_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("xinference_venv.client._CANCEL_SECONDS", 0.02)
+    supervisor = LostSupervisor()
+    monkeypatch.setattr(supervisor, "cancel", lambda _: asyncio.Event().wait())
     calling = asyncio.ensure_future(
         Client(supervisor=cast(SupervisorProtocol, supervisor)).prepare(REQUEST)
     )

@@ -44,6 +44,7 @@ from xinference_venv.inventory.reports import JobReport, PartReceived
 from xinference_venv.inventory.selection import EVERY, Selection
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.runtime.actor_spec import ActorClass
+from xinference_venv.sentences import sentence
 
 # What asks a supervisor does without all that a worker needs: such is imported where it is used.
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ if TYPE_CHECKING:
     from xinference_venv.runtime.model_process import ModelProcess
 
 _POLL_SECONDS = 20.0
+# So much later than after that a supervisor answers which is there: a network that is cut, or a
+# host that lost its power, says nothing.
+_LATE_SECONDS = 30.0
+# So long whoever goes away waits until a launch is cancelled.
+_CANCEL_SECONDS = 60.0
 _EXPORT_POLL_SECONDS = 1.0
 _LAUNCH_FIRST = "`xinference-venv launch` makes it"
 # Longer than anything that a supervisor does before it answers.
@@ -276,7 +282,7 @@ class Client:
             return await asyncio.shield(beginning)
         except asyncio.CancelledError:
             with suppress(VirtualEnvError):
-                await self.supervisor.cancel(await beginning)
+                await self._cancel(await beginning)
             raise
 
     async def _follow(self, job: str, on_event: Callable[[JobEvent], None]) -> JobReport:
@@ -286,8 +292,12 @@ class Client:
         try:
             while True:
                 try:
-                    answer = await self.supervisor.wait(job, seen, _POLL_SECONDS)
-                except WorkerUnavailable:
+                    answer = await rpc.within(
+                        _POLL_SECONDS + _LATE_SECONDS,
+                        self.supervisor.wait(job, seen, _POLL_SECONDS),
+                        sentence("the supervisor"),
+                    )
+                except (WorkerUnavailable, DeadlineExceeded):
                     lost_since = lost_since or time.monotonic()
                     if time.monotonic() - lost_since > _RESTART_SECONDS:
                         raise
@@ -302,8 +312,11 @@ class Client:
         except (asyncio.CancelledError, BrokenPipeError):
             # Who hears the events may be gone: no caller waits for the launch then.
             with suppress(VirtualEnvError):
-                await asyncio.shield(self.supervisor.cancel(job))
+                await asyncio.shield(self._cancel(job))
             raise
+
+    async def _cancel(self, job: str) -> None:
+        await rpc.within(_CANCEL_SECONDS, self.supervisor.cancel(job), sentence("the supervisor"))
 
     async def start(
         self,
