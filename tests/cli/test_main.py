@@ -36,7 +36,7 @@ def test_a_launch_prints_its_result_on_stdout_and_its_progress_on_stderr(
     assert f"{environ['XINFERENCE_HOME']}/virtualenv/v3/toy/" in ran.out
     assert re.search(r"packages +2 installed, \d+ inherited from the host\n", ran.out)
     assert "\nresolving 2 requirements\n" in ran.err
-    assert "resolving: 2 packages to install (0 of 2 packages)\n" in ran.err
+    assert "downloading: 2 packages to install (0 of 2 packages)\n" in ran.err
     assert "error" not in ran.err
 
 

@@ -102,7 +102,7 @@ async def test_what_the_store_lacks_is_installed_by_one_call_and_never_again(
     assert more.linked_bytes + more.copied_bytes == next(
         each.size_bytes for each in both if each.key.name == "oil"
     )
-    assert (Phase.RESOLVING, "1 package to install") in unpacks.said
+    assert (Phase.DOWNLOADING, "1 package to install") in unpacks.said
     for record in both:
         assert store.packages.verify(record.key.folder, hashes=True) == TreeCheck()
 

@@ -85,7 +85,7 @@ def test_errors_and_progress_are_in_the_language_of_the_page(
     page.wait(lambda: "无法解析依赖要求" in page.rows()[0][5])
     page.open("job", id=job, model="impossible")
     page.shows("无法解析依赖要求", ".notice.bad")
-    page.shows("请要求其他版本", ".notice.bad")
+    page.shows("请检查名称和版本", ".notice.bad")
     # What uv says stays as it is, and is marked as English.
     assert page.one(".notice.bad .words span").get_attribute("lang") == "en"
     assert "--inherit" not in page.text(".notice.bad")

@@ -57,6 +57,7 @@ class Bench:
     deadline: float = 60.0
     head_start: float = 1.0
     say: Callable[[str], None] = lambda _: None
+    note: Callable[[str], None] = lambda _: None
     _resolved: int = 0
 
     def spec(
@@ -107,7 +108,7 @@ class Bench:
             deadline=self.deadline,
             head_start=self.head_start,
             say=self.say,
-            note=lambda _: None,
+            note=self.note,
         )
         return (await resolver.resolve())[0]
 

@@ -255,6 +255,20 @@ async def test_no_stub_is_ever_among_what_is_to_be_installed(bench: Bench, wheel
         assert [url for url in urls if f"-{STUB_BUILD_TAG}-" in url] == []
 
 
+async def test_the_log_says_that_a_way_without_a_solution_is_no_failure_yet(
+    bench: Bench, wheels: Path
+) -> None:
+    build_wheel(wheels, "app", "1.0", requires=["lib>=2"])
+    build_wheel(wheels, "lib", "2.0")
+    notes: list[str] = []
+    bench.note = notes.append
+    # Both ways are to be tried.
+    bench.head_start = 0.0
+    await bench.resolve("app", host=[distribution("lib", "1.0")])
+    [at] = [number for number, each in enumerate(notes) if "No solution found" in each]
+    assert any("fails when none has a solution" in each for each in notes[at:])
+
+
 # What has no solution, and what does not answer
 
 

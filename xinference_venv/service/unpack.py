@@ -106,9 +106,9 @@ class Unpacking:
         names = {package["name"] for package in lock.packages}
         sizes = {name: size for name, size in lock.sizes.items() if name in names}
         total = len(names)
-        # What comes next, a download or not, uv says.
+        # uv says nothing of small files, nor while an index lets it wait.
         self.say(
-            Phase.RESOLVING,
+            Phase.DOWNLOADING,
             sentence("{total} to install", total=counted(total, "package")),
             done=0,
             total=total,

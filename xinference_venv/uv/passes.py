@@ -120,6 +120,10 @@ class Passes:
         except UvFailed as error:
             # Without the roots it only tells what would be newest, so nothing of it is fatal.
             if what.of_host_alone or not what.roots or has_no_solution(str(error)):
+                # The log has uv's words, which read like the end.
+                self.note(
+                    "there are other ways to resolve: a launch fails when none has a solution"
+                )
                 return error
             raise
 
