@@ -110,6 +110,6 @@ def _launch_in_the_middle(page: Browser, running: Cluster, package: str) -> None
     body = {"model_name": "glm-4.6", "virtualenv": block, "everywhere": True}
     job = running.ask.post("/v1/virtualenvs", json=body).json()["job_id"]
     page.open("job", id=job, model="glm-4.6")
-    page.shows("resolving")
+    page.shows("downloading")
     page.click("Output of uv in builds")
     page.shows("esolv", ".card pre")
