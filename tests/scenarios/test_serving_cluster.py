@@ -183,9 +183,13 @@ def test_the_documentation_shows_the_code_as_it_runs() -> None:
         return "\n".join(line.strip() for line in text.splitlines())
 
     runs = lines_of(_EXAMPLE.read_text()) + lines_of(Path(__file__).read_text())
-    shown = [block.partition("```")[0] for block in _GUIDE.read_text().split("```python\n")[1:]]
+    blocks = [block.partition("```")[0] for block in _GUIDE.read_text().split("```python\n")[1:]]
+    shown = [each.strip() for block in blocks for each in block.split("\n\n")]
     assert shown
-    assert [block for block in shown if lines_of(block) not in runs] == []
+    imports = [each for each in shown if each.startswith("from ")]
+    for each in imports:
+        exec(each, {})
+    assert [each for each in shown if each not in imports and lines_of(each) not in runs] == []
 
 
 class _Stuck:
