@@ -140,7 +140,7 @@ async def test_a_launch_is_followed_over_a_network_that_is_cut_for_a_while(
         await Client(supervisor=cast(SupervisorProtocol, supervisor)).prepare(REQUEST)
 
 
-async def test_who_goes_away_waits_for_no_supervisor_that_is_silent(
+async def test_a_cancelled_call_waits_for_no_supervisor_that_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("xinference_venv.client._CANCEL_SECONDS", 0.02)

@@ -82,7 +82,7 @@ def test_the_table_has_every_route() -> None:
         ),
     ],
 )
-async def test_who_is_refused_is_told_what_is_missing(
+async def test_a_refused_request_names_what_is_missing(
     headers: dict[str, str], status: int, message: str
 ) -> None:
     tokens = _tokens(create="virtualenv:create")
