@@ -183,7 +183,7 @@ def test_reasons_and_what_is_malformed_are_chinese_on_the_chinese_page(
     page.wait(lambda: page.text("h1") == "环境")
     page.click("glow", "tbody")
     page.shows("模型：lantern==1.0 -> wick==1.0")
-    page.shows("它必须可导入")
+    page.shows("xoscar 必须可导入")
     assert page.script(_ENGLISH) == []
     page.click("依赖树与原因")
     page.wait(lambda: page.all(".tree"))
