@@ -100,7 +100,7 @@ def bad_package(title: str, line: str, wrong: str, hint: str) -> BadInput:
     )
 
 
-def unsolvable(title: str, packages: list[str], because: str, hint: str | None) -> BadInput:
+def unsolvable(title: str, packages: list[str], because: str, hint: str) -> BadInput:
     return BadInput(
         title=title,
         block={"packages": packages},

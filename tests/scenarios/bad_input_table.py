@@ -130,7 +130,7 @@ SECTIONS: Mapping[str, tuple[BadInput, ...]] = {
             ["lantern==1.0", "wick>=2"],
             "only wick==1.0 is available and you require wick>=2, we can conclude that your"
             " requirements are unsatisfiable.",
-            None,
+            "ask for other versions",
         ),
     ),
     "Where packages come from": (

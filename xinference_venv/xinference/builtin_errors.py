@@ -15,8 +15,10 @@ from xinference_venv.store.atomic import store_error
 from xinference_venv.xinference.application import OTHER_VERSIONS
 
 # What only a launch through our own command or client has. Options of other programs that a hint
-# names (of `xinference-venv gc`, pip, docker) are within reach.
-_OURS = re.compile(r"(?<!\w)--(?:inherit|any-engine|no-proof)\b|\bmust_import\b")
+# names (of `xinference-venv gc`, pip, docker) are within reach. The last one says too little here.
+_OURS = re.compile(
+    r"(?<!\w)--(?:inherit|any-engine|no-proof)\b|\bmust_import\b|^ask for other versions$"
+)
 _OURS_AS_WELL = re.compile(r"[,;] or launch with --inherit none$")
 _WITH_OURS = re.compile(r"\blaunch with --refresh$")
 _EXTRA_INDEXES = re.compile(r"the extra index URLs(?: \(pip's extra-index-url counts\))?")
