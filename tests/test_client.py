@@ -9,7 +9,7 @@ import pytest
 
 from tests import fakes
 from xinference_venv.actors.protocols import SupervisorProtocol
-from xinference_venv.client import Client
+from xinference_venv.client import Client, Patience
 from xinference_venv.errors import (
     DeadlineExceeded,
     InvalidInput,
@@ -125,30 +125,26 @@ class SilentSupervisor:
 
 
 @pytest.mark.parametrize(
-    ("answered", "patience", "error"), [(3, 60.0, InvalidInput), (None, 0.1, DeadlineExceeded)]
+    ("answered", "restart", "error"), [(3, 60.0, InvalidInput), (None, 0.1, DeadlineExceeded)]
 )
 async def test_a_launch_is_followed_over_a_network_that_is_cut_for_a_while(
-    monkeypatch: pytest.MonkeyPatch,
-    answered: int | None,
-    patience: float,
-    error: type[VirtualEnvError],
+    answered: int | None, restart: float, error: type[VirtualEnvError]
 ) -> None:
-    for name, seconds in (("POLL", 0.0), ("LATE", 0.02), ("AGAIN", 0.0), ("RESTART", patience)):
-        monkeypatch.setattr(f"xinference_venv.client._{name}_SECONDS", seconds)
-    supervisor = SilentSupervisor(answered)
+    client = Client(
+        supervisor=cast(SupervisorProtocol, SilentSupervisor(answered)),
+        patience=Patience(poll=0.0, late=0.02, again=0.0, restart=restart),
+    )
     with pytest.raises(error):
-        await Client(supervisor=cast(SupervisorProtocol, supervisor)).prepare(REQUEST)
+        await client.prepare(REQUEST)
 
 
 async def test_a_cancelled_call_waits_for_no_supervisor_that_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("xinference_venv.client._CANCEL_SECONDS", 0.02)
     supervisor = LostSupervisor()
     monkeypatch.setattr(supervisor, "cancel", lambda _: asyncio.Event().wait())
-    calling = asyncio.ensure_future(
-        Client(supervisor=cast(SupervisorProtocol, supervisor)).prepare(REQUEST)
-    )
+    client = Client(supervisor=cast(SupervisorProtocol, supervisor), patience=Patience(cancel=0.02))
+    calling = asyncio.ensure_future(client.prepare(REQUEST))
     await supervisor.followed.wait()
     calling.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -52,19 +52,26 @@ if TYPE_CHECKING:
     from xinference_venv.actors.cluster import worker_pool as worker_pool
     from xinference_venv.runtime.model_process import ModelProcess
 
-_POLL_SECONDS = 20.0
-# So much later than after that a supervisor answers which is there: a network that is cut, or a
-# host that lost its power, says nothing.
-_LATE_SECONDS = 30.0
-# So long whoever goes away waits until a launch is cancelled.
-_CANCEL_SECONDS = 60.0
 _EXPORT_POLL_SECONDS = 1.0
 _LAUNCH_FIRST = "`xinference-venv launch` makes it"
 # Longer than anything that a supervisor does before it answers.
 _ANSWER_SECONDS = 3700.0
-# So long a supervisor may take to come back.
-_RESTART_SECONDS = 60.0
-_AGAIN_SECONDS = 0.25
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Patience:
+    """How long whoever launches waits for a supervisor, in seconds.
+
+    Each question how a launch goes waits `poll` for news. An answer that is `late` by more does not
+    come: a network that is cut, or a host that lost its power, says nothing. It is asked `again`
+    after that, for `restart` at most. Who goes away waits `cancel` until the launch is cancelled.
+    """
+
+    poll: float = 20.0
+    late: float = 30.0
+    again: float = 0.25
+    restart: float = 60.0
+    cancel: float = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +85,7 @@ class Client:
     own_worker: WorkerReference | None = None
     pool: Any = None
     asked_by: str | None = None
+    patience: Patience = field(default_factory=Patience)
     _processes: list[ModelProcess] = field(default_factory=list, init=False)
 
     @property
@@ -293,15 +301,15 @@ class Client:
             while True:
                 try:
                     answer = await rpc.within(
-                        _POLL_SECONDS + _LATE_SECONDS,
-                        self.supervisor.wait(job, seen, _POLL_SECONDS),
+                        self.patience.poll + self.patience.late,
+                        self.supervisor.wait(job, seen, self.patience.poll),
                         sentence("the supervisor"),
                     )
                 except (WorkerUnavailable, DeadlineExceeded):
                     lost_since = lost_since or time.monotonic()
-                    if time.monotonic() - lost_since > _RESTART_SECONDS:
+                    if time.monotonic() - lost_since > self.patience.restart:
                         raise
-                    await asyncio.sleep(_AGAIN_SECONDS)
+                    await asyncio.sleep(self.patience.again)
                     continue
                 lost_since = None
                 for event in answer.events:
@@ -316,7 +324,9 @@ class Client:
             raise
 
     async def _cancel(self, job: str) -> None:
-        await rpc.within(_CANCEL_SECONDS, self.supervisor.cancel(job), sentence("the supervisor"))
+        await rpc.within(
+            self.patience.cancel, self.supervisor.cancel(job), sentence("the supervisor")
+        )
 
     async def start(
         self,

@@ -236,7 +236,8 @@ async def test_a_defect_ends_no_membership_and_its_traceback_is_logged_once(
     async with keeping(one):
         await supervisor.asked(1)
     assert not broken
-    [failed] = caplog.records
+    # Where another test has let more be logged, that it is back is there as well.
+    [failed] = [each for each in caplog.records if each.levelname == "ERROR"]
     assert failed.message == "a heartbeat failed; retrying"
     assert failed.exc_info is not None
 
