@@ -93,14 +93,16 @@ class BundleImports:
         try:
             bundle = incoming.reader.check_whole()
             files = {name: str(incoming.folder / file.path) for name, file in bundle.wheels.items()}
-            incoming.job = job = self.launches.start(
+            job = self.launches.start(
                 bundle.request,
                 None,
                 job_id=job_id,
                 bundle=BundleFiles(bundle=bundle, paths=files),
             )
+            incoming.job = job
         finally:
-            await self.end(import_id)
+            if incoming.job is None:
+                await self.end(import_id)
         if incoming.expiry is not None:
             incoming.expiry.cancel()
         assert job.task is not None
