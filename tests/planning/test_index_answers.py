@@ -31,6 +31,12 @@ def test_places_are_asked_in_the_order_in_which_uv_asks_them() -> None:
     ]
 
 
+def test_of_a_folder_whose_name_means_something_in_a_url_the_whole_is_looked_at() -> None:
+    assert urls(no_index=True, find_links=("/srv/wheels#1 100%",)) == [
+        ("find-links", "file:///srv/wheels%231%20100%25")
+    ]
+
+
 def test_without_an_index_only_the_other_places_are_asked() -> None:
     assert urls(no_index=True, index_url="https://main/simple", find_links=("/srv/wheels",)) == [
         ("find-links", "file:///srv/wheels")

@@ -55,6 +55,24 @@ def test_pre_of_pip_holds(field: Field, wheels: Path) -> None:
     assert launch(configured(field, "pre = true\n"), "lantern")["lantern"] == "3.0rc1"
 
 
+def test_a_folder_of_wheels_is_named_by_its_url_and_looked_into_again(
+    field: Field, tmp_path: Path
+) -> None:
+    # pip takes a blank for the end of a place, so a path with one is given as a URL.
+    folder = tmp_path / "wheels of ours"
+    folder.mkdir()
+    build_wheel(folder, "lamp", "1.0")
+    field = configured(field, f"find-links = {folder.as_uri()}\n")
+    field = field.having(XINFERENCE_VIRTUAL_ENV_RESOLUTION_MAX_AGE="1h")
+    assert launch(field, "lamp")["lamp"] == "1.0"
+    bundle = tmp_path / "glow.bundle"
+    exported = field.run("export", "glow", str(bundle))
+    assert exported.status == 0, exported.errors
+    build_wheel(folder, "lamp", "2.0")
+    assert field.run("remove", "glow").status == 0
+    assert launch(field, "lamp")["lamp"] == "2.0"
+
+
 def test_what_can_not_be_honoured_is_a_warning_of_the_answer(field: Field) -> None:
     spec = field.folder / "inheriting.json"
     spec.write_text('{"model_name": "glow", "virtualenv": {"packages": ["lantern"]}}')

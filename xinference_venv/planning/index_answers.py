@@ -13,6 +13,7 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 from xinference_venv._util.redact import redact_url
+from xinference_venv.planning.pip_config import file_url
 from xinference_venv.planning.sources import PYPI, PackageSources
 from xinference_venv.sentences import sentence
 
@@ -87,7 +88,7 @@ def places_of(sources: PackageSources) -> list[Place]:
     return [
         Place(
             what=what,
-            url=f"file://{url}" if url.startswith("/") else url,
+            url=file_url(url) if url.startswith("/") else url,
             trusted=is_trusted(url, sources.trusted_hosts),
         )
         for what, url in named

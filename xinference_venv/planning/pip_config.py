@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from xinference_venv._util.redact import redact_url
 from xinference_venv.errors import InvalidSource
@@ -285,6 +285,14 @@ def _index_url(value: str | None) -> str | None:
 def file_url(path: str) -> str:
     """The URL of an absolute path; `PurePath.as_uri` is deprecated since Python 3.14."""
     return f"file://{quote(str(PurePosixPath(path)), errors='surrogateescape')}"
+
+
+def local_path(place: str) -> str | None:
+    """The path that a place of packages names, itself one or a file URL; None for any other URL."""
+    if place.startswith("/"):
+        return place
+    parts = urlsplit(place)
+    return unquote(parts.path, errors="surrogateescape") if parts.scheme == "file" else None
 
 
 def _absolute_find_links(value: str, environ: Mapping[str, str]) -> Iterator[str]:

@@ -48,6 +48,7 @@ from xinference_venv.planning.bundle import (
 )
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock
+from xinference_venv.planning.pip_config import local_path
 from xinference_venv.planning.pylock import file_name_of
 from xinference_venv.planning.relay import WheelFile, is_wheel, wheels_of
 from xinference_venv.planning.request import LaunchRequest
@@ -287,10 +288,10 @@ class BundleExports:
         elif self.relay.wheels.lend(str(table["hashes"]["sha256"]), target):
             return True
         else:
-            place = str(table.get("path") or table.get("url", ""))
-            if "://" in place and not place.startswith("file://"):
+            place = table.get("path") or local_path(str(table.get("url", "")))
+            if place is None:
                 return False
-            source = Path(place.removeprefix("file://"))
+            source = Path(place)
         try:
             store.disk.copy(source, target)
         except StoreError:

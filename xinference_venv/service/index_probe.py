@@ -13,9 +13,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
-from urllib.parse import unquote, urlsplit
 
 from xinference_venv.planning.index_answers import IndexAnswer, IndexFailure, Place
+from xinference_venv.planning.pip_config import local_path
 
 _T = TypeVar("_T")
 _SECONDS = 5.0
@@ -46,9 +46,8 @@ async def answers_of(
 
 
 def _ask(place: Place, environment: Mapping[str, str], timeout: float, method: str) -> IndexAnswer:
-    parts = urlsplit(place.url)
-    if parts.scheme == "file":
-        there = os.path.exists(unquote(parts.path))
+    if (path := local_path(place.url)) is not None:
+        there = os.path.exists(path)
         return IndexAnswer() if there else IndexAnswer(failure=IndexFailure.ABSENT)
     # What speaks HTTP is not imported where only folders are asked.
     from xinference_venv.service.http_client import ask

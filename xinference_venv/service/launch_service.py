@@ -40,7 +40,7 @@ from xinference_venv.planning.catalog import Catalog, ModelEntry
 from xinference_venv.planning.host import HostFacts, Interpreter
 from xinference_venv.planning.key import EnvKey
 from xinference_venv.planning.lock import EnvLock
-from xinference_venv.planning.pip_config import PipConfig
+from xinference_venv.planning.pip_config import PipConfig, local_path
 from xinference_venv.planning.remote_question import HostQuestion
 from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.requirements import Origin
@@ -595,9 +595,8 @@ class LaunchService:
         )
         if request.virtualenv is not None:
             # A block that comes with the request is as little trusted as the rest of it.
-            places = [each.removeprefix("file://") for each in request.virtualenv.find_links]
-            local = [each for each in places if "://" not in each]
-            check_launch_find_links(local, allowed, real_directory)
+            local = filter(None, map(local_path, request.virtualenv.find_links))
+            check_launch_find_links(list(local), allowed, real_directory)
         around = PlanningFacts(
             catalog=self._catalog(search_path or host.interpreter.search_path),
             host=host,
@@ -609,8 +608,8 @@ class LaunchService:
         if spec is not None:
             self._allowed(request, around.pip).check(_places_named(request, spec))
         for place in () if spec is None else spec.sources.find_links:
-            path = place.removeprefix("file://")
-            if "://" not in path and real_directory(path) is None:
+            path = local_path(place)
+            if path is not None and real_directory(path) is None:
                 raise InvalidSource(
                     sentence(
                         "The find-links folder {path} does not exist on this host", path=repr(path)

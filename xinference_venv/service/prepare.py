@@ -51,6 +51,7 @@ from xinference_venv.planning.index_answers import LOGIN_HINT, places_of
 from xinference_venv.planning.lock import EnvLock, locked_distributions
 from xinference_venv.planning.overlay import host_part, still_sound
 from xinference_venv.planning.package import PackageKey, Release, unfit_for
+from xinference_venv.planning.pip_config import local_path
 from xinference_venv.planning.provenance import explain_distributions
 from xinference_venv.planning.pylock import Resolution
 from xinference_venv.planning.question import question_of
@@ -683,7 +684,7 @@ def _unproved(failures: Sequence[ProofFailure]) -> VerificationFailed:
 
 async def question_to_uv(spec: EnvSpec, host: HostFacts, uv: Uv) -> str | None:
     """What is asked of the indexes, if an answer of some minutes ago may be taken."""
-    folders = [each for each in spec.sources.find_links if each.startswith("/")]
+    folders = filter(None, map(local_path, spec.sources.find_links))
     state = await finish_in_thread(state_of_folders, folders)
     return question_of(spec, host, uv_version=await uv.version(), folders=state)
 
