@@ -25,7 +25,13 @@ from xinference_venv.store.atomic import temporary_path
 from xinference_venv.store.locks import hold_lock, hold_lock_if_free
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.store import Store
-from xinference_venv.store.sweep import sweep, sweep_stale_records, sweep_temporary_files
+from xinference_venv.store.sweep import (
+    left_in_trash,
+    sweep,
+    sweep_stale_records,
+    sweep_temporary_files,
+)
+from xinference_venv.store.visit import SkippedItems
 
 DAY = 86400.0
 KEY = key()
@@ -199,3 +205,19 @@ def test_a_build_of_a_process_that_can_not_be_judged_is_deleted_after_some_days(
         sweep(store)
         assert folder.exists() is stays
     assert rubbish(store) == []
+
+
+class _Deleting(SkippedItems):
+    """Deletes what it lists, as another process may just after the look."""
+
+    def entries(self, folder: str | Path) -> list[os.DirEntry[str]]:
+        found = super().entries(folder)
+        for each in found:
+            os.rmdir(each.path)
+        return found
+
+
+def test_what_is_deleted_while_the_trash_is_looked_at_is_not_left_there(store: Store) -> None:
+    (store.layout.trash / "one").mkdir()
+    store.disk.skipped = _Deleting()
+    assert left_in_trash(store, time.time() + DAY) == []

@@ -60,12 +60,14 @@ def left_in_trash(store: Store, now: float) -> list[str]:
 
     `now` is in seconds since the epoch.
     """
-    return [
-        f"{entry.path} was removed, and can't be deleted"
-        for entry in store.skipped.entries(store.layout.trash)
-        # A rename sets it.
-        if entry.stat(follow_symlinks=False).st_ctime < now - _TRASH_SECONDS
-    ]
+    left = []
+    for entry in store.skipped.entries(store.layout.trash):
+        # What is being deleted just now is gone.
+        with store.skipped.visiting(entry.path):
+            # A rename sets it.
+            if entry.stat(follow_symlinks=False).st_ctime < now - _TRASH_SECONDS:
+                left.append(f"{entry.path} was removed, and can't be deleted")
+    return left
 
 
 def sweep_temporary_files(layout: StorePaths, disk: Disk) -> None:
