@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+import xinference_venv
 from tests import fakes
 from xinference_venv.actors.protocols import SupervisorProtocol
-from xinference_venv.client import Client, Patience
+from xinference_venv.client import Client, Patience, local_client
 from xinference_venv.errors import (
     DeadlineExceeded,
     InvalidInput,
     NotFound,
+    UvNotFound,
     VirtualEnvError,
     WorkerUnavailable,
 )
@@ -27,6 +31,20 @@ from xinference_venv.inventory.selection import Selection
 from xinference_venv.planning.request import LaunchRequest
 
 REQUEST = LaunchRequest(model_name="lantern")
+
+
+@pytest.mark.uv
+@pytest.mark.parametrize("uv", ["", "/no/uv"])
+async def test_actors_of_this_process_leave_nothing_running(
+    environ: dict[str, str], uv: str
+) -> None:
+    refused = pytest.raises(UvNotFound) if uv else nullcontext()
+    with refused:
+        async with local_client({**environ, "XOSCAR_UV_PATH": uv}):
+            pass
+    ours = str(Path(xinference_venv.__file__).parent)
+    running = (cast(Any, task.get_coro()).cr_code for task in asyncio.all_tasks())
+    assert [each.co_qualname for each in running if each.co_filename.startswith(ours)] == []
 
 
 class SlowSupervisor:

@@ -7,7 +7,7 @@ import errno
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -148,16 +148,16 @@ async def local_cluster(environ: Mapping[str, str] | None = None) -> AsyncIterat
     A process without ``XOSCAR_AUTH_KEY`` gets a random one.
     """
     ensure_key()
-    async with _pool(LOOPBACK) as pool:
+    async with AsyncExitStack() as at_the_end:
+        pool = await at_the_end.enter_async_context(_pool(LOOPBACK))
         supervisor = await create_supervisor(pool.external_address)
+        at_the_end.push_async_callback(xo.destroy_actor, supervisor)
+        at_the_end.push_async_callback(supervisor.stop)
         worker = await create_worker(pool.external_address, environ)
+        at_the_end.push_async_callback(xo.destroy_actor, worker)
+        at_the_end.push_async_callback(worker.stop)
         await supervisor.register_worker(await worker.registration(heartbeat=None))
-        try:
-            yield LocalCluster(pool=pool, supervisor=supervisor, worker=worker)
-        finally:
-            await worker.stop()
-            await xo.destroy_actor(worker)
-            await xo.destroy_actor(supervisor)
+        yield LocalCluster(pool=pool, supervisor=supervisor, worker=worker)
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
 """What is wrong with a host or a cluster: checks, each with a verdict and what to do.
 
-Comes in: what `host_checks` and `index_answers` make of the facts of a host. Comes out: a
+Comes in: what `host_checks` and `index_checks` make of the facts of a host. Comes out: a
 `Diagnosis` of each host, and what only shows when hosts are compared.
 """
 
