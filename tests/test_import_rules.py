@@ -69,7 +69,7 @@ ALLOWED_BROAD_EXCEPT: tuple[str, ...] = (
     "service/launch_service.py: LaunchService._run",
     "runtime/remote_actor.py: _runner_class.Runner.create",
     "xinference/compiling.py: BackgroundCompiling._keep_compiled",
-    "service/index_probe.py: in_abandonable_thread.run",
+    "_util/disk_threads.py: in_abandonable_thread.run",
 )
 """Edges of a process or of a thread, as ``actors/worker.py: VirtualEnvWorkerActor.run``."""
 

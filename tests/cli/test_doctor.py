@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -200,6 +201,34 @@ def test_a_home_that_the_system_refuses_to_look_at_hides_nothing_else(
     assert code == 1
     assert "File name too long" in checks["environments"][0]["found"]
     assert checks["uv"][0]["verdict"] == "ok"
+
+
+@pytest.mark.uv
+def test_a_look_that_the_system_refuses_is_a_failure_and_hides_no_other(
+    run: Run, monkeypatch: pytest.MonkeyPatch, spec: Path
+) -> None:
+    """A stale handle of a network mount may be met anywhere."""
+
+    def stale(*_: object, **__: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), "/mnt/models")
+
+    assert run("launch", "toy", "--spec", spec).code == 0
+    before = diagnosed(run)[1]
+    for refused, name in {
+        "free_bytes": "free space",
+        "_open_files": "open files",
+        "lock_holders": "held locks",
+        "uncompiled_distributions": "host bytecode",
+        "open_to_all": "owner",
+        "service_units": "xinference service",
+    }.items():
+        with monkeypatch.context() as patched:
+            patched.setattr(f"xinference_venv.diagnosis.diagnose.{refused}", stale)
+            code, checks = diagnosed(run)
+        assert code == 1
+        assert checks[name][0]["verdict"] == "failed"
+        assert "Stale file handle" in checks[name][0]["found"]
+        assert before.keys() == checks.keys()
 
 
 @pytest.mark.uv

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ import pytest
 from tests.index import Index, black_hole, dead_port
 from tests.tls import HOURS, self_signed, serving, signed_by_an_authority
 from xinference_venv.planning.index_answers import IndexAnswer, IndexFailure, Place
-from xinference_venv.service.index_probe import answers_of, in_abandonable_thread
+from xinference_venv.service.index_probe import answers_of
 
 SECRET = "opensesame"
 
@@ -142,28 +140,3 @@ async def test_the_authority_and_the_proxy_of_the_configuration_count(
     assert (await answer_of(url, SSL_CERT_FILE=str(authority))).status == 200
     absent = await answer_of(url, SSL_CERT_FILE=str(tmp_path / "absent"))
     assert absent.failure is IndexFailure.TLS
-
-
-async def test_what_work_in_a_thread_gives_or_raises_comes_back() -> None:
-    def fails() -> None:
-        raise LookupError("of the work")
-
-    assert await in_abandonable_thread(lambda: 7) == 7
-    failing = asyncio.ensure_future(in_abandonable_thread(fails))
-    await asyncio.wait([failing], timeout=20)
-    with pytest.raises(LookupError, match="of the work"):
-        failing.result()
-
-
-async def test_work_that_is_not_waited_for_any_more_is_left_alone() -> None:
-    go_on, done = threading.Event(), threading.Event()
-
-    def work() -> None:
-        go_on.wait()
-        done.set()
-
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0):
-            await in_abandonable_thread(work)
-    go_on.set()
-    assert await asyncio.to_thread(done.wait, 60)

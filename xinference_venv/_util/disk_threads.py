@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from typing import Generic, ParamSpec, TypeVar
@@ -53,6 +54,26 @@ BUILDING = DiskThreads("building", 8)
 """For launches: packages are taken apart, trees joined, environments composed."""
 UPKEEP = DiskThreads("upkeep", 4)
 """For all else that takes long: sizes are measured, files hashed, trees deleted."""
+
+
+async def in_abandonable_thread(work: Callable[[], _T]) -> _T:
+    """Do the work in a thread that is not waited for once this is cancelled.
+
+    The end of the process would wait for those of `asyncio.to_thread`, and neither a resolver of
+    names nor a disk that does not answer can be interrupted.
+    """
+    outcome: Future[_T] = Future()
+    # From now on it can't be cancelled, as the thread can't.
+    outcome.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except Exception as error:  # noqa: BLE001 (the edge of a thread: it is raised to who waits)
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await asyncio.wrap_future(outcome)
 
 
 class LastKnown(Generic[_T]):

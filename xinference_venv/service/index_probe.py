@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
+from xinference_venv._util.disk_threads import in_abandonable_thread
 from xinference_venv.planning.index_answers import IndexAnswer, IndexFailure, Place
 from xinference_venv.planning.pip_config import local_path
 
-_T = TypeVar("_T")
 _SECONDS = 5.0
 
 
@@ -53,23 +50,3 @@ def _ask(place: Place, environment: Mapping[str, str], timeout: float, method: s
     from xinference_venv.service.http_client import ask
 
     return ask(place, environment, timeout, method)
-
-
-async def in_abandonable_thread(work: Callable[[], _T]) -> _T:
-    """Do the work in a thread that is not waited for once this is cancelled.
-
-    The end of the process would wait for those of `asyncio.to_thread`, and a resolver of names
-    that does not answer can't be interrupted.
-    """
-    outcome: Future[_T] = Future()
-    # From now on it can't be cancelled, as the thread can't.
-    outcome.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            outcome.set_result(work())
-        except Exception as error:  # noqa: BLE001 (the edge of a thread: it is raised to who waits)
-            outcome.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return await asyncio.wrap_future(outcome)
