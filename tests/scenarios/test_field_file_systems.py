@@ -198,6 +198,85 @@ def test_a_home_over_a_network_without_links_serves_and_its_open_files_are_delet
     assert [os.listdir(served / each) for each in ("envs", "trash", "staging")] == [[], [], []]
 
 
+# As on mounts whose files are another user's, or where the server knows neither modes nor times.
+REFUSING = """
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+static int refuses(const char *what, int folder, const char *path) {
+    const char *home = getenv("XINFERENCE_HOME"), *refused = getenv("REFUSED");
+    char place[PATH_MAX] = "", link[64];
+    if (!home || !refused || strcmp(what, refused)) return 0;
+    if (path && path[0] == '/') strncpy(place, path, sizeof place - 1);
+    else if (folder == AT_FDCWD) { if (!getcwd(place, sizeof place)) return 0; }
+    else {
+        snprintf(link, sizeof link, "/proc/self/fd/%d", folder);
+        if (readlink(link, place, sizeof place - 1) < 0) return 0;
+    }
+    if (strncmp(place, home, strlen(home))) return 0;
+    errno = EPERM;
+    return 1;
+}
+int fchmodat(int folder, const char *path, mode_t mode, int flags) {
+    return refuses("modes", folder, path) ? -1 : syscall(SYS_fchmodat, folder, path, mode);
+}
+int chmod(const char *path, mode_t mode) { return fchmodat(AT_FDCWD, path, mode, 0); }
+int fchmod(int file, mode_t mode) {
+    return refuses("modes", file, 0) ? -1 : syscall(SYS_fchmod, file, mode);
+}
+int utimensat(int folder, const char *path, const struct timespec times[2], int flags) {
+    return refuses("times", folder, path) ? -1 : syscall(SYS_utimensat, folder, path, times, flags);
+}
+int futimens(int file, const struct timespec times[2]) {
+    return refuses("times", file, 0) ? -1 : syscall(SYS_utimensat, file, 0, times, 0);
+}
+"""
+
+
+def refusing(field: Field, what: str) -> Field:
+    """The field with a home where the system refuses to set modes or times."""
+    source, library = field.folder / "refusing.c", field.folder / "refusing.so"
+    source.write_text(REFUSING)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    return field.having(LD_PRELOAD=str(library), REFUSED=what)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+@pytest.mark.parametrize("view", ["links", "files"])
+def test_where_no_times_can_be_set_environments_are_made_and_used(field: Field, view: str) -> None:
+    closed = refusing(field, "times")
+    for _ in range(2):
+        said = closed.launch("lantern==1.0", "wick", more=("--view", view))
+        assert said.status == 0, said.output
+    verified = closed.run("verify", "--hashes")
+    assert verified.status == 0, verified.output
+    assert closed.run("gc").status == 0
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_where_no_modes_can_be_set_a_launch_is_refused_before_anything_is_fetched(
+    field: Field, index: Index
+) -> None:
+    closed = refusing(field, "modes")
+    index.clear()
+    said = closed.launch("lantern==1.0")
+    assert said.status == 6, said.output
+    assert "modes can't be set: Operation not permitted" in said.error["message"]
+    assert "modes" in said.error["details"]["hint"]
+    assert index.requests == []
+    home = closed.run("doctor").check("home")
+    assert home["verdict"] == "failed" and "modes can't be set" in home["found"]
+
+
 def test_a_cache_of_uv_that_can_not_be_locked_is_named(field: Field) -> None:
     remote = over_sshfs(field, "disable_hardlink,no_contain_symlinks")
     said = remote.having(UV_CACHE_DIR=str(field.home / "cache")).launch("lantern==1.0")

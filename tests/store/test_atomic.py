@@ -191,6 +191,38 @@ def test_what_shall_survive_a_power_cut_is_flushed_with_the_directory_it_is_in(
     assert target.read_bytes() == b"content"
 
 
+@pytest.mark.parametrize("refusal", [errno.EPERM, errno.ENOSYS])
+def test_where_no_times_can_be_set_files_and_directories_get_the_time_of_a_change(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int
+) -> None:
+    file, folder = tmp_path / "file", tmp_path / "folder"
+    file.write_text("kept")
+    folder.mkdir()
+    for path in (file, folder):
+        os.utime(path, (1, 1))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(refusal, os.strerror(refusal))
+
+    monkeypatch.setattr("os.utime", refuse)
+    for path in (file, folder):
+        disk.touch(path)
+    assert file.stat().st_mtime > 1 and file.read_text() == "kept"
+    assert folder.stat().st_mtime > 1 and os.listdir(folder) == []
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+def test_a_failure_other_than_a_refusal_to_set_times_is_an_error_with_the_path(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("os.utime", fail)
+    with pytest.raises(StoreError, match=f"could not touch {tmp_path}"):
+        disk.touch(tmp_path)
+
+
 def test_what_is_not_there_is_none(disk: Disk, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("{}")
     assert disk.read_json(tmp_path / "absent") is None

@@ -60,6 +60,8 @@ _HINTS = {
     errno.ENOTDIR: sentence("a file stands where a folder must be: correct the path"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _CLOSED),
 }
+# What the system answers where a process may not set the times of a file.
+_NO_TIMES = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP})
 _TEMPORARY_NAME = re.compile(
     r"\..+\.(?P<where>[0-9a-f]{12})-(?P<pid>[0-9]{1,9})-(?P<start>[0-9a-f.@:-]*)-[0-9a-f]{8}"
 )
@@ -156,20 +158,27 @@ class Disk:
         self.write_json(path, {**kept, **value}, durable=durable)
 
     def touch(self, path: Path) -> None:
-        """Set a file's times to now; one that is gone is fine.
+        """Set the times of a file or a directory to now; one that is gone is fine.
 
-        Only its owner may: a file of another user is replaced by one with the same content.
+        Only its owner may, and on some mounts nobody: there a file is replaced by one with the
+        same content, and a directory gets an entry for a moment, which sets its time.
         """
         try:
             os.utime(path)
         except FileNotFoundError:
             return
-        except PermissionError as error:
-            if not path.is_file():
-                raise _failure("touch", path, error) from error
-            self.write(path, read_regular(path), durable=False)
         except OSError as error:
-            raise _failure("touch", path, error) from error
+            if error.errno not in _NO_TIMES:
+                raise _failure("touch", path, error) from error
+            if path.is_file():
+                self.write(path, read_regular(path), durable=False)
+                return
+            entry = temporary_path(path / "touch")
+            try:
+                entry.mkdir()
+                entry.rmdir()
+            except OSError:
+                raise _failure("touch", path, error) from error
 
     def read_json(self, path: Path) -> Any | None:
         """Read plain JSON values; None when there is no file, `InvalidRecord` when damaged."""

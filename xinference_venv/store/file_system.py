@@ -45,6 +45,7 @@ class FileSystem(Record, name="file system", version=1):
     reflinks: str | None = None
     exchange: str | None = None
     executes: str | None = None
+    modes: str | None = None
     keeps_modes: bool = True
     """Whether a file keeps the mode that it is given."""
     ignores_case: bool = False
@@ -54,7 +55,7 @@ class FileSystem(Record, name="file system", version=1):
     @property
     def faults(self) -> tuple[str, ...]:
         """Why environments can't be made there."""
-        return tuple(filter(None, (self.locks, self.symbolic_links, self.executes)))
+        return tuple(filter(None, (self.locks, self.symbolic_links, self.executes, self.modes)))
 
     @property
     def has_layers(self) -> bool:
@@ -85,12 +86,12 @@ def try_file_system(place: Path) -> FileSystem:
     trial.mkdir(mode=0o700)
     try:
         file = trial / "a-file"
-        file.write_text("#!/bin/sh\n")
-        file.chmod(0o700)
-        kept = file.stat().st_mode & 0o777
-        file.chmod(0o600)
-        keeps_modes = kept != file.stat().st_mode & 0o777
-        file.chmod(0o700)
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL, 0o700))
+        made = file.stat().st_mode
+        modes = _fault(sentence("modes can't be set"), lambda: file.chmod(0o600))
+        keeps_modes = made != file.stat().st_mode
+        if modes is None:
+            file.chmod(0o700)
         return FileSystem(
             place=str(place),
             mounted=mounted_at(place),
@@ -114,6 +115,7 @@ def try_file_system(place: Path) -> FileSystem:
             exchange=_fault(sentence("two folders can't be exchanged"), lambda: _exchange(trial)),
             # The system refuses this of every file of a file system that is mounted noexec.
             executes=None if os.access(file, os.X_OK) else sentence("it is mounted noexec"),
+            modes=modes,
             keeps_modes=keeps_modes,
             ignores_case=(trial / "A-FILE").exists(),
             keeps_deleted=_keeps_deleted(trial),
@@ -163,7 +165,21 @@ def share_blocks(source: Path, target: Path) -> None:
     except OSError:
         target.unlink(missing_ok=True)
         raise
-    shutil.copystat(source, target)
+    _keep_mode_and_times(source, target)
+
+
+def copy_file(source: str | Path, target: str | Path) -> None:
+    """Copy a file with its mode, and with its times where the file system takes them."""
+    shutil.copyfile(source, target)
+    _keep_mode_and_times(source, target)
+
+
+def _keep_mode_and_times(source: str | Path, target: str | Path) -> None:
+    shutil.copymode(source, target)
+    found = os.stat(source)
+    # Some mounts refuse it. Bytecode that was made for the original is then made anew.
+    with suppress(OSError):
+        os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 def _fault(what: str, attempt: Callable[[], object]) -> str | None:

@@ -164,8 +164,8 @@ class Store:
                 ),
                 {
                     "hint": sentence(
-                        "put XINFERENCE_HOME on a file system with locks and symbolic links that"
-                        " is mounted without noexec, best a local one"
+                        "put XINFERENCE_HOME on a file system with locks, symbolic links and modes"
+                        " that is mounted without noexec, best a local one"
                     )
                 },
             )

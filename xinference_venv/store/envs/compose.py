@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-import shutil
 import stat
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
@@ -46,6 +45,7 @@ from xinference_venv.store.envs.real_files import (
     place_files,
 )
 from xinference_venv.store.envs.view_record import ViewRecord, read_view
+from xinference_venv.store.file_system import copy_file
 from xinference_venv.store.packages.joined_tree import place_file as place_tree_file
 from xinference_venv.store.packages.record_file import metadata_name, written_paths
 from xinference_venv.store.paths import (
@@ -440,7 +440,7 @@ class _Composition:
             if size > _SMALL_BYTES and not file.executable:
                 os.symlink(os.path.relpath(source, os.path.dirname(target)), target)
                 return
-            shutil.copy2(source, target)
+            copy_file(source, target)
         self._files[file.path] = size
 
     def _show_of_host(self, file: PrefixFile) -> None:
@@ -465,7 +465,7 @@ class _Composition:
                 text = content.decode("utf-8", "surrogateescape")
                 self._write(file.path, _RUN.format(text=text), mode=0o755)
                 return
-        shutil.copy2(source, target)
+        copy_file(source, target)
         self._files[file.path] = None
 
     def _make_folder(self, name: str) -> None:

@@ -15,6 +15,7 @@ import fcntl
 import os
 import stat
 import sys
+from contextlib import suppress
 
 from xinference_venv._util.forks import ERROR_STATUS, share_out
 
@@ -196,7 +197,9 @@ def _copy(source: str, target: str, *, clones: bool) -> tuple[int, bool]:
                 clones = clones and _clone(original, made)
                 if not clones:
                     _copy_content(original, made, found.st_size)
-            os.utime(made, ns=(found.st_atime_ns, found.st_mtime_ns))
+            # Some mounts refuse it; bytecode is then compiled anew.
+            with suppress(OSError):
+                os.utime(made, ns=(found.st_atime_ns, found.st_mtime_ns))
         finally:
             os.close(made)
     finally:

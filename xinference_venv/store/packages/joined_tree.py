@@ -12,7 +12,6 @@ import filecmp
 import itertools
 import math
 import os
-import shutil
 import stat
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -24,7 +23,7 @@ from xinference_venv.planning.package import JoinedRecord, JoinPlan, SharedPath
 from xinference_venv.sentences import sentence
 from xinference_venv.store.atomic import Disk
 from xinference_venv.store.envs.broken_marker import bounded
-from xinference_venv.store.file_system import share_blocks
+from xinference_venv.store.file_system import copy_file, share_blocks
 from xinference_venv.store.keys import names_in
 from xinference_venv.store.packages.package_store import PackageStore, TreeCheck, put_in_place
 from xinference_venv.store.packages.record_file import go_on
@@ -258,7 +257,7 @@ class _Joining:
                 os.symlink(source.file, target)
             elif source.of_host:
                 # What a link of the host leads to is copied: the tree has to be whole by itself.
-                shutil.copy2(source.file, target)
+                copy_file(source.file, target)
                 own += os.path.getsize(target)
             else:
                 own += place_file(source.file, target, final=os.path.join(self.final, path))
@@ -306,7 +305,7 @@ def place_file(source: str | Path, target: str | Path, *, final: str | Path) -> 
         if size > _MOST_COPIED_PER_FILE:
             os.symlink(os.path.relpath(source, os.path.dirname(final)), target)
             return 0
-        shutil.copy2(source, target)
+        copy_file(source, target)
     return size
 
 
