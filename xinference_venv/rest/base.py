@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, cast
 
@@ -102,7 +102,7 @@ async def _supervisor(request: Request) -> SupervisorProtocol:
 Supervisor = Annotated[SupervisorProtocol, Depends(_supervisor)]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Route:
     """One row of the API: what is asked, the scope that it takes (None: anybody), the answers.
 
@@ -115,6 +115,7 @@ class Route:
     endpoint: Callable[..., Awaitable[Response]]
     scope: Scope | None
     reply: type[Record] | None
+    _: KW_ONLY
     more: type[Record] | None = None
     """What else is among the keys of the reply."""
     perhaps: type[Record] | None = None

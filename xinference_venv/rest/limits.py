@@ -63,79 +63,76 @@ class Guard:
             return
         send = _with_headers(send)
         headers = Headers(scope=scope)
+        try:
+            self._check(scope["method"], headers)
+            body = await self._body(headers, receive)
+        except _RefusedError as error:
+            await refusal(*error.args)(scope, receive, send)
+        else:
+            await self._app(scope, _replaying(body, receive), send)
+
+    def _check(self, method: str, headers: Headers) -> None:
+        """Raise `_RefusedError` for a request of which no body is read."""
         # Most releases of Starlette's TrustedHostMiddleware refuse [::1], and all answer in plain
         # text: https://github.com/Kludex/starlette/issues/3357
         host = headers.get("host", "")
         if self._hosts is not None and _name_of(host) not in self._hosts:
-            refused = refusal(
+            raise _RefusedError(
                 HTTPStatus.BAD_REQUEST,
                 "unknown_host",
                 sentence("the Host header does not name this server"),
             )
-            await refused(scope, receive, send)
-            return
         origin = headers.get("origin")
-        if scope["method"] not in _SAFE and origin is not None and _site(origin) != host.lower():
-            refused = refusal(
+        if method not in _SAFE and origin is not None and _site(origin) != host.lower():
+            raise _RefusedError(
                 HTTPStatus.FORBIDDEN,
                 "cross_origin",
                 sentence("requests from pages of other sites are refused"),
             )
-            await refused(scope, receive, send)
-            return
         if _has_body(headers) and not self._is_known(headers):
-            refused = refusal(
+            raise _RefusedError(
                 HTTPStatus.UNAUTHORIZED,
                 "unauthorized",
                 sentence("a request with a body needs a valid token"),
                 {"WWW-Authenticate": "Bearer", "Connection": "close"},
             )
-            await refused(scope, receive, send)
-            return
-        try:
-            body = await self._body(headers, receive)
-        except _TooManyBodiesError:
-            refused = refusal(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "busy",
-                sentence("too many request bodies are being read at once"),
-                {"Retry-After": "5", "Connection": "close"},
-            )
-            await refused(scope, receive, send)
-            return
-        if body is None:
-            refused = refusal(
-                HTTPStatus(413),
-                "too_large",
-                sentence("the body has more than {limit} bytes", limit=self._limits.body_bytes),
-                {"Connection": "close"},
-            )
-            await refused(scope, receive, send)
-            return
-        await self._app(scope, _replaying(body, receive), send)
 
-    async def _body(self, headers: Headers, receive: Receive) -> bytes | None:
-        """The whole body, or None when it is too large; never more than the bound is kept."""
+    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+        """The whole body; of one that is too large never more than the bound is kept."""
+        most = self._limits.body_bytes
+        too_large = _RefusedError(
+            HTTPStatus(413),
+            "too_large",
+            sentence("the body has more than {limit} bytes", limit=most),
+            {"Connection": "close"},
+        )
         length = headers.get("content-length", "")
-        if length.isdecimal() and int(length[:18]) > _READ_BOUNDS * self._limits.body_bytes:
-            return None
+        if length.isdecimal() and int(length[:18]) > _READ_BOUNDS * most:
+            raise too_large
         body = bytearray()
         size = 0
         more = True
         try:
-            while more and size <= _READ_BOUNDS * self._limits.body_bytes:
+            while more and size <= _READ_BOUNDS * most:
                 message = await receive()
                 part = message.get("body", b"")
                 size += len(part)
-                if size <= self._limits.body_bytes:
+                if size <= most:
                     body += part
                     self._reading += len(part)
                     if self._reading > self._limits.all_bodies_bytes:
-                        raise _TooManyBodiesError
+                        raise _RefusedError(
+                            HTTPStatus.SERVICE_UNAVAILABLE,
+                            "busy",
+                            sentence("too many request bodies are being read at once"),
+                            {"Retry-After": "5", "Connection": "close"},
+                        )
                 more = message["type"] == "http.request" and message.get("more_body", False)
-            return bytes(body) if size <= self._limits.body_bytes else None
         finally:
             self._reading -= len(body)
+        if size > most:
+            raise too_large
+        return bytes(body)
 
     def _is_known(self, headers: Headers) -> bool:
         if self._tokens is None:
@@ -144,8 +141,8 @@ class Guard:
         return kind.lower() == "bearer" and self._tokens.scopes_of(token.strip()) is not None
 
 
-class _TooManyBodiesError(Exception):
-    """What is being read of all bodies is more than the bound."""
+class _RefusedError(Exception):
+    """A request is refused; the arguments are those of `refusal`."""
 
 
 def _has_body(headers: Headers) -> bool:

@@ -79,4 +79,4 @@ async def show_access(request: Request) -> Response:
     return Json(Access(scopes=tuple(sorted(await scopes_of(request)))).to_dict())
 
 
-ROUTES = (Route(method="GET", path="/v1/access", endpoint=show_access, scope=None, reply=Access),)
+ROUTES = (Route("GET", "/v1/access", show_access, None, Access),)

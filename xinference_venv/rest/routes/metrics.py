@@ -109,11 +109,11 @@ def _buckets(metric: Metric, spread: Spread) -> list[tuple[str, float]]:
 
 ROUTES = (
     Route(
-        method="GET",
-        path="/metrics",
-        endpoint=scrape,
-        scope=Scope.LIST,
-        reply=None,
+        "GET",
+        "/metrics",
+        scrape,
+        Scope.LIST,
+        None,
         texts=("text/plain", "application/openmetrics-text"),
     ),
 )

@@ -30,12 +30,4 @@ async def check_requirement(wanted: RequirementText) -> Response:
     return Json(Requirement(name=name, text=text).to_dict())
 
 
-ROUTES = (
-    Route(
-        method="POST",
-        path="/v1/requirements",
-        endpoint=check_requirement,
-        scope=Scope.LIST,
-        reply=Requirement,
-    ),
-)
+ROUTES = (Route("POST", "/v1/requirements", check_requirement, Scope.LIST, Requirement),)
