@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from xinference_venv._util.tasks import cancel, in_background
 from xinference_venv.errors import VirtualEnvError
 from xinference_venv.store.packages.bytecode import (
     COMPILER,
+    STARTED,
     Uncompiled,
     give_bytecode,
     give_bytecode_of,
@@ -60,15 +62,21 @@ class BytecodeCompiler:
     async def compile_all(self) -> None:
         """Compile what is to be compiled now."""
         for each in await UPKEEP.run(uncompiled, self.store):
-            for start in range(0, len(each.packages), _MOST_FOLDERS):
-                await self._compile(each, each.packages[start : start + _MOST_FOLDERS])
-            for folder in each.joined:
-                await UPKEEP.run(share_bytecode, self.store, folder, each.tag)
-                await self._compile(each, (folder,))
-            for folder, trees in each.own.items():
-                await UPKEEP.run(give_bytecode_of, self.store, trees, folder, each.tag)
-                await self._compile(each, (folder,))
+            async for folders in self._batches(each):
+                if not await self._compile(each, folders):
+                    break
         await UPKEEP.run(give_bytecode, self.store)
+
+    async def _batches(self, what: Uncompiled) -> AsyncIterator[tuple[Path, ...]]:
+        """The folders to compile, each with what others have for it; what one process takes."""
+        for start in range(0, len(what.packages), _MOST_FOLDERS):
+            yield what.packages[start : start + _MOST_FOLDERS]
+        for folder in what.joined:
+            await UPKEEP.run(share_bytecode, self.store, folder, what.tag)
+            yield (folder,)
+        for folder, trees in what.own.items():
+            await UPKEEP.run(give_bytecode_of, self.store, trees, folder, what.tag)
+            yield (folder,)
 
     async def _keep_compiled(self, after_seconds: float) -> None:
         await asyncio.sleep(after_seconds)
@@ -80,16 +88,21 @@ class BytecodeCompiler:
                 _log.warning("packages could not be compiled: %s", error)
             await self._wanted.wait()
 
-    async def _compile(self, what: Uncompiled, folders: tuple[Path, ...]) -> None:
+    async def _compile(self, what: Uncompiled, folders: tuple[Path, ...]) -> bool:
+        """Compile folders; tells whether the interpreter can compile anything."""
         waiting = {str(folder): folder for folder in folders}
+        has_started = False
 
         def on_line(line: str) -> None:
+            nonlocal has_started
+            has_started = has_started or line.strip() == STARTED
             if (done := waiting.pop(line.strip(), None)) is not None:
                 mark_compiled(self.store, done, what.tag)
 
         # A place of its own, and no word is heard of it until a folder is done.
         door = replace(self.door, slots=1, places=None, patience=_DEADLINE_SECONDS)
         while waiting:
+            has_started = False
             try:
                 finished = await door.run(
                     [what.interpreter, "-I", "-S", "-c", COMPILER, *waiting],
@@ -97,7 +110,14 @@ class BytecodeCompiler:
                     on_line=on_line,
                 )
             except FileNotFoundError:
-                return
+                return False
+            if not has_started:
+                _log.warning(
+                    "nothing is compiled, what imports packages does that: %s of %s",
+                    finished.ending,
+                    what.interpreter,
+                )
+                return False
             if waiting:
                 # It takes them in this order: the first one left is what ended it.
                 folder = next(iter(waiting))
@@ -108,3 +128,4 @@ class BytecodeCompiler:
                     finished.ending,
                     what.interpreter,
                 )
+        return True

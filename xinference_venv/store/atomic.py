@@ -160,8 +160,8 @@ class Disk:
     def touch(self, path: Path) -> None:
         """Set the times of a file or a directory to now; one that is gone is fine.
 
-        Only its owner may, and on some mounts nobody: there a file is replaced by one with the
-        same content, and a directory gets an entry for a moment, which sets its time.
+        Only its owner may, and on some mounts not even that one: there a file is replaced by one
+        with the same content, and a directory gets an entry for a moment, which sets its time.
         """
         try:
             os.utime(path)

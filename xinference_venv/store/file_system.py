@@ -177,7 +177,7 @@ def copy_file(source: str | Path, target: str | Path) -> None:
 def _keep_mode_and_times(source: str | Path, target: str | Path) -> None:
     shutil.copymode(source, target)
     found = os.stat(source)
-    # Some mounts refuse it. Bytecode that was made for the original is then made anew.
+    # Some mounts refuse it. Bytecode that was made for the original is then made again.
     with suppress(OSError):
         os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
 

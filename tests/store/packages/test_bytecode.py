@@ -103,6 +103,33 @@ def test_an_interpreter_that_is_gone_compiles_nothing(
     assert len(uncompiled(store)) == 1
 
 
+def test_an_interpreter_that_ends_before_it_compiles_is_started_once_and_named_once(
+    unpack: Unpack,
+    wheels: Path,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As after an upgrade of the system that took a library away from it."""
+    records = unpack.add(*(build_wheel(wheels, name, "1.0") for name in ("lamp", "wick", "oil")))
+    publish(store, *records.values())
+    broken, starts = tmp_path / "python", tmp_path / "starts"
+    broken.write_text(f"#!/bin/sh\necho >> {starts}\necho no libpython >&2\nexit 127\n")
+    broken.chmod(0o755)
+    [found] = uncompiled(store)
+    monkeypatch.setattr("xinference_venv.service.bytecode_compiler._MOST_FOLDERS", 2)
+    monkeypatch.setattr(
+        "xinference_venv.service.bytecode_compiler.uncompiled",
+        lambda _: [replace(found, interpreter=str(broken))],
+    )
+    asyncio.run(compiler(store).compile_all())
+    assert starts.read_text() == "\n"
+    [said] = [each.message for each in caplog.records if each.levelname == "WARNING"]
+    assert str(broken) in said and "127" in said
+    assert len(uncompiled(store)[0].packages) == 3
+
+
 def test_a_tree_that_ends_the_compiling_interpreter_keeps_no_other_from_being_compiled(
     unpack: Unpack, wheels: Path, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

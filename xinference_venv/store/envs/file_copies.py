@@ -197,7 +197,7 @@ def _copy(source: str, target: str, *, clones: bool) -> tuple[int, bool]:
                 clones = clones and _clone(original, made)
                 if not clones:
                     _copy_content(original, made, found.st_size)
-            # Some mounts refuse it; bytecode is then compiled anew.
+            # Some mounts refuse it; bytecode is then compiled again.
             with suppress(OSError):
                 os.utime(made, ns=(found.st_atime_ns, found.st_mtime_ns))
         finally:

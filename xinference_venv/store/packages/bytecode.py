@@ -26,18 +26,20 @@ from xinference_venv.store.packages.tree_files import SITE, walk
 from xinference_venv.store.paths import BYTECODE, COMPILED_NAME, VENV_NAME, VIEW_NAME
 from xinference_venv.store.store import Store
 
-COMPILER = """\
+STARTED = "started"
+COMPILER = f"""\
 import compileall, os, py_compile, sys
 try:
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 except (AttributeError, OSError):
     os.nice(19)
+print("{STARTED}", file=sys.stderr, flush=True)
 for folder in sys.argv[1:]:
     mode = py_compile.PycInvalidationMode.TIMESTAMP
     compileall.compile_dir(folder, quiet=2, invalidation_mode=mode)
     print(folder, file=sys.stderr, flush=True)
 """
-"""Compiles folders at idle priority, and prints each to stderr when it is done.
+"""Compiles folders at idle priority. Prints to stderr that it has started, and each that is done.
 
 Sources that are none for this version of Python, templates among them, are left.
 """
