@@ -25,6 +25,7 @@ from xinference_venv.client import Client
 from xinference_venv.errors import DeadlineExceeded, ModelStartFailed, NotFound
 from xinference_venv.inventory.jobs import PreparedEnvironment
 from xinference_venv.inventory.selection import Selection
+from xinference_venv.runtime.actor_spec import ActorClass
 from xinference_venv.runtime.model_process import ModelProcess, start_model_process
 from xinference_venv.store.paths import StorePaths
 
@@ -250,6 +251,57 @@ async def test_a_cancelled_start_leaves_neither_child_nor_lease(
 
     [entry] = await client.entries()
     assert entry.leases == ()
+
+
+@pytest.mark.usefixtures("models", "no_child_stays")
+async def test_a_start_is_given_up_although_another_model_answers_nothing(
+    client: Client, index: Index
+) -> None:
+    """xoscar tells each process of a new one, and waits for its answer without an end."""
+    busy = await client.start(await client.prepare(asking(index, "bulb==1")), label="busy")
+    prepared = await client.prepare(asking(index, "bulb==2", model="bulb-2"))
+    os.kill(busy.pid, signal.SIGSTOP)
+    starting = asyncio.create_task(client.start(prepared, label="bulb"))
+    try:
+        await eventually(lambda: len(client.pool.sub_processes) == 2)
+        starting.cancel()
+        assert (await asyncio.wait([starting], timeout=60))[0]
+    finally:
+        os.kill(busy.pid, signal.SIGCONT)
+    assert starting.cancelled()
+    assert [*client.pool.sub_processes] == [busy.address]
+    leases = {entry.key.model_name: len(entry.leases) for entry in await client.entries()}
+    assert leases["bulb-2"] == 0
+    await busy.stop()
+
+
+@pytest.mark.usefixtures("models", "no_child_stays")
+async def test_who_ends_a_model_that_loads_does_not_wait_for_it(
+    client: Client, index: Index, tmp_path: Path
+) -> None:
+    began = tmp_path / "began"
+    (tmp_path / "loading.py").write_text(
+        "import time\n\nimport xoscar as xo\n\n\n"
+        "class Loading(xo.StatelessActor):\n"
+        "    def __init__(self, began):\n"
+        "        open(began, 'x').close()\n"
+        "        time.sleep(600)\n"
+    )
+    process = await client.start(await client.prepare(asking(index, "bulb==1")), label="bulb")
+    actor = ActorClass(
+        module="loading",
+        name="Loading",
+        arguments={"began": str(began)},
+        paths=(str(tmp_path),),
+    )
+    creating = asyncio.create_task(client.create_actor(process, actor, uid="bulb"))
+    await eventually(began.exists)
+    creating.cancel()
+    try:
+        assert (await asyncio.wait([creating], timeout=60))[0]
+    finally:
+        await process.stop()
+    assert creating.cancelled()
 
 
 @pytest.mark.usefixtures("wheels", "no_child_stays")

@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
 _TOLD_SECONDS = 2.0
+_ABANDON_SECONDS = 20.0
 _POLL_SECONDS = 0.05
 _MARK_VARIABLE = "XINFERENCE_VENV_PROCESS"
 # What configures installers has no business in a model's process. XOSCAR_AUTH_KEY stays: a sub
@@ -227,21 +228,43 @@ async def _abandon(
     mark: str,
     appending: asyncio.Future[str],
 ) -> None:
-    """End the child of an append, however far that is, and let xoscar reap it."""
+    """End the child of an append, however far that is, and let xoscar reap it.
+
+    What takes longer than `_ABANDON_SECONDS`, or than who cancels this waits, goes on by itself.
+    """
+    killed: set[int] = set()
 
     def kill() -> None:
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 if child.environ().get(_MARK_VARIABLE) == mark:
                     child.kill()
+                    killed.add(child.pid)
+
+    def known_to_pool() -> str | None:
+        ours = (where for where, each in pool.sub_processes.items() if each.pid in killed)
+        return next(ours, None)
 
     async def abandon() -> None:
         kill()
-        # The child may not be there yet; once it is gone, the append ends by itself.
-        while not (await asyncio.wait([appending], timeout=_POLL_SECONDS))[0]:
+        # The child may not be there yet; once it is gone, the append ends by itself, or waits for
+        # the other processes of the pool, however busy.
+        while (
+            not (await asyncio.wait([appending], timeout=_POLL_SECONDS))[0] and not known_to_pool()
+        ):
             kill()
-        if appending.exception() is None:
-            await end_sub_pool(pool, appending.result(), force=True)
+        address = known_to_pool()
+        if address is None and appending.done() and appending.exception() is None:
+            address = appending.result()
+        if address is not None and address in pool.sub_processes:
+            await end_sub_pool(pool, address, force=True)
         await release(worker, environment)
 
-    await asyncio.shield(abandon())
+    abandoning = asyncio.create_task(abandon())
+    what = f"ending the process for {environment.python}, which was not to start,"
+    abandoning.add_done_callback(partial(_log_failure, what))
+    await asyncio.wait([abandoning], timeout=_ABANDON_SECONDS)
+    # Retrieved when it ends, in case no one waits for it any more.
+    appending.add_done_callback(lambda each: each.cancelled() or each.exception())
+    if abandoning.done():
+        abandoning.result()

@@ -7,6 +7,7 @@ the class inside the environment, creates the actor there and says what went wro
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 import sys
@@ -51,6 +52,9 @@ def _runner_class() -> type:
 async def create_actor(process: ModelProcess, actor: ActorClass, *, uid: str) -> None:
     """Create the actor in the process; raises `ModelStartFailed`, with a traceback if it has one.
 
+    A model may load for as long as it likes, so there is no deadline; who cancels this does not
+    wait for it, and ends the process.
+
     In this process a stand-in takes the place of the actor's module, unless that was imported
     before.
     """
@@ -61,12 +65,15 @@ async def create_actor(process: ModelProcess, actor: ActorClass, *, uid: str) ->
         "arguments": actor.arguments,
         "paths": actor.paths,
     }
+    creating = asyncio.ensure_future(_create(process.address, described, uid))
     try:
-        runner = await xo.create_actor(
-            _runner_class(), address=process.address, uid=f"{uid} (runner)"
-        )
-        failure = await runner.create(described, uid)
-        await xo.destroy_actor(runner)
+        # Not awaited itself: xoscar waits until the process acknowledges that it is cancelled.
+        await asyncio.wait([creating])
+        failure = creating.result()
+    except asyncio.CancelledError:
+        creating.add_done_callback(lambda each: each.cancelled() or each.exception())
+        creating.cancel()
+        raise
     except (ConnectionError, EOFError, xo.ServerClosed) as error:
         raise ModelStartFailed(
             f"the process {process.pid} ended while {actor} was created in it",
@@ -82,6 +89,14 @@ async def create_actor(process: ModelProcess, actor: ActorClass, *, uid: str) ->
                 **({"hint": hint} if failure["error"] == missing else {}),
             },
         )
+
+
+async def _create(address: str, described: dict[str, Any], uid: str) -> dict[str, str] | None:
+    """Let the helper create an actor in the process at an address; what went wrong, or None."""
+    runner = await xo.create_actor(_runner_class(), address=address, uid=f"{uid} (runner)")
+    failure: dict[str, str] | None = await runner.create(described, uid)
+    await xo.destroy_actor(runner)
+    return failure
 
 
 def _stand_in_for(actor: ActorClass) -> None:
