@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from tests.clock import FakeClock
+from xinference_venv._util.clock import Clock
 from xinference_venv.errors import NotFound, VirtualEnvError, WorkerUnavailable
 from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.planning.pip_config import PipConfig
@@ -35,10 +38,11 @@ FIRST, SECOND, THIRD = (
 
 @dataclass(kw_only=True)
 class FakeNeighbours:
-    """Workers that give these bytes, or raise; half of the content is a part."""
+    """Workers that give these bytes, or raise; half of the content is a part by default."""
 
     gives: dict[str, bytes | VirtualEnvError]
     here: str = "here"
+    part_bytes: int | None = None
     asked: list[tuple[str, int]] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)
 
@@ -57,7 +61,7 @@ class FakeNeighbours:
             if offset:
                 raise given
             return WheelPart(data=CONTENT[:100], size=len(CONTENT), fetched=len(CONTENT))
-        end = offset + len(given) // 2 + 1
+        end = offset + (self.part_bytes or len(given) // 2 + 1)
         return WheelPart(data=given[offset:end], size=len(given), fetched=len(given))
 
 
@@ -65,6 +69,7 @@ class FakeNeighbours:
 class Fetches:
     folder: Path
     patience: float = 0.0
+    clock: Clock = time
     notes: list[str] = field(default_factory=list)
     done: list[int] = field(default_factory=list)
 
@@ -76,7 +81,11 @@ class Fetches:
             store=store, settings=settings, reachable=reachable, measures=MetricRegistry()
         )
         fetcher = WheelFetcher(
-            neighbours=neighbours, relay=relay, disk=store.disk, patience=self.patience
+            neighbours=neighbours,
+            relay=relay,
+            disk=store.disk,
+            patience=self.patience,
+            clock=self.clock,
         )
         found = await fetcher.fetch(
             {"lamp": WHEEL},
@@ -112,6 +121,15 @@ async def test_a_relay_that_sends_without_end_is_left(fetches: Fetches) -> None:
     neighbours = FakeNeighbours(gives={FIRST: CONTENT * 4, SECOND: CONTENT})
     assert await fetches.fetch(neighbours) == CONTENT
     assert "more than" in fetches.notes[0]
+
+
+async def test_a_relay_that_trickles_is_left(fetches: Fetches) -> None:
+    """Each part in time, of a byte, would keep a launch for weeks."""
+    fetches.clock = FakeClock(tick=61.0)
+    neighbours = FakeNeighbours(gives=dict.fromkeys(NAMES, CONTENT), part_bytes=1)
+    assert await fetches.fetch(neighbours) is None
+    assert [each for each in neighbours.asked if each[1] > 1] == []
+    assert "next to nothing came for 60 s" in fetches.notes[0]
 
 
 @pytest.mark.parametrize(

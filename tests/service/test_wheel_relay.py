@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -110,9 +110,9 @@ async def test_a_download_takes_no_thread_that_heartbeats_and_leases_wait_for(
     threads: list[str] = []
     download = wheel_relay._download
 
-    def note(*given: Any) -> None:
+    def note(*given: Any) -> Iterator[int]:
         threads.append(threading.current_thread().name)
-        download(*given)
+        yield from download(*given)
 
     monkeypatch.setattr(wheel_relay, "_download", note)
     relay = make()
@@ -158,6 +158,19 @@ async def test_a_connection_that_ends_early_is_gone_on_with(
     assert len(gets(index)) == 3
     index.heal()
     assert len(await whole(make(), wheel)) == wheel.size
+
+
+async def test_a_download_that_trickles_is_given_up(
+    make: Make, wheel: WheelFile, index: Index
+) -> None:
+    """Each byte in time keeps a connection, and could keep all who wait for weeks."""
+    relay = make(XINFERENCE_VIRTUAL_ENV_PATIENCE="120")
+    relay.reachable.clock = FakeClock(tick=121.0)
+    index.slow("/files/*", threading.Event())
+    with pytest.raises(NotFound, match="next to nothing came for 120 s"):
+        async with asyncio.timeout(60):
+            await whole(relay, wheel)
+    index.heal()
 
 
 async def test_a_worker_relays_nothing_from_elsewhere_nor_when_it_is_off(

@@ -1,4 +1,4 @@
-"""Whether a process still makes progress, as a state.
+"""Whether a process, or a download, still makes progress, as a state.
 
 Comes in: what it has done so far. Comes out: for how long it has made no progress.
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from xinference_venv._util.clock import Clock
 from xinference_venv.errors import (
     DeadlineExceeded,
     InvalidSource,
@@ -23,6 +24,7 @@ from xinference_venv.errors import (
     VirtualEnvError,
     WorkerUnavailable,
 )
+from xinference_venv.inventory.stalls import Done, StallWatch
 from xinference_venv.planning.relay import (
     Neighbour,
     WheelFile,
@@ -68,6 +70,7 @@ class WheelFetcher:
     relay: WheelRelay
     disk: Disk
     patience: float = 15.0
+    clock: Clock = time
 
     @property
     def mode(self) -> RelayMode:
@@ -102,6 +105,7 @@ class WheelFetcher:
             relay=self.relay,
             disk=self.disk,
             patience=self.patience,
+            clock=self.clock,
             folder=folder,
             report=report,
             note=note,
@@ -118,6 +122,7 @@ class _Fetching:
     relay: WheelRelay
     disk: Disk
     patience: float
+    clock: Clock
     folder: Path
     report: Callable[[str, int], None]
     note: Callable[[str], None]
@@ -152,11 +157,10 @@ class _Fetching:
         if neighbour.address == self.neighbours.here:
             return await self._from_here(wheel, path)
         digest, offset = hashlib.sha256(), 0
-        progressed = time.monotonic()
+        watch = StallWatch(since=self.clock.monotonic())
         while True:
             part = await self._part(neighbour, wheel, offset)
-            if self._heard(wheel, max(part.fetched, offset + len(part.data)), neighbour.address):
-                progressed = time.monotonic()
+            self._heard(wheel, max(part.fetched, offset + len(part.data)), neighbour.address)
             if part.data:
                 digest.update(part.data)
                 offset += len(part.data)
@@ -170,14 +174,16 @@ class _Fetching:
                             size=wheel.size,
                         )
                     )
-            elif time.monotonic() - progressed > _PATIENCE_SECONDS:
+            # First they come to the relay, then from it.
+            come = Done(written=part.fetched + offset)
+            if watch.looked(come, self.clock.monotonic()) > _PATIENCE_SECONDS:
                 raise DeadlineExceeded(
                     sentence(
-                        "no data came for {patience_seconds} s",
+                        "next to nothing came for {patience_seconds} s",
                         patience_seconds=f"{_PATIENCE_SECONDS:g}",
                     )
                 )
-            else:
+            if not part.data:
                 await asyncio.sleep(_AGAIN_SECONDS)
         if digest.hexdigest() != wheel.sha256:
             raise VerificationFailed(
@@ -196,8 +202,8 @@ class _Fetching:
             try:
                 return await self.neighbours.part(neighbour, wheel, offset, _POLL_SECONDS)
             except (WorkerUnavailable, DeadlineExceeded):
-                since = since or time.monotonic()
-                if time.monotonic() - since >= self.patience:
+                since = since or self.clock.monotonic()
+                if self.clock.monotonic() - since >= self.patience:
                     raise
                 await asyncio.sleep(_ASK_AGAIN_SECONDS)
                 if not await self._is_there(neighbour, wheel):
@@ -210,15 +216,14 @@ class _Fetching:
         except VirtualEnvError:
             return True
 
-    def _heard(self, wheel: WheelFile, done: int, address: str) -> bool:
-        """Report the bytes of all wheels; whether there are more than before."""
-        if done <= self._done.get(wheel.sha256, -1):
-            return False
-        self._done[wheel.sha256] = done
-        self.report(
-            f"{wheel.file_name} comes through the worker at {address}", sum(self._done.values())
-        )
-        return True
+    def _heard(self, wheel: WheelFile, done: int, address: str) -> None:
+        """Report the bytes of all wheels, if there are more than before."""
+        if done > self._done.get(wheel.sha256, -1):
+            self._done[wheel.sha256] = done
+            self.report(
+                f"{wheel.file_name} comes through the worker at {address}",
+                sum(self._done.values()),
+            )
 
     async def _from_here(self, wheel: WheelFile, path: Path) -> Path:
         """A wheel that this worker itself is to fetch for all."""

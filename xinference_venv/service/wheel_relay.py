@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -33,6 +33,7 @@ from xinference_venv.errors import (
     StoreError,
     VirtualEnvError,
 )
+from xinference_venv.inventory.stalls import Done, StallWatch
 from xinference_venv.observability import metrics
 from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.planning.index_answers import Place, is_trusted, places_of
@@ -299,10 +300,14 @@ class WheelRelay:
 
     def _download(self, wheel: WheelFile, fetch: _Fetch, file: BinaryIO, most: int) -> None:
         """Write a wheel of `most` bytes at most, in some attempts; raises `NotFound`."""
-        place = self.reachable.place_of(wheel)
+        place, clock = self.reachable.place_of(wheel), self.reachable.clock
+        patience = self.settings.patience
+        watch = StallWatch(since=clock.monotonic())
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                _download(place, self.reachable.environment, file, fetch, most)
+                for fetched in _download(place, self.reachable.environment, file, fetch, most):
+                    if watch.looked(Done(written=fetched), clock.monotonic()) > patience:
+                        raise TimeoutError(f"next to nothing came for {patience} s")
                 return
             except (OSError, HTTPException, ValueError) as error:
                 refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
@@ -326,8 +331,11 @@ def _download(
     file: BinaryIO,
     fetch: _Fetch,
     most: int,
-) -> None:
-    """Write a file from a web server, going on after what is there; `most` bytes at most."""
+) -> Iterator[int]:
+    """Write a file from a web server, going on after what is there; `most` bytes at most.
+
+    Yields how many bytes are there after each block.
+    """
     there = file.seek(0, 2)
     headers = {"Accept-Encoding": "identity"}
     if there:
@@ -345,6 +353,7 @@ def _download(
             if fetch.fetched > most:
                 raise ValueError(f"it has more than {most} bytes")
             file.write(block)
+            yield fetch.fetched
     if announced is not None and fetch.fetched - there < int(announced):
         # A read of so many bytes does not say it: https://github.com/python/cpython/issues/74881
         raise OSError("the connection was closed before the whole file had come")
