@@ -17,7 +17,6 @@ from xinference_venv.cli.common import (
     cluster_option,
     json_option,
     on_cluster,
-    selected,
     selection,
     show,
     with_client,
@@ -43,11 +42,8 @@ if TYPE_CHECKING:
 @selection
 @json_option
 def export(
-    model: str,
+    wanted: Selection,
     file: Path,
-    engine: str | None,
-    python_version: str | None,
-    worker_ip: str | None,
     as_json: bool,
 ) -> int:
     """Write the lock of MODEL's environment and its wheels to FILE, for `import` elsewhere.
@@ -55,7 +51,6 @@ def export(
     The environment must be ready, here or on a worker of the cluster. Wheels that are not at hand
     any more are fetched again from where the lock says.
     """
-    wanted = selected(model, engine, python_version, worker_ip)
     exported = with_client(
         lambda client: _export(
             client,

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
@@ -102,19 +103,29 @@ def on_workers(command: _Command) -> _Command:
     return cluster_option(option(command))
 
 
-def selection(command: _Command) -> _Command:
-    """The options that narrow a model's environments; `selected` makes a `Selection` of them."""
-    command = on_workers(command)
-    command = click.option("--python-version", help="Only of this Python, like 3.11.")(command)
-    return click.option("--engine", help="Only of this engine, like vllm.")(command)
+def selection(command: Callable[..., int]) -> Callable[..., int]:
+    """The options that narrow a model's environments.
 
+    The command is given, as `wanted`, the `Selection` that they mean with its argument ``model``.
+    """
 
-def selected(
-    model: str | None, engine: str | None, python_version: str | None, worker: str | None
-) -> Selection:
-    """What an argument and the options of `selection` mean."""
-    return Selection(
-        model_name=model, model_engine=engine, python_version=python_version, worker=worker
+    @wraps(command)
+    def select(
+        *,
+        model: str | None,
+        engine: str | None,
+        python_version: str | None,
+        worker_ip: str | None,
+        **others: Any,
+    ) -> int:
+        wanted = Selection(
+            model_name=model, model_engine=engine, python_version=python_version, worker=worker_ip
+        )
+        return command(wanted=wanted, **others)
+
+    python = click.option("--python-version", help="Only of this Python, like 3.11.")
+    return click.option("--engine", help="Only of this engine, like vllm.")(
+        python(on_workers(select))
     )
 
 

@@ -14,15 +14,14 @@ from xinference_venv.cli.common import (
     look_here,
     on_cluster,
     print_parts,
-    selected,
     selection,
     with_client,
 )
 from xinference_venv.errors import NotFound
+from xinference_venv.inventory.selection import Selection
 
 if TYPE_CHECKING:
     from xinference_venv.inventory.reports import EnvironmentLock
-    from xinference_venv.inventory.selection import Selection
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
@@ -42,7 +41,7 @@ def exec_(
     words = command[1:] if command[0] == "--" else command
     if not words or (words is command and words[0].startswith("-")):
         raise click.UsageError("Options come before MODEL: exec [OPTIONS] MODEL -- COMMAND")
-    wanted = selected(model, engine, python_version, None)
+    wanted = Selection(model_name=model, model_engine=engine, python_version=python_version)
     look_here(lambda here: here.run_in(here.one_to_run_in(wanted), words))
     raise AssertionError("the command has taken the place of this process")
 
@@ -50,14 +49,13 @@ def exec_(
 @click.command()
 @click.argument("model", shell_complete=shell_complete.models)
 @selection
-def lock(model: str, engine: str | None, python_version: str | None, worker_ip: str | None) -> int:
+def lock(wanted: Selection) -> int:
     """Print the lock of MODEL's environment: a pylock.toml (PEP 751).
 
     It names each package that is installed with its hash. What is inherited from the host is no
     part of it and stands in comments above. On a cluster it is that of all workers that have the
     environment, or of the one of --worker where their locks differ.
     """
-    wanted = selected(model, engine, python_version, worker_ip)
     found = _of_cluster(wanted) if on_cluster() else _of_this_host(wanted)
     key = found.environment.entry.key
     if found.lock is None:

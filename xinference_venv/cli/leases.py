@@ -16,7 +16,6 @@ from xinference_venv.cli.common import (
     look,
     on_cluster,
     on_workers,
-    selected,
     selection,
     show,
     wide_option,
@@ -42,19 +41,12 @@ _SHORTEST_PREFIX = 6
 @selection
 @wide_option
 @json_option
-def leases(
-    model: str | None,
-    engine: str | None,
-    python_version: str | None,
-    worker_ip: str | None,
-    as_json: bool,
-) -> int:
+def leases(wanted: Selection, as_json: bool) -> int:
     """List who uses which environment: all leases, or those on MODEL's environments."""
-    wanted = selected(model, engine, python_version, worker_ip)
     answer = look(
         lambda here: here.leases(wanted), lambda client: client.supervisor.list_leases(wanted)
     )
-    if model is not None:
+    if (model := wanted.model_name) is not None:
         check_found(
             answer,
             answer.list,

@@ -13,7 +13,6 @@ from xinference_venv.cli.common import (
     json_option,
     look,
     on_cluster,
-    selected,
     selection,
     show,
     wide_option,
@@ -21,7 +20,7 @@ from xinference_venv.cli.common import (
 from xinference_venv.cli.render import environments
 from xinference_venv.cli.render.cluster import differing, skipped
 from xinference_venv.cli.render.text import Part
-from xinference_venv.inventory.selection import EVERY
+from xinference_venv.inventory.selection import EVERY, Selection
 
 
 @click.command("list")
@@ -29,15 +28,8 @@ from xinference_venv.inventory.selection import EVERY
 @selection
 @wide_option
 @json_option
-def list_(
-    model: str | None,
-    engine: str | None,
-    python_version: str | None,
-    worker_ip: str | None,
-    as_json: bool,
-) -> int:
+def list_(wanted: Selection, as_json: bool) -> int:
     """List the environments that are there: all, or those of MODEL."""
-    wanted = selected(model, engine, python_version, worker_ip)
     answer = look(
         lambda here: here.environments(wanted),
         lambda client: client.supervisor.list_virtual_envs(wanted),
@@ -46,7 +38,7 @@ def list_(
     def rendered() -> Sequence[Part]:
         if wanted != EVERY and answer.is_whole and not answer.list:
             every = "`xinference-venv list` lists all environments"
-            return [f"No environment found that matches: {did_you_mean(model)}{every}"]
+            return [f"No environment found that matches: {did_you_mean(wanted.model_name)}{every}"]
         listed = environments.listed(answer, time.time(), workers=on_cluster())
         return [*listed, *differing(answer), *skipped(answer, workers=on_cluster())]
 

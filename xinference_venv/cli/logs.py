@@ -16,7 +16,6 @@ from xinference_venv.cli.common import (
     json_option,
     look,
     on_cluster,
-    selected,
     selection,
     show,
 )
@@ -51,17 +50,8 @@ _LISTING = "`xinference-venv jobs` lists the newest jobs"
     help="Print the newest job's log as it grows, until the job ends.",
 )
 @json_option
-def logs(
-    model: str,
-    engine: str | None,
-    python_version: str | None,
-    worker_ip: str | None,
-    count: int,
-    follow: bool,
-    as_json: bool,
-) -> int:
+def logs(wanted: Selection, count: int, follow: bool, as_json: bool) -> int:
     """Show uv's output while MODEL's environments were made, and how the jobs ended."""
-    wanted = selected(model, engine, python_version, worker_ip)
     if follow:
         if as_json or count > 1:
             raise click.UsageError("--follow can't be combined with --json and --count.")
@@ -77,6 +67,7 @@ def logs(
     answer = look(
         lambda here: here.logs(wanted, count), lambda client: client.supervisor.logs(wanted, count)
     )
+    model = wanted.model_name
     check_found(answer, answer.list, f"log of {model!r}", model, listing=_LISTING)
     return show(answer, lambda: _render_logs(answer, time.time(), on_cluster()), as_json)
 

@@ -10,7 +10,6 @@ from xinference_venv.cli.common import (
     json_option,
     look,
     on_cluster,
-    selected,
     selection,
     show,
     wide_option,
@@ -27,24 +26,19 @@ from xinference_venv.planning.provenance import Tree
 @selection
 @wide_option
 @json_option
-def packages(
-    model: str,
-    engine: str | None,
-    python_version: str | None,
-    worker_ip: str | None,
-    as_json: bool,
-) -> int:
+def packages(wanted: Selection, as_json: bool) -> int:
     """List the packages of MODEL's environments, each with where it is from and why."""
-    answer = _packages(model, selected(model, engine, python_version, worker_ip))
+    answer = _packages(wanted)
     return show(answer, lambda: rendering.packages_of(answer, workers=on_cluster()), as_json)
 
 
-def _packages(model: str, wanted: Selection) -> Gathered[EnvironmentPackages]:
+def _packages(wanted: Selection) -> Gathered[EnvironmentPackages]:
     """The packages of a model's environments; raises `NotFound` when there are none."""
     answer = look(
         lambda here: here.packages(wanted),
         lambda client: client.supervisor.list_virtual_env_packages(wanted),
     )
+    model = wanted.model_name
     check_found(answer, answer.list, f"environment of {model!r}", model)
     return answer
 
@@ -53,15 +47,9 @@ def _packages(model: str, wanted: Selection) -> Gathered[EnvironmentPackages]:
 @click.argument("model", shell_complete=shell_complete.models)
 @selection
 @json_option
-def show_(
-    model: str,
-    engine: str | None,
-    python_version: str | None,
-    worker_ip: str | None,
-    as_json: bool,
-) -> int:
+def show_(wanted: Selection, as_json: bool) -> int:
     """Draw where the packages of MODEL's environments lie, and who shares them."""
-    answer = _packages(model, selected(model, engine, python_version, worker_ip))
+    answer = _packages(wanted)
     return show(answer, lambda: rendering.drawn(answer, workers=on_cluster()), as_json)
 
 
@@ -69,15 +57,9 @@ def show_(
 @click.argument("model", shell_complete=shell_complete.models)
 @selection
 @json_option
-def explain(
-    model: str,
-    engine: str | None,
-    python_version: str | None,
-    worker_ip: str | None,
-    as_json: bool,
-) -> int:
+def explain(wanted: Selection, as_json: bool) -> int:
     """Show what brought each package of MODEL's environments, and which of the host are hidden."""
-    answer = _packages(model, selected(model, engine, python_version, worker_ip))
+    answer = _packages(wanted)
     explained = answer.of(
         ExplainedPackages(listed=each, tree=Tree.of(each.distributions)) for each in answer.list
     )

@@ -12,7 +12,6 @@ from xinference_venv.cli.common import (
     json_option,
     look,
     on_cluster,
-    selected,
     selection,
     show,
     with_client,
@@ -23,6 +22,7 @@ from xinference_venv.cli.render.text import where_of
 from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.inventory import removal_error
 from xinference_venv.inventory.reports import RemovalReport
+from xinference_venv.inventory.selection import Selection
 
 if TYPE_CHECKING:
     from xinference_venv.client import Client
@@ -40,11 +40,8 @@ if TYPE_CHECKING:
 )
 @json_option
 def remove(
-    model: str | None,
+    wanted: Selection,
     everything: bool,
-    engine: str | None,
-    python_version: str | None,
-    worker_ip: str | None,
     dry_run: bool,
     force: bool,
     as_json: bool,
@@ -53,9 +50,9 @@ def remove(
 
     On a cluster each worker removes all of its own or refuses.
     """
+    model = wanted.model_name
     if (model is None) is not everything:
         raise click.UsageError("Give either MODEL or --all.")
-    wanted = selected(model, engine, python_version, worker_ip)
 
     async def removed(client: Client) -> Gathered[RemovalReport]:
         return await client.supervisor.remove_virtual_env(wanted, dry_run=dry_run, force=force)

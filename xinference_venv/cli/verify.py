@@ -12,7 +12,6 @@ from xinference_venv.cli.common import (
     echo,
     json_option,
     on_cluster,
-    selected,
     selection,
     show,
     with_client,
@@ -21,6 +20,7 @@ from xinference_venv.cli.render.cluster import unreachable_error
 from xinference_venv.cli.render.text import Part, where_of
 from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.reports import VerifiedEnvironment
+from xinference_venv.inventory.selection import Selection
 
 
 @click.command()
@@ -34,25 +34,15 @@ from xinference_venv.inventory.reports import VerifiedEnvironment
     " to modules.",
 )
 @json_option
-def verify(
-    model: str | None,
-    engine: str | None,
-    python_version: str | None,
-    worker_ip: str | None,
-    hashes: bool,
-    repair: bool,
-    as_json: bool,
-) -> int:
+def verify(wanted: Selection, hashes: bool, repair: bool, as_json: bool) -> int:
     """Check every file of the environments that are there: of all, or of those of MODEL.
 
     What is broken is listed as broken from then on, and the next launch rebuilds it.
     """
     answer = with_client(
-        lambda client: client.supervisor.verify_virtual_env(
-            selected(model, engine, python_version, worker_ip), hashes=hashes, repair=repair
-        )
+        lambda client: client.supervisor.verify_virtual_env(wanted, hashes=hashes, repair=repair)
     )
-    if model is not None:
+    if (model := wanted.model_name) is not None:
         check_found(answer, answer.list, f"environment of {model!r}", model)
     code = show(answer, lambda: _verified(answer, on_cluster()), as_json, unreachable_error(answer))
     broken = [
