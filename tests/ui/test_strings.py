@@ -194,6 +194,14 @@ def test_every_error_that_the_page_can_meet_can_be_translated() -> None:
                     if isinstance(each, ast.JoinedStr)
                     or (isinstance(each, ast.Constant) and isinstance(each.value, str))
                 ]
+        english_only += [
+            f"{module}:{each.lineno}"
+            for function in ast.walk(tree)
+            if isinstance(function, ast.FunctionDef) and function.name in {"_hint", "hint_for"}
+            for each in ast.walk(function)
+            if isinstance(each, ast.Return) and isinstance(each.value, ast.JoinedStr | ast.Constant)
+            if not (isinstance(each.value, ast.Constant) and each.value.value is None)
+        ]
     assert english_only == [], "write sentence(...) instead, and translate it"
 
 

@@ -38,7 +38,7 @@ _MOST_LEVELS = 100
 _FULL = sentence(
     "free some space on this file system; `xinference-venv gc` deletes what is not needed"
 )
-_NO_INODES_LEFT = (
+_NO_INODES_LEFT = sentence(
     "this file system has no inodes left for more files (`df -i`): delete some, `xinference-venv"
     " gc` deletes what is not needed, or put XINFERENCE_HOME on another one"
 )

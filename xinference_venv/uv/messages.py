@@ -360,7 +360,7 @@ def hint_for(tail: Sequence[str]) -> str | None:
             " empty uv's cache of it (`uv cache clean NAME`)"
         )
     if _NOT_LOCKED in words and "Timeout" not in words:
-        return (
+        return sentence(
             "uv can't lock files of its cache there: let UV_CACHE_DIR name a folder that this user"
             " may write to, best on a local file system"
         )

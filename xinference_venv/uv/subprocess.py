@@ -579,7 +579,7 @@ def _words(finished: Finished) -> str:
 def _hint(finished: Finished) -> str | None:
     """What to do about an error that is the host's, not of the packages."""
     if finished.exit_status == -signal.SIGKILL:
-        return "launch again; the system may have run out of memory (see its log)"
+        return sentence("launch again; the system may have run out of memory (see its log)")
     if finished.exit_status == -signal.SIGXFSZ:
         return FILE_SIZE_HINT
     return hint_for(finished.tail)
