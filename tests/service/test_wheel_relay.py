@@ -149,6 +149,18 @@ async def test_what_has_another_hash_is_given_to_no_one(
     assert list(store.layout.relay.iterdir()) == []
 
 
+def test_a_disk_that_takes_no_more_is_named_and_not_tried_again(
+    make: Make, wheel: WheelFile, index: Index
+) -> None:
+    with (
+        open("/dev/full", "r+b", buffering=0) as full,
+        pytest.raises(StoreError, match="No space left on device") as caught,
+    ):
+        make()._download(wheel, wheel_relay._Fetch(), full, wheel.size or 0)
+    assert "free some space" in str(caught.value.hint)
+    assert len(gets(index)) == 1
+
+
 async def test_a_connection_that_ends_early_is_gone_on_with(
     make: Make, wheel: WheelFile, index: Index
 ) -> None:

@@ -44,6 +44,7 @@ from xinference_venv.sentences import sentence
 from xinference_venv.service.http_client import openers_for, request_to
 from xinference_venv.service.index_probe import answers_of
 from xinference_venv.settings import RelayMode, Settings
+from xinference_venv.store.atomic import store_error
 from xinference_venv.store.host_files import free_bytes
 from xinference_venv.store.relayed_wheels import RelayedWheels
 from xinference_venv.store.store import Store
@@ -299,7 +300,10 @@ class WheelRelay:
             self._download(wheel, fetch, file, wheel.size or most)
 
     def _download(self, wheel: WheelFile, fetch: _Fetch, file: BinaryIO, most: int) -> None:
-        """Write a wheel of `most` bytes at most, in some attempts; raises `NotFound`."""
+        """Write a wheel of `most` bytes at most, in some attempts.
+
+        Raises `NotFound`, and `StoreError` where the disk does not take it.
+        """
         place, clock = self.reachable.place_of(wheel), self.reachable.clock
         patience = self.settings.patience
         watch = StallWatch(since=clock.monotonic())
@@ -352,7 +356,11 @@ def _download(
             fetch.fetched += len(block)
             if fetch.fetched > most:
                 raise ValueError(f"it has more than {most} bytes")
-            file.write(block)
+            try:
+                file.write(block)
+            except OSError as error:
+                # Another attempt would meet the same disk.
+                raise store_error(error) from error
             yield fetch.fetched
     if announced is not None and fetch.fetched - there < int(announced):
         # A read of so many bytes does not say it: https://github.com/python/cpython/issues/74881
