@@ -114,8 +114,7 @@ class LaunchTracker:
     async def stop(self) -> None:
         """Follow no more; the workers' jobs go on."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await cancel(self._task)
 
     async def _follow(self, failed: Mapping[str, VirtualEnvError]) -> None:
         try:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from xinference_venv._util.disk_threads import UPKEEP
-from xinference_venv._util.tasks import ignore, in_background
+from xinference_venv._util.tasks import cancel, ignore, in_background
 from xinference_venv.errors import (
     DeadlineExceeded,
     InUse,
@@ -118,11 +118,7 @@ class GarbageCollector:
 
     async def stop(self) -> None:
         """End what goes on by itself; returns when it has ended."""
-        running = [each for each in (self._task, self._measuring) if each is not None]
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running)
+        await cancel(*filter(None, (self._task, self._measuring)))
 
     async def collect(
         self, policy: EvictionPolicy, *, prune_uv_cache: bool, dry_run: bool

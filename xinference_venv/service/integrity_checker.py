@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from xinference_venv._util.disk_threads import UPKEEP
-from xinference_venv._util.tasks import in_background
+from xinference_venv._util.tasks import cancel, in_background
 from xinference_venv.errors import (
     DeadlineExceeded,
     InvalidRecord,
@@ -65,8 +65,7 @@ class IntegrityChecker:
         """End the checks; returns when none looks at anything any more."""
         self._stopped.set()
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await cancel(self._task)
 
     async def verify(
         self, entries: Iterable[EnvEntry], *, hashes: bool, repair: bool

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 
 from xinference_venv._util.disk_threads import UPKEEP
-from xinference_venv._util.tasks import finish, ignore, in_background
+from xinference_venv._util.tasks import cancel, finish, ignore, in_background
 from xinference_venv.errors import DeadlineExceeded, InUse, VirtualEnvError
 from xinference_venv.inventory.inventory import EnvEntry, plan_removal
 from xinference_venv.inventory.selection import Selection
@@ -46,7 +46,7 @@ class Remover:
     async def stop(self) -> None:
         """Watch for the end of no holder any more; the next start sees what has no key."""
         if self._reaper is not None:
-            self._reaper.cancel()
+            await cancel(self._reaper)
 
     async def remove(
         self, planned: Sequence[EnvEntry], selection: Selection, *, force: bool
