@@ -105,7 +105,8 @@ class Record:
                 written.update(value)
             else:
                 written[field.name] = value
-                if field.is_text and (texts := _write_texts(value)) is not None:
+                # Nearly every text is a plain one.
+                if field.is_text and type(value) is not str and (texts := _write_texts(value)):
                     _add_texts(written, {field.name: texts})
         return written
 

@@ -58,7 +58,7 @@ from xinference_venv.service.wheel_fetcher import WheelFetcher
 from xinference_venv.settings import InheritMode, ViewKind
 from xinference_venv.store.envs.compose import (
     Composed,
-    compose,
+    Composition,
     library_of,
     not_composed,
     placing_of,
@@ -218,30 +218,31 @@ class Assembly:
 
     async def compose(self, contents: Contents, env: Path) -> Composed:
         """Make the environment of a plan at `env`; see `store.envs.compose`."""
+        composition = await self.begin(contents, env)
+        return await in_phase(Phase.COMPOSING, BUILDING.finish(composition.complete))
+
+    async def begin(self, contents: Contents, env: Path) -> Composition:
+        """Make of it what its interpreter sees; the rest is to be completed."""
         count = len(contents.plan.links)
         is_linked = contents.plan.kind is ViewKind.LINKS
         what = f"{count} links" if is_linked else f"the files of {count} names"
         self.say(Phase.COMPOSING, sentence("composing {what}", what=what))
-        return await in_phase(Phase.COMPOSING, self._compose(contents, env))
+        return await in_phase(Phase.COMPOSING, self._begin(contents, env))
 
-    async def _compose(self, contents: Contents, env: Path) -> Composed:
-        placing = placing_of(
-            self.store.layout,
-            env,
-            contents.plan,
-            self.spec.interpreter,
-            contents.packages,
-            forks=min(usable_processors(), self.uv.door.slots),
+    async def _begin(self, contents: Contents, env: Path) -> Composition:
+        layout, interpreter = self.store.layout, self.spec.interpreter
+        forks = min(usable_processors(), self.uv.door.slots)
+        placing = placing_of(layout, env, contents.plan, interpreter, contents.packages, forks)
+        placed = None if placing is None else await self._placed(placing, env)
+        composition = Composition(
+            disk=self.store.disk,
+            layout=layout,
+            env=env,
+            plan=contents.plan,
+            interpreter=interpreter,
         )
-        return await BUILDING.finish(
-            compose,
-            self.store.disk,
-            self.store.layout,
-            env,
-            contents.plan,
-            self.spec.interpreter,
-            placed=None if placing is None else await self._placed(placing, env),
-        )
+        await BUILDING.finish(composition.begin, placed)
+        return composition
 
     async def _placed(self, placing: Placing, env: Path) -> Placed:
         """What a process of its own has placed of an environment's files."""
@@ -337,10 +338,13 @@ class Assembly:
         )
         return JoinPlan(members=members)
 
-    async def verify(self, lock: EnvLock, contents: Contents, env: Path) -> None:
+    async def verify(
+        self, lock: EnvLock, contents: Contents, env: Path, completed: Awaitable[object]
+    ) -> None:
         """Raises `VerificationFailed` unless what the interpreter sees is what the lock says.
 
-        What was proved once of the same trees over the same host takes no process again.
+        What was proved once of the same trees over the same host takes no process again. Modules
+        are imported only when the environment is `completed`.
         """
         roles = sorted([each.name, each.role.value] for each in lock.distributions)
         interpreter = interpreter_facts(self.spec.interpreter.base_executable)
@@ -353,10 +357,11 @@ class Assembly:
         if await asyncio.to_thread(is_proved, self.store.disk, self.store.layout, proof):
             return
         venv = env / VENV_NAME
-        await self.check_imports(venv)
         links = (each for each in contents.plan.links if each.place is not Place.HOST)
         own = {name for each in links if (name := importable_name(each.name)) is not None}
         raise_faults(await self.check_visible(lock, venv, sorted(own)))
+        await completed
+        await self.check_imports(venv)
         await asyncio.to_thread(keep_proof, self.store.disk, self.store.layout, proof)
 
     async def find_import_failures(

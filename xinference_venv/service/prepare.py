@@ -67,10 +67,11 @@ from xinference_venv.service.phases import in_phase
 from xinference_venv.service.remote_planner import RemotePlanner
 from xinference_venv.service.wheel_fetcher import WheelFetcher
 from xinference_venv.service.wheel_relay import ANY_PROJECT
-from xinference_venv.store.envs.compose import Composed
+from xinference_venv.store.envs.compose import Composed, Composition
 from xinference_venv.store.envs.verify import lease_of_lock
 from xinference_venv.store.host.changes import HostChanges
 from xinference_venv.store.locks import hold_lock
+from xinference_venv.store.paths import VENV_NAME
 from xinference_venv.store.process_identity import this_process
 from xinference_venv.store.resolutions import state_of_folders
 from xinference_venv.store.store import Store, interpreter_facts
@@ -259,18 +260,17 @@ class Preparation:
         """Compose what was gathered, verify and publish it, unless there is one like it."""
         if (lease := await self._share(lock, contents, failed)) is not None:
             return lease
-        composed = await self.assembly.compose(contents, env)
-        self.say(Phase.VERIFYING, sentence("verifying what was composed"))
-        record = self._record(lock, contents, composed)
+        composition = await self.assembly.begin(contents, env)
         # What is durable takes long on many disks: it is written while the interpreter looks.
-        describing = asyncio.create_task(BUILDING.finish(self.store.describe, env, record, lock))
+        completing = asyncio.create_task(self._complete(composition, lock, contents, env))
         try:
-            await in_phase(Phase.VERIFYING, self.assembly.verify(lock, contents, env))
-            await self._prove_imports(lock, contents, failed, composed.venv)
+            self.say(Phase.VERIFYING, sentence("verifying what was composed"))
+            await in_phase(Phase.VERIFYING, self.assembly.verify(lock, contents, env, completing))
+            record = await completing
+            await self._prove_imports(lock, contents, failed, env / VENV_NAME)
             self.say(Phase.PUBLISHING, sentence("publishing"))
-            await describing
         finally:
-            await cancel(describing)
+            await cancel(completing)
         publish = partial(
             self.store.publish,
             env,
@@ -281,6 +281,15 @@ class Preparation:
         lease = await self._attached(publish)
         self._count(contents)
         return lease
+
+    async def _complete(
+        self, composition: Composition, lock: EnvLock, contents: Contents, env: Path
+    ) -> EnvRecord:
+        """Make the rest of an environment, and describe it; its record."""
+        composed = await in_phase(Phase.COMPOSING, BUILDING.finish(composition.complete))
+        record = self._record(lock, contents, composed)
+        await BUILDING.finish(self.store.describe, env, record, lock)
+        return record
 
     def _too_many_unfit(self) -> ResolutionFailed:
         """Each is known only once it is downloaded, so not all that there are are tried."""

@@ -143,27 +143,9 @@ def compose(
     Links into the store hold at every place that lies as deep in it as `env`. Where files are
     asked for, `placed` is what was placed of them before, see `placing_of`.
     """
-    library = library_of(interpreter)
-    try:
-        made = _Composition(disk=disk, layout=layout, env=env, library=library)
-        made.make_venv(interpreter)
-        if plan.kind is ViewKind.LINKS:
-            made.make_view(plan)
-        else:
-            made.make_files(plan, placed)
-        made.make_prefix(plan)
-    except OSError as error:
-        raise not_composed(env, error) from error
-    record = ViewRecord(
-        plan=plan, library=library, files=dict(sorted(made.own_files())), placed=made.placed
-    )
-    disk.write_json(env / VIEW_RECORD_NAME, record.to_dict(), durable=False)
-    return Composed(
-        venv=env / VENV_NAME,
-        view=packages_of(env, record),
-        record=record,
-        linked_bytes=made.linked_bytes,
-    )
+    composition = Composition(disk=disk, layout=layout, env=env, plan=plan, interpreter=interpreter)
+    composition.begin(placed)
+    return composition.complete()
 
 
 def make_venv(venv: Path, interpreter: Interpreter) -> None:
@@ -325,13 +307,24 @@ def _roots(layout: StorePaths, folder: Path) -> dict[Place, str]:
     }
 
 
-class _Composition:
-    """One environment while it is made."""
+class Composition:
+    """One environment while it is made: first what its interpreter sees, then all else."""
 
-    def __init__(self, *, disk: Disk, layout: StorePaths, env: Path, library: str) -> None:
+    def __init__(
+        self,
+        *,
+        disk: Disk,
+        layout: StorePaths,
+        env: Path,
+        plan: ViewPlan,
+        interpreter: Interpreter,
+    ) -> None:
         self._disk = disk
         self._layout = layout
-        self._library = library
+        self._env = env
+        self._plan = plan
+        self._interpreter = interpreter
+        self._library = library_of(interpreter)
         self._venv = env / VENV_NAME
         self._view = env / VIEW_NAME
         self._data: dict[str, str] = {}
@@ -339,75 +332,98 @@ class _Composition:
         # With the bytes, where they are known already.
         self._files: dict[str, int | None] = {}
         self._placed: list[Placed] = []
-        self.linked_bytes = 0
+        self._linked_bytes = 0
 
-    def make_venv(self, interpreter: Interpreter) -> None:
+    def begin(self, placed: Placed | None = None) -> None:
+        """Make the interpreter, and what it can import; raises `StoreError`."""
+        try:
+            self._make_venv()
+            if self._plan.kind is ViewKind.LINKS:
+                self._make_view()
+            else:
+                self._make_files(placed)
+        except OSError as error:
+            raise not_composed(self._env, error) from error
+
+    def complete(self) -> Composed:
+        """Make the programs, scripts and data files, and the record; raises `StoreError`."""
+        try:
+            self._make_prefix()
+            files = dict(sorted(self._own_files()))
+        except OSError as error:
+            raise not_composed(self._env, error) from error
+        placed = Placed(
+            files=sum(each.files for each in self._placed),
+            size_bytes=sum(each.size_bytes for each in self._placed),
+        )
+        record = ViewRecord(plan=self._plan, library=self._library, files=files, placed=placed)
+        self._disk.write_json(self._env / VIEW_RECORD_NAME, record.to_dict(), durable=False)
+        return Composed(
+            venv=self._venv,
+            view=packages_of(self._env, record),
+            record=record,
+            linked_bytes=self._linked_bytes,
+        )
+
+    def _make_venv(self) -> None:
         """Make an empty virtual environment with a launcher."""
         programs = self._venv / "bin"
-        make_venv(self._venv, interpreter)
+        make_venv(self._venv, self._interpreter)
         self._files["pyvenv.cfg"] = None
-        write_launcher(self._disk, self._venv, interpreter)
+        write_launcher(self._disk, self._venv, self._interpreter)
         for name in os.listdir(programs):
             if name.startswith("xinf"):
                 self._files[f"bin/{name}"] = None
 
-    def make_view(self, plan: ViewPlan) -> None:
+    def _make_view(self) -> None:
         """Make the links of the view."""
         pth = _PTH.format(view=VIEW_NAME, library=tuple(self._library.split("/")))
         self._write(f"{self._library}/{VIEW_PTH_NAME}", pth)
         folder = self._view / self._library
         os.makedirs(folder)
         roots = _roots(self._layout, folder)
-        for link in plan.links:
+        for link in self._plan.links:
             target = os.path.join(roots[link.place].format(link.tree), link.name)
             if link.has_directories:
                 _place(folder / target, folder / link.name)
             else:
                 os.symlink(target, f"{folder}/{link.name}")
-        for written in plan.written:
+        for written in self._plan.written:
             write_private_file(folder / written.name, written.text.encode())
-        for name in {"bin", *(_shown_in_prefix(each.path) for each in plan.prefix_files)}:
+        for name in {"bin", *(_shown_in_prefix(each.path) for each in self._plan.prefix_files)}:
             up = "../" * (name.count("/") + 1)
             os.symlink(f"{up}{VENV_NAME}/{name}", self._view / name)
 
-    def make_files(self, plan: ViewPlan, placed: Placed | None) -> None:
+    def _make_files(self, placed: Placed | None) -> None:
         """Make the same as files of the environment's own, in its own site-packages."""
         folder = self._venv / self._library
         if placed is None:
-            placed = place_files(_sources(plan.links, self._layout), folder)
+            placed = place_files(_sources(self._plan.links, self._layout), folder)
         self._placed.append(placed)
-        for written in plan.written:
+        for written in self._plan.written:
             write_private_file(folder / written.name, written.text.encode())
 
-    def make_prefix(self, plan: ViewPlan) -> None:
+    def _make_prefix(self) -> None:
         """Make the programs, scripts and data files."""
-        for file in plan.prefix_files:
+        for file in self._plan.prefix_files:
             self._make_folder(os.path.dirname(file.path))
             of_host = file.place is Place.HOST
             makes_script = file.python_script or (of_host and file.executable)
-            if plan.kind is ViewKind.FILES and not makes_script:
+            if self._plan.kind is ViewKind.FILES and not makes_script:
                 self._place(file)
             elif of_host:
                 self._show_of_host(file)
             else:
                 self._put(file)
-        for script in plan.scripts:
+        for script in self._plan.scripts:
             self._write(f"bin/{script.name}", script_text(script), mode=0o755)
 
-    def own_files(self) -> Iterator[tuple[str, int]]:
+    def _own_files(self) -> Iterator[tuple[str, int]]:
         """The regular files that were made, by their paths in the environment, with their bytes."""
         for name, size in self._files.items():
             if size is None:
                 size = os.lstat(f"{self._venv}/{name}").st_size
             yield f"{VENV_NAME}/{name}", size
-
-    @property
-    def placed(self) -> Placed:
-        """The files that are the model's."""
-        return Placed(
-            files=sum(each.files for each in self._placed),
-            size_bytes=sum(each.size_bytes for each in self._placed),
-        )
 
     def _place(self, file: PrefixFile) -> None:
         """A file that the model may write into."""
@@ -434,7 +450,7 @@ class _Composition:
         size = os.lstat(source).st_size
         try:
             os.link(source, target)
-            self.linked_bytes += size
+            self._linked_bytes += size
         except OSError:
             # The file system has no hard links, no more of this file, or none of another user's.
             if size > _SMALL_BYTES and not file.executable:
