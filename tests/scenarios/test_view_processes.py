@@ -102,6 +102,42 @@ async def test_a_module_that_is_run_and_the_processes_that_it_starts_find_the_sa
     assert output(Path(str(crew.path)) / "bin" / "python", str(script)) == everywhere
 
 
+SPAWNS = """
+import multiprocessing, sys
+def end():
+    import rigger
+    sys.exit(7)
+def main():
+    found = []
+    for method in ("fork", "spawn", "forkserver"):
+        process = multiprocessing.get_context(method).Process(target=end)
+        process.start()
+        process.join()
+        found.append(process.exitcode)
+    print(found)
+"""
+
+
+async def test_a_program_of_a_package_may_spawn_processes(
+    environ: dict[str, str], tmp_path: Path, index: Index, wheels: Path
+) -> None:
+    """As `uvicorn --reload` does, and servers of models: each of them runs the program again."""
+    host = Host.make(tmp_path / "host", environ)
+    files = {"rigger/__init__.py": SPAWNS}
+    host.add("rigger", "1.0", files=files, entry_points={"rigger-run": "rigger:main"})
+    build_wheel(
+        wheels,
+        "crew",
+        "1.0",
+        requires=["rigger"],
+        modules={"crew/__init__.py": SPAWNS},
+        entry_points={"crew-run": "crew:main"},
+    )
+    programs = Path(str((await launch(environ, index, "crew")).path)) / "bin"
+    for name in ("crew-run", "rigger-run"):
+        assert output(programs / name) == str([7] * 3), name
+
+
 async def test_every_other_way_to_run_python_shows_what_a_virtual_environment_would(
     crew: PreparedEnvironment, tmp_path: Path
 ) -> None:

@@ -94,7 +94,11 @@ _START = """\
 '''exec' "$(dirname -- "$(realpath -- "$0")")"/'python' "$0" "$@"
 ' '''
 """
-_CALL = _START + "import sys\nfrom {module} import {root}\nsys.exit({attribute}())\n"
+# A process that `multiprocessing` spawns runs the program once more, under another name.
+_CALL = (
+    f"{_START}import sys\nfrom {{module}} import {{root}}\n"
+    "if __name__ == '__main__':\n    sys.exit({attribute}())\n"
+)
 # A docstring or an import from __future__ must be the first of a program, so one that a package
 # brings is compiled by itself: https://github.com/astral-sh/uv/issues/8920
 _RUN = _START + "exec(compile({text!r}, __file__, 'exec', dont_inherit=True))\n"
