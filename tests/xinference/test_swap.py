@@ -43,6 +43,22 @@ def test_a_free_place_is_taken(tmp_path: Path) -> None:
     assert not new.exists()
 
 
+@pytest.mark.usefixtures("cannot_exchange")
+def test_a_link_that_shows_more_takes_the_place_of_a_folder_in_one_that_is_in_use(
+    tmp_path: Path,
+) -> None:
+    new, place = _two(tmp_path)
+    host = tmp_path / "host"
+    for folder in (host, place / "shown"):
+        folder.mkdir()
+        (folder / "kept.py").write_text("1")
+    (host / "more.py").write_text("2")
+    (new / "shown").symlink_to(host)
+    swap.put_in_place(Disk(), new, place, in_use=True)
+    assert sorted(os.listdir(place / "shown")) == ["kept.py", "more.py"]
+    assert sorted(os.listdir(place)) == ["name", "shown"]
+
+
 def test_one_in_use_has_what_is_new_and_keeps_the_files_that_are_the_same(
     tmp_path: Path, cannot_exchange: bool
 ) -> None:

@@ -73,4 +73,11 @@ def _put_directory(entry: os.DirEntry[str], target: str) -> None:
 def _replace(entry: os.DirEntry[str], target: str) -> None:
     temporary = f"{target}.xinference-venv"
     shutil.copy2(entry.path, temporary, follow_symlinks=False)
+    if os.path.isdir(target) and not os.path.islink(target):
+        # The folder had a part of what the link shows.
+        part = f"{temporary}-part"
+        os.rename(target, part)
+        os.rename(temporary, target)
+        shutil.rmtree(part)
+        return
     os.replace(temporary, target)

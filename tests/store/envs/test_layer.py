@@ -339,6 +339,26 @@ def test_a_layer_is_made_of_few_links(host: Host) -> None:
     assert len(links) == 51  # the parts, the module of one of them, and big's metadata
 
 
+def test_where_nothing_is_hidden_a_folder_of_the_host_is_one_link(host: Host) -> None:
+    for place in ("one", "two"):
+        fake_distribution(host.site(place), place, "1.0", files={f"{place}.py": say(place)})
+        (host.site(place) / f"by_hand_{place}.py").write_text(say("by hand"))
+    code = "import sys; sys.seen = getattr(sys, 'seen', 0) + 1\n"
+    (host.site("one") / "code.pth").write_text(code)
+    env = host.environment(sites=["one", "two"])
+    layer = env.path / LAYER_NAME
+    assert [os.readlink(layer / name) for name in ("0", "1")] == [
+        str(host.site(place)) for place in ("one", "two")
+    ]
+    found = env.look("one", "by_hand_one", "two")
+    assert found["modules"] == {"one": "one", "by_hand_one": "by hand", "two": "two"}
+    assert found["listed"] == ["one", "two"]
+    assert found["path"][-2:] == [str(layer / "0"), str(layer / "1")]
+    hides = host.environment("two", sites=["one", "two"], name="hides")
+    assert (hides.path / LAYER_NAME / "0").is_symlink()
+    assert hides.says("one", "two", "by_hand_two") == ["one", "absent", "by hand"]
+
+
 def test_a_folder_that_vanished_is_an_error_with_its_name(tmp_path: Path) -> None:
     gone = str(tmp_path / "gone")
     with pytest.raises(StoreError, match=gone):

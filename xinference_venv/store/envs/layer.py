@@ -2,9 +2,9 @@
 
 Each entry of the host's search path has a folder in the layer. An entry of it that belongs to
 shown distributions alone becomes one link, one that belongs to hidden ones alone is left out,
-and a directory that belongs to both a real directory whose entries are decided each. The layer
-lies apart from the environment's own site-packages, since installers write through links that
-they meet there.
+and a directory that belongs to both a real directory whose entries are decided each. Where nothing
+is left out of a folder, it is one link itself. The layer lies apart from the environment's own
+site-packages, since installers write through links that they meet there.
 """
 
 from __future__ import annotations
@@ -69,8 +69,13 @@ def make_layer(
         left_out = _only_added_by_hidden(owners) if unowned else set()
         for number, location in enumerate(locations):
             folder = env / LAYER_NAME / str(number)
+            is_left_out = os.path.realpath(location) in left_out
+            if unowned and not is_left_out and _is_shown_whole(location, owners[location]):
+                disk.make_directory(folder.parent)
+                os.symlink(location, folder)
+                continue
             disk.make_directory(folder)
-            if os.path.realpath(location) not in left_out:
+            if not is_left_out:
                 _link_entries(location, str(folder), owners[location], "", unowned=unowned)
     except OSError as error:
         message = sentence("could not link the host's packages: {error}", error=error)
@@ -89,6 +94,14 @@ def show_layer(disk: Disk, site_packages: Path, search_path: Sequence[str]) -> N
         for number in range(len(search_path))
     ]
     disk.write(site_packages / PTH_NAME, "".join(lines).encode(), durable=False)
+
+
+def _is_shown_whole(location: str, owners: _Owners) -> bool:
+    """Whether a layer that shows what nothing owns leaves nothing out of a location."""
+    if not all(owner.shown for own in owners.values() for owner in own):
+        return False
+    with os.scandir(location) as entries:
+        return not any(entry.name == PTH_NAME or _added_paths(entry) for entry in entries)
 
 
 def _link_entries(source: str, target: str, owners: _Owners, prefix: str, *, unowned: bool) -> None:
