@@ -270,7 +270,7 @@ async def test_uv_itself_checks_the_hash_of_what_came_through_other_workers(
 @pytest.fixture
 def shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process and two forks of it finish trees, however little there is to do."""
-    monkeypatch.setattr("xinference_venv.store.packages.finish_trees._LEAST_RECORD_BYTES", 1)
+    monkeypatch.setattr("xinference_venv.store.packages.finish_trees._LEAST_RECORD_BYTES", 0)
     monkeypatch.setattr("xinference_venv.service.unpack.usable_processors", lambda: 2)
 
 

@@ -131,13 +131,21 @@ os.fork = killed
 
 
 @pytest.mark.uv
-def test_a_process_is_worth_its_start_where_records_name_many_files(
+def test_a_process_is_worth_its_start_where_records_name_many_files_of_several_packages(
     unpack: Unpack, wheels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    filled = unpack.fill(build_wheel(wheels, "lamp", "1.0"))
-    assert not filled.is_much()
+    several = unpack.fill(*(build_wheel(wheels, name, "1.0") for name in ("lamp", "wick")))
+    assert not several.is_much()
     monkeypatch.setattr("xinference_venv.store.packages.finish_trees._LEAST_RECORD_BYTES", 1)
-    assert filled.is_much()
+    assert several.is_much()
+
+
+@pytest.mark.uv
+def test_no_fork_helps_one_that_takes_apart_a_single_package(
+    unpack: Unpack, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xinference_venv.store.packages.finish_trees._LEAST_RECORD_BYTES", 1)
+    assert not unpack.fill(build_wheel(wheels, "lamp", "1.0")).is_much()
 
 
 def test_the_trees_that_take_longest_are_finished_first(monkeypatch: pytest.MonkeyPatch) -> None:
