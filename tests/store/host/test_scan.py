@@ -7,9 +7,11 @@ import os
 import subprocess
 import venv
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from packaging.requirements import InvalidRequirement, Requirement
 
 from tests.fakes import interpreter
 from tests.wheels import fake_distribution
@@ -117,6 +119,35 @@ def test_a_requirement_that_is_none_is_left_out_with_the_reason(tmp_path: Path) 
     assert found["lib"].requires[0] == "six"
     assert not any("numpy" in each or "path" in each for each in found["lib"].requires)
     assert any(str(tmp_path) in each and "'numpy >= old'" in each for each in skipped)
+
+
+def test_requirements_of_extras_are_written_as_all_others(tmp_path: Path) -> None:
+    """Most are not parsed, which takes long."""
+    texts = [
+        'pytest ; extra == "tests"',
+        "pytest>=7.0;extra=='all-tests'",
+        "My.Lib_x==1.0 ; extra == 'a'",
+        "six<2,>=1.10 ; extra == 'a'",
+        "six (>=1.10) ; extra == 'a'",
+        "six>=1.10.* ; extra == 'a'",
+        "six~=1 ; extra == 'a'",
+        "six ; extra == 'Dev_Tools'",
+        "six ; extra == 'a\"",
+        "six- ; extra == 'a'",
+        "six[socks] ; extra == 'a'",
+        "six ; python_version < '3.9' and extra == 'a'",
+        "six @ https://example.com/six.whl ; extra == 'a'",
+    ]
+    fake_distribution(tmp_path, "lib", "1.0", requires=texts)
+    found, skipped = scan(tmp_path)
+    written = []
+    for text in texts:
+        with suppress(InvalidRequirement):
+            requirement = Requirement(text)
+            requirement.url = None
+            written.append(str(requirement))
+    assert found["lib"].requires == tuple(written)
+    assert len(skipped) == len(texts) - len(written) == 4
 
 
 @pytest.mark.parametrize("version", ["0.1.43ubuntu1", "None", "", "1.0 beta", "1.0.*"])

@@ -143,6 +143,8 @@ def entry_at(path: str, of_host: bool, below: str, *, is_link: bool) -> Entry:
 
 def is_shared_object(path: str) -> bool:
     """Whether a file is an extension module or a shared library, by its name."""
+    if ".so" not in path:
+        return path.endswith((".pyd", ".dylib"))
     if path.endswith((".so", ".pyd", ".dylib")):
         return True
     # ``libx.so.1.2`` is how wheels that carry libraries name them.

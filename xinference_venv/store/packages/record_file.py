@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # A part of a path that is empty, one dot or two: what makes it absolute or not in normal form.
 _NOT_NORMAL = re.compile(r"(^|/)\.{0,2}(/|$)")
+# With what a path begins that may be none, or be absolute or not in normal form; or with nothing.
+_SELDOM_FIRST = frozenset({"", ".", "/", " ", "\t"})
 # An editable project may lie in a folder with anything in it.
 _WALKED_FILES = 20_000
 # No system takes longer ones.
@@ -77,17 +79,20 @@ def parse_paths(text: str) -> list[str]:
 
 def _path_of(written: str) -> str:
     """The path of a row in normal form; empty for a row that has none, or has a directory."""
+    # Of ten thousands of paths, so what few have is sought without a pattern first.
+    if (
+        written[:1] not in _SELDOM_FIRST
+        and "/." not in written
+        and "//" not in written
+        and written[-1] != "/"
+        and len(written) <= _MOST_PATH_LENGTH
+    ):
+        return written
     if written.endswith("/") or not written.strip(" \t"):
         return ""
     if len(written) > _MOST_PATH_LENGTH:
         raise ValueError(f"a path has {len(written)} characters")
-    return written if _is_normal(written) else os.path.normpath(written)
-
-
-def _is_normal(path: str) -> bool:
-    # Of ten thousands of paths, so what few have is sought without a pattern first.
-    may_climb = "/." in path or "//" in path or path[0] in "./" or path[-1] == "/"
-    return not may_climb or _NOT_NORMAL.search(path) is None
+    return written if _NOT_NORMAL.search(written) is None else os.path.normpath(written)
 
 
 def _number(text: str) -> int | None:
@@ -249,7 +254,8 @@ def read_file_list(location: str, name: str, metadata: str) -> FileList:
     """
     folder = os.path.join(location, metadata)
     paths = _recorded_paths(folder) or [
-        os.path.join(metadata, line) for line in _lines(os.path.join(folder, "installed-files.txt"))
+        os.path.normpath(os.path.join(metadata, line))
+        for line in _lines(os.path.join(folder, "installed-files.txt"))
     ]
     if paths:
         return _split(os.path.normpath(location), paths)
@@ -285,9 +291,10 @@ def _recorded_paths(folder: str) -> list[str]:
 
 
 def _split(location: str, paths: Iterable[str]) -> FileList:
+    """The files of paths in normal form."""
     inside, outside = [], []
     for path in paths:
-        if _is_normal(path):
+        if path[0] not in "./":
             inside.append(path)
             continue
         absolute = os.path.normpath(os.path.join(location, path))
