@@ -6,7 +6,8 @@ import json
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -16,6 +17,11 @@ from tests.daemons import Daemons, daemons, eventually
 from tests.index import Index
 from tests.wheels import build_wheel
 from xinference_venv._util.own_process import user_and_host
+from xinference_venv.cli.jobs import _cancel
+from xinference_venv.inventory.gathered import Gathered
+from xinference_venv.inventory.job_log import Outcome
+from xinference_venv.inventory.jobs import Phase
+from xinference_venv.inventory.reports import JobSummary
 
 pytestmark = pytest.mark.uv
 
@@ -71,6 +77,35 @@ def test_a_launch_of_another_process_is_listed_and_cancelled(
 )
 def test_what_names_no_job_is_refused(run: Run, named: str, code: int) -> None:
     assert run("cancel", named).code == code
+
+
+class _Supervisor:
+    """One whose only job ends by itself in the moment in which it is to be cancelled."""
+
+    phase = Phase.INSTALLING
+
+    async def list_jobs(self, worker: str | None) -> Gathered[JobSummary]:
+        job = JobSummary(
+            job_id="abcdef012345",
+            worker_address="10.0.0.1:7000",
+            model_name="toy",
+            model_engine=None,
+            phase=self.phase,
+            message="",
+            started=1.0,
+            changed=2.0,
+            error=None,
+        )
+        return Gathered(list=(job,))
+
+    async def cancel(self, job: str) -> None:
+        self.phase = Phase.READY
+
+
+async def test_a_job_that_ends_before_it_is_cancelled_is_not_called_cancelled() -> None:
+    client = cast(Any, SimpleNamespace(supervisor=_Supervisor()))
+    [job] = (await _cancel(client, "abcdef")).list
+    assert job.state is Outcome.READY
 
 
 @pytest.fixture

@@ -70,6 +70,11 @@ async def _cancel(client: Client, named: str) -> Gathered[ListedJob]:
     found = find_job((await _of_cluster(client, None)).list, named)
     if found.state is Outcome.RUNNING:
         await client.supervisor.cancel(found.job_id)
+        listed = (await _of_cluster(client, None)).list
+        parts = [each for each in listed if each.job_id == found.job_id]
+        if parts and all(each.state is not Outcome.CANCELLED for each in parts):
+            # It has ended by itself just before.
+            return Gathered(list=tuple(parts[:1]))
         found = replace(found, state=Outcome.CANCELLED)
     return Gathered(list=(found,))
 
