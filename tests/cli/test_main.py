@@ -478,7 +478,12 @@ def test_files_that_are_too_large_for_a_limit_are_an_error_with_a_hint(tmp_path:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a file that takes nothing")
 @pytest.mark.parametrize(
-    "words", [("list",), ("list", "--json"), ("absent", "--json")], ids=" ".join
+    "words",
+    [
+        *(("--help",), ("launch", "--help"), ("--version",), ("completion", "bash")),
+        *(("list",), ("list", "--json"), ("absent", "--json")),
+    ],
+    ids=" ".join,
 )
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 def test_an_output_that_takes_no_more_is_named(

@@ -186,26 +186,6 @@ def test_output_that_is_cut_off_is_an_error(
     assert "Exception ignored" not in ran.stderr
 
 
-@pytest.mark.parametrize(
-    "words",
-    [["--help"], ["launch", "--help"], ["--version"], ["completion", "bash"], ["list"]],
-    ids=" ".join,
-)
-def test_an_output_that_takes_no_more_is_named(
-    words: list[str], environ: Mapping[str, str]
-) -> None:
-    with open("/dev/full", "wb") as full:
-        ran = subprocess.run(
-            [sys.executable, "-m", "xinference_venv", *words],
-            env=dict(environ),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    assert ran.returncode == StoreError.exit_code
-    assert ran.stderr.startswith("error: standard output can't be written: No space left on device")
-
-
 def test_a_wrong_command_has_its_exit_code_also_where_nothing_can_be_written(
     environ: Mapping[str, str],
 ) -> None:

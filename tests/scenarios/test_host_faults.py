@@ -79,23 +79,6 @@ async def test_an_environment_whose_interpreter_was_removed_is_broken_and_heals_
         assert environments(layout) == [second.env_id]
 
 
-async def test_an_interpreter_that_was_replaced_in_place_is_noticed_and_the_environment_healed(
-    environ: dict[str, str], index: Index, layout: StorePaths, tmp_path: Path
-) -> None:
-    program = copied_interpreter(tmp_path / "one")
-    environ["XINFERENCE_VIRTUAL_ENV_HOST_PYTHON"] = str(program)
-    request = asking(index, "lantern==1.0")
-    async with local_client(environ) as client:
-        await client.release(await client.prepare(request))
-        os.utime(program, (time.time(), time.time()))
-        [entry] = await client.entries()
-        assert entry.state == "broken"
-        healed = await client.prepare(request)
-        [entry] = await client.entries()
-        assert entry.state == "ready"
-        assert environments(layout) == [healed.env_id]
-
-
 async def test_a_uv_that_went_is_named_and_what_is_built_needs_none(
     environ: dict[str, str], index: Index, layout: StorePaths, tmp_path: Path
 ) -> None:

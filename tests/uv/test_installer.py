@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 from tests.fakes import distribution, lock
 from tests.index import Index
 from tests.uv.conftest import Bench, this_interpreter
-from tests.wheels import build_sdist, build_wheel, corrupt
+from tests.wheels import build_sdist, build_wheel
 from xinference_venv.errors import BuildFailed, InstallFailed
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.pylock import Resolution
@@ -104,22 +104,6 @@ async def test_a_lock_that_installs_nothing_takes_no_uv(builds: Builds) -> None:
     await builder.install(lock(), lambda _: None)
     assert builder.uv.calls == calls
     assert run(builder.env / "bin" / "python", "-Ic", "print('works')") == "works"
-
-
-async def test_a_wheel_that_was_exchanged_since_the_lock_is_refused(
-    bench: Bench, builds: Builds, wheels: Path
-) -> None:
-    wheel = build_wheel(wheels, "exchanged", "1.0")
-    made = lock_of(await bench.resolve("exchanged"))
-    corrupt(wheel)
-    builder = builds("exchanged")
-    await builder.make_empty()
-    with pytest.raises(InstallFailed) as caught:
-        await builder.install(made, lambda _: None)
-    words = caught.value.message + str(caught.value.details["output"])
-    assert "Hash mismatch" in words
-    assert "exchanged" in words
-    assert inspect_env(builder.env, site_packages_of(builder.env)).installed == {}
 
 
 async def test_a_wheel_that_is_cut_off_is_refused_and_the_next_try_heals_it(
