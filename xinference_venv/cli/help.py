@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -296,14 +296,8 @@ class HelpfulGroup(click.Group):
         given = list(args)
         with _until_unread():
             try:
-                return super().make_context(info_name, args, parent, **extra)
-            except BrokenPipeError:
-                raise
-            except OSError as error:
-                from xinference_venv.cli.output import unwritable
-
-                # Nothing is done here but to print a help that is longer than a buffer.
-                raise unwritable("standard output", error) from None
+                with _naming_output():
+                    return super().make_context(info_name, args, parent, **extra)
             except click.NoSuchOption as error:
                 if error.option_name not in _OF_COMMANDS:
                     raise
@@ -326,6 +320,7 @@ class HelpfulGroup(click.Group):
             module, _, attribute = _PLACES[cmd_name].partition(":")
             found = getattr(import_module(f"xinference_venv.cli.{module}"), attribute)
             add_verbosity(found)
+            found.make_context = _with_output_named(found.make_context)
             self._loaded[cmd_name] = found
         return self._loaded[cmd_name]
 
@@ -369,6 +364,30 @@ class HelpfulGroup(click.Group):
                 raise
             message = f"{error.message} Did you mean {' or '.join(close)}?"
             raise click.UsageError(message, ctx) from None
+
+
+@contextmanager
+def _naming_output() -> Iterator[None]:
+    """Say where a help can't be written: nothing else is done while a context is made.
+
+    One that is longer than a buffer leaves nothing there by which it would show later.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        from xinference_venv.cli.output import unwritable
+
+        raise unwritable("standard output", error) from None
+
+
+def _with_output_named(make: Callable[..., click.Context]) -> Callable[..., click.Context]:
+    def make_context(*args: Any, **extra: Any) -> click.Context:
+        with _naming_output():
+            return make(*args, **extra)
+
+    return make_context
 
 
 @contextmanager
