@@ -205,6 +205,19 @@ def test_every_error_that_the_page_can_meet_can_be_translated() -> None:
     assert english_only == [], "write sentence(...) instead, and translate it"
 
 
+def test_every_event_that_the_page_can_show_can_be_translated() -> None:
+    english_only = [
+        f"{module}:{each.lineno}"
+        for module, tree in _modules()
+        for name, call in _calls(tree)
+        if name in {"say", "on_wait", "report"}
+        for each in call.args
+        if isinstance(each, ast.JoinedStr)
+        or (isinstance(each, ast.Constant) and isinstance(each.value, str))
+    ]
+    assert english_only == [], "write sentence(...) instead, and translate it"
+
+
 def test_no_module_makes_markup_of_a_text() -> None:
     forbidden = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|https?:")
     for name, source in MODULES.items():

@@ -14,6 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from xinference_venv._util.humanize import counted
+from xinference_venv.sentences import joined, sentence
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,11 +64,16 @@ class SlotState:
         # Who may not resolve yet waits for one that resolves; anyone else for any place at all.
         any_place = not ask.resolving or self._free_to_resolve > 0
         holders = [each for each in self._running.values() if any_place or each.resolving]
-        names = sorted({f"{each.job} ({each.doing})" for each in holders})
+        names = sorted(
+            {sentence("{job} ({doing})", job=each.job, doing=each.doing) for each in holders}
+        )
         ahead = sum(1 for other in self._waiting if other < ticket)
-        places = f"waiting for one of {counted(self.places, 'place')} for processes"
-        taken = f"{places}; taken by {', '.join(names)}"
-        return f"{taken}; {ahead} ahead" if ahead else taken
+        taken = sentence(
+            "waiting for one of {places} for processes; taken by {names}",
+            places=counted(self.places, "place"),
+            names=joined(names, ", "),
+        )
+        return sentence("{taken}; {ahead} ahead", taken=taken, ahead=ahead) if ahead else taken
 
     @property
     def _free_to_resolve(self) -> int:

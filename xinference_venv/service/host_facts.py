@@ -16,6 +16,7 @@ from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.transfer import Transfer
 from xinference_venv.planning.host import Accelerator, HostFacts, Interpreter
 from xinference_venv.planning.pip_config import PipConfig
+from xinference_venv.sentences import sentence
 from xinference_venv.service.host_answers import (
     answer_path,
     host_question,
@@ -127,7 +128,12 @@ class HostFactsReader:
         # only wants to know.
         lock = self._locks[f"download of {what}" if download else what]
         if lock.locked():
-            on_line(f"waiting for another launch that looks for Python {wanted}")
+            say(
+                Phase.PROBING,
+                sentence(
+                    "waiting for another launch that looks for Python {wanted}", wanted=wanted
+                ),
+            )
         async with lock:
             found: Interpreter = await self._remembered(what, Interpreter, ask)
         return found

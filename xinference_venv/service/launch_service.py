@@ -285,7 +285,7 @@ class LaunchService:
         """
         lock = self._key_locks[key]
         if lock.locked():
-            on_wait(f"waiting for another launch or a removal of {key}")
+            on_wait(sentence("waiting for another launch or a removal of {key}", key=key))
         try:
             async with asyncio.timeout(deadline):
                 await lock.acquire()

@@ -221,7 +221,11 @@ class _Fetching:
         if done > self._done.get(wheel.sha256, -1):
             self._done[wheel.sha256] = done
             self.report(
-                f"{wheel.file_name} comes through the worker at {address}",
+                sentence(
+                    "{file_name} comes through the worker at {address}",
+                    file_name=wheel.file_name,
+                    address=address,
+                ),
                 sum(self._done.values()),
             )
 
