@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,19 @@ async def test_a_page_that_asks_for_a_login_is_no_page_of_an_index(index: Index)
     index.replace("/simple/", b'<html><form method="post"><input type=password></form></html>')
     answer = await answer_of(index.url)
     assert (answer.status, answer.login) == (200, True)
+
+
+@pytest.mark.parametrize("variable", ["NETRC", "SSL_CERT_FILE", "SSL_CLIENT_CERT"])
+async def test_a_pipe_that_no_one_writes_into_is_not_waited_for(
+    index: Index, tmp_path: Path, variable: str
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    places = [Place(what="index", url=index.url)]
+    [answer] = await answers_of(places, {variable: str(tmp_path / "pipe")}, 30.0)
+    if variable == "NETRC":
+        assert answer.status == 200
+    else:
+        assert (answer.failure, "regular file" in answer.words) == (IndexFailure.TLS, True)
 
 
 @pytest.mark.parametrize("named", ["HOME", "NETRC"])

@@ -12,12 +12,14 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from xinference_venv._util.disk_threads import in_abandonable_thread
 from xinference_venv._util.tasks import cancel, in_background
 from xinference_venv.errors import InvalidInput
 
@@ -116,7 +118,7 @@ class WebServer:
         while True:
             await asyncio.sleep(_TOKEN_SECONDS)
             try:
-                found = await asyncio.to_thread(_read, self.token_file)
+                found = await in_abandonable_thread(partial(_read, self.token_file))
             except InvalidInput as error:
                 if str(error) != fault:
                     fault = str(error)

@@ -154,7 +154,7 @@ class HostFactsReader:
         if what not in self.kept:
             self.kept[what] = await asyncio.to_thread(load_answer, self.store.disk, path, kind)
         stamps, answer = self.kept[what]
-        renewed = None if answer is None else renew_all(stamps)
+        renewed = None if answer is None else await asyncio.to_thread(renew_all, stamps)
         if renewed is not None:
             # What was read to see that it is the same is not read again.
             self.kept[what] = (renewed, answer)

@@ -30,6 +30,7 @@ from xinference_venv.planning.index_answers import (
     Place,
     is_login_page,
 )
+from xinference_venv.store.visit import open_regular
 
 _HEADERS = {"Accept": "text/html, */*;q=0.1"}
 # The list of all projects is large; a page that asks for a login says so at its beginning.
@@ -87,7 +88,7 @@ def _contexts(place: Place, environment: Mapping[str, str]) -> Iterator[ssl.SSLC
     """What is trusted: the file that is named, and then the system's store, as uv is asked to."""
     named = environment.get("SSL_CERT_FILE")
     for file in (named, None) if named else (None,):
-        context = ssl.create_default_context(cafile=file)
+        context = ssl.create_default_context(cafile=_regular(file) if file else None)
         # From Python 3.13 on it refuses authorities without key usage, as companies' own often are
         # (https://github.com/python/cpython/issues/107361); neither uv nor pip does.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -95,7 +96,7 @@ def _contexts(place: Place, environment: Mapping[str, str]) -> Iterator[ssl.SSLC
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         if client := environment.get("SSL_CLIENT_CERT"):
-            context.load_cert_chain(client)
+            context.load_cert_chain(_regular(client))
         yield context
 
 
@@ -120,11 +121,17 @@ def _without_proxy(host: str, excluded: str) -> bool:
     return False
 
 
+def _regular(path: str) -> str:
+    """The same path; raises `OSError` for what is no regular file: a pipe may never be written."""
+    open_regular(path).close()
+    return path
+
+
 def _netrc_login(host: str, environment: Mapping[str, str]) -> str:
     """``user:password`` of a host by the user's netrc file, where uv finds it; else empty."""
     file = environment.get("NETRC") or os.path.join(environment.get("HOME", ""), ".netrc")
     try:
-        found = netrc.netrc(file).authenticators(host)
+        found = netrc.netrc(_regular(file)).authenticators(host)
     except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
         return ""
     return "" if found is None else f"{found[0]}:{found[2]}"
