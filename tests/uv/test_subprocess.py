@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import resource
 import shutil
@@ -569,6 +570,20 @@ async def test_a_process_for_which_one_pipe_is_too_many_leaves_none(
     with pytest.raises(OSError, match="Too many open files"):
         await door.run(python("pass"), deadline=60)
     assert psutil.Process().num_fds() == before
+
+
+@pytest.mark.uv
+async def test_uv_reads_all_of_a_configuration_that_is_larger_than_a_pipe_is_by_itself(
+    uv: Uv, tmp_path: Path
+) -> None:
+    place = str(tmp_path / "cache")
+    configuration = "# an index of hundreds\n" * 10_000 + f"cache-dir = {json.dumps(place)}\n"
+    assert len(configuration) > 200 << 10
+    door = ProcessRunner(environment={}, slots=1)
+    finished = await door.run(
+        (uv.program, "--no-config", "cache", "dir"), deadline=60, configuration=configuration
+    )
+    assert finished.output.strip() == place
 
 
 @pytest.mark.uv

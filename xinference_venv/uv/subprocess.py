@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 import shutil
 import signal
@@ -63,6 +64,8 @@ _VERSION_SECONDS = 60.0
 # So long what is still in the pipes of a process that has ended is read. Processes of others may
 # hold them open for ever.
 _PIPE_SECONDS = 1.0
+# What a pipe holds by itself.
+_PIPE_BYTES = 1 << 16
 _COUNT_SECONDS = 1.0
 # Of processes for what is not needed yet.
 _NICE = "15"
@@ -327,9 +330,14 @@ class ProcessRunner:
             if configuration:
                 # What the process starts inherits the pipe, but not what was read from it.
                 reading, writing = os.pipe()
+                content = configuration.encode()
                 with os.fdopen(writing, "wb") as stream:
                     os.set_blocking(writing, False)
-                    stream.write(configuration.encode())
+                    if len(content) > _PIPE_BYTES:
+                        # Up to /proc/sys/fs/pipe-max-size, a mebibyte; see pipe(7).
+                        with suppress(OSError):
+                            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, len(content))
+                    stream.write(content)
                 at = command.index("--no-config")
                 command = [*command[:at], "--config-file", CONFIGURATION_PATH, *command[at + 1 :]]
             return ReapedProcess.ask_for(
