@@ -22,42 +22,43 @@ _NAME = "uv.toml"
 _PROJECT = "pyproject.toml"
 _CONFIG_FILE = "UV_CONFIG_FILE"
 _FILE_VARIABLES = frozenset({"UV_BUILD_CONSTRAINT", "UV_CONSTRAINT", "UV_OVERRIDE"})
-# Settings with a variable of the same meaning.
-_VARIABLES = {
+# Settings with a variable of the same meaning: how uv works,
+_WORKING = {
     "cache-dir": "UV_CACHE_DIR",
     "concurrent-builds": "UV_CONCURRENT_BUILDS",
     "concurrent-downloads": "UV_CONCURRENT_DOWNLOADS",
-    "exclude-newer": "UV_EXCLUDE_NEWER",
     "http-proxy": "HTTP_PROXY",
     "https-proxy": "HTTPS_PROXY",
-    "index-strategy": "UV_INDEX_STRATEGY",
-    "keyring-provider": "UV_KEYRING_PROVIDER",
     "link-mode": "UV_LINK_MODE",
     "native-tls": "UV_NATIVE_TLS",
+    "no-proxy": "NO_PROXY",
+    "python-install-mirror": "UV_PYTHON_INSTALL_MIRROR",
+    "system-certs": "UV_SYSTEM_CERTS",
+}
+# and what changes where packages come from, and which are chosen,
+_CHOOSING = {
+    "exclude-newer": "UV_EXCLUDE_NEWER",
+    "index-strategy": "UV_INDEX_STRATEGY",
+    "keyring-provider": "UV_KEYRING_PROVIDER",
     "no-binary": "UV_NO_BINARY",
     "no-binary-package": "UV_NO_BINARY_PACKAGE",
     "no-build": "UV_NO_BUILD",
     "no-build-package": "UV_NO_BUILD_PACKAGE",
     "no-index": "UV_NO_INDEX",
-    "no-proxy": "NO_PROXY",
     "offline": "UV_OFFLINE",
     "prerelease": "UV_PRERELEASE",
-    "python-install-mirror": "UV_PYTHON_INSTALL_MIRROR",
-    "system-certs": "UV_SYSTEM_CERTS",
     # Without a counterpart: who plans says so.
     "fork-strategy": "UV_FORK_STRATEGY",
     "no-build-isolation": "UV_NO_BUILD_ISOLATION",
     "resolution": "UV_RESOLUTION",
     "torch-backend": "UV_TORCH_BACKEND",
 }
-# What changes where packages come from, and which are chosen.
-_CHOOSING = frozenset(
+# which settings without such a variable do, too.
+_CHOOSING_ALONE = frozenset(
     {
         *("allow-insecure-host", "exclude-newer-package", "extra-index-url", "find-links", "index"),
         *("constraint-dependencies", "override-dependencies", "build-constraint-dependencies"),
-        *("index-url", "exclude-newer", "index-strategy", "keyring-provider", "prerelease"),
-        *("no-binary", "no-binary-package", "no-build", "no-build-package", "no-index", "offline"),
-        *("fork-strategy", "no-build-isolation", "resolution", "torch-backend"),
+        "index-url",
     }
 )
 
@@ -171,7 +172,7 @@ def choosing_settings(files: Sequence[tuple[str, str]]) -> tuple[str, ...]:
             keys = {key for _, table in _tables(path, text) for key in table}
         except InvalidSource:
             continue
-        found += [f"{key} in {path}" for key in sorted(keys & _CHOOSING)]
+        found += [f"{key} in {path}" for key in sorted(keys & (_CHOOSING.keys() | _CHOOSING_ALONE))]
     return tuple(found)
 
 
@@ -203,7 +204,7 @@ def read_uv_files(files: Sequence[tuple[str, str]]) -> UvFiles:
     )
     variables: dict[str, str] = {}
     for _, table in tables:
-        for key, name in _VARIABLES.items():
+        for key, name in (*_WORKING.items(), *_CHOOSING.items()):
             if key in table:
                 variables.setdefault(name, _as_variable(table[key]))
     return UvFiles(
