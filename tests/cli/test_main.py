@@ -503,3 +503,23 @@ def test_an_output_that_takes_no_more_is_named(
         assert "error: No such command 'absent'" in done.stderr
     else:
         assert "error: standard output can't be written: No space left on device" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["lsit"], "error: No such command 'lsit'.*\nhint: see `xinference-venv --help`\n"),
+        (
+            ["launch"],
+            "error: Missing argument 'MODEL'.\nhint: see `xinference-venv launch --help`\n",
+        ),
+    ],
+)
+def test_a_command_line_that_is_not_understood_is_an_error_like_any_other(
+    run: Run, words: list[str], said: str
+) -> None:
+    ran = run(*words)
+    assert (ran.code, ran.out) == (2, "")
+    assert re.fullmatch(said, ran.err)
+    assert run(*words, "--json").json["error"]["details"]["hint"] in said
+    assert run().err.startswith("Usage: ")

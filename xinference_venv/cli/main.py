@@ -96,6 +96,13 @@ def _unwritten() -> VirtualEnvError | None:
     return None
 
 
+def _misused(error: click.ClickException) -> InvalidInput:
+    """A command line that can't be understood, as an error like any other."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    details = {} if context is None else {"hint": f"see `{context.command_path} --help`"}
+    return InvalidInput(error.format_message(), details)
+
+
 def _limited(what: str) -> VirtualEnvError:
     """The system gave this process no more memory, or no more threads."""
     return VirtualEnvError(
@@ -131,12 +138,12 @@ def _run(words: Sequence[str], as_json: bool) -> int:
     except click.Abort:
         return report(JobCancelled("interrupted"), as_json)
     except click.ClickException as error:
-        if as_json:
-            return report(InvalidInput(error.format_message()), as_json)
-        # Where nothing can be written the exit code still says it.
-        with suppress(OSError):
-            error.show()
-        return error.exit_code
+        if not words:
+            # Without any it is the help. Where nothing can be written the exit code still says it.
+            with suppress(OSError):
+                error.show()
+            return error.exit_code
+        return report(_misused(error), as_json)
     except Stopped as stopped:
         if stopped.number == signal.SIGPIPE:
             return 128 + stopped.number
