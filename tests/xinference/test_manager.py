@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,7 +22,9 @@ from tests.scenarios.steps import asking
 from tests.wheels import build_wheel
 from tests.xinference.conftest import Place
 from xinference_venv.client import Client
+from xinference_venv.store.atomic import Disk
 from xinference_venv.uv.subprocess import ProcessRunner
+from xinference_venv.xinference import swap
 from xinference_venv.xinference.carry_over import SETUP_MARK
 
 pytestmark = pytest.mark.uv
@@ -265,6 +267,45 @@ def test_a_kill_in_the_middle_leaves_what_was_there_and_the_next_call_works(plac
     place.install(place.manager, "oil")
     assert place.visible() == {**before, "oil": "1.0"}
     assert not list(place.path.parents[3].joinpath("store", "staging").iterdir())
+
+
+def test_the_next_call_mends_what_a_crash_left_of_one_in_use_wherever_it_was(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def grow(disk: Disk, new: Path, at: Path, **_: bool) -> None:
+        swap.put_in_place(disk, new, at, in_use=True, same_lock=False)
+
+    def cut(add: Callable[[os.DirEntry[str], str], None]) -> Callable[..., None]:
+        def step(entry: os.DirEntry[str], target: str) -> None:
+            left.pop() if left else fail(entry, target)
+            add(entry, target)
+
+        return step
+
+    def fail(entry: os.DirEntry[str], target: str) -> None:
+        unfinished = Path(f"{target}{swap.UNFINISHED}")
+        unfinished.mkdir() if entry.is_dir(follow_symlinks=False) else unfinished.touch()
+        raise OSError("the power failed")
+
+    monkeypatch.setattr("xinference_venv.xinference.rebuild.put_in_place", grow)
+    for steps in range(100):
+        one = place.beside(f"crashed-after-{steps}")
+        one.launch("lantern<2")
+        before = one.visible()
+        left = [None] * steps
+        with monkeypatch.context() as patched:
+            patched.setattr(swap, "_put_directory", cut(swap._put_directory))
+            patched.setattr(swap, "_replace", cut(swap._replace))
+            try:
+                one.install(one.manager, "oil")
+            except RuntimeError as error:
+                assert "the power failed" in str(error)
+            else:
+                break
+        one.install(one.manager, "oil")
+        assert one.visible() == {**before, "oil": "1.0"}
+        assert one.says("import oil; print(oil.__file__ is not None)") == "True"
+    assert steps > 3
 
 
 def test_cancelling_without_an_install_does_nothing(place: Place) -> None:

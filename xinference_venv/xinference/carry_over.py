@@ -20,6 +20,7 @@ from xinference_venv.store.packages.record_file import read_file_list
 from xinference_venv.store.paths import IN_PLACE_RECORD_NAME, LAYER_NAME
 from xinference_venv.store.use_lock import HOOK_NAMES
 from xinference_venv.xinference.path_guard import GUARD_NAMES
+from xinference_venv.xinference.swap import UNFINISHED
 
 # By which Xinference knows that an environment needs no further step. After a change it does.
 SETUP_MARK = ".xinference_setup_done"
@@ -104,6 +105,9 @@ def _carry(old: str, new: str, behind: Collection[str]) -> None:
         for entry in entries:
             target = f"{new}/{entry.name}"
             if entry.name in _NOT_CARRIED or entry.path in behind:
+                continue
+            if entry.name.endswith(UNFINISHED):
+                # A crash left it.
                 continue
             if entry.is_dir(follow_symlinks=False):
                 _carry(entry.path, target, behind)

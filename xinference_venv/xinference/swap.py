@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from xinference_venv.errors import StoreError
 from xinference_venv.store.atomic import Disk, details_of, exchange_by_system
+from xinference_venv.store.paths import IN_PLACE_RECORD_NAME
 from xinference_venv.store.use_lock import USE_NAME
+
+UNFINISHED = ".xinference-venv"
+"""How the name of a copy ends until it is whole."""
 
 
 def put_in_place(
@@ -19,14 +24,14 @@ def put_in_place(
     Where the system can't exchange directories (of a lower layer of an overlay: EXDEV of
     rename(2)), there is a moment without either. One that is `in_use` gets the files that are new
     or others instead, each in one step: it may only grow. So does one whose users hold a lock
-    that the new one has not (`same_lock`).
+    that the new one has not (`same_lock`). After a crash the next call adds the rest.
     """
     if not place.exists():
         disk.rename(new, place)
         return
     if in_use and not (same_lock and exchange_by_system(new, place)):
         try:
-            _add(str(new), str(place))
+            _add(new, place)
         except OSError as error:
             message = f"could not add to {place}: {error}"
             raise StoreError(message, details_of(error, place)) from error
@@ -35,18 +40,37 @@ def put_in_place(
     disk.flush(place.parent)
 
 
-def _add(new: str, place: str) -> None:
-    """Move into a directory what it has not, or has otherwise."""
+def _add(new: Path, place: Path) -> None:
+    """Copy into a directory what it has not, or has otherwise."""
+    for entry, target in sorted(_lacking(str(new), str(place)), key=_order):
+        if entry.is_dir(follow_symlinks=False):
+            _put_directory(entry, target)
+        else:
+            _replace(entry, target)
+
+
+def _order(step: tuple[os.DirEntry[str], str]) -> int:
+    """What says that a distribution is there comes after its files, and last the record of all:
+    a crash leaves nothing that is taken for whole and is not.
+    """
+    entry, _ = step
+    if entry.name == IN_PLACE_RECORD_NAME:
+        return 2
+    return any(kind in entry.path for kind in (".dist-info", ".egg-info"))
+
+
+def _lacking(new: str, place: str) -> Iterator[tuple[os.DirEntry[str], str]]:
+    """What a directory has not, or has otherwise, each with its place there."""
     with os.scandir(new) as entries:
         for entry in entries:
             target = f"{place}/{entry.name}"
             if entry.is_dir(follow_symlinks=False):
                 if os.path.isdir(target) and not os.path.islink(target):
-                    _add(entry.path, target)
+                    yield from _lacking(entry.path, target)
                 else:
-                    _put_directory(entry, target)
+                    yield entry, target
             elif entry.name != USE_NAME and not _is_same(entry, target):
-                _replace(entry, target)
+                yield entry, target
 
 
 def _is_same(entry: os.DirEntry[str], target: str) -> bool:
@@ -62,7 +86,7 @@ def _is_same(entry: os.DirEntry[str], target: str) -> bool:
 
 def _put_directory(entry: os.DirEntry[str], target: str) -> None:
     """Copy a directory to where there is nothing, or a link to the host's in its place."""
-    temporary = f"{target}.xinference-venv"
+    temporary = f"{target}{UNFINISHED}"
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(entry.path, temporary, symlinks=True)
     if os.path.lexists(target):
@@ -71,7 +95,7 @@ def _put_directory(entry: os.DirEntry[str], target: str) -> None:
 
 
 def _replace(entry: os.DirEntry[str], target: str) -> None:
-    temporary = f"{target}.xinference-venv"
+    temporary = f"{target}{UNFINISHED}"
     shutil.copy2(entry.path, temporary, follow_symlinks=False)
     if os.path.isdir(target) and not os.path.islink(target):
         # The folder had a part of what the link shows.
