@@ -503,3 +503,24 @@ def test_two_directories_change_places(
     }
     with pytest.raises(StoreError, match="could not exchange"):
         Disk().exchange(tmp_path / "one", tmp_path / "gone")
+
+
+def test_an_exchange_in_steps_that_fails_in_the_middle_leaves_both_where_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    rename = Path.rename
+
+    def refused(path: Path, target: Path) -> Path:
+        if path.name == "one":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return rename(path, target)
+
+    monkeypatch.setattr("xinference_venv.store.atomic.exchange_by_system", lambda *_: False)
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(StoreError, match="could not exchange"):
+        Disk().exchange(tmp_path / "one", tmp_path / "two")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["one", "two"]
+    assert (tmp_path / "two" / "two").exists()

@@ -308,6 +308,34 @@ def test_the_next_call_mends_what_a_crash_left_of_one_in_use_wherever_it_was(
     assert steps > 3
 
 
+@pytest.mark.parametrize("steps", [0, 1])
+def test_what_a_failure_or_a_crash_leaves_of_an_exchange_in_steps_is_mended_by_the_next_launch(
+    place: Place, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """Where directories can't be exchanged at once there is none after the first step."""
+    place.launch("lantern<2")
+    before = place.visible()
+    left = [None] * steps
+    move = Disk._rename_or_copy
+
+    def step(disk: Disk, source: Path, target: Path) -> None:
+        if place.path in (source, target):
+            if not left:
+                raise OSError("the power failed")
+            left.pop()
+        move(disk, source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("xinference_venv.store.atomic.exchange_by_system", lambda *_: False)
+        patched.setattr(Disk, "_rename_or_copy", step)
+        with pytest.raises(RuntimeError, match="the power failed"):
+            place.install(place.manager, "oil")
+    # With one step what was there could not be brought back: as after a crash.
+    assert place.path.exists() is (steps != 1)
+    place.launch("lantern<2", "oil")
+    assert place.visible() == {**before, "oil": "1.0"}
+
+
 def test_cancelling_without_an_install_does_nothing(place: Place) -> None:
     place.manager.cancel_install()
 

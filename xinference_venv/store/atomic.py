@@ -245,7 +245,13 @@ class Disk:
             if not exchange_by_system(one, other):
                 aside = temporary_path(one)
                 self._rename_or_copy(other, aside)
-                self._rename_or_copy(one, other)
+                try:
+                    self._rename_or_copy(one, other)
+                except OSError:
+                    # It would be deleted as what a crash left.
+                    with suppress(OSError):
+                        self._rename_or_copy(aside, other)
+                    raise
                 self._rename_or_copy(aside, one)
         except OSError as error:
             raise _failure("exchange", other, error) from error
