@@ -73,6 +73,18 @@ def test_its_packages_are_named_with_what_brought_them(place: Place) -> None:
     assert why["wind"] == "it was installed by hand"
 
 
+def test_what_replaces_a_package_of_the_host_keeps_its_reason_when_others_are_added(
+    place: Place,
+) -> None:
+    build_wheel(place.wheels, "wick", "0.9")
+    place.launch("wick==0.9")
+    place.install(place.manager, "oil")
+    [answer] = run("explain", "a model")[1]["list"]
+    whys = {each["role"]: each["why"] for each in answer["packages"] if each["name"] == "wick"}
+    assert "wick==0.9" in whys["installed"]
+    assert "wick==0.9" not in whys["shadowed"]
+
+
 def test_two_of_them_are_compared(place: Place) -> None:
     other = place.beside("3.11.8")
     place.launch("lantern<2")

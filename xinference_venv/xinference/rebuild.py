@@ -377,7 +377,11 @@ class Change:
         hidden: dict[str, str],
     ) -> EnvLock:
         before = self.current.record
-        known = {} if before is None else {each.name: each for each in before.lock.distributions}
+        locked = () if before is None else before.lock.distributions
+        # A copy of the host that it does not show has a reason that is not one for its own.
+        known = {
+            each.name: each for each in locked if each.role in (Role.INSTALLED, Role.INHERITED)
+        }
         there = []
         for each in kept:
             was = known.get(each.name)
