@@ -79,6 +79,16 @@ async def test_the_running_interpreter_says_what_it_is(door: ProcessRunner) -> N
     assert sysconfig.get_path("purelib") in found.search_path
 
 
+async def test_one_with_the_program_of_this_process_says_no_less_than_others(
+    door: ProcessRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = await probe_interpreter(door, sys.executable)
+    # A patch release has taken its place since this process has started.
+    monkeypatch.setattr(sys, "version", "an older build")
+    monkeypatch.setattr("xinference_venv.uv.interpreter_kind.kind", dict)
+    assert await probe_interpreter(door, sys.executable) == asked
+
+
 async def test_the_search_path_has_no_standard_library_and_no_working_directory(
     door: ProcessRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -165,7 +175,8 @@ async def test_a_free_threaded_build_is_refused_with_what_to_name_instead(
     door: ProcessRunner, tmp_path: Path
 ) -> None:
     abi = f"cp3{sys.version_info.minor}"
-    says_so = f'{sys.executable} "$@" | sed s/{abi}-{abi}-/{abi}-{abi}t-/g'
+    # Without the words that say which build asks.
+    says_so = f'{sys.executable} "$1" "$2" "$3" | sed s/{abi}-{abi}-/{abi}-{abi}t-/g'
     with pytest.raises(PythonNotFound, match="a free-threaded build of Python 3") as caught:
         await probe_interpreter(door, program(tmp_path, "python3", says_so))
     assert caught.value.hint == "name one that is built with the global interpreter lock"

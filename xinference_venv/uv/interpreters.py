@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from xinference_venv.errors import (
 )
 from xinference_venv.planning.host import Accelerator, Interpreter
 from xinference_venv.sentences import sentence
+from xinference_venv.uv import interpreter_kind
 
 if TYPE_CHECKING:
     from xinference_venv.uv.subprocess import Finished, Uv
@@ -39,42 +41,22 @@ _SMI_SECONDS = 30.0
 _NO_DEVICES = 6
 _INSTALL_SECONDS = 900.0
 
-# Runs in the interpreter in question. Our `packaging` is lent to it, after its own search path
-# was recorded: it may have an old one or none. Its module of markers (PEP 508) is not imported,
-# which would take a third of the time of the question.
+# Runs in the interpreter in question, which says where its packages are; and what it is, unless the
+# one that asks is of the same program and build: two thirds of the time of the question. Our
+# `packaging` is lent to it after its own search path was recorded: it may have an old one or none.
 _ANSWER = "xinference-venv answers "
-_PROBE = """
-import json, os, platform, sys, sysconfig
+_PROBE = f"""\
+{Path(interpreter_kind.__file__).read_text("utf-8")}
+import json, sysconfig
 own = [os.path.dirname(os.__file__), sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
-stdlib = {os.path.realpath(os.path.join(p, q)) for p in own for q in ("", "lib-dynload")}
+stdlib = {{os.path.realpath(os.path.join(p, q)) for p in own for q in ("", "lib-dynload")}}
 path = [p for p in sys.path if p and os.path.isdir(p) and os.path.realpath(p) not in stdlib]
-sys.path.insert(0, sys.argv[1])
-from packaging.tags import sys_tags
-own = sys.implementation
-level = own.version.releaselevel
-pre = "" if level == "final" else level[0] + str(own.version.serial)
-markers = {
-    "implementation_name": own.name,
-    "implementation_version": ".".join(map(str, own.version[:3])) + pre,
-    "os_name": os.name,
-    "platform_machine": platform.machine(),
-    "platform_python_implementation": platform.python_implementation(),
-    "platform_release": platform.release(),
-    "platform_system": platform.system(),
-    "platform_version": platform.version(),
-    "python_full_version": platform.python_version(),
-    "python_version": ".".join(platform.python_version_tuple()[:2]),
-    "sys_platform": sys.platform,
-}
-base = getattr(sys, "_base_executable", None) or sys.executable
-print("xinference-venv answers " + json.dumps({
-    "executable": sys.executable,
-    "base_executable": os.path.realpath(base),
-    "version": platform.python_version(),
-    "markers": markers,
-    "tags": [str(t) for t in sys_tags()],
-    "search_path": path,
-}))
+answer = {{"executable": sys.executable, "base_executable": program(), "search_path": path}}
+lent, *asking = sys.argv[1:]
+if asking != [program(), sys.version]:
+    sys.path.insert(0, lent)
+    answer.update(kind())
+print({_ANSWER!r} + json.dumps(answer))
 """
 
 
@@ -96,12 +78,16 @@ async def probe_interpreter(door: Door, python: str) -> Interpreter:
     """
     lent = Path(packaging.__file__).parents[1]
     try:
-        question = (python, "-c", _PROBE, str(lent))
+        asking = (interpreter_kind.program(), sys.version)
+        question = (python, "-c", _PROBE, str(lent), *asking)
         finished = await door.run(question, deadline=_PROBE_SECONDS)
         if finished.exit_status < 0:
             finished = await door.run(question, deadline=_PROBE_SECONDS)
         if finished.exit_status == 0:
-            found = Interpreter.from_dict(json.loads(_answer(finished)))
+            answer = json.loads(_answer(finished))
+            if "tags" not in answer:
+                answer |= interpreter_kind.kind()
+            found = Interpreter.from_dict(answer)
             if not found.is_free_threaded:
                 return found
             raise PythonNotFound(
