@@ -16,6 +16,7 @@ import pytest
 from tests.planning.test_joins import folder
 from tests.store.conftest import REAL_PYTHON
 from tests.uv.conftest import this_interpreter
+from xinference_venv.planning.package import PackageKey, PackageRecord
 from xinference_venv.planning.view import Place, PrefixFile, ViewLink, ViewPlan, WrittenFile
 from xinference_venv.settings import ViewKind
 from xinference_venv.store.envs import file_copies
@@ -321,6 +322,30 @@ def test_a_process_that_was_ended_placed_nothing(
 ) -> None:
     asked, _ = placing(store, plan, "e1", monkeypatch)
     assert asked.result(exit_status, output) is None
+
+
+def test_a_process_is_worth_its_start_where_forks_can_share_the_files(
+    store: Store, plan: ViewPlan
+) -> None:
+    def is_shared_out(*counts: int) -> bool:
+        records = (
+            PackageRecord(
+                key=PackageKey(name=f"p{number}", version="1", digest="0" * 64),
+                metadata="p-1.dist-info",
+                top_level=(),
+                files=count,
+                size_bytes=0,
+                record_sha256="",
+            )
+            for number, count in enumerate(counts)
+        )
+        env = store.layout.env("e1")
+        made = placing_of(store.layout, env, plan, this_interpreter(), records, forks=2)
+        return made is not None
+
+    assert is_shared_out(2000, 2000)
+    assert not is_shared_out(4000)
+    assert not is_shared_out(4000, 100)
 
 
 def test_little_is_placed_without_a_process_and_so_is_all_on_one_processor(

@@ -60,8 +60,9 @@ from xinference_venv.store.paths import (
 _COPIED_BYTES = 4 << 20
 # Of what is no program, so much is copied where the file system has no hard links.
 _SMALL_BYTES = 64 << 10
-# To start a process takes as long as to place some hundred files. Of the host they are not known:
-# in 402 popular packages a name has a hundred.
+# To start a process takes as long as to place some hundred files. A fork takes whole names: those
+# of the largest package are placed no sooner. Of the host the files are not known: in 402 popular
+# packages a name has a hundred.
 _LEAST_FILES = 2_000
 _FILES_OF_A_NAME = 100
 
@@ -178,11 +179,13 @@ def placing_of(
     forks: int,
 ) -> Placing | None:
     """The files of an environment, to be placed by a process before it is composed; None where
-    there are none or too few for that. `records` are those of its packages.
+    there are none or too few for that next to the largest package. `records` are those of its
+    packages.
     """
     files = {each.key.folder: each.files for each in records}
     of_host = sum(link.place is Place.HOST for link in plan.links)
-    count = sum(files.values()) + _FILES_OF_A_NAME * of_host
+    others = sum(files.values()) - max(files.values(), default=0)
+    count = others + _FILES_OF_A_NAME * of_host
     if plan.kind is ViewKind.LINKS or forks < 2 or count < _LEAST_FILES:
         return None
     largest_first = sorted(plan.links, key=lambda link: -files.get(link.tree, 0))
