@@ -39,7 +39,7 @@ export function span(seconds) {
 export function ago(at) {
   if (at === null || at === undefined) return h("span", { class: "faint" }, "–");
   const date = new Date(at * 1000);
-  const exact = date.toLocaleString(language);
+  const exact = date.toLocaleString(language, { timeZoneName: "short" });
   return h("time", { datetime: date.toISOString(), title: exact, "data-ago": at }, sinceThen(at));
 }
 

@@ -29,8 +29,20 @@ const PYTHONS = ["3.10", "3.11", "3.12", "3.13"];
 const TOGGLES = ["configured", "on", "off"];
 const PLACES = ["any", "named", "everywhere"];
 
-// What was filled in stays while the page is open, through other views and languages.
-let draft = blank();
+const KEPT = "xinference-venv-launch";
+
+// What was filled in stays in its tab: through other views and languages, and when the page is
+// loaded again.
+let draft = kept();
+addEventListener("pagehide", () => {
+  const plain = { ...draft, workers: [...draft.workers] };
+  sessionStorage.setItem(KEPT, JSON.stringify(plain));
+});
+
+function kept() {
+  const found = JSON.parse(sessionStorage.getItem(KEPT) ?? "{}");
+  return Object.assign(blank(), found, { workers: new Set(found.workers) });
+}
 
 // An address can name a model and engine to begin with, or a launch that was (`again`).
 export async function showLaunch(place, values, signal) {
