@@ -11,7 +11,7 @@ from xinference_venv.errors import InvalidSource, ResolutionFailed, UvFailed
 from xinference_venv.inventory.disk_space import Need, check_space
 from xinference_venv.planning.torch_builds import unreachable_torch_index
 from xinference_venv.uv import program
-from xinference_venv.uv.messages import hint_for
+from xinference_venv.uv.messages import ASK_FOR_OTHER_VERSIONS, hint_for
 from xinference_venv.xinference.builtin_errors import built_in_errors, without_ours
 
 
@@ -59,7 +59,11 @@ def test_a_hint_that_names_options_of_other_programs_stays(
 def test_hints_for_our_own_launches_become_those_for_xinferences() -> None:
     gone = "Distribution not found at: file:///wheels/lamp-1.0-py3-none-any.whl"
     assert without_ours(hint_for([gone]) or "").endswith(", bring it back and launch again")
-    for way in ("launch with --inherit none, or ask for less", "take it out of must_import"):
+    for way in (
+        ASK_FOR_OTHER_VERSIONS,
+        "launch with --inherit none, or ask for less",
+        "take it out of must_import",
+    ):
         with pytest.raises(RuntimeError, match="virtual_env_packages"), built_in_errors("Here"):
             raise ResolutionFailed("none", {"hint": way})
 

@@ -64,7 +64,8 @@ _WHERE_TO_LOOK = sentence(
     "check name and version, and whether an index in use has them:"
     " `xinference-venv doctor` lists the indexes"
 )
-_OTHER_VERSIONS = sentence("ask for other versions")
+ASK_FOR_OTHER_VERSIONS = sentence("ask for other versions")
+"""The hint where a request has no solution by itself."""
 _WAYS_OUT = sentence(
     "ask for other versions; where a package of the host is in the way,"
     " launch with --inherit none, or, if nothing in the request needs it,"
@@ -303,7 +304,7 @@ def way_out(words: str, *, over_host: bool, unusable: bool = False) -> str | Non
         return None
     if not unusable and _NOT_THERE.search(words):
         return _WHERE_TO_LOOK
-    return _WAYS_OUT if over_host else _OTHER_VERSIONS
+    return _WAYS_OUT if over_host else ASK_FOR_OTHER_VERSIONS
 
 
 def is_log(line: str) -> bool:

@@ -12,13 +12,12 @@ from contextlib import contextmanager
 
 from xinference_venv.errors import InvalidInput, VirtualEnvError
 from xinference_venv.store.atomic import store_error
+from xinference_venv.uv.messages import ASK_FOR_OTHER_VERSIONS
 from xinference_venv.xinference.application import OTHER_VERSIONS
 
 # What only a launch through our own command or client has. Options of other programs that a hint
-# names (of `xinference-venv gc`, pip, docker) are within reach. The last one says too little here.
-_OURS = re.compile(
-    r"(?<!\w)--(?:inherit|any-engine|no-proof)\b|\bmust_import\b|^ask for other versions$"
-)
+# names (of `xinference-venv gc`, pip, docker) are within reach.
+_OURS = re.compile(r"(?<!\w)--(?:inherit|any-engine|no-proof)\b|\bmust_import\b")
 _OURS_AS_WELL = re.compile(r"[,;] or launch with --inherit none$")
 _WITH_OURS = re.compile(r"\blaunch with --refresh$")
 _EXTRA_INDEXES = re.compile(r"the extra index URLs(?: \(pip's extra-index-url counts\))?")
@@ -42,7 +41,9 @@ def built_in_errors(what: str) -> Iterator[None]:
         hint = error.hint
         if hint is not None:
             hint = without_ours(hint)
-            hint = f"\nHint: {OTHER_VERSIONS if _OURS.search(hint) else hint}"
+            # A hint that says too little here.
+            too_little = hint == ASK_FOR_OTHER_VERSIONS
+            hint = f"\nHint: {OTHER_VERSIONS if too_little or _OURS.search(hint) else hint}"
         raise kind(f"{what}: {error}{hint or ''}") from None
 
 
