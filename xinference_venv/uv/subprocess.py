@@ -13,6 +13,7 @@ import fcntl
 import os
 import shutil
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -333,7 +334,7 @@ class ProcessRunner:
                 content = configuration.encode()
                 with os.fdopen(writing, "wb") as stream:
                     os.set_blocking(writing, False)
-                    if len(content) > _PIPE_BYTES:
+                    if len(content) > _PIPE_BYTES and sys.platform == "linux":
                         # Up to /proc/sys/fs/pipe-max-size, a mebibyte; see pipe(7).
                         with suppress(OSError):
                             fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, len(content))

@@ -346,6 +346,8 @@ def test_a_process_is_worth_its_start_where_forks_can_share_the_files(
     assert is_shared_out(2000, 2000)
     assert not is_shared_out(4000)
     assert not is_shared_out(4000, 100)
+    # A process can be ended when its launch is cancelled.
+    assert is_shared_out(10_000)
 
 
 def test_little_is_placed_without_a_process_and_so_is_all_on_one_processor(

@@ -145,7 +145,11 @@ def test_no_fork_helps_one_that_takes_apart_a_single_package(
     unpack: Unpack, wheels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("xinference_venv.store.packages.finish_trees._LEAST_RECORD_BYTES", 1)
-    assert not unpack.fill(build_wheel(wheels, "lamp", "1.0")).is_much()
+    alone = unpack.fill(build_wheel(wheels, "lamp", "1.0"))
+    assert not alone.is_much()
+    # But it can be ended when its launch is cancelled.
+    monkeypatch.setattr("xinference_venv.store.packages.finish_trees._MOST_RECORD_BYTES", 1)
+    assert alone.is_much()
 
 
 def test_the_trees_that_take_longest_are_finished_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,8 @@ _SMALL_BYTES = 64 << 10
 # of the largest package are placed no sooner. Of the host the files are not known: in 402 popular
 # packages a name has a hundred.
 _LEAST_FILES = 2_000
+# Who cancels a launch waits for a thread, but not for a process.
+_MOST_FILES = 10_000
 _FILES_OF_A_NAME = 100
 
 _CONFIGURATION = """\
@@ -184,9 +186,9 @@ def placing_of(
     """
     files = {each.key.folder: each.files for each in records}
     of_host = sum(link.place is Place.HOST for link in plan.links)
-    others = sum(files.values()) - max(files.values(), default=0)
-    count = others + _FILES_OF_A_NAME * of_host
-    if plan.kind is ViewKind.LINKS or forks < 2 or count < _LEAST_FILES:
+    count = sum(files.values()) + _FILES_OF_A_NAME * of_host
+    others = count - max(files.values(), default=0)
+    if plan.kind is ViewKind.LINKS or forks < 2 or (others < _LEAST_FILES and count < _MOST_FILES):
         return None
     largest_first = sorted(plan.links, key=lambda link: -files.get(link.tree, 0))
     return Placing(

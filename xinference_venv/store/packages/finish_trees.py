@@ -28,6 +28,8 @@ from xinference_venv.store.packages.tree_files import StagedTree
 # A RECORD has 100 bytes for a file. To start the process takes as long as all that is done for a
 # thousand files, and a fork takes whole packages: the largest one is ready no sooner.
 _LEAST_RECORD_BYTES = 200_000
+# Who cancels a launch waits for a thread, but not for a process.
+_MOST_RECORD_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +48,8 @@ class Filled(Record, name="a filled environment"):
         """Whether a process of its own is worth its start; blocks on the disk."""
         records = Path(self.site_packages).glob("*.dist-info/RECORD")
         sizes = [each.stat().st_size for each in records]
-        return sum(sizes) - max(sizes, default=0) >= _LEAST_RECORD_BYTES
+        others = sum(sizes) - max(sizes, default=0)
+        return others >= _LEAST_RECORD_BYTES or sum(sizes) >= _MOST_RECORD_BYTES
 
     @property
     def names(self) -> str:
