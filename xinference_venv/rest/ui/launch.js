@@ -25,7 +25,7 @@ const ENGINES = [
   "vllm",
 ];
 const FORMATS = ["pytorch", "awq", "bnb", "fp8", "ggufv2", "gptq", "mlx"];
-const PYTHONS = ["3.10", "3.11", "3.12", "3.13"];
+const PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"];
 const TOGGLES = ["configured", "on", "off"];
 const PLACES = ["any", "named", "everywhere"];
 
