@@ -51,9 +51,10 @@ NOT_RUN = {
     ("docs/how-to/gpu.md", "xinference-venv launch GOT-OCR2_0"): "resolves torch on PyPI",
     ("docs/how-to/gpu.md", "xinference-venv launch qwen2.5-omni"): "resolves vllm on PyPI",
     **{
-        ("docs/how-to/disk.md", begins): "leaves nothing to run the next page with"
-        for begins in ("uv cache clean", "pip uninstall")
+        (page, "pip uninstall"): "leaves nothing to run the next page with"
+        for page in ("docs/how-to/disk.md", "docs/xinference.md")
     },
+    ("docs/how-to/disk.md", "uv cache clean"): "leaves the next page to fetch all again",
     ("docs/how-to/disk.md", "xinference-venv launch magika-1 #"): "takes a disk that is full;"
     " tests/scenarios/test_disk_faults.py makes one",
     **{
