@@ -97,6 +97,20 @@ def test_a_directory_takes_the_place_of_a_link_to_the_hosts(tmp_path: Path) -> N
     assert os.listdir(tmp_path / "host") == ["hidden.py"]
 
 
+@pytest.mark.usefixtures("cannot_exchange")
+def test_what_a_crash_left_of_a_link_is_in_the_way_of_no_later_call(tmp_path: Path) -> None:
+    new, place = _two(tmp_path)
+    (tmp_path / "host").mkdir()
+    for name in ("file", "folder"):
+        (new / name).symlink_to(tmp_path / "host")
+        (place / f"{name}.xinference-venv").symlink_to(tmp_path / "gone")
+    (place / "folder").mkdir()
+    (place / "folder-part.xinference-venv" / "half").mkdir(parents=True)
+    swap.put_in_place(Disk(), new, place, in_use=True)
+    assert sorted(os.listdir(place)) == ["file", "folder", "name"]
+    assert {os.readlink(place / name) for name in ("file", "folder")} == {str(tmp_path / "host")}
+
+
 def test_the_lock_that_its_users_hold_stays(tmp_path: Path) -> None:
     new, place = _two(tmp_path)
     for folder in (new, place):

@@ -86,8 +86,7 @@ def _is_same(entry: os.DirEntry[str], target: str) -> bool:
 
 def _put_directory(entry: os.DirEntry[str], target: str) -> None:
     """Copy a directory to where there is nothing, or a link to the host's in its place."""
-    temporary = f"{target}{UNFINISHED}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = _unfinished(target)
     shutil.copytree(entry.path, temporary, symlinks=True)
     if os.path.lexists(target):
         os.unlink(target)
@@ -95,13 +94,23 @@ def _put_directory(entry: os.DirEntry[str], target: str) -> None:
 
 
 def _replace(entry: os.DirEntry[str], target: str) -> None:
-    temporary = f"{target}{UNFINISHED}"
+    temporary = _unfinished(target)
     shutil.copy2(entry.path, temporary, follow_symlinks=False)
     if os.path.isdir(target) and not os.path.islink(target):
         # The folder had a part of what the link shows.
-        part = f"{temporary}-part"
+        part = _unfinished(f"{target}-part")
         os.rename(target, part)
         os.rename(temporary, target)
         shutil.rmtree(part)
         return
     os.replace(temporary, target)
+
+
+def _unfinished(target: str) -> str:
+    """Where a copy for a place is made; what a crash left there is gone."""
+    path = f"{target}{UNFINISHED}"
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.unlink(path)
+    return path
