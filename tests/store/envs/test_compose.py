@@ -15,12 +15,13 @@ import pytest
 
 from tests.planning.test_joins import folder
 from tests.store.conftest import REAL_PYTHON
+from tests.store.envs.composing import compose
 from tests.uv.conftest import this_interpreter
 from tests.wheels import fake_distribution
 from xinference_venv.errors import StoreError
 from xinference_venv.planning.view import Place, PrefixFile, Script, ViewLink, ViewPlan, WrittenFile
 from xinference_venv.store.envs import compose as compose_module
-from xinference_venv.store.envs.compose import Composed, compose, view_faults
+from xinference_venv.store.envs.compose import Composed, view_faults
 from xinference_venv.store.envs.view_record import read_view
 from xinference_venv.store.paths import VIEW_RECORD_NAME
 from xinference_venv.store.store import Store
@@ -90,7 +91,7 @@ def plan(store: Store, tmp_path: Path) -> ViewPlan:
 @pytest.fixture
 def composed(store: Store, plan: ViewPlan) -> Composed:
     interpreter = replace(this_interpreter(), base_executable=os.path.realpath(REAL_PYTHON))
-    return compose(store.disk, store.layout, store.layout.env("e1"), plan, interpreter)
+    return compose(store, plan, interpreter)
 
 
 def run(*command: str | Path) -> str:
@@ -162,7 +163,7 @@ def test_an_entry_with_directories_has_hard_links_and_shares_the_bytecode(
     (site / "one" / "lib" / "libone.so").write_text("library")
     links = tuple(replace(each, has_directories=each.name == "one") for each in plan.links)
     changed = replace(plan, links=links)
-    made = compose(store.disk, store.layout, store.layout.env("e1"), changed, this_interpreter())
+    made = compose(store, changed, this_interpreter())
     one = made.view / "one"
     assert not one.is_symlink()
     assert (one / "lib" / "libone.so").samefile(site / "one" / "lib" / "libone.so")
@@ -179,7 +180,7 @@ def test_a_large_data_file_of_the_host_is_a_link(
     store: Store, plan: ViewPlan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(compose_module, "_COPIED_BYTES", 3)
-    made = compose(store.disk, store.layout, store.layout.env("e1"), plan, this_interpreter())
+    made = compose(store, plan, this_interpreter())
     assert os.readlink(made.venv / "etc" / "two.conf") == f"{tmp_path}/host/etc/two.conf"
 
 
@@ -247,7 +248,7 @@ def test_an_environment_that_is_there_is_not_composed_over(
     store: Store, composed: Composed, plan: ViewPlan
 ) -> None:
     with pytest.raises(StoreError, match="could not compose the environment"):
-        compose(store.disk, store.layout, store.layout.env("e1"), plan, this_interpreter())
+        compose(store, plan, this_interpreter())
 
 
 def test_a_file_that_can_not_be_linked_is_copied_or_where_it_is_large_a_link(
@@ -260,7 +261,7 @@ def test_a_file_that_can_not_be_linked_is_copied_or_where_it_is_large_a_link(
         raise OSError(31, "Too many links")
 
     monkeypatch.setattr(os, "link", refuse)
-    made = compose(store.disk, store.layout, store.layout.env("e1"), plan, this_interpreter())
+    made = compose(store, plan, this_interpreter())
     assert run(made.venv / "bin" / "shell") == "shell\n"
     assert (made.venv / "share" / "one.txt").is_symlink()
     assert (made.venv / "share" / "one.txt").stat().st_size == 100_000

@@ -15,12 +15,13 @@ import pytest
 
 from tests.planning.test_joins import folder
 from tests.store.conftest import REAL_PYTHON
+from tests.store.envs.composing import compose
 from tests.uv.conftest import this_interpreter
 from xinference_venv.planning.package import PackageKey, PackageRecord
 from xinference_venv.planning.view import Place, PrefixFile, ViewLink, ViewPlan, WrittenFile
 from xinference_venv.settings import ViewKind
 from xinference_venv.store.envs import file_copies
-from xinference_venv.store.envs.compose import Composed, compose, placing_of, view_faults
+from xinference_venv.store.envs.compose import Composed, placing_of, view_faults
 from xinference_venv.store.envs.real_files import Placing
 from xinference_venv.store.store import Store
 
@@ -109,7 +110,7 @@ def plan(store: Store, host: Path) -> ViewPlan:
 
 def composed(store: Store, plan: ViewPlan, env_id: str) -> Composed:
     interpreter = replace(this_interpreter(), base_executable=os.path.realpath(REAL_PYTHON))
-    return compose(store.disk, store.layout, store.layout.env(env_id), plan, interpreter)
+    return compose(store, plan, interpreter, env_id=env_id)
 
 
 def files_below(*roots: Path) -> Iterator[str]:
@@ -241,7 +242,7 @@ def test_a_process_and_its_forks_place_the_same(
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={})
     placed = asked.result(done.returncode, done.stdout)
     assert placed is not None, done.stderr
-    shared = compose(store.disk, store.layout, env, plan, this_interpreter(), placed)
+    shared = compose(store, plan, this_interpreter(), env_id="e2", placed=placed)
     assert shared.record.placed == alone.record.placed
     assert described(shared.view) == described(alone.view)
     assert list(view_faults(store.disk, store.layout, env)) == []

@@ -16,7 +16,7 @@ import re
 import stat
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 
@@ -135,24 +135,6 @@ class Composed:
 def library_of(interpreter: Interpreter) -> str:
     """Where packages lie below the prefix of a virtual environment."""
     return f"lib/python{interpreter.minor_version}/site-packages"
-
-
-def compose(
-    disk: Disk,
-    layout: StorePaths,
-    env: Path,
-    plan: ViewPlan,
-    interpreter: Interpreter,
-    placed: Placed | None = None,
-) -> Composed:
-    """Make the environment at `env`, which must not be there yet; raises `StoreError`.
-
-    Links into the store hold at every place that lies as deep in it as `env`. Where files are
-    asked for, `placed` is what was placed of them before, see `placing_of`.
-    """
-    composition = Composition(disk=disk, layout=layout, env=env, plan=plan, interpreter=interpreter)
-    composition.begin(placed)
-    return composition.complete()
 
 
 def make_venv(venv: Path, interpreter: Interpreter) -> None:
@@ -316,43 +298,45 @@ def _roots(layout: StorePaths, folder: Path) -> dict[Place, str]:
     }
 
 
+@dataclass(kw_only=True, slots=True)
 class Composition:
-    """One environment while it is made: first what its interpreter sees, then all else."""
+    """The environment of a plan while it is made at `env`, which must not be there yet: first what
+    its interpreter sees, then all else.
 
-    def __init__(
-        self,
-        *,
-        disk: Disk,
-        layout: StorePaths,
-        env: Path,
-        plan: ViewPlan,
-        interpreter: Interpreter,
-    ) -> None:
-        self._disk = disk
-        self._layout = layout
-        self._env = env
-        self._plan = plan
-        self._interpreter = interpreter
-        self._library = library_of(interpreter)
-        self._venv = env / VENV_NAME
-        self._view = env / VIEW_NAME
-        self._data: dict[str, str] = {}
-        self._folders: set[str] = set()
-        # With the bytes, where they are known already.
-        self._files: dict[str, int | None] = {}
-        self._placed: list[Placed] = []
-        self._linked_bytes = 0
+    Links into the store hold at every place that lies as deep in it as `env`.
+    """
+
+    disk: Disk
+    layout: StorePaths
+    env: Path
+    plan: ViewPlan
+    interpreter: Interpreter
+    _library: str = field(init=False)
+    _venv: Path = field(init=False)
+    _data: dict[str, str] = field(default_factory=dict, init=False)
+    _folders: set[str] = field(default_factory=set, init=False)
+    _files: dict[str, int | None] = field(default_factory=dict, init=False)
+    """With the bytes, where they are known already."""
+    _placed: list[Placed] = field(default_factory=list, init=False)
+    _linked_bytes: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._library = library_of(self.interpreter)
+        self._venv = self.env / VENV_NAME
 
     def begin(self, placed: Placed | None = None) -> None:
-        """Make the interpreter, and what it can import; raises `StoreError`."""
+        """Make the interpreter, and what it can import; raises `StoreError`.
+
+        Where files are asked for, `placed` is what was placed of them before, see `placing_of`.
+        """
         try:
             self._make_venv()
-            if self._plan.kind is ViewKind.LINKS:
+            if self.plan.kind is ViewKind.LINKS:
                 self._make_view()
             else:
                 self._make_files(placed)
         except OSError as error:
-            raise not_composed(self._env, error) from error
+            raise not_composed(self.env, error) from error
 
     def complete(self) -> Composed:
         """Make the programs, scripts and data files, and the record; raises `StoreError`."""
@@ -360,16 +344,16 @@ class Composition:
             self._make_prefix()
             files = dict(sorted(self._own_files()))
         except OSError as error:
-            raise not_composed(self._env, error) from error
+            raise not_composed(self.env, error) from error
         placed = Placed(
             files=sum(each.files for each in self._placed),
             size_bytes=sum(each.size_bytes for each in self._placed),
         )
-        record = ViewRecord(plan=self._plan, library=self._library, files=files, placed=placed)
-        self._disk.write_json(self._env / VIEW_RECORD_NAME, record.to_dict(), durable=False)
+        record = ViewRecord(plan=self.plan, library=self._library, files=files, placed=placed)
+        self.disk.write_json(self.env / VIEW_RECORD_NAME, record.to_dict(), durable=False)
         return Composed(
             venv=self._venv,
-            view=packages_of(self._env, record),
+            view=packages_of(self.env, record),
             record=record,
             linked_bytes=self._linked_bytes,
         )
@@ -377,9 +361,9 @@ class Composition:
     def _make_venv(self) -> None:
         """Make an empty virtual environment with a launcher."""
         programs = self._venv / "bin"
-        make_venv(self._venv, self._interpreter)
+        make_venv(self._venv, self.interpreter)
         self._files["pyvenv.cfg"] = None
-        write_launcher(self._disk, self._venv, self._interpreter)
+        write_launcher(self.disk, self._venv, self.interpreter)
         for name in os.listdir(programs):
             if name.startswith("xinf"):
                 self._files[f"bin/{name}"] = None
@@ -388,43 +372,44 @@ class Composition:
         """Make the links of the view."""
         pth = _PTH.format(view=VIEW_NAME, library=tuple(self._library.split("/")))
         self._write(f"{self._library}/{VIEW_PTH_NAME}", pth)
-        folder = self._view / self._library
+        view = self.env / VIEW_NAME
+        folder = view / self._library
         os.makedirs(folder)
-        roots = _roots(self._layout, folder)
-        for link in self._plan.links:
+        roots = _roots(self.layout, folder)
+        for link in self.plan.links:
             target = os.path.join(roots[link.place].format(link.tree), link.name)
             if link.has_directories:
                 _place(folder / target, folder / link.name)
             else:
                 os.symlink(target, f"{folder}/{link.name}")
-        for written in self._plan.written:
+        for written in self.plan.written:
             write_private_file(folder / written.name, written.text.encode())
-        for name in {"bin", *(_shown_in_prefix(each.path) for each in self._plan.prefix_files)}:
+        for name in {"bin", *(_shown_in_prefix(each.path) for each in self.plan.prefix_files)}:
             up = "../" * (name.count("/") + 1)
-            os.symlink(f"{up}{VENV_NAME}/{name}", self._view / name)
+            os.symlink(f"{up}{VENV_NAME}/{name}", view / name)
 
     def _make_files(self, placed: Placed | None) -> None:
         """Make the same as files of the environment's own, in its own site-packages."""
         folder = self._venv / self._library
         if placed is None:
-            placed = place_files(_sources(self._plan.links, self._layout), folder)
+            placed = place_files(_sources(self.plan.links, self.layout), folder)
         self._placed.append(placed)
-        for written in self._plan.written:
+        for written in self.plan.written:
             write_private_file(folder / written.name, written.text.encode())
 
     def _make_prefix(self) -> None:
         """Make the programs, scripts and data files."""
-        for file in self._plan.prefix_files:
+        for file in self.plan.prefix_files:
             self._make_folder(os.path.dirname(file.path))
             of_host = file.place is Place.HOST
             makes_script = file.python_script or (of_host and file.executable)
-            if self._plan.kind is ViewKind.FILES and not makes_script:
+            if self.plan.kind is ViewKind.FILES and not makes_script:
                 self._place(file)
             elif of_host:
                 self._show_of_host(file)
             else:
                 self._put(file)
-        for script in self._plan.scripts:
+        for script in self.plan.scripts:
             self._write(f"bin/{script.name}", script_text(script), mode=0o755)
 
     def _own_files(self) -> Iterator[tuple[str, int]]:
@@ -446,7 +431,7 @@ class Composition:
     def _data_of(self, tree: str) -> str:
         """The folder of a package's files of the prefix, of which it may have hundreds."""
         if tree not in self._data:
-            self._data[tree] = str(self._layout.package(tree) / "data")
+            self._data[tree] = str(self.layout.package(tree) / "data")
         return self._data[tree]
 
     def _put(self, file: PrefixFile) -> None:
