@@ -26,6 +26,7 @@ from xinference_venv._util.records import digest_of
 from xinference_venv.errors import InvalidInput, InvalidRecord, StoreError
 from xinference_venv.inventory.lease import Holder, ProcessIdentity, judge
 from xinference_venv.sentences import sentence
+from xinference_venv.store.copies import copy_tree
 from xinference_venv.store.host_files import NO_INODES, free_inodes
 from xinference_venv.store.process_identity import process_start, this_process
 from xinference_venv.store.visit import SkippedItems, read_regular
@@ -267,12 +268,8 @@ class Disk:
     def _move_by_copy(self, source: Path, target: Path) -> None:
         copy = temporary_path(target)
         try:
-            shutil.copytree(source, copy, symlinks=True)
+            copy_tree(source, copy)
             copy.rename(target)
-        except shutil.Error as error:
-            shutil.rmtree(copy, ignore_errors=True)
-            # Its argument is a list of source, target and reason of each file.
-            raise OSError(errno.EIO, f"it can't be copied: {error.args[0][0][2]}") from error
         except OSError:
             shutil.rmtree(copy, ignore_errors=True)
             raise

@@ -20,6 +20,7 @@ from xinference_venv._util.records import Record
 from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.sentences import sentence
 from xinference_venv.store.atomic import Disk, exchange_by_system, temporary_path
+from xinference_venv.store.copies import keep_mode_and_times
 from xinference_venv.store.host_files import mount_of
 from xinference_venv.store.locks import lock_fault
 
@@ -165,21 +166,7 @@ def share_blocks(source: Path, target: Path) -> None:
     except OSError:
         target.unlink(missing_ok=True)
         raise
-    _keep_mode_and_times(source, target)
-
-
-def copy_file(source: str | Path, target: str | Path) -> None:
-    """Copy a file with its mode, and with its times where the file system takes them."""
-    shutil.copyfile(source, target)
-    _keep_mode_and_times(source, target)
-
-
-def _keep_mode_and_times(source: str | Path, target: str | Path) -> None:
-    shutil.copymode(source, target)
-    found = os.stat(source)
-    # Some mounts refuse it. Bytecode that was made for the original is then made again.
-    with suppress(OSError):
-        os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
+    keep_mode_and_times(source, target)
 
 
 def _fault(what: str, attempt: Callable[[], object]) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from packaging.utils import canonicalize_name
 from xinference_venv.errors import StoreError
 from xinference_venv.planning.host import HostDistribution, Interpreter
 from xinference_venv.store.atomic import details_of
+from xinference_venv.store.copies import copy_file
 from xinference_venv.store.envs.inspect import site_packages_of
 from xinference_venv.store.envs.real_files import is_never_written
 from xinference_venv.store.host.scan import scan_distributions
@@ -85,7 +85,7 @@ def carry_over(
     try:
         _carry(str(old), str(new), behind)
         if with_setup and (old / SETUP_MARK).exists():
-            shutil.copy2(old / SETUP_MARK, new / SETUP_MARK)
+            copy_file(old / SETUP_MARK, new / SETUP_MARK)
     except OSError as error:
         message = f"could not keep what is in {old}: {error}"
         raise StoreError(message, details_of(error, old)) from error
@@ -122,13 +122,13 @@ def _link(entry: os.DirEntry[str], target: str) -> None:
         os.symlink(os.readlink(entry.path), target)
         return
     if _is_shared(entry):
-        shutil.copy2(entry.path, target)
+        copy_file(entry.path, target)
         return
     try:
         os.link(entry.path, target)
     except OSError:
         # The file system has no hard links, or no more of this file.
-        shutil.copy2(entry.path, target)
+        copy_file(entry.path, target)
 
 
 def _is_shared(entry: os.DirEntry[str]) -> bool:

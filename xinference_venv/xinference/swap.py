@@ -9,6 +9,7 @@ from pathlib import Path
 
 from xinference_venv.errors import StoreError
 from xinference_venv.store.atomic import Disk, details_of, exchange_by_system
+from xinference_venv.store.copies import copy_file, copy_tree
 from xinference_venv.store.paths import IN_PLACE_RECORD_NAME
 from xinference_venv.store.use_lock import USE_NAME
 
@@ -87,7 +88,7 @@ def _is_same(entry: os.DirEntry[str], target: str) -> bool:
 def _put_directory(entry: os.DirEntry[str], target: str) -> None:
     """Copy a directory to where there is nothing, or a link to the host's in its place."""
     temporary = _unfinished(target)
-    shutil.copytree(entry.path, temporary, symlinks=True)
+    copy_tree(entry.path, temporary)
     if os.path.lexists(target):
         os.unlink(target)
     os.rename(temporary, target)
@@ -95,7 +96,10 @@ def _put_directory(entry: os.DirEntry[str], target: str) -> None:
 
 def _replace(entry: os.DirEntry[str], target: str) -> None:
     temporary = _unfinished(target)
-    shutil.copy2(entry.path, temporary, follow_symlinks=False)
+    if entry.is_symlink():
+        os.symlink(os.readlink(entry.path), temporary)
+    else:
+        copy_file(entry.path, temporary)
     if os.path.isdir(target) and not os.path.islink(target):
         # The folder had a part of what the link shows.
         part = _unfinished(f"{target}-part")

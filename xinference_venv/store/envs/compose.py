@@ -35,6 +35,7 @@ from xinference_venv.planning.view import (
 from xinference_venv.sentences import sentence
 from xinference_venv.settings import ViewKind
 from xinference_venv.store.atomic import Disk, details_of
+from xinference_venv.store.copies import copy_file
 from xinference_venv.store.envs.launcher import write_launcher
 from xinference_venv.store.envs.real_files import (
     Placed,
@@ -45,7 +46,6 @@ from xinference_venv.store.envs.real_files import (
     place_files,
 )
 from xinference_venv.store.envs.view_record import ViewRecord, read_view
-from xinference_venv.store.file_system import copy_file
 from xinference_venv.store.packages.joined_tree import place_file as place_tree_file
 from xinference_venv.store.packages.record_file import metadata_name, written_paths
 from xinference_venv.store.paths import (

@@ -22,8 +22,9 @@ from xinference_venv.errors import InvalidRecord, StoreError
 from xinference_venv.planning.package import JoinedRecord, JoinPlan, SharedPath
 from xinference_venv.sentences import sentence
 from xinference_venv.store.atomic import Disk
+from xinference_venv.store.copies import copy_file
 from xinference_venv.store.envs.broken_marker import bounded
-from xinference_venv.store.file_system import copy_file, share_blocks
+from xinference_venv.store.file_system import share_blocks
 from xinference_venv.store.keys import names_in
 from xinference_venv.store.packages.package_store import PackageStore, TreeCheck, put_in_place
 from xinference_venv.store.packages.record_file import go_on
