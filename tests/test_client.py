@@ -169,6 +169,16 @@ async def test_a_cancelled_call_waits_for_no_supervisor_that_does_not_answer(
         await calling
 
 
+async def test_a_cancelled_call_waits_for_no_supervisor_that_does_not_begin() -> None:
+    supervisor = SlowSupervisor()
+    client = Client(supervisor=cast(SupervisorProtocol, supervisor), patience=Patience(cancel=0.02))
+    calling = asyncio.ensure_future(client.prepare(REQUEST))
+    await supervisor.asked.wait()
+    calling.cancel()
+    assert (await asyncio.wait([calling], timeout=60))[0]
+    assert calling.cancelled() and supervisor.cancelled == []
+
+
 class Listing:
     """Lists these environments, one worker's after the other's."""
 

@@ -64,7 +64,8 @@ class Patience:
 
     Each question how a launch goes waits `poll` for news. An answer that is `late` by more does not
     come: a network that is cut, or a host that lost its power, says nothing. It is asked `again`
-    after that, for `restart` at most. Who goes away waits `cancel` until the launch is cancelled.
+    after that, for `restart` at most. Who goes away waits `cancel` until the launch has begun, and
+    as long until it is cancelled.
     """
 
     poll: float = 20.0
@@ -290,7 +291,8 @@ class Client:
             return await asyncio.shield(beginning)
         except asyncio.CancelledError:
             with suppress(VirtualEnvError):
-                await self._cancel(await beginning)
+                job = await rpc.within(self.patience.cancel, beginning, sentence("the supervisor"))
+                await self._cancel(job)
             raise
 
     async def _follow(self, job: str, on_event: Callable[[JobEvent], None]) -> JobReport:

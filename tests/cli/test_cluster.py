@@ -165,6 +165,19 @@ def test_every_command_works_on_a_cluster_and_is_narrowed_to_a_worker(
 
 
 @pytest.mark.uv
+def test_to_follow_a_log_that_is_not_there_is_an_error_like_any_other(
+    run: Run, serving: Daemons, supervisor: Daemon, spec: Path
+) -> None:
+    serving.worker(supervisor, HOSTS[0])
+    assert run("launch", "toy", "--spec", spec).code == 0
+    assert run("logs", "toy", "--follow").out.endswith(" s\n")
+    ran = run("logs", "toi", "--follow")
+    # Just after its start a supervisor can't say that there is none.
+    assert ran.code in (3, 8) and ran.out == ""
+    assert "log of 'toi'" in ran.err
+
+
+@pytest.mark.uv
 def test_who_does_not_answer_is_named_and_what_was_to_be_done_there_is_not_called_done(
     run: Run, serving: Daemons, supervisor: Daemon, spec: Path
 ) -> None:

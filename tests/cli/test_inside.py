@@ -88,6 +88,12 @@ def test_without_an_environment_that_is_ready_the_way_to_one_is_named(run: Run) 
         assert "hint: make one: xinference-venv launch toy" in ran.err
 
 
+def test_an_option_of_the_command_does_not_make_a_document_of_an_error(run: Run) -> None:
+    ran = run("exec", "toy", "--", "tool", "--json")
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err.startswith("error: there is no environment of 'toy' that is ready\n")
+
+
 @pytest.mark.parametrize(
     "words", [("toy",), ("toy", "--"), ("toy", "--engine", "vllm", "--", "true")], ids=" ".join
 )

@@ -131,11 +131,12 @@ def test_what_is_ignored_from_the_start_stays_so(environ: Mapping[str, str]) -> 
 
 
 @pytest.mark.uv
+@pytest.mark.parametrize("command", ["launch", "prefetch"])
 def test_a_launch_whose_progress_is_not_read_any_more_leaves_nothing(
-    spec: Path, index: Index, environ: Mapping[str, str]
+    command: str, spec: Path, index: Index, environ: Mapping[str, str]
 ) -> None:
     reader, writer = os.pipe()
-    program = [sys.executable, "-m", "xinference_venv", "launch", "toy", "--spec", str(spec)]
+    program = [sys.executable, "-m", "xinference_venv", command, "toy", "--spec", str(spec)]
     index.hang("/files/small-*")
     launching = subprocess.Popen(
         program, env=dict(environ), stdout=writer, stderr=writer, text=True

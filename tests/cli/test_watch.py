@@ -157,14 +157,19 @@ def test_jobs_are_reported_while_they_run(
 
 
 @pytest.mark.uv
-def test_on_a_terminal_there_is_one_view(watch: Watch) -> None:
+@pytest.mark.parametrize(
+    ("kind", "shown"), [("xterm", "No environment found."), ("dumb", " supervisor: answers")]
+)
+def test_a_terminal_has_one_view_or_lines_where_nothing_can_be_drawn_again(
+    watch: Watch, kind: str, shown: str
+) -> None:
     ours, theirs = pty.openpty()
     try:
-        watched = watch(output=theirs, TERM="xterm", COLUMNS="100")
+        watched = watch(output=theirs, TERM=kind, COLUMNS="100")
         os.close(theirs)
         watched.output = ours
-        said = watched.until(lambda said: "No environment found." in said)
-        assert "No job runs." in said
+        said = watched.until(lambda said: shown in said)
+        assert ("No job runs." in said) is (kind == "xterm")
         watched.process.send_signal(signal.SIGTERM)
         assert watched.process.wait(PATIENCE_SECONDS) == 143
     finally:

@@ -52,50 +52,43 @@ _LISTING = "`xinference-venv jobs` lists the newest jobs"
 @json_option
 def logs(wanted: Selection, count: int, follow: bool, as_json: bool) -> int:
     """Show uv's output while MODEL's environments were made, and how the jobs ended."""
-    if follow:
-        if as_json or count > 1:
-            raise click.UsageError("--follow can't be combined with --json and --count.")
-        try:
+    if follow and (as_json or count > 1):
+        raise click.UsageError("--follow can't be combined with --json and --count.")
+    try:
+        answer = look(
+            lambda here: here.logs(wanted, count),
+            lambda client: client.supervisor.logs(wanted, count),
+        )
+        model = wanted.model_name
+        check_found(answer, answer.list, f"log of {model!r}", model, listing=_LISTING)
+        if follow:
+            newest = max(answer.list, key=lambda each: each.log.header.started)
             look(
-                lambda here: _follow_here(here, wanted),
-                lambda client: _follow(client.supervisor.logs, client.supervisor.read_log, wanted),
+                lambda here: _follow_here(here, newest),
+                lambda client: _follow(client.supervisor.read_log, newest),
             )
-        except Stopped as stopped:
-            # That is how one stops to look; the job goes on.
-            return 128 + stopped.number
-        return 0
-    answer = look(
-        lambda here: here.logs(wanted, count), lambda client: client.supervisor.logs(wanted, count)
-    )
-    model = wanted.model_name
-    check_found(answer, answer.list, f"log of {model!r}", model, listing=_LISTING)
+            return 0
+    except Stopped as stopped:
+        if not follow:
+            raise
+        # That is how one stops to look; the job goes on.
+        return 128 + stopped.number
     return show(answer, lambda: _render_logs(answer, time.time(), on_cluster()), as_json)
 
 
-def _follow_here(here: ThisHost, wanted: Selection) -> None:
+def _follow_here(here: ThisHost, newest: WholeLog) -> None:
     from xinference_venv.cli import session
-
-    async def logs(wanted: Selection) -> Gathered[WholeLog]:
-        return here.logs(wanted, 1)
 
     async def read(_: str, log_id: str, offset: int) -> LogPart:
         return here.read_log(log_id, offset)
 
-    session.run(_follow(logs, read, wanted))
+    session.run(_follow(read, newest))
 
 
-async def _follow(
-    logs: Callable[[Selection], Awaitable[Gathered[WholeLog]]],
-    read: Callable[[str, str, int], Awaitable[LogPart]],
-    wanted: Selection,
-) -> None:
-    """Print the newest log as it grows, until its job has ended or the process of it died."""
+async def _follow(read: Callable[[str, str, int], Awaitable[LogPart]], newest: WholeLog) -> None:
+    """Print a log as it grows, until its job has ended or the process of it died."""
     import asyncio
 
-    answer = await logs(wanted)
-    what = f"log of {wanted.model_name!r}"
-    check_found(answer, answer.list, what, wanted.model_name, listing=_LISTING)
-    newest = max(answer.list, key=lambda each: each.log.header.started)
     log, offset, ended = newest.log, 0, False
     echo(f"== {where_of(newest, on_cluster())}{log.header.key}: {log.path}")
     while not ended:

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import takewhile
 from typing import TextIO
 
 import click
@@ -117,7 +118,8 @@ def _limited(what: str) -> VirtualEnvError:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default this process's; returns the exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    as_json = "--json" in words
+    # What follows are the words of another command, as with `exec`.
+    as_json = "--json" in takewhile("--".__ne__, words)
     # xoscar asks for the home directory when it is imported, which fails for a user who has none
     # (xoscar/constants.py).
     os.environ["HOME"] = os.environ.get("HOME") or user_home(os.environ)

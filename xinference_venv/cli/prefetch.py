@@ -131,8 +131,12 @@ async def _prefetch_all(
 
     with watching as show_event:
         # Cancelled, it ends when nothing of any of them is left.
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(prefetch_one(each, show_event)) for each in requests]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(prefetch_one(each, show_event)) for each in requests]
+        except ExceptionGroup as failed:
+            # That nobody reads what is shown ends each of them; else it is a defect.
+            raise failed.exceptions[0] from failed
     return PrefetchOutcome(
         models=tuple(each.result() for each in tasks),
         elapsed_seconds=round(time.monotonic() - began, 3),

@@ -58,7 +58,7 @@ def watch(model: str | None, interval: float, as_json: bool) -> int:
     """
     if as_json:
         shown = _documents()
-    elif open_console().is_terminal:
+    elif open_console().is_interactive:
         shown = _view(workers=on_cluster())
     else:
         shown = _lines()
