@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import fakes
+from tests.cli.conftest import Run
 from tests.plain import of_json
 from xinference_venv.cli import gc as gc_module
 from xinference_venv.cli import main
@@ -68,6 +70,7 @@ def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     def say(given: Mapping[str, Any], *words: str) -> tuple[int, str]:
         answer = of_json(Gathered[CollectionReport], {"list": [given]})
         monkeypatch.setattr(gc_module, "with_client", lambda _: answer)
+        monkeypatch.setattr(gc_module, "look", lambda *_: answer)
         code = main(["gc", *words])
         return code, capsys.readouterr().out
 
@@ -151,3 +154,16 @@ def test_numbers_that_mean_nothing_are_refused(
 ) -> None:
     assert main(["gc", *words]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.uv
+def test_a_dry_run_leaves_what_no_model_refers_to(run: Run, spec: Path) -> None:
+    launched = run("launch", "toy", "--spec", spec, "--json").json
+    Path(launched["path"]).unlink()
+    ran = run("gc", "--dry-run")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith("would be deleted: environment [")
+    assert "], which no model refers to and no process uses: would free " in ran.out
+    assert Path(launched["real_path"]).is_dir()
+    assert run("gc").code == 0
+    assert not Path(launched["real_path"]).exists()

@@ -114,3 +114,7 @@ def test_an_environment_that_is_there_is_listed_without_anything_heavy(
     planned, modules = imported(environ, "remove", "toy", "--dry-run")
     assert planned == 0
     assert modules & _HEAVY <= {"xinference_venv.planning.spec"}
+    for words in (["verify"], ["gc", "--dry-run"]):
+        code, modules = imported(environ, *words)
+        assert code == 0
+        assert not {"xoscar", "xinference_venv.client"} & modules

@@ -84,8 +84,8 @@ sys.exit(run())
         ("click", ["list"]),
         ("xinference_venv.cli.listing", ["list"]),
         ("asyncio", ["doctor"]),
-        ("xoscar", ["verify", "toy"]),
-        ("xinference_venv.actors.worker", ["verify", "toy"]),
+        ("xoscar", ["gc"]),
+        ("xinference_venv.actors.worker", ["gc"]),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from xinference_venv._util.humanize import age_text, counted, parse_duration, parse_size, size_text
-from xinference_venv.cli.common import json_option, on_cluster, on_workers, show, with_client
+from xinference_venv.cli import session
+from xinference_venv.cli.common import json_option, look, on_cluster, on_workers, show, with_client
 from xinference_venv.cli.render.cluster import unreachable_error
 from xinference_venv.cli.render.text import Part, where_of
 from xinference_venv.inventory.eviction import EnvUsage, Eviction, EvictionReason
 from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.reports import CollectionReport
+
+if TYPE_CHECKING:
+    from xinference_venv.client import Client
+    from xinference_venv.service.this_host import ThisHost
 
 
 @click.command()
@@ -43,15 +49,20 @@ def gc(
     as_json: bool,
 ) -> int:
     """Delete what nothing needs and what exceeds the limits; never what is in use."""
-    answer = with_client(
-        lambda client: client.supervisor.collect_garbage(
+
+    async def collected(client: Client) -> Gathered[CollectionReport]:
+        return await client.supervisor.collect_garbage(
             worker=worker_ip,
             max_bytes=max_bytes,
             older_than=older_than,
             prune_uv_cache=prune_uv_cache,
             dry_run=dry_run,
         )
-    )
+
+    def planned(here: ThisHost) -> Gathered[CollectionReport]:
+        return session.run(here.planned_collection(max_bytes=max_bytes, older_than=older_than))
+
+    answer = look(planned, collected) if dry_run else with_client(collected)
     code = show(
         answer,
         lambda: _collected(answer, time.time(), workers=on_cluster()),

@@ -135,7 +135,7 @@ async def _prefetch_all(
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(prefetch_one(each, show_event)) for each in requests]
         except ExceptionGroup as failed:
-            # That nobody reads what is shown ends each of them; else it is a defect.
+            # Each of them ends when no one reads what it shows.
             raise failed.exceptions[0] from failed
     return PrefetchOutcome(
         models=tuple(each.result() for each in tasks),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
-from xinference_venv.cli import shell_complete
+from xinference_venv.cli import session, shell_complete
 from xinference_venv.cli.common import (
     check_found,
     echo,
     json_option,
+    look,
     on_cluster,
     selection,
     show,
@@ -21,6 +23,9 @@ from xinference_venv.cli.render.text import Part, where_of
 from xinference_venv.inventory.gathered import Gathered
 from xinference_venv.inventory.reports import VerifiedEnvironment
 from xinference_venv.inventory.selection import Selection
+
+if TYPE_CHECKING:
+    from xinference_venv.client import Client
 
 
 @click.command()
@@ -39,8 +44,15 @@ def verify(wanted: Selection, hashes: bool, repair: bool, as_json: bool) -> int:
 
     What is broken is listed as broken from then on, and the next launch rebuilds it.
     """
-    answer = with_client(
-        lambda client: client.supervisor.verify_virtual_env(wanted, hashes=hashes, repair=repair)
+
+    async def verified(client: Client) -> Gathered[VerifiedEnvironment]:
+        return await client.supervisor.verify_virtual_env(wanted, hashes=hashes, repair=repair)
+
+    # To repair is to launch.
+    answer = (
+        with_client(verified)
+        if repair
+        else look(lambda here: session.run(here.verify(wanted, hashes=hashes)), verified)
     )
     if (model := wanted.model_name) is not None:
         check_found(answer, answer.list, f"environment of {model!r}", model)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 from rich.live import Live
 from rich.text import Text
 
+from xinference_venv._util.disk_threads import in_abandonable_thread
 from xinference_venv._util.humanize import printable
-from xinference_venv.cli import shell_complete
-from xinference_venv.cli.common import cluster_option, echo, on_cluster, with_client
+from xinference_venv.cli import session, shell_complete
+from xinference_venv.cli.common import cluster_option, echo, look, on_cluster
 from xinference_venv.cli.render import environments
 from xinference_venv.cli.render.cluster import unreachable, workers_of
 from xinference_venv.cli.render.console import open_console
@@ -31,6 +33,7 @@ from xinference_venv.inventory.watch_state import Change, Kind, Snapshot, WatchS
 
 if TYPE_CHECKING:
     from xinference_venv.client import Client
+    from xinference_venv.service.this_host import ThisHost
 
 # Who takes longer is shown as unreachable, and asked again.
 _ANSWER_SECONDS = 10.0
@@ -62,20 +65,28 @@ def watch(model: str | None, interval: float, as_json: bool) -> int:
         shown = _view(workers=on_cluster())
     else:
         shown = _lines()
+    watching = WatchState(model=model)
     try:
         with shown as show:
-            with_client(lambda client: _watch(client, WatchState(model=model), interval, show))
+            look(
+                lambda here: session.run(
+                    _watch(partial(_look_here, here, model), watching, interval, show)
+                ),
+                lambda client: _watch(partial(_look, client, model), watching, interval, show),
+            )
     except Stopped as stopped:
         # That is how one stops to look.
         return 128 + stopped.number
     return 0
 
 
-async def _watch(client: Client, watching: WatchState, interval: float, show: _Shown) -> None:
+async def _watch(
+    ask: Callable[[], Awaitable[Snapshot]], watching: WatchState, interval: float, show: _Shown
+) -> None:
     while True:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                changes = watching.saw(await _look(client, watching.model))
+                changes = watching.saw(await ask())
         except TimeoutError:
             changes = watching.missed(f"no answer within {_ANSWER_SECONDS:g} s")
         except (WorkerUnavailable, DeadlineExceeded, NotFound) as error:
@@ -85,10 +96,19 @@ async def _watch(client: Client, watching: WatchState, interval: float, show: _S
         await asyncio.sleep(interval)
 
 
+async def _look_here(here: ThisHost, model: str | None) -> Snapshot:
+    listing = partial(here.environments, Selection(model_name=model))
+    return _without_workers(await in_abandonable_thread(listing))
+
+
+def _without_workers(environments: Environments) -> Snapshot:
+    return Snapshot(workers=(), jobs=Gathered(list=()), environments=environments)
+
+
 async def _look(client: Client, model: str | None) -> Snapshot:
     workers = await client.supervisor.list_workers()
     if not workers:
-        return Snapshot(workers=(), jobs=Gathered(list=()), environments=Environments(list=()))
+        return _without_workers(Environments(list=()))
     jobs, environments = await asyncio.gather(
         client.supervisor.list_jobs(),
         client.supervisor.list_virtual_envs(Selection(model_name=model)),

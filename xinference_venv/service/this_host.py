@@ -1,8 +1,9 @@
 """Looks at this host without an actor: environments, packages, leases, logs, models, jobs.
 
 Comes in: the variables of a process, selections. Comes out: what a supervisor answers of a cluster
-of this host alone. A look changes nothing and takes no lock. Each method imports what it needs
-when it is called: a command that lists a few names must not wait for all that a launch needs.
+of this host alone. A look changes nothing but the marks of what it finds broken. Each method
+imports what it needs when it is called: a command that lists a few names must not wait for all that
+a launch needs.
 """
 
 from __future__ import annotations
@@ -28,8 +29,14 @@ if TYPE_CHECKING:
     from xinference_venv.inventory.job_log import JobLog, LogPart, WholeLog
     from xinference_venv.inventory.lease import WorkerLease
     from xinference_venv.inventory.packages import EnvironmentPackages
-    from xinference_venv.inventory.reports import EnvironmentLock, RemovalReport
+    from xinference_venv.inventory.reports import (
+        CollectionReport,
+        EnvironmentLock,
+        RemovalReport,
+        VerifiedEnvironment,
+    )
     from xinference_venv.planning.listed_model import ListedModel
+    from xinference_venv.service.worker_service import WorkerService
 
 _MOST_JOBS = 20
 _BECOME = """
@@ -46,7 +53,10 @@ ADDRESS = "127.0.0.1"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ThisHost:
-    """The store of this host, as a process with certain variables finds it; methods block."""
+    """The store of this host, as a process with certain variables finds it.
+
+    Methods block that are no coroutines.
+    """
 
     places: Places
     store: Store
@@ -86,6 +96,32 @@ class ThisHost:
         plan = plan_removal(entries_of(self.store, wanted), wanted.matches, force=force)
         report = RemovalReport(plan=plan, done=(), dry_run=True, worker_address=ADDRESS)
         return Gathered(list=(report,))
+
+    async def planned_collection(
+        self, *, max_bytes: int | None, older_than: float | None
+    ) -> Gathered[CollectionReport]:
+        """What a collection of garbage would delete."""
+        collecting = self._worker().collect_garbage(
+            max_bytes=max_bytes, older_than=older_than, dry_run=True
+        )
+        return Gathered(list=(await collecting,))
+
+    async def verify(self, wanted: Selection, *, hashes: bool) -> Gathered[VerifiedEnvironment]:
+        """Check the matching environments; those that are broken are marked as that."""
+        return Gathered(list=await self._worker().verify_virtual_env(wanted, hashes=hashes))
+
+    def _worker(self) -> WorkerService:
+        """What a worker of this host does: one that is not started clears nothing away."""
+        from xinference_venv.service.open_uv import open_uv
+        from xinference_venv.service.worker_service import WorkerService
+
+        return WorkerService(
+            store=self.store,
+            uv=open_uv(self.places, self.store, self.environ),
+            settings=self.places.settings,
+            environ=self.environ,
+            address=ADDRESS,
+        )
 
     def leases(self, wanted: Selection) -> Gathered[WorkerLease]:
         """Who uses the matching environments."""

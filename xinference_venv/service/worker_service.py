@@ -98,14 +98,17 @@ class WorkerService:
         settings: Settings,
         environ: Mapping[str, str],
         worker_id: str | None = None,
+        address: str = "",
     ) -> None:
-        self.address = ""
+        self.address = address
         self.worker_id = worker_id or ""
         self._kept = ExitStack()
         self.started = time.time()
         self._store = store
         hosts = HostFactsReader(store=store, uv=uv, settings=settings, environ=environ)
-        self._launches = LaunchService(store=store, uv=uv, settings=settings, hosts=hosts)
+        self._launches = LaunchService(
+            store=store, uv=uv, settings=settings, hosts=hosts, address=address
+        )
         self._reachable = Reachable(
             settings=settings, environment=uv.door.environment, pip=hosts.pip
         )
