@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.requirements import Requirement
 from packaging.version import Version
 
 from tests.fakes import distribution, host, wheel_package
@@ -309,6 +310,13 @@ def test_just_as_old_as_the_limit_is_not_too_old() -> None:
     assert older.exceeds(timedelta(days=179))
 
 
+def test_another_build_of_the_same_release_is_not_older_and_none_is_asked_for() -> None:
+    fresh = resolution({"torch": "2.9.1+cpu"})
+    assert older_than(fresh, resolution({"torch": "2.9.1"})) == {}
+    [older] = older_than(fresh, resolution({"torch": "2.8.0+cu128"})).values()
+    Requirement(f"torch>={older.newest}")
+
+
 def test_what_gives_way_for_good_is_not_offered_again_and_its_failures_are_settled() -> None:
     made = HostSearch(offered=frozenset({"a", "b", "c"}), cost=lambda _: 1)
     made.learn(made.offered, "a and b can't be together")
@@ -329,7 +337,10 @@ def test_what_is_expected_to_be_displaced_is_not_kept_unless_that_can_not_be() -
 
 @pytest.mark.parametrize(
     ("version", "lowest"),
-    [("2.9.1", "2.7"), ("1.1", "1.0"), ("1!3.5", "1!3.3"), ("2026.9", "2026.7")],
+    [
+        *(("2.9.1", "2.7"), ("1.1", "1.0"), ("1!3.5", "1!3.3"), ("2026.9", "2026.7")),
+        ("1.0rc1+cpu", "1.0rc1"),
+    ],
 )
 def test_two_minor_versions_down_is_allowed(version: str, lowest: str) -> None:
     assert lowest_allowed(version) == lowest

@@ -57,6 +57,18 @@ async def test_newer_wheels_are_taken_where_sources_lead_back_to_an_ancient_rele
     assert found.warnings == (f"tokens 0.1 is built from source: {NO_WHEEL}",)
 
 
+async def test_newer_wheels_are_taken_next_to_a_build_in_a_version(
+    bench: Bench, wheels: Path
+) -> None:
+    build_wheel(wheels, "torch", "2.9.1+cpu", requires=["parent"])
+    build_wheel(wheels, "parent", "2.1", requires=["tokens<1"])
+    build_wheel(wheels, "parent", "2.0", requires=["tokens"])
+    build_sdist(wheels, "tokens", "0.1")
+    build_wheel(wheels, "tokens", "5.0")
+    found = await bench.resolve("torch")
+    assert found.installed == {"torch": "2.9.1+cpu", "parent": "2.0", "tokens": "5.0"}
+
+
 async def test_a_wheel_of_another_platform_is_none(bench: Bench, wheels: Path) -> None:
     build_wheel(wheels, "foreign", "1.0", tag="cp311-cp311-win_amd64")
     build_sdist(wheels, "foreign", "1.0")

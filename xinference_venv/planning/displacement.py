@@ -22,7 +22,7 @@ from packaging.version import Version
 
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.overlay import hidden_by
-from xinference_venv.planning.pylock import REQUEST, Dependency, Resolution
+from xinference_venv.planning.pylock import REQUEST, Dependency, Resolution, release_of
 from xinference_venv.sentences import joined, sentence
 
 INSTALLER_TOOLS = frozenset({"pip", "setuptools", "wheel"})
@@ -35,7 +35,10 @@ _BRANCHES = 20_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Older:
-    """A version that is older than without the host; `by` is None where no index tells when."""
+    """A version that is older than without the host; `by` is None where no index tells when.
+
+    `newest` is without its build, so that it may be asked for by ``>=``.
+    """
 
     name: str
     version: str
@@ -53,15 +56,16 @@ class Older:
 
 
 def older_than(fresh: Resolution, found: Resolution) -> dict[str, Older]:
-    """What `found` installs in an older version than `fresh` does, by name."""
+    """What `found` installs in an older release than `fresh` does, whatever the builds, by name."""
     older = {}
     for name, version in found.installed.items():
         newest = fresh.installed.get(name)
-        if version is None or newest is None or Version(version) >= Version(newest):
+        if version is None or newest is None or release_of(version) >= release_of(newest):
             continue
         times = (found.uploaded.get(name), fresh.uploaded.get(name))
         by = None if None in times else fresh.uploaded[name] - found.uploaded[name]
-        older[name] = Older(name=name, version=version, newest=newest, by=by)
+        release = str(release_of(newest))
+        older[name] = Older(name=name, version=version, newest=release, by=by)
     return older
 
 
@@ -72,10 +76,11 @@ def older_kept(fresh: Resolution, found: Resolution, *, asked: Collection[str]) 
     older = {}
     for name in asked:
         version, newest = found.inherited.get(name), fresh.installed.get(name)
-        if version is not None and newest is not None and Version(version) < Version(newest):
-            each = Older(name=name, version=version, newest=newest, by=None)
-            if each.exceeds(timedelta.max):
-                older[name] = each
+        if version is None or newest is None or release_of(version) >= release_of(newest):
+            continue
+        each = Older(name=name, version=version, newest=str(release_of(newest)), by=None)
+        if each.exceeds(timedelta.max):
+            older[name] = each
     return older
 
 
@@ -163,7 +168,7 @@ def relaxed_warning(name: str, found: Resolution, host: HostFacts) -> str:
 
 def lowest_allowed(version: str) -> str:
     """The oldest version that is two minor versions from this one at most."""
-    parsed = Version(version)
+    parsed = release_of(version)
     epoch = f"{parsed.epoch}!" if parsed.epoch else ""
     lowest = Version(f"{epoch}{parsed.major}.{max(parsed.minor - _MINOR_VERSIONS, 0)}")
     # A first pre-release is older than the release that it leads to.

@@ -37,6 +37,11 @@ _BEHIND_LOCALS = re.compile(r"(<|>=?)([^\s,|+]+)\+(?![\w.])")
 _WITH_LOCALS = {"<": "<=", ">": ">", ">=": ">"}
 
 
+def release_of(version: str) -> Version:
+    """A version without its build, as in ``+cpu``: PEP 440 knows none behind ``>=``."""
+    return Version(Version(version).public)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dependency:
     """What one distribution of a resolution requires of another.

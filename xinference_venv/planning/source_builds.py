@@ -13,7 +13,6 @@ from typing import Any
 
 from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError
 from packaging.utils import canonicalize_name, parse_wheel_filename
-from packaging.version import Version
 
 from xinference_venv._util.records import digest_of
 from xinference_venv.errors import InvalidRecord
@@ -24,6 +23,7 @@ from xinference_venv.planning.pylock import (
     file_name_of,
     identity_of,
     pylock_of,
+    release_of,
 )
 from xinference_venv.sentences import sentence
 
@@ -65,12 +65,16 @@ def sources_by_choice(resolution: Resolution) -> list[str]:
 
 
 def older_in(other: Resolution, than: Resolution) -> dict[str, str]:
-    """What a resolution has in an older version than another one: its version, by name."""
+    """What a resolution has in an older release than another one, whatever the builds: its
+    version, by name.
+    """
     newer = {**than.inherited, **than.installed}
     older = {}
     for name, version in {**other.inherited, **other.installed}.items():
         against = newer.get(name)
-        if version is not None and against is not None and Version(version) < Version(against):
+        if version is None or against is None:
+            continue
+        if release_of(version) < release_of(against):
             older[name] = version
     return older
 

@@ -29,8 +29,6 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
-from packaging.version import Version
-
 from xinference_venv._util.tasks import cancel, ignore
 from xinference_venv.errors import DeadlineExceeded, ResolutionFailed, UvFailed
 from xinference_venv.planning.displacement import (
@@ -53,7 +51,7 @@ from xinference_venv.planning.displacement import (
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.overlay import hidden_by
 from xinference_venv.planning.package import Release
-from xinference_venv.planning.pylock import Resolution
+from xinference_venv.planning.pylock import Resolution, release_of
 from xinference_venv.planning.requirements import RequirementLine
 from xinference_venv.planning.source_builds import older_in, sources_by_choice
 from xinference_venv.planning.sources import TORCH_FAMILY, TORCH_INDEX, PackageSources
@@ -85,13 +83,6 @@ _MOST_FAILURES = 100
 # How long it may take to find out whether less can be built from source.
 _LEAST_SECONDS = 5.0
 _MOST_PASSES_LONG = 2.0
-
-
-def _is_older(other: Resolution, before: Resolution, name: str) -> bool:
-    """Whether one has an older release of a package than the other, whatever its build."""
-    versions = [{**each.inherited, **each.installed}.get(name) for each in (other, before)]
-    first, second = (Version(str(version)).public for version in versions)
-    return Version(first) < Version(second)
 
 
 @dataclass(kw_only=True)
@@ -349,8 +340,7 @@ class Resolver:
         other = await self._passes.outcome(Pass(sources=sources, kept=kept))
         if isinstance(other, UvFailed) or self._not_to_be_shown(other.resolution):
             return None
-        older = older_in(other.resolution, than=before).keys()
-        if any(_is_older(other.resolution, before, name) for name in older):
+        if older_in(other.resolution, than=before):
             return None
         warnings = dict.fromkeys((*before.warnings, *other.resolution.warnings))
         return replace(other, resolution=replace(other.resolution, warnings=tuple(warnings)))
@@ -372,7 +362,7 @@ class Resolver:
             )
             # Nothing else serves instead, so nothing else is searched for.
             floors = tuple(
-                f"{name}>={version if name in exact else lowest_allowed(version)}"
+                f"{name}>={release_of(version) if name in exact else lowest_allowed(version)}"
                 for name, version in found.resolution.installed.items()
                 if version is not None
             )
