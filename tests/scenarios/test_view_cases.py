@@ -304,6 +304,8 @@ SPOILED: dict[str, Callable[[str], str]] = {
     "dotted": lambda text: text.replace("dotted.py,", "./dotted.py,"),
     "returns": lambda text: text.replace("\n", "\r\n"),
     "hexes": lambda text: text.replace(_DIGEST, hashlib.sha256(b"x = 1\n").hexdigest()),
+    # As of libraries that a tool changed after RECORD was written: vLLM requires such a wheel.
+    "digests": lambda text: text.replace(_DIGEST, "A" * 43).replace(",6\n", ",7\n", 1),
 }
 
 

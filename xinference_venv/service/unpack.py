@@ -130,7 +130,8 @@ class Unpacking:
                 name = error.details.get("package")
                 if not isinstance(name, str) or name not in names or name in damaged:
                     raise
-                # Whoever wrote into a file of an environment in place wrote into uv's cache.
+                # Whoever wrote into a file of an environment in place wrote into uv's cache. If
+                # what is fetched is the same, RECORD is wrong.
                 _log.warning("%s in uv's cache: it is fetched again", error.message)
                 damaged.append(name)
         for number, name in enumerate([*contested, *damaged], 1):
@@ -216,7 +217,7 @@ class Unpacking:
             await self._relay(lock, builder, progress)
         await self._install(lock, builder, on_line, on_received, progress)
         wanted = {package["name"]: keys[package["name"]] for package in lock.packages}
-        trees, contested = await self._take_apart(builder.env, wanted)
+        trees, contested = await self._take_apart(builder.env, wanted, fetched_now=fresh_cache)
         records = await BUILDING.finish(self._add, trees, builder.env, folder)
         for name, record in records.items():
             for note in record.notes:
@@ -276,7 +277,7 @@ class Unpacking:
         progress.came(arrived)
 
     async def _take_apart(
-        self, env: Path, keys: Mapping[str, PackageKey | None]
+        self, env: Path, keys: Mapping[str, PackageKey | None], *, fetched_now: bool
     ) -> tuple[Sequence[StagedTree], Sequence[str]]:
         """Whole trees of what was installed into an environment; also who shares a path."""
         site_packages = site_packages_of(env)
@@ -287,6 +288,7 @@ class Unpacking:
             into=str(_trees_of(env)),
             packages=tuple(keys),
             keys={name: key for name, key in keys.items() if key is not None},
+            fetched_now=fetched_now,
         )
         forks = min(usable_processors(), self.uv.door.slots)
         if forks < 2 or not await BUILDING.run(filled.is_much):

@@ -8,12 +8,13 @@ import stat
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.store.conftest import make_venv
-from tests.store.packages.conftest import Unpack, split_and_finish
+from tests.store.packages.conftest import Unpack, finish, split_and_finish
 from tests.wheels import build_wheel, corrupt, fake_distribution
 from xinference_venv.errors import InstallFailed, VerificationFailed
 from xinference_venv.planning.package import DataFile, EntryKind, EntryPoint, LooksFor, Way
@@ -183,6 +184,17 @@ def test_a_file_with_other_content_than_its_record_says_is_not_taken(
     corrupt(wheel)
     with pytest.raises(VerificationFailed, match=r"lamp has other content .*: lamp.py"):
         unpack.split(wheel)
+
+
+def test_a_record_with_digests_of_other_contents_is_corrected_where_the_wheel_has_just_come(
+    unpack: Unpack, wheels: Path
+) -> None:
+    wheel = build_wheel(wheels, "lamp", "1.0")
+    corrupt(wheel)
+    split = replace(unpack.fill(wheel), fetched_now=True).split()
+    [lamp] = unpack.store.packages.add(finish(split).trees.values())
+    assert lamp.notes == ("RECORD has the digest of another content for lamp.py",)
+    assert not unpack.store.packages.verify(lamp.key.folder, hashes=True).faults
 
 
 @pytest.mark.parametrize(

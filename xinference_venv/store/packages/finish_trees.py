@@ -43,6 +43,7 @@ class Filled(Record, name="a filled environment"):
     into: str
     packages: tuple[str, ...]
     keys: Mapping[str, PackageKey]
+    fetched_now: bool = False
 
     def is_much(self) -> bool:
         """Whether a process of its own is worth its start; blocks on the disk."""
@@ -59,7 +60,13 @@ class Filled(Record, name="a filled environment"):
     def split(self) -> Split:
         """The trees of its packages; see `split_environment`."""
         keys = {name: self.keys.get(name) for name in self.packages}
-        return split_environment(Path(self.env), Path(self.site_packages), keys, Path(self.into))
+        return split_environment(
+            Path(self.env),
+            Path(self.site_packages),
+            keys,
+            Path(self.into),
+            fetched_now=self.fetched_now,
+        )
 
     def command(self, forks: int) -> tuple[str, ...]:
         """What starts the process, which has so many forks; writes a file for it."""

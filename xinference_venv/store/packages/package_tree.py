@@ -89,23 +89,29 @@ _TRAMPOLINE = re.compile(rb"\A#!/bin/sh\n'''exec' [^\n]*\n' '''\n")
 class MovedTree:
     """A package whose files are in a tree, at `folder`, and were not looked at yet.
 
-    `key` is None where only its content tells it, `env` is where uv had installed it.
+    `key` is None where only its content tells it, `env` is where uv had installed it. With
+    `fetched_now` its files are those of the wheel, whatever RECORD says of them.
     """
 
     folder: Path
     env: Path
     key: PackageKey | None
     installed: Installed
+    fetched_now: bool = False
 
     def finish(self) -> StagedTree:
         """Check every file, write RECORD and the package's record, and close the tree; blocks on
         the disk.
 
         Raises `InstallFailed` for what is refused or can't be unpacked, `VerificationFailed` where
-        a file is not what its RECORD says.
+        a file is not what its RECORD says and may have been changed since it was unpacked.
         """
         finishing = _Finishing(
-            tree=self.folder, env=self.env, key=self.key, installed=self.installed
+            tree=self.folder,
+            env=self.env,
+            key=self.key,
+            installed=self.installed,
+            fetched_now=self.fetched_now,
         )
         try:
             return finishing.run()
@@ -126,7 +132,12 @@ class Split:
 
 
 def split_environment(
-    env: Path, site_packages: Path, keys: Mapping[str, PackageKey | None], into: Path
+    env: Path,
+    site_packages: Path,
+    keys: Mapping[str, PackageKey | None],
+    into: Path,
+    *,
+    fetched_now: bool = False,
 ) -> Split:
     """Move the packages of an environment into trees below `into`, which is made.
 
@@ -135,7 +146,7 @@ def split_environment(
     can't be moved. Blocks on the disk.
     """
     try:
-        return _split(env, site_packages, keys, into)
+        return _split(env, site_packages, keys, into, fetched_now=fetched_now)
     except OSError as error:
         raise _not_unpacked(", ".join(sorted(keys)), error) from error
 
@@ -149,7 +160,12 @@ def _not_unpacked(names: str, error: OSError) -> InstallFailed:
 
 
 def _split(
-    env: Path, site_packages: Path, keys: Mapping[str, PackageKey | None], into: Path
+    env: Path,
+    site_packages: Path,
+    keys: Mapping[str, PackageKey | None],
+    into: Path,
+    *,
+    fetched_now: bool,
 ) -> Split:
     found = {
         each.name: each
@@ -178,7 +194,13 @@ def _split(
         {name: each.site for name, each in found.items()},
     )
     moved = {
-        name: MovedTree(folder=tree, env=env, key=keys[name], installed=found[name])
+        name: MovedTree(
+            folder=tree,
+            env=env,
+            key=keys[name],
+            installed=found[name],
+            fetched_now=fetched_now,
+        )
         for name, tree in trees.items()
     }
     return Split(trees=moved, contested=tuple(sorted(contested)))
@@ -302,6 +324,7 @@ class _Finishing:
     env: Path
     key: PackageKey | None
     installed: Installed
+    fetched_now: bool
     notes: list[str] = field(default_factory=list)
     _folders: list[str] = field(default_factory=list, init=False)
     _looks: set[LooksFor] = field(default_factory=set, init=False)
@@ -424,7 +447,7 @@ class _Finishing:
             # A hard link shares its mode, as its content, with uv's cache:
             # https://github.com/astral-sh/uv/issues/10896
             os.chmod(entry.path, mode & 0o555)
-        if row is not None and self._is_as_unpacked(row, found):
+        if row is not None and not self.fetched_now and self._is_as_unpacked(row, found):
             return row._replace(path=path), None
         content = None
         if found.st_size > _LARGE_BYTES:
@@ -438,17 +461,17 @@ class _Finishing:
         elif row.path == path and row.digest == encoded and row.size == found.st_size:
             return row, content
         elif row.digest and not self._fits(row, entry.path, digest):
+            if self.fetched_now:
+                # Libraries that were changed after the wheel was built: pip and uv install it.
+                self._note(f"RECORD has the digest of another content for {path}")
+                return RecordRow(path, encoded, found.st_size), content
             raise VerificationFailed(
                 sentence(
                     "{name} has other content than its RECORD says: {path}",
                     name=self.installed.name,
                     path=path,
                 ),
-                {
-                    "package": self.installed.name,
-                    "faults": [path],
-                    "hint": sentence("ask for another version of it, or have its index repaired"),
-                },
+                {"package": self.installed.name, "faults": [path]},
             )
         elif row.size is not None and row.size != found.st_size:
             self._note(f"RECORD has {row.size} bytes for {path}, not {found.st_size}")
