@@ -133,6 +133,8 @@ def test_hosts_are_those_of_the_operator_else_of_pip_and_pypi_for_restricted_req
     assert found == frozenset(
         {"extra.example", "links.example", "pypi.org", "files.pythonhosted.org"}
     )
+    broken = PipConfig(index_url="https://[x/simple")
+    assert allowed_hosts((), broken, restricted=True) == allowed_hosts((), None, restricted=True)
     assert allowed_hosts((), None, restricted=True) == frozenset(
         {"pypi.org", "files.pythonhosted.org"}
     )

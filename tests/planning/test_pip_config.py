@@ -160,6 +160,10 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         },
         {"PIP_TRUSTED_HOST": "a b", "PIP_VERSION": "1", "PIP_HELP": "1"},
     ),
+    "of two spellings of a key the later one counts": (
+        {USER: "[global]\nindex-url = https://one\nindex_url = https://two\n--pre = 1\npre = 0\n"},
+        {},
+    ),
     "defaults and other sections": (
         {
             USER: "[DEFAULT]\nindex-url = https://default\n[global]\n[download]\nindex-url = https://no\n"
@@ -326,7 +330,7 @@ def test_an_index_that_is_a_directory_becomes_a_url() -> None:
     [
         ("index-url = https://u:hunter22@host\n", 1),
         ("[global]\nindex-url = https://u:hunter22@host\nhunter22\n", 3),
-        ("[global]\nfind-links = /a\nfind_links = hunter22\n", 3),
+        ("[global]\nfind-links = /a\nfind-links = hunter22\n", 3),
         ("[global]\n[global]\n", 2),
     ],
 )
@@ -435,6 +439,7 @@ def test_where_pip_says_nothing_of_connections_uv_hears_nothing() -> None:
         ("timeout", "0.2", "1"),
         ("timeout", "1.6", "2"),
         ("timeout", "never", None),
+        ("timeout", "inf", None),
         ("default-timeout", "30", "30"),
         ("retries", "0", "0"),
         ("retries", "-1", "0"),

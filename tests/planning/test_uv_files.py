@@ -11,6 +11,7 @@ from xinference_venv.planning.pip_config import PipConfig
 from xinference_venv.planning.uv_files import (
     UvFiles,
     check_present,
+    choosing_settings,
     complete_sources,
     is_project_of_uv,
     read_uv_files,
@@ -133,6 +134,40 @@ def test_lists_are_put_together_and_of_single_settings_the_first_counts() -> Non
 def test_what_is_no_toml_is_named() -> None:
     with pytest.raises(InvalidSource, match=f"{USER} is no TOML"):
         read_uv_files([(USER, "index-url = ")])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('index = "https://h/simple"', "index in .* of a type"),
+        ('[[index]]\nname = "corp"', "url of an index in .* is missing"),
+        ("find-links = 3", "find-links in .* of a type"),
+        ("[pip]\nno-binary = true", "no-binary in .* of a type"),
+        ("pip = 3", "pip in .* of a type"),
+        (
+            "override-dependencies = ['oil @@ https://u:hunter22@h/oil.whl']",
+            r"has 'oil @@ https://\*\*\*\*@h/oil.whl', which is no requirement",
+        ),
+    ],
+)
+def test_what_uv_would_refuse_is_named_with_its_file(text: str, words: str) -> None:
+    with pytest.raises(InvalidSource, match=words) as caught:
+        read_uv_files([(USER, text)])
+    assert USER in str(caught.value)
+    assert choosing_settings([(USER, text)]) == ()
+    # Of a project uv warns, and looks for the next one.
+    text = text.replace("[pip]", "[tool.uv.pip]").replace("[[index]]", "[[tool.uv.index]]")
+    assert not is_project_of_uv(f"[tool.uv]\n{text}")
+
+
+@pytest.mark.parametrize("text", ["tool = 3", "[tool]\nuv = 3", "[tool.uv"])
+def test_a_project_with_a_wrong_table_of_tools_is_none_of_uv(text: str) -> None:
+    assert not is_project_of_uv(text)
+
+
+def test_hosts_without_a_proxy_are_separated_by_commas() -> None:
+    found = read_uv_files([(USER, 'no-proxy = ["a.example", "b.example"]')])
+    assert found.variables == {"NO_PROXY": "a.example,b.example"}
 
 
 def test_files_of_requirements_are_found_from_the_working_directory() -> None:

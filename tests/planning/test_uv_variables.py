@@ -54,6 +54,11 @@ def test_credentials_of_an_index_with_a_name_are_in_its_url_and_in_no_representa
     assert "3cret" not in repr(found)
 
 
+def test_an_index_whose_url_is_malformed_is_handed_on_as_it_is() -> None:
+    found = read(UV_INDEX="corp=https://[x/simple", UV_INDEX_CORP_PASSWORD="hunter22")
+    assert found.extra_index_url == ("https://[x/simple",)
+
+
 def test_what_is_chosen_is_read() -> None:
     found = read(
         UV_PRERELEASE="allow",

@@ -53,6 +53,15 @@ def test_a_file_that_a_file_of_constraints_names_and_that_is_missing_is_an_error
         pip_config_of(environ)
 
 
+@pytest.mark.parametrize("variable", ["PIP_CONSTRAINT", "UV_OVERRIDE", "UV_BUILD_CONSTRAINT"])
+def test_a_line_of_a_file_that_is_no_requirement_is_named(tmp_path: Path, variable: str) -> None:
+    file = tmp_path / "lines.txt"
+    file.write_text("lantern<2\nlamp=3\n")
+    environ = {"HOME": str(tmp_path), "PIP_CONFIG_FILE": "/dev/null", variable: str(file)}
+    with pytest.raises(InvalidSource, match=f"{file} has 'lamp=3', which is no requirement"):
+        pip_config_of(environ)
+
+
 def test_options_in_a_file_of_constraints_that_count_for_nothing_are_named(tmp_path: Path) -> None:
     file = tmp_path / "top.txt"
     file.write_text("-i https://u:pw@h/simple\n--pre\n-r https://u:pw@h/r.txt\nlantern<2\n")

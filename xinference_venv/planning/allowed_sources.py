@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from xinference_venv._util.humanize import quoted
 from xinference_venv.errors import InvalidSource
-from xinference_venv.planning.pip_config import PipConfig
+from xinference_venv.planning.pip_config import PipConfig, host_of
 from xinference_venv.planning.requirements import RequirementLine
 from xinference_venv.sentences import sentence
 from xinference_venv.settings import ALLOWED_HOSTS_VARIABLE, ALLOWED_ROOTS_VARIABLE
@@ -91,7 +91,7 @@ def allowed_hosts(
     if not restricted:
         return None
     places = () if pip is None else (pip.index_url or "", *pip.extra_index_url, *pip.find_links)
-    return PYPI_HOSTS | {host for each in places if (host := urlsplit(each).hostname)}
+    return PYPI_HOSTS | frozenset(filter(None, map(host_of, places)))
 
 
 def place_of(line: RequirementLine) -> str | None:

@@ -8,13 +8,14 @@ override each other and how values are read follows pip 26 on Linux and macOS (i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
-from xinference_venv._util.redact import redact_url
+from xinference_venv._util.humanize import quoted
+from xinference_venv._util.redact import redact_text, redact_url
 from xinference_venv.errors import InvalidSource
 from xinference_venv.sentences import sentence
 
@@ -159,7 +160,8 @@ def parse_pip_config(files: Sequence[tuple[str, str]], environ: Mapping[str, str
         parser = _parser_of(path, text)
         for section in parser.sections():
             if section in sections:
-                sections[section].update(parser.items(section))
+                found = parser.items(section)
+                sections[section].update({_normalized_key(key): value for key, value in found})
     for variable, value in environ.items():
         if variable.startswith("PIP_"):
             sections[":env:"][_normalized_key(variable.removeprefix("PIP_"))] = value
@@ -200,7 +202,7 @@ def _whole_number(value: str | None, *, least: int) -> str | None:
     """Uv takes whole seconds only, where pip also takes ``2.5``."""
     try:
         return None if value is None else str(max(least, round(float(value))))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
@@ -253,7 +255,6 @@ def _parser_of(path: str, text: str) -> RawConfigParser:
     import configparser
 
     parser = configparser.RawConfigParser()
-    parser.optionxform = _normalized_key  # type: ignore[method-assign,assignment]
     try:
         parser.read_string(text)
     except configparser.Error as error:
@@ -293,6 +294,34 @@ def local_path(place: str) -> str | None:
         return place
     parts = urlsplit(place)
     return unquote(parts.path, errors="surrogateescape") if parts.scheme == "file" else None
+
+
+def host_of(url: str) -> str | None:
+    """The host of a URL; None of one that is malformed, which who asks there says."""
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def check_requirements(lines: Iterable[str], path: str) -> None:
+    """Raise `InvalidSource` for the first line of a file that is no requirement of PEP 508."""
+    if not (lines := tuple(lines)):
+        return
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    for line in lines:
+        try:
+            Requirement(line)
+        except InvalidRequirement:
+            raise InvalidSource(
+                sentence(
+                    "{path} has {line}, which is no requirement of PEP 508",
+                    path=path,
+                    line=quoted(redact_text(line), 200),
+                ),
+                {"hint": sentence("correct it: pip or uv reads it for every install")},
+            ) from None
 
 
 def _absolute_find_links(value: str, environ: Mapping[str, str]) -> Iterator[str]:

@@ -14,7 +14,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from xinference_venv.errors import InvalidSource
-from xinference_venv.planning.pip_config import TRUE_WORDS, PipConfig, file_url
+from xinference_venv.planning.pip_config import (
+    TRUE_WORDS,
+    PipConfig,
+    check_requirements,
+    file_url,
+)
 from xinference_venv.planning.uv_variables import url_of_index, words_of
 from xinference_venv.sentences import sentence
 
@@ -53,14 +58,14 @@ _CHOOSING = {
     "resolution": "UV_RESOLUTION",
     "torch-backend": "UV_TORCH_BACKEND",
 }
-# which settings without such a variable do, too.
-_CHOOSING_ALONE = frozenset(
-    {
-        *("allow-insecure-host", "exclude-newer-package", "extra-index-url", "find-links", "index"),
-        *("constraint-dependencies", "override-dependencies", "build-constraint-dependencies"),
-        "index-url",
-    }
+# which settings without such a variable do, too: lists, and others.
+_DEPENDENCIES = frozenset(
+    {"constraint-dependencies", "override-dependencies", "build-constraint-dependencies"}
 )
+_LISTS = _DEPENDENCIES | {"allow-insecure-host", "extra-index-url", "find-links", "index"}
+_OTHERS = frozenset({"exclude-newer-package", "index-url"})
+# How a variable separates what is a list here.
+_SEPARATORS = {"no-binary-package": " ", "no-build-package": " ", "no-proxy": ","}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,20 +156,17 @@ def with_absolute_paths(environ: Mapping[str, str], working_directory: str) -> d
 
 
 def is_project_of_uv(text: str) -> bool:
-    """Whether a ``pyproject.toml`` configures uv; one that can't be read does not."""
-    # Few hosts have such files.
-    import tomllib
-
+    """Whether a ``pyproject.toml`` configures uv; one that is wrong does not."""
     try:
-        return "uv" in tomllib.loads(text).get("tool", {})
-    except tomllib.TOMLDecodeError:
+        return _settings(f"/{_PROJECT}", text) is not None
+    except InvalidSource:
         return False
 
 
 def choosing_settings(files: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     """The settings in files, as (path, text), that change what is installed, each with its file.
 
-    A file that is no TOML has none.
+    A file that is wrong has none.
     """
     found = []
     for path, text in files:
@@ -172,7 +174,8 @@ def choosing_settings(files: Sequence[tuple[str, str]]) -> tuple[str, ...]:
             keys = {key for _, table in _tables(path, text) for key in table}
         except InvalidSource:
             continue
-        found += [f"{key} in {path}" for key in sorted(keys & (_CHOOSING.keys() | _CHOOSING_ALONE))]
+        known = _CHOOSING.keys() | _LISTS | _OTHERS
+        found += [f"{key} in {path}" for key in sorted(keys & known)]
     return tuple(found)
 
 
@@ -185,11 +188,11 @@ def read_uv_files(files: Sequence[tuple[str, str]]) -> UvFiles:
     indexes: list[str] = []
     default: str | None = None
     for folder, table in tables:
-        for index in _tables_of(table.get("index")):
+        for index in table.get("index", ()):
             if index.get("explicit"):
                 continue  # Only for what a project's sources name.
             name = f"{index['name']}=" if index.get("name") else ""
-            place = f"{name}{_as_url(folder, str(index.get('url', '')))}"
+            place = f"{name}{_as_url(folder, index['url'])}"
             if index.get("default"):
                 default = default or place
             else:
@@ -206,7 +209,7 @@ def read_uv_files(files: Sequence[tuple[str, str]]) -> UvFiles:
     for _, table in tables:
         for key, name in (*_WORKING.items(), *_CHOOSING.items()):
             if key in table:
-                variables.setdefault(name, _as_variable(table[key]))
+                variables.setdefault(name, _as_variable(key, table[key]))
     return UvFiles(
         indexes=tuple(dict.fromkeys((*indexes, *extra))),
         default_index=default or next(plain, None),
@@ -274,26 +277,67 @@ def complete_sources(
 
 def _tables(path: str, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The tables of a file, each with the file's folder: that of uv's pip interface first."""
-    import tomllib
-
-    try:
-        table: Any = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidSource(
-            sentence("{path} is no TOML: {error}", path=path, error=error),
-            {"hint": sentence("correct it: uv reads it for every install")},
-        ) from None
-    if path.endswith(f"/{_PROJECT}"):
-        table = table.get("tool", {}).get("uv", {})
+    table = _settings(path, text) or {}
     folder = path.rpartition("/")[0]
-    yield folder, _of_pip(table.get("pip"))
+    yield folder, _of_pip(table.get("pip", {}))
     yield folder, table
 
 
-def _of_pip(table: Any) -> Mapping[str, Any]:
+def _settings(path: str, text: str) -> Mapping[str, Any] | None:
+    """The settings in a file, None in one of a project that has none; raises `InvalidSource`."""
+    # Few hosts have such files.
+    import tomllib
+
+    try:
+        table: Mapping[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _wrong(sentence("{path} is no TOML: {error}", path=path, error=error)) from None
+    if path.endswith(f"/{_PROJECT}"):
+        tools = _table(table, "tool", path)
+        if "uv" not in tools:
+            return None
+        table = _table(tools, "uv", path)
+    of_pip = _table(table, "pip", path)
+    for key in ("no-binary", "only-binary"):
+        _check_list(of_pip, key, path)
+    for each in (of_pip, table):
+        for key in _LISTS | _SEPARATORS.keys():
+            _check_list(each, key, path)
+        for key in _DEPENDENCIES:
+            check_requirements(each.get(key, ()), path)
+    if not all(isinstance(index.get("url"), str) for index in table.get("index", ())):
+        raise _wrong_type("url of an index", path)
+    return table
+
+
+def _table(table: Mapping[str, Any], key: str, path: str) -> Mapping[str, Any]:
+    found = table.get(key, {})
+    if not isinstance(found, Mapping):
+        raise _wrong_type(key, path)
+    return found
+
+
+def _check_list(table: Mapping[str, Any], key: str, path: str) -> None:
+    found = table.get(key, [])
+    kind = Mapping if key == "index" else str
+    if not isinstance(found, list) or not all(isinstance(each, kind) for each in found):
+        raise _wrong_type(key, path)
+
+
+def _wrong_type(key: str, path: str) -> InvalidSource:
+    return _wrong(
+        sentence(
+            "{key} in {path} is missing, or of a type that uv does not take", key=key, path=path
+        )
+    )
+
+
+def _wrong(message: str) -> InvalidSource:
+    return InvalidSource(message, {"hint": sentence("correct it: uv reads it for every install")})
+
+
+def _of_pip(table: Mapping[str, Any]) -> Mapping[str, Any]:
     """The table of uv's pip interface in the terms of the others."""
-    if not isinstance(table, Mapping):
-        return {}
     named = dict(table)
     for key, every, some in (
         ("no-binary", "no-binary", "no-binary-package"),
@@ -316,10 +360,6 @@ def _path(folder: str, path: str) -> str:
     return posixpath.normpath(posixpath.join(folder, path))
 
 
-def _tables_of(value: Any) -> Iterator[Mapping[str, Any]]:
-    yield from (each for each in value or () if isinstance(each, Mapping))
-
-
 def _texts(value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
@@ -334,7 +374,7 @@ def _unique(items: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(items))
 
 
-def _as_variable(value: Any) -> str:
+def _as_variable(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return "1" if value else "0"
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return _SEPARATORS[key].join(value) if key in _SEPARATORS else str(value)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from xinference_venv._util.redact import redact_url
-from xinference_venv.planning.pip_config import TRUE_WORDS, PipConfig
+from xinference_venv.planning.pip_config import TRUE_WORDS, PipConfig, host_of
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+=")
 _NOT_HONOURED = (
@@ -93,6 +93,8 @@ def url_of_index(text: str, environ: Mapping[str, str]) -> str:
     if found is None:
         return text
     url = text[found.end() :]
+    if host_of(url) is None:
+        return url
     name = re.sub("[^A-Z0-9]", "_", found[0][:-1].upper())
     user = environ.get(f"UV_INDEX_{name}_USERNAME", "")
     password = environ.get(f"UV_INDEX_{name}_PASSWORD", "")

@@ -10,7 +10,12 @@ from dataclasses import dataclass, replace
 
 from xinference_venv._util.redact import redact_url
 from xinference_venv.errors import InvalidSource
-from xinference_venv.planning.pip_config import PipConfig, parse_pip_config, pip_config_paths
+from xinference_venv.planning.pip_config import (
+    PipConfig,
+    check_requirements,
+    parse_pip_config,
+    pip_config_paths,
+)
 from xinference_venv.planning.uv_files import (
     UvFiles,
     check_present,
@@ -113,17 +118,18 @@ def _read_lines(paths: Iterable[str], followed: Collection[str] = _FILE_OPTIONS)
     """The requirements in files, without comments and hashes, and in the files that these name by
     the options `followed`, from their own folder on; those of URLs are not read.
 
-    Raises `InvalidSource` for a file that can't be read.
+    Raises `InvalidSource` for a file that can't be read, and for what is no requirement.
     """
     found = _Lines()
     waiting = [each for each in paths if each.startswith("/")]
     known = set(waiting)
     while waiting:
         path = waiting.pop(0)
-        for line in _lines_of(path):
-            if not line.startswith("-"):
-                found.requirements += (line,)
-                continue
+        lines = _lines_of(path)
+        requirements = tuple(line for line in lines if not line.startswith("-"))
+        check_requirements(requirements, path)
+        found.requirements += requirements
+        for line in (each for each in lines if each.startswith("-")):
             option, value = _option_of(line)
             named = os.path.normpath(os.path.join(os.path.dirname(path), value))
             if option not in followed or not value or "://" in value:
