@@ -63,6 +63,7 @@ FORKS_ITSELF = "_util/forks.py"
 """For processes that the door starts, and ends with all their forks."""
 
 ALLOWED_BROAD_EXCEPT: tuple[str, ...] = (
+    "diagnosis/diagnose.py: checks_of",
     "actors/heartbeat.py: Heartbeats.keep",
     "actors/launch_tracker.py: LaunchTracker._carry_out",
     "actors/rpc.py: answer",

@@ -1,4 +1,4 @@
-"""Looks of an examination that do not end."""
+"""Looks of an examination that do not end, or fail."""
 
 from __future__ import annotations
 
@@ -20,3 +20,12 @@ async def test_a_look_that_does_not_end_is_a_failure_and_the_others_go_on() -> N
     answers.set()
     assert (check.name, check.verdict) == ("home", Verdict.FAILED)
     assert "no answer within 0.0 s" in check.found
+
+
+async def test_a_look_with_a_defect_is_a_failure_that_names_it() -> None:
+    def look() -> list[Check]:
+        raise KeyError("size")
+
+    [check] = await checks_of("quota", in_abandonable_thread(look))
+    assert (check.name, check.verdict) == ("quota", Verdict.FAILED)
+    assert check.found == "KeyError: 'size'"

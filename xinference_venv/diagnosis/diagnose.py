@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import logging
 import os
 import platform
 import pwd
@@ -63,6 +64,7 @@ from xinference_venv.sentences import sentence
 from xinference_venv.service.host_answers import remembered_facts
 from xinference_venv.service.index_probe import answers_of
 from xinference_venv.service.open_uv import needed_versions, uv_environment
+from xinference_venv.service.phases import unforeseen_error
 from xinference_venv.service.pip_files import pip_config_of
 from xinference_venv.service.places import (
     NO_HOME,
@@ -107,6 +109,8 @@ from xinference_venv.uv.program import find_uv
 
 if TYPE_CHECKING:
     from xinference_venv.uv.subprocess import Finished, ProcessRunner
+
+_log = logging.getLogger(__name__)
 
 _PROGRAM = "xinference_venv"
 # Less than a supervisor waits for all of a worker's checks.
@@ -163,6 +167,10 @@ async def checks_of(
             found = sentence("no answer within {time}", time=duration_text(deadline))
             return [failed(name, found, sentence("see whether a network mount hangs"))]
         return [failed_by(name, store_error(error))]
+    except Exception as error:  # noqa: BLE001 (the edge of a look)
+        # A defect of one look hides nothing that others found.
+        _log.exception("the look at %r failed", name)
+        return [failed_by(name, unforeseen_error(error))]
 
 
 async def _part(name: str, look: _Look) -> Sequence[Check]:
