@@ -17,7 +17,7 @@ from xinference_venv._util.humanize import printable_lines, similar_names
 from xinference_venv._util.records import Record
 from xinference_venv.cli import shell_complete
 from xinference_venv.cli.help import SUPERVISOR_VARIABLE
-from xinference_venv.cli.output import unwritable
+from xinference_venv.cli.output import write
 from xinference_venv.cli.render.text import Part, failed, lines_of
 from xinference_venv.cli.shell_complete import SUPERVISOR
 from xinference_venv.errors import InvalidInput, StoreError, VirtualEnvError
@@ -216,16 +216,7 @@ def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
 
     Raises `StoreError` where what the output is written to takes no more.
     """
-    _write(printable_lines(text), err=err, nl=nl)
-
-
-def _write(text: str, *, err: bool, nl: bool = True) -> None:
-    try:
-        click.echo(text, err=err, nl=nl)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise unwritable("standard error" if err else "standard output", error) from None
+    write(printable_lines(text), err=err, nl=nl)
 
 
 def show(
@@ -287,7 +278,7 @@ def print_parts(parts: Sequence[Part], *, err: bool = False, wide: bool = False)
     stream = sys.stderr if err else sys.stdout
     width = shutil.get_terminal_size().columns if stream.isatty() and not wide else None
     for line in lines_of(parts, width, coloured=_shows_colours(stream)):
-        _write(line, err=err)
+        write(line, err=err)
 
 
 def _shows_colours(stream: TextIO) -> bool:

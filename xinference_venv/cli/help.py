@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xinference_venv.cli.stopped import Stopped
-from xinference_venv.cli.verbosity import add_verbosity
+from xinference_venv.cli.verbosity import add_common_options
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -296,8 +296,7 @@ class HelpfulGroup(click.Group):
         given = list(args)
         with _until_unread():
             try:
-                with _naming_output():
-                    return super().make_context(info_name, args, parent, **extra)
+                return super().make_context(info_name, args, parent, **extra)
             except click.NoSuchOption as error:
                 if error.option_name not in _OF_COMMANDS:
                     raise
@@ -319,8 +318,7 @@ class HelpfulGroup(click.Group):
         if cmd_name not in self._loaded:
             module, _, attribute = _PLACES[cmd_name].partition(":")
             found = getattr(import_module(f"xinference_venv.cli.{module}"), attribute)
-            add_verbosity(found)
-            found.make_context = _with_output_named(found.make_context)
+            add_common_options(found)
             self._loaded[cmd_name] = found
         return self._loaded[cmd_name]
 
@@ -364,30 +362,6 @@ class HelpfulGroup(click.Group):
                 raise
             message = f"{error.message} Did you mean {' or '.join(close)}?"
             raise click.UsageError(message, ctx) from None
-
-
-@contextmanager
-def _naming_output() -> Iterator[None]:
-    """Say where a help can't be written: nothing else is done while a context is made.
-
-    One that is longer than a buffer leaves nothing there by which it would show later.
-    """
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        from xinference_venv.cli.output import unwritable
-
-        raise unwritable("standard output", error) from None
-
-
-def _with_output_named(make: Callable[..., click.Context]) -> Callable[..., click.Context]:
-    def make_context(*args: Any, **extra: Any) -> click.Context:
-        with _naming_output():
-            return make(*args, **extra)
-
-    return make_context
 
 
 @contextmanager

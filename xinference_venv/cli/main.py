@@ -22,7 +22,7 @@ from xinference_venv.cli.completion import PROGRAM
 from xinference_venv.cli.help import HelpfulGroup
 from xinference_venv.cli.output import unwritable
 from xinference_venv.cli.stopped import Stopped
-from xinference_venv.cli.verbosity import add_verbosity
+from xinference_venv.cli.verbosity import add_common_options
 from xinference_venv.errors import InvalidInput, JobCancelled, VirtualEnvError
 from xinference_venv.service.places import user_home
 
@@ -46,7 +46,7 @@ def commands() -> None:
     """
 
 
-add_verbosity(commands)
+add_common_options(commands)
 
 
 def _open_standard_streams() -> None:

@@ -1,6 +1,8 @@
-"""The error of an output of this process that takes no more."""
+"""The output of this process, with the error of one that takes no more."""
 
 from __future__ import annotations
+
+import click
 
 from xinference_venv.errors import StoreError
 
@@ -11,3 +13,13 @@ def unwritable(name: str, error: OSError) -> StoreError:
         f"{name} can't be written: {error.strerror}",
         {"hint": "see where it is redirected to: `df -h`, `ulimit -f`"},
     )
+
+
+def write(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print a text as it is; raises `StoreError` where the output takes no more."""
+    try:
+        click.echo(text, err=err, nl=nl)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise unwritable("standard error" if err else "standard output", error) from None

@@ -1,16 +1,18 @@
-"""`-q` and `-v`, which every command has, before or after its name."""
+"""`-q`, `-v` and `-h`, which every command has; the first two before or after its name."""
 
 from __future__ import annotations
 
 import click
+
+from xinference_venv.cli.output import write
 
 _QUIET = "xinference_venv.quiet"
 _VERBOSE = "xinference_venv.verbose"
 _LOG_FORMAT = "log_format"
 
 
-def add_verbosity(command: click.Command) -> None:
-    """Give a command, or the group of all, the two options."""
+def add_common_options(command: click.Command) -> None:
+    """Give a command, or the group of all, the three options."""
     command.params += [
         click.Option(
             ["-q", "--quiet"],
@@ -26,6 +28,15 @@ def add_verbosity(command: click.Command) -> None:
             callback=_remember_verbose,
             help="Log what is done on standard error; -vv logs more.",
         ),
+        # By itself click lets an output that takes no more pass for any other error of the disk.
+        click.Option(
+            ["-h", "--help"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_help,
+            help="Show this message and exit.",
+        ),
     ]
 
 
@@ -37,6 +48,12 @@ def is_quiet() -> bool:
 def verbosity() -> int:
     """How often `-v` was given."""
     return int(click.get_current_context().meta.get(_VERBOSE, 0))
+
+
+def _show_help(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        write(context.get_help())
+        context.exit()
 
 
 def _remember_quiet(context: click.Context, _: click.Parameter, value: bool) -> None:
