@@ -97,10 +97,12 @@ def test_of_a_model_that_names_its_engines_these_are_offered(page: Browser) -> N
 def test_what_is_filled_in_is_still_there_when_the_page_is_loaded_again(page: Browser) -> None:
     _of_its_own(page, "half-filled")
     _add(page, "lantern<2")
+    _add(page, "shade @ git+https://someone:hunt@er22@git.example/shade@main")
     page.driver.refresh()
     page.wait(lambda: page.one("#launch-model").get_attribute("value") == "half-filled")
     assert page.one("#launch-own").is_selected()
     assert "lantern<2" in page.text(".chips")
+    assert "shade @ git+https://git.example/shade@main" in page.text(".chips")
 
 
 def test_a_dry_run_shows_what_would_be_installed_inherited_and_shadowed(

@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from xinference_venv.client import Client
 
 _T = TypeVar("_T")
+
+# Longer than anything that has to end well, a launch on a cluster included.
+END_SECONDS = 180.0
 
 
 def with_client(work: Callable[[Client], Awaitable[_T]], *, supervisor: str | None = None) -> _T:
@@ -145,6 +149,22 @@ def _sockets_of_our_own() -> Iterator[None]:
         yield
 
 
+def _end_at_last(number: signal.Signals) -> None:
+    """End this process in a while, whatever still goes on: a thread that waits for a disk that does
+    not answer can't be ended, and the end of the process waits for it.
+    """
+
+    def end() -> None:
+        what = f"error: {number.name} did not end everything within {END_SECONDS:g} s"
+        with suppress(OSError):
+            os.write(2, f"{what}: does a disk not answer?\n".encode())
+        os._exit(128 + number)
+
+    timer = threading.Timer(END_SECONDS, end)
+    timer.daemon = True
+    timer.start()
+
+
 async def _until_stopped(work: Awaitable[_T]) -> _T:
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[int] = loop.create_future()
@@ -164,6 +184,7 @@ async def _until_stopped(work: Awaitable[_T]) -> _T:
     either: list[asyncio.Future[Any]] = [task, stopped]
     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     if not task.done():
+        _end_at_last(signal.Signals(stopped.result()))
         task.cancel()
         await asyncio.wait([task])
         for number in numbers:

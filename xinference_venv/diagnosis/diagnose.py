@@ -167,6 +167,9 @@ async def checks_of(
             found = sentence("no answer within {time}", time=duration_text(deadline))
             return [failed(name, found, sentence("see whether a network mount hangs"))]
         return [failed_by(name, store_error(error))]
+    except (MemoryError, RuntimeError):
+        # The system gives this process no more memory, or no more threads.
+        raise
     except Exception as error:  # noqa: BLE001 (the edge of a look)
         # A defect of one look hides nothing that others found.
         _log.exception("the look at %r failed", name)

@@ -31,12 +31,15 @@ const PLACES = ["any", "named", "everywhere"];
 
 const KEPT = "xinference-venv-launch";
 
+// The login of a URL: `https://user:password@`.
+const LOGIN = /(?<=:\/\/)[^\s/?#"]*@/g;
+
 // What was filled in stays in its tab: through other views and languages, and when the page is
-// loaded again.
+// loaded again; then without logins, which no browser is to keep.
 let draft = kept();
 addEventListener("pagehide", () => {
   const plain = { ...draft, workers: [...draft.workers] };
-  sessionStorage.setItem(KEPT, JSON.stringify(plain));
+  sessionStorage.setItem(KEPT, JSON.stringify(plain).replace(LOGIN, ""));
 });
 
 function kept() {
