@@ -31,7 +31,7 @@ const PLACES = ["any", "named", "everywhere"];
 
 const KEPT = "xinference-venv-launch";
 
-// The login of a URL: `https://user:password@`.
+// The login of a URL, `user:password@`.
 const LOGIN = /(?<=:\/\/)[^\s/?#"]*@/g;
 
 // What was filled in stays in its tab: through other views and languages, and when the page is
