@@ -1,7 +1,8 @@
 """What an installed Xinference asks for, planned by `xoscar.virtualenv` and by the drop-in.
 
     python -m benchmarks.dropin --calls FILE [--only TEXT] [--every N] [--rounds N] [--install]
-                                [--latency MS] [--index-url URL] [--find-links PLACE] [--json FILE]
+                                [--latency MS] [--index-url URL] [--as-pypi]
+                                [--find-links PLACE] [--json FILE]
 
 Runs in the environment of Xinference, which is the host, with xinference_venv and uv installed
 there. The calls are those that ``python scripts/xinference_specs.py --json FILE`` took down: each
@@ -391,6 +392,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--latency", type=float, default=0.0, metavar="MS")
     parser.add_argument("--index-url", default="https://pypi.org", metavar="URL")
     parser.add_argument(
+        "--as-pypi",
+        action="store_true",
+        help="let what a mirror of PyPI sends hold as long as what PyPI sends",
+    )
+    parser.add_argument(
         *("--find-links", "-f"),
         action="append",
         default=[],
@@ -402,7 +408,9 @@ def main(arguments: Sequence[str]) -> int:
     logging.disable(logging.WARNING)
     rows = read_rows(options.json)
     planned = {row.call for row in rows}
-    index = SlowIndex(upstream=options.index_url, latency=options.latency / 1000)
+    index = SlowIndex(
+        upstream=options.index_url, latency=options.latency / 1000, as_pypi=options.as_pypi
+    )
     with (
         tempfile.TemporaryDirectory(prefix="dropin-") as folder,
         index.serving(),

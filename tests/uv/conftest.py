@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ class Bench:
     index: Index
     deadline: float = 60.0
     head_start: float = 1.0
+    yielding: Mapping[str, str] = field(default_factory=dict)
     say: Callable[[str], None] = lambda _: None
     note: Callable[[str], None] = lambda _: None
     _resolved: int = 0
@@ -107,6 +108,7 @@ class Bench:
             scratch=scratch,
             deadline=self.deadline,
             head_start=self.head_start,
+            yielding=self.yielding,
             say=self.say,
             note=self.note,
         )

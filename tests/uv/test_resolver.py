@@ -749,6 +749,35 @@ async def test_one_process_is_enough_where_all_of_the_host_fits_or_certainly_doe
     assert bench.uv.calls == 1
 
 
+async def test_two_processes_are_enough_where_what_gives_way_takes_others_of_the_host_with_it(
+    bench: Bench, wheels: Path
+) -> None:
+    bench.head_start = 60.0
+    build_wheel(wheels, "app", "1.0", requires=["numpy>=2"])
+    build_wheel(wheels, "numpy", "2.0")
+    for version in ("1.0", "2.0"):
+        build_wheel(wheels, "pandas", version, requires=[f"numpy=={version}"])
+    # The host's pandas is needed, too, and does not work with another numpy.
+    host = [distribution("numpy", "1.0"), distribution("pandas", "1.0", "numpy<2")]
+    found = await bench.resolve("app==1.0", host=host, roots=("pandas",))
+    assert installed(found) == {"app": "1.0", "numpy": "2.0", "pandas": "2.0"}
+    assert bench.uv.calls == 2
+
+
+@pytest.mark.parametrize("yielding", [{}, {"click": "click<8.2"}])
+async def test_no_part_of_the_host_is_tried_where_a_bound_is_in_the_way_that_is_taken_back(
+    bench: Bench, wheels: Path, yielding: dict[str, str]
+) -> None:
+    bench.yielding = yielding
+    build_wheel(wheels, "tower", "5.24", requires=["hub>=2"])
+    build_wheel(wheels, "hub", "2.0", requires=["click>=8.4"])
+    build_wheel(wheels, "click", "8.4")
+    host = [distribution("hub", "1.0", "click"), distribution("click", "8.1")]
+    with pytest.raises(ResolutionFailed, match=r"hub"):
+        await bench.resolve("tower", host=host, roots=("hub",), constraints=("click<8.2",))
+    assert (bench.uv.calls == 2) is bool(yielding)
+
+
 @pytest.mark.parametrize("head_start", [0.0, 60.0])
 async def test_all_of_the_host_is_asked_for_where_an_older_release_may_fit_it(
     bench: Bench, wheels: Path, head_start: float

@@ -12,11 +12,14 @@ that gave way has to be kept. What satisfies all clauses at the least cost is tr
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -29,6 +32,8 @@ INSTALLER_TOOLS = frozenset({"pip", "setuptools", "wheel"})
 """Tools of the host's own environment: nothing is kept older for their sake."""
 
 _NAME = re.compile(r"[A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*")
+# A name with a range of versions, as uv's explanations have it.
+_BOUND = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*[<>][0-9.,<>=!*]*[0-9*]")
 _MINOR_VERSIONS = 2
 _BRANCHES = 20_000
 
@@ -195,6 +200,20 @@ def why_excluded(version: str, name: str, found: Resolution) -> str:
 def names_in(explanation: str) -> set[str]:
     """The normalized names, among other words, in what uv says of a failure."""
     return {canonicalize_name(each) for each in _NAME.findall(in_whole_lines(explanation))}
+
+
+def bounds_named(bounds: Mapping[str, str], explanation: str) -> set[str]:
+    """The names of the bounds that uv's explanation of a failure has word for word."""
+    named = set()
+    for text in _BOUND.findall(in_whole_lines(explanation)):
+        with suppress(InvalidRequirement):
+            named.add(_as_bound(text))
+    return {name for name, text in bounds.items() if _as_bound(text) in named}
+
+
+def _as_bound(text: str) -> tuple[str, SpecifierSet]:
+    bound = Requirement(text)
+    return canonicalize_name(bound.name), bound.specifier
 
 
 def in_whole_lines(explanation: str) -> str:

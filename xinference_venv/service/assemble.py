@@ -128,11 +128,13 @@ class Assembly:
         *,
         unfit: Mapping[Release, str] | None = None,
         refresh: bool = False,
+        yielding: Mapping[str, str] | None = None,
     ) -> Resolver:
         """What resolves the spec over a host, whose stub wheels are in `stubs`.
 
         `unfit` is what does not allow this Python, with its ``Requires-Python``; with `refresh`
-        the indexes are asked again.
+        the indexes are asked again. `yielding` are constraints by name that the caller takes back
+        where they are in the way.
         """
         return Resolver(
             uv=self.uv,
@@ -141,6 +143,7 @@ class Assembly:
             stubs=stubs,
             unfit=dict(unfit or {}),
             refresh=refresh,
+            yielding=yielding or {},
             scratch=folder,
             deadline=self.deadline,
             say=partial(self.say, Phase.RESOLVING),

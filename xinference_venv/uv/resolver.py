@@ -35,6 +35,7 @@ from xinference_venv.planning.displacement import (
     INSTALLER_TOOLS,
     HostSearch,
     Older,
+    bounds_named,
     combine,
     contradicted_pins,
     cost_of,
@@ -109,6 +110,9 @@ class Resolver:
 
     unusable: Mapping[str, str] = field(default_factory=dict)
     """The host distributions that may not serve from the start, each with the reason."""
+
+    yielding: Mapping[str, str] = field(default_factory=dict)
+    """Constraints by name that whoever asks takes back where they are in the way."""
 
     head_start: float = 1.0
     """For how many seconds the request without the host is alone: most often its answer is enough,
@@ -442,7 +446,9 @@ class Resolver:
                 if (whole := self._with_whole_host(fresh, offered)) is not None:
                     return whole
                 if self._is_out_of_question(fresh, offered):
-                    return await self._choose(sources, offered, None, fresh)
+                    # Where that has no solution, why is told by what keeps the host.
+                    with suppress(UvFailed):
+                        return await self._choose(sources, offered, None, fresh)
             keeping = keeping or self._keeping(sources, offered)
             if alone.done():
                 limit = max(_LEAST_SECONDS, _MOST_PASSES_LONG * (time.monotonic() - started))
@@ -529,7 +535,9 @@ class Resolver:
                 search.learn(self._kept_alone, str(alone))
                 # A placeholder gives way before its version comes from elsewhere.
                 only_pins = names_in(str(alone)) & offered <= self._passes.pins()
-                if only_pins or search.next(displaced) is None:
+                # What takes a bound back finds more than any part of the host.
+                is_bounded = bool(bounds_named(self.yielding, str(alone)))
+                if only_pins or is_bounded or search.next(displaced) is None:
                     raise alone
         elif first is not None:
             again = self._not_to_be_shown(first.resolution)
@@ -569,20 +577,17 @@ class Resolver:
         return self._combine(fresh, offered)
 
     def _is_out_of_question(self, fresh: Resolution | UvFailed, offered: frozenset[str]) -> bool:
-        """Whether to ask for all of the host is in vain, and nothing else has to be asked.
+        """Whether to ask for all of the host is in vain.
 
         What is asked for in one version requires the same in every solution.
         """
         if isinstance(fresh, UvFailed) or self._passes.relaxed:
             return False
         fixed = {line.name or "" for line in self._passes.lines() if is_exact(line)}
-        return (
-            any(
-                need.name in offered and not need.allows(self.host.versions[need.name])
-                for name in fixed & fresh.installed.keys()
-                for need in fresh.requires.get(name, ())
-            )
-            and self._combine(fresh, offered - self._displaced(fresh, offered)) is not None
+        return any(
+            need.name in offered and not need.allows(self.host.versions[need.name])
+            for name in fixed & fresh.installed.keys()
+            for need in fresh.requires.get(name, ())
         )
 
     def _combine(self, fresh: Resolution, serving: frozenset[str]) -> Found | None:

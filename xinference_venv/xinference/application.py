@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
+from packaging.requirements import Requirement
 
 from xinference_venv.errors import ResolutionFailed, VerificationFailed
-from xinference_venv.planning.displacement import in_whole_lines, names_in
+from xinference_venv.planning.displacement import bounds_named, names_in
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.pylock import REQUEST, Dependency
 from xinference_venv.planning.requirements import RequirementLine
@@ -30,8 +27,6 @@ from xinference_venv.uv.subprocess import ProcessRunner
 APPLICATION = "xinference"
 # The module of the actor that a model process runs, which imports the rest, xoscar too.
 _IMPORTED_BY_MODELS = ("xinference.core.model",)
-# A name with a range of versions, as uv's explanations have it.
-_BOUND = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*[<>][0-9.,<>=!*]*[0-9*]")
 # How uv's resolver prints ``==1.0``.
 _EXACT = re.compile(r">=(\S+), <\1\+")
 OTHER_VERSIONS = (
@@ -99,27 +94,12 @@ def bounds_in_the_way(bounds: Mapping[str, str], error: ResolutionFailed) -> set
     which the error names the package: uv shortens ranges to the versions that there are. Or all,
     since it may explain a bound by what requires it in turn: huggingface-hub, not its click.
     """
-    explanations = (str(error), str(error.details.get("without_host", "")))
-    named = set().union(*map(_bounds_in, explanations))
-    literally = {name for name, text in bounds.items() if _as_bound(text) in named}
+    without_host = str(error.details.get("without_host", ""))
+    literally = bounds_named(bounds, str(error)) | bounds_named(bounds, without_host)
     if literally:
         return literally
     by_name = bounds.keys() & names_in(str(error))
     return by_name or ({*bounds} if has_no_solution(str(error)) else set())
-
-
-def _bounds_in(explanation: str) -> set[tuple[str, SpecifierSet]]:
-    """The names with ranges of versions that uv's explanation has."""
-    found = set()
-    for text in _BOUND.findall(in_whole_lines(explanation)):
-        with suppress(InvalidRequirement):
-            found.add(_as_bound(text))
-    return found
-
-
-def _as_bound(text: str) -> tuple[str, SpecifierSet]:
-    bound = Requirement(text)
-    return canonicalize_name(bound.name), bound.specifier
 
 
 def _may_meet(line: RequirementLine, need: str) -> bool:

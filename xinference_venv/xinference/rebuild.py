@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -305,7 +305,7 @@ class Change:
                 constraints=(*spec.constraints, *bounds.values()),
             )
             try:
-                resolution, lost = await self._resolved(bounded, seen, folder)
+                resolution, lost = await self._resolved(bounded, seen, folder, bounds)
             except ResolutionFailed as error:
                 if "missing_builds" in error.details:
                     raise  # Of these an index has none, whatever is bounded.
@@ -344,15 +344,18 @@ class Change:
             seen = replace(seen, distributions=tuple(offered))
 
     async def _resolved(
-        self, spec: EnvSpec, seen: HostFacts, folder: Path
+        self, spec: EnvSpec, seen: HostFacts, folder: Path, bounds: Mapping[str, str]
     ) -> tuple[Resolution, Iterable[str]]:
-        """The resolution of a spec, and the names of what is lost by it of what is seen."""
+        """The resolution of a spec, and the names of what is lost by it of what is seen.
+
+        The `bounds` of the spec are those that give way where there is no solution.
+        """
         if not spec.requirements:
             return Resolution(packages=(), inherited={}), ()
         scratch = folder / uuid.uuid4().hex
         await finish_in_thread(self.engine.store.disk.make_directory, scratch)
         stubs = await finish_in_thread(self._stubs, seen, scratch)
-        resolver = replace(self.assembly, spec=spec).resolver(seen, stubs, scratch)
+        resolver = replace(self.assembly, spec=spec).resolver(seen, stubs, scratch, yielding=bounds)
         resolution, hidden = await resolver.resolve()
         return resolution, hidden.keys() - resolution.installed.keys()
 
