@@ -3,10 +3,12 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from tests.cli.conftest import ACTORS, Run, Start, document_of, specify, store_o
 from tests.index import Index
 from xinference_venv import errors, settings
 from xinference_venv._util.humanize import size_text
+from xinference_venv.cli.completion import PROGRAM
 from xinference_venv.cli.help import EXIT_CODES, VARIABLES
 from xinference_venv.cli.render.launch import LaunchOutcome
 from xinference_venv.inventory.jobs import PreparedEnvironment
@@ -503,6 +506,30 @@ def test_an_output_that_takes_no_more_is_named(
         assert "error: No such command 'absent'" in done.stderr
     else:
         assert "error: standard output can't be written: No space left on device" in done.stderr
+
+
+def test_what_is_drawn_is_in_ascii_where_an_output_has_nothing_else(run: Run) -> None:
+    assert run("--version").code == 0
+    drawn = "├── größe…│└⠋".encode("ascii", PROGRAM)
+    assert drawn == b"|-- gr\\xf6\\xdfe~|`*"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_a_table_is_as_wide_as_the_terminal(environ: Mapping[str, str], unbuffered: str) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        termios.tcsetwinsize(theirs, (24, 160))
+        subprocess.run(
+            [sys.executable, "-m", "xinference_venv", "models"],
+            env={**environ, "PYTHONUNBUFFERED": unbuffered},
+            stdout=theirs,
+            check=True,
+        )
+        lines = os.read(ours, 65536).decode().splitlines()
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    assert 80 < max(map(len, lines)) <= 160
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ actors of this process, or of a cluster's supervisor. What people read is made i
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import signal
@@ -48,6 +49,10 @@ def commands() -> None:
 
 add_common_options(commands)
 
+_ASCII = dict(zip("├│└─…", "||`-~", strict=True))
+# Those of rich's spinner.
+_ASCII |= dict.fromkeys(map(chr, range(0x2800, 0x2900)), "*")
+
 
 def _open_standard_streams() -> None:
     """Lead those that were closed to nowhere: else the next file that is opened gets their place.
@@ -69,12 +74,22 @@ def _buffered(stream: TextIO) -> TextIO:
 
     Without one CPython drops what a write leaves: https://github.com/python/cpython/issues/85393
     """
-    raw = getattr(stream, "buffer", None)
-    if not isinstance(raw, io.RawIOBase):
+    if not isinstance(getattr(stream, "buffer", None), io.RawIOBase):
         return stream
-    encoding = stream.encoding
-    stream.detach()  # type: ignore[attr-defined]
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, line_buffering=True)
+    # The stream itself stays open: by its own object Python finds the width of the terminal.
+    opened = open(stream.fileno(), "w", encoding=stream.encoding, closefd=False)  # noqa: SIM115
+    opened.reconfigure(line_buffering=True)
+    return opened
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What an output's encoding has not, as escapes; what tables and trees are drawn with, in ASCII
+    characters, of which each is as wide.
+    """
+    assert isinstance(error, UnicodeEncodeError)
+    error.end = error.start + 1
+    drawn = _ASCII.get(error.object[error.start])
+    return codecs.backslashreplace_errors(error) if drawn is None else (drawn, error.end)
 
 
 def _drop_unwritten() -> None:
@@ -125,8 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ["HOME"] = os.environ.get("HOME") or user_home(os.environ)
     _open_standard_streams()
     # An unusual name on a terminal without UTF-8 is no reason to fail.
+    codecs.register_error(PROGRAM, _in_ascii)
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        stream.reconfigure(errors=PROGRAM)  # type: ignore[union-attr]
     try:
         return _run(words, as_json)
     finally:
