@@ -28,6 +28,7 @@ from tests import fakes
 from tests.scenarios.hosts import Host
 from tests.uv.conftest import line, this_interpreter
 from tests.wheels import build_wheel
+from xinference_venv._util.tasks import ignore
 from xinference_venv.client import local_client
 from xinference_venv.errors import ResolutionFailed
 from xinference_venv.planning.host import HostDistribution, HostFacts
@@ -38,6 +39,7 @@ from xinference_venv.planning.request import LaunchRequest
 from xinference_venv.planning.sources import PackageSources
 from xinference_venv.settings import InheritMode
 from xinference_venv.uv.environment import scrubbed_environment
+from xinference_venv.uv.passes import Passes
 from xinference_venv.uv.resolver import Resolver
 from xinference_venv.uv.stub_wheels import write_stubs
 from xinference_venv.uv.subprocess import ProcessRunner, Uv
@@ -206,17 +208,16 @@ async def resolved(world: World, folder: Path, uv: Uv) -> tuple[Resolution, EnvL
         inherit=world.mode,
         constraints=world.constraints,
     )
-    resolver = Resolver(
+    passes = Passes(
         uv=uv,
         spec=spec,
         host=world.facts,
         stubs=folder / "stubs",
         scratch=folder / "scratch",
         deadline=60.0,
-        say=lambda _: None,
-        note=lambda _: None,
+        note=ignore,
     )
-    resolution, hidden = await resolver.resolve()
+    resolution, hidden = await Resolver(passes=passes, say=ignore).resolve()
     lock = fakes.lock(
         *resolution.packages,
         distributions=(

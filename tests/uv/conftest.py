@@ -25,6 +25,7 @@ from xinference_venv.planning.requirements import RequirementLine
 from xinference_venv.planning.sources import PackageSources
 from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.uv.environment import scrubbed_environment
+from xinference_venv.uv.passes import Passes
 from xinference_venv.uv.resolver import Resolver
 from xinference_venv.uv.stub_wheels import write_stubs
 from xinference_venv.uv.subprocess import ProcessRunner, Uv
@@ -100,17 +101,17 @@ class Bench:
         facts = fakes.host(*host, interpreter=this_interpreter())
         write_stubs(facts, stubs)
         spec = replace(self.spec((), sources, **changes), requirements=tuple(lines))
-        resolver = Resolver(
+        passes = Passes(
             uv=self.uv,
             spec=spec,
             host=facts,
             stubs=stubs if spec.skip_installed else None,
             scratch=scratch,
             deadline=self.deadline,
-            head_start=self.head_start,
-            yielding=self.yielding,
-            say=self.say,
             note=self.note,
+        )
+        resolver = Resolver(
+            passes=passes, head_start=self.head_start, yielding=self.yielding, say=self.say
         )
         return (await resolver.resolve())[0]
 

@@ -12,10 +12,12 @@ from tests.fakes import distribution
 from tests.index import Index
 from tests.uv.conftest import line, this_interpreter
 from tests.wheels import build_sdist, build_wheel
+from xinference_venv._util.tasks import ignore
 from xinference_venv.planning.host import HostDistribution
 from xinference_venv.planning.pylock import REQUEST
 from xinference_venv.planning.requirements import RequirementLine
 from xinference_venv.planning.sources import PackageSources
+from xinference_venv.uv.passes import Passes
 from xinference_venv.uv.resolver import Resolver
 from xinference_venv.uv.stub_wheels import write_stubs
 from xinference_venv.uv.subprocess import Uv
@@ -34,7 +36,7 @@ def resolver_of(
     stubs = scratch / "the host's, as stubs"
     stubs.mkdir(parents=True)
     write_stubs(facts, stubs)
-    return Resolver(
+    passes = Passes(
         uv=uv,
         spec=fakes.spec(
             *lines,
@@ -46,9 +48,9 @@ def resolver_of(
         stubs=stubs,
         scratch=scratch,
         deadline=60.0,
-        say=lambda _: None,
-        note=lambda _: None,
+        note=ignore,
     )
+    return Resolver(passes=passes, say=ignore)
 
 
 async def test_a_resolution_says_what_requires_what(uv: Uv, index: Index, tmp_path: Path) -> None:

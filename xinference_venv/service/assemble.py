@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from xinference_venv._util.disk_threads import BUILDING
 from xinference_venv._util.humanize import counted
@@ -73,6 +74,7 @@ from xinference_venv.store.paths import VENV_NAME
 from xinference_venv.store.store import Store, interpreter_facts
 from xinference_venv.uv.installer import Builder
 from xinference_venv.uv.interpreters import check_environment, import_modules
+from xinference_venv.uv.passes import Passes
 from xinference_venv.uv.resolver import Resolver
 from xinference_venv.uv.subprocess import Uv
 
@@ -126,29 +128,30 @@ class Assembly:
         stubs: Path | None,
         folder: Path,
         *,
-        unfit: Mapping[Release, str] | None = None,
+        unfit: Mapping[Release, str] = MappingProxyType({}),
+        unusable: Mapping[str, str] = MappingProxyType({}),
         refresh: bool = False,
-        yielding: Mapping[str, str] | None = None,
+        build_python: str | None = None,
+        yielding: Mapping[str, str] = MappingProxyType({}),
     ) -> Resolver:
         """What resolves the spec over a host, whose stub wheels are in `stubs`.
 
-        `unfit` is what does not allow this Python, with its ``Requires-Python``; with `refresh`
-        the indexes are asked again. `yielding` are constraints by name that the caller takes back
-        where they are in the way.
+        `Passes` and `Resolver` say what the rest is.
         """
-        return Resolver(
+        passes = Passes(
             uv=self.uv,
             spec=self.spec,
             host=host,
             stubs=stubs,
-            unfit=dict(unfit or {}),
-            refresh=refresh,
-            yielding=yielding or {},
             scratch=folder,
             deadline=self.deadline,
-            say=partial(self.say, Phase.RESOLVING),
             note=self.note,
+            build_python=build_python,
+            refresh=refresh,
+            unfit=unfit,
+            unusable=dict(unusable),
         )
+        return Resolver(passes=passes, say=partial(self.say, Phase.RESOLVING), yielding=yielding)
 
     async def lock(
         self, resolution: Resolution, distributions: Iterable[LockedDistribution]

@@ -500,23 +500,24 @@ class Preparation:
     ) -> tuple[Resolution, Mapping[str, str]]:
         self._resolutions += 1
         scratch = await self._subfolder(folder, f"resolution-{self._resolutions}")
-        resolver = self.assembly.resolver(
-            self.host, stubs, scratch, unfit=self._unfit, refresh=refresh
+        resolver_in = partial(
+            self.assembly.resolver,
+            self.host,
+            stubs,
+            unfit=dict(self._unfit),
+            unusable=unusable,
+            refresh=refresh,
         )
-        resolver = replace(resolver, unusable=unusable)
         try:
-            return await resolver.resolve()
+            return await resolver_in(scratch).resolve()
         except ResolutionFailed as error:
             others = self._without(failed_builds(str(error)))
             if others is None:
                 raise await self._explained(error) from error
             # What a build without isolation imports may be among the request's other packages.
-            resolver = replace(
-                resolver,
-                scratch=await self._subfolder(scratch, "with-others"),
-                build_python=await self._install_others(others, folder),
-            )
-            return await resolver.resolve()
+            scratch = await self._subfolder(scratch, "with-others")
+            python = await self._install_others(others, folder)
+            return await resolver_in(scratch, build_python=python).resolve()
 
     def _known_unfit(self, resolution: Resolution) -> dict[Release, str]:
         """What of a resolution was unpacked here before and does not allow this Python."""

@@ -84,7 +84,7 @@ class Passes:
     """The passes of one resolution, in a private scratch folder.
 
     `stubs` is the folder of the host's stub wheels, None where nothing of the host may serve the
-    request. `note` hears every line of uv.
+    request. `note` hears every line of uv: that a pass has no solution is no error.
     """
 
     uv: Uv
@@ -94,11 +94,11 @@ class Passes:
     scratch: Path
     deadline: float
     note: Callable[[str], None]
-    build_python: str | None
+    build_python: str | None = None
     """The interpreter whose packages a build without isolation sees, if not the host's."""
-    refresh: bool
+    refresh: bool = False
     """Whether indexes are asked again even if their last answers still hold."""
-    unfit: Mapping[Release, str]
+    unfit: Mapping[Release, str] = field(default_factory=dict)
     """Releases that do not allow this Python, with their ``Requires-Python``."""
 
     unusable: dict[str, str] = field(default_factory=dict)

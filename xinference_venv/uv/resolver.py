@@ -27,7 +27,6 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
 
 from xinference_venv._util.tasks import cancel, ignore
 from xinference_venv.errors import DeadlineExceeded, ResolutionFailed, UvFailed
@@ -51,7 +50,6 @@ from xinference_venv.planning.displacement import (
 )
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.overlay import hidden_by
-from xinference_venv.planning.package import Release
 from xinference_venv.planning.pylock import Resolution, release_of
 from xinference_venv.planning.requirements import RequirementLine
 from xinference_venv.planning.source_builds import older_in, sources_by_choice
@@ -71,7 +69,6 @@ from xinference_venv.uv.passes import Found, Pass, Passes
 from xinference_venv.uv.resolution_errors import unsolvable
 from xinference_venv.uv.satisfies import contradicted, is_exact, may_be_satisfied
 from xinference_venv.uv.search import fewest_builds
-from xinference_venv.uv.subprocess import Uv
 
 _WITHOUT_LIST = sentence("it has no list of its files")
 # What a second, slightly older solution is looked for: a package for accelerators, mostly.
@@ -88,38 +85,18 @@ _MOST_PASSES_LONG = 2.0
 
 @dataclass(kw_only=True)
 class Resolver:
-    """One resolution, in a private scratch folder; `stubs` is the folder of the host's stubs.
+    """One resolution, by passes of its own; `say` hears what is tried."""
 
-    `say` hears what is tried, `note` every line of uv: that a pass has no solution is no error.
-    """
-
-    uv: Uv
-    spec: EnvSpec
-    host: HostFacts
-    stubs: Path | None
-    scratch: Path
-    deadline: float
+    passes: Passes
     say: Callable[[str], None]
-    note: Callable[[str], None]
-    build_python: str | None = None
-    """The interpreter whose packages a build without isolation sees, if not the host's."""
-    refresh: bool = False
-    """Whether indexes are asked again even if their last answers still hold."""
-    unfit: Mapping[Release, str] = field(default_factory=dict)
-    """Releases that do not allow this Python, with their ``Requires-Python``."""
-
-    unusable: Mapping[str, str] = field(default_factory=dict)
-    """The host distributions that may not serve from the start, each with the reason."""
-
-    yielding: Mapping[str, str] = field(default_factory=dict)
-    """Constraints by name that whoever asks takes back where they are in the way."""
-
     head_start: float = 1.0
     """For how many seconds the request without the host is alone: most often its answer is enough,
     and a process that keeps the host would only ask the index for the same.
     """
 
-    _passes: Passes = field(init=False)
+    yielding: Mapping[str, str] = field(default_factory=dict)
+    """Constraints by name that whoever asks takes back where they are in the way."""
+
     _kept_alone: frozenset[str] = field(default=frozenset(), init=False)
     """What of the host was kept where it was asked what there would be without the host."""
 
@@ -129,20 +106,15 @@ class Resolver:
     _why_not_fresh: str | None = field(default=None, init=False)
     """Why there is no solution without the host, where that was asked."""
 
-    def __post_init__(self) -> None:
-        self._passes = Passes(
-            uv=self.uv,
-            spec=self.spec,
-            host=self.host,
-            stubs=self.stubs,
-            scratch=self.scratch,
-            deadline=self.deadline,
-            note=self.note,
-            build_python=self.build_python,
-            refresh=self.refresh,
-            unfit=self.unfit,
-            unusable=dict(self.unusable),
-        )
+    @property
+    def spec(self) -> EnvSpec:
+        """What is to be resolved."""
+        return self.passes.spec
+
+    @property
+    def host(self) -> HostFacts:
+        """The host that it is resolved over."""
+        return self.passes.host
 
     async def resolve(self) -> tuple[Resolution, Mapping[str, str]]:
         """The resolution, and the host distributions to hide with it, each with the reason.
@@ -151,11 +123,13 @@ class Resolver:
         """
         if self.spec.inherit is InheritMode.EXACT:
             unknown = (each.name for each in self.host.distributions if not each.recorded)
-            self._passes.unusable = {**dict.fromkeys(unknown, _WITHOUT_LIST), **self.unusable}
+            self.passes.unusable = {**dict.fromkeys(unknown, _WITHOUT_LIST), **self.passes.unusable}
         while True:
             try:
                 found = await (
-                    self._over_nothing() if self.stubs is None else self._with_backend(self._search)
+                    self._over_nothing()
+                    if self.passes.stubs is None
+                    else self._with_backend(self._search)
                 )
                 break
             except UvFailed as error:
@@ -167,10 +141,10 @@ class Resolver:
                         "resolving without the placeholders of {named}", named=", ".join(named)
                     )
                 )
-                self._passes.relaxed |= {*named}
+                self.passes.relaxed |= {*named}
         warnings = (*self._relaxed_warnings(found), *found.warnings, *self._kept_warnings(found))
         reasons = version_reasons(
-            found, fresh=self._fresh, host=self._seen_host(), unusable=self._passes.unusable
+            found, fresh=self._fresh, host=self._seen_host(), unusable=self.passes.unusable
         )
         found = replace(found, warnings=warnings, reasons=reasons)
         return found, self._hidden_by(found)
@@ -183,8 +157,8 @@ class Resolver:
         resolving = None if ahead is None else asyncio.ensure_future(ahead._alone())
         try:
             while True:
-                expected = {} if ahead is None else ahead._passes.unusable
-                if resolving and self._passes.unusable.keys() == expected.keys():
+                expected = {} if ahead is None else ahead.passes.unusable
+                if resolving and self.passes.unusable.keys() == expected.keys():
                     found = await resolving
                 else:
                     found = await self._alone()
@@ -198,7 +172,7 @@ class Resolver:
 
     async def _alone(self) -> Resolution:
         async def resolve(sources: PackageSources) -> Found:
-            return await self._passes.find(Pass(sources=sources))
+            return await self.passes.find(Pass(sources=sources))
 
         return await self._with_backend(resolve)
 
@@ -218,11 +192,10 @@ class Resolver:
         }
         if not again:
             return None
-        ahead = replace(self, scratch=self.scratch / "ahead", say=ignore)
-        ahead.scratch.mkdir(exist_ok=True)
-        ahead._passes.unusable = {**self._passes.unusable, **again}
-        ahead._passes.relaxed = self._passes.relaxed
-        return ahead
+        scratch = self.passes.scratch / "ahead"
+        scratch.mkdir(exist_ok=True)
+        passes = replace(self.passes, scratch=scratch, unusable={**self.passes.unusable, **again})
+        return replace(self, passes=passes, say=ignore)
 
     # What all ways have in common
 
@@ -296,9 +269,9 @@ class Resolver:
         missing = await self._missing_builds(pins, sources)
         if missing is not None and self._is_asked_for(missing):
             raise no_builds_as_torch(missing, torch, pins) from missing
-        self._passes.builds = pins
+        self.passes.builds = pins
         try:
-            if missing is not None and self.stubs is not None:
+            if missing is not None and self.passes.stubs is not None:
                 # What requires them may do without in another release. Where that gives nothing
                 # even without the host, no part of the host needs to be tried.
                 without_host = await self._without_host(sources)
@@ -316,12 +289,12 @@ class Resolver:
         Asked for by themselves: together with the rest, the reason is found late, and may not be
         what uv explains.
         """
-        outcome = await self._passes.outcome(Pass(sources=sources, pins=pins))
+        outcome = await self.passes.outcome(Pass(sources=sources, pins=pins))
         return outcome if isinstance(outcome, UvFailed) else None
 
     def _is_asked_for(self, missing: UvFailed) -> bool:
         """Whether a build that is missing is one of what the request itself asks for."""
-        lines = self._passes.lines()
+        lines = self.passes.lines()
         return not names_in(str(missing)).isdisjoint(line.name or "" for line in lines)
 
     def _visible_torch(self, found: Resolution) -> str:
@@ -337,11 +310,11 @@ class Resolver:
 
         None where that has no solution or an older one: then the search has to start again.
         """
-        if self.stubs is None:
+        if self.passes.stubs is None:
             return None
         before = found.resolution
         kept = found.kept - before.installed.keys()
-        other = await self._passes.outcome(Pass(sources=sources, kept=kept))
+        other = await self.passes.outcome(Pass(sources=sources, kept=kept))
         if isinstance(other, UvFailed) or self._not_to_be_shown(other.resolution):
             return None
         if older_in(other.resolution, than=before):
@@ -350,13 +323,13 @@ class Resolver:
         return replace(other, resolution=replace(other.resolution, warnings=tuple(warnings)))
 
     def _may_serve(self, line: RequirementLine) -> bool:
-        return self.stubs is not None and may_be_satisfied(line, self.host)
+        return self.passes.stubs is not None and may_be_satisfied(line, self.host)
 
     async def _with_fewest_builds(self, found: Found, sources: PackageSources) -> Resolution:
         """The same with less of it built from source; what is inherited from the host stays."""
         asked = self._asked()
         kept = found.kept - found.resolution.installed.keys()
-        limit = min(self.deadline, max(_LEAST_SECONDS, _MOST_PASSES_LONG * found.seconds))
+        limit = min(self.passes.deadline, max(_LEAST_SECONDS, _MOST_PASSES_LONG * found.seconds))
 
         exact = {*asked, *sources_by_choice(found.resolution)}
 
@@ -372,7 +345,7 @@ class Resolver:
             )
             what = Pass(sources=sources, kept=kept, floors=floors, wheels=tuple(names))
             try:
-                outcome = await self._passes.outcome(what, limit)
+                outcome = await self.passes.outcome(what, limit)
             except DeadlineExceeded:
                 return None
             return outcome if isinstance(outcome, UvFailed) else outcome.resolution
@@ -404,31 +377,31 @@ class Resolver:
                 again=", ".join(again),
             )
         )
-        self._passes.unusable |= again
+        self.passes.unusable |= again
 
     # Over the host
 
     async def _search(self, sources: PackageSources) -> Found:
         """What fits best over the host; raises `UvFailed` when nothing does."""
-        lines = self._passes.lines()
-        bounds = (*lines, *self._passes.bounds())
+        lines = self.passes.lines()
+        bounds = (*lines, *self.passes.bounds())
         offered = frozenset(
             name
             for name, version in self.host.versions.items()
-            if name not in self._passes.unusable
+            if name not in self.passes.unusable
             and name not in self.spec.excludes
             and not contradicted(name, version, bounds)
         )
-        if not self._passes.unusable and all(may_be_satisfied(line, self.host) for line in lines):
+        if not self.passes.unusable and all(may_be_satisfied(line, self.host) for line in lines):
             self.say(sentence("resolving with the host's packages"))
-            found = await self._passes.outcome(
+            found = await self.passes.outcome(
                 Pass(sources=sources, kept=offered, of_host_alone=True)
             )
             if not isinstance(found, UvFailed):
                 return found
         if offered <= INSTALLER_TOOLS:
             self.say(sentence("resolving what is requested"))
-            found = await self._passes.outcome(Pass(sources=sources))
+            found = await self.passes.outcome(Pass(sources=sources))
             if not isinstance(found, UvFailed):
                 self._fresh = found.resolution
                 return self._combine(found.resolution, offered) or found
@@ -468,16 +441,16 @@ class Resolver:
             await cancel(alone)
             if keeping is not None:
                 await cancel(keeping)
-        if self._passes.relaxed and isinstance(fresh, Resolution):
-            more = contradicted_pins(fresh, self._passes.pins(), self.host)
-            more -= self._passes.relaxed
+        if self.passes.relaxed and isinstance(fresh, Resolution):
+            more = contradicted_pins(fresh, self.passes.pins(), self.host)
+            more -= self.passes.relaxed
             if more:
                 self.say(
                     sentence(
                         "resolving without the placeholders of {more}", more=", ".join(sorted(more))
                     )
                 )
-                self._passes.relaxed |= more
+                self.passes.relaxed |= more
         try:
             try:
                 return await self._choose(sources, offered, first, fresh)
@@ -485,7 +458,7 @@ class Resolver:
                 if not isinstance(newest, Resolution) or not isinstance(first, UvFailed):
                     raise
                 # Why nothing near the newest fits says nothing of what is older.
-                first = await self._passes.outcome(Pass(sources=sources, kept=offered))
+                first = await self.passes.outcome(Pass(sources=sources, kept=offered))
                 return await self._choose(sources, offered, first, fresh)
         except UvFailed as error:
             # Whatever was tried after it, the first explanation is of what was asked for.
@@ -497,7 +470,7 @@ class Resolver:
         self, sources: PackageSources, offered: frozenset[str]
     ) -> asyncio.Task[Found | UvFailed]:
         """The pass that keeps all of the host, from now on."""
-        return asyncio.ensure_future(self._passes.outcome(Pass(sources=sources, kept=offered)))
+        return asyncio.ensure_future(self.passes.outcome(Pass(sources=sources, kept=offered)))
 
     async def _keeping_not_much_older(
         self, sources: PackageSources, offered: frozenset[str], fresh: Resolution
@@ -509,10 +482,10 @@ class Resolver:
         self.say(sentence("resolving with every host version kept, without old versions"))
         floors = tuple(
             f"{line.name}>={lowest_allowed(version)}"
-            for line in self._passes.lines()
+            for line in self.passes.lines()
             if not is_exact(line) and (version := fresh.installed.get(line.name or "")) is not None
         )
-        return await self._passes.outcome(Pass(sources=sources, kept=offered, floors=floors))
+        return await self.passes.outcome(Pass(sources=sources, kept=offered, floors=floors))
 
     async def _choose(
         self,
@@ -534,7 +507,7 @@ class Resolver:
                 # What is asked for counts, too: the host's copy of a version may require less.
                 search.learn(self._kept_alone, str(alone))
                 # A placeholder gives way before its version comes from elsewhere.
-                only_pins = names_in(str(alone)) & offered <= self._passes.pins()
+                only_pins = names_in(str(alone)) & offered <= self.passes.pins()
                 # What takes a bound back finds more than any part of the host.
                 is_bounded = bool(bounds_named(self.yielding, str(alone)))
                 if only_pins or is_bounded or search.next(displaced) is None:
@@ -581,9 +554,9 @@ class Resolver:
 
         What is asked for in one version requires the same in every solution.
         """
-        if isinstance(fresh, UvFailed) or self._passes.relaxed:
+        if isinstance(fresh, UvFailed) or self.passes.relaxed:
             return False
-        fixed = {line.name or "" for line in self._passes.lines() if is_exact(line)}
+        fixed = {line.name or "" for line in self.passes.lines() if is_exact(line)}
         return any(
             need.name in offered and not need.allows(self.host.versions[need.name])
             for name in fixed & fresh.installed.keys()
@@ -600,7 +573,7 @@ class Resolver:
             fresh,
             self.host,
             serving=serving,
-            roots=[name for name in self.spec.roots if self._passes.is_asked(name)],
+            roots=[name for name in self.spec.roots if self.passes.is_asked(name)],
             exempt=self.spec.alone,
         )
         if found is None or self._not_to_be_shown(found):
@@ -622,7 +595,7 @@ class Resolver:
         failures = 0
         while True:
             assert kept is not None  # what was learned until now can be satisfied
-            found = await self._passes.outcome(Pass(sources=sources, kept=kept, floors=floors))
+            found = await self.passes.outcome(Pass(sources=sources, kept=kept, floors=floors))
             if isinstance(found, UvFailed):
                 search.learn(kept, str(found))
                 failures += 1
@@ -667,7 +640,7 @@ class Resolver:
         for _ in range(_CHEAPER_PASSES):
             if kept is None or not dear <= kept:
                 return None
-            found = await self._passes.outcome(Pass(sources=sources, kept=kept, floors=floors))
+            found = await self.passes.outcome(Pass(sources=sources, kept=kept, floors=floors))
             if isinstance(found, UvFailed):
                 search.learn(kept, str(found))
                 kept = search.next(displaced)
@@ -720,20 +693,20 @@ class Resolver:
         What the request pins to the host's very version is the host's there, too, and so is what
         no index has. Where a placeholder gave way, all do: what they hold back shows at once.
         """
-        relaxed = frozenset(self._passes.pins() if self._passes.relaxed else ())
+        relaxed = frozenset(self.passes.pins() if self.passes.relaxed else ())
         kept = frozenset(
             line.name
-            for line in self._passes.lines(relaxed)
+            for line in self.passes.lines(relaxed)
             if line.name in self.host.by_name
-            and line.name not in self._passes.unusable
+            and line.name not in self.passes.unusable
             and is_exact(line)
             and may_be_satisfied(line, self.host)
         )
-        offered = self.host.by_name.keys() - self._passes.unusable.keys()
+        offered = self.host.by_name.keys() - self.passes.unusable.keys()
         outcome: Found | UvFailed | None = None
         for _ in range(_FRESH_PASSES):
             self._kept_alone = kept
-            outcome = await self._passes.outcome(
+            outcome = await self.passes.outcome(
                 Pass(sources=sources, kept=kept, roots=False, relaxed=relaxed)
             )
             only_here = (
@@ -746,7 +719,7 @@ class Resolver:
         if isinstance(outcome, UvFailed):
             self._why_not_fresh = str(outcome)
             return outcome
-        self._passes.first_tried = outcome.output
+        self.passes.first_tried = outcome.output
         self._fresh = outcome.resolution
         return outcome.resolution
 
@@ -756,11 +729,11 @@ class Resolver:
         """The names of placeholders for the host's version that an explanation names."""
         if not has_no_solution(words):
             return []
-        return sorted(self._passes.pins() & names_in(words) - self._passes.relaxed)
+        return sorted(self.passes.pins() & names_in(words) - self.passes.relaxed)
 
     def _relaxed_warnings(self, found: Resolution) -> list[str]:
         """Which placeholders gave way, and to what."""
-        names = sorted(self._passes.relaxed & found.installed.keys())
+        names = sorted(self.passes.relaxed & found.installed.keys())
         return [relaxed_warning(name, found, self.host) for name in names]
 
     def _kept_warnings(self, found: Resolution) -> list[str]:
@@ -770,21 +743,21 @@ class Resolver:
         """
         if self._fresh is None:
             return []
-        free = {line.name or "" for line in self._passes.lines() if not is_exact(line)}
+        free = {line.name or "" for line in self.passes.lines() if not is_exact(line)}
         older = older_kept(self._fresh, found, asked=free)
         return [kept_warning(older[name]) for name in sorted(older)]
 
     def _unsolvable(self, error: UvFailed) -> ResolutionFailed:
-        needed = filter(self._is_needed, self._passes.unusable)
-        unusable = {name: self._passes.unusable[name] for name in needed}
+        needed = filter(self._is_needed, self.passes.unusable)
+        unusable = {name: self.passes.unusable[name] for name in needed}
         return unsolvable(
             error,
             spec=self.spec,
             host=self.host,
             unusable=unusable,
-            unfit=self.unfit,
+            unfit=self.passes.unfit,
             without_host=self._why_not_fresh,
         )
 
     def _is_needed(self, name: str) -> bool:
-        return name in self._asked() or self._passes.unusable[name] != _WITHOUT_LIST
+        return name in self._asked() or self.passes.unusable[name] != _WITHOUT_LIST
