@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xinference_venv._util.humanize import age_text, parse_duration, printable
+from xinference_venv._util.humanize import age_text, parse_duration
 from xinference_venv.cli import shell_complete
 from xinference_venv.cli.common import (
     check_found,
@@ -171,11 +171,11 @@ def _listed(answer: Gathered[WorkerLease], now: float, workers: bool) -> Sequenc
     for each in answer.list:
         entry, lease = each.entry, each.entry.lease
         table.add_row(
-            *([printable(each.worker_address)] if workers else []),
-            printable(short_id(lease)),
-            printable(lease.model_uid or lease.model_name),
+            *([each.worker_address] if workers else []),
+            short_id(lease),
+            lease.model_uid or lease.model_name,
             str(lease.process.pid),
-            printable(lease.process.host),
+            lease.process.host,
             entry.holder.value,
             age_text(lease.created or None, now),
             "; ".join(map(str, entry.keys)) or f"{lease.env_id}, which no model refers to any more",

@@ -151,7 +151,7 @@ def _view(*, workers: bool) -> Iterator[_Shown]:
 def _parts(watching: WatchState, now: float, workers: bool) -> Sequence[Part]:
     parts: list[Part] = []
     if watching.why_unreachable is not None:
-        parts += [Coloured(f"{printable(watching.why_unreachable)}; retrying", Colour.RED), ""]
+        parts += [Coloured(f"{watching.why_unreachable}; retrying", Colour.RED), ""]
     look = watching.look
     if look is None:
         return [*parts, "waiting for the first answer"]

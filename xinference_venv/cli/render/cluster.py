@@ -31,11 +31,11 @@ def workers_of(listed: Iterable[WorkerStatus]) -> Sequence[Part]:
     for each in listed:
         snapshot, age = each.snapshot, each.snapshot_age
         table.add_row(
-            printable(each.worker_address),
-            printable(each.host_name),
-            printable(each.worker_id) or _NONE,
+            each.worker_address,
+            each.host_name,
+            each.worker_id or _NONE,
             _state(each),
-            printable(each.release),
+            each.release,
             _NONE if snapshot is None else str(snapshot.jobs),
             size_text(None if snapshot is None else snapshot.free_bytes),
             _NONE if age is None else f"{duration_text(age)} ago",

@@ -39,7 +39,7 @@ def _table(checks: Iterable[Check]) -> Table:
         table.add_row(
             Coloured(f"  {each.verdict.value:<7}", _COLOURS[each.verdict]),
             each.name,
-            printable(each.found),
+            each.found,
         )
         if each.hint is not None:
             table.add_row("", "", f"-> {each.hint}")

@@ -43,9 +43,9 @@ def listed(answer: Gathered[Environment], now: float, *, workers: bool = False) 
         ]
         table.add_row(
             *([where.removesuffix(": ")] if workers else []),
-            printable(entry.key.model_name),
-            printable(entry.key.model_engine or _NONE),
-            entry.python or printable(entry.key.python_version),
+            entry.key.model_name,
+            entry.key.model_engine or _NONE,
+            entry.python or entry.key.python_version,
             ", ".join(filter(None, (entry.state.value, entry.layout))),
             *map(size_text, (entry.size_bytes, entry.shared_bytes, entry.total_bytes)),
             f"{entry.installed} own, {entry.inherited} host",

@@ -37,7 +37,7 @@ def places_text(package: Package, by_hand: str | None = None) -> str:
 
 def joined_places(places: Sequence[PackagePlace]) -> str:
     """The directories in which files of a package are; without any they are the environment's."""
-    paths = dict.fromkeys(printable(place.path) for place in places)
+    paths = dict.fromkeys(place.path for place in places)
     return "; ".join(paths) or "in the environment itself"
 
 
@@ -53,7 +53,7 @@ def drawing_of(listed: EnvironmentPackages) -> Sequence[Part]:
         f"view of {counted(seen, 'package')}: {size_text(entry.size_bytes)} of its own,"
         f" {size_text(entry.shared_bytes)} shared, {size_text(entry.total_bytes)} in total"
     )
-    top.add(printable(view.path))
+    top.add(view.path)
     if by_hand:
         branch = top.add(f"{counted(len(by_hand), 'package')} installed by hand, before the view")
         for own in by_hand:
@@ -83,27 +83,27 @@ def drawing_of(listed: EnvironmentPackages) -> Sequence[Part]:
 
 def _add_host(top: Tree, view: ShownView) -> None:
     for site in view.host:
-        branch = top.add(f"{counted(len(site.names), 'name')} of {printable(site.path)}")
+        branch = top.add(f"{counted(len(site.names), 'name')} of {site.path}")
         branch.add(_names(site.names))
     if view.search_path:
         branch = top.add("folders of the host behind the view")
         for path in view.search_path:
-            branch.add(printable(path))
+            branch.add(path)
 
 
 def _tree(each: ShownTree) -> str:
     shared = [f"with {', '.join(map(str, each.shared_with))}"] if each.shared_with else []
-    return "  ".join([each.label, size_text(each.size_bytes), printable(each.path), *shared])
+    return "  ".join([each.label, size_text(each.size_bytes), each.path, *shared])
 
 
 def _joined_tree(each: ShownTree) -> Tree:
     shared = f", with {', '.join(map(str, each.shared_with))}" if each.shared_with else ""
     size = f"{size_text(each.size_bytes)} more than its members"
-    drawn = Tree(f"{printable(each.path)}: {size}{shared}")
+    drawn = Tree(f"{each.path}: {size}{shared}")
     drawn.add(f"of {each.label}")
     drawn.add(f"shows {_names(each.names)}")
     for reason in each.reasons:
-        drawn.add(f"because {printable(reason)}")
+        drawn.add(f"because {reason}")
     return drawn
 
 
@@ -112,6 +112,6 @@ def _names(names: Sequence[str]) -> str:
     modules = [
         name for name in names if os.path.splitext(name)[1] not in (".dist-info", ".egg-info")
     ]
-    shown = ", ".join(map(printable, modules[:_SHOWN_NAMES]))
+    shown = ", ".join(modules[:_SHOWN_NAMES])
     more = len(modules) - _SHOWN_NAMES
     return f"{shown} and {more} more" if more > 0 else shown
