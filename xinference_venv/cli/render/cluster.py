@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from xinference_venv._util.humanize import duration_text, printable, size_text
-from xinference_venv.cli.render.text import Column, Part, Table
+from xinference_venv.cli.render.text import NOTHING, Column, Part, Table
 from xinference_venv.errors import WorkerUnavailable
 from xinference_venv.inventory.cluster_state import WorkerState, WorkerStatus
 from xinference_venv.inventory.gathered import Gathered, T, UnreachableWorker
@@ -17,7 +17,6 @@ from xinference_venv.inventory.gathered import Gathered, T, UnreachableWorker
 if TYPE_CHECKING:
     from xinference_venv.inventory.environments import Environments
 
-_NONE = "-"
 DIGEST_SHOWN = 12
 """So many characters of a lock's digest are shown."""
 
@@ -33,12 +32,12 @@ def workers_of(listed: Iterable[WorkerStatus]) -> Sequence[Part]:
         table.add_row(
             each.worker_address,
             each.host_name,
-            each.worker_id or _NONE,
+            each.worker_id or NOTHING,
             _state(each),
             each.release,
-            _NONE if snapshot is None else str(snapshot.jobs),
+            NOTHING if snapshot is None else str(snapshot.jobs),
             size_text(None if snapshot is None else snapshot.free_bytes),
-            _NONE if age is None else f"{duration_text(age)} ago",
+            NOTHING if age is None else f"{duration_text(age)} ago",
         )
     return [table] if table.rows else ["No worker is registered."]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from xinference_venv._util.humanize import age_text, printable, size_text
-from xinference_venv.cli.render.text import Column, OfWorker, Part, Table, where_of
+from xinference_venv.cli.render.text import NOTHING, Column, OfWorker, Part, Table, where_of
 from xinference_venv.inventory.env import EnvState
 from xinference_venv.inventory.environments import Environment
 from xinference_venv.inventory.gathered import Gathered
@@ -19,8 +19,6 @@ from xinference_venv.inventory.lease import Holder, JudgedLease
 if TYPE_CHECKING:
     from xinference_venv.inventory.reports import RemovalReport
     from xinference_venv.planning.listed_model import ListedModel
-
-_NONE = "-"
 
 
 def listed(answer: Gathered[Environment], now: float, *, workers: bool = False) -> Sequence[Part]:
@@ -44,12 +42,12 @@ def listed(answer: Gathered[Environment], now: float, *, workers: bool = False) 
         table.add_row(
             *([where.removesuffix(": ")] if workers else []),
             entry.key.model_name,
-            entry.key.model_engine or _NONE,
+            entry.key.model_engine or NOTHING,
             entry.python or entry.key.python_version,
             ", ".join(filter(None, (entry.state.value, entry.layout))),
             *map(size_text, (entry.size_bytes, entry.shared_bytes, entry.total_bytes)),
             f"{entry.installed} own, {entry.inherited} host",
-            "; ".join(users) or _NONE,
+            "; ".join(users) or NOTHING,
             age_text(entry.last_used, now),
         )
     broken = [
@@ -119,9 +117,9 @@ def models(entries: Iterable[ListedModel]) -> Sequence[Part]:
     for each in entries:
         table.add_row(
             each.model_name,
-            each.model_type or _NONE,
-            ", ".join(each.engines) or _NONE,
-            ", ".join(each.formats) or _NONE,
+            each.model_type or NOTHING,
+            ", ".join(each.engines) or NOTHING,
+            ", ".join(each.formats) or NOTHING,
             ", ".join(each.packages),
             each.origin,
             each.description or "",

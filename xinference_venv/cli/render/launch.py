@@ -17,15 +17,13 @@ from xinference_venv.cli.render.documents import (
     LaunchedWorker,
     ModelAddress,
 )
-from xinference_venv.cli.render.text import Column, Part, Table, warning_lines, where_of
+from xinference_venv.cli.render.text import NOTHING, Column, Part, Table, warning_lines, where_of
 from xinference_venv.cli.render.tree import explanation
 from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.inventory import EnvEntry
 from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
 from xinference_venv.inventory.replicas import Replica
 from xinference_venv.inventory.reports import LaunchPlan
-
-_NONE = "-"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +74,10 @@ def launched(outcome: LaunchOutcome) -> Sequence[Part]:
         heading = f"{outcome.model_name} needs no environment: it runs in the host's interpreter"
     else:
         heading = f"{outcome.model_name} is ready"
-        facts += [("environment", environment.path), ("real path", environment.real_path or _NONE)]
+        facts += [
+            ("environment", environment.path),
+            ("real path", environment.real_path or NOTHING),
+        ]
     version = "" if entry is None else f" (Python {entry.python})"
     facts.append(("interpreter", f"{environment.python}{version}"))
     if entry is not None:
@@ -179,11 +180,11 @@ def launched_on(outcome: ClusterOutcome) -> Sequence[Part]:
     causes: dict[str, list[str]] = {}
     for each in outcome.replicas:
         if each.result is None:
-            table.add_row(each.worker_address, each.phase.value, _NONE, _NONE, _NONE)
+            table.add_row(each.worker_address, each.phase.value, NOTHING, NOTHING, NOTHING)
             causes.setdefault(cause_of(each.error), []).append(each.worker_address)
             continue
         made = each.result
-        lock = (made.lock_digest or _NONE)[:DIGEST_SHOWN]
+        lock = (made.lock_digest or NOTHING)[:DIGEST_SHOWN]
         where = made.path or f"the host's interpreter, {made.python}"
         table.add_row(each.worker_address, each.phase.value, lock, str(made.uv_calls), where)
         for warning in made.warnings:
@@ -196,6 +197,6 @@ def launched_on(outcome: ClusterOutcome) -> Sequence[Part]:
 def cause_of(failure: Failure | None) -> str:
     """Why a worker did not become ready, in a line."""
     if failure is None:
-        return _NONE
+        return NOTHING
     error = failure.error()
     return error.message if error.phase is None else f"{error.phase}: {error.message}"

@@ -12,14 +12,12 @@ from xinference_venv._util.humanize import counted, duration_text
 from xinference_venv._util.records import Record
 from xinference_venv.cli.render.documents import LaunchedWorker
 from xinference_venv.cli.render.launch import cause_of, worker_document
-from xinference_venv.cli.render.text import Column, Part, Table
+from xinference_venv.cli.render.text import NOTHING, Column, Part, Table
 from xinference_venv.errors import BuildFailed, VirtualEnvError
 from xinference_venv.inventory.failure import Failure
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.replicas import Replica
 from xinference_venv.planning.request import LaunchRequest
-
-_NONE = "-"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +74,7 @@ def prefetched(outcome: PrefetchOutcome, *, workers: bool) -> Sequence[Part]:
     table = Table("Model", *columns, "State", Column("Environment or cause", prose=True))
     for model in outcome.models:
         if not model.workers and model.error is not None:
-            where = [_NONE] if workers else []
+            where = [NOTHING] if workers else []
             table.add_row(model.model_name, *where, Phase.FAILED.value, model.error.message)
         for each in model.workers:
             made = each.environment

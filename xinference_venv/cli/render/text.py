@@ -19,7 +19,8 @@ _GAP = "  "
 _ELLIPSIS = "…"
 # What a column of prose has at least, else it is left out.
 _LEAST = 20
-_NOTHING = "-"
+NOTHING = "-"
+"""What a cell has that says nothing; a column of these alone is the first to be left out."""
 
 
 class Colour(StrEnum):
@@ -95,7 +96,7 @@ class Table:
         return shown
 
     def _is_empty(self, column: int) -> bool:
-        return all(row[column] in ("", _NOTHING) for row in self.rows)
+        return all(row[column] in ("", NOTHING) for row in self.rows)
 
     def _least(self, widths: Sequence[int], shown: Sequence[int]) -> int:
         least = (

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 
 from xinference_venv._util.humanize import counted, printable, size_text
-from xinference_venv.cli.render.text import Part, Tree
+from xinference_venv.cli.render.text import NOTHING, Part, Tree
 from xinference_venv.inventory.packages import (
     EnvironmentPackages,
     Package,
@@ -21,7 +21,6 @@ from xinference_venv.planning.lock import Role
 from xinference_venv.planning.view import Place
 
 _SHOWN_NAMES = 12
-_NONE = "-"
 _SEEN = (Role.INSTALLED, Role.INHERITED)
 
 
@@ -31,7 +30,7 @@ def places_text(package: Package, by_hand: str | None = None) -> str:
     They are those of another version where one was installed `by_hand`.
     """
     if package.distribution.role in (Role.SHADOWED, Role.HIDDEN):
-        return _NONE
+        return NOTHING
     return joined_places(package.places) if by_hand is None else f"behind {by_hand}, see below"
 
 
