@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +18,11 @@ SPEC = spec(line("lamp", "lamp"), sources=PackageSources(index_url="https://inde
 HOST = host(distribution("lib"))
 
 
+AROUND: Mapping[str, Any] = {"uv_version": "1.0", "folders": [], "index_settings": {}}
+
+
 def asked(**changes: Any) -> str | None:
-    return question_of(replace(SPEC, **changes), HOST, uv_version="1.0", folders=[])
+    return question_of(replace(SPEC, **changes), HOST, **AROUND)
 
 
 def test_the_name_of_the_model_is_no_part_of_it() -> None:
@@ -32,14 +36,15 @@ def test_all_that_decides_the_answer_or_its_words_is() -> None:
         asked(warnings=("something",)),
         asked(constraints=("lib<2",)),
         asked(sources=PackageSources(index_url="https://other.example/simple")),
-        question_of(SPEC, host(distribution("lib", "2.0")), uv_version="1.0", folders=[]),
-        question_of(SPEC, HOST, uv_version="1.1", folders=[]),
-        question_of(SPEC, HOST, uv_version="1.0", folders=[["/srv", []]]),
+        question_of(SPEC, host(distribution("lib", "2.0")), **AROUND),
+        question_of(SPEC, HOST, **{**AROUND, "uv_version": "1.1"}),
+        question_of(SPEC, HOST, **{**AROUND, "folders": [["/srv", []]]}),
+        question_of(SPEC, HOST, **{**AROUND, "index_settings": {"https://h": {"format": "flat"}}}),
     ]
     assert None not in other
     assert len({asked(), *other}) == len(other) + 1
     apart = replace(SPEC, inherit=InheritMode.NONE)
-    answers = [question_of(apart, each, uv_version="1.0", folders=[]) for each in (HOST, host())]
+    answers = [question_of(apart, each, **AROUND) for each in (HOST, host())]
     assert answers[0] == answers[1]
 
 

@@ -17,6 +17,7 @@ from xinference_venv.planning.uv_files import (
     read_uv_files,
     uv_file_paths,
     with_absolute_paths,
+    with_named_indexes,
     with_uv_files,
 )
 
@@ -127,8 +128,75 @@ def test_lists_are_put_together_and_of_single_settings_the_first_counts() -> Non
             "UV_NO_BUILD": "1",
             "UV_OFFLINE": "0",
         },
+        named_indexes={"corp": "https://h/project"},
     )
     assert "h/" not in repr(found)
+
+
+def test_settings_of_single_indexes_are_known_by_their_urls() -> None:
+    project = """
+        [[index]]
+        name = "corp"
+        url = "https://ada:s3cret@h/corp/"
+        cache-control = { api = "max-age=600", files = "max-age=3600" }
+        publish-url = "https://h/upload"
+        [[index]]
+        url = "http://[h/corp"
+        explicit = true
+        format = "simple"
+        [[index]]
+        url = "wheels"
+        format = "flat"
+        exclude-newer = "2026-01-01"
+    """
+    user = """
+        [[index]]
+        name = "corp"
+        url = "https://h/shadowed"
+        authenticate = "never"
+        [[index]]
+        name = "hidden"
+        url = "https://h/hidden"
+        explicit = true
+        ignore-error-codes = [401, 403]
+        [[index]]
+        url = "https://h/corp"
+        authenticate = "always"
+        default = true
+    """
+    found = read_uv_files([("/srv/uv.toml", project), (USER, user)])
+    assert found.indexes == ("corp=https://ada:s3cret@h/corp/", "file:///srv/wheels")
+    assert found.default_index == "https://h/corp"
+    assert found.named_indexes == {
+        "corp": "https://ada:s3cret@h/corp/",
+        "hidden": "https://h/hidden",
+    }
+    assert found.index_settings == {
+        "https://h/corp": {"cache-control": {"api": "max-age=600", "files": "max-age=3600"}},
+        "http://[h/corp": {"format": "simple"},
+        "file:///srv/wheels": {"format": "flat", "exclude-newer": "2026-01-01"},
+        "https://h/hidden": {"ignore-error-codes": [401, 403]},
+    }
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'authenticate = "perhaps"',
+        "cache-control = 600",
+        "cache-control = { api = 600 }",
+        'cache-control = { files = "a\\nb" }',
+        "exclude-newer = 2026-01-01",
+        'format = "round"',
+        "ignore-error-codes = 403",
+        'ignore-error-codes = ["403"]',
+        "ignore-error-codes = [9999]",
+    ],
+)
+def test_a_setting_of_an_index_that_uv_refuses_is_named(line: str) -> None:
+    key = line.split(" =")[0]
+    with pytest.raises(InvalidSource, match=f"{USER}: .* is no {key} of an index"):
+        read_uv_files([(USER, f'[[index]]\nurl = "https://h/corp"\n{line}\n')])
 
 
 def test_what_is_no_toml_is_named() -> None:
@@ -204,6 +272,28 @@ def test_files_complete_what_variables_say() -> None:
     assert found.index_strategy == "unsafe-best-match"
     assert found.variables_not_honoured == ("UV_RESOLUTION",)
     assert with_uv_files(PipConfig(), UvFiles(), {}) == PipConfig()
+
+
+def test_variables_may_name_an_index_of_the_files_and_hide_one_of_its_name() -> None:
+    files = UvFiles(
+        indexes=("corp=https://h/corp", "https://h/plain"),
+        default_index="main=https://h/default",
+        named_indexes={"corp": "https://h/corp", "hidden": "https://h/hidden"},
+    )
+    environ = with_named_indexes(
+        {"UV_DEFAULT_INDEX": "hidden", "UV_INDEX": "corp https://h/a other", "PATH": "/bin"}, files
+    )
+    assert environ == {
+        "UV_DEFAULT_INDEX": "hidden=https://h/hidden",
+        "UV_INDEX": "corp=https://h/corp https://h/a other",
+        "PATH": "/bin",
+    }
+    for variable in ("corp=https://h/mine", "main=https://h/mine"):
+        found = with_uv_files(PipConfig(), files, {"UV_INDEX": variable})
+        named = variable.split("=")[0]
+        assert found.index_url == (None if named == "main" else "https://h/default")
+        assert ("https://h/corp" in found.extra_index_url) == (named == "main")
+        assert "https://h/plain" in found.extra_index_url
 
 
 @pytest.mark.parametrize(

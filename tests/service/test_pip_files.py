@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from xinference_venv.errors import InvalidSource
-from xinference_venv.service.pip_files import pip_config_of
+from xinference_venv.service.pip_files import pip_config_of, talking_settings_of
 
 
 @pytest.mark.parametrize(
@@ -112,3 +112,33 @@ no-binary = ["numpy"]
     assert pip_config_of(environ).uv_settings_not_honoured == expected
     for name in ("UV_NO_CONFIG", "UV_CONFIG_FILE"):
         assert pip_config_of({**environ, name: "1"}).uv_settings_not_honoured == ()
+
+
+def test_how_uv_is_to_talk_to_an_index_of_pip_is_no_setting_that_counts_for_nothing(
+    tmp_path: Path,
+) -> None:
+    user = tmp_path / "config" / "uv" / "uv.toml"
+    user.parent.mkdir(parents=True)
+    entry = """[[index]]
+url = "https://ada:s3cret@mirror.example/simple/"
+authenticate = "always"
+cache-control = { api = "max-age=600" }
+"""
+    user.write_text(entry)
+    environ = {
+        "HOME": str(tmp_path),
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+        "XDG_CONFIG_DIRS": str(tmp_path / "system"),
+        "PIP_CONFIG_FILE": "/dev/null",
+        "PIP_INDEX_URL": "https://mirror.example/simple",
+    }
+    talking = {"authenticate": "always", "cache-control": {"api": "max-age=600"}}
+    assert pip_config_of(environ).uv_settings_not_honoured == ()
+    assert talking_settings_of(environ) == {"https://mirror.example/simple": talking}
+    user.write_text(f'{entry}exclude-newer = "2026-01-01"\n')
+    assert pip_config_of(environ).uv_settings_not_honoured == (f"index in {user}",)
+    assert talking_settings_of(environ) == {"https://mirror.example/simple": talking}
+    user.write_text(f'{entry}format = "round"\n')
+    assert pip_config_of(environ).uv_settings_not_honoured == ()
+    assert talking_settings_of(environ) == {}
+    assert talking_settings_of({**environ, "UV_NO_CONFIG": "1"}) == {}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from xinference_venv.planning.sources import PackageSources
+from xinference_venv.planning.uv_files import IndexSettings
 from xinference_venv.uv import argv
 from xinference_venv.uv.argv import ResolutionFiles, UvCommand
 from xinference_venv.uv.messages import LOG_OF_RESOLVER
@@ -113,19 +114,35 @@ def test_the_sources_become_arguments_and_indexes_a_configuration() -> None:
     assert values_of("--torch-backend", made) == ["cu128"]
     assert "--no-build-isolation" in made.arguments
     assert made.environment == LOG
-    assert tomllib.loads(made.configuration) == {
+    settings: IndexSettings = {
+        "https://index.example/simple": {"authenticate": "always", "ignore-error-codes": [403]},
+        "https://plain.example/simple": {"cache-control": {"api": "max-age=600"}},
+        "https://other.example/simple": {"format": "flat"},
+    }
+    assert tomllib.loads(made.configuration(settings)) == {
         "index": [
             {"url": SECRET_EXTRA},
-            {"url": "https://plain.example/simple"},
-            {"url": SECRET_INDEX, "default": True},
+            {
+                "url": "https://plain.example/simple",
+                "cache-control": {"api": "max-age=600"},
+            },
+            {
+                "url": SECRET_INDEX,
+                "default": True,
+                "authenticate": "always",
+                "ignore-error-codes": [403],
+            },
         ]
     }
     assert made.secrets == {"secretpw"}
+    again = tomllib.loads(resolve(refresh=True).configuration(settings))["index"]
+    assert again[1] == {"url": "https://plain.example/simple"}
+    assert again[2]["authenticate"] == "always"
 
 
 def test_sources_that_say_nothing_leave_all_to_uv() -> None:
     made = resolve(PackageSources())
-    assert (made.environment, made.configuration) == (LOG, "")
+    assert (made.environment, made.configuration({})) == (LOG, "")
     for option in ("--no-index", "--allow-insecure-host", "--index-strategy", "--torch-backend"):
         assert option not in made.arguments
     for option in ("--no-build-isolation", "--find-links", "--only-binary"):

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from xoscar.virtualenv.core import VirtualEnvManager
 
+from tests.index import Index
 from tests.scenarios.hosts import another_python
 from tests.scenarios.steps import asking
 from tests.wheels import build_wheel
@@ -66,6 +67,55 @@ def test_uvs_own_files_count_as_they_do_with_uv(
     (more.parent / "uv.toml").write_text("find-links = [")
     with pytest.raises(ValueError, match=r"uv\.toml is no TOML"):
         place.beside("3.11.9").launch("matches")
+
+
+def configure(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Write a ``uv.toml`` of a user who has a cache of his own."""
+    file = tmp_path / "conf" / "uv" / "uv.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "conf"))
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "own-cache"))
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+
+
+def test_pages_of_an_index_are_asked_again_unless_a_file_says_how_long_they_hold(
+    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    entry = f'[[index]]\nurl = "{place.index.url}"\ndefault = true\n'
+    configure(place, tmp_path, monkeypatch, entry)
+    place.launch("lantern", index_url=None)
+    place.index.clear()
+    place.beside("3.11.8").launch("lantern", index_url=None)
+    assert "GET /simple/lantern/" in place.index.requests
+    control = 'cache-control = { api = "max-age=600", files = "max-age=600" }\n'
+    configure(place, tmp_path, monkeypatch, entry + control)
+    place.beside("3.11.9").launch("lantern", index_url=None)
+    place.index.clear()
+    place.beside("3.11.10").launch("lantern", index_url=None)
+    assert place.index.requests == []
+
+
+def test_an_index_that_is_a_list_of_files_counts_before_the_later_ones(
+    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """So uv has it, where find-links would add to what the others have."""
+    (tmp_path / "conf" / "uv" / "wheels").mkdir(parents=True)
+    build_wheel(tmp_path / "conf" / "uv" / "wheels", "lantern", "0.5")
+    flat = '[[index]]\nurl = "wheels"\nformat = "flat"\n'
+    entry = f'[[index]]\nname = "corp"\nurl = "{place.index.url}"\n'
+    configure(place, tmp_path, monkeypatch, flat + entry)
+    # The name of an index in the file.
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "corp")
+    place.launch("lantern", "oil", index_url=None)
+    assert place.visible().items() >= {"lantern": "0.5", "oil": "1.0"}.items()
+    assert not [each for each in place.index.requests if "lantern" in each]
+    with Index(tmp_path / "conf" / "uv" / "wheels") as page:
+        flat = f'[[index]]\nurl = "{page.url}lantern/"\nformat = "flat"\n'
+        configure(place, tmp_path, monkeypatch, flat + entry)
+        place.beside("3.11.8").launch("lantern", "oil", index_url=None)
+        assert {each for each in page.requests if "/simple/" in each} == {"GET /simple/lantern/"}
+    assert place.beside("3.11.8").visible()["lantern"] == "0.5"
 
 
 def test_a_launch_inherits_what_fits_and_installs_the_rest(place: Place) -> None:

@@ -11,13 +11,19 @@ from collections.abc import Sequence
 from xinference_venv._util.records import digest_of
 from xinference_venv.planning.host import HostFacts
 from xinference_venv.planning.spec import EnvSpec
+from xinference_venv.planning.uv_files import IndexSettings
 
 # Raised when an equal question gets another answer.
 _FORMAT = 1
 
 
 def question_of(
-    spec: EnvSpec, host: HostFacts, *, uv_version: str, folders: Sequence[object]
+    spec: EnvSpec,
+    host: HostFacts,
+    *,
+    uv_version: str,
+    folders: Sequence[object],
+    index_settings: IndexSettings,
 ) -> str | None:
     """The digest of what is asked of the indexes; `folders` is the state of local ones.
 
@@ -41,5 +47,6 @@ def question_of(
             spec.afresh,
             host.digest if spec.sees_host else None,
             folders,
+            index_settings,
         ]
     )

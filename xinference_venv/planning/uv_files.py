@@ -8,11 +8,13 @@ line. They are described in https://docs.astral.sh/uv/concepts/configuration-fil
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from xinference_venv._util.humanize import quoted
 from xinference_venv.errors import InvalidSource
 from xinference_venv.planning.pip_config import (
     TRUE_WORDS,
@@ -20,7 +22,8 @@ from xinference_venv.planning.pip_config import (
     check_requirements,
     file_url,
 )
-from xinference_venv.planning.uv_variables import url_of_index, words_of
+from xinference_venv.planning.pylock import strip_credentials
+from xinference_venv.planning.uv_variables import name_of_index, url_of_index, words_of
 from xinference_venv.sentences import sentence
 
 _NAME = "uv.toml"
@@ -66,6 +69,26 @@ _LISTS = _DEPENDENCIES | {"allow-insecure-host", "extra-index-url", "find-links"
 _OTHERS = frozenset({"exclude-newer-package", "index-url"})
 # How a variable separates what is a list here.
 _SEPARATORS = {"no-binary-package": " ", "no-build-package": " ", "no-proxy": ","}
+_INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX")
+# Settings of one index, with what uv takes: how uv talks to it,
+_TALKING: Mapping[str, Callable[[Any], bool]] = {
+    "authenticate": lambda value: value in ("auto", "always", "never"),
+    "cache-control": lambda value: (
+        isinstance(value, dict)
+        and all(isinstance(each, str) and each.isprintable() for each in value.values())
+    ),
+    "ignore-error-codes": lambda value: (
+        isinstance(value, list) and all(type(each) is int and 100 <= each <= 999 for each in value)
+    ),
+}
+# and what it finds there.
+_FINDING: Mapping[str, Callable[[Any], bool]] = {
+    "exclude-newer": lambda value: value is False or isinstance(value, str),
+    "format": lambda value: value in ("simple", "flat"),
+}
+
+IndexSettings = Mapping[str, Mapping[str, Any]]
+"""Settings of single indexes in uv's own words, by what `index_key` says of their URLs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +107,18 @@ class UvFiles:
     overrides: tuple[str, ...] = ()
     build_constraints: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    named_indexes: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The URLs of all that have a name."""
+    index_settings: IndexSettings = field(default_factory=dict, repr=False)
+
+
+def index_key(url: str) -> str:
+    """The URL of an index without credentials and last slash, by which its settings are known."""
+    try:
+        return strip_credentials(url).rstrip("/")
+    except ValueError:
+        # Its host is malformed, which is an error where it is asked.
+        return url
 
 
 def uv_file_paths(
@@ -163,20 +198,56 @@ def is_project_of_uv(text: str) -> bool:
         return False
 
 
-def choosing_settings(files: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+def with_named_indexes(environ: Mapping[str, str], files: UvFiles) -> dict[str, str]:
+    """The variables, where indexes that they name by names in files have their URLs."""
+    completed = {
+        name: " ".join(
+            f"{each}={files.named_indexes[each]}" if each in files.named_indexes else each
+            for each in words_of(environ, name)
+        )
+        for name in _INDEX_VARIABLES
+        if name in environ
+    }
+    return {**environ, **completed}
+
+
+def choosing_settings(
+    files: Sequence[tuple[str, str]], indexes: Collection[str] = ()
+) -> tuple[str, ...]:
     """The settings in files, as (path, text), that change what is installed, each with its file.
 
-    A file that is wrong has none.
+    Those of how uv talks to `indexes`, by their `index_key`, don't. A file that is wrong has none.
     """
     found = []
     for path, text in files:
+        keys: set[str] = set()
         try:
-            keys = {key for _, table in _tables(path, text) for key in table}
+            for folder, table in _tables(path, text):
+                keys |= table.keys()
+                if all(_is_known(folder, each, indexes) for each in table.get("index", ())):
+                    keys.discard("index")
         except InvalidSource:
             continue
         known = _CHOOSING.keys() | _LISTS | _OTHERS
         found += [f"{key} in {path}" for key in sorted(keys & known)]
     return tuple(found)
+
+
+def _is_known(folder: str, index: Mapping[str, Any], indexes: Collection[str]) -> bool:
+    return (
+        index_key(_as_url(folder, index["url"])) in indexes and not index.keys() & _FINDING.keys()
+    )
+
+
+def talking_settings(files: Sequence[tuple[str, str]]) -> IndexSettings:
+    """How uv is to talk to single indexes, as files say; one that uv would refuse says nothing."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for each in files:
+        with suppress(InvalidSource):
+            for key, settings in read_uv_files([each]).index_settings.items():
+                talking = {name: settings[name] for name in _TALKING if name in settings}
+                found.setdefault(key, talking)
+    return {key: talking for key, talking in found.items() if talking}
 
 
 def read_uv_files(files: Sequence[tuple[str, str]]) -> UvFiles:
@@ -187,12 +258,21 @@ def read_uv_files(files: Sequence[tuple[str, str]]) -> UvFiles:
     tables = [each for path, text in files for each in _tables(path, text)]
     indexes: list[str] = []
     default: str | None = None
+    named: dict[str, str] = {}
+    index_settings: dict[str, Mapping[str, Any]] = {}
     for folder, table in tables:
         for index in table.get("index", ()):
+            name, url = str(index.get("name", "")), _as_url(folder, index["url"])
+            if name in named:
+                continue
+            if name:
+                named[name] = url
+            settings = {key: index[key] for key in (*_TALKING, *_FINDING) if key in index}
+            if settings:
+                index_settings.setdefault(index_key(url), settings)
+            place = f"{name}={url}" if name else url
             if index.get("explicit"):
                 continue  # Only for what a project's sources name.
-            name = f"{index['name']}=" if index.get("name") else ""
-            place = f"{name}{_as_url(folder, index['url'])}"
             if index.get("default"):
                 default = default or place
             else:
@@ -223,6 +303,8 @@ def read_uv_files(files: Sequence[tuple[str, str]]) -> UvFiles:
         overrides=_all_of(tables, "override-dependencies"),
         build_constraints=_all_of(tables, "build-constraint-dependencies"),
         variables=variables,
+        named_indexes=named,
+        index_settings=index_settings,
     )
 
 
@@ -231,12 +313,12 @@ def with_uv_files(config: PipConfig, files: UvFiles, environ: Mapping[str, str])
 
     The single settings are among the variables already.
     """
-    extra = tuple(url_of_index(each, environ) for each in files.indexes)
-    default = files.default_index
+    extra = _urls_of(files.indexes, environ)
+    default = next(iter(_urls_of(filter(None, [files.default_index]), environ)), None)
     strategy = config.index_strategy or ("first-index" if extra else None)
     return replace(
         config,
-        index_url=config.index_url or (default and url_of_index(default, environ)),
+        index_url=config.index_url or default,
         extra_index_url=(*config.extra_index_url, *extra),
         find_links=(*config.find_links, *files.find_links),
         trusted_host=(*config.trusted_host, *files.trusted_hosts),
@@ -264,7 +346,7 @@ def complete_sources(
     elif default := words_of(environ, "UV_DEFAULT_INDEX"):
         sources["index_url"] = url_of_index(default[0], environ)
     behind = {
-        "extra_index_url": [url_of_index(each, environ) for each in files.indexes],
+        "extra_index_url": _urls_of(files.indexes, environ),
         "find_links": list(files.find_links),
         "trusted_host": list(files.trusted_hosts),
     }
@@ -273,6 +355,14 @@ def complete_sources(
         if named := _texts(sources.get(name)):
             sources[name] = [*_unique((*before.get(name, ()), *named, *more))]
     return sources
+
+
+def _urls_of(indexes: Iterable[str], environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The URLs of indexes of files; of equal names that in a variable counts."""
+    taken = {name_of_index(each) for each in words_of(environ, *_INDEX_VARIABLES)} - {None}
+    return tuple(
+        url_of_index(each, environ) for each in indexes if name_of_index(each) not in taken
+    )
 
 
 def _tables(path: str, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -305,8 +395,8 @@ def _settings(path: str, text: str) -> Mapping[str, Any] | None:
             _check_list(each, key, path)
         for key in _DEPENDENCIES:
             check_requirements(each.get(key, ()), path)
-    if not all(isinstance(index.get("url"), str) for index in table.get("index", ())):
-        raise _wrong_type("url of an index", path)
+        for index in each.get("index", ()):
+            _check_index(index, path)
     return table
 
 
@@ -322,6 +412,21 @@ def _check_list(table: Mapping[str, Any], key: str, path: str) -> None:
     kind = Mapping if key == "index" else str
     if not isinstance(found, list) or not all(isinstance(each, kind) for each in found):
         raise _wrong_type(key, path)
+
+
+def _check_index(index: Mapping[str, Any], path: str) -> None:
+    if not isinstance(index.get("url"), str):
+        raise _wrong_type("url of an index", path)
+    for key, is_allowed in (*_TALKING.items(), *_FINDING.items()):
+        if key in index and not is_allowed(index[key]):
+            raise _wrong(
+                sentence(
+                    "{path}: {value} is no {key} of an index",
+                    path=path,
+                    value=quoted(str(index[key])),
+                    key=key,
+                )
+            )
 
 
 def _wrong_type(key: str, path: str) -> InvalidSource:

@@ -87,6 +87,12 @@ def words_of(
     return tuple(each.strip() for value in values for each in value if each.strip())
 
 
+def name_of_index(text: str) -> str | None:
+    """The name of an index that has one before its URL."""
+    found = _NAME.match(text)
+    return None if found is None else found[0][:-1]
+
+
 def url_of_index(text: str, environ: Mapping[str, str]) -> str:
     """The URL of an index that may have a name, with the credentials that its name gives it."""
     found = _NAME.match(text)

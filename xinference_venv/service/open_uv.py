@@ -13,7 +13,8 @@ from packaging.specifiers import SpecifierSet
 
 from xinference_venv.errors import InvalidSource
 from xinference_venv.planning.pip_config import PipConnection
-from xinference_venv.service.pip_files import pip_config_of
+from xinference_venv.planning.uv_files import IndexSettings
+from xinference_venv.service.pip_files import pip_config_of, talking_settings_of
 from xinference_venv.service.places import Places
 from xinference_venv.store.file_system import known_file_system
 from xinference_venv.store.metadata_files import parse_fields
@@ -31,10 +32,16 @@ if TYPE_CHECKING:
 _PROGRAM = "xinference-venv"
 
 
-def open_uv(places: Places, store: Store, ambient: Mapping[str, str]) -> Uv:
+def open_uv(
+    places: Places,
+    store: Store,
+    ambient: Mapping[str, str],
+    index_settings: IndexSettings | None = None,
+) -> Uv:
     """Uv for the environments of a store, with what crashes left of it ended; blocks.
 
-    `ambient` are the process's variables. Raises `UvNotFound`.
+    `ambient` are the process's variables. Without `index_settings`, those of how to talk to
+    indexes count that the user's and the system's files of uv have. Raises `UvNotFound`.
     """
     # What starts processes is not imported where only their variables are wanted.
     from xinference_venv.store.process_journal import ProcessJournal
@@ -57,7 +64,9 @@ def open_uv(places: Places, store: Store, ambient: Mapping[str, str]) -> Uv:
         store.disk.make_directory(store.layout.temporary, mode=0o700)
     program = find_uv(places.settings.uv_path)
     needed = None if is_of_package(program) else needed_versions("uv")
-    return Uv(program=program, door=door, needed=needed)
+    if index_settings is None:
+        index_settings = talking_settings_of(ambient)
+    return Uv(program=program, door=door, needed=needed, index_settings=index_settings)
 
 
 @cache

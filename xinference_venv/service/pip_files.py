@@ -17,11 +17,14 @@ from xinference_venv.planning.pip_config import (
     pip_config_paths,
 )
 from xinference_venv.planning.uv_files import (
+    IndexSettings,
     UvFiles,
     check_present,
     choosing_settings,
+    index_key,
     is_project_of_uv,
     read_uv_files,
+    talking_settings,
     uv_file_paths,
     with_uv_files,
 )
@@ -47,14 +50,22 @@ def pip_config_of(environ: Mapping[str, str]) -> PipConfig:
         present=os.path.exists,
     )
     pip = _with_uv(parse_pip_config(read_present(paths), environ), environ)
-    return replace(pip, uv_settings_not_honoured=_settings_of_uv(environ))
+    indexes = {index_key(url) for url in (pip.index_url or "", *pip.extra_index_url)}
+    return replace(
+        pip, uv_settings_not_honoured=choosing_settings(_shared_uv_files(environ), indexes)
+    )
 
 
-def _settings_of_uv(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The settings in the user's and the system's file of uv that no launch honours."""
+def talking_settings_of(environ: Mapping[str, str]) -> IndexSettings:
+    """How uv is to talk to single indexes, as its user's and system's files say; blocks."""
+    return talking_settings(_shared_uv_files(environ))
+
+
+def _shared_uv_files(environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The user's and the system's file of uv, as (path, text)."""
     if environ.get("UV_CONFIG_FILE"):
         # The variable is named itself.
-        return ()
+        return []
     paths = uv_file_paths(
         environ,
         working_directory="/",
@@ -62,7 +73,7 @@ def _settings_of_uv(environ: Mapping[str, str]) -> tuple[str, ...]:
         present=os.path.isfile,
         is_project=lambda _: False,
     )
-    return choosing_settings(read_present(paths))
+    return read_present(paths)
 
 
 def uv_files_of(environ: Mapping[str, str], working_directory: str) -> UvFiles:

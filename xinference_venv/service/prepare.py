@@ -696,7 +696,13 @@ async def question_to_uv(spec: EnvSpec, host: HostFacts, uv: Uv) -> str | None:
     """What is asked of the indexes, if an answer of some minutes ago may be taken."""
     folders = filter(None, map(local_path, spec.sources.find_links))
     state = await finish_in_thread(state_of_folders, folders)
-    return question_of(spec, host, uv_version=await uv.version(), folders=state)
+    return question_of(
+        spec,
+        host,
+        uv_version=await uv.version(),
+        folders=state,
+        index_settings=uv.index_settings,
+    )
 
 
 def stubs_of(store: Store, host: HostFacts, folder: Path) -> Path:

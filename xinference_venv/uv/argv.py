@@ -14,24 +14,37 @@ import tomli_w
 from xinference_venv.planning.pip_config import file_url
 from xinference_venv.planning.pylock import strip_credentials
 from xinference_venv.planning.sources import PackageSources
+from xinference_venv.planning.uv_files import IndexSettings, index_key
 from xinference_venv.uv.messages import LOG_OF_RESOLVER
 
 # Commands of uv that have commands of their own.
 _GROUPS = (("cache",), ("pip",), ("python",))
+_REFRESH = "--refresh"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UvCommand:
     """A uv command without the program itself; `secrets` must never be shown.
 
-    Indexes go by `configuration`, the text of a uv.toml that takes the place of ``--no-config``:
+    `indexes`, in the terms of a uv.toml, go by one that takes the place of ``--no-config``:
     everybody on a host can read argument vectors, and what uv builds has its environment.
     """
 
     arguments: tuple[str, ...]
-    configuration: str = field(default="", repr=False)
+    indexes: tuple[Mapping[str, str | bool], ...] = field(default=(), repr=False)
     environment: Mapping[str, str] = field(default_factory=dict)
     secrets: frozenset[str] = frozenset()
+
+    def configuration(self, settings: IndexSettings) -> str:
+        """The text of the uv.toml, with the settings of its indexes; empty without any."""
+        tables = []
+        for index in self.indexes:
+            table = {**settings.get(index_key(str(index["url"])), {}), **index}
+            if _REFRESH in self.arguments:
+                # It counts before the option: uv would take what it has.
+                table.pop("cache-control", None)
+            tables.append(table)
+        return tomli_w.dumps({"index": tables}) if tables else ""
 
     @property
     def name(self) -> str:
@@ -126,10 +139,10 @@ def resolve(
     if sources.no_build_isolation:
         arguments += ["--no-build-isolation"]
     if refresh:
-        arguments += ["--refresh"]
+        arguments += [_REFRESH]
     return UvCommand(
         arguments=tuple(arguments),
-        configuration="" if of_host_alone else _index_configuration(sources),
+        indexes=() if of_host_alone else _indexes(sources),
         environment={"RUST_LOG": LOG_OF_RESOLVER},
         secrets=secrets,
     )
@@ -164,9 +177,7 @@ def install(
         arguments += ["--build-constraints", build_constraints]
     if cache is not None:
         arguments += ["--cache-dir", cache]
-    return UvCommand(
-        arguments=tuple(arguments), configuration=_index_configuration(sources), secrets=secrets
-    )
+    return UvCommand(arguments=tuple(arguments), indexes=_indexes(sources), secrets=secrets)
 
 
 def build(
@@ -213,9 +224,7 @@ def build_folder(
         arguments += ["--no-build-isolation"]
     if build_constraints is not None:
         arguments += ["--build-constraints", build_constraints]
-    return UvCommand(
-        arguments=tuple(arguments), configuration=_index_configuration(sources), secrets=secrets
-    )
+    return UvCommand(arguments=tuple(arguments), indexes=_indexes(sources), secrets=secrets)
 
 
 def look_up(made: UvCommand) -> UvCommand:
@@ -238,11 +247,11 @@ def find_links_url(place: str) -> str:
     return url.replace("{", "%7B").replace("}", "%7D")
 
 
-def _index_configuration(sources: PackageSources) -> str:
-    indexes: list[dict[str, object]] = [{"url": url} for url in sources.extra_index_urls]
-    if sources.index_url is not None:
-        indexes.append({"url": sources.index_url, "default": True})
-    return tomli_w.dumps({"index": indexes}) if indexes else ""
+def _indexes(sources: PackageSources) -> tuple[Mapping[str, str | bool], ...]:
+    extra = tuple({"url": url} for url in sources.extra_index_urls)
+    if sources.index_url is None:
+        return extra
+    return (*extra, {"url": sources.index_url, "default": True})
 
 
 def _find_links_arguments(sources: PackageSources) -> list[str]:

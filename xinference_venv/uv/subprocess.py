@@ -36,6 +36,7 @@ from xinference_venv.inventory.stalls import Done, StallWatch
 from xinference_venv.observability import metrics
 from xinference_venv.observability.registry import MetricRegistry
 from xinference_venv.observability.waiting import counted_waiting
+from xinference_venv.planning.uv_files import IndexSettings
 from xinference_venv.sentences import sentence
 from xinference_venv.uv.argv import UvCommand, prune_cache
 from xinference_venv.uv.argv import version as version_command
@@ -424,6 +425,8 @@ class Uv:
     door: ProcessRunner
     needed: SpecifierSet | None = None
     """The versions that do, where the program may be any; see `_check_version`."""
+    index_settings: IndexSettings = field(default_factory=dict)
+    """Settings of single indexes, which count wherever these are asked."""
     calls: int = 0
     trust: dict[str, str] = field(default_factory=dict)
     """What uv is to trust since its own store did not suffice; shared by all jobs."""
@@ -532,7 +535,7 @@ class Uv:
                 more_environment={**self.trust, **command.environment},
                 secrets=command.secrets,
                 working_directory=working_directory,
-                configuration=command.configuration,
+                configuration=command.configuration(self.index_settings),
                 doing=_DOING.get(command.name, f"running uv {command.name}"),
                 resolving=command.name == "pip compile",
             )

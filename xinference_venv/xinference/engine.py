@@ -27,7 +27,12 @@ from xinference_venv.planning.spec import (
     PlanningFacts,
     plan_spec,
 )
-from xinference_venv.planning.uv_files import UvFiles, complete_sources, with_absolute_paths
+from xinference_venv.planning.uv_files import (
+    UvFiles,
+    complete_sources,
+    with_absolute_paths,
+    with_named_indexes,
+)
 from xinference_venv.service.host_facts import HostFactsReader
 from xinference_venv.service.open_uv import open_uv
 from xinference_venv.service.pip_files import uv_config_of, uv_files_of
@@ -135,10 +140,11 @@ class Engine:
         # As uv reads them where it is started by Xinference itself.
         place = _working_directory()
         files = uv_files_of(environ, place)
-        environ = with_absolute_paths({**files.variables, **environ}, place)
+        environ = with_named_indexes({**files.variables, **environ}, files)
+        environ = with_absolute_paths(environ, place)
         places = find_places(environ)
         store = Store.open(places.root)
-        uv = open_uv(places, store, environ)
+        uv = open_uv(places, store, environ, files.index_settings)
         settings = places.settings
         hosts = HostFactsReader(
             store=store, uv=uv, settings=settings, environ=environ, kept=_answers(str(places.root))
