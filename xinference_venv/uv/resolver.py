@@ -419,7 +419,7 @@ class Resolver:
                 if (whole := self._with_whole_host(fresh, offered)) is not None:
                     return whole
                 if self._is_out_of_question(fresh, offered):
-                    # Where that has no solution, why is told by what keeps the host.
+                    # Where that has no solution, what keeps the host shows why.
                     with suppress(UvFailed):
                         return await self._choose(sources, offered, None, fresh)
             keeping = keeping or self._keeping(sources, offered)
