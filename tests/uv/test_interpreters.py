@@ -20,7 +20,7 @@ from uv import find_uv_bin
 from tests.wheels import fake_distribution
 from xinference_venv.errors import DeadlineExceeded, PythonNotFound
 from xinference_venv.planning.host import Accelerator, Interpreter
-from xinference_venv.uv import argv, interpreters
+from xinference_venv.uv import argv, interpreter_kind, interpreters
 from xinference_venv.uv.environment import scrubbed_environment
 from xinference_venv.uv.interpreters import (
     check_environment,
@@ -87,6 +87,16 @@ async def test_one_with_the_program_of_this_process_says_no_less_than_others(
     monkeypatch.setattr(sys, "version", "an older build")
     monkeypatch.setattr("xinference_venv.uv.interpreter_kind.kind", dict)
     assert await probe_interpreter(door, sys.executable) == asked
+
+
+def test_a_python_that_is_built_from_a_checkout_is_the_version_before_the_plus(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(platform, "python_version", lambda: "3.14.1+")
+    found = interpreter_kind.kind()
+    assert found["version"] == "3.14.1"
+    assert isinstance(markers := found["markers"], dict)
+    assert markers["python_full_version"] == "3.14.1"
 
 
 async def test_the_search_path_has_no_standard_library_and_no_working_directory(

@@ -21,6 +21,9 @@ def kind() -> dict[str, object]:
 
     from packaging.tags import sys_tags
 
+    # One that is built from a checkout is "3.14.1+", which is no version of PEP 440; to pip and uv
+    # it is 3.14.1.
+    version = platform.python_version().rstrip("+")
     own = sys.implementation
     level = own.version.releaselevel
     pre = "" if level == "final" else level[0] + str(own.version.serial)
@@ -33,12 +36,12 @@ def kind() -> dict[str, object]:
         "platform_release": platform.release(),
         "platform_system": platform.system(),
         "platform_version": platform.version(),
-        "python_full_version": platform.python_version(),
+        "python_full_version": version,
         "python_version": ".".join(platform.python_version_tuple()[:2]),
         "sys_platform": sys.platform,
     }
     return {
-        "version": platform.python_version(),
+        "version": version,
         "markers": markers,
         "tags": [str(each) for each in sys_tags()],
     }
