@@ -110,7 +110,7 @@ def _ignore_wait(resolving: bool, reason: str) -> None:
 
 
 @dataclass(kw_only=True)
-class Places:
+class ProcessPlaces:
     """The places of one worker for processes; see `SlotState` for who comes first."""
 
     state: SlotState
@@ -212,11 +212,11 @@ class ProcessRunner:
     job: str = _OTHER_JOB
     on_wait: Callable[[bool, str], None] = _ignore_wait
     priority: Priority = field(default_factory=Priority)
-    places: Places | None = None
+    places: ProcessPlaces | None = None
 
     def __post_init__(self) -> None:
         if self.places is None:
-            self.places = Places(state=SlotState(places=self.slots))
+            self.places = ProcessPlaces(state=SlotState(places=self.slots))
 
     def of_job(
         self, job: str, on_wait: Callable[[bool, str], None], priority: Priority | None = None
