@@ -111,7 +111,9 @@ class LostSupervisor:
         raise WorkerUnavailable("nothing answers")
 
 
-async def test_who_is_cancelled_is_cancelled_though_the_launch_can_not_be() -> None:
+async def test_who_is_cancelled_is_cancelled_though_the_launch_can_not_be(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     supervisor = LostSupervisor()
     calling = asyncio.ensure_future(
         Client(supervisor=cast(SupervisorProtocol, supervisor)).prepare(REQUEST)
@@ -120,6 +122,8 @@ async def test_who_is_cancelled_is_cancelled_though_the_launch_can_not_be() -> N
     calling.cancel()
     with pytest.raises(asyncio.CancelledError):
         await calling
+    unknown = "it is not known whether the launch was cancelled: nothing answers"
+    assert caplog.messages == [unknown]
 
 
 class SilentSupervisor:

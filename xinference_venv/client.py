@@ -6,6 +6,7 @@ The CLI and the demo reach every effect through here.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import (
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from xinference_venv.actors.cluster import supervisor_pool as supervisor_pool
     from xinference_venv.actors.cluster import worker_pool as worker_pool
     from xinference_venv.runtime.model_process import ModelProcess
+
+_log = logging.getLogger(__name__)
 
 _EXPORT_POLL_SECONDS = 1.0
 _LAUNCH_FIRST = "`xinference-venv launch` makes it"
@@ -321,14 +324,18 @@ class Client:
                     return answer
         except (asyncio.CancelledError, BrokenPipeError):
             # Who hears the events may be gone: no caller waits for the launch then.
-            with suppress(VirtualEnvError):
-                await asyncio.shield(self._cancel(job))
+            await asyncio.shield(self._cancel(job))
             raise
 
     async def _cancel(self, job: str) -> None:
-        await rpc.within(
-            self.patience.cancel, self.supervisor.cancel(job), sentence("the supervisor")
-        )
+        try:
+            await rpc.within(
+                self.patience.cancel, self.supervisor.cancel(job), sentence("the supervisor")
+            )
+        except (WorkerUnavailable, DeadlineExceeded) as error:
+            _log.warning("it is not known whether the launch was cancelled: %s", error)
+        except VirtualEnvError:
+            """It has ended by itself."""
 
     async def start(
         self,
