@@ -80,9 +80,13 @@ class CurrentEnvironment:
 
         Of the host nothing unless the spec skips what is installed there.
         """
+        shows_host = spec.sees_host and spec.skip_installed
+        if shows_host and not self.own and spec.interpreter == host.interpreter:
+            # What was worked out of the host's facts serves.
+            return host
         versions = {each.name: each.version for each in self.own}
         hidden = hidden_by(versions, host, exempt=spec.alone)
-        shown = host.distributions if spec.sees_host and spec.skip_installed else ()
+        shown = host.distributions if shows_host else ()
         inherited = (each for each in shown if each.name not in hidden)
         return replace(
             host, interpreter=spec.interpreter, distributions=(*self.own, *inherited), skipped=()

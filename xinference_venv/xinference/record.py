@@ -5,7 +5,7 @@ A call that asks for nothing new is answered from the record alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from packaging.requirements import Requirement
@@ -91,13 +91,15 @@ def _asked_by(
 
 
 def without_missing(
-    seen: HostFacts, own: Iterable[str], lines: Iterable[RequirementLine]
+    seen: HostFacts, own: Collection[str], lines: Iterable[RequirementLine]
 ) -> HostFacts:
     """The same facts, where what the environment's `own` distributions lack is not required.
 
     Whoever uses an environment may take out of it what a distribution requires, and a later
     call must not bring that back; unless the call asks for that distribution itself.
     """
+    if not own:
+        return seen
     wanted = {line.name for line in lines if line.name is not None}
     repaired = set[str]().union(*(seen.closure(name) for name in wanted))
     relaxed = frozenset(own) - repaired
