@@ -687,6 +687,31 @@ async def test_what_is_slightly_older_to_keep_the_host_is_a_warning(
     assert installed(found) == {"app": "1.0"}  # without dates two minor versions are allowed
 
 
+@pytest.mark.parametrize("extra", ["", "[io]"])
+async def test_what_goes_with_a_large_package_of_the_host_is_kept_with_it(
+    bench: Bench, wheels: Path, monkeypatch: pytest.MonkeyPatch, extra: str
+) -> None:
+    # As an index tells them that has sizes.
+    sizes = property(lambda found: {name: int(name == "torch") * 10**9 for name in found.installed})
+    monkeypatch.setattr(Resolution, "sizes", sizes)
+    for old, new in (("1.0", "1.0"), ("1.1", "2.0")):
+        # What an extra of the host's requires only a resolver can tell.
+        needs = [f"torch=={new}", f"torchvision=={new}", "numpy<2", f"six{extra}"]
+        build_wheel(wheels, "vllm", old, requires=needs)
+        build_wheel(wheels, "torchvision", new, requires=[f"torch=={new}"])
+    build_wheel(wheels, "torch", "2.0")
+    build_wheel(wheels, "numpy", "1.0")
+    host = [
+        distribution("six", "1.0", "numpy; extra == 'io'"),
+        distribution("torch", "1.0"),
+        distribution("torchvision", "1.0", "torch==1.0"),
+        distribution("numpy", "2.0"),
+    ]
+    found = await bench.resolve("vllm", host=host)
+    assert installed(found) == {"vllm": "1.0", "numpy": "1.0"}
+    assert inherited(found) == {"six": "1.0", "torch": "1.0", "torchvision": "1.0"}
+
+
 async def test_an_old_release_is_found_although_its_search_was_cut_short(
     bench: Bench, index: Index, wheels: Path
 ) -> None:

@@ -534,6 +534,7 @@ class Resolver:
             with suppress(UvFailed):
                 newest = await self._settle(sources, search, displaced, floors)
         best = await self._cheaper(sources, search, newest, fresh) or newest
+        best = await self._with_equal_of_host(sources, search, best)
         return self._with_warnings(best, fresh, displaced)
 
     def _displaced(self, fresh: Resolution, offered: frozenset[str]) -> frozenset[str]:
@@ -652,6 +653,33 @@ class Resolver:
             ours, theirs = found.resolution.sizes, newest.resolution.sizes
             return found if sum(ours.values()) < sum(theirs.values()) else None
         return None
+
+    async def _with_equal_of_host(
+        self, sources: PackageSources, search: HostSearch, found: Found
+    ) -> Found:
+        """The same with the host's copies of what it has in the very same versions.
+
+        They were expected to give way to something newer than what was then found.
+        """
+        before = found.resolution
+        equal = frozenset(
+            name
+            for name, version in before.installed.items()
+            if name in search.offered and version == self.host.versions[name]
+        )
+        others = {name: each for name, each in before.installed.items() if name not in equal}
+        equal -= hidden_by(others, self.host, exempt=self.spec.alone).keys()
+        if not equal:
+            return found
+        kept = found.kept | equal
+        if (combined := self._combine(before, kept)) is not None:
+            return combined
+        # Nothing else is searched for.
+        floors = tuple(f"{name}=={version}" for name, version in others.items() if version)
+        other = await self.passes.outcome(Pass(sources=sources, kept=kept, floors=floors))
+        if isinstance(other, UvFailed) or self._not_to_be_shown(other.resolution):
+            return found
+        return other
 
     def _too_old(
         self, found: Resolution, fresh: Resolution, kept: Collection[str]
