@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import InvalidRequirement, Requirement
 
-from tests.fakes import interpreter
+from tests.fakes import host, interpreter
 from tests.wheels import fake_distribution
 from xinference_venv.planning.host import HostDistribution, Interpreter
 from xinference_venv.store.host.scan import renew_all, scan_distributions, stamp_all
@@ -119,6 +119,25 @@ def test_a_requirement_that_is_none_is_left_out_with_the_reason(tmp_path: Path) 
     assert found["lib"].requires[0] == "six"
     assert not any("numpy" in each or "path" in each for each in found["lib"].requires)
     assert any(str(tmp_path) in each and "'numpy >= old'" in each for each in skipped)
+
+
+@pytest.mark.parametrize(
+    "marker",
+    [
+        *("python_version ~= '3'", "sys_platform ~= 'linux'", "python_version === '3.11'"),
+        *("'cpu' in extras", "os_name == 'posix' and 'cpu' in dependency_groups"),
+    ],
+)
+def test_a_marker_that_can_not_be_evaluated_is_left_out_with_its_requirement(
+    tmp_path: Path, marker: str
+) -> None:
+    kept = ["six~=1.16; python_version ~= '3.8'", "pin===1.0; extra == 'Dev_Tools'"]
+    fake_distribution(tmp_path, "lib", "1.0", requires=[f"odd; {marker}", *kept])
+    found, skipped = scan(tmp_path)
+    assert [each.partition(";")[0] for each in found["lib"].requires] == ["six~=1.16", "pin===1.0"]
+    assert [f"'odd; {marker}" in each.replace('"', "'") for each in skipped] == [True]
+    facts = host(*found.values())
+    assert facts.needs["lib"][0].name == "six"
 
 
 def test_requirements_of_extras_are_written_as_all_others(tmp_path: Path) -> None:

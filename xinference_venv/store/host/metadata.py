@@ -14,6 +14,7 @@ from contextlib import suppress
 from importlib.metadata import PathDistribution
 from pathlib import Path
 
+from packaging.markers import Marker, UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidName, canonicalize_name
 from packaging.version import InvalidVersion, Version
@@ -32,6 +33,8 @@ _PLAIN_REQUIREMENT = re.compile(
     r"""(?P<asked>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?:(?:[<>]=?|==|!=)\d+(?:\.\d+)*)?)"""
     r"""\s*;\s*extra\s*==\s*(?P<quote>['"])(?P<extra>[a-z0-9]+(?:-[a-z0-9]+)*)(?P=quote)"""
 )
+# All others can be evaluated, whatever they compare.
+_UNUSUAL_MARKER = re.compile(r";.*(?:~=|===|\bextras\b|\bdependency_groups\b)", re.DOTALL)
 
 
 class _Egg(PathDistribution):
@@ -93,12 +96,23 @@ def _requirements(declared: Iterable[str], place: str, skipped: list[str]) -> It
             continue
         try:
             requirement = Requirement(text)
-        except InvalidRequirement:
+            if requirement.marker is not None and _UNUSUAL_MARKER.search(text):
+                _check_marker(requirement.marker)
+        except (InvalidRequirement, UndefinedComparison, UndefinedEnvironmentName):
             skipped.append(f"{place}: requirement {text!r} is not valid")
             continue
         # A host's copy serves whatever URL it once came from.
         requirement.url = None
         yield str(requirement)
+
+
+def _check_marker(marker: Marker) -> None:
+    """Raise an error of `packaging` for a marker that can't be evaluated, such as
+    ``python_version ~= '3'``, or that uv can't read.
+    """
+    if "===" in str(marker):
+        raise UndefinedComparison("uv knows no === in markers")
+    marker.evaluate({"extra": ""})
 
 
 def _text(place: str, name: str, skipped: list[str]) -> str | None:
