@@ -35,7 +35,7 @@ class Phase(StrEnum):
         return self in (Phase.READY, Phase.FAILED, Phase.CANCELLED)
 
 
-_ORDER = {phase: number for number, phase in enumerate(Phase)}
+PHASE_ORDER = {phase: number for number, phase in enumerate(Phase)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +99,7 @@ class JobJournal:
         event = JobEvent(
             seq=self.next_seq,
             at=at,
-            phase=max(phase, self.phase, key=_ORDER.__getitem__),
+            phase=max(phase, self.phase, key=PHASE_ORDER.__getitem__),
             message=message,
             worker_address=None,
             **progress,

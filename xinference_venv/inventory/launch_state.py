@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from xinference_venv.errors import VirtualEnvError, WorkerUnavailable
 from xinference_venv.inventory.failure import Failure
-from xinference_venv.inventory.jobs import EVENTS_KEPT, JobEvent, Phase
+from xinference_venv.inventory.jobs import EVENTS_KEPT, PHASE_ORDER, JobEvent, Phase
 from xinference_venv.inventory.replicas import Replica, error_of, phase_of, taken_back
 from xinference_venv.inventory.reports import JobReport, JobSummary
 from xinference_venv.sentences import sentence
@@ -24,7 +24,6 @@ GRACE_SECONDS = 10.0
 # once.
 _PAUSE_SECONDS = 0.002
 _LEAST_PAUSE_SECONDS = 0.2
-_ORDER = {phase: number for number, phase in enumerate(Phase)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,7 +124,7 @@ class LaunchState:
         self._put(
             replace(
                 self.replicas[address],
-                phase=max(report.phase, self.replicas[address].phase, key=_ORDER.__getitem__),
+                phase=max(report.phase, self.replicas[address].phase, key=PHASE_ORDER.__getitem__),
                 result=report.result,
                 error=report.error,
             )
@@ -252,7 +251,7 @@ class LaunchState:
 
     def _downloads(self, replica: Replica) -> bool:
         # From this phase on it finishes when others fail: the next launch has what it downloads.
-        further = _ORDER[replica.phase] >= _ORDER[Phase.DOWNLOADING]
+        further = PHASE_ORDER[replica.phase] >= PHASE_ORDER[Phase.DOWNLOADING]
         return further or replica.worker_address in self._fetching
 
     def _give_back(self, concerned: Iterable[str]) -> Instructions:

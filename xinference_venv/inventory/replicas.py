@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from xinference_venv._util.records import Record
 from xinference_venv.errors import BuildFailed, JobCancelled, VirtualEnvError
 from xinference_venv.inventory.failure import Failure
-from xinference_venv.inventory.jobs import Phase, PreparedEnvironment
+from xinference_venv.inventory.jobs import PHASE_ORDER, Phase, PreparedEnvironment
 from xinference_venv.sentences import sentence
 
 _SOURCES = 3
@@ -108,8 +108,7 @@ def phase_of(replicas: Sequence[Replica], require: int) -> Phase:
     """The phase of the launch: that of the slowest replica until all have ended."""
     running = [each.phase for each in replicas if not each.phase.is_last]
     if running:
-        order = list(Phase)
-        return min(running, key=order.index)
+        return min(running, key=PHASE_ORDER.__getitem__)
     if not is_lost(replicas, require):
         return Phase.READY
     cancelled = all(each.phase is not Phase.FAILED for each in replicas)

@@ -10,7 +10,7 @@ from packaging.version import Version
 
 from xinference_venv.errors import ResolutionFailed, UvFailed
 from xinference_venv.planning.displacement import names_in
-from xinference_venv.planning.pylock import Resolution
+from xinference_venv.planning.pylock import Resolution, release_of
 from xinference_venv.planning.sources import BUILT_AS_TORCH, TORCH_INDEX
 from xinference_venv.sentences import sentence
 
@@ -24,7 +24,7 @@ def pins_as_torch(found: Resolution, torch: str) -> tuple[str, ...]:
     if build is None:
         return ()
     return tuple(
-        f"{name}=={Version(version).public}+{build}"
+        f"{name}=={release_of(version)}+{build}"
         for name, version in sorted(found.installed.items())
         if name in BUILT_AS_TORCH and version is not None and Version(version).local != build
     )
