@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from tests.plain import plain
 from xinference_venv._util.records import Plain
 from xinference_venv.actors import rpc
-from xinference_venv.actors.launch_tracker import LaunchTracker
+from xinference_venv.actors.launch_tracker import ClusterLaunches, LaunchTracker
 from xinference_venv.actors.protocols import WorkerProtocol
+from xinference_venv.actors.worker_clients import WorkerClients
 from xinference_venv.errors import (
     JobCancelled,
     ResolutionFailed,
@@ -21,9 +23,12 @@ from xinference_venv.errors import (
     VirtualEnvError,
     WorkerUnavailable,
 )
+from xinference_venv.inventory.cluster_state import PROTOCOL, Member, Registration
 from xinference_venv.inventory.jobs import Phase
 from xinference_venv.inventory.launch_state import LaunchState
 from xinference_venv.inventory.replicas import Replica
+from xinference_venv.inventory.reports import Survey
+from xinference_venv.planning.request import LaunchRequest
 
 JOB = "j1"
 AWAY = WorkerUnavailable("no answer")
@@ -258,3 +263,62 @@ async def test_to_stop_following_leaves_the_jobs_of_the_workers() -> None:
     await launch.stop()
     assert workers.calls == []
     assert not launch.has_ended
+
+
+class Beginning(WorkerClients):
+    """Two workers, of which ``b`` has begun nothing yet when it is `asked` to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.cancelled: list[str] = []
+        self.members = [
+            Member(
+                registration=Registration(
+                    address=address,
+                    incarnation=f"{address}-1",
+                    started=1.0,
+                    protocol=PROTOCOL,
+                    release="1",
+                    host_name=address,
+                    heartbeat=None,
+                ),
+                heard=0.0,
+            )
+            for address in ("a", "b")
+        ]
+
+    def of(self, member: Member, *, deadline: float = 30.0) -> WorkerProtocol:
+        return rpc.worker_by(partial(self._answer, member.registration.address))
+
+    def incarnation(self, address: str, incarnation: str, *, deadline: float) -> WorkerProtocol:
+        return rpc.worker_by(partial(self._answer, address))
+
+    async def _answer(self, address: str, method: str, arguments: dict[str, Plain]) -> Plain:
+        if method == "survey":
+            return cast(Plain, Survey(group=None, ready=False).to_dict())
+        if method == "prepare" and address == "a":
+            return arguments["job_id"]
+        if method == "cancel":
+            self.cancelled.append(address)
+            raise UnknownJob("it has ended")
+        if method == "prepare":
+            self.asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_a_launch_whose_caller_goes_away_while_it_begins_is_cancelled() -> None:
+    workers = Beginning()
+    launches = ClusterLaunches(workers)
+    beginning = asyncio.ensure_future(
+        launches.launch(LaunchRequest(model_name="lantern"), workers.members, 2)
+    )
+    await workers.asked.wait()
+    beginning.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await beginning
+    async with asyncio.timeout(60):
+        while len(workers.cancelled) < 2:  # noqa: ASYNC110 - what a fake was asked
+            await asyncio.sleep(0)
+    await launches.stop()

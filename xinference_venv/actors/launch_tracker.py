@@ -107,9 +107,13 @@ class LaunchTracker:
 
     async def cancel(self) -> None:
         """Cancel the jobs of all workers; returns when nothing of them is left, or unreachable."""
-        self._run(self.state.cancel(at=time.time()))
+        self.begin_to_cancel()
         if self._task is not None:
             await asyncio.wait([self._task])
+
+    def begin_to_cancel(self) -> None:
+        """Cancel the jobs of all workers; it is over when nothing of them is left."""
+        self._run(self.state.cancel(at=time.time()))
 
     async def stop(self) -> None:
         """Follow no more; the workers' jobs go on."""
@@ -249,8 +253,14 @@ class ClusterLaunches:
             except VirtualEnvError as error:
                 failed[address] = error
 
-        await asyncio.gather(*map(start, chosen))
-        self._follow(job_id, members, require, failed, model=request.model_name, asked_by=asked_by)
+        follow = partial(self._follow, job_id, members, require, failed)
+        try:
+            await asyncio.gather(*map(start, chosen))
+        except asyncio.CancelledError:
+            # No one learns its id any more, so no one else would cancel what has begun.
+            follow(model=request.model_name, asked_by=asked_by).begin_to_cancel()
+            raise
+        follow(model=request.model_name, asked_by=asked_by)
         return job_id
 
     async def import_bundle(self, import_id: str, chosen: list[Member]) -> str:
