@@ -488,7 +488,6 @@ def test_a_warning_of_what_is_not_installed_goes() -> None:
 def test_a_pin_is_contradicted_by_what_a_solution_without_it_requires_and_not_by_the_request() -> (
     None
 ):
-    over = host(distribution("numpy", "1.26"), distribution("torch", "2.8"), distribution("six"))
     fresh = resolution(
         {},
         requires={
@@ -497,12 +496,11 @@ def test_a_pin_is_contradicted_by_what_a_solution_without_it_requires_and_not_by
             "more": [("torch", ">=2")],
         },
     )
-    assert contradicted_pins(fresh, ("numpy", "torch", "six"), over) == {"numpy"}
-    assert contradicted_pins(fresh, ("torch",), over) == set()
+    assert contradicted_pins(fresh, {"numpy": "1.26", "torch": "2.8", "six": "1.0"}) == {"numpy"}
+    assert contradicted_pins(fresh, {"torch": "2.8"}) == set()
 
 
 def test_the_warning_of_a_placeholder_that_gave_way_names_those_that_exclude_it() -> None:
-    over = host(distribution("numpy", "1.26"))
     found = resolution(
         {"numpy": "2.1"},
         requires={
@@ -513,10 +511,10 @@ def test_the_warning_of_a_placeholder_that_gave_way_names_those_that_exclude_it(
         },
     )
     gives_way = "#system_numpy#: the host's numpy 1.26 gives way to 2.1, since "
-    assert relaxed_warning("numpy", found, over) == (
+    assert relaxed_warning("numpy", "1.26", found) == (
         f"{gives_way}pandas requires numpy>1.30, scipy requires numpy>=2"
     )
     asked = resolution({"numpy": "2.1"}, requires={REQUEST: [("numpy", ">=2")]})
-    assert relaxed_warning("numpy", asked, over) == f"{gives_way}the request requires numpy>=2"
+    assert relaxed_warning("numpy", "1.26", asked) == f"{gives_way}the request requires numpy>=2"
     alone = resolution({"numpy": "2.1"})
-    assert relaxed_warning("numpy", alone, over) == f"{gives_way}nothing requested fits it"
+    assert relaxed_warning("numpy", "1.26", alone) == f"{gives_way}nothing requested fits it"

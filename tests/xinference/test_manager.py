@@ -270,6 +270,17 @@ def test_a_pin_to_the_hosts_version_gives_way_where_it_has_no_solution(
     )
 
 
+@pytest.mark.parametrize("skip_installed", [True, False])
+def test_a_pin_gives_way_where_nothing_of_the_host_serves_or_the_host_lacks_another(
+    place: Place, caplog: pytest.LogCaptureFixture, skip_installed: bool
+) -> None:
+    build_wheel(place.wheels, "tray", "1.0", requires=["oil>=1", "wick>=2"])
+    packages = ("#system_wick#", "#system_oil#", "tray")
+    place.launch(*packages, skip_installed=skip_installed)
+    assert place.visible().items() >= {"oil": "1.0", "tray": "1.0", "wick": "2.0"}.items()
+    assert "the host's wick 1.0 gives way to 2.0, since tray requires wick>=2" in caplog.text
+
+
 def test_packages_are_read_for_the_host_and_the_engine(place: Place) -> None:
     place.host.add("stand", "1.0+cpu")
     lines = ["#system_wick#", 'oil ; #engine# == "vllm"', 'no ; #engine# == "sglang"', "#system_x#"]
@@ -413,6 +424,14 @@ def test_bad_input_is_a_value_error_that_names_the_line(place: Place) -> None:
     manager = place.launch("oil")
     with pytest.raises(ValueError, match="not==valid!!"):
         place.install(manager, "not==valid!!")
+    with pytest.raises(ValueError, match=r"packages\[0\] is of type NoneType"):
+        place.manager.install_packages([None])  # type: ignore[list-item]
+
+
+def test_empty_options_count_for_nothing(place: Place) -> None:
+    empty = {"extra_index_url": "", "find_links": "", "trusted_host": [], "index_strategy": ""}
+    place.launch("oil", **empty)
+    assert place.visible()["oil"] == "1.0"
 
 
 def test_two_managers_of_one_place_take_turns(place: Place) -> None:

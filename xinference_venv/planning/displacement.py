@@ -146,21 +146,20 @@ def older_warning(older: Older, keeping: Iterable[str], host: HostFacts) -> str:
     )
 
 
-def contradicted_pins(fresh: Resolution, pins: Collection[str], host: HostFacts) -> set[str]:
-    """The placeholders of `pins` whose version something of a solution without them excludes."""
+def contradicted_pins(fresh: Resolution, pins: Mapping[str, str]) -> set[str]:
+    """The names of `pins` whose version something of a solution without them excludes."""
     return {
         dependency.name
         for requirer, dependencies in fresh.requires.items()
         for dependency in dependencies
         if requirer != REQUEST
         and dependency.name in pins
-        and not dependency.allows(host.versions[dependency.name])
+        and not dependency.allows(pins[dependency.name])
     }
 
 
-def relaxed_warning(name: str, found: Resolution, host: HostFacts) -> str:
-    """What a lock says of a placeholder for the host's version that gave way."""
-    version = host.versions[name]
+def relaxed_warning(name: str, version: str, found: Resolution) -> str:
+    """What a lock says of a placeholder for the host's `version` that gave way."""
     why = why_excluded(version, name, found) or sentence("nothing requested fits it")
     return sentence(
         "#system_{name}#: the host's {name} {version} gives way to {installed}, since {why}",

@@ -245,12 +245,16 @@ class Passes:
             for line in self.spec.requirements
         )
 
-    def pins(self) -> set[str]:
-        """The names of the placeholders for the host's version."""
+    def pins(self) -> dict[str, str]:
+        """The version of the host by name, for each placeholder for it of what the host has.
+
+        The host that is offered here may lack it: a request may have it installed all the same.
+        """
         return {
-            line.name
+            line.name: version
             for line in self.spec.requirements
             if line.is_system_pin and line.name is not None
+            if (version := line.text.partition("==")[2])
         }
 
     def bounds(self) -> list[RequirementLine]:

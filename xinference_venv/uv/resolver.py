@@ -442,7 +442,7 @@ class Resolver:
             if keeping is not None:
                 await cancel(keeping)
         if self.passes.relaxed and isinstance(fresh, Resolution):
-            more = contradicted_pins(fresh, self.passes.pins(), self.host)
+            more = contradicted_pins(fresh, self.passes.pins())
             more -= self.passes.relaxed
             if more:
                 self.say(
@@ -507,7 +507,7 @@ class Resolver:
                 # What is asked for counts, too: the host's copy of a version may require less.
                 search.learn(self._kept_alone, str(alone))
                 # A placeholder gives way before its version comes from elsewhere.
-                only_pins = names_in(str(alone)) & offered <= self.passes.pins()
+                only_pins = names_in(str(alone)) & offered <= self.passes.pins().keys()
                 # What takes a bound back finds more than any part of the host.
                 is_bounded = bool(bounds_named(self.yielding, str(alone)))
                 if only_pins or is_bounded or search.next(displaced) is None:
@@ -757,12 +757,13 @@ class Resolver:
         """The names of placeholders for the host's version that an explanation names."""
         if not has_no_solution(words):
             return []
-        return sorted(self.passes.pins() & names_in(words) - self.passes.relaxed)
+        return sorted(self.passes.pins().keys() & names_in(words) - self.passes.relaxed)
 
     def _relaxed_warnings(self, found: Resolution) -> list[str]:
         """Which placeholders gave way, and to what."""
+        pins = self.passes.pins()
         names = sorted(self.passes.relaxed & found.installed.keys())
-        return [relaxed_warning(name, found, self.host) for name in names]
+        return [relaxed_warning(name, pins[name], found) for name in names]
 
     def _kept_warnings(self, found: Resolution) -> list[str]:
         """What is asked for and kept from the host in a release that is older than it may be.

@@ -79,7 +79,8 @@ class InstallOptions:
         return cls(
             engine=engine,
             skip_installed=skip_installed if chosen is None else bool(chosen),
-            sources={name: given[name] for name in _SOURCE_NAMES if given.get(name) is not None},
+            # An empty one counts for nothing, as with xoscar: forms leave them.
+            sources={name: given[name] for name in _SOURCE_NAMES if given.get(name)},
         )
 
 

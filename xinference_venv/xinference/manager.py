@@ -98,7 +98,8 @@ class InPlaceEnvManager(VirtualEnvManager):  # type: ignore[misc]
             if self.is_cancelled():
                 raise JobCancelled("the launch was cancelled")
             options = InstallOptions.of(kwargs, skip_installed=SKIP_INSTALLED)
-        _log.info("Installing into %s: %s", self.env_path, ", ".join(map(redact_url, packages)))
+            shown = ", ".join(redact_url(str(each)) for each in packages)
+        _log.info("Installing into %s: %s", self.env_path, shown)
         just_made, self._just_made = self._just_made, False
         self._do(
             "install into",

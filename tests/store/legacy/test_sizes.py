@@ -49,13 +49,18 @@ def test_what_takes_too_long_is_unknown_until_a_later_time(store: Store, old: Pa
         other.mkdir()
     # A second and a half goes by from look to look at the clock.
     slow = FakeClock(tick=1.5)
-    assert sizes(store, old, *others, clock=slow) == {}
-    assert sizes(store, old, clock=FakeClock()) == {old: 100}
+    # One is measured each time, however slow the disk is.
     assert sizes(store, old, *others, clock=slow) == {old: 100}
-    # The first of two fits into the second, and the other is known the next time.
+    assert sizes(store, old, *others, clock=slow) == {old: 100, others[0]: 0}
+    assert sizes(store, old, *others, clock=slow) == {old: 100} | dict.fromkeys(others, 0)
+
+
+def test_what_fits_into_a_second_is_measured_at_once(store: Store, old: Path) -> None:
+    others = [store.layout.root / "v2" / name for name in ("a", "b")]
+    for other in others:
+        other.mkdir()
     halves = FakeClock(tick=0.6)
-    assert sizes(store, *others, clock=halves) == {others[0]: 0}
-    assert sizes(store, *others, clock=halves) == dict.fromkeys(others, 0)
+    assert sizes(store, old, *others, clock=halves) == {old: 100, others[0]: 0}
 
 
 def test_what_is_gone_is_forgotten_and_what_was_not_asked_for_is_not(

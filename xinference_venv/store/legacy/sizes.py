@@ -27,18 +27,23 @@ _MEASURING_SECONDS = 1.0
 def sizes_of(
     layout: StorePaths, disk: Disk, directories: Collection[Path], clock: Clock = time
 ) -> dict[Path, int]:
-    """Bytes by directory; what would be measured after a second is absent."""
+    """Bytes by directory. One is measured in any case, others in the second after it began; what
+    is left is absent.
+    """
     if not directories:
         return {}
     kept = _kept(layout, disk)
     known = {path: data for path, data in kept.items() if os.path.isdir(path)}
-    until = clock.monotonic() + _MEASURING_SECONDS
+    until = None
     sizes = {}
     for directory in directories:
         stamp = [*map(list, map(stamp_of, _telling(directory)))]
         found = known.get(str(directory))
         if not (isinstance(found, dict) and found.get("stamp") == stamp):
-            if clock.monotonic() > until:
+            now = clock.monotonic()
+            if until is None:
+                until = now + _MEASURING_SECONDS
+            elif now > until:
                 continue
             found = known[str(directory)] = {"stamp": stamp, "size": weigh([directory]).size_bytes}
         if isinstance(size := found.get("size"), int):
