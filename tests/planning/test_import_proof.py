@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from tests import fakes
@@ -7,7 +9,9 @@ from xinference_venv.planning.host import HostDistribution
 from xinference_venv.planning.import_proof import (
     ImportProof,
     explain_failure,
+    find_cut_off,
     find_library_faults,
+    find_mixtures,
     find_proofs,
     inherited_compiled,
     libraries_elsewhere,
@@ -262,3 +266,38 @@ def test_the_compiled_distributions_that_a_lock_inherits_are_those_of_the_host()
 
 def test_a_distribution_without_a_list_of_files_is_known_by_its_name_as_a_module() -> None:
     assert named("flash_attn", fakes.distribution("flash-attn", compiled=True)) == ["flash-attn"]
+
+
+def _mixed(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[tuple[str, ...]]:
+    key = PackageKey(name="old", version="12.6", digest=fakes.SHA256)
+    host = fakes.distribution("bindings", "13.5")
+    return [each.release for each in find_mixtures({key: ours}, {host: theirs})]
+
+
+def test_a_distribution_of_which_a_package_has_some_libraries_in_another_build_is_a_mixture() -> (
+    None
+):
+    theirs = {"cuda/driver.so": "13", "cuda/nvvm.so": "13", "bindings.libs/libz.so": "1"}
+    assert _mixed({"cuda/driver.so": "12"}, theirs) == [("bindings",)]
+    # All of it below one name, the same contents, other names.
+    assert _mixed({"cuda/driver.so": "12", "cuda/nvvm.so": "12"}, theirs) == []
+    assert _mixed({"cuda/driver.so": "13"}, theirs) == []
+    assert _mixed({"cuda/other.so": "12"}, theirs) == []
+    assert _mixed({"cuda/driver.so": "12"}, {**theirs, "cuda/driver.so": ""}) == []
+
+
+def test_a_subpackage_in_a_regular_package_of_an_installed_one_is_cut_off() -> None:
+    key = PackageKey(name="old", version="12.6", digest=fakes.SHA256)
+    pathfinder = fakes.distribution("pathfinder", "1.9")
+
+    def cut(ours: set[str], theirs: set[str]) -> list[str]:
+        return [str(each) for each in find_cut_off({key: ours}, {pathfinder: theirs})]
+
+    [why] = cut({"cuda"}, {"cuda/pathfinder", "cuda/pathfinder/_inner"})
+    assert (
+        why == "old 12.6 does not work next to the host's pathfinder 1.9: it hides cuda/pathfinder"
+    )
+    # A namespace, another build of the same, names of their own.
+    assert cut({"cuda/bindings"}, {"cuda/pathfinder"}) == []
+    assert cut({"cuda", "cuda/pathfinder"}, {"cuda/pathfinder"}) == []
+    assert cut({"cuda"}, {"other", "other/cuda"}) == []

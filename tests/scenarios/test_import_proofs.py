@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.machinery
 import subprocess
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from xinference_venv.uv.subprocess import ProcessRunner
 
 pytestmark = pytest.mark.uv
 
-EXTENSION = f"_fast{importlib.machinery.EXTENSION_SUFFIXES[0]}"
+_SUFFIX = importlib.machinery.EXTENSION_SUFFIXES[0]
+EXTENSION = f"_fast{_SUFFIX}"
 NEEDS_2 = "import numpy\nif numpy.__version__ < '2': raise ImportError('built for numpy 2')\n"
 
 
@@ -192,6 +194,30 @@ async def test_a_library_that_the_host_has_in_another_version_is_installed_afres
     )
     made = await client.prepare(asking(index, "lamp"))
     assert of_role(lock_of(layout, made), Role.INSTALLED) == {"lamp": "1.0", "glow": "2.0"}
+
+
+@pytest.mark.parametrize("has_all", [False, True])
+async def test_what_would_be_of_two_builds_is_installed_afresh(
+    host: Host, client: Client, index: Index, wheels: Path, layout: StorePaths, has_all: bool
+) -> None:
+    # As vLLM's cuda-python 12 next to the cuda-bindings 13 of torch: both have cuda/bindings.
+    new = {f"cuda/bindings/{name}{_SUFFIX}": b"13" for name in ("driver", "nvvm")}
+    bindings = build_wheel(wheels, "cuda-bindings", "13.5", modules={}, data=new)
+    zipfile.ZipFile(bindings).extractall(host.site)
+    old = {path: b"12" for path in new if has_all or "driver" in path}
+    build_wheel(wheels, "cuda-python", "12.6", modules={}, data=old)
+    made = await client.prepare(asking(index, "cuda-python", "cuda-bindings"))
+    lock = lock_of(layout, made)
+    [view] = Path(str(made.real_path)).parent.glob("view/lib/python3.*/site-packages")
+    seen = {path: (view / path).read_bytes() for path in new}
+    if has_all:
+        assert of_role(lock, Role.INSTALLED) == {"cuda-python": "12.6"}
+        assert seen == old
+    else:
+        # Of two that are installed, the one that pip would install later is seen.
+        assert of_role(lock, Role.INSTALLED) == {"cuda-python": "12.6", "cuda-bindings": "13.5"}
+        assert seen == new
+        assert any("it has another cuda/bindings/driver" in each for each in lock.warnings)
 
 
 async def test_an_import_that_hangs_is_ended_with_all_that_it_started(

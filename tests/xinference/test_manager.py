@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -232,6 +233,52 @@ def test_what_a_caller_uninstalled_brings_the_hosts_copy_to_light_again(place: P
     assert place.says("import wick; print(wick.__version__)") == "1.0"
     place.install(manager, "lantern<2")
     assert place.visible().items() >= {"wick": "1.0", "lantern": "1.0", "stand": "1.0"}.items()
+
+
+def test_what_would_be_of_two_builds_is_installed_afresh(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    new = {f"cuda/bindings/{name}.so": b"13" for name in ("driver", "nvvm")}
+    bindings = build_wheel(place.wheels, "cuda-bindings", "13.5", modules={}, data=new)
+    zipfile.ZipFile(bindings).extractall(place.host.site)
+    old = {"cuda/bindings/driver.so": b"12"}
+    build_wheel(place.wheels, "cuda-python", "12.6", modules={}, data=old)
+    manager = place.launch("cuda-python", "cuda-bindings")
+    seen = {path: Path(str(manager.get_lib_path()), path).read_bytes() for path in new}
+    assert seen == new
+    assert "the host's cuda-bindings is not used: cuda-python 12.6 does not work" in caplog.text
+    place.launch("cuda-python", "cuda-bindings")
+    place.install(manager, "oil")
+    assert place.visible().items() >= {"cuda-bindings": "13.5", "oil": "1.0"}.items()
+
+
+@pytest.mark.parametrize(
+    "source", ["", "__path__ = __import__('pkgutil').extend_path(__path__, 'cuda')"]
+)
+def test_what_a_package_would_hide_of_the_host_is_installed_afresh(
+    place: Place, source: str
+) -> None:
+    finder = build_wheel(
+        place.wheels, "cuda-pathfinder", "1.9", modules={"cuda/pathfinder/__init__.py": ""}
+    )
+    zipfile.ZipFile(finder).extractall(place.host.site)
+    build_wheel(place.wheels, "cuda-python", "12.6", modules={"cuda/__init__.py": source})
+    manager = place.launch("cuda-python", "cuda-pathfinder")
+    place.says("import cuda.pathfinder")
+    own = Path(str(manager.get_lib_path()), "cuda", "pathfinder")
+    assert own.exists() is (not source)
+
+
+def test_what_a_package_would_hide_and_no_index_has_is_used_all_the_same(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = {"acme/tools/__init__.py": "", "acme_tools.py": ""}
+    place.host.add("acme-tools", "1.0", files=files)
+    build_wheel(place.wheels, "acme", "1.0", modules={"acme/__init__.py": ""})
+    place.launch("acme", "acme-tools")
+    place.says("import acme, acme_tools")
+    assert "it hides acme/tools" in caplog.text
+    assert "it is used all the same: nothing else has a solution" in caplog.text
 
 
 def test_without_skip_installed_nothing_of_the_host_serves(place: Place) -> None:

@@ -170,6 +170,65 @@ def find_library_faults(
     return tuple(faults)
 
 
+def find_mixtures(
+    packages: Mapping[PackageKey, Mapping[str, str]],
+    inherited: Mapping[HostDistribution, Mapping[str, str]],
+) -> tuple[ProofFailure, ...]:
+    """The inherited distributions of which an installed package has some shared objects with other
+    contents, and not all that they have below the same name: what is left of one build would be
+    loaded next to what is of another.
+
+    Both have the digest of each shared object, by its path; it is empty where that is not known.
+    """
+    failures = []
+    for distribution, theirs in inherited.items():
+        for package, ours in packages.items():
+            replaced = [
+                path
+                for path, digest in theirs.items()
+                if digest and ours.get(path, digest) != digest
+            ]
+            tops = {path.partition("/")[0] for path in replaced}
+            left = theirs.keys() - ours.keys()
+            if any(path.partition("/")[0] in tops for path in left):
+                failures.append(
+                    ProofFailure(
+                        package=package,
+                        against=(distribution,),
+                        reason=sentence("it has another {path}", path=min(replaced)),
+                        output="",
+                        release=(distribution.name,),
+                    )
+                )
+    return tuple(failures)
+
+
+def find_cut_off(
+    packages: Mapping[PackageKey, Collection[str]],
+    inherited: Mapping[HostDistribution, Collection[str]],
+) -> tuple[ProofFailure, ...]:
+    """The inherited distributions with a subpackage in a folder that is a regular package of an
+    installed one, which lies before them on the search path: Python looks for it nowhere else.
+
+    Both have the folders of their regular packages, by path.
+    """
+    failures = []
+    for distribution, theirs in inherited.items():
+        for package, ours in packages.items():
+            cut = [path for path in theirs if path not in ours and path.rpartition("/")[0] in ours]
+            if cut:
+                failures.append(
+                    ProofFailure(
+                        package=package,
+                        against=(distribution,),
+                        reason=sentence("it hides {path}", path=min(cut)),
+                        output="",
+                        release=(distribution.name,),
+                    )
+                )
+    return tuple(failures)
+
+
 def explain_failure(proof: ImportProof, output: str, *, of_system: bool) -> ProofFailure:
     """What an import that failed says, and which of the host's distributions may be why.
 

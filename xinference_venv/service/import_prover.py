@@ -23,21 +23,29 @@ from xinference_venv.planning.import_proof import (
     ImportProof,
     ProofFailure,
     explain_failure,
+    find_cut_off,
     find_library_faults,
+    find_mixtures,
     find_proofs,
     inherited_compiled,
     libraries_elsewhere,
 )
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.overlay import shown_names
-from xinference_venv.planning.package import PackageRecord
+from xinference_venv.planning.package import EntryKind, PackageRecord
 from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.sentences import sentence
 from xinference_venv.service.phases import ReportProgress
+from xinference_venv.store.envs.file_copies import is_shared_object
 from xinference_venv.store.envs.launcher import LAUNCHER_NAME
 from xinference_venv.store.envs.proofs import is_proved, keep_proof
 from xinference_venv.store.host.elf import is_of_the_system, system_folders
-from xinference_venv.store.packages.record_file import read_file_list, shared_objects
+from xinference_venv.store.packages.record_file import (
+    read_file_list,
+    read_record,
+    shared_objects,
+)
+from xinference_venv.store.packages.tree_files import SITE
 from xinference_venv.store.store import Store, interpreter_facts
 from xinference_venv.uv.interpreters import import_modules
 from xinference_venv.uv.subprocess import ProcessRunner
@@ -45,6 +53,9 @@ from xinference_venv.uv.subprocess import ProcessRunner
 PROOF_SECONDS = 300.0
 """So long an import may take: torch on a slow disk takes a minute."""
 _AT_ONCE = 2
+_INIT = "/__init__.py"
+# How a package says that other folders of the search path have parts of it.
+_EXTENDS_PATH = re.compile(rb"extend_path|declare_namespace")
 _MISSING_LIBRARY = re.compile(r"(lib[^\s:]+\.so[.\d]*): cannot open shared object file")
 
 
@@ -120,8 +131,8 @@ class ImportProver:
     def _look(
         self, packages: Sequence[PackageRecord], lock: EnvLock, failed: Collection[str]
     ) -> tuple[tuple[ImportProof, ...], tuple[ProofFailure, ...]]:
-        """What has to be imported, and libraries that the host has in another version than needed;
-        blocks on the disk.
+        """What has to be imported; libraries that the host has in another version than needed, and
+        what of it would be of two builds. Blocks on the disk.
         """
         installed = {library for each in packages for library in each.libraries}
         linked = {library for each in packages for library in each.linked_libraries} - installed
@@ -143,7 +154,78 @@ class ImportProver:
         }
         inherited = inherited_compiled(lock, self.host)
         of_inherited = {each: libraries.get(each, ()) for each in inherited}
-        return proofs, find_library_faults(needed, of_inherited)
+        faults = (
+            *find_library_faults(needed, of_inherited),
+            *mixtures_of(packages, inherited, self.store),
+        )
+        return proofs, faults
+
+
+def mixtures_of(
+    packages: Sequence[PackageRecord], inherited: Sequence[HostDistribution], store: Store
+) -> tuple[ProofFailure, ...]:
+    """The inherited distributions that would be of two builds; see `find_mixtures`. Blocks on the
+    disk.
+    """
+    compiled = {each: {name.name for name in each.top_level} for each in packages if each.compiled}
+    names = set[str]().union(*compiled.values())
+    theirs = {
+        each: _shared_objects_in(f"{each.location}/{each.metadata}")
+        for each in inherited
+        if not names.isdisjoint(each.entries)
+    }
+    tops = {path.partition("/")[0] for paths in theirs.values() for path in paths}
+    ours = {
+        each.key: _shared_objects_in(store.layout.package(each.key.folder) / SITE / each.metadata)
+        for each, names in compiled.items()
+        if not names.isdisjoint(tops)
+    }
+    return find_mixtures(ours, theirs)
+
+
+def cut_off_by(
+    packages: Sequence[PackageRecord], inherited: Sequence[HostDistribution], store: Store
+) -> tuple[ProofFailure, ...]:
+    """The inherited distributions of which packages before them hide a part; see `find_cut_off`.
+    Blocks on the disk.
+    """
+    names = {name.name for each in packages for name in each.top_level}
+    theirs = {
+        each: _regular_packages_in(Path(each.location), each.metadata)
+        for each in inherited
+        if not names.isdisjoint(each.entries)
+    }
+    tops = {path.partition("/")[0] for paths in theirs.values() for path in paths}
+    ours = {
+        each.key: _regular_packages_in(store.layout.package(each.key.folder) / SITE, each.metadata)
+        for each in packages
+        if any(name.name in tops and name.kind is EntryKind.PACKAGE for name in each.top_level)
+    }
+    return find_cut_off(ours, theirs)
+
+
+def _regular_packages_in(site: Path, metadata: str) -> frozenset[str]:
+    """The folders of regular packages that a RECORD names, those without a part elsewhere."""
+    try:
+        rows = read_record(site / metadata)
+        return frozenset(
+            row.path.removesuffix(_INIT)
+            for row in rows
+            if row.path.endswith(_INIT) and not _EXTENDS_PATH.search((site / row.path).read_bytes())
+        )
+    except (OSError, ValueError):
+        return frozenset()
+
+
+def _shared_objects_in(metadata: str | os.PathLike[str]) -> dict[str, str]:
+    """The digests of the shared objects that a RECORD names, by path; none where it can't be
+    read.
+    """
+    try:
+        rows = read_record(metadata)
+    except (OSError, ValueError):
+        return {}
+    return {row.path: row.digest for row in rows if is_shared_object(row.path)}
 
 
 @lru_cache(maxsize=10_000)

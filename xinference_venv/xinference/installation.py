@@ -8,15 +8,18 @@ into a file of it reaches neither the store nor uv's cache, nor another environm
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xinference_venv._util.humanize import counted
 from xinference_venv._util.tasks import finish_in_thread
 from xinference_venv.inventory.jobs import Phase
+from xinference_venv.planning.import_proof import ProofFailure
 from xinference_venv.planning.lock import EnvLock, Role
 from xinference_venv.planning.overlay import shown_names
 from xinference_venv.service.assemble import Assembly, Contents
+from xinference_venv.service.import_prover import cut_off_by, mixtures_of
 from xinference_venv.service.phases import in_phase
 from xinference_venv.settings import InheritMode, ViewKind
 from xinference_venv.store.envs.inspect import site_packages_of
@@ -27,16 +30,27 @@ from xinference_venv.uv.installer import Builder
 _log = logging.getLogger(__name__)
 
 
+class UnusableError(Exception):
+    """Distributions of the host do not work next to what is installed; `reasons` by name."""
+
+    def __init__(self, failures: Sequence[ProofFailure]) -> None:
+        super().__init__(failures)
+        self.reasons = {name: str(each) for each in failures for name in each.release}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Installation:
-    """Makes environments of one spec with real files."""
+    """Makes environments of one spec with real files; of the host what is `tolerated` need not
+    work.
+    """
 
     assembly: Assembly
+    tolerated: frozenset[str] = frozenset()
 
     async def make(self, lock: EnvLock, builder: Builder) -> None:
         """Make the builder's environment, and put into it what the lock says and the host's layer.
 
-        Raises the errors of `BuildFailed`.
+        Raises the errors of `BuildFailed`, and `UnusableError` before anything is made.
         """
         composing = replace(
             self.assembly,
@@ -47,6 +61,9 @@ class Installation:
         )
         _log.info("installing %s", counted(len(lock.packages), "package"))
         contents = await self._gather(composing, alone, builder.scratch)
+        failures = await finish_in_thread(self._not_working, lock, contents)
+        if failures:
+            raise UnusableError(failures)
         composed = builder.env.with_name(f"{builder.env.name}-composed")
         await composing.compose(contents, composed)
         disk = self.assembly.store.disk
@@ -64,6 +81,17 @@ class Installation:
                 return contents
             for fault in damaged:
                 _log.warning("it is installed again, since it is damaged in the store: %s", fault)
+
+    def _not_working(self, lock: EnvLock, contents: Contents) -> tuple[ProofFailure, ...]:
+        """What of the host does not work with packages that lie before it on the search path."""
+        store, host = self.assembly.store, self.assembly.host
+        names = {each.name for each in lock.with_role(Role.INHERITED)} - self.tolerated
+        inherited = [each for name in sorted(names) if (each := host.by_name.get(name)) is not None]
+        compiled = [each for each in inherited if each.compiled]
+        return (
+            *mixtures_of(contents.packages, compiled, store),
+            *cut_off_by(contents.packages, inherited, store),
+        )
 
     def _damaged(self, contents: Contents) -> list[str]:
         """What is wrong with packages that the store had, which are marked as broken by this."""

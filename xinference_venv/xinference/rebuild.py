@@ -58,7 +58,7 @@ from xinference_venv.xinference.application import (
 from xinference_venv.xinference.builtin_errors import without_ours
 from xinference_venv.xinference.carry_over import carry_over, contents_of, own_names
 from xinference_venv.xinference.engine import Engine
-from xinference_venv.xinference.installation import Installation
+from xinference_venv.xinference.installation import Installation, UnusableError
 from xinference_venv.xinference.path_guard import link_replaced, write_guard
 from xinference_venv.xinference.record import Call, with_call, without_missing
 from xinference_venv.xinference.source_folders import with_folders_built
@@ -112,7 +112,8 @@ class Change:
 
     With `keeps_setup` it asks nothing more of Xinference: what that has set up stays set up. An
     environment that is `just_made`, by the launch that goes on, has no other users than those that
-    hold its lock, and the store was swept when it was made.
+    hold its lock, and the store was swept when it was made. What of the host is `not_offered` is
+    installed where it is needed; what is `tolerated` is shown although it does not work.
     """
 
     engine: Engine
@@ -121,6 +122,8 @@ class Change:
     current: CurrentEnvironment
     keeps_setup: bool = False
     just_made: bool = False
+    not_offered: frozenset[str] = frozenset()
+    tolerated: frozenset[str] = frozenset()
 
     @property
     def path(self) -> Path:
@@ -155,7 +158,19 @@ class Change:
                     # what was built to plan this change stays.
                     await finish_in_thread(sweep, store)
                 change = await self._with_folders_built(folder)
-                await change._make(folder, call)
+                while True:
+                    try:
+                        await change._make(folder, call)
+                        break
+                    except UnusableError as error:
+                        change = change._without(error.reasons)
+                    except ResolutionFailed:
+                        if not change.not_offered:
+                            raise
+                        # Perhaps nothing uses what does not work of it.
+                        _log.warning("it is used all the same: nothing else has a solution")
+                        tolerated = change.tolerated | change.not_offered
+                        change = replace(change, not_offered=frozenset(), tolerated=tolerated)
         finally:
             # A launch does not wait until what it has replaced is deleted.
             UPKEEP.leave(store.delete_trashed, *trashed)
@@ -167,6 +182,12 @@ class Change:
         builder = self.assembly.builder(folder, self.path)
         wheels = self.engine.store.wheels
         return replace(self, spec=await with_folders_built(builder, wheels))
+
+    def _without(self, reasons: Mapping[str, str]) -> Change:
+        """The same without distributions of the host that do not work, each with the reason."""
+        for name, why in reasons.items():
+            _log.warning("the host's %s is not used: %s", name, why)
+        return replace(self, not_offered=self.not_offered | reasons.keys())
 
     async def _make(self, folder: Path, call: Call | None) -> None:
         """The same in a private folder."""
@@ -219,7 +240,7 @@ class Change:
         # What the environment has itself takes part in the answer, unless the call asks for other.
         own = [each.to_dict() for each in self.current.own]
         asked = () if call is None else ([line.text for line in call.lines], list(call.held))
-        return digest_of(["in place", question, own, list(asked)])
+        return digest_of(["in place", question, own, list(asked), *sorted(self.not_offered)])
 
     def _recent(self, question: str) -> Plan | None:
         """The plan that answered a question a few minutes ago, None without one."""
@@ -294,6 +315,9 @@ class Change:
             [each.name for each in self.current.own],
             () if call is None else call.lines,
         )
+        if self.not_offered:
+            offered = (each for each in seen.distributions if each.name not in self.not_offered)
+            seen = replace(seen, distributions=tuple(offered))
         roots = self.spec.roots if self.spec.skip_installed else ()
         # What may serve is decided by what is seen.
         spec = replace(self.spec, inherit=InheritMode.HOST, skip_installed=True)
@@ -420,7 +444,7 @@ class Change:
     async def _build(self, plan: Plan, folder: Path, staged: Path) -> EnvLock:
         """Make the whole new environment at `staged`, and verify it; what it is."""
         assembly = self.assembly
-        installation = Installation(assembly=assembly)
+        installation = Installation(assembly=assembly, tolerated=self.tolerated)
         wheels = await assembly.wheels_for(plan.lock, folder, make=installation.make)
         lock = with_built(plan.lock, wheels)
         await installation.make(lock, assembly.builder(folder, staged))
