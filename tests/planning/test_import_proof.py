@@ -268,10 +268,13 @@ def test_a_distribution_without_a_list_of_files_is_known_by_its_name_as_a_module
     assert named("flash_attn", fakes.distribution("flash-attn", compiled=True)) == ["flash-attn"]
 
 
-def _mixed(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[tuple[str, ...]]:
-    key = PackageKey(name="old", version="12.6", digest=fakes.SHA256)
+def _mixed(
+    ours: Mapping[str, str], theirs: Mapping[str, str], name: str = "old", *requires: str
+) -> list[tuple[str, ...]]:
     host = fakes.distribution("bindings", "13.5")
-    return [each.release for each in find_mixtures({key: ours}, {host: theirs})]
+    return [
+        each.release for each in find_mixtures({package(name, *requires): ours}, {host: theirs})
+    ]
 
 
 def test_a_distribution_of_which_a_package_has_some_libraries_in_another_build_is_a_mixture() -> (
@@ -284,6 +287,9 @@ def test_a_distribution_of_which_a_package_has_some_libraries_in_another_build_i
     assert _mixed({"cuda/driver.so": "13"}, theirs) == []
     assert _mixed({"cuda/other.so": "12"}, theirs) == []
     assert _mixed({"cuda/driver.so": "12"}, {**theirs, "cuda/driver.so": ""}) == []
+    # Where an installer would put the distribution first, the package's files are seen anyway.
+    assert _mixed({"cuda/driver.so": "12"}, theirs, "a-later-one") == []
+    assert _mixed({"cuda/driver.so": "12"}, theirs, "old", "bindings") == []
 
 
 def test_a_subpackage_in_a_regular_package_of_an_installed_one_is_cut_off() -> None:

@@ -171,18 +171,22 @@ def find_library_faults(
 
 
 def find_mixtures(
-    packages: Mapping[PackageKey, Mapping[str, str]],
+    packages: Mapping[PackageRecord, Mapping[str, str]],
     inherited: Mapping[HostDistribution, Mapping[str, str]],
 ) -> tuple[ProofFailure, ...]:
     """The inherited distributions of which an installed package has some shared objects with other
     contents, and not all that they have below the same name: what is left of one build would be
     loaded next to what is of another.
 
-    Both have the digest of each shared object, by its path; it is empty where that is not known.
+    Those that installers would put before the package, whose files are then seen in any case, are
+    none; see `install_order`. Both have the digest of each shared object, by its path; it is empty
+    where that is not known.
     """
     failures = []
     for distribution, theirs in inherited.items():
         for package, ours in packages.items():
+            if distribution.name > package.key.name or distribution.name in package.requires:
+                continue
             replaced = [
                 path
                 for path, digest in theirs.items()
@@ -193,7 +197,7 @@ def find_mixtures(
             if any(path.partition("/")[0] in tops for path in left):
                 failures.append(
                     ProofFailure(
-                        package=package,
+                        package=package.key,
                         against=(distribution,),
                         reason=sentence("it has another {path}", path=min(replaced)),
                         output="",

@@ -176,7 +176,7 @@ def mixtures_of(
     }
     tops = {path.partition("/")[0] for paths in theirs.values() for path in paths}
     ours = {
-        each.key: _shared_objects_in(store.layout.package(each.key.folder) / SITE / each.metadata)
+        each: _shared_objects_in(store.layout.package(each.key.folder) / SITE / each.metadata)
         for each, names in compiled.items()
         if not names.isdisjoint(tops)
     }
