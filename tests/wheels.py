@@ -126,13 +126,18 @@ def build_sdist(
     return sdist
 
 
+def unpack(sdist: Path, folder: Path) -> None:
+    """Unpack an sdist into a folder, which then has its root."""
+    with tarfile.open(sdist) as archive:
+        # From 3.11.4 on there is a filter, and from 3.12 on one has to be named.
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(folder)
+
+
 def git_repository(sdist: Path, folder: Path) -> Path:
     """Make of an sdist a repository with one commit, in a new ``folder``, which is returned."""
     with tempfile.TemporaryDirectory() as scratch:
-        with tarfile.open(sdist) as archive:
-            # From 3.11.4 on there is a filter, and from 3.12 on one has to be named.
-            archive.extraction_filter = getattr(tarfile, "data_filter", None)
-            archive.extractall(scratch)
+        unpack(sdist, Path(scratch))
         [root] = Path(scratch).iterdir()
         shutil.copytree(root, folder)
     git = ["git", "-C", str(folder), "-c", "user.name=me", "-c", "user.email=me@example.org"]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import shutil
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.daemons import eventually
-from tests.wheels import build_sdist, build_wheel
+from tests.wheels import build_sdist, build_wheel, unpack
 from tests.xinference.conftest import Place
 from tests.xinference.test_manager import running_in
 
@@ -22,8 +21,7 @@ def sources(folder: Path, name: str, version: str, **more: Any) -> Path:
     """A folder of sources, at `folder`, that builds without network."""
     packed = folder.with_name(f"{folder.name}-packed")
     packed.mkdir(exist_ok=True)
-    with tarfile.open(build_sdist(packed, name, version, **more)) as archive:
-        archive.extractall(packed, filter="data")
+    unpack(build_sdist(packed, name, version, **more), packed)
     shutil.rmtree(folder, ignore_errors=True)
     (packed / f"{name}-{version}").rename(folder)
     return folder
