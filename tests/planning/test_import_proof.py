@@ -293,15 +293,14 @@ def test_a_distribution_of_which_a_package_has_some_libraries_in_another_build_i
 
 
 def test_a_subpackage_in_a_regular_package_of_an_installed_one_is_cut_off() -> None:
-    key = PackageKey(name="old", version="12.6", digest=fakes.SHA256)
     pathfinder = fakes.distribution("pathfinder", "1.9")
 
     def cut(ours: set[str], theirs: set[str]) -> list[str]:
-        return [str(each) for each in find_cut_off({key: ours}, {pathfinder: theirs})]
+        return [str(each) for each in find_cut_off({package("old"): ours}, {pathfinder: theirs})]
 
     [why] = cut({"cuda"}, {"cuda/pathfinder", "cuda/pathfinder/_inner"})
     assert (
-        why == "old 12.6 does not work next to the host's pathfinder 1.9: it hides cuda/pathfinder"
+        why == "old 1.0 does not work next to the host's pathfinder 1.9: it hides cuda/pathfinder"
     )
     # A namespace, another build of the same, names of their own.
     assert cut({"cuda/bindings"}, {"cuda/pathfinder"}) == []

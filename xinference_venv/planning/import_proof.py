@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from types import MappingProxyType
 
 from packaging.utils import canonicalize_name
@@ -183,32 +184,22 @@ def find_mixtures(
     where that is not known.
     """
     failures = []
-    for distribution, theirs in inherited.items():
-        for package, ours in packages.items():
-            if distribution.name > package.key.name or distribution.name in package.requires:
-                continue
-            replaced = [
-                path
-                for path, digest in theirs.items()
-                if digest and ours.get(path, digest) != digest
-            ]
-            tops = {path.partition("/")[0] for path in replaced}
-            left = theirs.keys() - ours.keys()
-            if any(path.partition("/")[0] in tops for path in left):
-                failures.append(
-                    ProofFailure(
-                        package=package.key,
-                        against=(distribution,),
-                        reason=sentence("it has another {path}", path=min(replaced)),
-                        output="",
-                        release=(distribution.name,),
-                    )
-                )
+    for (distribution, theirs), (package, ours) in product(inherited.items(), packages.items()):
+        if distribution.name > package.key.name or distribution.name in package.requires:
+            continue
+        replaced = [
+            path for path, digest in theirs.items() if digest and ours.get(path, digest) != digest
+        ]
+        tops = {path.partition("/")[0] for path in replaced}
+        left = theirs.keys() - ours.keys()
+        if any(path.partition("/")[0] in tops for path in left):
+            reason = sentence("it has another {path}", path=min(replaced))
+            failures.append(_in_the_way(package, distribution, reason))
     return tuple(failures)
 
 
 def find_cut_off(
-    packages: Mapping[PackageKey, Collection[str]],
+    packages: Mapping[PackageRecord, Collection[str]],
     inherited: Mapping[HostDistribution, Collection[str]],
 ) -> tuple[ProofFailure, ...]:
     """The inherited distributions with a subpackage in a folder that is a regular package of an
@@ -217,20 +208,24 @@ def find_cut_off(
     Both have the folders of their regular packages, by path.
     """
     failures = []
-    for distribution, theirs in inherited.items():
-        for package, ours in packages.items():
-            cut = [path for path in theirs if path not in ours and path.rpartition("/")[0] in ours]
-            if cut:
-                failures.append(
-                    ProofFailure(
-                        package=package,
-                        against=(distribution,),
-                        reason=sentence("it hides {path}", path=min(cut)),
-                        output="",
-                        release=(distribution.name,),
-                    )
-                )
+    for (distribution, theirs), (package, ours) in product(inherited.items(), packages.items()):
+        cut = [path for path in theirs if path not in ours and path.rpartition("/")[0] in ours]
+        if cut:
+            reason = sentence("it hides {path}", path=min(cut))
+            failures.append(_in_the_way(package, distribution, reason))
     return tuple(failures)
+
+
+def _in_the_way(
+    package: PackageRecord, distribution: HostDistribution, reason: str
+) -> ProofFailure:
+    return ProofFailure(
+        package=package.key,
+        against=(distribution,),
+        reason=reason,
+        output="",
+        release=(distribution.name,),
+    )
 
 
 def explain_failure(proof: ImportProof, output: str, *, of_system: bool) -> ProofFailure:

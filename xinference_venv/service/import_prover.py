@@ -1,8 +1,8 @@
 """Importing what is compiled against packages of the host, before an environment is published.
 
 Comes in: the packages of an environment, its lock, and the environment as it is staged. Comes
-out: what does not work there. What was proved once of a package and the host's takes no process
-again, in whatever environment they meet.
+out: what does not work there, also of the host what files of a package are in the way of. What was
+proved once of a package and the host's takes no process again, in whatever environment they meet.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 from xinference_venv._util.records import digest_of, to_plain
 from xinference_venv.errors import DeadlineExceeded
@@ -32,7 +33,7 @@ from xinference_venv.planning.import_proof import (
 )
 from xinference_venv.planning.lock import EnvLock
 from xinference_venv.planning.overlay import shown_names
-from xinference_venv.planning.package import EntryKind, PackageRecord
+from xinference_venv.planning.package import PackageRecord
 from xinference_venv.planning.spec import EnvSpec
 from xinference_venv.sentences import sentence
 from xinference_venv.service.phases import ReportProgress
@@ -41,6 +42,7 @@ from xinference_venv.store.envs.launcher import LAUNCHER_NAME
 from xinference_venv.store.envs.proofs import is_proved, keep_proof
 from xinference_venv.store.host.elf import is_of_the_system, system_folders
 from xinference_venv.store.packages.record_file import (
+    RecordRow,
     read_file_list,
     read_record,
     shared_objects,
@@ -56,6 +58,7 @@ _AT_ONCE = 2
 _INIT = "/__init__.py"
 # How a package says that other folders of the search path have parts of it.
 _EXTENDS_PATH = re.compile(rb"extend_path|declare_namespace")
+_Paths = TypeVar("_Paths", bound=Collection[str])
 _MISSING_LIBRARY = re.compile(r"(lib[^\s:]+\.so[.\d]*): cannot open shared object file")
 
 
@@ -167,20 +170,8 @@ def mixtures_of(
     """The inherited distributions that would be of two builds; see `find_mixtures`. Blocks on the
     disk.
     """
-    compiled = {each: {name.name for name in each.top_level} for each in packages if each.compiled}
-    names = set[str]().union(*compiled.values())
-    theirs = {
-        each: _shared_objects_in(f"{each.location}/{each.metadata}")
-        for each in inherited
-        if not names.isdisjoint(each.entries)
-    }
-    tops = {path.partition("/")[0] for paths in theirs.values() for path in paths}
-    ours = {
-        each: _shared_objects_in(store.layout.package(each.key.folder) / SITE / each.metadata)
-        for each, names in compiled.items()
-        if not names.isdisjoint(tops)
-    }
-    return find_mixtures(ours, theirs)
+    compiled = [each for each in packages if each.compiled]
+    return find_mixtures(*_compared(compiled, inherited, store, _digests_of_shared_objects))
 
 
 def cut_off_by(
@@ -189,43 +180,54 @@ def cut_off_by(
     """The inherited distributions of which packages before them hide a part; see `find_cut_off`.
     Blocks on the disk.
     """
+    return find_cut_off(*_compared(packages, inherited, store, _regular_packages))
+
+
+def _compared(
+    packages: Sequence[PackageRecord],
+    inherited: Sequence[HostDistribution],
+    store: Store,
+    read: Callable[[Path, str], _Paths],
+) -> tuple[dict[PackageRecord, _Paths], dict[HostDistribution, _Paths]]:
+    """What is read of packages and of inherited distributions that have a name in common."""
     names = {name.name for each in packages for name in each.top_level}
     theirs = {
-        each: _regular_packages_in(Path(each.location), each.metadata)
+        each: read(Path(each.location), each.metadata)
         for each in inherited
         if not names.isdisjoint(each.entries)
     }
     tops = {path.partition("/")[0] for paths in theirs.values() for path in paths}
     ours = {
-        each.key: _regular_packages_in(store.layout.package(each.key.folder) / SITE, each.metadata)
+        each: read(store.layout.package(each.key.folder) / SITE, each.metadata)
         for each in packages
-        if any(name.name in tops and name.kind is EntryKind.PACKAGE for name in each.top_level)
+        if any(name.name in tops for name in each.top_level)
     }
-    return find_cut_off(ours, theirs)
+    return ours, theirs
 
 
-def _regular_packages_in(site: Path, metadata: str) -> frozenset[str]:
-    """The folders of regular packages that a RECORD names, those without a part elsewhere."""
+def _digests_of_shared_objects(site: Path, metadata: str) -> Mapping[str, str]:
+    return {row.path: row.digest for row in _rows(site, metadata) if is_shared_object(row.path)}
+
+
+def _regular_packages(site: Path, metadata: str) -> Collection[str]:
+    """The folders of regular packages, but for those that may have parts elsewhere."""
+    inits = [row.path for row in _rows(site, metadata) if row.path.endswith(_INIT)]
+    return {path.removesuffix(_INIT) for path in inits if not _extends_path(site / path)}
+
+
+def _extends_path(init: Path) -> bool:
     try:
-        rows = read_record(site / metadata)
-        return frozenset(
-            row.path.removesuffix(_INIT)
-            for row in rows
-            if row.path.endswith(_INIT) and not _EXTENDS_PATH.search((site / row.path).read_bytes())
-        )
-    except (OSError, ValueError):
-        return frozenset()
+        return _EXTENDS_PATH.search(init.read_bytes()) is not None
+    except OSError:
+        return False
 
 
-def _shared_objects_in(metadata: str | os.PathLike[str]) -> dict[str, str]:
-    """The digests of the shared objects that a RECORD names, by path; none where it can't be
-    read.
-    """
+def _rows(site: Path, metadata: str) -> Sequence[RecordRow]:
+    """The rows of a RECORD; none where it can't be read."""
     try:
-        rows = read_record(metadata)
+        return read_record(site / metadata)
     except (OSError, ValueError):
-        return {}
-    return {row.path: row.digest for row in rows if is_shared_object(row.path)}
+        return ()
 
 
 @lru_cache(maxsize=10_000)
