@@ -334,8 +334,8 @@ class Client:
             )
         except (WorkerUnavailable, DeadlineExceeded) as error:
             _log.warning("it is not known whether the launch was cancelled: %s", error)
-        except VirtualEnvError:
-            """It has ended by itself."""
+        except VirtualEnvError as error:
+            _log.debug("the launch has ended by itself: %s", error)
 
     async def start(
         self,
