@@ -475,6 +475,19 @@ def test_bad_input_is_a_value_error_that_names_the_line(place: Place) -> None:
         place.manager.install_packages([None])  # type: ignore[list-item]
 
 
+def test_what_pips_configuration_has_several_of_counts_each(place: Place, tmp_path: Path) -> None:
+    folder = tmp_path / "my wheels"
+    folder.mkdir()
+    build_wheel(folder, "shade", "1.0")
+    place.launch(
+        *("oil", "shade"),
+        extra_index_url=f"{place.index.url} {place.index.url}/",
+        find_links=f"\n{folder}\n{tmp_path}",
+        trusted_host="one.example\ntwo.example",
+    )
+    assert place.visible().items() >= {"oil": "1.0", "shade": "1.0"}.items()
+
+
 def test_empty_options_count_for_nothing(place: Place) -> None:
     empty = {"extra_index_url": "", "find_links": "", "trusted_host": [], "index_strategy": ""}
     place.launch("oil", **empty)

@@ -80,8 +80,23 @@ class InstallOptions:
             engine=engine,
             skip_installed=skip_installed if chosen is None else bool(chosen),
             # An empty one counts for nothing, as with xoscar: forms leave them.
-            sources={name: given[name] for name in _SOURCE_NAMES if given.get(name)},
+            sources={
+                name: _separate(name, given[name]) for name in _SOURCE_NAMES if given.get(name)
+            },
         )
+
+
+def _separate(name: str, value: Any) -> Any:
+    """The values of what may be several in one text, as pip's configuration has them: Xinference
+    hands that on as it is. A path may have blanks.
+    """
+    if not isinstance(value, str):
+        return value
+    if name in ("extra_index_url", "trusted_host"):
+        return value.split()
+    if name == "find_links":
+        return [line.strip() for line in value.splitlines() if line.strip()]
+    return value
 
 
 def needs_of_process(host: HostFacts) -> tuple[str, ...]:
